@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What the packet program is measured against: `empty` passes every frame, `naive` is the simplest
+ * exact per-flow counter one could write (IPv4 5-tuple, one hash map, atomic adds).
+ */
+#include <linux/bpf.h>
+
+#include "bpf_helpers.h"
+#include "parse.h"
+
+struct naive_key {
+	__u8 src[4];
+	__u8 dst[4];
+	__be16 src_port;
+	__be16 dst_port;
+	__u8 protocol;
+	__u8 padding[3];
+};
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_TYPE(key, struct naive_key);
+	MAP_TYPE(value, struct packet_count);
+	MAP_UINT(max_entries, DEFAULT_MAX_FLOWS);
+} naive_flows SEC(".maps");
+
+SEC("xdp/empty") int empty(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return XDP_PASS;
+}
+
+SEC("xdp/naive") int naive(struct xdp_md *ctx)
+{
+	struct cursor cursor = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	struct ethernet_header *ethernet = take(&cursor, sizeof(*ethernet));
+	struct ipv4_header *ip = take(&cursor, sizeof(*ip));
+	struct ports_header *ports = take(&cursor, sizeof(*ports));
+	struct packet_count first = {1, ctx->data_end - ctx->data}, *count;
+	struct naive_key key = {};
+
+	if (!ethernet || !ip || !ports || be16(ethernet->ethertype) != ETHERTYPE_IPV4)
+		return XDP_PASS;
+	__builtin_memcpy(key.src, ip->src, 4);
+	__builtin_memcpy(key.dst, ip->dst, 4);
+	key.src_port = ports->src_port;
+	key.dst_port = ports->dst_port;
+	key.protocol = ip->protocol;
+	count = bpf_map_lookup_elem(&naive_flows, &key);
+	if (!count) {
+		bpf_map_update_elem(&naive_flows, &key, &first, BPF_NOEXIST);
+		return XDP_PASS;
+	}
+	__sync_fetch_and_add(&count->packets, 1);
+	__sync_fetch_and_add(&count->bytes, first.bytes);
+	return XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "GPL";

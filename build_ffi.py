@@ -1,0 +1,39 @@
+"""Compiles the system call shim into `xtrace._native` (cffi, API mode).
+
+The C headers are the only place where structs are written down: their text, without preprocessor
+lines and comments cffi cannot read, is the cdef.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+HEADERS = ("csrc/flow.h", "csrc/shim.h")
+KERNEL_TYPES = "".join(f"typedef uint{bits}_t __u{bits};\n" for bits in (8, 16, 32, 64))
+
+
+def definitions(header: str) -> str:
+    """The text of `header` as cffi wants it: no comments, of the preprocessor's lines only defines."""
+    text = re.sub(r"/\*.*?\*/", "", (ROOT / header).read_text(), flags=re.DOTALL)
+    text = re.sub(r"^#(?!define).*$", "", text, flags=re.MULTILINE)
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(KERNEL_TYPES + "".join(definitions(header) + "\n" for header in HEADERS))
+ffibuilder.set_source(
+    "xtrace._native",
+    '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#include "shim.h"\n',
+    sources=["csrc/shim.c"],
+    include_dirs=["csrc"],
+    depends=[*HEADERS, "csrc/shim.c"],
+    extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+    py_limited_api=True,
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

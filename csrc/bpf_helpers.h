@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a BPF program needs besides the kernel's own headers: sections, BTF map definitions, and the
+ * helpers these programs call, declared by their number as the instruction set wants it.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+
+#define SEC(name) __attribute__((section(name), used))
+#undef __always_inline /* of linux/stddef.h: a hint only */
+#define __always_inline inline __attribute__((always_inline))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* A map's attributes live in the types of its struct's members, where the loader reads them from BTF. */
+#define MAP_UINT(name, value) int (*name)[value]
+#define MAP_TYPE(name, value) typeof(value) *name
+#define MAP_INNER(name, ...) typeof(__VA_ARGS__) *name[]
+
+/* Switches the loader sets before it freezes .rodata; volatile, or clang would fold the initial 0. */
+#define SWITCH(type, name) const volatile type name = 0
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
+				   __u64 flags) = (void *)BPF_FUNC_map_update_elem;
+static __u32 (*bpf_get_smp_processor_id)(void) = (void *)BPF_FUNC_get_smp_processor_id;
+static __u64 (*bpf_jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
+/* By number: build hosts may have headers older than the running kernel. */
+static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188; /* Linux 5.18 */

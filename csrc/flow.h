@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The contract between the BPF programs and user space: what a flow is called and what is counted
+ * for it. Read by csrc/xdp_monitor.c, csrc/shim.c and, as cffi definitions, by build_ffi.py; so it
+ * holds plain structs, enums and integer defines only, and its reader provides __u8 ... __u64.
+ *
+ * Ports, queue pair numbers and all other integers are in host byte order: parse.h is the one place
+ * in the kernel that converts. Addresses are bytes as on the wire.
+ */
+#pragma once
+
+/* What a flow_key's flags say. */
+#define FLOW_EGRESS 1      /* seen leaving the interface; ingress otherwise */
+#define FLOW_FRAGMENT 2    /* an IP fragment; all but the first carry no ports */
+#define FLOW_ROCE_V1 4     /* RDMA over Ethernet, ethertype 0x8915 */
+#define FLOW_ROCE_V2 8     /* RDMA over UDP port 4791 */
+#define FLOW_HAS_SRC_QPN 16 /* src_qpn was in the packet (DETH) */
+
+/* Entries of one CPU's front cache of one flow table, at most; a power of two. */
+#define FRONT_CACHE_ENTRIES 1024
+
+/* Default capacity of one flow table, in flows. */
+#define DEFAULT_MAX_FLOWS 65536
+
+/* Traffic types, in the order of the names user space prints (xtrace/flow.py). */
+enum traffic_type {
+	TRAFFIC_TCP,
+	TRAFFIC_UDP,
+	TRAFFIC_ICMP,
+	TRAFFIC_SCTP,
+	TRAFFIC_ROCE_V2,
+	TRAFFIC_ROCE_V1_IBOE,
+	TRAFFIC_INFINIBAND,
+	TRAFFIC_ARP,
+	TRAFFIC_OTHER,
+	TRAFFIC_TYPES,
+};
+
+/*
+ * Names one flow. Six 64-bit words without padding: hashed and compared as bytes, so it is zeroed
+ * before it is filled. IPv4 addresses stand as ::ffff:a.b.c.d.
+ */
+struct flow_key {
+	__u8 src[16];
+	__u8 dst[16];
+	union {
+		struct {
+			__u16 src_port; /* ICMP: the type */
+			__u16 dst_port; /* ICMP: the code */
+		};
+		__u32 dst_qpn; /* RoCE: destination queue pair, 24 bits */
+	};
+	__u32 src_qpn;
+	__u16 vlan_id;   /* outer tag, 0 without */
+	__u16 ethertype; /* of the network layer, behind all tags */
+	__u8 slot;       /* interface slot */
+	__u8 protocol;   /* IP protocol number; 0 where there is no IP header */
+	__u8 opcode;     /* RoCE: BTH opcode */
+	__u8 flags;      /* FLOW_* */
+};
+
+/*
+ * What is counted for one flow in one interval. Times are CLOCK_MONOTONIC nanoseconds. tcp_flags
+ * spreads the TCP flags byte: bit i stands in byte i. Every byte is only ever stored whole, so CPUs
+ * setting different flags of one flow at once lose none, without atomic OR (Linux 5.12).
+ */
+struct flow_counters {
+	__u64 packets;
+	__u64 bytes;
+	__u64 first_ns;
+	__u64 last_ns;
+	__u64 tcp_flags;
+};
+
+/* A flow and its counters: one packet on its way to a table, or one entry of the front cache. */
+struct flow_entry {
+	struct flow_key key;
+	struct flow_counters counters; /* packets == 0: a free entry of the cache */
+};
+
+struct packet_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/*
+ * Kept per CPU, buffer, interface slot and direction. In every interval
+ *	sum over flows + sum over unattributed + filtered == total
+ * in packets and in bytes.
+ */
+struct interface_counters {
+	struct packet_count total;
+	struct packet_count filtered;
+	struct packet_count unattributed[TRAFFIC_TYPES]; /* by enum traffic_type */
+};
+
+/* Entries of the front cache that one run of the flush program empties: what the verifier can follow. */
+#define FLUSH_ENTRIES 256
+
+/* What the flush program is told: the part of the front cache to empty. */
+struct flush_request {
+	__u32 buffer; /* 0: A, 1: B */
+	__u32 cpu;
+	__u32 first; /* entry; FLUSH_ENTRIES from here */
+	__u32 padding; /* BPF_PROG_TEST_RUN takes no frame shorter than an Ethernet header */
+};

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
+#include <linux/bpf.h>
+#include <linux/netlink.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "flow.h"
+#include "shim.h"
+
+/* The layouts both sides rely on. */
+_Static_assert(sizeof(struct flow_key) == 48, "flow_key is six 64-bit words");
+_Static_assert(sizeof(struct flow_counters) == 40, "flow_counters is five 64-bit words");
+_Static_assert(sizeof(struct interface_counters) == 16 * (2 + TRAFFIC_TYPES), "no padding");
+
+/* An attribute is passed up to the end of the last field a command uses: older kernels know no more. */
+#define ATTR_SIZE(last) (offsetof(union bpf_attr, last) + sizeof(((union bpf_attr *)0)->last))
+
+static __u64 pointer(const void *address)
+{
+	return (__u64)(unsigned long)address;
+}
+
+static int result(long value)
+{
+	return value < 0 ? -errno : (int)value;
+}
+
+static int sys_bpf(enum bpf_cmd command, union bpf_attr *attr, size_t size)
+{
+	return result(syscall(SYS_bpf, command, attr, size));
+}
+
+int xt_map_create(const struct xt_map_create *request)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_type = request->map_type;
+	attr.key_size = request->key_size;
+	attr.value_size = request->value_size;
+	attr.max_entries = request->max_entries;
+	attr.map_flags = request->map_flags;
+	attr.inner_map_fd = request->inner_map_fd;
+	memcpy(attr.map_name, request->map_name, sizeof(attr.map_name));
+	attr.btf_fd = request->btf_fd;
+	attr.btf_key_type_id = request->btf_key_type_id;
+	attr.btf_value_type_id = request->btf_value_type_id;
+	return sys_bpf(BPF_MAP_CREATE, &attr, ATTR_SIZE(btf_value_type_id));
+}
+
+int xt_map_lookup(int map_fd, const void *key, void *value)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map_fd;
+	attr.key = pointer(key);
+	attr.value = pointer(value);
+	return sys_bpf(BPF_MAP_LOOKUP_ELEM, &attr, ATTR_SIZE(flags));
+}
+
+int xt_map_update(int map_fd, const void *key, const void *value, __u64 flags)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map_fd;
+	attr.key = pointer(key);
+	attr.value = pointer(value);
+	attr.flags = flags;
+	return sys_bpf(BPF_MAP_UPDATE_ELEM, &attr, ATTR_SIZE(flags));
+}
+
+int xt_map_delete(int map_fd, const void *key)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map_fd;
+	attr.key = pointer(key);
+	return sys_bpf(BPF_MAP_DELETE_ELEM, &attr, ATTR_SIZE(key));
+}
+
+int xt_map_freeze(int map_fd)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map_fd;
+	return sys_bpf(BPF_MAP_FREEZE, &attr, ATTR_SIZE(map_fd));
+}
+
+static int map_batch(enum bpf_cmd command, int map_fd, void *in_batch, void *out_batch, void *keys,
+		     void *values, __u32 *count)
+{
+	union bpf_attr attr;
+	int ret;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.batch.map_fd = map_fd;
+	attr.batch.in_batch = pointer(in_batch);
+	attr.batch.out_batch = pointer(out_batch);
+	attr.batch.keys = pointer(keys);
+	attr.batch.values = pointer(values);
+	attr.batch.count = *count;
+	ret = sys_bpf(command, &attr, ATTR_SIZE(batch));
+	/* the kernel writes the count back on success and with ENOENT; on other errors it may not */
+	*count = ret == 0 || ret == -ENOENT ? attr.batch.count : 0;
+	return ret;
+}
+
+int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count)
+{
+	return map_batch(BPF_MAP_LOOKUP_BATCH, map_fd, in_batch, out_batch, keys, values, count);
+}
+
+int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
+				   __u32 *count)
+{
+	return map_batch(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map_fd, in_batch, out_batch, keys, values, count);
+}
+
+int xt_map_mmap(int map_fd, size_t length, void **address)
+{
+	void *mapped = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+
+	if (mapped == MAP_FAILED)
+		return -errno;
+	*address = mapped;
+	return 0;
+}
+
+int xt_munmap(void *address, size_t length)
+{
+	return result(munmap(address, length));
+}
+
+void xt_store_release(__u32 *address, __u32 value)
+{
+	__atomic_store_n(address, value, __ATOMIC_RELEASE);
+}
+
+int xt_prog_load(const struct xt_prog_load *request)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.prog_type = request->prog_type;
+	attr.insn_cnt = request->insn_cnt;
+	attr.insns = pointer(request->insns);
+	attr.license = pointer(request->license);
+	attr.log_level = request->log_level;
+	attr.log_size = request->log_size;
+	attr.log_buf = pointer(request->log_buf);
+	attr.prog_flags = request->prog_flags;
+	memcpy(attr.prog_name, request->prog_name, sizeof(attr.prog_name));
+	attr.expected_attach_type = request->expected_attach_type;
+	attr.prog_btf_fd = request->prog_btf_fd;
+	attr.func_info_rec_size = request->func_info_rec_size;
+	attr.func_info = pointer(request->func_info);
+	attr.func_info_cnt = request->func_info_cnt;
+	attr.line_info_rec_size = request->line_info_rec_size;
+	attr.line_info = pointer(request->line_info);
+	attr.line_info_cnt = request->line_info_cnt;
+	return sys_bpf(BPF_PROG_LOAD, &attr, ATTR_SIZE(line_info_cnt));
+}
+
+int xt_btf_load(const void *btf, __u32 size, char *log_buf, __u32 log_size)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.btf = pointer(btf);
+	attr.btf_size = size;
+	attr.btf_log_buf = pointer(log_buf);
+	attr.btf_log_size = log_size;
+	attr.btf_log_level = log_size ? 1 : 0;
+	return sys_bpf(BPF_BTF_LOAD, &attr, ATTR_SIZE(btf_log_level));
+}
+
+int xt_prog_test_run(struct xt_test_run *request)
+{
+	union bpf_attr attr;
+	int ret;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.test.prog_fd = request->prog_fd;
+	attr.test.data_size_in = request->data_size_in;
+	attr.test.data_size_out = request->data_size_out;
+	attr.test.data_in = pointer(request->data_in);
+	attr.test.data_out = pointer(request->data_out);
+	attr.test.repeat = request->repeat;
+	attr.test.ctx_size_in = request->ctx_size_in;
+	attr.test.ctx_in = pointer(request->ctx_in);
+	attr.test.flags = request->flags;
+	attr.test.batch_size = request->batch_size;
+	ret = sys_bpf(BPF_PROG_TEST_RUN, &attr, ATTR_SIZE(test));
+	request->data_size_out = attr.test.data_size_out;
+	request->retval = attr.test.retval;
+	request->duration = attr.test.duration;
+	return ret;
+}
+
+int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 flags)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.link_create.prog_fd = prog_fd;
+	attr.link_create.target_ifindex = target_ifindex;
+	attr.link_create.attach_type = attach_type;
+	attr.link_create.flags = flags;
+	return sys_bpf(BPF_LINK_CREATE, &attr, ATTR_SIZE(link_create.flags));
+}
+
+int xt_link_update(int link_fd, int new_prog_fd)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.link_update.link_fd = link_fd;
+	attr.link_update.new_prog_fd = new_prog_fd;
+	return sys_bpf(BPF_LINK_UPDATE, &attr, ATTR_SIZE(link_update));
+}
+
+int xt_link_detach(int link_fd)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.link_detach.link_fd = link_fd;
+	return sys_bpf(BPF_LINK_DETACH, &attr, ATTR_SIZE(link_detach));
+}
+
+int xt_obj_get_info(int fd, void *info, __u32 *info_len)
+{
+	union bpf_attr attr;
+	int ret;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.info.bpf_fd = fd;
+	attr.info.info_len = *info_len;
+	attr.info.info = pointer(info);
+	ret = sys_bpf(BPF_OBJ_GET_INFO_BY_FD, &attr, ATTR_SIZE(info));
+	*info_len = attr.info.info_len;
+	return ret;
+}
+
+int xt_prog_get_fd_by_id(__u32 id)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.prog_id = id;
+	return sys_bpf(BPF_PROG_GET_FD_BY_ID, &attr, ATTR_SIZE(open_flags));
+}
+
+int xt_netlink_open(int protocol, __u32 groups)
+{
+	struct sockaddr_nl address;
+	int fd, one = 1, ret;
+
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
+	if (fd < 0)
+		return -errno;
+	/* extended-ack texts, and acks without the request echoed; both are conveniences, so not fatal */
+	setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
+	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
+	memset(&address, 0, sizeof(address));
+	address.nl_family = AF_NETLINK;
+	address.nl_groups = groups;
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+int xt_netlink_send(int fd, const void *message, size_t length)
+{
+	struct sockaddr_nl kernel;
+
+	memset(&kernel, 0, sizeof(kernel));
+	kernel.nl_family = AF_NETLINK;
+	return result(sendto(fd, message, length, 0, (struct sockaddr *)&kernel, sizeof(kernel)));
+}
+
+int xt_netlink_recv(int fd, void *buffer, size_t length, int flags)
+{
+	return result(recv(fd, buffer, length, flags));
+}
+
+int xt_close(int fd)
+{
+	return result(close(fd));
+}

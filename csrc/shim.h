@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The only door to the kernel: one function per system call command. Each fills a zeroed attribute,
+ * calls, and returns the result (>= 0) or -errno. No policy, no printing, no retries.
+ *
+ * Read by shim.c and, as cffi definitions, by build_ffi.py: plain declarations only. What the fields
+ * mean is in the kernel's include/uapi/linux/bpf.h, whose names they keep.
+ */
+#pragma once
+
+/* bpf(): maps */
+struct xt_map_create {
+	__u32 map_type;
+	__u32 key_size;
+	__u32 value_size;
+	__u32 max_entries;
+	__u32 map_flags;
+	__u32 inner_map_fd;
+	__u32 btf_fd;
+	__u32 btf_key_type_id;
+	__u32 btf_value_type_id;
+	char map_name[16];
+};
+
+int xt_map_create(const struct xt_map_create *request);
+int xt_map_lookup(int map_fd, const void *key, void *value);
+int xt_map_update(int map_fd, const void *key, const void *value, __u64 flags);
+int xt_map_delete(int map_fd, const void *key);
+int xt_map_freeze(int map_fd);
+/* count: in, room in entries; out, entries filled, also when the result is -ENOENT (the last batch). */
+int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count);
+int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
+				   __u32 *count);
+
+/* mmap() of a BPF_F_MMAPABLE map, shared, read-write; *address is set on success. */
+int xt_map_mmap(int map_fd, size_t length, void **address);
+int xt_munmap(void *address, size_t length);
+/* One aligned 32-bit store; earlier stores of this thread are visible before it. */
+void xt_store_release(__u32 *address, __u32 value);
+
+/* bpf(): programs and BTF */
+struct xt_prog_load {
+	__u32 prog_type;
+	__u32 expected_attach_type;
+	__u32 prog_flags;
+	__u32 insn_cnt;
+	const void *insns;
+	const char *license;
+	__u32 prog_btf_fd;
+	__u32 func_info_rec_size;
+	__u32 func_info_cnt;
+	__u32 line_info_rec_size;
+	__u32 line_info_cnt;
+	__u32 log_level;
+	__u32 log_size;
+	const void *func_info;
+	const void *line_info;
+	char *log_buf;
+	char prog_name[16];
+};
+
+int xt_prog_load(const struct xt_prog_load *request);
+int xt_btf_load(const void *btf, __u32 size, char *log_buf, __u32 log_size);
+
+struct xt_test_run {
+	__u32 prog_fd;
+	__u32 flags;
+	__u32 repeat;
+	__u32 batch_size;
+	__u32 data_size_in;
+	__u32 ctx_size_in;
+	const void *data_in;
+	const void *ctx_in;
+	void *data_out;
+	__u32 data_size_out; /* in: room; out: bytes */
+	__u32 retval;        /* out */
+	__u32 duration;      /* out: nanoseconds per run */
+};
+
+int xt_prog_test_run(struct xt_test_run *request);
+
+/* bpf(): links and object information */
+int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 flags);
+int xt_link_update(int link_fd, int new_prog_fd);
+int xt_link_detach(int link_fd);
+int xt_obj_get_info(int fd, void *info, __u32 *info_len);
+int xt_prog_get_fd_by_id(__u32 id);
+
+/* netlink: a raw socket, bound; one datagram sent to the kernel; one received (0: nothing yet). */
+int xt_netlink_open(int protocol, __u32 groups);
+int xt_netlink_send(int fd, const void *message, size_t length);
+int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);
+
+int xt_close(int fd);

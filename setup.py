@@ -1,0 +1,57 @@
+"""Builds the system call shim (cffi) and, beside it, the BPF object (clang)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+BPF_SOURCE = "csrc/xdp_monitor.c"
+BPF_FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror")
+
+
+def need(command: str, package: str) -> str:
+    """The path of `command`, or the end of the build in one line."""
+    path = shutil.which(command)
+    if path is None:
+        sys.exit(f"xtrace-catch: building needs {command}: install it (Debian, Ubuntu: apt-get install {package})")
+    return path
+
+
+def kernel_headers() -> list[str]:
+    """Clang looks for asm/types.h in no place of its own when it compiles for BPF; Debian keeps it by architecture."""
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    return [f"-I/usr/include/{multiarch}"] if multiarch else []
+
+
+def compile_bpf(clang: str, target: Path) -> None:
+    """Compile the packet program; paths of this machine stay out of its debug information."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    map_paths = f"-fdebug-prefix-map={ROOT}=."
+    command = [clang, *BPF_FLAGS, map_paths, *kernel_headers(), "-c", BPF_SOURCE, "-o", str(target.resolve())]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
+        sys.exit(f"xtrace-catch: clang could not compile {BPF_SOURCE}; kernel headers are in linux-libc-dev")
+
+
+class Build(build_ext):
+    """The extension and the BPF object land in the same directory, in the tree or in the wheel."""
+
+    def run(self) -> None:
+        """Check the tools first: their absence is one line, not a compiler's."""
+        clang = need("clang", "clang")
+        need(sysconfig.get_config_var("CC").split()[0], "gcc")
+        super().run()
+        compile_bpf(clang, Path(self.get_ext_fullpath("xtrace._native")).parent / "xdp_monitor.o")
+
+
+setup(
+    cffi_modules=["build_ffi.py:ffibuilder"],
+    cmdclass={"build_ext": Build},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+)

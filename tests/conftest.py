@@ -1,0 +1,100 @@
+"""Tiers, and what every test is held to: nothing it opened, loaded or created may be left.
+
+unit    no privilege
+kernel  BPF_PROG_TEST_RUN: root, and a built package
+netns   network namespaces, veth, real traffic: root, iproute2
+
+A tier that cannot run skips with the reason. XTRACE_REQUIRE (tier names by comma, or `all`) makes that
+a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+REQUIRED = frozenset(filter(None, os.environ.get("XTRACE_REQUIRE", "").split(",")))
+
+TOOLS = {
+    "unit": (),
+    "kernel": ("clang", "bpftool"),
+    "netns": ("clang", "bpftool", "ip", "ping", "iperf3", "jq", "bash"),
+}
+
+
+def tier_of(item: pytest.Item) -> str:
+    """The directory below tests/ that holds the test."""
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def why_not(tier: str) -> str | None:
+    """What is missing for the tier here."""
+    if tier != "unit" and os.geteuid() != 0:
+        return f"tier {tier} needs root: sudo make test"
+    lacking = [tool for tool in TOOLS.get(tier, ()) if shutil.which(tool) is None]
+    if lacking:
+        return f"tier {tier} needs {', '.join(lacking)}: sudo make deps"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    reason = why_not(tier_of(item))
+    if reason:
+        skip_or_fail(tier_of(item), reason)
+
+
+def skip_or_fail(tier: str, reason: str) -> None:
+    """Skip, unless XTRACE_REQUIRE demands the tier."""
+    if REQUIRED & {"all", tier}:
+        pytest.fail(f"XTRACE_REQUIRE={os.environ['XTRACE_REQUIRE']}: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A skip inside a test is a failure too where its tier is required."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.skipped and REQUIRED & {"all", tier_of(item)} and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although XTRACE_REQUIRE demands it: {report.longrepr}"
+
+
+def open_descriptors() -> dict[int, str]:
+    """Number and target of every descriptor of this process."""
+    # realpath, unlike readlink, takes the descriptor of the listing itself, which is gone by now
+    return {int(entry.name): os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()}
+
+
+def loaded_programs() -> set[int]:
+    """Ids of our programs that the kernel has."""
+    ours = {"xdp_ingress", "flush_cache", "sample_clock"}
+    programs = json.loads(subprocess.check_output(["bpftool", "-j", "prog", "show"]))
+    return {program["id"] for program in programs if program.get("name") in ours}
+
+
+def namespaces() -> set[str]:
+    """Names of all network namespaces."""
+    directory = Path("/run/netns")
+    return {entry.name for entry in directory.iterdir()} if directory.exists() else set()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaks a descriptor, one of our programs, or a namespace."""
+    privileged = tier_of(request.node) != "unit"
+    descriptors = open_descriptors()
+    before = (loaded_programs(), namespaces()) if privileged else (set(), set())
+    yield
+    leaked = {fd: target for fd, target in open_descriptors().items() if fd not in descriptors}
+    assert not leaked, f"descriptors left open: {leaked}"
+    if privileged:
+        assert loaded_programs() <= before[0], "programs left loaded"
+        assert namespaces() <= before[1], "network namespaces left"

@@ -1,0 +1,138 @@
+"""Network namespaces with a veth between them, and the tool running in one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).parents[2]
+_numbers = itertools.count()
+
+TIMEOUT_S = 60
+
+
+class Namespace:
+    """A network namespace of this test's own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line that runs `arguments` in here."""
+        return ["ip", "netns", "exec", self.name, *arguments]
+
+    def run(self, *arguments: str) -> str:
+        """Run a command to its end; what it printed."""
+        return subprocess.run(
+            self.command(*arguments), check=True, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT
+        ).stdout
+
+    def ip(self, arguments: str) -> str:
+        """`ip` with arguments separated by blanks."""
+        return subprocess.run(
+            ["ip", "-n", self.name, *arguments.split()], check=True, capture_output=True, text=True
+        ).stdout
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command; the caller waits for it."""
+        return subprocess.Popen(self.command(*arguments), cwd=ROOT, **options)
+
+    def catch(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start the tool, its output and errors piped unless `options` say otherwise."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return self.start(sys.executable, "-m", "xtrace", *arguments, **options)
+
+    def flood(self, interface: str, packets: int, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start the load generator."""
+        return self.start(sys.executable, "-m", "tests.support.flood", interface, str(packets), *arguments)
+
+    def statistics(self, interface: str) -> dict[str, int]:
+        """The interface's own receive counters."""
+        shown = json.loads(self.ip(f"-j -s link show {interface}"))
+        received: dict[str, int] = shown[0]["stats64"]["rx"]
+        return received
+
+    def xdp_attached(self, interface: str) -> bool:
+        """Whether iproute2 sees an XDP program there."""
+        return "xdp" in json.loads(self.ip(f"-j link show {interface}"))[0]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two namespaces joined by a veth: near0 is 10.0.0.1, fd00::1; far0, which tests watch, 10.0.0.2, fd00::2."""
+
+    near: Namespace
+    far: Namespace
+    near_if: str = "near0"
+    far_if: str = "far0"
+
+
+@contextmanager
+def veth_pair(mtu: int = 1500, addresses: bool = True) -> Iterator[Pair]:
+    """A Pair, gone afterwards. Without `addresses` IPv6 is off too, and no packet moves unless sent."""
+    names = [f"xt{os.getpid()}-{next(_numbers)}" for _ in range(2)]
+    created: list[str] = []
+    try:
+        for name in names:
+            subprocess.run(["ip", "netns", "add", name], check=True)
+            created.append(name)
+        pair = Pair(Namespace(names[0]), Namespace(names[1]))
+        pair.near.ip(f"link add near0 type veth peer name far0 netns {pair.far.name}")
+        for number, namespace, interface in ((1, pair.near, pair.near_if), (2, pair.far, pair.far_if)):
+            if addresses:
+                namespace.ip(f"addr add 10.0.0.{number}/24 dev {interface}")
+                namespace.ip(f"addr add fd00::{number}/64 dev {interface} nodad")
+            else:
+                namespace.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+            namespace.ip("link set lo up")
+            namespace.ip(f"link set {interface} mtu {mtu} up")
+        yield pair
+    finally:
+        for name in created:
+            subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def read_until(stream: IO[bytes] | None, wanted: bytes) -> bytes:
+    """Lines of a pipe up to and with the first that contains `wanted`; AssertionError at its end."""
+    assert stream is not None
+    seen = b""
+    for line in stream:
+        seen += line
+        if wanted in line:
+            return seen
+    raise AssertionError(f"{wanted!r} did not come, but: {seen.decode(errors='replace')}")
+
+
+def records(output: bytes) -> list[dict[str, Any]]:
+    """JSON Lines, parsed."""
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def of_type(lines: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The records of one type."""
+    return [record for record in lines if record["type"] == kind]
+
+
+def assert_sums_close(lines: Sequence[dict[str, Any]]) -> None:
+    """In each interval flows + other + unattributed + filtered == total, in packets and bytes."""
+    packets = size = 0
+    intervals = 0
+    for record in lines:
+        if record["type"] in ("flow", "other"):
+            packets += record["packets"]
+            size += record["bytes"]
+        elif record["type"] == "interface":
+            packets += record["unattributed_packets"] + record["filtered_packets"]
+            size += record["unattributed_bytes"] + record["filtered_bytes"]
+            assert (packets, size) == (record["packets"], record["bytes"]), record
+            packets = size = 0
+            intervals += 1
+    assert intervals, "no interval was written"

@@ -1,0 +1,1 @@
+"""xtrace-catch: a network monitor that counts every packet exactly once."""

@@ -1,0 +1,126 @@
+"""Command line and environment to one frozen Config."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
+
+DEFAULT_INTERVAL_MS = 5000
+SHORTEST_MS, LONGEST_MS = 100, 3_600_000
+TERMINAL_TOP = 50
+FEWEST_FLOWS, MOST_FLOWS = 1, 1 << 22
+DEFAULT_INTERFACE = "eth0"
+
+UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the user asked for."""
+
+    mode: str
+    interface: str | None
+    """None: eth0, or else the default route's"""
+    interval_ms: int
+    output: str
+    """auto, text, json or none"""
+    count: int
+    """0: without end"""
+    top: int | None
+    """None: 50 on a terminal, else all"""
+    max_flows: int
+    xdp_mode: str
+    host: str
+    list_interfaces: bool
+    debug: bool
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every error of this tool is said."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of printing the usage."""
+        raise UsageError(f"{message}; see --help")
+
+
+def duration_ms(text: str) -> int:
+    """`5000`, `500ms`, `5s`, `1m` to milliseconds, from 100 ms to 1 h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
+    if not found:
+        raise UsageError(f"'{text}' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds")
+    milliseconds = float(found.group(1)) * UNITS_MS[found.group(2)]
+    if not SHORTEST_MS <= milliseconds <= LONGEST_MS:
+        raise UsageError(f"'{text}' is out of range: the interval is 100ms to 1h")
+    return round(milliseconds)
+
+
+def whole_number(text: str, least: int, most: int, what: str) -> int:
+    """`text` as an integer within its range."""
+    if not re.fullmatch(r"\d+", text) or not least <= int(text) <= most:
+        raise UsageError(f"{what} '{text}': a whole number from {least} to {most}")
+    return int(text)
+
+
+def build_parser(version: str) -> Parser:
+    """The command line of this version: an option is here when it works."""
+    parser = Parser(
+        prog="xtrace-catch",
+        description="Shows every flow that enters a network interface, exactly counted by an eBPF program at XDP.",
+        epilog="Command line > environment > default. sudo drops the environment: write `sudo VAR=value xtrace-catch`."
+        " Exit: 0 done or closed pipe, 1 failure, 2 usage, 77 missing privilege, 130 second Ctrl-C.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-m", "--mode", metavar="MODE", help="what to monitor: xdp (default; MONITOR_MODE)")
+    add("-i", "--interface", metavar="IF", help="interface (NETWORK_INTERFACE; default eth0, else the default route's)")
+    add("-t", "--interval", metavar="TIME", help="500ms, 5s, 1m; plain = ms; 100ms to 1h (INTERVAL_MS; default 5s)")
+    add("-o", "--format", metavar="FORMAT", choices=("auto", "text", "json", "none"), default="auto")
+    parser._actions[-1].help = "auto, text, json or none; auto: text on a terminal, JSON Lines otherwise"
+    add("-c", "--count", metavar="N", help="stop after N intervals")
+    add("--top", metavar="N", help="only the N largest flows, the rest as one; default 50 on a terminal, else 0 = all")
+    add("--max-flows", metavar="N", help=f"capacity of a flow table (default {lib.DEFAULT_MAX_FLOWS})")
+    add("--xdp-mode", metavar="MODE", choices=("auto", "native", "generic"), default="auto")
+    parser._actions[-1].help = "auto (native, else generic), native or generic"
+    add("-l", "--list", action="store_true", help="list the interfaces and end")
+    add("--debug", action="store_true", help="say more on stderr: details, tracebacks, the verifier's whole log")
+    add("-V", "--version", action="version", version=f"xtrace-catch {version}", help="print the version and end")
+    add("-h", "--help", action="help", help="print this help and end")
+    return parser
+
+
+def _setting(given: str | None, environment: Mapping[str, str], variable: str, default: str) -> str:
+    return given if given is not None else environment.get(variable) or default
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
+    """Raises UsageError for anything that is not understood; prints and exits for --help and --version."""
+    given = build_parser(version).parse_args(arguments)
+    mode = _setting(given.mode, environment, "MONITOR_MODE", "xdp")
+    if mode != "xdp":
+        raise UsageError(f"mode '{mode}' is not known: this version has xdp")
+    interface = given.interface if given.interface is not None else environment.get("NETWORK_INTERFACE")
+    if given.interface == "" or (interface and "," in interface):
+        raise UsageError(f"interface '{interface}': this version monitors one interface, named with -i")
+    interval = _setting(given.interval, environment, "INTERVAL_MS", str(DEFAULT_INTERVAL_MS))
+    max_flows = given.max_flows or str(lib.DEFAULT_MAX_FLOWS)
+    return Config(
+        mode=mode,
+        interface=interface or None,
+        interval_ms=duration_ms(interval),
+        output=given.format,
+        count=whole_number(given.count, 1, 2**31, "--count") if given.count is not None else 0,
+        top=whole_number(given.top, 0, 2**31, "--top") if given.top is not None else None,
+        max_flows=whole_number(max_flows, FEWEST_FLOWS, MOST_FLOWS, "--max-flows"),
+        xdp_mode=given.xdp_mode,
+        host=environment.get("XTRACE_HOST") or socket.gethostname(),
+        list_interfaces=given.list,
+        debug=given.debug,
+    )

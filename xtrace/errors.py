@@ -1,0 +1,55 @@
+"""What can go wrong, as exceptions whose text is the one line the user sees.
+
+This module imports nothing: every other module may import it.
+"""
+
+
+class XtraceError(Exception):
+    """Base of all errors this tool raises on purpose. `str()` is one line: what, on what, why, what to do."""
+
+    exit_code = 1
+
+
+class UsageError(XtraceError):
+    """The command line or an environment variable is wrong."""
+
+    exit_code = 2
+
+
+class PrivilegeError(XtraceError):
+    """A capability is missing for what was asked."""
+
+    exit_code = 77
+
+
+class ObjectError(XtraceError):
+    """A BPF object file is not what the loader understands."""
+
+
+class InterfaceError(XtraceError):
+    """An interface is missing, gone, or cannot be attached to."""
+
+
+class KernelError(XtraceError):
+    """A system call failed.
+
+    `call` names it with its object (`BPF_MAP_CREATE(flows_a)`), `errno` is the positive error number,
+    `detail` what the kernel or this tool adds to it.
+    """
+
+    def __init__(self, call: str, errno: int, error_name: str, detail: str = "") -> None:
+        self.call = call
+        self.errno = errno
+        self.detail = detail
+        super().__init__(f"{call}: {error_name}" + (f": {detail}" if detail else ""))
+
+
+class VerifierError(KernelError):
+    """The kernel refused a program. `detail` holds the verifier's last lines, `log` all of them."""
+
+    def __init__(self, call: str, errno: int, error_name: str, log: str) -> None:
+        self.log = log
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        while lines and lines[-1].startswith(("processed ", "verification time ", "stack depth ")):
+            lines.pop()
+        super().__init__(call, errno, error_name, " | ".join(lines[-3:]))

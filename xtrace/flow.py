@@ -1,0 +1,257 @@
+"""Flows as user space sees them: keys, records, and the snapshot of one interval.
+
+This is the one place in user space that knows the byte layout of csrc/flow.h: integers there are in
+host byte order, addresses are bytes as on the wire.
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
+"""Names in the order of enum traffic_type (csrc/flow.h)."""
+
+EGRESS, FRAGMENT, ROCE_V1, ROCE_V2, HAS_SRC_QPN = 1, 2, 4, 8, 16
+"""FLOW_* of csrc/flow.h."""
+
+ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
+PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMPV6, PROTOCOL_SCTP = 1, 6, 17, 58, 132
+
+_BY_PROTOCOL = {
+    PROTOCOL_TCP: "TCP",
+    PROTOCOL_UDP: "UDP",
+    PROTOCOL_SCTP: "SCTP",
+    PROTOCOL_ICMP: "ICMP",
+    PROTOCOL_ICMPV6: "ICMP",
+}
+
+KEY = struct.Struct("=16s16sHHIHHBBBB")
+COUNTERS = struct.Struct("=QQQQQ")
+_INTERFACE_COUNTERS = struct.Struct(f"={2 * (2 + len(TRAFFIC_TYPES))}Q")
+NO_ADDRESS = bytes(16)
+_SLOT_OFFSET, _FLAGS_OFFSET = 44, 47
+_BYTES_INDEX, _PACKETS_INDEX = 1, 0
+_COUNTER_WORDS = COUNTERS.size // 8
+
+
+class FlowKey(NamedTuple):
+    """struct flow_key. IPv4 addresses stand as ::ffff:a.b.c.d; ICMP has type and code in the ports."""
+
+    src: bytes
+    dst: bytes
+    src_port: int
+    dst_port: int
+    src_qpn: int
+    vlan_id: int
+    ethertype: int
+    slot: int
+    protocol: int
+    opcode: int
+    flags: int
+
+    @property
+    def traffic_type(self) -> str:
+        """One of TRAFFIC_TYPES, from the same fields as in csrc/parse.h."""
+        if self.flags & ROCE_V2:
+            return "RoCE_v2"
+        if self.flags & ROCE_V1:
+            return "RoCE_v1_IBoE"
+        if self.ethertype == ETHERTYPE_ARP:
+            return "ARP"
+        return _BY_PROTOCOL.get(self.protocol, "Other")
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether there was an IP header, and with it addresses and a protocol number."""
+        return self.dst != NO_ADDRESS or self.src != NO_ADDRESS
+
+
+class FlowRecord(NamedTuple):
+    """One flow in one interval: struct flow_key and struct flow_counters.
+
+    Times are CLOCK_MONOTONIC nanoseconds; tcp_flags still has bit i in byte i (see tcp_flags()).
+    """
+
+    key: FlowKey
+    packets: int
+    bytes: int
+    first_ns: int
+    last_ns: int
+    spread_flags: int
+
+    @property
+    def tcp_flags(self) -> int:
+        """The OR of all TCP flags bytes: multiplying adds up all bytes in the top one, and none overlap."""
+        return (self.spread_flags * 0x0101010101010101 >> 56) & 0xFF
+
+
+class FlowTable:
+    """The flows of one snapshot, packed as the kernel gave them and decoded one at a time.
+
+    `keys` and `values` are `count` entries of struct flow_key and struct flow_counters. Their owner
+    reuses them for the next snapshot, so a FlowTable is read before the next tick.
+    """
+
+    def __init__(self, keys: memoryview, values: memoryview, count: int) -> None:
+        self._keys = keys[: count * KEY.size]
+        self._values = values[: count * COUNTERS.size]
+        self._words = self._values.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[FlowRecord]:
+        make_key = FlowKey._make
+        for key, counters in zip(KEY.iter_unpack(self._keys), COUNTERS.iter_unpack(self._values), strict=True):
+            yield FlowRecord(make_key(key), *counters)
+
+    def __getitem__(self, index: int) -> FlowRecord:
+        key = KEY.unpack_from(self._keys, index * KEY.size)
+        return FlowRecord(FlowKey._make(key), *COUNTERS.unpack_from(self._values, index * COUNTERS.size))
+
+    @property
+    def byte_counts(self) -> Sequence[int]:
+        """Every flow's bytes, by index."""
+        return self._words[_BYTES_INDEX::_COUNTER_WORDS]
+
+    @property
+    def packet_counts(self) -> Sequence[int]:
+        """Every flow's packets, by index."""
+        return self._words[_PACKETS_INDEX::_COUNTER_WORDS]
+
+    def indexes(self, slot: int, egress: bool) -> Sequence[int]:
+        """The indexes of one interface's and direction's flows."""
+        slots = self._keys[_SLOT_OFFSET :: KEY.size]
+        flags = self._keys[_FLAGS_OFFSET :: KEY.size]
+        return [i for i, found in enumerate(slots) if found == slot and flags[i] & EGRESS == egress]
+
+
+class PacketCount(NamedTuple):
+    """struct packet_count."""
+
+    packets: int
+    bytes: int
+
+    def __add__(self, other: object) -> PacketCount:
+        if not isinstance(other, PacketCount):
+            return NotImplemented
+        return PacketCount(self.packets + other.packets, self.bytes + other.bytes)
+
+    def __sub__(self, other: PacketCount) -> PacketCount:
+        return PacketCount(self.packets - other.packets, self.bytes - other.bytes)
+
+
+NOTHING = PacketCount(0, 0)
+
+
+@dataclass(frozen=True)
+class InterfaceCounts:
+    """struct interface_counters of one interface and direction, summed over CPUs."""
+
+    total: PacketCount = NOTHING
+    filtered: PacketCount = NOTHING
+    unattributed: tuple[PacketCount, ...] = (NOTHING,) * len(TRAFFIC_TYPES)
+
+    @property
+    def unattributed_total(self) -> PacketCount:
+        """Unattributed packets and bytes of all traffic types."""
+        return sum(self.unattributed, NOTHING)
+
+    def __add__(self, other: InterfaceCounts) -> InterfaceCounts:
+        return InterfaceCounts(
+            self.total + other.total,
+            self.filtered + other.filtered,
+            tuple(map(PacketCount.__add__, self.unattributed, other.unattributed)),
+        )
+
+    @classmethod
+    def from_per_cpu(cls, element: bytes) -> InterfaceCounts:
+        """Sum the values of all CPUs, as a lookup in the counters map returns them."""
+        sums = [sum(column) for column in zip(*_INTERFACE_COUNTERS.iter_unpack(element), strict=True)]
+        counts = [PacketCount(*sums[i : i + 2]) for i in range(0, len(sums), 2)]
+        return cls(counts[0], counts[1], tuple(counts[2:]))
+
+
+@dataclass(frozen=True)
+class Interface:
+    """An interface as it is monitored."""
+
+    name: str
+    slot: int
+    hook: str = "xdp"
+    """`xdp` or `tc`"""
+    xdp_mode: str | None = None
+    """`native` or `generic`"""
+    egress: bool = False
+
+    @property
+    def direction(self) -> str:
+        """`ingress` or `egress`"""
+        return "egress" if self.egress else "ingress"
+
+    @property
+    def units(self) -> str:
+        """What a packet is: on the `wire`, or a `frame` as the kernel merged it (GRO, GSO)."""
+        return "frame" if self.xdp_mode == "generic" else "wire"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One tick of one monitor: what happened in the interval that ended at `end_ns`."""
+
+    end_ns: int
+    """wall clock, ns since the epoch"""
+    interval_ns: int
+    """measured length"""
+    start_monotonic_ns: int
+    """CLOCK_MONOTONIC at the interval's start"""
+    record_offset_ns: int
+    """to add to a record's times for CLOCK_MONOTONIC, true to one kernel tick"""
+    wall_offset_ns: int
+    """to add to CLOCK_MONOTONIC for wall clock ns"""
+    flows: FlowTable
+    interfaces: tuple[tuple[Interface, InterfaceCounts], ...]
+    lost_interfaces: tuple[str, ...] = field(default=())
+    """interfaces that vanished in this interval"""
+
+    def wall_ns(self, record_ns: int) -> int:
+        """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""
+        monotonic = record_ns + self.record_offset_ns
+        end = self.end_ns - self.wall_offset_ns
+        return max(self.start_monotonic_ns, min(monotonic, end)) + self.wall_offset_ns
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The flows of one interface to show one by one, largest first if limited, and what the rest adds up to."""
+
+    flows: int
+    """all flows of the interface in this interval"""
+    shown: Iterable[FlowRecord]
+    other_flows: int
+    other: PacketCount
+
+
+def select(snapshot: Snapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
+    """Choose an interface's `top` largest flows by bytes (0: all), largest first if `ordered` or limited."""
+    table = snapshot.flows
+    indexes = table.indexes(interface.slot, interface.egress)
+    size = table.byte_counts
+    if top and len(indexes) > top:
+        chosen: Sequence[int] = heapq.nlargest(top, indexes, key=size.__getitem__)
+    else:
+        chosen = sorted(indexes, key=size.__getitem__, reverse=True) if ordered else indexes
+    rest = NOTHING
+    if len(chosen) < len(indexes):
+        rest = _sum(table, indexes) - _sum(table, chosen)
+    return Selection(len(indexes), map(table.__getitem__, chosen), len(indexes) - len(chosen), rest)
+
+
+def _sum(table: FlowTable, indexes: Sequence[int]) -> PacketCount:
+    packets, sizes = table.packet_counts, table.byte_counts
+    return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))

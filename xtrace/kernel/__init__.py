@@ -1,0 +1,1 @@
+"""The kernel: system calls, and what is made of them."""

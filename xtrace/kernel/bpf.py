@@ -1,0 +1,348 @@
+"""Maps, programs and links: thin owners of the descriptors that bpf() returns."""
+
+from __future__ import annotations
+
+import errno
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from xtrace.errors import KernelError, VerifierError
+from xtrace.kernel import constants, privileges
+from xtrace.kernel.elf import MapSpec, ProgramSpec, link
+from xtrace.kernel.syscall import call, error_name, ffi, try_call
+
+VERIFIER_LOG_SIZE = 1 << 24
+"""Room in bytes for the verifier's explanation; the kernel takes at most 2^24 up to Linux 5.15."""
+
+BTF_LOG_SIZE = 1 << 16
+
+Owner = TypeVar("Owner", bound="Fd")
+
+
+class Fd:
+    """Owns one file descriptor; `close()` may be called any number of times."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        """The descriptor's number; ValueError once it is closed."""
+        if self._number < 0:
+            raise ValueError(f"{type(self).__name__} is closed")
+        return self._number
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        number, self._number = self._number, -1
+        if number >= 0:
+            try_call("xt_close", number)
+
+    def __enter__(self: Owner) -> Owner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def bpf_call(what: str, function: str, *arguments: Any) -> int:
+    """`syscall.call()`; EPERM says which of its causes there is evidence for."""
+    try:
+        return call(what, function, *arguments)
+    except KernelError as error:
+        if error.errno == errno.EPERM:
+            raise privileges.explain(error) from error
+        raise
+
+
+def load_btf(btf: bytes) -> Fd:
+    """BPF_BTF_LOAD: type information that lets the kernel's tools print names.
+
+    Raises KernelError with the kernel's last words where it does not understand `btf`.
+    """
+    log = ffi.new("char[]", BTF_LOG_SIZE)
+    result = try_call("xt_btf_load", btf, len(btf), ffi.NULL, 0)
+    if result < 0:
+        result = try_call("xt_btf_load", btf, len(btf), log, BTF_LOG_SIZE)
+    if result < 0:
+        text = ffi.string(log).decode(errors="replace")
+        raise VerifierError("BPF_BTF_LOAD", -result, error_name(-result), text)
+    return Fd(result)
+
+
+@dataclass
+class Batch:
+    """Room for `capacity` entries of a map, owned by the caller and filled by `Map.drain_into()`.
+
+    `keys` and `values` are C buffers; `count` entries of each are valid.
+    """
+
+    key_size: int
+    value_size: int
+    capacity: int
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.keys = ffi.new("char[]", self.capacity * self.key_size)
+        self.values = ffi.new("char[]", self.capacity * self.value_size)
+
+    def grow(self) -> None:
+        """Double the capacity; the valid entries stay."""
+        bigger = Batch(self.key_size, self.value_size, self.capacity * 2, self.count)
+        ffi.memmove(bigger.keys, self.keys, self.count * self.key_size)
+        ffi.memmove(bigger.values, self.values, self.count * self.value_size)
+        self.keys, self.values, self.capacity = bigger.keys, bigger.values, bigger.capacity
+
+
+class Map(Fd):
+    """A BPF map. Keys and values are bytes in the kernel's layout."""
+
+    def __init__(self, number: int, spec: MapSpec) -> None:
+        super().__init__(number)
+        self.spec = spec
+
+    @classmethod
+    def create(cls, spec: MapSpec, btf: Fd | None = None) -> Map:
+        """BPF_MAP_CREATE as `spec` says; a data map gets its contents and is frozen if constant."""
+        request = ffi.new("struct xt_map_create *")
+        request.map_type = spec.map_type
+        request.key_size = spec.key_size
+        request.value_size = spec.value_size
+        request.max_entries = spec.max_entries
+        request.map_flags = spec.flags
+        request.map_name = kernel_name(spec.name)
+        if btf is not None and spec.btf_value_type_id:
+            request.btf_fd = btf.fileno()
+            request.btf_key_type_id = spec.btf_key_type_id
+            request.btf_value_type_id = spec.btf_value_type_id
+        template = cls.create(spec.inner, btf) if spec.inner else None
+        try:
+            request.inner_map_fd = template.fileno() if template else 0
+            bpf_map = cls(bpf_call(f"BPF_MAP_CREATE({spec.name})", "xt_map_create", request), spec)
+        finally:
+            if template:
+                template.close()
+        try:
+            if spec.contents is not None and any(spec.contents):
+                bpf_map.update(bytes(4), spec.contents)
+            if spec.frozen:
+                bpf_call(f"BPF_MAP_FREEZE({spec.name})", "xt_map_freeze", bpf_map.fileno())
+        except BaseException:
+            bpf_map.close()
+            raise
+        return bpf_map
+
+    def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        """BPF_MAP_UPDATE_ELEM."""
+        what = f"BPF_MAP_UPDATE_ELEM({self.spec.name})"
+        bpf_call(what, "xt_map_update", self.fileno(), key, value, flags)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """BPF_MAP_LOOKUP_ELEM: the value, of a per-CPU map all CPUs' values; None without the key."""
+        value = ffi.new("char[]", self.element_size)
+        result = try_call("xt_map_lookup", self.fileno(), key, value)
+        if result == -errno.ENOENT:
+            return None
+        if result < 0:
+            raise KernelError(f"BPF_MAP_LOOKUP_ELEM({self.spec.name})", -result, error_name(-result))
+        return bytes(ffi.buffer(value))
+
+    @property
+    def element_size(self) -> int:
+        """Bytes of one element as user space sees it: per-CPU values are 8-byte aligned, one per CPU."""
+        if self.spec.map_type == constants.MAP_TYPE_PERCPU_ARRAY:
+            return (self.spec.value_size + 7) // 8 * 8 * len(possible_cpus())
+        return self.spec.value_size
+
+    def lookup_all(self, batched: bool = True) -> Iterator[bytes]:
+        """Every element of an array in the order of its indexes: one BPF_MAP_LOOKUP_BATCH, or one by one."""
+        entries = self.spec.max_entries
+        if not batched:
+            for index in range(entries):
+                yield self.lookup(struct.pack("=I", index)) or b""
+            return
+        batch = Batch(4, self.element_size, entries)
+        count, position = ffi.new("__u32 *", entries), ffi.new("__u32 *")
+        arguments = (self.fileno(), ffi.NULL, position, batch.keys, batch.values, count)
+        bpf_call(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", "xt_map_lookup_batch", *arguments)
+        values = ffi.buffer(batch.values)
+        for index in range(count[0]):
+            yield values[index * self.element_size : (index + 1) * self.element_size]
+
+    def drain_into(self, batch: Batch) -> int:
+        """Move every entry of a hash map to the end of `batch`, which grows as needed.
+
+        Nothing may write to the map meanwhile. Returns how many entries came.
+        BPF_MAP_LOOKUP_AND_DELETE_BATCH until it says ENOENT, which still returns entries.
+        """
+        before = batch.count
+        count = ffi.new("__u32 *")
+        position = ffi.new("__u32[2]")
+        start = ffi.NULL
+        while True:
+            count[0] = batch.capacity - batch.count
+            keys = batch.keys + batch.count * batch.key_size
+            values = batch.values + batch.count * batch.value_size
+            result = try_call("xt_map_lookup_and_delete_batch", self.fileno(), start, position, keys, values, count)
+            batch.count += count[0]
+            if result == -errno.ENOENT:
+                return batch.count - before
+            if result == -errno.ENOSPC or batch.count == batch.capacity:
+                batch.grow()  # one hash bucket held more than there was room for
+            elif result < 0:
+                what = f"BPF_MAP_LOOKUP_AND_DELETE_BATCH({self.spec.name})"
+                raise KernelError(what, -result, error_name(-result))
+            if result == 0:
+                start = position
+
+    def memory(self) -> int:
+        """Bytes of kernel memory the map is charged for, by its fdinfo; 0 where that does not tell."""
+        fdinfo = Path(f"/proc/self/fdinfo/{self.fileno()}").read_text()
+        found = re.search(r"^memlock:\s*(\d+)", fdinfo, re.MULTILINE)
+        return int(found.group(1)) if found else 0
+
+
+class SharedWord:
+    """A 32-bit word of an mmapable array map, shared with the programs that read it."""
+
+    def __init__(self, bpf_map: Map) -> None:
+        address = ffi.new("void **")
+        call(f"mmap({bpf_map.spec.name})", "xt_map_mmap", bpf_map.fileno(), 4, address)
+        self._word = ffi.cast("__u32 *", address[0])
+
+    def load(self) -> int:
+        """The word."""
+        return int(self._word[0])
+
+    def store(self, value: int) -> None:
+        """Store `value` whole, after everything stored before."""
+        try_call("xt_store_release", self._word, value)
+
+    def close(self) -> None:
+        """Unmap; the object is of no more use."""
+        try_call("xt_munmap", self._word, 4)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What BPF_PROG_TEST_RUN returned."""
+
+    verdict: int
+    frame: bytes
+    duration_ns: int
+
+
+class Program(Fd):
+    """A loaded BPF program."""
+
+    def __init__(self, number: int, name: str) -> None:
+        super().__init__(number)
+        self.name = name
+
+    @classmethod
+    def load(
+        cls,
+        spec: ProgramSpec,
+        maps: Mapping[str, Map],
+        *,
+        licence: str = "GPL",
+        btf: Fd | None = None,
+        prog_type: int = constants.PROG_TYPE_XDP,
+        attach_type: int = constants.ATTACH_TYPE_XDP,
+        flags: int = 0,
+    ) -> Program:
+        """BPF_PROG_LOAD with its maps filled in; VerifierError with the log where it is refused."""
+        code = link(spec, {name: bpf_map.fileno() for name, bpf_map in maps.items()})
+        request = ffi.new("struct xt_prog_load *")
+        alive = [ffi.from_buffer(code), ffi.new("char[]", licence.encode())]
+        request.insns, request.license = alive
+        request.insn_cnt = len(code) // 8
+        request.prog_type, request.expected_attach_type, request.prog_flags = prog_type, attach_type, flags
+        request.prog_name = kernel_name(spec.name)
+        if btf is not None:
+            func_info, line_info = ffi.from_buffer(spec.func_info), ffi.from_buffer(spec.line_info)
+            alive += [func_info, line_info]
+            request.prog_btf_fd = btf.fileno()
+            request.func_info, request.func_info_rec_size = func_info, spec.func_info_rec_size
+            request.func_info_cnt = len(spec.func_info) // spec.func_info_rec_size
+            request.line_info, request.line_info_rec_size = line_info, spec.line_info_rec_size
+            request.line_info_cnt = len(spec.line_info) // spec.line_info_rec_size
+        return cls(cls._load(spec.name, request), spec.name)
+
+    @staticmethod
+    def _load(name: str, request: Any) -> int:
+        what = f"BPF_PROG_LOAD({name})"
+        result = try_call("xt_prog_load", request)
+        if result >= 0:
+            return result
+        # the log costs time and memory, so it is asked for only when there is something to explain
+        log = ffi.new("char[]", VERIFIER_LOG_SIZE)
+        request.log_buf, request.log_size, request.log_level = log, VERIFIER_LOG_SIZE - 1, 1
+        result = try_call("xt_prog_load", request)
+        if result >= 0:
+            return result
+        error = VerifierError(what, -result, error_name(-result), ffi.string(log).decode(errors="replace"))
+        if error.errno == errno.EPERM and not error.log:
+            raise privileges.explain(error) from error
+        raise error
+
+    def test_run(
+        self, frame: bytes, *, repeat: int = 1, flags: int = 0, batch_size: int = 0, context: bytes = b""
+    ) -> RunResult:
+        """BPF_PROG_TEST_RUN on `frame` (>= 14 bytes); the frame afterwards, unless frames are live."""
+        request = ffi.new("struct xt_test_run *")
+        room = 0 if flags & constants.TEST_RUN_LIVE_FRAMES else len(frame) + 256
+        out = ffi.new("char[]", max(room, 1))
+        data_in, context_in = ffi.from_buffer(frame), ffi.from_buffer(context)
+        request.prog_fd, request.repeat = self.fileno(), repeat
+        request.flags, request.batch_size = flags, batch_size
+        request.data_in, request.data_size_in = data_in, len(frame)
+        request.ctx_in, request.ctx_size_in = (context_in, len(context)) if context else (ffi.NULL, 0)
+        request.data_out, request.data_size_out = (out, room) if room else (ffi.NULL, 0)
+        bpf_call(f"BPF_PROG_TEST_RUN({self.name})", "xt_prog_test_run", request)
+        data_out = ffi.buffer(out, min(request.data_size_out, room))[:]
+        return RunResult(request.retval, data_out, request.duration)
+
+
+class XdpLink(Fd):
+    """A program attached to an interface; detached by the kernel at the latest when the process ends."""
+
+    @classmethod
+    def attach(cls, program: Program, ifindex: int, flags: int) -> XdpLink:
+        """BPF_LINK_CREATE; `flags` XDP_FLAGS_NATIVE or XDP_FLAGS_GENERIC."""
+        what = f"BPF_LINK_CREATE({program.name}, ifindex {ifindex})"
+        arguments = (program.fileno(), ifindex, constants.ATTACH_TYPE_XDP, flags)
+        return cls(bpf_call(what, "xt_link_create", *arguments))
+
+    def ifindex(self) -> int:
+        """The interface it is attached to, 0 when that is gone (struct bpf_link_info)."""
+        info, length = ffi.new("__u32[16]"), ffi.new("__u32 *", 64)
+        call("BPF_OBJ_GET_INFO_BY_FD(link)", "xt_obj_get_info", self.fileno(), info, length)
+        # type, id, prog_id, padding to 8 bytes, then the union: xdp.ifindex
+        return int(info[4])
+
+    def detach(self) -> None:
+        """BPF_LINK_DETACH: also where somebody else holds a descriptor of the link."""
+        try_call("xt_link_detach", self.fileno())
+
+
+def kernel_name(name: str) -> bytes:
+    """`name` as the kernel takes it: at most 15 characters of letters, digits, `_` and `.`."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", name).encode()[: constants.OBJECT_NAME_LENGTH]
+
+
+@lru_cache(maxsize=1)
+def possible_cpus(path: str = "/sys/devices/system/cpu/possible") -> tuple[int, ...]:
+    """The CPU numbers the kernel may ever use (`0-1,4` gives 0, 1, 4); per-CPU values come in this order."""
+    numbers: list[int] = []
+    for part in Path(path).read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return tuple(numbers)

@@ -1,0 +1,300 @@
+"""BTF, the type information in a BPF object: types, variable sections, function and line records.
+
+Pure: bytes in, values out, ObjectError for what is malformed. Layouts and numbers are those of the
+kernel's include/uapi/linux/btf.h and Documentation/bpf/btf.rst. Checked here is what this tool reads;
+everything else the kernel checks again when it loads the blob (kernel/bpf/btf.c).
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from xtrace.errors import ObjectError
+
+__all__ = ["Btf", "InfoRecords", "Kind", "SectionLayout", "Variable", "cut", "parse_ext", "text", "unpack"]
+
+POINTER_SIZE = 8
+MAX_DEPTH = 32
+"""Longest chain of types followed, which also ends loops: MAX_RESOLVE_DEPTH in kernel/bpf/btf.c."""
+MAX_SIZE = 0xFFFF_FFFF
+INSTRUCTION_SIZE = 8
+
+_MAGIC = 0xEB9F
+_VERSION = 1
+_HEADER = struct.Struct("<HBBIIIII")  # magic, version, flags, header size, offset and size of types, of strings
+_EXT_HEADER = struct.Struct("<HBBIIIII")  # the same, with offset and size of func_info, of line_info
+_EXT_CORE = struct.Struct("<II")  # behind it, where the header is long enough: CO-RE relocations
+_TYPE = struct.Struct("<III")  # name, kind and vlen, size or type
+_TRIPLE = struct.Struct("<III")  # btf_array, btf_member and btf_var_secinfo alike
+_PAIR = struct.Struct("<II")
+_U32 = struct.Struct("<I")
+
+
+class Kind:
+    """BTF_KIND_*, those this tool looks at."""
+
+    INT, PTR, ARRAY, STRUCT, UNION, ENUM = 1, 2, 3, 4, 5, 6
+    TYPEDEF, VOLATILE, CONST, RESTRICT = 8, 9, 10, 11
+    VAR, DATASEC, FLOAT, TYPE_TAG, ENUM64 = 14, 15, 16, 18, 19
+
+
+_TRAILERS = {
+    **dict.fromkeys((2, 7, 8, 9, 10, 11, 12, 16, 18), (0, 0)),
+    **dict.fromkeys((1, 14, 17), (4, 0)),
+    **dict.fromkeys((6, 13), (0, 8)),
+    **dict.fromkeys((4, 5, 15, 19), (0, 12)),
+    3: (12, 0),
+}
+"""Kind -> bytes behind the type's header, and bytes for each of its vlen elements."""
+_MODIFIERS = frozenset((Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG))
+_SIZED = frozenset((Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.FLOAT, Kind.ENUM64))
+
+
+def cut(data: bytes, offset: int, size: int, what: str) -> bytes:
+    """`size` bytes at `offset`; ObjectError if they are not all there."""
+    if offset + size > len(data):
+        raise ObjectError(f"{what}: {size} bytes at offset {offset} of {len(data)}: truncated or corrupt")
+    return data[offset : offset + size]
+
+
+def unpack(layout: struct.Struct, data: bytes, offset: int, what: str) -> tuple[Any, ...]:
+    """The fields of `layout` at `offset`; ObjectError if they are not all there."""
+    if offset + layout.size > len(data):
+        raise ObjectError(f"{what}: {layout.size} bytes at offset {offset} of {len(data)}: truncated or corrupt")
+    return layout.unpack_from(data, offset)
+
+
+def text(strings: bytes, offset: int, what: str) -> str:
+    """The NUL-terminated string at `offset` of a string table."""
+    end = strings.find(b"\0", offset)
+    if end < 0:  # also when the offset is beyond the table
+        raise ObjectError(f"{what}: no string at offset {offset} of {len(strings)}")
+    try:
+        return strings[offset:end].decode()
+    except UnicodeDecodeError:
+        raise ObjectError(f"{what}: the string at offset {offset} is not UTF-8") from None
+
+
+class Type(NamedTuple):
+    """One type. `value` is its size in bytes or the type it refers to; `position` its header's place in the blob."""
+
+    kind: int
+    vlen: int
+    name: int
+    value: int
+    position: int
+
+
+class Variable(NamedTuple):
+    """A variable of a DATASEC, with its type and its size in bytes."""
+
+    name: str
+    type_id: int
+    size: int
+
+
+class SectionLayout(NamedTuple):
+    """What ELF knows of a section: its size, and each variable's offset and size, all in bytes."""
+
+    size: int
+    variables: Mapping[str, tuple[int, int]]
+
+
+class Btf:
+    """The types of one blob. `datasecs` maps the names of variable sections to their type ids."""
+
+    def __init__(self, blob: bytes) -> None:
+        magic, version, _flags, header, type_offset, type_size, string_offset, string_size = unpack(
+            _HEADER, blob, 0, "BTF header"
+        )
+        if magic != _MAGIC or version != _VERSION:
+            raise ObjectError(f"BTF header: magic {magic:#x} version {version}, expected {_MAGIC:#x} and {_VERSION}")
+        self.blob = blob
+        self.datasecs: dict[str, int] = {}
+        self._strings = cut(blob, header + string_offset, string_size, "BTF strings")
+        cut(blob, header + type_offset, type_size, "BTF types")
+        self._types = [Type(0, 0, 0, 0, 0)]  # type 0 is void
+        self._read_types(header + type_offset, header + type_offset + type_size)
+
+    def _read_types(self, position: int, end: int) -> None:
+        while position < end:
+            type_id = len(self._types)
+            name, info, value = unpack(_TYPE, self.blob, position, f"BTF type {type_id}")
+            kind, vlen = info >> 24 & 0x1F, info & 0xFFFF
+            trailer = _TRAILERS.get(kind)
+            if trailer is None:
+                raise ObjectError(f"BTF type {type_id}: unknown kind {kind}")
+            if kind == Kind.DATASEC:
+                section = self.string(name)
+                if section in self.datasecs:
+                    raise ObjectError(f"BTF type {type_id}: a second section {section!r}")
+                self.datasecs[section] = type_id
+            self._types.append(Type(kind, vlen, name, value, position))
+            position += _TYPE.size + trailer[0] + trailer[1] * vlen
+        if position > end:
+            raise ObjectError(f"BTF type {len(self._types) - 1}: extends beyond the types: truncated or corrupt")
+
+    def string(self, offset: int) -> str:
+        """The string at `offset` of the blob's string section."""
+        return text(self._strings, offset, "BTF strings")
+
+    def type(self, type_id: int) -> Type:
+        """The type with that id, as it stands in the blob."""
+        if not 0 <= type_id < len(self._types):
+            raise ObjectError(f"BTF type {type_id} does not exist, the last is {len(self._types) - 1}")
+        return self._types[type_id]
+
+    def resolve(self, type_id: int, kind: int | None = None) -> Type:
+        """The type behind typedefs, const and the like; ObjectError if it is not of `kind`."""
+        current = self.type(type_id)
+        for _ in range(MAX_DEPTH):
+            if current.kind not in _MODIFIERS:
+                if kind is not None and current.kind != kind:
+                    raise ObjectError(f"BTF type {type_id}: kind {current.kind}, expected {kind}")
+                return current
+            current = self.type(current.value)
+        raise ObjectError(f"BTF type {type_id}: more than {MAX_DEPTH} modifiers, or a loop of them")
+
+    def pointee(self, type_id: int) -> int:
+        """The id a pointer points to."""
+        return self.resolve(type_id, Kind.PTR).value
+
+    def array(self, type_id: int) -> tuple[int, int]:
+        """An array's element type id and number of elements."""
+        position = self.resolve(type_id, Kind.ARRAY).position + _TYPE.size
+        element, _index_type, count = _TRIPLE.unpack_from(self.blob, position)
+        return element, count
+
+    def members(self, type_id: int) -> list[tuple[str, int]]:
+        """Name and type id of each member of a struct."""
+        return [(self.string(name), member) for name, member, _ in self._elements(self.resolve(type_id, Kind.STRUCT))]
+
+    def size_of(self, type_id: int) -> int:
+        """The size of a variable of that type, in bytes."""
+        count, current = 1, type_id
+        for _ in range(MAX_DEPTH):
+            found = self.resolve(current)
+            if found.kind == Kind.ARRAY:
+                current, elements = self.array(current)
+                count *= elements
+                continue
+            if found.kind != Kind.PTR and found.kind not in _SIZED:
+                raise ObjectError(f"BTF type {type_id}: kind {found.kind} has no size")
+            size = count * (POINTER_SIZE if found.kind == Kind.PTR else found.value)
+            if size > MAX_SIZE:
+                raise ObjectError(f"BTF type {type_id}: {size} bytes are too many")
+            return size
+        raise ObjectError(f"BTF type {type_id}: arrays nested more than {MAX_DEPTH} deep, or in a loop")
+
+    def variables(self, section: str) -> list[Variable]:
+        """The variables of a DATASEC, none if there is no such section. Their offsets only ELF knows."""
+        if section not in self.datasecs:
+            return []
+        found = []
+        for type_id, _offset, size in self._elements(self.type(self.datasecs[section])):
+            variable = self.type(type_id)
+            if variable.kind != Kind.VAR:
+                raise ObjectError(f"BTF section {section!r}: type {type_id} is not a variable")
+            found.append(Variable(self.string(variable.name), variable.value, size))
+        return found
+
+    def with_layout(self, layouts: Mapping[str, SectionLayout]) -> bytes:
+        """The blob with the sizes and offsets in its DATASECs filled in, which clang leaves 0.
+
+        The kernel wants a size above 0 and the variables in the order of their offsets, not
+        overlapping (btf_datasec_check_meta() in kernel/bpf/btf.c).
+        """
+        blob = bytearray(self.blob)
+        for section, type_id in self.datasecs.items():
+            if section not in layouts:
+                raise ObjectError(f"BTF section {section!r}: the object does not contain it; externs are not supported")
+            entries = self._placed(section, layouts[section])
+            position = self.type(type_id).position
+            _U32.pack_into(blob, position + 8, layouts[section].size)
+            for index, (offset, variable, size) in enumerate(entries):
+                _TRIPLE.pack_into(blob, position + _TYPE.size + _TRIPLE.size * index, variable, offset, size)
+        return bytes(blob)
+
+    def _placed(self, section: str, layout: SectionLayout) -> list[tuple[int, int, int]]:
+        """Offset, VAR type id and size of a section's variables, by offset."""
+        entries = []
+        records = self._elements(self.type(self.datasecs[section]))
+        for (type_id, _, _), variable in zip(records, self.variables(section), strict=True):
+            if variable.name not in layout.variables:
+                raise ObjectError(f"BTF section {section!r}: no symbol for variable {variable.name!r}")
+            entries.append((layout.variables[variable.name][0], type_id, variable.size))
+        entries.sort()
+        end = 0
+        for offset, _, size in entries:
+            if offset < end or size == 0:
+                raise ObjectError(f"BTF section {section!r}: variables overlap or are empty at offset {offset}")
+            end = offset + size
+        if end > layout.size or layout.size == 0:
+            raise ObjectError(f"BTF section {section!r}: variables need {end} bytes, the section has {layout.size}")
+        return entries
+
+    def _elements(self, found: Type) -> list[tuple[int, int, int]]:
+        """The three-word elements behind a struct's or DATASEC's header; _read_types() checked they are there."""
+        start = found.position + _TYPE.size
+        return list(_TRIPLE.iter_unpack(self.blob[start : start + _TRIPLE.size * found.vlen]))
+
+
+@dataclass(frozen=True, slots=True)
+class InfoRecords:
+    """All func_info or all line_info: a record's size in bytes, and the records of each code section."""
+
+    record_size: int
+    sections: Mapping[str, bytes]
+
+    def of(self, section: str, start: int, size: int) -> bytes:
+        """The records of the code at [start, start + size) of a section, in bytes.
+
+        A record begins with the place it speaks of: in the object bytes into the section, in the
+        result, as the kernel wants it, instructions into this piece.
+        """
+        found = bytearray()
+        records = self.sections.get(section, b"")
+        for position in range(0, len(records), self.record_size or 1):
+            (offset,) = _U32.unpack_from(records, position)
+            if not start <= offset < start + size:
+                continue
+            if offset % INSTRUCTION_SIZE:
+                raise ObjectError(f".BTF.ext: a record of section {section!r} points into an instruction, at {offset}")
+            found += _U32.pack((offset - start) // INSTRUCTION_SIZE)
+            found += records[position + 4 : position + self.record_size]
+        return bytes(found)
+
+
+def parse_ext(blob: bytes, btf: Btf) -> tuple[InfoRecords, InfoRecords]:
+    """func_info and line_info of a .BTF.ext section, whose section names stand in `btf`."""
+    magic, version, _flags, header, func_offset, func_size, line_offset, line_size = unpack(
+        _EXT_HEADER, blob, 0, ".BTF.ext header"
+    )
+    if magic != _MAGIC or version != _VERSION:
+        raise ObjectError(f".BTF.ext header: magic {magic:#x} version {version}, expected {_MAGIC:#x} and {_VERSION}")
+    if header >= _EXT_HEADER.size + _EXT_CORE.size and unpack(_EXT_CORE, blob, _EXT_HEADER.size, ".BTF.ext header")[1]:
+        # loaded without applying them, the program would read kernel structs at the build host's offsets
+        raise ObjectError(".BTF.ext: CO-RE relocations are not supported; compile without preserve_access_index")
+    func_info = cut(blob, header + func_offset, func_size, ".BTF.ext func_info")
+    line_info = cut(blob, header + line_offset, line_size, ".BTF.ext line_info")
+    return _records(func_info, 8, "func_info", btf), _records(line_info, 16, "line_info", btf)
+
+
+def _records(data: bytes, smallest: int, what: str, btf: Btf) -> InfoRecords:
+    """A record size, then for each section its name, the number of records, and these."""
+    if not data:
+        return InfoRecords(0, {})
+    what = f".BTF.ext {what}"
+    (record_size,) = unpack(_U32, data, 0, what)
+    if record_size < smallest or record_size % 4:
+        raise ObjectError(f"{what}: records of {record_size} bytes, expected a multiple of 4 from {smallest} on")
+    sections: dict[str, bytes] = {}
+    position = _U32.size
+    while position < len(data):
+        name, count = unpack(_PAIR, data, position, what)
+        records = cut(data, position + _PAIR.size, count * record_size, what)
+        section = btf.string(name)
+        sections[section] = sections.get(section, b"") + records
+        position += _PAIR.size + len(records)
+    return InfoRecords(record_size, sections)

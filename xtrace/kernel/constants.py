@@ -1,0 +1,25 @@
+"""Numbers of the kernel's bpf() interface (include/uapi/linux/bpf.h, linux/if_link.h)."""
+
+MAP_TYPE_ARRAY = 2
+MAP_TYPE_PERCPU_ARRAY = 6
+MAP_TYPE_ARRAY_OF_MAPS = 12
+
+PROG_TYPE_XDP = 6
+ATTACH_TYPE_XDP = 37
+
+MAP_NO_PREALLOC = 1
+MAP_MMAPABLE = 0x400
+
+PROG_HAS_FRAGS = 0x20
+"""BPF_F_XDP_HAS_FRAGS: the program takes frames with fragments (Linux 5.18)."""
+
+TEST_RUN_LIVE_FRAMES = 2
+"""BPF_F_TEST_XDP_LIVE_FRAMES: what the program decides is done with the frame (Linux 5.18)."""
+
+XDP_FLAGS_GENERIC = 1 << 1
+"""XDP_FLAGS_SKB_MODE"""
+XDP_FLAGS_NATIVE = 1 << 2
+"""XDP_FLAGS_DRV_MODE"""
+
+OBJECT_NAME_LENGTH = 15
+"""BPF_OBJ_NAME_LEN less the terminating zero."""

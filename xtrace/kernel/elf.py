@@ -1,0 +1,462 @@
+"""A compiled BPF object, from bytes to what the kernel is to be asked for: maps, programs, BTF, licence.
+
+Pure: no system call, no file. ELF is read as in the System V ABI and elf.h, relocations as in the
+kernel's Documentation/bpf/llvm_reloc.rst. Whatever is malformed or not supported raises ObjectError.
+Long for one module, because specs, sections and relocations only make sense together; the types are in btf.py.
+"""
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from xtrace.errors import ObjectError
+from xtrace.kernel.btf import Btf, InfoRecords, SectionLayout, cut, parse_ext, text, unpack
+
+__all__ = ["MapSpec", "ObjectSpec", "ProgramSpec", "Relocation", "link", "parse_object", "patch_constants"]
+
+MAX_BSS_SIZE = 1 << 24
+"""Bytes of zeroed variables in one section: what is larger belongs into a map of its own."""
+
+_EM_BPF = 247
+_ET_REL = 1
+_SHT_PROGBITS, _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS, _SHT_REL = 1, 2, 4, 8, 9
+_SHF_ALLOC, _SHF_EXECINSTR = 2, 4
+_STT_OBJECT, _STT_FUNC, _STT_SECTION = 1, 2, 3
+_SHN_UNDEF = 0
+_R_BPF_64_64, _R_BPF_64_32 = 1, 10
+
+_LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW: the one instruction of two slots, with a 64-bit immediate
+_CALL = 0x85  # BPF_JMP | BPF_CALL; of another function of the object when src_reg is BPF_PSEUDO_CALL
+_PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE, _PSEUDO_CALL = 1, 2, 1
+_SLOT = 8  # bytes
+
+_MAP_TYPE_ARRAY, _MAP_TYPES_OF_MAPS = 2, (12, 13)
+_F_RDONLY_PROG, _F_MMAPABLE = 0x80, 0x400
+
+_DATA_SECTION = re.compile(r"\.(rodata|data|bss)(?:\.(.+))?", re.DOTALL)
+_IDENT = b"\x7fELF\x02\x01\x01"  # 64 bit, little endian, version 1
+_ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_RELOCATION = struct.Struct("<QII")
+_IMMEDIATE = struct.Struct("<i")
+
+NO_CALLS = "bpf-to-bpf calls are not supported; make the function __always_inline"
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """One map as BPF_MAP_CREATE wants it; numbers are those of the kernel's include/uapi/linux/bpf.h, sizes bytes.
+
+    `contents` is the initial value of the one element of a data map (.rodata, .data, .bss), whose
+    `variables` stand at (offset, size); None and {} for other maps. `frozen` asks for BPF_MAP_FREEZE
+    once it is set. `inner` is the map that elements of a map-in-map are like. The BTF ids are 0 where
+    the map must be created without types.
+    """
+
+    name: str
+    map_type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+    btf_key_type_id: int = 0
+    btf_value_type_id: int = 0
+    contents: bytes | None = None
+    variables: dict[str, tuple[int, int]] = field(default_factory=dict)
+    frozen: bool = False
+    inner: "MapSpec | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """The load of a map (`value_offset` None) or of the address `value_offset` bytes into a data map's value.
+
+    `offset` is the index of the ld_imm64, in instructions of the program.
+    """
+
+    offset: int
+    map_name: str
+    value_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """One function of a section. Relocated immediates are 0 until link(); info records count from its start."""
+
+    name: str
+    section: str
+    instructions: bytes
+    relocations: tuple[Relocation, ...]
+    func_info: bytes
+    func_info_rec_size: int
+    line_info: bytes
+    line_info_rec_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSpec:
+    """All of an object. Programs by function name; `btf` is ready for BPF_BTF_LOAD; `license` "" if none is given."""
+
+    maps: dict[str, MapSpec]
+    programs: dict[str, ProgramSpec]
+    btf: bytes
+    license: str
+
+
+def parse_object(data: bytes, name: str = "object") -> ObjectSpec:
+    """The spec of a relocatable ELF64 file compiled with `clang -target bpf -g`.
+
+    Raises ObjectError, prefixed with `name`, if it is malformed or needs what this loader does not do.
+    """
+    try:
+        return _parse(data)
+    except ObjectError as error:
+        raise ObjectError(f"{name}: {error}") from error
+
+
+def patch_constants(spec: MapSpec, values: Mapping[str, int]) -> MapSpec:
+    """A copy of a data map's spec with those integer variables set, little endian.
+
+    Raises ObjectError for a variable that is not there, is no integer, or cannot hold the value.
+    """
+    contents = bytearray(spec.contents or b"")
+    for variable, value in values.items():
+        if variable not in spec.variables:
+            raise ObjectError(f"map {spec.name!r} has no variable {variable!r}")
+        offset, size = spec.variables[variable]
+        if size not in (1, 2, 4, 8):
+            raise ObjectError(f"{variable!r} of map {spec.name!r} is no integer: {size} bytes")
+        try:
+            contents[offset : offset + size] = value.to_bytes(size, "little", signed=value < 0)
+        except OverflowError:
+            raise ObjectError(f"{value} does not fit {variable!r} of map {spec.name!r}: {size} bytes") from None
+    return replace(spec, contents=bytes(contents))
+
+
+def link(program: ProgramSpec, fds: Mapping[str, int]) -> bytes:
+    """The program's instructions with the file descriptors of its maps filled in, as BPF_PROG_LOAD wants them.
+
+    Raises ObjectError if `fds` lacks a map the program uses.
+    """
+    code = bytearray(program.instructions)
+    for relocation in program.relocations:
+        if relocation.map_name not in fds:
+            raise ObjectError(f"program {program.name!r} uses map {relocation.map_name!r}, which was not created")
+        start = relocation.offset * _SLOT
+        pseudo = _PSEUDO_MAP_FD if relocation.value_offset is None else _PSEUDO_MAP_VALUE
+        code[start + 1] = code[start + 1] & 0x0F | pseudo << 4
+        _IMMEDIATE.pack_into(code, start + 4, fds[relocation.map_name])
+        _IMMEDIATE.pack_into(code, start + _SLOT + 4, relocation.value_offset or 0)
+    return bytes(code)
+
+
+class _Section(NamedTuple):
+    name: str
+    type: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+    info: int
+
+
+class _Symbol(NamedTuple):
+    name: int
+    type: int
+    section: int
+    value: int
+    size: int
+
+
+class _Elf:
+    """Sections and symbols. `objects` holds for each section index its variables' offsets and sizes in bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.sections = self._read_sections()
+        self._by_name: dict[str, int] = {}
+        for index, section in enumerate(self.sections):
+            # debug sections may share a name; of what is loaded there may be only one
+            if self._by_name.setdefault(section.name, index) != index and section.flags & _SHF_ALLOC:
+                raise ObjectError(f"ELF section {index}: a second section {section.name!r}")
+        self.symbols, self._names = self._read_symbols()
+        self.objects = self._read_objects()
+
+    def _read_sections(self) -> list[_Section]:
+        ident, kind, machine, _, _, _, start, _, _, _, _, entry_size, count, names = unpack(
+            _ELF_HEADER, self._data, 0, "ELF header"
+        )
+        if not ident.startswith(_IDENT) or kind != _ET_REL or machine != _EM_BPF:
+            raise ObjectError("ELF header: not a little-endian 64-bit relocatable BPF object")
+        if entry_size != _SECTION_HEADER.size or names >= count:
+            raise ObjectError(f"ELF header: {count} sections of {entry_size} bytes, names in section {names}")
+        table = cut(self._data, start, count * entry_size, "ELF section headers")
+        headers = list(_SECTION_HEADER.iter_unpack(table))
+        strings = cut(self._data, headers[names][4], headers[names][5], "ELF section names")
+        sections = []
+        for index, (name, type_, flags, _, offset, size, link_, info, _, _) in enumerate(headers):
+            if type_ == _SHT_NOBITS and size > MAX_BSS_SIZE:
+                raise ObjectError(f"ELF section {index}: {size} zeroed bytes, at most {MAX_BSS_SIZE}")
+            if type_ != _SHT_NOBITS and offset + size > len(self._data):
+                raise ObjectError(f"ELF section {index}: ends beyond the file: truncated or corrupt")
+            named = text(strings, name, f"name of ELF section {index}")
+            sections.append(_Section(named, type_, flags, offset, size, link_, info))
+        return sections
+
+    def _read_symbols(self) -> tuple[list[_Symbol], bytes]:
+        table = next((section for section in self.sections if section.type == _SHT_SYMTAB), None)
+        if table is None:
+            raise ObjectError("ELF: no symbol table; do not strip the object")
+        if table.size % _SYMBOL.size or table.link >= len(self.sections):
+            raise ObjectError(f"ELF symbol table: {table.size} bytes, names in section {table.link}")
+        symbols = [
+            _Symbol(name, info & 0x0F, section, value, size)
+            for name, info, _, section, value, size in _SYMBOL.iter_unpack(self.contents(table))
+        ]
+        return symbols, self.contents(self.sections[table.link])
+
+    def _read_objects(self) -> dict[int, dict[str, tuple[int, int]]]:
+        objects: dict[int, dict[str, tuple[int, int]]] = {}
+        for symbol in self.symbols:
+            if symbol.type == _STT_OBJECT and 0 < symbol.section < len(self.sections):
+                name, section = self.symbol_name(symbol), self.sections[symbol.section]
+                if symbol.value + symbol.size > section.size:
+                    raise ObjectError(f"ELF symbol {name!r}: ends beyond section {section.name!r}")
+                objects.setdefault(symbol.section, {})[name] = (symbol.value, symbol.size)
+        return objects
+
+    def symbol_name(self, symbol: _Symbol) -> str:
+        """The name of a symbol; a section's symbol has none of its own."""
+        if symbol.type == _STT_SECTION and symbol.section < len(self.sections):
+            return self.sections[symbol.section].name
+        return text(self._names, symbol.name, "ELF symbol names")
+
+    def index(self, name: str) -> int | None:
+        """The index of the section of that name."""
+        return self._by_name.get(name)
+
+    def contents(self, section: _Section) -> bytes:
+        """The bytes of a section; zeros where the file has none."""
+        if section.type == _SHT_NOBITS:
+            return bytes(section.size)
+        return self._data[section.offset : section.offset + section.size]
+
+    def named(self, name: str) -> bytes | None:
+        """The bytes of the section of that name."""
+        index = self.index(name)
+        return None if index is None else self.contents(self.sections[index])
+
+    def layouts(self) -> dict[str, SectionLayout]:
+        """Where the variables stand, for each section that is loaded."""
+        return {
+            section.name: SectionLayout(section.size, self.objects.get(index, {}))
+            for index, section in enumerate(self.sections)
+            if section.flags & _SHF_ALLOC
+        }
+
+
+_Targets = dict[int, dict[int, str] | MapSpec]
+"""What code may refer to, by section index: the maps of .maps by their offset there, or a data map."""
+_CodeRelocation = tuple[int, int, _Symbol]
+"""Offset in bytes, type, symbol."""
+
+
+def _parse(data: bytes) -> ObjectSpec:
+    elf = _Elf(data)
+    blob = elf.named(".BTF")
+    if blob is None:
+        raise ObjectError("no section '.BTF'; compile with -g")
+    btf = Btf(blob)
+    fixed = btf.with_layout(elf.layouts())
+    maps: dict[str, MapSpec] = {}
+    targets: _Targets = {}
+    if (index := elf.index(".maps")) is not None:
+        declared = {elf.objects[index][variable.name][0]: variable for variable in btf.variables(".maps")}
+        targets[index] = {offset: variable.name for offset, variable in declared.items()}
+        maps = {variable.name: _map_spec(btf, variable.name, variable.type_id) for variable in declared.values()}
+    for index, spec in _data_maps(elf, btf):
+        if spec.name in maps:
+            raise ObjectError(f"section {elf.sections[index].name!r}: a map named {spec.name!r} exists already")
+        maps[spec.name] = targets[index] = spec
+    license_name = text((elf.named("license") or b"") + b"\0", 0, "section 'license'")
+    return ObjectSpec(maps, _programs(elf, btf, targets), fixed, license_name)
+
+
+def _map_spec(btf: Btf, name: str, struct_id: int, is_inner: bool = False) -> MapSpec:
+    """A map from the struct that defines it: csrc/bpf_helpers.h, MAP_UINT and its like."""
+    numbers: dict[str, int] = {}
+    types: dict[str, int] = {}
+    inner: MapSpec | None = None
+    for member, type_id in btf.members(struct_id):
+        if member in ("type", "key_size", "value_size", "max_entries", "map_flags"):
+            numbers[member] = btf.array(btf.pointee(type_id))[1]
+        elif member in ("key", "value"):
+            types[member] = btf.pointee(type_id)
+        elif member == "values" and not is_inner:
+            inner = _map_spec(btf, f"{name}.inner", btf.pointee(btf.array(type_id)[0]), is_inner=True)
+        else:
+            raise ObjectError(f"map {name!r}: unknown attribute {member!r}")
+    if "type" not in numbers:
+        raise ObjectError(f"map {name!r}: no attribute 'type'")
+    if (inner is None) == (numbers["type"] in _MAP_TYPES_OF_MAPS):
+        raise ObjectError(f"map {name!r}: attribute 'values' is for maps of maps, which must have it")
+    if inner is not None:
+        numbers.setdefault("value_size", 4)  # a file descriptor going in, a map id coming out
+    for part, type_id in types.items():
+        size = btf.size_of(type_id)
+        if numbers.setdefault(f"{part}_size", size) != size:
+            raise ObjectError(f"map {name!r}: {part}_size {numbers[f'{part}_size']}, but its type has {size} bytes")
+    # the kernel takes both types or none (map_check_btf() in kernel/bpf/syscall.c)
+    typed = len(types) == 2
+    return MapSpec(
+        name=name,
+        map_type=numbers["type"],
+        key_size=numbers.get("key_size", 0),
+        value_size=numbers.get("value_size", 0),
+        max_entries=numbers.get("max_entries", 0),
+        flags=numbers.get("map_flags", 0),
+        btf_key_type_id=types["key"] if typed else 0,
+        btf_value_type_id=types["value"] if typed else 0,
+        inner=inner,
+    )
+
+
+def _data_maps(elf: _Elf, btf: Btf) -> Iterator[tuple[int, MapSpec]]:
+    """The sections of variables, by index, as arrays of one element each."""
+    for index, section in enumerate(elf.sections):
+        found = _DATA_SECTION.fullmatch(section.name)
+        if not found or not section.size or not section.flags & _SHF_ALLOC:
+            continue
+        kind, own_name = found.groups()
+        is_constant = kind == "rodata"
+        spec = MapSpec(
+            name=own_name or kind,
+            map_type=_MAP_TYPE_ARRAY,
+            key_size=4,
+            value_size=section.size,
+            max_entries=1,
+            # a section of its own is what a variable has so that user space can map it
+            flags=_F_RDONLY_PROG if is_constant else _F_MMAPABLE if own_name else 0,
+            btf_value_type_id=btf.datasecs.get(section.name, 0),
+            contents=elf.contents(section),
+            variables=elf.objects.get(index, {}),
+            frozen=is_constant,
+        )
+        yield index, spec
+
+
+def _programs(elf: _Elf, btf: Btf, targets: _Targets) -> dict[str, ProgramSpec]:
+    blob = elf.named(".BTF.ext")
+    func_info, line_info = (InfoRecords(0, {}), InfoRecords(0, {})) if blob is None else parse_ext(blob, btf)
+    programs: dict[str, ProgramSpec] = {}
+    for function, relocations in _functions(elf):
+        name, section = elf.symbol_name(function), elf.sections[function.section]
+        if name in programs:
+            raise ObjectError(f"section {section.name!r}: a second program {name!r}")
+        start, end = function.value, function.value + function.size
+        code = bytearray(elf.contents(section)[start:end])
+        relocated = tuple(
+            _relocate(elf, targets, code, relocation, f"program {name!r}: instruction {relocation[0] // _SLOT}")
+            for relocation in relocations
+        )
+        # a call within the section has no relocation
+        pairs = zip(code[::_SLOT], code[1::_SLOT], strict=True)
+        if any(opcode == _CALL and registers >> 4 == _PSEUDO_CALL for opcode, registers in pairs):
+            raise ObjectError(f"program {name!r}: {NO_CALLS}")
+        programs[name] = ProgramSpec(
+            name=name,
+            section=section.name,
+            instructions=bytes(code),
+            relocations=relocated,
+            func_info=func_info.of(section.name, start, function.size),
+            func_info_rec_size=func_info.record_size,
+            line_info=line_info.of(section.name, start, function.size),
+            line_info_rec_size=line_info.record_size,
+        )
+    return programs
+
+
+def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:
+    """Each function with its relocations in order, their offsets counted from its start."""
+    relocations = _code_relocations(elf)
+    for function in _function_symbols(elf):
+        start, end = function.value, function.value + function.size
+        rest = relocations.get(function.section, [])
+        own = sorted((offset - start, type_, symbol) for offset, type_, symbol in rest if start <= offset < end)
+        if len({offset for offset, _, _ in own}) != len(own):
+            raise ObjectError(f"function {elf.symbol_name(function)!r}: two relocations of one instruction")
+        relocations[function.section] = [relocation for relocation in rest if not start <= relocation[0] < end]
+        yield function, own
+    for index, rest in relocations.items():
+        if rest:
+            raise ObjectError(f"section {elf.sections[index].name!r}: relocation of byte {rest[0][0]}, in no function")
+
+
+def _function_symbols(elf: _Elf) -> Iterator[_Symbol]:
+    """The functions that are programs, by section and place; none overlaps another."""
+    ends: dict[int, int] = {}
+    for symbol in sorted(elf.symbols, key=lambda symbol: (symbol.section, symbol.value)):
+        if symbol.type != _STT_FUNC or not 0 < symbol.section < len(elf.sections):
+            continue
+        section = elf.sections[symbol.section]
+        if section.type != _SHT_PROGBITS or not section.flags & _SHF_EXECINSTR:
+            continue
+        name, start, end = elf.symbol_name(symbol), symbol.value, symbol.value + symbol.size
+        if section.name == ".text":  # where clang puts functions without SEC(): what programs call
+            raise ObjectError(f"function {name!r}: {NO_CALLS}")
+        if start % _SLOT or symbol.size % _SLOT or not symbol.size or end > section.size:
+            raise ObjectError(f"function {name!r}: bytes {start} to {end} are no instructions of {section.name!r}")
+        if start < ends.get(symbol.section, 0):
+            raise ObjectError(f"function {name!r}: overlaps another in section {section.name!r}")
+        ends[symbol.section] = end
+        yield symbol
+
+
+def _code_relocations(elf: _Elf) -> dict[int, list[_CodeRelocation]]:
+    """The relocations of each code section. Those of debug and BTF sections mean nothing to a loader."""
+    found: dict[int, list[_CodeRelocation]] = {}
+    for section in elf.sections:
+        if section.type not in (_SHT_REL, _SHT_RELA):
+            continue
+        if section.info >= len(elf.sections):
+            raise ObjectError(f"section {section.name!r}: relocates section {section.info}, which does not exist")
+        target = elf.sections[section.info]
+        if not target.flags & _SHF_ALLOC:
+            continue
+        if section.type == _SHT_RELA or not target.flags & _SHF_EXECINSTR:
+            raise ObjectError(f"section {section.name!r}: pointers in the data of {target.name!r} are not supported")
+        if section.size % _RELOCATION.size:
+            raise ObjectError(f"section {section.name!r}: {section.size} bytes, not a multiple of {_RELOCATION.size}")
+        for offset, type_, symbol in _RELOCATION.iter_unpack(elf.contents(section)):
+            if symbol >= len(elf.symbols):
+                raise ObjectError(f"section {section.name!r}: symbol {symbol} of {len(elf.symbols)}")
+            found.setdefault(section.info, []).append((offset, type_, elf.symbols[symbol]))
+    return found
+
+
+def _relocate(elf: _Elf, targets: _Targets, code: bytearray, relocation: _CodeRelocation, where: str) -> Relocation:
+    """What an instruction of `code` refers to. Zeroes its immediate, which held the addend."""
+    offset, type_, symbol = relocation
+    name = elf.symbol_name(symbol)
+    if symbol.section == _SHN_UNDEF:
+        raise ObjectError(f"{where}: {name!r} is not defined in the object; externs are not supported")
+    if type_ == _R_BPF_64_32:
+        raise ObjectError(f"{where}: call of {name!r}: {NO_CALLS}")
+    if type_ != _R_BPF_64_64:
+        raise ObjectError(f"{where}: relocation type {type_} of {name!r} is not supported")
+    if offset % _SLOT or offset + 2 * _SLOT > len(code) or code[offset] != _LD_IMM64:
+        raise ObjectError(f"{where}: relocation of byte {offset}, where no address is loaded")
+    low, high = slice(offset + 4, offset + 8), slice(offset + 12, offset + 16)
+    place = symbol.value + int.from_bytes(code[low] + code[high], "little", signed=True)
+    code[low] = code[high] = bytes(4)
+    target = targets.get(symbol.section, {})
+    if isinstance(target, MapSpec):
+        if not 0 <= place < target.value_size:
+            raise ObjectError(f"{where}: {name!r}: byte {place} of map {target.name!r}, {target.value_size} bytes long")
+        return Relocation(offset // _SLOT, target.name, place)
+    if place not in target:
+        raise ObjectError(f"{where}: {name!r} is neither a map nor a variable")
+    return Relocation(offset // _SLOT, target[place], None)

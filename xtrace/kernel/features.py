@@ -1,0 +1,87 @@
+"""What the running kernel can do: tried, never concluded from its version."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from xtrace.errors import UsageError
+from xtrace.kernel import constants
+from xtrace.kernel.syscall import ffi, try_call
+
+SWITCH = "XTRACE_FEATURES_OFF"
+"""Environment variable, for tests: features to treat as absent, by comma."""
+
+RETURN_XDP_PASS = bytes.fromhex("b700000002000000 9500000000000000")
+"""r0 = XDP_PASS; exit"""
+
+
+@dataclass(frozen=True)
+class Features:
+    """One field per feature; the name is what XTRACE_FEATURES_OFF takes."""
+
+    btf: bool
+    """Type information of our object is accepted."""
+    frags: bool
+    """XDP programs may take frames with fragments: BPF_F_XDP_HAS_FRAGS (Linux 5.18)."""
+    percpu_batch: bool
+    """BPF_MAP_LOOKUP_BATCH of per-CPU arrays (Linux 5.13)."""
+    realtime: bool
+    """The kernel is PREEMPT_RT: per-CPU state needs atomic operations."""
+
+    def names(self) -> list[str]:
+        """Those that are there."""
+        return [name for name, present in vars(self).items() if present]
+
+
+def probe() -> Features:
+    """Try each feature; needs the capabilities to load programs."""
+    off = frozenset(filter(None, os.environ.get(SWITCH, "").split(",")))
+    unknown = off - set(Features.__dataclass_fields__)
+    if unknown:
+        raise UsageError(f"{SWITCH}: unknown feature {', '.join(sorted(unknown))}")
+    return Features(
+        btf="btf" not in off,
+        frags="frags" not in off and _takes_frags(),
+        percpu_batch="percpu_batch" not in off and _batches_percpu_arrays(),
+        realtime="realtime" not in off and _is_realtime(),
+    )
+
+
+def _takes_frags() -> bool:
+    request = ffi.new("struct xt_prog_load *")
+    code, license_text = ffi.from_buffer(RETURN_XDP_PASS), ffi.new("char[]", b"GPL")
+    request.insns, request.insn_cnt, request.license = code, len(RETURN_XDP_PASS) // 8, license_text
+    request.prog_type, request.expected_attach_type = constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP
+    request.prog_flags, request.prog_name = constants.PROG_HAS_FRAGS, b"probe_frags"
+    fd = try_call("xt_prog_load", request)
+    return _close(fd)
+
+
+def _batches_percpu_arrays() -> bool:
+    request = ffi.new("struct xt_map_create *")
+    request.map_type, request.key_size, request.value_size = constants.MAP_TYPE_PERCPU_ARRAY, 4, 8
+    request.max_entries, request.map_name = 1, b"probe_batch"
+    fd = try_call("xt_map_create", request)
+    if fd < 0:
+        return False
+    # with room for no entry a kernel that knows the command returns at once, another says ENOTSUPP
+    count = ffi.new("__u32 *", 0)
+    result = try_call("xt_map_lookup_batch", fd, ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, count)
+    _close(fd)
+    return result in (0, -errno.EFAULT)
+
+
+def _is_realtime() -> bool:
+    try:
+        return Path("/sys/kernel/realtime").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def _close(fd: int) -> bool:
+    if fd >= 0:
+        try_call("xt_close", fd)
+    return fd >= 0

@@ -1,0 +1,89 @@
+"""Which privileges this process has, and why the kernel said EPERM."""
+
+from __future__ import annotations
+
+import re
+import resource
+from pathlib import Path
+
+from xtrace.errors import KernelError, PrivilegeError
+
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""Bit numbers, include/uapi/linux/capability.h."""
+
+XDP_NEEDS = ("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
+"""To load the packet program and to attach it. CAP_SYS_ADMIN stands in for the first and the last."""
+
+
+def effective() -> frozenset[str]:
+    """Those of CAPABILITIES this process has in effect (CapEff in /proc/self/status)."""
+    bits = int(_status_field("CapEff"), 16)
+    return frozenset(name for name, bit in CAPABILITIES.items() if bits >> bit & 1)
+
+
+def missing(needed: tuple[str, ...]) -> list[str]:
+    """Those of `needed` that are not in effect. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON."""
+    held = effective()
+    if "CAP_SYS_ADMIN" in held:
+        held |= {"CAP_BPF", "CAP_PERFMON"}
+    return [name for name in needed if name not in held]
+
+
+def require(needed: tuple[str, ...], purpose: str) -> None:
+    """Raise PrivilegeError naming what of `needed` is missing for `purpose`."""
+    lacking = missing(needed)
+    if lacking:
+        raise PrivilegeError(f"{purpose} needs {' and '.join(lacking)}: run it with sudo, or grant these capabilities")
+
+
+def explain(error: KernelError) -> PrivilegeError:
+    """What EPERM means here, by what can be seen: capabilities, user namespace, lockdown, memlock."""
+    return PrivilegeError(f"{error}: {_cause()}")
+
+
+def _cause() -> str:
+    lacking = missing(XDP_NEEDS)
+    if lacking:
+        return f"{', '.join(lacking)} missing: run it with sudo, or grant these capabilities"
+    if not _in_first_user_namespace():
+        return "capabilities of a user namespace (a rootless container?) do not count for BPF: run it on the host"
+    lockdown = _read("/sys/kernel/security/lockdown")
+    locked = re.search(r"\[(integrity|confidentiality)\]", lockdown)
+    if locked:
+        return f"the kernel is locked down ({locked.group(1)}, /sys/kernel/security/lockdown): BPF is restricted"
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if limit != resource.RLIM_INFINITY and not _charges_memory_to_cgroup():
+        return f"before Linux 5.11 BPF memory counts as locked, at most {limit} bytes: run `ulimit -l unlimited` first"
+    return "all capabilities are there; a security module or a container's seccomp filter may forbid bpf()"
+
+
+def raise_memlock_limit() -> None:
+    """Lift RLIMIT_MEMLOCK where the kernel charges BPF memory to it; without CAP_SYS_RESOURCE it stays."""
+    if _charges_memory_to_cgroup():
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (ValueError, OSError):
+        return  # map creation will fail with EPERM, and that is explained there
+
+
+def _charges_memory_to_cgroup() -> bool:
+    """Linux 5.11 moved BPF memory from RLIMIT_MEMLOCK to the memory cgroup."""
+    version = re.match(r"(\d+)\.(\d+)", _read("/proc/sys/kernel/osrelease"))
+    return version is None or (int(version.group(1)), int(version.group(2))) >= (5, 11)
+
+
+def _in_first_user_namespace() -> bool:
+    return _read("/proc/self/uid_map").split() in ([], ["0", "0", "4294967295"])
+
+
+def _status_field(name: str) -> str:
+    found = re.search(rf"^{name}:\s*(\S+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return found.group(1) if found else "0"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,50 @@
+"""The list of interfaces (-l)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.sinks.stream import OutputStream
+
+HEADINGS = ("NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP")
+LINK_TYPES = {1: "ethernet", 24: "ieee1394", 32: "infiniband", 512: "ppp", 768: "ipip", 772: "loopback", 65534: "none"}
+"""ARPHRD_* of linux/if_arp.h, as far as people meet them."""
+
+
+def print_interfaces(links: Sequence[LinkInfo], output: OutputStream, as_json: bool) -> None:
+    """A table, or JSON Lines."""
+    if as_json:
+        lines = [orjson.dumps(_record(link), option=orjson.OPT_APPEND_NEWLINE) for link in links]
+        output.write(b"".join(lines))
+        return
+    rows = [HEADINGS, *(_row(link) for link in links)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    output.write("".join(f"{line}\n" for line in table).encode())
+
+
+def _type(link: LinkInfo) -> str:
+    return link.kind or LINK_TYPES.get(link.link_type, str(link.link_type))
+
+
+def _row(link: LinkInfo) -> tuple[str, ...]:
+    owner = f"id {link.xdp.prog_id} ({link.xdp.mode})" if link.xdp else "-"
+    return (link.name, str(link.index), link.operstate, _type(link), str(link.mtu), link.address or "-", owner)
+
+
+def _record(link: LinkInfo) -> dict[str, Any]:
+    return {
+        "type": "link",
+        "name": link.name,
+        "index": link.index,
+        "state": link.operstate,
+        "up": link.is_up,
+        "link_type": _type(link),
+        "mtu": link.mtu,
+        "mac": link.address or None,
+        "xdp": {"prog_id": link.xdp.prog_id, "mode": link.xdp.mode} if link.xdp else None,
+    }

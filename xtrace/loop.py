@@ -1,0 +1,88 @@
+"""The main loop: a deadline per tick, a snapshot per monitor, every snapshot to every sink."""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Sequence
+
+from xtrace.monitors import Monitor
+from xtrace.sinks import Sink, Totals
+from xtrace.sinks.stream import OutputClosed, OutputStream
+from xtrace.stop import Stop
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Runs until a stop is requested, `count` intervals have passed, the reader is gone, or nothing is left."""
+
+    def __init__(
+        self, monitors: Sequence[Monitor], sinks: Sequence[Sink], stop: Stop, output: OutputStream, interval_ns: int
+    ) -> None:
+        self._monitors = monitors
+        self._sinks = sinks
+        self._stop = stop
+        self._interval_ns = interval_ns
+        self._totals = Totals()
+        self.complete = True
+        """no interface was lost"""
+        self._poll = select.poll()
+        self._poll.register(stop.fileno(), select.POLLIN)
+        self._poll.register(output.fileno(), 0)  # errors only: the reader closed its end
+
+    def run(self, count: int = 0) -> None:
+        """Tick at fixed deadlines; one that has passed meanwhile is skipped, and the interval longer.
+
+        The last snapshot is taken after detaching. Raises what the sinks raise; OutputClosed does not
+        reach the caller, because a reader that has enough is no error.
+        """
+        deadline = time.monotonic_ns() + self._interval_ns
+        ticks = 0
+        reader_left = False
+        while not all(monitor.ended for monitor in self._monitors):
+            reader_left = self._wait(deadline)
+            ticks += 1
+            last = self._stop.requested or reader_left or ticks == count
+            try:
+                self._tick(last)
+            except OutputClosed:
+                reader_left = last = True
+            if last:
+                break
+            late = time.monotonic_ns() - deadline
+            deadline += self._interval_ns * max(1, -(-late // self._interval_ns))
+        if not reader_left:
+            self._end()
+
+    def _wait(self, deadline: int) -> bool:
+        """Sleep until the deadline, a stop, or the reader's end; True in the last case."""
+        while not self._stop.requested:
+            left = deadline - time.monotonic_ns()
+            if left <= 0:
+                break
+            # poll() counts in ms: round up, or the last fraction would be spent spinning
+            for fd, event in self._poll.poll(-(-left // 1_000_000)):
+                if fd != self._stop.fileno() and event & (select.POLLERR | select.POLLNVAL):
+                    return True
+        return False
+
+    def _tick(self, last: bool) -> None:
+        for monitor in self._monitors:
+            if monitor.ended:
+                continue
+            snapshot = monitor.finish() if last else monitor.tick()
+            self._totals.add(snapshot)
+            self.complete = self.complete and not snapshot.lost_interfaces
+            for name in snapshot.lost_interfaces:
+                log.error("%s: the interface is gone; what it carried until then has been counted", name)
+            for sink in self._sinks:
+                sink.write(snapshot)
+
+    def _end(self) -> None:
+        try:
+            for sink in self._sinks:
+                sink.end(self._totals)
+        except OutputClosed:
+            log.debug("the reader left before the end record")

@@ -1,0 +1,26 @@
+"""The documented lines on stderr, in English, and in Chinese where LANG says so."""
+
+from __future__ import annotations
+
+import os
+
+_CHINESE = {
+    "Preparing to monitor network interface: {}": "准备监控网络接口: {}",
+    "XDP program loaded on {}": "XDP 程序已加载到 {}",
+}
+
+
+def message(template: str, *arguments: object) -> str:
+    """`template` in the user's language, with `arguments` filled in."""
+    if _speaks_chinese():
+        template = _CHINESE.get(template, template)
+    return template.format(*arguments)
+
+
+def _speaks_chinese() -> bool:
+    """The first of LC_ALL, LC_MESSAGES and LANG that is set decides (POSIX)."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(name)
+        if value:
+            return value.lower().startswith("zh")
+    return False

@@ -1,0 +1,257 @@
+"""The two flow tables and their front caches: flip, grace period, flush, drain.
+
+The promise that every packet is counted exactly once is kept here and in csrc/xdp_monitor.c; the
+steps are told in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib import resources
+
+from xtrace.errors import ObjectError, VerifierError
+from xtrace.flow import COUNTERS, KEY, FlowTable, InterfaceCounts
+from xtrace.kernel import constants
+from xtrace.kernel.bpf import Batch, Fd, Map, Program, SharedWord, load_btf, possible_cpus
+from xtrace.kernel.elf import MapSpec, ObjectSpec, parse_object, patch_constants
+from xtrace.kernel.features import Features
+from xtrace.kernel.syscall import ffi, lib
+
+log = logging.getLogger(__name__)
+
+MEMORY_LIMIT = 64 << 20
+"""Bytes all maps together may take by default; the front cache shrinks to fit."""
+
+CLOCK_MONOTONIC_COARSE = 6
+"""Its resolution is the length of a kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
+
+_INDEX = struct.Struct("=I")
+_FLUSH_REQUEST = struct.Struct("=IIII")
+_HASH_ELEMENT_OVERHEAD = 48
+"""sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
+_HASH_BUCKET = 16
+FIRST_BATCH = 4096
+
+
+def load_object_spec() -> ObjectSpec:
+    """The packet program's object, as it was installed with the package."""
+    resource = resources.files("xtrace") / "xdp_monitor.o"
+    try:
+        return parse_object(resource.read_bytes(), "xdp_monitor.o")
+    except FileNotFoundError:
+        raise ObjectError(f"{resource}: the packet program is missing: install the package again") from None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the maps are made."""
+
+    max_flows: int
+    slots: int
+    cpus: int
+    """numbers up to this one may be CPUs"""
+    cache_entries: int
+    """of one CPU's front cache"""
+
+    @classmethod
+    def make(cls, max_flows: int, slots: int = 1) -> Plan:
+        """Fit the front cache, per CPU and a power of two, into what the flow tables leave of the limit."""
+        cpus = max(possible_cpus()) + 1
+        plan = cls(max_flows, slots, cpus, lib.FRONT_CACHE_ENTRIES)
+        while plan.memory() > MEMORY_LIMIT and plan.cache_entries > 1:
+            plan = replace(plan, cache_entries=plan.cache_entries // 2)
+        return plan
+
+    def memory(self) -> int:
+        """Bytes the maps will take."""
+        buckets = 1 << (self.max_flows - 1).bit_length()
+        table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
+        cache = self.cpus * self.cache_entries * (KEY.size + COUNTERS.size)
+        counters = self.slots * 2 * self.cpus * 16 * (2 + lib.TRAFFIC_TYPES)
+        return int(2 * (table + cache + counters))
+
+    def resize(self, spec: MapSpec) -> MapSpec:
+        """`spec` with the number of entries this plan gives it."""
+        entries = {
+            "flows_a": self.max_flows,
+            "flows_b": self.max_flows,
+            "front_cache": 2 * self.cpus * self.cache_entries,
+            "counters": 2 * self.slots * 2,
+        }
+        return replace(spec, max_entries=entries.get(spec.name, spec.max_entries))
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What one interval left behind."""
+
+    end_monotonic_ns: int
+    flows: FlowTable
+    counts: Mapping[tuple[int, bool], InterfaceCounts]
+    """by interface slot and whether it is egress"""
+
+
+class FlowTables:
+    """Owns the maps that all loads of the packet program share, and the programs run on them by hand."""
+
+    def __init__(self, plan: Plan, features: Features, spec: ObjectSpec | None = None) -> None:
+        self.plan = plan
+        self.features = features
+        self.grace_ns = 0
+        """how long the last grace period took"""
+        self._spec = spec or load_object_spec()
+        self._owned = ExitStack()
+        self._batch = Batch(KEY.size, COUNTERS.size, FIRST_BATCH)
+        self._jiffies_base = 0
+        with ExitStack() as opening:
+            opening.push(self._owned)
+            self._open()
+            opening.pop_all()
+
+    def _open(self) -> None:
+        own = self._owned.enter_context
+        btf = self._load_btf()
+        self._btf = own(btf) if btf else None
+        self._maps = {
+            name: own(Map.create(self.plan.resize(spec), self._btf))
+            for name, spec in self._spec.maps.items()
+            if not spec.frozen  # constants differ per load, so each load has its own
+        }
+        self._grace_element = own(Map.create(self._grace_spec(), self._btf))
+        self._active = SharedWord(self._maps["active"])
+        self._owned.callback(self._active.close)
+        self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
+        self._clock = own(self.load("sample_clock"))
+        self._jiffies_base = -self.clock_offset() // self._jiffy_ns
+        self._flush = own(self.load("flush_cache"))
+
+    def close(self) -> None:
+        """Release all maps and programs."""
+        self._owned.close()
+
+    def _load_btf(self) -> Fd | None:
+        if not self.features.btf:
+            return None
+        try:
+            return load_btf(self._spec.btf)
+        except VerifierError as error:
+            log.debug("%s: going on without type information", error)
+            return None
+
+    def _grace_spec(self) -> MapSpec:
+        inner = self._spec.maps["grace"].inner
+        if inner is None:
+            raise ObjectError("xdp_monitor.o: map grace has no inner map")
+        return inner
+
+    def load(self, program: str, *, slot: int = 0, flags: int = 0) -> Program:
+        """Load a program of the object on the shared maps, its constants set for this kernel and slot."""
+        constants_spec = patch_constants(
+            self._spec.maps["rodata"],
+            {
+                "interface_slot": slot,
+                "has_frags": bool(flags & constants.PROG_HAS_FRAGS),
+                "is_realtime": self.features.realtime,
+                "slots": self.plan.slots,
+                "possible_cpus": self.plan.cpus,
+                "cache_entries": self.plan.cache_entries,
+                "jiffy_ns": self._jiffy_ns,
+                "jiffies_base": self._jiffies_base,
+            },
+        )
+        with Map.create(constants_spec, self._btf) as rodata:
+            maps = {**self._maps, "rodata": rodata}
+            spec = self._spec.programs[program]
+            return Program.load(spec, maps, licence=self._spec.license, btf=self._btf, flags=flags)
+
+    def memory(self) -> int:
+        """Bytes of kernel memory the shared maps take, as the kernel tells."""
+        return sum(bpf_map.memory() for bpf_map in self._maps.values())
+
+    def clock_offset(self) -> int:
+        """What to add, in ns, to a record's times for CLOCK_MONOTONIC; true to one kernel tick."""
+        (sample,) = struct.unpack_from("=Q", self._clock.test_run(bytes(16)).frame)
+        return time.monotonic_ns() - int(sample) + self._jiffies_base * self._jiffy_ns
+
+    def take(self) -> Drained:
+        """End the interval of the active buffer and start the other's."""
+        buffer = self._active.load()
+        self._active.store(1 - buffer)
+        end = time.monotonic_ns()
+        self._wait_grace_period()
+        return self._collect(end, [buffer])
+
+    def finish(self) -> Drained:
+        """End the last interval. No program that counts may be attached any more."""
+        end = time.monotonic_ns()
+        self._wait_grace_period()
+        return self._collect(end, [0, 1])
+
+    def _wait_grace_period(self) -> None:
+        """Return when no program that runs now runs any more: the kernel waits for RCU in this update."""
+        begun = time.monotonic_ns()
+        element = _INDEX.pack(self._grace_element.fileno())
+        self._maps["grace"].update(_INDEX.pack(0), element)
+        self.grace_ns = time.monotonic_ns() - begun
+
+    def _collect(self, end_monotonic_ns: int, buffers: Sequence[int]) -> Drained:
+        self._batch.count = 0
+        drained = []
+        for buffer in buffers:
+            self._flush_cache(buffer)
+            drained.append(self._maps["flows_b" if buffer else "flows_a"].drain_into(self._batch))
+        if len(drained) > 1 and all(drained):
+            merge_duplicates(self._batch)
+        counts = self._take_counters(buffers)
+        keys, values = memoryview(ffi.buffer(self._batch.keys)), memoryview(ffi.buffer(self._batch.values))
+        return Drained(end_monotonic_ns, FlowTable(keys, values, self._batch.count), counts)
+
+    def _flush_cache(self, buffer: int) -> None:
+        if self.features.realtime:
+            return  # the packet program did not use it
+        for cpu in possible_cpus():
+            for first in range(0, self.plan.cache_entries, lib.FLUSH_ENTRIES):
+                self._flush.test_run(_FLUSH_REQUEST.pack(buffer, cpu, first, 0))
+
+    def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, bool], InterfaceCounts]:
+        """Read and zero the inactive counters."""
+        per_buffer = 2 * self.plan.slots
+        taken: dict[tuple[int, bool], InterfaceCounts] = {}
+        counters = self._maps["counters"]
+        for index, element in enumerate(counters.lookup_all(self.features.percpu_batch)):
+            buffer, place = divmod(index, per_buffer)
+            if buffer not in buffers or not any(element):
+                continue
+            counters.update(_INDEX.pack(index), bytes(len(element)))
+            where = (place // 2, bool(place % 2))
+            taken[where] = taken.get(where, InterfaceCounts()) + InterfaceCounts.from_per_cpu(element)
+        return taken
+
+
+def merge_duplicates(batch: Batch) -> None:
+    """Add up the entries of `batch` that have the same key, so that every flow is there once."""
+    places: dict[bytes, int] = {}
+    keys, values = memoryview(ffi.buffer(batch.keys)), memoryview(ffi.buffer(batch.values))
+    for index in range(batch.count):
+        key = bytes(keys[index * KEY.size : (index + 1) * KEY.size])
+        counters = COUNTERS.unpack_from(values, index * COUNTERS.size)
+        place = places.get(key)
+        if place is None:
+            place = places[key] = len(places)
+            keys[place * KEY.size : (place + 1) * KEY.size] = key
+        else:
+            packets, size, first, last, flags = COUNTERS.unpack_from(values, place * COUNTERS.size)
+            counters = (
+                packets + counters[0],
+                size + counters[1],
+                min(first, counters[2]),
+                max(last, counters[3]),
+                flags | counters[4],
+            )
+        COUNTERS.pack_into(values, place * COUNTERS.size, *counters)
+    batch.count = len(places)

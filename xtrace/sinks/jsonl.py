@@ -1,0 +1,168 @@
+"""JSON Lines: one object per line; names and types are docs/output.schema.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from xtrace.flow import (
+    FRAGMENT,
+    TRAFFIC_TYPES,
+    FlowRecord,
+    Interface,
+    InterfaceCounts,
+    PacketCount,
+    Snapshot,
+    select,
+)
+from xtrace.sinks import Run, Totals
+from xtrace.sinks.render import address, tcp_flag_names, timestamp
+from xtrace.sinks.stream import OutputStream
+
+SCHEMA = 1
+LINES_AT_ONCE = 1000
+"""Records rendered before they are written: bounds memory, whatever the number of flows."""
+
+Record = dict[str, Any]
+
+
+class JsonLines:
+    """Writes every record of a run to a stream."""
+
+    def __init__(self, stream: OutputStream, host: str, top: int = 0) -> None:
+        self._stream = stream
+        self._host = host
+        self._top = top
+
+    def start(self, run: Run) -> None:
+        """The `start` record."""
+        hooks = [
+            {"interface": i.name, "direction": i.direction, "hook": i.hook, "xdp_mode": i.xdp_mode}
+            for i in run.interfaces
+        ]
+        self._write(
+            {
+                "type": "start",
+                "schema": SCHEMA,
+                "host": self._host,
+                "version": run.version,
+                "interval_s": run.interval_s,
+                "hooks": hooks,
+                "features": list(run.features),
+                "max_flows": run.max_flows,
+                "map_memory_bytes": run.map_memory,
+            }
+        )
+
+    def write(self, snapshot: Snapshot) -> None:
+        """All records of one interval: per interface its flows, what is left of them, its counts."""
+        lines = []
+        for record in self._records(snapshot):
+            lines.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            if len(lines) == LINES_AT_ONCE:
+                self._stream.write(b"".join(lines))
+                lines.clear()
+        self._stream.write(b"".join(lines))
+
+    def end(self, totals: Totals) -> None:
+        """The `end` record."""
+        interfaces = []
+        for interface, total in totals.total.items():
+            unattributed, filtered = totals.unattributed[interface], totals.filtered[interface]
+            counts = _loss_fields(total, unattributed, filtered)
+            interfaces.append({"interface": interface.name, "direction": interface.direction, **counts})
+        record = {"type": "end", "host": self._host, "intervals": totals.intervals, "interfaces": interfaces}
+        self._write(record)
+
+    def _write(self, record: Record) -> None:
+        self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _records(self, snapshot: Snapshot) -> Iterator[Record]:
+        for interface, counts in snapshot.interfaces:
+            common = {
+                "ts": timestamp(snapshot.end_ns),
+                "interval_s": round(snapshot.interval_ns / 1e9, 3),
+                "host": self._host,
+                "interface": interface.name,
+                "direction": interface.direction,
+            }
+            selection = select(snapshot, interface, self._top)
+            for flow in selection.shown:
+                yield flow_record(flow, snapshot, interface, common)
+            if selection.other_flows:
+                packets, size = selection.other
+                yield {
+                    "type": "other",
+                    **common,
+                    "flows": selection.other_flows,
+                    "packets": packets,
+                    "bytes": size,
+                }
+            yield interface_record(interface, counts, selection.flows, common)
+
+
+def flow_record(flow: FlowRecord, snapshot: Snapshot, interface: Interface, common: Record) -> Record:
+    """One flow; fields that do not apply to its protocol are absent."""
+    key = flow.key
+    traffic_type = key.traffic_type
+    icmp = traffic_type == "ICMP"
+    is_ip = key.is_ip
+    record = {
+        "type": "flow",
+        **common,
+        "src_ip": address(key.src) if is_ip else None,
+        "src_port": 0 if icmp else key.src_port,
+        "dst_ip": address(key.dst) if is_ip else None,
+        "dst_port": 0 if icmp else key.dst_port,
+        "protocol": key.protocol if is_ip else None,
+        "traffic_type": traffic_type,
+        "packets": flow.packets,
+        "bytes": flow.bytes,
+        "units": interface.units,
+        "first_seen": timestamp(snapshot.wall_ns(flow.first_ns)),
+        "last_seen": timestamp(snapshot.wall_ns(flow.last_ns)),
+    }
+    if traffic_type == "TCP":
+        record["tcp_flags"] = tcp_flag_names(flow.tcp_flags)
+    elif icmp:
+        record["icmp_type"], record["icmp_code"] = key.src_port, key.dst_port
+    if key.flags & FRAGMENT:
+        record["fragment"] = True
+    if not is_ip:
+        record["ethertype"] = key.ethertype
+    return record
+
+
+def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:
+    """One interface and direction; sum over its flows + unattributed + filtered == packets, bytes."""
+    unattributed = [
+        {"traffic_type": name, "packets": count.packets, "bytes": count.bytes}
+        for name, count in zip(TRAFFIC_TYPES, counts.unattributed, strict=True)
+        if count.packets
+    ]
+    return {
+        "type": "interface",
+        **common,
+        **_loss_fields(counts.total, counts.unattributed_total, counts.filtered),
+        "flows": flows,
+        "unattributed": unattributed,
+        "units": interface.units,
+        # what the NIC itself counted; not measured yet, and so not known
+        "nic_packets": None,
+        "nic_bytes": None,
+        "hook": interface.hook,
+        "xdp_mode": interface.xdp_mode,
+    }
+
+
+def _loss_fields(total: PacketCount, unattributed: PacketCount, filtered: PacketCount) -> Record:
+    return {
+        "packets": total.packets,
+        "bytes": total.bytes,
+        "unattributed_packets": unattributed.packets,
+        "unattributed_bytes": unattributed.bytes,
+        "filtered_packets": filtered.packets,
+        "filtered_bytes": filtered.bytes,
+    }

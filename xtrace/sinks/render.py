@@ -1,0 +1,40 @@
+"""How addresses, times and flags are written, in every format the same."""
+
+from __future__ import annotations
+
+import socket
+import time
+from functools import lru_cache
+
+MAPPED = bytes(10) + b"\xff\xff"
+TCP_FLAG_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+"""RFC 9293 3.1, from bit 0."""
+
+
+@lru_cache(maxsize=8192)
+def address(packed: bytes) -> str:
+    """The text of an address: 16 bytes, IPv4 mapped."""
+    if packed.startswith(MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed)
+
+
+@lru_cache(maxsize=256)
+def tcp_flag_names(flags: int) -> str:
+    """`SYN,ACK` for 0x12."""
+    return ",".join(name for bit, name in enumerate(TCP_FLAG_NAMES) if flags >> bit & 1)
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+@lru_cache(maxsize=8192)
+def _millisecond(milliseconds: int) -> str:
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+def timestamp(wall_ns: int) -> str:
+    """RFC 3339 in UTC with milliseconds: `2026-01-01T00:00:05.000Z`."""
+    return _millisecond(wall_ns // 1_000_000)

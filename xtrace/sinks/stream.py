@@ -1,0 +1,68 @@
+"""Standard output as sinks write to it: whole buffers, which a request to stop can interrupt."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from xtrace.errors import XtraceError
+from xtrace.stop import GRACE_S, Stop
+
+CHUNK = select.PIPE_BUF
+"""Bytes that a pipe which is ready takes without blocking (POSIX: at least 512; Linux: 4096)."""
+
+
+class OutputClosed(XtraceError):
+    """Nobody reads standard output any more: an ordinary end."""
+
+    exit_code = 0
+
+
+class OutputBlocked(XtraceError):
+    """Standard output took nothing more in the time left after a request to stop."""
+
+
+class OutputStream:
+    """Writes bytes to a descriptor it does not own.
+
+    A slow reader makes write() wait, and packets are counted meanwhile. Once a stop is requested, it
+    waits no longer than Stop.seconds_left() and raises OutputBlocked with the records that were lost.
+    """
+
+    def __init__(self, fd: int, stop: Stop) -> None:
+        self._fd = fd
+        self._stop = stop
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._wakeup = select.poll()
+        self._wakeup.register(fd, select.POLLOUT)
+        self._wakeup.register(stop.fileno(), select.POLLIN)
+
+    def fileno(self) -> int:
+        """The descriptor, to notice that its reader is gone."""
+        return self._fd
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`, which ends with a newline. Raises OutputClosed or OutputBlocked."""
+        view = memoryview(data)
+        written = 0
+        while written < len(data):
+            if not self._wait_until_ready():
+                lost = data.count(b"\n", written)
+                raise OutputBlocked(
+                    f"standard output: still blocked {GRACE_S:.0f} s after the request to stop: {lost} records dropped;"
+                    " read faster, or write to a file"
+                )
+            try:
+                written += os.write(self._fd, view[written : written + CHUNK])
+            except BrokenPipeError:
+                raise OutputClosed("standard output: closed by its reader") from None
+            except OSError as error:
+                raise XtraceError(f"standard output: {error.strerror}") from error
+
+    def _wait_until_ready(self) -> bool:
+        if not self._stop.requested:
+            ready = dict(self._wakeup.poll())
+            if self._fd in ready:
+                return True
+        return bool(self._poll.poll(self._stop.seconds_left() * 1000))

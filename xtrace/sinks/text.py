@@ -1,0 +1,79 @@
+"""Text: a line per flow, largest first, then a line per interface."""
+
+from __future__ import annotations
+
+import time
+
+from xtrace.flow import FRAGMENT, FlowRecord, Interface, Snapshot, select
+from xtrace.sinks import Run, Totals
+from xtrace.sinks.render import address
+from xtrace.sinks.stream import OutputStream
+
+LINES_AT_ONCE = 1000
+PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
+
+
+class Text:
+    """Writes every snapshot of a run to a stream, in local time."""
+
+    def __init__(self, stream: OutputStream, top: int = 0) -> None:
+        self._stream = stream
+        self._top = top
+
+    def start(self, run: Run) -> None:
+        """Nothing: what starts is said on stderr."""
+
+    def write(self, snapshot: Snapshot) -> None:
+        """The flows and the line of each interface."""
+        clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
+        lines: list[str] = []
+        for interface, counts in snapshot.interfaces:
+            selection = select(snapshot, interface, self._top, ordered=True)
+            for flow in selection.shown:
+                lines.append(flow_line(flow, interface))
+                if len(lines) >= LINES_AT_ONCE:
+                    self._flush(lines)
+            if selection.other_flows:
+                packets, size = selection.other
+                lines.append(f"other flows={selection.other_flows} packets={packets} bytes={size} {interface.name}")
+            lines.append(
+                f"{interface.name} {clock} {snapshot.interval_ns / 1e9:.1f}s flows={selection.flows}"
+                f" packets={counts.total.packets} bytes={counts.total.bytes}"
+                f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}"
+            )
+        self._flush(lines)
+
+    def end(self, totals: Totals) -> None:
+        """Nothing: the last interval's lines are the last."""
+
+    def _flush(self, lines: list[str]) -> None:
+        self._stream.write("".join(f"{line}\n" for line in lines).encode())
+        lines.clear()
+
+
+def flow_line(flow: FlowRecord, interface: Interface) -> str:
+    """`192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0`"""
+    key = flow.key
+    traffic_type = key.traffic_type
+    # only the first fragment of a packet has ports
+    ports = traffic_type in PORT_TYPES and (not key.flags & FRAGMENT or key.src_port or key.dst_port)
+    source = _endpoint(key.src, key.src_port if ports else None) if key.is_ip else "-"
+    destination = _endpoint(key.dst, key.dst_port if ports else None) if key.is_ip else "-"
+    line = (
+        f"{source} -> {destination} proto={key.protocol} packets={flow.packets} bytes={flow.bytes}"
+        f" [{traffic_type}] {interface.name}"
+    )
+    if traffic_type == "ICMP":
+        line += f" type={key.src_port} code={key.dst_port}"
+    if key.flags & FRAGMENT:
+        line += " frag"
+    if not key.is_ip:
+        line += f" ethertype=0x{key.ethertype:04x}"
+    return line
+
+
+def _endpoint(packed: bytes, port: int | None) -> str:
+    text = address(packed)
+    if ":" in text:
+        text = f"[{text}]"
+    return text if port is None else f"{text}:{port}"
