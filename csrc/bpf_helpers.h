@@ -14,7 +14,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* A map's attributes live in the types of its struct's members, where the loader reads them from BTF. */
-#define MAP_UINT(name, value) int (*name)[value]
+#define MAP_UINT(name, value) int(*name)[value]
 #define MAP_TYPE(name, value) typeof(value) *name
 #define MAP_INNER(name, ...) typeof(__VA_ARGS__) *name[]
 

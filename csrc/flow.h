@@ -10,10 +10,10 @@
 #pragma once
 
 /* What a flow_key's flags say. */
-#define FLOW_EGRESS 1      /* seen leaving the interface; ingress otherwise */
-#define FLOW_FRAGMENT 2    /* an IP fragment; all but the first carry no ports */
-#define FLOW_ROCE_V1 4     /* RDMA over Ethernet, ethertype 0x8915 */
-#define FLOW_ROCE_V2 8     /* RDMA over UDP port 4791 */
+#define FLOW_EGRESS 1	    /* seen leaving the interface; ingress otherwise */
+#define FLOW_FRAGMENT 2	    /* an IP fragment; all but the first carry no ports */
+#define FLOW_ROCE_V1 4	    /* RDMA over Ethernet, ethertype 0x8915 */
+#define FLOW_ROCE_V2 8	    /* RDMA over UDP port 4791 */
 #define FLOW_HAS_SRC_QPN 16 /* src_qpn was in the packet (DETH) */
 
 /* Entries of one CPU's front cache of one flow table, at most; a power of two. */
@@ -51,12 +51,12 @@ struct flow_key {
 		__u32 dst_qpn; /* RoCE: destination queue pair, 24 bits */
 	};
 	__u32 src_qpn;
-	__u16 vlan_id;   /* outer tag, 0 without */
+	__u16 vlan_id;	 /* outer tag, 0 without */
 	__u16 ethertype; /* of the network layer, behind all tags */
-	__u8 slot;       /* interface slot */
-	__u8 protocol;   /* IP protocol number; 0 where there is no IP header */
-	__u8 opcode;     /* RoCE: BTH opcode */
-	__u8 flags;      /* FLOW_* */
+	__u8 slot;	 /* interface slot */
+	__u8 protocol;	 /* IP protocol number; 0 where there is no IP header */
+	__u8 opcode;	 /* RoCE: BTH opcode */
+	__u8 flags;	 /* FLOW_* */
 };
 
 /*
@@ -94,13 +94,15 @@ struct interface_counters {
 	struct packet_count unattributed[TRAFFIC_TYPES]; /* by enum traffic_type */
 };
 
-/* Entries of the front cache that one run of the flush program empties: what the verifier can follow. */
-#define FLUSH_ENTRIES 256
+/* Entries of the front cache that one run of the flush program empties. */
+#define FLUSH_ENTRIES 8
 
-/* What the flush program is told: the part of the front cache to empty. */
+/*
+ * The frame of the flush program. It stays what the program made it when BPF_PROG_TEST_RUN repeats the
+ * run, so `next` walks through the front cache of one buffer.
+ */
 struct flush_request {
-	__u32 buffer; /* 0: A, 1: B */
-	__u32 cpu;
-	__u32 first; /* entry; FLUSH_ENTRIES from here */
-	__u32 padding; /* BPF_PROG_TEST_RUN takes no frame shorter than an Ethernet header */
+	__u32 buffer;	  /* 0: A, 1: B */
+	__u32 next;	  /* entry, counted over all CPUs */
+	__u32 padding[2]; /* no frame is shorter than an Ethernet header */
 };

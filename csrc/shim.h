@@ -73,8 +73,8 @@ struct xt_test_run {
 	const void *ctx_in;
 	void *data_out;
 	__u32 data_size_out; /* in: room; out: bytes */
-	__u32 retval;        /* out */
-	__u32 duration;      /* out: nanoseconds per run */
+	__u32 retval;	     /* out */
+	__u32 duration;	     /* out: nanoseconds per run */
 };
 
 int xt_prog_test_run(struct xt_test_run *request);

@@ -18,7 +18,7 @@
 SWITCH(__u8, interface_slot);
 SWITCH(__u8, has_frags);      /* loaded with BPF_F_XDP_HAS_FRAGS: frames may have fragments */
 SWITCH(__u8, is_realtime);    /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
-SWITCH(__u32, slots);         /* interface slots the counters map has room for */
+SWITCH(__u32, slots);	      /* interface slots the counters map has room for */
 SWITCH(__u32, possible_cpus); /* CPUs the front cache has room for */
 SWITCH(__u32, cache_entries); /* of one CPU's front cache; a power of two, <= FRONT_CACHE_ENTRIES */
 SWITCH(__u64, jiffy_ns);      /* length of a kernel tick */
@@ -62,12 +62,13 @@ struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	MAP_TYPE(key, __u32);
 	MAP_UINT(max_entries, 1);
-	MAP_INNER(values, struct {
-		MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-		MAP_TYPE(key, __u32);
-		MAP_TYPE(value, __u32);
-		MAP_UINT(max_entries, 1);
-	});
+	MAP_INNER(
+	    values, struct {
+		    MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+		    MAP_TYPE(key, __u32);
+		    MAP_TYPE(value, __u32);
+		    MAP_UINT(max_entries, 1);
+	    });
 } grace SEC(".maps");
 
 /*
@@ -97,8 +98,9 @@ static __always_inline void add_on_this_cpu(struct packet_count *count, const st
 	}
 }
 
-/* Into counters that all CPUs write. */
-static __always_inline void add_to_flow(struct flow_counters *flow, const struct flow_counters *seen)
+/* Into a table's counters. `alone`: no other CPU writes to them now. */
+static __always_inline void add_to_flow(struct flow_counters *flow, const struct flow_counters *seen,
+					bool alone)
 {
 	__u8 *flags = (__u8 *)&flow->tcp_flags;
 
@@ -108,6 +110,10 @@ static __always_inline void add_to_flow(struct flow_counters *flow, const struct
 		flow->last_ns = seen->last_ns;
 	if (flow->first_ns > seen->first_ns)
 		flow->first_ns = seen->first_ns;
+	if (alone) {
+		flow->tcp_flags |= seen->tcp_flags;
+		return;
+	}
 	if (likely(!(seen->tcp_flags & ~flow->tcp_flags)))
 		return;
 #pragma unroll
@@ -118,7 +124,7 @@ static __always_inline void add_to_flow(struct flow_counters *flow, const struct
 }
 
 /* Returns 0, or a negative error where the table cannot take the entry. */
-static __always_inline long count_in_table(void *table, const struct flow_entry *entry)
+static __always_inline long count_in_table(void *table, const struct flow_entry *entry, bool alone)
 {
 	struct flow_counters *flow = bpf_map_lookup_elem(table, &entry->key);
 	long error;
@@ -132,7 +138,7 @@ static __always_inline long count_in_table(void *table, const struct flow_entry 
 		if (!flow)
 			return -ENOENT;
 	}
-	add_to_flow(flow, &entry->counters);
+	add_to_flow(flow, &entry->counters, alone);
 	return 0;
 }
 
@@ -144,29 +150,22 @@ static __always_inline struct interface_counters *counters_of(const struct flow_
 }
 
 /* An entry leaves the cache, or never was in it: to its flow in the table, else unattributed. */
-static __always_inline void store_entry(const struct flow_entry *entry, __u32 buffer)
+static __always_inline void store_entry(const struct flow_entry *entry, __u32 buffer, bool alone)
 {
 	struct interface_counters *interface;
 	__u32 type;
 	long error;
 
 	if (buffer)
-		error = count_in_table(&flows_b, entry);
+		error = count_in_table(&flows_b, entry, alone);
 	else
-		error = count_in_table(&flows_a, entry);
+		error = count_in_table(&flows_a, entry, alone);
 	if (likely(!error))
 		return;
 	interface = counters_of(&entry->key, buffer);
 	type = traffic_type(&entry->key);
 	if (interface && type < TRAFFIC_TYPES)
 		add_on_this_cpu(&interface->unattributed[type], entry);
-}
-
-static __always_inline struct flow_entry *cache_entry(__u32 buffer, __u32 cpu, __u32 hash)
-{
-	__u32 index = (buffer * possible_cpus + cpu) * cache_entries + (hash & (cache_entries - 1));
-
-	return bpf_map_lookup_elem(&front_cache, &index);
 }
 
 /* Multiply-and-add over the key's words, the well-mixed upper half returned. */
@@ -176,7 +175,8 @@ static __always_inline __u32 hash_key(const struct flow_key *key)
 
 	return (words[0] * 0x9e3779b97f4a7c15ULL + words[1] * 0xc2b2ae3d27d4eb4fULL +
 		words[2] * 0x165667b19e3779f9ULL + words[3] * 0xd6e8feb86659fd93ULL +
-		words[4] * 0xff51afd7ed558ccdULL + words[5] * 0xc4ceb9fe1a85ec53ULL) >> 32;
+		words[4] * 0xff51afd7ed558ccdULL + words[5] * 0xc4ceb9fe1a85ec53ULL) >>
+	       32;
 }
 
 static __always_inline bool same_key(const struct flow_key *one, const struct flow_key *other)
@@ -194,14 +194,17 @@ static __always_inline void count_packet(const struct flow_entry *packet, __u32 
 {
 	struct interface_counters *interface = counters_of(&packet->key, buffer);
 	struct flow_entry *cached;
+	__u32 index;
 
 	if (!interface)
 		return; /* cannot be: the loader sizes the map for every slot it hands out */
 	add_on_this_cpu(&interface->total, packet);
 
-	cached = cache_entry(buffer, bpf_get_smp_processor_id(), hash_key(&packet->key));
+	index = (buffer * possible_cpus + bpf_get_smp_processor_id()) * cache_entries +
+		(hash_key(&packet->key) & (cache_entries - 1));
+	cached = bpf_map_lookup_elem(&front_cache, &index);
 	if (is_realtime || !cached) {
-		store_entry(packet, buffer);
+		store_entry(packet, buffer, false);
 		return;
 	}
 	if (likely(same_key(&cached->key, &packet->key)) && cached->counters.packets) {
@@ -212,7 +215,7 @@ static __always_inline void count_packet(const struct flow_entry *packet, __u32 
 		return;
 	}
 	if (cached->counters.packets)
-		store_entry(cached, buffer);
+		store_entry(cached, buffer, false);
 	*cached = *packet;
 }
 
@@ -234,8 +237,8 @@ int xdp_ingress(struct xdp_md *ctx)
 }
 
 /*
- * Run by user space (BPF_PROG_TEST_RUN) between grace period and drain: moves what the front cache of
- * the inactive buffer holds into its table. Never attached.
+ * Run by user space (BPF_PROG_TEST_RUN, repeated) between grace period and drain: moves what the front
+ * cache of the inactive buffer holds into its table. Never attached.
  */
 SEC("xdp/flush")
 int flush_cache(struct xdp_md *ctx)
@@ -243,18 +246,18 @@ int flush_cache(struct xdp_md *ctx)
 	struct cursor cursor = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
 	struct flush_request *request = take(&cursor, sizeof(*request));
 	struct flow_entry *cached;
-	__u32 buffer, cpu, first;
+	__u32 buffer, index;
 
 	if (!request)
 		return XDP_ABORTED;
 	buffer = request->buffer != 0;
-	cpu = request->cpu;
-	first = request->first;
-	for (__u32 i = 0; i < FLUSH_ENTRIES; i++) {
-		cached = cache_entry(buffer, cpu, first + i);
+	index = buffer * possible_cpus * cache_entries + request->next;
+	request->next += FLUSH_ENTRIES;
+	for (int i = 0; i < FLUSH_ENTRIES; i++, index++) {
+		cached = bpf_map_lookup_elem(&front_cache, &index);
 		if (!cached || !cached->counters.packets)
 			continue;
-		store_entry(cached, buffer);
+		store_entry(cached, buffer, true);
 		cached->counters.packets = 0;
 	}
 	return XDP_PASS;

@@ -21,6 +21,11 @@ OWN = 1
 
 ETH0, ETH1, LO = 2, 3, 1
 
+# Sent by the kernel, of no use to the parser.
+RTA_TABLE = 15
+RTA_NH_ID = 30
+IFA_FLAGS = 8
+
 
 class FakeKernel:
     """Answers every request with the next list of datagrams."""
@@ -135,7 +140,7 @@ def route(
     body = struct.pack(
         "=8BI", family, dst_len, src_len, tos, min(table, 252 if table > 255 else 255), 3, 0, kind, flags
     )
-    body += pack_attribute(rtnetlink.RTA_TABLE, u32(table))
+    body += pack_attribute(RTA_TABLE, u32(table))
     body += pack_attribute(rtnetlink.RTA_OIF, u32(oif)) if oif else b""
     body += pack_attribute(rtnetlink.RTA_GATEWAY, packed(via)) if via else b""
     body += pack_attribute(rtnetlink.RTA_PRIORITY, u32(metric)) if metric is not None else b""
@@ -151,7 +156,7 @@ def address(text: str, prefix: int, *, index: int = ETH0, flags: int = 0x80, sco
     body += pack_attribute(rtnetlink.IFA_ADDRESS, packed(peer or text))
     if family_of(text) == rtnetlink.AF_INET or peer:
         body += pack_attribute(rtnetlink.IFA_LOCAL, packed(text))
-    return message(rtnetlink.RTM_NEWADDR, body + pack_attribute(rtnetlink.IFA_FLAGS, u32(flags)))
+    return message(rtnetlink.RTM_NEWADDR, body + pack_attribute(IFA_FLAGS, u32(flags)))
 
 
 @pytest.fixture
@@ -424,7 +429,7 @@ def test_ipv4_comes_before_ipv6_whatever_the_metric(play: Play) -> None:
         route(via="10.0.0.9", flags=rtnetlink.RTNH_F_DEAD),
         route(via="10.0.0.9", flags=rtnetlink.RTM_F_CLONED),
         route(10, via="fe80::9"),
-        route(2, pack_attribute(30, u32(7)), oif=0),
+        route(2, pack_attribute(RTA_NH_ID, u32(7)), oif=0),
         message(rtnetlink.RTM_NEWLINK, bytes(12)),
     ],
 )
@@ -433,12 +438,6 @@ def test_routes_that_are_not_usable_defaults_are_passed_over(play: Play, unusabl
     assert default_route(socket) is None
     _, socket = play(dump(unusable, route(via="10.0.0.1", metric=500)), dump())
     assert default_route(socket) == DefaultRoute(ETH0, None, "10.0.0.1")
-
-
-def test_table_number_may_stand_in_the_header_alone(play: Play) -> None:
-    body = struct.pack("=8BI", 2, 0, 0, 0, rtnetlink.RT_TABLE_MAIN, 3, 0, 1, 0) + pack_attribute(4, u32(ETH0))
-    _, socket = play(dump(message(rtnetlink.RTM_NEWROUTE, body)), dump())
-    assert default_route(socket) == DefaultRoute(ETH0, None, None)
 
 
 def test_preferred_source_of_the_route_needs_no_address_list(play: Play) -> None:
@@ -478,6 +477,7 @@ def test_ipv4_route_over_an_ipv6_gateway_shows_that_gateway(play: Play) -> None:
         ([address("169.254.0.5", 16, index=ETH1, scope=253)], None),
         ([address("127.0.0.1", 8, index=LO, scope=254), address("192.0.2.9", 32, index=LO)], "192.0.2.9"),
         ([address("10.8.0.2", 32, peer="10.0.0.1")], "10.8.0.2"),
+        ([address("10.9.0.5", 24), address("10.8.0.2", 32, peer="10.0.0.1")], "10.8.0.2"),
         ([address("fd00::5", 64)], None),
         ([], None),
     ],
@@ -492,6 +492,7 @@ def test_ipv4_route_over_an_ipv6_gateway_shows_that_gateway(play: Play) -> None:
         "never link scope of another interface",
         "loopback's global address for an unnumbered interface",
         "own end of a point-to-point address",
+        "peer that is the gateway",
         "other family",
         "no address",
     ],

@@ -302,7 +302,7 @@ class NetlinkSocket:
         """Sort one message into `answer`."""
         if header.type == NLMSG_OVERRUN:
             answer.lost = True
-        if header.sequence != self._sequence or answer.complete:
+        if header.sequence != self._sequence:
             return  # the answer to an earlier request, or a notification
         answer.interrupted |= bool(header.flags & NLM_F_DUMP_INTR)
         if header.type in (NLMSG_ERROR, NLMSG_DONE):

@@ -61,7 +61,6 @@ XDP_FLAGS_REPLACE = 1 << 4
 
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
-IFA_FLAGS = 8
 IFA_F_SECONDARY = 0x01  # for IPv6 the same bit is IFA_F_TEMPORARY
 IFA_F_DADFAILED = 0x08
 IFA_F_DEPRECATED = 0x20
@@ -72,7 +71,6 @@ RTA_GATEWAY = 5
 RTA_PRIORITY = 6
 RTA_PREFSRC = 7
 RTA_MULTIPATH = 9
-RTA_TABLE = 15
 RTA_VIA = 18
 RT_TABLE_MAIN = 254
 RT_SCOPE_LINK = 253
@@ -285,15 +283,14 @@ def _first_path(value: bytes) -> tuple[int, Address | None] | None:
 
 
 def _parse_default(family: int, payload: bytes) -> _Route | None:
-    """The route of an RTM_NEWROUTE if it is a usable default route of the main table.
+    """What an RTM_NEWROUTE without destination says, if it is a usable default route of the main table.
 
     A route of which the kernel names only a next hop object (sysctl nexthop_compat_mode=0) is passed over.
     """
-    found, dst_len, src_len, tos, table, _, _, kind, flags = unpack(_RTMSG, payload, "rtmsg")
+    found, _, src_len, tos, table, _, _, kind, flags = unpack(_RTMSG, payload, "rtmsg")
     values = parse_attributes(payload[_RTMSG.size :])
-    table = unsigned(values[RTA_TABLE], 4) if RTA_TABLE in values else table
     # The family counts: with IPv6 switched off the kernel answers an IPv6 dump with all it has.
-    if (found, dst_len, src_len, tos, table, kind) != (family, 0, 0, 0, RT_TABLE_MAIN, RTN_UNICAST):
+    if (found, src_len, tos, table, kind) != (family, 0, 0, RT_TABLE_MAIN, RTN_UNICAST):
         return None
     if flags & (RTM_F_CLONED | RTNH_F_DEAD):
         return None
@@ -312,11 +309,10 @@ def _rank_address(family: int, route: _Route, payload: bytes) -> tuple[tuple[int
     gateway's subnet, primary before secondary. For IPv6 that puts stable before temporary addresses, so that
     the address names the host for long.
     """
-    found, prefix, short_flags, scope, index = unpack(_IFADDRMSG, payload, "ifaddrmsg")
+    found, prefix, flags, scope, index = unpack(_IFADDRMSG, payload, "ifaddrmsg")
     values = parse_attributes(payload[_IFADDRMSG.size :])
     peer = values.get(IFA_ADDRESS, b"")
     local = values.get(IFA_LOCAL, peer)
-    flags = unsigned(values[IFA_FLAGS], 4) if IFA_FLAGS in values else short_flags
     if found != family or not local or flags & (IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE):
         return None
     if scope > RT_SCOPE_LINK or (scope == RT_SCOPE_LINK and index != route.index):
@@ -337,7 +333,7 @@ def _source(socket: NetlinkSocket, family: int, route: _Route) -> Address | None
 
 
 def _is_default(payload: bytes) -> bool:
-    """Also for a payload too short to tell: the parser will say so."""
+    """Has rtm_dst_len 0. A payload too short to tell passes too, for the parser to complain."""
     return payload[1:2] in (b"\0", b"")
 
 

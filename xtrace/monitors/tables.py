@@ -31,7 +31,7 @@ CLOCK_MONOTONIC_COARSE = 6
 """Its resolution is the length of a kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
 
 _INDEX = struct.Struct("=I")
-_FLUSH_REQUEST = struct.Struct("=IIII")
+_FLUSH_REQUEST = struct.Struct("=II8x")
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
@@ -214,9 +214,9 @@ class FlowTables:
     def _flush_cache(self, buffer: int) -> None:
         if self.features.realtime:
             return  # the packet program did not use it
-        for cpu in possible_cpus():
-            for first in range(0, self.plan.cache_entries, lib.FLUSH_ENTRIES):
-                self._flush.test_run(_FLUSH_REQUEST.pack(buffer, cpu, first, 0))
+        entries = self.plan.cpus * self.plan.cache_entries
+        repeat = -(-entries // lib.FLUSH_ENTRIES)
+        self._flush.test_run(_FLUSH_REQUEST.pack(buffer, 0), repeat=repeat)
 
     def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, bool], InterfaceCounts]:
         """Read and zero the inactive counters."""

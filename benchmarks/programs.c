@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * What the packet program is measured against: `empty` passes every frame, `naive` is the simplest
- * exact per-flow counter one could write (IPv4 5-tuple, one hash map, atomic adds).
+ * exact per-flow counter one could write (IPv4 5-tuple, one hash map, atomic adds). `scatter` gives a
+ * frame the addresses of one of many flows, then calls the program that is measured.
  */
 #include <linux/bpf.h>
 
@@ -54,6 +55,46 @@ SEC("xdp/naive") int naive(struct xdp_md *ctx)
 	__sync_fetch_and_add(&count->packets, 1);
 	__sync_fetch_and_add(&count->bytes, first.bytes);
 	return XDP_PASS;
+}
+
+static long (*bpf_tail_call)(void *ctx, void *programs, __u32 index) = (void *)BPF_FUNC_tail_call;
+
+SWITCH(__u32, flows);	/* how many there are to choose from */
+SWITCH(__u32, train);	/* packets of one flow in a row */
+SWITCH(__u8, in_order); /* one flow after the other instead of at random */
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_PROG_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+	MAP_UINT(max_entries, 1);
+} measured SEC(".maps");
+
+__u32 sent;
+__u32 flow;
+__u32 state;
+
+SEC("xdp/scatter") int scatter(struct xdp_md *ctx)
+{
+	struct cursor cursor = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	struct ethernet_header *ethernet = take(&cursor, sizeof(*ethernet));
+	struct ipv4_header *ip = take(&cursor, sizeof(*ip));
+	struct ports_header *ports = take(&cursor, sizeof(*ports));
+
+	if (!ethernet || !ip || !ports)
+		return XDP_ABORTED;
+	if (sent++ % train == 0) {
+		state =
+		    state * 1664525 + 1013904223; /* a linear congruence is random enough to miss caches */
+		flow = in_order ? sent / train : state >> 8;
+		flow %= flows;
+	}
+	ip->src[1] = flow >> 16;
+	ip->src[2] = flow >> 8;
+	ip->src[3] = flow;
+	ports->src_port = flow * 7;
+	bpf_tail_call(ctx, &measured, 0);
+	return XDP_ABORTED;
 }
 
 char LICENSE[] SEC("license") = "GPL";
