@@ -23,6 +23,14 @@ def definitions(header: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
 
 
+def version() -> str:
+    """The one version, from pyproject.toml (tomllib came with Python 3.11)."""
+    found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError("pyproject.toml has no version")
+    return found.group(1)
+
+
 ffibuilder = FFI()
 ffibuilder.cdef(KERNEL_TYPES + "".join(definitions(header) + "\n" for header in HEADERS))
 ffibuilder.set_source(
@@ -30,7 +38,8 @@ ffibuilder.set_source(
     '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#include "shim.h"\n',
     sources=["csrc/shim.c"],
     include_dirs=["csrc"],
-    depends=[*HEADERS, "csrc/shim.c"],
+    depends=[*HEADERS, "csrc/shim.c", "pyproject.toml"],
+    define_macros=[("XT_VERSION", f'"{version()}"')],
     extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"],
     py_limited_api=True,
 )

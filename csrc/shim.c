@@ -20,6 +20,11 @@ _Static_assert(sizeof(struct interface_counters) == 16 * (2 + TRAFFIC_TYPES), "n
 /* An attribute is passed up to the end of the last field a command uses: older kernels know no more. */
 #define ATTR_SIZE(last) (offsetof(union bpf_attr, last) + sizeof(((union bpf_attr *)0)->last))
 
+const char *xt_version(void)
+{
+	return XT_VERSION;
+}
+
 static __u64 pointer(const void *address)
 {
 	return (__u64)(unsigned long)address;

@@ -8,6 +8,9 @@
  */
 #pragma once
 
+/* The version that pyproject.toml had when this was compiled. */
+const char *xt_version(void);
+
 /* bpf(): maps */
 struct xt_map_create {
 	__u32 map_type;

@@ -246,14 +246,18 @@ int flush_cache(struct xdp_md *ctx)
 	struct cursor cursor = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
 	struct flush_request *request = take(&cursor, sizeof(*request));
 	struct flow_entry *cached;
-	__u32 buffer, index;
+	__u32 entries = possible_cpus * cache_entries;
+	__u32 buffer, next, index;
 
 	if (!request)
 		return XDP_ABORTED;
 	buffer = request->buffer != 0;
-	index = buffer * possible_cpus * cache_entries + request->next;
-	request->next += FLUSH_ENTRIES;
-	for (int i = 0; i < FLUSH_ENTRIES; i++, index++) {
+	next = request->next;
+	request->next = next + FLUSH_ENTRIES;
+	for (int i = 0; i < FLUSH_ENTRIES; i++, next++) {
+		if (next >= entries)
+			break; /* what follows is the other buffer's */
+		index = buffer * entries + next;
 		cached = bpf_map_lookup_elem(&front_cache, &index);
 		if (!cached || !cached->counters.packets)
 			continue;

@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from importlib import metadata
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config, parse
 from xtrace.errors import InterfaceError, VerifierError, XtraceError
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.kernel.syscall import ffi, lib
 from xtrace.listing import print_interfaces
 from xtrace.loop import Loop
 from xtrace.monitors.xdp import XdpMonitor
@@ -31,7 +31,7 @@ STDOUT = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
-    version = metadata.version("xtrace-catch")
+    version = ffi.string(lib.xt_version()).decode()
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr, force=True

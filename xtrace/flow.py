@@ -126,8 +126,10 @@ class FlowTable:
 
     def indexes(self, slot: int, egress: bool) -> Sequence[int]:
         """The indexes of one interface's and direction's flows."""
-        slots = self._keys[_SLOT_OFFSET :: KEY.size]
+        slots = bytes(self._keys[_SLOT_OFFSET :: KEY.size])
         flags = self._keys[_FLAGS_OFFSET :: KEY.size]
+        if slots.count(slot) == self._count and not any(egress != flag & EGRESS for flag in flags):
+            return range(self._count)
         return [i for i, found in enumerate(slots) if found == slot and flags[i] & EGRESS == egress]
 
 
@@ -249,7 +251,8 @@ def select(snapshot: Snapshot, interface: Interface, top: int, ordered: bool = F
     rest = NOTHING
     if len(chosen) < len(indexes):
         rest = _sum(table, indexes) - _sum(table, chosen)
-    return Selection(len(indexes), map(table.__getitem__, chosen), len(indexes) - len(chosen), rest)
+    shown = table if chosen == range(len(table)) else map(table.__getitem__, chosen)
+    return Selection(len(indexes), shown, len(indexes) - len(chosen), rest)
 
 
 def _sum(table: FlowTable, indexes: Sequence[int]) -> PacketCount:

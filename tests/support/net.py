@@ -76,8 +76,12 @@ class Pair:
 
 
 @contextmanager
-def veth_pair(mtu: int = 1500, addresses: bool = True) -> Iterator[Pair]:
-    """A Pair, gone afterwards. Without `addresses` IPv6 is off too, and no packet moves unless sent."""
+def veth_pair(mtu: int = 1500, addresses: bool = True, queues: int = 1) -> Iterator[Pair]:
+    """A Pair, gone afterwards. Without `addresses` IPv6 is off too, and no packet moves unless sent.
+
+    far0 has `queues` receive queues. With as many as CPUs, each CPU that sends runs far0's XDP program
+    itself; with one queue the programs of several senders take turns, and most of a flood is dropped.
+    """
     names = [f"xt{os.getpid()}-{next(_numbers)}" for _ in range(2)]
     created: list[str] = []
     try:
@@ -85,7 +89,7 @@ def veth_pair(mtu: int = 1500, addresses: bool = True) -> Iterator[Pair]:
             subprocess.run(["ip", "netns", "add", name], check=True)
             created.append(name)
         pair = Pair(Namespace(names[0]), Namespace(names[1]))
-        pair.near.ip(f"link add near0 type veth peer name far0 netns {pair.far.name}")
+        pair.far.ip(f"link add far0 numrxqueues {queues} type veth peer name near0 netns {names[0]}")
         for number, namespace, interface in ((1, pair.near, pair.near_if), (2, pair.far, pair.far_if)):
             if addresses:
                 namespace.ip(f"addr add 10.0.0.{number}/24 dev {interface}")

@@ -24,6 +24,9 @@ BTF_LOG_SIZE = 1 << 16
 
 Owner = TypeVar("Owner", bound="Fd")
 
+# room that is never used then costs no memory: the pages behind it are not touched
+_new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+
 
 class Fd:
     """Owns one file descriptor; `close()` may be called any number of times."""
@@ -67,13 +70,13 @@ def load_btf(btf: bytes) -> Fd:
 
     Raises KernelError with the kernel's last words where it does not understand `btf`.
     """
-    log = ffi.new("char[]", BTF_LOG_SIZE)
     result = try_call("xt_btf_load", btf, len(btf), ffi.NULL, 0)
     if result < 0:
+        log = ffi.new("char[]", BTF_LOG_SIZE)
         result = try_call("xt_btf_load", btf, len(btf), log, BTF_LOG_SIZE)
-    if result < 0:
-        text = ffi.string(log).decode(errors="replace")
-        raise VerifierError("BPF_BTF_LOAD", -result, error_name(-result), text)
+        if result < 0:
+            text = ffi.string(log).decode(errors="replace")
+            raise VerifierError("BPF_BTF_LOAD", -result, error_name(-result), text)
     return Fd(result)
 
 
@@ -90,8 +93,8 @@ class Batch:
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.keys = ffi.new("char[]", self.capacity * self.key_size)
-        self.values = ffi.new("char[]", self.capacity * self.value_size)
+        self.keys = _new_uncleared("char[]", self.capacity * self.key_size)
+        self.values = _new_uncleared("char[]", self.capacity * self.value_size)
 
     def grow(self) -> None:
         """Double the capacity; the valid entries stay."""

@@ -35,7 +35,8 @@ _FLUSH_REQUEST = struct.Struct("=II8x")
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
-FIRST_BATCH = 4096
+BATCH_MARGIN = 64
+"""Entries beyond a table's capacity, so that its last hash bucket finds room."""
 
 
 def load_object_spec() -> ObjectSpec:
@@ -106,7 +107,7 @@ class FlowTables:
         """how long the last grace period took"""
         self._spec = spec or load_object_spec()
         self._owned = ExitStack()
-        self._batch = Batch(KEY.size, COUNTERS.size, FIRST_BATCH)
+        self._batch = Batch(KEY.size, COUNTERS.size, plan.max_flows + BATCH_MARGIN)
         self._jiffies_base = 0
         with ExitStack() as opening:
             opening.push(self._owned)

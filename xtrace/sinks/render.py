@@ -30,11 +30,7 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-@lru_cache(maxsize=8192)
-def _millisecond(milliseconds: int) -> str:
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
-
-
 def timestamp(wall_ns: int) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-01-01T00:00:05.000Z`."""
-    return _millisecond(wall_ns // 1_000_000)
+    seconds, fraction = divmod(wall_ns // 1_000_000, 1000)
+    return f"{_second(seconds)}.{fraction:03d}Z"

@@ -1,0 +1,114 @@
+# xtrace-catch. `make` lists the targets. Written for `sudo make run` from a fresh clone on Debian and
+# Ubuntu; elsewhere install what `make deps` names by hand.
+
+INTERFACE ?=
+ARGS ?=
+PREFIX ?= /usr/local
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
+TEST_PACKAGES := clang-format bpftool iproute2 iputils-ping iperf3 jq procps util-linux
+C_SOURCES := $(wildcard csrc/*.[ch] tests/support/*.c benchmarks/*.c)
+PYTHON_SOURCES := xtrace tests benchmarks build_ffi.py setup.py
+OPTIONS = $(if $(INTERFACE),-i $(INTERFACE)) $(ARGS)
+
+# Under sudo the tree still belongs to whoever cloned it: build as its owner, install and monitor as root.
+OWNER := $(shell stat -c %U .)
+AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run run-with-interface interfaces info test lint bench install uninstall clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local"
+
+# $(1): packages. Asks for nothing where all are there; installs them only as root.
+define need_packages
+	@missing="$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || printf '%s ' $$p; done)"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "make: install what your distribution calls: $$missing" >&2; exit 1; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "make: missing packages: $$missing: run 'sudo make deps', or install them" >&2; exit 1; fi; \
+	echo "installing: $$missing"; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null
+endef
+
+deps:  ## install the packages that building and testing need (as root)
+	$(call need_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+
+.PHONY: build-packages test-packages
+build-packages:
+	$(call need_packages,$(if $(wildcard $(BIN)/xtrace-catch),,$(BUILD_PACKAGES)))
+test-packages: build-packages
+	$(call need_packages,$(TEST_PACKAGES))
+
+$(BIN)/python: | build-packages
+	@$(AS_OWNER) $(PYTHON) -m venv $(VENV)
+
+# One stamp per set of dependencies; the sources themselves are used from the tree.
+$(VENV)/built: $(BIN)/python pyproject.toml setup.py build_ffi.py $(wildcard csrc/*.[ch])
+	@echo "building xtrace-catch in $(VENV)"
+	@$(AS_OWNER) $(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(AS_OWNER) rm -rf build
+	@$(AS_OWNER) touch $@
+
+$(VENV)/dev: $(VENV)/built
+	@$(AS_OWNER) $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(AS_OWNER) rm -rf build
+	@$(AS_OWNER) touch $@
+
+# Found from any directory, also through a link.
+xtrace-catch: Makefile
+	@printf '#!/bin/sh\nexec "$$(dirname "$$(readlink -f "$$0")")/$(BIN)/xtrace-catch" "$$@"\n' > $@.new
+	@chmod 755 $@.new && chown --reference=Makefile $@.new && mv $@.new $@
+
+build: $(VENV)/built xtrace-catch  ## build ./xtrace-catch
+
+run: build  ## monitor INTERFACE (default eth0, else the default route's) with ARGS
+	@./xtrace-catch $(OPTIONS)
+
+run-with-interface: build  ## the same, INTERFACE is required
+	@test -n "$(INTERFACE)" || { echo "make: which one? make run-with-interface INTERFACE=eth0" >&2; exit 2; }
+	@./xtrace-catch $(OPTIONS)
+
+interfaces: build  ## list the interfaces
+	@./xtrace-catch -l
+
+info:  ## kernel, BTF, JIT, privileges and tool versions
+	@echo "kernel      $$(uname -sr) ($$(uname -m)); needed: Linux 5.10 or newer"
+	@echo "BTF         $$(test -r /sys/kernel/btf/vmlinux && echo yes || echo no)"
+	@echo "BPF JIT     $$(cat /proc/sys/net/core/bpf_jit_enable 2>/dev/null || echo unknown) (1: on)"
+	@echo "user        $$(id -un), capabilities $$(awk '/CapEff/{print $$2}' /proc/self/status)"
+	@echo "unprivileged BPF disabled: $$(cat /proc/sys/kernel/unprivileged_bpf_disabled 2>/dev/null || echo unknown)"
+	@for tool in clang gcc $(PYTHON) bpftool; do printf '%-11s %s\n' $$tool "$$($$tool --version 2>/dev/null | head -1 | grep . || echo 'not installed')"; done
+	@printf '%-11s %s\n' xtrace-catch "$$($(BIN)/xtrace-catch --version 2>/dev/null || echo 'not built')"
+
+test: test-packages build $(VENV)/dev  ## run the tests; as root all tiers, else those that need no root
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import directions
+	@$(BIN)/ruff check --no-cache $(PYTHON_SOURCES)
+	@$(BIN)/ruff format --no-cache --check --quiet $(PYTHON_SOURCES)
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/mypy --cache-dir=/dev/null --no-error-summary
+	@clang-format --dry-run --Werror $(C_SOURCES)
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -q --no-header tests/unit/test_imports.py
+
+bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain (as root)
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
+
+install: build  ## install the command into PREFIX/bin with its own environment in PREFIX/lib/xtrace-catch (as root)
+	@test -w $(PREFIX) || { echo "make: $(PREFIX) is not writable: sudo make install" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(PREFIX)/lib/xtrace-catch
+	@$(PREFIX)/lib/xtrace-catch/bin/pip install --quiet --disable-pip-version-check .
+	@rm -rf build
+	@mkdir -p $(PREFIX)/bin && ln -sf $(PREFIX)/lib/xtrace-catch/bin/xtrace-catch $(PREFIX)/bin/xtrace-catch
+	@echo "installed $(PREFIX)/bin/xtrace-catch"
+
+uninstall:  ## remove what install made
+	@rm -rf $(PREFIX)/lib/xtrace-catch
+	@rm -f $(PREFIX)/bin/xtrace-catch
+
+clean:  ## remove everything that was built
+	@rm -rf $(VENV) build dist *.egg-info xtrace-catch xtrace/_native* xtrace/*.o csrc/*.o
+	@find xtrace tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,20 @@
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process]`."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import drain, packet, process
+
+MEASUREMENTS = {"packet": packet.measure, "drain": drain.measure, "process": process.measure}
+
+
+def main() -> int:
+    for name in sys.argv[1:] or MEASUREMENTS:
+        for line in MEASUREMENTS[name]():
+            print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

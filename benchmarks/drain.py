@@ -1,0 +1,81 @@
+"""Cost of a drain with JSON Lines, over the raw batch calls that empty the same table."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+from benchmarks.packet import scatter
+from tests.support.flood import frame
+from xtrace.flow import COUNTERS, KEY, Interface, InterfaceCounts, Snapshot
+from xtrace.kernel import constants, features
+from xtrace.kernel.bpf import Batch, Map, Program
+from xtrace.monitors.tables import Drained, FlowTables, Plan, load_object_spec
+from xtrace.sinks.jsonl import JsonLines
+from xtrace.sinks.stream import OutputStream
+from xtrace.stop import Stop
+
+FLOWS = 100_000
+ROUNDS = 5
+INTERFACE = Interface("bench0", 0, "xdp", "native")
+
+
+def fill(program: Program) -> None:
+    """One packet of each flow into the active table."""
+    with scatter(program, FLOWS, 1, in_order=True) as wrapper:
+        wrapper.test_run(frame(1), repeat=FLOWS)
+
+
+def snapshot(drained: Drained, tables: FlowTables, start_ns: int) -> Snapshot:
+    """What a monitor would make of it."""
+    offset = time.time_ns() - time.monotonic_ns()
+    return Snapshot(
+        end_ns=drained.end_monotonic_ns + offset,
+        interval_ns=drained.end_monotonic_ns - start_ns,
+        start_monotonic_ns=start_ns,
+        record_offset_ns=tables.clock_offset(),
+        wall_offset_ns=offset,
+        flows=drained.flows,
+        interfaces=((INTERFACE, drained.counts.get((0, False), InterfaceCounts())),),
+    )
+
+
+def raw_ms(table: Map) -> float:
+    """The batch calls alone, on a table of the same kind and count, into buffers large enough."""
+    for number in range(FLOWS):
+        table.update(struct.pack("=I44x", number), bytes(COUNTERS.size))
+    batch = Batch(KEY.size, COUNTERS.size, 2 * FLOWS)
+    begun = time.perf_counter()
+    drained = table.drain_into(batch)
+    spent = time.perf_counter() - begun
+    assert drained == FLOWS, drained
+    return spent * 1000
+
+
+def full_ms(tables: FlowTables, program: Program, sink: JsonLines) -> float:
+    """Flip to last byte written, without the grace period, which costs no CPU."""
+    fill(program)
+    start = time.monotonic_ns()
+    begun = time.perf_counter()
+    drained = tables.take()
+    sink.write(snapshot(drained, tables, start))
+    spent = time.perf_counter() - begun
+    assert len(drained.flows) == FLOWS, len(drained.flows)
+    return spent * 1000 - tables.grace_ns / 1e6
+
+
+def measure() -> Iterator[str]:
+    """One line: both costs and their ratio."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    sink = JsonLines(OutputStream(null, Stop()), "bench")
+    with closing(FlowTables(Plan.make(131072), features.probe())) as tables:
+        with tables.load("xdp_ingress", flags=constants.PROG_HAS_FRAGS) as program:
+            with Map.create(Plan.make(131072).resize(load_object_spec().maps["flows_a"])) as table:
+                raw = min(raw_ms(table) for _ in range(ROUNDS))
+            full = min(full_ms(tables, program, sink) for _ in range(ROUNDS))
+    os.close(null)
+    yield f"drain of {FLOWS:,} flows: raw batch calls {raw:.1f} ms, with JSON Lines {full:.1f} ms"
+    yield f"  ratio {full / raw:.1f}, at most 15"

@@ -1,0 +1,75 @@
+"""Cost of the packet program, by BPF_PROG_TEST_RUN, over a program that does nothing."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from tests.support.build import compile_bpf
+from tests.support.flood import frame
+from xtrace.kernel import constants, features
+from xtrace.kernel.bpf import Map, Program
+from xtrace.kernel.elf import patch_constants
+from xtrace.monitors.tables import FlowTables, Plan
+
+REPEAT = 2_000_000
+ROUNDS = 7
+SOURCE = Path(__file__).parent / "programs.c"
+
+
+@contextmanager
+def scatter(target: Program, flows: int, train: int, in_order: bool = False) -> Iterator[Program]:
+    """A program that spreads frames over `flows` flows and hands them to `target`."""
+    spec = compile_bpf(SOURCE)
+    values = {"flows": flows, "train": train, "in_order": in_order}
+    with ExitStack() as owned:
+        maps = {
+            name: owned.enter_context(Map.create(patch_constants(m, values) if name == "rodata" else m))
+            for name, m in spec.maps.items()
+        }
+        maps["measured"].update(bytes(4), struct.pack("=I", target.fileno()))
+        yield owned.enter_context(Program.load(spec.programs["scatter"], maps, flags=constants.PROG_HAS_FRAGS))
+
+
+@contextmanager
+def candidates() -> Iterator[dict[str, Program]]:
+    """The programs to compare, all loaded for frames with fragments, as the tool loads its own."""
+    spec = compile_bpf(SOURCE)
+    flags = constants.PROG_HAS_FRAGS
+    with ExitStack() as owned:
+        maps = {"naive_flows": owned.enter_context(Map.create(spec.maps["naive_flows"]))}
+        tables = owned.enter_context(closing(FlowTables(Plan.make(65536), features.probe())))
+        yield {
+            "empty": owned.enter_context(Program.load(spec.programs["empty"], {}, flags=flags)),
+            "naive": owned.enter_context(Program.load(spec.programs["naive"], maps, flags=flags)),
+            "xtrace": owned.enter_context(tables.load("xdp_ingress", flags=flags)),
+        }
+
+
+def cost_ns(program: Program, flows: int, train: int) -> int:
+    """ns per frame, the spreading included where there is more than one flow."""
+    if flows == 1:
+        return program.test_run(frame(1), repeat=REPEAT).duration_ns
+    with scatter(program, flows, train) as wrapper:
+        return wrapper.test_run(frame(1), repeat=REPEAT).duration_ns
+
+
+def measure() -> Iterator[str]:
+    """A line per traffic pattern: ns over `empty`, smallest of several rounds, and the ratio."""
+    yield f"packet cost in ns over an empty program (smallest of {ROUNDS} rounds x {REPEAT:,} frames)"
+    yield f"  {'traffic':<24}{'naive':>8}{'xtrace':>8}{'ratio':>8}   at most"
+    patterns = (
+        ("one hot flow", 1, 1, "1.2"),
+        ("10,000 random flows", 10_000, 1, "2.0"),
+        ("trains of 32", 10_000, 32, "-"),
+    )
+    with candidates() as programs:
+        for name, flows, train, limit in patterns:
+            best = {key: 1 << 30 for key in programs}
+            for _ in range(ROUNDS):
+                for key, program in programs.items():
+                    best[key] = min(best[key], cost_ns(program, flows, train))
+            naive, ours = best["naive"] - best["empty"], best["xtrace"] - best["empty"]
+            yield f"  {name:<24}{naive:>8}{ours:>8}{ours / naive:>8.2f}   {limit}"
