@@ -67,7 +67,7 @@ def measure() -> Iterator[str]:
     )
     with candidates() as programs:
         for name, flows, train, limit in patterns:
-            best = {key: 1 << 30 for key in programs}
+            best = dict.fromkeys(programs, 1 << 30)
             for _ in range(ROUNDS):
                 for key, program in programs.items():
                     best[key] = min(best[key], cost_ns(program, flows, train))

@@ -55,4 +55,4 @@ def measure() -> Iterator[str]:
         starts = [start_ms(pair) for _ in range(STARTS)]
         yield f"start to attached: median {statistics.median(starts):.0f} ms, smallest {min(starts):.0f} ms of {STARTS}"
         rss, maps, flows = memory(pair)
-        yield f"memory with {flows:,} flows in an interval: RSS {rss:.1f} MB (under 40), maps {maps:.1f} MB (at most 64)"
+        yield f"memory with {flows:,} flows: RSS {rss:.1f} MB (under 40), maps {maps:.1f} MB (at most 64)"

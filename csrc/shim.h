@@ -89,7 +89,7 @@ int xt_link_detach(int link_fd);
 int xt_obj_get_info(int fd, void *info, __u32 *info_len);
 int xt_prog_get_fd_by_id(__u32 id);
 
-/* netlink: a raw socket, bound; one datagram sent to the kernel; one received (0: nothing yet). */
+/* netlink: a raw socket, bound; one datagram sent to the kernel; one received (-EAGAIN: nothing yet). */
 int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);

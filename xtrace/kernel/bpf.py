@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from xtrace.errors import KernelError, VerifierError
 from xtrace.kernel import constants, privileges
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
-from xtrace.kernel.syscall import call, error_name, ffi, try_call
+from xtrace.kernel.syscall import call, close, error_name, ffi, try_call
 
 VERIFIER_LOG_SIZE = 1 << 24
 """Room in bytes for the verifier's explanation; the kernel takes at most 2^24 up to Linux 5.15."""
@@ -44,7 +44,7 @@ class Fd:
         """Release the descriptor."""
         number, self._number = self._number, -1
         if number >= 0:
-            try_call("xt_close", number)
+            close(number)
 
     def __enter__(self: Owner) -> Owner:
         return self

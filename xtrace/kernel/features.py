@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xtrace.errors import UsageError
 from xtrace.kernel import constants
-from xtrace.kernel.syscall import ffi, try_call
+from xtrace.kernel.syscall import close, ffi, try_call
 
 SWITCH = "XTRACE_FEATURES_OFF"
 """Environment variable, for tests: features to treat as absent, by comma."""
@@ -83,5 +83,5 @@ def _is_realtime() -> bool:
 
 def _close(fd: int) -> bool:
     if fd >= 0:
-        try_call("xt_close", fd)
+        close(fd)
     return fd >= 0

@@ -212,7 +212,7 @@ class NetlinkSocket:
         """Idempotent. A request on a closed socket is KernelError with EBADF."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            syscall.try_call("xt_close", fd)
+            syscall.close(fd)
 
     def fileno(self) -> int:
         """For poll(); -1 once closed."""

@@ -11,7 +11,7 @@ from xtrace._native import ffi
 from xtrace._native import lib as _compiled
 from xtrace.errors import KernelError
 
-__all__ = ["EAGAIN_RETRIES", "call", "error_name", "ffi", "lib", "try_call"]
+__all__ = ["EAGAIN_RETRIES", "call", "close", "error_name", "ffi", "lib", "try_call"]
 
 lib: Any = _compiled
 
@@ -31,6 +31,11 @@ def try_call(function: str, *arguments: Any) -> int:
         if result not in (-errno_module.EAGAIN, -errno_module.EINTR):
             break
     return result
+
+
+def close(descriptor: int) -> None:
+    """Close a descriptor, once: after an interrupted close() its number may already be somebody else's."""
+    lib.xt_close(descriptor)
 
 
 def call(what: str, function: str, *arguments: Any) -> int:

@@ -1,0 +1,316 @@
+"""Frames and the flows they belong to, each written down by hand."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NamedTuple
+
+from tests.support.frames import (
+    ACK,
+    ARP,
+    CWR,
+    DST,
+    DST6,
+    ECE,
+    ESP,
+    FIN,
+    GRE,
+    ICMP,
+    ICMPV6,
+    IGMP,
+    IPV4,
+    IPV6,
+    LLDP,
+    PSH,
+    RST,
+    SCTP,
+    SRC,
+    SRC6,
+    SYN,
+    TCP,
+    UDP,
+    URG,
+    VLAN,
+    arp,
+    esp,
+    ethernet,
+    gre,
+    icmp,
+    igmp,
+    ipv4,
+    ipv6,
+    lldp,
+    sctp,
+    tcp,
+    udp,
+    vlan,
+)
+from xtrace.flow import FRAGMENT, FlowKey
+
+
+class Case(NamedTuple):
+    name: str
+    frame: bytes
+    key: FlowKey
+    traffic_type: str
+    tcp_flags: int = 0
+
+    @property
+    def needs_frags(self) -> bool:
+        """Whether the frame is too long for one page."""
+        return len(self.frame) > 3000
+
+
+def only(ethertype: int) -> FlowKey:
+    """The flow of frames of which no more is known."""
+    return FlowKey(bytes(16), bytes(16), 0, 0, 0, 0, ethertype, 0, 0, 0, 0)
+
+
+def flow4(
+    protocol: int, src_port: int = 0, dst_port: int = 0, *, src: str = SRC, dst: str = DST, flags: int = 0
+) -> FlowKey:
+    """An IPv4 flow; ICMP has type and code in the ports."""
+    addresses = [ipaddress.IPv6Address(f"::ffff:{address}").packed for address in (src, dst)]
+    return FlowKey(addresses[0], addresses[1], src_port, dst_port, 0, 0, 0x0800, 0, protocol, 0, flags)
+
+
+def flow6(protocol: int, src_port: int = 0, dst_port: int = 0, *, src: str = SRC6, dst: str = DST6) -> FlowKey:
+    """An IPv6 flow."""
+    addresses = [ipaddress.IPv6Address(address).packed for address in (src, dst)]
+    return FlowKey(addresses[0], addresses[1], src_port, dst_port, 0, 0, 0x86DD, 0, protocol, 0, 0)
+
+
+def over_ipv4(protocol: int, payload: bytes = b"") -> bytes:
+    return ethernet(IPV4, ipv4(protocol, payload))
+
+
+def over_ipv6(next_header: int, payload: bytes = b"") -> bytes:
+    return ethernet(IPV6, ipv6(next_header, payload))
+
+
+WEB = tcp(40000, 80, ACK, b"GET / HTTP/1.1\r\n\r\n")
+WEB_FLOW = flow4(TCP, 40000, 80)
+FLAG_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+
+TCP_CASES = [
+    *(
+        Case(f"TCP {name}", over_ipv4(TCP, tcp(1024, 80, 1 << bit)), flow4(TCP, 1024, 80), "TCP", 1 << bit)
+        for bit, name in enumerate(FLAG_NAMES)
+    ),
+    Case("TCP without flags", over_ipv4(TCP, tcp(1024, 80, 0)), flow4(TCP, 1024, 80), "TCP"),
+    Case("TCP all flags", over_ipv4(TCP, tcp(1024, 80, 0xFF)), flow4(TCP, 1024, 80), "TCP", 0xFF),
+    Case(
+        "TCP options",
+        over_ipv4(TCP, tcp(1024, 80, SYN | ECE | CWR, options=bytes.fromhex("020405b4 01010402"))),
+        flow4(TCP, 1024, 80),
+        "TCP",
+        SYN | ECE | CWR,
+    ),
+    Case("TCP port 0 to 0", over_ipv4(TCP, tcp(0, 0, RST)), flow4(TCP), "TCP", RST),
+    Case("TCP highest ports", over_ipv4(TCP, tcp(65535, 65535)), flow4(TCP, 65535, 65535), "TCP", ACK),
+    Case("TCP port 1 to 256", over_ipv4(TCP, tcp(1, 256)), flow4(TCP, 1, 256), "TCP", ACK),
+    Case("TCP payload", over_ipv4(TCP, WEB), WEB_FLOW, "TCP", ACK),
+    Case("TCP over IPv6", over_ipv6(TCP, tcp(22, 50000, PSH | URG)), flow6(TCP, 22, 50000), "TCP", PSH | URG),
+]
+
+UDP_CASES = [
+    Case("UDP empty, shorter than a TCP header", over_ipv4(UDP, udp(53, 5353)), flow4(UDP, 53, 5353), "UDP"),
+    Case("UDP one byte", over_ipv4(UDP, udp(53, 5353, b"x")), flow4(UDP, 53, 5353), "UDP"),
+    Case("UDP highest ports", over_ipv4(UDP, udp(65535, 0)), flow4(UDP, 65535, 0), "UDP"),
+    Case("UDP over IPv6", over_ipv6(UDP, udp(53, 40000, bytes(100))), flow6(UDP, 53, 40000), "UDP"),
+    Case("UDP padded to 60 bytes", over_ipv4(UDP, udp(67, 68)).ljust(60, b"\0"), flow4(UDP, 67, 68), "UDP"),
+]
+
+ICMP_CASES = [
+    Case("ICMP echo", over_ipv4(ICMP, icmp(8, 0, bytes(56))), flow4(ICMP, 8, 0), "ICMP"),
+    Case("ICMP echo reply", over_ipv4(ICMP, icmp(0, 0)), flow4(ICMP), "ICMP"),
+    Case("ICMP fragmentation needed", over_ipv4(ICMP, icmp(3, 4, ipv4(TCP, WEB))), flow4(ICMP, 3, 4), "ICMP"),
+    Case("ICMP highest type and code", over_ipv4(ICMP, icmp(255, 255)), flow4(ICMP, 255, 255), "ICMP"),
+    Case("ICMPv6 echo", over_ipv6(ICMPV6, icmp(128, 0)), flow6(ICMPV6, 128, 0), "ICMP"),
+    Case("ICMPv6 port unreachable", over_ipv6(ICMPV6, icmp(1, 4)), flow6(ICMPV6, 1, 4), "ICMP"),
+    Case("ICMPv6 highest type and code", over_ipv6(ICMPV6, icmp(255, 255)), flow6(ICMPV6, 255, 255), "ICMP"),
+    Case("ICMPv6 over IPv4", over_ipv4(ICMPV6, icmp(135, 0)), flow4(ICMPV6, 135, 0), "ICMP"),
+    Case("ICMP over IPv6", over_ipv6(ICMP, icmp(8, 0)), flow6(ICMP, 8, 0), "ICMP"),
+]
+
+SCTP_CASES = [
+    Case("SCTP", over_ipv4(SCTP, sctp(36412, 36412)), flow4(SCTP, 36412, 36412), "SCTP"),
+    Case("SCTP over IPv6", over_ipv6(SCTP, sctp(2905, 1)), flow6(SCTP, 2905, 1), "SCTP"),
+]
+
+
+def fragment(protocol: int, payload: bytes, *, offset: int, more: bool) -> bytes:
+    return ethernet(IPV4, ipv4(protocol, payload, offset=offset, more=more))
+
+
+FRAGMENT_CASES = [
+    Case(
+        "first fragment",
+        fragment(TCP, tcp(1024, 80, PSH), offset=0, more=True),
+        flow4(TCP, 1024, 80, flags=FRAGMENT),
+        "TCP",
+        PSH,
+    ),
+    Case("middle fragment", fragment(UDP, bytes(64), offset=185, more=True), flow4(UDP, flags=FRAGMENT), "UDP"),
+    Case("last fragment", fragment(UDP, bytes(7), offset=8191, more=False), flow4(UDP, flags=FRAGMENT), "UDP"),
+    Case(
+        "fragment at offset 1 that looks like TCP",
+        fragment(TCP, tcp(1024, 80, SYN), offset=1, more=False),
+        flow4(TCP, flags=FRAGMENT),
+        "TCP",
+    ),
+    Case(
+        "first ICMP fragment", fragment(ICMP, icmp(8, 0), offset=0, more=True), flow4(ICMP, 8, flags=FRAGMENT), "ICMP"
+    ),
+    Case(
+        "fragment of an unknown protocol",
+        fragment(253, bytes(8), offset=2, more=True),
+        flow4(253, flags=FRAGMENT),
+        "Other",
+    ),
+    Case("may not be fragmented", ethernet(IPV4, ipv4(TCP, WEB, dont=True)), WEB_FLOW, "TCP", ACK),
+]
+
+NO_OPERATION = b"\x01"
+
+IPV4_CASES = [
+    *(
+        Case(
+            f"IPv4 header of {4 * ihl} bytes",
+            ethernet(IPV4, ipv4(TCP, WEB, options=NO_OPERATION * 4 * (ihl - 5))),
+            WEB_FLOW,
+            "TCP",
+            ACK,
+        )
+        for ihl in range(5, 16)
+    ),
+    *(
+        Case(
+            f"IPv4 that says its header has {4 * ihl} bytes",
+            ethernet(IPV4, ipv4(TCP, WEB, ihl=ihl)),
+            only(0x0800),
+            "Other",
+        )
+        for ihl in range(5)
+    ),
+    *(
+        Case(
+            f"IPv4 of version {version}",
+            ethernet(IPV4, ipv4(TCP, WEB, version=version)),
+            only(0x0800),
+            "Other",
+        )
+        for version in (0, 5, 6, 15)
+    ),
+    Case(
+        "IPv4 to 0.0.0.0",
+        ethernet(IPV4, ipv4(UDP, udp(68, 67), src="0.0.0.0", dst="0.0.0.0")),
+        flow4(UDP, 68, 67, src="0.0.0.0", dst="0.0.0.0"),
+        "UDP",
+    ),
+    Case(
+        "IPv4 broadcast",
+        ethernet(IPV4, ipv4(UDP, udp(68, 67), src="0.0.0.0", dst="255.255.255.255")),
+        flow4(UDP, 68, 67, src="0.0.0.0", dst="255.255.255.255"),
+        "UDP",
+    ),
+    Case("IPv4 that ends with its header", over_ipv4(TCP), flow4(TCP), "TCP"),
+    Case("IPv4 protocol 0", over_ipv4(0, bytes(8)), flow4(0), "Other"),
+    Case("IPv4 protocol 254, ports inside", over_ipv4(254, tcp(1, 2)), flow4(254), "Other"),
+    Case("IPv4 protocol 255", over_ipv4(255, bytes(8)), flow4(255), "Other"),
+    Case(
+        "IGMP",
+        ethernet(IPV4, ipv4(IGMP, igmp("224.0.0.251"), dst="224.0.0.251")),
+        flow4(IGMP, dst="224.0.0.251"),
+        "Other",
+    ),
+    Case("GRE with TCP inside", over_ipv4(GRE, gre(IPV4, ipv4(TCP, WEB, src="1.1.1.1"))), flow4(GRE), "Other"),
+    Case("IPv4 in IPv4", over_ipv4(4, ipv4(TCP, WEB, src="1.1.1.1")), flow4(4), "Other"),
+    Case("ESP", over_ipv4(ESP, esp(bytes(range(64)))), flow4(ESP), "Other"),
+]
+
+IPV6_CASES = [
+    Case("IPv6 with an unknown next header", over_ipv6(253, tcp(1, 2)), flow6(253), "Other"),
+    Case("IPv6 without next header", over_ipv6(59), flow6(59), "Other"),
+    Case(
+        "IPv6 from ::",
+        ethernet(IPV6, ipv6(ICMPV6, icmp(135, 0, bytes(16)), src="::", dst="ff02::1:ff00:2")),
+        flow6(ICMPV6, 135, 0, src="::", dst="ff02::1:ff00:2"),
+        "ICMP",
+    ),
+    Case(
+        "IPv6 to an IPv4-mapped address",
+        ethernet(IPV6, ipv6(UDP, udp(1, 2), src="::ffff:10.0.0.1", dst="::ffff:10.0.0.2")),
+        flow6(UDP, 1, 2, src="::ffff:10.0.0.1", dst="::ffff:10.0.0.2"),
+        "UDP",
+    ),
+    Case("IPv6 that ends with its header", over_ipv6(UDP), flow6(UDP), "UDP"),
+    *(
+        Case(
+            f"IPv6 of version {version}",
+            ethernet(IPV6, ipv6(TCP, WEB, version=version)),
+            only(0x86DD),
+            "Other",
+        )
+        for version in (0, 4, 7, 15)
+    ),
+]
+
+OTHER_CASES = [
+    Case("ARP request", ethernet(ARP, arp()), only(0x0806), "ARP"),
+    Case("ARP reply, padded", ethernet(ARP, arp(2)).ljust(60, b"\0"), only(0x0806), "ARP"),
+    Case("LLDP", ethernet(LLDP, lldp()), only(0x88CC), "Other"),
+    # tags are not looked behind yet
+    Case("802.1Q", ethernet(VLAN, vlan(42, IPV4, ipv4(TCP, WEB), priority=5)), only(0x8100), "Other"),
+    Case("ethertype 0", ethernet(0, bytes(46)), only(0), "Other"),
+    Case("ethertype 0xffff", ethernet(0xFFFF, bytes(46)), only(0xFFFF), "Other"),
+    Case("802.3 length field", ethernet(38, b"\x42\x42\x03".ljust(46, b"\0")), only(38), "Other"),
+    Case("ethertype in the wrong byte order", ethernet(0x0008, ipv4(TCP, WEB)), only(0x0008), "Other"),
+]
+
+BARE_CASES = [
+    Case("14 bytes, IPv4", ethernet(IPV4), only(0x0800), "Other"),
+    Case("14 bytes, IPv6", ethernet(IPV6), only(0x86DD), "Other"),
+    Case("14 bytes, ARP", ethernet(ARP), only(0x0806), "ARP"),
+    Case("14 bytes of zeroes", bytes(14), only(0), "Other"),
+]
+
+WHOLE_FRAME = ethernet(IPV4, ipv4(TCP, tcp(6666, 7777, SYN | FIN), src="6.6.6.6", dst="7.7.7.7"))
+"""To hide in another's payload."""
+
+LOOKALIKE_CASES = [
+    Case("unknown ethertype, IPv4 inside", ethernet(0x88B5, WHOLE_FRAME[14:]), only(0x88B5), "Other"),
+    Case("unknown ethertype, a frame inside", ethernet(0x88B5, WHOLE_FRAME), only(0x88B5), "Other"),
+    Case("IPv4 that is IPv6", ethernet(IPV4, ipv6(TCP, WEB)), only(0x0800), "Other"),
+    Case("IPv6 that is IPv4", ethernet(IPV6, ipv4(TCP, WEB)), only(0x86DD), "Other"),
+    Case("UDP with a frame inside", over_ipv4(UDP, udp(9, 10, WHOLE_FRAME)), flow4(UDP, 9, 10), "UDP"),
+    Case("fragment with a frame inside", fragment(UDP, WHOLE_FRAME, offset=3, more=True), flow4(UDP, flags=2), "UDP"),
+    Case(
+        "IPv4 options that look like TCP",
+        ethernet(IPV4, ipv4(TCP, WEB, options=tcp(6666, 7777, SYN))),
+        WEB_FLOW,
+        "TCP",
+        ACK,
+    ),
+]
+
+LONG_CASES = [
+    Case("1514 bytes", over_ipv4(TCP, tcp(5, 6, ACK, bytes(1460))), flow4(TCP, 5, 6), "TCP", ACK),
+    Case("jumbo", over_ipv6(TCP, tcp(5, 6, ACK, bytes(9014 - 74))), flow6(TCP, 5, 6), "TCP", ACK),
+]
+
+CASES = [
+    *TCP_CASES,
+    *UDP_CASES,
+    *ICMP_CASES,
+    *SCTP_CASES,
+    *FRAGMENT_CASES,
+    *IPV4_CASES,
+    *IPV6_CASES,
+    *OTHER_CASES,
+    *BARE_CASES,
+    *LOOKALIKE_CASES,
+    *LONG_CASES,
+]
+
+SHORT_CASES = [case for case in CASES if len(case.frame) <= 200]

@@ -1,0 +1,86 @@
+"""Traffic of known size: floods from all CPUs, and a numbered UDP stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from tests.netns.tool import CPUS, LIMIT_S, bounded
+from tests.support.net import Pair, read_until
+
+FLOOD_PACKETS = int(os.environ.get("XTRACE_FLOOD_PACKETS", "4000000"))
+"""How many packets the interface under test must at least receive in a flood."""
+
+FLOOD_FRAME = 64
+"""Bytes of one flood frame."""
+
+ROUNDS = 20
+BATCH = 64
+
+
+@contextmanager
+def flooding(pair: Pair, packets: int, nets: Sequence[int], flows: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """One sender on each CPU, with `packets` and `flows` each; killed at the end of the block."""
+    with ExitStack() as senders:
+        yield [
+            senders.enter_context(
+                bounded(
+                    pair.near.flood(
+                        "near0", str_batches(packets), "--cpu", str(cpu), "--source-net", str(net), "--flows", str(flows)
+                    )
+                )
+            )
+            for cpu, net in zip(CPUS, nets, strict=False)
+        ]
+
+
+def str_batches(packets: int) -> int:
+    """The next multiple of the batch the senders send."""
+    return -(-packets // BATCH) * BATCH
+
+
+def flood(pair: Pair, wanted: int, nets: Sequence[int] = (1, 2), flows: int = 512) -> None:
+    """Flood from all CPUs until far0 has received `wanted` packets: its ring may drop some of those sent."""
+    before = pair.far.statistics("far0")["packets"]
+    for _ in range(ROUNDS):
+        with flooding(pair, wanted // len(CPUS), nets, flows) as senders:
+            assert [sender.wait(LIMIT_S) for sender in senders] == [0] * len(senders)
+        if pair.far.statistics("far0")["packets"] - before >= wanted:
+            return
+    raise AssertionError(f"far0 received too little in {ROUNDS} rounds: {pair.far.statistics('far0')}")
+
+
+class Stream:
+    """A running numbered stream from near0 to a socket behind far0."""
+
+    def __init__(self, sender: subprocess.Popen[bytes], receiver: subprocess.Popen[bytes]) -> None:
+        self._sender, self._receiver = sender, receiver
+
+    def end(self) -> tuple[int, list[int]]:
+        """How many packets were sent, and the numbers of the first of those that did not arrive."""
+        sent, _ = self._sender.communicate(b"\n", LIMIT_S)
+        report, _ = self._receiver.communicate(timeout=LIMIT_S)
+        seen = json.loads(report)
+        assert seen["sent"] == int(sent)
+        return seen["sent"], seen["lost"]
+
+
+@contextmanager
+def streaming(pair: Pair, rate: int) -> Iterator[Stream]:
+    """A stream of `rate` packets per second, flowing."""
+    command = (sys.executable, "-m", "tests.netns.stream")
+    pipe = subprocess.PIPE
+    with bounded(pair.far.start(*command, "receive", stdout=pipe)) as receiver:
+        read_until(receiver.stdout, b"ready")
+        with bounded(pair.near.start(*command, "send", str(rate), stdin=pipe, stdout=pipe)) as sender:
+            read_until(receiver.stdout, b"first")
+            yield Stream(sender, receiver)
+
+
+def send(pair: Pair, packets: int) -> None:
+    """Send that many packets of the stream, and return when they have been sent."""
+    pair.near.run(sys.executable, "-m", "tests.netns.stream", "send", "5000", "--count", str(packets))

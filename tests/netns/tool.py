@@ -1,0 +1,197 @@
+"""The tool as a user runs it, in a namespace: bounded in time, and ended with its test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from tests.support.net import Namespace, Pair, of_type, read_until, records, veth_pair
+
+LIMIT_S = 60.0
+"""After this long a process that a test started is killed, which fails the test that waits for it."""
+
+SETTLE_S = 5.0
+"""How long what the kernel does in the background may take."""
+
+CPUS = sorted(os.sched_getaffinity(0))[:2]
+
+STARTED = [
+    "Preparing to monitor network interface: far0",
+    "attaching native XDP to far0: its peer stops segmentation offload (GSO) while attached",
+    "XDP program loaded on far0 (native, frags)",
+]
+"""All that a run says on a veth when nothing is wrong."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left: its exit code, its data, and the lines it said on stderr."""
+
+    code: int
+    stdout: bytes
+    said: list[str]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The JSON Lines."""
+        return records(self.stdout)
+
+    def assert_quiet_success(self) -> None:
+        """Exit code 0, and nothing said but how it started."""
+        assert (self.code, self.said) == (0, STARTED)
+
+
+class Tool:
+    """A running tool. Data goes to a file unless it is piped or put elsewhere; stderr is piped."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        self.process = process
+        self._output = output
+        self._said = b""
+
+    def wait_until_it_says(self, wanted: bytes) -> None:
+        """Read stderr up to a line that contains `wanted`."""
+        self._said += read_until(self.process.stderr, wanted)
+
+    def wait(self) -> Result:
+        """Wait for the end of the process."""
+        code = self.process.wait(LIMIT_S)
+        assert self.process.stderr is not None
+        self._said += self.process.stderr.read()
+        stream = self.process.stdout or self._output
+        return Result(code, stream.read(), self._said.decode().splitlines())
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
+        """Ask it to end, and wait."""
+        self.process.send_signal(number)
+        return self.wait()
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without anything the tool or a locale reads, and with `variables`."""
+    read = ("XTRACE_", "LC_", "LANG", "NETWORK_INTERFACE", "INTERVAL_MS", "MONITOR_MODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(read)}
+    return {**kept, "LANG": "C.UTF-8", **variables}
+
+
+@contextmanager
+def bounded(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Kill the process after LIMIT_S, so that every read from it ends; and at the end of the block."""
+    watchdog = threading.Timer(LIMIT_S, process.kill)
+    watchdog.start()
+    try:
+        yield process
+    finally:
+        watchdog.cancel()
+        process.kill()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        process.wait()
+        watchdog.join()
+
+
+@contextmanager
+def launched(
+    namespace: Namespace, *arguments: str, variables: dict[str, str] | None = None, **options: Any
+) -> Iterator[Tool]:
+    """The tool, just started."""
+    with tempfile.TemporaryFile() as output:
+        writer = os.dup(output.fileno())
+        try:
+            process = namespace.catch(
+                *arguments, **{"stdout": writer, "env": environment(**(variables or {})), **options}
+            )
+        finally:
+            os.close(writer)
+        with bounded(process):
+            # both descriptors share one position, which the tool's writing moves
+            with open(f"/proc/self/fd/{output.fileno()}", "rb") as reader:
+                yield Tool(process, reader)
+
+
+@contextmanager
+def running(
+    namespace: Namespace, *arguments: str, variables: dict[str, str] | None = None, **options: Any
+) -> Iterator[Tool]:
+    """The tool from when its program is attached: packets count from here on."""
+    loaded = "已加载" if (variables or {}).get("LANG", "").startswith("zh") else "loaded on"
+    with launched(namespace, *arguments, variables=variables, **options) as tool:
+        tool.wait_until_it_says(loaded.encode())
+        yield tool
+
+
+def run_to_end(
+    namespace: Namespace, *arguments: str, variables: dict[str, str] | None = None, **options: Any
+) -> Result:
+    """The tool, until it ends by itself."""
+    with launched(namespace, *arguments, variables=variables, **options) as tool:
+        return tool.wait()
+
+
+@contextmanager
+def watched_pair(
+    *arguments: str, mtu: int = 1500, variables: dict[str, str] | None = None
+) -> Iterator[tuple[Pair, Tool]]:
+    """A pair with addresses whose far0 the tool watched before the first packet could reach it."""
+    with veth_pair(mtu) as pair:
+        pair.near.run("sysctl", "-qw", "net.ipv6.conf.near0.keep_addr_on_down=1")
+        pair.near.ip("link set near0 down")
+        before = pair.far.statistics("far0")["packets"]
+        with running(pair.far, "-i", "far0", *arguments, variables=variables) as tool:
+            pair.near.ip("link set near0 up")
+            assert_passes_traffic(pair)
+            yield pair, tool
+        assert tool.process.returncode == 0, "the test did not end the tool"
+        assert before <= pair.far.statistics("far0")["packets"]
+
+
+def stop_and_compare(pair: Pair, tool: Tool) -> list[dict[str, Any]]:
+    """Cut the pair, end the tool; its records, which hold exactly the packets that far0 received."""
+    pair.near.ip("link set near0 down")
+    result = tool.stop()
+    assert result.code == 0, result.said
+    received = pair.far.statistics("far0")["packets"]
+    assert total(result.records) == received > 0
+    return result.records
+
+
+def assert_passes_traffic(pair: Pair) -> None:
+    """far0 answers and hears: pings near0 until one answer came; its requests do not enter far0."""
+    pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
+
+
+def total(lines: Sequence[dict[str, Any]], field: str = "packets") -> int:
+    """The sum of a field over all intervals."""
+    return sum(record[field] for record in of_type(lines, "interface"))
+
+
+def attached_program(namespace: Namespace, interface: str = "far0") -> int | None:
+    """Id of the XDP program on an interface, by iproute2."""
+    shown = json.loads(namespace.ip(f"-j link show {interface}"))[0]
+    return int(shown["xdp"]["prog"]["id"]) if "xdp" in shown else None
+
+
+def is_loaded(program: int) -> bool:
+    """Whether the kernel still has the program, by bpftool."""
+    shown = subprocess.run(["bpftool", "prog", "show", "id", str(program)], capture_output=True)
+    return shown.returncode == 0
+
+
+def eventually(holds: Callable[[], bool], limit_s: float = SETTLE_S) -> bool:
+    """Whether `holds` becomes true in time; for what the kernel does without telling anybody."""
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

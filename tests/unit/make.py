@@ -1,0 +1,99 @@
+"""Flows, tables and snapshots for tests, written as a user would say them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, ip_address
+
+from xtrace.flow import COUNTERS, KEY, FlowKey, FlowRecord, FlowTable, Interface, InterfaceCounts, PacketCount, Snapshot
+
+IPV4, ARP, IPV6, LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
+TCP, UDP, ICMP, ICMPV6, SCTP, GRE = 6, 17, 1, 58, 132, 47
+
+NS = 1_000_000_000
+BOOT = 1_767_225_600 * NS
+"""Wall clock when the monotonic clock of these tests stood at 0: 2026-01-01T00:00:00Z."""
+
+ETH0 = Interface("eth0", slot=0, xdp_mode="native")
+
+
+def packed(address: str) -> bytes:
+    """16 bytes; IPv4 mapped; nothing for the empty text."""
+    if not address:
+        return bytes(16)
+    parsed = ip_address(address)
+    return bytes(10) + b"\xff\xff" + parsed.packed if isinstance(parsed, IPv4Address) else parsed.packed
+
+
+def key(
+    src: str = "192.168.1.100",
+    dst: str = "192.168.1.1",
+    ports: tuple[int, int] = (80, 12345),
+    protocol: int = TCP,
+    *,
+    ethertype: int | None = None,
+    slot: int = 0,
+    flags: int = 0,
+) -> FlowKey:
+    """A flow's key; the ethertype follows from the address unless told."""
+    if ethertype is None:
+        ethertype = IPV6 if ":" in src else IPV4
+    return FlowKey(packed(src), packed(dst), *ports, 0, 0, ethertype, slot, protocol, 0, flags)
+
+
+def spread(flags: int) -> int:
+    """A TCP flags byte as the packet program stores it: bit i in byte i."""
+    return sum(1 << (8 * bit + bit) for bit in range(8) if flags >> bit & 1)
+
+
+def flow(
+    where: FlowKey | None = None,
+    packets: int = 10,
+    size: int = 1500,
+    *,
+    first_ns: int = 1 * NS,
+    last_ns: int = 2 * NS,
+    tcp_flags: int = 0,
+) -> FlowRecord:
+    """A flow's record."""
+    return FlowRecord(where or key(), packets, size, first_ns, last_ns, spread(tcp_flags))
+
+
+def table(flows: Sequence[FlowRecord], room: int = 3) -> FlowTable:
+    """The flows as the kernel hands them over, with `room` entries of rubbish behind them."""
+    keys = b"".join(KEY.pack(*record.key) for record in flows) + b"\xaa" * room * KEY.size
+    values = b"".join(COUNTERS.pack(*record[1:]) for record in flows) + b"\xbb" * room * COUNTERS.size
+    return FlowTable(memoryview(keys), memoryview(values), len(flows))
+
+
+def counts_of(
+    flows: Sequence[FlowRecord], unattributed: tuple[PacketCount, ...] | None = None, filtered: PacketCount | None = None
+) -> InterfaceCounts:
+    """The counts of an interface that carried these flows, and what else is told."""
+    counts = InterfaceCounts(filtered=filtered or PacketCount(0, 0))
+    if unattributed is not None:
+        counts = InterfaceCounts(filtered=counts.filtered, unattributed=unattributed)
+    shown = PacketCount(sum(f.packets for f in flows), sum(f.bytes for f in flows))
+    return InterfaceCounts(shown + counts.filtered + counts.unattributed_total, counts.filtered, counts.unattributed)
+
+
+def snapshot(
+    flows: Sequence[FlowRecord] = (),
+    interfaces: Sequence[tuple[Interface, InterfaceCounts]] | None = None,
+    *,
+    start_ns: int = 0,
+    end_ns: int = 5 * NS,
+    record_offset_ns: int = 0,
+    lost: tuple[str, ...] = (),
+) -> Snapshot:
+    """An interval from `start_ns` to `end_ns` of the monotonic clock; by default all flows are eth0's."""
+    return Snapshot(
+        end_ns=BOOT + end_ns,
+        interval_ns=end_ns - start_ns,
+        start_monotonic_ns=start_ns,
+        record_offset_ns=record_offset_ns,
+        wall_offset_ns=BOOT,
+        flows=table(flows),
+        interfaces=tuple(interfaces) if interfaces is not None else ((ETH0, counts_of(flows)),),
+        lost_interfaces=lost,
+    )
