@@ -24,23 +24,17 @@ BATCH = 64
 
 @contextmanager
 def flooding(pair: Pair, packets: int, nets: Sequence[int], flows: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """One sender on each CPU, with `packets` and `flows` each; killed at the end of the block."""
+    """One sender on each CPU, with at least `packets` over `flows` each; killed at the end of the block."""
+    size = -(-packets // BATCH) * BATCH
     with ExitStack() as senders:
         yield [
-            senders.enter_context(
-                bounded(
-                    pair.near.flood(
-                        "near0", str_batches(packets), "--cpu", str(cpu), "--source-net", str(net), "--flows", str(flows)
-                    )
-                )
-            )
+            senders.enter_context(bounded(pair.near.flood("near0", size, *_flood_arguments(cpu, net, flows))))
             for cpu, net in zip(CPUS, nets, strict=False)
         ]
 
 
-def str_batches(packets: int) -> int:
-    """The next multiple of the batch the senders send."""
-    return -(-packets // BATCH) * BATCH
+def _flood_arguments(cpu: int, net: int, flows: int) -> tuple[str, ...]:
+    return ("--cpu", str(cpu), "--source-net", str(net), "--flows", str(flows))
 
 
 def flood(pair: Pair, wanted: int, nets: Sequence[int] = (1, 2), flows: int = 512) -> None:

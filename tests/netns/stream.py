@@ -41,7 +41,7 @@ def send(rate: int, count: int) -> int:
                 sender.send(NUMBER.pack(number, 0))
                 sent += 1
             due = max(due + BURST_S, time.monotonic())
-            if select.select([] if count else [sys.stdin], [], [], due - time.monotonic())[0]:
+            if select.select([] if count else [sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
                 break
         if not count:
             sender.send(NUMBER.pack(END, sent))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from tests.support.net import Namespace, Pair, of_type, read_until, records, veth_pair
+from tests.support.net import Namespace, Pair, assert_sums_close, of_type, read_until, records, veth_pair
 
 LIMIT_S = 60.0
 """After this long a process that a test started is killed, which fails the test that waits for it."""
@@ -67,8 +67,12 @@ class Tool:
         code = self.process.wait(LIMIT_S)
         assert self.process.stderr is not None
         self._said += self.process.stderr.read()
-        stream = self.process.stdout or self._output
-        return Result(code, stream.read(), self._said.decode().splitlines())
+        if self.process.stdout is not None:
+            data = self.process.stdout.read()
+        else:
+            self._output.seek(0)
+            data = self._output.read()
+        return Result(code, data, self._said.decode().splitlines())
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
         """Ask it to end, and wait."""
@@ -106,17 +110,9 @@ def launched(
 ) -> Iterator[Tool]:
     """The tool, just started."""
     with tempfile.TemporaryFile() as output:
-        writer = os.dup(output.fileno())
-        try:
-            process = namespace.catch(
-                *arguments, **{"stdout": writer, "env": environment(**(variables or {})), **options}
-            )
-        finally:
-            os.close(writer)
-        with bounded(process):
-            # both descriptors share one position, which the tool's writing moves
-            with open(f"/proc/self/fd/{output.fileno()}", "rb") as reader:
-                yield Tool(process, reader)
+        options = {"stdout": output, "env": environment(**(variables or {})), **options}
+        with bounded(namespace.catch(*arguments, **options)) as process:
+            yield Tool(process, output)
 
 
 @contextmanager
@@ -138,11 +134,28 @@ def run_to_end(
         return tool.wait()
 
 
+@dataclass(frozen=True)
+class Watch:
+    """A pair, the tool that watches far0, and what far0 had received before the tool began."""
+
+    pair: Pair
+    tool: Tool
+    before: int
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Cut the pair, end the tool; its records, which hold exactly the packets that far0 received."""
+        self.pair.near.ip("link set near0 down")
+        result = self.tool.stop()
+        result.assert_quiet_success()
+        assert_sums_close(result.records)
+        received = self.pair.far.statistics("far0")["packets"] - self.before
+        assert total(result.records) == received > 0
+        return result.records
+
+
 @contextmanager
-def watched_pair(
-    *arguments: str, mtu: int = 1500, variables: dict[str, str] | None = None
-) -> Iterator[tuple[Pair, Tool]]:
-    """A pair with addresses whose far0 the tool watched before the first packet could reach it."""
+def watching(*arguments: str, mtu: int = 1500, variables: dict[str, str] | None = None) -> Iterator[Watch]:
+    """A pair with addresses whose far0 the tool watches from before the first packet can reach it."""
     with veth_pair(mtu) as pair:
         pair.near.run("sysctl", "-qw", "net.ipv6.conf.near0.keep_addr_on_down=1")
         pair.near.ip("link set near0 down")
@@ -150,19 +163,7 @@ def watched_pair(
         with running(pair.far, "-i", "far0", *arguments, variables=variables) as tool:
             pair.near.ip("link set near0 up")
             assert_passes_traffic(pair)
-            yield pair, tool
-        assert tool.process.returncode == 0, "the test did not end the tool"
-        assert before <= pair.far.statistics("far0")["packets"]
-
-
-def stop_and_compare(pair: Pair, tool: Tool) -> list[dict[str, Any]]:
-    """Cut the pair, end the tool; its records, which hold exactly the packets that far0 received."""
-    pair.near.ip("link set near0 down")
-    result = tool.stop()
-    assert result.code == 0, result.said
-    received = pair.far.statistics("far0")["packets"]
-    assert total(result.records) == received > 0
-    return result.records
+            yield Watch(pair, tool, before)
 
 
 def assert_passes_traffic(pair: Pair) -> None:
