@@ -1,8 +1,27 @@
-"""`python -m xtrace`"""
+"""The command's entry, also as `python -m xtrace`."""
 
+import os
 import sys
 
-from xtrace.cli import main
+
+def main() -> int:
+    """Run the command; a Ctrl-C before it could take over the signals ends quietly too."""
+    try:
+        _occupy_standard_descriptors()
+        from xtrace.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where 0, 1 or 2 is closed, open /dev/null there: else a map would get the number, and be written to."""
+    opened = os.open(os.devnull, os.O_RDWR)
+    while opened <= 2:
+        opened = os.open(os.devnull, os.O_RDWR)
+    os.close(opened)
+
 
 if __name__ == "__main__":
     sys.exit(main())
