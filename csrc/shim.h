@@ -30,7 +30,10 @@ int xt_map_lookup(int map_fd, const void *key, void *value);
 int xt_map_update(int map_fd, const void *key, const void *value, __u64 flags);
 int xt_map_delete(int map_fd, const void *key);
 int xt_map_freeze(int map_fd);
-/* count: in, room in entries; out, entries filled, also when the result is -ENOENT (the last batch). */
+/*
+ * count: in, room in entries; out, entries filled, where the result is 0 or -ENOENT (the last batch);
+ * otherwise it is left alone.
+ */
 int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count);
 int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
 				   __u32 *count);

@@ -6,9 +6,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
-from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config, parse
+from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Answered, Config, parse
 from xtrace.errors import InterfaceError, VerifierError, XtraceError
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse(sys.argv[1:] if arguments is None else arguments, os.environ, version)
         stop.install()
         return run(config, version, stop)
+    except Answered as answer:
+        return say(str(answer), stop)
     except OutputClosed:
         return 0
     except XtraceError as error:
@@ -48,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug and isinstance(error, VerifierError):
             log.debug("%s", error.log)
         return error.exit_code
+
+
+def say(text: str, stop: Stop) -> int:
+    """Write a text to standard output; the exit code."""
+    with suppress(OutputClosed):
+        OutputStream(STDOUT, stop).write(text.encode())
+    return 0
 
 
 def run(config: Config, version: str, stop: Stop) -> int:

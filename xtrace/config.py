@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from xtrace.errors import UsageError
 from xtrace.kernel.syscall import lib
@@ -50,6 +50,20 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see --help")
 
 
+class Answered(Exception):
+    """The command line asked for the help or the version; `str()` is its text."""
+
+
+class _Answer(argparse.Action):
+    """Ends parsing with a text. argparse's own actions print it themselves, and complain of a closed pipe."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, **{**options, "nargs": 0})
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        raise Answered(self.const or parser.format_help())
+
+
 def duration_ms(text: str) -> int:
     """`5000`, `500ms`, `5s`, `1m` to milliseconds, from 100 ms to 1 h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
@@ -63,7 +77,7 @@ def duration_ms(text: str) -> int:
 
 def whole_number(text: str, least: int, most: int, what: str) -> int:
     """`text` as an integer within its range."""
-    if not re.fullmatch(r"\d+", text) or not least <= int(text) <= most:
+    if not re.fullmatch(r"\d{1,18}", text) or not least <= int(text) <= most:
         raise UsageError(f"{what} '{text}': a whole number from {least} to {most}")
     return int(text)
 
@@ -91,8 +105,8 @@ def build_parser(version: str) -> Parser:
     parser._actions[-1].help = "auto (native, else generic), native or generic"
     add("-l", "--list", action="store_true", help="list the interfaces and end")
     add("--debug", action="store_true", help="say more on stderr: details, tracebacks, the verifier's whole log")
-    add("-V", "--version", action="version", version=f"xtrace-catch {version}", help="print the version and end")
-    add("-h", "--help", action="help", help="print this help and end")
+    add("-V", "--version", action=_Answer, const=f"xtrace-catch {version}\n", help="print the version and end")
+    add("-h", "--help", action=_Answer, help="print this help and end")
     return parser
 
 
@@ -101,7 +115,7 @@ def _setting(given: str | None, environment: Mapping[str, str], variable: str, d
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
-    """Raises UsageError for anything that is not understood; prints and exits for --help and --version."""
+    """Raises UsageError for anything that is not understood, and Answered for --help and --version."""
     given = build_parser(version).parse_args(arguments)
     mode = _setting(given.mode, environment, "MONITOR_MODE", "xdp")
     if mode != "xdp":
@@ -110,7 +124,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     if given.interface == "" or (interface and "," in interface):
         raise UsageError(f"interface '{interface}': this version monitors one interface, named with -i")
     interval = _setting(given.interval, environment, "INTERVAL_MS", str(DEFAULT_INTERVAL_MS))
-    max_flows = given.max_flows or str(lib.DEFAULT_MAX_FLOWS)
+    max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
     return Config(
         mode=mode,
         interface=interface or None,

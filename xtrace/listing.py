@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.sinks.render import valid_unicode
 from xtrace.sinks.stream import OutputStream
 
 HEADINGS = ("NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP")
@@ -24,7 +25,7 @@ def print_interfaces(links: Sequence[LinkInfo], output: OutputStream, as_json: b
     rows = [HEADINGS, *(_row(link) for link in links)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    output.write("".join(f"{line}\n" for line in table).encode())
+    output.write("".join(f"{line}\n" for line in table).encode("utf-8", "surrogateescape"))
 
 
 def _type(link: LinkInfo) -> str:
@@ -39,7 +40,7 @@ def _row(link: LinkInfo) -> tuple[str, ...]:
 def _record(link: LinkInfo) -> dict[str, Any]:
     return {
         "type": "link",
-        "name": link.name,
+        "name": valid_unicode(link.name),
         "index": link.index,
         "state": link.operstate,
         "up": link.is_up,

@@ -64,7 +64,7 @@ class Loop:
                 break
             # poll() counts in ms: round up, or the last fraction would be spent spinning
             for fd, event in self._poll.poll(-(-left // 1_000_000)):
-                if fd != self._stop.fileno() and event & (select.POLLERR | select.POLLNVAL):
+                if fd != self._stop.fileno() and event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
                     return True
         return False
 

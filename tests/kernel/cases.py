@@ -193,6 +193,7 @@ IPV4_CASES = [
         )
         for ihl in range(5)
     ),
+    Case("IPv4 that ends inside its options", ethernet(IPV4, ipv4(TCP, WEB, ihl=15)), flow4(TCP), "TCP"),
     *(
         Case(
             f"IPv4 of version {version}",

@@ -18,5 +18,5 @@ def shared_counter() -> Iterator[Counter]:
 @pytest.fixture
 def counter(shared_counter: Counter) -> Counter:
     """The program as the tool runs it on this kernel, with nothing counted yet."""
-    shared_counter.take()
+    shared_counter.empty()
     return shared_counter

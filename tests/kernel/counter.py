@@ -69,9 +69,11 @@ class Counter:
     def __init__(self, tables: FlowTables, program: Program) -> None:
         self.tables = tables
         self.program = program
+        self._untaken = 0
 
     def count(self, frame: bytes, *, repeat: int = 1, linear: int | None = None) -> None:
         """Let the program see `frame`, of whose bytes the first `linear` are linear data; it must pass unchanged."""
+        self._untaken += repeat
         context = b"" if linear is None else struct.pack("=6I", 0, linear, 0, 0, 0, 0)
         result = self.program.test_run(frame, repeat=repeat, context=context)
         assert result.verdict == XDP_PASS
@@ -79,11 +81,22 @@ class Counter:
 
     def take(self) -> Interval:
         """End an interval and start the next."""
-        return read(self.tables.take())
+        return self._ended(self.tables.take())
 
     def finish(self) -> Interval:
         """End the last interval."""
-        return read(self.tables.finish())
+        return self._ended(self.tables.finish())
+
+    def _ended(self, drained: Drained) -> Interval:
+        interval = read(drained)
+        self._untaken -= sum(counts.total.packets for counts in interval.counts.values())
+        return interval
+
+    def empty(self) -> None:
+        """Throw away what a test that failed has left, if any."""
+        if self._untaken:
+            self.tables.finish()
+            self._untaken = 0
 
     def measure(self, frames: Iterable[bytes]) -> Interval:
         """An interval in which exactly `frames` came."""

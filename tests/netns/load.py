@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,6 @@ from contextlib import ExitStack, contextmanager
 
 from tests.netns.tool import CPUS, LIMIT_S, bounded
 from tests.support.net import Pair, read_until
-
-FLOOD_PACKETS = int(os.environ.get("XTRACE_FLOOD_PACKETS", "4000000"))
-"""How many packets the interface under test must at least receive in a flood."""
 
 FLOOD_FRAME = 64
 """Bytes of one flood frame."""

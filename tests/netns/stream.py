@@ -34,23 +34,22 @@ def send(rate: int, count: int) -> int:
     sent = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind(SENDER)
-        sender.connect(RECEIVER)
         due = time.monotonic()
         while not count or sent < count:
             for number in range(sent, min(sent + burst, count or END)):
-                sender.send(NUMBER.pack(number, 0))
+                sender.sendto(NUMBER.pack(number, 0), RECEIVER)
                 sent += 1
             due = max(due + BURST_S, time.monotonic())
             if select.select([] if count else [sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
                 break
         if not count:
-            sender.send(NUMBER.pack(END, sent))
+            sender.sendto(NUMBER.pack(END, sent), RECEIVER)
     return sent
 
 
 def receive() -> dict[str, object]:
     """Receive until the END; what was sent, and the first numbers that are missing."""
-    seen = set()
+    seen: set[int] = set()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         receiver.settimeout(PATIENCE_S)

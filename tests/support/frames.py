@@ -34,7 +34,7 @@ def vlan(vlan_id: int, ethertype: int, payload: bytes, *, priority: int = 0) -> 
 
 def checksum(header: bytes) -> int:
     """RFC 1071; `header` of even length, its checksum field 0."""
-    total = sum(struct.unpack(f"!{len(header) // 2}H", header))
+    total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

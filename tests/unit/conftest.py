@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -25,35 +24,46 @@ def stop() -> Iterator[Stop]:
     os.close(writable)
 
 
-class Pipe(NamedTuple):
-    """Both ends of a pipe; either may be closed by the test."""
+class Pipe:
+    """A real pipe; either end may be closed by the test."""
 
-    reader: int
-    writer: int
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
 
+    def close_reader(self) -> None:
+        reader, self.reader = self.reader, -1
+        if reader >= 0:
+            os.close(reader)
 
-def close_if_open(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        return
+    def close_writer(self) -> None:
+        writer, self.writer = self.writer, -1
+        if writer >= 0:
+            os.close(writer)
+
+    def fill(self) -> None:
+        """Write until it takes no more."""
+        os.set_blocking(self.writer, False)
+        for size in (4096, 1):
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(self.writer, bytes(size))
+        os.set_blocking(self.writer, True)
 
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    """A real pipe."""
-    ends = Pipe(*os.pipe())
-    yield ends
-    close_if_open(ends.reader)
-    close_if_open(ends.writer)
+    """A Pipe, closed afterwards."""
+    made = Pipe()
+    yield made
+    made.close_reader()
+    made.close_writer()
 
 
 @pytest.fixture
 def output(stop: Stop, tmp_path: Path) -> Iterator[tuple[OutputStream, Callable[[], bytes]]]:
     """An output stream into a file, and a function that tells what has been written."""
     path = tmp_path / "output"
-    with ExitStack() as opened:
-        file = opened.enter_context(path.open("wb"))
+    with path.open("wb") as file:
         yield OutputStream(file.fileno(), stop), path.read_bytes
 
 

@@ -67,7 +67,9 @@ def table(flows: Sequence[FlowRecord], room: int = 3) -> FlowTable:
 
 
 def counts_of(
-    flows: Sequence[FlowRecord], unattributed: tuple[PacketCount, ...] | None = None, filtered: PacketCount | None = None
+    flows: Sequence[FlowRecord],
+    unattributed: tuple[PacketCount, ...] | None = None,
+    filtered: PacketCount | None = None,
 ) -> InterfaceCounts:
     """The counts of an interface that carried these flows, and what else is told."""
     counts = InterfaceCounts(filtered=filtered or PacketCount(0, 0))

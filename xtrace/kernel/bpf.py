@@ -194,7 +194,8 @@ class Map(Fd):
             keys = batch.keys + batch.count * batch.key_size
             values = batch.values + batch.count * batch.value_size
             result = try_call("xt_map_lookup_and_delete_batch", self.fileno(), start, position, keys, values, count)
-            batch.count += count[0]
+            if result in (0, -errno.ENOENT):
+                batch.count += count[0]
             if result == -errno.ENOENT:
                 return batch.count - before
             if result == -errno.ENOSPC or batch.count == batch.capacity:

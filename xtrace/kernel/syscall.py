@@ -34,7 +34,7 @@ def try_call(function: str, *arguments: Any) -> int:
 
 
 def close(descriptor: int) -> None:
-    """Give a descriptor back, once: after an interrupted close() its number may already be somebody else's."""
+    """Release a descriptor, once: after an interruption its number may already be somebody else's."""
     lib.xt_close(descriptor)
 
 

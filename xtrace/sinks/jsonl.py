@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -18,8 +19,8 @@ from xtrace.flow import (
     select,
 )
 from xtrace.sinks import Run, Totals
-from xtrace.sinks.render import address, tcp_flag_names, timestamp
-from xtrace.sinks.stream import OutputStream
+from xtrace.sinks.render import address, tcp_flag_names, timestamp, valid_unicode
+from xtrace.sinks.stream import OutputBlocked, OutputStream
 
 SCHEMA = 1
 LINES_AT_ONCE = 1000
@@ -33,13 +34,13 @@ class JsonLines:
 
     def __init__(self, stream: OutputStream, host: str, top: int = 0) -> None:
         self._stream = stream
-        self._host = host
+        self._host = valid_unicode(host)
         self._top = top
 
     def start(self, run: Run) -> None:
         """The `start` record."""
         hooks = [
-            {"interface": i.name, "direction": i.direction, "hook": i.hook, "xdp_mode": i.xdp_mode}
+            {"interface": valid_unicode(i.name), "direction": i.direction, "hook": i.hook, "xdp_mode": i.xdp_mode}
             for i in run.interfaces
         ]
         self._write(
@@ -58,13 +59,14 @@ class JsonLines:
 
     def write(self, snapshot: Snapshot) -> None:
         """All records of one interval: per interface its flows, what is left of them, its counts."""
-        lines = []
-        for record in self._records(snapshot):
-            lines.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-            if len(lines) == LINES_AT_ONCE:
+        records = self._records(snapshot)
+        try:
+            while lines := [
+                orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in islice(records, LINES_AT_ONCE)
+            ]:
                 self._stream.write(b"".join(lines))
-                lines.clear()
-        self._stream.write(b"".join(lines))
+        except OutputBlocked as blocked:
+            raise OutputBlocked(blocked.lost + sum(1 for _ in records)) from None
 
     def end(self, totals: Totals) -> None:
         """The `end` record."""
@@ -72,7 +74,7 @@ class JsonLines:
         for interface, total in totals.total.items():
             unattributed, filtered = totals.unattributed[interface], totals.filtered[interface]
             counts = _loss_fields(total, unattributed, filtered)
-            interfaces.append({"interface": interface.name, "direction": interface.direction, **counts})
+            interfaces.append({"interface": valid_unicode(interface.name), "direction": interface.direction, **counts})
         record = {"type": "end", "host": self._host, "intervals": totals.intervals, "interfaces": interfaces}
         self._write(record)
 
@@ -85,7 +87,7 @@ class JsonLines:
                 "ts": timestamp(snapshot.end_ns),
                 "interval_s": round(snapshot.interval_ns / 1e9, 3),
                 "host": self._host,
-                "interface": interface.name,
+                "interface": valid_unicode(interface.name),
                 "direction": interface.direction,
             }
             selection = select(snapshot, interface, self._top)

@@ -19,7 +19,14 @@ class OutputClosed(XtraceError):
 
 
 class OutputBlocked(XtraceError):
-    """Standard output took nothing more in the time left after a request to stop."""
+    """Standard output took nothing more in the time left after a request to stop; `lost` records were not written."""
+
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
+        super().__init__(
+            f"standard output: still blocked {GRACE_S:.0f} s after the request to stop: {lost} records dropped;"
+            " read faster, or write to a file"
+        )
 
 
 class OutputStream:
@@ -48,11 +55,7 @@ class OutputStream:
         written = 0
         while written < len(data):
             if not self._wait_until_ready():
-                lost = data.count(b"\n", written)
-                raise OutputBlocked(
-                    f"standard output: still blocked {GRACE_S:.0f} s after the request to stop: {lost} records dropped;"
-                    " read faster, or write to a file"
-                )
+                raise OutputBlocked(data.count(b"\n", written))
             try:
                 written += os.write(self._fd, view[written : written + CHUNK])
             except BrokenPipeError:

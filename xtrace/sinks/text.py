@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import islice
 
 from xtrace.flow import FRAGMENT, FlowRecord, Interface, Snapshot, select
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.render import address
-from xtrace.sinks.stream import OutputStream
+from xtrace.sinks.stream import OutputBlocked, OutputStream
 
 LINES_AT_ONCE = 1000
 PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
@@ -25,30 +27,31 @@ class Text:
 
     def write(self, snapshot: Snapshot) -> None:
         """The flows and the line of each interface."""
+        lines = self._lines(snapshot)
+        try:
+            while some := list(islice(lines, LINES_AT_ONCE)):
+                # interface names are bytes, and go out as they came
+                self._stream.write("".join(some).encode("utf-8", "surrogateescape"))
+        except OutputBlocked as blocked:
+            raise OutputBlocked(blocked.lost + sum(1 for _ in lines)) from None
+
+    def _lines(self, snapshot: Snapshot) -> Iterator[str]:
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
-        lines: list[str] = []
         for interface, counts in snapshot.interfaces:
             selection = select(snapshot, interface, self._top, ordered=True)
             for flow in selection.shown:
-                lines.append(flow_line(flow, interface))
-                if len(lines) >= LINES_AT_ONCE:
-                    self._flush(lines)
+                yield flow_line(flow, interface) + "\n"
             if selection.other_flows:
                 packets, size = selection.other
-                lines.append(f"other flows={selection.other_flows} packets={packets} bytes={size} {interface.name}")
-            lines.append(
+                yield f"other flows={selection.other_flows} packets={packets} bytes={size} {interface.name}\n"
+            yield (
                 f"{interface.name} {clock} {snapshot.interval_ns / 1e9:.1f}s flows={selection.flows}"
                 f" packets={counts.total.packets} bytes={counts.total.bytes}"
-                f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}"
+                f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}\n"
             )
-        self._flush(lines)
 
     def end(self, totals: Totals) -> None:
         """Nothing: the last interval's lines are the last."""
-
-    def _flush(self, lines: list[str]) -> None:
-        self._stream.write("".join(f"{line}\n" for line in lines).encode())
-        lines.clear()
 
 
 def flow_line(flow: FlowRecord, interface: Interface) -> str:

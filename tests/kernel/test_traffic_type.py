@@ -1,0 +1,49 @@
+"""Kernel and user space call the same flow by the same traffic type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.cases import SHORT_CASES
+from tests.kernel.counter import counting, present
+from tests.kernel.reference import NO_FLOW
+from tests.support.build import compile_bpf, loaded
+from tests.support.frames import ARP, IPV4, IPV6, LLDP, ethernet
+from xtrace.flow import KEY, TRAFFIC_TYPES, PacketCount
+from xtrace.kernel.bpf import Program
+from xtrace.monitors.tables import Plan
+
+ROCE_V1 = 0x8915
+
+
+@pytest.fixture(scope="module")
+def type_of_key() -> Iterator[Program]:
+    with loaded(compile_bpf(Path(__file__).parent / "traffic_type.c"), "type_of_key") as program:
+        yield program
+
+
+@pytest.mark.parametrize("ethertype", [0, IPV4, ARP, IPV6, ROCE_V1, LLDP, 0xFFFF], ids=hex)
+def test_both_sides_agree_on_every_protocol_and_flag(type_of_key: Program, ethertype: int) -> None:
+    seen = set()
+    for protocol in range(256):
+        for flags in range(32):
+            key = NO_FLOW._replace(ethertype=ethertype, protocol=protocol, flags=flags)
+            name = TRAFFIC_TYPES[type_of_key.test_run(KEY.pack(*key)).verdict]
+            assert name == key.traffic_type, key
+            seen.add(name)
+    assert len(seen) >= 3
+
+
+def test_frame_without_room_is_unattributed_under_the_type_of_its_flow() -> None:
+    filler = ethernet(0x88B6)
+    stored = {NO_FLOW._replace(ethertype=0x88B6): (1, len(filler), 0)}
+    # a table of one flow, and no front cache before it
+    with counting(Plan.make(1), replace(present(), realtime=True)) as counter:
+        for case in SHORT_CASES:
+            interval = counter.measure([filler, case.frame])
+            assert interval.sums == stored, case.name
+            assert interval.unattributed == {case.traffic_type: PacketCount(1, len(case.frame))}, case.name

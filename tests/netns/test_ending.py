@@ -1,0 +1,219 @@
+"""Ends: by signal, by --count, by an interface that goes away. The last interval is drained and written."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import signal
+import subprocess
+import time
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.netns.load import flood, flooding, send
+from tests.netns.stream import RECEIVER
+from tests.netns.tool import (
+    LIMIT_S,
+    STARTED,
+    Result,
+    Tool,
+    assert_passes_traffic,
+    attached_program,
+    eventually,
+    is_loaded,
+    run_to_end,
+    running,
+    total,
+    watching,
+)
+from tests.support.net import Pair, assert_sums_close, of_type, veth_pair
+
+WITHOUT_END = ("-i", "far0", "-t", "1h")
+ONE_PAGE = 4096
+"""Of a pipe this small the first records fill all."""
+
+
+def assert_complete(result: Result, packets: int) -> None:
+    """Every packet is in the records, whose last one adds them up."""
+    lines = result.records
+    assert_sums_close(lines)
+    assert total(lines) == packets
+    (far0,) = lines[-1]["interfaces"]
+    assert lines[-1]["type"] == "end"
+    assert lines[-1]["intervals"] == len(of_type(lines, "interface"))
+    assert (far0["interface"], far0["packets"], far0["bytes"]) == ("far0", packets, total(lines, "bytes"))
+
+
+def streamed(lines: list[dict[str, Any]]) -> int:
+    """How many packets of the numbered stream the records hold."""
+    return sum(flow["packets"] for flow in of_type(lines, "flow") if flow["dst_port"] == RECEIVER[1])
+
+
+def assert_detached(pair: Pair, program: int | None) -> None:
+    assert attached_program(pair.far) is None
+    assert program is not None
+    assert eventually(lambda: not is_loaded(program))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_run_with_the_packets_of_the_unfinished_interval(number: signal.Signals) -> None:
+    with veth_pair(addresses=False) as pair, running(pair.far, *WITHOUT_END) as tool:
+        program = attached_program(pair.far)
+        flood(pair, 10_000)
+        begun = time.monotonic()
+        result = tool.stop(number)
+        assert time.monotonic() - begun < 3
+        assert_detached(pair, program)
+        received = pair.far.statistics("far0")["packets"]
+    result.assert_quiet_success()
+    assert received >= 10_000
+    assert_complete(result, received)
+    assert len(of_type(result.records, "interface")) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_amid_a_flood_ends_the_run_in_order(number: signal.Signals) -> None:
+    with veth_pair(addresses=False) as pair, running(pair.far, "-i", "far0", "-t", "100") as tool:
+        program = attached_program(pair.far)
+        with flooding(pair, 1 << 40, (1, 2), 512):
+            assert eventually(lambda: pair.far.statistics("far0")["packets"] > 10_000, LIMIT_S)
+            result = tool.stop(number)
+        assert_detached(pair, program)
+    result.assert_quiet_success()
+    assert_complete(result, total(result.records))
+    assert total(result.records) > 10_000
+
+
+def test_count_ends_after_that_many_intervals_with_nothing_left_attached() -> None:
+    with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "1s", "-c", "3") as tool:
+        program = attached_program(pair.far)
+        send(pair, 1000)
+        result = tool.wait()
+        assert_detached(pair, program)
+    result.assert_quiet_success()
+    assert_complete(result, total(result.records))
+    assert streamed(result.records) == 1000
+    intervals = of_type(result.records, "interface")
+    assert len(intervals) == 3
+    assert all(0.5 < record["interval_s"] < 1.5 for record in intervals)
+
+
+def fill_one_page_pipe(pair: Pair, tool: Tool) -> None:
+    """Shrink the tool's pipe so that its next records block, and let 4096 flows come."""
+    assert tool.process.stdout is not None
+    fcntl.fcntl(tool.process.stdout, fcntl.F_SETPIPE_SZ, ONE_PAGE)
+    with flooding(pair, 1 << 16, (1,), 4096) as senders:
+        assert senders[0].wait(LIMIT_S) == 0
+
+
+def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing() -> None:
+    with (
+        veth_pair(addresses=False) as pair,
+        running(pair.far, *WITHOUT_END, stdout=subprocess.PIPE) as tool,
+    ):
+        program = attached_program(pair.far)
+        fill_one_page_pipe(pair, tool)
+        begun = time.monotonic()
+
+        def impatient() -> bool:
+            tool.process.send_signal(signal.SIGINT)
+            return tool.process.poll() is not None
+
+        assert eventually(impatient)
+        assert time.monotonic() - begun < 1.5, "the second Ctrl-C waited for the blocked output"
+        assert tool.wait().code == 130
+        assert_detached(pair, program)
+
+
+@pytest.mark.parametrize("interval", ["100", "1h"], ids=["blocked before the signal", "blocked after the signal"])
+def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_told(interval: str) -> None:
+    with (
+        veth_pair(addresses=False) as pair,
+        running(pair.far, "-i", "far0", "-t", interval, stdout=subprocess.PIPE) as tool,
+    ):
+        program = attached_program(pair.far)
+        fill_one_page_pipe(pair, tool)
+        begun = time.monotonic()
+        tool.process.terminate()
+        assert tool.process.wait(LIMIT_S) == 1
+        assert 1.5 < time.monotonic() - begun < 5
+        assert_detached(pair, program)
+        result = tool.wait()
+    assert result.said[: len(STARTED)] == STARTED
+    (line,) = result.said[len(STARTED) :]
+    told = re.fullmatch(r"xtrace-catch: standard output: still blocked 2 s .*: (\d+) records dropped; .*", line)
+    assert told, line
+    written = result.stdout.count(b"\n") - 1
+    assert written < 100
+    if interval == "1h":
+        # one interval: its 4096 flows, its interface record, and the end record if that is counted too
+        assert int(told.group(1)) + written in (4097, 4098)
+
+
+def test_a_deleted_interface_ends_the_run_with_one_line_and_all_its_packets() -> None:
+    with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "500") as tool:
+        program = attached_program(pair.far)
+        assert program is not None
+        send(pair, 1000)
+        pair.far.ip("link delete far0")
+        result = tool.wait()
+        assert eventually(lambda: not is_loaded(program))
+    assert result.code == 1
+    (line,) = result.said[len(STARTED) :]
+    assert line.startswith("far0: the interface is gone")
+    lines = result.records
+    assert_complete(result, total(lines))
+    assert streamed(lines) == 1000
+
+
+def test_an_interface_set_down_and_up_again_is_counted_on() -> None:
+    with watching("-t", "100") as watch:
+        send(watch.pair, 500)
+        watch.pair.far.ip("link set far0 down")
+        assert watch.tool.process.poll() is None
+        watch.pair.far.ip("link set far0 up")
+        assert_passes_traffic(watch.pair)
+        send(watch.pair, 500)
+        lines = watch.finish()
+    assert streamed(lines) == 1000
+
+
+def test_a_renamed_interface_is_counted_on() -> None:
+    with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "100") as tool:
+        send(pair, 500)
+        pair.far.ip("link set far0 down")
+        pair.far.ip("link set far0 name renamed0")
+        pair.far.ip("link set renamed0 up")
+        pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
+        send(pair, 500)
+        result = tool.stop()
+    result.assert_quiet_success()
+    assert_sums_close(result.records)
+    assert streamed(result.records) == 1000
+
+
+def test_a_suspended_run_counts_what_came_meanwhile_when_it_is_resumed() -> None:
+    """Ctrl-Z and fg: the kernel goes on counting."""
+    with veth_pair(addresses=False) as pair, running(pair.far, "-i", "far0", "-t", "100") as tool:
+        tool.process.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        flood(pair, 200_000)
+        suspended_s = time.monotonic() - begun
+        tool.process.send_signal(signal.SIGCONT)
+        result = tool.stop()
+        received = pair.far.statistics("far0")["packets"]
+    result.assert_quiet_success()
+    assert_complete(result, received)
+    assert max(record["interval_s"] for record in of_type(result.records, "interface")) > suspended_s / 2
+
+
+def test_intervals_follow_each_other_without_a_gap() -> None:
+    with veth_pair(addresses=False) as pair:
+        intervals = of_type(run_to_end(pair.far, "-i", "far0", "-t", "100", "-c", "10").records, "interface")
+    assert len(intervals) == 10
+    ends = [datetime.fromisoformat(record["ts"].replace("Z", "+00:00")).timestamp() for record in intervals]
+    for before, end, record in zip(ends, ends[1:], intervals[1:], strict=False):
+        # both are rounded to milliseconds
+        assert end - before == pytest.approx(record["interval_s"], abs=0.003)

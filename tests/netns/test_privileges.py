@@ -1,0 +1,51 @@
+"""Who may run it: nobody without the three capabilities, and any user with them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.netns.tool import LIMIT_S, STARTED, attached_program, bounded, environment
+from tests.support.net import ROOT, Namespace, veth_pair
+
+NEEDED = ("bpf", "net_admin", "perfmon")
+USER = ROOT.stat().st_uid or 65534
+"""Not root: the owner of this tree, who can read it, or nobody."""
+
+
+def as_user(*capabilities: str) -> list[str]:
+    """What runs a command as USER with only these capabilities."""
+    command = ["setpriv", f"--reuid={USER}", "--clear-groups", "--no-new-privs"]
+    given = ",".join(f"+{name}" for name in capabilities)
+    return [*command, f"--inh-caps=-all,{given}", f"--ambient-caps=-all,{given}"] if given else command
+
+
+def run_as_user(namespace: Namespace, *capabilities: str) -> tuple[int, bytes, list[str]]:
+    """A short run; exit code, stdout, and the lines of stderr."""
+    if subprocess.run([*as_user(), sys.executable, "-c", "import xtrace"], cwd=ROOT, capture_output=True).returncode:
+        pytest.skip(f"user {USER} cannot read this tree or run {sys.executable}")
+    command = [*as_user(*capabilities), sys.executable, "-m", "xtrace", "-i", "far0", "-t", "100", "-c", "1"]
+    pipe = subprocess.PIPE
+    with bounded(namespace.start(*command, stdout=pipe, stderr=pipe, env=environment())) as process:
+        stdout, stderr = process.communicate(timeout=LIMIT_S)
+        return process.returncode, stdout, stderr.decode().splitlines()
+
+
+@pytest.mark.parametrize("held", [(), *[tuple(c for c in NEEDED if c != missing) for missing in NEEDED]])
+def test_a_user_is_told_in_one_line_which_capabilities_are_missing(held: tuple[str, ...]) -> None:
+    with veth_pair() as pair:
+        code, stdout, said = run_as_user(pair.far, *held)
+        assert attached_program(pair.far) is None
+    assert (code, stdout, len(said)) == (77, b"", 1)
+    missing = [f"CAP_{name.upper()}" for name in NEEDED if name not in held]
+    assert re.findall(r"CAP_\w+", said[0]) == missing
+
+
+def test_the_three_capabilities_are_enough_for_any_user() -> None:
+    with veth_pair() as pair:
+        code, stdout, said = run_as_user(pair.far, *NEEDED)
+    assert (code, said) == (0, STARTED)
+    assert b'"type":"end"' in stdout

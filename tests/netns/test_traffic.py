@@ -1,0 +1,196 @@
+"""Real traffic: addresses, ports, flags, types and lengths as the kernel's own stack sends them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.netns.load import flooding, send
+from tests.netns.stream import FRAME
+from tests.netns.tool import LIMIT_S, Watch, attached_program, bounded, running, watching
+from tests.netns.transfer import PORT
+from tests.support.net import Pair, of_type, read_until, veth_pair
+
+IPERF_SIZE = "20M"
+SIZE = 3_000_000
+"""Bytes of a transfer."""
+
+TIMESTAMPS = 12
+"""Bytes of the option that every segment carries."""
+
+SYN_OPTIONS = 20
+"""Bytes of the options of the first segment."""
+
+WITHOUT_END = ("-t", "1h")
+"""One interval for all that a test sends."""
+
+
+def flows(lines: list[dict[str, Any]], **wanted: object) -> list[dict[str, Any]]:
+    """The flow records that have these fields."""
+    return [flow for flow in of_type(lines, "flow") if all(flow.get(name) == value for name, value in wanted.items())]
+
+
+def run_iperf(watch: Watch) -> None:
+    """One bounded iperf3 run into far0: a control and a data connection."""
+    with bounded(watch.pair.far.start("iperf3", "-s", "-1", "--forceflush", stdout=subprocess.PIPE)) as server:
+        read_until(server.stdout, b"Server listening")
+        watch.pair.near.run("iperf3", "-c", "10.0.0.2", "-n", IPERF_SIZE, "--connect-timeout", "5000")
+        assert server.wait(LIMIT_S) == 0
+
+
+def transfer(watch: Watch, address: str, size: int) -> None:
+    """Send `size` bytes over one TCP connection into far0, closed in order by both ends."""
+    command = (sys.executable, "-m", "tests.netns.transfer")
+    with bounded(watch.pair.far.start(*command, "serve", address, str(size), stdout=subprocess.PIPE)) as server:
+        read_until(server.stdout, b"ready")
+        watch.pair.near.run(*command, "send", address, str(size))
+        assert server.wait(LIMIT_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "header"),
+    [("10.0.0.1", "10.0.0.2", 20), ("fd00::1", "fd00::2", 40)],
+    ids=["IPv4", "IPv6"],
+)
+def test_a_tcp_connection_is_one_flow_with_its_ports_flags_and_every_byte(
+    source: str, destination: str, header: int
+) -> None:
+    with watching(*WITHOUT_END) as watch:
+        transfer(watch, destination, SIZE)
+        lines = watch.finish()
+    (flow,) = flows(lines, traffic_type="TCP")
+    assert (flow["src_ip"], flow["dst_ip"], flow["dst_port"], flow["protocol"]) == (source, destination, PORT, 6)
+    assert flow["src_port"] > 1024
+    assert flow["units"] == "wire"
+    assert flow["tcp_flags"] == "FIN,SYN,PSH,ACK"
+    payload = flow["bytes"] - flow["packets"] * (14 + header + 20 + TIMESTAMPS) - (SYN_OPTIONS - TIMESTAMPS)
+    assert payload >= SIZE, "less than was sent"
+    assert payload < 1.1 * SIZE
+    assert flow["bytes"] / flow["packets"] <= 1514
+
+
+def test_iperf3_is_counted_to_the_packet_over_many_intervals() -> None:
+    with watching("-t", "100") as watch:
+        run_iperf(watch)
+        lines = watch.finish()
+    tcp = flows(lines, traffic_type="TCP", src_ip="10.0.0.1", dst_ip="10.0.0.2", dst_port=5201)
+    flags: dict[int, set[str]] = {}
+    for flow in tcp:
+        flags.setdefault(flow["src_port"], set()).update(flow["tcp_flags"].split(","))
+    assert len(flags) == 2, "a control and a data connection"
+    assert all({"SYN", "PSH", "ACK"} <= seen for seen in flags.values())
+    # the server may reset the data connection, but closes the control connection in order
+    assert any("FIN" in seen for seen in flags.values())
+
+
+def test_generic_xdp_counts_merged_packets_as_the_interface_does() -> None:
+    with watching(*WITHOUT_END, "--xdp-mode", "generic") as watch:
+        transfer(watch, "10.0.0.2", SIZE)
+        lines = watch.finish()
+    (flow,) = flows(lines, traffic_type="TCP")
+    assert flow["units"] == "frame"
+    assert flow["bytes"] >= SIZE
+    assert flow["bytes"] / flow["packets"] > 1514, "nothing was merged"
+
+
+def test_udp_datagrams_are_one_flow_of_known_size() -> None:
+    with watching(*WITHOUT_END) as watch:
+        send(watch.pair, 2000)
+        lines = watch.finish()
+    (flow,) = flows(lines, protocol=17, traffic_type="UDP", src_ip="10.0.0.1")
+    assert (flow["src_port"], flow["dst_ip"], flow["dst_port"]) == (40000, "10.0.0.2", 40001)
+    assert (flow["packets"], flow["bytes"]) == (2000, 2000 * FRAME)
+    assert flow["first_seen"] < flow["last_seen"] <= flow["ts"]
+    assert "tcp_flags" not in flow
+    assert "icmp_type" not in flow
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "protocol", "request_type", "header"),
+    [("10.0.0.1", "10.0.0.2", 1, 8, 42), ("fd00::1", "fd00::2", 58, 128, 62)],
+    ids=["IPv4", "IPv6"],
+)
+def test_pings_are_icmp_flows_with_type_and_code(
+    source: str, destination: str, protocol: int, request_type: int, header: int
+) -> None:
+    with watching(*WITHOUT_END) as watch:
+        watch.pair.near.run("ping", "-q", "-c7", "-i0.01", "-s100", "-w10", destination)
+        lines = watch.finish()
+    (request,) = flows(lines, src_ip=source, dst_ip=destination, icmp_type=request_type)
+    assert (request["traffic_type"], request["protocol"], request["icmp_code"]) == ("ICMP", protocol, 0)
+    assert (request["src_port"], request["dst_port"]) == (0, 0)
+    assert (request["packets"], request["bytes"]) == (7, 7 * (header + 100))
+    # what far0 asked near0 when the pair came up
+    (reply,) = flows(lines, src_ip="10.0.0.1", icmp_type=0)
+    assert reply["packets"] >= 1
+
+
+def test_arp_is_counted_under_its_ethertype() -> None:
+    with watching(*WITHOUT_END) as watch:
+        lines = watch.finish()
+    (arp,) = flows(lines, traffic_type="ARP")
+    assert arp["ethertype"] == 0x0806
+    assert (arp["src_ip"], arp["src_port"], arp["dst_port"], arp["protocol"]) == (None, 0, 0, None)
+
+
+@pytest.mark.parametrize(("mode", "units"), [("native", "wire"), ("generic", "frame")])
+def test_jumbo_frames_are_counted_whole(mode: str, units: str) -> None:
+    with watching(*WITHOUT_END, "--xdp-mode", mode, mtu=9000) as watch:
+        watch.pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8000", "-Mdo", "-w10", "10.0.0.2")
+        lines = watch.finish()
+    (request,) = flows(lines, src_ip="10.0.0.1", icmp_type=8)
+    assert (request["packets"], request["bytes"]) == (5, 5 * (14 + 20 + 8 + 8000))
+    assert request["units"] == units
+
+
+def test_jumbo_tcp_segments_are_counted_whole() -> None:
+    with watching(*WITHOUT_END, mtu=9000) as watch:
+        transfer(watch, "10.0.0.2", SIZE)
+        lines = watch.finish()
+    (flow,) = flows(lines, traffic_type="TCP")
+    assert flow["bytes"] >= SIZE
+    assert 4000 < flow["bytes"] / flow["packets"] <= 9014
+
+
+def test_without_frags_native_xdp_is_refused_at_mtu_9000_and_generic_counts_whole_frames() -> None:
+    with veth_pair(mtu=9000) as pair:
+        options = {"variables": {"XTRACE_FEATURES_OFF": "frags"}}
+        with running(pair.far, "-i", "far0", *WITHOUT_END, **options) as tool:
+            pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8000", "-Mdo", "-w10", "10.0.0.2")
+            result = tool.stop()
+    assert result.code == 0
+    assert result.said[2].startswith("native XDP refused on far0: ")
+    assert result.said[-1] == "XDP program loaded on far0 (generic)"
+    (request,) = flows(result.records, src_ip="10.0.0.1", icmp_type=8)
+    assert (request["packets"], request["bytes"]) == (5, 5 * (14 + 20 + 8 + 8000))
+
+
+def test_bpftool_shows_a_running_tools_flow_table_with_named_fields() -> None:
+    with veth_pair(addresses=False) as pair, running(pair.far, "-i", "far0", "-t", "1h") as tool:
+        # more flows than the front cache holds, so that some are in the table before the drain
+        with flooding(pair, 1 << 16, (1,), 1 << 14) as senders:
+            assert senders[0].wait(LIMIT_S) == 0
+        entries = dumped_flows(pair)
+        tool.stop().assert_quiet_success()
+    assert len(entries) > 1000
+    key, value = entries[0]["key"], entries[0]["value"]
+    assert {"src", "dst", "src_qpn", "vlan_id", "ethertype", "slot", "protocol", "opcode", "flags"} <= set(key)
+    assert (key["ethertype"], key["protocol"]) == (0x0800, 17)
+    assert set(value) == {"packets", "bytes", "first_ns", "last_ns", "tcp_flags"}
+    assert value["bytes"] == 64 * value["packets"] > 0
+
+
+def dumped_flows(pair: Pair) -> list[dict[str, Any]]:
+    """What `bpftool map dump` shows, formatted by BTF, of the flow tables of far0's program."""
+    program = json.loads(pair.far.run("bpftool", "-j", "prog", "show", "id", str(attached_program(pair.far))))
+    entries = []
+    for number in program["map_ids"]:
+        shown = json.loads(pair.far.run("bpftool", "-j", "map", "show", "id", str(number)))
+        if shown["name"] in ("flows_a", "flows_b"):
+            dump = json.loads(pair.far.run("bpftool", "-j", "map", "dump", "id", str(number)))
+            entries += [entry["formatted"] for entry in dump]
+    return entries

@@ -1,0 +1,286 @@
+"""The command as a user runs it, without any privilege: exit codes, one line on stderr, never a traceback."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.net import records
+from tests.support.schema import validate
+from tests.unit.conftest import Pipe
+from xtrace import cli
+from xtrace.config import parse
+from xtrace.errors import InterfaceError
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
+from xtrace.sinks.jsonl import JsonLines
+from xtrace.sinks.stream import OutputStream
+from xtrace.sinks.text import Text
+from xtrace.stop import Stop
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 20
+
+PR_CAPBSET_DROP = 24
+LAST_CAPABILITY = 63
+
+SETTINGS = ("MONITOR_MODE", "NETWORK_INTERFACE", "INTERVAL_MS", "PYTHONUNBUFFERED", "LC_ALL", "LC_MESSAGES", "LANG")
+
+
+def drop_capabilities() -> None:
+    """Without a bounding set, root has no capabilities from the next exec on."""
+    libc = ctypes.CDLL(None)
+    for capability in range(LAST_CAPABILITY + 1):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in SETTINGS} | changes
+
+
+def start(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"stdout": subprocess.PIPE, "env": environment(), **options}
+    # the child only makes system calls before exec
+    return subprocess.run(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        timeout=options.pop("timeout", TIMEOUT_S),
+        preexec_fn=drop_capabilities,
+        check=False,
+        **options,
+    )
+
+
+def catch(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return start(sys.executable, "-m", "xtrace", *arguments, **options)
+
+
+def existing() -> list[str]:
+    lines = Path("/proc/net/dev").read_text().splitlines()
+    return [line.partition(":")[0].strip() for line in lines if ":" in line]
+
+
+@pytest.mark.parametrize(
+    "arguments, code, line",
+    [
+        (["--nonsense"], 2, r"unrecognized arguments: --nonsense; see --help"),
+        (["-t", "soon"], 2, r"'soon' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds"),
+        (["-o", "xml"], 2, r"argument -o/--format: invalid choice: 'xml' .*"),
+        (["-i", "nosuch0"], 1, r"interface nosuch0 not found: there are .*\blo\b.*; choose one with -i"),
+        (["-i", "lo"], 77, r"mode xdp needs CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON: run it with sudo, or grant .*"),
+    ],
+    ids=["unknown option", "bad interval", "bad format", "unknown interface", "no privileges"],
+)
+def test_failure_is_one_line_and_its_exit_code(arguments: list[str], code: int, line: str) -> None:
+    ended = catch(*arguments)
+    assert ended.returncode == code
+    assert ended.stdout == ""
+    assert re.fullmatch(f"xtrace-catch: {line}\n", ended.stderr), ended.stderr
+
+
+def test_unknown_interface_lists_every_existing_one() -> None:
+    told = catch("-i", "nosuch0").stderr
+    assert [name for name in existing() if name not in told] == []
+
+
+def test_unknown_interface_may_come_from_the_environment() -> None:
+    ended = catch(env=environment(NETWORK_INTERFACE="nosuch1"))
+    assert ended.returncode == 1
+    assert "interface nosuch1 not found" in ended.stderr
+
+
+def test_debug_adds_a_traceback_below_the_line() -> None:
+    ended = catch("--debug", "-i", "nosuch0")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("xtrace-catch: interface nosuch0 not found")
+    assert "Traceback (most recent call last)" in ended.stderr
+
+
+def test_debug_shows_the_whole_log_of_the_verifier() -> None:
+    script = """
+import sys
+from xtrace import cli
+from xtrace.errors import VerifierError
+def run(*_):
+    raise VerifierError("BPF_PROG_LOAD(xdp_ingress)", 13, "EACCES (Permission denied)", "0: first\\n1: last\\n")
+cli.run = run
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    short = "xtrace-catch: BPF_PROG_LOAD(xdp_ingress): EACCES (Permission denied): 0: first | 1: last\n"
+    assert start(sys.executable, "-c", script).stderr == short
+    told = start(sys.executable, "-c", script, "--debug").stderr
+    assert told.startswith(short)
+    assert told.endswith("0: first\n1: last\n\n")
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version_is_that_of_pyproject(option: str) -> None:
+    written = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert written is not None
+    ended = catch(option)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"xtrace-catch {written.group(1)}\n", "")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_printed_and_is_no_failure(option: str) -> None:
+    ended = catch(option)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: xtrace-catch")
+
+
+def test_command_is_installed_under_its_name() -> None:
+    script = """
+import sys
+from importlib.metadata import entry_points
+(command,) = entry_points(group="console_scripts", name="xtrace-catch")
+sys.exit(command.load()())
+"""
+    ended = start(sys.executable, "-c", script, "--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("xtrace-catch ")
+
+
+def test_list_is_a_table_of_all_interfaces() -> None:
+    ended = catch("-l")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    heading, *rows = ended.stdout.splitlines()
+    assert heading.split() == ["NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP"]
+    assert {row.split()[0] for row in rows} == set(existing())
+
+
+def test_list_as_json_is_one_valid_record_per_interface() -> None:
+    ended = catch("-l", "-o", "json")
+    lines = records(ended.stdout.encode())
+    validate(lines)
+    assert {line["type"] for line in lines} == {"link"}
+    assert {line["name"] for line in lines} == set(existing())
+    (loopback,) = [line for line in lines if line["name"] == "lo"]
+    assert (loopback["index"], loopback["link_type"]) == (1, "loopback")
+
+
+def test_reader_that_is_gone_ends_quietly(pipe: Pipe) -> None:
+    pipe.close_reader()
+    ended = catch("-l", stdout=pipe.writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["-h", "-V"])
+def test_reader_of_help_that_is_gone_ends_quietly(option: str, pipe: Pipe) -> None:
+    pipe.close_reader()
+    ended = catch(option, stdout=pipe.writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["-l"], ["-l", "-o", "json"]])
+def test_full_disk_is_one_line_and_a_failure(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = catch(*arguments, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr == "xtrace-catch: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", ">&- 2>&-"])
+def test_closed_standard_descriptors_are_never_given_to_anything_else(closed: str) -> None:
+    ended = start("/bin/sh", "-c", f"exec '{sys.executable}' -m xtrace -l {closed}", stdin=subprocess.DEVNULL)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+ETH0, WLAN0 = LinkInfo(2, "eth0", 0, 1), LinkInfo(3, "wlan0", 0, 1)
+
+
+class FakeInterfaces:
+    """Plays xtrace.kernel.rtnetlink for choose_interface()."""
+
+    def __init__(self, links: list[LinkInfo], route: DefaultRoute | None = None) -> None:
+        self._links = links
+        self._route = route
+
+    def links(self, socket: NetlinkSocket) -> list[LinkInfo]:
+        return self._links
+
+    def link(self, socket: NetlinkSocket, wanted: str | int) -> LinkInfo | None:
+        return next((link for link in self._links if wanted in (link.name, link.index)), None)
+
+    def default_route(self, socket: NetlinkSocket) -> DefaultRoute | None:
+        return self._route
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, interfaces: FakeInterfaces, name: str | None) -> LinkInfo:
+    monkeypatch.setattr(cli, "rtnetlink", interfaces)
+    with closing(NetlinkSocket(cli.NETLINK_ROUTE)) as netlink:
+        return cli.choose_interface(netlink, name)
+
+
+def test_interface_is_the_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    interfaces = FakeInterfaces([ETH0, WLAN0])
+    assert chosen(monkeypatch, interfaces, "wlan0") is WLAN0
+
+
+def test_interface_is_eth0_unless_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    interfaces = FakeInterfaces([WLAN0, ETH0], DefaultRoute(3, None, None))
+    assert chosen(monkeypatch, interfaces, None) is ETH0
+    assert caplog.messages == []
+
+
+def test_without_eth0_the_default_routes_interface_is_taken_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    interfaces = FakeInterfaces([WLAN0], DefaultRoute(3, None, None))
+    assert chosen(monkeypatch, interfaces, None) is WLAN0
+    assert caplog.messages == ["no interface eth0: taking wlan0, which has the default route"]
+
+
+@pytest.mark.parametrize("route", [None, DefaultRoute(9, None, None)])
+def test_without_eth0_and_default_route_the_existing_interfaces_are_named(
+    route: DefaultRoute | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InterfaceError, match=r"^interface eth0 not found: there are wlan0; choose one with -i$"):
+        chosen(monkeypatch, FakeInterfaces([WLAN0], route), None)
+
+
+def test_named_interface_is_never_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    interfaces = FakeInterfaces([ETH0, WLAN0], DefaultRoute(3, None, None))
+    with pytest.raises(InterfaceError, match=r"^interface eth7 not found: there are eth0, wlan0; choose one with -i$"):
+        chosen(monkeypatch, interfaces, "eth7")
+
+
+@pytest.mark.parametrize(
+    "arguments, on_a_terminal, kind, top",
+    [
+        ("", True, Text, 50),
+        ("", False, JsonLines, 0),
+        ("-o text", False, Text, 0),
+        ("-o json", True, JsonLines, 50),
+        ("--top 0", True, Text, 0),
+        ("--top 7", True, Text, 7),
+        ("--top 7", False, JsonLines, 7),
+        ("-o none", True, None, 0),
+    ],
+)
+def test_format_and_top_follow_the_options_and_else_the_terminal(
+    arguments: str, on_a_terminal: bool, kind: type | None, top: int, stop: Stop, pipe: Pipe
+) -> None:
+    terminal, child = pty.openpty()
+    try:
+        stream = OutputStream(child if on_a_terminal else pipe.writer, stop)
+        sinks = cli.make_sinks(parse(arguments.split(), {}, "1"), stream)
+    finally:
+        os.close(terminal)
+        os.close(child)
+    assert [type(sink) for sink in sinks] == ([kind] if kind else [])
+    assert [getattr(sink, "_top", None) for sink in sinks] == ([top] if kind else [])

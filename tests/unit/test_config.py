@@ -1,0 +1,245 @@
+"""The command line and the environment: what each option does, which goes first, what is refused and how."""
+
+from __future__ import annotations
+
+import ast
+import socket
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xtrace.config import Answered, Config, build_parser, parse
+from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
+
+PACKAGE = Path(__file__).parents[2] / "xtrace"
+
+
+def parsed(arguments: str = "", **environment: str) -> Config:
+    return parse(arguments.split(), environment, "1.2.3")
+
+
+def refusal(arguments: list[str], environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(arguments, environment or {}, "1.2.3")
+    return str(caught.value)
+
+
+def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds() -> None:
+    assert parsed() == Config(
+        mode="xdp",
+        interface=None,
+        interval_ms=5000,
+        output="auto",
+        count=0,
+        top=None,
+        max_flows=lib.DEFAULT_MAX_FLOWS,
+        xdp_mode="auto",
+        host=socket.gethostname(),
+        list_interfaces=False,
+        debug=False,
+    )
+
+
+EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "-m": ("xdp", {}),
+    "--mode": ("xdp", {}),
+    "-i": ("eth1", {"interface": "eth1"}),
+    "--interface": ("eth1", {"interface": "eth1"}),
+    "-t": ("1s", {"interval_ms": 1000}),
+    "--interval": ("250", {"interval_ms": 250}),
+    "-o": ("json", {"output": "json"}),
+    "--format": ("text", {"output": "text"}),
+    "-c": ("3", {"count": 3}),
+    "--count": ("1", {"count": 1}),
+    "--top": ("7", {"top": 7}),
+    "--max-flows": ("10240", {"max_flows": 10240}),
+    "--xdp-mode": ("generic", {"xdp_mode": "generic"}),
+    "-l": ("", {"list_interfaces": True}),
+    "--list": ("", {"list_interfaces": True}),
+    "--debug": ("", {"debug": True}),
+}
+"""Option, a value for it, what it changes in the Config."""
+
+ENDS = {"-V", "--version", "-h", "--help"}
+
+
+@pytest.mark.parametrize("option", EFFECTS)
+def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
+    value, changed = EFFECTS[option]
+    assert asdict(parsed(f"{option} {value}")) == {**asdict(parsed()), **changed}
+
+
+def test_every_option_is_one_of_these() -> None:
+    offered = {option for action in build_parser("1")._actions for option in action.option_strings}
+    assert offered == set(EFFECTS) | ENDS
+
+
+def test_everything_that_can_be_asked_for_is_used() -> None:
+    used = {
+        node.attr
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config"
+    }
+    # there is one mode so far, so that nothing asks which
+    assert {field.name for field in fields(Config)} - used <= {"mode", "debug"}
+
+
+def test_help_mentions_every_option() -> None:
+    with pytest.raises(Answered) as answered:
+        parsed("--help")
+    text = str(answered.value)
+    assert [option for option in (*EFFECTS, *ENDS) if option not in text] == []
+
+
+def test_every_option_has_a_help_text() -> None:
+    assert [action.dest for action in build_parser("1")._actions if not action.help] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["MONITOR_MODE", "NETWORK_INTERFACE", "INTERVAL_MS", "5s", "65536", "native, else generic", "sudo", "77"]
+)
+def test_help_tells_variables_defaults_and_exit_codes(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert text in build_parser("1").format_help()
+
+
+def test_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(len(line) for line in build_parser("1").format_help().splitlines()) <= 80
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version_is_answered(option: str) -> None:
+    with pytest.raises(Answered, match=r"^xtrace-catch 1\.2\.3\n$"):
+        parsed(option)
+
+
+@pytest.mark.parametrize(
+    "arguments, environment, field, expected",
+    [
+        ("", {"NETWORK_INTERFACE": "eth1"}, "interface", "eth1"),
+        ("-i eth2", {"NETWORK_INTERFACE": "eth1"}, "interface", "eth2"),
+        ("", {"NETWORK_INTERFACE": ""}, "interface", None),
+        ("", {"INTERVAL_MS": "1000"}, "interval_ms", 1000),
+        ("", {"INTERVAL_MS": "2s"}, "interval_ms", 2000),
+        ("-t 3s", {"INTERVAL_MS": "1000"}, "interval_ms", 3000),
+        ("-t 3s", {"INTERVAL_MS": "nonsense"}, "interval_ms", 3000),
+        ("", {"INTERVAL_MS": ""}, "interval_ms", 5000),
+        ("", {"MONITOR_MODE": "xdp"}, "mode", "xdp"),
+        ("-m xdp", {"MONITOR_MODE": "nonsense"}, "mode", "xdp"),
+        ("", {"MONITOR_MODE": ""}, "mode", "xdp"),
+        ("", {"XTRACE_HOST": "rack7"}, "host", "rack7"),
+        ("", {"XTRACE_HOST": ""}, "host", socket.gethostname()),
+    ],
+)
+def test_command_line_goes_before_environment_before_default(
+    arguments: str, environment: dict[str, str], field: str, expected: object
+) -> None:
+    assert getattr(parsed(arguments, **environment), field) == expected
+
+
+@pytest.mark.parametrize(
+    "text, milliseconds",
+    [
+        ("100", 100),
+        ("100ms", 100),
+        ("0.1s", 100),
+        ("1s", 1000),
+        ("2.5s", 2500),
+        ("1m", 60_000),
+        ("0.5m", 30_000),
+        ("1h", 3_600_000),
+        ("60m", 3_600_000),
+        ("3600000", 3_600_000),
+        (" 5s ", 5000),
+        ("333.4ms", 333),
+    ],
+)
+def test_interval(text: str, milliseconds: int) -> None:
+    assert parse(["-t", text], {}, "1").interval_ms == milliseconds
+
+
+@pytest.mark.parametrize("text", ["0", "99", "99ms", "0.09s", "3600001", "2h", "61m", "9" * 400, "9" * 5000 + "h"])
+def test_interval_out_of_range_is_refused_with_the_range(text: str) -> None:
+    assert f"'{text}' is out of range: the interval is 100ms to 1h" in refusal(["-t", text])
+
+
+@pytest.mark.parametrize("text", ["", "s", "fast", "5 s", "5sec", "1d", "5S", "-5s", "+5s", ".5s", "5.s", "1e3", "nan"])
+def test_interval_that_is_no_time_is_refused_with_an_example(text: str) -> None:
+    assert f"'{text}' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds" in refusal(
+        [f"--interval={text}"]
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["-m", "tc"], "mode 'tc' is not known: this version has xdp"),
+        (["-m", ""], "mode '' is not known: this version has xdp"),
+        (["-m", "XDP"], "mode 'XDP' is not known: this version has xdp"),
+        (["-i", ""], "interface '': this version monitors one interface, named with -i"),
+        (["-i", "eth0,eth1"], "interface 'eth0,eth1': this version monitors one interface, named with -i"),
+        (["-c", "0"], "--count '0': a whole number from 1 to 2147483648"),
+        (["-c", "-1"], "--count '-1': a whole number from 1 to 2147483648"),
+        (["-c", "1.5"], "--count '1.5': a whole number from 1 to 2147483648"),
+        (["-c", ""], "--count '': a whole number from 1 to 2147483648"),
+        (["-c", "2147483649"], "--count '2147483649': a whole number from 1 to 2147483648"),
+        (["--top", "-1"], "--top '-1': a whole number from 0 to 2147483648"),
+        (["--top", "all"], "--top 'all': a whole number from 0 to 2147483648"),
+        (["--max-flows", "0"], "--max-flows '0': a whole number from 1 to 4194304"),
+        (["--max-flows", "4194305"], "--max-flows '4194305': a whole number from 1 to 4194304"),
+        (["--max-flows", "64k"], "--max-flows '64k': a whole number from 1 to 4194304"),
+        (["-o", "xml"], "argument -o/--format: invalid choice: 'xml'"),
+        (["--xdp-mode", "offload"], "argument --xdp-mode: invalid choice: 'offload'"),
+        (["-i"], "argument -i/--interface: expected one argument"),
+        (["--nonsense"], "unrecognized arguments: --nonsense; see --help"),
+        (["eth0"], "unrecognized arguments: eth0; see --help"),
+        (["--inter", "eth0"], "unrecognized arguments: --inter eth0"),
+        (["--list=yes"], "argument -l/--list: ignored explicit argument 'yes'"),
+    ],
+)
+def test_wrong_value_is_refused_in_one_line_that_quotes_it(arguments: list[str], text: str) -> None:
+    told = refusal(arguments)
+    assert text in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "environment, text",
+    [
+        ({"MONITOR_MODE": "rdma"}, "mode 'rdma' is not known"),
+        ({"NETWORK_INTERFACE": "eth0,eth1"}, "interface 'eth0,eth1': this version monitors one interface"),
+        ({"INTERVAL_MS": "soon"}, "'soon' is no time"),
+        ({"INTERVAL_MS": "10"}, "'10' is out of range"),
+    ],
+)
+def test_wrong_environment_variable_is_refused(environment: dict[str, str], text: str) -> None:
+    assert text in refusal([], environment)
+
+
+@pytest.mark.parametrize("option", ["--count", "--top", "--max-flows"])
+def test_number_of_absurd_length_is_refused_as_any_other(option: str) -> None:
+    assert "a whole number from" in refusal([option, "9" * 5000])
+
+
+def test_empty_max_flows_is_refused() -> None:
+    assert "--max-flows '': a whole number from 1 to 4194304" in refusal(["--max-flows", ""])
+
+
+@pytest.mark.parametrize("count", [1, 2147483648])
+def test_count_takes_its_whole_range(count: int) -> None:
+    assert parsed(f"-c {count}").count == count
+
+
+@pytest.mark.parametrize("flows", [1, 10240, 4194304])
+def test_max_flows_takes_its_whole_range(flows: int) -> None:
+    assert parsed(f"--max-flows {flows}").max_flows == flows
+
+
+def test_top_0_is_told_from_no_top() -> None:
+    assert parsed("--top 0").top == 0
+    assert parsed().top is None

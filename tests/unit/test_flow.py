@@ -1,0 +1,342 @@
+"""Keys, counters and tables from the kernel's bytes, and what a snapshot shows of them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.unit.make import (
+    ARP,
+    BOOT,
+    ETH0,
+    GRE,
+    ICMP,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    LLDP,
+    NS,
+    SCTP,
+    TCP,
+    UDP,
+    flow,
+    key,
+    packed,
+    snapshot,
+    table,
+)
+from xtrace import flow as flow_module
+from xtrace.flow import (
+    COUNTERS,
+    EGRESS,
+    FRAGMENT,
+    HAS_SRC_QPN,
+    KEY,
+    ROCE_V1,
+    ROCE_V2,
+    TRAFFIC_TYPES,
+    FlowKey,
+    FlowRecord,
+    FlowTable,
+    Interface,
+    InterfaceCounts,
+    PacketCount,
+    select,
+)
+from xtrace.kernel.syscall import ffi, lib
+
+
+def c_key(**fields: Any) -> Any:
+    """struct flow_key as the packet program fills it."""
+    made = ffi.new("struct flow_key *")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def table_from(keys: Any, counters: Any) -> FlowTable:
+    """The table that one C key and its counters are."""
+    return FlowTable(memoryview(ffi.buffer(keys)), memoryview(ffi.buffer(counters)), 1)
+
+
+def test_every_field_of_the_c_key_is_decoded_under_its_own_name() -> None:
+    made = c_key(
+        src=packed("192.168.1.100"),
+        dst=packed("fd00::2"),
+        src_port=80,
+        dst_port=12345,
+        src_qpn=0xABCDEF,
+        vlan_id=4094,
+        ethertype=IPV6,
+        slot=7,
+        protocol=TCP,
+        opcode=8,
+        flags=EGRESS | HAS_SRC_QPN,
+    )
+    (record,) = table_from(made, ffi.new("struct flow_counters *"))
+    assert record.key == FlowKey(
+        packed("192.168.1.100"), packed("fd00::2"), 80, 12345, 0xABCDEF, 4094, IPV6, 7, TCP, 8, EGRESS | HAS_SRC_QPN
+    )
+
+
+def test_every_field_of_the_c_counters_is_decoded_under_its_own_name() -> None:
+    counters = ffi.new("struct flow_counters *", {"packets": 1, "bytes": 2, "first_ns": 3, "last_ns": 4})
+    counters.tcp_flags = 1 << 63
+    (record,) = table_from(c_key(), counters)
+    assert (record.packets, record.bytes, record.first_ns, record.last_ns) == (1, 2, 3, 4)
+    assert record.tcp_flags == 0x80
+
+
+def test_key_is_decoded_from_the_documented_bytes() -> None:
+    raw = (
+        bytes.fromhex("00000000000000000000ffffc0a80164 00000000000000000000ffffc0a80101")
+        + (80).to_bytes(2, "little")
+        + (12345).to_bytes(2, "little")
+        + bytes(4)
+        + (0).to_bytes(2, "little")
+        + (0x0800).to_bytes(2, "little")
+        + bytes([0, 6, 0, 0])
+    )
+    found = FlowTable(memoryview(raw), memoryview(bytes(40)), 1)[0]
+    assert found.key == key("192.168.1.100", "192.168.1.1", (80, 12345), TCP)
+
+
+def test_counters_up_to_64_bits_are_not_cut() -> None:
+    largest = 2**64 - 1
+    (record,) = table([flow(packets=largest, size=largest, first_ns=largest, last_ns=largest)])
+    assert record[1:5] == (largest,) * 4
+
+
+@pytest.mark.parametrize("struct, python", [("flow_key", KEY.size), ("flow_counters", COUNTERS.size)])
+def test_python_and_c_agree_on_struct_sizes(struct: str, python: int) -> None:
+    assert ffi.sizeof(f"struct {struct}") == python
+
+
+@pytest.mark.parametrize("struct", ["flow_key", "flow_counters", "packet_count", "interface_counters"])
+def test_c_structs_have_no_padding_that_would_be_hashed_or_summed(struct: str) -> None:
+    def covered(kind: Any, at: int) -> set[int]:
+        if kind.kind == "array":
+            return set().union(*(covered(kind.item, at + n * ffi.sizeof(kind.item)) for n in range(kind.length)))
+        if kind.kind in ("struct", "union"):
+            return set().union(*(covered(member.type, at + member.offset) for _, member in kind.fields))
+        return set(range(at, at + ffi.sizeof(kind)))
+
+    kind = ffi.typeof(f"struct {struct}")
+    assert covered(kind, 0) == set(range(ffi.sizeof(kind)))
+
+
+@pytest.mark.parametrize("name", ["EGRESS", "FRAGMENT", "ROCE_V1", "ROCE_V2", "HAS_SRC_QPN"])
+def test_flags_are_those_of_the_c_header(name: str) -> None:
+    assert getattr(flow_module, name) == getattr(lib, f"FLOW_{name}")
+
+
+def test_traffic_type_names_stand_in_the_order_of_the_c_enum() -> None:
+    values = {name: getattr(lib, f"TRAFFIC_{name.upper()}") for name in TRAFFIC_TYPES}
+    assert values == {name: number for number, name in enumerate(TRAFFIC_TYPES)}
+    assert len(TRAFFIC_TYPES) == lib.TRAFFIC_TYPES
+
+
+def test_every_tcp_flags_byte_comes_back_as_it_was_on_the_wire() -> None:
+    def back(flags: int) -> int:
+        diagonal = flags * 0x0101010101010101 & 0x8040201008040201  # as spread_flags() in csrc/xdp_monitor.c
+        return FlowRecord(key(), 1, 60, 0, 0, diagonal).tcp_flags
+
+    assert [back(flags) for flags in range(256)] == list(range(256))
+
+
+@pytest.mark.parametrize(
+    "flags, ethertype, protocol, expected",
+    [
+        (0, IPV4, TCP, "TCP"),
+        (0, IPV6, TCP, "TCP"),
+        (0, IPV4, UDP, "UDP"),
+        (0, IPV6, UDP, "UDP"),
+        (0, IPV4, SCTP, "SCTP"),
+        (0, IPV4, ICMP, "ICMP"),
+        (0, IPV6, ICMPV6, "ICMP"),
+        (0, IPV4, GRE, "Other"),
+        (0, IPV4, 0, "Other"),
+        (0, ARP, 0, "ARP"),
+        (0, LLDP, 0, "Other"),
+        (0, 0, 0, "Other"),
+        (FRAGMENT, IPV4, UDP, "UDP"),
+        (EGRESS, IPV4, TCP, "TCP"),
+        (ROCE_V2, IPV4, UDP, "RoCE_v2"),
+        (ROCE_V2 | EGRESS | HAS_SRC_QPN, IPV6, UDP, "RoCE_v2"),
+        (ROCE_V1, 0x8915, 0, "RoCE_v1_IBoE"),
+    ],
+)
+def test_traffic_type(flags: int, ethertype: int, protocol: int, expected: str) -> None:
+    assert key(protocol=protocol, ethertype=ethertype, flags=flags).traffic_type == expected
+
+
+def test_frame_without_addresses_is_not_shown_as_ip() -> None:
+    assert not key("", "", (0, 0), 0, ethertype=ARP).is_ip
+    assert key("0.0.0.0", "255.255.255.255").is_ip
+    assert key("::", "ff02::1").is_ip
+
+
+def test_table_gives_the_same_flows_one_by_one_and_by_index() -> None:
+    flows = [flow(key(ports=(number, 443)), packets=number + 1, size=100 * number) for number in range(5)]
+    made = table(flows)
+    assert len(made) == 5
+    assert list(made) == flows
+    assert [made[index] for index in range(5)] == flows
+
+
+def test_table_shows_nothing_behind_its_last_flow() -> None:
+    made = table([flow()], room=10)
+    assert len(list(made)) == len(made.byte_counts) == len(made.packet_counts) == 1
+    assert list(made.indexes(0xAA, False)) == []
+
+
+def test_counts_by_index_are_those_of_the_flows() -> None:
+    made = table([flow(packets=1, size=64), flow(packets=2, size=3000), flow(packets=3, size=2**40)])
+    assert list(made.packet_counts) == [1, 2, 3]
+    assert list(made.byte_counts) == [64, 3000, 2**40]
+
+
+def test_empty_table_has_no_flows() -> None:
+    made = table([], room=0)
+    assert (len(made), list(made), list(made.byte_counts), list(made.indexes(0, False))) == (0, [], [], [])
+
+
+def test_flows_are_told_apart_by_interface_slot_and_direction() -> None:
+    places = [(0, 0), (1, 0), (0, EGRESS), (255, EGRESS | FRAGMENT), (0, FRAGMENT), (1, EGRESS)]
+    made = table([flow(key(slot=slot, flags=flags)) for slot, flags in places])
+    assert list(made.indexes(0, False)) == [0, 4]
+    assert list(made.indexes(0, True)) == [2]
+    assert list(made.indexes(1, False)) == [1]
+    assert list(made.indexes(1, True)) == [5]
+    assert list(made.indexes(255, True)) == [3]
+    assert list(made.indexes(2, False)) == []
+
+
+@pytest.mark.parametrize("slot, egress", [(0, False), (3, False), (0, True), (3, True)])
+def test_flows_all_of_one_interface_are_all_found_there_and_nowhere_else(slot: int, egress: bool) -> None:
+    made = table([flow(key(slot=slot, flags=EGRESS if egress else 0)) for _ in range(4)])
+    assert list(made.indexes(slot, egress)) == [0, 1, 2, 3]
+    assert list(made.indexes(slot, not egress)) == []
+    assert list(made.indexes(slot + 1, egress)) == []
+
+
+def sized(*sizes: int, slot: int = 0) -> list[FlowRecord]:
+    return [flow(key(ports=(n, 443), slot=slot), packets=n + 1, size=size) for n, size in enumerate(sizes)]
+
+
+def test_without_a_limit_every_flow_is_shown() -> None:
+    flows = sized(10, 30, 20)
+    selection = select(snapshot(flows), ETH0, top=0)
+    assert sorted(selection.shown) == sorted(flows)
+    assert (selection.flows, selection.other_flows, selection.other) == (3, 0, PacketCount(0, 0))
+
+
+def test_ordered_flows_come_largest_first() -> None:
+    selection = select(snapshot(sized(10, 30, 20)), ETH0, top=0, ordered=True)
+    assert [shown.bytes for shown in selection.shown] == [30, 20, 10]
+
+
+def test_top_shows_the_largest_and_adds_up_the_rest() -> None:
+    selection = select(snapshot(sized(10, 50, 30, 40, 20)), ETH0, top=2)
+    assert [shown.bytes for shown in selection.shown] == [50, 40]
+    assert (selection.flows, selection.other_flows) == (5, 3)
+    assert selection.other == PacketCount(packets=1 + 3 + 5, bytes=10 + 30 + 20)
+
+
+@pytest.mark.parametrize("top", [3, 4, 1000])
+def test_top_that_covers_every_flow_leaves_no_rest(top: int) -> None:
+    selection = select(snapshot(sized(1, 2, 3)), ETH0, top=top, ordered=True)
+    assert [shown.bytes for shown in selection.shown] == [3, 2, 1]
+    assert (selection.other_flows, selection.other) == (0, PacketCount(0, 0))
+
+
+def test_flows_of_equal_size_keep_their_order_and_are_counted_once() -> None:
+    flows = sized(7, 7, 7, 7)
+    selection = select(snapshot(flows), ETH0, top=2)
+    assert list(selection.shown) == flows[:2]
+    assert selection.other == PacketCount(3 + 4, 14)
+
+
+def test_selection_looks_at_one_interface_only() -> None:
+    flows = sized(1, 2) + sized(100, 200, 300, slot=1)
+    selection = select(snapshot(flows), ETH0, top=1)
+    assert [shown.bytes for shown in selection.shown] == [2]
+    assert (selection.flows, selection.other) == (2, PacketCount(1, 1))
+
+
+def test_selection_of_a_silent_interface_is_empty() -> None:
+    selection = select(snapshot(sized(1, 2)), Interface("eth1", slot=1), top=1)
+    assert (list(selection.shown), selection.flows, selection.other_flows) == ([], 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shown_and_other_always_add_up_to_all(seed: int) -> None:
+    chance = random.Random(seed)
+    flows = [
+        flow(key(slot=chance.randrange(2)), packets=chance.randrange(1, 50), size=chance.choice([60, 60, 1500, 9000]))
+        for _ in range(chance.randrange(60))
+    ]
+    for top in (0, 1, 5, 30, 100):
+        selection = select(snapshot(flows), ETH0, top=top)
+        shown, mine = list(selection.shown), [f for f in flows if f.key.slot == 0]
+        assert len(shown) + selection.other_flows == selection.flows == len(mine)
+        assert sum(f.bytes for f in shown) + selection.other.bytes == sum(f.bytes for f in mine)
+        assert sum(f.packets for f in shown) + selection.other.packets == sum(f.packets for f in mine)
+
+
+def test_interface_counts_of_all_cpus_are_summed() -> None:
+    per_cpu = ffi.new("struct interface_counters[3]")
+    for cpu in range(3):
+        per_cpu[cpu].total.packets, per_cpu[cpu].total.bytes = 100 + cpu, 1000 + cpu
+        per_cpu[cpu].filtered.packets, per_cpu[cpu].filtered.bytes = 10, 20
+        per_cpu[cpu].unattributed[lib.TRAFFIC_UDP].packets = cpu
+        per_cpu[cpu].unattributed[lib.TRAFFIC_OTHER].bytes = 7
+    counts = InterfaceCounts.from_per_cpu(bytes(ffi.buffer(per_cpu)))
+    assert counts.total == PacketCount(303, 3003)
+    assert counts.filtered == PacketCount(30, 60)
+    by_type = dict(zip(TRAFFIC_TYPES, counts.unattributed, strict=True))
+    assert by_type.pop("UDP") == PacketCount(3, 0)
+    assert by_type.pop("Other") == PacketCount(0, 21)
+    assert set(by_type.values()) == {PacketCount(0, 0)}
+    assert counts.unattributed_total == PacketCount(3, 21)
+
+
+def test_interface_counts_of_both_buffers_are_added() -> None:
+    one = InterfaceCounts(PacketCount(1, 2), PacketCount(3, 4), tuple(PacketCount(n, n) for n in range(9)))
+    both = one + one
+    assert (both.total, both.filtered) == (PacketCount(2, 4), PacketCount(6, 8))
+    assert both.unattributed == tuple(PacketCount(2 * n, 2 * n) for n in range(9))
+
+
+def test_packet_counts_add_and_subtract_by_member_not_as_tuples() -> None:
+    assert PacketCount(1, 2) + PacketCount(3, 4) == PacketCount(4, 6)
+    assert PacketCount(4, 6) - PacketCount(1, 2) == PacketCount(3, 4)
+    pair = (3, 4)
+    with pytest.raises(TypeError):
+        PacketCount(1, 2) + pair
+
+
+@pytest.mark.parametrize("mode, units", [("native", "wire"), ("generic", "frame"), (None, "wire")])
+def test_only_generic_xdp_counts_merged_frames(mode: str | None, units: str) -> None:
+    assert Interface("eth0", 0, xdp_mode=mode).units == units
+
+
+@pytest.mark.parametrize("egress, direction", [(False, "ingress"), (True, "egress")])
+def test_direction_of_an_interface(egress: bool, direction: str) -> None:
+    assert Interface("eth0", 0, egress=egress).direction == direction
+
+
+@pytest.mark.parametrize(
+    "record_ns, expected_ns",
+    [(0, 10), (9, 10), (10, 10), (12, 12), (15, 15), (16, 15), (2**63, 15)],
+)
+def test_record_times_are_clamped_into_the_interval(record_ns: int, expected_ns: int) -> None:
+    interval = snapshot(start_ns=10 * NS, end_ns=15 * NS)
+    assert interval.wall_ns(record_ns * NS) == BOOT + expected_ns * NS
+
+
+def test_record_times_are_moved_by_the_offset_of_the_coarse_clock() -> None:
+    interval = snapshot(start_ns=10 * NS, end_ns=15 * NS, record_offset_ns=3 * NS)
+    assert interval.wall_ns(9 * NS) == BOOT + 12 * NS

@@ -1,0 +1,344 @@
+"""The main loop: when it ticks, when it ends, and what the sinks see."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.unit.conftest import Pipe
+from tests.unit.make import ETH0, counts_of, flow, snapshot
+from xtrace import loop as loop_module
+from xtrace.errors import XtraceError
+from xtrace.flow import PacketCount, Snapshot
+from xtrace.loop import Loop
+from xtrace.sinks import Run, Totals
+from xtrace.sinks.stream import OutputClosed, OutputStream
+from xtrace.stop import Stop
+
+MS = 1_000_000
+INTERVAL = 100 * MS
+HOUR = 3600 * 1000 * MS
+
+
+class Clock:
+    """Time that passes only where the loop waits, or a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 12_345_678
+        self.waits: list[int] = []
+        self.longest_wait = HOUR
+        self.events: list[tuple[int, int]] = []
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+    def register(self, fd: int, events: int = 0) -> None:
+        """As of select.poll()."""
+
+    def poll(self, milliseconds: int) -> list[tuple[int, int]]:
+        assert milliseconds > 0, "spinning"
+        self.waits.append(milliseconds)
+        self.now += min(milliseconds * MS, self.longest_wait)
+        return self.events
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock in place of the loop's `time`, and of what it waits with."""
+    made = Clock()
+    constants = {name: getattr(select, name) for name in ("POLLIN", "POLLERR", "POLLHUP", "POLLNVAL")}
+    monkeypatch.setattr(loop_module, "time", made)
+    monkeypatch.setattr(loop_module, "select", SimpleNamespace(poll=lambda: made, **constants))
+    return made
+
+
+class Watched:
+    """A monitor that yields one flow per tick, and remembers when it was asked."""
+
+    def __init__(self, now: Callable[[], int] = lambda: 0, lost_at: int = 0) -> None:
+        self.ended = False
+        self.asked: list[str] = []
+        self.at: list[int] = []
+        self._now = now
+        self._lost_at = lost_at
+
+    def _snapshot(self, lost: tuple[str, ...] = ()) -> Snapshot:
+        self.at.append(self._now())
+        flows = [flow(packets=len(self.asked), size=100 * len(self.asked))]
+        counts = counts_of(flows, (PacketCount(1, 60), *(PacketCount(0, 0),) * 8), PacketCount(2, 120))
+        return snapshot(flows, [(ETH0, counts)], lost=lost)
+
+    def tick(self) -> Snapshot:
+        self.asked.append("tick")
+        if len(self.asked) == self._lost_at:
+            self.ended = True
+            return self._snapshot(lost=("eth0",))
+        return self._snapshot()
+
+    def finish(self) -> Snapshot:
+        self.asked.append("finish")
+        self.ended = True
+        return self._snapshot()
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+
+class Written:
+    """A sink that keeps what it gets; `each` runs with every snapshot."""
+
+    def __init__(self, each: Callable[[int], None] = lambda number: None) -> None:
+        self.snapshots: list[Snapshot] = []
+        self.totals: list[Totals] = []
+        self._each = each
+
+    def start(self, run: Run) -> None:
+        """Not the loop's business."""
+
+    def write(self, interval: Snapshot) -> None:
+        self.snapshots.append(interval)
+        self._each(len(self.snapshots))
+
+    def end(self, totals: Totals) -> None:
+        self.totals.append(totals)
+
+
+@pytest.fixture
+def stream(pipe: Pipe, stop: Stop) -> OutputStream:
+    return OutputStream(pipe.writer, stop)
+
+
+RunLoop = Callable[..., Loop]
+
+
+@pytest.fixture
+def run(stop: Stop, stream: OutputStream) -> RunLoop:
+    """Runs a loop to its end."""
+
+    def start(monitors: Sequence[Watched], sinks: Sequence[Written], count: int = 0, interval: int = INTERVAL) -> Loop:
+        made = Loop(monitors, sinks, stop, stream, interval)
+        made.run(count)
+        return made
+
+    return start
+
+
+def raising(error: Exception, at: int) -> Callable[[int], None]:
+    def each(number: int) -> None:
+        if number == at:
+            raise error
+
+    return each
+
+
+def test_ticks_come_at_fixed_deadlines_however_long_each_takes(clock: Clock, run: RunLoop) -> None:
+    started = clock.now
+    monitor = Watched(clock.monotonic_ns)
+
+    def takes_a_while(number: int) -> None:
+        clock.now += (7 * number % 50) * MS + 333_333
+
+    run([monitor], [Written(takes_a_while)], count=20)
+    late = [at - started - INTERVAL * number for number, at in enumerate(monitor.at, start=1)]
+    # poll() counts in ms, so a deadline is met up to 1 ms late, and never earlier
+    assert [lateness for lateness in late if not 0 <= lateness < MS] == []
+
+
+def test_missed_ticks_are_skipped_and_not_made_up_for(clock: Clock, run: RunLoop) -> None:
+    started = clock.now
+    monitor = Watched(clock.monotonic_ns)
+
+    def stalls_once(number: int) -> None:
+        clock.now += 3 * INTERVAL + 50 * MS if number == 2 else 0
+
+    run([monitor], [Written(stalls_once)], count=5)
+    assert [(at - started) // INTERVAL for at in monitor.at] == [1, 2, 6, 7, 8]
+
+
+def test_waiting_for_a_deadline_does_not_spin(clock: Clock, run: RunLoop) -> None:
+    run([Watched()], [Written()], count=10)
+    assert len(clock.waits) == 10
+
+
+def test_last_fraction_of_a_millisecond_is_waited_for_once(clock: Clock, run: RunLoop) -> None:
+    run([Watched()], [Written(lambda number: setattr(clock, "now", clock.now + 1))], count=5)
+    assert len(clock.waits) == 5
+
+
+def test_count_ends_the_run_and_the_last_tick_detaches(clock: Clock, run: RunLoop) -> None:
+    monitor, sink = Watched(), Written()
+    ended = run([monitor], [sink], count=3)
+    assert monitor.asked == ["tick", "tick", "finish"]
+    assert len(sink.snapshots) == 3
+    assert len(sink.totals) == 1
+    assert ended.complete
+
+
+def test_count_of_one_is_one_whole_interval(clock: Clock, run: RunLoop) -> None:
+    started = clock.now
+    monitor = Watched(clock.monotonic_ns)
+    run([monitor], [Written()], count=1)
+    assert monitor.asked == ["finish"]
+    assert monitor.at[0] - started >= INTERVAL
+
+
+def test_request_to_stop_ends_with_a_last_snapshot_at_once(run: RunLoop, stop: Stop) -> None:
+    monitor, sink = Watched(), Written()
+    stop.request()
+    run([monitor], [sink], interval=HOUR)
+    assert monitor.asked == ["finish"]
+    assert (len(sink.snapshots), len(sink.totals)) == (1, 1)
+
+
+def test_request_to_stop_during_a_tick_ends_after_one_more_snapshot(run: RunLoop, stop: Stop) -> None:
+    monitor = Watched()
+    sink = Written(lambda number: stop.request())
+    run([monitor], [sink], interval=MS)
+    assert monitor.asked == ["tick", "finish"]
+    assert len(sink.totals) == 1
+
+
+def test_request_to_stop_wakes_a_wait_that_has_just_begun(
+    run: RunLoop, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = iter(range(100))
+
+    def monotonic_ns() -> int:
+        if next(readings) == 1:  # the flag has been looked at, poll() comes next
+            stop.request()
+        return 0
+
+    monkeypatch.setattr(loop_module, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
+    begun = time.monotonic()
+    run([Watched()], [Written()], interval=3000 * MS)
+    assert time.monotonic() - begun < 2, "it slept until the deadline"
+
+
+def test_wakeup_without_a_request_does_not_end_the_wait_early(clock: Clock, run: RunLoop, stop: Stop) -> None:
+    clock.longest_wait, clock.events = 30 * MS, [(stop.fileno(), select.POLLIN)]
+    started = clock.now
+    monitor = Watched(clock.monotonic_ns)
+    run([monitor], [Written()], count=1)
+    assert monitor.at[0] - started >= INTERVAL
+    assert len(clock.waits) == 4
+
+
+def test_reader_that_goes_while_the_loop_waits_ends_it_quietly(run: RunLoop, pipe: Pipe) -> None:
+    monitor, sink = Watched(), Written()
+    pipe.close_reader()
+    ended = run([monitor], [sink], interval=HOUR)
+    assert monitor.asked == ["finish"]
+    assert sink.totals == []
+    assert ended.complete
+
+
+def test_reader_that_goes_during_a_tick_ends_it_quietly(clock: Clock, run: RunLoop) -> None:
+    monitor = Watched()
+    sink = Written(raising(OutputClosed("closed"), at=2))
+    ended = run([monitor], [sink])
+    assert monitor.asked == ["tick", "tick"]
+    assert sink.totals == []
+    assert ended.complete
+
+
+def test_reader_that_goes_before_the_end_record_ends_it_quietly(
+    clock: Clock, run: RunLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Written()
+
+    def gone(totals: Totals) -> None:
+        raise OutputClosed("closed")
+
+    monkeypatch.setattr(sink, "end", gone)
+    run([Watched()], [sink], count=1)
+    assert len(sink.snapshots) == 1
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    with near, far:
+        yield near, far
+
+
+def test_peer_of_a_socket_that_goes_ends_the_loop_as_a_pipes_reader_does(
+    connection: tuple[socket.socket, socket.socket], stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = connection
+    far.close()
+    clock = Clock()
+
+    def spins() -> int:
+        clock.now += MS
+        return clock.now
+
+    monkeypatch.setattr(clock, "monotonic_ns", spins)
+    monkeypatch.setattr(loop_module, "time", clock)
+    started = clock.now
+    Loop([Watched()], [Written()], stop, OutputStream(near.fileno(), stop), INTERVAL).run(count=1)
+    assert clock.now - started < INTERVAL, "poll() returned at once again and again until the deadline"
+
+
+def test_error_of_a_sink_reaches_the_caller(clock: Clock, run: RunLoop) -> None:
+    with pytest.raises(XtraceError, match="disk full"):
+        run([Watched()], [Written(raising(XtraceError("disk full"), at=2))])
+
+
+def test_lost_interface_ends_the_run_and_is_said(clock: Clock, run: RunLoop, caplog: pytest.LogCaptureFixture) -> None:
+    monitor, sink = Watched(lost_at=2), Written()
+    ended = run([monitor], [sink])
+    assert monitor.asked == ["tick", "tick"]
+    assert not ended.complete
+    assert (len(sink.snapshots), len(sink.totals)) == (2, 1)
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.ERROR, "eth0: the interface is gone; what it carried until then has been counted")
+    ]
+
+
+def test_monitor_that_ended_is_not_asked_again_while_others_go_on(clock: Clock, run: RunLoop) -> None:
+    short, long = Watched(lost_at=1), Watched()
+    sink = Written()
+    ended = run([short, long], [sink], count=3)
+    assert short.asked == ["tick"]
+    assert long.asked == ["tick", "tick", "finish"]
+    assert len(sink.snapshots) == 4
+    assert not ended.complete
+
+
+def test_every_sink_gets_every_snapshot(clock: Clock, run: RunLoop) -> None:
+    sinks = [Written(), Written()]
+    run([Watched(), Watched()], sinks, count=2)
+    assert len(sinks[0].snapshots) == 4
+    assert sinks[0].snapshots == sinks[1].snapshots
+    assert [len(sink.totals) for sink in sinks] == [1, 1]
+
+
+def test_totals_are_those_of_all_intervals(clock: Clock, run: RunLoop) -> None:
+    sink = Written()
+    run([Watched()], [sink], count=3)
+    (totals,) = sink.totals
+    assert totals.intervals == 3
+    assert totals.unattributed == {ETH0: PacketCount(3, 180)}
+    assert totals.filtered == {ETH0: PacketCount(6, 360)}
+    assert totals.total == {ETH0: PacketCount((1 + 2 + 3) + 3 + 6, 600 + 180 + 360)}
+
+
+def test_nothing_to_monitor_ends_at_once(clock: Clock, run: RunLoop) -> None:
+    started, sink = clock.now, Written()
+    run([], [sink])
+    assert clock.now == started
+    assert [totals.intervals for totals in sink.totals] == [0]
+
+
+def test_output_to_a_file_is_not_taken_for_a_reader_that_left(stop: Stop, tmp_path: Path) -> None:
+    monitor = Watched()
+    with (tmp_path / "output").open("wb") as file:
+        Loop([monitor], [Written()], stop, OutputStream(file.fileno(), stop), MS).run(count=2)
+    assert monitor.asked == ["tick", "finish"]

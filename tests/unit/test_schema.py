@@ -1,0 +1,230 @@
+"""The documented schema itself: complete, and strict enough to notice a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.support.schema import complaint, schema, validate
+from xtrace.flow import TRAFFIC_TYPES
+
+Record = dict[str, Any]
+
+COMMON: Record = {
+    "ts": "2026-01-01T00:00:05.000Z",
+    "interval_s": 5.0,
+    "host": "n1",
+    "interface": "eth0",
+    "direction": "ingress",
+}
+COUNTS: Record = {
+    "packets": 12,
+    "bytes": 1200,
+    "unattributed_packets": 7,
+    "unattributed_bytes": 700,
+    "filtered_packets": 5,
+    "filtered_bytes": 500,
+}
+FLOW: Record = {
+    "type": "flow",
+    **COMMON,
+    "src_ip": "192.168.1.100",
+    "src_port": 80,
+    "dst_ip": "fd00::1",
+    "dst_port": 12345,
+    "protocol": 17,
+    "traffic_type": "UDP",
+    "packets": 10,
+    "bytes": 1500,
+    "units": "wire",
+    "first_seen": "2026-01-01T00:00:01.000Z",
+    "last_seen": "2026-01-01T00:00:02.000Z",
+}
+EXAMPLES: dict[str, Record] = {
+    "start": {
+        "type": "start",
+        "schema": 1,
+        "host": "n1",
+        "version": "0.1.0",
+        "interval_s": 5.0,
+        "hooks": [{"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": "native"}],
+        "features": ["btf"],
+        "max_flows": 65536,
+        "map_memory_bytes": 20296336,
+    },
+    "flow": FLOW,
+    "other": {"type": "other", **COMMON, "flows": 3, "packets": 6, "bytes": 600},
+    "interface": {
+        "type": "interface",
+        **COMMON,
+        **COUNTS,
+        "flows": 0,
+        "unattributed": [{"traffic_type": "TCP", "packets": 7, "bytes": 700}],
+        "units": "wire",
+        "nic_packets": None,
+        "nic_bytes": None,
+        "hook": "xdp",
+        "xdp_mode": "native",
+    },
+    "end": {
+        "type": "end",
+        "host": "n1",
+        "intervals": 2,
+        "interfaces": [{"interface": "eth0", "direction": "ingress", **COUNTS}],
+    },
+    "link": {
+        "type": "link",
+        "name": "eth0",
+        "index": 2,
+        "state": "up",
+        "up": True,
+        "link_type": "ethernet",
+        "mtu": 1500,
+        "mac": "02:00:00:00:00:01",
+        "xdp": {"prog_id": 7, "mode": "native"},
+    },
+}
+
+
+def definition(reference: Record) -> Record:
+    """What a property says, references followed."""
+    if "$ref" not in reference:
+        return reference
+    target: Record = schema()["$defs"][reference["$ref"].rpartition("/")[2]]
+    return {**definition(target), **{name: value for name, value in reference.items() if name != "$ref"}}
+
+
+def objects(node: Any, path: str = "$") -> Iterator[tuple[str, Record]]:
+    """Every part of a record type that describes an object."""
+    if isinstance(node, dict):
+        node = definition(node)
+        if "object" in (node.get("type") or ()):
+            yield path, node
+        for name, member in node.get("properties", {}).items():
+            yield from objects(member, f"{path}.{name}")
+        if "items" in node:
+            yield from objects(node["items"], f"{path}[]")
+
+
+def record_types() -> Iterator[tuple[str, Record]]:
+    for kind in EXAMPLES:
+        yield from objects({"$ref": f"#/$defs/{kind}_record"}, kind)
+
+
+def test_schema_is_a_valid_json_schema() -> None:
+    Draft202012Validator.check_schema(schema())
+
+
+def test_schema_has_these_record_types() -> None:
+    assert schema()["properties"]["type"]["enum"] == list(EXAMPLES)
+
+
+def test_every_field_of_every_record_is_described() -> None:
+    silent = [
+        f"{path}.{name}"
+        for path, found in record_types()
+        for name, member in found["properties"].items()
+        if not definition(member).get("description")
+    ]
+    assert silent == []
+
+
+def test_no_record_type_allows_unknown_fields() -> None:
+    assert [path for path, found in record_types() if found.get("additionalProperties") is not False] == []
+
+
+def test_traffic_types_are_those_of_the_tool() -> None:
+    assert schema()["$defs"]["traffic_type"]["enum"] == list(TRAFFIC_TYPES)
+
+
+def test_examples_of_every_record_type_are_valid() -> None:
+    validate(EXAMPLES.values())
+
+
+@pytest.mark.parametrize("kind, field", [(kind, field) for kind, record in EXAMPLES.items() for field in record])
+def test_record_without_a_field_is_refused(kind: str, field: str) -> None:
+    record = deepcopy(EXAMPLES[kind])
+    del record[field]
+    assert complaint(record) is not None
+
+
+@pytest.mark.parametrize("kind, field", [(kind, field) for kind, record in EXAMPLES.items() for field in record])
+def test_record_with_a_field_of_another_type_is_refused(kind: str, field: str) -> None:
+    assert complaint({**EXAMPLES[kind], field: {"unexpected": 1}}) is not None
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
+    assert complaint({**EXAMPLES[kind], "surprise": 1}) is not None
+
+
+@pytest.mark.parametrize(
+    "kind, change",
+    [
+        ("flow", {"type": "flows"}),
+        ("flow", {"traffic_type": "tcp"}),
+        ("flow", {"direction": "in"}),
+        ("flow", {"units": "packets"}),
+        ("flow", {"src_port": 65536}),
+        ("flow", {"protocol": 256}),
+        ("flow", {"packets": 0}),
+        ("flow", {"bytes": -1}),
+        ("flow", {"bytes": 1.5}),
+        ("flow", {"src_ip": "192.168.1.300"}),
+        ("flow", {"src_ip": ""}),
+        ("flow", {"ts": "2026-01-01T00:00:05Z"}),
+        ("flow", {"ts": "2026-01-01 00:00:05.000Z"}),
+        ("flow", {"first_seen": "2026-01-01T00:00:05.000+00:00"}),
+        ("flow", {"fragment": False}),
+        ("flow", {"tcp_flags": "SYN"}),
+        ("flow", {"icmp_type": 8}),
+        ("flow", {"ethertype": 0x0800}),
+        ("flow", {"src_ip": None, "dst_ip": None, "protocol": None}),
+        ("flow", {"src_ip": None, "ethertype": 0x0806}),
+        ("flow", {"traffic_type": "TCP"}),
+        ("flow", {"traffic_type": "TCP", "tcp_flags": "SYN,"}),
+        ("flow", {"traffic_type": "TCP", "tcp_flags": "syn"}),
+        ("flow", {"traffic_type": "ICMP", "icmp_type": 8, "icmp_code": 0}),
+        ("start", {"schema": 2}),
+        ("start", {"hooks": []}),
+        ("interface", {"hook": "ebpf"}),
+        ("interface", {"xdp_mode": "offload"}),
+        ("interface", {"unattributed": [{"traffic_type": "TCP", "packets": 0, "bytes": 0}]}),
+        ("other", {"flows": 0}),
+        ("link", {"state": "UP"}),
+        ("link", {"mac": ""}),
+        ("link", {"xdp": {"prog_id": 7}}),
+    ],
+)
+def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None:
+    assert complaint({**EXAMPLES[kind], **change}) is not None
+
+
+@pytest.mark.parametrize(
+    "kind, change",
+    [
+        ("flow", {"traffic_type": "TCP", "protocol": 6, "tcp_flags": ""}),
+        ("flow", {"traffic_type": "TCP", "protocol": 6, "tcp_flags": "SYN,ACK"}),
+        ("flow", {"traffic_type": "ICMP", "src_port": 0, "dst_port": 0, "icmp_type": 8, "icmp_code": 0}),
+        ("flow", {"traffic_type": "ARP", "src_ip": None, "dst_ip": None, "protocol": None, "ethertype": 0x0806}),
+        ("flow", {"fragment": True}),
+        ("interface", {"xdp_mode": None, "hook": "tc", "unattributed": []}),
+        ("link", {"mac": None, "xdp": None}),
+    ],
+)
+def test_record_with_another_legal_value_is_taken(kind: str, change: Record) -> None:
+    assert complaint({**EXAMPLES[kind], **change}) is None
+
+
+def test_no_output_at_all_is_not_valid_output() -> None:
+    with pytest.raises(AssertionError, match="no records"):
+        validate([])
+
+
+def test_complaint_names_the_record_and_the_field() -> None:
+    with pytest.raises(AssertionError, match=r"record 2: \$\.src_port: 65536 is greater than the maximum"):
+        validate([FLOW, {**FLOW, "src_port": 65536}])
