@@ -80,6 +80,28 @@ def loaded_programs() -> set[int]:
     return {program["id"] for program in programs if program.get("name") in ours}
 
 
+def ancestors(pid: int) -> Iterator[int]:
+    """The process, its parent, and so on."""
+    while pid > 1:
+        yield pid
+        status = Path(f"/proc/{pid}/status").read_text()
+        pid = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
+
+
+def held_by_others() -> set[int]:
+    """Ids of programs that processes hold which these tests did not start: a tool in use on the same machine."""
+    held: set[int] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpid() in ancestors(int(process.name)):
+                continue
+            for entry in (process / "fdinfo").iterdir():
+                held |= {int(line.split()[1]) for line in entry.read_text().splitlines() if line.startswith("prog_id:")}
+        except OSError:
+            continue  # ended meanwhile
+    return held
+
+
 def namespaces() -> set[str]:
     """Names of all network namespaces."""
     directory = Path("/run/netns")
@@ -96,5 +118,7 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     leaked = {fd: target for fd, target in open_descriptors().items() if fd not in descriptors}
     assert not leaked, f"descriptors left open: {leaked}"
     if privileged:
-        assert loaded_programs() <= before[0], "programs left loaded"
-        assert namespaces() <= before[1], "network namespaces left"
+        left = loaded_programs() - before[0]
+        assert not left or not (left - held_by_others()) & loaded_programs(), f"programs left loaded: {left}"
+        ours = {name for name in namespaces() - before[1] if name.startswith(f"xt{os.getpid()}-")}
+        assert not ours, f"network namespaces left: {ours}"

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Answered, Config, parse
 from xtrace.errors import InterfaceError, VerifierError, XtraceError
@@ -31,31 +31,37 @@ STDOUT = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    level = logging.DEBUG if debug else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    with closing(Stop()) as stop:
+        try:
+            return answer(given, stop)
+        except OutputClosed:
+            return 0
+        except XtraceError as error:
+            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
+            if debug and isinstance(error, VerifierError):
+                log.debug("%s", error.log)
+            return error.exit_code
+        except OSError as error:
+            # a file of /proc or /sys that is not there, as in a container that hides them
+            log.error("xtrace-catch: %s: %s", error.filename, error.strerror, exc_info=error if debug else None)
+            return 1
+
+
+def answer(arguments: Sequence[str], stop: Stop) -> int:
+    """Do what the command line asks for."""
     version = ffi.string(lib.xt_version()).decode()
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
-    )
-    stop = Stop()
     try:
-        config = parse(sys.argv[1:] if arguments is None else arguments, os.environ, version)
+        config = parse(arguments, os.environ, version)
+    except Answered as answered:
+        text = str(answered)
+    else:
         stop.install()
         return run(config, version, stop)
-    except Answered as answer:
-        return say(str(answer), stop)
-    except OutputClosed:
-        return 0
-    except XtraceError as error:
-        log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
-        if debug and isinstance(error, VerifierError):
-            log.debug("%s", error.log)
-        return error.exit_code
-
-
-def say(text: str, stop: Stop) -> int:
-    """Write a text to standard output; the exit code."""
-    with suppress(OutputClosed):
-        OutputStream(STDOUT, stop).write(text.encode())
+    OutputStream(STDOUT, stop).write(text.encode())
     return 0
 
 

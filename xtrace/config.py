@@ -64,14 +64,14 @@ class _Answer(argparse.Action):
         raise Answered(self.const or parser.format_help())
 
 
-def duration_ms(text: str) -> int:
+def duration_ms(text: str, what: str = "--interval") -> int:
     """`5000`, `500ms`, `5s`, `1m` to milliseconds, from 100 ms to 1 h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
     if not found:
-        raise UsageError(f"'{text}' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds")
+        raise UsageError(f"{what} '{text}' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds")
     milliseconds = float(found.group(1)) * UNITS_MS[found.group(2)]
     if not SHORTEST_MS <= milliseconds <= LONGEST_MS:
-        raise UsageError(f"'{text}' is out of range: the interval is 100ms to 1h")
+        raise UsageError(f"{what} '{text}' is out of range: the interval is 100ms to 1h")
     return round(milliseconds)
 
 
@@ -124,11 +124,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     if given.interface == "" or (interface and "," in interface):
         raise UsageError(f"interface '{interface}': this version monitors one interface, named with -i")
     interval = _setting(given.interval, environment, "INTERVAL_MS", str(DEFAULT_INTERVAL_MS))
+    interval_name = "--interval" if given.interval is not None else "INTERVAL_MS"
     max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
     return Config(
         mode=mode,
         interface=interface or None,
-        interval_ms=duration_ms(interval),
+        interval_ms=duration_ms(interval, interval_name),
         output=given.format,
         count=whole_number(given.count, 1, 2**31, "--count") if given.count is not None else 0,
         top=whole_number(given.top, 0, 2**31, "--top") if given.top is not None else None,

@@ -43,6 +43,12 @@ class Stop:
             self.requested, self._at = True, time.monotonic()
             os.write(self._writable, b"\0")
 
+    def close(self) -> None:
+        """Give up the descriptors; signals are not caught any more."""
+        signal.set_wakeup_fd(-1)
+        os.close(self._readable)
+        os.close(self._writable)
+
     def fileno(self) -> int:
         """Readable from the request on."""
         return self._readable

@@ -1,12 +1,47 @@
-"""One Counter for all tests that need nothing special: loading the programs takes longer than most tests."""
+"""The packet program in all its variants, each loaded once for the tests of a module."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
-from tests.kernel.counter import Counter, counting
+from tests.kernel.counter import FULL, MAX_FLOWS, Counter, counting, present
+from xtrace.monitors.tables import Plan
+
+VARIANTS: Mapping[str, Mapping[str, bool | int]] = {
+    "as the tool runs": {},
+    "one cache entry": {"cache_entries": 1},
+    "two cache entries": {"cache_entries": 2},
+    "PREEMPT_RT": {"realtime": True},
+    "no batches of per-CPU arrays": {"percpu_batch": False},
+    "no frags": {"frags": False},
+    "no type information": {"btf": False},
+}
+"""What differs from a Plan or from what this kernel can do."""
+
+CACHES = ("as the tool runs", "one cache entry", "PREEMPT_RT")
+
+
+def build(plan: Plan, changes: Mapping[str, bool | int]) -> Iterator[Counter]:
+    """A Counter with one of VARIANTS."""
+    of_features = {name: bool(value) for name, value in changes.items() if name != "cache_entries"}
+    plan = replace(plan, cache_entries=changes.get("cache_entries", plan.cache_entries))
+    with counting(plan, replace(present(), **of_features)) as counter:
+        yield counter
+
+
+@pytest.fixture(scope="module", params=list(VARIANTS.values()), ids=list(VARIANTS))
+def any_variant(request: pytest.FixtureRequest) -> Iterator[Counter]:
+    yield from build(Plan.make(MAX_FLOWS), request.param)
+
+
+@pytest.fixture
+def variant(any_variant: Counter) -> Counter:
+    any_variant.empty()
+    return any_variant
 
 
 @pytest.fixture(scope="package")
@@ -20,3 +55,23 @@ def counter(shared_counter: Counter) -> Counter:
     """The program as the tool runs it on this kernel, with nothing counted yet."""
     shared_counter.empty()
     return shared_counter
+
+
+@pytest.fixture(scope="module", params=[VARIANTS[name] for name in CACHES], ids=CACHES)
+def any_small(request: pytest.FixtureRequest) -> Iterator[Counter]:
+    yield from build(Plan.make(FULL), request.param)
+
+
+@pytest.fixture
+def small(any_small: Counter) -> Counter:
+    """Room for FULL flows."""
+    any_small.empty()
+    return any_small
+
+
+@pytest.fixture
+def cpus() -> Iterator[list[int]]:
+    """The CPUs this process may run on, and may again afterwards."""
+    allowed = os.sched_getaffinity(0)
+    yield sorted(allowed)
+    os.sched_setaffinity(0, allowed)

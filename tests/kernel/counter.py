@@ -20,6 +20,8 @@ INGRESS = (0, False)
 """Interface slot 0, not egress: where the counters of a Counter are unless it asks for another slot."""
 
 MAX_FLOWS = 65536
+FULL = 16
+"""The flows a small table has room for."""
 
 Sums = dict[FlowKey, tuple[int, int, int]]
 """Packets, bytes and TCP flags by flow."""

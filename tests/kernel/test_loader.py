@@ -230,10 +230,10 @@ def test_planned_memory_is_what_the_kernel_charges(counter: Counter) -> None:
     assert abs(planned - charged) < charged / 100
 
 
-def plan_for(cpus: int, monkeypatch: pytest.MonkeyPatch, max_flows: int = MAX_FLOWS) -> Plan:
+def plan_for(cpus: int, monkeypatch: pytest.MonkeyPatch) -> Plan:
     with monkeypatch.context() as patched:
         patched.setattr(tables, "possible_cpus", lambda: tuple(range(cpus)))
-        return Plan.make(max_flows)
+        return Plan.make(MAX_FLOWS)
 
 
 @pytest.mark.parametrize("cpus", [1, 3, 128, 512])
@@ -243,13 +243,3 @@ def test_maps_for_many_cpus_take_at_most_64_megabytes(cpus: int, monkeypatch: py
     assert plan.cache_entries.bit_count() == 1
     with closing(FlowTables(plan, present())) as made:
         assert made.memory() <= 64 << 20
-
-
-def test_every_cpu_has_a_front_cache_worth_its_name_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan_for(128, monkeypatch).cache_entries == 1024
-    assert plan_for(512, monkeypatch).cache_entries >= 256
-
-
-def test_flows_asked_for_are_never_cut_to_save_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_for(128, monkeypatch, max_flows=1_000_000)
-    assert (plan.max_flows, plan.cache_entries) == (1_000_000, 1)

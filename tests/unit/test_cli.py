@@ -77,7 +77,7 @@ def existing() -> list[str]:
     "arguments, code, line",
     [
         (["--nonsense"], 2, r"unrecognized arguments: --nonsense; see --help"),
-        (["-t", "soon"], 2, r"'soon' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds"),
+        (["-t", "soon"], 2, r"--interval 'soon' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds"),
         (["-o", "xml"], 2, r"argument -o/--format: invalid choice: 'xml' .*"),
         (["-i", "nosuch0"], 1, r"interface nosuch0 not found: there are .*\blo\b.*; choose one with -i"),
         (["-i", "lo"], 77, r"mode xdp needs CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON: run it with sudo, or grant .*"),
@@ -188,6 +188,14 @@ def test_reader_of_help_that_is_gone_ends_quietly(option: str, pipe: Pipe) -> No
 def test_full_disk_is_one_line_and_a_failure(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         ended = catch(*arguments, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr == "xtrace-catch: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("option", ["-h", "-V"])
+def test_full_disk_under_the_help_is_one_line_and_a_failure(option: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = catch(option, stdout=full)
     assert ended.returncode == 1
     assert ended.stderr == "xtrace-catch: standard output: No space left on device\n"
 
