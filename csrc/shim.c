@@ -114,7 +114,8 @@ static int map_batch(enum bpf_cmd command, int map_fd, void *in_batch, void *out
 	attr.batch.values = pointer(values);
 	attr.batch.count = *count;
 	ret = sys_bpf(command, &attr, ATTR_SIZE(batch));
-	/* the kernel tells a count on success and with ENOENT; after other errors the call can be repeated as it was */
+	/* the kernel tells a count on success and with ENOENT; after other errors the call can be repeated as
+	 * it was */
 	if (ret == 0 || ret == -ENOENT)
 		*count = attr.batch.count;
 	return ret;
