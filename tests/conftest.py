@@ -14,13 +14,17 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parent
 REQUIRED = frozenset(filter(None, os.environ.get("XTRACE_REQUIRE", "").split(",")))
+
+FREED_WITHIN_S = 2
 
 TOOLS = {
     "unit": (),
@@ -75,7 +79,7 @@ def open_descriptors() -> dict[int, str]:
 
 def loaded_programs() -> set[int]:
     """Ids of our programs that the kernel has."""
-    ours = {"xdp_ingress", "flush_cache", "sample_clock"}
+    ours = {"xdp_ingress", "tc_packet", "flush_cache", "sample_clock"}
     programs = json.loads(subprocess.check_output(["bpftool", "-j", "prog", "show"]))
     return {program["id"] for program in programs if program.get("name") in ours}
 
@@ -88,18 +92,31 @@ def ancestors(pid: int) -> Iterator[int]:
         pid = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
 
 
+def program_of(descriptor: Path) -> int:
+    """The id of the program that a process's descriptor or link holds, 0 if it holds none, or is gone."""
+    with suppress(OSError):
+        for line in descriptor.read_text().splitlines():
+            if line.startswith("prog_id:"):
+                return int(line.split()[1])
+    return 0
+
+
 def held_by_others() -> set[int]:
     """Ids of programs that processes hold which these tests did not start: a tool in use on the same machine."""
     held: set[int] = set()
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpid() in ancestors(int(process.name)):
-                continue
-            for entry in (process / "fdinfo").iterdir():
-                held |= {int(line.split()[1]) for line in entry.read_text().splitlines() if line.startswith("prog_id:")}
-        except OSError:
-            continue  # ended meanwhile
+        with suppress(OSError):  # ended meanwhile
+            if os.getpid() not in ancestors(int(process.name)):
+                held.update(map(program_of, (process / "fdinfo").iterdir()))
     return held
+
+
+def left_programs(before: set[int]) -> set[int]:
+    """Programs of these tests that are loaded still. The kernel frees them a moment after their owner's end."""
+    deadline = time.monotonic() + FREED_WITHIN_S
+    while (left := loaded_programs() - before - held_by_others()) and time.monotonic() < deadline:
+        continue
+    return left & loaded_programs()
 
 
 def namespaces() -> set[str]:
@@ -118,7 +135,7 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     leaked = {fd: target for fd, target in open_descriptors().items() if fd not in descriptors}
     assert not leaked, f"descriptors left open: {leaked}"
     if privileged:
-        left = loaded_programs() - before[0]
-        assert not left or not (left - held_by_others()) & loaded_programs(), f"programs left loaded: {left}"
+        left = left_programs(before[0])
+        assert not left, f"programs left loaded: {left}"
         ours = {name for name in namespaces() - before[1] if name.startswith(f"xt{os.getpid()}-")}
         assert not ours, f"network namespaces left: {ours}"
