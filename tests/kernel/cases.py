@@ -300,18 +300,20 @@ LONG_CASES = [
     Case("jumbo", over_ipv6(TCP, tcp(5, 6, ACK, bytes(9014 - 74))), flow6(TCP, 5, 6), "TCP", ACK),
 ]
 
-CASES = [
-    *TCP_CASES,
-    *UDP_CASES,
-    *ICMP_CASES,
-    *SCTP_CASES,
-    *FRAGMENT_CASES,
-    *IPV4_CASES,
-    *IPV6_CASES,
-    *OTHER_CASES,
-    *BARE_CASES,
-    *LOOKALIKE_CASES,
-    *LONG_CASES,
-]
+GROUPS = {
+    "TCP": TCP_CASES,
+    "UDP": UDP_CASES,
+    "ICMP": ICMP_CASES,
+    "SCTP": SCTP_CASES,
+    "fragments": FRAGMENT_CASES,
+    "IPv4": IPV4_CASES,
+    "IPv6": IPV6_CASES,
+    "others": OTHER_CASES,
+    "bare": BARE_CASES,
+    "lookalikes": LOOKALIKE_CASES,
+    "long": LONG_CASES,
+}
+
+CASES = [case for group in GROUPS.values() for case in group]
 
 SHORT_CASES = [case for case in CASES if len(case.frame) <= 200]

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.kernel.cases import CASES, SHORT_CASES, Case
+from tests.kernel.cases import CASES, GROUPS, SHORT_CASES, Case
 from tests.kernel.counter import Counter, expected
 from tests.kernel.reference import NO_FLOW, parse
 from tests.support.frames import ARP, IPV4, IPV6, VLAN, ethernet
@@ -44,14 +44,15 @@ def is_part_of(partial: FlowKey, whole: FlowKey) -> bool:
     return all(field in (known, unknown) for field, known, unknown in zip(partial, whole, NO_FLOW, strict=True))
 
 
-@EVERY_CASE
-def test_frame_cut_anywhere_is_counted_with_what_is_left(counter: Counter, case: Case) -> None:
-    skip_without_frags(counter, case)
-    cuts = [numbered(case.frame, length)[:length] for length in range(14, len(case.frame) + 1)]
-    interval = counter.measure(cuts)
-    assert interval.total == PacketCount(len(cuts), sum(map(len, cuts)))
-    assert interval.sums == expected(cuts)
-    assert all(is_part_of(key, case.key._replace(src=key.src)) for key in interval.flows)
+@pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS.keys())
+def test_frame_cut_anywhere_is_counted_with_what_is_left(counter: Counter, group: Sequence[Case]) -> None:
+    for case in group:
+        skip_without_frags(counter, case)
+        cuts = [numbered(case.frame, length)[:length] for length in range(14, len(case.frame) + 1)]
+        interval = counter.measure(cuts)
+        assert interval.total == PacketCount(len(cuts), sum(map(len, cuts))), case.name
+        assert interval.sums == expected(cuts), case.name
+        assert all(is_part_of(key, case.key._replace(src=key.src)) for key in interval.flows), case.name
 
 
 def mutated(random: Random) -> bytes:

@@ -9,7 +9,7 @@ from tests.kernel.cases import over_ipv4
 from tests.support.frames import IPV4, TCP, UDP, ethernet, ipv4, tcp, udp
 from xtrace.flow import PacketCount
 
-MANY = 12_000
+MANY = 8_000
 """More flows than the front caches of two CPUs hold, and the hash has collisions."""
 
 
