@@ -26,5 +26,9 @@ static long (*bpf_map_update_elem)(void *map, const void *key, const void *value
 				   __u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static __u32 (*bpf_get_smp_processor_id)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 static __u64 (*bpf_jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
+static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
+				  __u32 len) = (void *)BPF_FUNC_skb_load_bytes;
 /* By number: build hosts may have headers older than the running kernel. */
 static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188; /* Linux 5.18 */
+static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *to,
+				  __u32 len) = (void *)189; /* Linux 5.18 */

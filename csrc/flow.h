@@ -10,14 +10,22 @@
 #pragma once
 
 /* What a flow_key's flags say. */
-#define FLOW_EGRESS 1	    /* seen leaving the interface; ingress otherwise */
-#define FLOW_FRAGMENT 2	    /* an IP fragment; all but the first carry no ports */
-#define FLOW_ROCE_V1 4	    /* RDMA over Ethernet, ethertype 0x8915 */
-#define FLOW_ROCE_V2 8	    /* RDMA over UDP port 4791 */
-#define FLOW_HAS_SRC_QPN 16 /* src_qpn was in the packet (DETH) */
+#define FLOW_EGRESS 1	       /* seen leaving the interface; ingress otherwise */
+#define FLOW_FRAGMENT 2	       /* an IP fragment; all but the first carry no ports */
+#define FLOW_ROCE_V1 4	       /* RDMA over Ethernet, ethertype 0x8915 */
+#define FLOW_ROCE_V2 8	       /* RDMA over UDP port 4791 */
+#define FLOW_HAS_SRC_QPN 16    /* src_qpn was in the packet (DETH) */
+#define FLOW_LATER_FRAGMENT 32 /* a fragment but the first: no transport header, no ports */
+
+/* Link layers (switch link_layer). */
+#define LINK_LAYER_ETHERNET 0
+#define LINK_LAYER_NONE 1 /* raw IP: tun and other tunnels */
 
 /* Entries of one CPU's front cache of one flow table, at most; a power of two. */
 #define FRONT_CACHE_ENTRIES 1024
+
+/* Networks that --net and --exclude-net take, each. */
+#define MAX_NETWORKS 256
 
 /* Default capacity of one flow table, in flows. */
 #define DEFAULT_MAX_FLOWS 65536
@@ -72,10 +80,15 @@ struct flow_counters {
 	__u64 tcp_flags;
 };
 
-/* A flow and its counters: one packet on its way to a table, or one entry of the front cache. */
+/* A flow and its counters: of one packet, or of those a cache entry holds. */
 struct flow_entry {
 	struct flow_key key;
-	struct flow_counters counters; /* packets == 0: a free entry of the cache */
+	struct flow_counters counters;
+};
+
+struct cache_entry {
+	struct flow_entry flow; /* packets == 0: the entry is free */
+	__u64 challenger;	/* hash of the flow that last missed here, since the last hit */
 };
 
 struct packet_count {

@@ -4,35 +4,80 @@
  * cursor and fills its part of the key. A header that is cut short ends the walk: the flow keeps what
  * was known so far, so that no packet goes uncounted.
  *
- * This is the one place in the kernel where byte order changes: be16() and be32() read fields as they
+ * The frame is parsed where it lies as far as its linear data reaches; if that is not far enough and
+ * the frame goes on, its first COPY_SIZE bytes are copied and parsed there.
+ *
+ * This is the one place in the kernel where byte order changes: be16() and be24() take fields as they
  * are on the wire and return host order.
  */
 #pragma once
 
 #include <linux/types.h>
+#include <stdbool.h>
 
 #include "bpf_helpers.h"
 #include "flow.h"
 
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_ARP 0x0806
+#define ETHERTYPE_8021Q 0x8100
 #define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_8021AD 0x88a8
+#define ETHERTYPE_ROCE_V1 0x8915
 
+#define PROTOCOL_HOP_BY_HOP 0
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
+#define PROTOCOL_ROUTING 43
+#define PROTOCOL_FRAGMENT 44
+#define PROTOCOL_AH 51
 #define PROTOCOL_ICMPV6 58
+#define PROTOCOL_DESTINATION 60
 #define PROTOCOL_SCTP 132
 
 /* IPv4 "fragment offset" field: more fragments, and the offset in units of 8 bytes (RFC 791). */
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET_MASK 0x1fff
+/* The same in an IPv6 fragment header, whose offset field stands three bits higher (RFC 8200, 4.5). */
+#define IPV6_MORE_FRAGMENTS 0x0001
+#define IPV6_OFFSET_MASK 0xfff8
+
+#define VLAN_TAGS 2	    /* that are looked behind: 802.1ad with 802.1Q inside */
+#define VLAN_ID_MASK 0x0fff /* of the tag control information */
+#define EXTENSION_HEADERS 6 /* of IPv6 that are walked */
+#define TCP_LEAST_LENGTH 20 /* bytes of a TCP header without options */
+#define SCTP_LENGTH 12	    /* bytes of SCTP's common header */
+#define MAX_OFFSET 2047	    /* bytes into a frame up to which a header may begin */
+#define COPY_SIZE 192	    /* bytes of a frame that are parsed at most when it is copied */
+#define ROCE_V2_PORT 4791   /* UDP destination port */
+#define DNS_PORT 53
+#define GRH_NEXT_HEADER 0x1b /* of a global route header: InfiniBand transport follows */
+#define BTH_VERSION_MASK 0x0f
+#define BTH_CLASS_UD 3 /* opcode >> 5: unreliable datagram, whose DETH follows */
 
 /* Headers as on the wire; 16- and 32-bit fields are big endian. */
 struct ethernet_header {
 	__u8 destination[6];
 	__u8 source[6];
 	__be16 ethertype;
+};
+
+struct vlan_header {
+	__be16 control;
+	__be16 ethertype;
+};
+
+struct arp_header {
+	__be16 hardware_type; /* 1: Ethernet */
+	__be16 protocol_type; /* 0x0800: IPv4 */
+	__u8 hardware_length;
+	__u8 protocol_length;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__u8 sender[4];
+	__u8 target_mac[6];
+	__u8 target[4];
 };
 
 struct ipv4_header {
@@ -48,6 +93,7 @@ struct ipv4_header {
 	__u8 dst[4];
 };
 
+/* Also InfiniBand's global route header, which has the same layout. */
 struct ipv6_header {
 	__u8 version_class[4];
 	__be16 payload_length;
@@ -57,19 +103,32 @@ struct ipv6_header {
 	__u8 dst[16];
 };
 
+/* The first 8 bytes of an extension header; all have at least these. */
+struct ipv6_extension {
+	__u8 next_header;
+	__u8 length;	 /* of what follows, in 8 bytes; authentication header: in 4 bytes */
+	__be16 fragment; /* fragment header: offset and "more" */
+	__u8 rest[4];
+};
+
 /* The first four bytes of TCP, UDP and SCTP. */
 struct ports_header {
 	__be16 src_port;
 	__be16 dst_port;
 };
 
+/* What follows the ports of TCP, as far as it is read. */
 struct tcp_header {
-	struct ports_header ports;
 	__u8 sequence[4];
 	__u8 acknowledgment[4];
-	__u8 data_offset;
+	__u8 data_offset; /* header length in 32-bit words in the high half */
 	__u8 flags;
-	/* window, checksum and urgent pointer are not read, so they need not be in the linear data */
+};
+
+/* What follows the ports of UDP. */
+struct udp_header {
+	__be16 length;
+	__be16 checksum;
 };
 
 struct icmp_header {
@@ -77,10 +136,37 @@ struct icmp_header {
 	__u8 code;
 };
 
-/* Where the walk stands, and where the bytes that may be read end. */
+/* Base transport header of InfiniBand and RoCE (IBA 9.2). */
+struct bth {
+	__u8 opcode;
+	__u8 flags_version;
+	__be16 partition;
+	__u8 fecn_becn;
+	__u8 dst_qpn[3];
+	__u8 ack_psn[4];
+};
+
+/* Datagram extended transport header (IBA 9.3.3). */
+struct deth {
+	__u8 queue_key[4];
+	__u8 reserved;
+	__u8 src_qpn[3];
+};
+
+/*
+ * Where the walk stands. Either in packet data, which ends at `end`, or in a copy of the frame's first
+ * `length` bytes; which of both is a constant wherever this is inlined.
+ */
 struct cursor {
-	void *position;
+	void *start;
 	void *end;
+	__u64 length;
+	__u64 offset;
+	__u64
+	    headers; /* length of all headers up to TCP, UDP or SCTP, that each packet of a merged one has */
+	__u64 unknown; /* a number of which the verifier knows nothing */
+	bool copied;
+	bool truncated; /* a header was cut short */
 };
 
 static __always_inline __u16 be16(__be16 wire)
@@ -88,15 +174,72 @@ static __always_inline __u16 be16(__be16 wire)
 	return __builtin_bswap16(wire);
 }
 
-/* Returns the header at the cursor and moves past it, or NULL where it is cut short. */
-static __always_inline void *take(struct cursor *cursor, __u32 size)
+static __always_inline __u32 be24(const __u8 *wire)
 {
-	void *header = cursor->position;
+	return wire[0] << 16 | wire[1] << 8 | wire[2];
+}
 
-	if (header + size > cursor->end)
-		return 0;
-	cursor->position = header + size;
+/* Keeps a value in one register from here on: the verifier knows bounds by register, not by variable. */
+#define PIN(value) asm volatile("" : "+r"(value))
+
+/* Returns the header at the cursor and moves past it, or NULL where it is cut short. */
+static __always_inline void *take(struct cursor *cursor, __u64 size)
+{
+	__u64 offset = cursor->offset;
+	void *header;
+
+	if (cursor->copied) {
+		PIN(offset);
+		if (offset + size > cursor->length || offset > COPY_SIZE - size)
+			goto cut_short;
+		PIN(offset); /* or the address would be computed, and its bounds lost, before the check */
+		header = cursor->start + offset;
+	} else {
+		header = cursor->start + offset;
+		if (header + size > cursor->end)
+			goto cut_short;
+	}
+	cursor->offset = offset + size;
 	return header;
+
+cut_short:
+	cursor->truncated = true;
+	return 0;
+}
+
+/*
+ * Makes the verifier forget how the cursor came here, which it would otherwise follow through all the
+ * rest for every combination of tags and extension headers. Headers further in than MAX_OFFSET are not
+ * looked for.
+ */
+static __always_inline bool join_paths(struct cursor *cursor)
+{
+	__u64 offset = cursor->offset ^ cursor->unknown;
+
+	PIN(offset);
+	offset ^= cursor->unknown;
+	PIN(offset);
+	cursor->offset = offset;
+	return offset <= MAX_OFFSET;
+}
+
+static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *key, __u8 version)
+{
+	struct bth *bth = take(cursor, sizeof(*bth));
+	struct deth *deth;
+
+	if (!bth || bth->flags_version & BTH_VERSION_MASK)
+		return;
+	key->flags |= version;
+	key->opcode = bth->opcode;
+	key->dst_qpn = be24(bth->dst_qpn);
+	if (bth->opcode >> 5 != BTH_CLASS_UD)
+		return;
+	deth = take(cursor, sizeof(*deth));
+	if (!deth)
+		return;
+	key->flags |= FLOW_HAS_SRC_QPN;
+	key->src_qpn = be24(deth->src_qpn);
 }
 
 static __always_inline void parse_ports(struct cursor *cursor, struct flow_key *key)
@@ -109,14 +252,30 @@ static __always_inline void parse_ports(struct cursor *cursor, struct flow_key *
 	key->dst_port = be16(ports->dst_port);
 }
 
-/* Fills the ports and returns the flags byte; a header cut behind its ports still gives those. */
+/* Returns the flags byte; a header cut behind its ports still gives those. */
 static __always_inline __u8 parse_tcp(struct cursor *cursor, struct flow_key *key)
 {
-	struct cursor whole = *cursor;
-	struct tcp_header *tcp = take(&whole, sizeof(*tcp));
+	struct tcp_header *tcp;
+	__u64 length;
 
 	parse_ports(cursor, key);
-	return tcp ? tcp->flags : 0;
+	tcp = take(cursor, sizeof(*tcp));
+	if (!tcp)
+		return 0;
+	length = (tcp->data_offset >> 4) * 4;
+	if (length >= TCP_LEAST_LENGTH)
+		cursor->headers = cursor->offset - sizeof(struct ports_header) - sizeof(*tcp) + length;
+	return tcp->flags;
+}
+
+static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *key)
+{
+	parse_ports(cursor, key);
+	if (!take(cursor, sizeof(struct udp_header)))
+		return;
+	cursor->headers = cursor->offset;
+	if (key->dst_port == ROCE_V2_PORT)
+		parse_bth(cursor, key, FLOW_ROCE_V2);
 }
 
 static __always_inline void parse_icmp(struct cursor *cursor, struct flow_key *key)
@@ -136,8 +295,11 @@ static __always_inline __u8 parse_transport(struct cursor *cursor, struct flow_k
 	case PROTOCOL_TCP:
 		return parse_tcp(cursor, key);
 	case PROTOCOL_UDP:
+		parse_udp(cursor, key);
+		return 0;
 	case PROTOCOL_SCTP:
 		parse_ports(cursor, key);
+		cursor->headers = cursor->offset - sizeof(struct ports_header) + SCTP_LENGTH;
 		return 0;
 	case PROTOCOL_ICMP:
 	case PROTOCOL_ICMPV6:
@@ -145,6 +307,13 @@ static __always_inline __u8 parse_transport(struct cursor *cursor, struct flow_k
 		return 0;
 	}
 	return 0;
+}
+
+/* What follows is payload: no transport header stands there, whatever it looks like. */
+static __always_inline bool later_fragment(struct flow_key *key)
+{
+	key->flags |= FLOW_LATER_FRAGMENT;
+	return false;
 }
 
 /* ::ffff:a.b.c.d (RFC 4291, 2.5.5.2) */
@@ -155,18 +324,19 @@ static __always_inline void set_mapped_address(__u8 *address, const __u8 *ipv4)
 	__builtin_memcpy(address + 12, ipv4, 4);
 }
 
-static __always_inline __u8 parse_ipv4(struct cursor *cursor, struct flow_key *key)
+/* Returns whether a transport header stands at the cursor. */
+static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *key)
 {
 	struct ipv4_header *ip = take(cursor, sizeof(*ip));
-	__u32 header_length;
+	__u64 header_length;
 	__u16 fragment;
 
 	/* a wrong version or length says that this is no IPv4 header: keep the ethertype alone */
 	if (!ip || ip->version_ihl >> 4 != 4)
-		return 0;
+		return false;
 	header_length = (ip->version_ihl & 0x0f) * 4;
 	if (header_length < sizeof(*ip))
-		return 0;
+		return false;
 
 	set_mapped_address(key->src, ip->src);
 	set_mapped_address(key->dst, ip->dst);
@@ -176,51 +346,158 @@ static __always_inline __u8 parse_ipv4(struct cursor *cursor, struct flow_key *k
 	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK))
 		key->flags |= FLOW_FRAGMENT;
 	if (fragment & IPV4_OFFSET_MASK)
-		return 0; /* what follows is payload, not a transport header */
-
-	if (!take(cursor, header_length - sizeof(*ip)))
-		return 0;
-	return parse_transport(cursor, key);
+		return later_fragment(key);
+	return take(cursor, header_length - sizeof(*ip));
 }
 
-static __always_inline __u8 parse_ipv6(struct cursor *cursor, struct flow_key *key)
+static __always_inline bool is_ipv6_extension(__u8 protocol)
+{
+	return protocol == PROTOCOL_HOP_BY_HOP || protocol == PROTOCOL_ROUTING ||
+	       protocol == PROTOCOL_FRAGMENT || protocol == PROTOCOL_AH || protocol == PROTOCOL_DESTINATION;
+}
+
+/* Walks one extension header and sets key->protocol to what follows; false where the walk ends. */
+static __always_inline bool parse_ipv6_extension(struct cursor *cursor, struct flow_key *key)
+{
+	struct ipv6_extension *extension = take(cursor, sizeof(*extension));
+	__u8 protocol = key->protocol;
+	__u16 fragment;
+
+	if (!extension)
+		return false;
+	key->protocol = extension->next_header;
+	if (protocol == PROTOCOL_FRAGMENT) {
+		fragment = be16(extension->fragment);
+		if (fragment & (IPV6_MORE_FRAGMENTS | IPV6_OFFSET_MASK))
+			key->flags |= FLOW_FRAGMENT;
+		return fragment & IPV6_OFFSET_MASK ? later_fragment(key) : true;
+	}
+	return take(cursor, extension->length * (protocol == PROTOCOL_AH ? 4 : 8));
+}
+
+/* Returns whether a transport header stands at the cursor. */
+static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *key)
 {
 	struct ipv6_header *ip = take(cursor, sizeof(*ip));
 
 	if (!ip || ip->version_class[0] >> 4 != 6)
-		return 0;
+		return false;
 	__builtin_memcpy(key->src, ip->src, 16);
 	__builtin_memcpy(key->dst, ip->dst, 16);
 	key->protocol = ip->next_header;
-	return parse_transport(cursor, key);
+#pragma unroll
+	for (int i = 0; i < EXTENSION_HEADERS; i++) {
+		if (!is_ipv6_extension(key->protocol))
+			return true;
+		if (!parse_ipv6_extension(cursor, key))
+			return false;
+	}
+	return true;
+}
+
+static __always_inline void parse_arp(struct cursor *cursor, struct flow_key *key)
+{
+	struct arp_header *arp = take(cursor, sizeof(*arp));
+
+	if (!arp || be16(arp->hardware_type) != 1 || be16(arp->protocol_type) != ETHERTYPE_IPV4 ||
+	    arp->hardware_length != 6 || arp->protocol_length != 4)
+		return;
+	set_mapped_address(key->src, arp->sender);
+	set_mapped_address(key->dst, arp->target);
+}
+
+/* The global route header stands where IPv6's would, and its identifiers are IPv6 addresses. */
+static __always_inline void parse_roce_v1(struct cursor *cursor, struct flow_key *key)
+{
+	struct ipv6_header *grh = take(cursor, sizeof(*grh));
+
+	if (!grh || grh->version_class[0] >> 4 != 6)
+		return;
+	__builtin_memcpy(key->src, grh->src, 16);
+	__builtin_memcpy(key->dst, grh->dst, 16);
+	if (grh->next_header == GRH_NEXT_HEADER)
+		parse_bth(cursor, key, FLOW_ROCE_V1);
+}
+
+/* The link layer: sets the ethertype and the outer VLAN id, unless that is set already (`tagged`). */
+static __always_inline bool parse_ethernet(struct cursor *cursor, struct flow_key *key, bool tagged)
+{
+	struct ethernet_header *ethernet = take(cursor, sizeof(*ethernet));
+	bool one_less = tagged;
+	struct vlan_header *vlan;
+
+	if (!ethernet)
+		return false;
+	key->ethertype = be16(ethernet->ethertype);
+#pragma unroll
+	for (int i = 0; i < VLAN_TAGS; i++) {
+		if (key->ethertype != ETHERTYPE_8021Q && key->ethertype != ETHERTYPE_8021AD)
+			break;
+		if (one_less && i == VLAN_TAGS - 1)
+			break;
+		vlan = take(cursor, sizeof(*vlan));
+		if (!vlan)
+			return false;
+		if (!tagged)
+			key->vlan_id = be16(vlan->control) & VLAN_ID_MASK;
+		tagged = true;
+		key->ethertype = be16(vlan->ethertype);
+	}
+	return true;
+}
+
+/* Interfaces without a link layer carry IP: its version tells which. */
+static __always_inline bool parse_raw_ip(struct cursor *cursor, struct flow_key *key)
+{
+	__u8 *version = take(cursor, 1);
+
+	if (!version)
+		return false;
+	cursor->offset = 0;
+	key->ethertype = *version >> 4 == 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+	return true;
 }
 
 /*
- * Walks an Ethernet frame. The key must be zeroed; slot and direction are the caller's to set.
- * Returns the TCP flags byte, 0 for everything else.
+ * Walks a frame. The key must be zeroed; slot, direction and the id of a VLAN tag that is not in the
+ * frame (`tagged`) are the caller's to set. Returns the TCP flags byte, 0 for everything else; the
+ * cursor then stands behind the last header.
  */
-static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key *key)
+static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key *key, __u8 link_layer,
+					 bool tagged)
 {
-	struct ethernet_header *ethernet = take(cursor, sizeof(*ethernet));
+	bool transport;
 
-	if (!ethernet)
+	if (!(link_layer == LINK_LAYER_NONE ? parse_raw_ip(cursor, key)
+					    : parse_ethernet(cursor, key, tagged)))
 		return 0;
-	key->ethertype = be16(ethernet->ethertype);
+	if (!join_paths(cursor))
+		return 0;
 	switch (key->ethertype) {
 	case ETHERTYPE_IPV4:
-		return parse_ipv4(cursor, key);
+		transport = parse_ipv4(cursor, key);
+		break;
 	case ETHERTYPE_IPV6:
-		return parse_ipv6(cursor, key);
+		transport = parse_ipv6(cursor, key);
+		break;
+	case ETHERTYPE_ARP:
+		parse_arp(cursor, key);
+		return 0;
+	case ETHERTYPE_ROCE_V1:
+		parse_roce_v1(cursor, key);
+		return 0;
+	default:
+		return 0;
 	}
-	return 0;
+	return transport && join_paths(cursor) ? parse_transport(cursor, key) : 0;
 }
 
-/* The same decision, from the same fields, as traffic_type() in xtrace/flow.py. */
+/* The same decision, from the same fields, as FlowKey.traffic_type in xtrace/flow.py. */
 static __always_inline enum traffic_type traffic_type(const struct flow_key *key)
 {
 	if (key->flags & FLOW_ROCE_V2)
 		return TRAFFIC_ROCE_V2;
-	if (key->flags & FLOW_ROCE_V1)
+	if (key->ethertype == ETHERTYPE_ROCE_V1)
 		return TRAFFIC_ROCE_V1_IBOE;
 	if (key->ethertype == ETHERTYPE_ARP)
 		return TRAFFIC_ARP;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The packet program: parses every frame of one interface and counts it, exactly once, in the flow
- * table that is active. It never changes a frame and passes every one.
+ * The packet programs: parse every frame of one interface and count it, exactly once, in the flow
+ * table that is active. They never change a frame and pass every one on.
  *
  * User space flips `active`, waits a grace period, and then owns the other table's contents: no
  * running program can still write to it. See docs/architecture.md, "Every packet counted exactly once".
  */
 #include <linux/bpf.h>
 #include <linux/errno.h>
+#include <linux/pkt_cls.h>
 #include <stdbool.h>
 
 #include "bpf_helpers.h"
@@ -17,12 +18,21 @@
 /* Set by the loader, then frozen: the verifier removes what a switch turns off. */
 SWITCH(__u8, interface_slot);
 SWITCH(__u8, has_frags);      /* loaded with BPF_F_XDP_HAS_FRAGS: frames may have fragments */
+SWITCH(__u8, is_egress);      /* tc: attached where frames leave */
+SWITCH(__u8, link_layer);     /* LINK_LAYER_* */
 SWITCH(__u8, is_realtime);    /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
 SWITCH(__u32, slots);	      /* interface slots the counters map has room for */
 SWITCH(__u32, possible_cpus); /* CPUs the front cache has room for */
 SWITCH(__u32, cache_entries); /* of one CPU's front cache; a power of two, <= FRONT_CACHE_ENTRIES */
 SWITCH(__u64, jiffy_ns);      /* length of a kernel tick */
 SWITCH(__u64, jiffies_base);  /* jiffies64 when CLOCK_MONOTONIC was 0 */
+
+/* Filters, all off by default. Which traffic types are wanted: bit 1 << TRAFFIC_*; 0 is all. */
+SWITCH(__u16, wanted_types);
+SWITCH(__u8, has_networks);	     /* src or dst must be in `networks` */
+SWITCH(__u8, has_excluded_networks); /* neither may be in `excluded_networks` */
+SWITCH(__u8, has_ports);	     /* src or dst port must be in `ports` */
+SWITCH(__u8, excludes_dns);
 
 /* Which buffer counts: 0 is A, 1 is B. In a map of its own, written through mmap(). */
 SEC(".data.active") volatile __u32 active;
@@ -42,7 +52,7 @@ struct {
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct flow_entry);
+	MAP_TYPE(value, struct cache_entry);
 	MAP_UINT(max_entries, 2 * FRONT_CACHE_ENTRIES);
 } front_cache SEC(".maps");
 
@@ -53,6 +63,41 @@ struct {
 	MAP_TYPE(value, struct interface_counters);
 	MAP_UINT(max_entries, 4);
 } counters SEC(".maps");
+
+/* A network as the LPM trie takes it: the bits of family and address that count, then both. */
+struct network {
+	__u32 prefix_length;
+	__u32 family; /* 4 or 6, so that no IPv6 network takes in the mapped IPv4 addresses */
+	__u8 address[16];
+};
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LPM_TRIE);
+	MAP_TYPE(key, struct network);
+	MAP_TYPE(value, __u8);
+	MAP_UINT(max_entries, MAX_NETWORKS);
+	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
+} networks SEC(".maps"), excluded_networks SEC(".maps");
+
+/* A bit per port. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_UINT(max_entries, 65536 / 64);
+} ports SEC(".maps");
+
+/* Room for the copy of a frame's beginning, where its headers are not in the linear data. */
+struct frame_copy {
+	__u8 bytes[COPY_SIZE];
+};
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct frame_copy);
+	MAP_UINT(max_entries, 1);
+} frame_copies SEC(".maps");
 
 /*
  * Never looked up. Replacing its one element makes the kernel wait until every program that runs now
@@ -186,54 +231,214 @@ static __always_inline bool same_key(const struct flow_key *one, const struct fl
 	return a[4] == b[4] && a[1] == b[1] && a[3] == b[3] && a[0] == b[0] && a[2] == b[2] && a[5] == b[5];
 }
 
+static __always_inline bool is_mapped(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return !words[0] && !words[1] && words[2] == __builtin_bswap32(0x0000ffff);
+}
+
+static __always_inline bool is_in(void *trie, const __u8 *address)
+{
+	struct network host = {.prefix_length = 32 + 128, .family = is_mapped(address) ? 4 : 6};
+
+	__builtin_memcpy(host.address, address, sizeof(host.address));
+	return bpf_map_lookup_elem(trie, &host);
+}
+
+/* Whether source or destination is in one of the networks; frames without addresses are in none. */
+static __always_inline bool touches(void *trie, const struct flow_key *key)
+{
+	const __u64 *words = (const __u64 *)key;
+
+	if (!(words[0] | words[1] | words[2] | words[3]))
+		return false;
+	return is_in(trie, key->src) || is_in(trie, key->dst);
+}
+
+static __always_inline bool is_listed(__u16 port)
+{
+	__u32 index = port / 64;
+	__u64 *bits = bpf_map_lookup_elem(&ports, &index);
+
+	return bits && *bits >> port % 64 & 1;
+}
+
+/* TCP, UDP and SCTP have ports, except in later fragments, and except RoCE, whose place there is a QPN. */
+static __always_inline bool has_port_fields(const struct flow_key *key)
+{
+	enum traffic_type type = traffic_type(key);
+
+	return (type == TRAFFIC_TCP || type == TRAFFIC_UDP || type == TRAFFIC_SCTP) &&
+	       !(key->flags & FLOW_LATER_FRAGMENT);
+}
+
+/* Whether the filters let the packet into a flow. */
+static __always_inline bool is_wanted(const struct flow_key *key)
+{
+	bool has_port = has_port_fields(key);
+
+	if (wanted_types && !(wanted_types >> traffic_type(key) & 1))
+		return false;
+	if (excludes_dns && has_port && (key->src_port == DNS_PORT || key->dst_port == DNS_PORT))
+		return false;
+	if (has_ports && !(has_port && (is_listed(key->src_port) || is_listed(key->dst_port))))
+		return false;
+	if (has_networks && !touches(&networks, key))
+		return false;
+	return !has_excluded_networks || !touches(&excluded_networks, key);
+}
+
 /*
  * The one place where a packet is counted: in the total of its interface and direction, and in its
- * flow: through the front cache, whose older entry makes room where two flows meet.
+ * flow. Where another flow has the cache entry, the packet goes to the table; only if its flow comes
+ * twice before the other is seen again does it take the entry over. So trains of packets are cached,
+ * and single packets of many flows do not wear the cache out.
  */
 static __always_inline void count_packet(const struct flow_entry *packet, __u32 buffer)
 {
 	struct interface_counters *interface = counters_of(&packet->key, buffer);
-	struct flow_entry *cached;
-	__u32 index;
+	struct cache_entry *cached;
+	struct flow_counters *flow;
+	__u32 index, hash;
 
 	if (!interface)
 		return; /* cannot be: the loader sizes the map for every slot it hands out */
 	add_on_this_cpu(&interface->total, packet);
+	if (!is_wanted(&packet->key)) {
+		add_on_this_cpu(&interface->filtered, packet);
+		return;
+	}
 
+	hash = hash_key(&packet->key);
 	index = (buffer * possible_cpus + bpf_get_smp_processor_id()) * cache_entries +
-		(hash_key(&packet->key) & (cache_entries - 1));
+		(hash & (cache_entries - 1));
 	cached = bpf_map_lookup_elem(&front_cache, &index);
 	if (is_realtime || !cached) {
 		store_entry(packet, buffer, false);
 		return;
 	}
-	if (likely(same_key(&cached->key, &packet->key)) && cached->counters.packets) {
-		cached->counters.packets += packet->counters.packets;
-		cached->counters.bytes += packet->counters.bytes;
-		cached->counters.last_ns = packet->counters.last_ns;
-		cached->counters.tcp_flags |= packet->counters.tcp_flags;
+	flow = &cached->flow.counters;
+	if (flow->packets && likely(same_key(&cached->flow.key, &packet->key))) {
+		flow->packets += packet->counters.packets;
+		flow->bytes += packet->counters.bytes;
+		flow->last_ns = packet->counters.last_ns;
+		flow->tcp_flags |= packet->counters.tcp_flags;
+		cached->challenger = 0;
 		return;
 	}
-	if (cached->counters.packets)
-		store_entry(cached, buffer, false);
-	*cached = *packet;
+	if (flow->packets && cached->challenger != hash) {
+		cached->challenger = hash;
+		store_entry(packet, buffer, false);
+		return;
+	}
+	if (flow->packets)
+		store_entry(&cached->flow, buffer, false);
+	cached->flow = *packet;
+	cached->challenger = 0;
+}
+
+/* A packet of which nothing is known but where it was seen. */
+static __always_inline struct flow_key new_key(__u16 vlan_id)
+{
+	return (struct flow_key){
+	    .slot = interface_slot,
+	    .flags = is_egress ? FLOW_EGRESS : 0,
+	    .vlan_id = vlan_id,
+	};
+}
+
+/* Room for a copy of the frame's beginning; `size` is how much of it there is. */
+static __always_inline struct frame_copy *room_for_copy(__u64 frame_length, __u32 *size)
+{
+	__u32 zero = 0;
+
+	*size = frame_length < COPY_SIZE ? frame_length : COPY_SIZE;
+	/* one CPU's room is shared by its softirqs, which exclude each other, but not on PREEMPT_RT */
+	return *size && !is_realtime ? bpf_map_lookup_elem(&frame_copies, &zero) : 0;
 }
 
 SEC("xdp/ingress")
 int xdp_ingress(struct xdp_md *ctx)
 {
-	struct cursor cursor = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
-	struct flow_entry packet = {};
+	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	__u64 linear = ctx->data_end - ctx->data;
+	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
+	struct flow_entry packet = {.key = new_key(0)};
+	struct frame_copy *copy;
+	__u8 tcp_flags;
+	__u32 size;
 
-	packet.key.slot = interface_slot;
+	cursor.unknown = linear;
+	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
+	if (has_frags && unlikely(cursor.truncated && linear < COPY_SIZE && length > linear)) {
+		copy = room_for_copy(length, &size);
+		if (copy && !bpf_xdp_load_bytes(ctx, 0, copy->bytes, size)) {
+			cursor = (struct cursor){
+			    .start = copy->bytes, .length = size, .unknown = linear, .copied = true};
+			packet.key = new_key(0);
+			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
+		}
+	}
 	packet.counters.packets = 1;
-	packet.counters.bytes = has_frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
+	packet.counters.bytes = length;
 	packet.counters.first_ns = now_ns();
 	packet.counters.last_ns = packet.counters.first_ns;
-	packet.counters.tcp_flags = spread_flags(parse_packet(&cursor, &packet.key));
+	packet.counters.tcp_flags = spread_flags(tcp_flags);
 	/* `active` is read once: a packet is in one buffer with all its counters */
 	count_packet(&packet, active != 0);
 	return XDP_PASS;
+}
+
+/*
+ * What the frame is on the wire: a merged one (GSO, GRO) as its segments, each with the headers, and
+ * a tag that the NIC adds or has taken off in every one of them. Of packets in tunnels only the outer
+ * headers are known, so their inner ones count once.
+ */
+static __always_inline void count_segments(const struct __sk_buff *skb, __u64 headers,
+					   struct flow_counters *counters)
+{
+	__u64 tag = skb->vlan_present ? sizeof(struct vlan_header) : 0;
+	__u64 length = skb->len, segments = 1;
+
+	if (skb->gso_size && length > headers) {
+		/* ordinary merged frames that came from a driver do not say their number */
+		segments =
+		    skb->gso_segs ? skb->gso_segs : (length - headers + skb->gso_size - 1) / skb->gso_size;
+	}
+	counters->packets = segments;
+	counters->bytes = length + (segments - 1) * headers + segments * tag;
+}
+
+SEC("tc")
+int tc_packet(struct __sk_buff *skb)
+{
+	struct cursor cursor = {.start = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
+	__u64 linear = skb->data_end - skb->data;
+	bool tagged = skb->vlan_present;
+	__u16 vlan_id = tagged ? skb->vlan_tci & VLAN_ID_MASK : 0;
+	struct flow_entry packet = {.key = new_key(vlan_id)};
+	struct frame_copy *copy;
+	__u8 tcp_flags;
+	__u32 size;
+
+	cursor.unknown = linear;
+	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
+	if (unlikely(cursor.truncated && linear < COPY_SIZE && skb->len > linear)) {
+		copy = room_for_copy(skb->len, &size);
+		if (copy && !bpf_skb_load_bytes(skb, 0, copy->bytes, size)) {
+			cursor = (struct cursor){
+			    .start = copy->bytes, .length = size, .unknown = linear, .copied = true};
+			packet.key = new_key(vlan_id);
+			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
+		}
+	}
+	count_segments(skb, cursor.headers, &packet.counters);
+	packet.counters.first_ns = now_ns();
+	packet.counters.last_ns = packet.counters.first_ns;
+	packet.counters.tcp_flags = spread_flags(tcp_flags);
+	count_packet(&packet, active != 0);
+	return TC_ACT_UNSPEC; /* TCX_NEXT */
 }
 
 /*
@@ -243,9 +448,9 @@ int xdp_ingress(struct xdp_md *ctx)
 SEC("xdp/flush")
 int flush_cache(struct xdp_md *ctx)
 {
-	struct cursor cursor = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
 	struct flush_request *request = take(&cursor, sizeof(*request));
-	struct flow_entry *cached;
+	struct cache_entry *cached;
 	__u32 entries = possible_cpus * cache_entries;
 	__u32 buffer, next, index;
 
@@ -259,10 +464,10 @@ int flush_cache(struct xdp_md *ctx)
 			break; /* what follows is the other buffer's */
 		index = buffer * entries + next;
 		cached = bpf_map_lookup_elem(&front_cache, &index);
-		if (!cached || !cached->counters.packets)
+		if (!cached || !cached->flow.counters.packets)
 			continue;
-		store_entry(cached, buffer, true);
-		cached->counters.packets = 0;
+		store_entry(&cached->flow, buffer, true);
+		cached->flow.counters.packets = 0;
 	}
 	return XDP_PASS;
 }
@@ -271,7 +476,7 @@ int flush_cache(struct xdp_md *ctx)
 SEC("xdp/clock")
 int sample_clock(struct xdp_md *ctx)
 {
-	struct cursor cursor = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
 	__u64 *sample = take(&cursor, sizeof(*sample));
 
 	if (!sample)
