@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Answered, Config, parse
-from xtrace.errors import InterfaceError, VerifierError, XtraceError
+from xtrace.errors import VerifierError, XtraceError
+from xtrace.filters import describe
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.listing import print_interfaces
 from xtrace.loop import Loop
-from xtrace.monitors.xdp import XdpMonitor
+from xtrace.monitors.attach import Choice
+from xtrace.monitors.interfaces import Selection
+from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputClosed, OutputStream
@@ -27,6 +29,8 @@ log = logging.getLogger("xtrace")
 
 NETLINK_ROUTE = 0
 STDOUT = 1
+DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
+"""--direction as whether it is egress."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except OSError as error:
             # a file of /proc or /sys that is not there, as in a container that hides them
-            log.error("xtrace-catch: %s: %s", error.filename, error.strerror, exc_info=error if debug else None)
+            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
             return 1
 
 
@@ -68,32 +72,34 @@ def answer(arguments: Sequence[str], stop: Stop) -> int:
 def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor one until the end."""
     output = OutputStream(STDOUT, stop)
-    with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        if config.list_interfaces:
+    if config.list_interfaces:
+        with NetlinkSocket(NETLINK_ROUTE) as netlink:
             print_interfaces(rtnetlink.links(netlink), output, as_json=config.output == "json")
-            return 0
-        monitor = XdpMonitor(
-            netlink,
-            choose_interface(netlink, config.interface),
-            mode=config.xdp_mode,
-            max_flows=config.max_flows,
-            say=log.info,
-        )
-    with closing(monitor):
+        return 0
+    options = XdpOptions(
+        selection=Selection(config.interfaces or (default_interface(),)),
+        choice=Choice(config.hook, config.xdp_mode),
+        directions=DIRECTIONS[config.direction],
+        max_flows=config.max_flows,
+        filters=config.filters,
+    )
+    with closing(XdpMonitor(options, log.info)) as monitor:
+        if config.direction == "ingress":
+            log.info("counting what enters (ingress); --direction both counts what leaves, too")
         sinks = make_sinks(config, output)
         started = Run(
             version=version,
             interval_s=config.interval_ms / 1000,
-            interfaces=(monitor.interface,),
+            interfaces=monitor.interfaces,
             features=tuple(monitor.features.names()),
+            filters=tuple(describe(config.filters)),
             map_memory=monitor.map_memory,
             max_flows=config.max_flows,
         )
         for sink in sinks:
             sink.start(started)
-        loop = Loop([monitor], sinks, stop, output, config.interval_ms * 1_000_000)
-        loop.run(config.count)
-        return 0 if loop.complete else 1
+        Loop([monitor], sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
+    return 0
 
 
 def make_sinks(config: Config, output: OutputStream) -> list[Sink]:
@@ -104,23 +110,20 @@ def make_sinks(config: Config, output: OutputStream) -> list[Sink]:
     if form == "auto":
         form = "text" if terminal else "json"
     if form == "text":
-        return [Text(output, top)]
+        return [Text(output, top, config.direction == "both")]
     if form == "json":
         return [JsonLines(output, config.host, top)]
     return []
 
 
-def choose_interface(netlink: NetlinkSocket, name: str | None) -> LinkInfo:
-    """The interface of that name; without one eth0, or else the default route's, which is then said."""
-    link = rtnetlink.link(netlink, name or DEFAULT_INTERFACE)
-    if link is None and name is None:
+def default_interface() -> str:
+    """The documented default where it exists, or else the default route's interface, which is then said."""
+    with NetlinkSocket(NETLINK_ROUTE) as netlink:
+        if rtnetlink.link(netlink, DEFAULT_INTERFACE) is not None:
+            return DEFAULT_INTERFACE
         route = rtnetlink.default_route(netlink)
         link = rtnetlink.link(netlink, route.index) if route else None
-        if link is not None:
-            log.info("no interface %s: taking %s, which has the default route", DEFAULT_INTERFACE, link.name)
     if link is None:
-        existing = ", ".join(found.name for found in rtnetlink.links(netlink))
-        raise InterfaceError(
-            f"interface {name or DEFAULT_INTERFACE} not found: there are {existing}; choose one with -i"
-        )
-    return link
+        return DEFAULT_INTERFACE  # which is then said not to exist
+    log.info("no interface %s: taking %s, which has the default route", DEFAULT_INTERFACE, link.name)
+    return link.name

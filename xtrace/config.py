@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from xtrace.errors import UsageError
+from xtrace.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
 from xtrace.kernel.syscall import lib
 
 DEFAULT_INTERVAL_MS = 5000
@@ -17,6 +18,8 @@ SHORTEST_MS, LONGEST_MS = 100, 3_600_000
 TERMINAL_TOP = 50
 FEWEST_FLOWS, MOST_FLOWS = 1, 1 << 22
 DEFAULT_INTERFACE = "eth0"
+
+MOST_INTERFACES = 128
 
 UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
@@ -26,8 +29,8 @@ class Config:
     """What the user asked for."""
 
     mode: str
-    interface: str | None
-    """None: eth0, or else the default route's"""
+    interfaces: tuple[str, ...]
+    """names, globs, any; empty: eth0, or else the default route's"""
     interval_ms: int
     output: str
     """auto, text, json or none"""
@@ -36,7 +39,10 @@ class Config:
     top: int | None
     """None: 50 on a terminal, else all"""
     max_flows: int
+    hook: str
     xdp_mode: str
+    direction: str
+    filters: Filters
     host: str
     list_interfaces: bool
     debug: bool
@@ -86,7 +92,7 @@ def build_parser(version: str) -> Parser:
     """The command line of this version: an option is here when it works."""
     parser = Parser(
         prog="xtrace-catch",
-        description="Shows every flow that enters a network interface, exactly counted by an eBPF program at XDP.",
+        description="Shows every flow that crosses network interfaces, exactly counted by eBPF programs.",
         epilog="Command line > environment > default. sudo drops the environment: write `sudo VAR=value xtrace-catch`."
         " Exit: 0 done or closed pipe, 1 failure, 2 usage, 77 missing privilege, 130 second Ctrl-C.",
         add_help=False,
@@ -94,15 +100,31 @@ def build_parser(version: str) -> Parser:
     )
     add = parser.add_argument
     add("-m", "--mode", metavar="MODE", help="what to monitor: xdp (default; MONITOR_MODE)")
-    add("-i", "--interface", metavar="IF", help="interface (NETWORK_INTERFACE; default eth0, else the default route's)")
+    add(
+        "-i",
+        "--interface",
+        metavar="IF[,IF...]",
+        help="interfaces by comma, also eth* or any (NETWORK_INTERFACE; default eth0, else the default route's)",
+    )
     add("-t", "--interval", metavar="TIME", help="500ms, 5s, 1m; plain = ms; 100ms to 1h (INTERVAL_MS; default 5s)")
     add("-o", "--format", metavar="FORMAT", choices=("auto", "text", "json", "none"), default="auto")
     parser._actions[-1].help = "auto, text, json or none; auto: text on a terminal, JSON Lines otherwise"
+    add(
+        "-f", "--filter", metavar="TYPE[,TYPE...]", help=f"only these traffic types: {' '.join(TYPES)}; ib is both RoCE"
+    )
+    add("--net", metavar="CIDR[,...]", help="only packets from or to these networks")
+    add("--exclude-net", metavar="CIDR[,...]", help="no packets from or to these networks")
+    add("--port", metavar="N[,N...]", help="only TCP, UDP and SCTP packets from or to these ports")
+    add("--exclude-dns", action="store_true", help="no packets from or to port 53")
     add("-c", "--count", metavar="N", help="stop after N intervals")
     add("--top", metavar="N", help="only the N largest flows, the rest as one; default 50 on a terminal, else 0 = all")
     add("--max-flows", metavar="N", help=f"capacity of a flow table (default {lib.DEFAULT_MAX_FLOWS})")
+    add("--direction", metavar="DIR", choices=("ingress", "egress", "both"), default="ingress")
+    parser._actions[-1].help = "ingress (default), egress (at tc) or both"
+    add("--hook", metavar="HOOK", choices=("auto", "xdp", "tc"), default="auto")
+    parser._actions[-1].help = "auto: native XDP, else tc; xdp; tc: changes nothing on the NIC, sees both directions"
     add("--xdp-mode", metavar="MODE", choices=("auto", "native", "generic"), default="auto")
-    parser._actions[-1].help = "auto (native, else generic), native or generic"
+    parser._actions[-1].help = "auto (native; else tc, unless --hook xdp), native or generic"
     add("-l", "--list", action="store_true", help="list the interfaces and end")
     add("--debug", action="store_true", help="say more on stderr: details, tracebacks, the verifier's whole log")
     add("-V", "--version", action=_Answer, const=f"xtrace-catch {version}\n", help="print the version and end")
@@ -114,27 +136,55 @@ def _setting(given: str | None, environment: Mapping[str, str], variable: str, d
     return given if given is not None else environment.get(variable) or default
 
 
+def parse_interfaces(given: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """`eth0,ib*` to its parts; nothing given is nothing chosen."""
+    text = given if given is not None else environment.get("NETWORK_INTERFACE") or None
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"interface '{text}': a name is empty; write -i eth0 or -i eth0,eth1")
+    if len(names) > MOST_INTERFACES:
+        raise UsageError(f"-i: {len(names)} names, at most {MOST_INTERFACES}; write any, or a pattern as eth*")
+    return tuple(dict.fromkeys(names))
+
+
+def parse_filters(given: argparse.Namespace) -> Filters:
+    """All filter options."""
+    return Filters(
+        types=parse_types(given.filter) if given.filter is not None else frozenset(),
+        networks=parse_networks(given.net, "--net") if given.net is not None else (),
+        excluded_networks=parse_networks(given.exclude_net, "--exclude-net") if given.exclude_net is not None else (),
+        ports=parse_ports(given.port) if given.port is not None else frozenset(),
+        exclude_dns=given.exclude_dns,
+    )
+
+
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
     """Raises UsageError for anything that is not understood, and Answered for --help and --version."""
     given = build_parser(version).parse_args(arguments)
     mode = _setting(given.mode, environment, "MONITOR_MODE", "xdp")
     if mode != "xdp":
         raise UsageError(f"mode '{mode}' is not known: this version has xdp")
-    interface = given.interface if given.interface is not None else environment.get("NETWORK_INTERFACE")
-    if given.interface == "" or (interface and "," in interface):
-        raise UsageError(f"interface '{interface}': this version monitors one interface, named with -i")
+    if given.hook == "xdp" and given.direction != "ingress":
+        raise UsageError(f"--hook xdp sees only what enters, not --direction {given.direction}: use --hook tc or auto")
+    if given.hook == "tc" and given.xdp_mode != "auto":
+        raise UsageError(f"--hook tc uses no XDP: leave out --xdp-mode {given.xdp_mode}")
     interval = _setting(given.interval, environment, "INTERVAL_MS", str(DEFAULT_INTERVAL_MS))
     interval_name = "--interval" if given.interval is not None else "INTERVAL_MS"
     max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
     return Config(
         mode=mode,
-        interface=interface or None,
+        interfaces=parse_interfaces(given.interface, environment),
         interval_ms=duration_ms(interval, interval_name),
         output=given.format,
         count=whole_number(given.count, 1, 2**31, "--count") if given.count is not None else 0,
         top=whole_number(given.top, 0, 2**31, "--top") if given.top is not None else None,
         max_flows=whole_number(max_flows, FEWEST_FLOWS, MOST_FLOWS, "--max-flows"),
+        hook=given.hook,
         xdp_mode=given.xdp_mode,
+        direction=given.direction,
+        filters=parse_filters(given),
         host=environment.get("XTRACE_HOST") or socket.gethostname(),
         list_interfaces=given.list,
         debug=given.debug,

@@ -9,16 +9,16 @@ from __future__ import annotations
 import heapq
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
 """Names in the order of enum traffic_type (csrc/flow.h)."""
 
-EGRESS, FRAGMENT, ROCE_V1, ROCE_V2, HAS_SRC_QPN = 1, 2, 4, 8, 16
+EGRESS, FRAGMENT, ROCE_V1, ROCE_V2, HAS_SRC_QPN, LATER_FRAGMENT = 1, 2, 4, 8, 16, 32
 """FLOW_* of csrc/flow.h."""
 
-ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
+ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6, ETHERTYPE_ROCE_V1 = 0x0800, 0x0806, 0x86DD, 0x8915
 PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMPV6, PROTOCOL_SCTP = 1, 6, 17, 58, 132
 
 _BY_PROTOCOL = {
@@ -58,16 +58,34 @@ class FlowKey(NamedTuple):
         """One of TRAFFIC_TYPES, from the same fields as in csrc/parse.h."""
         if self.flags & ROCE_V2:
             return "RoCE_v2"
-        if self.flags & ROCE_V1:
+        if self.ethertype == ETHERTYPE_ROCE_V1:
             return "RoCE_v1_IBoE"
         if self.ethertype == ETHERTYPE_ARP:
             return "ARP"
         return _BY_PROTOCOL.get(self.protocol, "Other")
 
     @property
+    def has_addresses(self) -> bool:
+        """Whether there was a header with addresses: IP, ARP, a global route header."""
+        return self.dst != NO_ADDRESS or self.src != NO_ADDRESS or self.is_ip
+
+    @property
     def is_ip(self) -> bool:
-        """Whether there was an IP header, and with it addresses and a protocol number."""
-        return self.dst != NO_ADDRESS or self.src != NO_ADDRESS
+        """Whether there was an IP header, and with it a protocol number."""
+        # without a readable header both are 0; packets from :: to :: have a protocol all the same
+        return self.ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) and (
+            self.protocol != 0 or self.dst != NO_ADDRESS or self.src != NO_ADDRESS
+        )
+
+    @property
+    def is_roce(self) -> bool:
+        """Whether there was a base transport header: dst_qpn and opcode instead of ports."""
+        return bool(self.flags & (ROCE_V1 | ROCE_V2))
+
+    @property
+    def dst_qpn(self) -> int:
+        """Destination queue pair of a RoCE packet: the word that is the ports of others."""
+        return self.src_port | self.dst_port << 16
 
 
 class FlowRecord(NamedTuple):
@@ -124,6 +142,13 @@ class FlowTable:
         """Every flow's packets, by index."""
         return self._words[_PACKETS_INDEX::_COUNTER_WORDS]
 
+    def sum(self, indexes: Sequence[int]) -> PacketCount:
+        """Packets and bytes of some flows together."""
+        packets, sizes = self.packet_counts, self.byte_counts
+        if len(indexes) == self._count:
+            return PacketCount(sum(packets), sum(sizes))
+        return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
+
     def indexes(self, slot: int, egress: bool) -> Sequence[int]:
         """The indexes of one interface's and direction's flows."""
         slots = bytes(self._keys[_SLOT_OFFSET :: KEY.size])
@@ -158,6 +183,8 @@ class InterfaceCounts:
     total: PacketCount = NOTHING
     filtered: PacketCount = NOTHING
     unattributed: tuple[PacketCount, ...] = (NOTHING,) * len(TRAFFIC_TYPES)
+    interval_ns: int | None = None
+    """measured, where it came or went within the snapshot's interval; else None"""
 
     @property
     def unattributed_total(self) -> PacketCount:
@@ -190,6 +217,8 @@ class Interface:
     xdp_mode: str | None = None
     """`native` or `generic`"""
     egress: bool = False
+    merges: bool = False
+    """whether its driver hands merged packets to XDP"""
 
     @property
     def direction(self) -> str:
@@ -199,7 +228,7 @@ class Interface:
     @property
     def units(self) -> str:
         """What a packet is: on the `wire`, or a `frame` as the kernel merged it (GRO, GSO)."""
-        return "frame" if self.xdp_mode == "generic" else "wire"
+        return "frame" if self.xdp_mode == "generic" or self.merges else "wire"
 
 
 @dataclass(frozen=True)
@@ -218,8 +247,6 @@ class Snapshot:
     """to add to CLOCK_MONOTONIC for wall clock ns"""
     flows: FlowTable
     interfaces: tuple[tuple[Interface, InterfaceCounts], ...]
-    lost_interfaces: tuple[str, ...] = field(default=())
-    """interfaces that vanished in this interval"""
 
     def wall_ns(self, record_ns: int) -> int:
         """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""
@@ -250,11 +277,6 @@ def select(snapshot: Snapshot, interface: Interface, top: int, ordered: bool = F
         chosen = sorted(indexes, key=size.__getitem__, reverse=True) if ordered else indexes
     rest = NOTHING
     if len(chosen) < len(indexes):
-        rest = _sum(table, indexes) - _sum(table, chosen)
+        rest = table.sum(indexes) - table.sum(chosen)
     shown = table if chosen == range(len(table)) else map(table.__getitem__, chosen)
     return Selection(len(indexes), shown, len(indexes) - len(chosen), rest)
-
-
-def _sum(table: FlowTable, indexes: Sequence[int]) -> PacketCount:
-    packets, sizes = table.packet_counts, table.byte_counts
-    return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))

@@ -26,11 +26,12 @@ class Loop:
         self._stop = stop
         self._interval_ns = interval_ns
         self._totals = Totals()
-        self.complete = True
-        """no interface was lost"""
         self._poll = select.poll()
         self._poll.register(stop.fileno(), select.POLLIN)
         self._poll.register(output.fileno(), 0)  # errors only: the reader closed its end
+        self._by_descriptor = {monitor.fileno(): monitor for monitor in monitors}
+        for descriptor in self._by_descriptor:
+            self._poll.register(descriptor, select.POLLIN)
 
     def run(self, count: int = 0) -> None:
         """Tick at fixed deadlines; one that has passed meanwhile is skipped, and the interval longer.
@@ -64,7 +65,9 @@ class Loop:
                 break
             # poll() counts in ms: round up, or the last fraction would be spent spinning
             for fd, event in self._poll.poll(-(-left // 1_000_000)):
-                if fd != self._stop.fileno() and event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+                if fd in self._by_descriptor:
+                    self._by_descriptor[fd].react()
+                elif fd != self._stop.fileno() and event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
                     return True
         return False
 
@@ -74,9 +77,6 @@ class Loop:
                 continue
             snapshot = monitor.finish() if last else monitor.tick()
             self._totals.add(snapshot)
-            self.complete = self.complete and not snapshot.lost_interfaces
-            for name in snapshot.lost_interfaces:
-                log.error("%s: the interface is gone; what it carried until then has been counted", name)
             for sink in self._sinks:
                 sink.write(snapshot)
 

@@ -7,6 +7,7 @@ import os
 _CHINESE = {
     "Preparing to monitor network interface: {}": "准备监控网络接口: {}",
     "XDP program loaded on {}": "XDP 程序已加载到 {}",
+    "tc program loaded on {}": "tc 程序已加载到 {}",
 }
 
 

@@ -10,6 +10,8 @@ from types import FrameType
 SECOND_INTERRUPT = 130
 """Exit code of an immediate end: 128 + SIGINT."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 GRACE_S = 2.0
 """How long output may block after the request before the rest is dropped."""
 
@@ -17,18 +19,20 @@ GRACE_S = 2.0
 class Stop:
     """Turns SIGINT, SIGTERM and SIGHUP into a flag and a readable descriptor; a second SIGINT ends at once.
 
-    Ending at once still detaches: the kernel drops a link with its last descriptor.
+    Ending at once still detaches what is attached by links: the kernel drops them with their descriptors.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._at = 0.0
+        self._installed = False
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def install(self) -> None:
         """Take over the signals, in the main thread."""
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        self._installed = True
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a parent's wish
                 signal.signal(number, self._handle)
 
@@ -44,8 +48,11 @@ class Stop:
             os.write(self._writable, b"\0")
 
     def close(self) -> None:
-        """Give up the descriptors; signals are not caught any more."""
-        signal.set_wakeup_fd(-1)
+        """Give up the descriptors. From here on, which is the end, the signals are ignored."""
+        if self._installed:
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
         os.close(self._readable)
         os.close(self._writable)
 

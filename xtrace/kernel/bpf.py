@@ -40,6 +40,11 @@ class Fd:
             raise ValueError(f"{type(self).__name__} is closed")
         return self._number
 
+    @property
+    def closed(self) -> bool:
+        """Whether the descriptor has been released."""
+        return self._number < 0
+
     def close(self) -> None:
         """Release the descriptor."""
         number, self._number = self._number, -1
@@ -315,26 +320,38 @@ class Program(Fd):
         return RunResult(request.retval, data_out, request.duration)
 
 
-class XdpLink(Fd):
+class Link(Fd):
     """A program attached to an interface; detached by the kernel at the latest when the process ends."""
 
     @classmethod
-    def attach(cls, program: Program, ifindex: int, flags: int) -> XdpLink:
-        """BPF_LINK_CREATE; `flags` XDP_FLAGS_NATIVE or XDP_FLAGS_GENERIC."""
+    def attach(cls, program: Program, ifindex: int, attach_type: int, flags: int) -> Link:
+        """BPF_LINK_CREATE; `flags` are those of the attach type: XDP_FLAGS_*, LINK_BEFORE_ALL."""
         what = f"BPF_LINK_CREATE({program.name}, ifindex {ifindex})"
-        arguments = (program.fileno(), ifindex, constants.ATTACH_TYPE_XDP, flags)
-        return cls(bpf_call(what, "xt_link_create", *arguments))
+        return cls(bpf_call(what, "xt_link_create", program.fileno(), ifindex, attach_type, flags))
 
     def ifindex(self) -> int:
         """The interface it is attached to, 0 when that is gone (struct bpf_link_info)."""
         info, length = ffi.new("__u32[16]"), ffi.new("__u32 *", 64)
         call("BPF_OBJ_GET_INFO_BY_FD(link)", "xt_obj_get_info", self.fileno(), info, length)
-        # type, id, prog_id, padding to 8 bytes, then the union: xdp.ifindex
+        # type, id, prog_id, padding to 8 bytes, then the union: xdp.ifindex, tcx.ifindex
         return int(info[4])
 
     def detach(self) -> None:
-        """BPF_LINK_DETACH: also where somebody else holds a descriptor of the link."""
-        try_call("xt_link_detach", self.fileno())
+        """BPF_LINK_DETACH: also where somebody else holds a descriptor of the link. Once closed, nothing."""
+        if not self.closed:
+            try_call("xt_link_detach", self.fileno())
+
+
+def program_name(program_id: int) -> str:
+    """A loaded program's name (struct bpf_prog_info); empty where the privilege to ask is missing."""
+    number = try_call("xt_prog_get_fd_by_id", program_id)
+    if number < 0:
+        return ""
+    with Fd(number) as program:
+        info, length = ffi.new("char[]", 128), ffi.new("__u32 *", 128)
+        call(f"BPF_OBJ_GET_INFO_BY_FD(program {program_id})", "xt_obj_get_info", program.fileno(), info, length)
+        # type, id, tag[8], two lengths, two pointers, load_time, uid, nr_map_ids, map_ids: 64 bytes
+        return str(ffi.string(info + 64, 16).decode(errors="replace"))
 
 
 def kernel_name(name: str) -> bytes:

@@ -26,6 +26,10 @@ class Features:
     """Type information of our object is accepted."""
     frags: bool
     """XDP programs may take frames with fragments: BPF_F_XDP_HAS_FRAGS (Linux 5.18)."""
+    links: bool
+    """XDP is attached by BPF_LINK_CREATE (Linux 5.9); by rtnetlink where this is switched off."""
+    tcx: bool
+    """tc programs are attached by BPF_LINK_CREATE (Linux 6.6); to the clsact qdisc otherwise."""
     percpu_batch: bool
     """BPF_MAP_LOOKUP_BATCH of per-CPU arrays (Linux 5.13)."""
     realtime: bool
@@ -45,19 +49,34 @@ def probe() -> Features:
     return Features(
         btf="btf" not in off,
         frags="frags" not in off and _takes_frags(),
+        links="links" not in off,
+        tcx="tcx" not in off and _attaches_tcx(),
         percpu_batch="percpu_batch" not in off and _batches_percpu_arrays(),
         realtime="realtime" not in off and _is_realtime(),
     )
 
 
-def _takes_frags() -> bool:
+def _load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
     request = ffi.new("struct xt_prog_load *")
     code, license_text = ffi.from_buffer(RETURN_XDP_PASS), ffi.new("char[]", b"GPL")
     request.insns, request.insn_cnt, request.license = code, len(RETURN_XDP_PASS) // 8, license_text
-    request.prog_type, request.expected_attach_type = constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP
-    request.prog_flags, request.prog_name = constants.PROG_HAS_FRAGS, b"probe_frags"
-    fd = try_call("xt_prog_load", request)
-    return _close(fd)
+    request.prog_type, request.expected_attach_type = prog_type, attach_type
+    request.prog_flags, request.prog_name = flags, b"probe"
+    return try_call("xt_prog_load", request)
+
+
+def _takes_frags() -> bool:
+    return _close(_load_trivial(constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP, constants.PROG_HAS_FRAGS))
+
+
+def _attaches_tcx() -> bool:
+    fd = _load_trivial(constants.PROG_TYPE_SCHED_CLS, 0, 0)
+    if fd < 0:
+        return False
+    # no interface has this index: a kernel that knows the attach type says so, another says EINVAL
+    result = try_call("xt_link_create", fd, 0x7FFFFFFF, constants.ATTACH_TYPE_TCX_INGRESS, 0)
+    _close(fd)
+    return result == -errno.ENODEV
 
 
 def _batches_percpu_arrays() -> bool:
@@ -75,10 +94,11 @@ def _batches_percpu_arrays() -> bool:
 
 
 def _is_realtime() -> bool:
+    """The file came with the RT patches; kernels built from the main line (6.12) say it in their version only."""
     try:
         return Path("/sys/kernel/realtime").read_text().strip() == "1"
     except OSError:
-        return False
+        return "PREEMPT_RT" in os.uname().version
 
 
 def _close(fd: int) -> bool:

@@ -14,6 +14,12 @@ class Monitor(Protocol):
     def ended(self) -> bool:
         """Whether there is nothing left to watch."""
 
+    def fileno(self) -> int:
+        """Readable when react() has something to do."""
+
+    def react(self) -> None:
+        """Take note of what happened between ticks."""
+
     def tick(self) -> Snapshot:
         """End the current interval, start the next."""
 

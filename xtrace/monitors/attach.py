@@ -1,4 +1,4 @@
-"""Attaching the packet program to an interface: which mode, what it changes, why not."""
+"""Attaching the packet programs to an interface: which hook, what it changes, why not."""
 
 from __future__ import annotations
 
@@ -7,16 +7,33 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
-from xtrace.kernel.bpf import Program, XdpLink
+from xtrace.kernel.bpf import Link, Program, program_name
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
+from xtrace.kernel.syscall import lib
+from xtrace.kernel.tc import TcAttachment
+from xtrace.messages import message
+from xtrace.monitors.tables import FlowTables, Place
 
 log = logging.getLogger(__name__)
 
+NETLINK_ROUTE = 0
+LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
+"""What a driver says that will say it again: then asking once more, for its words, attaches nothing."""
+
+XDP_PROGRAM, TC_PROGRAM = "xdp_ingress", "tc_packet"
 FLAGS = {"native": constants.XDP_FLAGS_NATIVE, "generic": constants.XDP_FLAGS_GENERIC}
+TCX_TYPES = (constants.ATTACH_TYPE_TCX_INGRESS, constants.ATTACH_TYPE_TCX_EGRESS)
+"""By whether it is egress."""
+
+ETHERNET_LINK_TYPES = (1, 772)
+"""ARPHRD_ETHER, ARPHRD_LOOPBACK: frames begin with an Ethernet header (linux/if_arp.h)."""
+RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
+"""ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: frames begin with an IP header."""
 
 EFFECTS = {
     "veth": "its peer stops segmentation offload (GSO) while attached",
@@ -25,27 +42,114 @@ EFFECTS = {
 }
 """What native XDP changes, by rtnetlink kind or driver."""
 
+MERGING_KINDS = frozenset({"tun"})
+"""Kinds whose drivers give XDP what their sender merged (GSO), also in native mode."""
+
 USUAL_EFFECT = "many NICs restart their queues for a moment; LRO and hardware GRO go off while attached"
 GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
 
+Say = Callable[[str], None]
 
-@dataclass(frozen=True)
-class Attachment:
-    """The packet program on one interface."""
 
-    link: XdpLink
-    mode: str
-    """`native` or `generic`"""
-    frags: bool
+class XdpRefused(InterfaceError):
+    """XDP cannot be had on an interface; tc may."""
+
+    advice = "try --hook tc or --xdp-mode generic"
+
+
+class XdpTaken(XdpRefused):
+    """Another XDP program is there, in whatever mode."""
+
+    advice = "try --hook tc"
+
+
+class Attachment(Protocol):
+    """A packet program on an interface."""
+
+    def alive(self) -> bool:
+        """Whether it still is there: not after the interface has gone."""
 
     def close(self) -> None:
-        """Detach, wait for the kernel to have done so, release."""
-        self.link.detach()
-        self.link.close()
+        """Detach and release."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asked for."""
+
+    hook: str
+    """auto, xdp or tc"""
+    xdp_mode: str
+    """auto, native or generic"""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """How a program was attached, and its owner."""
+
+    attachment: Attachment
+    hook: str
+    """xdp or tc"""
+    xdp_mode: str | None
+    """native, generic; None at tc"""
+    merges: bool = False
+    """whether the driver hands merged packets to XDP"""
+
+
+class LinkAttachment:
+    """By BPF_LINK_CREATE: the kernel detaches it with its last descriptor."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def alive(self) -> bool:
+        """Whether the interface is there."""
+        return self._link.ifindex() != 0
+
+    def close(self) -> None:
+        """Detach, also where somebody else holds the link, and release."""
+        with self._link:
+            self._link.detach()
+
+
+class NetlinkXdpAttachment:
+    """By rtnetlink, where links are refused. A `kill -9` leaves it attached; see whose()."""
+
+    def __init__(self, program: Program, ifindex: int, flags: int) -> None:
+        # the program is needed to say what is to be detached
+        self._program, self._ifindex, self._flags = program, ifindex, flags
+
+    def alive(self) -> bool:
+        """Whether an XDP program is there; another would not have been let in."""
+        with NetlinkSocket(NETLINK_ROUTE) as netlink:
+            link = rtnetlink.link(netlink, self._ifindex)
+        return link is not None and link.xdp is not None
+
+    def close(self) -> None:
+        """Detach it, and nothing else that may be there now."""
+        with self._program, NetlinkSocket(NETLINK_ROUTE) as netlink:
+            try:
+                rtnetlink.xdp_detach(netlink, self._ifindex, self._program.fileno(), self._flags)
+            except KernelError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                # deleted, and the program with it; or moved to another namespace, out of reach
+                log.debug("ifindex %d: nothing to detach: %s", self._ifindex, error)
+
+
+def link_layer(link: LinkInfo) -> int:
+    """Which header frames of this interface begin with; InterfaceError for those this version cannot read."""
+    if link.link_type in ETHERNET_LINK_TYPES:
+        return int(lib.LINK_LAYER_ETHERNET)
+    if link.link_type in RAW_IP_LINK_TYPES:
+        return int(lib.LINK_LAYER_NONE)
+    raise InterfaceError(
+        f"{link.name}: frames of link type {link.link_type} are not understood: choose another interface"
+    )
 
 
 def effect(link: LinkInfo, mode: str) -> str:
-    """What attaching in `mode` changes on this interface, in half a sentence."""
+    """What attaching XDP in `mode` changes on this interface, in half a sentence."""
     if mode == "generic":
         return GENERIC_EFFECT
     return EFFECTS.get(link.kind) or EFFECTS.get(driver(link.name)) or USUAL_EFFECT
@@ -57,53 +161,113 @@ def driver(name: str) -> str:
     return path.resolve().name if path.exists() else ""
 
 
-def attach(
-    netlink: NetlinkSocket, link: LinkInfo, program: Program, mode: str, frags: bool, say: Callable[[str], None]
-) -> Attachment:
-    """Attach in `mode` (`auto`: native, else generic). `say` is told beforehand what changes.
+class Attacher:
+    """Attaches packet programs of one set of tables, and tells the user what it does."""
 
-    Another XDP program is never replaced: InterfaceError names it, as it names what else refused.
-    """
-    refuse_if_owned(link)
-    refusal = ""
-    for candidate in ("native", "generic") if mode == "auto" else (mode,):
-        say(f"attaching {candidate} XDP to {link.name}: {effect(link, candidate)}")
+    def __init__(self, netlink: NetlinkSocket, tables: FlowTables, choice: Choice, say: Say) -> None:
+        self._netlink = netlink
+        self._tables = tables
+        self._choice = choice
+        self._say = say
+
+    def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
+        """Attach for one direction. Raises InterfaceError or KernelError; nothing is ever replaced."""
+        layer = link_layer(link)
+        wants_xdp = self._choice.hook == "xdp" or self._choice.xdp_mode != "auto"
+        if egress or self._choice.hook == "tc" or (link.kind in MERGING_KINDS and not wants_xdp):
+            return self._tc(link, Place(slot, egress, layer))
+        place = Place(slot, False, layer, self._tables.features.frags)
+        mode = self._choice.xdp_mode
         try:
-            return Attachment(XdpLink.attach(program, link.index, FLAGS[candidate]), candidate, frags)
+            return self._xdp(link, place, "native" if mode == "auto" else mode)
+        except XdpRefused as refusal:
+            if wants_xdp:
+                advice = XdpTaken.advice if mode == "generic" else refusal.advice
+                raise InterfaceError(f"{refusal}; {advice}") from refusal
+            self._say(f"{refusal}; taking tc ingress instead")
+            return self._tc(link, Place(slot, False, layer))
+
+    def _xdp(self, link: LinkInfo, place: Place, mode: str) -> Attached:
+        refuse_if_owned(link)
+        self._say(f"attaching {mode} XDP to {link.name}: {effect(link, mode)}")
+        # the attachment keeps the program alive; its descriptor is needed only where there is no link
+        program = self._tables.load(XDP_PROGRAM, place)
+        try:
+            attachment = self._xdp_attachment(program, link, mode)
+        except BaseException:
+            program.close()
+            raise
+        details = f"{mode}, frags" if place.frags else mode
+        self._say(message("XDP program loaded on {}", link.name) + f" ({details})")
+        return Attached(attachment, "xdp", mode, link.kind in MERGING_KINDS)
+
+    def _xdp_attachment(self, program: Program, link: LinkInfo, mode: str) -> Attachment:
+        if not self._tables.features.links:
+            try:
+                rtnetlink.xdp_attach(self._netlink, link.index, program.fileno(), FLAGS[mode])
+            except KernelError as error:
+                raise XdpRefused(f"{link.name}: {mode} XDP refused: {error.detail or error}") from error
+            return NetlinkXdpAttachment(program, link.index, FLAGS[mode])
+        try:
+            bpf_link = Link.attach(program, link.index, constants.ATTACH_TYPE_XDP, FLAGS[mode])
         except KernelError as error:
-            refusal = _reason(netlink, link, program, candidate, error)
-        if mode == "auto" and candidate == "native":
-            say(f"native XDP refused on {link.name}: {refusal}; using generic XDP, which costs more per packet")
-    raise InterfaceError(f"{link.name}: {mode} XDP refused: {refusal}; {_advice(mode)}")
+            reason = self._reason(link, program, mode, error)
+            raise XdpRefused(f"{link.name}: {mode} XDP refused: {reason}") from error
+        program.close()
+        return LinkAttachment(bpf_link)
 
+    def _reason(self, link: LinkInfo, program: Program, mode: str, error: KernelError) -> str:
+        """The kernel's own words. BPF_LINK_CREATE returns a number only; rtnetlink adds a text to the same refusal."""
+        now = rtnetlink.link(self._netlink, link.index)
+        if now is None:
+            raise InterfaceError(f"{link.name}: the interface vanished while attaching") from error
+        if error.errno in (errno.EBUSY, errno.EEXIST):
+            refuse_if_owned(now)
+        if error.errno not in LASTING_ERRORS:
+            return str(error)
+        try:
+            rtnetlink.xdp_attach(self._netlink, link.index, program.fileno(), FLAGS[mode])
+        except KernelError as answer:
+            return str(answer.detail or answer)
+        # it took what it refused a moment ago: undo, and leave it at the first answer
+        rtnetlink.xdp_detach(self._netlink, link.index, program.fileno(), FLAGS[mode])
+        return str(error)
 
-def _advice(mode: str) -> str:
-    return "try --xdp-mode generic" if mode == "native" else "another interface may take it, see -l"
+    def _tc(self, link: LinkInfo, place: Place) -> Attached:
+        direction = "egress" if place.egress else "ingress"
+        with self._tables.load(TC_PROGRAM, place) as program:
+            try:
+                attachment: Attachment
+                if self._tables.features.tcx:
+                    attach_type = TCX_TYPES[place.egress]
+                    bpf_link = Link.attach(program, link.index, attach_type, constants.LINK_BEFORE_ALL)
+                    attachment, how = LinkAttachment(bpf_link), "tcx"
+                else:
+                    attachment = TcAttachment.attach(self._netlink, link.index, place.egress, program.fileno())
+                    how = "clsact"
+            except KernelError as error:
+                raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error
+        self._say(message("tc program loaded on {}", link.name) + f" ({direction}, {how})")
+        return Attached(attachment, "tc", None)
 
 
 def refuse_if_owned(link: LinkInfo) -> None:
-    """Raise InterfaceError where another XDP program is attached."""
+    """Raise XdpTaken where another XDP program is attached."""
     if link.xdp is not None:
-        raise InterfaceError(
-            f"{link.name}: XDP program id {link.xdp.prog_id} is attached there ({link.xdp.mode}), and is not replaced:"
-            f" `bpftool prog show id {link.xdp.prog_id}` tells what it is; stop its owner, or choose another interface"
+        number = link.xdp.prog_id
+        raise XdpTaken(
+            f"{link.name}: XDP program id {number} is attached there ({link.xdp.mode}), and is not replaced:"
+            f" {whose(link.name, link.xdp)}"
         )
 
 
-def _reason(netlink: NetlinkSocket, link: LinkInfo, program: Program, mode: str, error: KernelError) -> str:
-    """The kernel's own words. BPF_LINK_CREATE returns a number only; rtnetlink adds a text to the same refusal."""
-    now = rtnetlink.link(netlink, link.index)
-    if now is None:
-        raise InterfaceError(f"{link.name}: the interface vanished while attaching") from error
-    if error.errno in (errno.EBUSY, errno.EEXIST):
-        refuse_if_owned(now)
-    if error.errno == errno.EPERM:
-        raise error
-    flags = FLAGS[mode]
-    try:
-        rtnetlink.xdp_attach(netlink, link.index, program.fileno(), flags)
-    except KernelError as answer:
-        return str(answer.detail or answer)
-    # it took what it refused a moment ago: undo, and leave it at the first answer
-    rtnetlink.xdp_detach(netlink, link.index, program.fileno(), flags)
-    return str(error)
+OFF = {"native": "xdpdrv", "generic": "xdpgeneric", "offload": "xdpoffload"}
+"""iproute2's words for the modes."""
+
+
+def whose(name: str, owner: XdpOwner) -> str:
+    """Where to look for its owner: a program of ours without a link may have been left by a `kill -9`."""
+    if program_name(owner.prog_id) == XDP_PROGRAM:
+        removed = f"`ip link set dev {name} {OFF.get(owner.mode, 'xdp')} off`"
+        return f"another xtrace-catch runs, or was killed and left it: then {removed} removes it"
+    return f"`bpftool prog show id {owner.prog_id}` tells what it is"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 
 from xtrace.errors import ObjectError, VerifierError
+from xtrace.filters import Filters, network_key
 from xtrace.flow import COUNTERS, KEY, FlowTable, InterfaceCounts
 from xtrace.kernel import constants
 from xtrace.kernel.bpf import Batch, Fd, Map, Program, SharedWord, load_btf, possible_cpus
@@ -30,11 +31,15 @@ MEMORY_LIMIT = 64 << 20
 CLOCK_MONOTONIC_COARSE = 6
 """Its resolution is the length of a kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
 
+NO_FILTERS = Filters()
+
 _INDEX = struct.Struct("=I")
 _FLUSH_REQUEST = struct.Struct("=II8x")
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
+LEAST_CACHE_ENTRIES = 256
+
 BATCH_MARGIN = 64
 """Entries beyond a table's capacity, so that its last hash bucket finds room."""
 
@@ -61,10 +66,14 @@ class Plan:
 
     @classmethod
     def make(cls, max_flows: int, slots: int = 1) -> Plan:
-        """Fit the front cache, per CPU and a power of two, into what the flow tables leave of the limit."""
+        """Fit the front cache, per CPU and a power of two, into what the flow tables leave of the limit.
+
+        Tables larger than the default take what they need: then the cache is not made smaller than is useful.
+        """
+        least = LEAST_CACHE_ENTRIES if max_flows > lib.DEFAULT_MAX_FLOWS else 1
         cpus = max(possible_cpus()) + 1
         plan = cls(max_flows, slots, cpus, lib.FRONT_CACHE_ENTRIES)
-        while plan.memory() > MEMORY_LIMIT and plan.cache_entries > 1:
+        while plan.memory() > MEMORY_LIMIT and plan.cache_entries > least:
             plan = replace(plan, cache_entries=plan.cache_entries // 2)
         return plan
 
@@ -72,7 +81,7 @@ class Plan:
         """Bytes the maps will take."""
         buckets = 1 << (self.max_flows - 1).bit_length()
         table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
-        cache = self.cpus * self.cache_entries * (KEY.size + COUNTERS.size)
+        cache = self.cpus * self.cache_entries * ffi.sizeof("struct cache_entry")
         counters = self.slots * 2 * self.cpus * 16 * (2 + lib.TRAFFIC_TYPES)
         return int(2 * (table + cache + counters))
 
@@ -88,6 +97,16 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a load of a packet program is going to be attached."""
+
+    slot: int = 0
+    egress: bool = False
+    link_layer: int = lib.LINK_LAYER_ETHERNET
+    frags: bool = False
+
+
+@dataclass(frozen=True)
 class Drained:
     """What one interval left behind."""
 
@@ -100,12 +119,13 @@ class Drained:
 class FlowTables:
     """Owns the maps that all loads of the packet program share, and the programs run on them by hand."""
 
-    def __init__(self, plan: Plan, features: Features, spec: ObjectSpec | None = None) -> None:
+    def __init__(self, plan: Plan, features: Features, filters: Filters = NO_FILTERS) -> None:
         self.plan = plan
         self.features = features
+        self._filters = filters
         self.grace_ns = 0
         """how long the last grace period took"""
-        self._spec = spec or load_object_spec()
+        self._spec = load_object_spec()
         self._owned = ExitStack()
         self._batch = Batch(KEY.size, COUNTERS.size, plan.max_flows + BATCH_MARGIN)
         self._jiffies_base = 0
@@ -124,12 +144,24 @@ class FlowTables:
             if not spec.frozen  # constants differ per load, so each load has its own
         }
         self._grace_element = own(Map.create(self._grace_spec(), self._btf))
+        self._fill_filters()
         self._active = SharedWord(self._maps["active"])
         self._owned.callback(self._active.close)
         self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._clock = own(self.load("sample_clock"))
         self._jiffies_base = -self.clock_offset() // self._jiffy_ns
         self._flush = own(self.load("flush_cache"))
+
+    def _fill_filters(self) -> None:
+        """Set the filters' maps, which do not change afterwards."""
+        for name, networks in (
+            ("networks", self._filters.networks),
+            ("excluded_networks", self._filters.excluded_networks),
+        ):
+            for network in networks:
+                self._maps[name].update(network_key(network), b"\1")
+        for index, word in self._filters.port_words().items():
+            self._maps["ports"].update(_INDEX.pack(index), struct.pack("=Q", word))
 
     def close(self) -> None:
         """Release all maps and programs."""
@@ -150,25 +182,40 @@ class FlowTables:
             raise ObjectError("xdp_monitor.o: map grace has no inner map")
         return inner
 
-    def load(self, program: str, *, slot: int = 0, flags: int = 0) -> Program:
-        """Load a program of the object on the shared maps, its constants set for this kernel and slot."""
+    def load(self, program: str, place: Place = Place()) -> Program:
+        """Load a program of the object on the shared maps, its constants set for this kernel and place."""
+        if place.slot >= self.plan.slots:
+            raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
+        is_tc = self._spec.programs[program].section == "tc"
+        flags = constants.PROG_HAS_FRAGS if place.frags else 0
         constants_spec = patch_constants(
             self._spec.maps["rodata"],
             {
-                "interface_slot": slot,
-                "has_frags": bool(flags & constants.PROG_HAS_FRAGS),
+                "interface_slot": place.slot,
+                "is_egress": place.egress,
+                "link_layer": place.link_layer,
+                "has_frags": place.frags,
                 "is_realtime": self.features.realtime,
                 "slots": self.plan.slots,
                 "possible_cpus": self.plan.cpus,
                 "cache_entries": self.plan.cache_entries,
                 "jiffy_ns": self._jiffy_ns,
                 "jiffies_base": self._jiffies_base,
+                **self._filters.constants(),
             },
         )
         with Map.create(constants_spec, self._btf) as rodata:
             maps = {**self._maps, "rodata": rodata}
             spec = self._spec.programs[program]
-            return Program.load(spec, maps, licence=self._spec.license, btf=self._btf, flags=flags)
+            return Program.load(
+                spec,
+                maps,
+                licence=self._spec.license,
+                btf=self._btf,
+                prog_type=constants.PROG_TYPE_SCHED_CLS if is_tc else constants.PROG_TYPE_XDP,
+                attach_type=0 if is_tc else constants.ATTACH_TYPE_XDP,
+                flags=flags,
+            )
 
     def memory(self) -> int:
         """Bytes of kernel memory the shared maps take, as the kernel tells."""
@@ -184,16 +231,16 @@ class FlowTables:
         buffer = self._active.load()
         self._active.store(1 - buffer)
         end = time.monotonic_ns()
-        self._wait_grace_period()
+        self.wait_grace_period()
         return self._collect(end, [buffer])
 
     def finish(self) -> Drained:
         """End the last interval. No program that counts may be attached any more."""
         end = time.monotonic_ns()
-        self._wait_grace_period()
+        self.wait_grace_period()
         return self._collect(end, [0, 1])
 
-    def _wait_grace_period(self) -> None:
+    def wait_grace_period(self) -> None:
         """Return when no program that runs now runs any more: the kernel waits for RCU in this update."""
         begun = time.monotonic_ns()
         element = _INDEX.pack(self._grace_element.fileno())
@@ -226,7 +273,7 @@ class FlowTables:
         counters = self._maps["counters"]
         for index, element in enumerate(counters.lookup_all(self.features.percpu_batch)):
             buffer, place = divmod(index, per_buffer)
-            if buffer not in buffers or not any(element):
+            if buffer not in buffers or element.count(0) == len(element):
                 continue
             counters.update(_INDEX.pack(index), bytes(len(element)))
             where = (place // 2, bool(place % 2))

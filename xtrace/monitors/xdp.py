@@ -1,49 +1,147 @@
-"""Mode xdp: every flow that crosses an interface."""
+"""Mode xdp: every flow that crosses the chosen interfaces."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
+from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceError
+from xtrace.filters import Filters
 from xtrace.flow import Interface, InterfaceCounts, Snapshot
-from xtrace.kernel import constants, features, privileges
+from xtrace.kernel import features, privileges, rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.kernel.rtnetlink import LinkInfo, parse_link
 from xtrace.messages import message
-from xtrace.monitors.attach import attach, refuse_if_owned
+from xtrace.monitors.attach import NETLINK_ROUTE, Attached, Attacher, Choice, Say
+from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.tables import Drained, FlowTables, Plan
 
 log = logging.getLogger(__name__)
 
-SLOT = 0
+OPEN_SLOTS = 64
+"""Interfaces that can be monitored at once where their number is not known beforehand."""
+
+MOST_SLOTS = 256
+"""A slot is a byte of the flow key."""
+
+RTMGRP_LINK = 1
+RTM_NEWLINK, RTM_DELLINK = 16, 17
+"""linux/rtnetlink.h"""
+
+GONE = "the interface is gone"
+
+
+@dataclass
+class Watched:
+    """One interface with its programs."""
+
+    index: int
+    name: str
+    slot: int
+    attached: dict[bool, Attached] = field(default_factory=dict)
+    """by whether it is egress"""
+    since_ns: int = 0
+    """when it was attached, CLOCK_MONOTONIC"""
+    until_ns: int | None = None
+    """when it was detached; its last interval is not taken yet"""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is detached."""
+        return self.until_ns is not None
+
+    def interfaces(self) -> Iterator[Interface]:
+        """As records name it, per direction."""
+        for egress, attached in self.attached.items():
+            yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, egress, attached.merges)
+
+    def alive(self) -> bool:
+        """Whether all of its programs are attached still."""
+        return all(attached.attachment.alive() for attached in self.attached.values())
+
+    def close(self) -> None:
+        """Detach everything, once; what fails is said, and does not keep the rest attached."""
+        if self.until_ns is not None:
+            return
+        self.until_ns = time.monotonic_ns()
+        for attached in self.attached.values():
+            self._detach(attached)
+
+    def _detach(self, attached: Attached) -> None:
+        try:
+            attached.attachment.close()
+        except XtraceError as error:
+            log.error("%s: detaching: %s", self.name, error)
+        finally:
+            self.until_ns = time.monotonic_ns()
+
+
+@dataclass(frozen=True)
+class XdpOptions:
+    """What the user asked for."""
+
+    selection: Selection
+    choice: Choice
+    directions: tuple[bool, ...] = (False,)
+    """whether egress"""
+    max_flows: int = 65536
+    filters: Filters = field(default_factory=Filters)
 
 
 class XdpMonitor:
-    """Counts what enters one interface, from its creation on."""
+    """Counts what crosses the interfaces, from its creation on; follows them as they come and go."""
 
-    def __init__(
-        self, netlink: NetlinkSocket, link: LinkInfo, *, mode: str, max_flows: int, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, options: XdpOptions, say: Say) -> None:
         privileges.require(privileges.XDP_NEEDS, "mode xdp")
-        refuse_if_owned(link)
-        say(message("Preparing to monitor network interface: {}", link.name))
         privileges.raise_memlock_limit()
-        with ExitStack() as opening:
-            self.features = features.probe()
-            self._tables = FlowTables(Plan.make(max_flows), self.features)
-            opening.callback(self._tables.close)
-            flags = constants.PROG_HAS_FRAGS if self.features.frags else 0
-            # the link keeps the program alive; its descriptor is not needed any more
-            with self._tables.load("xdp_ingress", slot=SLOT, flags=flags) as program:
-                self._attachment = attach(netlink, link, program, mode, self.features.frags, say)
-            opening.pop_all()
-        self._start_ns = time.monotonic_ns()
+        self._options = options
+        self._say = say
+        self._watched: list[Watched] = []
+        self._refused: dict[int, bool] = {}
+        """interfaces that could not be attached to, by index: whether they were up"""
+        self._waiting: set[int] = set()
+        """interfaces that were refused for want of a slot, by index"""
         self.ended = False
-        self.interface = Interface(link.name, SLOT, "xdp", self._attachment.mode)
-        how = self._attachment.mode + (", frags" if self._attachment.frags else "")
-        say(message("XDP program loaded on {}", link.name) + f" ({how})")
+        with ExitStack() as opening:
+            # notifications first: what changes while the first interfaces are attached is not missed
+            self._events = opening.enter_context(NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK))
+            self._netlink = opening.enter_context(NetlinkSocket(NETLINK_ROUTE))
+            self.features = features.probe()
+            named = 2 * len(options.selection.patterns)
+            slots = OPEN_SLOTS if options.selection.is_open else min(named, MOST_SLOTS)
+            self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
+            opening.callback(self._tables.close)
+            self._attacher = Attacher(self._netlink, self._tables, options.choice, say)
+            opening.callback(self._detach_all)
+            self._start_ns = time.monotonic_ns()
+            self._attach_first()
+            self._opened = opening.pop_all()
+
+    def _attach_first(self) -> None:
+        links = rtnetlink.links(self._netlink)
+        chosen = [link for link in links if self._options.selection.takes(link)]
+        there_are = ", ".join(link.name for link in links)
+        failures: list[XtraceError] = [
+            InterfaceError(f"interface {name} not found: there are {there_are}; choose one with -i")
+            for name in self._options.selection.missing(links)
+        ]
+        failures += [error for link in chosen if (error := self._try_watch(link)) is not None]
+        attached = not all(watched.lost for watched in self._watched)
+        if not attached and len(failures) == 1:
+            raise failures[0]
+        for failure in failures:
+            log.error("%s", failure)
+        if not attached:
+            privilege = next((failure for failure in failures if isinstance(failure, PrivilegeError)), None)
+            raise privilege or InterfaceError("no interface could be attached to: see -l for those there are")
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        """What is monitored now, per direction."""
+        return tuple(interface for watched in self._watched for interface in watched.interfaces())
 
     @property
     def map_memory(self) -> int:
@@ -55,29 +153,140 @@ class XdpMonitor:
         """How long the last grace period took."""
         return self._tables.grace_ns
 
+    def fileno(self) -> int:
+        """Readable when interfaces changed; then react() is to be called."""
+        return self._events.fileno()
+
+    def react(self) -> None:
+        """Follow the interfaces: attach to those that came, take leave of those that went."""
+        try:
+            messages = self._events.notifications()
+        except KernelError as error:
+            log.debug("%s: asking for all interfaces instead", error)  # more changed than the socket could hold
+            self._look_again()
+            return
+        for kind, payload in messages:
+            if kind not in (RTM_NEWLINK, RTM_DELLINK):
+                continue
+            link = parse_link(payload)
+            if link.rx_packets is None:
+                continue  # a bridge's or wireless event about the link, not its state
+            if kind == RTM_DELLINK:
+                self._refused.pop(link.index, None)
+                self._waiting.discard(link.index)
+                self._lose(link.index, GONE)
+            else:
+                self._changed(link)
+
+    def _look_again(self) -> None:
+        """Compare what is watched with what there is."""
+        links = rtnetlink.links(self._netlink)
+        present = {link.index for link in links}
+        for watched in self._watched:
+            if watched.index not in present:
+                self._lose(watched.index, GONE)
+        self._refused = {index: up for index, up in self._refused.items() if index in present}
+        for link in links:
+            self._changed(link)
+
+    def _changed(self, link: LinkInfo) -> None:
+        watched = self._find(link.index)
+        if watched is not None:
+            if watched.name != link.name:
+                self._say(f"{watched.name}: the interface is called {link.name} now")
+                watched.name = link.name
+            if self._options.selection.gives_up(link):
+                self._lose(link.index, "became a member of another interface, where its packets are seen again")
+            return
+        # one that refused is asked again when it has gone up or down, not at each of its changes
+        if self._options.selection.takes(link) and self._refused.get(link.index) is not link.is_up:
+            error = self._try_watch(link)
+            if error is not None:
+                log.error("%s", error)
+
+    def _find(self, index: int) -> Watched | None:
+        return next((watched for watched in self._watched if watched.index == index and not watched.lost), None)
+
+    def _try_watch(self, link: LinkInfo) -> XtraceError | None:
+        """Attach to an interface in all directions, or say why not; nothing is left of a half success."""
+        taken = {watched.slot for watched in self._watched}
+        slot = next((slot for slot in range(self._tables.plan.slots) if slot not in taken), None)
+        if slot is None:
+            self._refused[link.index] = link.is_up
+            self._waiting.add(link.index)
+            return InterfaceError(f"{link.name}: not monitored: {len(taken)} interfaces are, and no slot is free")
+        self._say(message("Preparing to monitor network interface: {}", link.name))
+        watched = Watched(link.index, link.name, slot)
+        try:
+            for egress in self._options.directions:
+                watched.attached[egress] = self._attacher.attach(link, slot, egress)
+        except XtraceError as error:
+            self._refused[link.index] = link.is_up
+            if watched.attached:
+                # one direction took it, and has counted since: the next snapshot tells what
+                watched.close()
+                self._watched.append(watched)
+            return error
+        watched.since_ns = time.monotonic_ns()
+        self._watched.append(watched)
+        return None
+
+    def _lose(self, index: int, why: str) -> None:
+        watched = self._find(index)
+        if watched is None:
+            return
+        watched.close()  # moved to another namespace, it would still be attached
+        self._say(f"{watched.name}: {why}; what it carried until then is counted")
+
+    def _notice_detached(self) -> None:
+        """A program that somebody else detached counts nothing: that must not look like silence on the wire."""
+        for watched in self._watched:
+            if not watched.lost and not watched.alive():
+                link = rtnetlink.link(self._netlink, watched.index)
+                if link is not None:
+                    self._refused[watched.index] = link.is_up
+                self._lose(watched.index, GONE if link is None else "somebody else detached the program")
+
     def tick(self) -> Snapshot:
-        """End the current interval, start the next; the last one where the interface is gone."""
-        if not self._attachment.link.ifindex():
-            return self.finish()
-        return self._snapshot(self._tables.take())
+        """End the current interval, start the next."""
+        self.react()
+        self._notice_detached()
+        if any(watched.lost for watched in self._watched):
+            # a program that began before it was detached must not run into the next buffer
+            self._tables.wait_grace_period()
+        snapshot = self._snapshot(self._tables.take())
+        # only now, with their last packets drained, can others have the slots
+        kept = [watched for watched in self._watched if not watched.lost]
+        has_room, self._watched = len(kept) < len(self._watched), kept
+        if has_room and self._waiting:
+            for index in self._waiting:
+                self._refused.pop(index, None)
+            self._waiting.clear()
+            self._look_again()
+        return snapshot
 
     def finish(self) -> Snapshot:
         """Detach, end the last interval."""
-        lost = () if self._attachment.link.ifindex() else (self.interface.name,)
-        self._attachment.close()
+        self._detach_all()
         self.ended = True
-        return self._snapshot(self._tables.finish(), lost)
+        return self._snapshot(self._tables.finish())
 
     def close(self) -> None:
         """Detach and release everything."""
-        if not self.ended:
-            self._attachment.close()
-            self.ended = True
-        self._tables.close()
+        self.ended = True
+        self._opened.close()
 
-    def _snapshot(self, drained: Drained, lost: tuple[str, ...] = ()) -> Snapshot:
-        counts = drained.counts.get((SLOT, False), InterfaceCounts())
-        self._check_sums(drained, counts)
+    def _detach_all(self) -> None:
+        for watched in self._watched:
+            watched.close()
+
+    def _snapshot(self, drained: Drained) -> Snapshot:
+        interfaces = tuple(
+            (interface, self._counts(drained, watched, interface.egress))
+            for watched in self._watched
+            for interface in watched.interfaces()
+        )
+        check_sums(drained)
         # one pair of readings of both clocks serves the interval's end and the records' times
         monotonic_to_wall = time.time_ns() - time.monotonic_ns()
         snapshot = Snapshot(
@@ -87,16 +296,27 @@ class XdpMonitor:
             record_offset_ns=self._tables.clock_offset(),
             wall_offset_ns=monotonic_to_wall,
             flows=drained.flows,
-            interfaces=((self.interface, counts),),
-            lost_interfaces=lost,
+            interfaces=interfaces,
         )
         self._start_ns = drained.end_monotonic_ns
         return snapshot
 
-    def _check_sums(self, drained: Drained, counts: InterfaceCounts) -> None:
-        """The promise, checked in every interval: a tool that miscounts must say so."""
-        packets, size = sum(drained.flows.packet_counts), sum(drained.flows.byte_counts)
-        accounted = counts.unattributed_total + counts.filtered
-        missing = (counts.total.packets - packets - accounted.packets, counts.total.bytes - size - accounted.bytes)
-        if any(missing):
-            log.error("%s: counts do not add up: %d packets, %d bytes missing", self.interface.name, *missing)
+    def _counts(self, drained: Drained, watched: Watched, egress: bool) -> InterfaceCounts:
+        """One interface's counts, with its own interval where it came or went within this one."""
+        counts = drained.counts.get((watched.slot, egress), InterfaceCounts())
+        if watched.since_ns <= self._start_ns and watched.until_ns is None:
+            return counts
+        start = max(watched.since_ns, self._start_ns)
+        until = min(watched.until_ns or drained.end_monotonic_ns, drained.end_monotonic_ns)
+        return replace(counts, interval_ns=max(until - start, 1))
+
+
+def check_sums(drained: Drained) -> None:
+    """The promise, checked in every interval: a tool that miscounts must say so."""
+    for (slot, egress), counts in drained.counts.items():
+        indexes = drained.flows.indexes(slot, egress)
+        counted = drained.flows.sum(indexes) + counts.unattributed_total + counts.filtered
+        if counted != counts.total:
+            missing = counts.total - counted
+            where = f"slot {slot} {'egress' if egress else 'ingress'}"
+            log.error("%s: counts do not add up: %d packets, %d bytes missing", where, *missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xtrace.flow import Interface, PacketCount, Snapshot
+from xtrace.flow import NOTHING, Interface, PacketCount, Snapshot
 
 
 @dataclass(frozen=True)
@@ -16,30 +16,41 @@ class Run:
     interval_s: float
     interfaces: tuple[Interface, ...]
     features: tuple[str, ...]
+    filters: tuple[str, ...]
     map_memory: int
     """bytes of kernel memory all maps take"""
     max_flows: int
 
 
+Where = tuple[str, str]
+"""Interface name and direction."""
+
+MOST_TOTALS = 4096
+"""Interfaces with totals of their own: where they come and go for ever, the later ones share those of `other`."""
+
+
 @dataclass
 class Totals:
-    """What a whole run adds up to, per interface and direction."""
+    """What a whole run adds up to, by interface name and direction."""
 
     intervals: int = 0
-    total: dict[Interface, PacketCount] = field(default_factory=dict)
-    unattributed: dict[Interface, PacketCount] = field(default_factory=dict)
-    filtered: dict[Interface, PacketCount] = field(default_factory=dict)
+    total: dict[Where, PacketCount] = field(default_factory=dict)
+    unattributed: dict[Where, PacketCount] = field(default_factory=dict)
+    filtered: dict[Where, PacketCount] = field(default_factory=dict)
 
     def add(self, snapshot: Snapshot) -> None:
         """Add one interval."""
         self.intervals += 1
         for interface, counts in snapshot.interfaces:
+            where = (interface.name, interface.direction)
+            if where not in self.total and len(self.total) >= MOST_TOTALS:
+                where = ("other", interface.direction)
             for sums, count in (
                 (self.total, counts.total),
                 (self.unattributed, counts.unattributed_total),
                 (self.filtered, counts.filtered),
             ):
-                sums[interface] = sums.get(interface, PacketCount(0, 0)) + count
+                sums[where] = sums.get(where, NOTHING) + count
 
 
 class Sink(Protocol):

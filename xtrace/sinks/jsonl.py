@@ -10,7 +10,10 @@ import orjson
 
 from xtrace.flow import (
     FRAGMENT,
+    HAS_SRC_QPN,
+    LATER_FRAGMENT,
     TRAFFIC_TYPES,
+    FlowKey,
     FlowRecord,
     Interface,
     InterfaceCounts,
@@ -18,6 +21,7 @@ from xtrace.flow import (
     Snapshot,
     select,
 )
+from xtrace.roce import opcode_name
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.render import address, tcp_flag_names, timestamp, valid_unicode
 from xtrace.sinks.stream import OutputBlocked, OutputStream
@@ -52,6 +56,7 @@ class JsonLines:
                 "interval_s": run.interval_s,
                 "hooks": hooks,
                 "features": list(run.features),
+                "filters": list(run.filters),
                 "max_flows": run.max_flows,
                 "map_memory_bytes": run.map_memory,
             }
@@ -71,10 +76,9 @@ class JsonLines:
     def end(self, totals: Totals) -> None:
         """The `end` record."""
         interfaces = []
-        for interface, total in totals.total.items():
-            unattributed, filtered = totals.unattributed[interface], totals.filtered[interface]
-            counts = _loss_fields(total, unattributed, filtered)
-            interfaces.append({"interface": valid_unicode(interface.name), "direction": interface.direction, **counts})
+        for where, total in totals.total.items():
+            counts = _loss_fields(total, totals.unattributed[where], totals.filtered[where])
+            interfaces.append({"interface": valid_unicode(where[0]), "direction": where[1], **counts})
         record = {"type": "end", "host": self._host, "intervals": totals.intervals, "interfaces": interfaces}
         self._write(record)
 
@@ -85,7 +89,7 @@ class JsonLines:
         for interface, counts in snapshot.interfaces:
             common = {
                 "ts": timestamp(snapshot.end_ns),
-                "interval_s": round(snapshot.interval_ns / 1e9, 3),
+                "interval_s": round((counts.interval_ns or snapshot.interval_ns) / 1e9, 3),
                 "host": self._host,
                 "interface": valid_unicode(interface.name),
                 "direction": interface.direction,
@@ -129,8 +133,9 @@ def flow_record(flow: FlowRecord, template: Record, times: Times) -> Record:
     key, packets, size, first_ns, last_ns, _ = flow
     traffic_type = key.traffic_type
     record = template.copy()
-    if key.is_ip:
+    if key.has_addresses:
         record["src_ip"], record["dst_ip"] = address(key.src), address(key.dst)
+    if key.is_ip:
         record["protocol"] = key.protocol
     else:
         record["ethertype"] = key.ethertype
@@ -142,10 +147,23 @@ def flow_record(flow: FlowRecord, template: Record, times: Times) -> Record:
         record["tcp_flags"] = tcp_flag_names(flow.tcp_flags)
     elif traffic_type == "ICMP":
         record["src_port"] = record["dst_port"] = 0
-        record["icmp_type"], record["icmp_code"] = key.src_port, key.dst_port
+        if not key.flags & LATER_FRAGMENT:
+            record["icmp_type"], record["icmp_code"] = key.src_port, key.dst_port
+    if key.is_roce:
+        _add_roce(record, key)
+    if key.vlan_id:
+        record["vlan"] = key.vlan_id
     if key.flags & FRAGMENT:
         record["fragment"] = True
     return record
+
+
+def _add_roce(record: Record, key: FlowKey) -> None:
+    """Queue pairs instead of ports; the source's is in datagrams only, and else not known."""
+    record["src_port"] = record["dst_port"] = 0
+    record["src_qpn"] = key.src_qpn if key.flags & HAS_SRC_QPN else None
+    record["dst_qpn"] = key.dst_qpn
+    record["opcode"], record["opcode_name"] = key.opcode, opcode_name(key.opcode)
 
 
 def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:

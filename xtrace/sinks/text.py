@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from xtrace.flow import FRAGMENT, FlowRecord, Interface, Snapshot, select
+from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey, FlowRecord, Interface, Snapshot, select
+from xtrace.roce import opcode_name
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.render import address
 from xtrace.sinks.stream import OutputBlocked, OutputStream
@@ -18,9 +19,11 @@ PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
 class Text:
     """Writes every snapshot of a run to a stream, in local time."""
 
-    def __init__(self, stream: OutputStream, top: int = 0) -> None:
+    def __init__(self, stream: OutputStream, top: int = 0, with_direction: bool = False) -> None:
         self._stream = stream
         self._top = top
+        self._with_direction = with_direction
+        """whether lines say in or out"""
 
     def start(self, run: Run) -> None:
         """Nothing: what starts is said on stderr."""
@@ -38,45 +41,69 @@ class Text:
     def _lines(self, snapshot: Snapshot) -> Iterator[str]:
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
         for interface, counts in snapshot.interfaces:
+            direction = f" {'out' if interface.egress else 'in'}" if self._with_direction else ""
             selection = select(snapshot, interface, self._top, ordered=True)
             for flow in selection.shown:
-                yield flow_line(flow, interface) + "\n"
+                yield flow_line(flow, interface, self._with_direction) + "\n"
             if selection.other_flows:
-                packets, size = selection.other
-                yield f"other flows={selection.other_flows} packets={packets} bytes={size} {interface.name}\n"
+                (packets, size), left = selection.other, selection.other_flows
+                yield f"other flows={left} packets={packets} bytes={size} {interface.name}{direction}\n"
+            seconds = (counts.interval_ns or snapshot.interval_ns) / 1e9
             yield (
-                f"{interface.name} {clock} {snapshot.interval_ns / 1e9:.1f}s flows={selection.flows}"
+                f"{interface.name} {clock} {seconds:.1f}s flows={selection.flows}"
                 f" packets={counts.total.packets} bytes={counts.total.bytes}"
-                f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}\n"
+                f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}{direction}\n"
             )
 
     def end(self, totals: Totals) -> None:
         """Nothing: the last interval's lines are the last."""
 
 
-def flow_line(flow: FlowRecord, interface: Interface) -> str:
+def flow_line(flow: FlowRecord, interface: Interface, with_direction: bool = False) -> str:
     """`192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0`"""
     key = flow.key
-    traffic_type = key.traffic_type
-    # only the first fragment of a packet has ports
-    ports = traffic_type in PORT_TYPES and (not key.flags & FRAGMENT or key.src_port or key.dst_port)
-    source = _endpoint(key.src, key.src_port if ports else None) if key.is_ip else "-"
-    destination = _endpoint(key.dst, key.dst_port if ports else None) if key.is_ip else "-"
-    line = (
-        f"{source} -> {destination} proto={key.protocol} packets={flow.packets} bytes={flow.bytes}"
-        f" [{traffic_type}] {interface.name}"
+    if key.is_roce:
+        line = _roce_line(flow, interface)
+    else:
+        line = (
+            f"{_endpoint(key, key.src, key.src_port)} -> {_endpoint(key, key.dst, key.dst_port)}"
+            f" proto={key.protocol} packets={flow.packets} bytes={flow.bytes} [{key.traffic_type}] {interface.name}"
+        )
+    return line + "".join(f" {detail}" for detail in _details(key, interface, with_direction))
+
+
+def _roce_line(flow: FlowRecord, interface: Interface) -> str:
+    """`194:0 -> 193:0 proto=8 packets=1000 bytes=65536000 [RoCE_v2 RDMA_WRITE_LAST] ibs8f0 10.0.0.1 -> 10.0.0.2`
+
+    Queue pair number and LID, which is 0 on Ethernet; the protocol is the opcode.
+    """
+    key = flow.key
+    source = key.src_qpn if key.flags & HAS_SRC_QPN else "?"
+    return (
+        f"{source}:0 -> {key.dst_qpn}:0 proto={key.opcode} packets={flow.packets} bytes={flow.bytes}"
+        f" [{key.traffic_type} {opcode_name(key.opcode)}] {interface.name} {address(key.src)} -> {address(key.dst)}"
     )
-    if traffic_type == "ICMP":
-        line += f" type={key.src_port} code={key.dst_port}"
+
+
+def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterator[str]:
+    """What is appended where it applies."""
+    if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
+        yield f"type={key.src_port} code={key.dst_port}"
     if key.flags & FRAGMENT:
-        line += " frag"
-    if not key.is_ip:
-        line += f" ethertype=0x{key.ethertype:04x}"
-    return line
+        yield "frag"
+    if key.vlan_id:
+        yield f"vlan={key.vlan_id}"
+    if not key.is_ip and not key.is_roce:
+        yield f"ethertype=0x{key.ethertype:04x}"
+    if with_direction:
+        yield "out" if interface.egress else "in"
 
 
-def _endpoint(packed: bytes, port: int | None) -> str:
+def _endpoint(key: FlowKey, packed: bytes, port: int) -> str:
+    if not key.has_addresses:
+        return "-"
     text = address(packed)
     if ":" in text:
         text = f"[{text}]"
-    return text if port is None else f"{text}:{port}"
+    ports = key.traffic_type in PORT_TYPES and not key.flags & LATER_FRAGMENT
+    return f"{text}:{port}" if ports else text
