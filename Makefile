@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
 TEST_PACKAGES := clang-format bpftool iproute2 iputils-ping iperf3 jq procps util-linux
-C_SOURCES := $(wildcard csrc/*.[ch] tests/support/*.c benchmarks/*.c)
+C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c)
 PYTHON_SOURCES := xtrace tests benchmarks build_ffi.py setup.py
 OPTIONS = $(if $(INTERFACE),-i $(INTERFACE)) $(ARGS)
 
@@ -102,12 +102,13 @@ install: build  ## install the command into PREFIX/bin with its own environment 
 	@$(PYTHON) -m venv --clear $(PREFIX)/lib/xtrace-catch
 	@$(PREFIX)/lib/xtrace-catch/bin/pip install --quiet --disable-pip-version-check .
 	@rm -rf build
+	@install -D -m 644 docs/man/xtrace-catch.8 $(PREFIX)/share/man/man8/xtrace-catch.8
 	@mkdir -p $(PREFIX)/bin && ln -sf $(PREFIX)/lib/xtrace-catch/bin/xtrace-catch $(PREFIX)/bin/xtrace-catch
 	@echo "installed $(PREFIX)/bin/xtrace-catch"
 
 uninstall:  ## remove what install made
 	@rm -rf $(PREFIX)/lib/xtrace-catch
-	@rm -f $(PREFIX)/bin/xtrace-catch
+	@rm -f $(PREFIX)/bin/xtrace-catch $(PREFIX)/share/man/man8/xtrace-catch.8
 
 clean:  ## remove everything that was built
 	@rm -rf $(VENV) build dist *.egg-info xtrace-catch xtrace/_native* xtrace/*.o csrc/*.o

@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks.packet import scatter
 from tests.support.flood import frame
 from xtrace.flow import COUNTERS, KEY, Interface, InterfaceCounts, Snapshot
-from xtrace.kernel import constants, features
+from xtrace.kernel import features
 from xtrace.kernel.bpf import Batch, Map, Program
-from xtrace.monitors.tables import Drained, FlowTables, Plan, load_object_spec
+from xtrace.monitors.tables import Drained, FlowTables, Place, Plan, load_object_spec
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputStream
 from xtrace.stop import Stop
@@ -75,7 +75,7 @@ def measure() -> Iterator[str]:
         raw = min(raw_ms(table) for _ in range(ROUNDS))
     with (
         closing(FlowTables(plan, features.probe())) as tables,
-        tables.load("xdp_ingress", flags=constants.PROG_HAS_FRAGS) as program,
+        tables.load("xdp_ingress", Place(frags=True)) as program,
         closing(Stop()) as stop,
         Path(os.devnull).open("wb") as null,
     ):

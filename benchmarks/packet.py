@@ -12,7 +12,7 @@ from tests.support.flood import frame
 from xtrace.kernel import constants, features
 from xtrace.kernel.bpf import Map, Program
 from xtrace.kernel.elf import patch_constants
-from xtrace.monitors.tables import FlowTables, Plan
+from xtrace.monitors.tables import FlowTables, Place, Plan
 
 REPEAT = 2_000_000
 ROUNDS = 7
@@ -44,7 +44,7 @@ def candidates() -> Iterator[dict[str, Program]]:
         yield {
             "empty": owned.enter_context(Program.load(spec.programs["empty"], {}, flags=flags)),
             "naive": owned.enter_context(Program.load(spec.programs["naive"], maps, flags=flags)),
-            "xtrace": owned.enter_context(tables.load("xdp_ingress", flags=flags)),
+            "xtrace": owned.enter_context(tables.load("xdp_ingress", Place(frags=True))),
         }
 
 
