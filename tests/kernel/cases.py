@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
-from typing import NamedTuple
-
+from tests.kernel.case import WEB, WEB_FLOW, WEB_FLOW6, Case, flow4, flow6, mapped, only, over_ipv4, over_ipv6
+from tests.kernel.cases_ipv6 import EXTENSION_GROUPS
+from tests.kernel.cases_roce import ROCE_GROUPS, pair
+from tests.kernel.cases_vlan import VLAN_CASES
 from tests.support.frames import (
     ACK,
     ARP,
     CWR,
     DST,
-    DST6,
     ECE,
     ESP,
     FIN,
     GRE,
+    HOP_BY_HOP,
     ICMP,
     ICMPV6,
     IGMP,
@@ -22,74 +23,32 @@ from tests.support.frames import (
     IPV6,
     LLDP,
     PSH,
+    RARP,
     RST,
     SCTP,
     SRC,
-    SRC6,
     SYN,
     TCP,
     UDP,
     URG,
-    VLAN,
     arp,
+    bth,
     esp,
     ethernet,
+    extension,
     gre,
     icmp,
     igmp,
     ipv4,
     ipv6,
     lldp,
+    roce,
     sctp,
     tcp,
     udp,
-    vlan,
 )
-from xtrace.flow import FRAGMENT, FlowKey
+from xtrace.flow import FRAGMENT, LATER_FRAGMENT
 
-
-class Case(NamedTuple):
-    name: str
-    frame: bytes
-    key: FlowKey
-    traffic_type: str
-    tcp_flags: int = 0
-
-    @property
-    def needs_frags(self) -> bool:
-        """Whether the frame is too long for one page."""
-        return len(self.frame) > 3000
-
-
-def only(ethertype: int) -> FlowKey:
-    """The flow of frames of which no more is known."""
-    return FlowKey(bytes(16), bytes(16), 0, 0, 0, 0, ethertype, 0, 0, 0, 0)
-
-
-def flow4(
-    protocol: int, src_port: int = 0, dst_port: int = 0, *, src: str = SRC, dst: str = DST, flags: int = 0
-) -> FlowKey:
-    """An IPv4 flow; ICMP has type and code in the ports."""
-    addresses = [ipaddress.IPv6Address(f"::ffff:{address}").packed for address in (src, dst)]
-    return FlowKey(addresses[0], addresses[1], src_port, dst_port, 0, 0, 0x0800, 0, protocol, 0, flags)
-
-
-def flow6(protocol: int, src_port: int = 0, dst_port: int = 0, *, src: str = SRC6, dst: str = DST6) -> FlowKey:
-    """An IPv6 flow."""
-    addresses = [ipaddress.IPv6Address(address).packed for address in (src, dst)]
-    return FlowKey(addresses[0], addresses[1], src_port, dst_port, 0, 0, 0x86DD, 0, protocol, 0, 0)
-
-
-def over_ipv4(protocol: int, payload: bytes = b"") -> bytes:
-    return ethernet(IPV4, ipv4(protocol, payload))
-
-
-def over_ipv6(next_header: int, payload: bytes = b"") -> bytes:
-    return ethernet(IPV6, ipv6(next_header, payload))
-
-
-WEB = tcp(40000, 80, ACK, b"GET / HTTP/1.1\r\n\r\n")
-WEB_FLOW = flow4(TCP, 40000, 80)
 FLAG_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 
 TCP_CASES = [
@@ -139,6 +98,9 @@ SCTP_CASES = [
 ]
 
 
+LATER = FRAGMENT | LATER_FRAGMENT
+
+
 def fragment(protocol: int, payload: bytes, *, offset: int, more: bool) -> bytes:
     return ethernet(IPV4, ipv4(protocol, payload, offset=offset, more=more))
 
@@ -151,12 +113,20 @@ FRAGMENT_CASES = [
         "TCP",
         PSH,
     ),
-    Case("middle fragment", fragment(UDP, bytes(64), offset=185, more=True), flow4(UDP, flags=FRAGMENT), "UDP"),
-    Case("last fragment", fragment(UDP, bytes(7), offset=8191, more=False), flow4(UDP, flags=FRAGMENT), "UDP"),
+    Case("middle fragment", fragment(UDP, bytes(64), offset=185, more=True), flow4(UDP, flags=LATER), "UDP"),
+    Case("last fragment", fragment(UDP, bytes(7), offset=8191, more=False), flow4(UDP, flags=LATER), "UDP"),
+    Case(
+        "later fragment with options that are cut",
+        ethernet(IPV4, ipv4(UDP, bytes(8), offset=1, ihl=15)),
+        flow4(UDP, flags=LATER),
+        "UDP",
+    ),
+    Case("first fragment of GRE", fragment(GRE, gre(IPV4, WEB), offset=0, more=True), flow4(GRE, flags=2), "Other"),
+    Case("later SCTP fragment", fragment(SCTP, bytes(64), offset=4, more=True), flow4(SCTP, flags=LATER), "SCTP"),
     Case(
         "fragment at offset 1 that looks like TCP",
         fragment(TCP, tcp(1024, 80, SYN), offset=1, more=False),
-        flow4(TCP, flags=FRAGMENT),
+        flow4(TCP, flags=LATER),
         "TCP",
     ),
     Case(
@@ -165,7 +135,7 @@ FRAGMENT_CASES = [
     Case(
         "fragment of an unknown protocol",
         fragment(253, bytes(8), offset=2, more=True),
-        flow4(253, flags=FRAGMENT),
+        flow4(253, flags=LATER),
         "Other",
     ),
     Case("may not be fragmented", ethernet(IPV4, ipv4(TCP, WEB, dont=True)), WEB_FLOW, "TCP", ACK),
@@ -257,12 +227,28 @@ IPV6_CASES = [
     ),
 ]
 
+ARP_FLOW = only(ARP)._replace(src=mapped(SRC), dst=mapped(DST))
+
+ARP_CASES = [
+    Case("ARP request", ethernet(ARP, arp()), ARP_FLOW, "ARP"),
+    Case("ARP reply, padded", ethernet(ARP, arp(2)).ljust(60, b"\0"), ARP_FLOW, "ARP"),
+    Case(
+        "ARP probe",
+        ethernet(ARP, arp(src="0.0.0.0", dst="192.0.2.255")),
+        only(ARP)._replace(src=mapped("0.0.0.0"), dst=mapped("192.0.2.255")),
+        "ARP",
+    ),
+    Case("ARP for another hardware type", ethernet(ARP, arp(hardware=32)), only(ARP), "ARP"),
+    Case("ARP for another protocol", ethernet(ARP, arp(protocol=IPV6)), only(ARP), "ARP"),
+    Case("ARP with hardware addresses of 8 bytes", ethernet(ARP, arp(lengths=(8, 4))), only(ARP), "ARP"),
+    Case("ARP with protocol addresses of 16 bytes", ethernet(ARP, arp(lengths=(6, 16))), only(ARP), "ARP"),
+    Case("ARP without addresses", ethernet(ARP, arp(lengths=(0, 0))), only(ARP), "ARP"),
+    Case("ARP that lacks its last byte", ethernet(ARP, arp())[:-1], only(ARP), "ARP"),
+    Case("RARP", ethernet(RARP, arp(3)), only(RARP), "Other"),
+]
+
 OTHER_CASES = [
-    Case("ARP request", ethernet(ARP, arp()), only(0x0806), "ARP"),
-    Case("ARP reply, padded", ethernet(ARP, arp(2)).ljust(60, b"\0"), only(0x0806), "ARP"),
     Case("LLDP", ethernet(LLDP, lldp()), only(0x88CC), "Other"),
-    # tags are not looked behind yet
-    Case("802.1Q", ethernet(VLAN, vlan(42, IPV4, ipv4(TCP, WEB), priority=5)), only(0x8100), "Other"),
     Case("ethertype 0", ethernet(0, bytes(46)), only(0), "Other"),
     Case("ethertype 0xffff", ethernet(0xFFFF, bytes(46)), only(0xFFFF), "Other"),
     Case("802.3 length field", ethernet(38, b"\x42\x42\x03".ljust(46, b"\0")), only(38), "Other"),
@@ -285,7 +271,9 @@ LOOKALIKE_CASES = [
     Case("IPv4 that is IPv6", ethernet(IPV4, ipv6(TCP, WEB)), only(0x0800), "Other"),
     Case("IPv6 that is IPv4", ethernet(IPV6, ipv4(TCP, WEB)), only(0x86DD), "Other"),
     Case("UDP with a frame inside", over_ipv4(UDP, udp(9, 10, WHOLE_FRAME)), flow4(UDP, 9, 10), "UDP"),
-    Case("fragment with a frame inside", fragment(UDP, WHOLE_FRAME, offset=3, more=True), flow4(UDP, flags=2), "UDP"),
+    Case(
+        "fragment with a frame inside", fragment(UDP, WHOLE_FRAME, offset=3, more=True), flow4(UDP, flags=LATER), "UDP"
+    ),
     Case(
         "IPv4 options that look like TCP",
         ethernet(IPV4, ipv4(TCP, WEB, options=tcp(6666, 7777, SYN))),
@@ -305,10 +293,14 @@ GROUPS = {
     "UDP": UDP_CASES,
     "ICMP": ICMP_CASES,
     "SCTP": SCTP_CASES,
-    "fragments": FRAGMENT_CASES,
+    "IPv4 fragments": FRAGMENT_CASES,
     "IPv4": IPV4_CASES,
     "IPv6": IPV6_CASES,
-    "others": OTHER_CASES,
+    **EXTENSION_GROUPS,
+    "VLAN": VLAN_CASES,
+    **ROCE_GROUPS,
+    "ARP": ARP_CASES,
+    "other": OTHER_CASES,
     "bare": BARE_CASES,
     "lookalikes": LOOKALIKE_CASES,
     "long": LONG_CASES,
@@ -317,3 +309,20 @@ GROUPS = {
 CASES = [case for group in GROUPS.values() for case in group]
 
 SHORT_CASES = [case for case in CASES if len(case.frame) <= 200]
+
+RAW_CASES = [
+    Case("IPv4", ipv4(TCP, WEB), WEB_FLOW, "TCP", ACK),
+    Case("IPv4 later fragment", ipv4(UDP, bytes(20), offset=3), flow4(UDP, flags=LATER), "UDP"),
+    Case("IPv4 header cut in its options", ipv4(UDP, udp(5, 6), ihl=15), flow4(UDP), "UDP"),
+    Case("IPv4 that lacks its last byte", ipv4(TCP)[:-1], only(IPV4), "Other"),
+    Case("IPv6", ipv6(TCP, WEB), WEB_FLOW6, "TCP", ACK),
+    Case("IPv6 hop-by-hop", ipv6(HOP_BY_HOP, extension(UDP, udp(5, 6))), flow6(UDP, 5, 6), "UDP"),
+    Case("IPv6 that lacks its last byte", ipv6(TCP)[:-1], only(IPV6), "Other"),
+    Case("RoCE v2", ipv4(UDP, roce(bth(4, 17))), pair(flow4(UDP), 4, 17), "RoCE_v2"),
+    Case("RoCE v2 over IPv6", ipv6(UDP, roce(bth(4, 17))), pair(flow6(UDP), 4, 17), "RoCE_v2"),
+    Case("zeroes", bytes(64), only(IPV4), "Other"),
+    Case("ones", b"\xff" * 64, only(IPV4), "Other"),
+    Case("IPv4 of version 5", ipv4(TCP, WEB, version=5), only(IPV4), "Other"),
+    Case("an Ethernet frame", WHOLE_FRAME, only(IPV4), "Other"),
+]
+"""Packets of interfaces without a link layer. What is not IPv6 is taken for IPv4, and then may turn out not to be."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.kernel.counter import FULL, MAX_FLOWS, Counter, counting, present
+from tests.kernel.counter import FULL, MAX_FLOWS, TC, XDP, Counter, counting, present
 from xtrace.monitors.tables import Plan
 
 VARIANTS: Mapping[str, Mapping[str, bool | int]] = {
@@ -23,6 +23,9 @@ VARIANTS: Mapping[str, Mapping[str, bool | int]] = {
 """What differs from a Plan or from what this kernel can do."""
 
 CACHES = ("as the tool runs", "one cache entry", "PREEMPT_RT")
+
+HOOKS: Mapping[str, tuple[str, bool]] = {"XDP": (XDP, False), "tc ingress": (TC, False), "tc egress": (TC, True)}
+"""The programs, and whether they are loaded for egress."""
 
 
 def build(plan: Plan, changes: Mapping[str, bool | int]) -> Iterator[Counter]:
@@ -55,6 +58,20 @@ def counter(shared_counter: Counter) -> Counter:
     """The program as the tool runs it on this kernel, with nothing counted yet."""
     shared_counter.empty()
     return shared_counter
+
+
+@pytest.fixture(scope="module", params=list(HOOKS.values()), ids=list(HOOKS))
+def any_hook(request: pytest.FixtureRequest) -> Iterator[Counter]:
+    program, egress = request.param
+    with counting(program=program, egress=egress) as counter:
+        yield counter
+
+
+@pytest.fixture
+def hook(any_hook: Counter) -> Counter:
+    """The program of each hook as the tool runs it on this kernel, with nothing counted yet."""
+    any_hook.empty()
+    return any_hook
 
 
 @pytest.fixture(scope="module", params=[VARIANTS[name] for name in CACHES], ids=CACHES)

@@ -1,27 +1,37 @@
-"""The packet program, fed by hand with BPF_PROG_TEST_RUN, and what its tables held at the end of an interval."""
+"""The packet programs, fed by hand with BPF_PROG_TEST_RUN, and what their tables held at the end of an interval."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
-from tests.kernel.reference import parse
-from xtrace.flow import TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
-from xtrace.kernel import constants, features
+from tests.kernel.reference import Parsed, parse, parse_raw_ip
+from tests.support.frames import IPV4, IPV6
+from xtrace.filters import Filters
+from xtrace.flow import EGRESS, TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
+from xtrace.kernel import features
 from xtrace.kernel.bpf import Program
-from xtrace.kernel.elf import ObjectSpec
 from xtrace.kernel.features import Features
-from xtrace.monitors.tables import Drained, FlowTables, Plan
+from xtrace.kernel.syscall import lib
+from xtrace.monitors.tables import NO_FILTERS, Drained, FlowTables, Place, Plan
 
-XDP_PASS = 2
+XDP, TC = "xdp_ingress", "tc_packet"
+"""The packet programs."""
+
+VERDICTS = {XDP: 2, TC: 0xFFFFFFFF}
+"""XDP_PASS, and TC_ACT_UNSPEC: what comes next is not their business."""
+
 INGRESS = (0, False)
-"""Interface slot 0, not egress: where the counters of a Counter are unless it asks for another slot."""
+"""Interface slot 0, not egress: where the counters of a Counter are unless it asks for another place."""
 
 MAX_FLOWS = 65536
 FULL = 16
 """The flows a small table has room for."""
+
+LONGEST_IN_A_PAGE = 3500
+"""Bytes of a frame that fit into one page beside what the kernel keeps there."""
 
 Sums = dict[FlowKey, tuple[int, int, int]]
 """Packets, bytes and TCP flags by flow."""
@@ -40,14 +50,19 @@ class Interval:
         return {key: (record.packets, record.bytes, record.tcp_flags) for key, record in self.flows.items()}
 
     @property
+    def all(self) -> InterfaceCounts:
+        """The counts of all slots and directions."""
+        return sum(self.counts.values(), InterfaceCounts())
+
+    @property
     def total(self) -> PacketCount:
-        """All packets of slot 0."""
-        return self.counts.get(INGRESS, InterfaceCounts()).total
+        """All packets."""
+        return self.all.total
 
     @property
     def unattributed(self) -> dict[str, PacketCount]:
-        """Unattributed packets of slot 0, by the name of their traffic type."""
-        found = self.counts.get(INGRESS, InterfaceCounts()).unattributed
+        """Unattributed packets, by the name of their traffic type."""
+        found = self.all.unattributed
         return {name: count for name, count in zip(TRAFFIC_TYPES, found, strict=True) if count.packets}
 
 
@@ -66,20 +81,29 @@ def read(drained: Drained) -> Interval:
 
 
 class Counter:
-    """The packet program on flow tables of its own."""
+    """A packet program on flow tables of its own."""
 
-    def __init__(self, tables: FlowTables, program: Program) -> None:
+    def __init__(self, tables: FlowTables, program: Program, place: Place) -> None:
         self.tables = tables
         self.program = program
+        self.place = place
+        self.verdict = VERDICTS[program.name]
         self._untaken = 0
 
-    def count(self, frame: bytes, *, repeat: int = 1, linear: int | None = None) -> None:
-        """Let the program see `frame`, of whose bytes the first `linear` are linear data; it must pass unchanged."""
+    def count(self, frame: bytes, *, repeat: int = 1, context: bytes = b"") -> None:
+        """Let the program see `frame`, described by `context` if that is not empty; it must pass unchanged."""
         self._untaken += repeat
-        context = b"" if linear is None else struct.pack("=6I", 0, linear, 0, 0, 0, 0)
         result = self.program.test_run(frame, repeat=repeat, context=context)
-        assert result.verdict == XDP_PASS
+        assert result.verdict == self.verdict
         assert result.frame == frame
+
+    def takes(self, frame: bytes) -> bool:
+        """Whether BPF_PROG_TEST_RUN gives the program this frame (net/bpf/test_run.c)."""
+        if self.program.name == XDP:
+            return len(frame) <= LONGEST_IN_A_PAGE or self.place.frags
+        # a socket buffer must have its IP header whole (convert___skb_to_skb)
+        shortest = {IPV4: 34, IPV6: 54}.get(int.from_bytes(frame[12:14], "big"), 15)
+        return shortest <= len(frame) <= LONGEST_IN_A_PAGE
 
     def take(self) -> Interval:
         """End an interval and start the next."""
@@ -91,7 +115,7 @@ class Counter:
 
     def _ended(self, drained: Drained) -> Interval:
         interval = read(drained)
-        self._untaken -= sum(counts.total.packets for counts in interval.counts.values())
+        self._untaken -= interval.total.packets
         return interval
 
     def empty(self) -> None:
@@ -106,6 +130,20 @@ class Counter:
             self.count(frame)
         return self.take()
 
+    def parse(self, frame: bytes) -> Parsed:
+        """What the reference parser says about a frame that comes here."""
+        raw_ip = self.place.link_layer == lib.LINK_LAYER_NONE
+        key, tcp_flags = parse_raw_ip(frame) if raw_ip else parse(frame)
+        return Parsed(self.here(key), tcp_flags)
+
+    def here(self, key: FlowKey) -> FlowKey:
+        """The key of a flow that is seen at this place."""
+        return key._replace(slot=self.place.slot, flags=key.flags | EGRESS * self.place.egress)
+
+    def expected(self, frames: Iterable[bytes]) -> Sums:
+        """What the reference parser says about frames that come here one by one."""
+        return expected(frames, self.parse)
+
 
 def present() -> Features:
     """What this kernel can do."""
@@ -114,21 +152,38 @@ def present() -> Features:
 
 @contextmanager
 def counting(
-    plan: Plan | None = None, having: Features | None = None, *, slot: int = 0, spec: ObjectSpec | None = None
+    plan: Plan | None = None,
+    having: Features | None = None,
+    *,
+    program: str = XDP,
+    slot: int = 0,
+    egress: bool = False,
+    link_layer: int = lib.LINK_LAYER_ETHERNET,
+    filters: Filters = NO_FILTERS,
 ) -> Iterator[Counter]:
-    """A Counter, by default as the tool would run it on this kernel."""
+    """A Counter, by default as the tool would run it on this kernel at an interface's XDP hook."""
     having = having or present()
+    place = Place(slot, egress, link_layer, having.frags and program == XDP)
     with ExitStack() as owned:
-        tables = owned.enter_context(closing(FlowTables(plan or Plan.make(MAX_FLOWS), having, spec)))
-        flags = constants.PROG_HAS_FRAGS if having.frags else 0
-        yield Counter(tables, owned.enter_context(tables.load("xdp_ingress", slot=slot, flags=flags)))
+        tables = owned.enter_context(closing(FlowTables(plan or Plan.make(MAX_FLOWS), having, filters)))
+        yield Counter(tables, owned.enter_context(tables.load(program, place)), place)
 
 
-def expected(frames: Iterable[bytes]) -> Sums:
+def expected(frames: Iterable[bytes], parse_one: Callable[[bytes], Parsed] = parse) -> Sums:
     """What the reference parser says about frames that came one by one."""
     sums: Sums = {}
     for frame in frames:
-        key, tcp_flags = parse(frame)
+        key, tcp_flags = parse_one(frame)
         packets, size, flags = sums.get(key, (0, 0, 0))
         sums[key] = (packets + 1, size + len(frame), flags | tcp_flags)
     return sums
+
+
+def xdp_context(linear: int) -> bytes:
+    """A struct xdp_md: the first `linear` bytes of the frame are its linear data."""
+    return struct.pack("=6I", 0, linear, 0, 0, 0, 0)
+
+
+def skb_context(*, mark: int = 0, priority: int = 0, gso_size: int = 0, gso_segs: int = 0) -> bytes:
+    """A struct __sk_buff with those of its fields that BPF_PROG_TEST_RUN takes from a caller."""
+    return struct.pack("=8xI20xI128xII4xI12x", mark, priority, gso_segs, 0, gso_size)

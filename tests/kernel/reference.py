@@ -7,12 +7,39 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.support.frames import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP
-from xtrace.flow import FRAGMENT, FlowKey
+from tests.support.frames import (
+    AH,
+    ARP,
+    DESTINATION,
+    FRAGMENT_HEADER,
+    HOP_BY_HOP,
+    ICMP,
+    ICMPV6,
+    INFINIBAND,
+    IPV4,
+    IPV6,
+    ROCE_V1,
+    ROCE_V2_PORT,
+    ROUTING,
+    SCTP,
+    SERVICE_VLAN,
+    TCP,
+    UDP,
+    VLAN,
+)
+from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey
+from xtrace.flow import ROCE_V1 as IS_ROCE_V1
+from xtrace.flow import ROCE_V2 as IS_ROCE_V2
 
 NO_FLOW = FlowKey(bytes(16), bytes(16), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 MAPPED = bytes(10) + b"\xff\xff"
 """RFC 4291, 2.5.5.2"""
+
+ARP_FOR_IPV4 = bytes.fromhex("0001 0800 06 04")
+MOST_TAGS = 2
+MOST_EXTENSION_HEADERS = 6
+FURTHEST = 2047
+"""No transport header is looked for further into a frame."""
 
 
 class Parsed(NamedTuple):
@@ -25,35 +52,89 @@ def number(field: bytes) -> int:
     return int.from_bytes(field, "big")
 
 
-def parse(frame: bytes) -> Parsed:
-    """The flow of a frame that came in on slot 0."""
-    key = NO_FLOW._replace(ethertype=number(frame[12:14]))
+def parse(frame: bytes, *, stripped_tag: int | None = None) -> Parsed:
+    """The flow of an Ethernet frame that came in on slot 0, maybe with a VLAN tag that was taken out of it."""
+    tags = [] if stripped_tag is None else [stripped_tag]
+    ethertype, packet = number(frame[12:14]), frame[14:]
+    for _ in range(MOST_TAGS):
+        if ethertype in (VLAN, SERVICE_VLAN) and len(packet) >= 4:
+            tags.append(number(packet[:2]))
+            ethertype, packet = number(packet[2:4]), packet[4:]
+    return _network(NO_FLOW._replace(ethertype=ethertype, vlan_id=[*tags, 0][0] % 4096), frame, packet)
+
+
+def parse_raw_ip(packet: bytes) -> Parsed:
+    """The flow of a packet without a link layer that came in on slot 0."""
+    return _network(NO_FLOW._replace(ethertype=IPV6 if packet[0] >> 4 == 6 else IPV4), packet, packet)
+
+
+def _network(key: FlowKey, frame: bytes, packet: bytes) -> Parsed:
     if key.ethertype == IPV4:
-        return _ipv4(key, frame[14:])
-    if key.ethertype == IPV6:
-        return _ipv6(key, frame[14:])
-    return Parsed(key)
-
-
-def _ipv4(key: FlowKey, packet: bytes) -> Parsed:
-    if len(packet) < 20 or packet[0] not in range(0x45, 0x50):
+        key, segment = _ipv4(key, packet)
+    elif key.ethertype == IPV6:
+        key, segment = _ipv6(key, packet)
+    elif key.ethertype == ARP and packet[:6] == ARP_FOR_IPV4 and len(packet) >= 28:
+        return Parsed(key._replace(src=MAPPED + packet[14:18], dst=MAPPED + packet[24:28]))
+    elif key.ethertype == ROCE_V1 and len(packet) >= 40 and packet[0] >> 4 == 6:
+        key = key._replace(src=packet[8:24], dst=packet[24:40])
+        return Parsed(_bth(key, packet[40:], IS_ROCE_V1) if packet[6] == INFINIBAND else key)
+    else:
         return Parsed(key)
-    fragment = number(packet[6:8]) & 0x3FFF
+    return _transport(key, segment) if len(frame) - len(segment) <= FURTHEST else Parsed(key)
+
+
+def _ipv4(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
+    """The key, and what stands where its transport header should."""
+    if len(packet) < 20 or packet[0] not in range(0x45, 0x50):
+        return key, b""
+    more, offset = packet[6] >> 5 & 1, number(packet[6:8]) & 0x1FFF
     key = key._replace(
         src=MAPPED + packet[12:16],
         dst=MAPPED + packet[16:20],
         protocol=packet[9],
-        flags=FRAGMENT if fragment else 0,
+        flags=_fragment_flags(bool(more), offset),
     )
-    if fragment & 0x1FFF:
-        return Parsed(key)
-    return _transport(key, packet[4 * (packet[0] & 15) :])
+    return key, b"" if offset else packet[4 * (packet[0] & 15) :]
 
 
-def _ipv6(key: FlowKey, packet: bytes) -> Parsed:
-    if len(packet) < 40 or packet[0] not in range(0x60, 0x70):
-        return Parsed(key)
-    return _transport(key._replace(src=packet[8:24], dst=packet[24:40], protocol=packet[6]), packet[40:])
+def _ipv6(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
+    """The key, and what stands where its transport header should."""
+    if len(packet) < 40 or packet[0] >> 4 != 6:
+        return key, b""
+    key = key._replace(src=packet[8:24], dst=packet[24:40], protocol=packet[6])
+    rest = packet[40:]
+    for _ in range(MOST_EXTENSION_HEADERS):
+        length = _extension_length(key.protocol, rest)
+        if length is None:
+            return key, rest
+        if len(rest) < 8:
+            return key, b""
+        is_fragment, key = key.protocol == FRAGMENT_HEADER, key._replace(protocol=rest[0])
+        if is_fragment:
+            offset = number(rest[2:4]) >> 3
+            key = key._replace(flags=key.flags | _fragment_flags(bool(rest[3] & 1), offset))
+            if offset:
+                return key, b""
+        if len(rest) < length:
+            return key, b""
+        rest = rest[length:]
+    return key, rest
+
+
+def _extension_length(protocol: int, header: bytes) -> int | None:
+    """Bytes of an extension header; None where there is none."""
+    length = sum(header[1:2])
+    if protocol in (HOP_BY_HOP, ROUTING, DESTINATION):
+        return 8 * (1 + length)
+    if protocol == AH:
+        return 4 * (2 + length)
+    return 8 if protocol == FRAGMENT_HEADER else None
+
+
+def _fragment_flags(more: bool, offset: int) -> int:
+    if offset:
+        return FRAGMENT | LATER_FRAGMENT
+    return FRAGMENT if more else 0
 
 
 def _transport(key: FlowKey, segment: bytes) -> Parsed:
@@ -61,4 +142,19 @@ def _transport(key: FlowKey, segment: bytes) -> Parsed:
         key = key._replace(src_port=number(segment[0:2]), dst_port=number(segment[2:4]))
     if key.protocol in (ICMP, ICMPV6) and len(segment) >= 2:
         key = key._replace(src_port=segment[0], dst_port=segment[1])
+    if key.protocol == UDP and key.dst_port == ROCE_V2_PORT:
+        key = _bth(key, segment[8:], IS_ROCE_V2)
     return Parsed(key, segment[13] if key.protocol == TCP and len(segment) >= 14 else 0)
+
+
+def _bth(key: FlowKey, transport: bytes, version: int) -> FlowKey:
+    """With the queue pairs of a base transport header and, of a datagram, the one behind it."""
+    if len(transport) < 12 or transport[1] % 16:
+        return key
+    dst_qpn = number(transport[5:8])
+    key = key._replace(
+        src_port=dst_qpn % 65536, dst_port=dst_qpn // 65536, opcode=transport[0], flags=key.flags | version
+    )
+    if transport[0] not in range(0x60, 0x80) or len(transport) < 20:
+        return key
+    return key._replace(src_qpn=number(transport[17:20]), flags=key.flags | HAS_SRC_QPN)

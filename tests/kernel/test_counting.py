@@ -9,19 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.cases import SHORT_CASES, flow4, over_ipv6
-from tests.kernel.counter import FULL, INGRESS, Counter, counting, expected, present, read
+from tests.kernel.case import flow4, over_ipv6
+from tests.kernel.cases import SHORT_CASES
+from tests.kernel.counter import FULL, INGRESS, XDP, Counter, counting, expected, present, read
 from tests.kernel.reference import parse
 from tests.kernel.traffic import FIRST, MANY, flipped, frame_of, frames_of, segment, shuffled, size_of
 from tests.support.frames import ACK, FIN, SYN, TCP, UDP, udp
 from xtrace.flow import FlowKey, InterfaceCounts, PacketCount
 from xtrace.kernel import syscall
 from xtrace.kernel.syscall import lib
-from xtrace.monitors.tables import (
-    Drained,
-    Plan,
-    load_object_spec,
-)
+from xtrace.monitors import tables
+from xtrace.monitors.tables import Drained, Place, Plan, load_object_spec
 
 # flows
 
@@ -130,7 +128,7 @@ def test_program_counts_under_its_slot() -> None:
 
 
 def take_of_two(counter: Counter) -> Drained:
-    with counter.tables.load("xdp_ingress", slot=1) as second:
+    with counter.tables.load(XDP, Place(slot=1)) as second:
         counter.count(FIRST, repeat=3)
         second.test_run(FIRST, repeat=5)
     return counter.tables.take()
@@ -149,9 +147,10 @@ def test_interfaces_that_share_the_tables_do_not_mix() -> None:
 # what may be missing
 
 
-def test_tool_counts_where_the_kernel_refuses_its_type_information() -> None:
+def test_tool_counts_where_the_kernel_refuses_its_type_information(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = replace(load_object_spec(), btf=b"no BTF")
-    with counting(Plan.make(100), spec=spec) as counter:
+    monkeypatch.setattr(tables, "load_object_spec", lambda: spec)
+    with counting(Plan.make(100)) as counter:
         assert counter.measure(frames_of(3)).sums == expected(frames_of(3))
 
 

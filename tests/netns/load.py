@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from tests.netns.tool import CPUS, LIMIT_S, bounded
-from tests.support.net import Pair, read_until
+from tests.support.net import Namespace, Pair, read_until
 
 FLOOD_FRAME = 64
 """Bytes of one flood frame."""
@@ -69,6 +69,19 @@ def streaming(pair: Pair, rate: int) -> Iterator[Stream]:
         with bounded(pair.near.start(*command, "send", str(rate), stdin=pipe, stdout=pipe)) as sender:
             read_until(receiver.stdout, b"first")
             yield Stream(sender, receiver)
+
+
+def send_frames(namespace: Namespace, interface: str, frames: Sequence[bytes]) -> None:
+    """Send each frame once by a packet socket, as it is."""
+    namespace.feed([frame.hex() for frame in frames], sys.executable, "-m", "tests.netns.send_frames", interface)
+
+
+def run_iperf(pair: Pair, size: str) -> None:
+    """One bounded iperf3 run from near0 into far0: a control and a data connection."""
+    with bounded(pair.far.start("iperf3", "-s", "-1", "--forceflush", stdout=subprocess.PIPE)) as server:
+        read_until(server.stdout, b"Server listening")
+        pair.near.run("iperf3", "-c", "10.0.0.2", "-n", size, "--connect-timeout", "5000")
+        assert server.wait(LIMIT_S) == 0
 
 
 def send(pair: Pair, packets: int) -> None:

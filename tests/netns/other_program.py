@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.build import compile_bpf, loaded
 from xtrace.kernel import constants
-from xtrace.kernel.bpf import XdpLink
+from xtrace.kernel.bpf import Link
 
 FLAGS = {"native": constants.XDP_FLAGS_NATIVE, "generic": constants.XDP_FLAGS_GENERIC}
 
@@ -17,7 +17,7 @@ def main(interface: str, mode: str) -> None:
     spec = compile_bpf(Path(__file__).with_suffix(".c"))
     with (
         loaded(spec, "other_program") as program,
-        XdpLink.attach(program, socket.if_nametoindex(interface), FLAGS[mode]),
+        Link.attach(program, socket.if_nametoindex(interface), constants.ATTACH_TYPE_XDP, FLAGS[mode]),
     ):
         print("attached", flush=True)
         sys.stdin.read()

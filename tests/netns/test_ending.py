@@ -143,7 +143,7 @@ def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_
         result = tool.wait()
     assert result.said[: len(STARTED)] == STARTED
     (line,) = result.said[len(STARTED) :]
-    told = re.fullmatch(r"xtrace-catch: standard output: still blocked 2 s .*: (\d+) records dropped; .*", line)
+    told = re.fullmatch(r"xtrace-catch: standard output: still blocked 2 s .*: (\d+) records dropped, .*", line)
     assert told, line
     written = result.stdout.count(b"\n") - 1
     assert written < 100
@@ -152,19 +152,22 @@ def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_
         assert int(told.group(1)) + written in (4097, 4098)
 
 
-def test_a_deleted_interface_ends_the_run_with_one_line_and_all_its_packets() -> None:
+def test_a_deleted_interface_is_told_waited_for_and_all_its_packets_are_written() -> None:
     with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "500") as tool:
         program = attached_program(pair.far)
         assert program is not None
         send(pair, 1000)
         pair.far.ip("link delete far0")
-        result = tool.wait()
+        tool.wait_until_it_says(b"far0: the interface is gone")
         assert eventually(lambda: not is_loaded(program))
-    assert result.code == 1
-    (line,) = result.said[len(STARTED) :]
-    assert line.startswith("far0: the interface is gone")
+        assert tool.process.poll() is None
+        result = tool.stop()
+    assert result.code == 0
+    assert result.said == [*STARTED, "far0: the interface is gone; what it carried until then is counted"]
     lines = result.records
-    assert_complete(result, total(lines))
+    assert_sums_close(lines)
+    (far0,) = lines[-1]["interfaces"]
+    assert (far0["interface"], far0["packets"], far0["bytes"]) == ("far0", total(lines), total(lines, "bytes"))
     assert streamed(lines) == 1000
 
 
@@ -189,14 +192,20 @@ def test_a_renamed_interface_is_counted_on() -> None:
         pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
         send(pair, 500)
         result = tool.stop()
-    result.assert_quiet_success()
+    assert (result.code, result.said) == (0, [*STARTED, "far0: the interface is called renamed0 now"])
     assert_sums_close(result.records)
     assert streamed(result.records) == 1000
+    assert {record["interface"] for record in of_type(result.records, "interface")} <= {"far0", "renamed0"}
+    assert of_type(result.records, "interface")[-1]["interface"] == "renamed0"
 
 
 def test_a_suspended_run_counts_what_came_meanwhile_when_it_is_resumed() -> None:
     """Ctrl-Z and fg: the kernel goes on counting."""
-    with veth_pair(addresses=False) as pair, running(pair.far, "-i", "far0", "-t", "100") as tool:
+    with (
+        veth_pair(addresses=False) as pair,
+        running(pair.far, "-i", "far0", "-t", "100", stdout=subprocess.PIPE) as tool,
+    ):
+        tool.wait_until_it_prints(b'"type":"interface"')
         tool.process.send_signal(signal.SIGSTOP)
         begun = time.monotonic()
         flood(pair, 200_000)

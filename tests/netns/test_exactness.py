@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.netns.load import FLOOD_FRAME, flood
-from tests.netns.tool import CPUS, FLOOD_PACKETS, STARTED, running, total
+from tests.netns.tool import CPUS, FLOOD_PACKETS, STARTED, running, tc_started, total
 from tests.support.net import assert_sums_close, of_type, veth_pair
 
 SMALL_FLOOD = FLOOD_PACKETS // 10
@@ -99,3 +100,21 @@ def test_the_floods_of_these_tests_reach_the_packet_program_on_all_cpus_at_once(
         for record in of_type(lines, "interface")
     ]
     assert {"1", "2"} & set(map(str, range(1, 1 + len(CPUS)))) in senders
+
+
+@pytest.mark.parametrize(("max_flows", "features_off"), [(65536, ""), (500, ""), (65536, "tcx")])
+def test_a_flood_is_counted_as_exactly_at_tc(max_flows: int, features_off: str) -> None:
+    with veth_pair(addresses=False, queues=len(CPUS)) as pair:
+        # a veth takes such frames with XDP or GRO only
+        pair.far.run(sys.executable, "-m", "tests.netns.offloads", "far0", "on")
+        options = ("-i", "far0", "-t", "100", "--hook", "tc", "--max-flows", str(max_flows))
+        with running(pair.far, *options, variables={"XTRACE_FEATURES_OFF": features_off}) as tool:
+            flood(pair, SMALL_FLOOD)
+            result = tool.stop()
+        received = pair.far.statistics("far0")["packets"]
+    assert (result.code, result.said) == (0, tc_started("far0", "ingress", how="clsact" if features_off else None))
+    lines = result.records
+    assert_sums_close(lines)
+    assert (total(lines), total(lines, "bytes")) == (received, received * FLOOD_FRAME)
+    assert received >= SMALL_FLOOD
+    assert (total(lines, "unattributed_packets") > 0) == (max_flows == 500)

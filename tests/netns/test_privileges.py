@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.netns.tool import LIMIT_S, STARTED, attached_program, bounded, environment
+from tests.netns.tool import LIMIT_S, ONLY_INGRESS, STARTED, attached_program, bounded, environment, is_free, tc_started
 from tests.support.net import ROOT, Namespace, veth_pair
 
 NEEDED = ("bpf", "net_admin", "perfmon")
@@ -23,13 +23,16 @@ def as_user(*capabilities: str) -> list[str]:
     return [*command, f"--inh-caps=-all,{given}", f"--ambient-caps=-all,{given}"] if given else command
 
 
-def run_as_user(namespace: Namespace, *capabilities: str) -> tuple[int, bytes, list[str]]:
+def run_as_user(
+    namespace: Namespace, *capabilities: str, options: tuple[str, ...] = (), variables: dict[str, str] | None = None
+) -> tuple[int, bytes, list[str]]:
     """A short run; exit code, stdout, and the lines of stderr."""
     if subprocess.run([*as_user(), sys.executable, "-c", "import xtrace"], cwd=ROOT, capture_output=True).returncode:
         pytest.skip(f"user {USER} cannot read this tree or run {sys.executable}")
-    command = [*as_user(*capabilities), sys.executable, "-m", "xtrace", "-i", "far0", "-t", "100", "-c", "1"]
+    run = (sys.executable, "-m", "xtrace", "-i", "far0", "-t", "100", "-c", "1")
+    command = [*as_user(*capabilities), *run, *options]
     pipe = subprocess.PIPE
-    with bounded(namespace.start(*command, stdout=pipe, stderr=pipe, env=environment())) as process:
+    with bounded(namespace.start(*command, stdout=pipe, stderr=pipe, env=environment(**(variables or {})))) as process:
         stdout, stderr = process.communicate(timeout=LIMIT_S)
         return process.returncode, stdout, stderr.decode().splitlines()
 
@@ -37,15 +40,26 @@ def run_as_user(namespace: Namespace, *capabilities: str) -> tuple[int, bytes, l
 @pytest.mark.parametrize("held", [(), *[tuple(c for c in NEEDED if c != missing) for missing in NEEDED]])
 def test_a_user_is_told_in_one_line_which_capabilities_are_missing(held: tuple[str, ...]) -> None:
     with veth_pair() as pair:
-        code, stdout, said = run_as_user(pair.far, *held)
+        code, stdout, told = run_as_user(pair.far, *held)
         assert attached_program(pair.far) is None
-    assert (code, stdout, len(said)) == (77, b"", 1)
+    assert (code, stdout, len(told)) == (77, b"", 1)
     missing = [f"CAP_{name.upper()}" for name in NEEDED if name not in held]
-    assert re.findall(r"CAP_\w+", said[0]) == missing
+    assert re.findall(r"CAP_\w+", told[0]) == missing
 
 
 def test_the_three_capabilities_are_enough_for_any_user() -> None:
     with veth_pair() as pair:
-        code, stdout, said = run_as_user(pair.far, *NEEDED)
-    assert (code, said) == (0, STARTED)
+        code, stdout, told = run_as_user(pair.far, *NEEDED)
+    assert (code, told) == (0, [*STARTED, ONLY_INGRESS])
+    assert b'"type":"end"' in stdout
+
+
+@pytest.mark.parametrize("features_off", ["", "tcx"])
+def test_the_three_capabilities_are_enough_for_tc_too(features_off: str) -> None:
+    options = ("--hook", "tc", "--direction", "both")
+    variables = {"XTRACE_FEATURES_OFF": features_off}
+    with veth_pair() as pair:
+        code, stdout, told = run_as_user(pair.far, *NEEDED, options=options, variables=variables)
+        assert is_free(pair.far, "far0")
+    assert (code, told) == (0, tc_started("far0", "ingress", "egress", how="clsact" if features_off else None))
     assert b'"type":"end"' in stdout

@@ -6,17 +6,19 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import IO, Any
 
 from tests.support.net import Namespace, Pair, assert_sums_close, of_type, read_until, records, veth_pair
 from tests.support.schema import validate
+from xtrace.kernel import features
 
 FLOOD_PACKETS = int(os.environ.get("XTRACE_FLOOD_PACKETS", "4000000"))
 """How many packets the interface under test must at least receive in a flood."""
@@ -29,14 +31,35 @@ SETTLE_S = 5.0
 
 CPUS = sorted(os.sched_getaffinity(0))[:2]
 
+ONLY_INGRESS = "counting what enters (ingress); --direction both counts what leaves, too"
+"""What a run says that counts one direction only."""
+
+GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
+
+
+def preparing(name: str) -> str:
+    """What is said first of each interface."""
+    return f"Preparing to monitor network interface: {name}"
+
+
+@lru_cache(maxsize=1)
+def tc_way() -> str:
+    """How this kernel attaches at tc."""
+    return "tcx" if features.probe().tcx else "clsact"
+
+
+def tc_started(name: str, *directions: str, how: str | None = None) -> list[str]:
+    """All that a run by tc says about an interface when nothing is wrong."""
+    how = how or tc_way()
+    return [preparing(name), *(f"tc program loaded on {name} ({direction}, {how})" for direction in directions)]
+
+
 STARTED = [
-    "Preparing to monitor network interface: far0",
+    preparing("far0"),
     "attaching native XDP to far0: its peer stops segmentation offload (GSO) while attached",
     "XDP program loaded on far0 (native, frags)",
 ]
 """All that a run says on a veth when nothing is wrong."""
-
-GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
 
 STARTED_GENERIC = [
     STARTED[0],
@@ -49,13 +72,23 @@ ETHERNET_HEADER = 14
 VALIDATED_FLOWS = 300
 
 
+def said(stderr: bytes) -> list[str]:
+    """The lines that a run said, without ONLY_INGRESS."""
+    return [line for line in stderr.decode().splitlines() if line != ONLY_INGRESS]
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run left: its exit code, its data, and the lines it said on stderr."""
 
     code: int
     stdout: bytes
-    said: list[str]
+    stderr: bytes
+
+    @property
+    def said(self) -> list[str]:
+        """The lines on stderr, but for the one that every run says that was given no direction."""
+        return said(self.stderr)
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -97,7 +130,7 @@ class Tool:
             self._printed = self._output.read()
         assert self.process.stderr is not None
         self._said += self.process.stderr.read()
-        return Result(code, self._printed, self._said.decode().splitlines())
+        return Result(code, self._printed, self._said)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
         """Ask it to end, and wait."""
@@ -142,12 +175,13 @@ def launched(
 
 @contextmanager
 def running(
-    namespace: Namespace, *arguments: str, variables: dict[str, str] | None = None, **options: Any
+    namespace: Namespace, *arguments: str, programs: int = 1, variables: dict[str, str] | None = None, **options: Any
 ) -> Iterator[Tool]:
-    """The tool from when its program is attached: packets count from here on."""
+    """The tool from when its programs, one per interface and direction, are attached: packets count from here on."""
     loaded = "已加载" if (variables or {}).get("LANG", "").startswith("zh") else "loaded on"
     with launched(namespace, *arguments, variables=variables, **options) as tool:
-        tool.wait_until_it_says(loaded.encode())
+        for _ in range(programs):
+            tool.wait_until_it_says(loaded.encode())
         yield tool
 
 
@@ -202,9 +236,37 @@ def assert_passes_traffic(pair: Pair) -> None:
     pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
 
 
-def total(lines: Sequence[dict[str, Any]], field: str = "packets") -> int:
-    """The sum of a field over all intervals."""
-    return sum(record[field] for record in of_type(lines, "interface"))
+def total(lines: Sequence[dict[str, Any]], field: str = "packets", **wanted: object) -> int:
+    """The sum of a field over the intervals of the interfaces and directions that are `wanted`."""
+    return sum(record[field] for record in having(of_type(lines, "interface"), **wanted))
+
+
+def flows(lines: Sequence[dict[str, Any]], **wanted: object) -> list[dict[str, Any]]:
+    """The flow records that have these fields."""
+    return having(of_type(lines, "flow"), **wanted)
+
+
+def having(lines: Sequence[dict[str, Any]], **wanted: object) -> list[dict[str, Any]]:
+    """The records that have these fields."""
+    return [record for record in lines if all(record.get(name) == value for name, value in wanted.items())]
+
+
+def tcx_programs(namespace: Namespace, interface: str) -> list[int]:
+    """Ids of the programs attached by TCX links, first those of ingress."""
+    shown = json.loads(namespace.run(sys.executable, "-m", "tests.netns.tcx", "show", interface))
+    return [*shown["ingress"], *shown["egress"]]
+
+
+def tc_filters(namespace: Namespace, interface: str, direction: str) -> list[dict[str, Any]]:
+    """The filters by iproute2, without the line it prints before those of each priority."""
+    listed = json.loads(namespace.run("tc", "-j", "filter", "show", "dev", interface, direction) or "[]")
+    return [entry for entry in listed if "options" in entry]
+
+
+def is_free(namespace: Namespace, interface: str) -> bool:
+    """Whether no program of any kind is attached to the interface."""
+    filters = [found for direction in ("ingress", "egress") for found in tc_filters(namespace, interface, direction)]
+    return attached_program(namespace, interface) is None and not tcx_programs(namespace, interface) and not filters
 
 
 def attached_program(namespace: Namespace, interface: str = "far0") -> int | None:

@@ -9,11 +9,19 @@ from __future__ import annotations
 import socket
 import struct
 
-IPV4, ARP, VLAN, IPV6, LLDP = 0x0800, 0x0806, 0x8100, 0x86DD, 0x88CC
-"""Ethertypes"""
+IPV4, ARP, RARP, VLAN, IPV6, LLDP = 0x0800, 0x0806, 0x8035, 0x8100, 0x86DD, 0x88CC
+SERVICE_VLAN, ROCE_V1 = 0x88A8, 0x8915
+"""Ethertypes; SERVICE_VLAN is the outer tag of 802.1ad."""
 
 ICMP, IGMP, TCP, UDP, GRE, ESP, ICMPV6, SCTP = 1, 2, 6, 17, 47, 50, 58, 132
 """IP protocol numbers"""
+
+HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AH, NO_NEXT_HEADER, DESTINATION = 0, 43, 44, 51, 59, 60
+"""IPv6 extension headers, and the number that says that nothing follows"""
+
+ROCE_V2_PORT = 4791
+INFINIBAND = 0x1B
+"""Next header of a global route header before a base transport header"""
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 
@@ -72,6 +80,22 @@ def ipv6(next_header: int, payload: bytes = b"", *, src: str = SRC6, dst: str = 
     return start + socket.inet_pton(socket.AF_INET6, src) + socket.inet_pton(socket.AF_INET6, dst) + payload
 
 
+def extension(next_header: int, payload: bytes, *, length: int = 0) -> bytes:
+    """A hop-by-hop, routing or destination header of 8 * (1 + length) bytes, all of it padding."""
+    options = struct.pack("!BB", 1, 4 + 8 * length) if length < 32 else bytes(2)
+    return struct.pack("!BB", next_header, length) + options + bytes(4 + 8 * length) + payload
+
+
+def fragment_header(next_header: int, payload: bytes, *, offset: int = 0, more: bool = False) -> bytes:
+    """An IPv6 fragment header; `offset` counts 8-byte units. With neither it is an atomic fragment."""
+    return struct.pack("!BBHI", next_header, 0, offset << 3 | more, 0xABCD) + payload
+
+
+def ah(next_header: int, payload: bytes, *, words: int = 3) -> bytes:
+    """An authentication header with a check value of `words` 32-bit words."""
+    return struct.pack("!BBHII", next_header, 1 + words, 0, 0x2000, 1) + b"\xa5" * 4 * words + payload
+
+
 def tcp(src_port: int, dst_port: int, flags: int = ACK, payload: bytes = b"", *, options: bytes = b"") -> bytes:
     """A TCP segment; `options` are a multiple of 4 bytes."""
     data_offset = 5 + len(options) // 4 << 4
@@ -94,9 +118,17 @@ def icmp(type_: int, code: int, payload: bytes = b"") -> bytes:
     return struct.pack("!BBHHH", type_, code, 0, 1, 1) + payload
 
 
-def arp(operation: int = 1, *, src: str = SRC, dst: str = DST) -> bytes:
-    """An ARP request (1) or reply (2) for IPv4 over Ethernet."""
-    start = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
+def arp(
+    operation: int = 1,
+    *,
+    src: str = SRC,
+    dst: str = DST,
+    hardware: int = 1,
+    protocol: int = IPV4,
+    lengths: tuple[int, int] = (6, 4),
+) -> bytes:
+    """An ARP request (1) or reply (2) for IPv4 over Ethernet, unless its type or length fields say otherwise."""
+    start = struct.pack("!HHBBH", hardware, protocol, *lengths, operation)
     return start + MAC_FROM + socket.inet_aton(src) + MAC_TO + socket.inet_aton(dst)
 
 
@@ -118,3 +150,34 @@ def esp(payload: bytes) -> bytes:
 def igmp(group: str) -> bytes:
     """An IGMPv2 membership report."""
     return struct.pack("!BBH4s", 0x16, 0, 0, socket.inet_aton(group))
+
+
+def bth(
+    opcode: int,
+    dst_qpn: int,
+    payload: bytes = b"",
+    *,
+    version: int = 0,
+    congestion: int = 0,
+    psn: int = 0x010203,
+) -> bytes:
+    """A base transport header; `congestion` is the byte with FECN (0x80) and BECN (0x40)."""
+    start = struct.pack("!BBHI", opcode, version, 0xFFFF, congestion << 24 | dst_qpn)
+    return start + struct.pack("!I", 0x80 << 24 | psn) + payload
+
+
+def deth(src_qpn: int, payload: bytes = b"") -> bytes:
+    """A datagram extended transport header."""
+    return struct.pack("!II", 0x11111111, src_qpn) + payload
+
+
+def roce(transport: bytes) -> bytes:
+    """The UDP datagram of RoCE v2, with the invariant CRC left 0."""
+    return udp(49152, ROCE_V2_PORT, transport + bytes(4))
+
+
+def grh(
+    transport: bytes, *, src: str = SRC6, dst: str = DST6, next_header: int = INFINIBAND, version: int = 6
+) -> bytes:
+    """The packet of RoCE v1: a global route header, which looks like IPv6's, and the invariant CRC left 0."""
+    return ipv6(next_header, transport + bytes(4), src=src, dst=dst, version=version)

@@ -41,6 +41,12 @@ class Namespace:
             ["ip", "-n", self.name, *arguments.split()], check=True, capture_output=True, text=True
         ).stdout
 
+    def feed(self, lines: Sequence[str], *arguments: str) -> None:
+        """Run a command to its end, with these lines on its stdin."""
+        text = "".join(f"{line}\n" for line in lines)
+        command = self.command(*arguments)
+        subprocess.run(command, check=True, input=text, text=True, timeout=TIMEOUT_S, cwd=ROOT)
+
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a command; the caller waits for it."""
         return subprocess.Popen(self.command(*arguments), cwd=ROOT, **options)
@@ -54,11 +60,11 @@ class Namespace:
         """Start the load generator."""
         return self.start(sys.executable, "-m", "tests.support.flood", interface, str(packets), *arguments)
 
-    def statistics(self, interface: str) -> dict[str, int]:
-        """The interface's own receive counters."""
+    def statistics(self, interface: str, way: str = "rx") -> dict[str, int]:
+        """The interface's own counters of what it received (rx) or sent (tx)."""
         shown = json.loads(self.ip(f"-j -s link show {interface}"))
-        received: dict[str, int] = shown[0]["stats64"]["rx"]
-        return received
+        counters: dict[str, int] = shown[0]["stats64"][way]
+        return counters
 
     def xdp_attached(self, interface: str) -> bool:
         """Whether iproute2 sees an XDP program there."""
@@ -104,6 +110,18 @@ def veth_pair(mtu: int = 1500, addresses: bool = True, queues: int = 1) -> Itera
             subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
+@contextmanager
+def quiet_pair(mtu: int = 1500) -> Iterator[Pair]:
+    """A Pair with IPv4 addresses and fixed neighbours: no packet moves but what is sent, no ARP, no IPv6."""
+    with veth_pair(mtu, addresses=False) as pair:
+        ends = ((1, pair.near, pair.near_if), (2, pair.far, pair.far_if))
+        macs = [json.loads(namespace.ip(f"-j link show {name}"))[0]["address"] for _, namespace, name in ends]
+        for (number, namespace, name), other in zip(ends, reversed(macs), strict=True):
+            namespace.ip(f"addr add 10.0.0.{number}/24 dev {name}")
+            namespace.ip(f"neigh replace 10.0.0.{3 - number} lladdr {other} nud permanent dev {name}")
+        yield pair
+
+
 def read_until(stream: IO[bytes] | None, wanted: bytes) -> bytes:
     """Lines of a pipe up to and with the first that contains `wanted`; AssertionError at its end."""
     assert stream is not None
@@ -126,14 +144,22 @@ def of_type(lines: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def assert_sums_close(lines: Sequence[dict[str, Any]]) -> None:
-    """In each interval flows + other + unattributed + filtered == total, in packets and bytes."""
+    """In each interval of each interface and direction flows + other + unattributed + filtered == total.
+
+    In packets and bytes; the records that are added up come before the one they add up to.
+    """
     packets = size = 0
     intervals = 0
+    places: set[tuple[str, str, str]] = set()
     for record in lines:
+        if record["type"] in ("flow", "other", "interface"):
+            places.add((record["ts"], record["interface"], record["direction"]))
         if record["type"] in ("flow", "other"):
             packets += record["packets"]
             size += record["bytes"]
         elif record["type"] == "interface":
+            assert len(places) == 1, places
+            places.clear()
             packets += record["unattributed_packets"] + record["filtered_packets"]
             size += record["unattributed_bytes"] + record["filtered_bytes"]
             assert (packets, size) == (record["packets"], record["bytes"]), record

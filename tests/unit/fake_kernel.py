@@ -11,7 +11,9 @@ from xtrace.kernel.syscall import ffi
 
 Answer = int | Callable[..., int]
 
-OPENERS = frozenset({"xt_map_create", "xt_prog_load", "xt_btf_load", "xt_link_create"})
+OPENERS = frozenset(
+    {"xt_map_create", "xt_prog_load", "xt_btf_load", "xt_link_create", "xt_prog_get_fd_by_id", "xt_netlink_open"}
+)
 FIRST_FD = 1000
 """Beyond any descriptor of the test's own process."""
 

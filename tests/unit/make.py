@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address
 
-from xtrace.flow import COUNTERS, KEY, FlowKey, FlowRecord, FlowTable, Interface, InterfaceCounts, PacketCount, Snapshot
+from xtrace.flow import (
+    COUNTERS,
+    HAS_SRC_QPN,
+    KEY,
+    ROCE_V1,
+    ROCE_V2,
+    FlowKey,
+    FlowRecord,
+    FlowTable,
+    Interface,
+    InterfaceCounts,
+    PacketCount,
+    Snapshot,
+)
+from xtrace.kernel.features import Features
 
-IPV4, ARP, IPV6, LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
+IPV4, ARP, IPV6, LLDP, RDMA_OVER_ETHERNET = 0x0800, 0x0806, 0x86DD, 0x88CC, 0x8915
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE = 6, 17, 1, 58, 132, 47
 
 NS = 1_000_000_000
@@ -15,6 +29,12 @@ BOOT = 1_767_225_600 * NS
 """Wall clock when the monotonic clock of these tests stood at 0: 2026-01-01T00:00:00Z."""
 
 ETH0 = Interface("eth0", slot=0, xdp_mode="native")
+
+
+def features(**changes: bool) -> Features:
+    """All a new kernel has, without PREEMPT_RT and without type information, and what is told."""
+    usual = {"btf": False, "frags": True, "links": True, "tcx": True, "percpu_batch": True, "realtime": False}
+    return Features(**{**usual, **changes})
 
 
 def packed(address: str) -> bytes:
@@ -34,11 +54,32 @@ def key(
     ethertype: int | None = None,
     slot: int = 0,
     flags: int = 0,
+    vlan_id: int = 0,
 ) -> FlowKey:
     """A flow's key; the ethertype follows from the address unless told."""
     if ethertype is None:
         ethertype = IPV6 if ":" in src else IPV4
-    return FlowKey(packed(src), packed(dst), *ports, 0, 0, ethertype, slot, protocol, 0, flags)
+    return FlowKey(packed(src), packed(dst), *ports, 0, vlan_id, ethertype, slot, protocol, 0, flags)
+
+
+def roce(
+    opcode: int = 8,
+    dst_qpn: int = 193,
+    src_qpn: int | None = None,
+    *,
+    src: str = "10.0.0.1",
+    dst: str = "10.0.0.2",
+    version: int = 2,
+    slot: int = 0,
+    vlan_id: int = 0,
+) -> FlowKey:
+    """The key of RoCE packets; without `src_qpn` they did not tell their source."""
+    where = key(src, dst, (dst_qpn & 0xFFFF, dst_qpn >> 16), UDP, slot=slot, vlan_id=vlan_id, flags=ROCE_V2)
+    if version == 1:
+        where = where._replace(ethertype=RDMA_OVER_ETHERNET, protocol=0, flags=ROCE_V1)
+    if src_qpn is not None:
+        where = where._replace(src_qpn=src_qpn, flags=where.flags | HAS_SRC_QPN)
+    return where._replace(opcode=opcode)
 
 
 def spread(flags: int) -> int:
@@ -86,7 +127,6 @@ def snapshot(
     start_ns: int = 0,
     end_ns: int = 5 * NS,
     record_offset_ns: int = 0,
-    lost: tuple[str, ...] = (),
 ) -> Snapshot:
     """An interval from `start_ns` to `end_ns` of the monotonic clock; by default all flows are eth0's."""
     return Snapshot(
@@ -97,5 +137,4 @@ def snapshot(
         wall_offset_ns=BOOT,
         flows=table(flows),
         interfaces=tuple(interfaces) if interfaces is not None else ((ETH0, counts_of(flows)),),
-        lost_interfaces=lost,
     )

@@ -15,7 +15,18 @@ import pytest
 from tests.unit.fake_kernel import FakeHash, FakeKernel
 from xtrace.errors import KernelError, ObjectError, PrivilegeError, VerifierError
 from xtrace.kernel import bpf, constants
-from xtrace.kernel.bpf import Batch, Fd, Map, Program, SharedWord, XdpLink, kernel_name, load_btf, possible_cpus
+from xtrace.kernel.bpf import (
+    Batch,
+    Fd,
+    Link,
+    Map,
+    Program,
+    SharedWord,
+    kernel_name,
+    load_btf,
+    possible_cpus,
+    program_name,
+)
 from xtrace.kernel.elf import MapSpec, ProgramSpec, Relocation
 from xtrace.kernel.syscall import EAGAIN_RETRIES, ffi
 
@@ -171,7 +182,7 @@ CALLS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "update": ("xt_map_update", "BPF_MAP_UPDATE_ELEM(flows_a)", lambda: Map(1, FLOWS).update(b"kk", b"vvv")),
     "batch": ("xt_map_lookup_batch", "BPF_MAP_LOOKUP_BATCH(flows_a)", lambda: list(Map(1, FLOWS).lookup_all())),
     "run": ("xt_prog_test_run", "BPF_PROG_TEST_RUN(flush)", lambda: Program(1, "flush").test_run(bytes(16))),
-    "link": ("xt_link_create", "BPF_LINK_CREATE(xdp, ifindex 4)", lambda: XdpLink.attach(Program(1, "xdp"), 4, 4)),
+    "link": ("xt_link_create", "BPF_LINK_CREATE(xdp, ifindex 4)", lambda: Link.attach(Program(1, "xdp"), 4, 37, 4)),
 }
 
 
@@ -561,28 +572,66 @@ def test_run_with_live_frames_returns_none(kernel: FakeKernel) -> None:
     assert Program(1, "flood").test_run(bytes(16), flags=flags, batch_size=64).frame == b""
 
 
-def test_link_is_made_for_the_interface_in_the_mode_asked_for(kernel: FakeKernel) -> None:
-    with XdpLink.attach(Program(1, "xdp_ingress"), 4, constants.XDP_FLAGS_GENERIC):
-        assert kernel.arguments == [(1, 4, constants.ATTACH_TYPE_XDP, constants.XDP_FLAGS_GENERIC)]
+@pytest.mark.parametrize(
+    "attach_type, flags",
+    [
+        (constants.ATTACH_TYPE_XDP, constants.XDP_FLAGS_GENERIC),
+        (constants.ATTACH_TYPE_XDP, constants.XDP_FLAGS_NATIVE),
+        (constants.ATTACH_TYPE_TCX_EGRESS, constants.LINK_BEFORE_ALL),
+    ],
+)
+def test_link_is_made_for_the_interface_and_hook_in_the_mode_asked_for(
+    attach_type: int, flags: int, kernel: FakeKernel
+) -> None:
+    with Link.attach(Program(1, "xdp_ingress"), 4, attach_type, flags):
+        assert kernel.arguments == [(1, 4, attach_type, flags)]
 
 
 @pytest.mark.parametrize("ifindex", [4, 0])
 def test_link_tells_its_interface_and_0_once_that_is_gone(ifindex: int, kernel: FakeKernel) -> None:
     def answer(fd: int, info: Any, length: Any) -> int:
-        # struct bpf_link_info: type, id, prog_id, padding, xdp.ifindex
+        # struct bpf_link_info: type, id, prog_id, padding, xdp.ifindex or tcx.ifindex
         told = struct.pack("=5I", 6, 11, 22, 0, ifindex)
         ffi.memmove(info, told, len(told))
         return 0
 
     kernel.answer("xt_obj_get_info", answer)
-    assert XdpLink(7).ifindex() == ifindex
+    assert Link(7).ifindex() == ifindex
 
 
 def test_link_is_detached_by_command_and_stays_open_until_closed(kernel: FakeKernel) -> None:
-    with XdpLink.attach(Program(1, "xdp_ingress"), 4, 0) as link:
+    with Link.attach(Program(1, "xdp_ingress"), 4, constants.ATTACH_TYPE_XDP, 0) as link:
         link.detach()
         assert kernel.calls == ["xt_link_create", "xt_link_detach"]
         assert kernel.open == {link.fileno()}
+
+
+def test_link_that_is_closed_is_not_detached_under_a_number_that_may_be_anothers(kernel: FakeKernel) -> None:
+    link = Link.attach(Program(1, "xdp_ingress"), 4, constants.ATTACH_TYPE_XDP, 0)
+    assert not link.closed
+    link.close()
+    assert link.closed
+    link.detach()
+    assert "xt_link_detach" not in kernel.calls
+
+
+def test_name_of_a_program_is_that_of_its_id_and_its_descriptor_is_closed(kernel: FakeKernel) -> None:
+    def answer(fd: int, info: Any, length: Any) -> int:
+        # struct bpf_prog_info: the name stands behind map_ids, 64 bytes from the start (uapi/linux/bpf.h)
+        told = struct.pack("=II8sIIQQQIIQ16s", 6, 77, b"", 0, 0, 0, 0, 0, 0, 0, 0, b"xdp_ingress")
+        ffi.memmove(info, told, len(told))
+        return 0
+
+    kernel.answer("xt_obj_get_info", answer)
+    assert program_name(77) == "xdp_ingress"
+    assert kernel.arguments_of("xt_prog_get_fd_by_id") == [(77,)]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOENT])
+def test_program_that_may_not_be_asked_for_its_name_or_is_gone_has_none(number: int, kernel: FakeKernel) -> None:
+    kernel.answer("xt_prog_get_fd_by_id", -number)
+    assert program_name(77) == ""
+    assert kernel.calls == ["xt_prog_get_fd_by_id"]
 
 
 def test_shared_word_is_read_and_stored_whole_and_unmapped(kernel: FakeKernel) -> None:

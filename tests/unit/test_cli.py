@@ -9,20 +9,24 @@ import pty
 import re
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.support.net import records
 from tests.support.schema import validate
 from tests.unit.conftest import Pipe
+from tests.unit.make import features
 from xtrace import cli
 from xtrace.config import parse
-from xtrace.errors import InterfaceError
+from xtrace.filters import Filters
+from xtrace.flow import Interface
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
+from xtrace.monitors.attach import Choice, Say
+from xtrace.monitors.interfaces import Selection
+from xtrace.monitors.xdp import XdpOptions
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text import Text
@@ -79,10 +83,11 @@ def existing() -> list[str]:
         (["--nonsense"], 2, r"unrecognized arguments: --nonsense; see --help"),
         (["-t", "soon"], 2, r"--interval 'soon' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds"),
         (["-o", "xml"], 2, r"argument -o/--format: invalid choice: 'xml' .*"),
-        (["-i", "nosuch0"], 1, r"interface nosuch0 not found: there are .*\blo\b.*; choose one with -i"),
+        (["--port", "http"], 2, r"--port 'http': a number from 0 to 65535"),
+        (["--hook", "xdp", "--direction", "both"], 2, r"--hook xdp sees only what enters, not --direction both: .*"),
         (["-i", "lo"], 77, r"mode xdp needs CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON: run it with sudo, or grant .*"),
     ],
-    ids=["unknown option", "bad interval", "bad format", "unknown interface", "no privileges"],
+    ids=["unknown option", "bad interval", "bad format", "bad filter", "wrong combination", "no privileges"],
 )
 def test_failure_is_one_line_and_its_exit_code(arguments: list[str], code: int, line: str) -> None:
     ended = catch(*arguments)
@@ -91,21 +96,16 @@ def test_failure_is_one_line_and_its_exit_code(arguments: list[str], code: int, 
     assert re.fullmatch(f"xtrace-catch: {line}\n", ended.stderr), ended.stderr
 
 
-def test_unknown_interface_lists_every_existing_one() -> None:
-    told = catch("-i", "nosuch0").stderr
-    assert [name for name in existing() if name not in told] == []
-
-
-def test_unknown_interface_may_come_from_the_environment() -> None:
-    ended = catch(env=environment(NETWORK_INTERFACE="nosuch1"))
-    assert ended.returncode == 1
-    assert "interface nosuch1 not found" in ended.stderr
+def test_wrong_setting_in_the_environment_is_one_line_too() -> None:
+    ended = catch(env=environment(NETWORK_INTERFACE="eth0,"))
+    assert ended.returncode == 2
+    assert ended.stderr == "xtrace-catch: interface 'eth0,': a name is empty; write -i eth0 or -i eth0,eth1\n"
 
 
 def test_debug_adds_a_traceback_below_the_line() -> None:
-    ended = catch("--debug", "-i", "nosuch0")
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("xtrace-catch: interface nosuch0 not found")
+    ended = catch("--debug", "-i", "lo")
+    assert ended.returncode == 77
+    assert ended.stderr.startswith("xtrace-catch: mode xdp needs CAP_BPF and ")
     assert "Traceback (most recent call last)" in ended.stderr
 
 
@@ -210,14 +210,11 @@ ETH0, WLAN0 = LinkInfo(2, "eth0", 0, 1), LinkInfo(3, "wlan0", 0, 1)
 
 
 class FakeInterfaces:
-    """Plays xtrace.kernel.rtnetlink for choose_interface()."""
+    """Plays xtrace.kernel.rtnetlink for default_interface()."""
 
     def __init__(self, links: list[LinkInfo], route: DefaultRoute | None = None) -> None:
         self._links = links
         self._route = route
-
-    def links(self, socket: NetlinkSocket) -> list[LinkInfo]:
-        return self._links
 
     def link(self, socket: NetlinkSocket, wanted: str | int) -> LinkInfo | None:
         return next((link for link in self._links if wanted in (link.name, link.index)), None)
@@ -226,21 +223,15 @@ class FakeInterfaces:
         return self._route
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, interfaces: FakeInterfaces, name: str | None) -> LinkInfo:
+def default_of(monkeypatch: pytest.MonkeyPatch, interfaces: FakeInterfaces) -> str:
     monkeypatch.setattr(cli, "rtnetlink", interfaces)
-    with closing(NetlinkSocket(cli.NETLINK_ROUTE)) as netlink:
-        return cli.choose_interface(netlink, name)
-
-
-def test_interface_is_the_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    interfaces = FakeInterfaces([ETH0, WLAN0])
-    assert chosen(monkeypatch, interfaces, "wlan0") is WLAN0
+    return cli.default_interface()
 
 
 def test_interface_is_eth0_unless_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     interfaces = FakeInterfaces([WLAN0, ETH0], DefaultRoute(3, None, None))
-    assert chosen(monkeypatch, interfaces, None) is ETH0
+    assert default_of(monkeypatch, interfaces) == "eth0"
     assert caplog.messages == []
 
 
@@ -249,22 +240,123 @@ def test_without_eth0_the_default_routes_interface_is_taken_and_said(
 ) -> None:
     caplog.set_level(logging.INFO)
     interfaces = FakeInterfaces([WLAN0], DefaultRoute(3, None, None))
-    assert chosen(monkeypatch, interfaces, None) is WLAN0
+    assert default_of(monkeypatch, interfaces) == "wlan0"
     assert caplog.messages == ["no interface eth0: taking wlan0, which has the default route"]
 
 
 @pytest.mark.parametrize("route", [None, DefaultRoute(9, None, None)])
-def test_without_eth0_and_default_route_the_existing_interfaces_are_named(
-    route: DefaultRoute | None, monkeypatch: pytest.MonkeyPatch
+def test_without_eth0_and_default_route_eth0_is_what_is_not_found(
+    route: DefaultRoute | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(InterfaceError, match=r"^interface eth0 not found: there are wlan0; choose one with -i$"):
-        chosen(monkeypatch, FakeInterfaces([WLAN0], route), None)
+    caplog.set_level(logging.INFO)
+    assert default_of(monkeypatch, FakeInterfaces([WLAN0], route)) == "eth0"
+    assert caplog.messages == []
 
 
-def test_named_interface_is_never_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    interfaces = FakeInterfaces([ETH0, WLAN0], DefaultRoute(3, None, None))
-    with pytest.raises(InterfaceError, match=r"^interface eth7 not found: there are eth0, wlan0; choose one with -i$"):
-        chosen(monkeypatch, interfaces, "eth7")
+class FakeMonitor:
+    """What cli.run() makes of the command line, and tells the sinks about."""
+
+    ended = True
+    map_memory = 20_320_592
+
+    def __init__(self, options: XdpOptions, say: Say) -> None:
+        self.options = options
+        self.features = features()
+        self.interfaces = (Interface("eth7", 0, "tc", None, egress=True),)
+        self._fd = os.eventfd(0)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def monitors(monkeypatch: pytest.MonkeyPatch) -> list[FakeMonitor]:
+    """Those that cli.run() creates."""
+    made: list[FakeMonitor] = []
+
+    def create(options: XdpOptions, say: Say) -> FakeMonitor:
+        made.append(FakeMonitor(options, say))
+        return made[-1]
+
+    monkeypatch.setattr(cli, "XdpMonitor", create)
+    monkeypatch.setattr(cli, "rtnetlink", FakeInterfaces([ETH0]))
+    return made
+
+
+def run(arguments: str, stop: Stop) -> None:
+    cli.run(parse(arguments.split(), {"XTRACE_HOST": "n1"}, "1.2.3"), "1.2.3", stop)
+
+
+@pytest.mark.parametrize(
+    "direction, egress",
+    [("", (False,)), ("ingress", (False,)), ("egress", (True,)), ("both", (False, True))],
+)
+def test_direction_asked_for_is_the_one_watched(
+    direction: str, egress: tuple[bool, ...], monitors: list[FakeMonitor], stop: Stop
+) -> None:
+    run(f"-o none --direction {direction}" if direction else "-o none", stop)
+    assert monitors[0].options.directions == egress
+
+
+@pytest.mark.parametrize("direction, times", [("ingress", 1), ("egress", 0), ("both", 0)])
+def test_that_only_what_enters_is_counted_is_said_once(
+    direction: str, times: int, monitors: list[FakeMonitor], stop: Stop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run(f"-o none --direction {direction}", stop)
+    line = "counting what enters (ingress); --direction both counts what leaves, too"
+    assert caplog.messages.count(line) == times
+
+
+def test_everything_asked_for_reaches_the_monitor(monitors: list[FakeMonitor], stop: Stop) -> None:
+    run("-o none -i lo,ib* --xdp-mode generic --hook xdp --max-flows 77 --port 53 -f udp", stop)
+    assert monitors[0].options == XdpOptions(
+        selection=Selection(("lo", "ib*")),
+        choice=Choice("xdp", "generic"),
+        directions=(False,),
+        max_flows=77,
+        filters=Filters(types=frozenset({"UDP"}), ports=frozenset({53})),
+    )
+
+
+def test_interface_that_was_not_named_is_the_default_one(monitors: list[FakeMonitor], stop: Stop) -> None:
+    run("-o none", stop)
+    assert monitors[0].options.selection == Selection(("eth0",))
+
+
+def test_start_record_tells_hooks_features_and_filters_of_the_run(
+    monitors: list[FakeMonitor], stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "output").open("wb") as file:
+        monkeypatch.setattr(cli, "STDOUT", file.fileno())
+        run("-o json -t 1s --max-flows 77 --port 443,53 --exclude-dns", stop)
+    lines = records((tmp_path / "output").read_bytes())
+    validate(lines)
+    assert [line["type"] for line in lines] == ["start", "end"]
+    assert lines[0] == {
+        "type": "start",
+        "schema": 1,
+        "host": "n1",
+        "version": "1.2.3",
+        "interval_s": 1.0,
+        "hooks": [{"interface": "eth7", "direction": "egress", "hook": "tc", "xdp_mode": None}],
+        "features": ["frags", "links", "tcx", "percpu_batch"],
+        "filters": ["port 53 443", "exclude-dns"],
+        "max_flows": 77,
+        "map_memory_bytes": 20_320_592,
+    }
+
+
+@pytest.mark.parametrize("direction, says", [("ingress", False), ("egress", False), ("both", True)])
+def test_text_says_the_direction_only_where_both_are_watched(
+    direction: str, says: bool, stop: Stop, pipe: Pipe
+) -> None:
+    config = parse(["-o", "text", "--direction", direction], {}, "1")
+    (sink,) = cli.make_sinks(config, OutputStream(pipe.writer, stop))
+    assert cast("Text", sink)._with_direction is says
 
 
 @pytest.mark.parametrize(

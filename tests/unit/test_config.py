@@ -12,6 +12,7 @@ import pytest
 
 from xtrace.config import Answered, Config, build_parser, parse
 from xtrace.errors import UsageError
+from xtrace.filters import Filters, parse_networks
 from xtrace.kernel.syscall import lib
 
 PACKAGE = Path(__file__).parents[2] / "xtrace"
@@ -30,24 +31,28 @@ def refusal(arguments: list[str], environment: dict[str, str] | None = None) -> 
 def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds() -> None:
     assert parsed() == Config(
         mode="xdp",
-        interface=None,
+        interfaces=(),
         interval_ms=5000,
         output="auto",
         count=0,
         top=None,
         max_flows=lib.DEFAULT_MAX_FLOWS,
+        hook="auto",
         xdp_mode="auto",
+        direction="ingress",
+        filters=Filters(),
         host=socket.gethostname(),
         list_interfaces=False,
         debug=False,
     )
 
 
+NETWORKS = parse_networks("10.0.0.0/8,fd00::/8", "--net")
 EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "-m": ("xdp", {}),
     "--mode": ("xdp", {}),
-    "-i": ("eth1", {"interface": "eth1"}),
-    "--interface": ("eth1", {"interface": "eth1"}),
+    "-i": ("eth1", {"interfaces": ("eth1",)}),
+    "--interface": ("eth1,ib*,any", {"interfaces": ("eth1", "ib*", "any")}),
     "-t": ("1s", {"interval_ms": 1000}),
     "--interval": ("250", {"interval_ms": 250}),
     "-o": ("json", {"output": "json"}),
@@ -56,7 +61,15 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--count": ("1", {"count": 1}),
     "--top": ("7", {"top": 7}),
     "--max-flows": ("10240", {"max_flows": 10240}),
+    "--direction": ("both", {"direction": "both"}),
+    "--hook": ("tc", {"hook": "tc"}),
     "--xdp-mode": ("generic", {"xdp_mode": "generic"}),
+    "-f": ("tcp,roce_v2", {"filters": asdict(Filters(types=frozenset({"TCP", "RoCE_v2"})))}),
+    "--filter": ("ib", {"filters": asdict(Filters(types=frozenset({"RoCE_v1_IBoE", "RoCE_v2"})))}),
+    "--net": ("10.0.0.0/8,fd00::/8", {"filters": asdict(Filters(networks=NETWORKS))}),
+    "--exclude-net": ("10.0.0.0/8,fd00::/8", {"filters": asdict(Filters(excluded_networks=NETWORKS))}),
+    "--port": ("53,443", {"filters": asdict(Filters(ports=frozenset({53, 443})))}),
+    "--exclude-dns": ("", {"filters": asdict(Filters(exclude_dns=True))}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
     "--debug": ("", {"debug": True}),
@@ -100,7 +113,7 @@ def test_every_option_has_a_help_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["MONITOR_MODE", "NETWORK_INTERFACE", "INTERVAL_MS", "5s", "65536", "native, else generic", "sudo", "77"]
+    "text", ["MONITOR_MODE", "NETWORK_INTERFACE", "INTERVAL_MS", "5s", "65536", "native; else tc", "any", "sudo", "77"]
 )
 def test_help_tells_variables_defaults_and_exit_codes(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "1000")
@@ -121,9 +134,11 @@ def test_version_is_answered(option: str) -> None:
 @pytest.mark.parametrize(
     "arguments, environment, field, expected",
     [
-        ("", {"NETWORK_INTERFACE": "eth1"}, "interface", "eth1"),
-        ("-i eth2", {"NETWORK_INTERFACE": "eth1"}, "interface", "eth2"),
-        ("", {"NETWORK_INTERFACE": ""}, "interface", None),
+        ("", {"NETWORK_INTERFACE": "eth1"}, "interfaces", ("eth1",)),
+        ("", {"NETWORK_INTERFACE": "eth1,ib*"}, "interfaces", ("eth1", "ib*")),
+        ("-i eth2", {"NETWORK_INTERFACE": "eth1"}, "interfaces", ("eth2",)),
+        ("-i eth2", {"NETWORK_INTERFACE": "eth1,"}, "interfaces", ("eth2",)),
+        ("", {"NETWORK_INTERFACE": ""}, "interfaces", ()),
         ("", {"INTERVAL_MS": "1000"}, "interval_ms", 1000),
         ("", {"INTERVAL_MS": "2s"}, "interval_ms", 2000),
         ("-t 3s", {"INTERVAL_MS": "1000"}, "interval_ms", 3000),
@@ -181,8 +196,31 @@ def test_interval_that_is_no_time_is_refused_with_an_example(text: str) -> None:
         (["-m", "tc"], "mode 'tc' is not known: this version has xdp"),
         (["-m", ""], "mode '' is not known: this version has xdp"),
         (["-m", "XDP"], "mode 'XDP' is not known: this version has xdp"),
-        (["-i", ""], "interface '': this version monitors one interface, named with -i"),
-        (["-i", "eth0,eth1"], "interface 'eth0,eth1': this version monitors one interface, named with -i"),
+        (["-i", ""], "interface '': a name is empty; write -i eth0 or -i eth0,eth1"),
+        (["-i", "eth0,"], "interface 'eth0,': a name is empty; write -i eth0 or -i eth0,eth1"),
+        (["-i", "eth0, ,eth1"], "interface 'eth0, ,eth1': a name is empty; write -i eth0 or -i eth0,eth1"),
+        (["-f", "arp"], "--filter 'arp': choose from tcp, udp, icmp, sctp, roce_v1, roce_v2, roce, ib, all"),
+        (["-f", ""], "--filter '': a value is empty"),
+        (["--net", "10.0.0.1/8"], "--net: 10.0.0.1/8 has host bits set: write an address, or a network as 10.0.0.0/8"),
+        (["--net", ""], "--net '': a value is empty"),
+        (["--exclude-net", "eth0"], "--exclude-net: 'eth0' does not appear to be an IPv4 or IPv6 network: write"),
+        (["--exclude-net", ""], "--exclude-net '': a value is empty"),
+        (["--port", "65536"], "--port '65536': a number from 0 to 65535"),
+        (["--port", "80-90"], "--port '80-90': a number from 0 to 65535"),
+        (["--port", ""], "--port '': a value is empty"),
+        (["--exclude-dns=yes"], "argument --exclude-dns: ignored explicit argument 'yes'"),
+        (["--hook", "ebpf"], "argument --hook: invalid choice: 'ebpf'"),
+        (["--direction", "in"], "argument --direction: invalid choice: 'in'"),
+        (
+            ["--hook", "xdp", "--direction", "egress"],
+            "--hook xdp sees only what enters, not --direction egress: use --hook tc or auto",
+        ),
+        (
+            ["--hook", "xdp", "--direction", "both"],
+            "--hook xdp sees only what enters, not --direction both: use --hook tc or auto",
+        ),
+        (["--hook", "tc", "--xdp-mode", "native"], "--hook tc uses no XDP: leave out --xdp-mode native"),
+        (["--hook", "tc", "--xdp-mode", "generic"], "--hook tc uses no XDP: leave out --xdp-mode generic"),
         (["-c", "0"], "--count '0': a whole number from 1 to 2147483648"),
         (["-c", "-1"], "--count '-1': a whole number from 1 to 2147483648"),
         (["-c", "1.5"], "--count '1.5': a whole number from 1 to 2147483648"),
@@ -212,7 +250,8 @@ def test_wrong_value_is_refused_in_one_line_that_quotes_it(arguments: list[str],
     "environment, text",
     [
         ({"MONITOR_MODE": "rdma"}, "mode 'rdma' is not known"),
-        ({"NETWORK_INTERFACE": "eth0,eth1"}, "interface 'eth0,eth1': this version monitors one interface"),
+        ({"NETWORK_INTERFACE": "eth0,"}, "interface 'eth0,': a name is empty"),
+        ({"NETWORK_INTERFACE": " "}, "interface ' ': a name is empty"),
         ({"INTERVAL_MS": "soon"}, "'soon' is no time"),
         ({"INTERVAL_MS": "10"}, "'10' is out of range"),
     ],
@@ -238,6 +277,56 @@ def test_count_takes_its_whole_range(count: int) -> None:
 @pytest.mark.parametrize("flows", [1, 10240, 4194304])
 def test_max_flows_takes_its_whole_range(flows: int) -> None:
     assert parsed(f"--max-flows {flows}").max_flows == flows
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("eth0", ("eth0",)),
+        ("eth0,eth1", ("eth0", "eth1")),
+        (" eth0 , eth1 ", ("eth0", "eth1")),
+        ("eth0,ib*,eth0", ("eth0", "ib*")),
+        ("any", ("any",)),
+    ],
+)
+def test_interfaces_are_named_by_comma_and_each_once(text: str, names: tuple[str, ...]) -> None:
+    assert parse(["-i", text], {}, "1").interfaces == names
+
+
+def test_as_many_interfaces_are_taken_as_there_are_slots_for() -> None:
+    names = [f"eth{number}" for number in range(129)]
+    assert parsed(f"-i {','.join(names[:-1])}").interfaces == tuple(names[:-1])
+    assert refusal(["-i", ",".join(names)]) == "-i: 129 names, at most 128; write any, or a pattern as eth*"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--hook xdp",
+        "--hook xdp --direction ingress",
+        "--hook xdp --xdp-mode native",
+        "--hook xdp --xdp-mode generic",
+        "--hook tc --xdp-mode auto",
+        *(f"--hook {hook} --direction {way}" for hook in ("auto", "tc") for way in ("ingress", "egress", "both")),
+    ],
+)
+def test_hook_takes_every_mode_and_direction_it_has(arguments: str) -> None:
+    given = dict(zip(arguments.split()[::2], arguments.split()[1::2], strict=True))
+    made = parsed(arguments)
+    assert made.hook == given["--hook"]
+    assert made.direction == given.get("--direction", "ingress")
+    assert made.xdp_mode == given.get("--xdp-mode", "auto")
+
+
+def test_all_filters_are_taken_together() -> None:
+    made = parsed("-f udp --net 10.0.0.0/8 --exclude-net 10.9.0.0/16 --port 4789 --exclude-dns").filters
+    assert made == Filters(
+        types=frozenset({"UDP"}),
+        networks=parse_networks("10.0.0.0/8", "--net"),
+        excluded_networks=parse_networks("10.9.0.0/16", "--exclude-net"),
+        ports=frozenset({4789}),
+        exclude_dns=True,
+    )
 
 
 def test_top_0_is_told_from_no_top() -> None:

@@ -18,12 +18,14 @@ from tests.unit.make import (
     IPV6,
     LLDP,
     NS,
+    RDMA_OVER_ETHERNET,
     SCTP,
     TCP,
     UDP,
     flow,
     key,
     packed,
+    roce,
     snapshot,
     table,
 )
@@ -34,6 +36,7 @@ from xtrace.flow import (
     FRAGMENT,
     HAS_SRC_QPN,
     KEY,
+    LATER_FRAGMENT,
     ROCE_V1,
     ROCE_V2,
     TRAFFIC_TYPES,
@@ -127,7 +130,7 @@ def test_c_structs_have_no_padding_that_would_be_hashed_or_summed(struct: str) -
     assert covered(kind, 0) == set(range(ffi.sizeof(kind)))
 
 
-@pytest.mark.parametrize("name", ["EGRESS", "FRAGMENT", "ROCE_V1", "ROCE_V2", "HAS_SRC_QPN"])
+@pytest.mark.parametrize("name", ["EGRESS", "FRAGMENT", "ROCE_V1", "ROCE_V2", "HAS_SRC_QPN", "LATER_FRAGMENT"])
 def test_flags_are_those_of_the_c_header(name: str) -> None:
     assert getattr(flow_module, name) == getattr(lib, f"FLOW_{name}")
 
@@ -165,17 +168,57 @@ def test_every_tcp_flags_byte_comes_back_as_it_was_on_the_wire() -> None:
         (EGRESS, IPV4, TCP, "TCP"),
         (ROCE_V2, IPV4, UDP, "RoCE_v2"),
         (ROCE_V2 | EGRESS | HAS_SRC_QPN, IPV6, UDP, "RoCE_v2"),
-        (ROCE_V1, 0x8915, 0, "RoCE_v1_IBoE"),
+        (FRAGMENT | LATER_FRAGMENT, IPV4, UDP, "UDP"),
+        (ROCE_V1, RDMA_OVER_ETHERNET, 0, "RoCE_v1_IBoE"),
+        (0, RDMA_OVER_ETHERNET, 0, "RoCE_v1_IBoE"),
     ],
 )
 def test_traffic_type(flags: int, ethertype: int, protocol: int, expected: str) -> None:
     assert key(protocol=protocol, ethertype=ethertype, flags=flags).traffic_type == expected
 
 
-def test_frame_without_addresses_is_not_shown_as_ip() -> None:
-    assert not key("", "", (0, 0), 0, ethertype=ARP).is_ip
-    assert key("0.0.0.0", "255.255.255.255").is_ip
-    assert key("::", "ff02::1").is_ip
+@pytest.mark.parametrize(
+    "where, has_addresses, is_ip",
+    [
+        (key("0.0.0.0", "255.255.255.255"), True, True),
+        (key("::", "ff02::1"), True, True),
+        (key("::", "::", (1, 2), TCP), True, True),
+        (key("fe80::1", "fe80::2"), True, True),
+        (key("", "", (0, 0), 0, ethertype=IPV4), False, False),
+        (key("", "", (0, 0), 0, ethertype=IPV6), False, False),
+        (key("", "", (0, 0), 0, ethertype=ARP), False, False),
+        (key("10.0.0.1", "10.0.0.2", (0, 0), 0, ethertype=ARP), True, False),
+        (key("0.0.0.0", "10.0.0.2", (0, 0), 0, ethertype=ARP), True, False),
+        (key("", "", (0, 0), 0, ethertype=LLDP), False, False),
+        (roce(), True, True),
+        (roce(src="fe80::1", dst="fe80::2", version=1), True, False),
+    ],
+)
+def test_only_ip_has_a_protocol_while_others_have_addresses_too(
+    where: FlowKey, has_addresses: bool, is_ip: bool
+) -> None:
+    assert (where.has_addresses, where.is_ip) == (has_addresses, is_ip)
+
+
+@pytest.mark.parametrize("number", [0, 1, 193, 0xFFFF, 0x10000, 0xABCDEF, 0xFFFFFF])
+def test_destination_queue_pair_is_the_whole_word_that_is_the_ports_of_others(number: int) -> None:
+    made = c_key(dst_qpn=number, flags=ROCE_V2)
+    (record,) = table_from(made, ffi.new("struct flow_counters *"))
+    assert record.key.dst_qpn == number
+    assert roce(dst_qpn=number).dst_qpn == number
+
+
+@pytest.mark.parametrize(
+    "where, expected",
+    [
+        (roce(), True),
+        (roce(version=1), True),
+        (key(protocol=UDP, ports=(4791, 4791)), False),
+        (key("fe80::1", "fe80::2", (0, 0), 0, ethertype=RDMA_OVER_ETHERNET), False),
+    ],
+)
+def test_queue_pair_and_opcode_are_told_only_where_a_transport_header_was_read(where: FlowKey, expected: bool) -> None:
+    assert where.is_roce is expected
 
 
 def test_table_gives_the_same_flows_one_by_one_and_by_index() -> None:
@@ -318,9 +361,22 @@ def test_packet_counts_add_and_subtract_by_member_not_as_tuples() -> None:
         PacketCount(1, 2) + pair
 
 
-@pytest.mark.parametrize("mode, units", [("native", "wire"), ("generic", "frame"), (None, "wire")])
-def test_only_generic_xdp_counts_merged_frames(mode: str | None, units: str) -> None:
-    assert Interface("eth0", 0, xdp_mode=mode).units == units
+@pytest.mark.parametrize(
+    "hook, mode, units", [("xdp", "native", "wire"), ("xdp", "generic", "frame"), ("tc", None, "wire")]
+)
+def test_only_generic_xdp_counts_merged_frames(hook: str, mode: str | None, units: str) -> None:
+    assert Interface("eth0", 0, hook, mode).units == units
+
+
+def test_driver_that_hands_merged_packets_to_xdp_counts_frames() -> None:
+    assert Interface("tun0", 0, "xdp", "native", merges=True).units == "frame"
+
+
+@pytest.mark.parametrize("indexes", [[], [1], [0, 2], [0, 1, 2]])
+def test_some_flows_of_a_table_are_added_up_by_index(indexes: list[int]) -> None:
+    flows = [flow(packets=1, size=64), flow(packets=2, size=3000), flow(packets=4, size=2**40)]
+    expected = PacketCount(sum(flows[i].packets for i in indexes), sum(flows[i].bytes for i in indexes))
+    assert table(flows).sum(indexes) == expected
 
 
 @pytest.mark.parametrize("egress, direction", [(False, "ingress"), (True, "egress")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,15 +21,17 @@ from tests.unit.make import (
     IPV4,
     LLDP,
     NS,
+    RDMA_OVER_ETHERNET,
     SCTP,
     TCP,
     UDP,
     counts_of,
     flow,
     key,
+    roce,
     snapshot,
 )
-from xtrace.flow import FRAGMENT, FlowKey, FlowRecord, Interface, PacketCount, Snapshot
+from xtrace.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowKey, FlowRecord, Interface, PacketCount, Snapshot
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputBlocked, OutputStream
@@ -37,7 +40,16 @@ from xtrace.stop import Stop
 Output = tuple[OutputStream, Callable[[], bytes]]
 Record = dict[str, Any]
 
-RUN = Run("0.1.0", 5.0, (ETH0, Interface("lo", 1, xdp_mode="generic")), ("btf", "frags"), 20_296_336, 65536)
+RUN = Run(
+    version="0.1.0",
+    interval_s=5.0,
+    interfaces=(ETH0, Interface("lo", 1, xdp_mode="generic"), Interface("eth0", 0, "tc", egress=True)),
+    features=("btf", "frags"),
+    filters=("types RoCE_v2", "port 53 443", "exclude-dns"),
+    map_memory=20_296_336,
+    max_flows=65536,
+)
+LATER = FRAGMENT | LATER_FRAGMENT
 TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * 6, PacketCount(0, 0), PacketCount(4, 400))
 
 
@@ -94,8 +106,10 @@ def test_start_record_tells_what_runs(output: Output) -> None:
         "hooks": [
             {"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": "native"},
             {"interface": "lo", "direction": "ingress", "hook": "xdp", "xdp_mode": "generic"},
+            {"interface": "eth0", "direction": "egress", "hook": "tc", "xdp_mode": None},
         ],
         "features": ["btf", "frags"],
+        "filters": ["types RoCE_v2", "port 53 443", "exclude-dns"],
         "max_flows": 65536,
         "map_memory_bytes": 20_296_336,
     }
@@ -149,8 +163,53 @@ def test_end_record_adds_up_all_intervals(output: Output) -> None:
             {"traffic_type": "Other", "src_ip": None, "dst_ip": None, "protocol": None, "ethertype": 0x88CC},
         ),
         (key("", "", (0, 0), 0, ethertype=IPV4), {"src_ip": None, "protocol": None, "ethertype": 0x0800}),
-        (key(ports=(0, 0), protocol=UDP, flags=FRAGMENT), {"fragment": True, "src_port": 0, "dst_port": 0}),
+        (
+            key("10.0.0.1", "10.0.0.2", (0, 0), 0, ethertype=ARP),
+            {"src_ip": "10.0.0.1", "dst_ip": "10.0.0.2", "protocol": None, "ethertype": 0x0806},
+        ),
+        (
+            key("fe80::1", "fe80::2", (0, 0), 0, ethertype=RDMA_OVER_ETHERNET),
+            {"traffic_type": "RoCE_v1_IBoE", "src_ip": "fe80::1", "protocol": None, "ethertype": 0x8915},
+        ),
+        (key(ports=(0, 0), protocol=UDP, flags=LATER), {"fragment": True, "src_port": 0, "dst_port": 0}),
         (key(protocol=TCP, flags=FRAGMENT), {"fragment": True, "src_port": 80, "tcp_flags": ""}),
+        (
+            key(ports=(8, 3), protocol=ICMP, flags=FRAGMENT),
+            {"fragment": True, "src_port": 0, "dst_port": 0, "icmp_type": 8, "icmp_code": 3},
+        ),
+        (key(ports=(0, 0), protocol=ICMP, flags=LATER), {"fragment": True, "src_port": 0, "dst_port": 0}),
+        (key(vlan_id=4094), {"vlan": 4094, "protocol": 6, "src_port": 80}),
+        (key("", "", (0, 0), 0, ethertype=LLDP, vlan_id=7), {"vlan": 7, "ethertype": 0x88CC}),
+        (
+            roce(opcode=8, dst_qpn=0xABCDEF),
+            {
+                "traffic_type": "RoCE_v2",
+                "src_ip": "10.0.0.1",
+                "dst_ip": "10.0.0.2",
+                "protocol": 17,
+                "src_port": 0,
+                "dst_port": 0,
+                "src_qpn": None,
+                "dst_qpn": 0xABCDEF,
+                "opcode": 8,
+                "opcode_name": "RDMA_WRITE_LAST",
+            },
+        ),
+        (roce(opcode=0x64, dst_qpn=1, src_qpn=0), {"src_qpn": 0, "dst_qpn": 1, "opcode_name": "UD_SEND_ONLY"}),
+        (roce(opcode=0x64, src_qpn=0xFFFFFF, vlan_id=7), {"src_qpn": 0xFFFFFF, "vlan": 7}),
+        (roce(opcode=0x81), {"opcode": 0x81, "opcode_name": "CNP"}),
+        (roce(opcode=0x9F), {"opcode": 0x9F, "opcode_name": "0x9f"}),
+        (
+            roce(opcode=4, dst_qpn=193, src="fe80::1", dst="fe80::2", version=1),
+            {
+                "traffic_type": "RoCE_v1_IBoE",
+                "src_ip": "fe80::1",
+                "protocol": None,
+                "ethertype": 0x8915,
+                "dst_qpn": 193,
+                "opcode_name": "SEND_ONLY",
+            },
+        ),
     ],
 )
 def test_flow_record_says(output: Output, where: FlowKey, expected: Record) -> None:
@@ -158,10 +217,19 @@ def test_flow_record_says(output: Output, where: FlowKey, expected: Record) -> N
     assert {name: record[name] for name in expected} == expected
 
 
+OF_ROCE = ("src_qpn", "dst_qpn", "opcode", "opcode_name")
+
+
 @pytest.mark.parametrize(
     "where, absent",
     [
-        (key(), {"icmp_type", "icmp_code", "fragment", "ethertype"}),
+        (key(), {"icmp_type", "icmp_code", "fragment", "ethertype", "vlan", *OF_ROCE}),
+        (key("10.0.0.1", "10.0.0.2", (0, 0), 0, ethertype=ARP), {"tcp_flags", "fragment", "vlan", *OF_ROCE}),
+        (key(ports=(0, 0), protocol=ICMP, flags=LATER), {"icmp_type", "icmp_code", "tcp_flags", *OF_ROCE}),
+        (key("fe80::1", "fe80::2", (0, 0), 0, ethertype=RDMA_OVER_ETHERNET), {"fragment", *OF_ROCE}),
+        (key(protocol=UDP, ports=(50000, 4791)), {*OF_ROCE}),
+        (roce(), {"tcp_flags", "icmp_type", "icmp_code", "fragment", "ethertype", "vlan"}),
+        (roce(version=1), {"tcp_flags", "icmp_type", "icmp_code", "fragment", "vlan"}),
         (key(protocol=UDP), {"tcp_flags", "icmp_type", "icmp_code", "fragment", "ethertype"}),
         (key(ports=(8, 0), protocol=ICMP), {"tcp_flags", "fragment", "ethertype"}),
         (key("", "", (0, 0), 0, ethertype=ARP), {"tcp_flags", "icmp_type", "icmp_code", "fragment"}),
@@ -213,12 +281,64 @@ def test_interval_is_its_measured_length_in_seconds(output: Output, length_ns: i
     assert line["interval_s"] == shown
 
 
-@pytest.mark.parametrize("mode, units", [("native", "wire"), ("generic", "frame")])
-def test_units_of_flows_and_interface_tell_whether_frames_were_merged(output: Output, mode: str, units: str) -> None:
+def test_interface_that_came_or_went_within_the_interval_has_its_own_length(output: Output) -> None:
+    flows = [flow(), flow(key(slot=1))]
+    part = replace(counts_of(flows[1:]), interval_ns=1_260_000_000)
+    eth1 = Interface("eth1", 1, xdp_mode="native")
+    lines = written(output, snapshot(flows, [(ETH0, counts_of(flows[:1])), (eth1, part)]))
+    assert [(line["interface"], line["interval_s"]) for line in lines] == [
+        ("eth0", 5.0),
+        ("eth0", 5.0),
+        ("eth1", 1.26),
+        ("eth1", 1.26),
+    ]
+
+
+def test_driver_that_hands_merged_packets_to_xdp_counts_frames(output: Output) -> None:
     flows = [flow()]
-    lines = written(output, snapshot(flows, [(Interface("eth0", 0, xdp_mode=mode), counts_of(flows))]))
+    tun = Interface("tun0", 0, "xdp", "native", merges=True)
+    assert [line["units"] for line in written(output, snapshot(flows, [(tun, counts_of(flows))]))] == ["frame"] * 2
+
+
+def test_packets_from_the_unspecified_address_to_itself_have_addresses_and_a_protocol(output: Output) -> None:
+    record = only_flow(output, flow(key("::", "::", (1, 2), TCP)))
+    assert (record["src_ip"], record["dst_ip"], record["protocol"], record["src_port"]) == ("::", "::", 6, 1)
+
+
+def test_interface_that_went_and_came_back_is_one_in_the_end_record(output: Output) -> None:
+    totals = Totals()
+    for slot, hook, mode in ((0, "xdp", "native"), (1, "tc", None)):
+        flows = [flow(key(slot=slot), packets=2, size=100)]
+        totals.add(snapshot(flows, [(Interface("eth0", slot, hook, mode), counts_of(flows))]))
+    stream, contents = output
+    JsonLines(stream, "n1").end(totals)
+    ((end,),) = [records(contents())]
+    validate([end])
+    assert [(one["interface"], one["direction"], one["packets"]) for one in end["interfaces"]] == [
+        ("eth0", "ingress", 4)
+    ]
+
+
+def test_interfaces_that_come_and_go_for_ever_share_totals_beyond_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xtrace.sinks.MOST_TOTALS", 3)
+    totals = Totals()
+    for name in ("eth0", "a", "b", "c", "eth0", "d"):
+        flows = [flow(packets=1, size=60)]
+        totals.add(snapshot(flows, [(Interface(name, 0), counts_of(flows))]))
+    packets = {name: count.packets for (name, _), count in totals.total.items()}
+    assert packets == {"eth0": 2, "a": 1, "b": 1, "other": 2}
+
+
+@pytest.mark.parametrize(
+    "hook, mode, units", [("xdp", "native", "wire"), ("xdp", "generic", "frame"), ("tc", None, "wire")]
+)
+def test_units_of_flows_and_interface_tell_whether_frames_were_merged(
+    output: Output, hook: str, mode: str | None, units: str
+) -> None:
+    flows = [flow()]
+    lines = written(output, snapshot(flows, [(Interface("eth0", 0, hook, mode), counts_of(flows))]))
     assert [line["units"] for line in lines] == [units, units]
-    assert lines[-1]["xdp_mode"] == mode
+    assert (lines[-1]["hook"], lines[-1]["xdp_mode"]) == (hook, mode)
 
 
 def test_flows_beyond_top_are_one_other_record(output: Output) -> None:
@@ -231,8 +351,8 @@ def test_flows_beyond_top_are_one_other_record(output: Output) -> None:
 
 
 def test_each_interface_has_its_flows_before_its_own_record(output: Output) -> None:
-    eth1 = Interface("eth1", slot=1, egress=True)
-    mine, others = [flow()], [flow(key(slot=1, flags=1)), flow(key(slot=1, flags=1))]
+    eth1 = Interface("eth1", slot=1, hook="tc", egress=True)
+    mine, others = [flow()], [flow(key(slot=1, flags=EGRESS)), flow(key(slot=1, flags=EGRESS))]
     interval = snapshot(mine + others, [(ETH0, counts_of(mine)), (eth1, counts_of(others))])
     told = [(line["type"], line["interface"], line["direction"]) for line in written(output, interval)]
     assert told == [
@@ -241,6 +361,19 @@ def test_each_interface_has_its_flows_before_its_own_record(output: Output) -> N
         ("flow", "eth1", "egress"),
         ("flow", "eth1", "egress"),
         ("interface", "eth1", "egress"),
+    ]
+
+
+def test_both_directions_of_an_interface_have_their_own_flows_and_records(output: Output) -> None:
+    came, left = [flow(packets=1, size=60)], [flow(key(flags=EGRESS), packets=2, size=200)]
+    eth0_out = Interface("eth0", slot=0, hook="tc", egress=True)
+    interval = snapshot(came + left, [(ETH0, counts_of(came)), (eth0_out, counts_of(left))])
+    told = [(line["type"], line["direction"], line["bytes"]) for line in written(output, interval)]
+    assert told == [
+        ("flow", "ingress", 60),
+        ("interface", "ingress", 60),
+        ("flow", "egress", 200),
+        ("interface", "egress", 200),
     ]
 
 
@@ -278,7 +411,7 @@ def test_host_is_escaped_as_json(output: Output) -> None:
 
 def test_interface_name_that_is_no_utf8_is_written_with_a_replacement(output: Output) -> None:
     name = b"up\xff".decode("utf-8", "surrogateescape")
-    (line,) = written(output, snapshot([], [(Interface(name, 0), counts_of([]))]))
+    (line,) = written(output, snapshot([], [(Interface(name, 0, xdp_mode="native"), counts_of([]))]))
     assert line["interface"] == "up\ufffd"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import select
 import socket
 import time
@@ -35,12 +35,14 @@ class Clock:
         self.waits: list[int] = []
         self.longest_wait = HOUR
         self.events: list[tuple[int, int]] = []
+        self.registered: dict[int, int] = {}
 
     def monotonic_ns(self) -> int:
         return self.now
 
     def register(self, fd: int, events: int = 0) -> None:
         """As of select.poll()."""
+        self.registered[fd] = events
 
     def poll(self, milliseconds: int) -> list[tuple[int, int]]:
         assert milliseconds > 0, "spinning"
@@ -62,24 +64,36 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Watched:
     """A monitor that yields one flow per tick, and remembers when it was asked."""
 
-    def __init__(self, now: Callable[[], int] = lambda: 0, lost_at: int = 0) -> None:
+    def __init__(self, now: Callable[[], int] = lambda: 0, ends_at: int = 0, fd: int | None = None) -> None:
         self.ended = False
         self.asked: list[str] = []
         self.at: list[int] = []
+        self.reacts: Callable[[], None] = lambda: None
         self._now = now
-        self._lost_at = lost_at
+        self._ends_at = ends_at
+        self._fd = self.silent() if fd is None else fd
 
-    def _snapshot(self, lost: tuple[str, ...] = ()) -> Snapshot:
+    @staticmethod
+    def silent() -> int:
+        """A descriptor that is never readable."""
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def react(self) -> None:
+        self.asked.append("react")
+        self.reacts()
+
+    def _snapshot(self) -> Snapshot:
         self.at.append(self._now())
         flows = [flow(packets=len(self.asked), size=100 * len(self.asked))]
         counts = counts_of(flows, (PacketCount(1, 60), *(PacketCount(0, 0),) * 8), PacketCount(2, 120))
-        return snapshot(flows, [(ETH0, counts)], lost=lost)
+        return snapshot(flows, [(ETH0, counts)])
 
     def tick(self) -> Snapshot:
         self.asked.append("tick")
-        if len(self.asked) == self._lost_at:
-            self.ended = True
-            return self._snapshot(lost=("eth0",))
+        self.ended = len(self.asked) == self._ends_at
         return self._snapshot()
 
     def finish(self) -> Snapshot:
@@ -89,6 +103,21 @@ class Watched:
 
     def close(self) -> None:
         self.asked.append("close")
+
+
+@pytest.fixture(autouse=True)
+def silent_descriptors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of monitors that have nothing to react to."""
+    opened: list[int] = []
+
+    def open_one() -> int:
+        opened.append(os.eventfd(0))
+        return opened[-1]
+
+    monkeypatch.setattr(Watched, "silent", staticmethod(open_one))
+    yield
+    for fd in opened:
+        os.close(fd)
 
 
 class Written:
@@ -174,11 +203,10 @@ def test_last_fraction_of_a_millisecond_is_waited_for_once(clock: Clock, run: Ru
 
 def test_count_ends_the_run_and_the_last_tick_detaches(clock: Clock, run: RunLoop) -> None:
     monitor, sink = Watched(), Written()
-    ended = run([monitor], [sink], count=3)
+    run([monitor], [sink], count=3)
     assert monitor.asked == ["tick", "tick", "finish"]
     assert len(sink.snapshots) == 3
     assert len(sink.totals) == 1
-    assert ended.complete
 
 
 def test_count_of_one_is_one_whole_interval(clock: Clock, run: RunLoop) -> None:
@@ -233,19 +261,17 @@ def test_wakeup_without_a_request_does_not_end_the_wait_early(clock: Clock, run:
 def test_reader_that_goes_while_the_loop_waits_ends_it_quietly(run: RunLoop, pipe: Pipe) -> None:
     monitor, sink = Watched(), Written()
     pipe.close_reader()
-    ended = run([monitor], [sink], interval=HOUR)
+    run([monitor], [sink], interval=HOUR)
     assert monitor.asked == ["finish"]
     assert sink.totals == []
-    assert ended.complete
 
 
 def test_reader_that_goes_during_a_tick_ends_it_quietly(clock: Clock, run: RunLoop) -> None:
     monitor = Watched()
     sink = Written(raising(OutputClosed("closed"), at=2))
-    ended = run([monitor], [sink])
+    run([monitor], [sink])
     assert monitor.asked == ["tick", "tick"]
     assert sink.totals == []
-    assert ended.complete
 
 
 def test_reader_that_goes_before_the_end_record_ends_it_quietly(
@@ -291,25 +317,64 @@ def test_error_of_a_sink_reaches_the_caller(clock: Clock, run: RunLoop) -> None:
         run([Watched()], [Written(raising(XtraceError("disk full"), at=2))])
 
 
-def test_lost_interface_ends_the_run_and_is_said(clock: Clock, run: RunLoop, caplog: pytest.LogCaptureFixture) -> None:
-    monitor, sink = Watched(lost_at=2), Written()
-    ended = run([monitor], [sink])
+def test_run_ends_with_its_totals_when_no_monitor_has_anything_left(clock: Clock, run: RunLoop) -> None:
+    monitor, sink = Watched(ends_at=2), Written()
+    run([monitor], [sink])
     assert monitor.asked == ["tick", "tick"]
-    assert not ended.complete
     assert (len(sink.snapshots), len(sink.totals)) == (2, 1)
-    assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.ERROR, "eth0: the interface is gone; what it carried until then has been counted")
-    ]
 
 
 def test_monitor_that_ended_is_not_asked_again_while_others_go_on(clock: Clock, run: RunLoop) -> None:
-    short, long = Watched(lost_at=1), Watched()
+    short, long = Watched(ends_at=1), Watched()
     sink = Written()
-    ended = run([short, long], [sink], count=3)
+    run([short, long], [sink], count=3)
     assert short.asked == ["tick"]
     assert long.asked == ["tick", "tick", "finish"]
     assert len(sink.snapshots) == 4
-    assert not ended.complete
+
+
+def test_change_wakes_the_loop_and_the_monitor_reacts_long_before_the_deadline(
+    run: RunLoop, stop: Stop, pipe: Pipe
+) -> None:
+    reader, writer = os.pipe()
+    monitor, sink = Watched(fd=reader), Written()
+
+    def take_note() -> None:
+        os.read(reader, 1)
+        stop.request()
+
+    monitor.reacts = take_note
+    os.write(writer, b"x")
+    begun = time.monotonic()
+    run([monitor], [sink], count=1, interval=3000 * MS)
+    os.close(reader)
+    os.close(writer)
+    assert time.monotonic() - begun < 2, "it slept until the deadline"
+    assert monitor.asked == ["react", "finish"]
+
+
+def test_only_the_monitor_whose_descriptor_is_readable_reacts_and_the_tick_comes_at_its_time(
+    clock: Clock, run: RunLoop
+) -> None:
+    quiet, busy = Watched(clock.monotonic_ns, fd=501), Watched(clock.monotonic_ns, fd=502)
+    clock.longest_wait, clock.events = 30 * MS, [(502, select.POLLIN)]
+    started = clock.now
+    run([quiet, busy], [Written()], count=1)
+    assert (clock.registered[501], clock.registered[502]) == (select.POLLIN, select.POLLIN)
+    assert quiet.asked == ["finish"]
+    assert busy.asked == ["react"] * 4 + ["finish"]
+    assert [at - started >= INTERVAL for at in (*quiet.at, *busy.at)] == [True, True]
+
+
+def test_error_at_a_monitors_descriptor_is_the_monitors_business_and_not_a_reader_that_left(
+    clock: Clock, run: RunLoop
+) -> None:
+    monitor, sink = Watched(fd=501), Written()
+    clock.events = [(501, select.POLLERR)]
+    clock.longest_wait = 60 * MS
+    run([monitor], [sink], count=1)
+    assert monitor.asked == ["react", "react", "finish"]
+    assert len(sink.totals) == 1
 
 
 def test_every_sink_gets_every_snapshot(clock: Clock, run: RunLoop) -> None:
@@ -325,9 +390,9 @@ def test_totals_are_those_of_all_intervals(clock: Clock, run: RunLoop) -> None:
     run([Watched()], [sink], count=3)
     (totals,) = sink.totals
     assert totals.intervals == 3
-    assert totals.unattributed == {ETH0: PacketCount(3, 180)}
-    assert totals.filtered == {ETH0: PacketCount(6, 360)}
-    assert totals.total == {ETH0: PacketCount((1 + 2 + 3) + 3 + 6, 600 + 180 + 360)}
+    assert totals.unattributed == {("eth0", "ingress"): PacketCount(3, 180)}
+    assert totals.filtered == {("eth0", "ingress"): PacketCount(6, 360)}
+    assert totals.total == {("eth0", "ingress"): PacketCount((1 + 2 + 3) + 3 + 6, 600 + 180 + 360)}
 
 
 def test_nothing_to_monitor_ends_at_once(clock: Clock, run: RunLoop) -> None:

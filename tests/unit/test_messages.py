@@ -8,6 +8,7 @@ from xtrace.messages import message
 
 PREPARING = "Preparing to monitor network interface: {}"
 LOADED = "XDP program loaded on {}"
+TC_LOADED = "tc program loaded on {}"
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +20,7 @@ def no_locale(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_are_english_without_a_locale() -> None:
     assert message(PREPARING, "eth0") == "Preparing to monitor network interface: eth0"
     assert message(LOADED, "eth0") == "XDP program loaded on eth0"
+    assert message(TC_LOADED, "eth0") == "tc program loaded on eth0"
 
 
 @pytest.mark.parametrize("locale", ["zh_CN.UTF-8", "zh_TW", "zh", "ZH_CN.UTF-8"])
@@ -26,6 +28,7 @@ def test_messages_are_chinese_under_a_chinese_lang(locale: str, monkeypatch: pyt
     monkeypatch.setenv("LANG", locale)
     assert message(PREPARING, "eth0") == "准备监控网络接口: eth0"
     assert message(LOADED, "eth0") == "XDP 程序已加载到 eth0"
+    assert message(TC_LOADED, "eth0") == "tc 程序已加载到 eth0"
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US.UTF-8", "POSIX"])

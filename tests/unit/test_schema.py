@@ -44,6 +44,28 @@ FLOW: Record = {
     "first_seen": "2026-01-01T00:00:01.000Z",
     "last_seen": "2026-01-01T00:00:02.000Z",
 }
+ROCE: Record = {
+    **FLOW,
+    "src_port": 0,
+    "dst_port": 0,
+    "traffic_type": "RoCE_v2",
+    "src_qpn": None,
+    "dst_qpn": 193,
+    "opcode": 8,
+    "opcode_name": "RDMA_WRITE_LAST",
+}
+ROCE_V1: Record = {**ROCE, "traffic_type": "RoCE_v1_IBoE", "protocol": None, "ethertype": 0x8915}
+ARP: Record = {**FLOW, "traffic_type": "ARP", "src_port": 0, "dst_port": 0, "protocol": None, "ethertype": 0x0806}
+ICMP: Record = {
+    **FLOW,
+    "traffic_type": "ICMP",
+    "src_port": 0,
+    "dst_port": 0,
+    "protocol": 1,
+    "icmp_type": 8,
+    "icmp_code": 0,
+}
+NO_ADDRESSES: Record = {"src_ip": None, "dst_ip": None}
 EXAMPLES: dict[str, Record] = {
     "start": {
         "type": "start",
@@ -53,6 +75,7 @@ EXAMPLES: dict[str, Record] = {
         "interval_s": 5.0,
         "hooks": [{"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": "native"}],
         "features": ["btf"],
+        "filters": ["port 53 443", "exclude-dns"],
         "max_flows": 65536,
         "map_memory_bytes": 20296336,
     },
@@ -189,6 +212,23 @@ def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
         ("flow", {"traffic_type": "TCP", "tcp_flags": "SYN,"}),
         ("flow", {"traffic_type": "TCP", "tcp_flags": "syn"}),
         ("flow", {"traffic_type": "ICMP", "icmp_type": 8, "icmp_code": 0}),
+        ("flow", {"vlan": 0}),
+        ("flow", {"vlan": 4096}),
+        ("flow", {"opcode": 8}),
+        ("flow", {"dst_qpn": 193}),
+        ("flow", {"protocol": None}),
+        ("flow", {"dst_ip": None}),
+        ("start", {"filters": ["port"]}),
+        ("start", {"filters": [""]}),
+        ("start", {"filters": ["vlan 7"]}),
+        ("start", {"hooks": [{"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": None}]}),
+        ("start", {"hooks": [{"interface": "eth0", "direction": "ingress", "hook": "tc", "xdp_mode": "native"}]}),
+        ("start", {"hooks": [{"interface": "eth0", "direction": "egress", "hook": "xdp", "xdp_mode": "native"}]}),
+        ("interface", {"hook": "tc"}),
+        ("interface", {"xdp_mode": None}),
+        ("interface", {"direction": "egress"}),
+        ("interface", {"xdp_mode": "generic"}),
+        ("interface", {"hook": "tc", "xdp_mode": None, "units": "frame"}),
         ("start", {"schema": 2}),
         ("start", {"hooks": []}),
         ("interface", {"hook": "ebpf"}),
@@ -212,12 +252,92 @@ def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None
         ("flow", {"traffic_type": "ICMP", "src_port": 0, "dst_port": 0, "icmp_type": 8, "icmp_code": 0}),
         ("flow", {"traffic_type": "ARP", "src_ip": None, "dst_ip": None, "protocol": None, "ethertype": 0x0806}),
         ("flow", {"fragment": True}),
+        ("flow", {"vlan": 1}),
+        ("flow", {"vlan": 4095, "fragment": True}),
+        ("start", {"filters": []}),
+        ("start", {"filters": ["types RoCE_v1_IBoE TCP", "net 10.0.0.0/8 fd00::/8", "exclude-net ::1/128"]}),
+        ("start", {"hooks": [{"interface": "eth0", "direction": "egress", "hook": "tc", "xdp_mode": None}]}),
         ("interface", {"xdp_mode": None, "hook": "tc", "unattributed": []}),
+        ("interface", {"xdp_mode": None, "hook": "tc", "direction": "egress"}),
+        ("interface", {"xdp_mode": "generic", "units": "frame"}),
+        ("interface", {"xdp_mode": "native", "units": "frame"}),
         ("link", {"mac": None, "xdp": None}),
     ],
 )
 def test_record_with_another_legal_value_is_taken(kind: str, change: Record) -> None:
     assert complaint({**EXAMPLES[kind], **change}) is None
+
+
+@pytest.mark.parametrize(
+    "record, change",
+    [
+        (ROCE, {}),
+        (ROCE, {"src_qpn": 0}),
+        (ROCE, {"src_qpn": 0xFFFFFF, "dst_qpn": 1, "opcode": 0x64, "opcode_name": "UD_SEND_ONLY"}),
+        (ROCE, {"opcode": 0x1F, "opcode_name": "0x1f"}),
+        (ROCE, {"opcode": 0x81, "opcode_name": "CNP", "vlan": 7}),
+        (ROCE_V1, {}),
+        (ROCE_V1, NO_ADDRESSES),
+        (ARP, {}),
+        (ARP, NO_ADDRESSES),
+        (ICMP, {}),
+        (ICMP, {"fragment": True}),
+    ],
+)
+def test_flow_of_a_protocol_with_fields_of_its_own_is_taken(record: Record, change: Record) -> None:
+    assert complaint({**record, **change}) is None
+
+
+@pytest.mark.parametrize(
+    "record, change",
+    [
+        (ROCE, {"src_qpn": "?"}),
+        (ROCE, {"src_qpn": 0x1000000}),
+        (ROCE, {"dst_qpn": None}),
+        (ROCE, {"dst_qpn": 0x1000000}),
+        (ROCE, {"opcode": 256}),
+        (ROCE, {"opcode_name": ""}),
+        (ROCE, {"opcode_name": "RDMA WRITE LAST"}),
+        (ROCE, {"opcode_name": "_SEND"}),
+        (ROCE, {"src_port": 4791}),
+        (ROCE, {"dst_port": 4791}),
+        (ROCE, {"traffic_type": "UDP"}),
+        (ROCE, {"ethertype": 0x0800}),
+        (ROCE_V1, {"ethertype": 0x0806}),
+        (ROCE_V1, {"protocol": 17}),
+        (ARP, {"ethertype": 0x0800}),
+        (ARP, {"protocol": 1}),
+        (ARP, {"src_ip": None}),
+        (ARP, {"dst_ip": None}),
+        (ICMP, {"src_port": 8}),
+        (ICMP, {"dst_port": 1}),
+        (ICMP, {"icmp_type": None}),
+        (ICMP, {"icmp_type": 256}),
+    ],
+)
+def test_flow_of_a_protocol_with_a_wrong_field_of_its_own_is_refused(record: Record, change: Record) -> None:
+    assert complaint({**record, **change}) is not None
+
+
+@pytest.mark.parametrize("field", ["src_qpn", "dst_qpn", "opcode", "opcode_name"])
+@pytest.mark.parametrize("record", [ROCE, ROCE_V1], ids=["v2", "v1"])
+def test_queue_pairs_and_opcode_come_together(record: Record, field: str) -> None:
+    assert complaint({name: value for name, value in record.items() if name != field}) is not None
+
+
+def test_only_roce_v1_may_be_cut_short_before_the_queue_pair() -> None:
+    own = ("src_qpn", "dst_qpn", "opcode", "opcode_name")
+    v1, v2 = ({name: value for name, value in record.items() if name not in own} for record in (ROCE_V1, ROCE))
+    assert complaint(v1) is None
+    assert complaint(v2) is not None
+
+
+def test_only_fragments_may_not_tell_their_icmp_type() -> None:
+    silent = {name: value for name, value in ICMP.items() if name not in ("icmp_type", "icmp_code")}
+    assert complaint(silent) is not None
+    assert complaint({**silent, "fragment": True}) is None
+    for field in ("icmp_type", "icmp_code"):
+        assert complaint({**silent, "fragment": True, field: 0}) is not None
 
 
 def test_no_output_at_all_is_not_valid_output() -> None:

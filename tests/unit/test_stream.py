@@ -64,8 +64,8 @@ def test_blocked_output_is_given_up_after_a_request_and_says_how_many_records(
     with pytest.raises(OutputBlocked) as caught:
         OutputStream(pipe.writer, stop).write(b"one\ntwo\nthree\n")
     assert str(caught.value) == (
-        "standard output: still blocked 2 s after the request to stop: 3 records dropped;"
-        " read faster, or write to a file"
+        "standard output: still blocked 2 s after the request to stop: 3 records dropped,"
+        " and what came after them; read faster, or write to a file"
     )
     assert caught.value.exit_code == 1
 

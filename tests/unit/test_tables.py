@@ -6,6 +6,7 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +14,21 @@ from typing import Any
 import pytest
 
 from tests.unit.fake_kernel import FIRST_FD, FakeHash, FakeKernel
-from tests.unit.make import flow, key
+from tests.unit.make import features, flow, key
 from xtrace.errors import KernelError, ObjectError, VerifierError, XtraceError
-from xtrace.flow import COUNTERS, KEY, FlowRecord, FlowTable, InterfaceCounts, PacketCount
+from xtrace.filters import Filters, parse_networks
+from xtrace.flow import COUNTERS, KEY, TRAFFIC_TYPES, FlowRecord, FlowTable, InterfaceCounts, PacketCount
 from xtrace.kernel import bpf, constants
 from xtrace.kernel.bpf import Batch
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.monitors import tables as tables_module
-from xtrace.monitors.tables import MEMORY_LIMIT, FlowTables, Plan, load_object_spec, merge_duplicates
+from xtrace.monitors.tables import MEMORY_LIMIT, FlowTables, Place, Plan, load_object_spec, merge_duplicates
+from xtrace.monitors.xdp import OPEN_SLOTS
 
 PLAN = Plan(max_flows=64, slots=1, cpus=2, cache_entries=8)
-FEATURES = Features(btf=False, frags=True, percpu_batch=True, realtime=False)
+FEATURES = features()
 
 COUNTER_WORDS = 2 * (2 + lib.TRAFFIC_TYPES)
 
@@ -39,19 +42,28 @@ def test_maps_fit_64_mb_by_default_on_any_number_of_cpus(cpus: int, monkeypatch:
     assert plan.cache_entries.bit_count() == 1
 
 
+@pytest.mark.parametrize("cpus", [1, 16, 128])
+def test_maps_fit_64_mb_where_the_number_of_interfaces_is_open(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(cpus)))
+    plan = Plan.make(lib.DEFAULT_MAX_FLOWS, OPEN_SLOTS)
+    assert (plan.slots, plan.cache_entries) == (OPEN_SLOTS, lib.FRONT_CACHE_ENTRIES)
+    assert plan.memory() <= MEMORY_LIMIT
+
+
 def test_front_cache_is_whole_on_128_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(128)))
     assert Plan.make(lib.DEFAULT_MAX_FLOWS).cache_entries == lib.FRONT_CACHE_ENTRIES
 
 
 def test_memory_is_what_the_kernel_will_charge() -> None:
-    # memlock of all maps by fdinfo, Linux 6.18, two CPUs
-    assert Plan(65536, slots=1, cpus=2, cache_entries=1024).memory() == pytest.approx(20_296_336, rel=0.001)
+    # memlock of tables, caches and counters by fdinfo, Linux 6.18, two CPUs
+    assert Plan(65536, slots=1, cpus=2, cache_entries=1024).memory() == pytest.approx(20_320_592, rel=0.001)
 
 
 def test_each_further_cpu_takes_its_caches_and_counters() -> None:
+    entry = 48 + 40 + 8  # key, counters, challenger
     two, three = (Plan(65536, slots=5, cpus=cpus, cache_entries=1024).memory() for cpus in (2, 3))
-    assert three - two == 2 * (1024 * 88 + 5 * 2 * 8 * COUNTER_WORDS)
+    assert three - two == 2 * (1024 * entry + 5 * 2 * 8 * COUNTER_WORDS)
 
 
 def test_cpu_numbers_with_gaps_all_have_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +71,10 @@ def test_cpu_numbers_with_gaps_all_have_their_place(monkeypatch: pytest.MonkeyPa
     assert Plan.make(100).cpus == 7
 
 
-def test_tables_beyond_the_limit_leave_the_cache_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_larger_than_the_default_leave_the_cache_what_is_useful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables_module, "possible_cpus", lambda: (0, 1))
     plan = Plan.make(1 << 22)
-    assert (plan.max_flows, plan.cache_entries) == (1 << 22, 1)
+    assert (plan.max_flows, plan.cache_entries) == (1 << 22, 256)
 
 
 def test_plan_sizes_the_maps_it_knows_and_leaves_the_others() -> None:
@@ -141,8 +153,8 @@ def maps(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Maps:
 def opened(maps: Maps) -> Iterator[Callable[..., FlowTables]]:
     """Opens FlowTables that are closed afterwards."""
 
-    def make(features: Features = FEATURES, plan: Plan = PLAN) -> FlowTables:
-        maps.tables = FlowTables(plan, features)
+    def make(has: Features = FEATURES, plan: Plan = PLAN, filters: Filters | None = None) -> FlowTables:
+        maps.tables = FlowTables(plan, has, filters or Filters())
         maps.take_calls()
         return maps.tables
 
@@ -196,7 +208,7 @@ def test_flush_reaches_every_entry_of_every_cpu(maps: Maps, opened: Callable[...
 
 
 def test_realtime_kernel_has_no_cache_to_flush(maps: Maps, opened: Callable[..., FlowTables]) -> None:
-    tables = opened(Features(btf=False, frags=True, percpu_batch=True, realtime=True))
+    tables = opened(features(realtime=True))
     tables.finish()
     assert "xt_prog_test_run" not in maps.take_calls()
 
@@ -260,7 +272,9 @@ def test_memory_is_that_of_all_shared_maps(
     tables = opened()
     monkeypatch.setattr(bpf.Map, "memory", lambda self: self.spec.max_entries)
     # two tables, the caches, the counters, the active word, the grace map
-    assert tables.memory() == 2 * 64 + 2 * 2 * 8 + 2 * 1 * 2 + 1 + 1
+    counting = 2 * 64 + 2 * 2 * 8 + 2 * 1 * 2 + 1 + 1
+    # both tries, a bit per port, the room for one copied frame
+    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1
 
 
 def test_grace_period_is_measured(
@@ -300,7 +314,7 @@ def test_record_times_and_their_offset_give_the_monotonic_clock(
         assert abs(recorded + tables.clock_offset() - now) <= JIFFY_NS
 
 
-def constants_of(maps: Maps, tables: FlowTables, **options: int) -> dict[str, int]:
+def constants_of(maps: Maps, tables: FlowTables, place: Place | None = None) -> dict[str, int]:
     """The constants that a load of the packet program is given."""
     contents: list[bytes] = []
 
@@ -309,7 +323,7 @@ def constants_of(maps: Maps, tables: FlowTables, **options: int) -> dict[str, in
         return 0
 
     maps.kernel.answer("xt_map_update", update)
-    tables.load("xdp_ingress", **options).close()
+    tables.load("xdp_ingress", place or Place()).close()
     variables = load_object_spec().maps["rodata"].variables
     return {name: int.from_bytes(contents[0][at : at + size], "little") for name, (at, size) in variables.items()}
 
@@ -348,7 +362,7 @@ def test_kernel_that_refuses_our_types_gets_maps_and_programs_without(maps: Maps
         return 0
 
     kernel.answer("xt_prog_load", load)
-    with closing(FlowTables(PLAN, Features(btf=True, frags=True, percpu_batch=True, realtime=False))):
+    with closing(FlowTables(PLAN, features(btf=True))):
         assert set(requests) == {(0, 0)}
 
 
@@ -360,18 +374,100 @@ def test_kernel_that_takes_our_types_gets_them_with_every_program(maps: Maps, ke
         return 0
 
     kernel.answer("xt_prog_load", load)
-    with closing(FlowTables(PLAN, Features(btf=True, frags=True, percpu_batch=True, realtime=False))):
+    with closing(FlowTables(PLAN, features(btf=True))):
         assert set(requests) == {(FIRST_FD + 1, True)}  # types are loaded first
 
 
-def test_program_is_loaded_with_the_constants_of_its_interface(maps: Maps, opened: Callable[..., FlowTables]) -> None:
-    tables = opened()
-    wanted = {"interface_slot": 7, "has_frags": 1, "is_realtime": 0, "slots": 1, "possible_cpus": 2, "cache_entries": 8}
-    told = constants_of(maps, tables, slot=7, flags=constants.PROG_HAS_FRAGS)
+def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened(plan=replace(PLAN, slots=8))
+    wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
+    wanted |= {"is_realtime": 0, "slots": 8, "possible_cpus": 2, "cache_entries": 8}
+    told = constants_of(maps, tables, Place(7, True, lib.LINK_LAYER_NONE, frags=True))
     assert {name: told[name] for name in wanted} == wanted
     assert told["jiffy_ns"] > 0
     told = constants_of(maps, tables)
-    assert (told["interface_slot"], told["has_frags"]) == (0, 0)
+    assert [told[name] for name in ("interface_slot", "is_egress", "link_layer", "has_frags")] == [0, 0, 0, 0]
+
+
+def test_slot_that_the_counters_have_no_room_for_is_refused(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened()
+    with pytest.raises(ValueError, match="slot 1: the counters have room for 1"):
+        tables.load("xdp_ingress", Place(slot=1))
+
+
+@pytest.mark.parametrize(
+    "program, place, expected",
+    [
+        ("xdp_ingress", Place(), (6, 37, 0)),
+        ("xdp_ingress", Place(frags=True), (6, 37, constants.PROG_HAS_FRAGS)),
+        ("tc_packet", Place(), (3, 0, 0)),
+        ("tc_packet", Place(egress=True), (3, 0, 0)),
+        ("flush_cache", Place(), (6, 37, 0)),
+    ],
+)
+def test_program_is_loaded_for_its_hook(
+    program: str, place: Place, expected: tuple[int, int, int], maps: Maps, opened: Callable[..., FlowTables]
+) -> None:
+    requests: list[tuple[int, int, int]] = []
+
+    def load(request: Any) -> int:
+        requests.append((request.prog_type, request.expected_attach_type, request.prog_flags))
+        return 0
+
+    tables = opened()
+    maps.kernel.answer("xt_prog_load", load)
+    tables.load(program, place).close()
+    assert requests == [expected]
+
+
+FILTERS = Filters(
+    types=frozenset({"TCP", "RoCE_v2"}),
+    networks=parse_networks("10.0.0.0/8,fd00::/8", "--net"),
+    excluded_networks=parse_networks("10.9.0.0/16", "--exclude-net"),
+    ports=frozenset({0, 63, 64, 65535}),
+    exclude_dns=True,
+)
+
+
+def test_without_filters_every_switch_is_off_and_no_map_is_filled(maps: Maps, kernel: FakeKernel) -> None:
+    with closing(FlowTables(PLAN, FEATURES)) as tables:
+        filled = {given[0] for given in kernel.arguments_of("xt_map_update")}
+        assert not filled & {tables._maps[name].fileno() for name in ("networks", "excluded_networks", "ports")}
+        told = constants_of(maps, tables)
+    switches = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports", "excludes_dns")
+    assert [told[name] for name in switches] == [0] * 5
+
+
+def test_every_load_of_the_packet_program_has_the_filters_switches(
+    maps: Maps, opened: Callable[..., FlowTables]
+) -> None:
+    tables = opened(filters=FILTERS, plan=replace(PLAN, slots=4))
+    for place in (Place(), Place(slot=3, egress=True)):
+        told = constants_of(maps, tables, place)
+        wanted = 1 << TRAFFIC_TYPES.index("TCP") | 1 << TRAFFIC_TYPES.index("RoCE_v2")
+        assert told["wanted_types"] == wanted
+        assert told["has_networks"] == told["has_excluded_networks"] == told["has_ports"] == told["excludes_dns"] == 1
+
+
+def test_filters_stand_in_their_maps_before_any_program_is_loaded(maps: Maps, kernel: FakeKernel) -> None:
+    with closing(FlowTables(PLAN, FEATURES, FILTERS)) as tables:
+        first_load = kernel.calls.index("xt_prog_load")
+        given = [a for f, a in zip(kernel.calls[:first_load], kernel.arguments, strict=False) if f == "xt_map_update"]
+        entries = {
+            name: {where: value for fd, where, value, _ in given if fd == tables._maps[name].fileno()}
+            for name in ("networks", "excluded_networks", "ports")
+        }
+    mapped = bytes(10) + b"\xff\xff"
+    assert entries["networks"] == {
+        struct.pack("=II", 32 + 96 + 8, 4) + mapped + bytes([10, 0, 0, 0]): b"\1",
+        struct.pack("=II", 32 + 8, 6) + b"\xfd" + bytes(15): b"\1",
+    }
+    assert entries["excluded_networks"] == {struct.pack("=II", 32 + 96 + 16, 4) + mapped + bytes([10, 9, 0, 0]): b"\1"}
+    assert entries["ports"] == {
+        struct.pack("=I", 0): struct.pack("=Q", 1 << 63 | 1),
+        struct.pack("=I", 1): struct.pack("=Q", 1),
+        struct.pack("=I", 1023): struct.pack("=Q", 1 << 63),
+    }
 
 
 def test_missing_object_says_to_install_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,15 +16,17 @@ from tests.unit.make import (
     ICMPV6,
     LLDP,
     NS,
+    RDMA_OVER_ETHERNET,
     SCTP,
     TCP,
     UDP,
     counts_of,
     flow,
     key,
+    roce,
     snapshot,
 )
-from xtrace.flow import FRAGMENT, FlowKey, FlowRecord, Interface, PacketCount, Snapshot
+from xtrace.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowKey, FlowRecord, Interface, PacketCount, Snapshot
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text import Text
@@ -31,6 +34,10 @@ from xtrace.sinks.text import Text
 Output = tuple[OutputStream, Callable[[], bytes]]
 
 DOCUMENTED = b"192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0\n"
+DOCUMENTED_ROCE = (
+    b"194:0 -> 193:0 proto=8 packets=1000 bytes=65536000 [RoCE_v2 RDMA_WRITE_LAST] ibs8f0 10.0.0.1 -> 10.0.0.2\n"
+)
+LATER = FRAGMENT | LATER_FRAGMENT
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +60,13 @@ def test_flow_line_is_the_documented_one_byte_for_byte(output: Output) -> None:
     stream, contents = output
     Text(stream).write(snapshot([flow(packets=10, size=1500)]))
     assert contents().startswith(DOCUMENTED)
+
+
+def test_roce_line_is_the_documented_one_byte_for_byte(output: Output) -> None:
+    flows = [flow(roce(opcode=8, dst_qpn=193, src_qpn=194), packets=1000, size=65_536_000)]
+    stream, contents = output
+    Text(stream).write(snapshot(flows, [(Interface("ibs8f0", 0), counts_of(flows))]))
+    assert contents().startswith(DOCUMENTED_ROCE)
 
 
 def test_interface_line_is_the_documented_one_byte_for_byte(output: Output) -> None:
@@ -100,11 +114,63 @@ def test_interface_line_is_the_documented_one_byte_for_byte(output: Output) -> N
         ),
         (
             key(ports=(0, 0), protocol=UDP, flags=FRAGMENT),
+            "192.168.1.100:0 -> 192.168.1.1:0 proto=17 packets=10 bytes=1500 [UDP] eth0 frag",
+        ),
+        (
+            key(ports=(0, 0), protocol=UDP, flags=LATER),
             "192.168.1.100 -> 192.168.1.1 proto=17 packets=10 bytes=1500 [UDP] eth0 frag",
+        ),
+        (
+            key("fd00::1", "fd00::2", (0, 0), SCTP, flags=LATER),
+            "[fd00::1] -> [fd00::2] proto=132 packets=10 bytes=1500 [SCTP] eth0 frag",
         ),
         (
             key(ports=(8, 0), protocol=ICMP, flags=FRAGMENT),
             "192.168.1.100 -> 192.168.1.1 proto=1 packets=10 bytes=1500 [ICMP] eth0 type=8 code=0 frag",
+        ),
+        (
+            key(ports=(0, 0), protocol=ICMP, flags=LATER),
+            "192.168.1.100 -> 192.168.1.1 proto=1 packets=10 bytes=1500 [ICMP] eth0 frag",
+        ),
+        (
+            key("10.0.0.1", "10.0.0.2", (0, 0), 0, ethertype=ARP),
+            "10.0.0.1 -> 10.0.0.2 proto=0 packets=10 bytes=1500 [ARP] eth0 ethertype=0x0806",
+        ),
+        (
+            key(vlan_id=4094),
+            "192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0 vlan=4094",
+        ),
+        (
+            key(ports=(0, 0), protocol=UDP, flags=LATER, vlan_id=7),
+            "192.168.1.100 -> 192.168.1.1 proto=17 packets=10 bytes=1500 [UDP] eth0 frag vlan=7",
+        ),
+        (
+            key("10.0.0.1", "10.0.0.2", (0, 0), 0, ethertype=ARP, vlan_id=7),
+            "10.0.0.1 -> 10.0.0.2 proto=0 packets=10 bytes=1500 [ARP] eth0 vlan=7 ethertype=0x0806",
+        ),
+        (
+            roce(opcode=10, dst_qpn=193),
+            "?:0 -> 193:0 proto=10 packets=10 bytes=1500 [RoCE_v2 RDMA_WRITE_ONLY] eth0 10.0.0.1 -> 10.0.0.2",
+        ),
+        (
+            roce(opcode=0x64, dst_qpn=1, src_qpn=0),
+            "0:0 -> 1:0 proto=100 packets=10 bytes=1500 [RoCE_v2 UD_SEND_ONLY] eth0 10.0.0.1 -> 10.0.0.2",
+        ),
+        (
+            roce(opcode=0x81, dst_qpn=0xFFFFFF, vlan_id=7),
+            "?:0 -> 16777215:0 proto=129 packets=10 bytes=1500 [RoCE_v2 CNP] eth0 10.0.0.1 -> 10.0.0.2 vlan=7",
+        ),
+        (
+            roce(opcode=0x1F, dst_qpn=193),
+            "?:0 -> 193:0 proto=31 packets=10 bytes=1500 [RoCE_v2 0x1f] eth0 10.0.0.1 -> 10.0.0.2",
+        ),
+        (
+            roce(opcode=4, dst_qpn=193, src="fe80::1", dst="fe80::2", version=1),
+            "?:0 -> 193:0 proto=4 packets=10 bytes=1500 [RoCE_v1_IBoE SEND_ONLY] eth0 fe80::1 -> fe80::2",
+        ),
+        (
+            key("fe80::1", "fe80::2", (0, 0), 0, ethertype=RDMA_OVER_ETHERNET),
+            "[fe80::1] -> [fe80::2] proto=0 packets=10 bytes=1500 [RoCE_v1_IBoE] eth0 ethertype=0x8915",
         ),
         (
             key(ports=(0, 0), protocol=UDP),
@@ -119,6 +185,46 @@ def test_interface_line_is_the_documented_one_byte_for_byte(output: Output) -> N
 )
 def test_flow_line(output: Output, where: FlowKey, line: str) -> None:
     assert written(output, snapshot([flow(where)]))[0] == line
+
+
+@pytest.mark.parametrize("egress, word", [(False, "in"), (True, "out")])
+@pytest.mark.parametrize(
+    "where, end",
+    [
+        (key(), "[TCP] eth0"),
+        (key(protocol=UDP, flags=FRAGMENT, vlan_id=7), "[UDP] eth0 frag vlan=7"),
+        (roce(), "[RoCE_v2 RDMA_WRITE_LAST] eth0 10.0.0.1 -> 10.0.0.2"),
+    ],
+    ids=["tcp", "tagged fragment", "roce"],
+)
+def test_direction_is_the_last_word_of_flows_and_interface_where_both_are_watched(
+    output: Output, where: FlowKey, end: str, egress: bool, word: str
+) -> None:
+    flows = [flow(where._replace(flags=where.flags | (EGRESS if egress else 0)))]
+    stream, contents = output
+    eth0 = Interface("eth0", 0, "tc", egress=egress)
+    Text(stream, with_direction=True).write(snapshot(flows, [(eth0, counts_of(flows))]))
+    of_flow, of_interface = contents().decode().splitlines()
+    assert of_flow.endswith(f" {end} {word}")
+    assert of_interface.endswith(f" filtered=0 {word}")
+
+
+def test_both_directions_of_an_interface_are_told_apart(output: Output) -> None:
+    came, left = [flow(packets=1, size=60)], [flow(key(flags=EGRESS), packets=2, size=200)]
+    directions = [
+        (Interface("eth0", 0, "tc"), counts_of(came)),
+        (Interface("eth0", 0, "tc", None, True), counts_of(left)),
+    ]
+    stream, contents = output
+    Text(stream, with_direction=True).write(snapshot(came + left, directions))
+    told = [(line.split("bytes=")[1].split()[0], line.split()[-1]) for line in contents().decode().splitlines()]
+    assert told == [("60", "in"), ("60", "in"), ("200", "out"), ("200", "out")]
+
+
+def test_direction_is_not_said_where_only_one_is_watched(output: Output) -> None:
+    flows = [flow(key(flags=EGRESS))]
+    lines = written(output, snapshot(flows, [(Interface("eth0", 0, "tc", egress=True), counts_of(flows))]))
+    assert [line.split()[-1] for line in lines] == ["eth0", "filtered=0"]
 
 
 def test_flows_are_sorted_by_bytes_not_by_packets(output: Output) -> None:
@@ -147,6 +253,13 @@ def test_silent_interval_is_one_line(output: Output) -> None:
     ]
 
 
+def test_interface_that_came_or_went_within_the_interval_has_its_own_length(output: Output) -> None:
+    eth1 = Interface("eth1", slot=1)
+    part = replace(counts_of([]), interval_ns=1_260_000_000)
+    lines = written(output, snapshot([], [(ETH0, counts_of([])), (eth1, part)]))
+    assert [line.split()[2] for line in lines] == ["5.0s", "1.3s"]
+
+
 def test_each_interface_has_its_flows_before_its_own_line(output: Output) -> None:
     eth1 = Interface("eth1", slot=1)
     mine, others = [flow()], [flow(key("10.0.0.1", "10.0.0.2", slot=1))]
@@ -173,7 +286,7 @@ def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.Mon
 def test_start_and_end_are_no_lines(output: Output) -> None:
     stream, contents = output
     sink = Text(stream)
-    sink.start(Run("1", 5.0, (ETH0,), (), 0, 10))
+    sink.start(Run("1", 5.0, (ETH0,), (), (), 0, 10))
     sink.end(Totals())
     assert contents() == b""
 

@@ -1,26 +1,41 @@
-"""Mode xdp: what is said, when an interval begins and ends, and that a miscount is not kept quiet."""
+"""Mode xdp: interfaces as they come and go, when an interval begins and ends, and that no miscount is kept quiet."""
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from tests.unit.make import counts_of, flow, table
-from xtrace.errors import InterfaceError, PrivilegeError, UsageError
-from xtrace.flow import FlowRecord, InterfaceCounts, PacketCount
-from xtrace.kernel import constants, privileges
+from tests.unit.make import counts_of, features, flow, key, table
+from xtrace.errors import InterfaceError, KernelError, PrivilegeError, UsageError, XtraceError
+from xtrace.filters import Filters
+from xtrace.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount
 from xtrace.kernel import features as features_module
+from xtrace.kernel import privileges, rtnetlink
 from xtrace.kernel.features import Features
-from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
+from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.monitors import xdp as xdp_module
+from xtrace.monitors.attach import Attached, Choice, Say
+from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.tables import Drained, Plan
-from xtrace.monitors.xdp import XdpMonitor
+from xtrace.monitors.xdp import OPEN_SLOTS, XdpMonitor, XdpOptions
 
-ETH0 = LinkInfo(index=4, name="eth0", flags=1, link_type=1)
+NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
+"""RTM_* of uapi/linux/rtnetlink.h"""
+
+INGRESS, BOTH = (False,), (False, True)
+
+
+def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
+    return LinkInfo(index=index, name=name, flags=1 if up else 0, link_type=1, rx_packets=0)
+
+
+LO = replace(interface("lo", 1), link_type=772)
+ETH0, ETH1, ETH2 = interface("eth0", 4), interface("eth1", 5), interface("eth2", 6)
 
 
 class World:
@@ -29,11 +44,17 @@ class World:
     def __init__(self) -> None:
         self.happened: list[str] = []
         self.now = 1000
-        self.ifindex = 4
-        self.mode = "native"
+        self.links = [LO, ETH0]
+        self.events: list[tuple[int, LinkInfo]] = []
+        self.refuses: dict[tuple[str, bool], XtraceError] = {}
         self.flows: list[FlowRecord] = []
-        self.counts: InterfaceCounts | None = None
-        self.has = Features(btf=True, frags=True, percpu_batch=True, realtime=False)
+        self.counts: dict[tuple[int, bool], InterfaceCounts] | None = None
+        self.has = features()
+        self.filters: Filters | None = None
+        self.said: list[str] = []
+        self.attached: list[str] = []
+        self.detached_by_others: set[str] = set()
+        self.stays: dict[str, XtraceError] = {}
 
     def note(self, what: str) -> None:
         self.happened.append(what)
@@ -47,44 +68,83 @@ class World:
     def probe(self) -> Features:
         return self.has
 
-    def attach(self, netlink: object, link: LinkInfo, program: object, mode: str, frags: bool, say: object) -> Any:
-        self.note(f"attach {mode}")
-        return FakeAttachment(self, frags)
+    def list_links(self, socket: object) -> list[LinkInfo]:
+        self.note("list interfaces")
+        return self.links
+
+    def one_link(self, socket: object, index: int) -> LinkInfo | None:
+        return next((link for link in self.links if link.index == index), None)
+
+
+class FakeSocket:
+    """A netlink socket that tells the world's events."""
+
+    def __init__(self, world: World, groups: int) -> None:
+        self._world = world
+        self._groups = groups
+        world.note("listen" if groups else "open netlink")
+
+    def __enter__(self) -> FakeSocket:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._world.note("stop listening" if self._groups else "close netlink")
+
+    def fileno(self) -> int:
+        return 77 if self._groups else 78
+
+    def notifications(self) -> list[tuple[int, LinkInfo]]:
+        assert self._groups == 1, "RTMGRP_LINK"
+        waiting, self._world.events = self._world.events, []
+        return waiting
+
+
+class FakeAttacher:
+    """Attaches to everything but what refuses: XDP where packets enter, tc where they leave."""
+
+    def __init__(self, world: World, choice: Choice, say: Say) -> None:
+        self._world = world
+        world.note(f"hook {choice.hook} mode {choice.xdp_mode}")
+
+    def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
+        refusal = self._world.refuses.get((link.name, egress))
+        if refusal is not None:
+            raise refusal
+        attachment = FakeAttachment(self._world, f"{link.name} slot {slot}{' egress' if egress else ''}")
+        return Attached(attachment, *(("tc", None) if egress else ("xdp", "native")))
 
 
 class FakeAttachment:
-    """The packet program on eth0; its own link too."""
+    """A program on an interface, which is to be detached once."""
 
-    def __init__(self, world: World, frags: bool) -> None:
+    def __init__(self, world: World, place: str) -> None:
         self._world = world
-        self.mode = world.mode
-        self.frags = frags
-        self.link = self
+        self._place = place
+        world.note(f"attach {place}")
+        world.attached.append(place)
 
-    def ifindex(self) -> int:
-        return self._world.ifindex
+    def alive(self) -> bool:
+        return self._place not in self._world.detached_by_others
 
     def close(self) -> None:
-        self._world.note("detach")
+        failure = self._world.stays.get(self._place)
+        if failure is not None:
+            raise failure
+        self._world.note(f"detach {self._place}")
+        self._world.attached.remove(self._place)
 
 
 class FakeTables:
     """Flow tables with the world's flows in them."""
 
-    def __init__(self, world: World, plan: Plan) -> None:
+    def __init__(self, world: World, plan: Plan, has: Features) -> None:
         self._world = world
         self.plan = plan
+        self.features = has
         self.grace_ns = 9
 
-    def load(self, program: str, *, slot: int, flags: int) -> FakeTables:
-        self._world.note(f"load {program} slot={slot} flags={flags:#x}")
-        return self
-
-    def __enter__(self) -> FakeTables:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._world.note("release program")
+    def wait_grace_period(self) -> None:
+        self._world.note("grace period")
 
     def take(self) -> Drained:
         self._world.note("take")
@@ -95,8 +155,14 @@ class FakeTables:
         return self._drained()
 
     def _drained(self) -> Drained:
-        counts = counts_of(self._world.flows) if self._world.counts is None else self._world.counts
-        return Drained(self._world.now, table(self._world.flows), {(0, False): counts})
+        flows, counts = self._world.flows, self._world.counts
+        if counts is None:
+            places = {(record.key.slot, bool(record.key.flags & EGRESS)) for record in flows}
+            counts = {
+                place: counts_of([f for f in flows if (f.key.slot, bool(f.key.flags & EGRESS)) == place])
+                for place in places
+            }
+        return Drained(self._world.now, table(flows), counts)
 
     def clock_offset(self) -> int:
         return 123
@@ -111,90 +177,114 @@ class FakeTables:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
+
+    def tables(plan: Plan, has: Features, filters: Filters) -> FakeTables:
+        made.filters = filters
+        made.note("create maps")
+        return FakeTables(made, plan, has)
+
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(privileges, "missing", lambda needed: [])
     monkeypatch.setattr(privileges, "raise_memlock_limit", lambda: made.note("raise memlock"))
     monkeypatch.setattr(features_module, "probe", lambda: made.probe())
-    monkeypatch.setattr(xdp_module, "FlowTables", lambda plan, features: FakeTables(made, plan))
-    monkeypatch.setattr(xdp_module, "attach", lambda *arguments: made.attach(*arguments))
+    monkeypatch.setattr(rtnetlink, "links", made.list_links)
+    monkeypatch.setattr(rtnetlink, "link", made.one_link)
+    monkeypatch.setattr(xdp_module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
+    monkeypatch.setattr(xdp_module, "parse_link", lambda link: link)
+    monkeypatch.setattr(xdp_module, "FlowTables", tables)
+    monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
     monkeypatch.setattr(xdp_module, "time", made)
     return made
 
 
-def start(link: LinkInfo = ETH0, said: list[str] | None = None) -> XdpMonitor:
-    say = (said if said is not None else []).append
-    return XdpMonitor(cast("NetlinkSocket", None), link, mode="auto", max_flows=100, say=say)
+def start(world: World, *patterns: str, directions: tuple[bool, ...] = INGRESS) -> XdpMonitor:
+    options = XdpOptions(Selection(patterns or ("eth0",)), Choice("auto", "auto"), directions, max_flows=100)
+    return XdpMonitor(options, world.said.append)
 
 
 @pytest.fixture
 def monitor(world: World) -> Iterator[XdpMonitor]:
-    made = start()
+    """Watches eth0 alone; what happened while it started is forgotten."""
+    made = start(world)
     world.happened.clear()
+    world.said.clear()
     yield made
     made.close()
 
 
-@pytest.mark.parametrize(
-    "mode, frags, last",
-    [
-        ("native", True, "XDP program loaded on eth0 (native, frags)"),
-        ("native", False, "XDP program loaded on eth0 (native)"),
-        ("generic", True, "XDP program loaded on eth0 (generic, frags)"),
-    ],
-)
-def test_documented_lines_are_said_before_and_after_attaching(mode: str, frags: bool, last: str, world: World) -> None:
-    world.mode = mode
-    world.has = Features(btf=True, frags=frags, percpu_batch=True, realtime=False)
-    said: list[str] = []
-    start(said=said).close()
-    assert said == ["Preparing to monitor network interface: eth0", last]
+def told(monitor: XdpMonitor) -> list[tuple[str, int, str]]:
+    """Name, slot and direction of everything in the next snapshot."""
+    return [(found.name, found.slot, found.direction) for found, _ in monitor.tick().interfaces]
 
 
-def test_documented_lines_are_chinese_under_a_chinese_locale(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) -> None:
+    """The kernel tells of these, and the loop sees that."""
+    world.events += events
+    monitor.react()
+
+
+# Start and end
+
+
+def test_documented_line_is_said_before_attaching(world: World) -> None:
+    start(world).close()
+    assert world.said == ["Preparing to monitor network interface: eth0"]
+
+
+def test_documented_line_is_chinese_under_a_chinese_locale(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
-    said: list[str] = []
-    start(said=said).close()
-    assert said == ["准备监控网络接口: eth0", "XDP 程序已加载到 eth0 (native, frags)"]
+    start(world).close()
+    assert world.said == ["准备监控网络接口: eth0"]
 
 
-@pytest.mark.parametrize("frags, flags", [(True, constants.PROG_HAS_FRAGS), (False, 0)])
-def test_program_takes_frames_with_fragments_where_the_kernel_can(frags: bool, flags: int, world: World) -> None:
-    world.has = Features(btf=True, frags=frags, percpu_batch=True, realtime=False)
-    start().close()
+def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_released_in_the_end(world: World) -> None:
+    start(world).close()
     assert world.happened == [
         "raise memlock",
-        f"load xdp_ingress slot=0 flags={flags:#x}",
-        "attach auto",
-        "release program",
-        "detach",
+        "listen",
+        "open netlink",
+        "create maps",
+        "hook auto mode auto",
+        "list interfaces",
+        "attach eth0 slot 0",
+        "detach eth0 slot 0",
         "close tables",
+        "close netlink",
+        "stop listening",
     ]
+
+
+def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) -> None:
+    filters = Filters(exclude_dns=True)
+    options = XdpOptions(Selection(("eth0", "lo")), Choice("auto", "auto"), INGRESS, 4321, filters)
+    made = XdpMonitor(options, world.said.append)
+    plan = cast("FakeTables", made._tables).plan
+    made.close()
+    assert world.filters is filters
+    assert plan.max_flows == 4321
 
 
 def test_missing_privileges_are_said_before_anything_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privileges, "missing", lambda needed: ["CAP_BPF"])
-    said: list[str] = []
     with pytest.raises(PrivilegeError, match=r"^mode xdp needs CAP_BPF: "):
-        start(said=said)
-    assert (said, world.happened) == ([], [])
+        start(world)
+    assert (world.said, world.happened) == ([], [])
 
 
-def test_interface_with_another_program_is_left_alone(world: World) -> None:
-    said: list[str] = []
-    with pytest.raises(InterfaceError, match=r"^eth0: XDP program id 77 is attached there"):
-        start(LinkInfo(4, "eth0", 1, 1, xdp=XdpOwner("native", 77)), said)
-    assert (said, world.happened) == ([], [])
+def test_interface_that_cannot_be_attached_to_is_the_error_and_leaves_nothing(world: World) -> None:
+    world.refuses["eth0", False] = PrivilegeError("eth0: no")
+    with pytest.raises(PrivilegeError, match=r"^eth0: no$"):
+        start(world)
+    assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]
 
 
-def test_interface_that_cannot_be_attached_to_leaves_no_tables(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise InterfaceError("eth0: no")
-
-    monkeypatch.setattr(world, "attach", refuse)
-    with pytest.raises(InterfaceError):
-        start()
-    assert world.happened[-2:] == ["release program", "close tables"]
+def test_interface_that_refuses_one_direction_alone_is_detached_from_the_other_before_the_error(world: World) -> None:
+    world.refuses["eth0", True] = InterfaceError("eth0: no egress")
+    with pytest.raises(InterfaceError, match=r"^eth0: no egress$"):
+        start(world, directions=BOTH)
+    assert world.attached == []
+    assert world.happened.index("detach eth0 slot 0") < world.happened.index("close tables")
 
 
 def test_unknown_feature_switch_is_refused_before_any_map(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +293,97 @@ def test_unknown_feature_switch_is_refused_before_any_map(world: World, monkeypa
 
     monkeypatch.setattr(world, "probe", refuse)
     with pytest.raises(UsageError):
-        start()
-    assert world.happened == ["raise memlock"]
+        start(world)
+    assert world.happened == ["raise memlock", "listen", "open netlink", "close netlink", "stop listening"]
+
+
+def test_name_that_no_interface_has_is_said_with_those_there_are_and_the_others_are_watched(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "nosuch0", "eth0")
+    assert [found.name for found in made.interfaces] == ["eth0"]
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.ERROR, "interface nosuch0 not found: there are lo, eth0; choose one with -i")
+    ]
+    made.close()
+
+
+@pytest.mark.parametrize("patterns", [("wlan*",), ("nosuch0", "nosuch1")])
+def test_without_any_interface_to_watch_the_run_does_not_start(
+    patterns: tuple[str, ...], world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InterfaceError, match=r"^no interface could be attached to: see -l for those there are$"):
+        start(world, *patterns)
+    assert [text.split()[1] for text in caplog.messages] == [name for name in patterns if "*" not in name]
+
+
+def test_one_name_that_no_interface_has_is_one_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InterfaceError, match=r"^interface nosuch0 not found: there are lo, eth0; choose one with -i$"):
+        start(world, "nosuch0")
+    assert caplog.messages == []
+
+
+def test_one_interface_that_takes_it_is_enough(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.links = [LO, ETH0, ETH1, ETH2]
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    made = start(world, "eth*")
+    assert [(found.name, found.slot) for found in made.interfaces] == [("eth0", 0), ("eth2", 1)]
+    assert caplog.messages == ["eth1: no"]
+    made.close()
+
+
+def test_several_that_all_refuse_are_a_failure(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    world.refuses = {("eth0", False): InterfaceError("eth0: no"), ("eth1", False): InterfaceError("eth1: no")}
+    with pytest.raises(InterfaceError, match=r"^no interface could be attached to"):
+        start(world, "eth*")
+
+
+def test_last_tick_detaches_before_it_drains(world: World, monitor: XdpMonitor) -> None:
+    monitor.tick()
+    assert not monitor.ended
+    monitor.finish()
+    assert monitor.ended
+    assert world.happened == ["take", "detach eth0 slot 0", "drain both"]
+
+
+def test_last_tick_tells_every_interface_that_was_watched_until_then(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    made = start(world, "eth*", directions=BOTH)
+    world.flows = [flow(key(slot=1, flags=EGRESS), packets=3)]
+    snapshot = made.finish()
+    assert [(found.name, found.direction, counts.total.packets) for found, counts in snapshot.interfaces] == [
+        ("eth0", "ingress", 0),
+        ("eth0", "egress", 0),
+        ("eth1", "ingress", 0),
+        ("eth1", "egress", 3),
+    ]
+    assert world.attached == []
+    made.close()
+
+
+def test_closing_after_the_last_tick_detaches_only_once(world: World) -> None:
+    made = start(world)
+    made.finish()
+    made.close()
+    assert world.happened.count("detach eth0 slot 0") == 1
+    assert world.happened[-3] == "close tables"
+
+
+def test_closing_without_a_last_tick_detaches_before_the_maps_go(world: World) -> None:
+    start(world).close()
+    assert world.happened[-4:-2] == ["detach eth0 slot 0", "close tables"]
+
+
+def test_changes_are_readable_at_the_listening_socket(monitor: XdpMonitor) -> None:
+    assert monitor.fileno() == 77
+
+
+def test_memory_and_grace_period_are_those_of_the_tables(monitor: XdpMonitor) -> None:
+    assert (monitor.map_memory, monitor.grace_ns) == (20 << 20, 9)
+
+
+# Intervals
 
 
 def test_intervals_join_without_a_gap(world: World, monitor: XdpMonitor) -> None:
@@ -221,46 +400,26 @@ def test_snapshot_has_the_flows_the_counts_and_both_clocks(world: World, monitor
     world.now = 6000
     snapshot = monitor.tick()
     assert list(snapshot.flows) == world.flows
-    assert snapshot.interfaces == ((monitor.interface, counts_of(world.flows)),)
+    (eth0,) = monitor.interfaces
+    assert eth0 == Interface("eth0", 0, "xdp", "native")
+    assert snapshot.interfaces == ((eth0, counts_of(world.flows)),)
     assert (snapshot.end_ns, snapshot.wall_offset_ns, snapshot.record_offset_ns) == (6000 + 10**18, 10**18, 123)
-    assert snapshot.lost_interfaces == ()
 
 
-def test_silent_interface_has_zero_counts(world: World, monitor: XdpMonitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeTables, "_drained", lambda self: Drained(world.now, table([]), {}))
+def test_silent_interface_has_zero_counts(monitor: XdpMonitor) -> None:
     ((_, counts),) = monitor.tick().interfaces
     assert counts == InterfaceCounts()
 
 
-def test_last_tick_detaches_before_it_drains(world: World, monitor: XdpMonitor) -> None:
-    monitor.tick()
-    assert not monitor.ended
-    monitor.finish()
-    assert monitor.ended
-    assert world.happened == ["take", "detach", "drain both"]
-
-
-def test_interface_that_is_gone_ends_the_monitor_with_all_it_counted(world: World, monitor: XdpMonitor) -> None:
-    world.flows = [flow()]
-    world.ifindex = 0
-    snapshot = monitor.tick()
-    assert monitor.ended
-    assert snapshot.lost_interfaces == ("eth0",)
-    assert list(snapshot.flows) == world.flows
-    assert world.happened == ["detach", "drain both"]
-
-
-def test_closing_after_the_last_tick_detaches_only_once(world: World) -> None:
-    made = start()
-    made.finish()
+def test_both_directions_have_their_own_hooks_and_counts(world: World) -> None:
+    made = start(world, directions=BOTH)
+    world.flows = [flow(packets=1), flow(key(flags=EGRESS), packets=2)]
+    found = [(of, counts.total.packets) for of, counts in made.tick().interfaces]
+    assert found == [
+        (Interface("eth0", 0, "xdp", "native"), 1),
+        (Interface("eth0", 0, "tc", None, egress=True), 2),
+    ]
     made.close()
-    assert world.happened.count("detach") == 1
-    assert world.happened[-1] == "close tables"
-
-
-def test_closing_without_a_last_tick_detaches_too(world: World) -> None:
-    start().close()
-    assert world.happened[-2:] == ["detach", "close tables"]
 
 
 def test_counts_that_add_up_are_not_mentioned(
@@ -268,19 +427,318 @@ def test_counts_that_add_up_are_not_mentioned(
 ) -> None:
     world.flows = [flow(packets=3, size=300)]
     unattributed = (PacketCount(1, 60), *(PacketCount(0, 0),) * 8)
-    world.counts = InterfaceCounts(PacketCount(6, 480), PacketCount(2, 120), unattributed)
+    world.counts = {(0, False): InterfaceCounts(PacketCount(6, 480), PacketCount(2, 120), unattributed)}
     monitor.tick()
     assert caplog.messages == []
 
 
 def test_miscount_is_an_error_line(world: World, monitor: XdpMonitor, caplog: pytest.LogCaptureFixture) -> None:
     world.flows = [flow(packets=3, size=300)]
-    world.counts = InterfaceCounts(total=PacketCount(5, 420))
+    world.counts = {(0, False): InterfaceCounts(total=PacketCount(5, 420))}
     monitor.tick()
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.ERROR, "eth0: counts do not add up: 2 packets, 120 bytes missing")
+        (logging.ERROR, "slot 0 ingress: counts do not add up: 2 packets, 120 bytes missing")
     ]
 
 
-def test_memory_and_grace_period_are_those_of_the_tables(monitor: XdpMonitor) -> None:
-    assert (monitor.map_memory, monitor.grace_ns) == (20 << 20, 9)
+# Interfaces that come, go and change
+
+
+def test_interface_that_comes_is_watched_at_once_and_in_the_next_snapshot(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (NEW_LINK, ETH1))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    assert world.said[-1] == "Preparing to monitor network interface: eth1"
+    assert told(made) == [("eth0", 0, "ingress"), ("eth1", 1, "ingress")]
+    made.close()
+    assert world.attached == []
+
+
+def test_interface_that_came_just_before_a_tick_is_not_missed(world: World) -> None:
+    made = start(world, "any")
+    world.events = [(NEW_LINK, ETH1)]
+    assert ("eth1", 1, "ingress") in told(made)
+    made.close()
+
+
+def test_interface_that_nobody_asked_for_is_left_alone(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, ETH1), (NEW_LINK, LO))
+    assert (world.happened, world.said) == ([], [])
+
+
+def test_any_watches_an_interface_once_it_is_up_and_not_before(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (NEW_LINK, replace(ETH1, flags=0)))
+    assert world.attached == ["eth0 slot 0"]
+    happens(world, made, (NEW_LINK, ETH1), (NEW_LINK, ETH1))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    made.close()
+
+
+def test_interface_that_goes_is_said_and_its_last_interval_is_told_once(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0))
+    assert world.happened == ["detach eth0 slot 0"]
+    assert world.said == ["eth0: the interface is gone; what it carried until then is counted"]
+    world.flows = [flow(packets=3)]
+    ((eth0, counts),) = monitor.tick().interfaces
+    assert (eth0.name, counts.total.packets) == ("eth0", 3)
+    world.flows = []
+    assert told(monitor) == []
+    assert not monitor.ended, "it may come back"
+
+
+def test_interface_that_went_is_not_detached_again_in_the_end(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0), (DEL_LINK, ETH0))
+    monitor.finish()
+    assert world.happened == ["detach eth0 slot 0", "drain both"]
+    assert len(world.said) == 1
+
+
+def test_both_directions_of_an_interface_that_goes_are_detached(world: World) -> None:
+    made = start(world, directions=BOTH)
+    happens(world, made, (DEL_LINK, ETH0))
+    assert world.attached == []
+    assert told(made) == [("eth0", 0, "ingress"), ("eth0", 0, "egress")]
+    made.close()
+
+
+def test_interface_that_goes_and_comes_is_watched_again_in_the_same_moment(world: World, monitor: XdpMonitor) -> None:
+    back = replace(ETH0, index=9)
+    happens(world, monitor, (DEL_LINK, ETH0), (NEW_LINK, back))
+    assert world.attached == ["eth0 slot 1"]
+    assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
+    assert told(monitor) == [("eth0", 1, "ingress")]
+
+
+def test_interface_that_comes_back_with_the_same_index_before_the_next_tick_gets_another_slot(
+    world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0), (NEW_LINK, ETH0))
+    assert world.attached == ["eth0 slot 1"]
+    world.flows = [flow(key(slot=0), packets=1), flow(key(slot=1), packets=2)]
+    assert [counts.total.packets for _, counts in monitor.tick().interfaces] == [1, 2]
+    happens(world, monitor, (DEL_LINK, ETH0))
+    assert world.attached == [], "the one that is there, not the one that went"
+
+
+def test_slot_is_given_again_only_after_its_last_packets_are_drained(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (DEL_LINK, ETH0), (NEW_LINK, ETH1))
+    assert world.attached == ["eth1 slot 1"]
+    made.tick()
+    happens(world, made, (NEW_LINK, ETH2))
+    assert world.attached == ["eth1 slot 1", "eth2 slot 0"]
+    made.close()
+
+
+def test_interface_that_is_renamed_is_said_and_goes_on_under_its_new_name(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, name="wan0")))
+    assert world.said == ["eth0: the interface is called wan0 now"]
+    assert world.happened == [], "still attached, as before"
+    assert told(monitor) == [("wan0", 0, "ingress")]
+    happens(world, monitor, (DEL_LINK, replace(ETH0, name="wan0")))
+    assert world.said[1:] == ["wan0: the interface is gone; what it carried until then is counted"]
+
+
+def test_name_that_a_renamed_interface_left_is_watched_when_another_takes_it(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, name="wan0")), (NEW_LINK, replace(ETH1, name="eth0")))
+    assert told(monitor) == [("wan0", 0, "ingress"), ("eth0", 1, "ingress")]
+
+
+def test_further_news_of_a_watched_interface_change_nothing(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, replace(ETH0, flags=0)), (NEW_LINK, ETH0))
+    assert (world.happened, world.said) == ([], [])
+
+
+@pytest.mark.parametrize("kind", [NEW_LINK, DEL_LINK])
+def test_event_of_a_bridge_about_its_port_is_no_coming_or_going(kind: int, world: World) -> None:
+    made = start(world, "eth*")
+    before = list(world.happened)
+    happens(world, made, (kind, replace(ETH0, rx_packets=None)), (kind, replace(ETH1, rx_packets=None)))
+    assert world.happened == before
+    made.close()
+
+
+def test_messages_that_are_not_about_interfaces_are_passed_over(
+    world: World, monitor: XdpMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(link: LinkInfo) -> LinkInfo:
+        raise AssertionError("not a link")
+
+    monkeypatch.setattr(xdp_module, "parse_link", parse)
+    happens(world, monitor, (NEW_ADDRESS, ETH0))
+    assert world.happened == []
+
+
+def test_interface_that_comes_and_refuses_is_an_error_line_and_the_others_go_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any")
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    happens(world, made, (NEW_LINK, ETH1), (NEW_LINK, ETH2))
+    assert [(record.levelno, record.message) for record in caplog.records] == [(logging.ERROR, "eth1: no")]
+    assert world.attached == ["eth0 slot 0", "eth2 slot 1"]
+    assert told(made) == [("eth0", 0, "ingress"), ("eth2", 1, "ingress")]
+    made.close()
+
+
+def test_interface_that_refused_is_asked_again_when_it_goes_up_or_down_and_not_at_every_change(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "eth*")
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    up, down = ETH1, replace(ETH1, flags=0)
+    happens(world, made, (NEW_LINK, up), (NEW_LINK, up), (NEW_LINK, up))
+    assert len(caplog.messages) == 1
+    happens(world, made, (NEW_LINK, down), (NEW_LINK, down))
+    assert len(caplog.messages) == 2
+    world.refuses.clear()
+    happens(world, made, (NEW_LINK, up))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    made.close()
+
+
+def test_interface_that_refused_and_went_is_asked_anew_when_it_is_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any")
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    happens(world, made, (NEW_LINK, ETH1), (DEL_LINK, ETH1), (NEW_LINK, ETH1))
+    assert caplog.messages == ["eth1: no"] * 2
+    made.close()
+
+
+def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_what_that_counted_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any", directions=BOTH)
+    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    happens(world, made, (NEW_LINK, ETH1))
+    assert caplog.messages == ["eth1: no egress"]
+    assert world.attached == ["eth0 slot 0", "eth0 slot 0 egress"]
+    world.flows = [flow(key(slot=1), packets=2)]
+    last = made.tick().interfaces[-1]
+    assert (last[0].name, last[0].direction, last[1].total.packets) == ("eth1", "ingress", 2)
+    world.flows = []
+    assert told(made) == [("eth0", 0, "ingress"), ("eth0", 0, "egress")]
+    assert caplog.messages == ["eth1: no egress"], "counted packets all belong to an interface"
+    made.close()
+
+
+def test_interface_beyond_the_last_slot_is_said_not_to_be_watched(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.links = [interface(f"eth{number}", 10 + number) for number in range(OPEN_SLOTS)]
+    made = start(world, "any")
+    assert len(world.attached) == OPEN_SLOTS
+    happens(world, made, (NEW_LINK, interface("eth99", 999)))
+    assert caplog.messages == ["eth99: not monitored: 64 interfaces are, and no slot is free"]
+    assert len(world.attached) == OPEN_SLOTS
+    gone = world.links[7]
+    world.links = [link for link in world.links if link is not gone] + [interface("eth99", 999)]
+    happens(world, made, (DEL_LINK, gone))
+    made.tick()
+    assert world.attached[-1] == "eth99 slot 7", "it is not forgotten when there is room again"
+    made.close()
+
+
+def test_more_changes_than_the_socket_holds_are_made_up_for_by_looking_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = start(world, "any")
+
+    def overflows(self: FakeSocket) -> None:
+        raise KernelError("recv(netlink notification)", errno.ENOBUFS, "ENOBUFS")
+
+    world.links = [LO, ETH1]
+    monkeypatch.setattr(FakeSocket, "notifications", overflows)
+    made.react()
+    assert world.attached == ["eth1 slot 1"]
+    made.close()
+
+
+def test_last_packets_of_an_interface_that_went_are_all_in_the_interval_that_tells_it(
+    world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0))
+    monitor.tick()
+    assert world.happened == ["detach eth0 slot 0", "grace period", "take"]
+    world.happened.clear()
+    monitor.tick()
+    assert world.happened == ["take"]
+
+
+def test_interface_that_came_or_went_within_an_interval_has_its_own_length_and_only_then(world: World) -> None:
+    made = start(world, "eth*")
+    world.now = 3000
+    happens(world, made, (NEW_LINK, ETH1))
+    world.now = 6000
+    assert [counts.interval_ns for _, counts in made.tick().interfaces] == [None, 3000]
+    world.now = 7000
+    happens(world, made, (DEL_LINK, ETH0))
+    world.now = 11_000
+    assert [counts.interval_ns for _, counts in made.tick().interfaces] == [1000, None]
+    world.now = 12_000
+    assert [counts.interval_ns for _, counts in made.finish().interfaces] == [1000]
+    made.close()
+
+
+def test_interface_that_flaps_is_watched_again_after_the_tick_that_frees_its_slots(
+    world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, *[(DEL_LINK, ETH0), (NEW_LINK, ETH0)] * 3)
+    assert world.attached == []
+    assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
+    assert world.attached == ["eth0 slot 0"]
+    assert told(monitor) == [("eth0", 0, "ingress")]
+
+
+def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (NEW_LINK, replace(ETH0, master=9)))
+    assert world.attached == []
+    assert world.said[-1] == (
+        "eth0: became a member of another interface, where its packets are seen again;"
+        " what it carried until then is counted"
+    )
+    assert told(made) == [("eth0", 0, "ingress")]
+    happens(world, made, (NEW_LINK, ETH0))
+    assert world.attached == ["eth0 slot 0"], "it left the bond"
+    made.close()
+
+
+def test_member_of_a_bond_that_was_named_stays_watched(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, master=9)))
+    assert world.attached == ["eth0 slot 0"]
+
+
+def test_program_that_somebody_else_detached_is_said_and_not_forced_back(world: World, monitor: XdpMonitor) -> None:
+    world.detached_by_others.add("eth0 slot 0")
+    assert told(monitor) == [("eth0", 0, "ingress")]
+    assert world.said == ["eth0: somebody else detached the program; what it carried until then is counted"]
+    happens(world, monitor, (NEW_LINK, ETH0))
+    assert told(monitor) == []
+    world.detached_by_others.clear()
+    happens(world, monitor, (NEW_LINK, replace(ETH0, flags=0)))
+    assert world.attached == ["eth0 slot 0"], "asked again as it went down"
+
+
+def test_interface_that_went_without_a_word_is_noticed_at_the_tick(world: World, monitor: XdpMonitor) -> None:
+    world.detached_by_others.add("eth0 slot 0")
+    world.links = [LO]
+    assert told(monitor) == [("eth0", 0, "ingress")]
+    assert world.said == ["eth0: the interface is gone; what it carried until then is counted"]
+
+
+@pytest.mark.parametrize("ends", ["finish", "close"])
+def test_program_that_cannot_be_detached_is_said_and_keeps_no_other_attached(
+    ends: str, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.links = [ETH0, ETH1]
+    made = start(world, "eth*", directions=BOTH)
+    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.EBUSY, "EBUSY")
+    getattr(made, ends)()
+    made.close()
+    assert world.attached == ["eth0 slot 0"]
+    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: EBUSY"]
+    assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]

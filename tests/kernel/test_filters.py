@@ -1,0 +1,255 @@
+"""What the filters refuse is counted as filtered, what they let through as always, and the sums close."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from tests.kernel.case import over_ipv4, over_ipv6
+from tests.kernel.cases import SHORT_CASES
+from tests.kernel.counter import TC, Counter, Interval, Sums, counting, skb_context
+from tests.kernel.damage import MAKERS, frames_for
+from tests.kernel.traffic import size_of
+from tests.support.frames import (
+    ARP,
+    GRE,
+    ICMP,
+    IPV4,
+    IPV6,
+    LLDP,
+    ROCE_V1,
+    SCTP,
+    TCP,
+    UDP,
+    VLAN,
+    arp,
+    bth,
+    ethernet,
+    gre,
+    grh,
+    icmp,
+    ipv4,
+    ipv6,
+    lldp,
+    roce,
+    sctp,
+    tcp,
+    udp,
+    vlan,
+)
+from xtrace.filters import Filters, Network, parse_networks, parse_ports, parse_types
+from xtrace.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
+from xtrace.monitors.tables import Place, Plan
+
+DNS = 53
+LEAVING = Place(egress=True)
+
+
+def options(
+    types: str = "all", net: str = "", exclude_net: str = "", port: str = "", *, exclude_dns: bool = False
+) -> Filters:
+    """What the options of these names give; empty ones are not given."""
+    return Filters(
+        parse_types(types),
+        parse_networks(net, "--net") if net else (),
+        parse_networks(exclude_net, "--exclude-net") if exclude_net else (),
+        parse_ports(port) if port else frozenset(),
+        exclude_dns,
+    )
+
+
+@contextmanager
+def filtering(chosen: Filters) -> Iterator[tuple[Counter, Counter]]:
+    """Both programs, on the same tables: XDP, and tc for frames that leave."""
+    with (
+        counting(Plan.make(20_000), filters=chosen) as ingress,
+        ingress.tables.load(TC, LEAVING) as program,
+    ):
+        yield ingress, Counter(ingress.tables, program, LEAVING)
+
+
+def measure(counters: Iterable[Counter], frames: Sequence[bytes]) -> tuple[Interval, InterfaceCounts, InterfaceCounts]:
+    """The interval in which both saw the frames, and what each counted."""
+    for counter in counters:
+        for frame in frames:
+            counter.count(frame)
+    interval = counter.take()
+    return interval, interval.counts[0, False], interval.counts[0, True]
+
+
+def expected_of(counters: Iterable[Counter], frames: Sequence[bytes]) -> Sums:
+    return {key: found for counter in counters for key, found in counter.expected(frames).items()}
+
+
+FRAMES = {
+    "web": ethernet(IPV4, ipv4(TCP, tcp(40000, 80), src="10.1.0.1", dst="10.2.0.1")),
+    "answer": ethernet(IPV4, ipv4(TCP, tcp(80, 40000), src="10.2.0.1", dst="10.1.0.1")),
+    "web6": ethernet(IPV6, ipv6(TCP, tcp(40001, 80), src="fd01::1", dst="fd02::1")),
+    "tagged web": ethernet(VLAN, vlan(7, IPV4, ipv4(TCP, tcp(40002, 80), src="10.1.0.1", dst="10.2.0.1"))),
+    "dns": ethernet(IPV4, ipv4(UDP, udp(40003, 53), src="10.1.0.1", dst="10.3.0.1")),
+    "dns answer6": ethernet(IPV6, ipv6(UDP, udp(53, 40004), src="fd03::1", dst="fd01::1")),
+    "dns over tcp": ethernet(IPV4, ipv4(TCP, tcp(40005, 53), src="10.1.0.1", dst="10.3.0.1")),
+    "ping": ethernet(IPV4, ipv4(ICMP, icmp(53, 80), src="10.1.0.1", dst="10.2.0.1")),
+    "sctp": ethernet(IPV4, ipv4(SCTP, sctp(80, 36412), src="172.16.0.1", dst="172.31.255.254")),
+    "roce v2": ethernet(IPV4, ipv4(UDP, roce(bth(4, 80)), src="10.1.0.1", dst="10.2.0.1")),
+    "roce v1": ethernet(ROCE_V1, grh(bth(4, 53), src="fd01::1", dst="fd02::1")),
+    "later fragment": ethernet(IPV4, ipv4(UDP, udp(53, 80), offset=5, src="10.1.0.1", dst="10.2.0.1")),
+    "gre": ethernet(IPV4, ipv4(GRE, gre(IPV4, b""), src="198.51.100.7", dst="10.2.0.1")),
+    "arp": ethernet(ARP, arp(src="10.1.0.1", dst="10.1.0.9")),
+    "lldp": ethernet(LLDP, lldp()),
+}
+SMALL_NET = {"web", "answer", "tagged web", "dns", "dns over tcp", "ping", "roce v2", "later fragment", "arp"}
+"""What is from or to 10.1.0.1."""
+
+ALL_IPV4 = SMALL_NET | {"sctp", "gre"}
+ALL_IPV6 = {"web6", "dns answer6", "roce v1"}
+WITH_DNS = {"dns", "dns answer6", "dns over tcp"}
+TCP_FRAMES = {"web", "answer", "web6", "tagged web", "dns over tcp"}
+
+CHOICES = [
+    ("no filter", options(), set(FRAMES)),
+    ("tcp", options("tcp"), TCP_FRAMES),
+    ("udp", options("udp"), {"dns", "dns answer6", "later fragment"}),
+    ("icmp", options("icmp"), {"ping"}),
+    ("sctp", options("sctp"), {"sctp"}),
+    ("roce", options("roce"), {"roce v1", "roce v2"}),
+    ("ib", options("ib"), {"roce v1", "roce v2"}),
+    ("roce_v1", options("roce_v1"), {"roce v1"}),
+    ("roce_v2", options("roce_v2"), {"roce v2"}),
+    ("several types", options("roce_v2,icmp,sctp"), {"roce v2", "ping", "sctp"}),
+    ("all among types", options("icmp,all"), set(FRAMES)),
+    ("net of one address", options(net="10.1.0.1"), SMALL_NET),
+    ("net /32", options(net="10.3.0.1/32"), {"dns", "dns over tcp"}),
+    ("net /31, the address beside", options(net="10.3.0.0/31"), {"dns", "dns over tcp"}),
+    ("net /31, its neighbour", options(net="10.3.0.2/31"), set()),
+    ("net /8", options(net="10.0.0.0/8"), SMALL_NET | {"gre"}),
+    ("net /12, its last address", options(net="172.16.0.0/12"), {"sctp"}),
+    ("net /0 of IPv4", options(net="0.0.0.0/0"), ALL_IPV4),
+    ("net of IPv6", options(net="fd01::/16"), ALL_IPV6),
+    ("net /0 of IPv6", options(net="::/0"), ALL_IPV6),
+    ("net /0 of both versions", options(net="::/0,0.0.0.0/0"), ALL_IPV4 | ALL_IPV6),
+    ("net that begins as mapped addresses and as no address do", options(net="::/8"), set()),
+    ("net of IPv6 that holds no address", options(net="::"), set()),
+    ("net of all mapped addresses, which are IPv4's", options(net="::ffff:0:0/96"), ALL_IPV4),
+    ("net of one mapped address", options(net="::ffff:10.1.0.1"), SMALL_NET),
+    ("net /128", options(net="fd03::1"), {"dns answer6"}),
+    ("net /127, its neighbour", options(net="fd03::2/127"), set()),
+    ("nets of both versions", options(net="fd03::/16,198.51.100.0/24"), {"dns answer6", "gre"}),
+    ("a net inside another", options(net="10.0.0.0/8,10.3.0.0/16"), SMALL_NET | {"gre"}),
+    ("exclude-net", options(exclude_net="10.0.0.0/8"), set(FRAMES) - SMALL_NET - {"gre"}),
+    ("exclude-net /32", options(exclude_net="10.1.0.1/32"), set(FRAMES) - SMALL_NET),
+    ("exclude-net /0 of IPv4", options(exclude_net="0.0.0.0/0"), set(FRAMES) - ALL_IPV4),
+    ("exclude-net /0 of IPv6", options(exclude_net="::/0"), set(FRAMES) - ALL_IPV6),
+    ("exclude-net /0 of both versions", options(exclude_net="0.0.0.0/0,::/0"), {"lldp"}),
+    ("exclude-net of IPv6", options(exclude_net="fd02::/16"), set(FRAMES) - {"web6", "roce v1"}),
+    ("net without a part of it", options(net="10.0.0.0/8", exclude_net="10.1.0.0/16"), {"gre"}),
+    ("the same net with and without", options(net="10.0.0.0/8", exclude_net="10.0.0.0/8"), set()),
+    ("port", options(port="80"), {"web", "answer", "web6", "tagged web", "sctp"}),
+    ("ports", options(port="53,36412"), WITH_DNS | {"sctp"}),
+    ("port of nobody", options(port="81"), set()),
+    ("port 0", options(port="0"), set()),
+    ("port of RoCE", options(port="4791"), set()),
+    ("exclude-dns", options(exclude_dns=True), set(FRAMES) - WITH_DNS),
+    ("port 53 and exclude-dns", options(port="53", exclude_dns=True), set()),
+    ("type and port", options("tcp", port="53"), {"dns over tcp"}),
+    ("type and net", options("tcp", "fd00::/8"), {"web6"}),
+    ("all of them", options("tcp,sctp", "10.0.0.0/8,fd00::/8", "10.2.0.0/16", "80,53", exclude_dns=True), {"web6"}),
+]
+
+
+@pytest.mark.parametrize(("chosen", "names"), [choice[1:] for choice in CHOICES], ids=[choice[0] for choice in CHOICES])
+def test_filter_lets_through_what_it_says_and_counts_the_rest(chosen: Filters, names: set[str]) -> None:
+    wanted = [frame for name, frame in FRAMES.items() if name in names]
+    refused = [frame for name, frame in FRAMES.items() if name not in names]
+    with filtering(chosen) as counters:
+        interval, ingress, egress = measure(counters, [*wanted, *refused])
+        assert interval.sums == expected_of(counters, wanted)
+    assert ingress == egress == InterfaceCounts(size_of([*wanted, *refused]), size_of(refused))
+
+
+# the same decision, read a second time
+
+
+def contains(network: Network, address: bytes) -> bool:
+    six = ipaddress.IPv6Address(address)
+    return (six.ipv4_mapped or six) in network
+
+
+def touches(networks: Sequence[Network], key: FlowKey) -> bool:
+    addresses = (key.src, key.dst) if key.has_addresses else ()
+    return any(contains(network, address) for network in networks for address in addresses)
+
+
+def ports_of(key: FlowKey) -> set[int]:
+    """Empty for what has none: ICMP, RoCE, later fragments."""
+    has = key.traffic_type in ("TCP", "UDP", "SCTP") and not key.flags & LATER_FRAGMENT
+    return {key.src_port, key.dst_port} if has else set()
+
+
+def lets_through(chosen: Filters, key: FlowKey) -> bool:
+    return (
+        (not chosen.types or key.traffic_type in chosen.types)
+        and (not chosen.networks or touches(chosen.networks, key))
+        and not touches(chosen.excluded_networks, key)
+        and (not chosen.ports or bool(chosen.ports & ports_of(key)))
+        and not (chosen.exclude_dns and DNS in ports_of(key))
+    )
+
+
+MIXTURES = {
+    "types": options("tcp,roce"),
+    "half of IPv4": options(net="128.0.0.0/1"),
+    "IPv6": options(net="::/0"),
+    "no IPv6": options(exclude_net="::/0"),
+    "nets of all lengths": options(net=",".join(f"{1 << bit & 255}.0.0.0/{8 - bit}" for bit in range(8))),
+    "excluded nets": options(exclude_net="0.0.0.0/2,10.0.0.0/8,fd00::/16"),
+    "ports at the words' ends": options(port="63,64,80,127,128,40000,65535"),
+    "no DNS": options(exclude_dns=True),
+    "all": options("tcp,udp,roce_v1", "0.0.0.0/1,fd00::/8", "64.0.0.0/2", "53,80,1024", exclude_dns=True),
+}
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_filters_agree_with_a_second_reading_on_random_frames(mixture: str) -> None:
+    chosen = MIXTURES[mixture]
+    with filtering(chosen) as counters:
+        at_tc = counters[1]
+        frames = [case.frame for case in SHORT_CASES if at_tc.takes(case.frame)]
+        frames += [frame for make in MAKERS for frame in frames_for(at_tc, make, 7, 3000)]
+        wanted = [frame for frame in frames if lets_through(chosen, at_tc.parse(frame).key)]
+        interval, ingress, egress = measure(counters, frames)
+        assert interval.sums == expected_of(counters, wanted)
+    assert ingress == egress == InterfaceCounts(size_of(frames), size_of(frames) - size_of(wanted))
+    assert 0 < len(wanted) < len(frames)
+
+
+def test_filtered_packets_take_no_room_in_a_full_table() -> None:
+    refused = [over_ipv4(UDP, udp(number, 9)) for number in range(1000)]
+    wanted = [over_ipv6(TCP, tcp(number, 80)) for number in range(100)]
+    with counting(Plan.make(100), filters=options("tcp")) as counter:
+        interval = counter.measure([*refused, *wanted])
+        assert interval.sums == counter.expected(wanted)
+    assert interval.all.filtered == size_of(refused)
+    assert interval.unattributed == {}
+
+
+def test_filters_count_segments_of_merged_packets() -> None:
+    frame = over_ipv4(TCP, tcp(5, 6, payload=bytes(2500)))
+    with counting(Plan.make(100), program=TC, filters=options("udp")) as counter:
+        counter.count(frame, context=skb_context(gso_size=1000, gso_segs=3))
+        interval = counter.take()
+    assert interval.all.filtered == interval.total == PacketCount(3, 2500 + 3 * 54)
+    assert interval.flows == {}
+
+
+def test_most_networks_an_option_takes_all_count() -> None:
+    nets = [f"10.{number}.0.0/16" for number in range(256)]
+    inside = [ethernet(IPV4, ipv4(UDP, udp(5, 6), src=f"10.{number}.1.1", dst="192.0.2.1")) for number in range(256)]
+    outside = ethernet(IPV4, ipv4(UDP, udp(5, 6), src="11.0.0.1", dst="192.0.2.1"))
+    with counting(Plan.make(1000), filters=options(net=",".join(nets))) as counter:
+        interval = counter.measure([*inside, outside])
+        assert interval.sums == counter.expected(inside)
+    assert interval.all.filtered == size_of([outside])

@@ -1,0 +1,178 @@
+"""Kinds of interfaces, and several at once: loopback, raw IP, bridges with their members."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.netns.load import send_frames
+from tests.netns.tool import bounded, flows, is_free, preparing, run_to_end, running, tc_started, total
+from tests.support.frames import ICMP, IPV4, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp
+from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until
+
+PING = 14 + 20 + 8 + 56
+"""Bytes of an echo request or reply as ping sends it, on Ethernet."""
+
+WITHOUT_END = ("-t", "1h")
+NOT_FOUND = "interface {} not found: there are lo, far0; choose one with -i"
+BOTH = ("--direction", "both")
+
+
+def test_loopback_is_counted_in_both_directions() -> None:
+    with quiet_pair() as pair:
+        before = pair.far.statistics("lo")["packets"]
+        with running(pair.far, "-i", "lo", *WITHOUT_END, *BOTH, programs=2) as tool:
+            pair.far.run("ping", "-q", "-c5", "-i0.01", "-w10", "127.0.0.1")
+            result = tool.stop()
+        received = pair.far.statistics("lo")["packets"] - before
+        assert is_free(pair.far, "lo")
+    lines = result.records
+    assert_sums_close(lines)
+    assert result.said[0] == preparing("lo")
+    assert result.said[-2:] == tc_started("lo", "ingress", "egress")[1:]
+    for direction in ("ingress", "egress"):
+        seen = {flow["icmp_type"]: flow for flow in flows(lines, direction=direction)}
+        assert {kind: (flow["packets"], flow["bytes"]) for kind, flow in seen.items()} == {
+            8: (5, 5 * PING),
+            0: (5, 5 * PING),
+        }
+    assert total(lines, direction="ingress") == received == 10
+
+
+class Tun:
+    """A raw IP interface whose other end is a process."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def receive(self, *packets: bytes) -> None:
+        """Let the interface receive these packets."""
+        assert self._process.stdin is not None
+        for packet in packets:
+            self._process.stdin.write(packet.hex().encode() + b"\n")
+            self._process.stdin.flush()
+            read_until(self._process.stdout, b"sent")
+
+
+@contextmanager
+def tun(namespace: Namespace, name: str) -> Iterator[Tun]:
+    """A raw IP interface, up, until the end of the block."""
+    command = (sys.executable, "-m", "tests.netns.tun", name)
+    with bounded(namespace.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
+        read_until(process.stdout, b"ready")
+        yield Tun(process)
+
+
+@pytest.mark.parametrize("hook", ["auto", "tc"])
+def test_a_raw_ip_interface_has_flows_without_a_link_layer_in_their_bytes(hook: str) -> None:
+    packets = [ipv4(TCP, tcp(1024, 80, payload=bytes(50))), ipv6(UDP, udp(1024, 53, bytes(60)))]
+    with quiet_pair() as pair, tun(pair.far, "tun0") as device:
+        pair.far.ip("addr add 10.9.0.1/24 dev tun0")
+        before = pair.far.statistics("tun0")
+        options = ("-i", "tun0", *WITHOUT_END, *BOTH, "--hook", hook)
+        with running(pair.far, *options, programs=2) as tool:
+            device.receive(*packets)
+            with pytest.raises(subprocess.CalledProcessError):
+                pair.far.run("ping", "-q", "-c3", "-i0.01", "-W1", "10.9.0.2")  # nobody answers
+            lines = tool.stop().records
+        after = pair.far.statistics("tun0")
+    assert_sums_close(lines)
+    names = ("src_ip", "dst_ip", "protocol", "src_port", "dst_port", "packets", "bytes")
+    seen = sorted([flow[name] for name in names] for flow in flows(lines, direction="ingress"))
+    assert seen == [
+        ["10.0.0.1", "10.0.0.2", TCP, 1024, 80, 1, len(packets[0])],
+        ["fd00::1", "fd00::2", UDP, 1024, 53, 1, len(packets[1])],
+    ]
+    assert (total(lines, direction="ingress"), total(lines, "bytes", direction="ingress")) == (
+        after["packets"] - before["packets"],
+        after["bytes"] - before["bytes"],
+    )
+    (request,) = flows(lines, direction="egress")
+    assert (request["protocol"], request["packets"], request["bytes"]) == (ICMP, 3, 3 * (PING - 14))
+
+
+def test_a_bridge_and_its_member_by_name_each_have_what_they_carry_themselves() -> None:
+    """Nothing is added up across interfaces: what comes in through far0 comes in on the bridge as well."""
+    frame = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
+    with quiet_pair() as pair:
+        pair.far.ip("link add br0 type bridge")
+        pair.far.ip("link set far0 master br0")
+        pair.far.ip("link set br0 up")
+        mac = json.loads(pair.far.ip("-j link show br0"))[0]["address"]
+        before = pair.far.statistics("br0")["packets"]
+        with running(pair.far, "-i", "br0,far0", *WITHOUT_END, programs=2) as tool:
+            send_frames(pair.near, "near0", [bytes.fromhex(mac.replace(":", "")) + frame[6:]] * 20)
+            result = tool.stop()
+        received = pair.far.statistics("br0")["packets"] - before
+    lines = result.records
+    assert_sums_close(lines)
+    assert {hook["interface"]: hook["hook"] for hook in lines[0]["hooks"]} == {"far0": "xdp", "br0": "tc"}
+    for name in ("br0", "far0"):
+        (flow,) = flows(lines, interface=name)
+        assert (flow["dst_port"], flow["packets"], flow["bytes"]) == (53, 20, 20 * len(frame))
+        assert total(lines, interface=name) == 20
+    assert received == 20
+    ends = {record["interface"]: record["packets"] for record in lines[-1]["interfaces"]}
+    assert ends == {"br0": 20, "far0": 20}
+
+
+def test_two_interfaces_are_counted_apart_in_text_too() -> None:
+    frame = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
+    with quiet_pair() as pair, running(pair.far, "-i", "lo,far0", *WITHOUT_END, "-o", "text", programs=2) as tool:
+        send_frames(pair.near, "near0", [frame] * 2)
+        pair.far.run("ping", "-q", "-c1", "-w10", "127.0.0.1")
+        shown = tool.stop().stdout.decode().splitlines()
+    sums = {line.split()[0]: line for line in shown if " flows=" in line}
+    assert set(sums) == {"lo", "far0"}
+    assert f" flows=1 packets=2 bytes={2 * len(frame)} " in sums["far0"]
+    assert f" flows=2 packets=2 bytes={2 * PING} " in sums["lo"]
+    assert f"10.0.0.1:1024 -> 10.0.0.2:53 proto=17 packets=2 bytes={2 * len(frame)} [UDP] far0" in shown
+
+
+def test_of_two_interfaces_one_that_is_missing_is_told_and_the_other_monitored() -> None:
+    with quiet_pair() as pair, running(pair.far, "-i", "nowhere0,far0", *WITHOUT_END) as tool:
+        send_frames(pair.near, "near0", [ethernet(IPV4, ipv4(UDP, udp(1024, 53)))] * 5)
+        result = tool.stop()
+    assert result.code == 0
+    assert [line for line in result.said if "nowhere0" in line] == [NOT_FOUND.format("nowhere0")]
+    assert result.said.count(preparing("far0")) == 1
+    assert {record["interface"] for record in of_type(result.records, "interface")} == {"far0"}
+    assert total(result.records) == 5
+
+
+def test_of_two_interfaces_one_that_refuses_is_told_once_and_the_other_monitored() -> None:
+    with quiet_pair() as pair, running(pair.far, "-i", "lo,far0", "--hook", "xdp", *WITHOUT_END) as tool:
+        send_frames(pair.near, "near0", [ethernet(IPV4, ipv4(UDP, udp(1024, 53)))] * 5)
+        result = tool.stop()
+    assert result.code == 0
+    assert {record["interface"] for record in of_type(result.records, "interface")} == {"far0"}
+    assert total(result.records) == 5
+    assert len([line for line in result.said if line.startswith("lo: native XDP refused: ")]) == 1, result.said
+
+
+@pytest.mark.parametrize("asked", ["nowhere0,nowhere1", "no*", "any"])
+def test_with_nothing_to_attach_to_the_run_ends_with_1(asked: str) -> None:
+    """`any` takes neither loopback nor a veth."""
+    with quiet_pair() as pair:
+        result = run_to_end(pair.far, "-i", asked, *WITHOUT_END)
+    assert (result.code, result.stdout) == (1, b"")
+    assert result.said[-1].startswith("xtrace-catch: no interface could be attached to")
+    missing = [name for name in asked.split(",") if name.startswith("nowhere")]
+    assert result.said[:-1] == [NOT_FOUND.format(name) for name in missing]
+
+
+def test_any_takes_what_is_up_and_no_member_no_loopback_no_veth() -> None:
+    with quiet_pair() as pair, tun(pair.far, "tun0"):
+        for name in ("br0", "br1", "br2"):
+            pair.far.ip(f"link add {name} type bridge")
+        pair.far.ip("link set br0 up")
+        pair.far.ip("link set br2 up")
+        pair.far.ip("link set far0 master br0")
+        with running(pair.far, "-i", "any", "--hook", "tc", *WITHOUT_END, programs=3) as tool:
+            lines = tool.stop().records
+    assert {hook["interface"] for hook in lines[0]["hooks"]} == {"br0", "br2", "tun0"}

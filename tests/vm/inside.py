@@ -1,0 +1,103 @@
+"""What runs in the guest: loads the tool's programs, runs the tests, reports each to a serial line.
+
+One JSON object per line, written at once, so that a guest that hangs has told how far it came.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LOADS = {
+    "xdp": ["--hook", "xdp"],
+    "tc": ["--hook", "tc", "--direction", "both"],
+}
+"""Options with which the tool loads its programs; a run is left out where --help does not tell of one of them."""
+
+INTERFACE = "verify0"
+FLOOD_PACKETS = "200000"
+"""Emulated CPUs send some 20,000 packets per second."""
+
+LONGEST_TEXT = 8000
+"""Characters of one test's failure; its end says most."""
+
+
+class Channel:
+    """The serial line to the host."""
+
+    def __init__(self, path: str) -> None:
+        self._out = Path(path).open("w", buffering=1)  # noqa: SIM115
+
+    def send(self, **record: Any) -> None:
+        """Report something."""
+        self._out.write(json.dumps(record) + "\n")
+
+
+class Reporter:
+    """A pytest plugin: one report for each test, with what was worst of its setup, call and teardown."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._outcome, self._why, self._seconds = "passed", "", 0.0
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._channel.send(test=report.nodeid, outcome="failed", why=report.longreprtext[-LONGEST_TEXT:])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._outcome, self._why, self._seconds = "passed", "", 0.0
+        self._channel.send(begins=nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds += report.duration
+        if report.failed:
+            self._outcome, self._why = "failed", report.longreprtext[-LONGEST_TEXT:]
+        elif report.skipped and self._outcome == "passed":
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            self._outcome, self._why = "skipped", reason.removeprefix("Skipped: ")
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._channel.send(test=nodeid, outcome=self._outcome, why=self._why, seconds=round(self._seconds, 1))
+
+
+def load_programs(channel: Channel) -> None:
+    """Let the tool load its programs for each set of options."""
+    subprocess.run(["ip", "link", "add", INTERFACE, "type", "veth", "peer", "name", "verify1"], check=True)
+    subprocess.run(["ip", "link", "set", INTERFACE, "up"], check=True)
+    told = subprocess.run([sys.executable, "-m", "xtrace", "--help"], capture_output=True, text=True).stdout
+    for name, options in LOADS.items():
+        chosen = options if all(word in told for word in options if word.startswith("--")) else []
+        if name == "xdp" or chosen:
+            command = [sys.executable, "-m", "tests.vm.loads", "-i", INTERFACE, "-c", "1", "-t", "100ms", *chosen]
+            run = subprocess.run(command, capture_output=True, text=True)
+            loads = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"program"')]
+            channel.send(run=name, code=run.returncode, said=run.stderr[-LONGEST_TEXT:], loads=loads)
+    subprocess.run(["ip", "link", "delete", INTERFACE], check=True)
+
+
+def arguments() -> list[str]:
+    """pytest's, from the kernel's command line: `xtrace_tests=tests/kernel,-k,frames`."""
+    words = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
+    return words["xtrace_tests"].split(",")
+
+
+def main() -> None:
+    channel = Channel(sys.argv[1])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    channel.send(release=platform.release(), python=platform.python_version(), boot_s=uptime)
+    load_programs(channel)
+    os.environ["XTRACE_TEST_OBJECTS"] = str(Path("build").resolve())
+    os.environ["XTRACE_FLOOD_PACKETS"] = FLOOD_PACKETS
+    code = pytest.main(["-q", "--color=no", "--tb=short", *arguments()], plugins=[Reporter(channel)])
+    channel.send(ended=int(code))
+
+
+if __name__ == "__main__":
+    main()
