@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
 TEST_PACKAGES := clang-format bpftool iproute2 iputils-ping iperf3 jq procps util-linux
+VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
 C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c)
 PYTHON_SOURCES := xtrace tests benchmarks build_ffi.py setup.py
 OPTIONS = $(if $(INTERFACE),-i $(INTERFACE)) $(ARGS)
@@ -19,7 +20,7 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test lint bench install uninstall clean
+.PHONY: help deps build run run-with-interface interfaces info test test-vm lint bench install uninstall clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,10 @@ info:  ## kernel, BTF, JIT, privileges and tool versions
 
 test: test-packages build $(VENV)/dev  ## run the tests; as root all tiers, else those that need no root
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest $(ARGS)
+
+test-vm: build $(VENV)/dev  ## the kernel and netns tiers on Linux 5.10, 6.1, 6.12 and the newest, emulated; slow
+	$(call need_packages,$(VM_PACKAGES))
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm $(ARGS)
 
 lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import directions
 	@$(BIN)/ruff check --no-cache $(PYTHON_SOURCES)

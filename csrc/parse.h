@@ -43,14 +43,16 @@
 #define IPV6_MORE_FRAGMENTS 0x0001
 #define IPV6_OFFSET_MASK 0xfff8
 
-#define VLAN_TAGS 2	    /* that are looked behind: 802.1ad with 802.1Q inside */
-#define VLAN_ID_MASK 0x0fff /* of the tag control information */
-#define EXTENSION_HEADERS 6 /* of IPv6 that are walked */
-#define TCP_LEAST_LENGTH 20 /* bytes of a TCP header without options */
-#define SCTP_LENGTH 12	    /* bytes of SCTP's common header */
-#define MAX_OFFSET 2047	    /* bytes into a frame up to which a header may begin */
-#define COPY_SIZE 192	    /* bytes of a frame that are parsed at most when it is copied */
-#define ROCE_V2_PORT 4791   /* UDP destination port */
+#define VLAN_TAGS 2	      /* that are looked behind: 802.1ad with 802.1Q inside */
+#define VLAN_ID_MASK 0x0fff   /* of the tag control information */
+#define EXTENSION_HEADERS 6   /* of IPv6 that are walked */
+#define TCP_LEAST_LENGTH 20   /* bytes of a TCP header without options */
+#define SCTP_LENGTH 12	      /* bytes of SCTP's common header */
+#define MAX_OFFSET 2047	      /* bytes into a frame up to which a header may begin */
+#define FARTHEST_OFFSET 16383 /* that the cursor can reach from there */
+#define LONGEST_HEADER 2048   /* an IPv6 extension header of 256 times 8 bytes */
+#define COPY_SIZE 192	      /* bytes of a frame that are parsed at most when it is copied */
+#define ROCE_V2_PORT 4791     /* UDP destination port */
 #define DNS_PORT 53
 #define GRH_NEXT_HEADER 0x1b /* of a global route header: InfiniBand transport follows */
 #define BTH_VERSION_MASK 0x0f
@@ -195,6 +197,18 @@ static __always_inline void *take(struct cursor *cursor, __u64 size)
 		PIN(offset); /* or the address would be computed, and its bounds lost, before the check */
 		header = cursor->start + offset;
 	} else {
+		/* Linux 5.10 forgets the bound of a number that was spilled to the stack, so it is told again
+		 */
+		PIN(offset);
+		if (offset > FARTHEST_OFFSET)
+			goto cut_short;
+		PIN(offset);
+		if (!__builtin_constant_p(size)) {
+			PIN(size);
+			if (size > LONGEST_HEADER)
+				goto cut_short;
+			PIN(size);
+		}
 		header = cursor->start + offset;
 		if (header + size > cursor->end)
 			goto cut_short;
@@ -219,8 +233,12 @@ static __always_inline bool join_paths(struct cursor *cursor)
 	PIN(offset);
 	offset ^= cursor->unknown;
 	PIN(offset);
+	if (offset > MAX_OFFSET)
+		return false;
+	PIN(offset); /* Linux 5.10 knows the bound of the register that was compared only, not of its copies
+		      */
 	cursor->offset = offset;
-	return offset <= MAX_OFFSET;
+	return true;
 }
 
 static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *key, __u8 version)

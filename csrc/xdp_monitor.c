@@ -348,14 +348,24 @@ static __always_inline struct flow_key new_key(__u16 vlan_id)
 	};
 }
 
-/* Room for a copy of the frame's beginning; `size` is how much of it there is. */
-static __always_inline struct frame_copy *room_for_copy(__u64 frame_length, __u32 *size)
+/*
+ * Room for a copy of the frame's beginning; `size` is how much of it there is. Linux 5.10 knows the bounds
+ * of the very register that was compared only, and not that what is unequal to 0 is at least 1.
+ */
+static __always_inline struct frame_copy *room_for_copy(__u64 frame_length, __u64 *size)
 {
+	__u64 beyond_first = (frame_length < COPY_SIZE ? frame_length : COPY_SIZE) - 1;
 	__u32 zero = 0;
+	struct frame_copy *copy;
 
-	*size = frame_length < COPY_SIZE ? frame_length : COPY_SIZE;
 	/* one CPU's room is shared by its softirqs, which exclude each other, but not on PREEMPT_RT */
-	return *size && !is_realtime ? bpf_map_lookup_elem(&frame_copies, &zero) : 0;
+	copy = is_realtime ? 0 : bpf_map_lookup_elem(&frame_copies, &zero);
+	PIN(beyond_first);
+	if (beyond_first > COPY_SIZE - 1)
+		return 0;
+	PIN(beyond_first);
+	*size = beyond_first + 1;
+	return copy;
 }
 
 SEC("xdp/ingress")
@@ -367,7 +377,7 @@ int xdp_ingress(struct xdp_md *ctx)
 	struct flow_entry packet = {.key = new_key(0)};
 	struct frame_copy *copy;
 	__u8 tcp_flags;
-	__u32 size;
+	__u64 size;
 
 	cursor.unknown = linear;
 	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
@@ -420,7 +430,7 @@ int tc_packet(struct __sk_buff *skb)
 	struct flow_entry packet = {.key = new_key(vlan_id)};
 	struct frame_copy *copy;
 	__u8 tcp_flags;
-	__u32 size;
+	__u64 size;
 
 	cursor.unknown = linear;
 	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);

@@ -94,12 +94,17 @@ def test_the_end_record_adds_up_all_intervals() -> None:
 
 
 def test_the_floods_of_these_tests_reach_the_packet_program_on_all_cpus_at_once() -> None:
-    lines, _ = caught_flood(SMALL_FLOOD, (1, 2), 512)
-    senders = [
-        {flow["src_ip"].split(".")[1] for flow in of_type(lines, "flow") if flow["ts"] == record["ts"]}
-        for record in of_type(lines, "interface")
-    ]
-    assert {"1", "2"} & set(map(str, range(1, 1 + len(CPUS)))) in senders
+    wanted = {"1", "2"} & set(map(str, range(1, 1 + len(CPUS))))
+    senders: list[set[str]] = []
+    for _ in range(3):  # on a busy machine the senders may take turns
+        lines, _ = caught_flood(SMALL_FLOOD, (1, 2), 512)
+        senders = [
+            {flow["src_ip"].split(".")[1] for flow in of_type(lines, "flow") if flow["ts"] == record["ts"]}
+            for record in of_type(lines, "interface")
+        ]
+        if wanted in senders:
+            break
+    assert wanted in senders
 
 
 @pytest.mark.parametrize(("max_flows", "features_off"), [(65536, ""), (500, ""), (65536, "tcx")])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -15,23 +15,36 @@ from xtrace.kernel.bpf import Map, Program
 from xtrace.kernel.elf import ObjectSpec, parse_object, patch_constants
 
 ROOT = Path(__file__).parents[2]
+COMPILED = os.environ.get("XTRACE_TEST_OBJECTS")
+"""A directory that `python -m tests.support.build` has filled, for machines without clang."""
 
 
 @lru_cache
 def compile_bpf(source: Path) -> ObjectSpec:
-    """Compile one C file with the flags of the package's own object.
+    """One C file as an object, compiled unless XTRACE_TEST_OBJECTS has it."""
+    data = object_in(Path(COMPILED), source).read_bytes() if COMPILED else clang(source)
+    return parse_object(data, source.name)
 
-    Where there is no compiler, as in the machines of tests/vm, XTRACE_TEST_OBJECTS names a directory of objects.
-    """
-    ready = os.environ.get("XTRACE_TEST_OBJECTS")
-    if ready:
-        return parse_object((Path(ready) / f"{source.stem}.o").read_bytes(), source.name)
-    with tempfile.TemporaryDirectory() as directory:
-        target = Path(directory) / "test.o"
-        headers = [f"-I{ROOT / 'csrc'}", f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"]
-        flags = ["-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
-        subprocess.run(["clang", *flags, *headers, "-c", source, "-o", target], check=True)
-        return parse_object(target.read_bytes(), source.name)
+
+def clang(source: Path) -> bytes:
+    """Compile with the flags of the package's own object."""
+    headers = [f"-I{ROOT / 'csrc'}", f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"]
+    flags = ["-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
+    command = ["clang", *flags, *headers, "-c", str(source), "-o", "-"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+
+
+def object_in(directory: Path, source: Path) -> Path:
+    """Where the directory has the object of a source."""
+    return directory / source.relative_to(ROOT).with_suffix(".o")
+
+
+def compile_all(directory: Path) -> None:
+    """Compile every BPF program of the tests."""
+    for source in sorted((ROOT / "tests").rglob("*.c")):
+        target = object_in(directory, source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(clang(source))
 
 
 @contextmanager
@@ -43,3 +56,7 @@ def loaded(spec: ObjectSpec, program: str, values: Mapping[str, int] | None = No
             for name, m in spec.maps.items()
         }
         yield owned.enter_context(Program.load(spec.programs[program], maps, licence=spec.license))
+
+
+if __name__ == "__main__":
+    compile_all(Path(sys.argv[1]))

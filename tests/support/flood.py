@@ -1,18 +1,22 @@
 """Send a bounded number of frames out of an interface, as fast as one CPU can: `python -m tests.support.flood`.
 
 Uses BPF_PROG_TEST_RUN with live frames (Linux 5.18), so it needs no packet socket and no NIC; the
-receiving end of a veth must have native XDP on, or it takes no such frames.
+receiving end of a veth must have native XDP on, or it takes no such frames. Older kernels send the same
+frames from a packet socket, slowly.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.build import compile_bpf, loaded
+from xtrace.errors import KernelError
 from xtrace.kernel import constants
 
 BATCH = 64
@@ -41,6 +45,18 @@ def flood(ifindex: int, packets: int, flows: int, source_net: int) -> None:
             packets -= now
 
 
+def flood_from_socket(interface: str, packets: int, flows: int, source_net: int) -> None:
+    """The same frames as flood() from user space."""
+    start = bytearray(frame(source_net))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((interface, 0))
+        for number in range(packets):
+            flow = number % flows
+            start[28:30], start[34:36] = struct.pack("!H", flow), struct.pack("!H", 1024 + (flow & 0x3FFF))
+            with suppress(OSError):  # ENOBUFS: the other end's ring is full, and takes the next
+                sender.send(start)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("interface")
@@ -51,7 +67,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
-    flood(socket.if_nametoindex(options.interface), options.packets, options.flows, options.source_net)
+    load = (options.packets, options.flows, options.source_net)
+    try:
+        flood(socket.if_nametoindex(options.interface), *load)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        flood_from_socket(options.interface, *load)
 
 
 if __name__ == "__main__":
