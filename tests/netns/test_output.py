@@ -38,8 +38,8 @@ from tests.support.net import Pair, assert_sums_close, of_type, read_until, reco
 COMMAND = f"{sys.executable} -m xtrace -i far0"
 FLOWS = 256
 
-BLOCKED = (1 << 16) - 4096
-"""Of a pipe that holds 64 KiB so much is taken when the next piece of output does not fit."""
+BLOCKED = (1 << 16) - 3 * 4096
+"""Of a pipe of 16 pages so much is taken when the next piece does not fit: some pages are filled in part."""
 
 
 def unread(tool: Tool) -> int:
