@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.packet import scatter
 from tests.support.flood import frame
-from xtrace.flow import COUNTERS, KEY, Interface, InterfaceCounts, Snapshot
+from xtrace.flow import COUNTERS, KEY, FlowSnapshot, Interface, InterfaceCounts
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Batch, Map, Program
 from xtrace.monitors.tables import Drained, FlowTables, Place, Plan, load_object_spec
@@ -30,10 +30,10 @@ def fill(program: Program) -> None:
         wrapper.test_run(frame(1), repeat=FLOWS)
 
 
-def snapshot(drained: Drained, tables: FlowTables, start_ns: int) -> Snapshot:
+def snapshot(drained: Drained, tables: FlowTables, start_ns: int) -> FlowSnapshot:
     """What a monitor would make of it."""
     offset = time.time_ns() - time.monotonic_ns()
-    return Snapshot(
+    return FlowSnapshot(
         end_ns=drained.end_monotonic_ns + offset,
         interval_ns=drained.end_monotonic_ns - start_ns,
         start_monotonic_ns=start_ns,

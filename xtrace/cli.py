@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Answered, Config, parse
 from xtrace.errors import VerifierError, XtraceError
@@ -16,10 +16,11 @@ from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.listing import print_interfaces
 from xtrace.loop import Loop
+from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
-from xtrace.sinks import Run, Sink
+from xtrace.sinks import FlowSetup, Run, Sink
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.sinks.text import Text
@@ -70,12 +71,28 @@ def answer(arguments: Sequence[str], stop: Stop) -> int:
 
 
 def run(config: Config, version: str, stop: Stop) -> int:
-    """List the interfaces, or monitor one until the end."""
+    """List the interfaces, or monitor until the end."""
     output = OutputStream(STDOUT, stop)
     if config.list_interfaces:
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
             print_interfaces(rtnetlink.links(netlink), output, as_json=config.output == "json")
         return 0
+    with ExitStack() as opened:
+        monitors: list[Monitor] = []
+        flows = None
+        if "xdp" in config.modes:
+            xdp = opened.enter_context(closing(watch_flows(config)))
+            monitors.append(xdp)
+            flows = flow_setup(xdp, config)
+        sinks = make_sinks(config, output)
+        for sink in sinks:
+            sink.start(Run(version, config.interval_ms / 1000, config.modes, flows))
+        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
+    return 0
+
+
+def watch_flows(config: Config) -> XdpMonitor:
+    """Mode xdp, attached."""
     options = XdpOptions(
         selection=Selection(config.interfaces or (default_interface(),)),
         choice=Choice(config.hook, config.xdp_mode),
@@ -83,23 +100,21 @@ def run(config: Config, version: str, stop: Stop) -> int:
         max_flows=config.max_flows,
         filters=config.filters,
     )
-    with closing(XdpMonitor(options, log.info)) as monitor:
-        if config.direction == "ingress":
-            log.info("counting what enters (ingress); --direction both counts what leaves, too")
-        sinks = make_sinks(config, output)
-        started = Run(
-            version=version,
-            interval_s=config.interval_ms / 1000,
-            interfaces=monitor.interfaces,
-            features=tuple(monitor.features.names()),
-            filters=tuple(describe(config.filters)),
-            map_memory=monitor.map_memory,
-            max_flows=config.max_flows,
-        )
-        for sink in sinks:
-            sink.start(started)
-        Loop([monitor], sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
-    return 0
+    monitor = XdpMonitor(options, log.info)
+    if config.direction == "ingress":
+        log.info("counting what enters (ingress); --direction both counts what leaves, too")
+    return monitor
+
+
+def flow_setup(monitor: XdpMonitor, config: Config) -> FlowSetup:
+    """How mode xdp runs, as the start record tells it."""
+    return FlowSetup(
+        interfaces=monitor.interfaces,
+        features=tuple(monitor.features.names()),
+        filters=tuple(describe(config.filters)),
+        map_memory=monitor.map_memory,
+        max_flows=config.max_flows,
+    )
 
 
 def make_sinks(config: Config, output: OutputStream) -> list[Sink]:

@@ -13,6 +13,9 @@ from xtrace.errors import UsageError
 from xtrace.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
 from xtrace.kernel.syscall import lib
 
+MODES = ("xdp",)
+"""What can be monitored; the first is the default."""
+
 DEFAULT_INTERVAL_MS = 5000
 SHORTEST_MS, LONGEST_MS = 100, 3_600_000
 TERMINAL_TOP = 50
@@ -28,7 +31,7 @@ UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 class Config:
     """What the user asked for."""
 
-    mode: str
+    modes: tuple[str, ...]
     interfaces: tuple[str, ...]
     """names, globs, any; empty: eth0, or else the default route's"""
     interval_ms: int
@@ -149,6 +152,15 @@ def parse_interfaces(given: str | None, environment: Mapping[str, str]) -> tuple
     return tuple(dict.fromkeys(names))
 
 
+def parse_modes(text: str) -> tuple[str, ...]:
+    """`xdp,rdma` to its parts, in the order of MODES."""
+    given = [mode.strip() for mode in text.split(",")]
+    for mode in given:
+        if mode not in MODES:
+            raise UsageError(f"mode '{mode}' is not known: this version has {', '.join(MODES)}")
+    return tuple(mode for mode in MODES if mode in given)
+
+
 def parse_filters(given: argparse.Namespace) -> Filters:
     """All filter options."""
     return Filters(
@@ -163,9 +175,6 @@ def parse_filters(given: argparse.Namespace) -> Filters:
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
     """Raises UsageError for anything that is not understood, and Answered for --help and --version."""
     given = build_parser(version).parse_args(arguments)
-    mode = _setting(given.mode, environment, "MONITOR_MODE", "xdp")
-    if mode != "xdp":
-        raise UsageError(f"mode '{mode}' is not known: this version has xdp")
     if given.hook == "xdp" and given.direction != "ingress":
         raise UsageError(f"--hook xdp sees only what enters, not --direction {given.direction}: use --hook tc or auto")
     if given.hook == "tc" and given.xdp_mode != "auto":
@@ -174,7 +183,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     interval_name = "--interval" if given.interval is not None else "INTERVAL_MS"
     max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
     return Config(
-        mode=mode,
+        modes=parse_modes(_setting(given.mode, environment, "MONITOR_MODE", MODES[0])),
         interfaces=parse_interfaces(given.interface, environment),
         interval_ms=duration_ms(interval, interval_name),
         output=given.format,

@@ -1,4 +1,4 @@
-"""Flows as user space sees them: keys, records, and the snapshot of one interval.
+"""Flows as user space sees them: keys, records, and mode xdp's snapshot of one interval.
 
 This is the one place in user space that knows the byte layout of csrc/flow.h: integers there are in
 host byte order, addresses are bytes as on the wire.
@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from xtrace.snapshot import Snapshot
 
 TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
 """Names in the order of enum traffic_type (csrc/flow.h)."""
@@ -232,13 +234,9 @@ class Interface:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """One tick of one monitor: what happened in the interval that ended at `end_ns`."""
+class FlowSnapshot(Snapshot):
+    """One tick of mode xdp."""
 
-    end_ns: int
-    """wall clock, ns since the epoch"""
-    interval_ns: int
-    """measured length"""
     start_monotonic_ns: int
     """CLOCK_MONOTONIC at the interval's start"""
     record_offset_ns: int
@@ -266,7 +264,7 @@ class Selection:
     other: PacketCount
 
 
-def select(snapshot: Snapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
+def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
     """Choose an interface's `top` largest flows by bytes (0: all), largest first if `ordered` or limited."""
     table = snapshot.flows
     indexes = table.indexes(interface.slot, interface.egress)

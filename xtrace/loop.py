@@ -7,6 +7,7 @@ import select
 import time
 from collections.abc import Sequence
 
+from xtrace.flow import FlowSnapshot
 from xtrace.monitors import Monitor
 from xtrace.sinks import Sink, Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
@@ -45,6 +46,7 @@ class Loop:
         while not all(monitor.ended for monitor in self._monitors):
             reader_left = self._wait(deadline)
             ticks += 1
+            self._totals.intervals = ticks
             last = self._stop.requested or reader_left or ticks == count
             try:
                 self._tick(last)
@@ -76,7 +78,8 @@ class Loop:
             if monitor.ended:
                 continue
             snapshot = monitor.finish() if last else monitor.tick()
-            self._totals.add(snapshot)
+            if isinstance(snapshot, FlowSnapshot):
+                self._totals.add(snapshot)
             for sink in self._sinks:
                 sink.write(snapshot)
 

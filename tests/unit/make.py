@@ -13,11 +13,11 @@ from xtrace.flow import (
     ROCE_V2,
     FlowKey,
     FlowRecord,
+    FlowSnapshot,
     FlowTable,
     Interface,
     InterfaceCounts,
     PacketCount,
-    Snapshot,
 )
 from xtrace.kernel.features import Features
 
@@ -127,9 +127,9 @@ def snapshot(
     start_ns: int = 0,
     end_ns: int = 5 * NS,
     record_offset_ns: int = 0,
-) -> Snapshot:
+) -> FlowSnapshot:
     """An interval from `start_ns` to `end_ns` of the monotonic clock; by default all flows are eth0's."""
-    return Snapshot(
+    return FlowSnapshot(
         end_ns=BOOT + end_ns,
         interval_ns=end_ns - start_ns,
         start_monotonic_ns=start_ns,

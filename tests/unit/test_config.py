@@ -30,7 +30,7 @@ def refusal(arguments: list[str], environment: dict[str, str] | None = None) -> 
 
 def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds() -> None:
     assert parsed() == Config(
-        mode="xdp",
+        modes=("xdp",),
         interfaces=(),
         interval_ms=5000,
         output="auto",
@@ -97,8 +97,7 @@ def test_everything_that_can_be_asked_for_is_used() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config"
     }
-    # there is one mode so far, so that nothing asks which
-    assert {field.name for field in fields(Config)} - used <= {"mode", "debug"}
+    assert {field.name for field in fields(Config)} - used <= {"debug"}
 
 
 def test_help_mentions_every_option() -> None:
@@ -144,9 +143,9 @@ def test_version_is_answered(option: str) -> None:
         ("-t 3s", {"INTERVAL_MS": "1000"}, "interval_ms", 3000),
         ("-t 3s", {"INTERVAL_MS": "nonsense"}, "interval_ms", 3000),
         ("", {"INTERVAL_MS": ""}, "interval_ms", 5000),
-        ("", {"MONITOR_MODE": "xdp"}, "mode", "xdp"),
-        ("-m xdp", {"MONITOR_MODE": "nonsense"}, "mode", "xdp"),
-        ("", {"MONITOR_MODE": ""}, "mode", "xdp"),
+        ("", {"MONITOR_MODE": "xdp"}, "modes", ("xdp",)),
+        ("-m xdp", {"MONITOR_MODE": "nonsense"}, "modes", ("xdp",)),
+        ("", {"MONITOR_MODE": ""}, "modes", ("xdp",)),
         ("", {"XTRACE_HOST": "rack7"}, "host", "rack7"),
         ("", {"XTRACE_HOST": ""}, "host", socket.gethostname()),
     ],

@@ -31,8 +31,8 @@ from tests.unit.make import (
     roce,
     snapshot,
 )
-from xtrace.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowKey, FlowRecord, Interface, PacketCount, Snapshot
-from xtrace.sinks import Run, Totals
+from xtrace.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowKey, FlowRecord, FlowSnapshot, Interface, PacketCount
+from xtrace.sinks import FlowSetup, Run, Totals
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.stop import Stop
@@ -40,20 +40,19 @@ from xtrace.stop import Stop
 Output = tuple[OutputStream, Callable[[], bytes]]
 Record = dict[str, Any]
 
-RUN = Run(
-    version="0.1.0",
-    interval_s=5.0,
+FLOWS = FlowSetup(
     interfaces=(ETH0, Interface("lo", 1, xdp_mode="generic"), Interface("eth0", 0, "tc", egress=True)),
     features=("btf", "frags"),
     filters=("types RoCE_v2", "port 53 443", "exclude-dns"),
     map_memory=20_296_336,
     max_flows=65536,
 )
+RUN = Run("0.1.0", 5.0, ("xdp",), FLOWS)
 LATER = FRAGMENT | LATER_FRAGMENT
 TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * 6, PacketCount(0, 0), PacketCount(4, 400))
 
 
-def written(output: Output, interval: Snapshot, top: int = 0) -> list[Record]:
+def written(output: Output, interval: FlowSnapshot, top: int = 0) -> list[Record]:
     stream, contents = output
     JsonLines(stream, "n1", top).write(interval)
     lines = records(contents())
@@ -62,7 +61,7 @@ def written(output: Output, interval: Snapshot, top: int = 0) -> list[Record]:
     return lines
 
 
-def only_flow(output: Output, record: FlowRecord, interval: Snapshot | None = None) -> Record:
+def only_flow(output: Output, record: FlowRecord, interval: FlowSnapshot | None = None) -> Record:
     (found,) = of_type(written(output, interval or snapshot([record])), "flow")
     return found
 
@@ -103,6 +102,7 @@ def test_start_record_tells_what_runs(output: Output) -> None:
         "host": "n1",
         "version": "0.1.0",
         "interval_s": 5.0,
+        "modes": ["xdp"],
         "hooks": [
             {"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": "native"},
             {"interface": "lo", "direction": "ingress", "hook": "xdp", "xdp_mode": "generic"},
@@ -116,7 +116,7 @@ def test_start_record_tells_what_runs(output: Output) -> None:
 
 
 def test_end_record_adds_up_all_intervals(output: Output) -> None:
-    totals = Totals()
+    totals = Totals(intervals=2)
     for size in (100, 250):
         flows = [flow(packets=2, size=size)]
         totals.add(snapshot(flows, [(ETH0, counts_of(flows, TYPES_UNATTRIBUTED, PacketCount(1, 60)))]))

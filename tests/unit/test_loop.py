@@ -16,10 +16,11 @@ from tests.unit.conftest import Pipe
 from tests.unit.make import ETH0, counts_of, flow, snapshot
 from xtrace import loop as loop_module
 from xtrace.errors import XtraceError
-from xtrace.flow import PacketCount, Snapshot
+from xtrace.flow import FlowSnapshot, PacketCount
 from xtrace.loop import Loop
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
+from xtrace.snapshot import Snapshot
 from xtrace.stop import Stop
 
 MS = 1_000_000
@@ -85,18 +86,18 @@ class Watched:
         self.asked.append("react")
         self.reacts()
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> FlowSnapshot:
         self.at.append(self._now())
         flows = [flow(packets=len(self.asked), size=100 * len(self.asked))]
         counts = counts_of(flows, (PacketCount(1, 60), *(PacketCount(0, 0),) * 8), PacketCount(2, 120))
         return snapshot(flows, [(ETH0, counts)])
 
-    def tick(self) -> Snapshot:
+    def tick(self) -> FlowSnapshot:
         self.asked.append("tick")
         self.ended = len(self.asked) == self._ends_at
         return self._snapshot()
 
-    def finish(self) -> Snapshot:
+    def finish(self) -> FlowSnapshot:
         self.asked.append("finish")
         self.ended = True
         return self._snapshot()
@@ -124,15 +125,16 @@ class Written:
     """A sink that keeps what it gets; `each` runs with every snapshot."""
 
     def __init__(self, each: Callable[[int], None] = lambda number: None) -> None:
-        self.snapshots: list[Snapshot] = []
+        self.snapshots: list[FlowSnapshot] = []
         self.totals: list[Totals] = []
         self._each = each
 
     def start(self, run: Run) -> None:
         """Not the loop's business."""
 
-    def write(self, interval: Snapshot) -> None:
-        self.snapshots.append(interval)
+    def write(self, snapshot: Snapshot) -> None:
+        assert isinstance(snapshot, FlowSnapshot)
+        self.snapshots.append(snapshot)
         self._each(len(self.snapshots))
 
     def end(self, totals: Totals) -> None:

@@ -26,8 +26,8 @@ from tests.unit.make import (
     roce,
     snapshot,
 )
-from xtrace.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowKey, FlowRecord, Interface, PacketCount, Snapshot
-from xtrace.sinks import Run, Totals
+from xtrace.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowKey, FlowRecord, FlowSnapshot, Interface, PacketCount
+from xtrace.sinks import FlowSetup, Run, Totals
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text import Text
 
@@ -50,7 +50,7 @@ def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def written(output: Output, interval: Snapshot, top: int = 0) -> list[str]:
+def written(output: Output, interval: FlowSnapshot, top: int = 0) -> list[str]:
     stream, contents = output
     Text(stream, top).write(interval)
     return contents().decode().splitlines()
@@ -286,7 +286,7 @@ def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.Mon
 def test_start_and_end_are_no_lines(output: Output) -> None:
     stream, contents = output
     sink = Text(stream)
-    sink.start(Run("1", 5.0, (ETH0,), (), (), 0, 10))
+    sink.start(Run("1", 5.0, ("xdp",), FlowSetup((ETH0,), (), (), 0, 10)))
     sink.end(Totals())
     assert contents() == b""
 

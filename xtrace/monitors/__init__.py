@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from xtrace.flow import Snapshot
+from xtrace.snapshot import Snapshot
 
 
 class Monitor(Protocol):

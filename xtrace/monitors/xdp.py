@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceError
 from xtrace.filters import Filters
-from xtrace.flow import Interface, InterfaceCounts, Snapshot
+from xtrace.flow import FlowSnapshot, Interface, InterfaceCounts
 from xtrace.kernel import features, privileges, rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, parse_link
@@ -247,7 +247,7 @@ class XdpMonitor:
                     self._refused[watched.index] = link.is_up
                 self._lose(watched.index, GONE if link is None else "somebody else detached the program")
 
-    def tick(self) -> Snapshot:
+    def tick(self) -> FlowSnapshot:
         """End the current interval, start the next."""
         self.react()
         self._notice_detached()
@@ -265,7 +265,7 @@ class XdpMonitor:
             self._look_again()
         return snapshot
 
-    def finish(self) -> Snapshot:
+    def finish(self) -> FlowSnapshot:
         """Detach, end the last interval."""
         self._detach_all()
         self.ended = True
@@ -280,7 +280,7 @@ class XdpMonitor:
         for watched in self._watched:
             watched.close()
 
-    def _snapshot(self, drained: Drained) -> Snapshot:
+    def _snapshot(self, drained: Drained) -> FlowSnapshot:
         interfaces = tuple(
             (interface, self._counts(drained, watched, interface.egress))
             for watched in self._watched
@@ -289,7 +289,7 @@ class XdpMonitor:
         check_sums(drained)
         # one pair of readings of both clocks serves the interval's end and the records' times
         monotonic_to_wall = time.time_ns() - time.monotonic_ns()
-        snapshot = Snapshot(
+        snapshot = FlowSnapshot(
             end_ns=drained.end_monotonic_ns + monotonic_to_wall,
             interval_ns=drained.end_monotonic_ns - self._start_ns,
             start_monotonic_ns=self._start_ns,

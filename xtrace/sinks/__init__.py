@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xtrace.flow import NOTHING, Interface, PacketCount, Snapshot
+from xtrace.flow import NOTHING, FlowSnapshot, Interface, PacketCount
+from xtrace.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,15 @@ class Run:
 
     version: str
     interval_s: float
+    modes: tuple[str, ...]
+    flows: FlowSetup | None = None
+    """with mode xdp"""
+
+
+@dataclass(frozen=True)
+class FlowSetup:
+    """How mode xdp runs."""
+
     interfaces: tuple[Interface, ...]
     features: tuple[str, ...]
     filters: tuple[str, ...]
@@ -38,9 +48,8 @@ class Totals:
     unattributed: dict[Where, PacketCount] = field(default_factory=dict)
     filtered: dict[Where, PacketCount] = field(default_factory=dict)
 
-    def add(self, snapshot: Snapshot) -> None:
-        """Add one interval."""
-        self.intervals += 1
+    def add(self, snapshot: FlowSnapshot) -> None:
+        """Add one interval's packets."""
         for interface, counts in snapshot.interfaces:
             where = (interface.name, interface.direction)
             if where not in self.total and len(self.total) >= MOST_TOTALS:
@@ -60,7 +69,7 @@ class Sink(Protocol):
         """The first interval starts."""
 
     def write(self, snapshot: Snapshot) -> None:
-        """One interval has ended."""
+        """One interval of one monitor has ended. Snapshots of kinds that a sink does not know it passes over."""
 
     def end(self, totals: Totals) -> None:
         """The last interval has been written."""

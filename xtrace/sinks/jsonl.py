@@ -15,16 +15,17 @@ from xtrace.flow import (
     TRAFFIC_TYPES,
     FlowKey,
     FlowRecord,
+    FlowSnapshot,
     Interface,
     InterfaceCounts,
     PacketCount,
-    Snapshot,
     select,
 )
 from xtrace.roce import opcode_name
-from xtrace.sinks import Run, Totals
+from xtrace.sinks import FlowSetup, Run, Totals
 from xtrace.sinks.render import address, tcp_flag_names, timestamp, valid_unicode
 from xtrace.sinks.stream import OutputBlocked, OutputStream
+from xtrace.snapshot import Snapshot
 
 SCHEMA = 1
 LINES_AT_ONCE = 100
@@ -43,28 +44,22 @@ class JsonLines:
 
     def start(self, run: Run) -> None:
         """The `start` record."""
-        hooks = [
-            {"interface": valid_unicode(i.name), "direction": i.direction, "hook": i.hook, "xdp_mode": i.xdp_mode}
-            for i in run.interfaces
-        ]
-        self._write(
-            {
-                "type": "start",
-                "schema": SCHEMA,
-                "host": self._host,
-                "version": run.version,
-                "interval_s": run.interval_s,
-                "hooks": hooks,
-                "features": list(run.features),
-                "filters": list(run.filters),
-                "max_flows": run.max_flows,
-                "map_memory_bytes": run.map_memory,
-            }
-        )
+        record = {
+            "type": "start",
+            "schema": SCHEMA,
+            "host": self._host,
+            "version": run.version,
+            "interval_s": run.interval_s,
+            "modes": list(run.modes),
+        }
+        self._write(record if run.flows is None else {**record, **_flow_setup(run.flows)})
 
     def write(self, snapshot: Snapshot) -> None:
-        """All records of one interval: per interface its flows, what is left of them, its counts."""
-        records = self._records(snapshot)
+        """All records of one interval."""
+        if isinstance(snapshot, FlowSnapshot):
+            self._write_all(self._flow_records(snapshot))
+
+    def _write_all(self, records: Iterator[Record]) -> None:
         try:
             while lines := [
                 orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in islice(records, LINES_AT_ONCE)
@@ -85,7 +80,8 @@ class JsonLines:
     def _write(self, record: Record) -> None:
         self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
 
-    def _records(self, snapshot: Snapshot) -> Iterator[Record]:
+    def _flow_records(self, snapshot: FlowSnapshot) -> Iterator[Record]:
+        """Per interface its flows, what is left of them, its counts."""
         for interface, counts in snapshot.interfaces:
             common = {
                 "ts": timestamp(snapshot.end_ns),
@@ -110,10 +106,24 @@ class JsonLines:
             yield interface_record(interface, counts, selection.flows, common)
 
 
+def _flow_setup(setup: FlowSetup) -> Record:
+    hooks = [
+        {"interface": valid_unicode(i.name), "direction": i.direction, "hook": i.hook, "xdp_mode": i.xdp_mode}
+        for i in setup.interfaces
+    ]
+    return {
+        "hooks": hooks,
+        "features": list(setup.features),
+        "filters": list(setup.filters),
+        "max_flows": setup.max_flows,
+        "map_memory_bytes": setup.map_memory,
+    }
+
+
 class Times(dict[int, str]):
     """Texts of a snapshot's record times. They are kernel ticks, so most records share theirs."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: FlowSnapshot) -> None:
         super().__init__()
         self._snapshot = snapshot
 

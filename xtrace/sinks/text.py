@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey, FlowRecord, Interface, Snapshot, select
+from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey, FlowRecord, FlowSnapshot, Interface, select
 from xtrace.roce import opcode_name
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.render import address
 from xtrace.sinks.stream import OutputBlocked, OutputStream
+from xtrace.snapshot import Snapshot
 
 LINES_AT_ONCE = 1000
 PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
@@ -29,8 +30,11 @@ class Text:
         """Nothing: what starts is said on stderr."""
 
     def write(self, snapshot: Snapshot) -> None:
-        """The flows and the line of each interface."""
-        lines = self._lines(snapshot)
+        """All lines of one interval."""
+        if isinstance(snapshot, FlowSnapshot):
+            self._write_all(self._flow_lines(snapshot))
+
+    def _write_all(self, lines: Iterator[str]) -> None:
         try:
             while some := list(islice(lines, LINES_AT_ONCE)):
                 # interface names are bytes, and go out as they came
@@ -38,7 +42,8 @@ class Text:
         except OutputBlocked as blocked:
             raise OutputBlocked(blocked.lost + sum(1 for _ in lines)) from None
 
-    def _lines(self, snapshot: Snapshot) -> Iterator[str]:
+    def _flow_lines(self, snapshot: FlowSnapshot) -> Iterator[str]:
+        """The flows and the line of each interface."""
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
         for interface, counts in snapshot.interfaces:
             direction = f" {'out' if interface.egress else 'in'}" if self._with_direction else ""
