@@ -19,7 +19,8 @@
 
 /* Link layers (switch link_layer). */
 #define LINK_LAYER_ETHERNET 0
-#define LINK_LAYER_NONE 1 /* raw IP: tun and other tunnels */
+#define LINK_LAYER_NONE 1  /* raw IP: tun and other tunnels */
+#define LINK_LAYER_IPOIB 2 /* IP over InfiniBand: the kernel's pseudo header, then RFC 4391's */
 
 /* Entries of one CPU's front cache of one flow table, at most; a power of two. */
 #define FRONT_CACHE_ENTRIES 1024

@@ -52,7 +52,8 @@
 #define FARTHEST_OFFSET 16383 /* that the cursor can reach from there */
 #define LONGEST_HEADER 2048   /* an IPv6 extension header of 256 times 8 bytes */
 #define COPY_SIZE 192	      /* bytes of a frame that are parsed at most when it is copied */
-#define ROCE_V2_PORT 4791     /* UDP destination port */
+#define IPOIB_PSEUDO_LENGTH 20
+#define ROCE_V2_PORT 4791 /* UDP destination port */
 #define DNS_PORT 53
 #define GRH_NEXT_HEADER 0x1b /* of a global route header: InfiniBand transport follows */
 #define BTH_VERSION_MASK 0x0f
@@ -68,6 +69,16 @@ struct ethernet_header {
 struct vlan_header {
 	__be16 control;
 	__be16 ethertype;
+};
+
+/*
+ * An IPoIB frame as the kernel has it: 20 bytes for the peer's hardware address, which are not on the wire
+ * (struct ipoib_pseudo_header in drivers/infiniband/ulp/ipoib/ipoib.h), then the header of RFC 4391, 6.
+ */
+struct ipoib_header {
+	__u8 pseudo[IPOIB_PSEUDO_LENGTH];
+	__be16 ethertype;
+	__u8 reserved[2];
 };
 
 struct arp_header {
@@ -464,16 +475,40 @@ static __always_inline bool parse_ethernet(struct cursor *cursor, struct flow_ke
 	return true;
 }
 
-/* Interfaces without a link layer carry IP: its version tells which. */
+/* Interfaces without a link layer carry IP: its version tells which. Anything else has no ethertype. */
 static __always_inline bool parse_raw_ip(struct cursor *cursor, struct flow_key *key)
 {
-	__u8 *version = take(cursor, 1);
+	__u8 *first = take(cursor, 1);
+	__u8 version = first ? *first >> 4 : 0;
 
-	if (!version)
-		return false;
 	cursor->offset = 0;
-	key->ethertype = *version >> 4 == 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
-	return true;
+	if (version == 4)
+		key->ethertype = ETHERTYPE_IPV4;
+	else if (version == 6)
+		key->ethertype = ETHERTYPE_IPV6;
+	return key->ethertype != 0;
+}
+
+static __always_inline bool parse_ipoib(struct cursor *cursor, struct flow_key *key)
+{
+	struct ipoib_header *header = take(cursor, sizeof(*header));
+
+	if (header)
+		key->ethertype = be16(header->ethertype);
+	return header;
+}
+
+static __always_inline bool parse_link_layer(struct cursor *cursor, struct flow_key *key, __u8 link_layer,
+					     bool tagged)
+{
+	switch (link_layer) {
+	case LINK_LAYER_NONE:
+		return parse_raw_ip(cursor, key);
+	case LINK_LAYER_IPOIB:
+		return parse_ipoib(cursor, key);
+	default:
+		return parse_ethernet(cursor, key, tagged);
+	}
 }
 
 /*
@@ -486,10 +521,7 @@ static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key 
 {
 	bool transport;
 
-	if (!(link_layer == LINK_LAYER_NONE ? parse_raw_ip(cursor, key)
-					    : parse_ethernet(cursor, key, tagged)))
-		return 0;
-	if (!join_paths(cursor))
+	if (!parse_link_layer(cursor, key, link_layer, tagged) || !join_paths(cursor))
 		return 0;
 	switch (key->ethertype) {
 	case ETHERTYPE_IPV4:

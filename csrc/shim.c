@@ -2,8 +2,11 @@
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -301,6 +304,24 @@ int xt_netlink_send(int fd, const void *message, size_t length)
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags)
 {
 	return result(recv(fd, buffer, length, flags));
+}
+
+int xt_ethtool(const char *interface, void *request)
+{
+	struct ifreq ifreq;
+	int fd, ret;
+
+	memset(&ifreq, 0, sizeof(ifreq));
+	if (strlen(interface) >= sizeof(ifreq.ifr_name))
+		return -ENODEV;
+	strcpy(ifreq.ifr_name, interface);
+	ifreq.ifr_data = request;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	ret = result(ioctl(fd, SIOCETHTOOL, &ifreq));
+	close(fd);
+	return ret;
 }
 
 int xt_close(int fd)

@@ -97,4 +97,7 @@ int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);
 
+/* ioctl(SIOCETHTOOL) about an interface; request begins with an ETHTOOL_* command and takes the answer. */
+int xt_ethtool(const char *interface, void *request);
+
 int xt_close(int fd);

@@ -338,6 +338,12 @@ static __always_inline void count_packet(const struct flow_entry *packet, __u32 
 	cached->challenger = 0;
 }
 
+/* Bytes in front of the frame that are not on the wire. */
+static __always_inline __u64 hidden_bytes(void)
+{
+	return link_layer == LINK_LAYER_IPOIB ? IPOIB_PSEUDO_LENGTH : 0;
+}
+
 /* A packet of which nothing is known but where it was seen. */
 static __always_inline struct flow_key new_key(__u16 vlan_id)
 {
@@ -391,7 +397,7 @@ int xdp_ingress(struct xdp_md *ctx)
 		}
 	}
 	packet.counters.packets = 1;
-	packet.counters.bytes = length;
+	packet.counters.bytes = length - hidden_bytes();
 	packet.counters.first_ns = now_ns();
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);
@@ -417,7 +423,7 @@ static __always_inline void count_segments(const struct __sk_buff *skb, __u64 he
 		    skb->gso_segs ? skb->gso_segs : (length - headers + skb->gso_size - 1) / skb->gso_size;
 	}
 	counters->packets = segments;
-	counters->bytes = length + (segments - 1) * headers + segments * tag;
+	counters->bytes = length + (segments - 1) * headers + segments * tag - segments * hidden_bytes();
 }
 
 SEC("tc")

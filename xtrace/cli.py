@@ -16,6 +16,7 @@ from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.listing import print_interfaces
 from xtrace.loop import Loop
+from xtrace.messages import message
 from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
@@ -96,13 +97,13 @@ def watch_flows(config: Config) -> XdpMonitor:
     options = XdpOptions(
         selection=Selection(config.interfaces or (default_interface(),)),
         choice=Choice(config.hook, config.xdp_mode),
-        directions=DIRECTIONS[config.direction],
+        directions=DIRECTIONS[config.direction or "ingress"],
         max_flows=config.max_flows,
         filters=config.filters,
     )
     monitor = XdpMonitor(options, log.info)
-    if config.direction == "ingress":
-        log.info("counting what enters (ingress); --direction both counts what leaves, too")
+    if config.direction is None:
+        log.info("%s", message("counting what enters (ingress); --direction both counts what leaves, too"))
     return monitor
 
 

@@ -44,7 +44,8 @@ class Config:
     max_flows: int
     hook: str
     xdp_mode: str
-    direction: str
+    direction: str | None
+    """None: nothing was said, which is ingress"""
     filters: Filters
     host: str
     list_interfaces: bool
@@ -122,7 +123,7 @@ def build_parser(version: str) -> Parser:
     add("-c", "--count", metavar="N", help="stop after N intervals")
     add("--top", metavar="N", help="only the N largest flows, the rest as one; default 50 on a terminal, else 0 = all")
     add("--max-flows", metavar="N", help=f"capacity of a flow table (default {lib.DEFAULT_MAX_FLOWS})")
-    add("--direction", metavar="DIR", choices=("ingress", "egress", "both"), default="ingress")
+    add("--direction", metavar="DIR", choices=("ingress", "egress", "both"))
     parser._actions[-1].help = "ingress (default), egress (at tc) or both"
     add("--hook", metavar="HOOK", choices=("auto", "xdp", "tc"), default="auto")
     parser._actions[-1].help = "auto: native XDP, else tc; xdp; tc: changes nothing on the NIC, sees both directions"
@@ -175,7 +176,7 @@ def parse_filters(given: argparse.Namespace) -> Filters:
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
     """Raises UsageError for anything that is not understood, and Answered for --help and --version."""
     given = build_parser(version).parse_args(arguments)
-    if given.hook == "xdp" and given.direction != "ingress":
+    if given.hook == "xdp" and given.direction not in (None, "ingress"):
         raise UsageError(f"--hook xdp sees only what enters, not --direction {given.direction}: use --hook tc or auto")
     if given.hook == "tc" and given.xdp_mode != "auto":
         raise UsageError(f"--hook tc uses no XDP: leave out --xdp-mode {given.xdp_mode}")

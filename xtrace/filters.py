@@ -104,8 +104,8 @@ def parse_ports(text: str) -> frozenset[int]:
     """`80,443`"""
     ports = set()
     for item in _items(text, "--port"):
-        if not re.fullmatch(r"[0-9]{1,5}", item) or int(item) > 65535:
-            raise UsageError(f"--port '{item}': a number from 0 to 65535")
+        if not re.fullmatch(r"[0-9]{1,5}", item) or not 1 <= int(item) <= 65535:
+            raise UsageError(f"--port '{item}': a number from 1 to 65535")
         ports.add(int(item))
     return frozenset(ports)
 

@@ -187,6 +187,8 @@ class InterfaceCounts:
     unattributed: tuple[PacketCount, ...] = (NOTHING,) * len(TRAFFIC_TYPES)
     interval_ns: int | None = None
     """measured, where it came or went within the snapshot's interval; else None"""
+    nic: PacketCount | None = None
+    """what the interface itself counted in the interval; None: not known"""
 
     @property
     def unattributed_total(self) -> PacketCount:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+
+Say = Callable[[str], None]
+"""How a monitor tells the user something while it runs."""
 
 _CHINESE = {
     "Preparing to monitor network interface: {}": "准备监控网络接口: {}",
     "XDP program loaded on {}": "XDP 程序已加载到 {}",
     "tc program loaded on {}": "tc 程序已加载到 {}",
+    "counting what enters (ingress); --direction both counts what leaves, too": (
+        "只统计进入的流量 (ingress); --direction both 同时统计离开的流量"
+    ),
 }
 
 

@@ -320,9 +320,24 @@ RAW_CASES = [
     Case("IPv6 that lacks its last byte", ipv6(TCP)[:-1], only(IPV6), "Other"),
     Case("RoCE v2", ipv4(UDP, roce(bth(4, 17))), pair(flow4(UDP), 4, 17), "RoCE_v2"),
     Case("RoCE v2 over IPv6", ipv6(UDP, roce(bth(4, 17))), pair(flow6(UDP), 4, 17), "RoCE_v2"),
-    Case("zeroes", bytes(64), only(IPV4), "Other"),
-    Case("ones", b"\xff" * 64, only(IPV4), "Other"),
-    Case("IPv4 of version 5", ipv4(TCP, WEB, version=5), only(IPV4), "Other"),
-    Case("an Ethernet frame", WHOLE_FRAME, only(IPV4), "Other"),
+    Case("zeroes", bytes(64), only(0), "Other"),
+    Case("ones", b"\xff" * 64, only(0), "Other"),
+    Case("IP of version 5", ipv4(TCP, WEB, version=5), only(0), "Other"),
+    Case("an Ethernet frame", WHOLE_FRAME, only(0), "Other"),
 ]
-"""Packets of interfaces without a link layer. What is not IPv6 is taken for IPv4, and then may turn out not to be."""
+"""Packets of interfaces without a link layer: the version says whether they are IPv4 or IPv6, or neither."""
+
+
+def ipoib(ethertype: int, payload: bytes, peer: bytes = bytes(20)) -> bytes:
+    """An IPoIB frame as the kernel has it: the peer's hardware address (zeroes on receive), then RFC 4391's header."""
+    return peer + ethertype.to_bytes(2, "big") + bytes(2) + payload
+
+
+IPOIB_CASES = [
+    Case("IPv4", ipoib(IPV4, ipv4(TCP, WEB)), WEB_FLOW, "TCP", ACK),
+    Case("IPv4 that leaves", ipoib(IPV4, ipv4(UDP, udp(5, 6)), b"\x80" * 20), flow4(UDP, 5, 6), "UDP"),
+    Case("IPv6", ipoib(IPV6, ipv6(TCP, WEB)), WEB_FLOW6, "TCP", ACK),
+    Case("IPv6 hop-by-hop", ipoib(IPV6, ipv6(HOP_BY_HOP, extension(UDP, udp(5, 6)))), flow6(UDP, 5, 6), "UDP"),
+    Case("ARP of longer hardware addresses", ipoib(ARP, bytes.fromhex("002008001404") + bytes(50)), only(ARP), "ARP"),
+    Case("unknown", ipoib(0x1234, bytes(40)), only(0x1234), "Other"),
+]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
-from tests.kernel.reference import Parsed, parse, parse_raw_ip
+from tests.kernel.reference import Parsed, parse, parse_ipoib, parse_raw_ip
 from tests.support.frames import IPV4, IPV6
 from xtrace.filters import Filters
 from xtrace.flow import EGRESS, TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
@@ -35,6 +35,15 @@ LONGEST_IN_A_PAGE = 3500
 
 Sums = dict[FlowKey, tuple[int, int, int]]
 """Packets, bytes and TCP flags by flow."""
+
+
+PARSERS: Mapping[int, Callable[[bytes], Parsed]] = {
+    lib.LINK_LAYER_ETHERNET: parse,
+    lib.LINK_LAYER_NONE: parse_raw_ip,
+    lib.LINK_LAYER_IPOIB: parse_ipoib,
+}
+IPOIB_PSEUDO_LENGTH = 20
+"""Bytes in front of an IPoIB frame that are not on the wire."""
 
 
 @dataclass(frozen=True)
@@ -132,17 +141,20 @@ class Counter:
 
     def parse(self, frame: bytes) -> Parsed:
         """What the reference parser says about a frame that comes here."""
-        raw_ip = self.place.link_layer == lib.LINK_LAYER_NONE
-        key, tcp_flags = parse_raw_ip(frame) if raw_ip else parse(frame)
+        key, tcp_flags = PARSERS[self.place.link_layer](frame)
         return Parsed(self.here(key), tcp_flags)
 
     def here(self, key: FlowKey) -> FlowKey:
         """The key of a flow that is seen at this place."""
         return key._replace(slot=self.place.slot, flags=key.flags | EGRESS * self.place.egress)
 
+    def size(self, frame: bytes) -> int:
+        """How many bytes of a frame are on the wire."""
+        return len(frame) - (IPOIB_PSEUDO_LENGTH if self.place.link_layer == lib.LINK_LAYER_IPOIB else 0)
+
     def expected(self, frames: Iterable[bytes]) -> Sums:
         """What the reference parser says about frames that come here one by one."""
-        return expected(frames, self.parse)
+        return expected(frames, self.parse, self.size)
 
 
 def present() -> Features:
@@ -169,13 +181,15 @@ def counting(
         yield Counter(tables, owned.enter_context(tables.load(program, place)), place)
 
 
-def expected(frames: Iterable[bytes], parse_one: Callable[[bytes], Parsed] = parse) -> Sums:
+def expected(
+    frames: Iterable[bytes], parse_one: Callable[[bytes], Parsed] = parse, size_of: Callable[[bytes], int] = len
+) -> Sums:
     """What the reference parser says about frames that came one by one."""
     sums: Sums = {}
     for frame in frames:
         key, tcp_flags = parse_one(frame)
         packets, size, flags = sums.get(key, (0, 0, 0))
-        sums[key] = (packets + 1, size + len(frame), flags | tcp_flags)
+        sums[key] = (packets + 1, size + size_of(frame), flags | tcp_flags)
     return sums
 
 

@@ -40,7 +40,9 @@ IPV4_FRAGMENTS = (b"\0\0", b"\x20\0", b"\x40\0", b"\x80\0", b"\0\x01")
 def numbered(frame: bytes, number: int, link_layer: int = lib.LINK_LAYER_ETHERNET) -> bytes:
     """The frame with `number` in its source address, so that it is a flow of its own."""
     place = 12
-    if link_layer == lib.LINK_LAYER_ETHERNET:
+    if link_layer == lib.LINK_LAYER_IPOIB:
+        place += 24
+    elif link_layer == lib.LINK_LAYER_ETHERNET:
         place += 14 + 4 * ((frame[12:14] in TAGS) + (frame[12:14] in TAGS and frame[16:18] in TAGS))
     return frame if len(frame) < place + 4 else frame[:place] + number.to_bytes(4, "big") + frame[place + 4 :]
 

@@ -65,7 +65,12 @@ def parse(frame: bytes, *, stripped_tag: int | None = None) -> Parsed:
 
 def parse_raw_ip(packet: bytes) -> Parsed:
     """The flow of a packet without a link layer that came in on slot 0."""
-    return _network(NO_FLOW._replace(ethertype=IPV6 if packet[0] >> 4 == 6 else IPV4), packet, packet)
+    return _network(NO_FLOW._replace(ethertype={4: IPV4, 6: IPV6}.get(packet[0] >> 4, 0)), packet, packet)
+
+
+def parse_ipoib(frame: bytes) -> Parsed:
+    """The flow of an IPoIB frame, as the kernel has it, that came in on slot 0."""
+    return _network(NO_FLOW._replace(ethertype=number(frame[20:22]) if len(frame) >= 24 else 0), frame, frame[24:])
 
 
 def _network(key: FlowKey, frame: bytes, packet: bytes) -> Parsed:

@@ -150,7 +150,6 @@ CHOICES = [
     ("port", options(port="80"), {"web", "answer", "web6", "tagged web", "sctp"}),
     ("ports", options(port="53,36412"), WITH_DNS | {"sctp"}),
     ("port of nobody", options(port="81"), set()),
-    ("port 0", options(port="0"), set()),
     ("port of RoCE", options(port="4791"), set()),
     ("exclude-dns", options(exclude_dns=True), set(FRAMES) - WITH_DNS),
     ("port 53 and exclude-dns", options(port="53", exclude_dns=True), set()),

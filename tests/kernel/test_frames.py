@@ -7,34 +7,43 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.kernel.case import Case
-from tests.kernel.cases import CASES, GROUPS, RAW_CASES
+from tests.kernel.cases import CASES, GROUPS, IPOIB_CASES, RAW_CASES
 from tests.kernel.counter import INGRESS, TC, XDP, Counter, Sums, counting
 from tests.kernel.damage import numbered
-from tests.kernel.reference import parse, parse_raw_ip
+from tests.kernel.reference import parse, parse_ipoib, parse_raw_ip
 from xtrace.flow import NO_ADDRESS, InterfaceCounts, PacketCount
 from xtrace.kernel.syscall import lib
 
 EVERY_GROUP = pytest.mark.parametrize("group", GROUPS)
 
 
+LINK_LAYERS = {"no link layer": lib.LINK_LAYER_NONE, "IPoIB": lib.LINK_LAYER_IPOIB}
+OTHER_CASES = {lib.LINK_LAYER_NONE: RAW_CASES, lib.LINK_LAYER_IPOIB: IPOIB_CASES}
+
+
+@pytest.fixture(scope="module", params=list(LINK_LAYERS.values()), ids=list(LINK_LAYERS))
+def link_layer(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope="module", params=[XDP, TC])
-def any_raw_ip(request: pytest.FixtureRequest) -> Iterator[Counter]:
-    with counting(program=request.param, link_layer=lib.LINK_LAYER_NONE) as counter:
+def any_not_ethernet(request: pytest.FixtureRequest, link_layer: int) -> Iterator[Counter]:
+    with counting(program=request.param, link_layer=link_layer) as counter:
         yield counter
 
 
 @pytest.fixture
-def raw_ip(any_raw_ip: Counter) -> Counter:
-    """A program at an interface without a link layer."""
-    any_raw_ip.empty()
-    return any_raw_ip
+def not_ethernet(any_not_ethernet: Counter) -> Counter:
+    """A program at an interface with another link layer."""
+    any_not_ethernet.empty()
+    return any_not_ethernet
 
 
 def written(counter: Counter, cases: Sequence[Case]) -> Sums:
     """What is counted of the cases' frames, as it is written down."""
     sums: Sums = {}
     for case in cases:
-        key, size = counter.here(case.key), len(case.frame)
+        key, size = counter.here(case.key), counter.size(case.frame)
         packets, before, flags = sums.get(key, (0, 0, 0))
         sums[key] = (packets + 1, before + size, flags | case.tcp_flags)
     return sums
@@ -68,10 +77,10 @@ def test_frame_is_counted_under_its_flow_at_every_hook(hook: Counter, group: str
     assert cases or group == "bare"
 
 
-def test_packet_without_a_link_layer_is_counted_under_its_flow(raw_ip: Counter) -> None:
-    for case in RAW_CASES:
-        interval = raw_ip.measure([case.frame])
-        assert interval.sums == written(raw_ip, [case]), case.name
+def test_packet_of_another_link_layer_is_counted_under_its_flow(not_ethernet: Counter, link_layer: int) -> None:
+    for case in OTHER_CASES[link_layer]:
+        interval = not_ethernet.measure([case.frame])
+        assert interval.sums == written(not_ethernet, [case]), case.name
         assert [key.traffic_type for key in interval.flows] == [case.traffic_type], case.name
 
 
@@ -79,6 +88,8 @@ def test_reference_parser_knows_every_flow() -> None:
     assert {case.name: parse(case.frame) for case in CASES} == {case.name: (case.key, case.tcp_flags) for case in CASES}
     raw = {case.name: parse_raw_ip(case.frame) for case in RAW_CASES}
     assert raw == {case.name: (case.key, case.tcp_flags) for case in RAW_CASES}
+    over_infiniband = {case.name: parse_ipoib(case.frame) for case in IPOIB_CASES}
+    assert over_infiniband == {case.name: (case.key, case.tcp_flags) for case in IPOIB_CASES}
 
 
 def test_every_case_has_a_name_of_its_own() -> None:
@@ -87,13 +98,14 @@ def test_every_case_has_a_name_of_its_own() -> None:
 
 def cuts_of(case: Case, link_layer: int) -> list[bytes]:
     """The case's frame cut at every length, each cut with its own source address where it has one."""
-    return [numbered(case.frame, length, link_layer)[:length] for length in range(14, len(case.frame) + 1)]
+    shortest = 24 if link_layer == lib.LINK_LAYER_IPOIB else 14
+    return [numbered(case.frame, length, link_layer)[:length] for length in range(shortest, len(case.frame) + 1)]
 
 
 def assert_cuts_are_counted(counter: Counter, cases: Sequence[Case]) -> None:
     cuts = [cut for case in cases for cut in cuts_of(case, counter.place.link_layer) if counter.takes(cut)]
     interval = counter.measure(cuts)
-    assert interval.total == PacketCount(len(cuts), sum(map(len, cuts)))
+    assert interval.total == PacketCount(len(cuts), sum(map(counter.size, cuts)))
     sums = counter.expected(cuts)
     assert {key: found for key, found in interval.sums.items() if sums.get(key) != found} == {}
     assert interval.sums == sums
@@ -106,5 +118,7 @@ def test_frame_cut_anywhere_is_counted_with_what_is_left(hook: Counter, group: s
     assert_cuts_are_counted(hook, taken(hook, GROUPS[group]))
 
 
-def test_packet_without_a_link_layer_cut_anywhere_is_counted_with_what_is_left(raw_ip: Counter) -> None:
-    assert_cuts_are_counted(raw_ip, RAW_CASES)
+def test_packet_of_another_link_layer_cut_anywhere_is_counted_with_what_is_left(
+    not_ethernet: Counter, link_layer: int
+) -> None:
+    assert_cuts_are_counted(not_ethernet, OTHER_CASES[link_layer])

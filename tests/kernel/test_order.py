@@ -69,13 +69,16 @@ def test_buffer_is_read_only_after_the_flip_and_a_grace_period(
     with closing(FlowTables(Plan.make(64), features.probe())) as tables:
         recorder.calls.clear()
         tables.take()
-        assert steps(recorder, descriptors) == [
+        flip_and_read = [
             "xt_store_release",
             "xt_map_update(grace)",
             "xt_prog_test_run",
             "xt_map_lookup_and_delete_batch(flows_a)",
-            "xt_map_lookup_batch(counters)",
         ]
+        taken = steps(recorder, descriptors)
+        assert taken[:4] == flip_and_read
+        # in one batch, or on kernels without batches of per-CPU arrays one by one
+        assert set(taken[4:]) in ({"xt_map_lookup_batch(counters)"}, {"xt_map_lookup(counters)"})
 
 
 def test_last_interval_is_read_only_after_a_grace_period(

@@ -16,7 +16,6 @@ from tests.netns.load import flood, flooding, send
 from tests.netns.stream import RECEIVER
 from tests.netns.tool import (
     LIMIT_S,
-    STARTED,
     Result,
     Tool,
     assert_passes_traffic,
@@ -25,6 +24,7 @@ from tests.netns.tool import (
     is_loaded,
     run_to_end,
     running,
+    started,
     total,
     watching,
 )
@@ -141,9 +141,9 @@ def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_
         assert 1.5 < time.monotonic() - begun < 5
         assert_detached(pair, program)
         result = tool.wait()
-    assert result.said[: len(STARTED)] == STARTED
-    (line,) = result.said[len(STARTED) :]
-    told = re.fullmatch(r"xtrace-catch: standard output: still blocked 2 s .*: (\d+) records dropped, .*", line)
+    assert result.said[: len(started())] == started()
+    (line,) = result.said[len(started()) :]
+    told = re.fullmatch(r"xtrace-catch: standard output: still blocked 2 s .*, records dropped: (\d+), .*", line)
     assert told, line
     written = result.stdout.count(b"\n") - 1
     assert written < 100
@@ -163,7 +163,7 @@ def test_a_deleted_interface_is_told_waited_for_and_all_its_packets_are_written(
         assert tool.process.poll() is None
         result = tool.stop()
     assert result.code == 0
-    assert result.said == [*STARTED, "far0: the interface is gone; what it carried until then is counted"]
+    assert result.said == [*started(), "far0: the interface is gone; what it carried until then is counted"]
     lines = result.records
     assert_sums_close(lines)
     (far0,) = lines[-1]["interfaces"]
@@ -192,7 +192,7 @@ def test_a_renamed_interface_is_counted_on() -> None:
         pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
         send(pair, 500)
         result = tool.stop()
-    assert (result.code, result.said) == (0, [*STARTED, "far0: the interface is called renamed0 now"])
+    assert (result.code, result.said) == (0, [*started(), "far0: the interface is called renamed0 now"])
     assert_sums_close(result.records)
     assert streamed(result.records) == 1000
     assert {record["interface"] for record in of_type(result.records, "interface")} <= {"far0", "renamed0"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.netns.load import flooding, send_frames
-from tests.netns.tool import CPUS, LIMIT_S, eventually, flows, is_free, preparing, running, total
+from tests.netns.tool import CPUS, LIMIT_S, attached_program, eventually, flows, is_free, preparing, running, total
 from tests.support.frames import IPV4, UDP, ethernet, ipv4, udp
 from tests.support.net import Namespace, Pair, assert_sums_close, of_type, quiet_pair, veth_pair
 
@@ -25,6 +25,7 @@ ROUNDS = 4
 
 FLOODED = ("-i", "far0,plug*", "-t", "100")
 GONE = "{}: the interface is gone; what it carried until then is counted"
+MOVED = "{}: the interface moved to another network namespace; what it carried until then is counted"
 HOOKS = pytest.mark.parametrize("hook", ["auto", "tc"])
 
 
@@ -125,7 +126,7 @@ def test_an_interface_that_is_moved_away_and_back_during_a_flood_is_counted_whil
                 for _ in range(ROUNDS):
                     send_and_count(pair, "plug0", "peer")
                     pair.far.ip(f"link set plug0 netns {pair.near.name}")
-                    tool.wait_until_it_says(gone("plug0"))
+                    tool.wait_until_it_says(MOVED.format("plug0").encode())
                     assert is_free(pair.near, "plug0")
                     pair.near.ip("link set plug0 up")
                     send_frames(pair.near, "peer", [FRAME] * SOME)
@@ -138,6 +139,19 @@ def test_an_interface_that_is_moved_away_and_back_during_a_flood_is_counted_whil
     assert result.code == 0
     assert_sums_close(result.records)
     assert by_interface(result.records) == {"far0": received, "plug0": SOME * (ROUNDS)}
+
+
+def test_without_links_a_program_that_moved_with_its_interface_is_removed_by_the_command_that_is_named() -> None:
+    with quiet_pair() as pair:
+        with running(pair.far, "-i", "far0", variables={"XTRACE_FEATURES_OFF": "links"}) as tool:
+            pair.far.ip(f"link set far0 netns {pair.near.name}")
+            tool.wait_until_it_says(b"its XDP program stays attached there")
+            result = tool.stop()
+        assert result.code == 0
+        assert attached_program(pair.near) is not None
+        (command,) = [part for line in result.said for part in line.split("`") if part.startswith("ip link set")]
+        pair.near.run(*command.split())
+        assert is_free(pair.near, "far0")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,31 @@ def test_loopback_is_counted_in_both_directions() -> None:
     assert total(lines, direction="ingress") == received == 10
 
 
+def test_an_interface_is_found_by_its_alternative_name_and_shown_by_its_own() -> None:
+    with quiet_pair() as pair:
+        pair.far.ip("link property add dev far0 altname an-alternative-name-of-far0")
+        result = run_to_end(pair.far, "-i", "an-alternative-name-of-*", "-c", "1", "-t", "100")
+        named = run_to_end(pair.far, "-i", "an-alternative-name-of-far0", "-c", "1", "-t", "100")
+    named.assert_quiet_success()
+    result.assert_quiet_success()
+    assert {record["interface"] for record in of_type(named.records, "interface")} == {"far0"}
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_what_the_interface_itself_counted_stands_beside_each_whole_interval(direction: str) -> None:
+    """A veth's own counters are those of the packets that pass its hooks; at tc it counts their link layer."""
+    with quiet_pair() as pair:
+        options = ("-i", "far0", "--hook", "tc", "--direction", direction, "-t", "100", "-c", "6")
+        with running(pair.far, *options, stdout=subprocess.PIPE) as tool:
+            tool.wait_until_it_prints(b'"type":"interface"')
+            pair.near.run("ping", "-q", "-c5", "-i0.002", "-w10", "10.0.0.2")
+            result = tool.wait()
+    first, *whole, last = of_type(result.records, "interface")
+    assert {record["nic_packets"] for record in (first, last)} == {None}
+    assert sum(record["nic_packets"] for record in whole) == sum(record["packets"] for record in whole) == 5
+    assert sum(record["nic_bytes"] for record in whole) == sum(record["bytes"] for record in whole)
+
+
 class Tun:
     """A raw IP interface whose other end is a process."""
 

@@ -20,7 +20,6 @@ from tests.netns.load import flood, flooding
 from tests.netns.tool import (
     CPUS,
     LIMIT_S,
-    STARTED,
     Tool,
     assert_passes_traffic,
     attached_program,
@@ -31,6 +30,7 @@ from tests.netns.tool import (
     run_to_end,
     running,
     said,
+    started,
     total,
 )
 from tests.support.net import Pair, assert_sums_close, of_type, read_until, records, veth_pair
@@ -88,7 +88,7 @@ def test_head_takes_its_line_and_the_tool_ends_quietly_at_once(interval: str) ->
     first, statuses = stdout.decode().splitlines()
     assert records(first.encode())[0]["type"] == "start"
     assert statuses == "0 0"
-    assert said(stderr) == STARTED
+    assert said(stderr) == started()
 
 
 def test_a_reader_that_leaves_while_the_tool_waits_for_it_ends_it_quietly() -> None:
@@ -117,7 +117,7 @@ def test_jq_selects_flows_as_the_readme_shows() -> None:
         with flooding(pair, 64, (1,), 1) as senders:
             assert senders[0].wait(LIMIT_S) == 0
         stdout, rest = shell.communicate(timeout=LIMIT_S)
-    assert said(stderr + rest) == STARTED
+    assert said(stderr + rest) == started()
     *selected, statuses = stdout.decode().splitlines()
     assert statuses == "0 0"
     assert {tuple(json.loads(line)[:2]) for line in selected} == {("10.1.0.0", "10.255.0.1")}
@@ -208,7 +208,7 @@ def test_without_eth0_the_default_routes_interface_is_taken_and_said() -> None:
             assert_passes_traffic(pair)
             result = tool.stop()
     assert result.code == 0
-    assert result.said == ["no interface eth0: taking far0, which has the default route", *STARTED]
+    assert result.said == ["no interface eth0: taking far0, which has the default route", *started()]
     assert total(result.records) > 0
 
 
@@ -234,8 +234,8 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line() -> None:
         stdout, stderr = shell.communicate(timeout=LIMIT_S)
         assert attached_program(pair.far) is None
     assert stdout.decode() == "1\n"
-    *started, line = said(stderr)
-    assert started == STARTED
+    *before, line = said(stderr)
+    assert before == started()
     assert line.startswith("xtrace-catch: standard output: No space left on device")
 
 
@@ -246,4 +246,4 @@ def test_a_run_with_a_closed_standard_descriptor_ends_as_any_other(closed: str) 
     *lines, code = stdout.decode().splitlines()
     assert code == "0"
     assert bool(lines) == (">&-" not in closed.replace("2>&-", ""))
-    assert said(stderr) == ([] if "2>&-" in closed else STARTED)
+    assert said(stderr) == ([] if "2>&-" in closed else started())

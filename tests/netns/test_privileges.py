@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.netns.tool import LIMIT_S, ONLY_INGRESS, STARTED, attached_program, bounded, environment, is_free, tc_started
+from tests.netns.tool import LIMIT_S, ONLY_INGRESS, attached_program, bounded, environment, is_free, started, tc_started
 from tests.support.net import ROOT, Namespace, veth_pair
 
 NEEDED = ("bpf", "net_admin", "perfmon")
@@ -50,7 +50,7 @@ def test_a_user_is_told_in_one_line_which_capabilities_are_missing(held: tuple[s
 def test_the_three_capabilities_are_enough_for_any_user() -> None:
     with veth_pair() as pair:
         code, stdout, told = run_as_user(pair.far, *NEEDED)
-    assert (code, told) == (0, [*STARTED, ONLY_INGRESS])
+    assert (code, told) == (0, [*started(), ONLY_INGRESS])
     assert b'"type":"end"' in stdout
 
 

@@ -61,6 +61,7 @@ class FakeRtnetlink:
         self.refusal = KernelError("RTM_SETLINK", errno.EOPNOTSUPP, error_name(errno.EOPNOTSUPP), "driver says no")
         self.takes = False
         self.refuses_filters = False
+        self.takes_tags_off: bool | None = None
         self.done: list[tuple[Any, ...]] = []
 
     def link(self, socket: NetlinkSocket, wanted: str | int) -> LinkInfo | None:
@@ -108,6 +109,7 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> FakeRtnetlink:
         monkeypatch.setattr(rtnetlink, name, getattr(fake, name))
     monkeypatch.setattr(attach_module, "TcAttachment", SimpleNamespace(attach=fake.add_filter))
     monkeypatch.setattr(attach_module, "driver", lambda name: "")
+    monkeypatch.setattr(attach_module, "takes_vlan_tags_off", lambda name: fake.takes_tags_off)
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
     return fake
@@ -123,10 +125,12 @@ class Bench:
         self.tables = FakeTables(kernel, features())
 
     def attach(self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, egress: bool = False) -> Attached:
-        tables = cast("FlowTables", self.tables)
-        attacher = Attacher(cast("NetlinkSocket", object()), tables, Choice(hook, mode), self.said.append)
-        self.attached.append(attacher.attach(link, 3, egress))
+        self.attached.append(self.attacher(hook, mode).attach(link, 3, egress))
         return self.attached[-1]
+
+    def attacher(self, hook: str, mode: str) -> Attacher:
+        tables = cast("FlowTables", self.tables)
+        return Attacher(cast("NetlinkSocket", object()), tables, Choice(hook, mode), self.said.append)
 
     def refused(self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, egress: bool = False) -> str:
         """The error's text."""
@@ -158,6 +162,25 @@ def test_auto_takes_native_xdp_where_the_driver_has_it(bench: Bench) -> None:
         f"attaching native XDP to eth0: {WHAT_NATIVE_DOES}",
         "XDP program loaded on eth0 (native, frags)",
     ]
+
+
+def test_that_the_nic_takes_tags_off_is_said_once_and_only_of_xdp(bench: Bench, interfaces: FakeRtnetlink) -> None:
+    told = "eth0: VLAN tags that it takes off (rxvlan offload) are not seen at XDP; --hook tc sees them"
+    interfaces.takes_tags_off = True
+    bench.attach("tc")
+    assert told not in bench.said
+    attacher = bench.attacher("auto", "auto")
+    for slot in (3, 4):
+        bench.attached.append(attacher.attach(ETH0, slot, False))
+    assert bench.said.count(told) == 1
+    interfaces.takes_tags_off = False
+    bench.attach()
+    assert bench.said.count(told) == 1
+
+
+def test_loopback_which_has_no_native_xdp_is_not_said_to_change(bench: Bench) -> None:
+    bench.attach(link=replace(ETH0, link_type=772))
+    assert not [line for line in bench.said if line.startswith("attaching")]
 
 
 def test_auto_falls_to_tc_with_the_kernels_own_reason(bench: Bench, interfaces: FakeRtnetlink) -> None:
@@ -485,6 +508,7 @@ def test_interface_without_an_owner_is_not_refused() -> None:
     [
         (1, lib.LINK_LAYER_ETHERNET),
         (772, lib.LINK_LAYER_ETHERNET),
+        (32, lib.LINK_LAYER_IPOIB),
         (65534, lib.LINK_LAYER_NONE),
         (512, lib.LINK_LAYER_NONE),
         (519, lib.LINK_LAYER_NONE),
@@ -492,7 +516,7 @@ def test_interface_without_an_owner_is_not_refused() -> None:
         (776, lib.LINK_LAYER_NONE),
         (778, lib.LINK_LAYER_NONE),
     ],
-    ids=["ethernet", "loopback", "tun, wireguard", "ppp", "rawip", "ipip", "sit", "gre"],
+    ids=["ethernet", "loopback", "infiniband", "tun, wireguard", "ppp", "rawip", "ipip", "sit", "gre"],
 )
 def test_frames_are_read_from_the_header_that_the_link_type_begins_with(
     link_type: int, layer: int, bench: Bench

@@ -39,7 +39,7 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         max_flows=lib.DEFAULT_MAX_FLOWS,
         hook="auto",
         xdp_mode="auto",
-        direction="ingress",
+        direction=None,
         filters=Filters(),
         host=socket.gethostname(),
         list_interfaces=False,
@@ -204,8 +204,8 @@ def test_interval_that_is_no_time_is_refused_with_an_example(text: str) -> None:
         (["--net", ""], "--net '': a value is empty"),
         (["--exclude-net", "eth0"], "--exclude-net: 'eth0' does not appear to be an IPv4 or IPv6 network: write"),
         (["--exclude-net", ""], "--exclude-net '': a value is empty"),
-        (["--port", "65536"], "--port '65536': a number from 0 to 65535"),
-        (["--port", "80-90"], "--port '80-90': a number from 0 to 65535"),
+        (["--port", "65536"], "--port '65536': a number from 1 to 65535"),
+        (["--port", "80-90"], "--port '80-90': a number from 1 to 65535"),
         (["--port", ""], "--port '': a value is empty"),
         (["--exclude-dns=yes"], "argument --exclude-dns: ignored explicit argument 'yes'"),
         (["--hook", "ebpf"], "argument --hook: invalid choice: 'ebpf'"),
@@ -313,7 +313,7 @@ def test_hook_takes_every_mode_and_direction_it_has(arguments: str) -> None:
     given = dict(zip(arguments.split()[::2], arguments.split()[1::2], strict=True))
     made = parsed(arguments)
     assert made.hook == given["--hook"]
-    assert made.direction == given.get("--direction", "ingress")
+    assert made.direction == given.get("--direction")
     assert made.xdp_mode == given.get("--xdp-mode", "auto")
 
 

@@ -123,7 +123,7 @@ def test_as_many_networks_are_taken_as_the_trie_has_room_for() -> None:
 
 @pytest.mark.parametrize(
     "text, ports",
-    [("80", {80}), ("80,443", {80, 443}), (" 80 , 443 ", {80, 443}), ("0,65535", {0, 65535}), ("53,53,053", {53})],
+    [("80", {80}), ("80,443", {80, 443}), (" 80 , 443 ", {80, 443}), ("1,65535", {1, 65535}), ("53,53,053", {53})],
 )
 def test_ports_are_those_named(text: str, ports: set[int]) -> None:
     assert parse_ports(text) == ports
@@ -133,7 +133,7 @@ def test_ports_are_those_named(text: str, ports: set[int]) -> None:
 def test_wrong_port_is_refused_with_the_range(item: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_ports(f"443,{item}")
-    assert str(caught.value) == f"--port '{item}': a number from 0 to 65535"
+    assert str(caught.value) == f"--port '{item}': a number from 1 to 65535"
 
 
 @pytest.mark.parametrize("text", ["", ",", "80,", "80,,443"])
@@ -163,7 +163,7 @@ SWITCHES = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports"
         (Filters(types=parse_types("all")), None),
         (Filters(networks=parse_networks("10.0.0.0/8", "--net")), "has_networks"),
         (Filters(excluded_networks=parse_networks("10.0.0.0/8", "--exclude-net")), "has_excluded_networks"),
-        (Filters(ports=parse_ports("0")), "has_ports"),
+        (Filters(ports=parse_ports("1")), "has_ports"),
         (Filters(exclude_dns=True), "excludes_dns"),
     ],
 )

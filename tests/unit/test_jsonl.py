@@ -422,5 +422,5 @@ def test_all_records_of_a_snapshot_that_could_not_be_written_are_told(
     pipe.fill()
     stop.request()
     flows = [flow(key(ports=(n, 443))) for n in range(2500)]
-    with pytest.raises(OutputBlocked, match=": 2501 records dropped"):
+    with pytest.raises(OutputBlocked, match="records dropped: 2501,"):
         JsonLines(OutputStream(pipe.writer, stop), "n1").write(snapshot(flows))

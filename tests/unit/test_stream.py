@@ -64,7 +64,7 @@ def test_blocked_output_is_given_up_after_a_request_and_says_how_many_records(
     with pytest.raises(OutputBlocked) as caught:
         OutputStream(pipe.writer, stop).write(b"one\ntwo\nthree\n")
     assert str(caught.value) == (
-        "standard output: still blocked 2 s after the request to stop: 3 records dropped,"
+        "standard output: still blocked 2 s after the request to stop, records dropped: 3,"
         " and what came after them; read faster, or write to a file"
     )
     assert caught.value.exit_code == 1
@@ -83,7 +83,7 @@ def test_records_that_were_written_are_not_said_to_be_dropped(
     assert b"".join(LINES).startswith(reader.data)
     complete = reader.data.count(b"\n")
     assert 0 < complete < len(LINES)
-    assert f": {len(LINES) - complete} records dropped" in str(caught.value)
+    assert f"records dropped: {len(LINES) - complete}," in str(caught.value)
 
 
 def test_request_to_stop_wakes_a_blocked_write(pipe: Pipe, stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_request_to_stop_wakes_a_blocked_write(pipe: Pipe, stop: Stop, monkeypat
         return woken
 
     monkeypatch.setattr(stream, "_wakeup", SimpleNamespace(poll=requested_meanwhile))
-    with pytest.raises(OutputBlocked, match="1 records dropped"):
+    with pytest.raises(OutputBlocked, match="records dropped: 1,"):
         stream.write(b"one\n")
 
 

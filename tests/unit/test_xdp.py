@@ -18,8 +18,10 @@ from xtrace.kernel import features as features_module
 from xtrace.kernel import privileges, rtnetlink
 from xtrace.kernel.features import Features
 from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.messages import Say
+from xtrace.monitors import watched as watched_module
 from xtrace.monitors import xdp as xdp_module
-from xtrace.monitors.attach import Attached, Choice, Say
+from xtrace.monitors.attach import Attached, Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.tables import Drained, Plan
 from xtrace.monitors.xdp import OPEN_SLOTS, XdpMonitor, XdpOptions
@@ -111,11 +113,14 @@ class FakeAttacher:
         if refusal is not None:
             raise refusal
         attachment = FakeAttachment(self._world, f"{link.name} slot {slot}{' egress' if egress else ''}")
-        return Attached(attachment, *(("tc", None) if egress else ("xdp", "native")))
+        hook, mode = ("tc", None) if egress else ("xdp", "native")
+        return Attached(attachment, hook, mode, self._world.now)
 
 
 class FakeAttachment:
     """A program on an interface, which is to be detached once."""
+
+    stays_when_moved = False
 
     def __init__(self, world: World, place: str) -> None:
         self._world = world
@@ -195,6 +200,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(xdp_module, "FlowTables", tables)
     monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
     monkeypatch.setattr(xdp_module, "time", made)
+    monkeypatch.setattr(watched_module, "time", made)
     return made
 
 

@@ -9,6 +9,7 @@ from xtrace.errors import KernelError
 from xtrace.kernel import syscall
 from xtrace.kernel.netlink import (
     NetlinkSocket,
+    attributes,
     malformed,
     pack_attribute,
     pack_nested,
@@ -41,6 +42,8 @@ IFLA_LINKINFO = 18
 IFLA_STATS64 = 23
 IFLA_EXT_MASK = 29
 IFLA_XDP = 43
+IFLA_NEW_NETNSID = 45
+IFLA_PROP_LIST = 52
 IFLA_ALT_IFNAME = 53
 IFLA_INFO_KIND = 1
 
@@ -131,6 +134,9 @@ class LinkInfo:
     master: int | None = None
     address: str = ""
     xdp: XdpOwner | None = None
+    altnames: tuple[str, ...] = ()
+    moved: bool = False
+    """of an RTM_DELLINK: it went to another network namespace, and lives on there"""
     rx_packets: int | None = None
     rx_bytes: int | None = None
     tx_packets: int | None = None
@@ -182,6 +188,10 @@ def _parse_xdp(value: bytes) -> XdpOwner | None:
     return XdpOwner(XDP_MODES.get(attached, f"mode {attached}"), prog_id, native, generic, offload)
 
 
+def _parse_altnames(value: bytes) -> tuple[str, ...]:
+    return tuple(text(name) for kind, name in attributes(value) if kind == IFLA_ALT_IFNAME)
+
+
 def parse_link(payload: bytes) -> LinkInfo:
     """The payload of an RTM_NEWLINK (or RTM_DELLINK), of a dump or a notification. KernelError if damaged."""
     _, link_type, index, flags, _ = unpack(_IFINFOMSG, payload, "ifinfomsg")
@@ -205,6 +215,8 @@ def parse_link(payload: bytes) -> LinkInfo:
         master=_optional(values, IFLA_MASTER, 4),
         address=values.get(IFLA_ADDRESS, b"").hex(":"),
         xdp=_parse_xdp(values.get(IFLA_XDP, b"")),
+        altnames=_parse_altnames(values.get(IFLA_PROP_LIST, b"")),
+        moved=IFLA_NEW_NETNSID in values,
         rx_packets=rx_packets,
         rx_bytes=rx_bytes,
         tx_packets=tx_packets,

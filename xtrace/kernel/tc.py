@@ -295,6 +295,8 @@ def _create(socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int, tok
 class TcAttachment:
     """A program attached by a filter of our own, and the socket that says so; `close()` ends both."""
 
+    stays_when_moved = False  # the kernel removes the qdiscs of an interface that moves (dev_shutdown())
+
     def __init__(self, own: TcFilter, token: str, holder: sockets.socket) -> None:
         self.ifindex = own.ifindex
         self.egress = own.egress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +12,12 @@ from typing import Protocol
 from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
 from xtrace.kernel.bpf import Link, Program, program_name
+from xtrace.kernel.ethtool import takes_vlan_tags_off
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
 from xtrace.kernel.syscall import lib
 from xtrace.kernel.tc import TcAttachment
-from xtrace.messages import message
+from xtrace.messages import Say, message
 from xtrace.monitors.tables import FlowTables, Place
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,11 @@ FLAGS = {"native": constants.XDP_FLAGS_NATIVE, "generic": constants.XDP_FLAGS_GE
 TCX_TYPES = (constants.ATTACH_TYPE_TCX_INGRESS, constants.ATTACH_TYPE_TCX_EGRESS)
 """By whether it is egress."""
 
-ETHERNET_LINK_TYPES = (1, 772)
+LOOPBACK_LINK_TYPE = 772
+ETHERNET_LINK_TYPES = (1, LOOPBACK_LINK_TYPE)
 """ARPHRD_ETHER, ARPHRD_LOOPBACK: frames begin with an Ethernet header (linux/if_arp.h)."""
+INFINIBAND_LINK_TYPE = 32
+"""ARPHRD_INFINIBAND: IPoIB."""
 RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
 """ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: frames begin with an IP header."""
 
@@ -48,8 +52,6 @@ MERGING_KINDS = frozenset({"tun"})
 USUAL_EFFECT = "many NICs restart their queues for a moment; LRO and hardware GRO go off while attached"
 GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
 
-Say = Callable[[str], None]
-
 
 class XdpRefused(InterfaceError):
     """XDP cannot be had on an interface; tc may."""
@@ -65,6 +67,9 @@ class XdpTaken(XdpRefused):
 
 class Attachment(Protocol):
     """A packet program on an interface."""
+
+    stays_when_moved: bool
+    """whether it stays attached, out of reach, when its interface moves to another network namespace"""
 
     def alive(self) -> bool:
         """Whether it still is there: not after the interface has gone."""
@@ -92,12 +97,16 @@ class Attached:
     """xdp or tc"""
     xdp_mode: str | None
     """native, generic; None at tc"""
+    since_ns: int
+    """when it was attached, CLOCK_MONOTONIC"""
     merges: bool = False
     """whether the driver hands merged packets to XDP"""
 
 
 class LinkAttachment:
     """By BPF_LINK_CREATE: the kernel detaches it with its last descriptor."""
+
+    stays_when_moved = False
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -114,6 +123,8 @@ class LinkAttachment:
 
 class NetlinkXdpAttachment:
     """By rtnetlink, where links are refused. A `kill -9` leaves it attached; see whose()."""
+
+    stays_when_moved = True
 
     def __init__(self, program: Program, ifindex: int, flags: int) -> None:
         # the program is needed to say what is to be detached
@@ -141,6 +152,8 @@ def link_layer(link: LinkInfo) -> int:
     """Which header frames of this interface begin with; InterfaceError for those this version cannot read."""
     if link.link_type in ETHERNET_LINK_TYPES:
         return int(lib.LINK_LAYER_ETHERNET)
+    if link.link_type == INFINIBAND_LINK_TYPE:
+        return int(lib.LINK_LAYER_IPOIB)
     if link.link_type in RAW_IP_LINK_TYPES:
         return int(lib.LINK_LAYER_NONE)
     raise InterfaceError(
@@ -152,6 +165,8 @@ def effect(link: LinkInfo, mode: str) -> str:
     """What attaching XDP in `mode` changes on this interface, in half a sentence."""
     if mode == "generic":
         return GENERIC_EFFECT
+    if link.link_type == LOOPBACK_LINK_TYPE:
+        return ""  # it has no native XDP, and says so
     return EFFECTS.get(link.kind) or EFFECTS.get(driver(link.name)) or USUAL_EFFECT
 
 
@@ -169,6 +184,7 @@ class Attacher:
         self._tables = tables
         self._choice = choice
         self._say = say
+        self._told_of_tags = False
 
     def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
         """Attach for one direction. Raises InterfaceError or KernelError; nothing is ever replaced."""
@@ -189,7 +205,8 @@ class Attacher:
 
     def _xdp(self, link: LinkInfo, place: Place, mode: str) -> Attached:
         refuse_if_owned(link)
-        self._say(f"attaching {mode} XDP to {link.name}: {effect(link, mode)}")
+        if changes := effect(link, mode):
+            self._say(f"attaching {mode} XDP to {link.name}: {changes}")
         # the attachment keeps the program alive; its descriptor is needed only where there is no link
         program = self._tables.load(XDP_PROGRAM, place)
         try:
@@ -197,9 +214,19 @@ class Attacher:
         except BaseException:
             program.close()
             raise
+        attached = Attached(attachment, "xdp", mode, time.monotonic_ns(), link.kind in MERGING_KINDS)
         details = f"{mode}, frags" if place.frags else mode
         self._say(message("XDP program loaded on {}", link.name) + f" ({details})")
-        return Attached(attachment, "xdp", mode, link.kind in MERGING_KINDS)
+        self._tell_of_tags(link)
+        return attached
+
+    def _tell_of_tags(self, link: LinkInfo) -> None:
+        """Say once that what the NIC takes off is invisible at XDP."""
+        if not self._told_of_tags and takes_vlan_tags_off(link.name):
+            self._told_of_tags = True
+            self._say(
+                f"{link.name}: VLAN tags that it takes off (rxvlan offload) are not seen at XDP; --hook tc sees them"
+            )
 
     def _xdp_attachment(self, program: Program, link: LinkInfo, mode: str) -> Attachment:
         if not self._tables.features.links:
@@ -247,8 +274,9 @@ class Attacher:
                     how = "clsact"
             except KernelError as error:
                 raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error
+        attached = Attached(attachment, "tc", None, time.monotonic_ns())
         self._say(message("tc program loaded on {}", link.name) + f" ({direction}, {how})")
-        return Attached(attachment, "tc", None)
+        return attached
 
 
 def refuse_if_owned(link: LinkInfo) -> None:

@@ -40,7 +40,7 @@ class Selection:
 
     def missing(self, links: Iterable[LinkInfo]) -> Sequence[str]:
         """Names that none of the interfaces has."""
-        present = {link.name for link in links}
+        present = {name for link in links for name in (link.name, *link.altnames)}
         return [name for name in self.names if name not in present]
 
 
@@ -53,4 +53,5 @@ def _matches(pattern: str, link: LinkInfo) -> bool:
     if pattern == ANY:
         # members of a bond or bridge would be counted there again; lo and veth are not the host's own traffic
         return link.is_up and link.master is None and link.name != "lo" and link.kind != "veth"
-    return link.name == pattern or (is_open(pattern) and fnmatch.fnmatchcase(link.name, pattern))
+    names = (link.name, *link.altnames)
+    return pattern in names or (is_open(pattern) and any(fnmatch.fnmatchcase(name, pattern) for name in names))

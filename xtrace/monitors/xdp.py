@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -14,10 +13,12 @@ from xtrace.flow import FlowSnapshot, Interface, InterfaceCounts
 from xtrace.kernel import features, privileges, rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, parse_link
-from xtrace.messages import message
-from xtrace.monitors.attach import NETLINK_ROUTE, Attached, Attacher, Choice, Say
+from xtrace.messages import Say, message
+from xtrace.monitors.attach import NETLINK_ROUTE, OFF, Attacher, Choice
+from xtrace.monitors.coverage import Coverage
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.tables import Drained, FlowTables, Plan
+from xtrace.monitors.watched import Watched
 
 log = logging.getLogger(__name__)
 
@@ -32,51 +33,7 @@ RTM_NEWLINK, RTM_DELLINK = 16, 17
 """linux/rtnetlink.h"""
 
 GONE = "the interface is gone"
-
-
-@dataclass
-class Watched:
-    """One interface with its programs."""
-
-    index: int
-    name: str
-    slot: int
-    attached: dict[bool, Attached] = field(default_factory=dict)
-    """by whether it is egress"""
-    since_ns: int = 0
-    """when it was attached, CLOCK_MONOTONIC"""
-    until_ns: int | None = None
-    """when it was detached; its last interval is not taken yet"""
-
-    @property
-    def lost(self) -> bool:
-        """Whether it is detached."""
-        return self.until_ns is not None
-
-    def interfaces(self) -> Iterator[Interface]:
-        """As records name it, per direction."""
-        for egress, attached in self.attached.items():
-            yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, egress, attached.merges)
-
-    def alive(self) -> bool:
-        """Whether all of its programs are attached still."""
-        return all(attached.attachment.alive() for attached in self.attached.values())
-
-    def close(self) -> None:
-        """Detach everything, once; what fails is said, and does not keep the rest attached."""
-        if self.until_ns is not None:
-            return
-        self.until_ns = time.monotonic_ns()
-        for attached in self.attached.values():
-            self._detach(attached)
-
-    def _detach(self, attached: Attached) -> None:
-        try:
-            attached.attachment.close()
-        except XtraceError as error:
-            log.error("%s: detaching: %s", self.name, error)
-        finally:
-            self.until_ns = time.monotonic_ns()
+MOVED = "the interface moved to another network namespace"
 
 
 @dataclass(frozen=True)
@@ -174,7 +131,7 @@ class XdpMonitor:
             if kind == RTM_DELLINK:
                 self._refused.pop(link.index, None)
                 self._waiting.discard(link.index)
-                self._lose(link.index, GONE)
+                self._lose(link.index, MOVED if link.moved else GONE)
             else:
                 self._changed(link)
 
@@ -216,7 +173,7 @@ class XdpMonitor:
             self._waiting.add(link.index)
             return InterfaceError(f"{link.name}: not monitored: {len(taken)} interfaces are, and no slot is free")
         self._say(message("Preparing to monitor network interface: {}", link.name))
-        watched = Watched(link.index, link.name, slot)
+        watched = Watched(link.index, link.name, slot, Coverage(link.name, self._say))
         try:
             for egress in self._options.directions:
                 watched.attached[egress] = self._attacher.attach(link, slot, egress)
@@ -227,7 +184,6 @@ class XdpMonitor:
                 watched.close()
                 self._watched.append(watched)
             return error
-        watched.since_ns = time.monotonic_ns()
         self._watched.append(watched)
         return None
 
@@ -237,6 +193,9 @@ class XdpMonitor:
             return
         watched.close()  # moved to another namespace, it would still be attached
         self._say(f"{watched.name}: {why}; what it carried until then is counted")
+        if why == MOVED and (mode := watched.mode_that_stays()):
+            removed = f"`ip link set dev {watched.name} {OFF[mode]} off`"
+            self._say(f"{watched.name}: its XDP program stays attached there: {removed} in that namespace removes it")
 
     def _notice_detached(self) -> None:
         """A program that somebody else detached counts nothing: that must not look like silence on the wire."""
@@ -254,6 +213,7 @@ class XdpMonitor:
         if any(watched.lost for watched in self._watched):
             # a program that began before it was detached must not run into the next buffer
             self._tables.wait_grace_period()
+        self._sample()
         snapshot = self._snapshot(self._tables.take())
         # only now, with their last packets drained, can others have the slots
         kept = [watched for watched in self._watched if not watched.lost]
@@ -269,6 +229,8 @@ class XdpMonitor:
         """Detach, end the last interval."""
         self._detach_all()
         self.ended = True
+        for watched in self._watched:
+            watched.coverage.sample(None)
         return self._snapshot(self._tables.finish())
 
     def close(self) -> None:
@@ -279,6 +241,11 @@ class XdpMonitor:
     def _detach_all(self) -> None:
         for watched in self._watched:
             watched.close()
+
+    def _sample(self) -> None:
+        """Read the interfaces' own counters, just before a flip."""
+        for watched in self._watched:
+            watched.coverage.sample(None if watched.lost else rtnetlink.link(self._netlink, watched.index))
 
     def _snapshot(self, drained: Drained) -> FlowSnapshot:
         interfaces = tuple(
@@ -304,9 +271,12 @@ class XdpMonitor:
     def _counts(self, drained: Drained, watched: Watched, egress: bool) -> InterfaceCounts:
         """One interface's counts, with its own interval where it came or went within this one."""
         counts = drained.counts.get((watched.slot, egress), InterfaceCounts())
-        if watched.since_ns <= self._start_ns and watched.until_ns is None:
+        counts = replace(counts, nic=watched.coverage.passed(egress))
+        watched.coverage.compare(egress, counts.total, drained.end_monotonic_ns)
+        since_ns = watched.attached[egress].since_ns
+        if since_ns <= self._start_ns and watched.until_ns is None:
             return counts
-        start = max(watched.since_ns, self._start_ns)
+        start = max(since_ns, self._start_ns)
         until = min(watched.until_ns or drained.end_monotonic_ns, drained.end_monotonic_ns)
         return replace(counts, interval_ns=max(until - start, 1))
 

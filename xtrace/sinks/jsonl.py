@@ -190,9 +190,8 @@ def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, 
         "flows": flows,
         "unattributed": unattributed,
         "units": interface.units,
-        # what the NIC itself counted; not measured yet, and so not known
-        "nic_packets": None,
-        "nic_bytes": None,
+        "nic_packets": counts.nic.packets if counts.nic else None,
+        "nic_bytes": counts.nic.bytes if counts.nic else None,
         "hook": interface.hook,
         "xdp_mode": interface.xdp_mode,
     }

@@ -24,7 +24,7 @@ class OutputBlocked(XtraceError):
     def __init__(self, lost: int) -> None:
         self.lost = lost
         super().__init__(
-            f"standard output: still blocked {GRACE_S:.0f} s after the request to stop: {lost} records dropped,"
+            f"standard output: still blocked {GRACE_S:.0f} s after the request to stop, records dropped: {lost},"
             " and what came after them; read faster, or write to a file"
         )
 
