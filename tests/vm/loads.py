@@ -19,7 +19,7 @@ LOG_STATISTICS = 4
 """BPF_LOG_STATS: only the numbers, without the instructions (Linux 5.2)."""
 
 LOG_SIZE = 4096
-OWN_PROBES = "probe_"
+OWN_PROBES = "probe"
 """How the names of programs begin that are loaded only to try a feature."""
 
 
