@@ -7,6 +7,7 @@ import resource
 from pathlib import Path
 
 from xtrace.errors import KernelError, PrivilegeError
+from xtrace.kernel.paths import sysfs
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """Bit numbers, include/uapi/linux/capability.h."""
@@ -47,7 +48,7 @@ def _cause() -> str:
         return f"{', '.join(lacking)} missing: run it with sudo, or grant these capabilities"
     if not _in_first_user_namespace():
         return "capabilities of a user namespace (a rootless container?) do not count for BPF: run it on the host"
-    lockdown = _read("/sys/kernel/security/lockdown")
+    lockdown = _read(str(sysfs() / "kernel/security/lockdown"))  # not mounted in a container's own sysfs
     locked = re.search(r"\[(integrity|confidentiality)\]", lockdown)
     if locked:
         return f"the kernel is locked down ({locked.group(1)}, /sys/kernel/security/lockdown): BPF is restricted"

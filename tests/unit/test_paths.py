@@ -1,0 +1,59 @@
+"""Where proc and sys are: what was chosen, what a container has at /host, the usual place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xtrace.errors import UsageError
+from xtrace.kernel import paths
+
+ROOTS = [(paths.procfs, "proc", "stat"), (paths.sysfs, "sys", "kernel")]
+Root = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty /host, and nothing in the environment."""
+    monkeypatch.setattr(paths, "HOST", tmp_path)
+    for variable in ("XTRACE_PROCFS", "XTRACE_SYSFS"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("root, name, entry", ROOTS)
+def test_without_a_container_it_is_the_usual_place(root: Root, name: str, entry: str) -> None:
+    assert root() == Path("/", name)
+    assert (root() / entry).exists(), "what tells a mounted one is not in the real one"
+
+
+@pytest.mark.parametrize("root, name, entry", ROOTS)
+def test_what_is_mounted_below_host_is_preferred(root: Root, name: str, entry: str, host: Path) -> None:
+    (host / name / entry).mkdir(parents=True)
+    assert root() == host / name
+
+
+@pytest.mark.parametrize("root, name, entry", ROOTS)
+def test_an_empty_directory_below_host_is_not_taken_for_it(root: Root, name: str, entry: str, host: Path) -> None:
+    (host / name).mkdir()
+    assert root() == Path("/", name)
+
+
+@pytest.mark.parametrize("root, name, entry", ROOTS)
+def test_the_environment_wins_over_host_and_the_option_over_both(
+    root: Root, name: str, entry: str, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for directory in (host / name / entry, host / "variable", host / "option"):
+        directory.mkdir(parents=True)
+    monkeypatch.setenv(f"XTRACE_{name.upper()}FS", str(host / "variable"))
+    assert root() == host / "variable"
+    assert root(str(host / "option")) == host / "option"
+
+
+@pytest.mark.parametrize("root, name, entry", ROOTS)
+def test_a_chosen_one_that_is_not_there_is_told(root: Root, name: str, entry: str, host: Path) -> None:
+    told = rf"^{host}/nowhere: no such directory: --{name}fs and XTRACE_{name.upper()}FS"
+    with pytest.raises(UsageError, match=told):
+        root(f"{host}/nowhere")

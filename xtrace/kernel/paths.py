@@ -1,0 +1,35 @@
+"""Where proc and sys of the machine are: mounted at /host in a container, else where they always are.
+
+What belongs to this process (its /proc/self, its /sys/class/net) is read at its usual place.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from xtrace.errors import UsageError
+
+HOST = Path("/host")
+"""Where a container gets the machine's proc and sys: `-v /proc:/host/proc:ro -v /sys:/host/sys:ro`."""
+
+
+def procfs(chosen: str = "") -> Path:
+    """`chosen`, else XTRACE_PROCFS, else /host/proc where it is mounted, else /proc. Raises UsageError."""
+    return _root("proc", "stat", "XTRACE_PROCFS", chosen)
+
+
+def sysfs(chosen: str = "") -> Path:
+    """`chosen`, else XTRACE_SYSFS, else /host/sys where it is mounted, else /sys. Raises UsageError."""
+    return _root("sys", "kernel", "XTRACE_SYSFS", chosen)
+
+
+def _root(name: str, entry: str, variable: str, chosen: str) -> Path:
+    """`entry` is in every mounted one, so that an empty directory is not taken for it."""
+    given = chosen or os.environ.get(variable, "")
+    if given:
+        if not Path(given).is_dir():
+            raise UsageError(f"{given}: no such directory: --{name}fs and {variable} name a mounted {name} file system")
+        return Path(given)
+    mounted = HOST / name
+    return mounted if (mounted / entry).exists() else Path("/", name)
