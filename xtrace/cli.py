@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Answered, Config, parse
 from xtrace.errors import VerifierError, XtraceError
@@ -22,15 +23,21 @@ from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import FlowSetup, Run, Sink
+from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.sinks.text import Text
-from xtrace.stop import Stop
+from xtrace.stop import GRACE_S, Stop
+
+if TYPE_CHECKING:
+    from xtrace.sinks.victoria import Push
 
 log = logging.getLogger("xtrace")
 
 NETLINK_ROUTE = 0
 STDOUT = 1
+LEAST_FLUSH_S = 0.5
+"""What the push gets at the end even where blocked output took all the time there was."""
 DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
 """--direction as whether it is egress."""
 
@@ -78,18 +85,25 @@ def run(config: Config, version: str, stop: Stop) -> int:
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
             print_interfaces(rtnetlink.links(netlink), output, as_json=config.output == "json")
         return 0
+    identity = Identity(config.host, config.host_ip or source_address(), config.collect_agg, config.labels)
+    if config.push_warning:
+        log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
+        # first, so that it is closed last, when there is nothing more to come
+        push = make_push(config, identity, version) if config.target else None
+        if push is not None:
+            opened.callback(close_push, push, stop)
         monitors: list[Monitor] = []
         flows = None
         if "xdp" in config.modes:
             xdp = opened.enter_context(closing(watch_flows(config)))
             monitors.append(xdp)
             flows = flow_setup(xdp, config)
-        sinks = make_sinks(config, output)
+        sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
         for sink in sinks:
             sink.start(Run(version, config.interval_ms / 1000, config.modes, flows))
         Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
-    return 0
+    return 1 if push is not None and push.undelivered else 0
 
 
 def watch_flows(config: Config) -> XdpMonitor:
@@ -118,7 +132,24 @@ def flow_setup(monitor: XdpMonitor, config: Config) -> FlowSetup:
     )
 
 
-def make_sinks(config: Config, output: OutputStream) -> list[Sink]:
+def make_push(config: Config, identity: Identity, version: str) -> Push:
+    """The sink of --push. Its modules are loaded only where they are used: they cost start time and memory."""
+    from xtrace.sinks.transport import Http
+    from xtrace.sinks.victoria import Push
+
+    assert config.target is not None
+    if config.target.skip_verify:
+        log.warning("push to %s: the server's certificate is not verified: anybody may be it", config.target.shown)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it names whole URLs
+    return Push(Http(config.target, version), identity, config.max_series)
+
+
+def close_push(push: Push, stop: Stop) -> None:
+    """Deliver what waits, as long as the end may take."""
+    push.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
+
+
+def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list[Sink]:
     """What --format asks for; `auto` is text for people and JSON Lines for programs."""
     terminal = os.isatty(output.fileno())
     top = config.top if config.top is not None else TERMINAL_TOP if terminal else 0
@@ -128,7 +159,7 @@ def make_sinks(config: Config, output: OutputStream) -> list[Sink]:
     if form == "text":
         return [Text(output, top, config.direction == "both")]
     if form == "json":
-        return [JsonLines(output, config.host, top)]
+        return [JsonLines(output, identity, top)]
     return []
 
 

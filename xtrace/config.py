@@ -7,11 +7,13 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, NoReturn
 
 from xtrace.errors import UsageError
 from xtrace.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
 from xtrace.kernel.syscall import lib
+from xtrace.target import Target, forgotten, parse_target
 
 MODES = ("xdp",)
 """What can be monitored; the first is the default."""
@@ -23,6 +25,20 @@ FEWEST_FLOWS, MOST_FLOWS = 1, 1 << 22
 DEFAULT_INTERFACE = "eth0"
 
 MOST_INTERFACES = 128
+
+DEFAULT_MAX_SERIES, MOST_SERIES = 1000, 1_000_000
+MOST_LABELS, LONGEST_LABEL = 10, 256
+"""Servers cut off series with many labels, and long values: VictoriaMetrics takes 30 labels by default."""
+
+RESERVED_LABELS = frozenset(
+    {
+        *("host", "host_ip", "collect_agg", "interface", "direction"),
+        *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type"),
+        *("src_qpn", "dst_qpn", "opcode", "vlan", "icmp_type", "icmp_code", "fragment", "ethertype"),
+        *("version", "reason"),
+    }
+)
+"""What this tool's own series are told apart by; names that begin with `__` are the server's."""
 
 UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
@@ -48,6 +64,15 @@ class Config:
     """None: nothing was said, which is ingress"""
     filters: Filters
     host: str
+    host_ip: str | None
+    """None: the default route's source address"""
+    collect_agg: str | None
+    labels: tuple[tuple[str, str], ...]
+    """constant ones of this run: names and values"""
+    target: Target | None
+    """where metrics are pushed to, if anywhere"""
+    push_warning: str | None
+    max_series: int
     list_interfaces: bool
     debug: bool
 
@@ -129,6 +154,17 @@ def build_parser(version: str) -> Parser:
     parser._actions[-1].help = "auto: native XDP, else tc; xdp; tc: changes nothing on the NIC, sees both directions"
     add("--xdp-mode", metavar="MODE", choices=("auto", "native", "generic"), default="auto")
     parser._actions[-1].help = "auto (native; else tc, unless --hook xdp), native or generic"
+    add(
+        "--push", metavar="URL", help="send metrics there, as http://host:8428 (VICTORIAMETRICS_ENABLED, _REMOTE_WRITE)"
+    )
+    add(
+        "--max-series",
+        metavar="N",
+        help=f"flows with series of their own, per interface (default {DEFAULT_MAX_SERIES})",
+    )
+    add(
+        "--label", metavar="NAME=VALUE", action="append", default=[], help="a constant label; repeat it (XTRACE_LABELS)"
+    )
     add("-l", "--list", action="store_true", help="list the interfaces and end")
     add("--debug", action="store_true", help="say more on stderr: details, tracebacks, the verifier's whole log")
     add("-V", "--version", action=_Answer, const=f"xtrace-catch {version}\n", help="print the version and end")
@@ -173,6 +209,45 @@ def parse_filters(given: argparse.Namespace) -> Filters:
     )
 
 
+def parse_labels(given: Sequence[str], environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """All NAME=VALUE of --label, and those of XTRACE_LABELS (by comma) whose names --label does not have."""
+    of_option = _labels(given, "--label")
+    of_variable = _labels((environment.get("XTRACE_LABELS") or "").split(","), "XTRACE_LABELS")
+    labels = {**of_variable, **of_option}
+    if len(labels) > MOST_LABELS:
+        raise UsageError(f"--label: {len(labels)} labels, at most {MOST_LABELS}")
+    return tuple(labels.items())
+
+
+def _labels(texts: Sequence[str], what: str) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not text.strip() and what != "--label":
+            continue  # a comma at the end
+        if not equals or not value or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
+            raise UsageError(
+                f"{what} '{text}': write NAME=VALUE; a name has letters, digits and _, a value is not empty"
+            )
+        if name in RESERVED_LABELS or name.startswith("__"):
+            raise UsageError(f"{what} '{text}': the name {name} is taken; choose another")
+        if name in labels:
+            raise UsageError(f"{what} '{text}': {name} is given twice")
+        if len(value) > LONGEST_LABEL:
+            raise UsageError(f"{what} {name}: the value has {len(value)} characters, at most {LONGEST_LABEL}")
+        labels[name] = value
+    return labels
+
+
+def parse_host_ip(environment: Mapping[str, str]) -> str | None:
+    """HOST_IP, where it is set."""
+    text = environment.get("HOST_IP") or None
+    try:
+        return text and str(ip_address(text))
+    except ValueError:
+        raise UsageError(f"HOST_IP '{text}' is no IP address: leave it out for that of the default route") from None
+
+
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
     """Raises UsageError for anything that is not understood, and Answered for --help and --version."""
     given = build_parser(version).parse_args(arguments)
@@ -183,6 +258,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     interval = _setting(given.interval, environment, "INTERVAL_MS", str(DEFAULT_INTERVAL_MS))
     interval_name = "--interval" if given.interval is not None else "INTERVAL_MS"
     max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
+    max_series = given.max_series if given.max_series is not None else str(DEFAULT_MAX_SERIES)
     return Config(
         modes=parse_modes(_setting(given.mode, environment, "MONITOR_MODE", MODES[0])),
         interfaces=parse_interfaces(given.interface, environment),
@@ -196,6 +272,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         direction=given.direction,
         filters=parse_filters(given),
         host=environment.get("XTRACE_HOST") or socket.gethostname(),
+        host_ip=parse_host_ip(environment),
+        collect_agg=environment.get("COLLECT_AGG") or None,
+        labels=parse_labels(given.label, environment),
+        target=parse_target(given.push, environment),
+        push_warning=forgotten(given.push, environment),
+        max_series=whole_number(max_series, 1, MOST_SERIES, "--max-series"),
         list_interfaces=given.list,
         debug=given.debug,
     )

@@ -36,6 +36,7 @@ COUNTERS = struct.Struct("=QQQQQ")
 _INTERFACE_COUNTERS = struct.Struct(f"={2 * (2 + len(TRAFFIC_TYPES))}Q")
 NO_ADDRESS = bytes(16)
 _SLOT_OFFSET, _FLAGS_OFFSET = 44, 47
+_PACKED_KEY = struct.Struct(f"{KEY.size}s")
 _BYTES_INDEX, _PACKETS_INDEX = 1, 0
 _COUNTER_WORDS = COUNTERS.size // 8
 
@@ -133,6 +134,10 @@ class FlowTable:
     def __getitem__(self, index: int) -> FlowRecord:
         key = KEY.unpack_from(self._keys, index * KEY.size)
         return FlowRecord(FlowKey._make(key), *COUNTERS.unpack_from(self._values, index * COUNTERS.size))
+
+    def packed_keys(self) -> Iterator[bytes]:
+        """Every flow's struct flow_key as bytes, by index."""
+        return (key for (key,) in _PACKED_KEY.iter_unpack(self._keys))
 
     @property
     def byte_counts(self) -> Sequence[int]:
@@ -247,6 +252,10 @@ class FlowSnapshot(Snapshot):
     """to add to CLOCK_MONOTONIC for wall clock ns"""
     flows: FlowTable
     interfaces: tuple[tuple[Interface, InterfaceCounts], ...]
+    grace_ns: int = 0
+    """how long the grace period took"""
+    drain_ns: int = 0
+    """how long the drain took after it"""
 
     def wall_ns(self, record_ns: int) -> int:
         """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""

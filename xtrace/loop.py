@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from xtrace.errors import XtraceError
 from xtrace.flow import FlowSnapshot
 from xtrace.monitors import Monitor
 from xtrace.sinks import Sink, Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
+from xtrace.snapshot import Snapshot
 from xtrace.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,8 @@ class Loop:
         self, monitors: Sequence[Monitor], sinks: Sequence[Sink], stop: Stop, output: OutputStream, interval_ns: int
     ) -> None:
         self._monitors = monitors
-        self._sinks = sinks
+        self._sinks = list(sinks)
+        self._failure: XtraceError | None = None
         self._stop = stop
         self._interval_ns = interval_ns
         self._totals = Totals()
@@ -37,27 +41,30 @@ class Loop:
     def run(self, count: int = 0) -> None:
         """Tick at fixed deadlines; one that has passed meanwhile is skipped, and the interval longer.
 
-        The last snapshot is taken after detaching. Raises what the sinks raise; OutputClosed does not
-        reach the caller, because a reader that has enough is no error.
+        The last snapshot is taken after detaching. A sink that fails, or whose reader left, ends the run,
+        but the other sinks get everything up to its end; then its error is raised. OutputClosed does
+        not reach the caller, because a reader that has enough is no error.
         """
         deadline = time.monotonic_ns() + self._interval_ns
         ticks = 0
-        reader_left = False
         while not all(monitor.ended for monitor in self._monitors):
             reader_left = self._wait(deadline)
             ticks += 1
             self._totals.intervals = ticks
             last = self._stop.requested or reader_left or ticks == count
-            try:
-                self._tick(last)
-            except OutputClosed:
-                reader_left = last = True
+            sinks = len(self._sinks)
+            self._tick(last)
             if last:
+                break
+            if len(self._sinks) < sinks:
+                if self._sinks:
+                    self._tick(last=True)
                 break
             late = time.monotonic_ns() - deadline
             deadline += self._interval_ns * max(1, -(-late // self._interval_ns))
-        if not reader_left:
-            self._end()
+        self._each_sink(lambda sink: sink.end(self._totals))
+        if self._failure is not None:
+            raise self._failure
 
     def _wait(self, deadline: int) -> bool:
         """Sleep until the deadline, a stop, or the reader's end; True in the last case."""
@@ -74,18 +81,31 @@ class Loop:
         return False
 
     def _tick(self, last: bool) -> None:
+        """A snapshot of each monitor to each sink."""
         for monitor in self._monitors:
             if monitor.ended:
                 continue
             snapshot = monitor.finish() if last else monitor.tick()
             if isinstance(snapshot, FlowSnapshot):
                 self._totals.add(snapshot)
-            for sink in self._sinks:
-                sink.write(snapshot)
+            self._each_sink(partial(_write, snapshot))
+        self._each_sink(lambda sink: sink.flush())
 
-    def _end(self) -> None:
+    def _each_sink(self, act: Callable[[Sink], None]) -> None:
+        """Do it with every sink, and go on without one that fails."""
+        self._sinks = [sink for sink in self._sinks if self._succeeds(act, sink)]
+
+    def _succeeds(self, act: Callable[[Sink], None], sink: Sink) -> bool:
         try:
-            for sink in self._sinks:
-                sink.end(self._totals)
-        except OutputClosed:
-            log.debug("the reader left before the end record")
+            act(sink)
+        except OutputClosed as closed:
+            log.debug("%s", closed)
+        except XtraceError as error:
+            self._failure = self._failure or error
+        else:
+            return True
+        return False
+
+
+def _write(snapshot: Snapshot, sink: Sink) -> None:
+    sink.write(snapshot)

@@ -28,6 +28,7 @@ from xtrace.messages import Say
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.xdp import XdpOptions
+from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text import Text
@@ -335,7 +336,8 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
 ) -> None:
     with (tmp_path / "output").open("wb") as file:
         monkeypatch.setattr(cli, "STDOUT", file.fileno())
-        run("-o json -t 1s --max-flows 77 --port 443,53 --exclude-dns", stop)
+        monkeypatch.setattr(cli, "source_address", lambda: "192.0.2.7")
+        run("-o json -t 1s --max-flows 77 --port 443,53 --exclude-dns --label rack=r1", stop)
     lines = records((tmp_path / "output").read_bytes())
     validate(lines)
     assert [line["type"] for line in lines] == ["start", "end"]
@@ -343,6 +345,8 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
         "type": "start",
         "schema": 1,
         "host": "n1",
+        "host_ip": "192.0.2.7",
+        "labels": {"rack": "r1"},
         "version": "1.2.3",
         "interval_s": 1.0,
         "modes": ["xdp"],
@@ -359,7 +363,7 @@ def test_text_says_the_direction_only_where_both_are_watched(
     direction: str, says: bool, stop: Stop, pipe: Pipe
 ) -> None:
     config = parse(["-o", "text", "--direction", direction], {}, "1")
-    (sink,) = cli.make_sinks(config, OutputStream(pipe.writer, stop))
+    (sink,) = cli.make_sinks(config, Identity("n1"), OutputStream(pipe.writer, stop))
     assert cast("Text", sink)._with_direction is says
 
 
@@ -382,7 +386,7 @@ def test_format_and_top_follow_the_options_and_else_the_terminal(
     terminal, child = pty.openpty()
     try:
         stream = OutputStream(child if on_a_terminal else pipe.writer, stop)
-        sinks = cli.make_sinks(parse(arguments.split(), {}, "1"), stream)
+        sinks = cli.make_sinks(parse(arguments.split(), {}, "1"), Identity("n1"), stream)
     finally:
         os.close(terminal)
         os.close(child)

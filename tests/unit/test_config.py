@@ -14,6 +14,7 @@ from xtrace.config import Answered, Config, build_parser, parse
 from xtrace.errors import UsageError
 from xtrace.filters import Filters, parse_networks
 from xtrace.kernel.syscall import lib
+from xtrace.target import IMPORT_PATH, Target
 
 PACKAGE = Path(__file__).parents[2] / "xtrace"
 
@@ -42,6 +43,12 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         direction=None,
         filters=Filters(),
         host=socket.gethostname(),
+        host_ip=None,
+        collect_agg=None,
+        labels=(),
+        target=None,
+        push_warning=None,
+        max_series=1000,
         list_interfaces=False,
         debug=False,
     )
@@ -70,6 +77,12 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--exclude-net": ("10.0.0.0/8,fd00::/8", {"filters": asdict(Filters(excluded_networks=NETWORKS))}),
     "--port": ("53,443", {"filters": asdict(Filters(ports=frozenset({53, 443})))}),
     "--exclude-dns": ("", {"filters": asdict(Filters(exclude_dns=True))}),
+    "--push": (
+        "http://m:8428",
+        {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
+    ),
+    "--max-series": ("7", {"max_series": 7}),
+    "--label": ("rack=r1", {"labels": (("rack", "r1"),)}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
     "--debug": ("", {"debug": True}),

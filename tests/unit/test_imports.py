@@ -23,9 +23,10 @@ ALLOWED = {
     "kernel": ("errors", "kernel"),
     "filters": ("errors", "flow", "kernel.syscall"),
     "roce": (),
-    "config": ("errors", "filters", "kernel.syscall"),
+    "target": ("errors",),
+    "config": ("errors", "filters", "kernel.syscall", "target"),
     "monitors": ("errors", "messages", "snapshot", "flow", "filters", "kernel", "monitors"),
-    "sinks": ("errors", "messages", "snapshot", "flow", "roce", "kernel", "stop", "sinks"),
+    "sinks": ("errors", "messages", "snapshot", "flow", "roce", "kernel", "stop", "sinks", "target"),
     "listing": ("errors", "kernel", "sinks"),
     "loop": ("errors", "messages", "snapshot", "flow", "stop", "kernel", "monitors", "sinks"),
     "cli": (

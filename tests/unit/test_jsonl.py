@@ -33,6 +33,7 @@ from tests.unit.make import (
 )
 from xtrace.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowKey, FlowRecord, FlowSnapshot, Interface, PacketCount
 from xtrace.sinks import FlowSetup, Run, Totals
+from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.stop import Stop
@@ -54,7 +55,7 @@ TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * 6, PacketCoun
 
 def written(output: Output, interval: FlowSnapshot, top: int = 0) -> list[Record]:
     stream, contents = output
-    JsonLines(stream, "n1", top).write(interval)
+    JsonLines(stream, Identity("n1"), top).write(interval)
     lines = records(contents())
     validate(lines)
     assert_sums_close(lines)
@@ -68,7 +69,7 @@ def only_flow(output: Output, record: FlowRecord, interval: FlowSnapshot | None 
 
 def test_flow_record_is_the_documented_one_byte_for_byte(output: Output) -> None:
     stream, contents = output
-    JsonLines(stream, "n1").write(snapshot([flow(packets=10, size=1500, tcp_flags=0x12)]))
+    JsonLines(stream, Identity("n1")).write(snapshot([flow(packets=10, size=1500, tcp_flags=0x12)]))
     assert contents().splitlines(keepends=True)[0] == (
         b'{"type":"flow","ts":"2026-01-01T00:00:05.000Z","interval_s":5.0,"host":"n1","interface":"eth0",'
         b'"direction":"ingress","src_ip":"192.168.1.100","src_port":80,"dst_ip":"192.168.1.1","dst_port":12345,'
@@ -80,7 +81,7 @@ def test_flow_record_is_the_documented_one_byte_for_byte(output: Output) -> None
 def test_interface_record_is_the_documented_one_byte_for_byte(output: Output) -> None:
     stream, contents = output
     counts = counts_of([], TYPES_UNATTRIBUTED, filtered=PacketCount(5, 500))
-    JsonLines(stream, "n1").write(snapshot([], [(ETH0, counts)], start_ns=1, end_ns=5 * NS))
+    JsonLines(stream, Identity("n1")).write(snapshot([], [(ETH0, counts)], start_ns=1, end_ns=5 * NS))
     assert contents() == (
         b'{"type":"interface","ts":"2026-01-01T00:00:05.000Z","interval_s":5.0,"host":"n1","interface":"eth0",'
         b'"direction":"ingress","packets":12,"bytes":1200,"unattributed_packets":7,"unattributed_bytes":700,'
@@ -93,7 +94,7 @@ def test_interface_record_is_the_documented_one_byte_for_byte(output: Output) ->
 
 def test_start_record_tells_what_runs(output: Output) -> None:
     stream, contents = output
-    JsonLines(stream, "n1").start(RUN)
+    JsonLines(stream, Identity("n1")).start(RUN)
     (record,) = lines = records(contents())
     validate(lines)
     assert record == {
@@ -121,7 +122,7 @@ def test_end_record_adds_up_all_intervals(output: Output) -> None:
         flows = [flow(packets=2, size=size)]
         totals.add(snapshot(flows, [(ETH0, counts_of(flows, TYPES_UNATTRIBUTED, PacketCount(1, 60)))]))
     stream, contents = output
-    JsonLines(stream, "n1").end(totals)
+    JsonLines(stream, Identity("n1")).end(totals)
     (record,) = lines = records(contents())
     validate(lines)
     assert (record["type"], record["host"], record["intervals"]) == ("end", "n1", 2)
@@ -311,7 +312,7 @@ def test_interface_that_went_and_came_back_is_one_in_the_end_record(output: Outp
         flows = [flow(key(slot=slot), packets=2, size=100)]
         totals.add(snapshot(flows, [(Interface("eth0", slot, hook, mode), counts_of(flows))]))
     stream, contents = output
-    JsonLines(stream, "n1").end(totals)
+    JsonLines(stream, Identity("n1")).end(totals)
     ((end,),) = [records(contents())]
     validate([end])
     assert [(one["interface"], one["direction"], one["packets"]) for one in end["interfaces"]] == [
@@ -381,7 +382,7 @@ def test_both_directions_of_an_interface_have_their_own_flows_and_records(output
 def test_every_one_of_many_flows_is_written(output: Output, count: int) -> None:
     flows = [flow(key(ports=(n, 443)), packets=1, size=60 + n) for n in range(count)]
     stream, contents = output
-    JsonLines(stream, "n1").write(snapshot(flows))
+    JsonLines(stream, Identity("n1")).write(snapshot(flows))
     lines = records(contents())
     assert [line["src_port"] for line in of_type(lines, "flow")] == list(range(count))
     assert lines[-1]["type"] == "interface"
@@ -393,7 +394,7 @@ def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.Mon
     stream, _ = output
     parts: list[int] = []
     monkeypatch.setattr(stream, "write", lambda data: parts.append(data.count(b"\n")))
-    JsonLines(stream, "n1").write(snapshot([flow() for _ in range(2500)]))
+    JsonLines(stream, Identity("n1")).write(snapshot([flow() for _ in range(2500)]))
     assert parts == [100] * 25 + [1]
 
 
@@ -404,7 +405,7 @@ def test_counters_of_64_bits_are_written_as_whole_numbers(output: Output) -> Non
 
 def test_host_is_escaped_as_json(output: Output) -> None:
     stream, contents = output
-    JsonLines(stream, 'rack "7"\n').write(snapshot())
+    JsonLines(stream, Identity('rack "7"\n')).write(snapshot())
     (line,) = contents().splitlines()
     assert json.loads(line)["host"] == 'rack "7"\n'
 
@@ -423,4 +424,4 @@ def test_all_records_of_a_snapshot_that_could_not_be_written_are_told(
     stop.request()
     flows = [flow(key(ports=(n, 443))) for n in range(2500)]
     with pytest.raises(OutputBlocked, match="records dropped: 2501,"):
-        JsonLines(OutputStream(pipe.writer, stop), "n1").write(snapshot(flows))
+        JsonLines(OutputStream(pipe.writer, stop), Identity("n1")).write(snapshot(flows))

@@ -137,6 +137,9 @@ class Written:
         self.snapshots.append(snapshot)
         self._each(len(self.snapshots))
 
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
     def end(self, totals: Totals) -> None:
         self.totals.append(totals)
 
@@ -261,7 +264,7 @@ def test_wakeup_without_a_request_does_not_end_the_wait_early(clock: Clock, run:
 
 
 def test_reader_that_goes_while_the_loop_waits_ends_it_quietly(run: RunLoop, pipe: Pipe) -> None:
-    monitor, sink = Watched(), Written()
+    monitor, sink = Watched(), Written(raising(OutputClosed("closed"), at=1))
     pipe.close_reader()
     run([monitor], [sink], interval=HOUR)
     assert monitor.asked == ["finish"]

@@ -123,10 +123,10 @@ def definition(reference: Record) -> Record:
 
 
 def objects(node: Any, path: str = "$") -> Iterator[tuple[str, Record]]:
-    """Every part of a record type that describes an object."""
+    """Every part of a record type that describes an object with fields of ours: a user names its labels."""
     if isinstance(node, dict):
         node = definition(node)
-        if "object" in (node.get("type") or ()):
+        if "object" in (node.get("type") or ()) and "propertyNames" not in node:
             yield path, node
         for name, member in node.get("properties", {}).items():
             yield from objects(member, f"{path}.{name}")

@@ -277,14 +277,14 @@ def test_memory_is_that_of_all_shared_maps(
     assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1
 
 
-def test_grace_period_is_measured(
+def test_grace_period_and_drain_are_measured(
     maps: Maps, opened: Callable[..., FlowTables], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = opened()
-    readings = iter([1000, 2000, 11_000])
+    readings = iter([1000, 2000, 11_000, 12_000, 19_000])
     monkeypatch.setattr(tables_module, "time", SimpleNamespace(monotonic_ns=lambda: next(readings)))
     assert tables.take().end_monotonic_ns == 1000
-    assert tables.grace_ns == 9000
+    assert (tables.grace_ns, tables.drain_ns) == (9000, 7000)
 
 
 JIFFY_NS = 4_000_000

@@ -147,6 +147,7 @@ class FakeTables:
         self.plan = plan
         self.features = has
         self.grace_ns = 9
+        self.drain_ns = 7
 
     def wait_grace_period(self) -> None:
         self._world.note("grace period")

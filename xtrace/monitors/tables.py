@@ -125,6 +125,8 @@ class FlowTables:
         self._filters = filters
         self.grace_ns = 0
         """how long the last grace period took"""
+        self.drain_ns = 0
+        """how long the last drain took after it"""
         self._spec = load_object_spec()
         self._owned = ExitStack()
         self._batch = Batch(KEY.size, COUNTERS.size, plan.max_flows + BATCH_MARGIN)
@@ -248,6 +250,7 @@ class FlowTables:
         self.grace_ns = time.monotonic_ns() - begun
 
     def _collect(self, end_monotonic_ns: int, buffers: Sequence[int]) -> Drained:
+        begun = time.monotonic_ns()
         self._batch.count = 0
         drained = []
         for buffer in buffers:
@@ -257,6 +260,7 @@ class FlowTables:
             merge_duplicates(self._batch)
         counts = self._take_counters(buffers)
         keys, values = memoryview(ffi.buffer(self._batch.keys)), memoryview(ffi.buffer(self._batch.values))
+        self.drain_ns = time.monotonic_ns() - begun
         return Drained(end_monotonic_ns, FlowTable(keys, values, self._batch.count), counts)
 
     def _flush_cache(self, buffer: int) -> None:

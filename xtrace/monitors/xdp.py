@@ -264,6 +264,8 @@ class XdpMonitor:
             wall_offset_ns=monotonic_to_wall,
             flows=drained.flows,
             interfaces=interfaces,
+            grace_ns=self._tables.grace_ns,
+            drain_ns=self._tables.drain_ns,
         )
         self._start_ns = drained.end_monotonic_ns
         return snapshot

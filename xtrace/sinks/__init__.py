@@ -71,5 +71,8 @@ class Sink(Protocol):
     def write(self, snapshot: Snapshot) -> None:
         """One interval of one monitor has ended. Snapshots of kinds that a sink does not know it passes over."""
 
+    def flush(self) -> None:
+        """All snapshots of this tick have been written."""
+
     def end(self, totals: Totals) -> None:
         """The last interval has been written."""

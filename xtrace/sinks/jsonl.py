@@ -23,6 +23,7 @@ from xtrace.flow import (
 )
 from xtrace.roce import opcode_name
 from xtrace.sinks import FlowSetup, Run, Totals
+from xtrace.sinks.identity import Identity
 from xtrace.sinks.render import address, tcp_flag_names, timestamp, valid_unicode
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.snapshot import Snapshot
@@ -37,9 +38,9 @@ Record = dict[str, Any]
 class JsonLines:
     """Writes every record of a run to a stream."""
 
-    def __init__(self, stream: OutputStream, host: str, top: int = 0) -> None:
+    def __init__(self, stream: OutputStream, identity: Identity, top: int = 0) -> None:
         self._stream = stream
-        self._host = valid_unicode(host)
+        self._identity = identity.record()
         self._top = top
 
     def start(self, run: Run) -> None:
@@ -47,7 +48,7 @@ class JsonLines:
         record = {
             "type": "start",
             "schema": SCHEMA,
-            "host": self._host,
+            **self._identity,
             "version": run.version,
             "interval_s": run.interval_s,
             "modes": list(run.modes),
@@ -68,13 +69,16 @@ class JsonLines:
         except OutputBlocked as blocked:
             raise OutputBlocked(blocked.lost + sum(1 for _ in records)) from None
 
+    def flush(self) -> None:
+        """Nothing: records are written as they come."""
+
     def end(self, totals: Totals) -> None:
         """The `end` record."""
         interfaces = []
         for where, total in totals.total.items():
             counts = _loss_fields(total, totals.unattributed[where], totals.filtered[where])
             interfaces.append({"interface": valid_unicode(where[0]), "direction": where[1], **counts})
-        record = {"type": "end", "host": self._host, "intervals": totals.intervals, "interfaces": interfaces}
+        record = {"type": "end", **self._identity, "intervals": totals.intervals, "interfaces": interfaces}
         self._write(record)
 
     def _write(self, record: Record) -> None:
@@ -86,7 +90,7 @@ class JsonLines:
             common = {
                 "ts": timestamp(snapshot.end_ns),
                 "interval_s": round((counts.interval_ns or snapshot.interval_ns) / 1e9, 3),
-                "host": self._host,
+                **self._identity,
                 "interface": valid_unicode(interface.name),
                 "direction": interface.direction,
             }

@@ -60,6 +60,9 @@ class Text:
                 f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}{direction}\n"
             )
 
+    def flush(self) -> None:
+        """Nothing: lines are written as they come."""
+
     def end(self, totals: Totals) -> None:
         """Nothing: the last interval's lines are the last."""
 

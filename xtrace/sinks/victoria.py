@@ -1,0 +1,80 @@
+"""The push sink: what every mode counts, as metrics to VictoriaMetrics, one request per tick."""
+
+from __future__ import annotations
+
+import logging
+
+from xtrace.flow import FlowSnapshot
+from xtrace.sinks import Run, Totals
+from xtrace.sinks.delivery import Batch, Delivery, Probe, Transport
+from xtrace.sinks.exposition import Exposition, label_text
+from xtrace.sinks.flow_metrics import FlowMetrics
+from xtrace.sinks.identity import Identity
+from xtrace.sinks.self_metrics import DESCRIBED, SelfMetrics
+from xtrace.sinks.sources import SOURCES
+from xtrace.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+NS_PER_MS = 1_000_000
+PROBE = "xtrace_catch_build_info"
+
+
+class Push:
+    """Renders in the main thread, between ticks; everything that may take its time is the delivery's."""
+
+    def __init__(self, transport: Transport, identity: Identity, max_series: int) -> None:
+        self._shown = transport.shown
+        self._identity = identity
+        self._exposition = Exposition(identity.series())
+        self._flows = FlowMetrics(max_series, self._exposition.constant)
+        self._self = SelfMetrics()
+        self._delivery = Delivery(transport)
+        self._end_ms = 0
+        self.undelivered = False
+        """after close(): whether something was left"""
+
+    def start(self, run: Run) -> None:
+        """Take note of what runs."""
+        self._self.start(run)
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Render one interval of one monitor. Kinds without metrics are passed over."""
+        self._end_ms = snapshot.end_ns // NS_PER_MS
+        if isinstance(snapshot, FlowSnapshot):
+            self._flows.write(snapshot, self._exposition)
+            self._self.note(snapshot)
+        elif type(snapshot) in SOURCES:
+            source = SOURCES[type(snapshot)]
+            self._exposition.add(source.samples(snapshot), source.described, self._end_ms)
+
+    def flush(self) -> None:
+        """Hand the tick's samples over, and what the tool says of itself."""
+        if not self._end_ms:
+            return
+        samples = self._self.samples(self._delivery.figures, self._flows.state())
+        self._exposition.add(samples, DESCRIBED, self._end_ms)
+        self._submit()
+
+    def _submit(self) -> None:
+        samples = len(self._exposition)
+        if samples:
+            selector = f"{PROBE}{{{label_text(self._identity.series())}}}"
+            self._delivery.submit(Batch(self._exposition.render(), samples, Probe(selector, self._end_ms)))
+
+    def end(self, totals: Totals) -> None:
+        """Nothing: the last tick's samples are the last."""
+
+    def close(self, limit_s: float) -> None:
+        """Deliver what waits, at most for this long, and say what was left."""
+        self._submit()  # where another sink's failure came before flush()
+        batches, samples = self._delivery.close(limit_s)
+        if batches:
+            self.undelivered = True
+            log.error(
+                "push to %s: ended with %d batches (%d samples) not delivered within %.1f s",
+                self._shown,
+                batches,
+                samples,
+                limit_s,
+            )

@@ -1,0 +1,153 @@
+"""Where metrics are pushed to: --push and VICTORIAMETRICS_* to one frozen Target. Secrets stay out of every text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xtrace.errors import UsageError
+
+PREFIX = "VICTORIAMETRICS_"
+DEFAULT_URL = "http://localhost:8428/api/v1/import/prometheus"
+IMPORT_PATH = "/api/v1/import/prometheus"
+REMOTE_WRITE_PATH = "/api/v1/write"
+
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 5.6.2, token"""
+_HEADERS_WE_SET = frozenset({"content-encoding", "content-length", "content-type", "host"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server, and how to be let in. What may hold a secret is no part of its text."""
+
+    url: str = field(repr=False)
+    """without userinfo"""
+    shown: str
+    """the URL as messages name it: no userinfo, no query"""
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    bearer_token: str | None = field(default=None, repr=False)
+    bearer_token_file: str | None = None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    skip_verify: bool = False
+
+    @property
+    def is_https(self) -> bool:
+        """Whether TLS is spoken."""
+        return self.url.lower().startswith("https:")
+
+
+def boolean(text: str, variable: str) -> bool:
+    """`true 1 yes false 0 no`, in any case."""
+    try:
+        return BOOLEANS[text.strip().lower()]
+    except KeyError:
+        raise UsageError(f"{variable} '{text}': write true or false") from None
+
+
+def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | None:
+    """The target that --push (`given`) or the environment name; None where nothing is to be pushed.
+
+    Raises UsageError.
+    """
+    enabled = environment.get(f"{PREFIX}ENABLED")
+    wanted = bool(enabled) and boolean(enabled or "", f"{PREFIX}ENABLED")
+    if given is None and not wanted:
+        return None
+    if given is not None:
+        url, userinfo = split_url(given, "--push")
+        if userinfo is not None and userinfo[1]:
+            raise UsageError(
+                f"--push: a password on the command line is seen by all users of this host: set {PREFIX}USERNAME and"
+                f" {PREFIX}PASSWORD_FILE, or put the URL into {PREFIX}REMOTE_WRITE"
+            )
+    else:
+        url, userinfo = split_url(environment.get(f"{PREFIX}REMOTE_WRITE") or DEFAULT_URL, f"{PREFIX}REMOTE_WRITE")
+
+    def variable(name: str) -> str | None:
+        return environment.get(PREFIX + name) or None
+
+    target = Target(
+        url=url,
+        shown=url.partition("?")[0],
+        username=variable("USERNAME") or (userinfo[0] if userinfo else None),
+        password=variable("PASSWORD") or (userinfo[1] if userinfo else None),
+        password_file=variable("PASSWORD_FILE"),
+        bearer_token=variable("BEARER_TOKEN"),
+        bearer_token_file=variable("BEARER_TOKEN_FILE"),
+        headers=parse_headers(variable("HEADERS") or ""),
+        ca_file=variable("CA_FILE"),
+        cert_file=variable("CERT_FILE"),
+        key_file=variable("KEY_FILE"),
+        skip_verify=boolean(variable("INSECURE_SKIP_VERIFY") or "false", f"{PREFIX}INSECURE_SKIP_VERIFY"),
+    )
+    _check(target)
+    return target
+
+
+def forgotten(given: str | None, environment: Mapping[str, str]) -> str | None:
+    """The warning that a URL is set but nothing is pushed, if that is so."""
+    if given is None and environment.get(f"{PREFIX}REMOTE_WRITE") and not environment.get(f"{PREFIX}ENABLED"):
+        return f"{PREFIX}REMOTE_WRITE is set, but nothing is pushed: set {PREFIX}ENABLED=true, too"
+    return None
+
+
+def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]:
+    """An http(s) URL without its userinfo, and that: name and password. Without a path, the import path is added."""
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    usage = f"write http://host:8428{IMPORT_PATH}"
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        # of the URL nothing is told, nor of the error, which quotes it: it may hold a password
+        raise UsageError(f"{what}: no URL, or its port is no number: {usage}") from None
+    if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", text.strip()):
+        raise UsageError(f"{what}: no http or https URL: {usage}")
+    path = parts.path if parts.path.strip("/") else IMPORT_PATH
+    if path.rstrip("/").endswith(REMOTE_WRITE_PATH):
+        raise UsageError(f"{what}: remote write ({REMOTE_WRITE_PATH}) is not spoken: {usage}")
+    netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
+    url = urlunsplit((parts.scheme, netloc, path, parts.query, ""))
+    if parts.username is None:
+        return url, None
+    return url, (unquote(parts.username), unquote(parts.password) if parts.password is not None else None)
+
+
+def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
+    """`Name: value`, several separated by `^^`, as vmagent takes them."""
+    headers = []
+    for header in filter(None, (part.strip() for part in text.split("^^"))):
+        name, colon, value = (part.strip() for part in header.partition(":"))
+        if not colon or not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+            raise UsageError(f"{PREFIX}HEADERS: not understood: write 'Name: value', several separated by ^^")
+        if name.lower() in _HEADERS_WE_SET:
+            raise UsageError(f"{PREFIX}HEADERS: {name} is set by the tool itself: leave it out")
+        headers.append((name, value))
+    return tuple(headers)
+
+
+def _check(target: Target) -> None:
+    """Raises UsageError for settings that contradict each other."""
+    if target.password and target.password_file:
+        raise UsageError(f"{PREFIX}PASSWORD and {PREFIX}PASSWORD_FILE are both set: leave one out")
+    if target.bearer_token and target.bearer_token_file:
+        raise UsageError(f"{PREFIX}BEARER_TOKEN and {PREFIX}BEARER_TOKEN_FILE are both set: leave one out")
+    if any(name.lower() == "authorization" for name, _ in target.headers) and (
+        target.username or target.bearer_token or target.bearer_token_file
+    ):
+        raise UsageError(f"{PREFIX}HEADERS has Authorization, and {PREFIX}USERNAME or _BEARER_TOKEN is set: choose one")
+    if target.username and (target.bearer_token or target.bearer_token_file):
+        raise UsageError(f"{PREFIX}USERNAME and {PREFIX}BEARER_TOKEN[_FILE] are both set: leave one out")
+    if (target.password or target.password_file) and not target.username:
+        raise UsageError(f"{PREFIX}PASSWORD[_FILE] needs {PREFIX}USERNAME")
+    if bool(target.cert_file) != bool(target.key_file):
+        raise UsageError(f"{PREFIX}CERT_FILE and {PREFIX}KEY_FILE belong together: set both")
