@@ -54,6 +54,7 @@ class World:
         self.has = features()
         self.filters: Filters | None = None
         self.said: list[str] = []
+        self.merges = False
         self.attached: list[str] = []
         self.detached_by_others: set[str] = set()
         self.stays: dict[str, XtraceError] = {}
@@ -114,7 +115,7 @@ class FakeAttacher:
             raise refusal
         attachment = FakeAttachment(self._world, f"{link.name} slot {slot}{' egress' if egress else ''}")
         hook, mode = ("tc", None) if egress else ("xdp", "native")
-        return Attached(attachment, hook, mode, self._world.now)
+        return Attached(attachment, hook, mode, self._world.now, self._world.merges)
 
 
 class FakeAttachment:
@@ -411,6 +412,52 @@ def test_snapshot_has_the_flows_the_counts_and_both_clocks(world: World, monitor
     assert eth0 == Interface("eth0", 0, "xdp", "native")
     assert snapshot.interfaces == ((eth0, counts_of(world.flows)),)
     assert (snapshot.end_ns, snapshot.wall_offset_ns, snapshot.record_offset_ns) == (6000 + 10**18, 10**18, 123)
+
+
+def counted(index: int, packets: int) -> LinkInfo:
+    return replace(ETH0, index=index, rx_packets=packets, rx_bytes=64 * packets, tx_packets=0, tx_bytes=0)
+
+
+def test_interfaces_own_counters_stand_beside_every_interval_but_the_first_and_the_last(
+    world: World, monitor: XdpMonitor
+) -> None:
+    shown = []
+    for packets in (5, 7, 7, 30):
+        world.links = [LO, counted(ETH0.index, packets)]
+        world.now += 5_000_000_000
+        snapshot = monitor.tick() if packets < 30 else monitor.finish()
+        ((_, counts),) = snapshot.interfaces
+        shown.append(counts.nic)
+    assert shown == [None, PacketCount(2, 128), PacketCount(0, 0), None]
+
+
+def test_own_counters_that_cannot_be_read_are_not_known_and_end_nothing(
+    world: World, monitor: XdpMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.links = [LO, counted(ETH0.index, 5)]
+    monitor.tick()
+
+    def refuse(socket: object, index: int) -> LinkInfo:
+        raise KernelError("RTM_GETLINK", errno.ENOBUFS, "ENOBUFS")
+
+    monkeypatch.setattr(rtnetlink, "link", refuse)
+    ((_, counts),) = monitor.tick().interfaces
+    assert counts.nic is None
+
+
+@pytest.mark.parametrize("merges, times", [(False, 1), (True, 0)])
+def test_that_the_hook_misses_packets_is_said_where_both_count_the_same_packets(
+    world: World, merges: bool, times: int
+) -> None:
+    world.merges = merges
+    made = start(world)
+    for number in range(20):
+        world.links = [LO, counted(ETH0.index, 1000 * number)]
+        world.now += 5_000_000_000
+        made.tick()
+    made.close()
+    told = "eth0: 100 % of the packets that it counts as received are not seen by the hook"
+    assert world.said.count(told) == times
 
 
 def test_silent_interface_has_zero_counts(monitor: XdpMonitor) -> None:

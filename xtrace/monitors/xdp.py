@@ -245,11 +245,18 @@ class XdpMonitor:
     def _sample(self) -> None:
         """Read the interfaces' own counters, just before a flip."""
         for watched in self._watched:
-            watched.coverage.sample(None if watched.lost else rtnetlink.link(self._netlink, watched.index))
+            watched.coverage.sample(None if watched.lost else self._ask(watched.index))
+
+    def _ask(self, index: int) -> LinkInfo | None:
+        try:
+            return rtnetlink.link(self._netlink, index)
+        except KernelError as error:
+            log.debug("the interfaces' own counters: %s", error)
+            return None
 
     def _snapshot(self, drained: Drained) -> FlowSnapshot:
         interfaces = tuple(
-            (interface, self._counts(drained, watched, interface.egress))
+            (interface, self._counts(drained, watched, interface))
             for watched in self._watched
             for interface in watched.interfaces()
         )
@@ -270,11 +277,13 @@ class XdpMonitor:
         self._start_ns = drained.end_monotonic_ns
         return snapshot
 
-    def _counts(self, drained: Drained, watched: Watched, egress: bool) -> InterfaceCounts:
+    def _counts(self, drained: Drained, watched: Watched, interface: Interface) -> InterfaceCounts:
         """One interface's counts, with its own interval where it came or went within this one."""
+        egress = interface.egress
         counts = drained.counts.get((watched.slot, egress), InterfaceCounts())
         counts = replace(counts, nic=watched.coverage.passed(egress))
-        watched.coverage.compare(egress, counts.total, drained.end_monotonic_ns)
+        if interface.units == "wire":  # merged packets are fewer than those the interface counted
+            watched.coverage.compare(egress, counts.total, drained.end_monotonic_ns)
         since_ns = watched.attached[egress].since_ns
         if since_ns <= self._start_ns and watched.until_ns is None:
             return counts
