@@ -193,11 +193,9 @@ def test_attaching_and_detaching_lose_no_packet_of_a_running_stream() -> None:
         for number in ends:
             for hook in hooks:
                 with running(pair.far, "-i", "far0", "-t", "100", *hook, stdout=subprocess.PIPE) as tool:
-                    tool.wait_until_it_prints(b'"type":"interface"')
+                    tool.wait_until_it_prints(b'"dst_port":40001')  # the stream passes the program
                     result = tool.stop(number)
                 assert result.code in (0, -signal.SIGKILL)
-                seen = flows(result.records, dst_port=40001)
-                assert sum(flow["packets"] for flow in seen) > 0, "the stream did not pass the program"
                 # a kill -9 leaves a filter where there is no TCX, which the next run replaces
                 if tc_way() == "tcx" or number != signal.SIGKILL:
                     assert eventually(lambda: is_free(pair.far, "far0"))
