@@ -31,16 +31,23 @@ def version() -> str:
     return found.group(1)
 
 
+MODULE = "xtrace._native"
+PREAMBLE = '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#include "shim.h"\n'
+SOURCES = ["csrc/shim.c"]
+INCLUDES = ["csrc"]
+MACROS = [("XT_VERSION", f'"{version()}"')]
+FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+
 ffibuilder = FFI()
 ffibuilder.cdef(KERNEL_TYPES + "".join(definitions(header) + "\n" for header in HEADERS))
 ffibuilder.set_source(
-    "xtrace._native",
-    '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#include "shim.h"\n',
-    sources=["csrc/shim.c"],
-    include_dirs=["csrc"],
-    depends=[*HEADERS, "csrc/shim.c", "pyproject.toml"],
-    define_macros=[("XT_VERSION", f'"{version()}"')],
-    extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+    MODULE,
+    PREAMBLE,
+    sources=SOURCES,
+    include_dirs=INCLUDES,
+    depends=[*HEADERS, *SOURCES, "pyproject.toml"],
+    define_macros=MACROS,
+    extra_compile_args=FLAGS,
     py_limited_api=True,
 )
 

@@ -8,7 +8,7 @@ def main() -> int:
     """Run the command; a Ctrl-C before it could take over the signals ends quietly too."""
     try:
         _occupy_standard_descriptors()
-        from xtrace.cli import main as run
+        from xtrace.command import main as run
 
         return run()
     except KeyboardInterrupt:

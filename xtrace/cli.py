@@ -1,20 +1,16 @@
-"""The command: from argv to an exit code."""
+"""What the command does: puts monitors, sinks and the loop together."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Answered, Config, parse
-from xtrace.errors import VerifierError, XtraceError
+from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
 from xtrace.filters import describe
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.syscall import ffi, lib
 from xtrace.listing import print_interfaces
 from xtrace.loop import Loop
 from xtrace.messages import message
@@ -25,7 +21,7 @@ from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import FlowSetup, Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.jsonl import JsonLines
-from xtrace.sinks.stream import OutputClosed, OutputStream
+from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.sinks.text import Text
 from xtrace.stop import GRACE_S, Stop
 
@@ -35,47 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("xtrace")
 
 NETLINK_ROUTE = 0
-STDOUT = 1
 LEAST_FLUSH_S = 0.5
 """What the push gets at the end even where blocked output took all the time there was."""
 DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
 """--direction as whether it is egress."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
-    level = logging.DEBUG if debug else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
-    with closing(Stop()) as stop:
-        try:
-            return answer(given, stop)
-        except OutputClosed:
-            return 0
-        except XtraceError as error:
-            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
-            if debug and isinstance(error, VerifierError):
-                log.debug("%s", error.log)
-            return error.exit_code
-        except OSError as error:
-            # a file of /proc or /sys that is not there, as in a container that hides them
-            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
-            return 1
-
-
-def answer(arguments: Sequence[str], stop: Stop) -> int:
-    """Do what the command line asks for."""
-    version = ffi.string(lib.xt_version()).decode()
-    try:
-        config = parse(arguments, os.environ, version)
-    except Answered as answered:
-        text = str(answered)
-    else:
-        stop.install()
-        return run(config, version, stop)
-    OutputStream(STDOUT, stop).write(text.encode())
-    return 0
 
 
 def run(config: Config, version: str, stop: Stop) -> int:

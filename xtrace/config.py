@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -271,7 +271,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         xdp_mode=given.xdp_mode,
         direction=given.direction,
         filters=parse_filters(given),
-        host=environment.get("XTRACE_HOST") or socket.gethostname(),
+        host=environment.get("XTRACE_HOST") or os.uname().nodename,
         host_ip=parse_host_ip(environment),
         collect_agg=environment.get("COLLECT_AGG") or None,
         labels=parse_labels(given.label, environment),

@@ -114,12 +114,12 @@ def test_debug_adds_a_traceback_below_the_line() -> None:
 def test_debug_shows_the_whole_log_of_the_verifier() -> None:
     script = """
 import sys
-from xtrace import cli
+from xtrace import cli, command
 from xtrace.errors import VerifierError
 def run(*_):
     raise VerifierError("BPF_PROG_LOAD(xdp_ingress)", 13, "EACCES (Permission denied)", "0: first\\n1: last\\n")
 cli.run = run
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(command.main(sys.argv[1:]))
 """
     short = "xtrace-catch: BPF_PROG_LOAD(xdp_ingress): EACCES (Permission denied): 0: first | 1: last\n"
     assert start(sys.executable, "-c", script).stderr == short

@@ -42,7 +42,8 @@ ALLOWED = {
         "listing",
         "loop",
     ),
-    "__main__": ("cli",),
+    "command": ("errors", "kernel.syscall", "sinks.stream", "stop", "config", "cli"),
+    "__main__": ("command",),
 }
 """Part of the package -> what it may import from the others."""
 

@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from tests.unit.fake_kernel import FIRST_FD, FakeHash, FakeKernel
 from tests.unit.make import features, flow, key
-from xtrace.errors import KernelError, ObjectError, VerifierError, XtraceError
+from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.filters import Filters, parse_networks
 from xtrace.flow import COUNTERS, KEY, TRAFFIC_TYPES, FlowRecord, FlowTable, InterfaceCounts, PacketCount
 from xtrace.kernel import bpf, constants
@@ -468,12 +467,6 @@ def test_filters_stand_in_their_maps_before_any_program_is_loaded(maps: Maps, ke
         struct.pack("=I", 1): struct.pack("=Q", 1),
         struct.pack("=I", 1023): struct.pack("=Q", 1 << 63),
     }
-
-
-def test_missing_object_says_to_install_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
-    with pytest.raises(ObjectError, match=r"xdp_monitor\.o: the packet program is missing: install the package again$"):
-        load_object_spec()
 
 
 def merged(flows: list[FlowRecord]) -> list[FlowRecord]:

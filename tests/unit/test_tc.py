@@ -44,7 +44,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
 def token(monkeypatch: pytest.MonkeyPatch) -> str:
     """A random one, as each test's sockets are real; the next attachment gets it."""
     chosen = f"{random.getrandbits(64):016x}"
-    monkeypatch.setattr("secrets.token_hex", lambda size: chosen)
+    monkeypatch.setattr("os.urandom", lambda size: bytes.fromhex(chosen))
     return chosen
 
 
@@ -314,7 +314,7 @@ def test_no_socket_to_hold_is_a_kernel_error_before_any_filter(
 def test_no_token_gives_handle_0_which_would_delete_a_whole_priority(
     play: Play, monkeypatch: pytest.MonkeyPatch, chosen: str, handle: int
 ) -> None:
-    monkeypatch.setattr("secrets.token_hex", lambda size: chosen)
+    monkeypatch.setattr("os.urandom", lambda size: bytes.fromhex(chosen))
     kernel, socket = play([ack()], dump(), dump(), dump(), [ack()], dump())
     with TcAttachment.attach(socket, IF, False, PROGRAM) as attachment:
         assert attachment.handle == header(kernel.sent[-1])[2] == handle

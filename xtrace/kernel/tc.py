@@ -13,8 +13,8 @@ their owner's socket is seen too. An interface that moves to another namespace l
 from __future__ import annotations
 
 import logging
+import os
 import re
-import secrets
 import socket as sockets
 from dataclasses import dataclass
 from errno import EADDRINUSE, EEXIST, ENOSPC
@@ -317,7 +317,7 @@ class TcAttachment:
         for orphan in orphans(socket, ifindex):
             if _remove_orphan(socket, orphan):
                 _say_replaced(socket, orphan)
-        token = secrets.token_hex(TOKEN_BYTES)
+        token = os.urandom(TOKEN_BYTES).hex()
         holder = _hold(ifindex, token)
         try:
             own = _create(socket, ifindex, egress, prog_fd, token)

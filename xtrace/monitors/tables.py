@@ -12,15 +12,15 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib import resources
 
 from xtrace.errors import ObjectError, VerifierError
 from xtrace.filters import Filters, network_key
 from xtrace.flow import COUNTERS, KEY, FlowTable, InterfaceCounts
 from xtrace.kernel import constants
 from xtrace.kernel.bpf import Batch, Fd, Map, Program, SharedWord, load_btf, possible_cpus
-from xtrace.kernel.elf import MapSpec, ObjectSpec, parse_object, patch_constants
+from xtrace.kernel.elf import MapSpec, ObjectSpec, patch_constants
 from xtrace.kernel.features import Features
+from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,8 @@ BATCH_MARGIN = 64
 
 
 def load_object_spec() -> ObjectSpec:
-    """The packet program's object, as it was installed with the package."""
-    resource = resources.files("xtrace") / "xdp_monitor.o"
-    try:
-        return parse_object(resource.read_bytes(), "xdp_monitor.o")
-    except FileNotFoundError:
-        raise ObjectError(f"{resource}: the packet program is missing: install the package again") from None
+    """The packet program's object."""
+    return load_object("xdp_monitor.o")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import select
 from xtrace.errors import XtraceError
 from xtrace.stop import GRACE_S, Stop
 
+STDOUT = 1
+
 CHUNK = select.PIPE_BUF
 """Bytes that a pipe which is ready takes without blocking (POSIX: at least 512; Linux: 4096)."""
 

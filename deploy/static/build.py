@@ -1,0 +1,197 @@
+"""Builds dist/xtrace-catch: CPython, the modules, OpenSSL, libc and the BPF objects in one static executable.
+
+Run by build.sh in an environment of the distribution's Python. What is downloaded or compiled for a
+version once stays in the work directory; everything of this tree is made again.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+import build_ffi  # noqa: E402
+
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+CPYTHON_EXTENSIONS = {
+    # shared libraries in Debian's Python, here compiled from its source
+    "_contextvars": ["_contextvarsmodule.c"],
+    "_csv": ["_csv.c"],
+    "_hashlib": ["_hashopenssl.c"],
+    "_json": ["_json.c"],
+    "_queue": ["_queuemodule.c"],
+    "_ssl": ["_ssl.c"],
+    "_typing": ["_typingmodule.c"],
+    "mmap": ["mmapmodule.c"],
+    "resource": ["resource.c"],
+    "termios": ["termios.c"],
+}
+OUR_EXTENSIONS = ("_bundle", "_cffi_backend", "orjson.orjson", build_ffi.MODULE)
+LIBRARIES = ("ssl", "crypto", "ffi", "expat", "z", "m")
+COMPILE = ("gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
+LINK = ("gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
+    """Run a step; where it fails, its name and output end the build."""
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    done = subprocess.run(  # noqa: S603
+        ["/usr/bin/env", *variables, *map(str, command)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output = done.stdout.decode()
+    if done.returncode:
+        sys.exit(f"{output}\nstatic build: {' '.join(map(str, command))}: failed")
+
+
+def python_source(work: Path) -> Path:
+    """CPython's source as Debian patched it, of the version that libpython has."""
+    query = ("/usr/bin/dpkg-query", "-W", "-f", "${Version}", f"lib{PYTHON}-dev")
+    version = subprocess.check_output(query, text=True)  # noqa: S603
+    place = work / f"{PYTHON}-{version}"
+    if not place.exists():
+        run(HERE / "apt-source.sh", PYTHON, version, work / "apt", place)
+    return place
+
+
+def downloads(work: Path) -> Path:
+    """The packages of linked.txt, checked against their hashes; sources of those with C or Rust."""
+    place = work / "downloads"
+    stamp = place / "linked.txt"
+    wanted = (HERE / "linked.txt").read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(place, ignore_errors=True)
+        options = ("--quiet", "--no-deps", "--require-hashes", "--no-binary", "cffi,orjson")
+        run(sys.executable, "-m", "pip", "download", *options, "-r", HERE / "linked.txt", "-d", place)
+        for archive in place.glob("*.tar.gz"):
+            run("tar", "-xf", archive, "-C", place)
+        for wheel in place.glob("*.whl"):
+            zipfile.ZipFile(wheel).extractall(place / "site")
+        stamp.write_text(wanted)
+    return place
+
+
+def the_one(directory: Path, pattern: str) -> Path:
+    """The only match."""
+    (found,) = directory.glob(pattern)
+    return found
+
+
+def our_package(work: Path) -> Path:
+    """The package as its wheel installs it: modules and BPF objects."""
+    place = work / "package"
+    shutil.rmtree(place, ignore_errors=True)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT)
+    zipfile.ZipFile(the_one(place, "*.whl")).extractall(place)
+    return place
+
+
+def imported_at_start(package: Path) -> dict[str, int]:
+    """Modules that any run imports, in order: side by side in the executable they take fewer pages of memory."""
+    script = f"import sys; sys.path.insert(0, {str(package)!r}); import xtrace.command; print(*sys.modules)"
+    imported = subprocess.check_output([sys.executable, "-B", "-c", script], text=True)  # noqa: S603
+    return {name: position for position, name in enumerate(imported.split())}
+
+
+def compile_c(sources: Iterable[Path], objects: Path, *options: str) -> list[Path]:
+    """Compile C files; the object files."""
+    made = []
+    for source in sources:
+        target = objects / f"{source.stem}.o"
+        maps = f"-ffile-prefix-map={source.parent}=."
+        run(*COMPILE, maps, *options, f"-I{sysconfig.get_path('include')}", source, "-o", target)
+        made.append(target)
+    return made
+
+
+def cpython_extensions(names: Iterable[str], source: Path, objects: Path) -> list[Path]:
+    """Modules of the standard library that Debian's libpython has not built in."""
+    unknown = sorted(set(names) - set(CPYTHON_EXTENSIONS))
+    if unknown:
+        sys.exit(f"static build: no source known for {', '.join(unknown)}: exclude them in bundle.py or add them here")
+    files = [source / "Modules" / file for name in sorted(names) for file in CPYTHON_EXTENSIONS[name]]
+    internal = f"-I{sysconfig.get_path('include')}/internal"
+    return compile_c(files, objects, "-DPy_BUILD_CORE_BUILTIN", internal)
+
+
+def cffi_extensions(cffi: Path, objects: Path) -> list[Path]:
+    """The run-time part of cffi, and our shim."""
+    backend = ("-DFFI_BUILDING=1", "-DUSE__THREAD", "-DHAVE_SYNC_SYNCHRONIZE")
+    made = compile_c([cffi / "src/c/_cffi_backend.c"], objects, *backend)
+    generated = objects / "native.c"
+    with redirect_stdout(io.StringIO()):
+        build_ffi.ffibuilder.emit_c_code(str(generated))
+    macros = [f"-D{name}={value}" for name, value in build_ffi.MACROS]
+    includes = [f"-I{ROOT / directory}" for directory in build_ffi.INCLUDES]
+    sources = [generated, *(ROOT / source for source in build_ffi.SOURCES)]
+    return made + compile_c(sources, objects, *build_ffi.FLAGS, *macros, *includes)
+
+
+def orjson_library(orjson: Path) -> Path:
+    """The orjson library by the crates it brings along."""
+    library = orjson / "target/release/liborjson.a"
+    if not library.exists():
+        options = ("--release", "--lib", "--offline", "--locked", "--crate-type", "staticlib")
+        flags = f"--remap-path-prefix={orjson}=orjson"
+        run("cargo", "rustc", *options, cwd=orjson, PYO3_PYTHON=sys.executable, RUSTFLAGS=flags, CARGO_HOME=str(orjson))
+    return library
+
+
+def link(objects: list[Path], orjson: Path, target: Path) -> None:
+    """The executable. That getaddrinfo() and its kind want shared libraries, as the linker warns, main.c sees to."""
+    libpython = Path(sysconfig.get_config_var("LIBPL"), f"lib{PYTHON}.a")
+    group = [str(libpython), str(orjson), *(f"-l{name}" for name in LIBRARIES)]
+    command = [*LINK, *map(str, objects), "-Wl,--start-group", *group, "-Wl,--end-group", "-o", str(target)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    if done.returncode:
+        sys.exit(f"{done.stderr}\nstatic build: linking failed")
+
+
+def main(work: Path) -> None:
+    """All steps."""
+    objects = work / "objects"
+    shutil.rmtree(objects, ignore_errors=True)
+    objects.mkdir()
+    got = downloads(work)
+    cffi, orjson = the_one(got, "cffi-*/"), the_one(got, "orjson-*/")
+    package = our_package(work)
+    roots = [
+        ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((package / "xtrace").rglob("*.py"))
+    ]
+    standard = Path(sysconfig.get_path("stdlib"))
+    places = (HERE / "stubs", package, got / "site", orjson / "pysrc", standard, standard / "lib-dynload")
+    closure = bundle.Closure(places, [*roots, "urllib3"])
+    builtins = bundle.builtins_of(Path(sysconfig.get_config_var("LIBPL"), "config.c"))
+    extra = closure.extensions() - {*builtins, *OUR_EXTENSIONS}
+    for name in sorted({*extra, *OUR_EXTENSIONS}):
+        builtins[name] = f"PyInit_{name.rpartition('.')[2]}"
+    modules = closure.python_modules(strip="xtrace")
+    first = imported_at_start(package)
+    modules.sort(key=lambda module: (first.get(module.name, len(first)), module.name))
+    start = bundle.Module("__main__", bundle.compiled(HERE / "start.py", "start", False, 0), False)
+    bundle.write(objects, [start, *modules], bundle.package_data(package, "xtrace"), builtins)
+
+    made = cpython_extensions(extra, python_source(work), objects)
+    made += cffi_extensions(cffi, objects)
+    made += compile_c(
+        [HERE / "main.c", objects / "bundle.c", objects / "bytes.S"], objects, f"-I{objects}", f"-Wa,-I{objects}"
+    )
+    target = ROOT / "dist/xtrace-catch"
+    target.parent.mkdir(exist_ok=True)
+    link(made, orjson_library(orjson), target)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

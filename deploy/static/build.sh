@@ -1,0 +1,29 @@
+#!/bin/sh
+# Builds dist/xtrace-catch, one static executable, its licences and its SBOM: build.sh [--packages]
+# For Debian 12, 13 and Ubuntu 24.04; `make static` and the Dockerfile run this and nothing else.
+# --packages lists the packages it needs.
+set -eu
+cd "$(dirname "$0")/../.."
+python=/usr/bin/python3
+work=.static
+packages="clang gcc libc6-dev linux-libc-dev dpkg-dev python3 python3-venv python3-dev libssl-dev zlib1g-dev libffi-dev libbluetooth-dev
+	ca-certificates"
+
+# Debian 12's rustc is too old for orjson; rustc-web is the newer one that its browser is built with.
+rust() {
+	if apt-cache show rustc-web >/dev/null 2>&1; then echo "rustc-web cargo-web"; else echo "rustc cargo"; fi
+}
+
+if [ "${1:-}" = --packages ]; then
+	echo $packages $(rust)
+	exit
+fi
+PATH=/usr/bin:/bin # no toolchain of the user's own: the SBOM says what the distribution's packages are
+: "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"
+export PATH SOURCE_DATE_EPOCH LC_ALL=C.UTF-8 PIP_DISABLE_PIP_VERSION_CHECK=1
+if ! cmp -s deploy/static/tools.txt $work/tools; then
+	$python -m venv --clear $work/venv
+	$work/venv/bin/pip install --quiet -r deploy/static/tools.txt
+	cp deploy/static/tools.txt $work/tools
+fi
+exec $work/venv/bin/python -B deploy/static/build.py $work

@@ -1,0 +1,162 @@
+"""What the executable holds of Python: modules by the closure of imports, built-in ones, files of packages.
+
+Written as `bundle.c` (tables), `bytes.S` (the bytes) and `bundle.h`, which main.c includes.
+"""
+
+from __future__ import annotations
+
+import _imp
+import marshal
+import re
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+EXCLUDED = """
+    _aix_support _asyncio _bootsubprocess _bz2 _ctypes _curses _dbm _decimal _elementtree _gdbm _lzma _multiprocessing
+    _osx_support _posixshmem _posixsubprocess _pydecimal _pyio _pyrepl _sqlite3 _tkinter _uuid asyncio bdb bz2 cmd code
+    codeop concurrent ctypes curses decimal difflib distutils doctest getpass lzma multiprocessing nturl2path optparse
+    pdb pip pprint pydoc pydoc_data pyexpat readline rlcompleter runpy setuptools shelve spwd sqlite3 subprocess syslog
+    test tkinter tty unittest webbrowser xml xmlrpc xxsubtype
+
+    OpenSSL brotli brotlicffi compression cryptography h2 js pyodide socks zstandard
+    urllib3.contrib.emscripten urllib3.contrib.pyopenssl urllib3.contrib.socks
+"""
+"""Named by imports that never happen here: of other systems, interactive use, tests, processes, other backends."""
+
+DYNAMIC = """
+    encodings.aliases encodings.ascii encodings.idna encodings.latin_1 encodings.punycode encodings.unicode_escape
+    encodings.utf_8 encodings.utf_8_sig
+
+    dataclasses datetime enum json uuid zoneinfo
+"""
+"""Imported at run time by no statement in Python: by codecs' names, by orjson."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module to freeze."""
+
+    name: str
+    code: bytes
+    package: bool
+
+
+class Closure:
+    """What is reached by imports from a set of modules."""
+
+    def __init__(self, path: Iterable[Path], roots: Iterable[str]) -> None:
+        self._finder = ModuleFinder([str(directory) for directory in path], excludes=EXCLUDED.split())
+        for name in (*roots, *DYNAMIC.split()):
+            self._finder.import_hook(name)
+
+    def python_modules(self, strip: str) -> list[Module]:
+        """Modules in Python; of those outside the package `strip` docstrings and assertions are left out."""
+        frozen = _imp._frozen_module_names()
+        found = []
+        for name, module in sorted(self._finder.modules.items()):
+            if name not in frozen and module.__file__ and module.__file__.endswith(".py"):
+                ours = name.partition(".")[0] == strip
+                code = compiled(Path(module.__file__), name, module.__path__ is not None, 0 if ours else 2)
+                found.append(Module(name, code, module.__path__ is not None))
+        return found
+
+    def extensions(self) -> set[str]:
+        """Modules in C: those of the interpreter, and those that are shared libraries in a usual installation."""
+        return {
+            name
+            for name, module in self._finder.modules.items()
+            if not module.__file__ or not module.__file__.endswith(".py")
+        }
+
+
+def compiled(source: Path, name: str, package: bool, optimize: int) -> bytes:
+    """The module's code, marshalled; it names its file by the module, so that no path of this machine is in it."""
+    where = name.replace(".", "/") + ("/__init__.py" if package else ".py")
+    code: types.CodeType = compile(source.read_bytes(), where, "exec", dont_inherit=True, optimize=optimize)
+    return marshal.dumps(code)
+
+
+def package_data(root: Path, package: str) -> dict[str, bytes]:
+    """Every file of the installed package that is no code, by its path as PEP 302's get_data() takes it."""
+    code = (".py", ".so", ".pyi", ".typed", ".pyc")
+    files = sorted(path for path in (root / package).rglob("*") if path.is_file() and path.suffix not in code)
+    return {str(path.relative_to(root)): path.read_bytes() for path in files if path.name != "py.typed"}
+
+
+def builtins_of(config: Path) -> dict[str, str]:
+    """The interpreter's own built-in modules and their functions, by its `config.c`."""
+    excluded = EXCLUDED.split()
+    entries = re.findall(r'^    \{"(\w+)", (\w+)\},$', config.read_text(), re.MULTILINE)
+    return {name: init for name, init in entries if name not in excluded}
+
+
+class Blob:
+    """Bytes one behind the other, as the assembler takes them in."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> str:
+        """Where `data` begins, as a C expression; on a multiple of 16 bytes."""
+        where = f"bundle_bytes + {self._size}"
+        padding = -len(data) % 16
+        self._parts += [data, bytes(padding)]
+        self._size += len(data) + padding
+        return where
+
+    def content(self) -> bytes:
+        """All of it."""
+        return b"".join(self._parts)
+
+
+HEADER = """\
+#pragma once
+#include <Python.h>
+
+struct bundle_data {
+	const char *path;
+	const unsigned char *bytes;
+	Py_ssize_t size;
+};
+
+extern const struct bundle_data bundle_data[];
+extern const struct _frozen bundle_modules[];
+"""
+
+ASSEMBLY = """\
+	.section .bundle, "a", @progbits
+	.balign 16
+	.globl bundle_bytes
+bundle_bytes:
+	.incbin "bundle.bin"
+	.byte 0
+	.section .note.GNU-stack,"",@progbits
+"""
+
+
+def tables(blob: Blob, modules: list[Module], data: dict[str, bytes], builtins: dict[str, str]) -> str:
+    """`bundle.c`. The table of built-in modules has the name by which the interpreter finds it."""
+    lines = ['#include "bundle.h"', "extern const unsigned char bundle_bytes[];"]
+    lines += [f"extern PyObject *{init}(void);" for init in sorted({*builtins.values()} - {"NULL"})]
+    lines.append("struct _inittab _PyImport_Inittab[] = {")
+    lines += [f'\t{{"{name}", {init}}},' for name, init in builtins.items()]
+    lines += ["\t{NULL}};", "const struct _frozen bundle_modules[] = {"]
+    for module in modules:
+        where = f".code = {blob.add(module.code)}, .size = {len(module.code)}, .is_package = {int(module.package)}"
+        lines.append(f'\t{{.name = "{module.name}", {where}}},')
+    lines += ["\t{NULL}};", "const struct bundle_data bundle_data[] = {"]
+    lines += [f'\t{{"{path}", {blob.add(content)}, {len(content)}}},' for path, content in data.items()]
+    return "\n".join([*lines, "\t{NULL}};", ""])
+
+
+def write(directory: Path, modules: list[Module], data: dict[str, bytes], builtins: dict[str, str]) -> None:
+    """Write the C and assembler files for gcc."""
+    blob = Blob()
+    (directory / "bundle.c").write_text(tables(blob, modules, data, builtins))
+    (directory / "bundle.bin").write_bytes(blob.content())
+    (directory / "bytes.S").write_text(ASSEMBLY)
+    (directory / "bundle.h").write_text(HEADER)

@@ -1,0 +1,55 @@
+"""The command: from argv to an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+
+from xtrace.config import Answered, parse
+from xtrace.errors import VerifierError, XtraceError
+from xtrace.kernel.syscall import ffi, lib
+from xtrace.sinks.stream import STDOUT, OutputClosed, OutputStream
+from xtrace.stop import Stop
+
+log = logging.getLogger("xtrace")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    level = logging.DEBUG if debug else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    with closing(Stop()) as stop:
+        try:
+            return answer(given, stop)
+        except OutputClosed:
+            return 0
+        except XtraceError as error:
+            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
+            if debug and isinstance(error, VerifierError):
+                log.debug("%s", error.log)
+            return error.exit_code
+        except OSError as error:
+            # a file of /proc or /sys that is not there, as in a container that hides them
+            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
+            return 1
+
+
+def answer(arguments: Sequence[str], stop: Stop) -> int:
+    """Do what the command line asks for."""
+    version = ffi.string(lib.xt_version()).decode()
+    try:
+        config = parse(arguments, os.environ, version)
+    except Answered as answered:
+        text = str(answered)
+    else:
+        stop.install()
+        from xtrace import cli  # with all it is made of, which the help and the version need not wait for
+
+        return cli.run(config, version, stop)
+    OutputStream(STDOUT, stop).write(text.encode())
+    return 0
