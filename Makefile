@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
 TEST_PACKAGES := clang-format bpftool iproute2 iputils-ping iperf3 jq procps util-linux
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
-C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c)
-PYTHON_SOURCES := xtrace tests benchmarks build_ffi.py setup.py
+C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c)
+PYTHON_SOURCES := xtrace tests benchmarks deploy/static build_ffi.py setup.py
 OPTIONS = $(if $(INTERFACE),-i $(INTERFACE)) $(ARGS)
 
 # Under sudo the tree still belongs to whoever cloned it: build as its owner, install and monitor as root.

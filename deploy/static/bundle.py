@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
 EXCLUDED = """
     _aix_support _asyncio _bootsubprocess _bz2 _ctypes _curses _dbm _decimal _elementtree _gdbm _lzma _multiprocessing
@@ -48,28 +49,30 @@ class Closure:
     """What is reached by imports from a set of modules."""
 
     def __init__(self, path: Iterable[Path], roots: Iterable[str]) -> None:
-        self._finder = ModuleFinder([str(directory) for directory in path], excludes=EXCLUDED.split())
+        finder = ModuleFinder([str(directory) for directory in path], excludes=EXCLUDED.split())
         for name in (*roots, *DYNAMIC.split()):
-            self._finder.import_hook(name)
+            finder.import_hook(name)
+        self._sources: dict[str, tuple[Path, bool]] = {}
+        self._extensions: set[str] = set()
+        frozen = _imp._frozen_module_names()  # type: ignore[attr-defined]  # libpython has them already
+        module: Any  # ModuleFinder's attributes are not declared
+        for name, module in sorted(finder.modules.items()):
+            if not module.__file__ or not module.__file__.endswith(".py"):
+                self._extensions.add(name)
+            elif name not in frozen:
+                self._sources[name] = (Path(module.__file__), module.__path__ is not None)
 
     def python_modules(self, strip: str) -> list[Module]:
         """Modules in Python; of those outside the package `strip` docstrings and assertions are left out."""
-        frozen = _imp._frozen_module_names()
         found = []
-        for name, module in sorted(self._finder.modules.items()):
-            if name not in frozen and module.__file__ and module.__file__.endswith(".py"):
-                ours = name.partition(".")[0] == strip
-                code = compiled(Path(module.__file__), name, module.__path__ is not None, 0 if ours else 2)
-                found.append(Module(name, code, module.__path__ is not None))
+        for name, (source, package) in self._sources.items():
+            code = compiled(source, name, package, 0 if name.partition(".")[0] == strip else 2)
+            found.append(Module(name, code, package))
         return found
 
     def extensions(self) -> set[str]:
         """Modules in C: those of the interpreter, and those that are shared libraries in a usual installation."""
-        return {
-            name
-            for name, module in self._finder.modules.items()
-            if not module.__file__ or not module.__file__.endswith(".py")
-        }
+        return self._extensions
 
 
 def compiled(source: Path, name: str, package: bool, optimize: int) -> bytes:

@@ -13,10 +13,10 @@
 // Where the distributions keep the certificates of authorities; OpenSSL as built here looks in Debian's
 // place only.
 static const char *const CERTIFICATES[] = {
-	"/etc/ssl/certs/ca-certificates.crt",		     // Debian, Arch, Gentoo, our image
-	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
-	"/etc/ssl/ca-bundle.pem",			     // SUSE
-	"/etc/ssl/cert.pem",				     // Alpine
+    "/etc/ssl/certs/ca-certificates.crt",		 // Debian, Arch, Gentoo, our image
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",				 // SUSE
+    "/etc/ssl/cert.pem",				 // Alpine
 };
 
 // A static glibc takes the sources nsswitch.conf names from the machine's own shared libraries, and
@@ -56,14 +56,14 @@ static PyObject *bundle_read(PyObject *module, PyObject *path)
 }
 
 static PyMethodDef bundle_methods[] = {
-	{"read", bundle_read, METH_O, "read(path) -> bytes of a file of a package"},
-	{NULL},
+    {"read", bundle_read, METH_O, "read(path) -> bytes of a file of a package"},
+    {NULL},
 };
 
 static struct PyModuleDef bundle_module = {
-	PyModuleDef_HEAD_INIT,
-	.m_name = "_bundle",
-	.m_methods = bundle_methods,
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_bundle",
+    .m_methods = bundle_methods,
 };
 
 PyMODINIT_FUNC PyInit__bundle(void)

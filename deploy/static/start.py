@@ -19,7 +19,7 @@ class Importer(FrozenImporter):
         if spec is None and path is not None:
             return BuiltinImporter.find_spec(fullname)  # extensions in packages, which Python 3.11 does not look for
         if spec is not None:
-            spec.loader = cls
+            spec.loader = cls  # type: ignore[assignment]  # a class whose methods need no instance, as its base
             package = spec.submodule_search_locations is not None
             spec.origin = fullname.replace(".", "/") + ("/__init__.py" if package else ".py")
             spec.has_location = True
@@ -28,7 +28,8 @@ class Importer(FrozenImporter):
     @staticmethod
     def get_data(path: str) -> bytes:
         """The file of a package; FileNotFoundError."""
-        return _bundle.read(path)
+        data: bytes = _bundle.read(path)
+        return data
 
 
 if __name__ == "__main__":
