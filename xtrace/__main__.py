@@ -17,10 +17,18 @@ def main() -> int:
 
 def _occupy_standard_descriptors() -> None:
     """Where 0, 1 or 2 is closed, open /dev/null there: else a map would get the number, and be written to."""
-    opened = os.open(os.devnull, os.O_RDWR)
+    opened = _open_something()
     while opened <= 2:
-        opened = os.open(os.devnull, os.O_RDWR)
+        opened = _open_something()
     os.close(opened)
+
+
+def _open_something() -> int:
+    """/dev/null, or where a container has none, what nothing can be written to: the root directory."""
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except FileNotFoundError:
+        return os.open("/", os.O_RDONLY)
 
 
 if __name__ == "__main__":
