@@ -2,6 +2,8 @@
 # Ubuntu; elsewhere install what `make deps` names by hand.
 
 INTERFACE ?=
+DEVICE ?=
+MODE ?=
 ARGS ?=
 PREFIX ?= /usr/local
 PYTHON ?= python3
@@ -20,11 +22,12 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test test-vm lint bench install uninstall clean
+.PHONY: help deps build run run-with-interface interfaces info test test-vm lint bench install uninstall clean static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local"
+	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local;"
+	@echo "  of docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, DOCKER_BUILD=\"--network host\""
 
 # $(1): packages. Asks for nothing where all are there; installs them only as root.
 define need_packages
@@ -102,6 +105,12 @@ lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import direc
 bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
+static:  ## build dist/xtrace-catch, one static executable, with its licences and SBOM
+	$(call need_packages,$(shell deploy/static/build.sh --packages))
+	@echo "building dist/xtrace-catch"
+	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/static/build.sh
+	@ls -l dist/xtrace-catch
+
 install: build  ## install the command into PREFIX/bin with its own environment in PREFIX/lib/xtrace-catch (as root)
 	@test -w $(PREFIX) || { echo "make: $(PREFIX) is not writable: sudo make install" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(PREFIX)/lib/xtrace-catch
@@ -116,5 +125,77 @@ uninstall:  ## remove what install made
 	@rm -f $(PREFIX)/bin/xtrace-catch $(PREFIX)/share/man/man8/xtrace-catch.8
 
 clean:  ## remove everything that was built
-	@rm -rf $(VENV) build dist *.egg-info xtrace-catch xtrace/_native* xtrace/*.o csrc/*.o
+	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native* xtrace/*.o csrc/*.o
 	@find xtrace tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Containers
+
+DOCKER ?= docker
+DOCKER_BUILD ?=
+BASE ?= debian:bookworm-slim
+IMAGE := xtrace-catch
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml))
+COMPOSE = $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
+# What the user gave goes to the container under the names that the tool reads.
+SETTINGS = $(if $(INTERFACE),NETWORK_INTERFACE=$(INTERFACE)) $(if $(DEVICE),RDMA_DEVICE=$(DEVICE)) $(if $(MODE),MONITOR_MODE=$(MODE))
+CAPABILITIES ?= $(or $(CAPABILITY_BPF),BPF) NET_ADMIN $(or $(CAPABILITY_PERFMON),PERFMON)
+LEAST_PRIVILEGE = --network host --cap-drop ALL $(addprefix --cap-add ,$(CAPABILITIES)) --read-only \
+	-v /proc:/host/proc:ro -v /sys:/host/sys:ro
+BUILD_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg VERSION=$(VERSION) \
+	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$(shell date -u -d @$(EPOCH) +%FT%TZ)
+
+.PHONY: docker-build docker-image docker-run docker-up docker-up-xdp docker-up-rdma docker-up-nccl docker-down
+.PHONY: docker-logs docker-shell docker-info docker-test docker-clean docker-network-info test-container
+
+docker-build:  ## build the image xtrace-catch:latest from BASE
+	@$(DOCKER) build $(DOCKER_BUILD) $(BUILD_ARGS) -t $(IMAGE):latest .
+
+docker-image:
+	@$(DOCKER) image inspect $(IMAGE):latest >/dev/null 2>&1 || $(MAKE) --no-print-directory docker-build
+
+docker-run: docker-image  ## run the container in the foreground; Ctrl-C ends
+	@$(DOCKER) run --rm $(shell test -t 0 && echo -it) --name $(IMAGE) $(LEAST_PRIVILEGE) $(addprefix -e ,$(SETTINGS)) $(IMAGE):latest $(ARGS)
+
+docker-up: docker-image  ## run it in the background (MODE, INTERFACE, DEVICE); builds the image when it is missing
+	@$(SETTINGS) $(COMPOSE) up -d
+
+docker-up-xdp:  ## the same in mode xdp
+	@$(MAKE) --no-print-directory docker-up MODE=xdp
+
+docker-up-rdma:  ## the same in mode rdma
+	@$(MAKE) --no-print-directory docker-up MODE=rdma
+
+docker-up-nccl: docker-image  ## the same in mode nccl, which sees the machine's processes
+	@$(SETTINGS) MONITOR_MODE=nccl $(COMPOSE) -f docker-compose.yml -f deploy/docker-compose.nccl.yml up -d
+
+docker-down:  ## end and remove the container
+	@$(COMPOSE) --profile victoriametrics down
+	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
+
+docker-logs:  ## follow what the container prints
+	@$(DOCKER) logs -f $(IMAGE)
+
+docker-shell:  ## a shell with curl, ping and wget in the container's network
+	@$(DOCKER) build --quiet $(DOCKER_BUILD) $(BUILD_ARGS) --target debug -t $(IMAGE):debug . >/dev/null
+	@$(DOCKER) run --rm $(shell test -t 0 && echo -it || echo -i) --network host $(IMAGE):debug
+
+docker-info:  ## engine, kernel, image, container
+	@$(DOCKER) version --format 'engine      {{.Server.Version}} ({{.Server.Os}}/{{.Server.Arch}})'
+	@$(DOCKER) info --format 'kernel      {{.KernelVersion}}, {{.OperatingSystem}}'
+	@$(DOCKER) image inspect --format 'image       {{index .RepoTags 0}}, {{.Size}} bytes, made {{.Created}}' $(IMAGE):latest 2>/dev/null || echo "image       not built"
+	@$(DOCKER) container inspect --format 'container   {{.State.Status}} since {{.State.StartedAt}}' $(IMAGE) 2>/dev/null || echo "container   none"
+
+docker-test: docker-build  ## build the image and run its --version
+	@$(DOCKER) run --rm $(IMAGE):latest --version
+
+test-container: docker-image $(VENV)/dev  ## test the image: records, ending, privileges (as root)
+	@PYTHONDONTWRITEBYTECODE=1 XTRACE_REQUIRE=container $(BIN)/python -m pytest tests/container $(ARGS)
+
+docker-network-info: docker-image  ## the interfaces as the container sees them
+	@$(DOCKER) run --rm --network host $(IMAGE):latest -l
+
+docker-clean:  ## remove this project's container, images and volumes, nothing else
+	@$(COMPOSE) --profile victoriametrics down --volumes
+	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
+	@for image in $(IMAGE):latest $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done

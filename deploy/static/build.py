@@ -7,6 +7,7 @@ version once stays in the work directory; everything of this tree is made again.
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import bundle
+import sbom
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -39,7 +41,7 @@ CPYTHON_EXTENSIONS = {
     "termios": ["termios.c"],
 }
 OUR_EXTENSIONS = ("_bundle", "_cffi_backend", "orjson.orjson", build_ffi.MODULE)
-LIBRARIES = ("ssl", "crypto", "ffi", "expat", "z", "m")
+LIBRARIES = ("ssl", "crypto", "ffi", "z", "m")
 COMPILE = ("gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
 LINK = ("gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
 
@@ -148,14 +150,40 @@ def orjson_library(orjson: Path) -> Path:
     return library
 
 
-def link(objects: list[Path], orjson: Path, target: Path) -> None:
-    """The executable. That getaddrinfo() and its kind want shared libraries, as the linker warns, main.c sees to."""
+def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
+    """The executable; returns the files of the system it is made of.
+
+    That getaddrinfo() and its kind want shared libraries, of which the linker warns, main.c sees to.
+    """
     libpython = Path(sysconfig.get_config_var("LIBPL"), f"lib{PYTHON}.a")
     group = [str(libpython), str(orjson), *(f"-l{name}" for name in LIBRARIES)]
-    command = [*LINK, *map(str, objects), "-Wl,--start-group", *group, "-Wl,--end-group", "-o", str(target)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    command = [
+        *LINK,
+        "-Wl,--trace",
+        *map(str, objects),
+        "-Wl,--start-group",
+        *group,
+        "-Wl,--end-group",
+        "-o",
+        str(target),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{done.stderr}\nstatic build: linking failed")
+    named = (Path(re.sub(r"[(].*", "", line)) for line in done.stdout.splitlines())
+    return {path for path in named if path.is_relative_to("/usr")}
+
+
+def describe(linked: set[Path], downloaded: Path, orjson: Path) -> None:
+    """SBOM and licences. Rust's standard library comes within orjson's."""
+    rust = Path(subprocess.check_output(["/usr/bin/rustc", "--print", "sysroot"], text=True).strip())
+    parts = [
+        *sbom.debian_parts([*linked, next(rust.glob("lib/rustlib/*/lib/libstd-*.rlib"))]),
+        *sbom.python_parts(downloaded, HERE / "linked.txt"),
+        *sbom.crate_parts(orjson),
+    ]
+    target = ROOT / "dist/xtrace-catch.cdx.json"
+    sbom.write(parts, build_ffi.version(), target, ROOT / "dist/licenses", ROOT / "LICENSE")
 
 
 def main(work: Path) -> None:
@@ -190,7 +218,7 @@ def main(work: Path) -> None:
     )
     target = ROOT / "dist/xtrace-catch"
     target.parent.mkdir(exist_ok=True)
-    link(made, orjson_library(orjson), target)
+    describe(link(made, orjson_library(orjson), target), got, orjson)
 
 
 if __name__ == "__main__":

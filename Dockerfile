@@ -1,0 +1,42 @@
+# The image holds one static executable and what the law and a scanner ask for; see deploy/static.
+# BASE: any image of Debian 12 or newer, for instance one made by debootstrap where no registry is reachable.
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS packages
+WORKDIR /src
+COPY deploy/static/build.sh deploy/static/
+RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+    $(deploy/static/build.sh --packages) >/dev/null
+
+FROM packages AS build
+ARG SOURCE_DATE_EPOCH
+COPY . .
+RUN deploy/static/build.sh
+# What is missing in the executable shows where nothing else is.
+RUN mkdir -p /image/etc/ssl/certs /image/sbom \
+    && cp dist/xtrace-catch /image/ \
+    && chroot /image /xtrace-catch --version && chroot /image /xtrace-catch --help >/dev/null \
+    && cp -r dist/licenses /image/ && cp dist/xtrace-catch.cdx.json /image/sbom/ \
+    && cp /usr/share/doc/ca-certificates/copyright /image/licenses/ca-certificates \
+    && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
+    && find /image -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
+
+# For looking around in the same network: make docker-shell.
+FROM ${BASE} AS debug
+RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+    ca-certificates curl iproute2 iputils-ping wget >/dev/null
+COPY --from=build /image/xtrace-catch /usr/local/bin/
+CMD ["bash"]
+
+FROM scratch
+ARG VERSION
+ARG REVISION
+ARG CREATED
+LABEL org.opencontainers.image.title="xtrace-catch" \
+      org.opencontainers.image.description="Network monitor that counts every packet of every flow exactly once" \
+      org.opencontainers.image.licenses="GPL-3.0-only" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+COPY --from=build /image/ /
+ENTRYPOINT ["/xtrace-catch"]
