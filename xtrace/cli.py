@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
 from xtrace.filters import describe
-from xtrace.kernel import rtnetlink
+from xtrace.kernel import paths, rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.listing import print_interfaces
+from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
+from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import FlowSetup, Run, Sink
 from xtrace.sinks.identity import Identity, source_address
@@ -40,9 +41,9 @@ DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
 def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor until the end."""
     output = OutputStream(STDOUT, stop)
+    paths.choose(config.rdma.sysfs, config.rdma.procfs)
     if config.list_interfaces:
-        with NetlinkSocket(NETLINK_ROUTE) as netlink:
-            print_interfaces(rtnetlink.links(netlink), output, as_json=config.output == "json")
+        show_list(config, output)
         return 0
     identity = Identity(config.host, config.host_ip or source_address(), config.collect_agg, config.labels)
     if config.push_warning:
@@ -58,6 +59,8 @@ def run(config: Config, version: str, stop: Stop) -> int:
             xdp = opened.enter_context(closing(watch_flows(config)))
             monitors.append(xdp)
             flows = flow_setup(xdp, config)
+        if "rdma" in config.modes:
+            monitors.append(opened.enter_context(closing(watch_rdma(config))))
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
         for sink in sinks:
             sink.start(Run(version, config.interval_ms / 1000, config.modes, flows))
@@ -65,10 +68,36 @@ def run(config: Config, version: str, stop: Stop) -> int:
     return 1 if push is not None and push.undelivered else 0
 
 
+def show_list(config: Config, output: OutputStream) -> None:
+    """The interfaces, or with mode rdma the RDMA ports."""
+    as_json = config.output == "json"
+    if "rdma" in config.modes:
+        print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
+        return
+    with NetlinkSocket(NETLINK_ROUTE) as netlink:
+        print_interfaces(rtnetlink.links(netlink), output, as_json)
+
+
+def rdma_options(config: Config) -> RdmaOptions:
+    """What mode rdma is to read. -i chooses ports only where -d does not."""
+    return RdmaOptions(
+        devices=config.rdma.devices,
+        interfaces=() if config.rdma.devices or "xdp" in config.modes else config.interfaces,
+        excluded=config.rdma.excluded,
+        limits=config.rdma.limits,
+        every_queue_pair=config.rdma.every_queue_pair,
+    )
+
+
+def watch_rdma(config: Config) -> RdmaMonitor:
+    """Mode rdma, its first readings taken."""
+    return RdmaMonitor(rdma_options(config), log.info)
+
+
 def watch_flows(config: Config) -> XdpMonitor:
     """Mode xdp, attached."""
     options = XdpOptions(
-        selection=Selection(config.interfaces or (default_interface(),)),
+        selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
         choice=Choice(config.hook, config.xdp_mode),
         directions=DIRECTIONS[config.direction or "ingress"],
         max_flows=config.max_flows,

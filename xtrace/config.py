@@ -6,16 +6,18 @@ import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, NoReturn
 
 from xtrace.errors import UsageError
 from xtrace.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
 from xtrace.kernel.syscall import lib
+from xtrace.rdma_health import LIMITS, Limit, parse_limits
 from xtrace.target import Target, forgotten, parse_target
 
-MODES = ("xdp",)
+MODES = ("xdp", "rdma")
 """What can be monitored; the first is the default."""
 
 DEFAULT_INTERVAL_MS = 5000
@@ -44,6 +46,20 @@ UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
 @dataclass(frozen=True)
+class RdmaConfig:
+    """What concerns RDMA devices."""
+
+    devices: tuple[str, ...] = ()
+    """names and globs; empty: all"""
+    excluded: tuple[str, ...] = ()
+    limits: Mapping[str, Limit] = field(default_factory=lambda: LIMITS)
+    every_queue_pair: bool = False
+    sysfs: str | None = None
+    procfs: str | None = None
+    """None: the environment, or the usual place"""
+
+
+@dataclass(frozen=True)
 class Config:
     """What the user asked for."""
 
@@ -63,6 +79,7 @@ class Config:
     direction: str | None
     """None: nothing was said, which is ingress"""
     filters: Filters
+    rdma: RdmaConfig
     host: str
     host_ip: str | None
     """None: the default route's source address"""
@@ -128,12 +145,18 @@ def build_parser(version: str) -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-m", "--mode", metavar="MODE", help="what to monitor: xdp (default; MONITOR_MODE)")
+    add("-m", "--mode", metavar="MODE", help="what to monitor: xdp (default), rdma, or both by comma (MONITOR_MODE)")
     add(
         "-i",
         "--interface",
         metavar="IF[,IF...]",
         help="interfaces by comma, also eth* or any (NETWORK_INTERFACE; default eth0, else the default route's)",
+    )
+    add(
+        "-d",
+        "--device",
+        metavar="DEV[,DEV...]",
+        help="RDMA devices by comma, also mlx5_* (RDMA_DEVICE; default all); in mode xdp without -i, their interfaces",
     )
     add("-t", "--interval", metavar="TIME", help="500ms, 5s, 1m; plain = ms; 100ms to 1h (INTERVAL_MS; default 5s)")
     add("-o", "--format", metavar="FORMAT", choices=("auto", "text", "json", "none"), default="auto")
@@ -165,7 +188,16 @@ def build_parser(version: str) -> Parser:
     add(
         "--label", metavar="NAME=VALUE", action="append", default=[], help="a constant label; repeat it (XTRACE_LABELS)"
     )
-    add("-l", "--list", action="store_true", help="list the interfaces and end")
+    add("--exclude-device", metavar="DEV[,...]", help="RDMA devices that are never read (XTRACE_EXCLUDE_DEVICE)")
+    add("--qps", action="store_true", help="mode rdma: tell of each queue pair, not only how many a process has")
+    add(
+        "--threshold",
+        metavar="NAME=WARN[:CRIT][,...]",
+        help="mode rdma: from where on a port is unwell; docs/output.md lists the names (XTRACE_THRESHOLDS)",
+    )
+    add("--sysfs", metavar="DIR", help="where /sys is (XTRACE_SYSFS; default /host/sys where mounted, else /sys)")
+    add("--procfs", metavar="DIR", help="where /proc is (XTRACE_PROCFS; default /host/proc where mounted, else /proc)")
+    add("-l", "--list", action="store_true", help="list the interfaces, with -m rdma the RDMA ports, and end")
     add("--debug", action="store_true", help="say more on stderr: details, tracebacks, the verifier's whole log")
     add("-V", "--version", action=_Answer, const=f"xtrace-catch {version}\n", help="print the version and end")
     add("-h", "--help", action=_Answer, help="print this help and end")
@@ -176,17 +208,44 @@ def _setting(given: str | None, environment: Mapping[str, str], variable: str, d
     return given if given is not None else environment.get(variable) or default
 
 
-def parse_interfaces(given: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
+def parse_names(text: str | None, what: str, example: str) -> tuple[str, ...]:
     """`eth0,ib*` to its parts; nothing given is nothing chosen."""
-    text = given if given is not None else environment.get("NETWORK_INTERFACE") or None
     if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise UsageError(f"interface '{text}': a name is empty; write -i eth0 or -i eth0,eth1")
+        raise UsageError(f"{what} '{text}': a name is empty; write {example}")
+    return tuple(dict.fromkeys(names))
+
+
+def parse_interfaces(given: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """-i, or what the environment says."""
+    text = given if given is not None else environment.get("NETWORK_INTERFACE") or None
+    names = parse_names(text, "interface", "-i eth0 or -i eth0,eth1")
     if len(names) > MOST_INTERFACES:
         raise UsageError(f"-i: {len(names)} names, at most {MOST_INTERFACES}; write any, or a pattern as eth*")
-    return tuple(dict.fromkeys(names))
+    return names
+
+
+def parse_rdma(given: argparse.Namespace, environment: Mapping[str, str]) -> RdmaConfig:
+    """All options about RDMA devices."""
+    devices = _setting(given.device, environment, "RDMA_DEVICE", "")
+    excluded = _setting(given.exclude_device, environment, "XTRACE_EXCLUDE_DEVICE", "")
+    name = "--threshold" if given.threshold is not None else "XTRACE_THRESHOLDS"
+    return RdmaConfig(
+        devices=parse_names(devices if given.device is not None else devices or None, "device", "-d mlx5_0"),
+        excluded=parse_names(excluded or None, "--exclude-device", "--exclude-device mlx5_0"),
+        limits=parse_limits(_setting(given.threshold, environment, "XTRACE_THRESHOLDS", ""), name),
+        every_queue_pair=given.qps,
+        sysfs=_directory(given.sysfs, "--sysfs"),
+        procfs=_directory(given.procfs, "--procfs"),
+    )
+
+
+def _directory(given: str | None, what: str) -> str | None:
+    if given is not None and not Path(given).is_dir():
+        raise UsageError(f"{what} '{given}' is no directory")
+    return given
 
 
 def parse_modes(text: str) -> tuple[str, ...]:
@@ -271,6 +330,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         xdp_mode=given.xdp_mode,
         direction=given.direction,
         filters=parse_filters(given),
+        rdma=parse_rdma(given, environment),
         host=environment.get("XTRACE_HOST") or os.uname().nodename,
         host_ip=parse_host_ip(environment),
         collect_agg=environment.get("COLLECT_AGG") or None,

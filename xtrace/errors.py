@@ -30,6 +30,10 @@ class InterfaceError(XtraceError):
     """An interface is missing, gone, or cannot be attached to."""
 
 
+class RdmaError(XtraceError):
+    """There is no RDMA device, or not the one that was asked for."""
+
+
 class KernelError(XtraceError):
     """A system call failed.
 

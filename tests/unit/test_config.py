@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from xtrace.config import Answered, Config, build_parser, parse
+from xtrace.config import Answered, Config, RdmaConfig, build_parser, parse
 from xtrace.errors import UsageError
 from xtrace.filters import Filters, parse_networks
 from xtrace.kernel.syscall import lib
 from xtrace.target import IMPORT_PATH, Target
+from xtrace.rdma_health import LIMITS
 
 PACKAGE = Path(__file__).parents[2] / "xtrace"
 
@@ -42,6 +43,7 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         xdp_mode="auto",
         direction=None,
         filters=Filters(),
+        rdma=RdmaConfig(),
         host=socket.gethostname(),
         host_ip=None,
         collect_agg=None,
@@ -54,6 +56,11 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
     )
 
 
+CHANGED_LIMITS = {
+    **LIMITS,
+    "rx_oos": LIMITS["rx_oos"]._replace(warn=5.0, critical=None),
+    "paused": LIMITS["paused"]._replace(warn=None, critical=None),
+}
 NETWORKS = parse_networks("10.0.0.0/8,fd00::/8", "--net")
 EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "-m": ("xdp", {}),
@@ -83,6 +90,13 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "--max-series": ("7", {"max_series": 7}),
     "--label": ("rack=r1", {"labels": (("rack", "r1"),)}),
+    "-d": ("mlx5_0", {"rdma": asdict(RdmaConfig(devices=("mlx5_0",)))}),
+    "--device": ("mlx5_0,rxe*", {"rdma": asdict(RdmaConfig(devices=("mlx5_0", "rxe*")))}),
+    "--exclude-device": ("mlx5_bond_0", {"rdma": asdict(RdmaConfig(excluded=("mlx5_bond_0",)))}),
+    "--qps": ("", {"rdma": asdict(RdmaConfig(every_queue_pair=True))}),
+    "--threshold": ("rx_oos=5:off,paused=off", {"rdma": asdict(RdmaConfig(limits=CHANGED_LIMITS))}),
+    "--sysfs": ("/sys", {"rdma": asdict(RdmaConfig(sysfs="/sys"))}),
+    "--procfs": ("/proc", {"rdma": asdict(RdmaConfig(procfs="/proc"))}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
     "--debug": ("", {"debug": True}),
@@ -261,7 +275,7 @@ def test_wrong_value_is_refused_in_one_line_that_quotes_it(arguments: list[str],
 @pytest.mark.parametrize(
     "environment, text",
     [
-        ({"MONITOR_MODE": "rdma"}, "mode 'rdma' is not known"),
+        ({"MONITOR_MODE": "sniff"}, "mode 'sniff' is not known"),
         ({"NETWORK_INTERFACE": "eth0,"}, "interface 'eth0,': a name is empty"),
         ({"NETWORK_INTERFACE": " "}, "interface ' ': a name is empty"),
         ({"INTERVAL_MS": "soon"}, "'soon' is no time"),

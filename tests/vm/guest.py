@@ -37,8 +37,18 @@ class Ended:
     in_time: bool
 
 
-def boot(kernel: Path, archives: Sequence[Path], directory: Path, limit_s: float, arguments: str) -> Ended:
-    """Run a guest to its end, or kill it after `limit_s`; `directory` keeps its console and reports."""
+def boot(
+    kernel: Path,
+    archives: Sequence[Path],
+    directory: Path,
+    limit_s: float,
+    arguments: str,
+    devices: Sequence[str] = (),
+) -> Ended:
+    """Run a guest to its end, or kill it after `limit_s`; `directory` keeps its console and reports.
+
+    `devices` are further arguments of the emulator's.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     console, reports, root = directory / "console", directory / "reports", directory / "root.cpio"
     with root.open("wb") as whole:
@@ -49,7 +59,7 @@ def boot(kernel: Path, archives: Sequence[Path], directory: Path, limit_s: float
         need("qemu-system-x86_64", "qemu-system-x86"), "-accel", EMULATION, "-cpu", "max", "-machine", "q35",
         "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", str(kernel), "-initrd", str(root), "-append", f"{COMMAND_LINE} {arguments}",
-        "-serial", f"file:{console}", "-serial", f"file:{reports}",
+        "-serial", f"file:{console}", "-serial", f"file:{reports}", *devices,
     ]  # fmt: skip
     begun = time.monotonic()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:

@@ -78,12 +78,13 @@ class Cache:
             for made in directory.glob("*.cpio"):
                 made.unlink()
 
-    def user(self) -> Path:
-        """The archive with Debian's programs."""
-        archive = self.directory / f"user-{_digest(PACKAGES)}.cpio"
+    def user(self, more: Sequence[str] = ()) -> Path:
+        """The archive with Debian's programs, those of PACKAGES and `more`."""
+        packages = (*PACKAGES, *more)
+        archive = self.directory / f"user-{_digest(packages)}.cpio"
         if not archive.exists():
             with self._scratch() as root, _made_whole(archive) as unfinished:
-                unpack(self._suite(USER_SUITE).fetch_with_dependencies(PACKAGES), root)
+                unpack(self._suite(USER_SUITE).fetch_with_dependencies(packages), root)
                 for name, text in FILES.items():
                     (root / name).write_text(text)
                 for name in ("dev", "proc", "root", "run", "sys", "tmp"):
@@ -101,16 +102,17 @@ class Cache:
                 pack(root, unfinished)
         return archive
 
-    def kernel(self, suite: str) -> Kernel:
-        """Image and modules of the suite's kernel."""
-        kernel = Kernel(self.directory / f"{suite}.vmlinuz", self.directory / f"{suite}.cpio")
+    def kernel(self, suite: str, more: Sequence[str] = ()) -> Kernel:
+        """Image and modules of the suite's kernel, those of MODULES and `more`."""
+        name = f"{suite}-{_digest(more)}" if more else suite
+        kernel = Kernel(self.directory / f"{name}.vmlinuz", self.directory / f"{name}.cpio")
         if not kernel.modules.exists():
             with self._scratch() as fetched, self._scratch() as root, _made_whole(kernel.modules) as unfinished:
                 unpack(self._suite(suite).fetch_kernel(), fetched)
                 (release,) = (path.name for path in (fetched / "usr/lib/modules").iterdir())
                 images = (fetched / f"boot/vmlinuz-{release}", fetched / f"usr/lib/modules/{release}/vmlinuz")
                 shutil.copy(next(path for path in images if path.exists()), kernel.image)
-                _copy_modules(release, fetched, root)
+                _copy_modules(release, fetched, root, (*MODULES, *more))
                 pack(root, unfinished)
         return kernel
 
@@ -145,11 +147,11 @@ def _install_wheels(wanted: Sequence[str], target: Path) -> None:
     subprocess.run(command, check=True)
 
 
-def _copy_modules(release: str, source: Path, target: Path) -> None:
-    """Copy MODULES and those they depend on, uncompressed, with the index that modprobe reads."""
+def _copy_modules(release: str, source: Path, target: Path, modules: Sequence[str]) -> None:
+    """Copy `modules` and those they depend on, uncompressed, with the index that modprobe reads."""
     _depmod(release, source)
     show = [need("modprobe", "kmod"), "--dirname", str(source), "--set-version", release, "--show-depends"]
-    for module in MODULES:
+    for module in modules:
         shown = subprocess.run([*show, module], capture_output=True, text=True).stdout
         for path in (Path(line.split()[1]) for line in shown.splitlines() if line.startswith("insmod")):
             copy = target / "usr" / path.relative_to(source)

@@ -21,9 +21,11 @@ from xtrace.flow import (
     PacketCount,
     select,
 )
+from xtrace.rdma import RdmaSnapshot
 from xtrace.roce import opcode_name
 from xtrace.sinks import FlowSetup, Run, Totals
 from xtrace.sinks.identity import Identity
+from xtrace.sinks.rdma_json import rdma_records
 from xtrace.sinks.render import address, tcp_flag_names, timestamp, valid_unicode
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.snapshot import Snapshot
@@ -59,6 +61,8 @@ class JsonLines:
         """All records of one interval."""
         if isinstance(snapshot, FlowSnapshot):
             self._write_all(self._flow_records(snapshot))
+        elif isinstance(snapshot, RdmaSnapshot):
+            self._write_all(rdma_records(snapshot, self._host))
 
     def _write_all(self, records: Iterator[Record]) -> None:
         try:

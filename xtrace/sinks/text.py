@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from itertools import islice
 
 from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey, FlowRecord, FlowSnapshot, Interface, select
+from xtrace.rdma import RdmaSnapshot
 from xtrace.roce import opcode_name
 from xtrace.sinks import Run, Totals
+from xtrace.sinks.rdma_text import rdma_lines
 from xtrace.sinks.render import address
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.snapshot import Snapshot
@@ -33,6 +35,8 @@ class Text:
         """All lines of one interval."""
         if isinstance(snapshot, FlowSnapshot):
             self._write_all(self._flow_lines(snapshot))
+        elif isinstance(snapshot, RdmaSnapshot):
+            self._write_all(rdma_lines(snapshot))
 
     def _write_all(self, lines: Iterator[str]) -> None:
         try:

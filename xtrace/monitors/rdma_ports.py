@@ -1,0 +1,225 @@
+"""One RDMA port: reads what netlink and sysfs tell of it, remembers what it read before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from xtrace.errors import KernelError
+from xtrace.kernel import rdma, sysfs
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.syscall import error_name
+from xtrace.rdma import PortId, PortInfo, PortRecord, Reading
+from xtrace.rdma_counters import NOT_COUNTERS, Track, figures, gauge, is_gauge, saturates_at, wraps
+
+FIRST_PAUSE_NS = 10_000_000_000
+LONGEST_PAUSE_NS = 600_000_000_000
+"""A read that fails is tried again after 10 s, 20 s, ... at most 10 minutes: some firmware logs every one."""
+
+GIVE_UP_AFTER = 3
+"""When the first reads of a directory all fail, the others are not tried."""
+
+
+class Backoff:
+    """What fails, and when it may be tried again."""
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._failing: dict[str, tuple[int, int, str]] = {}
+        """what -> when it may be tried again, the pause after that, why it failed"""
+
+    def reason(self, what: str) -> str | None:
+        """Why `what` is not to be tried now; None if it is."""
+        if not self._failing:
+            return None
+        until, _, why = self._failing.get(what, (0, 0, ""))
+        return why if self._clock() < until else None
+
+    def failed(self, what: str, why: str) -> str:
+        """Note a failure; `why`."""
+        _, pause, _ = self._failing.get(what, (0, FIRST_PAUSE_NS, ""))
+        self._failing[what] = (self._clock() + pause, min(2 * pause, LONGEST_PAUSE_NS), why)
+        return why
+
+    def succeeded(self, what: str) -> None:
+        """Note that it works."""
+        if self._failing:
+            self._failing.pop(what, None)
+
+
+def why(error: OSError | ValueError) -> str:
+    """A failed read in a few words."""
+    if isinstance(error, OSError):
+        return error_name(error.errno or 0)
+    return f"no number: {error}"
+
+
+class Directory:
+    """The counters of one directory of sysfs."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.names = [name for name in sysfs.entries(path) if name not in NOT_COUNTERS]
+        self._files = [(name, f"{path}/{name}") for name in self.names]
+
+    def read(self, backoff: Backoff) -> dict[str, int | str]:
+        """Values by name; where one cannot be read, why. One failing read leaves the others alone."""
+        refused = backoff.reason(self._path)
+        if refused:
+            return dict.fromkeys(self.names, refused)
+        values: dict[str, int | str] = {}
+        some_worked = False
+        for name, path in self._files:
+            values[name] = value = self._read_one(path, backoff)
+            some_worked = some_worked or isinstance(value, int)
+            if not some_worked and len(values) == GIVE_UP_AFTER < len(self._files):
+                return dict.fromkeys(self.names, backoff.failed(self._path, str(value)))
+        backoff.succeeded(self._path)
+        return values
+
+    @staticmethod
+    def _read_one(path: str, backoff: Backoff) -> int | str:
+        refused = backoff.reason(path)
+        if refused:
+            return refused
+        try:
+            value = sysfs.number(sysfs.read(path))
+        except (OSError, ValueError) as error:
+            return backoff.failed(path, why(error))
+        backoff.succeeded(path)
+        return value
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A port as the inventory found it: with netlink, its device and state there."""
+
+    id: PortId
+    device: rdma.RdmaDevice | None
+    port: rdma.RdmaPort | None
+
+    @property
+    def identity(self) -> tuple[PortId, int]:
+        """Another index is another device, whatever its name."""
+        return self.id, self.device.index if self.device else -1
+
+
+class PortReader:
+    """Reads one port, again and again."""
+
+    def __init__(self, seen: Seen, netlink: NetlinkSocket | None, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.id = seen.id
+        self.was_active = False
+        self._netlink = netlink
+        self._clock = clock
+        self._backoff = Backoff(clock)
+        self._directory = str(sysfs.port_directory(seen.id.device, seen.id.port))
+        self._hardware = Directory(f"{self._directory}/hw_counters")
+        self._standard = Directory(f"{self._directory}/counters")
+        self._tracks: dict[tuple[str, str], Track] = {}
+        self._read_at: int | None = None
+        self._fixed = self._read_fixed(seen)
+
+    def _read_fixed(self, seen: Seen) -> PortInfo:
+        """What stays as it is while the device is there."""
+        device = self.id.device
+        pci = sysfs.parent_link(device)
+        driver = sysfs.parent_link(device, "driver")
+        if driver is None and sysfs.read_or_none(sysfs.infiniband() / device / "parent"):
+            driver = "rdma_rxe"  # software on top of a netdev, which `parent` names
+        firmware = seen.device.firmware if seen.device else sysfs.read_or_none(sysfs.infiniband() / device / "fw_ver")
+        return PortInfo(
+            link_layer=sysfs.read_or_none(f"{self._directory}/link_layer"),
+            driver=driver,
+            firmware=firmware or None,
+            pci=pci if pci and ":" in pci else None,
+            numa_node=sysfs.numa_node(device),
+        )
+
+    def read(self, seen: Seen) -> PortRecord:
+        """What the port counted since the last time."""
+        info = self._info(seen)
+        hardware = self._readings("hw", self._hardware_values(seen), info.driver)
+        standard = self._readings("std", self._standard.read(self._backoff), info.driver)
+        now = self._clock()
+        interval = None if self._read_at is None else now - self._read_at
+        self._read_at = now
+        return PortRecord(
+            id=self.id,
+            info=info,
+            interval_ns=interval,
+            figures=figures(hardware, standard),
+            hardware=hardware,
+            standard=standard,
+            unavailable=_unavailable(info, [*hardware.values(), *standard.values()]),
+        )
+
+    def _info(self, seen: Seen) -> PortInfo:
+        rate = sysfs.read_or_none(f"{self._directory}/rate")
+        state, physical, lid, netdev = self._state(seen)
+        fixed = self._fixed
+        return PortInfo(
+            state=state,
+            physical_state=physical,
+            link_layer=fixed.link_layer,
+            rate=rate,
+            rate_bps=sysfs.rate_bps(rate),
+            netdev=netdev or sysfs.netdev(self.id.device, self.id.port),
+            driver=fixed.driver,
+            firmware=fixed.firmware,
+            pci=fixed.pci,
+            numa_node=fixed.numa_node,
+            lid=lid or None,
+        )
+
+    def _state(self, seen: Seen) -> tuple[str | None, str | None, int | None, str | None]:
+        """State, physical state, LID and netdev."""
+        if seen.port:
+            return seen.port.state, seen.port.physical_state, seen.port.lid, seen.port.netdev
+        state = sysfs.state(sysfs.read_or_none(f"{self._directory}/state"), rdma.PORT_STATES)
+        physical = sysfs.state(sysfs.read_or_none(f"{self._directory}/phys_state"), rdma.PHYSICAL_STATES)
+        return state, physical, self._lid(), None
+
+    def _lid(self) -> int | None:
+        text = sysfs.read_or_none(f"{self._directory}/lid")
+        try:
+            return sysfs.number(text) if text else None
+        except ValueError:
+            return None
+
+    def _hardware_values(self, seen: Seen) -> Mapping[str, int | str]:
+        """By netlink, which reads all of them together; else by sysfs."""
+        if self._netlink is not None and seen.device is not None and self._backoff.reason("netlink") is None:
+            try:
+                values = rdma.counters(self._netlink, seen.device, self.id.port)
+            except KernelError as error:
+                self._backoff.failed("netlink", str(error))
+            else:
+                self._backoff.succeeded("netlink")
+                return {name: value for name, value in values.items() if name not in NOT_COUNTERS}
+        return self._hardware.read(self._backoff)
+
+    def _readings(self, kind: str, values: Mapping[str, int | str], driver: str | None) -> dict[str, Reading]:
+        return {name: self._reading(kind, name, value, driver) for name, value in values.items()}
+
+    def _reading(self, kind: str, name: str, value: int | str, driver: str | None) -> Reading:
+        if kind == "hw" and is_gauge(name) and isinstance(value, int):
+            return gauge(value)
+        track = self._tracks.get((kind, name))
+        if track is None:
+            track = self._tracks[kind, name] = Track()
+        if isinstance(value, str):
+            return track.missed(value)
+        if kind == "hw":
+            return track.read(value, wrapping=wraps(driver, name))
+        return track.read(value, maximum=saturates_at(name))
+
+
+def _unavailable(info: PortInfo, readings: Iterable[Reading]) -> str:
+    """Why nothing could be counted, where there is something to count and none of it could be read."""
+    reasons = [reading.reason for reading in readings if reading.status == "unavailable"]
+    worked = any(reading.status != "unavailable" for reading in readings)
+    if reasons and not worked:
+        return f"counters: {reasons[0]}"
+    return "" if worked or info.state else "nothing of it can be read"
