@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
 from xtrace.filters import describe
-from xtrace.kernel import paths, rtnetlink
+from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
@@ -17,6 +17,7 @@ from xtrace.messages import message
 from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
+from xtrace.monitors.join import JoinedXdp
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import FlowSetup, Run, Sink
@@ -41,7 +42,7 @@ DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
 def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor until the end."""
     output = OutputStream(STDOUT, stop)
-    paths.choose(config.rdma.sysfs, config.rdma.procfs)
+    os.environ.update(config.rdma.roots)
     if config.list_interfaces:
         show_list(config, output)
         return 0
@@ -55,12 +56,13 @@ def run(config: Config, version: str, stop: Stop) -> int:
             opened.callback(close_push, push, stop)
         monitors: list[Monitor] = []
         flows = None
+        rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
         if "xdp" in config.modes:
             xdp = opened.enter_context(closing(watch_flows(config)))
-            monitors.append(xdp)
+            monitors.append(JoinedXdp(xdp, rdma) if rdma else xdp)
             flows = flow_setup(xdp, config)
-        if "rdma" in config.modes:
-            monitors.append(opened.enter_context(closing(watch_rdma(config))))
+        if rdma:
+            monitors.append(rdma)
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
         for sink in sinks:
             sink.start(Run(version, config.interval_ms / 1000, config.modes, flows))

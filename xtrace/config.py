@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, NoReturn
 
 from xtrace.errors import UsageError
@@ -54,9 +53,8 @@ class RdmaConfig:
     excluded: tuple[str, ...] = ()
     limits: Mapping[str, Limit] = field(default_factory=lambda: LIMITS)
     every_queue_pair: bool = False
-    sysfs: str | None = None
-    procfs: str | None = None
-    """None: the environment, or the usual place"""
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """--sysfs and --procfs, as the environment variables they go before"""
 
 
 @dataclass(frozen=True)
@@ -237,15 +235,12 @@ def parse_rdma(given: argparse.Namespace, environment: Mapping[str, str]) -> Rdm
         excluded=parse_names(excluded or None, "--exclude-device", "--exclude-device mlx5_0"),
         limits=parse_limits(_setting(given.threshold, environment, "XTRACE_THRESHOLDS", ""), name),
         every_queue_pair=given.qps,
-        sysfs=_directory(given.sysfs, "--sysfs"),
-        procfs=_directory(given.procfs, "--procfs"),
+        roots={
+            variable: path
+            for variable, path in (("XTRACE_SYSFS", given.sysfs), ("XTRACE_PROCFS", given.procfs))
+            if path is not None
+        },
     )
-
-
-def _directory(given: str | None, what: str) -> str | None:
-    if given is not None and not Path(given).is_dir():
-        raise UsageError(f"{what} '{given}' is no directory")
-    return given
 
 
 def parse_modes(text: str) -> tuple[str, ...]:

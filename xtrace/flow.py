@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,6 +149,12 @@ class FlowTable:
         """Every flow's packets, by index."""
         return self._words[_PACKETS_INDEX::_COUNTER_WORDS]
 
+    def roce(self) -> Iterator[FlowRecord]:
+        """The RoCE flows alone."""
+        for index, flags in enumerate(self._keys[_FLAGS_OFFSET :: KEY.size]):
+            if flags & (ROCE_V1 | ROCE_V2):
+                yield self[index]
+
     def sum(self, indexes: Sequence[int]) -> PacketCount:
         """Packets and bytes of some flows together."""
         packets, sizes = self.packet_counts, self.byte_counts
@@ -240,6 +246,18 @@ class Interface:
         return "frame" if self.xdp_mode == "generic" or self.merges else "wire"
 
 
+class Origin(NamedTuple):
+    """What is known of a RoCE flow beyond its packets: the source's queue pair, and this host's process."""
+
+    src_qpn: int | None = None
+    pid: int | None = None
+    command: str | None = None
+    container: str | None = None
+
+
+UNKNOWN_ORIGIN = Origin()
+
+
 @dataclass(frozen=True)
 class FlowSnapshot(Snapshot):
     """One tick of mode xdp."""
@@ -256,6 +274,13 @@ class FlowSnapshot(Snapshot):
     """how long the grace period took"""
     drain_ns: int = 0
     """how long the drain took after it"""
+    find_origin: Callable[[Interface, FlowKey], Origin] | None = None
+    """with mode rdma: looks up RoCE flows among the queue pairs"""
+
+    def origin(self, interface: Interface, key: FlowKey) -> Origin:
+        """Where a RoCE flow comes from: what its packets tell, or else its queue pair."""
+        found = self.find_origin(interface, key) if self.find_origin else UNKNOWN_ORIGIN
+        return found._replace(src_qpn=key.src_qpn) if key.flags & HAS_SRC_QPN else found
 
     def wall_ns(self, record_ns: int) -> int:
         """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""

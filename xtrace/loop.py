@@ -34,7 +34,7 @@ class Loop:
         self._poll = select.poll()
         self._poll.register(stop.fileno(), select.POLLIN)
         self._poll.register(output.fileno(), 0)  # errors only: the reader closed its end
-        self._by_descriptor = {monitor.fileno(): monitor for monitor in monitors}
+        self._by_descriptor = {monitor.fileno(): monitor for monitor in monitors if monitor.fileno() >= 0}
         for descriptor in self._by_descriptor:
             self._poll.register(descriptor, select.POLLIN)
 

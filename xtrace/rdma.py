@@ -183,19 +183,39 @@ class Rails:
     down: tuple[PortId, ...] = ()
 
 
+class Seen(NamedTuple):
+    """RoCE traffic that a hook saw on an interface in one direction."""
+
+    packets: int
+    bytes: int
+
+
 @dataclass(frozen=True)
 class BlindSpot:
-    """What a netdev's hook saw of its RDMA port's traffic."""
+    """What a netdev's hook saw of its RDMA port's traffic in one direction."""
 
     id: PortId
     netdev: str
-    hardware_bytes: int
-    seen_bytes: int
+    direction: str
+    """rx or tx"""
+    unit: str
+    """bytes, or packets where the driver does not count bytes"""
+    carried: int
+    """by the hardware"""
+    seen: int
+    """by the hook; in bytes it counts link headers too, and so a little more"""
 
     @property
     def invisible(self) -> float:
-        """Part of the hardware's bytes that the hook did not see, 0 to 1."""
-        return max(0.0, 1 - self.seen_bytes / self.hardware_bytes) if self.hardware_bytes else 0.0
+        """Part of what the hardware carried that the hook did not see, 0 to 1."""
+        return max(0.0, 1 - self.seen / self.carried) if self.carried else 0.0
+
+    def __str__(self) -> str:
+        way = "received" if self.direction == "rx" else "sent"
+        return (
+            f"{100 * self.invisible:.0f} % of what {self.id} {way} is invisible on {self.netdev}:"
+            " offloaded to hardware; see mode rdma's figures for it"
+        )
 
 
 @dataclass(frozen=True)
@@ -205,5 +225,7 @@ class RdmaSnapshot(Snapshot):
     ports: tuple[PortRecord, ...] = ()
     queue_pairs: QueuePairs = QueuePairs()
     rails: Rails = Rails(0, None)
+    blind_spots: tuple[BlindSpot, ...] = ()
+    """with mode xdp, for ports whose netdev it watches"""
     every_queue_pair: bool = False
     """whether --qps asks for each"""

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+ANSWER_WITHIN_S = 120
+"""Emulated machines are slow; nothing here takes half of that."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -34,7 +37,9 @@ class Peer:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             with suppress(OSError):
-                return cls(socket.create_connection((host, int(port)), timeout=within_s))
+                connection = socket.create_connection((host, int(port)), timeout=within_s)
+                connection.settimeout(ANSWER_WITHIN_S)
+                return cls(connection)
             time.sleep(0.2)
         raise ConnectionError(f"nobody answers at {where} within {within_s} s")
 

@@ -28,6 +28,7 @@ ALLOWED = {
     "rdma_counters": ("rdma",),
     "rdma_health": ("errors", "rdma", "rdma_counters"),
     "rdma_processes": ("rdma",),
+    "roce_origins": ("flow", "rdma"),
     "config": ("errors", "filters", "kernel.syscall", "rdma_health", "target"),
     "monitors": (
         "errors",
@@ -38,6 +39,7 @@ ALLOWED = {
         "rdma",
         "rdma_counters",
         "rdma_health",
+        "roce_origins",
         "kernel",
         "monitors",
     ),

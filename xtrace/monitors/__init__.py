@@ -15,7 +15,7 @@ class Monitor(Protocol):
         """Whether there is nothing left to watch."""
 
     def fileno(self) -> int:
-        """Readable when react() has something to do."""
+        """Readable when react() has something to do; -1 where nothing happens between ticks."""
 
     def react(self) -> None:
         """Take note of what happened between ticks."""

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from xtrace.errors import KernelError, RdmaError
 from xtrace.kernel import rdma, sysfs
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.monitors.rdma_ports import PortReader, Seen
-from xtrace.rdma import PortId, PortRecord, QueuePairs, RdmaSnapshot
+from xtrace.monitors.rdma_ports import Found, PortReader
+from xtrace.monitors.rdma_queue_pairs import QueuePairWatch
+from xtrace.rdma import BlindSpot, PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
 from xtrace.rdma_health import LIMITS, Limits, judge, rails
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+
+WORTH_SAYING = 0.05
+"""Part of a port's traffic that the hook did not see. Both are not read at the very same moment."""
 
 NO_RDMA = "no RDMA device here: ls /sys/class/infiniband shows those whose driver is loaded"
 
@@ -36,6 +39,8 @@ class RdmaOptions:
     """devices never to be read, names and globs"""
     limits: Limits = field(default_factory=lambda: LIMITS)
     every_queue_pair: bool = False
+    queue_pairs: bool = True
+    """whether to ask for them at all"""
 
 
 def open_netlink() -> NetlinkSocket | None:
@@ -47,7 +52,7 @@ def open_netlink() -> NetlinkSocket | None:
         return None
 
 
-def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> list[Seen]:
+def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> list[Found]:
     """All ports there are, by device and number. A device that fails is said at debug level, and left out."""
     if netlink is not None:
         try:
@@ -57,18 +62,18 @@ def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> li
         else:
             devices = [device for device in devices if not matches(device.name, excluded)]
             devices.sort(key=lambda device: sysfs.natural(device.name))
-            return [seen for device in devices for seen in _ports_of(netlink, device)]
+            return [found for device in devices for found in _ports_of(netlink, device)]
     names = [name for name in sysfs.device_names() if not matches(name, excluded)]
-    return [Seen(PortId(name, port), None, None) for name in names for port in _sysfs_ports(name)]
+    return [Found(PortId(name, port), None, None) for name in names for port in _sysfs_ports(name)]
 
 
-def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Seen]:
+def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Found]:
     try:
         ports = rdma.ports(netlink, device)
     except KernelError as error:
         log.debug("%s", error)
-        return [Seen(PortId(device.name, number), device, None) for number in range(1, device.ports + 1)]
-    return [Seen(PortId(device.name, port.number), device, port) for port in ports]
+        return [Found(PortId(device.name, number), device, None) for number in range(1, device.ports + 1)]
+    return [Found(PortId(device.name, port.number), device, port) for port in ports]
 
 
 def _sysfs_ports(device: str) -> list[int]:
@@ -84,14 +89,14 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def netdev_of(seen: Seen) -> str | None:
+def netdev_of(port: Found) -> str | None:
     """The port's network interface."""
-    return (seen.port.netdev if seen.port else None) or sysfs.netdev(seen.id.device, seen.id.port)
+    return (port.port.netdev if port.port else None) or sysfs.netdev(port.id.device, port.id.port)
 
 
 def list_ports(options: RdmaOptions) -> list[PortRecord]:
     """The ports that were asked for as they stand now. Raises RdmaError as the monitor does."""
-    monitor = RdmaMonitor(options, log.debug)
+    monitor = RdmaMonitor(replace(options, queue_pairs=False), log.debug)
     try:
         return list(monitor.first)
     finally:
@@ -109,6 +114,15 @@ def netdevs_of(devices: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def blind_spot(record: PortRecord, direction: str, seen: Seen) -> BlindSpot | None:
+    """What the hook missed of a port's traffic; None where the port carried nothing, or does not count it."""
+    for unit, amount in (("bytes", seen.bytes), ("packets", seen.packets)):
+        carried = record.delta(f"{direction}_{unit}")
+        if carried:
+            return BlindSpot(record.id, record.info.netdev or "", direction, unit, carried, amount)
+    return None
+
+
 class RdmaMonitor:
     """Reads ports at every tick; follows devices as they come and go. Needs no privilege."""
 
@@ -116,27 +130,37 @@ class RdmaMonitor:
         self._options = options
         self._say = say
         self._readers: dict[tuple[PortId, int], PortReader] = {}
+        self._netdevs: dict[PortId, str] = {}
+        self._seen: dict[tuple[str, str], Seen] = {}
+        self._told: set[tuple[PortId, str]] = set()
+        """blind spots that were said"""
         self.ended = False
         with ExitStack() as opening:
             self._netlink = open_netlink()
             if self._netlink is not None:
                 opening.callback(self._netlink.close)
-            self._events = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            opening.callback(os.close, self._events)
             self._start_ns = time.monotonic_ns()
             self.first = self._read(self._first_inventory())
             """the readings that the first interval is measured from"""
+            self._queue_pairs = self._watch_queue_pairs(opening) if options.queue_pairs else None
             self._opened = opening.pop_all()
 
-    def _first_inventory(self) -> list[Seen]:
+    def _watch_queue_pairs(self, opening: ExitStack) -> QueuePairWatch | None:
+        if self._netlink is None:
+            return None
+        watch = QueuePairWatch(self._takes_device)
+        opening.callback(watch.close)
+        return watch
+
+    def _first_inventory(self) -> list[Found]:
         """Raises RdmaError where nothing of what was asked for is there."""
         everything = inventory(self._netlink, self._options.excluded)
         if not everything:
             raise RdmaError(NO_RDMA)
-        there = ", ".join(f"{seen.id} ({netdev_of(seen) or 'no interface'})" for seen in everything)
-        names = [seen.id.device for seen in everything]
+        there = ", ".join(f"{found.id} ({netdev_of(found) or 'no interface'})" for found in everything)
+        names = [found.id.device for found in everything]
         missing = [wanted for wanted in self._options.devices if not any(matches(name, [wanted]) for name in names)]
-        chosen = [seen for seen in everything if self._takes(seen)]
+        chosen = [found for found in everything if self._takes(found)]
         for wanted in missing if chosen else ():
             log.error("RDMA device %s not found: there are %s", wanted, there)
         if not chosen and missing:
@@ -146,21 +170,40 @@ class RdmaMonitor:
             raise RdmaError(f"no RDMA port has interface {wanted}: there are {there}; choose one with -d")
         return chosen
 
-    def _takes(self, seen: Seen) -> bool:
+    def _takes(self, found: Found) -> bool:
         if self._options.devices:
-            return matches(seen.id.device, self._options.devices)
-        return not self._options.interfaces or matches(netdev_of(seen) or "", self._options.interfaces)
+            return matches(found.id.device, self._options.devices)
+        return not self._options.interfaces or matches(netdev_of(found) or "", self._options.interfaces)
+
+    def _takes_device(self, name: str) -> bool:
+        if matches(name, self._options.excluded):
+            return False
+        return any(port.device == name for port, _ in self._readers)
 
     def fileno(self) -> int:
-        """Readable when react() has something to do."""
-        return self._events
+        """Readable when react() has something to do; -1 where nothing happens between ticks."""
+        return self._queue_pairs.fileno() if self._queue_pairs else -1
 
     def react(self) -> None:
-        """Nothing happens between ticks."""
+        """Take note that queue pairs were asked for; the next tick tells of them."""
+        if self._queue_pairs:
+            self._queue_pairs.take_note()
+
+    def queue_pairs_seen(self) -> set[QueuePairRecord]:
+        """All queue pairs that were seen since the last call."""
+        return self._queue_pairs.seen() if self._queue_pairs else set()
+
+    def netdevs(self) -> dict[PortId, str]:
+        """The network interface of each port that has one."""
+        return dict(self._netdevs)
+
+    def note_seen(self, seen: Mapping[tuple[str, str], Seen]) -> None:
+        """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and `rx` or `tx`."""
+        self._seen = dict(seen)
 
     def tick(self) -> RdmaSnapshot:
         """End the current interval, start the next."""
-        chosen = [seen for seen in inventory(self._netlink, self._options.excluded) if self._takes(seen)]
+        chosen = [found for found in inventory(self._netlink, self._options.excluded) if self._takes(found)]
         self._tell_changes(chosen)
         records = tuple(self._read(chosen))
         now = time.monotonic_ns()
@@ -168,32 +211,48 @@ class RdmaMonitor:
             end_ns=time.time_ns(),
             interval_ns=now - self._start_ns,
             ports=records,
-            queue_pairs=QueuePairs(),
+            queue_pairs=self._queue_pairs.latest if self._queue_pairs else QueuePairs(),
             rails=rails(records),
+            blind_spots=tuple(self._blind_spots(records)),
             every_queue_pair=self._options.every_queue_pair,
         )
         self._start_ns = now
         return snapshot
 
-    def _tell_changes(self, chosen: Sequence[Seen]) -> None:
-        present = {seen.identity for seen in chosen}
+    def _tell_changes(self, chosen: Sequence[Found]) -> None:
+        present = {found.identity for found in chosen}
         for identity in [identity for identity in self._readers if identity not in present]:
             del self._readers[identity]
             self._say(f"{identity[0]}: the RDMA device is gone")
-        for seen in chosen:
-            if seen.identity not in self._readers:
-                self._say(f"{seen.id}: an RDMA device has come")
+        for found in chosen:
+            if found.identity not in self._readers:
+                self._say(f"{found.id}: an RDMA device has come")
 
-    def _read(self, chosen: Sequence[Seen]) -> list[PortRecord]:
+    def _read(self, chosen: Sequence[Found]) -> list[PortRecord]:
         records = []
-        for seen in chosen:
-            reader = self._readers.get(seen.identity)
+        for found in chosen:
+            reader = self._readers.get(found.identity)
             if reader is None:
-                reader = self._readers[seen.identity] = PortReader(seen, self._netlink)
-            record = judge(reader.read(seen), self._options.limits, reader.was_active)
+                reader = self._readers[found.identity] = PortReader(found, self._netlink)
+            record = judge(reader.read(found), self._options.limits, reader.was_active)
             reader.was_active = reader.was_active or record.info.state == "ACTIVE"
             records.append(record)
+        self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev}
         return records
+
+    def _blind_spots(self, records: Sequence[PortRecord]) -> Iterator[BlindSpot]:
+        """Compared in bytes, or in packets where the driver does not count bytes; said once for each port."""
+        for record in records:
+            for direction in ("rx", "tx"):
+                seen = self._seen.get((record.info.netdev or "", direction))
+                spot = blind_spot(record, direction, seen) if seen else None
+                if spot is None:
+                    continue
+                yield spot
+                if spot.invisible >= WORTH_SAYING and (spot.id, direction) not in self._told:
+                    self._told.add((spot.id, direction))
+                    self._say(str(spot))
+        self._seen = {}
 
     def finish(self) -> RdmaSnapshot:
         """End the last interval."""

@@ -92,7 +92,7 @@ class Directory:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Found:
     """A port as the inventory found it: with netlink, its device and state there."""
 
     id: PortId
@@ -108,27 +108,29 @@ class Seen:
 class PortReader:
     """Reads one port, again and again."""
 
-    def __init__(self, seen: Seen, netlink: NetlinkSocket | None, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self.id = seen.id
+    def __init__(
+        self, found: Found, netlink: NetlinkSocket | None, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.id = found.id
         self.was_active = False
         self._netlink = netlink
         self._clock = clock
         self._backoff = Backoff(clock)
-        self._directory = str(sysfs.port_directory(seen.id.device, seen.id.port))
+        self._directory = str(sysfs.port_directory(found.id.device, found.id.port))
         self._hardware = Directory(f"{self._directory}/hw_counters")
         self._standard = Directory(f"{self._directory}/counters")
         self._tracks: dict[tuple[str, str], Track] = {}
         self._read_at: int | None = None
-        self._fixed = self._read_fixed(seen)
+        self._fixed = self._read_fixed(found)
 
-    def _read_fixed(self, seen: Seen) -> PortInfo:
+    def _read_fixed(self, found: Found) -> PortInfo:
         """What stays as it is while the device is there."""
         device = self.id.device
         pci = sysfs.parent_link(device)
         driver = sysfs.parent_link(device, "driver")
         if driver is None and sysfs.read_or_none(sysfs.infiniband() / device / "parent"):
             driver = "rdma_rxe"  # software on top of a netdev, which `parent` names
-        firmware = seen.device.firmware if seen.device else sysfs.read_or_none(sysfs.infiniband() / device / "fw_ver")
+        firmware = found.device.firmware if found.device else sysfs.read_or_none(sysfs.infiniband() / device / "fw_ver")
         return PortInfo(
             link_layer=sysfs.read_or_none(f"{self._directory}/link_layer"),
             driver=driver,
@@ -137,10 +139,10 @@ class PortReader:
             numa_node=sysfs.numa_node(device),
         )
 
-    def read(self, seen: Seen) -> PortRecord:
+    def read(self, found: Found) -> PortRecord:
         """What the port counted since the last time."""
-        info = self._info(seen)
-        hardware = self._readings("hw", self._hardware_values(seen), info.driver)
+        info = self._info(found)
+        hardware = self._readings("hw", self._hardware_values(found), info.driver)
         standard = self._readings("std", self._standard.read(self._backoff), info.driver)
         now = self._clock()
         interval = None if self._read_at is None else now - self._read_at
@@ -155,9 +157,9 @@ class PortReader:
             unavailable=_unavailable(info, [*hardware.values(), *standard.values()]),
         )
 
-    def _info(self, seen: Seen) -> PortInfo:
+    def _info(self, found: Found) -> PortInfo:
         rate = sysfs.read_or_none(f"{self._directory}/rate")
-        state, physical, lid, netdev = self._state(seen)
+        state, physical, lid, netdev = self._state(found)
         fixed = self._fixed
         return PortInfo(
             state=state,
@@ -173,10 +175,10 @@ class PortReader:
             lid=lid or None,
         )
 
-    def _state(self, seen: Seen) -> tuple[str | None, str | None, int | None, str | None]:
+    def _state(self, found: Found) -> tuple[str | None, str | None, int | None, str | None]:
         """State, physical state, LID and netdev."""
-        if seen.port:
-            return seen.port.state, seen.port.physical_state, seen.port.lid, seen.port.netdev
+        if found.port:
+            return found.port.state, found.port.physical_state, found.port.lid, found.port.netdev
         state = sysfs.state(sysfs.read_or_none(f"{self._directory}/state"), rdma.PORT_STATES)
         physical = sysfs.state(sysfs.read_or_none(f"{self._directory}/phys_state"), rdma.PHYSICAL_STATES)
         return state, physical, self._lid(), None
@@ -188,11 +190,11 @@ class PortReader:
         except ValueError:
             return None
 
-    def _hardware_values(self, seen: Seen) -> Mapping[str, int | str]:
+    def _hardware_values(self, found: Found) -> Mapping[str, int | str]:
         """By netlink, which reads all of them together; else by sysfs."""
-        if self._netlink is not None and seen.device is not None and self._backoff.reason("netlink") is None:
+        if self._netlink is not None and found.device is not None and self._backoff.reason("netlink") is None:
             try:
-                values = rdma.counters(self._netlink, seen.device, self.id.port)
+                values = rdma.counters(self._netlink, found.device, self.id.port)
             except KernelError as error:
                 self._backoff.failed("netlink", str(error))
             else:

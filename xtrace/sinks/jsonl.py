@@ -10,7 +10,6 @@ import orjson
 
 from xtrace.flow import (
     FRAGMENT,
-    HAS_SRC_QPN,
     LATER_FRAGMENT,
     TRAFFIC_TYPES,
     FlowKey,
@@ -18,6 +17,7 @@ from xtrace.flow import (
     FlowSnapshot,
     Interface,
     InterfaceCounts,
+    Origin,
     PacketCount,
     select,
 )
@@ -101,7 +101,10 @@ class JsonLines:
             selection = select(snapshot, interface, self._top)
             template, times = flow_template(interface, common), Times(snapshot)
             for flow in selection.shown:
-                yield flow_record(flow, template, times)
+                record = flow_record(flow, template, times)
+                if flow.key.is_roce:
+                    add_roce(record, flow.key, snapshot.origin(interface, flow.key))
+                yield record
             if selection.other_flows:
                 packets, size = selection.other
                 yield {
@@ -167,8 +170,6 @@ def flow_record(flow: FlowRecord, template: Record, times: Times) -> Record:
         record["src_port"] = record["dst_port"] = 0
         if not key.flags & LATER_FRAGMENT:
             record["icmp_type"], record["icmp_code"] = key.src_port, key.dst_port
-    if key.is_roce:
-        _add_roce(record, key)
     if key.vlan_id:
         record["vlan"] = key.vlan_id
     if key.flags & FRAGMENT:
@@ -176,12 +177,15 @@ def flow_record(flow: FlowRecord, template: Record, times: Times) -> Record:
     return record
 
 
-def _add_roce(record: Record, key: FlowKey) -> None:
-    """Queue pairs instead of ports; the source's is in datagrams only, and else not known."""
+def add_roce(record: Record, key: FlowKey, origin: Origin) -> None:
+    """Queue pairs instead of ports; the source's, and the process, where they are known."""
     record["src_port"] = record["dst_port"] = 0
-    record["src_qpn"] = key.src_qpn if key.flags & HAS_SRC_QPN else None
+    record["src_qpn"] = origin.src_qpn
     record["dst_qpn"] = key.dst_qpn
     record["opcode"], record["opcode_name"] = key.opcode, opcode_name(key.opcode)
+    if origin.pid is not None:
+        record["pid"], record["command"] = origin.pid, valid_unicode(origin.command or "")
+        record["container"] = origin.container
 
 
 def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:

@@ -20,7 +20,11 @@ def rdma_records(snapshot: RdmaSnapshot, host: str) -> Iterator[Record]:
     common = {"ts": timestamp(snapshot.end_ns), "host": host}
     seconds = round(snapshot.interval_ns / 1e9, 3)
     for record in snapshot.ports:
-        yield port_record(record, common)
+        spots = [spot for spot in snapshot.blind_spots if spot.id == record.id]
+        yield {
+            **port_record(record, common),
+            **{f"{spot.direction}_invisible": round(spot.invisible, 4) for spot in spots},
+        }
     pairs = snapshot.queue_pairs
     for owned in by_process(pairs.records):
         yield process_record(owned, common)

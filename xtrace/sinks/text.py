@@ -6,7 +6,17 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey, FlowRecord, FlowSnapshot, Interface, select
+from xtrace.flow import (
+    FRAGMENT,
+    LATER_FRAGMENT,
+    UNKNOWN_ORIGIN,
+    FlowKey,
+    FlowRecord,
+    FlowSnapshot,
+    Interface,
+    Origin,
+    select,
+)
 from xtrace.rdma import RdmaSnapshot
 from xtrace.roce import opcode_name
 from xtrace.sinks import Run, Totals
@@ -53,7 +63,8 @@ class Text:
             direction = f" {'out' if interface.egress else 'in'}" if self._with_direction else ""
             selection = select(snapshot, interface, self._top, ordered=True)
             for flow in selection.shown:
-                yield flow_line(flow, interface, self._with_direction) + "\n"
+                origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
+                yield flow_line(flow, interface, self._with_direction, origin) + "\n"
             if selection.other_flows:
                 (packets, size), left = selection.other, selection.other_flows
                 yield f"other flows={left} packets={packets} bytes={size} {interface.name}{direction}\n"
@@ -71,26 +82,29 @@ class Text:
         """Nothing: the last interval's lines are the last."""
 
 
-def flow_line(flow: FlowRecord, interface: Interface, with_direction: bool = False) -> str:
+def flow_line(
+    flow: FlowRecord, interface: Interface, with_direction: bool = False, origin: Origin = UNKNOWN_ORIGIN
+) -> str:
     """`192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0`"""
     key = flow.key
     if key.is_roce:
-        line = _roce_line(flow, interface)
+        line = _roce_line(flow, interface, origin)
     else:
         line = (
             f"{_endpoint(key, key.src, key.src_port)} -> {_endpoint(key, key.dst, key.dst_port)}"
             f" proto={key.protocol} packets={flow.packets} bytes={flow.bytes} [{key.traffic_type}] {interface.name}"
         )
-    return line + "".join(f" {detail}" for detail in _details(key, interface, with_direction))
+    line += "".join(f" {detail}" for detail in _details(key, interface, with_direction))
+    return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
 
 
-def _roce_line(flow: FlowRecord, interface: Interface) -> str:
+def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
     """`194:0 -> 193:0 proto=8 packets=1000 bytes=65536000 [RoCE_v2 RDMA_WRITE_LAST] ibs8f0 10.0.0.1 -> 10.0.0.2`
 
     Queue pair number and LID, which is 0 on Ethernet; the protocol is the opcode.
     """
     key = flow.key
-    source = key.src_qpn if key.flags & HAS_SRC_QPN else "?"
+    source = "?" if origin.src_qpn is None else origin.src_qpn
     return (
         f"{source}:0 -> {key.dst_qpn}:0 proto={key.opcode} packets={flow.packets} bytes={flow.bytes}"
         f" [{key.traffic_type} {opcode_name(key.opcode)}] {interface.name} {address(key.src)} -> {address(key.dst)}"
