@@ -181,6 +181,8 @@ class Rails:
     idle: tuple[PortId, ...] = ()
     """active, without traffic while others had some"""
     down: tuple[PortId, ...] = ()
+    health: str = "ok"
+    reasons: tuple[str, ...] = ()
 
 
 class Seen(NamedTuple):

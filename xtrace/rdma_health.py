@@ -5,7 +5,7 @@ Every threshold has a unit that does not depend on the interval: events per minu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ LIMITS: dict[str, Limit] = {
     "cnp_tx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications sent"),
     "paused": Limit(PERCENT, 1.0, 20.0, "of the time paused"),
     "imbalance": Limit(RATIO, 1.5, None, "times the mean on the busiest port"),
+    "idle": Limit(RATIO, 0.0, None, "active ports without traffic while others had some"),
 }
 """Above the number, not at it: 0 means the first event counts."""
 
@@ -153,25 +154,38 @@ def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
             yield Finding(level, f"{name.removesuffix('_duration')}: {percent:.0f} % {limits['paused'].words}")
 
 
-def rails(records: Sequence[PortRecord]) -> Rails:
-    """How evenly active ports carried bytes, both directions together; packets where no driver counts bytes."""
-    active = [record for record in records if record.info.state == "ACTIVE"]
+def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
+    """How evenly active ports carried bytes, both directions together; packets where not all count bytes."""
+    active = [record for record in records if record.info.state == "ACTIVE" and not record.unavailable]
     down = tuple(record.id for record in records if record.info.state not in (None, "ACTIVE"))
-    for unit in ("bytes", "packets"):
-        carried = _carried(active, unit)
-        if len(carried) == len(active) and carried:
-            break
+    carried = _carried(active, "bytes")
+    if len(carried) < len(active):
+        carried = _carried(active, "packets")
     mean = sum(carried.values()) / len(carried) if carried else 0
     if len(carried) < 2 or not mean:
         return Rails(len(carried), None, (), down)
     idle = tuple(port for port, amount in carried.items() if not amount)
-    return Rails(len(carried), max(carried.values()) / mean, idle, down)
+    found = Rails(len(carried), max(carried.values()) / mean, idle, down)
+    findings = sorted(_uneven(found, limits), key=lambda finding: _LEVELS.index(finding.level), reverse=True)
+    if not findings:
+        return found
+    return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))
+
+
+def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
+    even = _level(found.imbalance or 0, limits["imbalance"])
+    if even:
+        yield Finding(even, f"{found.imbalance:.2f} {limits['imbalance'].words}")
+    idle = _level(len(found.idle), limits["idle"])
+    if idle:
+        yield Finding(idle, f"{len(found.idle)} {limits['idle'].words}: {', '.join(map(str, found.idle))}")
 
 
 def _carried(records: Sequence[PortRecord], unit: str) -> dict[PortId, int]:
-    both: Callable[[PortRecord], list[int | None]] = lambda record: [  # noqa: E731
-        record.delta(f"rx_{unit}"),
-        record.delta(f"tx_{unit}"),
-    ]
-    found = {record.id: both(record) for record in records}
-    return {port: sum(n for n in amounts if n is not None) for port, amounts in found.items() if None not in amounts}
+    """Of ports that tell both directions."""
+    found = {}
+    for record in records:
+        received, sent = record.delta(f"rx_{unit}"), record.delta(f"tx_{unit}")
+        if received is not None and sent is not None:
+            found[record.id] = received + sent
+    return found

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.rdma.pair import DEVICE, HERE, THERE, Server, Tool, finish_client, start_client, wait_until
 from tests.rdma.peer import Peer
 
-LONG = ["ib_send_bw", "-n", "3000", "-s", "4096"]
+LONG = ["ib_send_bw", "-n", "2000", "-s", "4096"]
 
 
 def test_queue_pair_of_a_running_program_has_its_pid_command_and_remote_number(peer: Peer, tmp_path: Path) -> None:
     tool = Tool(tmp_path, "-m", "rdma", "--qps", "-t", "500ms")
     server = Server(*LONG)
     client = start_client(peer, *LONG)
-    of_server = lambda kind: [r for r in tool.records(kind) if r["pid"] == server.pid]  # noqa: E731
+
+    def of_server(kind: str) -> list[dict[str, Any]]:
+        return [r for r in tool.records(kind) if r["pid"] == server.pid]
+
     wait_until(lambda: [r for r in of_server("rdma_qp") if r["remote_qpn"]], "record of the server's queue pair")
     wait_until(lambda: of_server("rdma_process"), "record of the server")
     finish_client(peer, client)

@@ -14,8 +14,8 @@ from xtrace.config import Answered, Config, RdmaConfig, build_parser, parse
 from xtrace.errors import UsageError
 from xtrace.filters import Filters, parse_networks
 from xtrace.kernel.syscall import lib
-from xtrace.target import IMPORT_PATH, Target
 from xtrace.rdma_health import LIMITS
+from xtrace.target import IMPORT_PATH, Target
 
 PACKAGE = Path(__file__).parents[2] / "xtrace"
 

@@ -212,7 +212,7 @@ class RdmaMonitor:
             interval_ns=now - self._start_ns,
             ports=records,
             queue_pairs=self._queue_pairs.latest if self._queue_pairs else QueuePairs(),
-            rails=rails(records),
+            rails=rails(records, self._options.limits),
             blind_spots=tuple(self._blind_spots(records)),
             every_queue_pair=self._options.every_queue_pair,
         )

@@ -62,7 +62,7 @@ class JsonLines:
         if isinstance(snapshot, FlowSnapshot):
             self._write_all(self._flow_records(snapshot))
         elif isinstance(snapshot, RdmaSnapshot):
-            self._write_all(rdma_records(snapshot, self._host))
+            self._write_all(rdma_records(snapshot, self._identity))
 
     def _write_all(self, records: Iterator[Record]) -> None:
         try:

@@ -15,9 +15,9 @@ Record = dict[str, Any]
 TRAFFIC = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets")
 
 
-def rdma_records(snapshot: RdmaSnapshot, host: str) -> Iterator[Record]:
+def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:
     """All records of one interval: ports, processes, queue pairs if asked for, rails."""
-    common = {"ts": timestamp(snapshot.end_ns), "host": host}
+    common = {"ts": timestamp(snapshot.end_ns), **identity}
     seconds = round(snapshot.interval_ns / 1e9, 3)
     for record in snapshot.ports:
         spots = [spot for spot in snapshot.blind_spots if spot.id == record.id]
@@ -40,6 +40,8 @@ def rdma_records(snapshot: RdmaSnapshot, host: str) -> Iterator[Record]:
         "imbalance": None if rails.imbalance is None else round(rails.imbalance, 3),
         "idle": [str(port) for port in rails.idle],
         "down": [str(port) for port in rails.down],
+        "health": rails.health,
+        "reasons": list(rails.reasons),
         "queue_pairs_ts": timestamp(pairs.end_ns) if pairs.end_ns else None,
         "queue_pairs_unavailable": list(pairs.errors),
     }

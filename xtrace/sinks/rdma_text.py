@@ -32,7 +32,7 @@ def rdma_lines(snapshot: RdmaSnapshot) -> Iterator[str]:
     if rails.imbalance is not None or (rails.ports > 1 and rails.down):
         even = "-" if rails.imbalance is None else f"{rails.imbalance:.2f}"
         idle, down = (",".join(map(str, ports)) or "-" for ports in (rails.idle, rails.down))
-        yield f"rails {clock} ports={rails.ports} imbalance={even} idle={idle} down={down}\n"
+        yield f"rails {clock} ports={rails.ports} imbalance={even} idle={idle} down={down} {rails.health}\n"
 
 
 def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
