@@ -10,7 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.support.schema import complaint, schema, validate
+from tests.unit import make_rdma
 from xtrace.flow import TRAFFIC_TYPES
+from xtrace.sinks.rdma_json import port_summary, rdma_records
 
 Record = dict[str, Any]
 
@@ -65,6 +67,14 @@ ICMP: Record = {
     "icmp_type": 8,
     "icmp_code": 0,
 }
+HOST: Record = {"host": "n1"}
+RDMA_SNAPSHOT = make_rdma.snapshot(
+    [make_rdma.port({"local_ack_timeout_err": make_rdma.grew(3)}, make_rdma.traffic(4000, 8000))], [make_rdma.pair()]
+)
+RDMA: dict[str, Record] = {
+    **{record["type"]: record for record in rdma_records(RDMA_SNAPSHOT, HOST)},
+    "rdma_link": port_summary(RDMA_SNAPSHOT.ports[0], "n1"),
+}
 NO_ADDRESSES: Record = {"src_ip": None, "dst_ip": None}
 EXAMPLES: dict[str, Record] = {
     "start": {
@@ -111,6 +121,7 @@ EXAMPLES: dict[str, Record] = {
         "mac": "02:00:00:00:00:01",
         "xdp": {"prog_id": 7, "mode": "native"},
     },
+    **RDMA,
 }
 
 
