@@ -139,6 +139,10 @@ class FlowTable:
         """Every flow's struct flow_key as bytes, by index."""
         return (key for (key,) in _PACKED_KEY.iter_unpack(self._keys))
 
+    def packed_key(self, index: int) -> bytes:
+        """One flow's struct flow_key as bytes."""
+        return bytes(self._keys[index * KEY.size : (index + 1) * KEY.size])
+
     @property
     def byte_counts(self) -> Sequence[int]:
         """Every flow's bytes, by index."""

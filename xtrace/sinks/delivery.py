@@ -29,7 +29,8 @@ PAUSE_AT_END_S = 0.25
 PROBE_AFTER_S, PROBE_EVERY_S = 10.0, 60.0
 """A server shows what it took within seconds; one series read back per minute costs it nothing."""
 
-GZIP_LEVEL = 1
+GZIP_LEVEL = 6
+"""gzip's own; a fifth smaller than 1."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
