@@ -4,6 +4,7 @@ unit    no privilege
 kernel  BPF_PROG_TEST_RUN: root, and a built package
 netns   network namespaces, veth, real traffic: root, iproute2
 rdma    software RDMA between two emulated guests: make test-rdma; nowhere else is it collected
+push    metrics to real servers on loopback: root, victoria-metrics, promtool
 
 A tier that cannot run skips with the reason. XTRACE_REQUIRE (tier names by comma, or `all`) makes that
 a failure.
@@ -35,6 +36,7 @@ TOOLS = {
     "kernel": (*CLANG, "bpftool"),
     "netns": (*CLANG, "bpftool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
+    "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl"),
 }
 
 

@@ -157,8 +157,9 @@ class Tool:
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without anything the tool or a locale reads, and with `variables`."""
-    read = ("XTRACE_", "LC_", "LANG", "NETWORK_INTERFACE", "INTERVAL_MS", "MONITOR_MODE")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(read)}
+    own = ("XTRACE_", "VICTORIAMETRICS_", "HOST_IP", "COLLECT_AGG", "NETWORK_INTERFACE", "INTERVAL_MS", "MONITOR_MODE")
+    read = (*own, "LC_", "LANG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(read)}
     return {**kept, "LANG": "C.UTF-8", **variables}
 
 

@@ -1,0 +1,80 @@
+"""What the server has against what the same run printed as JSON Lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from tests.push.server import Server, increments
+from tests.support.net import of_type
+
+LINES = Sequence[dict[str, Any]]
+Grown = Counter[tuple[int, str, str]]
+"""By milliseconds, interface and direction."""
+
+FLOW_LABELS = ("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type")
+
+
+def ms(ts: str) -> int:
+    """Milliseconds since the epoch of a record's time."""
+    return round(datetime.fromisoformat(ts.replace("Z", "+00:00")).timestamp() * 1000)
+
+
+def grown(server: Server, metric: str) -> Grown:
+    """The increments of all series of a counter, each of which begins with what it was before its first interval."""
+    sums: Grown = Counter()
+    for labels, samples in server.export(metric).items():
+        named = dict(labels)
+        for at_ms, gained in increments(samples).items():
+            sums[at_ms, named["interface"], named["direction"]] += gained
+    return sums
+
+
+def printed(lines: LINES, kinds: Sequence[str], field: str) -> Grown:
+    """The same from JSON Lines."""
+    sums: Grown = Counter()
+    for record in lines:
+        if record["type"] in kinds and record[field]:
+            sums[ms(record["ts"]), record["interface"], record["direction"]] += record[field]
+    return sums
+
+
+def assert_server_has_all(server: Server, lines: LINES) -> None:
+    """In each interval the server's raw samples grew by what the records say, in packets and bytes."""
+    for unit in ("packets", "bytes"):
+        flows = grown(server, f"xtrace_network_{unit}_total")
+        assert flows == printed(lines, ("flow", "other"), unit)
+        interface = grown(server, f"xtrace_interface_{unit}_total")
+        assert interface == printed(lines, ("interface",), unit)
+        lost = Counter[tuple[int, str, str]]()
+        for loss in ("unattributed", "filtered"):
+            found = grown(server, f"xtrace_{loss}_{unit}_total")
+            assert found == printed(lines, ("interface",), f"{loss}_{unit}")
+            lost += found
+        assert flows + lost == interface
+
+
+def last_minus_first(server: Server, metric: str) -> int:
+    """The sum of (last - first) over all series of a counter."""
+    return sum(int(samples[-1][1] - samples[0][1]) for samples in server.export(metric).values())
+
+
+def assert_each_series_is_its_flow(server: Server, lines: LINES) -> None:
+    """A flow that has series of its own grew in each interval by what its record says, and its gauge says the same."""
+    records: Counter[tuple[Any, ...]] = Counter()
+    for record in of_type(lines, "flow"):
+        records[(ms(record["ts"]), *(str(record[name]) for name in FLOW_LABELS))] += record["bytes"]
+    gauges = server.export("xtrace_network_flow_bytes")
+    compared = 0
+    for labels, samples in server.export("xtrace_network_bytes_total").items():
+        named = dict(labels)
+        if named["src_ip"] == "other" or "opcode" in named:
+            continue
+        name = tuple(named[label] for label in FLOW_LABELS)
+        gauge = dict(gauges[(labels - {("__name__", named["__name__"])}) | {("__name__", "xtrace_network_flow_bytes")}])
+        for at_ms, gained in increments(samples).items():
+            assert records[(at_ms, *name)] == gained == gauge[at_ms]
+            compared += 1
+    assert compared

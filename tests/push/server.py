@@ -1,0 +1,132 @@
+"""VictoriaMetrics as it is installed, on loopback, with a directory of its own; and its raw samples."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from typing import Any
+
+import urllib3
+
+STARTS_WITHIN_S = 20
+
+Labels = frozenset[tuple[str, str]]
+Samples = list[tuple[int, float]]
+"""Milliseconds and value."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One VictoriaMetrics; it may be stopped and started again on the same data."""
+
+    def __init__(self, directory: Path, *arguments: str, user: str | None = None, scheme: str = "http") -> None:
+        self.port = free_port()
+        self.base = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{self.base}/api/v1/import/prometheus"
+        self._directory = directory
+        self._arguments = arguments
+        self._http = urllib3.PoolManager(
+            cert_reqs="CERT_NONE", headers=urllib3.make_headers(basic_auth=user) if user else None
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        storage = f"-storageDataPath={self._directory}"
+        command = ["victoria-metrics", storage, f"-httpListenAddr=127.0.0.1:{self.port}", "-loggerLevel=ERROR"]
+        self._process = subprocess.Popen(
+            [*command, *self._arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while True:
+            with suppress(urllib3.exceptions.HTTPError):
+                if self._http.request("GET", f"{self.base}/health", retries=False, timeout=1.0).status < 500:
+                    return
+            assert self._process.poll() is None and time.monotonic() < deadline, "victoria-metrics does not start"
+            time.sleep(0.05)
+
+    def send(self, number: Signals) -> None:
+        """SIGSTOP freezes it, SIGCONT lets it go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self, number: Signals = SIGTERM) -> None:
+        """End it, and wait; SIGKILL loses what it had not written yet, so that its data is flushed before."""
+        if self._process is None:
+            return
+        if number == SIGKILL:
+            self.flush()
+        self._process.send_signal(number)
+        self._process.send_signal(SIGCONT)
+        self._process.wait(30)
+        self._process = None
+
+    def close(self) -> None:
+        """End it, however it is."""
+        self._http.clear()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def get(self, path: str, **fields: str) -> bytes:
+        """The answer to a GET."""
+        answer = self._http.request("GET", self.base + path, fields=fields, retries=False, timeout=30.0)
+        assert answer.status == 200, answer.data
+        return answer.data
+
+    def flush(self) -> None:
+        """Make everything that was taken visible."""
+        self.get("/internal/force_flush")
+
+    def export(self, selector: str) -> dict[Labels, Samples]:
+        """Raw samples by labels, `__name__` among them, oldest first."""
+        self.flush()
+        series: dict[Labels, Samples] = {}
+        for line in self.get("/api/v1/export", **{"match[]": selector}).splitlines():
+            found = json.loads(line)
+            samples = zip(found["timestamps"], found["values"], strict=True)
+            series.setdefault(frozenset(found["metric"].items()), []).extend(samples)
+        return {labels: sorted(samples) for labels, samples in series.items()}
+
+    def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
+        """An instant query's result."""
+        answer = json.loads(self.get("/api/v1/query", query=expression, time=str(at_ms / 1000)))
+        assert answer["status"] == "success", answer
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+
+@contextmanager
+def victoria_metrics(*arguments: str, user: str | None = None, scheme: str = "http") -> Iterator[Server]:
+    """A Server, gone afterwards."""
+    with tempfile.TemporaryDirectory() as directory:
+        server = Server(Path(directory), *arguments, user=user, scheme=scheme)
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+def increments(samples: Sequence[tuple[int, float]]) -> dict[int, int]:
+    """What a counter's raw samples say it grew by, under the time of the sample that tells it; it never decreases."""
+    grown = {}
+    for (_, before), (at_ms, after) in pairwise(samples):
+        assert after >= before, f"a counter decreased: {samples}"
+        if after > before:
+            grown[at_ms] = int(after - before)
+    return grown

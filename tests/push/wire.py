@@ -1,0 +1,74 @@
+"""A veth: the tool watches one end here, where the servers are, too; traffic comes from the other, far away."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.netns.tool import Tool, bounded, running
+from tests.support.net import ROOT, Namespace
+
+_numbers = itertools.count()
+
+
+class Here(Namespace):
+    """The namespace of the tests themselves."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def command(self, *arguments: str) -> list[str]:
+        return list(arguments)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """`watched` is the end here; what enters it is sent from `sender`, in a namespace of its own."""
+
+    watched: str
+    far: Namespace
+    sender: str = "near0"
+
+    @contextmanager
+    def traffic(self, flows: int = 200, rate: int = 4000) -> Iterator[None]:
+        """Frames of many flows, some RoCE, until the end of the block."""
+        command = (sys.executable, "-m", "tests.push.sender", self.sender, str(flows), str(rate))
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with bounded(self.far.start(*command, **options)) as sender:
+            assert sender.stdout is not None and sender.stdin is not None
+            assert sender.stdout.readline() == b"sending\n"
+            yield
+            sender.stdin.close()
+            assert sender.wait(10) == 0
+
+    @contextmanager
+    def watching(self, *arguments: str, variables: dict[str, str] | None = None, **options: Any) -> Iterator[Tool]:
+        """The tool on this wire, from when packets count."""
+        with running(Here(), "-i", self.watched, *arguments, variables=variables, **options) as tool:
+            yield tool
+
+
+@contextmanager
+def wire() -> Iterator[Wire]:
+    """A Wire, gone afterwards; without IPv6, so that no packet moves but what is sent."""
+    number = next(_numbers)
+    namespace, watched = f"xt{os.getpid()}-push{number}", f"xp{os.getpid()}-{number}"
+    subprocess.run(["ip", "netns", "add", namespace], check=True)
+    try:
+        far = Namespace(namespace)
+        far.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        far.ip("link add near0 type veth peer name far0")
+        far.run("sysctl", "-qw", "net.ipv6.conf.near0.disable_ipv6=1")
+        far.ip(f"link set far0 netns {os.getpid()} name {watched}")
+        subprocess.run(["sysctl", "-qw", f"net.ipv6.conf.{watched}.disable_ipv6=1"], check=True, cwd=ROOT)
+        subprocess.run(["ip", "link", "set", watched, "up"], check=True)
+        far.ip("link set near0 up")
+        yield Wire(watched, far)
+    finally:
+        subprocess.run(["ip", "netns", "delete", namespace], check=True)
