@@ -45,7 +45,8 @@ def assert_server_has_all(server: Server, lines: LINES) -> None:
     """In each interval the server's raw samples grew by what the records say, in packets and bytes."""
     for unit in ("packets", "bytes"):
         flows = grown(server, f"xtrace_network_{unit}_total")
-        assert flows == printed(lines, ("flow", "other"), unit)
+        expected = printed(lines, ("flow", "other"), unit)
+        assert flows == expected, (flows - expected, expected - flows)
         interface = grown(server, f"xtrace_interface_{unit}_total")
         assert interface == printed(lines, ("interface",), unit)
         lost = Counter[tuple[int, str, str]]()

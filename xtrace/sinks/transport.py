@@ -211,7 +211,8 @@ def reason(error: BaseException) -> str:
     """Why no answer came, in few words and without the URL, which urllib3's own texts repeat."""
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the host's name is not known (DNS)"
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+    # of connections refused urllib3 says, too, that they timed out
+    if type(error) is urllib3.exceptions.ConnectTimeoutError:
         return f"no connection within {CONNECT_S:.0f} s"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"no answer within {ANSWER_S:.0f} s"

@@ -1,0 +1,127 @@
+"""A small HTTP server between the tool and nothing, or VictoriaMetrics: it answers as a test wants."""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import urllib3
+
+GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass
+class Request:
+    """What came in."""
+
+    at: float
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The exposition."""
+        return zlib.decompress(self.body, GZIP).decode()
+
+
+@dataclass
+class Answer:
+    """What goes out; `drip_s` is the pause after each byte of the body."""
+
+    status: int = 204
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    drip_s: float = 0.0
+
+
+class Double:
+    """`answer` is asked with the number of the request, from 0; None forwards to `behind`."""
+
+    def __init__(self, answer: Callable[[int], Answer | None], behind: str | None = None) -> None:
+        self.requests: list[Request] = []
+        self._answer, self._behind = answer, behind
+        self._http = urllib3.PoolManager(retries=False)
+        double = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+                """Quiet."""
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                request = Request(time.monotonic(), self.path, dict(self.headers), body)
+                double.requests.append(request)
+                with suppress(ConnectionError):
+                    self._send(double.answer_to(request))
+
+            do_GET = do_POST  # noqa: N815
+
+            def _send(self, answer: Answer) -> None:
+                self.send_response(answer.status)
+                for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+                    if answer.status != 204 or name != "Content-Length":
+                        self.send_header(name, value)
+                self.end_headers()
+                for byte in answer.body if answer.drip_s else ():
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+                    double.ended.wait(answer.drip_s)
+                if not answer.drip_s:
+                    self.wfile.write(answer.body)
+
+        self.ended = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    @property
+    def base(self) -> str:
+        """Its URL, without a path."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def answer_to(self, request: Request) -> Answer:
+        """What the test wants, or what is behind says."""
+        answer = self._answer(len(self.requests) - 1)
+        if answer is not None:
+            return answer
+        parts = urlsplit(request.target)
+        headers = {"Content-Encoding": "gzip"} if request.body else {}
+        url = f"{self._behind}{parts.path}?{parts.query}"
+        got = self._http.request("POST" if request.body else "GET", url, body=request.body or None, headers=headers)
+        return Answer(got.status, got.data)
+
+    def wait_for(self, number: int, limit_s: float = 20.0) -> Request:
+        """The request of that number, once it came."""
+        deadline = time.monotonic() + limit_s
+        while len(self.requests) <= number:
+            assert time.monotonic() < deadline, f"{len(self.requests)} requests came"
+            time.sleep(0.01)
+        return self.requests[number]
+
+    def close(self) -> None:
+        """End it."""
+        self.ended.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._http.clear()
+
+
+@contextmanager
+def double(answer: Callable[[int], Answer | None], behind: str | None = None) -> Iterator[Double]:
+    """A Double, gone afterwards."""
+    made = Double(answer, behind)
+    try:
+        yield made
+    finally:
+        made.close()

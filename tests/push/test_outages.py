@@ -1,0 +1,225 @@
+"""Servers that are away, frozen, busy or of another opinion: nothing is lost, no tick waits, every end is bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from typing import Any
+
+import pytest
+
+from tests.netns.tool import Result
+from tests.push.compare import assert_server_has_all, last_minus_first, ms
+from tests.push.double import Answer, double
+from tests.push.server import Server, free_port, victoria_metrics
+from tests.push.wire import wire
+from tests.support.net import of_type
+
+OUTAGE_S = float(os.environ.get("XTRACE_OUTAGE_S", "3"))
+"""How long the server is away, in the middle of a run three times as long."""
+INTERVAL_MS = 250
+LATE_MS = 50
+"""No tick may be later than this because of the push."""
+
+ENDS_WITHIN_S = 4.0
+REACHED_AGAIN_S = 20.0
+
+
+def pushing(url: str, *arguments: str) -> tuple[str, ...]:
+    return ("--push", url, "-o", "json", "-t", f"{INTERVAL_MS}ms", *arguments)
+
+
+def said_of_push(result: Result) -> list[str]:
+    return [line.partition(": ")[2] for line in result.said if line.startswith("push to ")]
+
+
+def lateness(lines: Sequence[dict[str, Any]]) -> list[int]:
+    """By how many ms the gap between two ticks is longer than an interval; the last is cut short, and left out."""
+    ends = [ms(record["ts"]) for record in of_type(lines, "interface")]
+    return [later - earlier - INTERVAL_MS for earlier, later in pairwise(ends[:-1])]
+
+
+@contextmanager
+def away(server: Server, how: Signals) -> Iterator[None]:
+    """The server is ended, or frozen, for the block."""
+    if how == SIGSTOP:
+        server.send(SIGSTOP)
+    else:
+        server.stop(how)
+    yield
+    if how == SIGSTOP:
+        server.send(SIGCONT)
+    else:
+        server.start()
+
+
+def run_through_outage(how: Signals) -> list[dict[str, Any]]:
+    """The records of a run in the middle third of which the server was away, and which it has all the same."""
+    with victoria_metrics() as server, wire() as wired, wired.traffic():
+        with wired.watching(*pushing(server.url)) as tool:
+            time.sleep(OUTAGE_S)
+            with away(server, how):
+                time.sleep(OUTAGE_S)
+            if how != SIGSTOP:
+                tool.wait_until_it_says(b"delivering again after")
+            time.sleep(OUTAGE_S)
+            result = tool.stop()
+        assert result.code == 0, result.said
+        lines = result.records
+        assert_server_has_all(server, lines)
+        packets = sum(record["packets"] for record in of_type(lines, "flow"))
+        assert last_minus_first(server, "xtrace_network_packets_total") == packets > 0
+    if how != SIGSTOP:
+        first, again = said_of_push(result)
+        assert first.endswith("keeping what is counted, trying again")
+        assert again.startswith("delivering again after ")
+    return lines
+
+
+@pytest.mark.parametrize("how", [SIGTERM, SIGKILL, SIGSTOP], ids=["stopped", "killed", "frozen"])
+def test_through_an_outage_everything_arrives_and_no_tick_is_late(how: Signals) -> None:
+    late: list[int] = []
+    for _ in range(3):  # on a busy machine a tick may be late for other reasons
+        late = lateness(run_through_outage(how))
+        if max(late) <= LATE_MS:
+            break
+    assert max(late) <= LATE_MS, late
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+def test_a_signal_during_an_outage_ends_the_run_in_time_and_tells_what_was_not_delivered(number: Signals) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with wire() as wired, wired.traffic(), wired.watching(*pushing(url)) as tool:
+        tool.wait_until_it_says(b"Connection refused")
+        begun = time.monotonic()
+        result = tool.stop(number)
+        took = time.monotonic() - begun
+    assert took < ENDS_WITHIN_S
+    assert result.code == 1
+    ended = said_of_push(result)[-1]
+    assert ended.startswith("ended with ") and " not delivered within " in ended
+    assert of_type(result.records, "end"), "the output itself is complete"
+
+
+def test_a_frozen_server_does_not_hold_up_the_end() -> None:
+    with victoria_metrics() as server, wire() as wired, wired.traffic():
+        with wired.watching(*pushing(server.url)) as tool:
+            server.send(SIGSTOP)
+            time.sleep(1)
+            begun = time.monotonic()
+            result = tool.stop()
+            took = time.monotonic() - begun
+        assert took < ENDS_WITHIN_S
+        assert result.code == 1
+        assert " not delivered within " in said_of_push(result)[-1]
+
+
+def test_unknown_host_is_said_once_and_the_run_goes_on() -> None:
+    with wire() as wired, wired.watching(*pushing("http://nowhere.invalid:8428", "-c", "8")) as tool:
+        result = tool.wait()
+    assert result.code == 1
+    first, *_, last = said_of_push(result)
+    assert first.startswith("the host's name is not known (DNS)")
+    assert last.startswith("ended with 8 batches")
+    assert len(said_of_push(result)) == 2
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_busy_server_gets_the_same_batch_again_and_in_the_end_has_everything(status: int) -> None:
+    with (
+        victoria_metrics() as server,
+        double(lambda n: Answer(status, b"try later\n") if n in (1, 2) else None, server.base) as busy,
+        wire() as wired,
+        wired.traffic(),
+        wired.watching(*pushing(busy.base)) as tool,
+    ):
+        tool.wait_until_it_says(b"delivering again")
+        result = tool.stop()
+        assert result.code == 0, result.said
+        assert busy.requests[1].body == busy.requests[2].body == busy.requests[3].body
+        assert f"{status} " in said_of_push(result)[0] and ": try later: keeping" in said_of_push(result)[0]
+        assert_server_has_all(server, result.records)
+
+
+def test_retry_after_is_waited_for() -> None:
+    asked_s = 2
+    with (
+        double(lambda n: Answer(503, headers={"Retry-After": str(asked_s)}) if n == 0 else Answer()) as busy,
+        wire() as wired,
+        wired.watching(*pushing(busy.base)) as tool,
+    ):
+        gap = busy.wait_for(1).at - busy.wait_for(0).at
+        assert tool.stop().code == 0
+    assert gap >= asked_s
+
+
+def test_what_the_server_refuses_is_dropped_counted_and_said_once_in_its_own_words() -> None:
+    with (
+        double(lambda n: Answer(400, b'cannot parse "x"\nmore\n') if n < 4 else Answer()) as refusing,
+        wire() as wired,
+        wired.watching(*pushing(refusing.base)) as tool,
+    ):
+        told = refusing.wait_for(5).text
+        result = tool.stop()
+    assert result.code == 0
+    assert said_of_push(result) == ['refused, and dropped: 400 Bad Request: cannot parse "x" more']
+    counted = [line for line in told.splitlines() if line.startswith("xtrace_catch_push_dropped_batches_total{")]
+    assert [line.split()[-2] for line in counted if 'reason="refused"' in line] == ["4"]
+    assert len({request.body for request in refusing.requests}) == len(refusing.requests), "refused ones came again"
+
+
+def test_slow_answers_lose_nothing_and_do_not_stay_in_the_way() -> None:
+    def answer(number: int) -> Answer | None:
+        return (
+            Answer(200, b"x" * 400, drip_s=0.2)
+            if number == 1
+            else Answer(503, b"y" * 400, drip_s=0.2)
+            if number == 2
+            else None
+        )
+
+    with (
+        victoria_metrics() as server,
+        double(answer, server.base) as slow,
+        wire() as wired,
+        wired.traffic(),
+        wired.watching(*pushing(slow.base)) as tool,
+    ):
+        slow.wait_for(8)
+        result = tool.stop()
+        assert result.code == 0, result.said
+        # the second batch was only said to be taken
+        taken = {ms(record["ts"]) for record in of_type(result.records, "interface")}
+        assert len({at for at, _ in next(iter(server.export("xtrace_catch_build_info").values()))}) == len(taken) - 1
+
+
+def test_silent_rejection_is_noticed() -> None:
+    with (
+        victoria_metrics("-storage.maxHourlySeries=3") as server,
+        wire() as wired,
+        wired.traffic(),
+        wired.watching(*pushing(server.url)) as tool,
+    ):
+        tool.wait_until_it_says(b"takes the samples, but does not show xtrace_catch_build_info{")
+        assert tool.stop().code == 0
+
+
+def test_self_check_of_a_server_that_stores_finds_its_sample() -> None:
+    with (
+        victoria_metrics() as server,
+        double(lambda n: None, server.base) as watched,
+        wire() as wired,
+        wired.watching(*pushing(watched.base)) as tool,
+    ):
+        deadline = time.monotonic() + REACHED_AGAIN_S
+        while not (stored := server.query("xtrace_catch_push_stored[1h]", round(time.time() * 1000) + 1000)):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        result = tool.stop()
+    assert json.loads(stored[0]["values"][-1][1]) == 1
+    assert (result.code, said_of_push(result)) == (0, [])
