@@ -41,20 +41,29 @@ def printed(lines: LINES, kinds: Sequence[str], field: str) -> Grown:
     return sums
 
 
-def assert_server_has_all(server: Server, lines: LINES) -> None:
-    """In each interval the server's raw samples grew by what the records say, in packets and bytes."""
+def assert_server_has_all(server: Server, lines: LINES, since_ms: int = 0) -> None:
+    """In each interval that ended after `since_ms` the raw samples grew by what the records say, in both units."""
+
+    def later(sums: Grown) -> Grown:
+        return Counter({key: value for key, value in sums.items() if key[0] > since_ms})
+
     for unit in ("packets", "bytes"):
-        flows = grown(server, f"xtrace_network_{unit}_total")
-        expected = printed(lines, ("flow", "other"), unit)
+        flows = later(grown(server, f"xtrace_network_{unit}_total"))
+        expected = later(printed(lines, ("flow", "other"), unit))
         assert flows == expected, (flows - expected, expected - flows)
-        interface = grown(server, f"xtrace_interface_{unit}_total")
-        assert interface == printed(lines, ("interface",), unit)
+        interface = later(grown(server, f"xtrace_interface_{unit}_total"))
+        assert interface == later(printed(lines, ("interface",), unit))
         lost = Counter[tuple[int, str, str]]()
         for loss in ("unattributed", "filtered"):
-            found = grown(server, f"xtrace_{loss}_{unit}_total")
-            assert found == printed(lines, ("interface",), f"{loss}_{unit}")
+            found = later(grown(server, f"xtrace_{loss}_{unit}_total"))
+            assert found == later(printed(lines, ("interface",), f"{loss}_{unit}"))
             lost += found
         assert flows + lost == interface
+
+
+def last(server: Server, metric: str) -> int:
+    """The sum of the last values of all series of a counter."""
+    return sum(int(samples[-1][1]) for samples in server.export(metric).values())
 
 
 def last_minus_first(server: Server, metric: str) -> int:

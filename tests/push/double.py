@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -22,7 +24,8 @@ class Request:
 
     at: float
     target: str
-    headers: dict[str, str]
+    headers: Message
+    """found in any case"""
     body: bytes
 
     @property
@@ -44,7 +47,9 @@ class Answer:
 class Double:
     """`answer` is asked with the number of the request, from 0; None forwards to `behind`."""
 
-    def __init__(self, answer: Callable[[int], Answer | None], behind: str | None = None) -> None:
+    def __init__(
+        self, answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.requests: list[Request] = []
         self._answer, self._behind = answer, behind
         self._http = urllib3.PoolManager(retries=False)
@@ -58,7 +63,7 @@ class Double:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                request = Request(time.monotonic(), self.path, dict(self.headers), body)
+                request = Request(time.monotonic(), self.path, self.headers, body)
                 double.requests.append(request)
                 with suppress(ConnectionError):
                     self._send(double.answer_to(request))
@@ -81,13 +86,16 @@ class Double:
         self.ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
     @property
     def base(self) -> str:
         """Its URL, without a path."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def answer_to(self, request: Request) -> Answer:
         """What the test wants, or what is behind says."""
@@ -118,9 +126,11 @@ class Double:
 
 
 @contextmanager
-def double(answer: Callable[[int], Answer | None], behind: str | None = None) -> Iterator[Double]:
+def double(
+    answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[Double]:
     """A Double, gone afterwards."""
-    made = Double(answer, behind)
+    made = Double(answer, behind, tls)
     try:
         yield made
     finally:

@@ -26,7 +26,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 
 LONGEST_RETRY_AFTER_S = 300.0
 PAUSE_AT_END_S = 0.25
-PROBE_AFTER_S, PROBE_EVERY_S = 10.0, 60.0
+PROBE_AFTER_S, PROBE_EVERY_S = 5.0, 60.0
 """A server shows what it took within seconds; one series read back per minute costs it nothing."""
 
 GZIP_LEVEL = 6

@@ -1,0 +1,179 @@
+"""Being let in: passwords, tokens, certificates, proxies; and that no secret is told to anybody else."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.tool import Result, run_to_end
+from tests.push.double import Answer, double
+from tests.push.server import victoria_metrics
+from tests.push.wire import Here, Wire, wire
+
+SECRET = "s3cr3t-Value"
+
+
+@pytest.fixture
+def wired() -> Iterator[Wire]:
+    with wire() as made:
+        yield made
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """A certificate of 127.0.0.1 that nobody else has signed, and its key."""
+    files = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    command = ["openssl", "req", *kind, *names, "-out", files[0], "-keyout", files[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return files
+
+
+def run(wired: Wire, url: str, count: int = 2, /, **variables: str) -> Result:
+    """A short run that pushes as the environment says, at debug level."""
+    of_push = {"VICTORIAMETRICS_" + name: value for name, value in variables.items() if name.isupper()}
+    proxies = {name: value for name, value in variables.items() if name.islower()}
+    settings = {"VICTORIAMETRICS_ENABLED": "true", "VICTORIAMETRICS_REMOTE_WRITE": url, **of_push, **proxies}
+    options = ("-i", wired.watched, "-o", "none", "-t", "200ms", "-c", str(count), "--debug")
+    with wired.traffic():
+        result = run_to_end(Here(), *options, variables=settings)
+    assert SECRET not in result.stderr.decode() + result.stdout.decode()
+    assert base64.b64encode(f"monitor:{SECRET}".encode()).decode() not in result.stderr.decode()
+    return result
+
+
+def said_of_push(result: Result) -> list[str]:
+    return [line.partition("prometheus: ")[2] for line in result.said if line.startswith("push to ")]
+
+
+def test_password_from_a_file_that_changes_is_read_again(wired: Wire, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("old\n")
+    arguments = ("-httpAuth.username=monitor", f"-httpAuth.password={SECRET}")
+
+    def turn(number: int) -> Answer | None:
+        if number == 1:
+            file.write_text(SECRET + "\n")
+        return Answer(401, b"not the old one") if number == 0 else Answer()
+
+    with double(turn) as asked:
+        result = run(wired, asked.base, 4, USERNAME="monitor", PASSWORD_FILE=str(file))
+        sent = [base64.b64decode(request.headers["Authorization"].split()[1]).decode() for request in asked.requests]
+    assert sent == ["monitor:old", "monitor:old", *["monitor:" + SECRET] * (len(sent) - 2)] and len(sent) > 2
+    assert said_of_push(result) == ["refused, and dropped: 401 Unauthorized: not the *** one"]
+    with victoria_metrics(*arguments, user=f"monitor:{SECRET}") as server:
+        assert run(wired, server.url, USERNAME="monitor", PASSWORD_FILE=str(file)).code == 0
+        assert server.export("xtrace_interface_packets_total")
+
+
+def test_wrong_password_is_said_once_and_everything_else_goes_on(wired: Wire) -> None:
+    with victoria_metrics("-httpAuth.username=monitor", "-httpAuth.password=right", user="monitor:right") as server:
+        result = run(wired, server.url, 4, USERNAME="monitor", PASSWORD=SECRET)
+        assert not server.export('{__name__!=""}')
+    assert result.code == 0
+    (said,) = said_of_push(result)
+    assert said.startswith("refused, and dropped: 401 Unauthorized")
+
+
+def test_userinfo_of_the_url_is_used_and_not_told(wired: Wire) -> None:
+    with victoria_metrics(
+        "-httpAuth.username=monitor", f"-httpAuth.password={SECRET}", user=f"monitor:{SECRET}"
+    ) as server:
+        url = server.url.replace("://", f"://monitor:{SECRET}@")
+        result = run(wired, url)
+        assert (result.code, said_of_push(result)) == (0, [])
+        assert server.export("xtrace_interface_packets_total")
+
+
+def test_token_and_headers_are_sent(wired: Wire, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(SECRET + "\n")
+    with double(lambda n: Answer()) as asked:
+        result = run(wired, asked.base, BEARER_TOKEN_FILE=str(file), HEADERS=f"X-Tenant: 7^^X-Key:{SECRET}")
+    assert result.code == 0
+    for request in asked.requests:
+        assert request.headers["Authorization"] == f"Bearer {SECRET}"
+        assert (request.headers["X-Tenant"], request.headers["X-Key"]) == ("7", SECRET)
+        assert request.headers["User-Agent"].startswith("xtrace-catch/")
+
+
+def test_secret_file_that_is_gone_is_said_and_tried_again(wired: Wire, tmp_path: Path) -> None:
+    with double(lambda n: Answer()) as asked:
+        result = run(wired, asked.base, BEARER_TOKEN_FILE=str(tmp_path / "none"))
+        assert not asked.requests
+    assert result.code == 1
+    assert said_of_push(result)[0].startswith(f"{tmp_path}/none: No such file or directory: keeping")
+
+
+def test_certificate_is_verified_with_the_authority_given_and_else_refused(
+    wired: Wire, certificate: tuple[str, str]
+) -> None:
+    files = [f"-tlsCertFile={certificate[0]}", f"-tlsKeyFile={certificate[1]}"]
+    with victoria_metrics("-tls", *files, scheme="https") as server:
+        refused = run(wired, server.url)
+        assert refused.code == 1
+        assert said_of_push(refused)[0].startswith("TLS: self-signed certificate: keeping")
+        trusted = run(wired, server.url, CA_FILE=certificate[0])
+        assert (trusted.code, said_of_push(trusted)) == (0, [])
+        careless = run(wired, server.url, INSECURE_SKIP_VERIFY="true")
+        assert (careless.code, said_of_push(careless)) == (
+            0,
+            ["the server's certificate is not verified: anybody may be it"],
+        )
+
+
+def test_certificate_of_the_client_is_shown(wired: Wire, certificate: tuple[str, str]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    context.load_verify_locations(certificate[0])
+    context.verify_mode = ssl.CERT_REQUIRED
+    own = {"CERT_FILE": certificate[0], "KEY_FILE": certificate[1]}
+    with double(lambda n: Answer(), tls=context) as asked:
+        assert run(wired, asked.base, CA_FILE=certificate[0], **own).code == 0
+        assert asked.requests
+
+
+def test_proxy_variables_are_honoured(wired: Wire) -> None:
+    with double(lambda n: Answer()) as proxy:
+        named = proxy.base.replace("://", f"://monitor:{SECRET}@")
+        through = run(wired, "http://metrics.invalid:8428", http_proxy=named)
+        assert through.code == 0
+        assert proxy.requests[0].target == "http://metrics.invalid:8428/api/v1/import/prometheus"
+        basic = base64.b64decode(proxy.requests[0].headers["Proxy-Authorization"].split()[1]).decode()
+        assert basic == f"monitor:{SECRET}"
+        proxy.requests.clear()
+        around = run(wired, "http://metrics.invalid:8428", http_proxy=named, no_proxy=".invalid")
+        assert (around.code, proxy.requests) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "variables, words",
+    [
+        ({"CA_FILE": "/none"}, "VICTORIAMETRICS_CA_FILE /none: No such file or directory"),
+        ({"CERT_FILE": "/none", "KEY_FILE": "/none"}, "VICTORIAMETRICS_CERT_FILE /none"),
+    ],
+)
+def test_file_that_cannot_be_used_is_a_usage_error_before_anything_is_attached(
+    wired: Wire, variables: dict[str, str], words: str
+) -> None:
+    result = run(wired, "https://127.0.0.1:1", **variables)
+    assert result.code == 2
+    assert words in result.stderr.decode()
+    assert "loaded on" not in result.stderr.decode()
+
+
+def test_address_without_the_switch_is_warned_of_once(wired: Wire) -> None:
+    options = ("-i", wired.watched, "-o", "none", "-t", "200ms", "-c", "2")
+    with double(lambda n: Answer()) as asked:
+        variables = {"VICTORIAMETRICS_REMOTE_WRITE": asked.base.replace("://", f"://monitor:{SECRET}@")}
+        result = run_to_end(Here(), *options, variables=variables)
+        assert not asked.requests
+    assert (result.code, SECRET in result.stderr.decode()) == (0, False)
+    warned = [line for line in result.said if "VICTORIAMETRICS" in line]
+    assert len(warned) == 1 and "nothing is pushed: set VICTORIAMETRICS_ENABLED=true" in warned[0]
