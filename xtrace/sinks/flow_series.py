@@ -108,7 +108,7 @@ class Group:
         if not without:
             return
         admitted = self._admit(table, self._largest(table, without))
-        if admitted < len(without):
+        if admitted < len(without) or self.ended:
             total, shown = table.sum(indexes), self.places.values()
             self.other.gained_packets = total.packets - sum(series.gained_packets for series in shown)
             self.other.gained_bytes = total.bytes - sum(series.gained_bytes for series in shown)
