@@ -358,3 +358,34 @@ def test_all_filters_are_taken_together() -> None:
 def test_top_0_is_told_from_no_top() -> None:
     assert parsed("--top 0").top == 0
     assert parsed().top is None
+
+
+def test_labels_of_the_option_win_over_those_of_the_variable() -> None:
+    config = parse(["--label", "a=1", "--label", "b=x=y,z"], {"XTRACE_LABELS": "a=0, c=3,"}, "1")
+    assert dict(config.labels) == {"a": "1", "b": "x=y,z", "c": "3"}
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["a", "=1", "a=", "1a=1", "a-b=1", "__a=1", "src_ip=1", "host=1", "interface=eth0", "a=" + 300 * "x", "", "ä=1"],
+)
+def test_label_that_cannot_be_one_is_refused(label: str) -> None:
+    assert refusal(["--label", label]).startswith("--label")
+    if label:
+        assert refusal([], {"XTRACE_LABELS": f"ok=1,{label}"}).startswith("XTRACE_LABELS")
+
+
+def test_label_given_twice_and_too_many_labels_are_refused() -> None:
+    assert "given twice" in refusal(["--label", "a=1", "--label", "a=2"])
+    assert "at most 10" in refusal([f"--label=l{number}=1" for number in range(11)])
+
+
+def test_address_of_the_host_is_one() -> None:
+    assert parsed(HOST_IP="192.0.2.1").host_ip == "192.0.2.1"
+    assert parsed(HOST_IP="").host_ip is None
+    assert "is no IP address" in refusal([], {"HOST_IP": "n1"})
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1000001"])
+def test_number_of_series_is_within_its_range(number: str) -> None:
+    assert "--max-series" in refusal([f"--max-series={number}"])

@@ -412,3 +412,30 @@ def test_output_to_a_file_is_not_taken_for_a_reader_that_left(stop: Stop, tmp_pa
     with (tmp_path / "output").open("wb") as file:
         Loop([monitor], [Written()], stop, OutputStream(file.fileno(), stop), MS).run(count=2)
     assert monitor.asked == ["tick", "finish"]
+
+
+def test_sink_whose_reader_left_does_not_keep_the_others_from_the_end(clock: Clock, run: RunLoop) -> None:
+    monitor = Watched()
+    leaves, stays = Written(raising(OutputClosed("closed"), at=2)), Written()
+    run([monitor], [stays, leaves])
+    assert monitor.asked == ["tick", "tick", "finish"]
+    assert (len(leaves.snapshots), len(stays.snapshots)) == (2, 3)
+    assert (len(leaves.totals), len(stays.totals)) == (0, 1)
+
+
+def test_sink_that_fails_ends_the_run_after_the_others_have_everything(clock: Clock, run: RunLoop) -> None:
+    first, second = Watched(), Watched()
+    stays, fails = Written(), Written(raising(XtraceError("disk full"), at=1))
+    with pytest.raises(XtraceError, match="disk full"):
+        run([first, second], [fails, stays])
+    assert (first.asked, second.asked) == (["tick", "finish"], ["tick", "finish"])
+    assert len(stays.snapshots) == 4
+
+
+def test_every_tick_is_flushed_once_after_all_its_snapshots(
+    clock: Clock, run: RunLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, flushed = Written(), []
+    monkeypatch.setattr(sink, "flush", lambda: flushed.append(len(sink.snapshots)))
+    run([Watched(), Watched()], [sink], count=3)
+    assert flushed == [2, 4, 6]

@@ -1,0 +1,99 @@
+"""--push and VICTORIAMETRICS_*: what is understood, what is refused, and that no secret is in any text."""
+
+from __future__ import annotations
+
+import pytest
+
+from xtrace.errors import UsageError
+from xtrace.target import DEFAULT_URL, IMPORT_PATH, Target, forgotten, parse_target
+
+SECRET = "s3cr3t"
+
+
+def target(given: str | None = None, **variables: str) -> Target:
+    found = parse_target(given, {f"VICTORIAMETRICS_{name}": value for name, value in variables.items()})
+    assert found is not None
+    assert SECRET not in repr(found)
+    assert SECRET not in found.shown
+    return found
+
+
+def refusal(given: str | None = None, **variables: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_target(given, {f"VICTORIAMETRICS_{name}": value for name, value in variables.items()})
+    assert SECRET not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given, url",
+    [
+        ("http://m:8428", f"http://m:8428{IMPORT_PATH}"),
+        ("https://m/", f"https://m{IMPORT_PATH}"),
+        ("http://[::1]:8428/insert/0/prometheus/api/v1/import/prometheus", None),
+        ("http://m/any?extra_label=a%3Db", None),
+    ],
+)
+def test_path_is_added_where_there_is_none(given: str, url: str | None) -> None:
+    assert target(given).url == (url or given)
+
+
+@pytest.mark.parametrize("on", ["true", "1", "yes", "TRUE"])
+def test_environment_alone_pushes_to_the_documented_default(on: str) -> None:
+    assert target(ENABLED=on).url == DEFAULT_URL
+    assert target(ENABLED=on, REMOTE_WRITE="http://m:1/x").url == "http://m:1/x"
+
+
+@pytest.mark.parametrize("off", ["false", "0", "no", ""])
+def test_nothing_is_pushed_unless_enabled_and_the_option_wins(off: str) -> None:
+    variables = {"VICTORIAMETRICS_ENABLED": off, "VICTORIAMETRICS_REMOTE_WRITE": "http://m:1"}
+    assert parse_target(None, variables) is None
+    assert target("http://n:2", ENABLED=off).shown == f"http://n:2{IMPORT_PATH}"
+
+
+def test_address_without_the_switch_is_warned_of() -> None:
+    address = {"VICTORIAMETRICS_REMOTE_WRITE": f"http://u:{SECRET}@m"}
+    warning = forgotten(None, address)
+    assert warning is not None and SECRET not in warning
+    assert forgotten("http://m", address) is None
+    assert forgotten(None, {**address, "VICTORIAMETRICS_ENABLED": "false"}) is None
+    assert forgotten(None, {}) is None
+
+
+def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -> None:
+    found = target(ENABLED="true", REMOTE_WRITE=f"https://a%40b:{SECRET}@m:1/x?authKey={SECRET}")
+    assert (found.url, found.shown) == (f"https://m:1/x?authKey={SECRET}", "https://m:1/x")
+    assert (found.username, found.password) == ("a@b", SECRET)
+
+
+@pytest.mark.parametrize(
+    "given, variables, words",
+    [
+        (None, {"ENABLED": "maybe"}, "VICTORIAMETRICS_ENABLED 'maybe': write true or false"),
+        ("m:8428", {}, "--push: no http or https URL"),
+        ("ftp://m", {}, "--push: no http or https URL"),
+        ("http://", {}, "--push: no http or https URL"),
+        ("http://m:x", {}, "--push: no URL"),
+        (f"http://m:{SECRET}@", {}, "--push: no"),
+        ("", {}, "--push: no http or https URL"),
+        ("http://m/api/v1/write", {}, "remote write (/api/v1/write) is not spoken"),
+        (f"http://u:{SECRET}@m", {}, "a password on the command line is seen by all"),
+        ("http://m", {"PASSWORD": SECRET}, "needs VICTORIAMETRICS_USERNAME"),
+        ("http://m", {"USERNAME": "u", "PASSWORD": SECRET, "PASSWORD_FILE": "f"}, "both set"),
+        ("http://m", {"BEARER_TOKEN": SECRET, "BEARER_TOKEN_FILE": "f"}, "both set"),
+        ("http://m", {"USERNAME": "u", "BEARER_TOKEN": SECRET}, "both set"),
+        ("http://m", {"CERT_FILE": "c"}, "belong together"),
+        ("http://m", {"HEADERS": SECRET}, "write 'Name: value'"),
+        ("http://m", {"HEADERS": f"bad name: {SECRET}"}, "write 'Name: value'"),
+        ("http://m", {"HEADERS": f"X: a\n{SECRET}"}, "write 'Name: value'"),
+        ("http://m", {"HEADERS": "Content-Type: x"}, "set by the tool itself"),
+        ("http://m", {"HEADERS": f"Authorization: {SECRET}", "USERNAME": "u"}, "choose one"),
+        ("http://m", {"INSECURE_SKIP_VERIFY": "si"}, "write true or false"),
+    ],
+)
+def test_what_is_wrong_is_said_without_secrets(given: str | None, variables: dict[str, str], words: str) -> None:
+    assert words in refusal(given, **variables)
+
+
+def test_headers_are_separated_as_vmagent_separates_them() -> None:
+    assert target("http://m", HEADERS=f"X-A: 1^^X-B:{SECRET}^^").headers == (("X-A", "1"), ("X-B", SECRET))
