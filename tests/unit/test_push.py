@@ -157,6 +157,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     assert not {"xtrace_catch_push_stored", "xtrace_catch_drain_seconds", "xtrace_catch_push_request_seconds"} & unknown
     own.start(RUN)
     own.note(snapshot([flow()]))
+    own.note_render(1000)
     known = [sample.name for sample in own.samples(Figures(request_s=0.1, stored=True), (1, 2))]
     assert set(known) == set(self_metrics.DESCRIBED)
 

@@ -31,6 +31,7 @@ DESCRIBED = {
     "xtrace_catch_push_failures_total": "Requests that failed and are made again.",
     "xtrace_catch_push_dropped_batches_total": "Batches lost, by reason: overflow of the queue, refused by the server.",
     "xtrace_catch_push_dropped_samples_total": "Samples of the batches lost, by reason.",
+    "xtrace_catch_push_render_seconds": "How long the tick before this one was held up by rendering and queueing.",
     "xtrace_catch_push_request_seconds": "How long the last request took.",
     "xtrace_catch_push_stored": "Whether the server had the sample last asked for; absent where that is not known.",
 }
@@ -43,6 +44,7 @@ class SelfMetrics:
     def __init__(self) -> None:
         self._run: Run | None = None
         self._started = time.time()
+        self._render_ns: int | None = None
         self._table: tuple[int, int, int] | None = None
         """of the last snapshot: flows, ns of its grace period and of its drain"""
 
@@ -54,6 +56,10 @@ class SelfMetrics:
         """Remember what the last drain was like."""
         self._table = len(snapshot.flows), snapshot.grace_ns, snapshot.drain_ns
 
+    def note_render(self, spent_ns: int) -> None:
+        """Remember what a tick's push took of the main thread."""
+        self._render_ns = spent_ns
+
     def samples(self, push: Figures, state: tuple[int, int]) -> Iterator[Sample]:
         """All of this tick; `state` is how many flows have series, and how many are remembered."""
         yield Sample("xtrace_catch_build_info", "gauge", (("version", self._run.version if self._run else ""),), 1)
@@ -63,6 +69,8 @@ class SelfMetrics:
         yield from self._table_samples()
         yield gauge("push_flow_series", state[0])
         yield gauge("push_flow_series_remembered", state[1])
+        if self._render_ns is not None:
+            yield gauge("push_render_seconds", self._render_ns / 1e9)
         yield from _push_samples(push)
 
     def _table_samples(self) -> Iterator[Sample]:

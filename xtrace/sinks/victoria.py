@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from xtrace.flow import FlowSnapshot
 from xtrace.sinks import Run, Totals
@@ -31,6 +32,8 @@ class Push:
         self._self = SelfMetrics()
         self._delivery = Delivery(transport)
         self._end_ms = 0
+        self._spent_ns = 0
+        """in this tick so far"""
         self.undelivered = False
         """after close(): whether something was left"""
 
@@ -40,6 +43,7 @@ class Push:
 
     def write(self, snapshot: Snapshot) -> None:
         """Render one interval of one monitor. Kinds without metrics are passed over."""
+        begun = time.monotonic_ns()
         self._end_ms = snapshot.end_ns // NS_PER_MS
         if isinstance(snapshot, FlowSnapshot):
             self._flows.write(snapshot, self._exposition)
@@ -47,14 +51,18 @@ class Push:
         elif type(snapshot) in SOURCES:
             source = SOURCES[type(snapshot)]
             self._exposition.add(source.samples(snapshot), source.described, self._end_ms)
+        self._spent_ns += time.monotonic_ns() - begun
 
     def flush(self) -> None:
         """Hand the tick's samples over, and what the tool says of itself."""
         if not self._end_ms:
             return
+        begun = time.monotonic_ns()
         samples = self._self.samples(self._delivery.figures, self._flows.state())
         self._exposition.add(samples, DESCRIBED, self._end_ms)
         self._submit()
+        self._self.note_render(self._spent_ns + time.monotonic_ns() - begun)
+        self._spent_ns = 0
 
     def _submit(self) -> None:
         samples = len(self._exposition)

@@ -1,0 +1,52 @@
+"""Bounds: series, memory, and the length of a tick, with more flows than there are series for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.netns.tool import CPUS, LIMIT_S, bounded, total
+from tests.push.compare import assert_server_has_all, last_minus_first
+from tests.push.server import victoria_metrics
+from tests.push.wire import Wire, wire
+from tests.support.net import of_type
+
+FLOWS_PER_SENDER = 1 << 16
+PASSES = 8
+"""Through all flows; of two flows none has ever twice the packets of the other and one more."""
+MOST_SERIES = 1000
+MOST_RSS = 100_000_000
+
+
+def flood(wired: Wire) -> None:
+    """One packet of each of 131,072 flows, from two networks."""
+    for net, cpu in ((1, CPUS[0]), (2, CPUS[-1])):
+        options = ("--flows", str(FLOWS_PER_SENDER), "--source-net", str(net), "--cpu", str(cpu))
+        with bounded(wired.far.flood(wired.sender, FLOWS_PER_SENDER, *options)) as sender:
+            assert sender.wait(LIMIT_S) == 0
+
+
+def peak_rss(pid: int) -> int:
+    """VmHWM in bytes."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found.group(1)) * 1024
+
+
+def test_a_hundred_thousand_flows_per_interval_make_a_thousand_and_one_series_exactly() -> None:
+    options = ("-t", "3s", "--max-flows", "150000", "--max-series", str(MOST_SERIES), "-o", "json", "--top", "1")
+    with victoria_metrics() as server, wire() as wired:
+        with wired.watching("--push", server.url, *options) as tool:
+            for _ in range(PASSES):
+                flood(wired)
+            rss = peak_rss(tool.process.pid)
+            result = tool.stop()
+        assert result.code == 0, result.said
+        lines = result.records
+        assert max(record["flows"] for record in of_type(lines, "interface")) >= 100_000
+        assert_server_has_all(server, lines)
+        for unit in ("packets", "bytes"):
+            assert last_minus_first(server, f"xtrace_network_{unit}_total") == total(lines, unit)
+            for metric in (f"xtrace_network_{unit}_total", f"xtrace_network_flow_{unit}"):
+                assert len(server.export(metric)) == MOST_SERIES + 1
+    assert rss < MOST_RSS, f"{rss / 1e6:.1f} MB"
