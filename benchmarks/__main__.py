@@ -1,12 +1,12 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process]`."""
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push]`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, packet, process
+from benchmarks import drain, packet, process, push
 
-MEASUREMENTS = {"packet": packet.measure, "drain": drain.measure, "process": process.measure}
+MEASUREMENTS = {"packet": packet.measure, "drain": drain.measure, "process": process.measure, "push": push.measure}
 
 
 def main() -> int:

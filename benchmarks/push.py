@@ -1,0 +1,105 @@
+"""Cost of a tick's push, from the snapshot to the server's answer, over gzip alone of the same body."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from xtrace.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts
+from xtrace.sinks.delivery import Batch
+from xtrace.sinks.exposition import Exposition
+from xtrace.sinks.flow_metrics import FlowMetrics
+from xtrace.sinks.transport import Http
+from xtrace.target import Target
+
+SERIES = 10_000
+FLOWS = SERIES // 4
+"""Each has two counters and two gauges."""
+ROUNDS = 9
+SECOND = 1_000_000_000
+INTERFACE = Interface("bench0", 0, "xdp", "native")
+CONSTANT = (("host", "node-17.example.net"), ("host_ip", "192.0.2.17"))
+
+
+class Server(BaseHTTPRequestHandler):
+    """Reads what comes, and answers 204 without doing anything with it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        """Quiet."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+
+def keys(choice: random.Random) -> bytes:
+    """Flows as a server has them: clients with high ports, few services."""
+
+    def mapped() -> bytes:
+        return bytes(10) + b"\xff\xff\x0a" + choice.randbytes(3)
+
+    return b"".join(
+        KEY.pack(
+            mapped(), mapped(), choice.randrange(1024, 65536), choice.choice((22, 80, 443)), 0, 0, 0x0800, 0, 6, 0, 0
+        )
+        for _ in range(FLOWS)
+    )
+
+
+def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
+    """All flows with new counts."""
+    values = b"".join(
+        COUNTERS.pack(choice.randrange(1, 10**5), choice.randrange(64, 10**8), 0, 0, 0) for _ in range(FLOWS)
+    )
+    flows = FlowTable(memoryview(packed), memoryview(values), FLOWS)
+    counts = InterfaceCounts(total=flows.sum(range(FLOWS)))
+    end = number * 5 * SECOND
+    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, 0, 0, flows, ((INTERFACE, counts),))
+
+
+def gzip_ms(body: bytes) -> float:
+    """As the delivery does it."""
+    begun = time.perf_counter()
+    Batch(body, 1).pack()
+    return (time.perf_counter() - begun) * 1000
+
+
+def measure() -> Iterator[str]:
+    """Two lines: the costs, smallest of several rounds each, and their ratio."""
+    choice = random.Random(7)
+    packed = keys(choice)
+    server = HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/api/v1/import/prometheus"
+    transport = Http(Target(url, url), "bench")
+    metrics = FlowMetrics(FLOWS, Exposition(CONSTANT).constant)
+    gzip, encode, whole, size = [], [], [], 0
+    for number in range(1, ROUNDS + 2):
+        interval, exposition = snapshot(packed, number, choice), Exposition(CONSTANT)
+        begun = time.perf_counter()
+        metrics.write(interval, exposition)
+        body = exposition.render()
+        encoded = time.perf_counter()
+        outcome = transport.send(Batch(body, 1).pack().body)
+        ended = time.perf_counter()
+        assert outcome.delivered, outcome
+        if number > 1:  # the first makes the series
+            assert body.count(b"\nxtrace_network_") == SERIES
+            encode.append((encoded - begun) * 1000)
+            whole.append((ended - begun) * 1000)
+            gzip.append(gzip_ms(body))
+            size = len(body)
+    transport.close()
+    server.shutdown()
+    server.server_close()
+    packed_size = len(zlib.compress(body))
+    yield f"push of {SERIES:,} series, {size:,} bytes, packed {packed_size:,}: gzip alone {min(gzip):.1f} ms,"
+    yield f"  encode {min(encode):.1f} ms, encode + gzip + POST {min(whole):.1f} ms"
+    yield f"  ratio {min(whole) / min(gzip):.2f}, at most 2"

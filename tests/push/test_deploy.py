@@ -1,0 +1,100 @@
+"""Dashboard, alerts and documented queries, on a live run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.push.server import Server, victoria_metrics
+from tests.push.wire import wire
+from xtrace.sinks import flow_metrics, self_metrics
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = ROOT / "deploy" / "grafana" / "xtrace-catch.json"
+ALERTS = ROOT / "deploy" / "alerts" / "xtrace-catch.yml"
+DOCUMENT = ROOT / "docs" / "metrics.md"
+
+DESCRIBED = {**flow_metrics.DESCRIBED, **self_metrics.DESCRIBED}
+RUNS_S = 9
+
+
+def panels() -> list[tuple[str, str]]:
+    """Title and query of everything the dashboard shows."""
+    shown = json.loads(DASHBOARD.read_text())["panels"]
+    return [(panel["title"], target["expr"]) for panel in shown for target in panel.get("targets", ())]
+
+
+def filled(expression: str) -> str:
+    """A panel's query with Grafana's variables set."""
+    for name, value in {"$host": ".*", "$interface": ".*", "$__rate_interval": "5s", "$__range": "1m"}.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression
+    return expression
+
+
+def alerts() -> list[str]:
+    """The expressions of the alerts: blocks under `expr: |`."""
+    return re.findall(r"expr: \|\n((?: {10}.*\n)+)", ALERTS.read_text())
+
+
+def documented() -> list[str]:
+    """The queries of docs/metrics.md."""
+    blocks = re.findall(r"```promql\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[tuple[Server, int]]:
+    """A server that a run has just filled, and when; with few series, so that there is `other`."""
+    with victoria_metrics("-search.latencyOffset=1ms") as server, wire() as wired:
+        with (
+            wired.traffic(),
+            wired.watching("--push", server.url, "-o", "none", "-t", "500ms", "--max-series", "40") as tool,
+        ):
+            time.sleep(RUNS_S)
+            assert tool.stop().code == 0
+        server.flush()
+        yield server, round(time.time() * 1000)
+
+
+def test_every_query_of_the_dashboard_has_a_result(live: tuple[Server, int]) -> None:
+    server, now = live
+    assert len(panels()) >= 25
+    results = {panel: server.query(filled(panel[1]), now) for panel in panels()}
+    for (title, expression), result in results.items():
+        print(f"{title}: {expression}\n  {len(result)} series, {[entry['value'][1] for entry in result[:3]]}")
+    assert [panel for panel, result in results.items() if not result] == []
+
+
+def test_promtool_accepts_the_alerts_and_the_server_runs_them(live: tuple[Server, int]) -> None:
+    checked = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    server, now = live
+    assert len(alerts()) == ALERTS.read_text().count("- alert:")
+    firing = {expression: server.query(expression, now) for expression in alerts()}
+    quiet = {expression: result for expression, result in firing.items() if "other" not in expression}
+    assert not any(quiet.values()), quiet
+
+
+def test_every_documented_query_has_a_result(live: tuple[Server, int]) -> None:
+    server, now = live
+    assert documented()
+    assert [query for query in documented() if not server.query(query, now)] == []
+
+
+def test_document_names_every_metric_and_nothing_else_is_used() -> None:
+    rows = dict(re.findall(r"^\| `(xtrace_\w+)` \| \w+ \| [^|]* \| ([^|]*) \|$", DOCUMENT.read_text(), re.MULTILINE))
+    assert rows == DESCRIBED
+    used = {
+        name
+        for text in (DASHBOARD.read_text(), ALERTS.read_text(), *documented())
+        for name in re.findall(r"\bxtrace_\w+", text)
+    }
+    assert used <= set(DESCRIBED)
