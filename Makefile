@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
 TEST_PACKAGES := clang-format bpftool iproute2 iputils-ping iperf3 jq procps util-linux
+SERVER_PACKAGES := victoria-metrics prometheus openssl
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
 C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c)
 PYTHON_SOURCES := xtrace tests benchmarks deploy/static build_ffi.py setup.py
@@ -38,10 +39,22 @@ define need_packages
 	echo "installing: $$missing"; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null
 endef
 
+# Only as root; else the tests that need the servers are skipped. Tests start the servers themselves: the
+# services that come with the packages stay off, unless they were here before.
+define need_servers
+	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v openssl; } >/dev/null; then exit 0; fi; \
+	new="$$(for p in victoria-metrics prometheus; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
+	$(MAKE) --no-print-directory server-packages && \
+	if command -v systemctl >/dev/null; then systemctl disable --now $$new >/dev/null 2>&1 || true; fi
+endef
+
 deps:  ## install the packages that building and testing need (as root)
 	$(call need_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	$(need_servers)
 
-.PHONY: build-packages test-packages
+.PHONY: build-packages test-packages server-packages
+server-packages:
+	$(call need_packages,$(SERVER_PACKAGES))
 build-packages:
 	$(call need_packages,$(if $(wildcard $(BIN)/xtrace-catch),,$(BUILD_PACKAGES)))
 test-packages: build-packages
@@ -89,6 +102,7 @@ info:  ## kernel, BTF, JIT, privileges and tool versions
 	@printf '%-11s %s\n' xtrace-catch "$$($(BIN)/xtrace-catch --version 2>/dev/null || echo 'not built')"
 
 test: test-packages build $(VENV)/dev  ## run the tests; as root all tiers, else those that need no root
+	$(need_servers)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest $(ARGS)
 
 test-vm: build $(VENV)/dev  ## the kernel and netns tiers on Linux 5.10, 6.1, 6.12 and the newest, emulated; slow
@@ -102,7 +116,7 @@ lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import direc
 	@clang-format --dry-run --Werror $(C_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -q --no-header tests/unit/test_imports.py
 
-bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain (as root)
+bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain, push (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
 static:  ## build dist/xtrace-catch, one static executable, with its licences and SBOM
