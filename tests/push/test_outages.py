@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 
-from tests.netns.tool import Result, total
+from tests.netns.tool import OUTAGE_S, Result, total
 from tests.push.compare import assert_server_has_all, last, last_minus_first, ms
 from tests.push.double import Answer, double
 from tests.push.server import Server, free_port, victoria_metrics
 from tests.push.wire import wire
 from tests.support.net import of_type
 
-OUTAGE_S = float(os.environ.get("XTRACE_OUTAGE_S", "2"))
-"""How long the server is away, in the middle of a run three times as long."""
 QUIET = "XTRACE_OUTAGE_S" in os.environ
 """Where the full length is asked for, nothing else makes ticks late."""
 INTERVAL_MS = 500

@@ -206,7 +206,22 @@ def test_interface_and_its_losses_are_counters_that_begin_with_0() -> None:
     assert values["xtrace_unattributed_packets_total"] == [0, 2]
     assert values["xtrace_filtered_bytes_total"] == [0, 180]
     assert values["xtrace_filtered_packets_total"] == [0, 3]
-    assert set(values) == set(DESCRIBED)
+    assert set(values) == {name for name in DESCRIBED if not name.startswith("xtrace_nic_")}
+
+
+def test_what_the_interface_counts_itself_is_written_where_it_is_known() -> None:
+    run = Run(10)
+    name = "xtrace_nic_packets_total"
+
+    def nic(known: PacketCount | None) -> list[tuple[int, int]]:
+        lines = run.tick((), [(ETH0, replace(counts_of(()), nic=known))])
+        return [(line.value, line.at_ms // 1000 % 100) for line in lines if line.name == name]
+
+    assert nic(None) == []
+    assert nic(PacketCount(7, 700)) == [(0, 5), (7, 10)]
+    assert nic(PacketCount(0, 0)) == [(7, 15)]
+    assert nic(None) == []
+    assert nic(PacketCount(1, 60)) == [(7, 20), (8, 25)]
 
 
 def test_interface_that_is_gone_is_not_written_and_continues_when_it_is_back() -> None:

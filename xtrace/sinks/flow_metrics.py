@@ -17,6 +17,7 @@ from xtrace.sinks.render import address
 
 FLOW_COUNTERS = ("xtrace_network_bytes_total", "xtrace_network_packets_total")
 FLOW_GAUGES = ("xtrace_network_flow_bytes", "xtrace_network_flow_packets")
+NIC_COUNTERS = ("xtrace_nic_bytes_total", "xtrace_nic_packets_total")
 INTERFACE_COUNTERS = ("xtrace_interface_{}_total", "xtrace_unattributed_{}_total", "xtrace_filtered_{}_total")
 
 DESCRIBED = {
@@ -30,6 +31,8 @@ DESCRIBED = {
     "xtrace_unattributed_packets_total": "Packets counted without a flow: the flow table had no room.",
     "xtrace_filtered_bytes_total": "Frame bytes that a filter refused.",
     "xtrace_filtered_packets_total": "Packets that a filter refused.",
+    "xtrace_nic_bytes_total": "Bytes that the interface counted itself, by its own definition: only to compare.",
+    "xtrace_nic_packets_total": "Packets that the interface counted itself, by its own definition: only to compare.",
 }
 """Of every metric of this file one line; docs/metrics.md says the same."""
 
@@ -119,28 +122,32 @@ class Writer:
         self._tick = tick
         self._counters = [into.metric(name, "counter", DESCRIBED[name]) for name in FLOW_COUNTERS]
         self._gauges = [into.metric(name, "gauge", DESCRIBED[name]) for name in FLOW_GAUGES]
+        self._nic = [into.metric(name, "counter", DESCRIBED[name]) for name in NIC_COUNTERS]
         names = [pattern.format(unit) for pattern in INTERFACE_COUNTERS for unit in ("bytes", "packets")]
         self._interface = [into.metric(name, "counter", DESCRIBED[name]) for name in names]
 
     def flows(self, group: Group) -> None:
         """Those that gained; of those that no longer do, one 0 of the gauges."""
-        start, end = self._start, self._end
-        size_total, packets_total = self._counters
-        size, packets = self._gauges
+        end, (size, packets) = self._end, self._gauges
         for series in (*group.places.values(), group.other, *group.ended):
-            labels, gained = series.labels, series.gained_packets
-            if gained:
-                if series.written != self._tick - 1:
-                    size_total.append(f"{labels} {series.bytes - series.gained_bytes} {start}")
-                    packets_total.append(f"{labels} {series.packets - gained} {start}")
-                size_total.append(f"{labels} {series.bytes} {end}")
-                packets_total.append(f"{labels} {series.packets} {end}")
+            labels = series.labels
+            if series.gained_packets:
+                self._count(series, self._counters)
                 size.append(f"{labels} {series.gained_bytes} {end}")
-                packets.append(f"{labels} {gained} {end}")
-                series.written = self._tick
+                packets.append(f"{labels} {series.gained_packets} {end}")
             elif series.written == self._tick - 1:
                 size.append(f"{labels} 0 {end}")
                 packets.append(f"{labels} 0 {end}")
+
+    def _count(self, series: Series, counters: list[Lines]) -> None:
+        """Bytes and packets so far; before them what they were, where the interval before was not written."""
+        labels, (size, packets) = series.labels, counters
+        if series.written != self._tick - 1:
+            size.append(f"{labels} {series.bytes - series.gained_bytes} {self._start}")
+            packets.append(f"{labels} {series.packets - series.gained_packets} {self._start}")
+        size.append(f"{labels} {series.bytes} {self._end}")
+        packets.append(f"{labels} {series.packets} {self._end}")
+        series.written = self._tick
 
     def interface(self, group: Group) -> None:
         """The counters of the interface."""
@@ -148,6 +155,8 @@ class Writer:
             self._append(group, group.before, self._start)
         self._append(group, group.counted, self._end)
         group.written = self._tick
+        if group.nic_is_known:
+            self._count(group.nic, self._nic)
 
     def _append(self, group: Group, counted: Counted, at: str) -> None:
         values = [value for count in counted for value in (count.bytes, count.packets)]

@@ -64,6 +64,10 @@ class Group:
     """`{...}` of the interface's own counters"""
     text_of: Callable[[bytes], str]
     """a packed key to the labels of its series"""
+    nic: Series = field(init=False)
+    """what the interface counted itself"""
+    nic_is_known: bool = False
+    """in this interval"""
     written: int = -1
     """number of the last tick its own counters were written in"""
     counted: Counted = (NOTHING, NOTHING, NOTHING)
@@ -77,6 +81,9 @@ class Group:
     _texts: set[str] = field(default_factory=set)
     _now_ns: int = 0
 
+    def __post_init__(self) -> None:
+        self.nic = Series(self.labels)
+
     def begin(self, now_ns: int, elapsed_ns: int) -> None:
         """An interval that ended at `now_ns` (CLOCK_MONOTONIC) is to be counted."""
         self._now_ns = now_ns
@@ -86,7 +93,9 @@ class Group:
         for series in self.places.values():
             series.weight *= fading
             series.gained_packets = series.gained_bytes = 0
-        self.other.gained_packets = self.other.gained_bytes = 0
+        for series in (self.other, self.nic):
+            series.gained_packets = series.gained_bytes = 0
+        self.nic_is_known = False
 
     def keys(self, slot: int) -> Iterator[tuple[bytes, Series]]:
         """The flows that hold places, under the keys that the kernel has for them."""
@@ -98,6 +107,10 @@ class Group:
         """Add what the interface counted in all."""
         total, unattributed, filtered = self.counted
         self.counted = total + counts.total, unattributed + counts.unattributed_total, filtered + counts.filtered
+        if counts.nic is not None:
+            self.nic.gained_packets += counts.nic.packets
+            self.nic.gained_bytes += counts.nic.bytes
+            self.nic_is_known = True
 
     def choose(self, table: FlowTable, indexes: Sequence[int], found: AbstractSet[int]) -> None:
         """Give places to those that deserve one; `found` are the indexes of those that hold one."""
@@ -176,6 +189,7 @@ class Group:
             elif series.active_ns <= long_ago:
                 idle.append(key)
         self.other.settle(self._now_ns)
+        self.nic.settle(self._now_ns)
         for key in idle:
             self._texts.discard(self.places.pop(key).labels)
         while self.remembered:
