@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
 TEST_PACKAGES := clang-format bpftool iproute2 iputils-ping iperf3 jq procps util-linux
-SERVER_PACKAGES := victoria-metrics prometheus openssl
+SERVER_PACKAGES := victoria-metrics prometheus openssl curl
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
 C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c)
 PYTHON_SOURCES := xtrace tests benchmarks deploy/static build_ffi.py setup.py
@@ -42,7 +42,7 @@ endef
 # Only as root; else the tests that need the servers are skipped. Tests start the servers themselves: the
 # services that come with the packages stay off, unless they were here before.
 define need_servers
-	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v openssl; } >/dev/null; then exit 0; fi; \
+	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v openssl && command -v curl; } >/dev/null; then exit 0; fi; \
 	new="$$(for p in victoria-metrics prometheus; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
 	$(MAKE) --no-print-directory server-packages && \
 	if command -v systemctl >/dev/null; then systemctl disable --now $$new >/dev/null 2>&1 || true; fi

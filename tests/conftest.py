@@ -36,7 +36,7 @@ TOOLS = {
     "kernel": (*CLANG, "bpftool"),
     "netns": (*CLANG, "bpftool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
-    "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl"),
+    "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl", "curl", "bash"),
 }
 
 

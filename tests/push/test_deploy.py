@@ -89,6 +89,26 @@ def test_every_documented_query_has_a_result(live: tuple[Server, int]) -> None:
     assert [query for query in documented() if not server.query(query, now)] == []
 
 
+@pytest.mark.parametrize("language", ["README.md", "README_CN.md"])
+def test_commands_of_the_readme_import_query_and_export(language: str, live: tuple[Server, int]) -> None:
+    server, _ = live
+    commands = re.findall(r"^    ((?:echo|curl).*localhost:8428.*)$", (ROOT / language).read_text(), re.MULTILINE)
+    assert len(commands) == 3
+    answers = [
+        subprocess.run(
+            ["bash", "-c", command.replace("localhost:8428", f"127.0.0.1:{server.port}")],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for command in commands
+    ]
+    assert server.export("xtrace_hello")
+    assert answers[0] == ""
+    assert len(json.loads(answers[1])["data"]["result"]) == 10
+    assert json.loads(answers[2])["metric"]["__name__"] == "xtrace_interface_packets_total"
+
+
 def test_document_names_every_metric_and_nothing_else_is_used() -> None:
     rows = dict(re.findall(r"^\| `(xtrace_\w+)` \| \w+ \| [^|]* \| ([^|]*) \|$", DOCUMENT.read_text(), re.MULTILINE))
     assert rows == DESCRIBED
