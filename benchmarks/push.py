@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from xtrace.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts
-from xtrace.sinks.delivery import Batch
+from xtrace.sinks.delivery import pack
 from xtrace.sinks.exposition import Exposition
 from xtrace.sinks.flow_metrics import FlowMetrics
 from xtrace.sinks.transport import Http
@@ -67,7 +67,7 @@ def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
 def gzip_ms(body: bytes) -> float:
     """As the delivery does it."""
     begun = time.perf_counter()
-    Batch(body, 1).pack()
+    pack(body)
     return (time.perf_counter() - begun) * 1000
 
 
@@ -87,7 +87,7 @@ def measure() -> Iterator[str]:
         metrics.write(interval, exposition)
         body = exposition.render()
         encoded = time.perf_counter()
-        outcome = transport.send(Batch(body, 1).pack().body)
+        outcome = transport.send(pack(body))
         ended = time.perf_counter()
         assert outcome.delivered, outcome
         if number > 1:  # the first makes the series

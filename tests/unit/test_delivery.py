@@ -132,6 +132,21 @@ def test_oldest_batches_are_dropped_where_too_much_waits(caplog: pytest.LogCaptu
     assert len([message for message in caplog.messages if "oldest samples are dropped" in message]) == 1
 
 
+def test_batch_that_is_being_sent_is_not_dropped() -> None:
+    server = Server([OK])
+    server.held.clear()
+    with delivering(server, limit=100) as made:
+        made.submit(batch("first"))
+        eventually(lambda: len(server.bodies) == 1)
+        for number in range(5):
+            made.submit(batch(f"{number}" * 90))
+        assert made.figures.dropped["overflow"] == (4, 4)
+        server.held.set()
+        eventually(lambda: made.figures.requests == 2)
+    assert server.bodies == ["first", "4" * 90]
+    assert made.figures.waiting_bytes == 0
+
+
 def test_submitting_does_not_wait_for_a_server_that_hangs() -> None:
     server = Server([OK])
     server.held.clear()

@@ -43,21 +43,22 @@ class Probe:
     at_ms: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Batch:
     """One tick's samples."""
 
     body: bytes
     samples: int
     probe: Probe | None = None
-    packed: bool = False
+    is_packed: bool = False
+    waits: bool = True
+    """whether it is neither delivered nor dropped"""
 
-    def pack(self) -> Batch:
-        """The same with its body in gzip's format."""
-        if self.packed:
-            return self
-        packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
-        return replace(self, body=packer.compress(self.body) + packer.flush(), packed=True)
+
+def pack(body: bytes) -> bytes:
+    """`body` in gzip's format."""
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
+    return packer.compress(body) + packer.flush()
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ class Delivery:
         self._limit = limit
         self._clock = clock
         self._waiting: deque[Batch] = deque()
+        self._waiting_bytes = 0
+        self._raw: deque[Batch] = deque()
+        """those of them that are not packed"""
+        self._in_flight = False
+        """whether the oldest is being sent"""
         self._changed = threading.Condition()
         self._figures = Figures()
         self._closes_at: float | None = None
@@ -134,13 +140,14 @@ class Delivery:
     def figures(self) -> Figures:
         """As of now."""
         with self._changed:
-            waiting = len(self._waiting), self._waiting_bytes()
-            return replace(self._figures, waiting_batches=waiting[0], waiting_bytes=waiting[1])
+            return replace(self._figures, waiting_batches=len(self._waiting), waiting_bytes=self._waiting_bytes)
 
     def submit(self, batch: Batch) -> None:
         """Take a batch; never waits for the network."""
         with self._changed:
             self._waiting.append(batch)
+            self._raw.append(batch)
+            self._waiting_bytes += len(batch.body)
             self._make_room()
             self._changed.notify()
 
@@ -156,13 +163,13 @@ class Delivery:
             self._transport.close()
         return left
 
-    def _waiting_bytes(self) -> int:
-        return sum(len(batch.body) for batch in self._waiting)
-
     def _make_room(self) -> None:
-        """Drop the oldest batches beyond the limit, but for the newest, which is kept whatever its size."""
-        while len(self._waiting) > 1 and self._waiting_bytes() > self._limit:
-            self._count_dropped("overflow", self._waiting.popleft())
+        """Drop the oldest batches beyond the limit, but for one being sent, and the newest, whatever its size."""
+        oldest = int(self._in_flight)
+        while len(self._waiting) > oldest + 1 and self._waiting_bytes > self._limit:
+            batch = self._waiting[oldest]
+            self._remove(batch)
+            self._count_dropped("overflow", batch)
             if not self._overflowing:
                 self._overflowing = True
                 log.error(
@@ -170,6 +177,11 @@ class Delivery:
                     self._transport.shown,
                     self._limit >> 20,
                 )
+
+    def _remove(self, batch: Batch) -> None:
+        self._waiting.remove(batch)  # it is the first, or the second
+        self._waiting_bytes -= len(batch.body)
+        batch.waits = False
 
     def _count_dropped(self, reason: str, batch: Batch) -> None:
         batches, samples = self._figures.dropped[reason]
@@ -181,6 +193,10 @@ class Delivery:
             begun = self._clock()
             outcome = self._transport.send(batch.body)
             took = self._clock() - begun
+            with self._changed:
+                self._in_flight = False
+                if not outcome.retry:
+                    self._remove(batch)
             if outcome.delivered:
                 self._delivered(batch, took)
             elif not outcome.retry:
@@ -197,30 +213,30 @@ class Delivery:
                 self._changed.wait()
             if self._closes_at is not None and self._clock() >= self._closes_at:
                 return None
-        self._pack()
-        with self._changed:
-            return self._waiting[0]
+        while True:
+            self._pack()
+            with self._changed:
+                oldest = self._waiting[0]
+                if oldest.is_packed:
+                    self._in_flight = True
+                    return oldest
 
     def _pack(self) -> None:
         """Compress what came since, without keeping the main thread from adding to it."""
         while True:
             with self._changed:
-                raw = next((batch for batch in self._waiting if not batch.packed), None)
-            if raw is None:
-                return
-            packed = raw.pack()
+                if not self._raw:
+                    return
+                batch = self._raw.popleft()
+            packed = pack(batch.body) if batch.waits else b""
             with self._changed:
-                if raw in self._waiting:  # not dropped meanwhile
-                    self._waiting[self._waiting.index(raw)] = packed
-
-    def _remove(self, batch: Batch) -> None:
-        if self._waiting and self._waiting[0] is batch:  # not dropped meanwhile
-            self._waiting.popleft()
+                if batch.waits:  # not dropped meanwhile
+                    self._waiting_bytes += len(packed) - len(batch.body)
+                    batch.body, batch.is_packed = packed, True
 
     def _delivered(self, batch: Batch, took: float) -> None:
         now = self._clock()
         with self._changed:
-            self._remove(batch)
             left = len(self._waiting)
             figures = self._figures
             self._figures = replace(
@@ -241,7 +257,6 @@ class Delivery:
     def _refused(self, batch: Batch, reason: str) -> None:
         """The server will not take this batch, whenever it is sent."""
         with self._changed:
-            self._remove(batch)
             self._count_dropped("refused", batch)
         if reason != self._said_refused:
             log.error("push to %s: refused, and dropped: %s", self._transport.shown, reason)

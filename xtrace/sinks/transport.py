@@ -63,11 +63,15 @@ class Http:
             headers = {**TYPE, **self._headers()}
         except OSError as error:
             return Outcome(False, True, f"{error.filename}: {error.strerror}")
+        except UnicodeError:
+            return Outcome(False, True, "the file of the password or token is no text")
         try:
             response = self._request("POST", self._target.url, body, headers)
             return self._outcome(response)
         except (HTTPError, OSError) as error:
             return Outcome(False, True, reason(error))
+        except ValueError:  # of headers, and its text would quote them
+            return Outcome(False, True, "user, token or headers hold characters that HTTP does not allow")
 
     def stored(self, probe: Probe) -> bool | None:
         """Ask the server's export for one sample; None where it has no such path, or is not to be reached."""
@@ -77,7 +81,7 @@ class Http:
         try:
             response = self._request("GET", url, None, self._headers())
             found = some_of(response)
-        except (HTTPError, OSError):
+        except (HTTPError, OSError, ValueError):
             return None
         return bool(found.strip()) if response.status == 200 else None
 
