@@ -34,7 +34,7 @@ CLANG = () if "XTRACE_TEST_OBJECTS" in os.environ else ("clang",)
 TOOLS = {
     "unit": (),
     "kernel": (*CLANG, "bpftool"),
-    "netns": (*CLANG, "bpftool", "ip", "ping", "iperf3", "jq", "bash"),
+    "netns": (*CLANG, "bpftool", "ethtool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
     "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl", "curl", "bash"),
 }

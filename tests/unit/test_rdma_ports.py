@@ -14,8 +14,8 @@ from tests.unit.make_rdma import EINVAL, counters, device
 from xtrace.errors import KernelError, RdmaError
 from xtrace.kernel import sysfs as kernel_sysfs
 from xtrace.monitors import rdma_ports
+from xtrace.monitors.backoff import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, inventory, list_ports, netdevs_of
-from xtrace.monitors.rdma_ports import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
 from xtrace.rdma import PortRecord, RdmaSnapshot, Reading
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL (Invalid argument)")

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+from struct import Struct
 
 from xtrace.errors import KernelError
 from xtrace.kernel.syscall import call, ffi
 
 ETHTOOL_GFLAGS = 0x25
 ETH_FLAG_RXVLAN = 1 << 8
+
+ETHTOOL_GSTRINGS = 0x1B
+ETHTOOL_GSTATS = 0x1D
+ETHTOOL_GSSET_INFO = 0x37
+ETH_SS_STATS = 1
+ETH_GSTRING_LEN = 32
+
+_COUNT = Struct("=IIQI")  # struct ethtool_sset_info of one set: command, reserved, mask, data
+_STRINGS = Struct("=III")  # struct ethtool_gstrings: command, set, count; then names
+_STATS = Struct("=II")  # struct ethtool_stats: command, count; then u64 values
+
+SPARE = 1024
+"""Entries more than were announced: the kernel writes as many as there are by now, whatever room it was told of."""
 
 
 def takes_vlan_tags_off(name: str) -> bool | None:
@@ -19,3 +33,32 @@ def takes_vlan_tags_off(name: str) -> bool | None:
     except KernelError:
         return None
     return bool(value[1] & ETH_FLAG_RXVLAN)
+
+
+def statistics_names(interface: str) -> list[str]:
+    """What the driver counts beside the standard counters, in the order of statistics(). Raises KernelError."""
+    request = bytearray(_COUNT.pack(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
+    _ask("ETHTOOL_GSSET_INFO", interface, request)
+    _, _, known, count = _COUNT.unpack(request)
+    if not known or not count:
+        return []
+    names = bytearray(_STRINGS.size + (count + SPARE) * ETH_GSTRING_LEN)
+    _STRINGS.pack_into(names, 0, ETHTOOL_GSTRINGS, ETH_SS_STATS, count)
+    _ask("ETHTOOL_GSTRINGS", interface, names)
+    count = min(_STRINGS.unpack_from(names)[2], count + SPARE)
+    ends = range(_STRINGS.size, _STRINGS.size + count * ETH_GSTRING_LEN, ETH_GSTRING_LEN)
+    return [names[start : start + ETH_GSTRING_LEN].split(b"\0")[0].decode("utf-8", "replace") for start in ends]
+
+
+def statistics(interface: str, count: int) -> list[int] | None:
+    """The values of the `count` names; None if there are others by now. Raises KernelError."""
+    values = bytearray(_STATS.size + (count + SPARE) * 8)
+    _STATS.pack_into(values, 0, ETHTOOL_GSTATS, count)
+    _ask("ETHTOOL_GSTATS", interface, values)
+    if _STATS.unpack_from(values)[1] != count:
+        return None
+    return list(memoryview(values)[_STATS.size : _STATS.size + 8 * count].cast("Q"))
+
+
+def _ask(command: str, interface: str, request: bytearray) -> None:
+    call(f"{command}({interface})", "xt_ethtool", os.fsencode(interface), ffi.from_buffer(request))

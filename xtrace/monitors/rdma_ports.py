@@ -9,50 +9,13 @@ from dataclasses import dataclass
 from xtrace.errors import KernelError
 from xtrace.kernel import rdma, sysfs
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.syscall import error_name
+from xtrace.monitors.backoff import Backoff, why
+from xtrace.monitors.rdma_ethernet import EthernetCounters
 from xtrace.rdma import PortId, PortInfo, PortRecord, Reading
 from xtrace.rdma_counters import NOT_COUNTERS, Track, figures, gauge, is_gauge, saturates_at, wraps
 
-FIRST_PAUSE_NS = 10_000_000_000
-LONGEST_PAUSE_NS = 600_000_000_000
-"""A read that fails is tried again after 10 s, 20 s, ... at most 10 minutes: some firmware logs every one."""
-
 GIVE_UP_AFTER = 3
 """When the first reads of a directory all fail, the others are not tried."""
-
-
-class Backoff:
-    """What fails, and when it may be tried again."""
-
-    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._clock = clock
-        self._failing: dict[str, tuple[int, int, str]] = {}
-        """what -> when it may be tried again, the pause after that, why it failed"""
-
-    def reason(self, what: str) -> str | None:
-        """Why `what` is not to be tried now; None if it is."""
-        if not self._failing:
-            return None
-        until, _, why = self._failing.get(what, (0, 0, ""))
-        return why if self._clock() < until else None
-
-    def failed(self, what: str, why: str) -> str:
-        """Note a failure; `why`."""
-        _, pause, _ = self._failing.get(what, (0, FIRST_PAUSE_NS, ""))
-        self._failing[what] = (self._clock() + pause, min(2 * pause, LONGEST_PAUSE_NS), why)
-        return why
-
-    def succeeded(self, what: str) -> None:
-        """Note that it works."""
-        if self._failing:
-            self._failing.pop(what, None)
-
-
-def why(error: OSError | ValueError) -> str:
-    """A failed read in a few words."""
-    if isinstance(error, OSError):
-        return error_name(error.errno or 0)
-    return f"no number: {error}"
 
 
 class Directory:
@@ -119,6 +82,7 @@ class PortReader:
         self._directory = str(sysfs.port_directory(found.id.device, found.id.port))
         self._hardware = Directory(f"{self._directory}/hw_counters")
         self._standard = Directory(f"{self._directory}/counters")
+        self._ethernet = EthernetCounters(self._backoff)
         self._tracks: dict[tuple[str, str], Track] = {}
         self._read_at: int | None = None
         self._fixed = self._read_fixed(found)
@@ -144,6 +108,7 @@ class PortReader:
         info = self._info(found)
         hardware = self._readings("hw", self._hardware_values(found), info.driver)
         standard = self._readings("std", self._standard.read(self._backoff), info.driver)
+        ethernet = self._readings("eth", self._ethernet.read(info.netdev), info.driver)
         now = self._clock()
         interval = None if self._read_at is None else now - self._read_at
         self._read_at = now
@@ -154,6 +119,7 @@ class PortReader:
             figures=figures(hardware, standard),
             hardware=hardware,
             standard=standard,
+            ethernet=ethernet,
             unavailable=_unavailable(info, [*hardware.values(), *standard.values()]),
         )
 
@@ -213,9 +179,9 @@ class PortReader:
             track = self._tracks[kind, name] = Track()
         if isinstance(value, str):
             return track.missed(value)
-        if kind == "hw":
-            return track.read(value, wrapping=wraps(driver, name))
-        return track.read(value, maximum=saturates_at(name))
+        if kind == "std":
+            return track.read(value, maximum=saturates_at(name))
+        return track.read(value, wrapping=kind == "hw" and wraps(driver, name))
 
 
 def _unavailable(info: PortInfo, readings: Iterable[Reading]) -> str:
