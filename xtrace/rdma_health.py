@@ -14,7 +14,8 @@ from xtrace.rdma import PortId, PortRecord, Rails
 from xtrace.rdma_counters import LINK, OUTGOING
 
 OK, WARN, CRITICAL = "ok", "warn", "critical"
-_LEVELS = (OK, WARN, CRITICAL)
+LEVELS = (OK, WARN, CRITICAL)
+"""Best first."""
 
 PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
 
@@ -91,7 +92,7 @@ class Finding:
 def judge(record: PortRecord, limits: Limits, was_active: bool) -> PortRecord:
     """The record with health and reasons. `was_active`: whether the port was ACTIVE before, in this run."""
     findings = [*_state(record, was_active), *_counts(record, limits), *_saturated(record), *_paused(record, limits)]
-    findings.sort(key=lambda finding: _LEVELS.index(finding.level), reverse=True)
+    findings.sort(key=lambda finding: LEVELS.index(finding.level), reverse=True)
     health = findings[0].level if findings else OK
     return replace(record, health=health, reasons=tuple(finding.reason for finding in findings))
 
@@ -166,7 +167,7 @@ def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
         return Rails(len(carried), None, (), down)
     idle = tuple(port for port, amount in carried.items() if not amount)
     found = Rails(len(carried), max(carried.values()) / mean, idle, down)
-    findings = sorted(_uneven(found, limits), key=lambda finding: _LEVELS.index(finding.level), reverse=True)
+    findings = sorted(_uneven(found, limits), key=lambda finding: LEVELS.index(finding.level), reverse=True)
     if not findings:
         return found
     return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))

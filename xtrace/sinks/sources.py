@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xtrace.rdma import RdmaSnapshot
+from xtrace.sinks.rdma_metrics import DESCRIBED as RDMA_DESCRIBED
+from xtrace.sinks.rdma_metrics import rdma_samples
 from xtrace.sinks.sample import Sample
 from xtrace.snapshot import Snapshot
 
@@ -23,5 +26,5 @@ class Source:
     """per metric one line of what it is, with its unit; docs/metrics.md says the same"""
 
 
-SOURCES: dict[type[Snapshot], Source] = {}
-"""By kind of snapshot: `RdmaSnapshot: Source(rdma_samples, DESCRIBED)`."""
+SOURCES: dict[type[Snapshot], Source] = {RdmaSnapshot: Source(rdma_samples, RDMA_DESCRIBED)}
+"""By kind of snapshot."""
