@@ -1,4 +1,4 @@
-"""Mode rdma as metrics. Counters are the hardware's own totals: increase() is right also across restarts of the tool."""
+"""Mode rdma as metrics. Counters are the hardware's totals: increase() is right also across restarts of the tool."""
 
 from __future__ import annotations
 
