@@ -1,12 +1,18 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push]`."""
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [rdma]`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, packet, process, push
+from benchmarks import drain, packet, process, push, rdma
 
-MEASUREMENTS = {"packet": packet.measure, "drain": drain.measure, "process": process.measure, "push": push.measure}
+MEASUREMENTS = {
+    "packet": packet.measure,
+    "drain": drain.measure,
+    "process": process.measure,
+    "push": push.measure,
+    "rdma": rdma.measure,
+}
 
 
 def main() -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.rdma.pair import DEVICE, HERE, THERE, Server, Tool, finish_client, start_client, wait_until
+from tests.rdma.pair import DEVICE, HERE, THERE, Server, Tool, start_client, wait_until
 from tests.rdma.peer import Peer
 
-LONG = ["ib_send_bw", "-n", "2000", "-s", "4096"]
+LONG = ["ib_send_bw", "-n", "1000", "-s", "4096"]
 
 
 def test_queue_pair_of_a_running_program_has_its_pid_command_and_remote_number(peer: Peer, tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_queue_pair_of_a_running_program_has_its_pid_command_and_remote_number(p
 
     wait_until(lambda: [r for r in of_server("rdma_qp") if r["remote_qpn"]], "record of the server's queue pair")
     wait_until(lambda: of_server("rdma_process"), "record of the server")
-    finish_client(peer, client)
+    peer.wait(client)
     server.finish()
     tool.stop()
     record = [r for r in of_server("rdma_qp") if r["remote_qpn"]][-1]
@@ -37,7 +37,7 @@ def test_roce_rows_have_source_queue_pair_and_process_of_the_join(peer: Peer, tm
     tool = Tool(tmp_path, "-m", "xdp,rdma", "-i", "eth0", "--direction", "both", "--qps", "-t", "1s")
     server = Server(*LONG)
     client = start_client(peer, *LONG)
-    finish_client(peer, client)
+    peer.wait(client)
     server.finish()
     tool.stop()
     flows = [r for r in tool.records("flow") if r["traffic_type"] == "RoCE_v2"]
@@ -60,7 +60,7 @@ def test_text_rows_name_the_source_queue_pair_and_the_process(peer: Peer, tmp_pa
     tool = Tool(tmp_path, "-m", "xdp,rdma", "-i", "eth0", "-t", "1s", form="text")
     server = Server(*LONG)
     client = start_client(peer, *LONG)
-    finish_client(peer, client)
+    peer.wait(client)
     server.finish()
     tool.stop()
     text = tool.output.read_text()

@@ -5,6 +5,7 @@ The trees follow the drivers' sources; none was tried on hardware. Links to /sys
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -222,14 +223,15 @@ def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypat
 def reads_of(monkeypatch: pytest.MonkeyPatch, part: str) -> list[str]:
     """The paths with `part` in their names that are read from now on."""
     tried: list[str] = []
-    read = kernel_sysfs.read
+    for name in ("read", "read_number"):
+        read = getattr(kernel_sysfs, name)
 
-    def noted(path: str | Path) -> str:
-        if part in Path(path).name:
-            tried.append(str(path))
-        return read(path)
+        def noted(path: str | Path, read: Callable[[str | Path], str | int] = read) -> str | int:
+            if part in Path(path).name:
+                tried.append(str(path))
+            return read(path)
 
-    monkeypatch.setattr(kernel_sysfs, "read", noted)
+        monkeypatch.setattr(kernel_sysfs, name, noted)
     return tried
 
 

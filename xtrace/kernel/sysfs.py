@@ -29,6 +29,19 @@ def read(path: str | Path) -> str:
         os.close(descriptor)
 
 
+def read_number(path: str) -> int:
+    """A counter. Raises OSError; ValueError with the text where that is none, as `N/A (no PMA)` of old kernels."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, MOST_BYTES)
+    finally:
+        os.close(descriptor)
+    try:
+        return int(data)
+    except ValueError:
+        raise ValueError(data.decode("utf-8", "replace").strip()) from None
+
+
 def read_or_none(path: str | Path) -> str | None:
     """An attribute; None where it is not there, cannot be read, or is empty."""
     try:
@@ -70,11 +83,6 @@ def entries(directory: str | Path) -> list[str]:
     with suppress(OSError):
         return sorted(entry.name for entry in Path(directory).iterdir())
     return []
-
-
-def number(text: str) -> int:
-    """A counter's value. ValueError for `N/A (no PMA)`, which old kernels say instead of failing."""
-    return int(text, 0)
 
 
 def state(text: str | None, names: Sequence[str]) -> str | None:

@@ -47,7 +47,7 @@ class Directory:
         if refused:
             return refused
         try:
-            value = sysfs.number(sysfs.read(path))
+            value = sysfs.read_number(path)
         except (OSError, ValueError) as error:
             return backoff.failed(path, why(error))
         backoff.succeeded(path)
@@ -85,6 +85,9 @@ class PortReader:
         self._ethernet = EthernetCounters(self._backoff)
         self._tracks: dict[tuple[str, str], Track] = {}
         self._read_at: int | None = None
+        self._state_before: str | None = ""
+        self._netdev: str | None = None
+        """as sysfs tells it; looked up again when the port's state changes"""
         self._fixed = self._read_fixed(found)
 
     def _read_fixed(self, found: Found) -> PortInfo:
@@ -126,6 +129,8 @@ class PortReader:
     def _info(self, found: Found) -> PortInfo:
         rate = sysfs.read_or_none(f"{self._directory}/rate")
         state, physical, lid, netdev = self._state(found)
+        if state != self._state_before:
+            self._state_before, self._netdev = state, sysfs.netdev(self.id.device, self.id.port)
         fixed = self._fixed
         return PortInfo(
             state=state,
@@ -133,7 +138,7 @@ class PortReader:
             link_layer=fixed.link_layer,
             rate=rate,
             rate_bps=sysfs.rate_bps(rate),
-            netdev=netdev or sysfs.netdev(self.id.device, self.id.port),
+            netdev=netdev or self._netdev,
             driver=fixed.driver,
             firmware=fixed.firmware,
             pci=fixed.pci,
@@ -152,7 +157,7 @@ class PortReader:
     def _lid(self) -> int | None:
         text = sysfs.read_or_none(f"{self._directory}/lid")
         try:
-            return sysfs.number(text) if text else None
+            return int(text, 0) if text else None
         except ValueError:
             return None
 

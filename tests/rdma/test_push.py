@@ -1,0 +1,60 @@
+"""What a real VictoriaMetrics holds after a run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from tests.rdma.pair import DEVICE, Tool, hardware_counters, listening, traffic, wait_until
+from tests.rdma.peer import Peer
+
+PORT = 8428
+EXPORT = f"http://127.0.0.1:{PORT}/api/v1/export?match[]="
+
+
+@contextmanager
+def victoria_metrics(directory: Path) -> Iterator[None]:
+    """A server on loopback, its data in a directory of the test's."""
+    command = ["victoria-metrics", f"-storageDataPath={directory}", f"-httpListenAddr=127.0.0.1:{PORT}"]
+    with (directory.parent / "vm.log").open("wb") as log:
+        process = subprocess.Popen([*command, "-memory.allowedBytes=64MB"], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: listening(PORT), "VictoriaMetrics")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def last_values(metric: str) -> list[float]:
+    """The last value of each series of the device."""
+    query = EXPORT + metric + "{device=%22" + DEVICE + "%22}"
+    with urllib.request.urlopen(query) as answer:
+        return [json.loads(line)["values"][-1] for line in answer]
+
+
+def test_server_holds_the_hardwares_totals_after_a_run(peer: Peer, tmp_path: Path) -> None:
+    with victoria_metrics(tmp_path / "data"):
+        tool = Tool(tmp_path, "-m", "rdma", "-t", "1s", "--push", f"http://127.0.0.1:{PORT}")
+        before = hardware_counters()
+        traffic(peer, "ib_write_bw", "-n", "100", "-s", "4096")
+        tool.stop()
+        after = hardware_counters()
+        assert after["rcvd_pkts"] - before["rcvd_pkts"] >= 400
+        held = {}
+        for metric, counter in {
+            "xtrace_rdma_rx_packets_total": "rcvd_pkts",
+            "xtrace_rdma_tx_packets_total": "sent_pkts",
+            "xtrace_rdma_ack_timeout_total": "completer_retry_err",
+            "xtrace_rdma_dup_req_total": "duplicate_request",
+        }.items():
+            wait_until(partial(last_values, metric), metric)
+            (held[metric],) = last_values(metric)
+            assert held[metric] == after[counter]
+        print(held)
+        assert last_values("xtrace_rdma_port_active") == [1]
