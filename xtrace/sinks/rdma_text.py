@@ -50,8 +50,8 @@ def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
         yield from (_traffic(record, direction) for direction in ("rx", "tx"))
         for title, names in (("congestion", CONGESTION), ("loss", LOSS), ("link", LINK)):
             yield from _figures(record, title, names)
-    for reason in record.reasons:
-        yield f"  {record.health}: {reason}\n"
+    if record.reasons:
+        yield f"  {record.health}: {'; '.join(record.reasons)}\n"
 
 
 def _traffic(record: PortRecord, direction: str) -> str:

@@ -1,0 +1,176 @@
+"""Queue pairs asked for in a thread, and modes joined: against played answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.make import flow, roce, snapshot
+from tests.unit.make_rdma import counters, device, pair
+from xtrace.errors import KernelError
+from xtrace.flow import FlowSnapshot, Interface
+from xtrace.kernel import rdma
+from xtrace.kernel.processes import owner_of
+from xtrace.monitors import rdma_queue_pairs
+from xtrace.monitors.join import JoinedXdp
+from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions
+from xtrace.monitors.rdma_queue_pairs import QueuePairWatch
+from xtrace.rdma import Process
+
+FIRST, SECOND = rdma.RdmaDevice(0, "mlx5_0", 1), rdma.RdmaDevice(1, "mlx5_1", 2)
+CONTAINER = "0123456789ab" + 52 * "0"
+
+
+class Answers:
+    """What RDMA netlink would say; a round waits until the test lets it go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pairs = {"mlx5_0": [rdma.QueuePair(17, 1, "RC", "RTS", 18, 4242)], "mlx5_1": []}
+        self.broken: set[str] = set()
+        self.go = threading.Event()
+        self.go.set()
+        monkeypatch.setattr(rdma_queue_pairs, "NetlinkSocket", lambda protocol: self)
+        monkeypatch.setattr(rdma_queue_pairs, "ROUND_EVERY_S", 0.001)
+        monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST, SECOND])
+        monkeypatch.setattr(rdma, "queue_pairs", self.queue_pairs)
+        monkeypatch.setattr(rdma, "connections", lambda socket, device: [rdma.Connection(17, "10.0.0.1", "10.0.0.2")])
+
+    def queue_pairs(self, socket: object, device: rdma.RdmaDevice) -> list[rdma.QueuePair]:
+        self.go.wait()
+        if device.name in self.broken:
+            raise KernelError(f"RDMA RES_QP_GET({device.name})", 5, "EIO")
+        return self.pairs[device.name]
+
+    def close(self) -> None:
+        """The socket's."""
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Answers]:
+    monkeypatch.setenv("XTRACE_PROCFS", str(tmp_path))
+    for name, text in {
+        "4242/status": "Name:\tworker\nTgid:\t4240\nPid:\t4242\n",
+        "4240/comm": "train.py\n",
+        "4240/cgroup": f"0::/system.slice/docker-{CONTAINER}.scope\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    played = Answers(monkeypatch)
+    yield played
+    played.go.set()
+
+
+def after_a_round(watch: QueuePairWatch, rounds: int = 1) -> None:
+    """Wait for that many rounds to end."""
+    for _ in range(rounds):
+        ended = watch.latest.end_ns
+        while watch.latest.end_ns == ended:
+            pass
+
+
+def test_thread_is_resolved_to_its_process_command_and_container(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    (record,) = watch.latest.records
+    watch.close()
+    assert record.process == Process(4240, "train.py", CONTAINER[:12])
+    assert (str(record.id), record.number, record.remote, record.remote_address) == ("mlx5_0/1", 17, 18, "10.0.0.2")
+
+
+def test_thread_that_ended_and_one_that_is_not_told_are_unknown_and_the_kernels_is_named(answers: Answers) -> None:
+    answers.pairs["mlx5_0"] = [
+        rdma.QueuePair(1, 1, "GSI", "RTS", kernel="ib_core"),
+        rdma.QueuePair(2, 1, "UD", "RTS", pid=9999),
+        rdma.QueuePair(3, 1, "UD", "RTS"),
+    ]
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    found = [record.process for record in watch.latest.records]
+    watch.close()
+    assert found == [Process(None, "[ib_core]"), Process(None, ""), Process(None, "")]
+    assert owner_of(9999) is None
+
+
+def test_device_that_does_not_answer_does_not_hide_the_others(answers: Answers) -> None:
+    answers.broken.add("mlx5_1")
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    latest = watch.latest
+    watch.close()
+    assert len(latest.records) == 1 and latest.errors == ("RDMA RES_QP_GET(mlx5_1): EIO",)
+
+
+def test_device_that_is_not_asked_for_is_not_asked(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: name == "mlx5_1")
+    after_a_round(watch)
+    assert watch.latest.records == ()
+    watch.close()
+
+
+def test_what_is_seen_between_two_ticks_is_kept_for_the_second(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch, 2)
+    watch.seen()
+    answers.pairs["mlx5_0"] = []
+    after_a_round(watch, 2)
+    assert watch.latest.records == ()
+    assert {record.number for record in watch.seen()} == {17}, "it was there when the interval began"
+    assert watch.seen() == set()
+    watch.close()
+
+
+def test_slow_driver_keeps_nobody_waiting(answers: Answers) -> None:
+    answers.go.clear()
+    watch = QueuePairWatch(lambda name: True)
+    assert watch.latest.records == () and watch.latest.end_ns == 0
+    answers.go.set()
+    after_a_round(watch)
+    assert watch.latest.records
+    watch.close()
+
+
+class PlayedXdp:
+    """Mode xdp with one snapshot."""
+
+    ended = False
+
+    def __init__(self, told: FlowSnapshot) -> None:
+        self._told = told
+
+    def fileno(self) -> int:
+        return -1
+
+    def tick(self) -> FlowSnapshot:
+        return self._told
+
+
+OUT = Interface("ens1np0", slot=1, hook="tc", egress=True)
+
+
+def test_modes_together_know_origins_and_what_the_hook_missed(
+    answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sysfs = tmp_path / "sys"
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
+    counters(directory, kind="counters", port_rcv_data=0, port_xmit_data=0, port_rcv_packets=0, port_xmit_packets=0)
+    monkeypatch.setenv("XTRACE_SYSFS", str(sysfs))
+    said: list[str] = []
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
+    monkeypatch.setattr(monitor, "queue_pairs_seen", lambda: {pair(17, 18)})
+    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    key = roce(4, dst_qpn=17)
+    told = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
+    joined = JoinedXdp(PlayedXdp(told), monitor)  # type: ignore[arg-type]
+    counters(directory, kind="counters", port_rcv_data=2500, port_xmit_data=9, port_rcv_packets=100)
+    flows = joined.tick()
+    ports = monitor.tick()
+    again = joined.tick(), monitor.tick()
+    monitor.close()
+    assert flows.origin(inside, key).src_qpn == 18
+    (spot,) = ports.blind_spots
+    assert (spot.direction, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
+    assert said == [str(spot)], "said once, and of egress nothing: no hook looks there"
+    assert again[1].blind_spots == (), "nothing was carried in the second interval"
