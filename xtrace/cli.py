@@ -18,7 +18,7 @@ from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.join import JoinedXdp
-from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
+from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import FlowSetup, Run, Sink
 from xtrace.sinks.identity import Identity, source_address
@@ -59,7 +59,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
         rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
         if "xdp" in config.modes:
             xdp = opened.enter_context(closing(watch_flows(config)))
-            monitors.append(JoinedXdp(xdp, rdma) if rdma else xdp)
+            monitors.append(JoinedXdp(xdp, rdma) if rdma else say_invisible(xdp, config, opened))
             flows = flow_setup(xdp, config)
         if rdma:
             monitors.append(rdma)
@@ -94,6 +94,16 @@ def rdma_options(config: Config) -> RdmaOptions:
 def watch_rdma(config: Config) -> RdmaMonitor:
     """Mode rdma, its first readings taken."""
     return RdmaMonitor(rdma_options(config), log.info)
+
+
+def say_invisible(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor:
+    """Mode xdp, which says what RDMA hardware carries past it, where its interfaces have RDMA ports."""
+    names = tuple({interface.name: None for interface in xdp.interfaces})
+    rdma = quiet_monitor(names, config.rdma.excluded, log.info)
+    if rdma is None:
+        return xdp
+    opened.callback(rdma.close)
+    return JoinedXdp(xdp, rdma, alone=True)
 
 
 def watch_flows(config: Config) -> XdpMonitor:

@@ -216,7 +216,7 @@ class BlindSpot:
         way = "received" if self.direction == "rx" else "sent"
         return (
             f"{100 * self.invisible:.0f} % of what {self.id} {way} is invisible on {self.netdev}:"
-            " offloaded to hardware; see mode rdma's figures for it"
+            " offloaded to hardware; -m rdma shows it"
         )
 
 

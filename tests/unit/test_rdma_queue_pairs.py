@@ -16,7 +16,7 @@ from xtrace.kernel import rdma
 from xtrace.kernel.processes import owner_of
 from xtrace.monitors import rdma_queue_pairs
 from xtrace.monitors.join import JoinedXdp
-from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions
+from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, quiet_monitor
 from xtrace.monitors.rdma_queue_pairs import QueuePairWatch
 from xtrace.rdma import Process
 
@@ -174,3 +174,32 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     assert (spot.direction, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
     assert said == [str(spot)], "said once, and of egress nothing: no hook looks there"
     assert again[1].blind_spots == (), "nothing was carried in the second interval"
+
+
+def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = device(tmp_path, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
+    counters(directory, kind="counters", port_rcv_data=0, port_rcv_packets=0)
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", lambda: None)
+    assert quiet_monitor(["eth9"], (), print) is None, "an interface without RDMA"
+    said: list[str] = []
+    monitor = quiet_monitor(["ens1np0"], (), said.append)
+    assert monitor is not None
+    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    told = snapshot([], [(inside, snapshot().interfaces[0][1])])
+    joined = JoinedXdp(PlayedXdp(told), monitor, alone=True)  # type: ignore[arg-type]
+    joined.tick()
+    assert said == [], "nothing was carried yet"
+    for data in (1000, 2000):
+        counters(directory, kind="counters", port_rcv_data=data)
+        assert joined.tick().find_origin is None
+    monitor.close()
+    assert said == ["100 % of what mlx5_0/1 received is invisible on ens1np0: offloaded to hardware; -m rdma shows it"]
+
+
+def test_mode_xdp_asks_nothing_of_a_kernel_without_rdma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", lambda: pytest.fail("opened a socket"))
+    assert quiet_monitor(["eth0"], (), print) is None

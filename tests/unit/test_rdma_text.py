@@ -106,7 +106,7 @@ def test_json_has_what_the_hook_missed_only_where_it_looked() -> None:
 
 def test_blind_spot_is_one_plain_sentence() -> None:
     assert str(BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)) == (
-        "97 % of what mlx5_0/1 received is invisible on eth0: offloaded to hardware; see mode rdma's figures for it"
+        "97 % of what mlx5_0/1 received is invisible on eth0: offloaded to hardware; -m rdma shows it"
     )
     assert BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 1014).invisible == 0, "frames have link headers"
 

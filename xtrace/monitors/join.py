@@ -1,11 +1,13 @@
-"""Modes xdp and rdma together: flows learn their queue pairs, ports what the hook saw of them."""
+"""Modes xdp and rdma together: flows learn their queue pairs, ports what the hook saw of them.
+
+Mode xdp alone asks the RDMA ports of its interfaces too, to say what it cannot see.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
-from xtrace.flow import FlowSnapshot
+from xtrace.flow import EGRESS, FlowRecord, FlowSnapshot, Interface
 from xtrace.monitors.rdma import RdmaMonitor
 from xtrace.monitors.xdp import XdpMonitor
 from xtrace.rdma import Seen
@@ -15,9 +17,11 @@ from xtrace.roce_origins import RoceOrigins
 class JoinedXdp:
     """Mode xdp, which tells mode rdma what it saw, and asks it whose it was."""
 
-    def __init__(self, xdp: XdpMonitor, rdma: RdmaMonitor) -> None:
+    def __init__(self, xdp: XdpMonitor, rdma: RdmaMonitor, *, alone: bool = False) -> None:
+        """`alone`: nobody else asks `rdma` for its snapshots; it is there for its word on what is invisible."""
         self._xdp = xdp
         self._rdma = rdma
+        self._alone = alone
 
     @property
     def ended(self) -> bool:
@@ -41,24 +45,34 @@ class JoinedXdp:
         return self._join(self._xdp.finish())
 
     def close(self) -> None:
-        """Release what mode xdp holds."""
+        """Release everything; mode rdma's owner closes that."""
         self._xdp.close()
 
     def _join(self, snapshot: FlowSnapshot) -> FlowSnapshot:
-        names = {(interface.slot, interface.egress): interface for interface, _ in snapshot.interfaces}
-        packets: Counter[tuple[str, str]] = Counter()
-        sizes: Counter[tuple[str, str]] = Counter()
-        leaving = []
-        for flow in snapshot.flows.roce():
-            interface = names.get((flow.key.slot, bool(flow.key.flags & 1)))
-            if interface is None:
-                continue
-            where = (interface.name, "tx" if interface.egress else "rx")
-            packets[where] += flow.packets
-            sizes[where] += flow.bytes
-            if interface.egress:
-                leaving.append(flow)
-        watched = {(interface.name, "tx" if interface.egress else "rx") for interface in names.values()}
-        self._rdma.note_seen({where: Seen(packets[where], sizes[where]) for where in watched})
+        leaving = self._tell_what_was_seen(snapshot)
+        if self._alone:
+            if not self._rdma.told:
+                self._rdma.tick()
+            return snapshot
         origins = RoceOrigins(self._rdma.queue_pairs_seen(), self._rdma.netdevs(), leaving)
         return replace(snapshot, find_origin=origins.find)
+
+    def _tell_what_was_seen(self, snapshot: FlowSnapshot) -> list[FlowRecord]:
+        """Add up RoCE by interface and direction; the flows that leave."""
+        interfaces = {(interface.slot, interface.egress): interface for interface, _ in snapshot.interfaces}
+        seen = {_where(interface): Seen(0, 0) for interface in interfaces.values()}
+        leaving = []
+        for flow in snapshot.flows.roce():
+            interface = interfaces.get((flow.key.slot, bool(flow.key.flags & EGRESS)))
+            if interface is None:
+                continue
+            before = seen[_where(interface)]
+            seen[_where(interface)] = Seen(before.packets + flow.packets, before.bytes + flow.bytes)
+            if interface.egress:
+                leaving.append(flow)
+        self._rdma.note_seen(seen)
+        return leaving
+
+
+def _where(interface: Interface) -> tuple[str, str]:
+    return interface.name, "tx" if interface.egress else "rx"

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from xtrace.errors import KernelError, RdmaError
+from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import rdma, sysfs
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.monitors.rdma_ports import Found, PortReader
@@ -123,12 +123,30 @@ def blind_spot(record: PortRecord, direction: str, seen: Seen) -> BlindSpot | No
     return None
 
 
+def quiet_monitor(interfaces: Sequence[str], excluded: Sequence[str], say: Say) -> RdmaMonitor | None:
+    """For mode xdp alone: watches the RDMA ports of these interfaces, to say what is invisible there.
+
+    None where there are no such ports. Nothing is asked of a kernel without RDMA devices: opening the socket would
+    make it load RDMA's modules.
+    """
+    if not sysfs.device_names():
+        return None
+    options = RdmaOptions(interfaces=tuple(interfaces), excluded=tuple(excluded), queue_pairs=False)
+    try:
+        return RdmaMonitor(options, log.debug, say)
+    except XtraceError as error:
+        log.debug("%s", error)
+        return None
+
+
 class RdmaMonitor:
     """Reads ports at every tick; follows devices as they come and go. Needs no privilege."""
 
-    def __init__(self, options: RdmaOptions, say: Say) -> None:
+    def __init__(self, options: RdmaOptions, say: Say, say_invisible: Say | None = None) -> None:
+        """`say`: devices that come and go; `say_invisible`, else the same: what mode xdp's hooks do not see."""
         self._options = options
         self._say = say
+        self._say_invisible = say_invisible or say
         self._readers: dict[tuple[PortId, int], PortReader] = {}
         self._netdevs: dict[PortId, str] = {}
         self._seen: dict[tuple[str, str], Seen] = {}
@@ -197,6 +215,11 @@ class RdmaMonitor:
         """The network interface of each port that has one."""
         return dict(self._netdevs)
 
+    @property
+    def told(self) -> bool:
+        """Whether it was said that something is invisible."""
+        return bool(self._told)
+
     def note_seen(self, seen: Mapping[tuple[str, str], Seen]) -> None:
         """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and `rx` or `tx`."""
         self._seen = dict(seen)
@@ -251,7 +274,7 @@ class RdmaMonitor:
                 yield spot
                 if spot.invisible >= WORTH_SAYING and (spot.id, direction) not in self._told:
                     self._told.add((spot.id, direction))
-                    self._say(str(spot))
+                    self._say_invisible(str(spot))
         self._seen = {}
 
     def finish(self) -> RdmaSnapshot:
