@@ -40,7 +40,6 @@ CPYTHON_EXTENSIONS = {
     "resource": ["resource.c"],
     "termios": ["termios.c"],
 }
-OUR_EXTENSIONS = ("_bundle", "_cffi_backend", "orjson.orjson", build_ffi.MODULE)
 LIBRARIES = ("ssl", "crypto", "ffi", "z", "m")
 COMPILE = ("gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
 LINK = ("gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
@@ -93,8 +92,10 @@ def the_one(directory: Path, pattern: str) -> Path:
 def our_package(work: Path) -> Path:
     """The package as its wheel installs it: modules and BPF objects."""
     place = work / "package"
-    shutil.rmtree(place, ignore_errors=True)
+    for stale in (place, ROOT / "build"):  # where setuptools would find modules that are gone
+        shutil.rmtree(stale, ignore_errors=True)
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT)
+    shutil.rmtree(ROOT / "build")
     zipfile.ZipFile(the_one(place, "*.whl")).extractall(place)
     return place
 
@@ -200,12 +201,12 @@ def main(work: Path) -> None:
     ]
     standard = Path(sysconfig.get_path("stdlib"))
     places = (HERE / "stubs", package, got / "site", orjson / "pysrc", standard, standard / "lib-dynload")
-    closure = bundle.Closure(places, roots)
+    closure = bundle.Closure(places, "xtrace", roots)
     builtins = bundle.builtins_of(Path(sysconfig.get_config_var("LIBPL"), "config.c"))
-    extra = closure.extensions() - {*builtins, *OUR_EXTENSIONS}
-    for name in sorted({*extra, *OUR_EXTENSIONS}):
+    extra = closure.extensions() - {*builtins, *bundle.BUILT_HERE}
+    for name in sorted({*extra, *bundle.BUILT_HERE}):
         builtins[name] = f"PyInit_{name.rpartition('.')[2]}"
-    modules = closure.python_modules(strip="xtrace")
+    modules = closure.python_modules()
     first = imported_at_start(package)
     modules.sort(key=lambda module: (first.get(module.name, len(first)), module.name))
     start = bundle.Module("__main__", bundle.compiled(HERE / "start.py", "start", False, 0), False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _imp
 import marshal
 import re
+import sys
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ DYNAMIC = """
 """Imported at run time by no statement in Python: by codecs' names, by orjson."""
 
 
+BUILT_HERE = ("_bundle", "_cffi_backend", "orjson.orjson", "xtrace._native")
+"""Extensions that are compiled by build.py; of the last three no usual installation is looked at."""
+
+
 @dataclass(frozen=True)
 class Module:
     """A module to freeze."""
@@ -46,12 +51,17 @@ class Module:
 
 
 class Closure:
-    """What is reached by imports from a set of modules."""
+    """What is reached by imports from `roots`, the modules of `package`, each of whose imports must be there."""
 
-    def __init__(self, path: Iterable[Path], roots: Iterable[str]) -> None:
+    def __init__(self, path: Iterable[Path], package: str, roots: Iterable[str]) -> None:
+        self._package = package
         finder = ModuleFinder([str(directory) for directory in path], excludes=EXCLUDED.split())
         for name in (*roots, *DYNAMIC.split()):
             finder.import_hook(name)
+        for name in {*finder.any_missing(), *EXCLUDED.split()}:
+            importers = [importer for importer in finder.badmodules.get(name, ()) if within(package, importer)]
+            if importers and name not in BUILT_HERE:
+                sys.exit(f"static build: {', '.join(importers)} imports {name}, which is excluded or not there")
         self._sources: dict[str, tuple[Path, bool]] = {}
         self._extensions: set[str] = set()
         frozen = _imp._frozen_module_names()  # type: ignore[attr-defined]  # libpython has them already
@@ -62,17 +72,22 @@ class Closure:
             elif name not in frozen:
                 self._sources[name] = (Path(module.__file__), module.__path__ is not None)
 
-    def python_modules(self, strip: str) -> list[Module]:
-        """Modules in Python; of those outside the package `strip` docstrings and assertions are left out."""
+    def python_modules(self) -> list[Module]:
+        """Modules in Python; of those outside the package docstrings and assertions are left out."""
         found = []
         for name, (source, package) in self._sources.items():
-            code = compiled(source, name, package, 0 if name.partition(".")[0] == strip else 2)
+            code = compiled(source, name, package, 0 if within(self._package, name) else 2)
             found.append(Module(name, code, package))
         return found
 
     def extensions(self) -> set[str]:
         """Modules in C: those of the interpreter, and those that are shared libraries in a usual installation."""
         return self._extensions
+
+
+def within(package: str, name: str) -> bool:
+    """Whether a module belongs to a package."""
+    return name.partition(".")[0] == package
 
 
 def compiled(source: Path, name: str, package: bool, optimize: int) -> bytes:
