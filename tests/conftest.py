@@ -3,6 +3,7 @@
 unit    no privilege
 kernel  BPF_PROG_TEST_RUN: root, and a built package
 netns   network namespaces, veth, real traffic: root, iproute2
+image   the static executable in an empty root: root, `make static`
 rdma    software RDMA between two emulated guests: make test-rdma; nowhere else is it collected
 push    metrics to real servers on loopback: root, victoria-metrics, promtool
 
@@ -34,6 +35,7 @@ CLANG = () if "XTRACE_TEST_OBJECTS" in os.environ else ("clang",)
 TOOLS = {
     "unit": (),
     "kernel": (*CLANG, "bpftool"),
+    "image": ("ldd", "unshare", "chroot", "setcap", "setpriv", "ip", "ping", "openssl", "bpftool", "time"),
     "netns": (*CLANG, "bpftool", "ethtool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
     "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl", "curl", "bash"),

@@ -115,6 +115,6 @@ def write(parts: list[Part], version: str, target: Path, licences: Path, own_lic
 
     shutil.rmtree(licences, ignore_errors=True)
     for name, texts in [("xtrace-catch", (own_licence,)), *((part.name, part.texts) for part in parts)]:
-        (licences / name).mkdir(parents=True)
         for text in texts:
+            (licences / name).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(text, licences / name / text.name)

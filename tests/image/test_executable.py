@@ -1,0 +1,61 @@
+"""What the file is, and what it takes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+from tests.support.net import ROOT
+
+MOST_BYTES, MOST_COMPRESSED = 25_000_000, 10_000_000
+MOST_MEMORY_KB = 16_000
+MOST_START_S = 0.060
+TRIES = 20
+
+
+def test_it_needs_no_shared_library(executable: Path) -> None:
+    told = subprocess.run(["ldd", str(executable)], capture_output=True, text=True)
+    assert (told.returncode, told.stderr.strip()) == (1, "not a dynamic executable")
+
+
+def test_it_is_no_larger_than_promised(executable: Path) -> None:
+    content = executable.read_bytes()
+    assert len(content) <= MOST_BYTES
+    assert len(gzip.compress(content, 9)) <= MOST_COMPRESSED
+
+
+def started(executable: Path) -> tuple[float, int]:
+    """CPU seconds and the most memory in kB that --version takes, by GNU time, which is small itself."""
+    command = ["time", "-f", "%U %S %M", str(executable), "--version"]
+    told = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True).stderr
+    user, system, memory = told.split()
+    return float(user) + float(system), int(memory)
+
+
+def test_the_version_is_told_at_once_and_in_little_memory(root: Path) -> None:
+    """The least CPU time of several starts, which others on the machine do not lengthen, of a file as it is copied.
+
+    (What the linker has just written lies in the page cache in larger pieces, which count as memory as a whole.)
+    """
+    runs = [started(root / "xtrace-catch") for _ in range(TRIES)]
+    assert min(seconds for seconds, _ in runs) <= MOST_START_S
+    assert min(memory for _, memory in runs) <= MOST_MEMORY_KB
+
+
+def test_no_path_of_the_machine_that_built_it_is_in_it(executable: Path) -> None:
+    content = executable.read_bytes()
+    assert str(ROOT).encode() not in content
+    assert str(Path.home()).encode() + b"/." not in content
+
+
+def test_licences_and_parts_list_name_what_is_linked(executable: Path) -> None:
+    listed = json.loads((executable.parent / "xtrace-catch.cdx.json").read_text())
+    names = {part["name"] for part in listed["components"]}
+    assert {"cffi", "orjson", "urllib3", "openssl", "glibc", "libffi", "zlib"} <= names
+    for part in listed["components"]:
+        texts = list((executable.parent / "licenses" / part["name"]).glob("*"))
+        (licence,) = part["licenses"]
+        named_by_text = licence.get("license", {}).get("name", "").startswith("see ")
+        assert texts or not named_by_text, part  # some crates name a licence and bring no text
