@@ -26,6 +26,9 @@ import pytest
 
 from xtrace.kernel import privileges
 
+# what the helpers assert is to be shown with its values, as in the tests themselves
+pytest.register_assert_rewrite("tests.support", "tests.netns.tool", "tests.netns.load", "tests.kernel.counter")
+
 TESTS = Path(__file__).parent
 REQUIRED = frozenset(filter(None, os.environ.get("XTRACE_REQUIRE", "").split(",")))
 
