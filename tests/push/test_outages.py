@@ -105,7 +105,7 @@ def test_a_signal_during_an_outage_ends_the_run_in_time_and_tells_what_was_not_d
     assert took < ENDS_WITHIN_S
     assert result.code == 1
     ended = said_of_push(result)[-1]
-    assert ended.startswith("ended with ") and " not delivered within " in ended
+    assert ended.startswith("ended; not delivered within ") and ended.endswith(" samples")
     assert of_type(result.records, "end"), "the output itself is complete"
 
 
@@ -128,11 +128,11 @@ def test_unknown_host_is_said_once_and_the_run_goes_on() -> None:
     assert result.code == 1
     first, *_, last = said_of_push(result)
     assert first.startswith("the host's name is not known (DNS)")
-    assert last.startswith("ended with 8 batches")
+    assert last.startswith("ended; not delivered within 2.0 s: ")
     assert len(said_of_push(result)) == 2
 
 
-@pytest.mark.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [503, 429])
 def test_busy_server_gets_the_same_batch_again_and_in_the_end_has_everything(status: int) -> None:
     with (
         victoria_metrics() as server,

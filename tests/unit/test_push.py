@@ -113,7 +113,7 @@ def test_what_is_not_delivered_is_said(caplog: pytest.LogCaptureFixture) -> None
     push.flush()
     push.close(0.1)
     assert push.undelivered
-    assert "ended with 1 batches (" in caplog.messages[-1]
+    assert "ended; not delivered within 0.1 s: " in caplog.messages[-1]
 
 
 def test_run_without_push_loads_none_of_its_modules() -> None:

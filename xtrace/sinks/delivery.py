@@ -245,7 +245,7 @@ class Delivery:
             self._overflowing = self._overflowing and left > 0
         if self._troubled_since is not None:
             log.info(
-                "push to %s: delivering again after %.0f s; %d batches wait",
+                "push to %s: delivering again after %.0f s; intervals that wait: %d",
                 self._transport.shown,
                 now - self._troubled_since,
                 left,

@@ -79,10 +79,4 @@ class Push:
         batches, samples = self._delivery.close(limit_s)
         if batches:
             self.undelivered = True
-            log.error(
-                "push to %s: ended with %d batches (%d samples) not delivered within %.1f s",
-                self._shown,
-                batches,
-                samples,
-                limit_s,
-            )
+            log.error("push to %s: ended; not delivered within %.1f s: %d samples", self._shown, limit_s, samples)
