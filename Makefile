@@ -44,7 +44,7 @@ endef
 define need_servers
 	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v openssl && command -v curl; } >/dev/null; then exit 0; fi; \
 	new="$$(for p in victoria-metrics prometheus; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
-	$(MAKE) --no-print-directory server-packages && \
+	$(MAKE) --no-print-directory server-packages || { echo "make: tests that push to real servers will be skipped" >&2; exit 0; }; \
 	if command -v systemctl >/dev/null; then systemctl disable --now $$new >/dev/null 2>&1 || true; fi
 endef
 

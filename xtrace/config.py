@@ -36,6 +36,7 @@ RESERVED_LABELS = frozenset(
         *("host", "host_ip", "collect_agg", "interface", "direction"),
         *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type"),
         *("src_qpn", "dst_qpn", "opcode", "vlan", "icmp_type", "icmp_code", "fragment", "ethertype"),
+        *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
         *("version", "reason"),
     }
 )
