@@ -176,6 +176,7 @@ def test_end_is_bounded_where_the_server_fails_for_ever() -> None:
     made = Delivery(Server([Outcome(False, True, "busy", retry_after_s=100.0)]))
     made.submit(batch("x"))
     assert made.close(0.2) == (1, 1)
+    made._thread.join(GIVE_UP_S)
     assert not made._thread.is_alive()
 
 
