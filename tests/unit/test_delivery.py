@@ -11,7 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from xtrace.sinks import delivery as module
-from xtrace.sinks.delivery import Batch, Delivery, Outcome, Probe
+from xtrace.sinks import selfcheck
+from xtrace.sinks.delivery import Batch, Delivery, Outcome
+from xtrace.sinks.selfcheck import Probe
 
 GIVE_UP_S = 10.0
 OK, BUSY, NO = Outcome(True), Outcome(False, True, "busy"), Outcome(False, False, "400 no")
@@ -197,8 +199,8 @@ def probed(number: int) -> Batch:
 def test_sample_is_read_back_after_a_while_and_its_absence_said(
     stored: bool | None, says: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "PROBE_AFTER_S", 0.0)
-    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.0)
+    monkeypatch.setattr(selfcheck, "PROBE_AFTER_S", 0.0)
+    monkeypatch.setattr(selfcheck, "PROBE_EVERY_S", 0.0)
     server = Server([OK], stored)
     with delivering(server) as made:
         for number in range(6):

@@ -14,11 +14,12 @@ import pytest
 
 from tests.unit.make import ETH0, NS, flow, snapshot
 from xtrace.sinks import FlowSetup, Run, self_metrics, sources
-from xtrace.sinks.delivery import Figures, Outcome, Probe
+from xtrace.sinks.delivery import Figures, Outcome
 from xtrace.sinks.exposition import Exposition, label, label_text
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.sample import Sample
 from xtrace.sinks.self_metrics import SelfMetrics
+from xtrace.sinks.selfcheck import Probe
 from xtrace.sinks.transport import export_url, proxy_for, retry_after
 from xtrace.sinks.victoria import Push
 from xtrace.snapshot import Snapshot

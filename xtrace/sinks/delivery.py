@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from xtrace.sinks.selfcheck import Probe, SelfCheck
+
 log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 32 << 20
@@ -26,21 +28,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 
 LONGEST_RETRY_AFTER_S = 300.0
 PAUSE_AT_END_S = 0.25
-PROBE_AFTER_S, PROBE_EVERY_S = 5.0, 60.0
-"""A server shows what it took within seconds; one series read back per minute costs it nothing."""
-
 GZIP_LEVEL = 6
 """gzip's own; a fifth smaller than 1."""
 _GZIP = 16 + zlib.MAX_WBITS
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One sample by which a server shows that it stored a batch."""
-
-    selector: str
-    """as in PromQL"""
-    at_ms: int
 
 
 @dataclass(eq=False)
@@ -130,8 +120,7 @@ class Delivery:
         self._troubled_since: float | None = None
         self._said_refused: str | None = None
         self._overflowing = False
-        self._probe: tuple[Probe, float] | None = None
-        self._next_probe = 0.0
+        self._check = SelfCheck(transport.stored, transport.shown)
         # a request that hangs must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="push", daemon=True)
         self._thread.start()
@@ -140,7 +129,12 @@ class Delivery:
     def figures(self) -> Figures:
         """As of now."""
         with self._changed:
-            return replace(self._figures, waiting_batches=len(self._waiting), waiting_bytes=self._waiting_bytes)
+            return replace(
+                self._figures,
+                waiting_batches=len(self._waiting),
+                waiting_bytes=self._waiting_bytes,
+                stored=self._check.stored,
+            )
 
     def submit(self, batch: Batch) -> None:
         """Take a batch; never waits for the network."""
@@ -252,7 +246,7 @@ class Delivery:
             )
         self._attempts, self._troubled_since, self._said_refused = 0, None, None
         if batch.probe is not None:
-            self._look_for(batch.probe, now)
+            self._check.delivered(batch.probe, now)
 
     def _refused(self, batch: Batch, reason: str) -> None:
         """The server will not take this batch, whenever it is sent."""
@@ -291,27 +285,3 @@ class Delivery:
                 self._changed.wait(left)
                 if self._closes_at is not None:
                     return
-
-    def _look_for(self, probe: Probe, now: float) -> None:
-        """Read one sample back now and then: a server may answer that all is well, and store nothing."""
-        if self._probe is None:
-            if now >= self._next_probe:
-                self._probe = probe, now
-            return
-        wanted, since = self._probe
-        if now - since < PROBE_AFTER_S:
-            return
-        self._probe, self._next_probe = None, now + PROBE_EVERY_S
-        stored, before = self._transport.stored(wanted), self._figures.stored
-        with self._changed:
-            self._figures = replace(self._figures, stored=stored)
-        if stored is False and before is not False:
-            log.error(
-                "push to %s: the server takes the samples, but does not show %s at %d: see its log and"
-                " its vm_rows_invalid_total, vm_rows_ignored_total and limits on series",
-                self._transport.shown,
-                wanted.selector,
-                wanted.at_ms,
-            )
-        elif stored and before is False:
-            log.info("push to %s: the server stores the samples again", self._transport.shown)

@@ -13,7 +13,8 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from xtrace.errors import UsageError
-from xtrace.sinks.delivery import Outcome, Probe
+from xtrace.sinks.delivery import Outcome
+from xtrace.sinks.selfcheck import Probe
 from xtrace.target import IMPORT_PATH, PREFIX, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0

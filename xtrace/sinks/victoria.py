@@ -7,11 +7,12 @@ import time
 
 from xtrace.flow import FlowSnapshot
 from xtrace.sinks import Run, Totals
-from xtrace.sinks.delivery import Batch, Delivery, Probe, Transport
+from xtrace.sinks.delivery import Batch, Delivery, Transport
 from xtrace.sinks.exposition import Exposition, label_text
 from xtrace.sinks.flow_metrics import FlowMetrics
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.self_metrics import DESCRIBED, SelfMetrics
+from xtrace.sinks.selfcheck import Probe
 from xtrace.sinks.sources import SOURCES
 from xtrace.snapshot import Snapshot
 
