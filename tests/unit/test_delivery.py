@@ -92,6 +92,26 @@ def test_what_fails_is_sent_again_before_what_came_later(caplog: pytest.LogCaptu
     assert [message.partition(": ")[2].partition(" ")[0] for message in caplog.messages] == ["busy:", "delivering"]
 
 
+def test_error_that_nobody_expected_is_one_line_without_its_text_and_tried_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server([OK])
+    with delivering(server) as made:
+        send = server.send
+        attempts = iter([KeyError("s3cr3t")])
+
+        def fails_once(body: bytes) -> Outcome:
+            for error in attempts:
+                raise error
+            return send(body)
+
+        monkeypatch.setattr(server, "send", fails_once)
+        made.submit(batch("a"))
+        eventually(lambda: made.figures.requests == 1)
+    assert (server.bodies, made.figures.failures) == (["a"], 1)
+    assert "KeyError in the HTTP client" in caplog.text and "s3cr3t" not in caplog.text
+
+
 def test_pauses_grow_to_a_limit_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.5)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 15.0)

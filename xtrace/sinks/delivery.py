@@ -185,7 +185,7 @@ class Delivery:
     def _run(self) -> None:
         while (batch := self._next()) is not None:
             begun = self._clock()
-            outcome = self._transport.send(batch.body)
+            outcome = self._send(batch)
             took = self._clock() - begun
             with self._changed:
                 self._in_flight = False
@@ -197,6 +197,13 @@ class Delivery:
                 self._refused(batch, outcome.reason)
             else:
                 self._failed(outcome)
+
+    def _send(self, batch: Batch) -> Outcome:
+        try:
+            return self._transport.send(batch.body)
+        except Exception as error:  # noqa: BLE001 a thread that ends takes all samples with it
+            # the error's own text could quote what is secret
+            return Outcome(False, True, f"{type(error).__name__} in the HTTP client")
 
     def _next(self) -> Batch | None:
         """The oldest batch, packed, once there is one; None at the end."""
