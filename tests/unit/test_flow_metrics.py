@@ -118,6 +118,13 @@ def test_flow_that_comes_back_after_more_than_five_minutes_is_a_new_series() -> 
     assert samples(run.tick(sized(100)), "1") == [(0, 305), (100, 310)]
 
 
+def test_intervals_longer_than_flows_are_kept_end_gauges_and_continue_counters_all_the_same() -> None:
+    run = Run(10)
+    run.tick(sized(1500, 10), length=3600 * NS)
+    lines = run.tick(sized(500), length=3600 * NS)
+    assert (samples(lines, "1"), shown(lines)) == ([(2000, 7200)], {"1": 500, "2": 0})
+
+
 def test_largest_flows_have_series_and_the_rest_is_one() -> None:
     run = Run(2)
     lines = run.tick(sized(10, 400, 20, 300, 30))

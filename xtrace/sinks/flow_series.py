@@ -77,7 +77,7 @@ class Group:
     remembered: dict[bytes, tuple[PacketCount, int]] = field(default_factory=dict)
     """of flows that lost their place: counters and when they were last active, longest ago first"""
     ended: list[Series] = field(default_factory=list)
-    """those that lost their place in this tick"""
+    """those that lost their place in this tick, or gave it up"""
     _texts: set[str] = field(default_factory=set)
     _now_ns: int = 0
 
@@ -191,7 +191,9 @@ class Group:
         self.other.settle(self._now_ns)
         self.nic.settle(self._now_ns)
         for key in idle:
-            self._texts.discard(self.places.pop(key).labels)
+            series = self.places.pop(key)
+            self._texts.discard(series.labels)
+            self.ended.append(series)
         while self.remembered:
             oldest = next(iter(self.remembered))
             if len(self.remembered) <= REMEMBERED * self.most and self._is_kept(self.remembered[oldest][1]):
