@@ -13,6 +13,7 @@ from email.utils import format_datetime
 import pytest
 
 from tests.unit.make import ETH0, NS, flow, snapshot
+from xtrace.errors import UsageError
 from xtrace.sinks import FlowSetup, Run, self_metrics, sources
 from xtrace.sinks.delivery import Figures, Outcome
 from xtrace.sinks.exposition import Exposition, label, label_text
@@ -20,9 +21,10 @@ from xtrace.sinks.identity import Identity
 from xtrace.sinks.sample import Sample
 from xtrace.sinks.self_metrics import SelfMetrics
 from xtrace.sinks.selfcheck import Probe
-from xtrace.sinks.transport import export_url, proxy_for, retry_after
+from xtrace.sinks.transport import Http, export_url, proxy_for, retry_after
 from xtrace.sinks.victoria import Push
 from xtrace.snapshot import Snapshot
+from xtrace.target import Target
 
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
 RUN = Run("0.1.0", 5.0, ("xdp",), FlowSetup((ETH0,), (), (), 20_000_000, 65536))
@@ -184,3 +186,14 @@ def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert proxy_for("https", "m:8428") is None
     assert proxy_for("http", "localhost:8428") is None
     assert proxy_for("http", "m.local:8428") is None
+
+
+@pytest.mark.parametrize("proxy", ["http://s3cr3t@[bad", "socks5://u:s3cr3t@p:1", "http://p:s3cr3t"])
+def test_proxy_that_cannot_be_one_is_a_usage_error_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(UsageError, match=r"^http_proxy: no http or https URL") as caught:
+        Http(Target("http://m:8428/x", "http://m:8428/x"), "1")
+    assert "s3cr3t" not in str(caught.value)

@@ -6,7 +6,8 @@ import ssl
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
@@ -40,19 +41,7 @@ class Http:
         # unverified TLS is warned of by this tool, in its own words
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context = tls_context(target) if target.is_https else None
-        parts = urlsplit(target.url)
-        proxy = proxy_for(parts.scheme, parts.netloc)
-        options = {"maxsize": 1, "ssl_context": context, "retries": False}
-        if proxy is None:
-            self._manager = urllib3.PoolManager(**options)  # type: ignore[arg-type]
-        else:
-            url = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
-            headers = urllib3.make_headers(proxy_basic_auth=url.auth) if url.auth else None
-            self._manager = urllib3.ProxyManager(
-                url._replace(auth=None).url,
-                proxy_headers=headers,
-                **options,  # type: ignore[arg-type]
-            )
+        self._manager = manager(target, context)
 
     def close(self) -> None:
         """Close the connections."""
@@ -139,6 +128,21 @@ class Http:
             files = []
         values = [target.password, target.bearer_token, *files, *(value for _, value in target.headers)]
         return [value for value in values if value]
+
+
+def manager(target: Target, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    """Connections to the server, or to the proxy before it. Raises UsageError for a proxy that cannot be one."""
+    parts = urlsplit(target.url)
+    options: dict[str, Any] = {"maxsize": 1, "ssl_context": context, "retries": False}
+    proxy = proxy_for(parts.scheme, parts.netloc)
+    if proxy is None:
+        return urllib3.PoolManager(**options)
+    try:
+        url = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(url.auth)) if url.auth else None
+        return urllib3.ProxyManager(url._replace(auth=None).url, proxy_headers=headers, **options)
+    except (HTTPError, ValueError):  # their texts quote the URL, which may hold a password
+        raise UsageError(f"{parts.scheme}_proxy: no http or https URL: write http://host:3128") from None
 
 
 def _base64(data: bytes) -> str:
