@@ -36,7 +36,8 @@ PREAMBLE = '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#i
 SOURCES = ["csrc/shim.c"]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
-FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+# paths of this machine stay out of the debug information, which Python's own flags may ask for
+FLAGS = [f"-ffile-prefix-map={ROOT}=.", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
 ffibuilder = FFI()
 ffibuilder.cdef(KERNEL_TYPES + "".join(definitions(header) + "\n" for header in HEADERS))

@@ -4,6 +4,7 @@ unit    no privilege
 kernel  BPF_PROG_TEST_RUN: root, and a built package
 netns   network namespaces, veth, real traffic: root, iproute2
 image   the static executable in an empty root: root, `make static`
+container  the image under an engine: root, `make docker-build`
 rdma    software RDMA between two emulated guests: make test-rdma; nowhere else is it collected
 push    metrics to real servers on loopback: root, victoria-metrics, promtool
 
@@ -32,12 +33,16 @@ pytest.register_assert_rewrite("tests.support", "tests.netns.tool", "tests.netns
 TESTS = Path(__file__).parent
 REQUIRED = frozenset(filter(None, os.environ.get("XTRACE_REQUIRE", "").split(",")))
 
+collect_ignore = [] if "container" in REQUIRED else ["container"]
+"""That tier takes an engine and an image, which is minutes to build: `make test-container` asks for it by name."""
+
 FREED_WITHIN_S = 2
 
 CLANG = () if "XTRACE_TEST_OBJECTS" in os.environ else ("clang",)
 TOOLS = {
     "unit": (),
     "kernel": (*CLANG, "bpftool"),
+    "container": ("docker", "ping", "bpftool"),
     "image": ("ldd", "unshare", "chroot", "setcap", "setpriv", "ip", "ping", "openssl", "bpftool", "time"),
     "netns": (*CLANG, "bpftool", "ethtool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
