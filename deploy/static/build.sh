@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds dist/xtrace-catch, one static executable, its licences and its SBOM: build.sh [--packages]
-# For Debian 12, 13 and Ubuntu 24.04; `make static` and the Dockerfile run this and nothing else.
+# Tried on Debian 12; `make static` and the Dockerfile run this and nothing else.
 # --packages lists the packages it needs.
 set -eu
 cd "$(dirname "$0")/../.."
