@@ -6,8 +6,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 python=/usr/bin/python3
 work=.static
-packages="clang gcc libc6-dev linux-libc-dev dpkg-dev python3 python3-venv python3-dev libssl-dev zlib1g-dev libffi-dev libbluetooth-dev
-	ca-certificates"
+packages="clang gcc libc6-dev linux-libc-dev dpkg-dev python3 python3-venv python3-dev ca-certificates
+	libssl-dev zlib1g-dev libzstd-dev libffi-dev libbluetooth-dev"
 
 # Debian 12's rustc is too old for orjson; rustc-web is the newer one that its browser is built with.
 rust() {

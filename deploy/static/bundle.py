@@ -58,7 +58,8 @@ class Closure:
         finder = ModuleFinder([str(directory) for directory in path], excludes=EXCLUDED.split())
         for name in (*roots, *DYNAMIC.split()):
             finder.import_hook(name)
-        for name in {*finder.any_missing(), *EXCLUDED.split()}:
+        # with a dot it is mostly what a module has, not a module
+        for name in {*(name for name in finder.badmodules if "." not in name), *EXCLUDED.split()}:
             importers = [importer for importer in finder.badmodules.get(name, ()) if within(package, importer)]
             if importers and name not in BUILT_HERE:
                 sys.exit(f"static build: {', '.join(importers)} imports {name}, which is excluded or not there")
