@@ -23,7 +23,7 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test test-vm lint bench install uninstall clean static
+.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint bench install uninstall clean static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,10 @@ test: test-packages build $(VENV)/dev  ## run the tests; as root all tiers, else
 test-vm: build $(VENV)/dev  ## the kernel and netns tiers on Linux 5.10, 6.1, 6.12 and the newest, emulated; slow
 	$(call need_packages,$(VM_PACKAGES))
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm $(ARGS)
+
+test-rdma: build $(VENV)/dev  ## RDMA between two emulated machines, on Linux 5.10 and the newest; slow
+	$(call need_packages,$(VM_PACKAGES))
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.pair $(ARGS)
 
 lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import directions
 	@$(BIN)/ruff check --no-cache $(PYTHON_SOURCES)

@@ -192,7 +192,7 @@ def build_parser(version: str) -> Parser:
     add(
         "--threshold",
         metavar="NAME=WARN[:CRIT][,...]",
-        help="mode rdma: from where on a port is unwell; docs/output.md lists the names (XTRACE_THRESHOLDS)",
+        help="mode rdma: from where on a port is unwell; names: docs/rdma.md (XTRACE_THRESHOLDS)",
     )
     add("--sysfs", metavar="DIR", help="where /sys is (XTRACE_SYSFS; default /host/sys where mounted, else /sys)")
     add("--procfs", metavar="DIR", help="where /proc is (XTRACE_PROCFS; default /host/proc where mounted, else /proc)")
