@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,29 @@ LATE_BLOCKS_S = 1.5
 READY_WITHIN_S = 60
 
 
+started: list[subprocess.Popen[Any]] = []
+"""What a test has started here; its end stops what is left."""
+
+
+def launch(words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """Start a process that does not outlive the test."""
+    process = subprocess.Popen(words, **options)
+    started.append(process)
+    return process
+
+
+def stop_all() -> None:
+    """Kill what is left, and close its pipes."""
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+    started.clear()
+
+
 def listening(port: int) -> bool:
     """Whether a TCP socket listens on the port."""
     tables = (Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
@@ -49,7 +73,7 @@ class Server:
 
     def __init__(self, *words: str) -> None:
         self.words = [*words, "-d", DEVICE]
-        self.process = subprocess.Popen(self.words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = launch(self.words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_until(lambda: listening(PERFTEST_PORT) or self.process.poll() is not None, "perftest server")
 
     @property
@@ -87,8 +111,11 @@ class Tool:
         if user:
             command = ["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", *command]
         with self.output.open("wb") as out, self.errors.open("wb") as err:
-            self.process = subprocess.Popen(command, stdout=out, stderr=err)
-        wait_until(lambda: self._started(form) or self.process.poll() is not None, "start of the tool")
+            self.process = launch(command, stdout=out, stderr=err)
+        try:
+            wait_until(lambda: self._started(form) or self.process.poll() is not None, "start of the tool")
+        except AssertionError as late:
+            raise AssertionError(f"{late}; it said: {self.errors.read_text()}") from None
         assert self.process.poll() is None, self.errors.read_text()
 
     def _started(self, form: str) -> bool:
@@ -124,7 +151,7 @@ class Capture:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._process = subprocess.Popen(["sh", "-c", CAPTURE.format(file)])
+        self._process = launch(["sh", "-c", CAPTURE.format(file)])
         wait_until(lambda: subprocess.call(["sh", "-c", LISTENING.format(file)]) == 0, "capture")
 
     def finish(self) -> Opcodes:

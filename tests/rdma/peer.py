@@ -69,6 +69,10 @@ class Peer:
         """Run a command to its end."""
         return self.wait(self.start(*words))
 
+    def stop_all(self) -> None:
+        """Kill what was started and not waited for."""
+        self._ask(stop="all")
+
     def quit(self) -> None:
         """Let the other guest end."""
         self._connection.sendall(b'{"quit": true}\n')

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.rdma.pair import DEVICE, Tool, hardware_counters, listening, traffic, wait_until
+from tests.rdma.pair import DEVICE, Tool, hardware_counters, launch, listening, traffic, wait_until
 from tests.rdma.peer import Peer
 
 PORT = 8428
@@ -22,7 +21,7 @@ def victoria_metrics(directory: Path) -> Iterator[None]:
     """A server on loopback, its data in a directory of the test's."""
     command = ["victoria-metrics", f"-storageDataPath={directory}", f"-httpListenAddr=127.0.0.1:{PORT}"]
     with (directory.parent / "vm.log").open("wb") as log:
-        process = subprocess.Popen([*command, "-memory.allowedBytes=64MB"], stdout=log, stderr=log)
+        process = launch([*command, "-memory.allowedBytes=64MB"], stdout=log, stderr=log)
     try:
         wait_until(lambda: listening(PORT), "VictoriaMetrics")
         yield

@@ -47,7 +47,7 @@ def test_device_and_port(answered: FakeKernel, kernel: str) -> None:
     socket = ask(answered, recording(kernel, "RDMA GET"), recording(kernel, "RDMA PORT_GET(rxe0)"))
     (device,) = rdma.devices(socket)
     assert (device.index, device.name, device.ports, device.protocol, device.firmware) == (0, "rxe0", 1, "roce", "")
-    assert rdma.ports(socket, device) == [RdmaPort(1, "ACTIVE", "LINK_UP", None, "eth0", 2)]
+    assert rdma.ports(socket, device) == [RdmaPort(1, "ACTIVE", "LINK_UP", None, "eth0")]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -13,10 +13,12 @@ import pytest
 from tests.unit.make import NS
 from tests.unit.make_rdma import EINVAL, counters, device
 from xtrace.errors import KernelError, RdmaError
+from xtrace.kernel import rdma as kernel_rdma
 from xtrace.kernel import sysfs as kernel_sysfs
 from xtrace.monitors import rdma_ports
 from xtrace.monitors.backoff import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
-from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, inventory, list_ports, netdevs_of
+from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
+from xtrace.monitors.rdma_inventory import inventory
 from xtrace.rdma import PortRecord, RdmaSnapshot, Reading
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL (Invalid argument)")
@@ -30,7 +32,7 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def refused(protocol: int) -> None:
         raise KernelError("netlink socket(20)", 93, "EPROTONOSUPPORT (Protocol not supported)")
 
-    monkeypatch.setattr("xtrace.monitors.rdma.NetlinkSocket", refused)
+    monkeypatch.setattr("xtrace.monitors.rdma_inventory.NetlinkSocket", refused)
     monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
     (tmp_path / "class/infiniband").mkdir(parents=True)
     return tmp_path
@@ -252,6 +254,20 @@ def test_devices_are_sorted_as_people_count(sysfs: Path) -> None:
 
 def test_no_rdma_device_is_one_line(sysfs: Path) -> None:
     with pytest.raises(RdmaError, match=r"^no RDMA device here: "):
+        watch()
+
+
+def test_no_rdma_device_here_may_be_because_another_namespace_has_it(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket:
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", Socket)
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [])
+    monkeypatch.setattr(kernel_rdma, "netns_mode", lambda socket: "exclusive")
+    with pytest.raises(RdmaError, match=r"no RDMA device here: .*RDMA's mode is exclusive.*: run it in that of"):
         watch()
 
 

@@ -70,12 +70,18 @@ class Agent(socketserver.StreamRequestHandler):
             self.wfile.write(json.dumps(self._do(asked)).encode() + b"\n")
 
     def _do(self, asked: dict[str, object]) -> dict[str, object]:
-        """`start` a command and give its number; `wait` for the end of one that was started."""
+        """`start` a command and give its number; `wait` for the end of one that was started; `stop` all others."""
         if "start" in asked:
             words = [str(word) for word in asked["start"]]  # type: ignore[attr-defined]
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             self.started[process.pid] = process
             return {"pid": process.pid}
+        if "stop" in asked:
+            for process in self.started.values():
+                process.kill()
+                process.communicate()
+            self.started.clear()
+            return {}
         process = self.started.pop(int(str(asked["wait"])))
         if asked.get("interrupt"):
             process.send_signal(2)

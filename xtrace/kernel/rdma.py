@@ -27,7 +27,6 @@ DEV_INDEX = 1
 DEV_NAME = 2
 PORT_INDEX = 3  # of a device: how many ports it has
 FW_VERSION = 5
-NODE_GUID = 6
 LID = 9
 PORT_STATE = 12
 PORT_PHYS_STATE = 13
@@ -41,7 +40,6 @@ RES_KERN_NAME = 29
 RES_CM_ID = 30
 RES_SRC_ADDR = 33
 RES_DST_ADDR = 34
-NDEV_INDEX = 50
 NDEV_NAME = 51
 SYS_NETNS_MODE = 66
 DEV_PROTOCOL = 67
@@ -89,7 +87,6 @@ class RdmaPort:
     lid: int | None = None
     netdev: str | None = None
     """None: it has none, or in another network namespace"""
-    netdev_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +155,6 @@ def parse_port(payload: bytes) -> RdmaPort:
         physical_state=_name(PHYSICAL_STATES, _required(values, PORT_PHYS_STATE, 1)),
         lid=_optional(values, LID, 4),
         netdev=_optional_text(values, NDEV_NAME),
-        netdev_index=_optional(values, NDEV_INDEX, 4),
     )
 
 

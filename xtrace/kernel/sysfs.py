@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -133,10 +133,3 @@ def _by_parent(device: str, port: int) -> str | None:
     if len(of_port) == 1:
         return of_port[0]
     return candidates[0] if len(candidates) == 1 else None
-
-
-def vlan_of(name: str) -> Iterator[str]:
-    """The interfaces that `name` is on top of: a VLAN's or bond's lower ones."""
-    for entry in entries(paths.sysfs() / "class" / "net" / name):
-        if entry.startswith("lower_"):
-            yield entry.removeprefix("lower_")

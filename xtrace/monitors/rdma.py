@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import rdma, sysfs
-from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.monitors.rdma_inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma_ports import Found, PortReader
 from xtrace.monitors.rdma_queue_pairs import QueuePairWatch
 from xtrace.rdma import BlindSpot, PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
@@ -41,57 +40,6 @@ class RdmaOptions:
     every_queue_pair: bool = False
     queue_pairs: bool = True
     """whether to ask for them at all"""
-
-
-def open_netlink() -> NetlinkSocket | None:
-    """A socket to ask RDMA netlink; None where the kernel has none, and sysfs has to do."""
-    try:
-        return NetlinkSocket(rdma.NETLINK_RDMA)
-    except KernelError as error:
-        log.debug("%s: reading sysfs alone", error)
-        return None
-
-
-def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> list[Found]:
-    """All ports there are, by device and number. A device that fails is said at debug level, and left out."""
-    if netlink is not None:
-        try:
-            devices = rdma.devices(netlink)
-        except KernelError as error:
-            log.debug("%s: reading sysfs alone", error)
-        else:
-            devices = [device for device in devices if not matches(device.name, excluded)]
-            devices.sort(key=lambda device: sysfs.natural(device.name))
-            return [found for device in devices for found in _ports_of(netlink, device)]
-    names = [name for name in sysfs.device_names() if not matches(name, excluded)]
-    return [Found(PortId(name, port), None, None) for name in names for port in _sysfs_ports(name)]
-
-
-def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Found]:
-    try:
-        ports = rdma.ports(netlink, device)
-    except KernelError as error:
-        log.debug("%s", error)
-        return [Found(PortId(device.name, number), device, None) for number in range(1, device.ports + 1)]
-    return [Found(PortId(device.name, port.number), device, port) for port in ports]
-
-
-def _sysfs_ports(device: str) -> list[int]:
-    try:
-        return sysfs.port_numbers(device)
-    except OSError as error:
-        log.debug("%s: %s", device, error)
-        return []
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is one of those, or fits one of the globs."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def netdev_of(port: Found) -> str | None:
-    """The port's network interface."""
-    return (port.port.netdev if port.port else None) or sysfs.netdev(port.id.device, port.id.port)
 
 
 def list_ports(options: RdmaOptions) -> list[PortRecord]:
@@ -174,7 +122,7 @@ class RdmaMonitor:
         """Raises RdmaError where nothing of what was asked for is there."""
         everything = inventory(self._netlink, self._options.excluded)
         if not everything:
-            raise RdmaError(NO_RDMA)
+            raise RdmaError(NO_RDMA + self._elsewhere())
         there = ", ".join(f"{found.id} ({netdev_of(found) or 'no interface'})" for found in everything)
         names = [found.id.device for found in everything]
         missing = [wanted for wanted in self._options.devices if not any(matches(name, [wanted]) for name in names)]
@@ -187,6 +135,15 @@ class RdmaMonitor:
             wanted = ", ".join(self._options.interfaces)
             raise RdmaError(f"no RDMA port has interface {wanted}: there are {there}; choose one with -d")
         return chosen
+
+    def _elsewhere(self) -> str:
+        """Where devices may be that are not here."""
+        try:
+            if self._netlink is not None and rdma.netns_mode(self._netlink) == "exclusive":
+                return "; each network namespace has its own (RDMA's mode is exclusive): run it in that of the device"
+        except KernelError as error:
+            log.debug("%s", error)
+        return ""
 
     def _takes(self, found: Found) -> bool:
         if self._options.devices:

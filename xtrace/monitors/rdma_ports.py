@@ -99,7 +99,7 @@ class PortReader:
             driver = "rdma_rxe"  # software on top of a netdev, which `parent` names
         firmware = found.device.firmware if found.device else sysfs.read_or_none(sysfs.infiniband() / device / "fw_ver")
         return PortInfo(
-            link_layer=sysfs.read_or_none(f"{self._directory}/link_layer"),
+            link_layer=sysfs.read_or_none(f"{self._directory}/link_layer") or _layer_of(found.device),
             driver=driver,
             firmware=firmware or None,
             pci=pci if pci and ":" in pci else None,
@@ -187,6 +187,13 @@ class PortReader:
         if kind == "std":
             return track.read(value, maximum=saturates_at(name))
         return track.read(value, wrapping=kind == "hw" and wraps(driver, name))
+
+
+def _layer_of(device: rdma.RdmaDevice | None) -> str | None:
+    """Where sysfs is not there to tell; drivers may speak several protocols, "roce|usnic"."""
+    if device is None or not device.protocol:
+        return None
+    return "Ethernet" if {"roce", "iw", "usnic"} & set(device.protocol.split("|")) else "InfiniBand"
 
 
 def _unavailable(info: PortInfo, readings: Iterable[Reading]) -> str:
