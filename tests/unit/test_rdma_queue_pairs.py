@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.make import flow, roce, snapshot
-from tests.unit.make_rdma import counters, device, pair
+from tests.unit.make import NS, flow, roce, snapshot
+from tests.unit.make_rdma import counters, device, grew, pair, port, traffic
 from xtrace.errors import KernelError
 from xtrace.flow import FlowSnapshot, Interface
 from xtrace.kernel import rdma
 from xtrace.kernel.processes import owner_of
-from xtrace.monitors import rdma_queue_pairs
+from xtrace.monitors import blind_spots, rdma_queue_pairs
+from xtrace.monitors.blind_spots import BlindSpots
 from xtrace.monitors.join import JoinedXdp
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, quiet_monitor
 from xtrace.monitors.rdma_queue_pairs import QueuePairWatch
-from xtrace.rdma import Process
+from xtrace.rdma import Process, Seen
 
 FIRST, SECOND = rdma.RdmaDevice(0, "mlx5_0", 1), rdma.RdmaDevice(1, "mlx5_1", 2)
 CONTAINER = "0123456789ab" + 52 * "0"
@@ -165,6 +166,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     told = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
     joined = JoinedXdp(PlayedXdp(told), monitor)  # type: ignore[arg-type]
     counters(directory, kind="counters", port_rcv_data=2500, port_xmit_data=9, port_rcv_packets=100)
+    monkeypatch.setattr(blind_spots, "WINDOW_NS", 1)
     flows = joined.tick()
     ports = monitor.tick()
     again = joined.tick(), monitor.tick()
@@ -173,7 +175,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     (spot,) = ports.blind_spots
     assert (spot.direction, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
     assert said == [str(spot)], "said once, and of egress nothing: no hook looks there"
-    assert again[1].blind_spots == (), "nothing was carried in the second interval"
+    assert again[1].blind_spots == (), "nothing was carried in the second window"
 
 
 def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
@@ -192,14 +194,59 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
     joined = JoinedXdp(PlayedXdp(told), monitor, alone=True)  # type: ignore[arg-type]
     joined.tick()
     assert said == [], "nothing was carried yet"
-    for data in (1000, 2000):
+    for data in (1000, 2000, 3000):
+        told_before = list(said)
         counters(directory, kind="counters", port_rcv_data=data)
         assert joined.tick().find_origin is None
     monitor.close()
-    assert said == ["100 % of what mlx5_0/1 received is invisible on ens1np0: offloaded to hardware; -m rdma shows it"]
+    assert (
+        told_before
+        == said
+        == ["100 % of what mlx5_0/1 received is invisible on ens1np0: offloaded to hardware; -m rdma shows it"]
+    )
 
 
 def test_mode_xdp_asks_nothing_of_a_kernel_without_rdma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", lambda: pytest.fail("opened a socket"))
     assert quiet_monitor(["eth0"], (), print) is None
+
+
+def test_short_time_proves_nothing_where_the_hook_saw_some() -> None:
+    said: list[str] = []
+    spots = BlindSpots(said.append)
+    record = port(standard=traffic(10_000, 0), interval_ns=10 * NS)
+    seen = {("eth0", "rx"): Seen(50, 5_000)}
+    assert [len(spots.compare([record], seen)) for _ in range(3)] == [0, 0, 1]
+    assert spots.compare([record], seen)[0].carried == 30_000, "the last window's, until the next is complete"
+    assert len(said) == 1 and said[0].startswith("50 % of what mlx5_0/1 received is invisible on eth0")
+
+
+def test_driver_that_counts_no_bytes_is_compared_in_packets() -> None:
+    spots = BlindSpots(print)
+    record = port({"rcvd_pkts": grew(100)}, interval_ns=30 * NS)
+    (spot,) = spots.compare([record], {("eth0", "rx"): Seen(100, 106_800)})
+    assert (spot.unit, spot.invisible) == ("packets", 0)
+
+
+def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket:
+        def close(self) -> None:
+            """Nothing is open."""
+
+    def failing(socket: object) -> list[rdma.RdmaDevice]:
+        raise KernelError("RDMA GET", 4, "EINTR")
+
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", Socket)
+    monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST])
+    monkeypatch.setattr(rdma, "ports", lambda socket, device: [rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    monkeypatch.setattr(rdma, "counters", lambda socket, device, port: {"rcvd_pkts": 7})
+    said: list[str] = []
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
+    monkeypatch.setattr(rdma, "devices", failing)
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert record.delta("rx_packets") == 0 and said == []

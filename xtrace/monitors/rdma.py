@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import rdma, sysfs
+from xtrace.monitors.blind_spots import BlindSpots
 from xtrace.monitors.rdma_inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma_ports import Found, PortReader
 from xtrace.monitors.rdma_queue_pairs import QueuePairWatch
-from xtrace.rdma import BlindSpot, PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
+from xtrace.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
 from xtrace.rdma_health import LIMITS, Limits, judge, rails
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-
-WORTH_SAYING = 0.05
-"""Part of a port's traffic that the hook did not see. Both are not read at the very same moment."""
 
 NO_RDMA = "no RDMA device here: ls /sys/class/infiniband shows those whose driver is loaded"
 
@@ -62,15 +60,6 @@ def netdevs_of(devices: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def blind_spot(record: PortRecord, direction: str, seen: Seen) -> BlindSpot | None:
-    """What the hook missed of a port's traffic; None where the port carried nothing, or does not count it."""
-    for unit, amount in (("bytes", seen.bytes), ("packets", seen.packets)):
-        carried = record.delta(f"{direction}_{unit}")
-        if carried:
-            return BlindSpot(record.id, record.info.netdev or "", direction, unit, carried, amount)
-    return None
-
-
 def quiet_monitor(interfaces: Sequence[str], excluded: Sequence[str], say: Say) -> RdmaMonitor | None:
     """For mode xdp alone: watches the RDMA ports of these interfaces, to say what is invisible there.
 
@@ -94,12 +83,11 @@ class RdmaMonitor:
         """`say`: devices that come and go; `say_invisible`, else the same: what mode xdp's hooks do not see."""
         self._options = options
         self._say = say
-        self._say_invisible = say_invisible or say
         self._readers: dict[tuple[PortId, int], PortReader] = {}
         self._netdevs: dict[PortId, str] = {}
         self._seen: dict[tuple[str, str], Seen] = {}
-        self._told: set[tuple[PortId, str]] = set()
-        """blind spots that were said"""
+        self._blind_spots = BlindSpots(say_invisible or say)
+        self._last: list[Found] = []
         self.ended = False
         with ExitStack() as opening:
             self._netlink = open_netlink()
@@ -120,7 +108,12 @@ class RdmaMonitor:
 
     def _first_inventory(self) -> list[Found]:
         """Raises RdmaError where nothing of what was asked for is there."""
-        everything = inventory(self._netlink, self._options.excluded)
+        try:
+            everything = inventory(self._netlink, self._options.excluded)
+        except KernelError as error:
+            log.debug("%s: reading sysfs alone", error)
+            self._netlink = None
+            everything = inventory(None, self._options.excluded)
         if not everything:
             raise RdmaError(NO_RDMA + self._elsewhere())
         there = ", ".join(f"{found.id} ({netdev_of(found) or 'no interface'})" for found in everything)
@@ -134,6 +127,7 @@ class RdmaMonitor:
         if not chosen:
             wanted = ", ".join(self._options.interfaces)
             raise RdmaError(f"no RDMA port has interface {wanted}: there are {there}; choose one with -d")
+        self._last = chosen
         return chosen
 
     def _elsewhere(self) -> str:
@@ -156,13 +150,11 @@ class RdmaMonitor:
         return any(port.device == name for port, _ in self._readers)
 
     def fileno(self) -> int:
-        """Readable when react() has something to do; -1 where nothing happens between ticks."""
-        return self._queue_pairs.fileno() if self._queue_pairs else -1
+        """Nothing happens between ticks."""
+        return -1
 
     def react(self) -> None:
-        """Take note that queue pairs were asked for; the next tick tells of them."""
-        if self._queue_pairs:
-            self._queue_pairs.take_note()
+        """Never called."""
 
     def queue_pairs_seen(self) -> set[QueuePairRecord]:
         """All queue pairs that were seen since the last call."""
@@ -175,7 +167,7 @@ class RdmaMonitor:
     @property
     def told(self) -> bool:
         """Whether it was said that something is invisible."""
-        return bool(self._told)
+        return self._blind_spots.told
 
     def note_seen(self, seen: Mapping[tuple[str, str], Seen]) -> None:
         """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and `rx` or `tx`."""
@@ -183,7 +175,7 @@ class RdmaMonitor:
 
     def tick(self) -> RdmaSnapshot:
         """End the current interval, start the next."""
-        chosen = [found for found in inventory(self._netlink, self._options.excluded) if self._takes(found)]
+        chosen = self._look_again()
         self._tell_changes(chosen)
         records = tuple(self._read(chosen))
         now = time.monotonic_ns()
@@ -193,11 +185,21 @@ class RdmaMonitor:
             ports=records,
             queue_pairs=self._queue_pairs.latest if self._queue_pairs else QueuePairs(),
             rails=rails(records, self._options.limits),
-            blind_spots=tuple(self._blind_spots(records)),
+            blind_spots=self._blind_spots.compare(records, self._seen),
             every_queue_pair=self._options.every_queue_pair,
         )
-        self._start_ns = now
+        self._start_ns, self._seen = now, {}
         return snapshot
+
+    def _look_again(self) -> list[Found]:
+        """The ports there are now; those of the last time where the kernel does not answer this once."""
+        try:
+            everything = inventory(self._netlink, self._options.excluded)
+        except KernelError as error:
+            log.debug("%s: taking the ports of the last interval", error)
+        else:
+            self._last = [found for found in everything if self._takes(found)]
+        return self._last
 
     def _tell_changes(self, chosen: Sequence[Found]) -> None:
         present = {found.identity for found in chosen}
@@ -219,20 +221,6 @@ class RdmaMonitor:
             records.append(record)
         self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev}
         return records
-
-    def _blind_spots(self, records: Sequence[PortRecord]) -> Iterator[BlindSpot]:
-        """Compared in bytes, or in packets where the driver does not count bytes; said once for each port."""
-        for record in records:
-            for direction in ("rx", "tx"):
-                seen = self._seen.get((record.info.netdev or "", direction))
-                spot = blind_spot(record, direction, seen) if seen else None
-                if spot is None:
-                    continue
-                yield spot
-                if spot.invisible >= WORTH_SAYING and (spot.id, direction) not in self._told:
-                    self._told.add((spot.id, direction))
-                    self._say_invisible(str(spot))
-        self._seen = {}
 
     def finish(self) -> RdmaSnapshot:
         """End the last interval."""

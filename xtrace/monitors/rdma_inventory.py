@@ -25,16 +25,11 @@ def open_netlink() -> NetlinkSocket | None:
 
 
 def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> list[Found]:
-    """All ports there are, by device and number. A device that fails is said at debug level, and left out."""
+    """All ports there are, by device and number. Raises KernelError where netlink does not answer."""
     if netlink is not None:
-        try:
-            devices = rdma.devices(netlink)
-        except KernelError as error:
-            log.debug("%s: reading sysfs alone", error)
-        else:
-            devices = [device for device in devices if not matches(device.name, excluded)]
-            devices.sort(key=lambda device: sysfs.natural(device.name))
-            return [found for device in devices for found in _ports_of(netlink, device)]
+        devices = [device for device in rdma.devices(netlink) if not matches(device.name, excluded)]
+        devices.sort(key=lambda device: sysfs.natural(device.name))
+        return [found for device in devices for found in _ports_of(netlink, device)]
     names = [name for name in sysfs.device_names() if not matches(name, excluded)]
     return [Found(PortId(name, port), None, None) for name in names for port in _sysfs_ports(name)]
 

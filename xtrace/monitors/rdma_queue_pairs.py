@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,20 +36,8 @@ class QueuePairWatch:
         self._lock = threading.Lock()
         self._latest = QueuePairs()
         self._since: set[QueuePairRecord] = set()
-        self._finished = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="queue pairs", daemon=True)
         self._thread.start()
-
-    def fileno(self) -> int:
-        """Readable when a round has ended since take_note()."""
-        return self._finished
-
-    def take_note(self) -> None:
-        """Make fileno() unreadable until the next round's end."""
-        try:
-            os.eventfd_read(self._finished)
-        except BlockingIOError:
-            return
 
     @property
     def latest(self) -> QueuePairs:
@@ -70,7 +57,6 @@ class QueuePairWatch:
         self._thread.join(CLOSE_WITHIN_S)
         if not self._thread.is_alive():
             self._netlink.close()
-            os.close(self._finished)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -79,7 +65,6 @@ class QueuePairWatch:
             with self._lock:
                 self._latest = found
                 self._since |= set(found.records)
-            os.eventfd_write(self._finished, 1)
             self._stop.wait(max(ROUND_EVERY_S, REST_BY_DURATION * (time.monotonic() - begun)))
 
     def _round(self) -> QueuePairs:

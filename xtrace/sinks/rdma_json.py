@@ -50,21 +50,22 @@ def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:
 def _port(record: PortRecord) -> Record:
     """What a port is, and how it stands."""
     info = record.info
-    return {
-        "device": valid_unicode(record.id.device),
+    told = {
+        "device": record.id.device,
         "port": record.id.port,
         "state": info.state,
         "physical_state": info.physical_state,
         "link_layer": info.link_layer,
         "rate": info.rate,
         "rate_bps": info.rate_bps,
-        "interface": None if info.netdev is None else valid_unicode(info.netdev),
+        "interface": info.netdev,
         "driver": info.driver,
         "firmware": info.firmware,
         "pci": info.pci,
         "numa_node": info.numa_node,
         "lid": info.lid,
     }
+    return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in told.items()}
 
 
 def port_summary(record: PortRecord, host: str) -> Record:
