@@ -29,6 +29,8 @@ LATE_BLOCKS_S = 1.5
 """tcpdump gets its last packets from the kernel by blocks, the last of them this much later."""
 
 READY_WITHIN_S = 60
+LIMITED = ["timeout", "--signal=KILL", "45"]
+"""perftest whose other end gave up waits for ever."""
 
 
 started: list[subprocess.Popen[Any]] = []
@@ -72,13 +74,15 @@ class Server:
     """A perftest program here, waiting for the one that the peer runs."""
 
     def __init__(self, *words: str) -> None:
-        self.words = [*words, "-d", DEVICE]
+        self.words = [*LIMITED, *words, "-d", DEVICE]
         self.process = launch(self.words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_until(lambda: listening(PERFTEST_PORT) or self.process.poll() is not None, "perftest server")
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        """Of perftest itself, the only child of what limits it."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return int(children.read_text().split()[0])
 
     def finish(self) -> None:
         """Its end. On a slow emulated machine perftest may give up; what it sent by then is counted all the same."""
@@ -91,7 +95,7 @@ class Server:
 
 def start_client(peer: Peer, *words: str) -> int:
     """The same program there, with this end as its server."""
-    return peer.start(*words, "-d", DEVICE, HERE)
+    return peer.start(*LIMITED, *words, "-d", DEVICE, HERE)
 
 
 def traffic(peer: Peer, *words: str) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 from tests.rdma.pair import DEVICE, Tool, hardware_counters, launch, listening, traffic, wait_until
 from tests.rdma.peer import Peer
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = ROOT / "deploy/grafana/xtrace-catch.json"
+ALERTS = ROOT / "deploy/alerts/rdma.yml"
+ALWAYS = {"RDMA packets", "Port health", "Queue pairs"}
+"""Panels that even rxe of Linux 5.10 fills."""
 
 PORT = 8428
 EXPORT = f"http://127.0.0.1:{PORT}/api/v1/export?match[]="
@@ -19,7 +27,12 @@ EXPORT = f"http://127.0.0.1:{PORT}/api/v1/export?match[]="
 @contextmanager
 def victoria_metrics(directory: Path) -> Iterator[None]:
     """A server on loopback, its data in a directory of the test's."""
-    command = ["victoria-metrics", f"-storageDataPath={directory}", f"-httpListenAddr=127.0.0.1:{PORT}"]
+    command = [
+        "victoria-metrics",
+        "-search.latencyOffset=1ms",
+        f"-storageDataPath={directory}",
+        f"-httpListenAddr=127.0.0.1:{PORT}",
+    ]
     with (directory.parent / "vm.log").open("wb") as log:
         process = launch([*command, "-memory.allowedBytes=64MB"], stdout=log, stderr=log)
     try:
@@ -35,6 +48,25 @@ def last_values(metric: str) -> list[float]:
     query = EXPORT + metric + "{device=%22" + DEVICE + "%22}"
     with urllib.request.urlopen(query) as answer:
         return [json.loads(line)["values"][-1] for line in answer]
+
+
+def assert_queries_work() -> None:
+    """Those of the dashboard's row and of the alerts: understood, and with a result where rxe counts such things."""
+    row = next(panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["title"] == "RDMA")
+    for panel in row["panels"]:
+        for target in panel["targets"]:
+            expression = target["expr"].replace("$host", ".*").replace("$__rate_interval", "10s")
+            assert query(expression) or panel["title"] not in ALWAYS, f"{panel['title']}: {expression}"
+    for expression in re.findall(r"expr: (.*)", ALERTS.read_text()):
+        query(expression)
+
+
+def query(expression: str) -> list[object]:
+    """The result; an error of the server is one of the test."""
+    address = f"http://127.0.0.1:{PORT}/api/v1/query?" + urlencode({"query": expression})
+    with urllib.request.urlopen(address) as answer:
+        result: list[object] = json.load(answer)["data"]["result"]
+        return result
 
 
 def test_server_holds_the_hardwares_totals_after_a_run(peer: Peer, tmp_path: Path) -> None:
@@ -56,4 +88,5 @@ def test_server_holds_the_hardwares_totals_after_a_run(peer: Peer, tmp_path: Pat
             (held[metric],) = last_values(metric)
             assert held[metric] == after[counter]
         print(held)
+        assert_queries_work()
         assert last_values("xtrace_rdma_port_active") == [1]
