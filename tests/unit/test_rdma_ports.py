@@ -218,8 +218,26 @@ def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypat
     counters(directory, {f"counter{number:02d}": EINVAL for number in range(60)})
     tried = reads_of(monkeypatch, "counter")
     record = only()
-    assert len(tried) == rdma_ports.GIVE_UP_AFTER
+    assert len(tried) == rdma_ports.GIVE_UP_AFTER + 2, "one in the middle and the last are tried before"
     assert set(record.hardware.values()) == {UNREADABLE} and len(record.hardware) == 60
+
+
+def test_first_files_that_cannot_be_read_do_not_hide_the_others(sysfs: Path) -> None:
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core")
+    counters(directory, {f"a{number}": EINVAL for number in range(10)})
+    counters(directory, z=7)
+    record = only()
+    assert record.hardware["z"].total == 7 and not record.unavailable
+    assert all(record.hardware[f"a{number}"] == UNREADABLE for number in range(10))
+
+
+def test_counters_that_come_after_their_device_are_found(sysfs: Path) -> None:
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core")
+    monitor = watch()
+    assert monitor.tick().ports[0].hardware == {}
+    counters(directory, out_of_sequence=7)
+    assert monitor.tick().ports[0].hardware == {"out_of_sequence": Reading(7, None, "first")}
+    monitor.close()
 
 
 def reads_of(monkeypatch: pytest.MonkeyPatch, part: str) -> list[str]:

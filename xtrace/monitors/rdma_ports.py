@@ -15,7 +15,7 @@ from xtrace.rdma import PortId, PortInfo, PortRecord, Reading
 from xtrace.rdma_counters import NOT_COUNTERS, Track, figures, gauge, is_gauge, saturates_at, wraps
 
 GIVE_UP_AFTER = 3
-"""When the first reads of a directory all fail, the others are not tried."""
+"""When so many reads of a directory fail one after the other, and none worked yet, two others decide whether all do."""
 
 
 class Directory:
@@ -23,23 +23,30 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self.names = [name for name in sysfs.entries(path) if name not in NOT_COUNTERS]
-        self._files = [(name, f"{path}/{name}") for name in self.names]
+        self._files: list[tuple[str, str]] = []
 
     def read(self, backoff: Backoff) -> dict[str, int | str]:
         """Values by name; where one cannot be read, why. One failing read leaves the others alone."""
+        if not self._files:  # of a device that has just come it may not be there yet
+            names = [name for name in sysfs.entries(self._path) if name not in NOT_COUNTERS]
+            self._files = [(name, f"{self._path}/{name}") for name in names]
         refused = backoff.reason(self._path)
         if refused:
-            return dict.fromkeys(self.names, refused)
+            return self._all(refused)
         values: dict[str, int | str] = {}
         some_worked = False
         for name, path in self._files:
             values[name] = value = self._read_one(path, backoff)
             some_worked = some_worked or isinstance(value, int)
-            if not some_worked and len(values) == GIVE_UP_AFTER < len(self._files):
-                return dict.fromkeys(self.names, backoff.failed(self._path, str(value)))
+            if not some_worked and len(values) == GIVE_UP_AFTER:
+                others = (self._files[len(self._files) // 2], self._files[-1])
+                if all(isinstance(self._read_one(path, backoff), str) for _, path in others):
+                    return self._all(backoff.failed(self._path, str(value)))
         backoff.succeeded(self._path)
         return values
+
+    def _all(self, reason: str) -> dict[str, int | str]:
+        return dict.fromkeys((name for name, _ in self._files), reason)
 
     @staticmethod
     def _read_one(path: str, backoff: Backoff) -> int | str:
@@ -87,8 +94,8 @@ class PortReader:
         self._read_at: int | None = None
         self._state_before: str | None = ""
         self._netdev: str | None = None
-        """as sysfs tells it; looked up again when the port's state changes"""
-        self._fixed = self._read_fixed(found)
+        """as sysfs tells it; with what is fixed looked up again when the port's state changes"""
+        self._fixed = PortInfo()
 
     def _read_fixed(self, found: Found) -> PortInfo:
         """What stays as it is while the device is there."""
@@ -131,6 +138,7 @@ class PortReader:
         state, physical, lid, netdev = self._state(found)
         if state != self._state_before:
             self._state_before, self._netdev = state, sysfs.netdev(self.id.device, self.id.port)
+            self._fixed = self._read_fixed(found)
         fixed = self._fixed
         return PortInfo(
             state=state,
