@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,10 +67,11 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Answers
 
 def after_a_round(watch: QueuePairWatch, rounds: int = 1) -> None:
     """Wait for that many rounds to end."""
+    deadline = time.monotonic() + 10
     for _ in range(rounds):
         ended = watch.latest.end_ns
         while watch.latest.end_ns == ended:
-            pass
+            assert time.monotonic() < deadline, "no round ends"
 
 
 def test_thread_is_resolved_to_its_process_command_and_container(answers: Answers) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import socketserver
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,10 +33,10 @@ def modprobe(*modules: str) -> None:
         subprocess.run(["modprobe", "-q", module], check=False)
 
 
-def wait_for(what: str, ready: object) -> None:
+def wait_for(what: str, ready: Callable[[], object]) -> None:
     """Poll until `ready()`; RuntimeError when that takes too long."""
     deadline = time.monotonic() + READY_WITHIN_S
-    while not ready():  # type: ignore[operator]
+    while not ready():
         if time.monotonic() > deadline:
             raise RuntimeError(f"no {what} within {READY_WITHIN_S} s")
         time.sleep(0.1)
@@ -65,15 +67,15 @@ class Agent(socketserver.StreamRequestHandler):
         for line in self.rfile:
             asked = json.loads(line)
             if "quit" in asked:
-                self.server.ended = True  # type: ignore[attr-defined]
+                assert isinstance(self.server, Server)
+                self.server.ended = True
                 return
             self.wfile.write(json.dumps(self._do(asked)).encode() + b"\n")
 
-    def _do(self, asked: dict[str, object]) -> dict[str, object]:
+    def _do(self, asked: dict[str, Any]) -> dict[str, Any]:
         """`start` a command and give its number; `wait` for the end of one that was started; `stop` all others."""
         if "start" in asked:
-            words = [str(word) for word in asked["start"]]  # type: ignore[attr-defined]
-            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(asked["start"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             self.started[process.pid] = process
             return {"pid": process.pid}
         if "stop" in asked:
@@ -82,18 +84,23 @@ class Agent(socketserver.StreamRequestHandler):
                 process.communicate()
             self.started.clear()
             return {}
-        process = self.started.pop(int(str(asked["wait"])))
+        process = self.started.pop(asked["wait"])
         if asked.get("interrupt"):
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
         out, err = process.communicate()
         return {"code": process.returncode, "out": out, "err": err}
 
 
+class Server(socketserver.TCPServer):
+    """Serves one connection after the other, until one says that it was the last."""
+
+    ended = False
+
+
 def serve() -> None:
     """Be the other guest's hands until it says it is done."""
-    with socketserver.TCPServer((ADDRESSES["b"], PORT), Agent) as server:
-        server.ended = False  # type: ignore[attr-defined]
-        while not server.ended:  # type: ignore[attr-defined]
+    with Server((ADDRESSES["b"], PORT), Agent) as server:
+        while not server.ended:
             server.handle_request()
 
 
