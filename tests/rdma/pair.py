@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -32,14 +33,13 @@ READY_WITHIN_S = 60
 LIMITED = ["timeout", "--signal=KILL", "45"]
 """perftest whose other end gave up waits for ever."""
 
-
 started: list[subprocess.Popen[Any]] = []
 """What a test has started here; its end stops what is left."""
 
 
 def launch(words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """Start a process that does not outlive the test."""
-    process = subprocess.Popen(words, **options)
+    process = subprocess.Popen(words, start_new_session=True, **options)
     started.append(process)
     return process
 
@@ -48,7 +48,7 @@ def stop_all() -> None:
     """Kill what is left, and close its pipes."""
     for process in started:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started itself
         process.wait()
         for stream in (process.stdout, process.stderr):
             if stream:

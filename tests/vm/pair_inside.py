@@ -75,12 +75,15 @@ class Agent(socketserver.StreamRequestHandler):
     def _do(self, asked: dict[str, Any]) -> dict[str, Any]:
         """`start` a command and give its number; `wait` for the end of one that was started; `stop` all others."""
         if "start" in asked:
-            process = subprocess.Popen(asked["start"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                asked["start"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
             self.started[process.pid] = process
             return {"pid": process.pid}
         if "stop" in asked:
             for process in self.started.values():
-                process.kill()
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
             self.started.clear()
             return {}
