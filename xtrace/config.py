@@ -38,6 +38,7 @@ RESERVED_LABELS = frozenset(
         *("src_qpn", "dst_qpn", "opcode", "vlan", "icmp_type", "icmp_code", "fragment", "ethertype"),
         *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
         *("version", "reason"),
+        *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
     }
 )
 """What this tool's own series are told apart by; names that begin with `__` are the server's."""

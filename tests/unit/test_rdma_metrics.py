@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
+from xtrace.config import RESERVED_LABELS
 from xtrace.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
 from xtrace.sinks.rdma_metrics import DESCRIBED, MOST_COMMANDS, rdma_samples
 from xtrace.sinks.sample import Sample
@@ -90,3 +91,4 @@ def test_every_series_is_told_once_and_every_metric_described() -> None:
     series = [(sample.name, sample.labels) for sample in found]
     assert len(series) == len(set(series))
     assert {sample.name for sample in found} <= set(DESCRIBED)
+    assert {name for sample in found for name, _ in sample.labels} <= RESERVED_LABELS, "a user's label cannot hide them"
