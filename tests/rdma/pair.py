@@ -77,10 +77,10 @@ class Server:
         self.words = [*LIMITED, *words, "-d", DEVICE]
         self.process = launch(self.words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_until(lambda: listening(PERFTEST_PORT) or self.process.poll() is not None, "perftest server")
+        self.pid = self._own_child()
 
-    @property
-    def pid(self) -> int:
-        """Of perftest itself, the only child of what limits it."""
+    def _own_child(self) -> int:
+        """The number of perftest itself, the only child of what limits its time."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return int(children.read_text().split()[0])
 
