@@ -12,8 +12,8 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
-HEADERS = ("csrc/flow.h", "csrc/shim.h")
-KERNEL_TYPES = "".join(f"typedef uint{bits}_t __u{bits};\n" for bits in (8, 16, 32, 64))
+HEADERS = ("csrc/flow.h", "csrc/nccl.h", "csrc/shim.h")
+KERNEL_TYPES = "".join(f"typedef uint{bits}_t __u{bits};\n" for bits in (8, 16, 32, 64)) + "typedef int32_t __s32;\n"
 
 
 def definitions(header: str) -> str:
@@ -32,7 +32,7 @@ def version() -> str:
 
 
 MODULE = "xtrace._native"
-PREAMBLE = '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#include "shim.h"\n'
+PREAMBLE = '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#include "nccl.h"\n#include "shim.h"\n'
 SOURCES = ["csrc/shim.c"]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]

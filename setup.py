@@ -1,4 +1,4 @@
-"""Builds the system call shim (cffi) and, beside it, the BPF object (clang)."""
+"""Builds the system call shim (cffi) and, beside it, the BPF objects (clang)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-BPF_SOURCE = "csrc/xdp_monitor.c"
+BPF_SOURCES = ("csrc/xdp_monitor.c", "csrc/nccl_probe.c")
 BPF_FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror")
 
 
@@ -30,24 +30,26 @@ def kernel_headers() -> list[str]:
     return [f"-I/usr/include/{multiarch}"] if multiarch else []
 
 
-def compile_bpf(clang: str, target: Path) -> None:
-    """Compile the packet program; paths of this machine stay out of its debug information."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def compile_bpf(clang: str, source: str, directory: Path) -> None:
+    """Compile one BPF source; paths of this machine stay out of its debug information."""
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory.resolve() / Path(source).with_suffix(".o").name
     map_paths = f"-fdebug-prefix-map={ROOT}=."
-    command = [clang, *BPF_FLAGS, map_paths, *kernel_headers(), "-c", BPF_SOURCE, "-o", str(target.resolve())]
+    command = [clang, *BPF_FLAGS, map_paths, *kernel_headers(), "-c", source, "-o", str(target)]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
-        sys.exit(f"xtrace-catch: clang could not compile {BPF_SOURCE}; kernel headers are in linux-libc-dev")
+        sys.exit(f"xtrace-catch: clang could not compile {source}; kernel headers are in linux-libc-dev")
 
 
 class Build(build_ext):
-    """The extension and the BPF object land in the same directory, in the tree or in the wheel."""
+    """The extension and the BPF objects land in the same directory, in the tree or in the wheel."""
 
     def run(self) -> None:
         """Check the tools first: their absence is one line, not a compiler's."""
         clang = need("clang", "clang")
         need(sysconfig.get_config_var("CC").split()[0], "gcc")
         super().run()
-        compile_bpf(clang, Path(self.get_ext_fullpath("xtrace._native")).parent / "xdp_monitor.o")
+        for source in BPF_SOURCES:
+            compile_bpf(clang, source, Path(self.get_ext_fullpath("xtrace._native")).parent)
 
 
 setup(

@@ -4,21 +4,28 @@
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <linux/perf_event.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "flow.h"
+#include "nccl.h"
 #include "shim.h"
 
 /* The layouts both sides rely on. */
 _Static_assert(sizeof(struct flow_key) == 48, "flow_key is six 64-bit words");
 _Static_assert(sizeof(struct flow_counters) == 40, "flow_counters is five 64-bit words");
 _Static_assert(sizeof(struct interface_counters) == 16 * (2 + TRAFFIC_TYPES), "no padding");
+
+_Static_assert(sizeof(struct nccl_key) == 24, "nccl_key is three 64-bit words");
+_Static_assert(sizeof(struct nccl_counters) == 8 * (4 + NCCL_RESULTS + NCCL_LATENCY_BUCKETS) + 16,
+	       "no padding");
 
 /* An attribute is passed up to the end of the last field a command uses: older kernels know no more. */
 #define ATTR_SIZE(last) (offsetof(union bpf_attr, last) + sizeof(((union bpf_attr *)0)->last))
@@ -228,6 +235,39 @@ int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 fla
 	return sys_bpf(BPF_LINK_CREATE, &attr, ATTR_SIZE(link_create.flags));
 }
 
+/* BPF_LINK_CREATE's attribute for attach type 48, which build hosts' headers may not know (Linux 6.6). */
+struct uprobe_multi_attr {
+	__u32 prog_fd;
+	__u32 target_fd;
+	__u32 attach_type;
+	__u32 link_flags;
+	__u64 path;
+	__u64 offsets;
+	__u64 ref_ctr_offsets;
+	__u64 cookies;
+	__u32 count;
+	__u32 flags;
+	__u32 pid;
+	__u32 padding;
+};
+
+#define ATTACH_TYPE_UPROBE_MULTI 48
+
+int xt_link_create_uprobes(int prog_fd, const struct xt_uprobes *request)
+{
+	struct uprobe_multi_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.prog_fd = prog_fd;
+	attr.attach_type = ATTACH_TYPE_UPROBE_MULTI;
+	attr.path = pointer(request->path);
+	attr.offsets = pointer(request->offsets);
+	attr.cookies = pointer(request->cookies);
+	attr.count = request->count;
+	attr.flags = request->flags;
+	return result(syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr)));
+}
+
 int xt_link_update(int link_fd, int new_prog_fd)
 {
 	union bpf_attr attr;
@@ -268,6 +308,45 @@ int xt_prog_get_fd_by_id(__u32 id)
 	memset(&attr, 0, sizeof(attr));
 	attr.prog_id = id;
 	return sys_bpf(BPF_PROG_GET_FD_BY_ID, &attr, ATTR_SIZE(open_flags));
+}
+
+int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 offset)
+{
+	struct perf_event_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.size = sizeof(attr);
+	attr.type = type;
+	attr.config = config;
+	attr.uprobe_path = pointer(path);
+	attr.probe_offset = offset;
+	/* every process; its programs run on all CPUs, whichever one is named */
+	return result(syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC));
+}
+
+int xt_perf_event_set_bpf(int event_fd, int prog_fd)
+{
+	return result(ioctl(event_fd, PERF_EVENT_IOC_SET_BPF, prog_fd));
+}
+
+int xt_timerfd(__u64 period_ns)
+{
+	struct itimerspec period;
+	int fd, ret;
+
+	memset(&period, 0, sizeof(period));
+	period.it_interval.tv_sec = period_ns / 1000000000;
+	period.it_interval.tv_nsec = period_ns % 1000000000;
+	period.it_value = period.it_interval;
+	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (timerfd_settime(fd, 0, &period, NULL) < 0) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
 }
 
 int xt_netlink_open(int protocol, __u32 groups)

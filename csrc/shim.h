@@ -88,9 +88,29 @@ int xt_prog_test_run(struct xt_test_run *request);
 /* bpf(): links and object information */
 int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 flags);
 int xt_link_update(int link_fd, int new_prog_fd);
+/* Where functions of one file begin, or return; offsets are the file's. All arrays have `count` elements. */
+struct xt_uprobes {
+	const char *path;
+	const __u64 *offsets;
+	const __u64 *cookies;
+	__u32 count;
+	__u32 flags;
+};
+
+int xt_link_create_uprobes(int prog_fd, const struct xt_uprobes *request);
 int xt_link_detach(int link_fd);
 int xt_obj_get_info(int fd, void *info, __u32 *info_len);
 int xt_prog_get_fd_by_id(__u32 id);
+
+/*
+ * perf_event_open(): a probe of one place in a file, for all processes. `type` is that of the uprobe PMU,
+ * `config` its flags. Then PERF_EVENT_IOC_SET_BPF: a program for it.
+ */
+int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 offset);
+int xt_perf_event_set_bpf(int event_fd, int prog_fd);
+
+/* A timer that makes the descriptor readable every `period_ns`, on CLOCK_MONOTONIC. */
+int xt_timerfd(__u64 period_ns);
 
 /* netlink: a raw socket, bound; one datagram sent to the kernel; one received (-EAGAIN: nothing yet). */
 int xt_netlink_open(int protocol, __u32 groups);

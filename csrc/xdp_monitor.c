@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "bpf_helpers.h"
+#include "buffers.h"
 #include "flow.h"
 #include "parse.h"
 
@@ -33,9 +34,6 @@ SWITCH(__u8, has_networks);	     /* src or dst must be in `networks` */
 SWITCH(__u8, has_excluded_networks); /* neither may be in `excluded_networks` */
 SWITCH(__u8, has_ports);	     /* src or dst port must be in `ports` */
 SWITCH(__u8, excludes_dns);
-
-/* Which buffer counts: 0 is A, 1 is B. In a map of its own, written through mmap(). */
-SEC(".data.active") volatile __u32 active;
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
@@ -98,23 +96,6 @@ struct {
 	MAP_TYPE(value, struct frame_copy);
 	MAP_UINT(max_entries, 1);
 } frame_copies SEC(".maps");
-
-/*
- * Never looked up. Replacing its one element makes the kernel wait until every program that runs now
- * has ended (maybe_wait_bpf_programs() in kernel/bpf/syscall.c): the grace period.
- */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	MAP_TYPE(key, __u32);
-	MAP_UINT(max_entries, 1);
-	MAP_INNER(
-	    values, struct {
-		    MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-		    MAP_TYPE(key, __u32);
-		    MAP_TYPE(value, __u32);
-		    MAP_UINT(max_entries, 1);
-	    });
-} grace SEC(".maps");
 
 /*
  * CLOCK_MONOTONIC to the kernel's tick. The verifier makes bpf_jiffies64() one load, where

@@ -22,6 +22,7 @@ from xtrace.kernel.bpf import Batch
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import ffi, lib
+from xtrace.monitors import buffers
 from xtrace.monitors import tables as tables_module
 from xtrace.monitors.tables import MEMORY_LIMIT, FlowTables, Place, Plan, load_object_spec, merge_duplicates
 from xtrace.monitors.xdp import OPEN_SLOTS
@@ -281,7 +282,8 @@ def test_grace_period_and_drain_are_measured(
 ) -> None:
     tables = opened()
     readings = iter([1000, 2000, 11_000, 12_000, 19_000])
-    monkeypatch.setattr(tables_module, "time", SimpleNamespace(monotonic_ns=lambda: next(readings)))
+    for module in (buffers, tables_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic_ns=lambda: next(readings)))
     assert tables.take().end_monotonic_ns == 1000
     assert (tables.grace_ns, tables.drain_ns) == (9000, 7000)
 

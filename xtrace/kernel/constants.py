@@ -4,11 +4,17 @@ MAP_TYPE_ARRAY = 2
 MAP_TYPE_PERCPU_ARRAY = 6
 MAP_TYPE_ARRAY_OF_MAPS = 12
 
+PROG_TYPE_KPROBE = 2
+"""Uprobes, too."""
 PROG_TYPE_SCHED_CLS = 3
 PROG_TYPE_XDP = 6
 ATTACH_TYPE_XDP = 37
 ATTACH_TYPE_TCX_INGRESS = 46
 ATTACH_TYPE_TCX_EGRESS = 47
+ATTACH_TYPE_UPROBE_MULTI = 48
+
+UPROBE_MULTI_RETURN = 1
+"""BPF_F_UPROBE_MULTI_RETURN: where the functions return (Linux 6.6)."""
 
 LINK_BEFORE_ALL = 1 << 3
 """BPF_F_BEFORE without a program named: first in the list of an interface's TCX programs (Linux 6.6)."""

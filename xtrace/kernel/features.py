@@ -40,12 +40,26 @@ class Features:
         return [name for name, present in vars(self).items() if present]
 
 
-def probe() -> Features:
-    """Try each feature; needs the capabilities to load programs."""
+OTHERS = frozenset({"uprobe_multi"})
+"""Features that other modules try, which SWITCH takes too."""
+
+
+def switched_off(feature: str) -> bool:
+    """Whether SWITCH names the feature; UsageError if it names one that does not exist."""
+    return feature in _off()
+
+
+def _off() -> frozenset[str]:
     off = frozenset(filter(None, os.environ.get(SWITCH, "").split(",")))
-    unknown = off - set(Features.__dataclass_fields__)
+    unknown = off - set(Features.__dataclass_fields__) - OTHERS
     if unknown:
         raise UsageError(f"{SWITCH}: unknown feature {', '.join(sorted(unknown))}")
+    return off
+
+
+def probe() -> Features:
+    """Try each feature; needs the capabilities to load programs."""
+    off = _off()
     return Features(
         btf="btf" not in off,
         frags="frags" not in off and _takes_frags(),
@@ -56,7 +70,8 @@ def probe() -> Features:
     )
 
 
-def _load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
+def load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
+    """BPF_PROG_LOAD of a program that does nothing: its descriptor, or -errno."""
     request = ffi.new("struct xt_prog_load *")
     code, license_text = ffi.from_buffer(RETURN_XDP_PASS), ffi.new("char[]", b"GPL")
     request.insns, request.insn_cnt, request.license = code, len(RETURN_XDP_PASS) // 8, license_text
@@ -66,11 +81,11 @@ def _load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
 
 
 def _takes_frags() -> bool:
-    return _close(_load_trivial(constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP, constants.PROG_HAS_FRAGS))
+    return _close(load_trivial(constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP, constants.PROG_HAS_FRAGS))
 
 
 def _attaches_tcx() -> bool:
-    fd = _load_trivial(constants.PROG_TYPE_SCHED_CLS, 0, 0)
+    fd = load_trivial(constants.PROG_TYPE_SCHED_CLS, 0, 0)
     if fd < 0:
         return False
     # no interface has this index: a kernel that knows the attach type says so, another says EINVAL

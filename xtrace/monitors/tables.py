@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from xtrace.errors import ObjectError, VerifierError
 from xtrace.filters import Filters, network_key
 from xtrace.flow import COUNTERS, KEY, FlowTable, InterfaceCounts
 from xtrace.kernel import constants
-from xtrace.kernel.bpf import Batch, Fd, Map, Program, SharedWord, load_btf, possible_cpus
+from xtrace.kernel.bpf import Batch, Map, Program, possible_cpus
 from xtrace.kernel.elf import MapSpec, ObjectSpec, patch_constants
 from xtrace.kernel.features import Features
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
+from xtrace.monitors.buffers import Switch, load_types
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,6 @@ class FlowTables:
         self.plan = plan
         self.features = features
         self._filters = filters
-        self.grace_ns = 0
-        """how long the last grace period took"""
         self.drain_ns = 0
         """how long the last drain took after it"""
         self._spec = load_object_spec()
@@ -134,17 +132,15 @@ class FlowTables:
 
     def _open(self) -> None:
         own = self._owned.enter_context
-        btf = self._load_btf()
+        btf = load_types(self._spec) if self.features.btf else None
         self._btf = own(btf) if btf else None
         self._maps = {
             name: own(Map.create(self.plan.resize(spec), self._btf))
             for name, spec in self._spec.maps.items()
             if not spec.frozen  # constants differ per load, so each load has its own
         }
-        self._grace_element = own(Map.create(self._grace_spec(), self._btf))
+        self._switch = own(Switch(self._maps))
         self._fill_filters()
-        self._active = SharedWord(self._maps["active"])
-        self._owned.callback(self._active.close)
         self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._clock = own(self.load("sample_clock"))
         self._jiffies_base = -self.clock_offset() // self._jiffy_ns
@@ -165,20 +161,10 @@ class FlowTables:
         """Release all maps and programs."""
         self._owned.close()
 
-    def _load_btf(self) -> Fd | None:
-        if not self.features.btf:
-            return None
-        try:
-            return load_btf(self._spec.btf)
-        except VerifierError as error:
-            log.debug("%s: going on without type information", error)
-            return None
-
-    def _grace_spec(self) -> MapSpec:
-        inner = self._spec.maps["grace"].inner
-        if inner is None:
-            raise ObjectError("xdp_monitor.o: map grace has no inner map")
-        return inner
+    @property
+    def grace_ns(self) -> int:
+        """How long the last grace period took."""
+        return self._switch.grace_ns
 
     def load(self, program: str, place: Place = Place()) -> Program:
         """Load a program of the object on the shared maps, its constants set for this kernel and place."""
@@ -226,10 +212,7 @@ class FlowTables:
 
     def take(self) -> Drained:
         """End the interval of the active buffer and start the other's."""
-        buffer = self._active.load()
-        self._active.store(1 - buffer)
-        end = time.monotonic_ns()
-        self.wait_grace_period()
+        buffer, end = self._switch.flip()
         return self._collect(end, [buffer])
 
     def finish(self) -> Drained:
@@ -239,11 +222,8 @@ class FlowTables:
         return self._collect(end, [0, 1])
 
     def wait_grace_period(self) -> None:
-        """Return when no program that runs now runs any more: the kernel waits for RCU in this update."""
-        begun = time.monotonic_ns()
-        element = _INDEX.pack(self._grace_element.fileno())
-        self._maps["grace"].update(_INDEX.pack(0), element)
-        self.grace_ns = time.monotonic_ns() - begun
+        """Return when no program that runs now runs any more."""
+        self._switch.wait_grace_period()
 
     def _collect(self, end_monotonic_ns: int, buffers: Sequence[int]) -> Drained:
         begun = time.monotonic_ns()

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The contract between the NCCL probes and user space: which functions are watched, and what is counted
+ * for their calls. Read by csrc/nccl_probe.c, csrc/shim.c and, as cffi definitions, by build_ffi.py; so
+ * it holds plain structs, enums and integer defines only, and its reader provides __u8 ... __u64.
+ */
+#pragma once
+
+/* Functions of NCCL's interface, in the order of the names in xtrace/nccl.py. */
+enum nccl_function {
+	/* with a count and a datatype */
+	NCCL_ALL_REDUCE,
+	NCCL_BROADCAST,
+	NCCL_BCAST,
+	NCCL_REDUCE,
+	NCCL_ALL_GATHER,
+	NCCL_REDUCE_SCATTER,
+	NCCL_ALL_TO_ALL,
+	NCCL_GATHER,
+	NCCL_SCATTER,
+	NCCL_SEND,
+	NCCL_RECV,
+	/* that make communicators */
+	NCCL_COMM_INIT_RANK,
+	NCCL_COMM_INIT_RANK_CONFIG,
+	NCCL_COMM_INIT_RANK_SCALABLE,
+	NCCL_COMM_INIT_ALL,
+	NCCL_COMM_SPLIT,
+	NCCL_COMM_SHRINK,
+	/* that tell of one */
+	NCCL_COMM_COUNT,
+	NCCL_COMM_USER_RANK,
+	NCCL_COMM_CU_DEVICE,
+	NCCL_COMM_GET_ASYNC_ERROR,
+	/* that end one */
+	NCCL_COMM_FINALIZE,
+	NCCL_COMM_DESTROY,
+	NCCL_COMM_ABORT,
+	/* without any */
+	NCCL_GROUP_START,
+	NCCL_GROUP_END,
+	NCCL_FUNCTIONS,
+};
+
+/* A call's datatype where the function has none. */
+#define NCCL_NO_DATATYPE 255
+
+/* A CUDA device that is not known. */
+#define NCCL_NO_DEVICE -1
+
+/* Results are counted by ncclResult_t (nccl.h): 0 success, 7 in progress; all from this one on together. */
+#define NCCL_OTHER_RESULT 8
+#define NCCL_RESULTS 9
+
+/* Bucket 0 counts latencies below 2^10 ns, bucket i those below 2^(10 + i), the last one all others. */
+#define NCCL_LATENCY_BUCKETS 32
+#define NCCL_FIRST_BUCKET_BITS 10
+
+/* Default capacity of one call table, in keys. */
+#define NCCL_MAX_KEYS 8192
+
+/* Devices that ncclCommInitAll is followed to, at most. */
+#define NCCL_MOST_DEVICES 64
+
+/* Communicators of one group of one thread whose address NCCL tells at the group's end only. */
+#define NCCL_MOST_PENDING 16
+
+/*
+ * Names what is counted together. Three 64-bit words without padding. Size and rank of the communicator
+ * are part of it, so that an address which a later communicator takes over does not mix them.
+ */
+struct nccl_key {
+	__u64 communicator; /* its address in the process; 0 where the function has none */
+	__u32 tgid;	    /* process id, as the initial pid namespace has it */
+	__u32 nranks;	    /* 0: not known */
+	__u32 rank;	    /* 0 where nranks is not known, too */
+	__u8 function;	    /* enum nccl_function */
+	__u8 datatype;	    /* ncclDataType_t, or NCCL_NO_DATATYPE */
+	__u16 padding;
+};
+
+/*
+ * What is counted in one interval. Calls and elements belong to the interval in which the call began, the
+ * others to that in which it returned.
+ */
+struct nccl_counters {
+	__u64 calls;
+	__u64 elements; /* sum of the count arguments */
+	__u64 returned;
+	__u64 latency_ns; /* sum over the returned calls */
+	__u64 results[NCCL_RESULTS];
+	__u64 latency[NCCL_LATENCY_BUCKETS];
+	char command[16]; /* name of the first thread that called; not of the process */
+};
+
+/*
+ * Per buffer, over all processes. In every interval
+ *	sum over keys of calls + nested + duplicate + unattributed == entries
+ */
+struct nccl_totals {
+	__u64 entries;		     /* times that an entry probe ran */
+	__u64 nested;		     /* ncclBroadcast called by ncclBcast: one call, seen twice */
+	__u64 duplicate;	     /* one call seen through two files that are one (overlayfs) */
+	__u64 unattributed;	     /* calls that the full table had no room for */
+	__u64 unattributed_elements; /* theirs */
+	__u64 unattributed_returns;  /* returns that the full table had no room for */
+};
+
+struct nccl_communicator_key {
+	__u64 communicator;
+	__u32 tgid;
+	__u32 padding;
+};
+
+/* What a call told of a communicator. */
+struct nccl_communicator {
+	__u32 nranks; /* 0: not known */
+	__u32 rank;
+	__s32 device; /* CUDA device ordinal, or NCCL_NO_DEVICE */
+	__u8 has_rank;
+	__u8 padding[3];
+};

@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The NCCL probes: one program where a watched function begins and one where it returns. Every call is
+ * counted, exactly once, in the call table that is active when it begins; its result and latency in the
+ * one that is active when it returns.
+ *
+ * User space flips `active`, waits a grace period, and then owns the other table's contents, as in
+ * xdp_monitor.c. Nothing here is kept per CPU: a probe can be preempted by another of the same CPU.
+ */
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <stdbool.h>
+
+#include "bpf_helpers.h"
+#include "buffers.h"
+#include "nccl.h"
+
+/* Set by the loader, then frozen: the verifier removes what a switch turns off. */
+SWITCH(__u8, is_arm64);	    /* registers are those of arm64, else of x86-64 */
+SWITCH(__u8, has_cookie);   /* attached by a multi link: its cookie tells file and function */
+SWITCH(__u32, function_id); /* enum nccl_function, where there is no cookie */
+
+#define FUNCTION_BITS 8 /* of the cookie, below the number of the file */
+
+#define RESULT_SUCCESS 0 /* ncclResult_t */
+#define RESULT_IN_PROGRESS 7
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_TYPE(key, struct nccl_key);
+	MAP_TYPE(value, struct nccl_counters);
+	MAP_UINT(max_entries, NCCL_MAX_KEYS);
+} calls_a SEC(".maps"), calls_b SEC(".maps");
+
+/* By buffer. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct nccl_totals);
+	MAP_UINT(max_entries, 2);
+} totals SEC(".maps");
+
+/* A call is one frame of one thread's stack; functions that jump into another share the frame. */
+struct frame {
+	__u64 thread;
+	__u64 stack; /* the stack pointer after the return */
+	__u64 function;
+};
+
+struct call {
+	struct nccl_key key;
+	__u64 begin_ns;
+	__u64 out; /* address of what the function is to write */
+	__u64 list;
+	__u32 nranks;
+	__u32 rank;
+	__u64 file;
+};
+
+/* Calls that have not returned. LRU: those of threads that were killed in one are forgotten some time. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_TYPE(key, struct frame);
+	MAP_TYPE(value, struct call);
+	MAP_UINT(max_entries, 16384);
+} running SEC(".maps");
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_TYPE(key, struct nccl_communicator_key);
+	MAP_TYPE(value, struct nccl_communicator);
+	MAP_UINT(max_entries, NCCL_MAX_KEYS);
+} communicators SEC(".maps");
+
+/* Arguments of the ncclBcast that a thread is in. */
+struct bcast {
+	__u64 buffer;
+	__u64 count;
+	__u64 communicator;
+	__u64 stack;
+};
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_TYPE(key, __u64);
+	MAP_TYPE(value, struct bcast);
+	MAP_UINT(max_entries, 16384);
+} bcasts SEC(".maps");
+
+/* Communicators that a thread asked for within a group, and whose address was not told yet (NCCL < 2.14). */
+struct pending_group {
+	__u64 count;
+	struct {
+		__u64 out;
+		__u32 nranks;
+		__u32 rank;
+	} asked[NCCL_MOST_PENDING];
+};
+
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_TYPE(key, __u64);
+	MAP_TYPE(value, struct pending_group);
+	MAP_UINT(max_entries, 1024);
+} pending_groups SEC(".maps");
+
+static const struct nccl_counters no_calls;
+static const struct pending_group no_pending;
+
+/*
+ * The context is struct pt_regs (asm/ptrace.h); its registers by their number as 64-bit words. The verifier
+ * wants constant offsets, and leaves one of the two.
+ */
+#define REGISTER(ctx, x86_64, arm64) (is_arm64 ? ((__u64 *)(ctx))[arm64] : ((__u64 *)(ctx))[x86_64])
+
+static __always_inline __u64 stack_pointer(void *ctx)
+{
+	return REGISTER(ctx, 19, 31);
+}
+
+/* The stack pointer after the call has returned: x86-64 keeps the return address on the stack. */
+static __always_inline __u64 stack_after(void *ctx)
+{
+	return stack_pointer(ctx) + (is_arm64 ? 0 : 8);
+}
+
+/* The seventh argument, counted from 0: on x86-64 the first on the stack. */
+static __always_inline __u64 argument_6(void *ctx)
+{
+	__u64 value = 0;
+
+	if (is_arm64)
+		return ((__u64 *)ctx)[6];
+	bpf_probe_read_user(&value, sizeof(value), (void *)(stack_pointer(ctx) + 8));
+	return value;
+}
+
+static __always_inline __u64 argument(void *ctx, __u32 number)
+{
+	switch (number) {
+	case 0:
+		return REGISTER(ctx, 14, 0);
+	case 1:
+		return REGISTER(ctx, 13, 1);
+	case 2:
+		return REGISTER(ctx, 12, 2);
+	case 3:
+		return REGISTER(ctx, 11, 3);
+	case 4:
+		return REGISTER(ctx, 9, 4);
+	case 5:
+		return REGISTER(ctx, 8, 5);
+	default:
+		return argument_6(ctx);
+	}
+}
+
+/* A map of this buffer's; never null for an index below 2. */
+static __always_inline struct nccl_totals *totals_of(__u32 buffer)
+{
+	return bpf_map_lookup_elem(&totals, &buffer);
+}
+
+/* The counters of a key in a table, made where there are none; null where the table is full. */
+static __always_inline struct nccl_counters *counters_in(void *table, const struct nccl_key *key)
+{
+	struct nccl_counters *counters = bpf_map_lookup_elem(table, key);
+	long error;
+
+	if (counters)
+		return counters;
+	error = bpf_map_update_elem(table, key, &no_calls, BPF_NOEXIST);
+	if (error && error != -EEXIST)
+		return 0;
+	counters = bpf_map_lookup_elem(table, key);
+	if (counters && !error)
+		bpf_get_current_comm(counters->command, sizeof(counters->command));
+	return counters;
+}
+
+static __always_inline struct nccl_counters *counters_of(const struct nccl_key *key, __u32 buffer)
+{
+	return buffer ? counters_in(&calls_b, key) : counters_in(&calls_a, key);
+}
+
+static __always_inline bool is_collective(__u32 function)
+{
+	return function <= NCCL_RECV;
+}
+
+/* Buffer, count and datatype follow each other: where the count stands among the arguments. */
+static __always_inline bool has_one_buffer(__u32 function)
+{
+	return function == NCCL_BCAST || function == NCCL_SEND || function == NCCL_RECV;
+}
+
+/* The communicator's place among a collective's arguments. */
+static __always_inline __u64 communicator_of(void *ctx, __u32 function)
+{
+	switch (function) {
+	case NCCL_BCAST:
+	case NCCL_SEND:
+	case NCCL_RECV:
+	case NCCL_ALL_GATHER:
+	case NCCL_ALL_TO_ALL:
+		return argument(ctx, 4);
+	case NCCL_REDUCE:
+		return argument(ctx, 6);
+	default:
+		return argument(ctx, 5);
+	}
+}
+
+/* Sets communicator and datatype of the key; returns the count. */
+static __always_inline __u64 read_collective(void *ctx, struct nccl_key *key)
+{
+	bool one_buffer = has_one_buffer(key->function);
+	__u64 second = argument(ctx, 1), third = argument(ctx, 2), fourth = argument(ctx, 3);
+	__u32 datatype = one_buffer ? third : fourth;
+
+	/* what is no datatype must not look like another one */
+	key->datatype = datatype < NCCL_NO_DATATYPE ? datatype : NCCL_NO_DATATYPE - 1;
+	key->communicator = communicator_of(ctx, key->function);
+	return one_buffer ? second : third;
+}
+
+/* What the other functions are asked, for their return. */
+static __always_inline void read_other(void *ctx, struct call *call)
+{
+	__u64 first = argument(ctx, 0), second = argument(ctx, 1), third = argument(ctx, 2),
+	      fourth = argument(ctx, 3);
+
+	switch (call->key.function) {
+	case NCCL_COMM_INIT_RANK: /* comm *, nranks, the 128 bytes of the id by value, rank, config * */
+	case NCCL_COMM_INIT_RANK_CONFIG:
+		call->out = first;
+		call->nranks = second;
+		call->rank = is_arm64 ? fourth : third; /* x86-64 passes the id on the stack */
+		break;
+	case NCCL_COMM_INIT_RANK_SCALABLE: /* comm *, nranks, rank, ... */
+		call->out = first;
+		call->nranks = second;
+		call->rank = third;
+		break;
+	case NCCL_COMM_INIT_ALL: /* comms *, number, devices * */
+		call->out = first;
+		call->nranks = second;
+		call->list = third;
+		break;
+	case NCCL_COMM_SPLIT:  /* comm, color, key, newcomm *, config * */
+	case NCCL_COMM_SHRINK: /* comm, excluded *, number, newcomm *, config *, flags */
+		call->key.communicator = first;
+		call->out = fourth;
+		break;
+	case NCCL_GROUP_START:
+	case NCCL_GROUP_END:
+		break;
+	default: /* comm, and what is asked for */
+		call->key.communicator = first;
+		call->out = second;
+	}
+}
+
+/* Whether this is the ncclBroadcast that the library's ncclBcast calls with its own arguments. */
+static __always_inline bool is_nested(void *ctx, const struct call *call, __u64 count, __u64 thread)
+{
+	struct bcast bcast = {
+	    .buffer = argument(ctx, 0), .count = count, .communicator = call->key.communicator};
+	struct bcast *outer;
+
+	bcast.stack = stack_after(ctx);
+	if (call->key.function == NCCL_BCAST) {
+		bpf_map_update_elem(&bcasts, &thread, &bcast, BPF_ANY);
+		return false;
+	}
+	if (call->key.function != NCCL_BROADCAST || bcast.buffer != argument(ctx, 1))
+		return false;
+	outer = bpf_map_lookup_elem(&bcasts, &thread);
+	return outer && outer->buffer == bcast.buffer && outer->count == count &&
+	       outer->communicator == bcast.communicator && outer->stack >= bcast.stack;
+}
+
+static __always_inline void add_rank(struct nccl_key *key)
+{
+	struct nccl_communicator_key where = {.communicator = key->communicator, .tgid = key->tgid};
+	struct nccl_communicator *known;
+
+	if (!key->communicator)
+		return;
+	known = bpf_map_lookup_elem(&communicators, &where);
+	if (!known)
+		return;
+	key->nranks = known->nranks;
+	key->rank = known->has_rank ? known->rank : 0;
+}
+
+static __always_inline void count_call(const struct nccl_key *key, __u64 count, __u32 buffer,
+				       struct nccl_totals *total)
+{
+	struct nccl_counters *counters = counters_of(key, buffer);
+
+	if (counters) {
+		__sync_fetch_and_add(&counters->calls, 1);
+		__sync_fetch_and_add(&counters->elements, count);
+	} else {
+		__sync_fetch_and_add(&total->unattributed, 1);
+		__sync_fetch_and_add(&total->unattributed_elements, count);
+	}
+}
+
+SEC("uprobe/begin")
+int call_begins(void *ctx)
+{
+	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : function_id;
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct frame frame = {.thread = thread, .stack = stack_after(ctx)};
+	/* `active` is read once: a call is in one buffer with all that is counted for it */
+	__u32 buffer = active != 0;
+	struct call call = {.key = {.tgid = thread >> 32, .datatype = NCCL_NO_DATATYPE}};
+	struct nccl_totals *total = totals_of(buffer);
+	struct call *earlier;
+	__u64 count = 0;
+
+	if (!total)
+		return 0; /* cannot be: the map has both buffers */
+	__sync_fetch_and_add(&total->entries, 1);
+	call.file = cookie >> FUNCTION_BITS;
+	call.key.function = cookie;
+	frame.function = call.key.function;
+	/* one call that two files' probes see is not over when the second does */
+	earlier = bpf_map_lookup_elem(&running, &frame);
+	if (earlier && earlier->file != call.file) {
+		__sync_fetch_and_add(&total->duplicate, 1);
+		return 0;
+	}
+	if (is_collective(call.key.function)) {
+		count = read_collective(ctx, &call.key);
+		if (is_nested(ctx, &call, count, thread)) {
+			__sync_fetch_and_add(&total->nested, 1);
+			return 0;
+		}
+	} else {
+		read_other(ctx, &call);
+	}
+	add_rank(&call.key);
+	count_call(&call.key, count, buffer, total);
+	call.begin_ns = bpf_ktime_get_ns();
+	bpf_map_update_elem(&running, &frame, &call, BPF_ANY);
+	return 0;
+}
+
+static __always_inline __u64 read_pointer(__u64 address)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_user(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/* Makes a communicator known; what was known under its address is forgotten. */
+static __always_inline void learn(__u32 tgid, __u64 communicator, __u32 nranks, __u32 rank, __s32 device)
+{
+	struct nccl_communicator_key where = {.communicator = communicator, .tgid = tgid};
+	struct nccl_communicator told = {
+	    .nranks = nranks, .rank = rank, .device = device, .has_rank = nranks != 0};
+
+	bpf_map_update_elem(&communicators, &where, &told, BPF_ANY);
+}
+
+/* ncclCommInitAll: one communicator per device, of which rank i has number i unless a list says otherwise. */
+static __always_inline void learn_all(const struct call *call)
+{
+	__u64 communicator;
+	__s32 device;
+
+	for (__u32 i = 0; i < NCCL_MOST_DEVICES; i++) {
+		if (i >= call->nranks)
+			break;
+		communicator = read_pointer(call->out + i * sizeof(__u64));
+		device = i;
+		if (call->list &&
+		    bpf_probe_read_user(&device, sizeof(device), (void *)(call->list + i * sizeof(device))))
+			device = NCCL_NO_DEVICE;
+		if (communicator)
+			learn(call->key.tgid, communicator, call->nranks, i, device);
+	}
+}
+
+/* NCCL before 2.14 writes the address when the group ends. */
+static __always_inline void await_group(const struct call *call, __u64 thread)
+{
+	struct pending_group *group = bpf_map_lookup_elem(&pending_groups, &thread);
+	__u64 place;
+
+	if (!group) {
+		bpf_map_update_elem(&pending_groups, &thread, &no_pending, BPF_NOEXIST);
+		group = bpf_map_lookup_elem(&pending_groups, &thread);
+	}
+	if (!group)
+		return;
+	place = group->count;
+	if (place >= NCCL_MOST_PENDING)
+		return;
+	group->asked[place].out = call->out;
+	group->asked[place].nranks = call->nranks;
+	group->asked[place].rank = call->rank;
+	group->count = place + 1;
+}
+
+/* A group ended: of an inner one the addresses still are not there. */
+static __always_inline void learn_group(__u32 tgid, __u64 thread)
+{
+	struct pending_group *group = bpf_map_lookup_elem(&pending_groups, &thread);
+	__u64 communicator;
+	bool told = false;
+
+	if (!group)
+		return;
+	for (__u32 i = 0; i < NCCL_MOST_PENDING; i++) {
+		if (i >= group->count)
+			break;
+		communicator = read_pointer(group->asked[i].out);
+		if (communicator) {
+			learn(tgid, communicator, group->asked[i].nranks, group->asked[i].rank,
+			      NCCL_NO_DEVICE);
+			told = true;
+		}
+	}
+	if (told)
+		bpf_map_delete_elem(&pending_groups, &thread);
+}
+
+/* What ncclCommCount and its like answered. */
+static __always_inline void learn_answer(const struct call *call)
+{
+	struct nccl_communicator_key where = {.communicator = call->key.communicator, .tgid = call->key.tgid};
+	struct nccl_communicator *known;
+	__s32 answer;
+
+	if (bpf_probe_read_user(&answer, sizeof(answer), (void *)call->out))
+		return;
+	known = bpf_map_lookup_elem(&communicators, &where);
+	if (!known) {
+		learn(where.tgid, where.communicator, 0, 0, NCCL_NO_DEVICE);
+		known = bpf_map_lookup_elem(&communicators, &where);
+	}
+	if (!known)
+		return;
+	if (call->key.function == NCCL_COMM_COUNT) {
+		known->nranks = answer;
+	} else if (call->key.function == NCCL_COMM_USER_RANK) {
+		known->rank = answer;
+		known->has_rank = 1;
+	} else {
+		known->device = answer;
+	}
+}
+
+static __always_inline void forget(const struct nccl_key *key)
+{
+	struct nccl_communicator_key where = {.communicator = key->communicator, .tgid = key->tgid};
+
+	bpf_map_delete_elem(&communicators, &where);
+}
+
+/* What a call that did not fail says about communicators. */
+static __always_inline void learn_from(const struct call *call, __u64 thread)
+{
+	__u64 communicator;
+
+	switch (call->key.function) {
+	case NCCL_COMM_INIT_RANK:
+	case NCCL_COMM_INIT_RANK_CONFIG:
+	case NCCL_COMM_INIT_RANK_SCALABLE:
+		communicator = read_pointer(call->out);
+		if (communicator)
+			learn(call->key.tgid, communicator, call->nranks, call->rank, NCCL_NO_DEVICE);
+		else
+			await_group(call, thread);
+		break;
+	case NCCL_COMM_INIT_ALL:
+		learn_all(call);
+		break;
+	case NCCL_COMM_SPLIT:
+	case NCCL_COMM_SHRINK:
+		/* its size is not among the arguments */
+		communicator = read_pointer(call->out);
+		if (communicator)
+			learn(call->key.tgid, communicator, 0, 0, NCCL_NO_DEVICE);
+		break;
+	case NCCL_COMM_COUNT:
+	case NCCL_COMM_USER_RANK:
+	case NCCL_COMM_CU_DEVICE:
+		learn_answer(call);
+		break;
+	case NCCL_COMM_DESTROY:
+	case NCCL_COMM_ABORT:
+		forget(&call->key);
+		break;
+	case NCCL_GROUP_END:
+		learn_group(call->key.tgid, thread);
+		break;
+	}
+}
+
+/* The bucket of a latency: the bits it has beyond those of the first. */
+static __always_inline __u32 latency_bucket(__u64 ns)
+{
+	__u64 left = ns >> NCCL_FIRST_BUCKET_BITS;
+	__u32 bits = 0;
+
+#pragma unroll
+	for (int step = 32; step; step /= 2) {
+		if (left >> step) {
+			left >>= step;
+			bits += step;
+		}
+	}
+	bits += left != 0;
+	return bits < NCCL_LATENCY_BUCKETS ? bits : NCCL_LATENCY_BUCKETS - 1;
+}
+
+static __always_inline void count_return(const struct call *call, __u32 result, __u32 buffer)
+{
+	__u64 latency = bpf_ktime_get_ns() - call->begin_ns;
+	struct nccl_counters *counters = counters_of(&call->key, buffer);
+	struct nccl_totals *total;
+	__u32 bucket = latency_bucket(latency);
+
+	if (!counters) {
+		total = totals_of(buffer);
+		if (total)
+			__sync_fetch_and_add(&total->unattributed_returns, 1);
+		return;
+	}
+	__sync_fetch_and_add(&counters->returned, 1);
+	__sync_fetch_and_add(&counters->latency_ns, latency);
+	__sync_fetch_and_add(&counters->results[result < NCCL_OTHER_RESULT ? result : NCCL_OTHER_RESULT], 1);
+	if (bucket < NCCL_LATENCY_BUCKETS)
+		__sync_fetch_and_add(&counters->latency[bucket], 1);
+}
+
+SEC("uretprobe/return")
+int call_returns(void *ctx)
+{
+	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : function_id;
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = (__u8)cookie};
+	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), answer;
+	struct call *call = bpf_map_lookup_elem(&running, &frame);
+
+	if (!call)
+		return 0; /* began before the probes came, or is not counted: nested, duplicate */
+	if (frame.function == NCCL_BCAST)
+		bpf_map_delete_elem(&bcasts, &thread);
+	if (result == RESULT_SUCCESS || result == RESULT_IN_PROGRESS)
+		learn_from(call, thread);
+	/* this one succeeds in telling of the communicator's failure */
+	if (frame.function == NCCL_COMM_GET_ASYNC_ERROR && result == RESULT_SUCCESS &&
+	    !bpf_probe_read_user(&answer, sizeof(answer), (void *)call->out))
+		result = answer;
+	count_return(call, result, buffer);
+	bpf_map_delete_elem(&running, &frame);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,122 @@
+"""Processes as /proc shows them: which files they execute, what they are called, whose they are.
+
+Whatever a process did a moment ago, it may be gone now: every function says so by None or nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = "/proc"
+LONGEST_COMMAND = 256
+_CONTAINER = re.compile(rb"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A file that a process executes. Two processes share it if device and inode are the same."""
+
+    device: str
+    """major:minor in hexadecimal, as /proc/PID/maps has it"""
+    inode: int
+    path: str
+    """in the process's mount namespace"""
+    range: str
+    """of addresses, the name of its link in /proc/PID/map_files"""
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """What tells it from all other files."""
+        return self.device, self.inode
+
+
+def pids() -> Iterator[int]:
+    """All processes there are now."""
+    for name in os.listdir(PROC):  # noqa: PTH208 - a thousand names, each second
+        if name.isdigit():
+            yield int(name)
+
+
+def mapped_size(pid: int) -> int | None:
+    """Pages of address space: 0 for kernel threads. It changes when a library is mapped."""
+    text = _read(f"{PROC}/{pid}/statm")
+    return int(text.split(None, 1)[0]) if text else None
+
+
+def start_time(pid: int) -> int | None:
+    """Kernel ticks since boot at which it started: tells it from an earlier process of the same number."""
+    text = _read(f"{PROC}/{pid}/stat")
+    # the name, in parentheses, may hold anything
+    return int(text.rpartition(b")")[2].split()[19]) if text else None
+
+
+def executed_files(pid: int) -> list[MappedFile]:
+    """The files that it has mapped executable. Raises PermissionError where this process may not know."""
+    try:
+        with Path(f"{PROC}/{pid}/maps").open("rb") as lines:
+            found = [line.split(None, 5) for line in lines if b"x" in line.split(None, 2)[1]]
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise
+        return []
+    files = [fields for fields in found if len(fields) == 6 and fields[5].startswith(b"/")]
+    return [
+        MappedFile(device.decode(), int(inode), os.fsdecode(path.rstrip(b"\n")), addresses.decode())
+        for addresses, _, _, device, inode, path in files
+    ]
+
+
+def reachable_path(pid: int, file: MappedFile) -> str | None:
+    """A path by which this process, in whatever mount namespace, reaches the very file; None if there is none.
+
+    The path as the process knows it, unless another file stands there now: then the link in map_files, which
+    always is the mapped file but takes CAP_SYS_ADMIN.
+    """
+    named = f"{PROC}/{pid}/root{file.path}"
+    mapped = f"{PROC}/{pid}/map_files/{file.range}"
+    with suppress(OSError):
+        if Path(named).stat().st_ino == file.inode:
+            return named
+    for path in (mapped, named):  # overlayfs may give one file two inode numbers: then by name, too
+        with suppress(OSError):
+            Path(path).stat()
+            return path
+    return None
+
+
+def command(pid: int) -> str:
+    """The command line, shortened; the name in brackets where it has none; empty if the process is gone."""
+    words = _read(f"{PROC}/{pid}/cmdline")
+    if words is None:
+        return ""
+    if not words.strip(b"\0"):
+        return f"[{os.fsdecode(_read(f'{PROC}/{pid}/comm') or b'').strip()}]"
+    text = os.fsdecode(words.rstrip(b"\0").replace(b"\0", b" "))
+    # what a terminal would act upon has no place in a name
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 3] + "..."
+
+
+def container(pid: int) -> str | None:
+    """The id of its container, by its control group: 64 hexadecimal digits; None outside of any."""
+    found = _CONTAINER.findall(_read(f"{PROC}/{pid}/cgroup") or b"")
+    return found[-1].decode() if found else None
+
+
+def in_first_pid_namespace() -> bool:
+    """Whether the numbers in /proc are those that BPF programs see (PROC_PID_INIT_INO, linux/proc_fs.h)."""
+    return Path(f"{PROC}/self/ns/pid").stat().st_ino == 0xEFFFFFFC
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the fastest way, for each process
+            return file.read()
+    except OSError:
+        return None

@@ -1,0 +1,127 @@
+"""Where functions stand in a program or shared library, by its symbol tables.
+
+Read by pread(), never mapped: a file that shrinks meanwhile would end the process with SIGBUS. ELF is as
+in the System V ABI and elf.h; offsets are what uprobes take (Documentation/trace/uprobetracer.rst).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from xtrace.errors import ObjectError
+
+__all__ = ["function_offsets"]
+
+MOST_NAMES = 256 << 20
+"""Bytes of a string table that is looked through; nobody's is larger."""
+
+_IDENT = b"\x7fELF\x02\x01\x01"  # 64 bit, little endian, version 1
+_MACHINES = {"x86_64": 62, "aarch64": 183}
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_SHT_SYMTAB, _SHT_DYNSYM = 2, 11
+_PT_LOAD = 1
+_STT_FUNC = 2
+_SHN_UNDEF = 0
+
+
+class _Table(NamedTuple):
+    """A symbol table and its strings, by place and size in the file."""
+
+    offset: int
+    size: int
+    names_offset: int
+    names_size: int
+
+
+class _Segment(NamedTuple):
+    """What of the file is loaded where."""
+
+    offset: int
+    address: int
+    size: int
+
+
+def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, int]:
+    """File offsets of those functions of `names` that the file defines; {} unless `required` is one.
+
+    Looks in .dynsym, then in .symtab. Raises ObjectError for what is no 64-bit file of this machine, or malformed.
+    """
+    header = _read(fd, 0, _HEADER.size)
+    ident, _, machine, _, _, segments_at, sections_at, _, _, segment_size, segment_count, size, count, _ = (
+        _HEADER.unpack(header)
+    )
+    if not ident.startswith(_IDENT) or machine != _MACHINES.get(platform.machine()):
+        raise ObjectError("not an ELF file of this machine")
+    if (segment_count and segment_size != _SEGMENT.size) or (count and size != _SECTION.size):
+        raise ObjectError("ELF header: sizes that no 64-bit file has")
+    segments = list(_segments(_read(fd, segments_at, segment_count * _SEGMENT.size)))
+    for table in _tables(_read(fd, sections_at, count * _SECTION.size)):
+        strings = _read(fd, table.names_offset, min(table.names_size, MOST_NAMES))
+        if _places(strings, required):
+            symbols = _read(fd, table.offset, table.size // _SYMBOL.size * _SYMBOL.size)
+            found = _functions(symbols, strings, names)
+            if required in found:
+                return {name: _file_offset(segments, address) for name, address in found.items()}
+    return {}
+
+
+def _read(fd: int, offset: int, size: int) -> bytes:
+    try:
+        data = os.pread(fd, size, offset)
+    except (OSError, OverflowError) as error:
+        raise ObjectError(f"{size} bytes at offset {offset}: {error}") from error
+    if len(data) < size:
+        raise ObjectError(f"{size} bytes at offset {offset}: truncated or corrupt")
+    return data
+
+
+def _segments(data: bytes) -> Iterator[_Segment]:
+    for kind, _, offset, address, _, size, _, _ in _SEGMENT.iter_unpack(data):
+        if kind == _PT_LOAD:
+            yield _Segment(offset, address, size)
+
+
+def _tables(data: bytes) -> Iterator[_Table]:
+    """The symbol tables, those that the dynamic linker reads first."""
+    sections = list(_SECTION.iter_unpack(data))
+    for wanted in (_SHT_DYNSYM, _SHT_SYMTAB):
+        for _, kind, _, _, offset, size, link, _, _, _ in sections:
+            if kind == wanted and link < len(sections):
+                yield _Table(offset, size, sections[link][4], sections[link][5])
+
+
+def _places(strings: bytes, name: str) -> Iterator[int] | tuple[()]:
+    """Where a name stands; () if nowhere. Linkers let a name be the end of a longer one (pncclSend)."""
+    wanted = name.encode() + b"\0"
+    first = strings.find(wanted)
+    return _all_places(strings, wanted, first) if first >= 0 else ()
+
+
+def _all_places(strings: bytes, wanted: bytes, place: int) -> Iterator[int]:
+    while place >= 0:
+        yield place
+        place = strings.find(wanted, place + 1)
+
+
+def _functions(symbols: bytes, strings: bytes, names: Sequence[str]) -> Mapping[str, int]:
+    """Addresses of the functions that the table defines."""
+    by_place = {place: name for name in names for place in _places(strings, name)}
+    return {
+        by_place[name]: address
+        for name, info, _, section, address, _ in _SYMBOL.iter_unpack(symbols)
+        if name in by_place and info & 0x0F == _STT_FUNC and section != _SHN_UNDEF
+    }
+
+
+def _file_offset(segments: Sequence[_Segment], address: int) -> int:
+    for segment in segments:
+        if segment.address <= address < segment.address + segment.size:
+            return address - segment.address + segment.offset
+    raise ObjectError(f"address {address:#x} of a function is in no segment that is loaded")

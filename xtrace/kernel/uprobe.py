@@ -1,0 +1,75 @@
+"""Programs at functions of files: multi links (Linux 6.6), else an event per place. Gone with their descriptors."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from xtrace.errors import KernelError
+from xtrace.kernel import constants
+from xtrace.kernel.bpf import Fd, Program
+from xtrace.kernel.features import load_trivial, switched_off
+from xtrace.kernel.syscall import call, close, ffi, try_call
+
+PMU = Path("/sys/bus/event_source/devices/uprobe")
+
+
+def attach_multi(program: Program, path: str, offsets: Sequence[int], cookies: Sequence[int], *, at_return: bool) -> Fd:
+    """BPF_LINK_CREATE: `program` at all of a file's offsets, for every process that uses the file."""
+    request = ffi.new("struct xt_uprobes *")
+    alive = [ffi.new("char[]", os.fsencode(path)), ffi.new("__u64[]", offsets), ffi.new("__u64[]", cookies)]
+    request.path, request.offsets, request.cookies = alive
+    request.count = len(offsets)
+    request.flags = constants.UPROBE_MULTI_RETURN if at_return else 0
+    return Fd(call(f"BPF_LINK_CREATE({program.name}, {path})", "xt_link_create_uprobes", program.fileno(), request))
+
+
+def attach_event(program: Program, path: str, offset: int, *, at_return: bool) -> Fd:
+    """perf_event_open and PERF_EVENT_IOC_SET_BPF: `program` at one offset of a file, for every process."""
+    name = ffi.new("char[]", os.fsencode(path))
+    what = f"perf_event_open(uprobe, {path})"
+    event = Fd(call(what, "xt_perf_event_open_uprobe", pmu_type(), return_flag() if at_return else 0, name, offset))
+    try:
+        what = f"PERF_EVENT_IOC_SET_BPF({program.name})"
+        call(what, "xt_perf_event_set_bpf", event.fileno(), program.fileno())
+    except BaseException:
+        event.close()
+        raise
+    return event
+
+
+@lru_cache(maxsize=1)
+def pmu_type() -> int:
+    """The number of the uprobe PMU; KernelError where the kernel has none."""
+    try:
+        return int((PMU / "type").read_text())
+    except OSError as error:
+        number = error.errno or errno.ENOENT
+        reason = "this kernel has no uprobes (CONFIG_UPROBE_EVENTS)"
+        raise KernelError(f"{PMU}/type", number, os.strerror(number), reason) from error
+
+
+@lru_cache(maxsize=1)
+def return_flag() -> int:
+    """The bit of an event's config that means return (`config:0` in the PMU's format)."""
+    return 1 << int((PMU / "format/retprobe").read_text().strip().partition(":")[2])
+
+
+@lru_cache(maxsize=1)
+def has_multi() -> bool:
+    """Whether the kernel has multi links with cookies: tried, with a path that cannot be probed."""
+    if switched_off("uprobe_multi"):
+        return False
+    fd = load_trivial(constants.PROG_TYPE_KPROBE, constants.ATTACH_TYPE_UPROBE_MULTI, 0)
+    if fd < 0:
+        return False
+    request = ffi.new("struct xt_uprobes *")
+    path, place = ffi.new("char[]", b"/"), ffi.new("__u64[]", [0])
+    request.path, request.offsets, request.cookies, request.count = path, place, place, 1
+    # a kernel that knows the attach type finds that / is no regular file; another says EINVAL
+    result = try_call("xt_link_create_uprobes", fd, request)
+    close(fd)
+    return result == -errno.EBADF
