@@ -45,7 +45,8 @@ enum nccl_function {
 /* A call's datatype where the function has none. */
 #define NCCL_NO_DATATYPE 255
 
-/* A CUDA device that is not known. */
+/* What is not known of a communicator. */
+#define NCCL_NO_RANK 0xffffffff
 #define NCCL_NO_DEVICE -1
 
 /* Results are counted by ncclResult_t (nccl.h): 0 success, 7 in progress; all from this one on together. */
@@ -60,7 +61,7 @@ enum nccl_function {
 #define NCCL_MAX_KEYS 8192
 
 /* Devices that ncclCommInitAll is followed to, at most. */
-#define NCCL_MOST_DEVICES 64
+#define NCCL_MOST_DEVICES 32
 
 /* Communicators of one group of one thread whose address NCCL tells at the group's end only. */
 #define NCCL_MOST_PENDING 16
@@ -73,7 +74,7 @@ struct nccl_key {
 	__u64 communicator; /* its address in the process; 0 where the function has none */
 	__u32 tgid;	    /* process id, as the initial pid namespace has it */
 	__u32 nranks;	    /* 0: not known */
-	__u32 rank;	    /* 0 where nranks is not known, too */
+	__u32 rank;	    /* or NCCL_NO_RANK */
 	__u8 function;	    /* enum nccl_function */
 	__u8 datatype;	    /* ncclDataType_t, or NCCL_NO_DATATYPE */
 	__u16 padding;
@@ -115,8 +116,7 @@ struct nccl_communicator_key {
 /* What a call told of a communicator. */
 struct nccl_communicator {
 	__u32 nranks; /* 0: not known */
-	__u32 rank;
+	__u32 rank;   /* or NCCL_NO_RANK */
 	__s32 device; /* CUDA device ordinal, or NCCL_NO_DEVICE */
-	__u8 has_rank;
-	__u8 padding[3];
+	__u32 padding;
 };

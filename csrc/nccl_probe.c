@@ -109,9 +109,15 @@ static const struct pending_group no_pending;
 
 /*
  * The context is struct pt_regs (asm/ptrace.h); its registers by their number as 64-bit words. The verifier
- * wants constant offsets, and leaves one of the two.
+ * wants offsets that are constants of the load itself: written in C, the compiler would make one load of two.
  */
-#define REGISTER(ctx, x86_64, arm64) (is_arm64 ? ((__u64 *)(ctx))[arm64] : ((__u64 *)(ctx))[x86_64])
+#define WORD(ctx, number)                                                                                    \
+	({                                                                                                   \
+		__u64 value_;                                                                                \
+		asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_) : "r"(ctx), "i"(8 * (number)));         \
+		value_;                                                                                      \
+	})
+#define REGISTER(ctx, x86_64, arm64) (is_arm64 ? WORD(ctx, arm64) : WORD(ctx, x86_64))
 
 static __always_inline __u64 stack_pointer(void *ctx)
 {
@@ -130,7 +136,7 @@ static __always_inline __u64 argument_6(void *ctx)
 	__u64 value = 0;
 
 	if (is_arm64)
-		return ((__u64 *)ctx)[6];
+		return WORD(ctx, 6);
 	bpf_probe_read_user(&value, sizeof(value), (void *)(stack_pointer(ctx) + 8));
 	return value;
 }
@@ -291,7 +297,7 @@ static __always_inline void add_rank(struct nccl_key *key)
 	if (!known)
 		return;
 	key->nranks = known->nranks;
-	key->rank = known->has_rank ? known->rank : 0;
+	key->rank = known->rank;
 }
 
 static __always_inline void count_call(const struct nccl_key *key, __u64 count, __u32 buffer,
@@ -316,7 +322,8 @@ int call_begins(void *ctx)
 	struct frame frame = {.thread = thread, .stack = stack_after(ctx)};
 	/* `active` is read once: a call is in one buffer with all that is counted for it */
 	__u32 buffer = active != 0;
-	struct call call = {.key = {.tgid = thread >> 32, .datatype = NCCL_NO_DATATYPE}};
+	struct call call = {
+	    .key = {.tgid = thread >> 32, .rank = NCCL_NO_RANK, .datatype = NCCL_NO_DATATYPE}};
 	struct nccl_totals *total = totals_of(buffer);
 	struct call *earlier;
 	__u64 count = 0;
@@ -361,8 +368,7 @@ static __always_inline __u64 read_pointer(__u64 address)
 static __always_inline void learn(__u32 tgid, __u64 communicator, __u32 nranks, __u32 rank, __s32 device)
 {
 	struct nccl_communicator_key where = {.communicator = communicator, .tgid = tgid};
-	struct nccl_communicator told = {
-	    .nranks = nranks, .rank = rank, .device = device, .has_rank = nranks != 0};
+	struct nccl_communicator told = {.nranks = nranks, .rank = rank, .device = device};
 
 	bpf_map_update_elem(&communicators, &where, &told, BPF_ANY);
 }
@@ -374,15 +380,14 @@ static __always_inline void learn_all(const struct call *call)
 	__s32 device;
 
 	for (__u32 i = 0; i < NCCL_MOST_DEVICES; i++) {
-		if (i >= call->nranks)
-			break;
 		communicator = read_pointer(call->out + i * sizeof(__u64));
+		if (i >= call->nranks || !communicator)
+			break;
 		device = i;
-		if (call->list &&
-		    bpf_probe_read_user(&device, sizeof(device), (void *)(call->list + i * sizeof(device))))
-			device = NCCL_NO_DEVICE;
-		if (communicator)
-			learn(call->key.tgid, communicator, call->nranks, i, device);
+		if (call->list)
+			bpf_probe_read_user(&device, sizeof(device),
+					    (void *)(call->list + i * sizeof(device)));
+		learn(call->key.tgid, communicator, call->nranks, i, device);
 	}
 }
 
@@ -441,7 +446,7 @@ static __always_inline void learn_answer(const struct call *call)
 		return;
 	known = bpf_map_lookup_elem(&communicators, &where);
 	if (!known) {
-		learn(where.tgid, where.communicator, 0, 0, NCCL_NO_DEVICE);
+		learn(where.tgid, where.communicator, 0, NCCL_NO_RANK, NCCL_NO_DEVICE);
 		known = bpf_map_lookup_elem(&communicators, &where);
 	}
 	if (!known)
@@ -450,7 +455,6 @@ static __always_inline void learn_answer(const struct call *call)
 		known->nranks = answer;
 	} else if (call->key.function == NCCL_COMM_USER_RANK) {
 		known->rank = answer;
-		known->has_rank = 1;
 	} else {
 		known->device = answer;
 	}
@@ -486,7 +490,7 @@ static __always_inline void learn_from(const struct call *call, __u64 thread)
 		/* its size is not among the arguments */
 		communicator = read_pointer(call->out);
 		if (communicator)
-			learn(call->key.tgid, communicator, 0, 0, NCCL_NO_DEVICE);
+			learn(call->key.tgid, communicator, 0, NCCL_NO_RANK, NCCL_NO_DEVICE);
 		break;
 	case NCCL_COMM_COUNT:
 	case NCCL_COMM_USER_RANK:
@@ -503,11 +507,14 @@ static __always_inline void learn_from(const struct call *call, __u64 thread)
 	}
 }
 
-/* The bucket of a latency: the bits it has beyond those of the first. */
-static __always_inline __u32 latency_bucket(__u64 ns)
+/*
+ * The bucket of a latency: the bits it has beyond those of the first. The verifier, which would follow all
+ * the rest for every bucket, is made to forget which one it is (an xor with a number it does not know,
+ * twice).
+ */
+static __always_inline __u64 latency_bucket(__u64 ns)
 {
-	__u64 left = ns >> NCCL_FIRST_BUCKET_BITS;
-	__u32 bits = 0;
+	__u64 left = ns >> NCCL_FIRST_BUCKET_BITS, bits = 0;
 
 #pragma unroll
 	for (int step = 32; step; step /= 2) {
@@ -517,15 +524,22 @@ static __always_inline __u32 latency_bucket(__u64 ns)
 		}
 	}
 	bits += left != 0;
-	return bits < NCCL_LATENCY_BUCKETS ? bits : NCCL_LATENCY_BUCKETS - 1;
+	bits ^= ns;
+	asm volatile("" : "+r"(bits));
+	bits ^= ns;
+	asm volatile("" : "+r"(bits));
+	if (bits > NCCL_LATENCY_BUCKETS - 1)
+		bits = NCCL_LATENCY_BUCKETS - 1;
+	asm volatile("" : "+r"(bits));
+	return bits;
 }
 
-static __always_inline void count_return(const struct call *call, __u32 result, __u32 buffer)
+static __always_inline void count_return(const struct call *call, __u64 result, __u32 buffer)
 {
 	__u64 latency = bpf_ktime_get_ns() - call->begin_ns;
 	struct nccl_counters *counters = counters_of(&call->key, buffer);
+	__u64 bucket = latency_bucket(latency);
 	struct nccl_totals *total;
-	__u32 bucket = latency_bucket(latency);
 
 	if (!counters) {
 		total = totals_of(buffer);
@@ -535,7 +549,10 @@ static __always_inline void count_return(const struct call *call, __u32 result, 
 	}
 	__sync_fetch_and_add(&counters->returned, 1);
 	__sync_fetch_and_add(&counters->latency_ns, latency);
-	__sync_fetch_and_add(&counters->results[result < NCCL_OTHER_RESULT ? result : NCCL_OTHER_RESULT], 1);
+	if (result >= NCCL_OTHER_RESULT)
+		result = NCCL_OTHER_RESULT;
+	if (result < NCCL_RESULTS)
+		__sync_fetch_and_add(&counters->results[result], 1);
 	if (bucket < NCCL_LATENCY_BUCKETS)
 		__sync_fetch_and_add(&counters->latency[bucket], 1);
 }
@@ -546,21 +563,22 @@ int call_returns(void *ctx)
 	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : function_id;
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = (__u8)cookie};
-	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), answer;
-	struct call *call = bpf_map_lookup_elem(&running, &frame);
+	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), counted = result;
+	struct call *begun = bpf_map_lookup_elem(&running, &frame);
+	struct call call;
 
-	if (!call)
+	if (!begun)
 		return 0; /* began before the probes came, or is not counted: nested, duplicate */
+	call = *begun;
+	bpf_map_delete_elem(&running, &frame);
 	if (frame.function == NCCL_BCAST)
 		bpf_map_delete_elem(&bcasts, &thread);
-	if (result == RESULT_SUCCESS || result == RESULT_IN_PROGRESS)
-		learn_from(call, thread);
 	/* this one succeeds in telling of the communicator's failure */
-	if (frame.function == NCCL_COMM_GET_ASYNC_ERROR && result == RESULT_SUCCESS &&
-	    !bpf_probe_read_user(&answer, sizeof(answer), (void *)call->out))
-		result = answer;
-	count_return(call, result, buffer);
-	bpf_map_delete_elem(&running, &frame);
+	if (frame.function == NCCL_COMM_GET_ASYNC_ERROR && result == RESULT_SUCCESS)
+		bpf_probe_read_user(&counted, sizeof(counted), (void *)call.out);
+	count_return(&call, counted, buffer);
+	if (result == RESULT_SUCCESS || result == RESULT_IN_PROGRESS)
+		learn_from(&call, thread);
 	return 0;
 }
 

@@ -18,9 +18,10 @@ from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.join import JoinedXdp
+from xtrace.monitors.nccl import NcclMonitor
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
-from xtrace.sinks import FlowSetup, Run, Sink
+from xtrace.sinks import FlowSetup, NcclSetup, Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.jsonl import JsonLines
 from xtrace.sinks.stream import STDOUT, OutputStream
@@ -63,9 +64,14 @@ def run(config: Config, version: str, stop: Stop) -> int:
             flows = flow_setup(xdp, config)
         if rdma:
             monitors.append(rdma)
+        nccl = None
+        if "nccl" in config.modes:
+            calls = opened.enter_context(closing(NcclMonitor(log.info)))
+            monitors.append(calls)
+            nccl = NcclSetup(calls.attach, lib.NCCL_MAX_KEYS, calls.map_memory)
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
         for sink in sinks:
-            sink.start(Run(version, config.interval_ms / 1000, config.modes, flows))
+            sink.start(Run(version, config.interval_ms / 1000, config.modes, flows, nccl))
         Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
     return 1 if push is not None and push.undelivered else 0
 

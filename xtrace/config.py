@@ -16,7 +16,7 @@ from xtrace.kernel.syscall import lib
 from xtrace.rdma_health import LIMITS, Limit, parse_limits
 from xtrace.target import Target, forgotten, parse_target
 
-MODES = ("xdp", "rdma")
+MODES = ("xdp", "rdma", "nccl")
 """What can be monitored; the first is the default."""
 
 DEFAULT_INTERVAL_MS = 5000
@@ -145,7 +145,7 @@ def build_parser(version: str) -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-m", "--mode", metavar="MODE", help="what to monitor: xdp (default), rdma, or both by comma (MONITOR_MODE)")
+    add("-m", "--mode", metavar="MODE", help="what to monitor: xdp (default), rdma, nccl, or several (MONITOR_MODE)")
     add(
         "-i",
         "--interface",

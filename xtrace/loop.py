@@ -11,6 +11,7 @@ from functools import partial
 from xtrace.errors import XtraceError
 from xtrace.flow import FlowSnapshot
 from xtrace.monitors import Monitor
+from xtrace.nccl import NcclSnapshot
 from xtrace.sinks import Sink, Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.snapshot import Snapshot
@@ -88,6 +89,8 @@ class Loop:
             snapshot = monitor.finish() if last else monitor.tick()
             if isinstance(snapshot, FlowSnapshot):
                 self._totals.add(snapshot)
+            elif isinstance(snapshot, NcclSnapshot):
+                self._totals.add_calls(snapshot)
             self._each_sink(partial(_write, snapshot))
         self._each_sink(lambda sink: sink.flush())
 

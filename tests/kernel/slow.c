@@ -2,8 +2,6 @@
 /* A program that runs for about a millisecond, long enough to meet it at work. */
 #include "bpf_helpers.h"
 
-static __u64 (*bpf_ktime_get_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
-
 SEC(".data.begun") volatile __u32 begun;
 SEC(".data.ended") volatile __u32 ended;
 

@@ -22,6 +22,9 @@ VERIFIER_LOG_SIZE = 1 << 24
 
 BTF_LOG_SIZE = 1 << 16
 
+ENTRIES_MARGIN = 64
+"""Entries beyond a map's capacity that one batch has room for: the kernel returns whole hash buckets."""
+
 Owner = TypeVar("Owner", bound="Fd")
 
 # room that is never used then costs no memory: the pages behind it are not touched
@@ -183,6 +186,29 @@ class Map(Fd):
         values = ffi.buffer(batch.values)
         for index in range(count[0]):
             yield values[index * self.element_size : (index + 1) * self.element_size]
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values of a hash map, which may change meanwhile: BPF_MAP_LOOKUP_BATCH until it says ENOENT."""
+        batch = Batch(self.spec.key_size, self.spec.value_size, self.spec.max_entries + ENTRIES_MARGIN)
+        count, position, start = ffi.new("__u32 *"), ffi.new("__u32[2]"), ffi.NULL
+        result = 0
+        while result == 0:
+            count[0] = batch.capacity
+            arguments = (self.fileno(), start, position, batch.keys, batch.values, count)
+            result = try_call("xt_map_lookup_batch", *arguments)
+            if result not in (0, -errno.ENOENT):
+                raise KernelError(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", -result, error_name(-result))
+            keys, values = ffi.buffer(batch.keys), ffi.buffer(batch.values)
+            for at in range(count[0]):
+                key = keys[at * batch.key_size : (at + 1) * batch.key_size]
+                yield key, values[at * batch.value_size : (at + 1) * batch.value_size]
+            start = position
+
+    def delete(self, key: bytes) -> None:
+        """BPF_MAP_DELETE_ELEM; a key that is not there is no error."""
+        result = try_call("xt_map_delete", self.fileno(), key)
+        if result not in (0, -errno.ENOENT):
+            raise KernelError(f"BPF_MAP_DELETE_ELEM({self.spec.name})", -result, error_name(-result))
 
     def drain_into(self, batch: Batch) -> int:
         """Move every entry of a hash map to the end of `batch`, which grows as needed.

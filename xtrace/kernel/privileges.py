@@ -9,11 +9,17 @@ from pathlib import Path
 from xtrace.errors import KernelError, PrivilegeError
 from xtrace.kernel.paths import sysfs
 
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """Bit numbers, include/uapi/linux/capability.h."""
 
 XDP_NEEDS = ("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
 """To load the packet program and to attach it. CAP_SYS_ADMIN stands in for the first and the last."""
+
+BPF_NEEDS = ("CAP_BPF", "CAP_PERFMON")
+"""To load a program at all."""
+
+NCCL_NEEDS = ("CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")
+"""To load and attach the probes, and to see what other users' processes have mapped."""
 
 
 def effective() -> frozenset[str]:
@@ -43,7 +49,7 @@ def explain(error: KernelError) -> PrivilegeError:
 
 
 def _cause() -> str:
-    lacking = missing(XDP_NEEDS)
+    lacking = missing(BPF_NEEDS)
     if lacking:
         return f"{', '.join(lacking)} missing: run it with sudo, or grant these capabilities"
     if not _in_first_user_namespace():

@@ -9,7 +9,6 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ _CONTAINER = re.compile(rb"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """A file that a process executes. Two processes share it if device and inode are the same."""
+    """A file that a process executes."""
 
     device: str
     """major:minor in hexadecimal, as /proc/PID/maps has it"""
@@ -29,11 +28,6 @@ class MappedFile:
     """in the process's mount namespace"""
     range: str
     """of addresses, the name of its link in /proc/PID/map_files"""
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        """What tells it from all other files."""
-        return self.device, self.inode
 
 
 def pids() -> Iterator[int]:
@@ -72,22 +66,29 @@ def executed_files(pid: int) -> list[MappedFile]:
     ]
 
 
-def reachable_path(pid: int, file: MappedFile) -> str | None:
+def reach(pid: int, file: MappedFile) -> tuple[str, os.stat_result] | None:
     """A path by which this process, in whatever mount namespace, reaches the very file; None if there is none.
 
     The path as the process knows it, unless another file stands there now: then the link in map_files, which
     always is the mapped file but takes CAP_SYS_ADMIN.
     """
     named = f"{PROC}/{pid}/root{file.path}"
+    status = _status(named)
+    if status is not None and status.st_ino == file.inode:
+        return named, status
     mapped = f"{PROC}/{pid}/map_files/{file.range}"
-    with suppress(OSError):
-        if Path(named).stat().st_ino == file.inode:
-            return named
-    for path in (mapped, named):  # overlayfs may give one file two inode numbers: then by name, too
-        with suppress(OSError):
-            Path(path).stat()
-            return path
-    return None
+    by_range = _status(mapped)
+    if by_range is not None:
+        return mapped, by_range
+    # overlayfs may give one file two inode numbers: then it is found by name, too
+    return None if status is None else (named, status)
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return Path(path).stat()
+    except OSError:
+        return None
 
 
 def command(pid: int) -> str:

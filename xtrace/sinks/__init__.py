@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from xtrace.flow import NOTHING, FlowSnapshot, Interface, PacketCount
+from xtrace.nccl import CallTotals, NcclSnapshot
 from xtrace.snapshot import Snapshot
 
 
@@ -18,6 +19,8 @@ class Run:
     modes: tuple[str, ...]
     flows: FlowSetup | None = None
     """with mode xdp"""
+    nccl: NcclSetup | None = None
+    """with mode nccl"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,17 @@ class FlowSetup:
     map_memory: int
     """bytes of kernel memory all maps take"""
     max_flows: int
+
+
+@dataclass(frozen=True)
+class NcclSetup:
+    """How mode nccl runs."""
+
+    attach: str
+    """uprobe_multi or perf_event"""
+    max_keys: int
+    map_memory: int
+    """bytes of kernel memory all maps take"""
 
 
 Where = tuple[str, str]
@@ -47,6 +61,12 @@ class Totals:
     total: dict[Where, PacketCount] = field(default_factory=dict)
     unattributed: dict[Where, PacketCount] = field(default_factory=dict)
     filtered: dict[Where, PacketCount] = field(default_factory=dict)
+    nccl: CallTotals | None = None
+    """with mode nccl"""
+
+    def add_calls(self, snapshot: NcclSnapshot) -> None:
+        """Add one interval's NCCL calls."""
+        self.nccl = (self.nccl or CallTotals()) + snapshot.totals
 
     def add(self, snapshot: FlowSnapshot) -> None:
         """Add one interval's packets."""

@@ -21,10 +21,12 @@ from xtrace.flow import (
     PacketCount,
     select,
 )
+from xtrace.nccl import NcclSnapshot
 from xtrace.rdma import RdmaSnapshot
 from xtrace.roce import opcode_name
 from xtrace.sinks import FlowSetup, Run, Totals
 from xtrace.sinks.identity import Identity
+from xtrace.sinks.nccl_json import nccl_records, nccl_setup
 from xtrace.sinks.rdma_json import rdma_records
 from xtrace.sinks.render import address, tcp_flag_names, timestamp, valid_unicode
 from xtrace.sinks.stream import OutputBlocked, OutputStream
@@ -47,7 +49,7 @@ class JsonLines:
 
     def start(self, run: Run) -> None:
         """The `start` record."""
-        record = {
+        record: Record = {
             "type": "start",
             "schema": SCHEMA,
             **self._identity,
@@ -55,7 +57,11 @@ class JsonLines:
             "interval_s": run.interval_s,
             "modes": list(run.modes),
         }
-        self._write(record if run.flows is None else {**record, **_flow_setup(run.flows)})
+        if run.flows is not None:
+            record |= _flow_setup(run.flows)
+        if run.nccl is not None:
+            record["nccl"] = nccl_setup(run.nccl)
+        self._write(record)
 
     def write(self, snapshot: Snapshot) -> None:
         """All records of one interval."""
@@ -63,6 +69,8 @@ class JsonLines:
             self._write_all(self._flow_records(snapshot))
         elif isinstance(snapshot, RdmaSnapshot):
             self._write_all(rdma_records(snapshot, self._identity))
+        elif isinstance(snapshot, NcclSnapshot):
+            self._write_all(nccl_records(snapshot, self._identity))
 
     def _write_all(self, records: Iterator[Record]) -> None:
         try:
@@ -82,7 +90,14 @@ class JsonLines:
         for where, total in totals.total.items():
             counts = _loss_fields(total, totals.unattributed[where], totals.filtered[where])
             interfaces.append({"interface": valid_unicode(where[0]), "direction": where[1], **counts})
-        record = {"type": "end", **self._identity, "intervals": totals.intervals, "interfaces": interfaces}
+        record: Record = {
+            "type": "end",
+            **self._identity,
+            "intervals": totals.intervals,
+            "interfaces": interfaces,
+        }
+        if totals.nccl is not None:
+            record["nccl"] = {"calls": totals.nccl.calls, "unattributed_calls": totals.nccl.unattributed}
         self._write(record)
 
     def _write(self, record: Record) -> None:

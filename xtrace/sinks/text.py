@@ -17,9 +17,11 @@ from xtrace.flow import (
     Origin,
     select,
 )
+from xtrace.nccl import NcclSnapshot
 from xtrace.rdma import RdmaSnapshot
 from xtrace.roce import opcode_name
 from xtrace.sinks import Run, Totals
+from xtrace.sinks.nccl_text import nccl_lines
 from xtrace.sinks.rdma_text import rdma_lines
 from xtrace.sinks.render import address
 from xtrace.sinks.stream import OutputBlocked, OutputStream
@@ -47,6 +49,8 @@ class Text:
             self._write_all(self._flow_lines(snapshot))
         elif isinstance(snapshot, RdmaSnapshot):
             self._write_all(rdma_lines(snapshot))
+        elif isinstance(snapshot, NcclSnapshot):
+            self._write_all(nccl_lines(snapshot))
 
     def _write_all(self, lines: Iterator[str]) -> None:
         try:

@@ -1,0 +1,178 @@
+"""Which processes use NCCL, and in which files: looked for in all processes, again whenever one maps something new."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from xtrace.errors import ObjectError
+from xtrace.kernel import proc
+from xtrace.kernel.proc import MappedFile
+from xtrace.kernel.symbols import function_offsets
+from xtrace.nccl import FUNCTIONS
+
+log = logging.getLogger(__name__)
+
+REQUIRED = "ncclAllReduce"
+"""Whatever file defines this has NCCL in it."""
+
+NAMED = re.compile(r"/lib[nr]ccl\.so[^/]*$")
+"""NVIDIA's and AMD's library; plugins have a dash behind the name."""
+
+SYMBOLS = {f"nccl{function}": index for index, function in enumerate(FUNCTIONS)}
+SYMBOLS["ncclAllToAll"] = FUNCTIONS.index("AlltoAll")  # RCCL's spelling
+"""Symbol -> enum nccl_function. `pnccl...` are the same places, and not asked for."""
+
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+MOST_FILES = 16384
+"""Files remembered, of all processes; beyond that they are looked into again."""
+
+
+class Identity(NamedTuple):
+    """What tells a file from all others, also from one that gets the inode of a file that was deleted."""
+
+    device: str
+    inode: int
+    size: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, device: str, status: os.stat_result) -> Identity:
+        """Of a file of that device, by stat()."""
+        return cls(device, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A file with NCCL in it."""
+
+    identity: Identity
+    path: str
+    """as the process has it"""
+    reachable: str
+    """as this process reaches it"""
+    offsets: dict[int, int]
+    """enum nccl_function -> file offset; empty where the symbols are hidden"""
+
+
+@dataclass
+class User:
+    """A process that uses NCCL."""
+
+    pid: int
+    start_time: int
+    command: str
+    container: str | None
+    libraries: dict[Identity, Library] = field(default_factory=dict)
+
+
+class Finder:
+    """Knows the processes that use NCCL as of its last scan()."""
+
+    def __init__(self) -> None:
+        self.users: dict[int, User] = {}
+        self.refused: set[int] = set()
+        """processes whose files this one may not know"""
+        self._seen: dict[int, int] = {}
+        """pages of address space, by process"""
+        self._files: dict[Identity, Library | None] = {}
+
+    def scan(self) -> None:
+        """Look at what is new: processes, and those whose address space has changed its size."""
+        present = set(proc.pids())
+        for pid in self._seen.keys() - present:
+            self._forget(pid)
+        self.refused &= present
+        for pid in present:
+            self._look_at(pid)
+
+    def _forget(self, pid: int) -> None:
+        self._seen.pop(pid, None)
+        self.users.pop(pid, None)
+
+    def look_again(self, pid: int) -> User | None:
+        """One process, now: of one that has called NCCL since the last scan."""
+        self._look_at(pid)
+        return self.users.get(pid)
+
+    def _look_at(self, pid: int) -> None:
+        pages = proc.mapped_size(pid)
+        user = self.users.get(pid)
+        if user is not None and proc.start_time(pid) != user.start_time:
+            self._forget(pid)  # another process has its number
+        if not pages or self._seen.get(pid) == pages:
+            return
+        try:
+            files = proc.executed_files(pid)
+        except PermissionError:
+            self.refused.add(pid)
+            return
+        self._seen[pid] = pages
+        libraries = {library.identity: library for library in self._libraries(pid, files)}
+        if not libraries:
+            self.users.pop(pid, None)
+            return
+        start_time = proc.start_time(pid)
+        if start_time is not None:
+            command, container = proc.command(pid), proc.container(pid)
+            self.users[pid] = User(pid, start_time, command, container, libraries)
+
+    def _libraries(self, pid: int, files: Iterable[MappedFile]) -> Iterator[Library]:
+        """NCCL among a process's files. Where the library itself is there, others that define it only wrap it."""
+        found = [library for file in files if (library := self._library(pid, file)) is not None]
+        named = [library for library in found if NAMED.search(library.path)]
+        yield from named or found
+
+    def _library(self, pid: int, file: MappedFile) -> Library | None:
+        reached = proc.reach(pid, file)
+        if reached is None:
+            return None
+        path, status = reached
+        identity = Identity.of(file.device, status)
+        if identity not in self._files:
+            if len(self._files) >= MOST_FILES:
+                self._files.clear()
+            offsets = find_functions(path)
+            is_nccl = offsets or NAMED.search(file.path)
+            self._files[identity] = Library(identity, file.path, path, offsets) if is_nccl else None
+        return self._files[identity]
+
+
+@contextmanager
+def opened(library: Library) -> Iterator[str]:
+    """A path of this process's own that leads to the very file; OSError if another one stands there by now."""
+    fd = os.open(library.reachable, OPEN_FLAGS)
+    try:
+        if Identity.of(library.identity.device, os.fstat(fd)) != library.identity:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def find_functions(path: str) -> dict[int, int]:
+    """Enum nccl_function -> file offset; {} where the file has no NCCL, or cannot be read."""
+    try:
+        fd = os.open(path, OPEN_FLAGS)
+    except OSError as error:
+        log.debug("%s: %s", path, error)
+        return {}
+    try:
+        found = function_offsets(fd, list(SYMBOLS), REQUIRED)
+    except ObjectError as error:
+        log.debug("%s: %s", path, error)
+        return {}
+    finally:
+        os.close(fd)
+    offsets: dict[int, int] = {}
+    for name, offset in found.items():
+        if offset not in offsets.values():  # functions that were folded into one are one
+            offsets.setdefault(SYMBOLS[name], offset)
+    return offsets

@@ -1,0 +1,277 @@
+"""Mode nccl: what the processes that use NCCL ask for, and what their NICs carried meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from xtrace.errors import XtraceError
+from xtrace.kernel import privileges, proc
+from xtrace.kernel.bpf import Fd
+from xtrace.kernel.syscall import call, lib
+from xtrace.monitors.calls import CallTables, Known, TakenCalls
+from xtrace.monitors.libraries import Finder, Identity, Library, User, opened
+from xtrace.nccl import (
+    FUNCTIONS,
+    CallKey,
+    Communicator,
+    Counters,
+    NcclProcess,
+    NcclSnapshot,
+    NicTraffic,
+    Operation,
+    datatype_name,
+    requested_bytes,
+)
+
+log = logging.getLogger(__name__)
+
+SCAN_NS = 1_000_000_000
+"""Processes are looked for this often."""
+
+LINGER_NS = 10_000_000_000
+"""A file stays probed this long after its last process: a job that starts again at once is seen from its first call."""
+
+NOTHING_KNOWN = Known(None, None, None)
+
+
+class Devices(Protocol):
+    """What the RDMA side tells of processes."""
+
+    def traffic_of(self, pid: int) -> NicTraffic | None:
+        """The devices that a process has queue pairs on, and their bytes in this interval; None if not known."""
+
+
+@dataclass
+class Probed:
+    """A file with its probes."""
+
+    library: Library
+    succeeded: bool = False
+    """whether its calls are counted, or were until the end"""
+    probes: ExitStack = field(default_factory=ExitStack)
+    unused_since_ns: int | None = None
+
+
+class Say(Protocol):
+    """Tells the user something, on one line."""
+
+    def __call__(self, text: str, /) -> None:
+        """Tell it."""
+
+
+class NcclMonitor:
+    """Counts NCCL calls from its creation on; follows processes as they come and go."""
+
+    def __init__(self, say: Say, devices: Devices | None = None) -> None:
+        privileges.require(privileges.NCCL_NEEDS, "mode nccl")
+        privileges.raise_memlock_limit()
+        self._say = say
+        self._devices = devices
+        self._finder = Finder()
+        self._probed: dict[Identity, Probed] = {}
+        self._files = 0
+        self._told_of_refused = False
+        self._gone: dict[int, User] = {}
+        """that ended in this interval"""
+        self.ended = False
+        with ExitStack() as opening:
+            self._tables = opening.enter_context(CallTables())
+            opening.callback(self._detach_all)
+            self._timer = opening.enter_context(Fd(call("timerfd_create", "xt_timerfd", SCAN_NS)))
+            if not proc.in_first_pid_namespace():
+                say("mode nccl: process ids are those of a container here, calls have the host's: use --pid host")
+            self._start_ns = time.monotonic_ns()
+            self._look()
+            if not self._finder.users:
+                say("mode nccl: no process uses NCCL now; looking for new ones every second")
+            self._opened = opening.pop_all()
+
+    @property
+    def map_memory(self) -> int:
+        """Bytes of kernel memory all maps take."""
+        return self._tables.memory()
+
+    @property
+    def attach(self) -> str:
+        """How functions are probed: uprobe_multi or perf_event."""
+        return "uprobe_multi" if self._tables.multi else "perf_event"
+
+    def fileno(self) -> int:
+        """Readable when it is time to look for processes; then react() is to be called."""
+        return self._timer.fileno()
+
+    def react(self) -> None:
+        """Look for processes that came and went."""
+        with suppress(BlockingIOError):
+            os.read(self._timer.fileno(), 8)
+            self._look()
+
+    def _look(self) -> None:
+        before = self._finder.users.copy()
+        self._finder.scan()
+        for pid, user in before.items():
+            now = self._finder.users.get(pid)
+            if now is None or now.start_time != user.start_time:
+                self._gone[pid] = user
+        for user in self._finder.users.values():
+            for library in user.libraries.values():
+                self._probe(user, library)
+        self._detach_unused()
+        if self._finder.refused and not self._told_of_refused:
+            self._told_of_refused = True
+            some = ", ".join(map(str, sorted(self._finder.refused)[:5]))
+            self._say(
+                f"mode nccl: {len(self._finder.refused)} processes may not be looked into (pid {some}): ptrace refused"
+            )
+
+    def _probe(self, user: User, library: Library) -> None:
+        """Probe a file, once; what does not succeed is said once."""
+        if library.identity in self._probed:
+            return
+        where = f"pid {user.pid} ({user.command}): {library.path}"
+        probed = self._probed[library.identity] = Probed(library)
+        if not library.offsets:
+            self._say(f"{where}: no symbol ncclAllReduce (stripped or hidden): its calls are not seen")
+            return
+        self._files += 1
+        try:
+            with opened(library) as path:
+                probed.probes = self._tables.attach(path, library.offsets, self._files)
+        except (XtraceError, OSError) as error:
+            log.error("%s: not probed: %s", where, error)
+            return
+        probed.succeeded = True
+        self._say(f"probing {len(library.offsets)} functions of {library.path} (pid {user.pid}: {user.command})")
+
+    def _detach_unused(self) -> None:
+        used = {identity for user in self._finder.users.values() for identity in user.libraries}
+        now = time.monotonic_ns()
+        for identity, probed in list(self._probed.items()):
+            if identity in used:
+                probed.unused_since_ns = None
+            elif probed.unused_since_ns is None:
+                probed.unused_since_ns = now
+            elif now - probed.unused_since_ns > LINGER_NS:
+                del self._probed[identity]
+                probed.probes.close()
+
+    def tick(self) -> NcclSnapshot:
+        """End the current interval, start the next."""
+        return self._snapshot(self._tables.take())
+
+    def finish(self) -> NcclSnapshot:
+        """Detach, end the last interval."""
+        self._detach_all()
+        self.ended = True
+        return self._snapshot(self._tables.finish())
+
+    def close(self) -> None:
+        """Detach and release everything."""
+        self.ended = True
+        self._opened.close()
+
+    def _detach_all(self) -> None:
+        for probed in self._probed.values():
+            probed.probes.close()
+
+    def _snapshot(self, taken: TakenCalls) -> NcclSnapshot:
+        known = self._tables.communicators()
+        by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)
+        for key, counters in taken.calls.items():
+            by_process[key.pid][key] = counters
+        processes_ = tuple(self._processes(by_process, known))
+        self._forget_gone(known)
+        snapshot = NcclSnapshot(
+            end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),
+            interval_ns=taken.end_monotonic_ns - self._start_ns,
+            processes=processes_,
+            totals=taken.totals,
+        )
+        self._start_ns = taken.end_monotonic_ns
+        return snapshot
+
+    def _processes(
+        self, calls: Mapping[int, Mapping[CallKey, Counters]], known: Mapping[tuple[int, int], Known]
+    ) -> Iterator[NcclProcess]:
+        """Those that use NCCL, and those that called it and are gone."""
+        for pid in sorted({*calls, *self._finder.users, *self._gone}):
+            user = self._finder.users.get(pid) or self._gone.get(pid) or self._finder.look_again(pid)
+            own = {address: facts for (owner, address), facts in known.items() if owner == pid}
+            yield self._process(pid, user, calls.get(pid, {}), own)
+
+    def _process(
+        self, pid: int, user: User | None, calls: Mapping[CallKey, Counters], known: Mapping[int, Known]
+    ) -> NcclProcess:
+        groups = group_calls(calls, known)
+        loose = groups.pop((0, NOTHING_KNOWN), [])
+        libraries = user.libraries.values() if user else ()
+        # of one that came and went between two looks all that is left is the name of the thread that called
+        thread = next((counters.command for counters in calls.values()), "")
+        return NcclProcess(
+            pid=pid,
+            command=user.command if user else f"[{thread}]",
+            container=user.container if user else None,
+            libraries=tuple(library.path for library in libraries),
+            probed=bool(calls) or any(self._is_probed(library) for library in libraries),
+            ended=pid not in self._finder.users,
+            communicators=tuple(
+                Communicator(address, *facts, operations=tuple(operations))
+                for (address, facts), operations in sorted(groups.items(), key=lambda group: group[0][0])
+            ),
+            operations=tuple(loose),
+            nic=self._devices.traffic_of(pid) if self._devices else None,
+        )
+
+    def _is_probed(self, library: Library) -> bool:
+        probed = self._probed.get(library.identity)
+        return probed is not None and probed.succeeded
+
+    def _forget_gone(self, known: Iterable[tuple[int, int]]) -> None:
+        for pid, address in known:
+            if pid not in self._finder.users:
+                self._tables.forget(pid, address)
+        self._gone.clear()
+
+
+Group = tuple[int, Known]
+
+
+def group_calls(calls: Mapping[CallKey, Counters], known: Mapping[int, Known]) -> dict[Group, list[Operation]]:
+    """One process's operations by communicator; communicators that nobody used have none.
+
+    A key tells what was known of the communicator when the call began; where that was nothing, it is what
+    is known now. Communicators that followed each other at one address stay apart by their size and rank.
+    """
+    sums: defaultdict[Group, dict[tuple[int, int], Counters]] = defaultdict(dict)
+    for address, facts in known.items():
+        sums[address, facts] = {}
+    for key, counters in calls.items():
+        now = known.get(key.communicator, NOTHING_KNOWN)
+        nranks = key.nranks or now.nranks
+        rank = now.rank if key.rank == lib.NCCL_NO_RANK else key.rank
+        is_now = (nranks, rank) == (now.nranks, now.rank)
+        group = sums[key.communicator, now if is_now else Known(nranks, rank, None)]
+        operation = key.function, key.datatype
+        group[operation] = group[operation] + counters if operation in group else counters
+    return {
+        group: [make_operation(*operation, group[1].nranks, counters) for operation, counters in sorted(found.items())]
+        for group, found in sums.items()
+    }
+
+
+def make_operation(function: int, datatype: int, nranks: int | None, counters: Counters) -> Operation:
+    """The kernel's numbers by their names."""
+    name = FUNCTIONS[function]
+    return Operation(
+        function=name,
+        datatype=datatype_name(datatype),
+        requested_bytes=requested_bytes(name, datatype, nranks, counters.elements),
+        counters=counters,
+    )

@@ -1,0 +1,329 @@
+"""NCCL calls as they are counted and told: keys, counters, mode nccl's snapshot; no I/O.
+
+Names of functions, datatypes and results are those of nccl.h, without `nccl`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from xtrace.kernel.syscall import lib
+from xtrace.snapshot import Snapshot
+
+FUNCTIONS = (
+    "AllReduce",
+    "Broadcast",
+    "Bcast",
+    "Reduce",
+    "AllGather",
+    "ReduceScatter",
+    "AlltoAll",
+    "Gather",
+    "Scatter",
+    "Send",
+    "Recv",
+    "CommInitRank",
+    "CommInitRankConfig",
+    "CommInitRankScalable",
+    "CommInitAll",
+    "CommSplit",
+    "CommShrink",
+    "CommCount",
+    "CommUserRank",
+    "CommCuDevice",
+    "CommGetAsyncError",
+    "CommFinalize",
+    "CommDestroy",
+    "CommAbort",
+    "GroupStart",
+    "GroupEnd",
+)
+"""In the order of enum nccl_function."""
+
+COLLECTIVES = frozenset(FUNCTIONS[: lib.NCCL_RECV + 1])
+"""Those with a count and a datatype; Send and Recv too."""
+
+PER_RANK = frozenset({"AllGather", "ReduceScatter", "AlltoAll", "Gather", "Scatter"})
+"""Their count is that of one rank's part: what is asked for is as often that as there are ranks."""
+
+ASYNC_ERROR = "CommGetAsyncError"
+"""What is counted of it are not its own results, but those it tells of the communicator."""
+
+DATATYPES = (
+    "int8",
+    "uint8",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    "bfloat16",
+    "float8e4m3",
+    "float8e5m2",
+)
+"""By ncclDataType_t."""
+
+SIZES = (1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1)
+"""Bytes of one element, by ncclDataType_t."""
+
+RESULTS = (
+    "success",
+    "unhandled_cuda_error",
+    "system_error",
+    "internal_error",
+    "invalid_argument",
+    "invalid_usage",
+    "remote_error",
+    "in_progress",
+    "other_error",
+)
+"""By ncclResult_t; the last one is all that come after."""
+
+IN_PROGRESS = RESULTS.index("in_progress")
+NO_ERRORS = frozenset({"success", "in_progress"})
+
+KEY = struct.Struct("=QIIIBBxx")
+COUNTERS = struct.Struct(f"={4 + lib.NCCL_RESULTS + lib.NCCL_LATENCY_BUCKETS}Q16s")
+TOTALS = struct.Struct("=6Q")
+COMMUNICATOR_KEY = struct.Struct("=QI4x")
+COMMUNICATOR = struct.Struct("=IIi4x")
+
+
+class CallKey(NamedTuple):
+    """struct nccl_key."""
+
+    communicator: int
+    pid: int
+    nranks: int
+    rank: int
+    function: int
+    datatype: int
+
+
+class Counters(NamedTuple):
+    """struct nccl_counters: calls and elements by when calls began, the rest by when they returned."""
+
+    calls: int = 0
+    elements: int = 0
+    returned: int = 0
+    latency_ns: int = 0
+    results: tuple[int, ...] = (0,) * lib.NCCL_RESULTS
+    latency: tuple[int, ...] = (0,) * lib.NCCL_LATENCY_BUCKETS
+    command: str = ""
+
+    @classmethod
+    def unpack(cls, data: memoryview, offset: int = 0) -> Counters:
+        """From the kernel's bytes."""
+        *words, command = COUNTERS.unpack_from(data, offset)
+        split = 4 + lib.NCCL_RESULTS
+        name = command.partition(b"\0")[0].decode("utf-8", "replace")
+        calls, elements, returned, latency_ns = words[:4]
+        results, latency = tuple(words[4:split]), tuple(words[split:])
+        return cls(calls, elements, returned, latency_ns, results, latency, name)
+
+    def __add__(self, other: tuple[object, ...]) -> Counters:
+        if not isinstance(other, Counters):
+            return NotImplemented
+        return Counters(
+            self.calls + other.calls,
+            self.elements + other.elements,
+            self.returned + other.returned,
+            self.latency_ns + other.latency_ns,
+            tuple(map(sum, zip(self.results, other.results, strict=True))),
+            tuple(map(sum, zip(self.latency, other.latency, strict=True))),
+            self.command or other.command,
+        )
+
+
+class CallTotals(NamedTuple):
+    """struct nccl_totals: sum of calls + nested + duplicate + unattributed == entries."""
+
+    entries: int = 0
+    nested: int = 0
+    duplicate: int = 0
+    unattributed: int = 0
+    unattributed_elements: int = 0
+    unattributed_returns: int = 0
+
+    @property
+    def calls(self) -> int:
+        """Each once, also those that could not be attributed."""
+        return self.entries - self.nested - self.duplicate
+
+    def __add__(self, other: tuple[object, ...]) -> CallTotals:
+        if not isinstance(other, CallTotals):
+            return NotImplemented
+        return CallTotals(*map(sum, zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one function with one datatype was asked, of one communicator, in one interval."""
+
+    function: str
+    datatype: str | None
+    """None: the function has none; `unknown` for a number that no NCCL this tool knows has"""
+    requested_bytes: int | None
+    """None: size of datatype or communicator is not known; 0 for functions that move nothing"""
+    counters: Counters
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many calls returned which error."""
+        return {} if self.function == ASYNC_ERROR else self._failures()
+
+    @property
+    def async_errors(self) -> dict[str, int]:
+        """How many calls were told which error of the communicator."""
+        return self._failures() if self.function == ASYNC_ERROR else {}
+
+    def _failures(self) -> dict[str, int]:
+        named = zip(RESULTS, self.counters.results, strict=True)
+        return {name: count for name, count in named if count and name not in NO_ERRORS}
+
+
+@dataclass(frozen=True)
+class Communicator:
+    """One communicator of one process in one interval."""
+
+    address: int
+    nranks: int | None
+    """None: it was made before the probes came, or by a split, and nobody asked for its size since"""
+    rank: int | None
+    device: int | None
+    """CUDA device ordinal, as the process numbers them"""
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True)
+class NicTraffic:
+    """What the RDMA devices that a process uses carried in the interval, for all their users together."""
+
+    devices: tuple[str, ...]
+    queue_pairs: int | None
+    """of this process"""
+    tx_bytes: int | None = None
+    rx_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class NcclProcess:
+    """One process that uses NCCL."""
+
+    pid: int
+    command: str
+    container: str | None
+    libraries: tuple[str, ...]
+    """paths, as the process has them"""
+    probed: bool
+    """whether its calls are seen"""
+    ended: bool
+    """whether it is gone; this is its last record"""
+    communicators: tuple[Communicator, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    """of no communicator: groups, and what failed before there was one"""
+    nic: NicTraffic | None = None
+    """None: not known"""
+
+    @property
+    def cuda_devices(self) -> list[int]:
+        """Ordinals of the devices that its communicators are known to be on."""
+        return sorted({found.device for found in self.communicators if found.device is not None})
+
+    def all_operations(self) -> Iterator[Operation]:
+        """Of all communicators, and of none."""
+        for communicator in self.communicators:
+            yield from communicator.operations
+        yield from self.operations
+
+
+@dataclass(frozen=True)
+class RasCommunicator:
+    """A communicator as NCCL's RAS service tells of it."""
+
+    name: str
+    """its hashes"""
+    size: int
+    ranks: int
+    """that answered"""
+    missing: tuple[int, ...]
+    """ranks"""
+    async_errors: tuple[int, ...]
+    """ranks that have one"""
+    counts: Mapping[str, tuple[int, int]]
+    """collective -> least and most calls of a rank"""
+
+    @property
+    def skew(self) -> int:
+        """By how many calls of one collective the ranks differ, at most."""
+        return max((most - least for least, most in self.counts.values()), default=0)
+
+
+@dataclass(frozen=True)
+class RasReport:
+    """An answer of a RAS service."""
+
+    address: str
+    at_ns: int
+    """wall clock"""
+    nccl_version: str
+    communicators: tuple[RasCommunicator, ...]
+    timeouts: int
+    """of its own questions to other ranks"""
+
+
+@dataclass(frozen=True)
+class NcclSnapshot(Snapshot):
+    """One tick of mode nccl."""
+
+    processes: tuple[NcclProcess, ...] = ()
+    totals: CallTotals = field(default_factory=CallTotals)
+    ras: RasReport | None = None
+    """that came in this interval"""
+
+
+def datatype_name(number: int) -> str | None:
+    """`bfloat16` for 9."""
+    if number == lib.NCCL_NO_DATATYPE:
+        return None
+    return DATATYPES[number] if number < len(DATATYPES) else "unknown"
+
+
+def requested_bytes(function: str, datatype: int, nranks: int | None, elements: int) -> int | None:
+    """Count times size; times the ranks where the count is one rank's part. None where one of them is not known."""
+    if function not in COLLECTIVES or not elements:
+        return 0
+    if datatype >= len(SIZES):
+        return None
+    size = elements * SIZES[datatype]
+    if function not in PER_RANK:
+        return size
+    return size * nranks if nranks else None
+
+
+def sum_counters(operations: Iterable[Operation]) -> Counters:
+    """All of them together."""
+    total = Counters()
+    for operation in operations:
+        total += operation.counters
+    return total
+
+
+def total_bytes(operations: Iterable[Operation]) -> int | None:
+    """The sum; None where a part is not known."""
+    total = 0
+    for operation in operations:
+        if operation.requested_bytes is None:
+            return None
+        total += operation.requested_bytes
+    return total
+
+
+def latency_limit_ns(bucket: int) -> int | None:
+    """Latencies of this bucket are below; None for the last one."""
+    return None if bucket == lib.NCCL_LATENCY_BUCKETS - 1 else 1 << lib.NCCL_FIRST_BUCKET_BITS + bucket
