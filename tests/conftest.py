@@ -7,6 +7,7 @@ image   the static executable in an empty root: root, `make static`
 container  the image under an engine: root, `make docker-build`
 rdma    software RDMA between two emulated guests: make test-rdma; nowhere else is it collected
 push    metrics to real servers on loopback: root, victoria-metrics, promtool
+nccl    uprobes on a stand-in of NCCL, and on NCCL itself where it is cached: root, gcc
 
 A tier that cannot run skips with the reason. XTRACE_REQUIRE (tier names by comma, or `all`) makes that
 a failure.
@@ -47,6 +48,7 @@ TOOLS = {
     "netns": (*CLANG, "bpftool", "ethtool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
     "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl", "curl", "bash"),
+    "nccl": ("gcc", "bpftool", "unshare", "mount"),
 }
 
 
@@ -96,7 +98,7 @@ def open_descriptors() -> dict[int, str]:
 
 def loaded_programs() -> set[int]:
     """Ids of our programs that the kernel has."""
-    ours = {"xdp_ingress", "tc_packet", "flush_cache", "sample_clock"}
+    ours = {"xdp_ingress", "tc_packet", "flush_cache", "sample_clock", "call_begins", "call_returns"}
     programs = json.loads(subprocess.check_output(["bpftool", "-j", "prog", "show"]))
     return {program["id"] for program in programs if program.get("name") in ours}
 

@@ -10,9 +10,11 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-PROC = "/proc"
+from xtrace.kernel.paths import procfs
+
 LONGEST_COMMAND = 256
 _CONTAINER = re.compile(rb"[0-9a-f]{64}")
 
@@ -30,22 +32,27 @@ class MappedFile:
     """of addresses, the name of its link in /proc/PID/map_files"""
 
 
+@lru_cache(maxsize=1)
+def _proc() -> str:
+    return str(procfs())
+
+
 def pids() -> Iterator[int]:
     """All processes there are now."""
-    for name in os.listdir(PROC):  # noqa: PTH208 - a thousand names, each second
+    for name in os.listdir(_proc()):  # noqa: PTH208 - a thousand names, each second
         if name.isdigit():
             yield int(name)
 
 
 def mapped_size(pid: int) -> int | None:
     """Pages of address space: 0 for kernel threads. It changes when a library is mapped."""
-    text = _read(f"{PROC}/{pid}/statm")
+    text = _read(f"{_proc()}/{pid}/statm")
     return int(text.split(None, 1)[0]) if text else None
 
 
 def start_time(pid: int) -> int | None:
     """Kernel ticks since boot at which it started: tells it from an earlier process of the same number."""
-    text = _read(f"{PROC}/{pid}/stat")
+    text = _read(f"{_proc()}/{pid}/stat")
     # the name, in parentheses, may hold anything
     return int(text.rpartition(b")")[2].split()[19]) if text else None
 
@@ -53,7 +60,7 @@ def start_time(pid: int) -> int | None:
 def executed_files(pid: int) -> list[MappedFile]:
     """The files that it has mapped executable. Raises PermissionError where this process may not know."""
     try:
-        with Path(f"{PROC}/{pid}/maps").open("rb") as lines:
+        with Path(f"{_proc()}/{pid}/maps").open("rb") as lines:
             found = [line.split(None, 5) for line in lines if b"x" in line.split(None, 2)[1]]
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
@@ -72,11 +79,11 @@ def reach(pid: int, file: MappedFile) -> tuple[str, os.stat_result] | None:
     The path as the process knows it, unless another file stands there now: then the link in map_files, which
     always is the mapped file but takes CAP_SYS_ADMIN.
     """
-    named = f"{PROC}/{pid}/root{file.path}"
+    named = f"{_proc()}/{pid}/root{file.path}"
     status = _status(named)
     if status is not None and status.st_ino == file.inode:
         return named, status
-    mapped = f"{PROC}/{pid}/map_files/{file.range}"
+    mapped = f"{_proc()}/{pid}/map_files/{file.range}"
     by_range = _status(mapped)
     if by_range is not None:
         return mapped, by_range
@@ -93,11 +100,11 @@ def _status(path: str) -> os.stat_result | None:
 
 def command(pid: int) -> str:
     """The command line, shortened; the name in brackets where it has none; empty if the process is gone."""
-    words = _read(f"{PROC}/{pid}/cmdline")
+    words = _read(f"{_proc()}/{pid}/cmdline")
     if words is None:
         return ""
     if not words.strip(b"\0"):
-        return f"[{os.fsdecode(_read(f'{PROC}/{pid}/comm') or b'').strip()}]"
+        return f"[{os.fsdecode(_read(f'{_proc()}/{pid}/comm') or b'').strip()}]"
     text = os.fsdecode(words.rstrip(b"\0").replace(b"\0", b" "))
     # what a terminal would act upon has no place in a name
     text = "".join(character if character.isprintable() else "?" for character in text)
@@ -106,13 +113,19 @@ def command(pid: int) -> str:
 
 def container(pid: int) -> str | None:
     """The id of its container, by its control group: 64 hexadecimal digits; None outside of any."""
-    found = _CONTAINER.findall(_read(f"{PROC}/{pid}/cgroup") or b"")
+    found = _CONTAINER.findall(_read(f"{_proc()}/{pid}/cgroup") or b"")
     return found[-1].decode() if found else None
 
 
-def in_first_pid_namespace() -> bool:
-    """Whether the numbers in /proc are those that BPF programs see (PROC_PID_INIT_INO, linux/proc_fs.h)."""
-    return Path(f"{PROC}/self/ns/pid").stat().st_ino == 0xEFFFFFFC
+def sees_all() -> bool:
+    """Whether the process ids in proc are those that BPF programs see, the machine's.
+
+    They are in the first pid namespace (PROC_PID_INIT_INO, linux/proc_fs.h), and in a proc of an outer namespace,
+    which calls this process by another number than it does itself.
+    """
+    if Path("/proc/self/ns/pid").stat().st_ino == 0xEFFFFFFC:
+        return True
+    return _proc() != "/proc" and str(Path(_proc(), "self").readlink()) != str(os.getpid())
 
 
 def _read(path: str) -> bytes | None:

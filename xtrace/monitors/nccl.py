@@ -85,8 +85,8 @@ class NcclMonitor:
             self._tables = opening.enter_context(CallTables())
             opening.callback(self._detach_all)
             self._timer = opening.enter_context(Fd(call("timerfd_create", "xt_timerfd", SCAN_NS)))
-            if not proc.in_first_pid_namespace():
-                say("mode nccl: process ids are those of a container here, calls have the host's: use --pid host")
+            if not proc.sees_all():
+                say("mode nccl: only this container's processes are seen: run it with -v /proc:/host/proc:ro")
             self._start_ns = time.monotonic_ns()
             self._look()
             if not self._finder.users:

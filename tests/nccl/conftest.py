@@ -1,0 +1,31 @@
+"""What these tests share: the libraries that are probed, each way to probe them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REQUIRED, skip_or_fail
+from tests.nccl.jobs import WHEEL, real_library
+from xtrace.kernel import uprobe
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """NVIDIA's own library: downloaded where this tier is required, else only if it is in the cache."""
+    library = real_library(fetch=bool(REQUIRED & {"all", "nccl"}))
+    if library is None:
+        skip_or_fail("nccl", f"no {WHEEL} in XTRACE_NCCL_CACHE; XTRACE_REQUIRE=nccl downloads it, 322 MB")
+    assert library is not None
+    return library
+
+
+@pytest.fixture(params=["uprobe_multi", "perf_event"])
+def way(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment in which the tool probes functions in one way, and in the other."""
+    if request.param == "perf_event":
+        return {"XTRACE_FEATURES_OFF": "uprobe_multi"}
+    if not uprobe.has_multi():
+        pytest.skip("this kernel has no multi links (Linux 6.6)")
+    return {}

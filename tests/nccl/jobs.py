@@ -1,0 +1,201 @@
+"""Processes that use NCCL, and the tool that watches them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tests.netns.tool import Tool, bounded, environment
+from xtrace.nccl import SIZES
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+WHEEL = "nvidia-nccl-cu12==2.27.5"
+
+STANDIN_FUNCTIONS = (
+    "AllReduce",
+    "Broadcast",
+    "Bcast",
+    "Reduce",
+    "AllGather",
+    "ReduceScatter",
+    "AlltoAll",
+    "Gather",
+    "Scatter",
+    "Send",
+    "Recv",
+)
+"""In the order of caller.c."""
+
+REAL_FUNCTIONS = tuple(name for name in STANDIN_FUNCTIONS if name not in ("AlltoAll", "Gather", "Scatter"))
+"""Those that NCCL 2.27 has."""
+
+DATATYPE_COUNT = len(SIZES)
+
+
+def compile_c(source: str, target: Path, *flags: str) -> Path:
+    """Compile a C file of this directory for this machine."""
+    # a frame pointer makes functions begin with a push, as those of NCCL do: the kernel need not single-step it
+    options = ["-O1", "-fno-omit-frame-pointer", "-Wall", "-Wno-unused-parameter", *flags]
+    subprocess.run(["gcc", *options, "-o", str(target), str(HERE / source), "-ldl", "-lpthread"], check=True)
+    return target
+
+
+@lru_cache(maxsize=1)
+def build_directory() -> Path:
+    """Where what these tests compile is, until the run's end."""
+    directory = tempfile.TemporaryDirectory(prefix="xtrace-nccl-")
+    _kept.append(directory)
+    # containers and other users must be able to reach it
+    Path(directory.name).chmod(0o755)
+    return Path(directory.name)
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@lru_cache(maxsize=1)
+def standin() -> Path:
+    """The stand-in library, compiled."""
+    return compile_c("standin.c", build_directory() / "libnccl.so.2", "-shared", "-fPIC")
+
+
+@lru_cache(maxsize=1)
+def caller() -> Path:
+    """The program that calls collectives, compiled."""
+    return compile_c("caller.c", build_directory() / "caller")
+
+
+def real_library(fetch: bool) -> Path | None:
+    """NVIDIA's libnccl.so.2 from the cache; downloaded there only on request. None where there is none."""
+    chosen = os.environ.get("XTRACE_NCCL_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(chosen) if chosen else home / "xtrace-catch" / "nccl"
+    library = cache / WHEEL.replace("==", "-") / "libnccl.so.2"
+    if library.exists() or not fetch:
+        return library if library.exists() else None
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, WHEEL]
+        subprocess.run(command, check=True)
+        (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive, archive.open("nvidia/nccl/lib/libnccl.so.2") as source:
+            partial = Path(scratch) / library.name
+            with partial.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        partial.rename(library)
+    return library
+
+
+class Caller:
+    """A process that has a library mapped, and calls on request."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin, process.stdout
+        assert self._out.readline() == b"ready\n"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def begin(self) -> None:
+        """Let it call."""
+        self._in.write(b"\n")
+        self._in.flush()
+
+    def wait(self) -> float:
+        """Until it has called; nanoseconds of CPU time per call."""
+        return float(self._out.readline())
+
+    def end(self) -> None:
+        """Let it exit, and wait for that."""
+        self._in.close()
+        self.process.wait()
+
+
+@contextmanager
+def calling(library: Path, calls: int, threads: int = 1, prefix: Sequence[str] = ()) -> Iterator[Caller]:
+    """A caller that has mapped the library, and waits."""
+    command = [*prefix, str(caller()), str(library), str(calls), str(threads)]
+    with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
+        yield Caller(process)
+
+
+def expected(functions: Sequence[str], calls: int, threads: int = 1) -> dict[tuple[str, int], tuple[int, int]]:
+    """Function and datatype's number -> calls and elements, of caller.c."""
+    counted: Counter[tuple[str, int]] = Counter()
+    elements: Counter[tuple[str, int]] = Counter()
+    for i in range(calls):
+        what = functions[i % len(functions)], i // len(functions) % DATATYPE_COUNT
+        counted[what] += threads
+        elements[what] += (i % 1000 + 1) * threads
+    return {what: (count, elements[what]) for what, count in counted.items()}
+
+
+class Job:
+    """A process that makes the calls it is told to, by job.py."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin, process.stdout
+        assert self._out.readline() == b"ready\n"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def do(self, *command: object) -> Any:
+        """Make a call (see job.py); its answer."""
+        self._in.write(json.dumps(command).encode() + b"\n")
+        self._in.flush()
+        return json.loads(self._out.readline())
+
+
+@contextmanager
+def job(library: Path | None = None, prefix: Sequence[str] = (), **variables: str) -> Iterator[Job]:
+    """A job on a library, the stand-in unless told otherwise."""
+    command = [*prefix, sys.executable, str(HERE / "job.py"), str(library or standin())]
+    env = {**os.environ, **variables}
+    with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)) as process:
+        yield Job(process)
+
+
+@contextmanager
+def watching(*arguments: str, variables: dict[str, str] | None = None, **options: Any) -> Iterator[Tool]:
+    """The tool in mode nccl, JSON into a file unless piped, just started."""
+    command = [sys.executable, "-m", "xtrace", "-m", "nccl", "-o", "json", *arguments]
+    with tempfile.TemporaryFile() as output:
+        options = {"stdout": output, "stderr": subprocess.PIPE, "env": environment(**(variables or {})), **options}
+        with bounded(subprocess.Popen(command, cwd=ROOT, **options)) as process:
+            yield Tool(process, output)
+
+
+def operations(records: Sequence[dict[str, Any]], pid: int | None = None) -> list[dict[str, Any]]:
+    """All operations of a process, or of all."""
+    return [
+        operation
+        for record in records
+        if record["type"] in ("nccl_process", "nccl_communicator") and pid in (None, record["pid"])
+        for operation in record["operations"]
+    ]
+
+
+def total(found: Sequence[dict[str, Any]], field: str, **wanted: object) -> int:
+    """The sum of a field over those that have these others."""
+    return sum(record[field] for record in found if all(record[name] == value for name, value in wanted.items()))
