@@ -16,11 +16,12 @@
 #include "nccl.h"
 
 /* Set by the loader, then frozen: the verifier removes what a switch turns off. */
-SWITCH(__u8, is_arm64);	    /* registers are those of arm64, else of x86-64 */
-SWITCH(__u8, has_cookie);   /* attached by a multi link: its cookie tells file and function */
-SWITCH(__u32, function_id); /* enum nccl_function, where there is no cookie */
+SWITCH(__u8, is_arm64);	   /* registers are those of arm64, else of x86-64 */
+SWITCH(__u8, has_cookie);  /* attached by a multi link, which tells the cookie of each place */
+SWITCH(__u64, own_cookie); /* where it does not, each place has a load of its own */
 
-#define FUNCTION_BITS 8 /* of the cookie, below the number of the file */
+/* A cookie is the number of the file, and below it enum nccl_function. */
+#define FUNCTION_BITS 8
 
 #define RESULT_SUCCESS 0 /* ncclResult_t */
 #define RESULT_IN_PROGRESS 7
@@ -317,7 +318,7 @@ static __always_inline void count_call(const struct nccl_key *key, __u64 count, 
 SEC("uprobe/begin")
 int call_begins(void *ctx)
 {
-	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : function_id;
+	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : own_cookie;
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct frame frame = {.thread = thread, .stack = stack_after(ctx)};
 	/* `active` is read once: a call is in one buffer with all that is counted for it */
@@ -560,7 +561,7 @@ static __always_inline void count_return(const struct call *call, __u64 result, 
 SEC("uretprobe/return")
 int call_returns(void *ctx)
 {
-	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : function_id;
+	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : own_cookie;
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = (__u8)cookie};
 	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), counted = result;

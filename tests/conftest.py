@@ -40,6 +40,7 @@ collect_ignore = [] if "container" in REQUIRED else ["container"]
 FREED_WITHIN_S = 2
 
 CLANG = () if "XTRACE_TEST_OBJECTS" in os.environ else ("clang",)
+GCC = () if "XTRACE_TEST_OBJECTS" in os.environ else ("gcc",)
 TOOLS = {
     "unit": (),
     "kernel": (*CLANG, "bpftool"),
@@ -48,7 +49,7 @@ TOOLS = {
     "netns": (*CLANG, "bpftool", "ethtool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
     "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl", "curl", "bash"),
-    "nccl": ("gcc", "bpftool", "unshare", "mount"),
+    "nccl": (*GCC, "bpftool", "unshare", "mount"),
 }
 
 

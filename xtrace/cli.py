@@ -18,7 +18,7 @@ from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.join import JoinedXdp
-from xtrace.monitors.nccl import NcclMonitor
+from xtrace.monitors.nccl import NcclMonitor, RasOptions
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import FlowSetup, NcclSetup, Run, Sink
@@ -66,7 +66,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
             monitors.append(rdma)
         nccl = None
         if "nccl" in config.modes:
-            calls = opened.enter_context(closing(NcclMonitor(log.info)))
+            calls = opened.enter_context(closing(watch_calls(config)))
             monitors.append(calls)
             nccl = NcclSetup(calls.attach, lib.NCCL_MAX_KEYS, calls.map_memory)
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
@@ -125,6 +125,12 @@ def watch_flows(config: Config) -> XdpMonitor:
     if config.direction is None:
         log.info("%s", message("counting what enters (ingress); --direction both counts what leaves, too"))
     return monitor
+
+
+def watch_calls(config: Config) -> NcclMonitor:
+    """Mode nccl, probing."""
+    ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
+    return NcclMonitor(log.info, ras=ras)
 
 
 def flow_setup(monitor: XdpMonitor, config: Config) -> FlowSetup:

@@ -27,6 +27,12 @@ DEFAULT_INTERFACE = "eth0"
 
 MOST_INTERFACES = 128
 
+RAS_PORT = 28028
+"""NCCL_RAS_ADDR's default."""
+RAS_INTERVAL = "1m"
+LEAST_RAS_MS = 10_000
+"""A question goes to all ranks of a job."""
+
 DEFAULT_MAX_SERIES, MOST_SERIES = 1000, 1_000_000
 MOST_LABELS, LONGEST_LABEL = 10, 256
 """Servers cut off series with many labels, and long values: VictoriaMetrics takes 30 labels by default."""
@@ -92,6 +98,9 @@ class Config:
     max_series: int
     list_interfaces: bool
     debug: bool
+    ras: tuple[str, int] | None = None
+    """host and port of NCCL's RAS service, if it is to be asked"""
+    ras_interval_s: float = 0.0
 
 
 class Parser(argparse.ArgumentParser):
@@ -197,6 +206,12 @@ def build_parser(version: str) -> Parser:
     )
     add("--sysfs", metavar="DIR", help="where /sys is (XTRACE_SYSFS; default /host/sys where mounted, else /sys)")
     add("--procfs", metavar="DIR", help="where /proc is (XTRACE_PROCFS; default /host/proc where mounted, else /proc)")
+    add(
+        "--ras",
+        metavar="ADDR:PORT",
+        help=f"mode nccl: ask NCCL's RAS service there for missing ranks and skew (its own port is {RAS_PORT}); off",
+    )
+    add("--ras-interval", metavar="TIME", help="ask it this often; 10s to 1h, default 1m")
     add("-l", "--list", action="store_true", help="list the interfaces, with -m rdma the RDMA ports, and end")
     add("--debug", action="store_true", help="say more on stderr: details, tracebacks, the verifier's whole log")
     add("-V", "--version", action=_Answer, const=f"xtrace-catch {version}\n", help="print the version and end")
@@ -243,6 +258,28 @@ def parse_rdma(given: argparse.Namespace, environment: Mapping[str, str]) -> Rdm
             if path is not None
         },
     )
+
+
+def parse_address(text: str, what: str) -> tuple[str, int]:
+    """`host:28028`, `[fd00::1]:28028` to host and port."""
+    found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\s]+)):(\d{1,5})", text.strip())
+    if not found or not 0 < int(found.group(3)) < 65536:
+        raise UsageError(f"{what} '{text}': write HOST:PORT, as in localhost:{RAS_PORT}")
+    return found.group(1) or found.group(2), int(found.group(3))
+
+
+def parse_ras(given: argparse.Namespace, modes: tuple[str, ...]) -> tuple[tuple[str, int] | None, float]:
+    """--ras, and seconds of --ras-interval."""
+    if given.ras is None:
+        if given.ras_interval is not None:
+            raise UsageError("--ras-interval without --ras: nobody is asked; say --ras HOST:PORT")
+        return None, 0.0
+    if "nccl" not in modes:
+        raise UsageError("--ras is for mode nccl: add -m nccl")
+    milliseconds = duration_ms(given.ras_interval or RAS_INTERVAL, "--ras-interval")
+    if milliseconds < LEAST_RAS_MS:
+        raise UsageError(f"--ras-interval '{given.ras_interval}': 10s at least, for each question goes to all ranks")
+    return parse_address(given.ras, "--ras"), milliseconds / 1000
 
 
 def parse_modes(text: str) -> tuple[str, ...]:
@@ -315,8 +352,10 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     interval_name = "--interval" if given.interval is not None else "INTERVAL_MS"
     max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
     max_series = given.max_series if given.max_series is not None else str(DEFAULT_MAX_SERIES)
+    modes = parse_modes(_setting(given.mode, environment, "MONITOR_MODE", MODES[0]))
+    ras, ras_interval_s = parse_ras(given, modes)
     return Config(
-        modes=parse_modes(_setting(given.mode, environment, "MONITOR_MODE", MODES[0])),
+        modes=modes,
         interfaces=parse_interfaces(given.interface, environment),
         interval_ms=duration_ms(interval, interval_name),
         output=given.format,
@@ -337,4 +376,6 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         max_series=whole_number(max_series, 1, MOST_SERIES, "--max-series"),
         list_interfaces=given.list,
         debug=given.debug,
+        ras=ras,
+        ras_interval_s=ras_interval_s,
     )

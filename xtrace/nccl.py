@@ -285,6 +285,8 @@ class NcclSnapshot(Snapshot):
     totals: CallTotals = field(default_factory=CallTotals)
     ras: RasReport | None = None
     """that came in this interval"""
+    ras_answers: bool | None = None
+    """whether the service did when it was last asked; None where it was not"""
 
 
 def datatype_name(number: int) -> str | None:

@@ -10,9 +10,8 @@ import ctypes
 import json
 import sys
 from collections.abc import Callable
+from ctypes import c_int, c_size_t, c_void_p
 from typing import Any
-
-Pointer, Integer, Size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
 
 
 class UniqueId(ctypes.Structure):
@@ -22,12 +21,12 @@ class UniqueId(ctypes.Structure):
 
 
 library = ctypes.CDLL(sys.argv[1])
-made: dict[str, Any] = {}
+made: dict[str, c_void_p] = {}
 BUFFER = ctypes.create_string_buffer(8)
 
 
-def handle(name: str) -> Pointer:
-    return made.get(name, Pointer())
+def handle(name: str) -> c_void_p:
+    return made.get(name, c_void_p())
 
 
 def function(name: str) -> Callable[..., int]:
@@ -35,28 +34,28 @@ def function(name: str) -> Callable[..., int]:
 
 
 def init(name: str, new: str, nranks: int, rank: int) -> tuple[int, int | None]:
-    made[new] = Pointer()
+    made[new] = c_void_p()
     out = ctypes.byref(made[new])
     if name == "CommInitRank":
-        result = function(name)(out, Integer(nranks), UniqueId(), Integer(rank))
+        result = function(name)(out, c_int(nranks), UniqueId(), c_int(rank))
     elif name == "CommInitRankConfig":
-        result = function(name)(out, Integer(nranks), UniqueId(), Integer(rank), BUFFER)
+        result = function(name)(out, c_int(nranks), UniqueId(), c_int(rank), BUFFER)
     else:
-        result = function(name)(out, Integer(nranks), Integer(rank), Integer(1), ctypes.byref(UniqueId()), None)
+        result = function(name)(out, c_int(nranks), c_int(rank), c_int(1), ctypes.byref(UniqueId()), None)
     return result, made[new].value
 
 
 def init_all(names: list[str], devices: list[int] | None) -> tuple[int, None]:
-    handles = (Pointer * len(names))()
-    listed = (Integer * len(names))(*devices) if devices else None
-    result = function("CommInitAll")(handles, Integer(len(names)), listed)
-    made.update({name: Pointer(address) for name, address in zip(names, handles, strict=True)})
+    handles = (c_void_p * len(names))()
+    listed = (c_int * len(names))(*devices) if devices else None
+    result = function("CommInitAll")(handles, c_int(len(names)), listed)
+    made.update({name: c_void_p(address) for name, address in zip(names, handles, strict=True)})
     return result, None
 
 
 def split(name: str, new: str, color: int, key: int) -> tuple[int, int | None]:
-    made[new] = Pointer()
-    result = function("CommSplit")(handle(name), Integer(color), Integer(key), ctypes.byref(made[new]), None)
+    made[new] = c_void_p()
+    result = function("CommSplit")(handle(name), c_int(color), c_int(key), ctypes.byref(made[new]), None)
     return result, made[new].value
 
 
@@ -64,11 +63,13 @@ def collective(kind: str, name: str, count: int, datatype: int) -> tuple[int, No
     one = kind in ("Bcast", "Send", "Recv")
     between = {"AllGather": 0, "AlltoAll": 0, "Reduce": 2}.get(kind, 1)
     buffers = [BUFFER] if one else [BUFFER, ctypes.byref(BUFFER, 1)]
-    middle = [Integer(0)] * between
-    return function(kind)(*buffers, Size(count), Integer(datatype), *middle, handle(name), None), None
+    middle = [c_int(0)] * between
+    return function(kind)(*buffers, c_size_t(count), c_int(datatype), *middle, handle(name), None), None
 
 
 def do(kind: str, *arguments: Any) -> tuple[int, Any]:
+    if kind == "address":
+        return 0, handle(*arguments).value
     if kind.startswith("CommInitRank"):
         return init(kind, *arguments)
     if kind == "CommInitAll":
@@ -76,7 +77,7 @@ def do(kind: str, *arguments: Any) -> tuple[int, Any]:
     if kind == "CommSplit":
         return split(*arguments)
     if kind in ("CommCount", "CommUserRank", "CommCuDevice", "CommGetAsyncError"):
-        answer = Integer(-1)
+        answer = c_int(-1)
         return function(kind)(handle(*arguments), ctypes.byref(answer)), answer.value
     if kind.startswith("Comm"):
         return function(kind)(handle(*arguments)), None

@@ -10,12 +10,12 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tests.nccl.native import native
 from tests.netns.tool import Tool, bounded, environment
 from xtrace.nccl import SIZES
 
@@ -44,37 +44,9 @@ REAL_FUNCTIONS = tuple(name for name in STANDIN_FUNCTIONS if name not in ("Allto
 DATATYPE_COUNT = len(SIZES)
 
 
-def compile_c(source: str, target: Path, *flags: str) -> Path:
-    """Compile a C file of this directory for this machine."""
-    # a frame pointer makes functions begin with a push, as those of NCCL do: the kernel need not single-step it
-    options = ["-O1", "-fno-omit-frame-pointer", "-Wall", "-Wno-unused-parameter", *flags]
-    subprocess.run(["gcc", *options, "-o", str(target), str(HERE / source), "-ldl", "-lpthread"], check=True)
-    return target
-
-
-@lru_cache(maxsize=1)
-def build_directory() -> Path:
-    """Where what these tests compile is, until the run's end."""
-    directory = tempfile.TemporaryDirectory(prefix="xtrace-nccl-")
-    _kept.append(directory)
-    # containers and other users must be able to reach it
-    Path(directory.name).chmod(0o755)
-    return Path(directory.name)
-
-
-_kept: list[tempfile.TemporaryDirectory[str]] = []
-
-
-@lru_cache(maxsize=1)
 def standin() -> Path:
-    """The stand-in library, compiled."""
-    return compile_c("standin.c", build_directory() / "libnccl.so.2", "-shared", "-fPIC")
-
-
-@lru_cache(maxsize=1)
-def caller() -> Path:
-    """The program that calls collectives, compiled."""
-    return compile_c("caller.c", build_directory() / "caller")
+    """The stand-in library."""
+    return native("libnccl.so.2")
 
 
 def real_library(fetch: bool) -> Path | None:
@@ -130,7 +102,7 @@ class Caller:
 @contextmanager
 def calling(library: Path, calls: int, threads: int = 1, prefix: Sequence[str] = ()) -> Iterator[Caller]:
     """A caller that has mapped the library, and waits."""
-    command = [*prefix, str(caller()), str(library), str(calls), str(threads)]
+    command = [*prefix, str(native("caller")), str(library), str(calls), str(threads)]
     with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
         yield Caller(process)
 
@@ -168,10 +140,10 @@ class Job:
 
 
 @contextmanager
-def job(library: Path | None = None, prefix: Sequence[str] = (), **variables: str) -> Iterator[Job]:
-    """A job on a library, the stand-in unless told otherwise."""
-    command = [*prefix, sys.executable, str(HERE / "job.py"), str(library or standin())]
-    env = {**os.environ, **variables}
+def job(variables: Mapping[str, str] | None = None) -> Iterator[Job]:
+    """A job on the stand-in, which reads these variables."""
+    command = [sys.executable, str(HERE / "job.py"), str(standin())]
+    env = {**os.environ, **(variables or {})}
     with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)) as process:
         yield Job(process)
 

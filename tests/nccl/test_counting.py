@@ -139,7 +139,7 @@ def test_bcast_is_one_call_and_broadcast_in_place_another() -> None:
 
 
 def test_latency_is_that_of_the_call() -> None:
-    with job(STANDIN_DELAY_US="20000") as process, watching("-t", "1h") as tool:
+    with job({"STANDIN_DELAY_US": "20000"}) as process, watching("-t", "1h") as tool:
         tool.wait_until_it_says(b"probing")
         process.do("CommInitRank", "world", 2, 0)
         for _ in range(3):
@@ -154,7 +154,7 @@ def test_latency_is_that_of_the_call() -> None:
 
 
 def test_a_call_belongs_to_the_interval_in_which_it_began() -> None:
-    with job(STANDIN_DELAY_US="500000") as process, watching("-t", "100ms") as tool:
+    with job({"STANDIN_DELAY_US": "500000"}) as process, watching("-t", "100ms") as tool:
         tool.wait_until_it_says(b"probing")
         process.do("CommInitRank", "world", 2, 0)
         process.do("AllReduce", "world", 1, 7)

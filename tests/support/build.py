@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from tests.nccl.native import PROGRAMS, compile_native
 from xtrace.kernel.bpf import Map, Program
 from xtrace.kernel.elf import ObjectSpec, parse_object, patch_constants
 
@@ -40,8 +41,10 @@ def object_in(directory: Path, source: Path) -> Path:
 
 
 def compile_all(directory: Path) -> None:
-    """Compile every BPF program of the tests."""
-    for source in sorted((ROOT / "tests").rglob("*.c")):
+    """Compile every C program of the tests: those of nccl run on the machine, all others are BPF."""
+    for name in PROGRAMS:
+        compile_native(name, directory / "tests/nccl")
+    for source in sorted(set((ROOT / "tests").rglob("*.c")) - set((ROOT / "tests/nccl").glob("*.c"))):
         target = object_in(directory, source)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(clang(source))

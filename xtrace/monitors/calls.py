@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -62,7 +62,7 @@ class CallTables:
         """one link per file and end of the functions, instead of an event per place"""
         self._spec = load_object(OBJECT)
         self._max_keys = max_keys
-        self._programs: dict[tuple[str, int], Program] = {}
+        self._programs: dict[str, Program] = {}
         self._batch = Batch(KEY.size, COUNTERS.size, max_keys + BATCH_MARGIN)
         self._owned = ExitStack()
         with ExitStack() as opening:
@@ -108,13 +108,9 @@ class CallTables:
         with ExitStack() as probes:
             try:
                 for name in (RETURN, BEGIN):
-                    if self.multi:
-                        probes.enter_context(self._attach_multi(name, path, offsets, file_number))
-                        continue
-                    for function, offset in offsets.items():
-                        program = self._program(name, function)
-                        at_return = name == RETURN
-                        probes.enter_context(uprobe.attach_event(program, path, offset, at_return=at_return))
+                    cookies = {file_number << FUNCTION_BITS | function: at for function, at in offsets.items()}
+                    for probe in self._attach(name, path, cookies):
+                        probes.push(probe)
             except KernelError as error:
                 if error.errno in (errno.EPERM, errno.EACCES) and not isinstance(error, VerifierError):
                     needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run it with sudo, or grant them"
@@ -122,23 +118,28 @@ class CallTables:
                 raise
             return probes.pop_all()
 
-    def _attach_multi(self, name: str, path: str, offsets: Mapping[int, int], file_number: int) -> Fd:
-        cookies = [file_number << FUNCTION_BITS | function for function in offsets]
-        return uprobe.attach_multi(
-            self._program(name, 0), path, list(offsets.values()), cookies, at_return=name == RETURN
-        )
+    def _attach(self, name: str, path: str, places: Mapping[int, int]) -> Iterator[Fd]:
+        """One program at file offsets, by their cookies: by one link, or by an event and a load for each."""
+        at_return = name == RETURN
+        if self.multi:
+            program = self._program(name)
+            yield uprobe.attach_multi(program, path, list(places.values()), list(places), at_return=at_return)
+            return
+        for cookie, offset in places.items():
+            with self._load(name, cookie) as program:  # the event keeps it
+                yield uprobe.attach_event(program, path, offset, at_return=at_return)
 
-    def _program(self, name: str, function: int) -> Program:
-        """The program, loaded once; without cookies once per function."""
-        if (name, function) not in self._programs:
-            self._programs[name, function] = self._owned.enter_context(self._load(name, function))
-        return self._programs[name, function]
+    def _program(self, name: str) -> Program:
+        """The program that is told cookies, loaded once."""
+        if name not in self._programs:
+            self._programs[name] = self._owned.enter_context(self._load(name))
+        return self._programs[name]
 
-    def _load(self, name: str, function: int) -> Program:
+    def _load(self, name: str, cookie: int = 0) -> Program:
         values = {
             "is_arm64": platform.machine() == "aarch64",
             "has_cookie": self.multi,
-            "function_id": function,
+            "own_cookie": cookie,
         }
         with Map.create(patch_constants(self._spec.maps["rodata"], values), self._btf) as rodata:
             return Program.load(

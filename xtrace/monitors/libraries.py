@@ -36,17 +36,16 @@ MOST_FILES = 16384
 
 
 class Identity(NamedTuple):
-    """What tells a file from all others, also from one that gets the inode of a file that was deleted."""
+    """What tells a file from all others, also from one that gets the inode of a file that was deleted.
+
+    Device and inode are those of the mapping: before Linux 6.8 of the file below overlayfs, one for all
+    containers of an image.
+    """
 
     device: str
     inode: int
     size: int
     changed_ns: int
-
-    @classmethod
-    def of(cls, device: str, status: os.stat_result) -> Identity:
-        """Of a file of that device, by stat()."""
-        return cls(device, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class Library:
     """as the process has it"""
     reachable: str
     """as this process reaches it"""
+    reached: tuple[int, int]
+    """device and inode there"""
     offsets: dict[int, int]
     """enum nccl_function -> file offset; empty where the symbols are hidden"""
 
@@ -107,7 +108,10 @@ class Finder:
         user = self.users.get(pid)
         if user is not None and proc.start_time(pid) != user.start_time:
             self._forget(pid)  # another process has its number
-        if not pages or self._seen.get(pid) == pages:
+        if not pages:  # a kernel thread, or ended and not waited for
+            self._forget(pid)
+            return
+        if self._seen.get(pid) == pages:
             return
         try:
             files = proc.executed_files(pid)
@@ -131,17 +135,19 @@ class Finder:
         yield from named or found
 
     def _library(self, pid: int, file: MappedFile) -> Library | None:
-        reached = proc.reach(pid, file)
-        if reached is None:
+        found = proc.reach(pid, file)
+        if found is None:
             return None
-        path, status = reached
-        identity = Identity.of(file.device, status)
+        path, status = found
+        identity = Identity(file.device, file.inode, status.st_size, status.st_mtime_ns)
         if identity not in self._files:
             if len(self._files) >= MOST_FILES:
                 self._files.clear()
             offsets = find_functions(path)
             is_nccl = offsets or NAMED.search(file.path)
-            self._files[identity] = Library(identity, file.path, path, offsets) if is_nccl else None
+            self._files[identity] = (
+                Library(identity, file.path, path, (status.st_dev, status.st_ino), offsets) if is_nccl else None
+            )
         return self._files[identity]
 
 
@@ -150,7 +156,8 @@ def opened(library: Library) -> Iterator[str]:
     """A path of this process's own that leads to the very file; OSError if another one stands there by now."""
     fd = os.open(library.reachable, OPEN_FLAGS)
     try:
-        if Identity.of(library.identity.device, os.fstat(fd)) != library.identity:
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) != library.reached:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         yield f"/proc/self/fd/{fd}"
     finally:

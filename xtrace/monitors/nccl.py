@@ -17,6 +17,7 @@ from xtrace.kernel.bpf import Fd
 from xtrace.kernel.syscall import call, lib
 from xtrace.monitors.calls import CallTables, Known, TakenCalls
 from xtrace.monitors.libraries import Finder, Identity, Library, User, opened
+from xtrace.monitors.ras import RasPoller
 from xtrace.nccl import (
     FUNCTIONS,
     CallKey,
@@ -66,10 +67,18 @@ class Say(Protocol):
         """Tell it."""
 
 
+@dataclass(frozen=True)
+class RasOptions:
+    """--ras and --ras-interval."""
+
+    address: tuple[str, int]
+    every_s: float
+
+
 class NcclMonitor:
     """Counts NCCL calls from its creation on; follows processes as they come and go."""
 
-    def __init__(self, say: Say, devices: Devices | None = None) -> None:
+    def __init__(self, say: Say, devices: Devices | None = None, ras: RasOptions | None = None) -> None:
         privileges.require(privileges.NCCL_NEEDS, "mode nccl")
         privileges.raise_memlock_limit()
         self._say = say
@@ -91,6 +100,9 @@ class NcclMonitor:
             self._look()
             if not self._finder.users:
                 say("mode nccl: no process uses NCCL now; looking for new ones every second")
+            self._ras = RasPoller(ras.address, ras.every_s) if ras else None
+            if self._ras:
+                opening.callback(self._ras.close)
             self._opened = opening.pop_all()
 
     @property
@@ -127,9 +139,8 @@ class NcclMonitor:
         if self._finder.refused and not self._told_of_refused:
             self._told_of_refused = True
             some = ", ".join(map(str, sorted(self._finder.refused)[:5]))
-            self._say(
-                f"mode nccl: {len(self._finder.refused)} processes may not be looked into (pid {some}): ptrace refused"
-            )
+            more = ", ..." if len(self._finder.refused) > 5 else ""
+            self._say(f"mode nccl: not looked into, because ptrace access is refused: pid {some}{more}")
 
     def _probe(self, user: User, library: Library) -> None:
         """Probe a file, once; what does not succeed is said once."""
@@ -193,6 +204,8 @@ class NcclMonitor:
             interval_ns=taken.end_monotonic_ns - self._start_ns,
             processes=processes_,
             totals=taken.totals,
+            ras=self._ras.take() if self._ras else None,
+            ras_answers=self._ras.answers if self._ras else None,
         )
         self._start_ns = taken.end_monotonic_ns
         return snapshot
