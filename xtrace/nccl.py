@@ -277,12 +277,65 @@ class RasReport:
     """of its own questions to other ranks"""
 
 
+class Series(NamedTuple):
+    """Whose calls of what are added up over a run."""
+
+    pid: str
+    command: str
+    """without path and arguments"""
+    function: str
+    datatype: str
+    """empty where the function has none"""
+
+
+class ErrorSeries(NamedTuple):
+    """Whose errors of which kind are."""
+
+    pid: str
+    command: str
+    error: str
+    is_async: bool
+    """told by CommGetAsyncError"""
+
+
+class CallSum(NamedTuple):
+    """What the calls of a series add up to."""
+
+    calls: int = 0
+    requested_bytes: int = 0
+    unsized_calls: int = 0
+    """whose bytes are not known, and not among them"""
+    returned: int = 0
+    latency_ns: int = 0
+
+    def plus(self, operation: Operation) -> CallSum:
+        """With one more interval's."""
+        counters, size = operation.counters, operation.requested_bytes
+        return CallSum(
+            self.calls + counters.calls,
+            self.requested_bytes + (size or 0),
+            self.unsized_calls + (counters.calls if size is None else 0),
+            self.returned + counters.returned,
+            self.latency_ns + counters.latency_ns,
+        )
+
+
+@dataclass(frozen=True)
+class RunSums:
+    """What a run adds up to so far."""
+
+    calls: Mapping[Series, CallSum] = field(default_factory=dict)
+    errors: Mapping[ErrorSeries, int] = field(default_factory=dict)
+    totals: CallTotals = field(default_factory=CallTotals)
+
+
 @dataclass(frozen=True)
 class NcclSnapshot(Snapshot):
     """One tick of mode nccl."""
 
     processes: tuple[NcclProcess, ...] = ()
     totals: CallTotals = field(default_factory=CallTotals)
+    sums: RunSums = field(default_factory=RunSums)
     ras: RasReport | None = None
     """that came in this interval"""
     ras_answers: bool | None = None

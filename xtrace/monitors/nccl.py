@@ -18,6 +18,7 @@ from xtrace.kernel.syscall import call, lib
 from xtrace.monitors.calls import CallTables, Known, TakenCalls
 from xtrace.monitors.libraries import Finder, Identity, Library, User, opened
 from xtrace.monitors.ras import RasPoller
+from xtrace.monitors.sums import Sums
 from xtrace.nccl import (
     FUNCTIONS,
     CallKey,
@@ -84,6 +85,7 @@ class NcclMonitor:
         self._say = say
         self._devices = devices
         self._finder = Finder()
+        self._sums = Sums()
         self._probed: dict[Identity, Probed] = {}
         self._files = 0
         self._told_of_refused = False
@@ -204,6 +206,7 @@ class NcclMonitor:
             interval_ns=taken.end_monotonic_ns - self._start_ns,
             processes=processes_,
             totals=taken.totals,
+            sums=self._sums.add(processes_, taken.totals),
             ras=self._ras.take() if self._ras else None,
             ras_answers=self._ras.answers if self._ras else None,
         )

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xtrace.nccl import NcclSnapshot
 from xtrace.rdma import RdmaSnapshot
+from xtrace.sinks.nccl_metrics import DESCRIBED as NCCL_DESCRIBED
+from xtrace.sinks.nccl_metrics import nccl_samples
 from xtrace.sinks.rdma_metrics import DESCRIBED as RDMA_DESCRIBED
 from xtrace.sinks.rdma_metrics import rdma_samples
 from xtrace.sinks.sample import Sample
@@ -26,5 +29,8 @@ class Source:
     """per metric one line of what it is, with its unit; docs/metrics.md says the same"""
 
 
-SOURCES: dict[type[Snapshot], Source] = {RdmaSnapshot: Source(rdma_samples, RDMA_DESCRIBED)}
+SOURCES: dict[type[Snapshot], Source] = {
+    RdmaSnapshot: Source(rdma_samples, RDMA_DESCRIBED),
+    NcclSnapshot: Source(nccl_samples, NCCL_DESCRIBED),
+}
 """By kind of snapshot."""
