@@ -469,11 +469,11 @@ static __always_inline void forget(const struct nccl_key *key)
 }
 
 /* What a call that did not fail says about communicators. */
-static __always_inline void learn_from(const struct call *call, __u64 thread)
+static __always_inline void learn_from(const struct call *call, __u32 function, __u64 thread)
 {
 	__u64 communicator;
 
-	switch (call->key.function) {
+	switch (function) {
 	case NCCL_COMM_INIT_RANK:
 	case NCCL_COMM_INIT_RANK_CONFIG:
 	case NCCL_COMM_INIT_RANK_SCALABLE:
@@ -509,30 +509,20 @@ static __always_inline void learn_from(const struct call *call, __u64 thread)
 }
 
 /*
- * The bucket of a latency: the bits it has beyond those of the first. The verifier, which would follow all
- * the rest for every bucket, is made to forget which one it is (an xor with a number it does not know,
- * twice).
+ * The bucket of a latency: the bits it has beyond those of the first. Every bit below the highest is set,
+ * then they are counted, by pairs, nibbles and bytes: the verifier follows no branch for each of the buckets.
  */
 static __always_inline __u64 latency_bucket(__u64 ns)
 {
-	__u64 left = ns >> NCCL_FIRST_BUCKET_BITS, bits = 0;
+	__u64 bits = ns >> NCCL_FIRST_BUCKET_BITS;
 
 #pragma unroll
-	for (int step = 32; step; step /= 2) {
-		if (left >> step) {
-			left >>= step;
-			bits += step;
-		}
-	}
-	bits += left != 0;
-	bits ^= ns;
-	asm volatile("" : "+r"(bits));
-	bits ^= ns;
-	asm volatile("" : "+r"(bits));
-	if (bits > NCCL_LATENCY_BUCKETS - 1)
-		bits = NCCL_LATENCY_BUCKETS - 1;
-	asm volatile("" : "+r"(bits));
-	return bits;
+	for (int shift = 1; shift < 64; shift *= 2)
+		bits |= bits >> shift;
+	bits -= bits >> 1 & 0x5555555555555555ULL;
+	bits = (bits & 0x3333333333333333ULL) + (bits >> 2 & 0x3333333333333333ULL);
+	bits = (bits + (bits >> 4) & 0x0f0f0f0f0f0f0f0fULL) * 0x0101010101010101ULL >> 56;
+	return bits < NCCL_LATENCY_BUCKETS ? bits : NCCL_LATENCY_BUCKETS - 1;
 }
 
 static __always_inline void count_return(const struct call *call, __u64 result, __u32 buffer)
@@ -563,7 +553,8 @@ int call_returns(void *ctx)
 {
 	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : own_cookie;
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = (__u8)cookie};
+	__u32 function = (__u8)cookie; /* a constant to the verifier where each function has its own load */
+	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = function};
 	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), counted = result;
 	struct call *begun = bpf_map_lookup_elem(&running, &frame);
 	struct call call;
@@ -572,14 +563,14 @@ int call_returns(void *ctx)
 		return 0; /* began before the probes came, or is not counted: nested, duplicate */
 	call = *begun;
 	bpf_map_delete_elem(&running, &frame);
-	if (frame.function == NCCL_BCAST)
+	if (function == NCCL_BCAST)
 		bpf_map_delete_elem(&bcasts, &thread);
 	/* this one succeeds in telling of the communicator's failure */
-	if (frame.function == NCCL_COMM_GET_ASYNC_ERROR && result == RESULT_SUCCESS)
+	if (function == NCCL_COMM_GET_ASYNC_ERROR && result == RESULT_SUCCESS)
 		bpf_probe_read_user(&counted, sizeof(counted), (void *)call.out);
 	count_return(&call, counted, buffer);
 	if (result == RESULT_SUCCESS || result == RESULT_IN_PROGRESS)
-		learn_from(&call, thread);
+		learn_from(&call, function, thread);
 	return 0;
 }
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
+from xtrace.errors import RdmaError
 from xtrace.filters import describe
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
@@ -19,6 +20,7 @@ from xtrace.monitors.attach import Choice
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.join import JoinedXdp
 from xtrace.monitors.nccl import NcclMonitor, RasOptions
+from xtrace.monitors.nics import Nics
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
 from xtrace.monitors.xdp import XdpMonitor, XdpOptions
 from xtrace.sinks import FlowSetup, NcclSetup, Run, Sink
@@ -62,13 +64,14 @@ def run(config: Config, version: str, stop: Stop) -> int:
             xdp = opened.enter_context(closing(watch_flows(config)))
             monitors.append(JoinedXdp(xdp, rdma) if rdma else say_invisible(xdp, config, opened))
             flows = flow_setup(xdp, config)
-        if rdma:
-            monitors.append(rdma)
         nccl = None
         if "nccl" in config.modes:
             calls = opened.enter_context(closing(watch_calls(config)))
-            monitors.append(calls)
-            nccl = NcclSetup(calls.attach, lib.NCCL_MAX_KEYS, calls.map_memory)
+            nics = watch_nics(config, rdma, calls, opened)
+            monitors += [nics, calls] if nics else [calls]
+            nccl = NcclSetup(calls.attach, calls.max_keys, calls.map_memory)
+        elif rdma:
+            monitors.append(rdma)
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
         for sink in sinks:
             sink.start(Run(version, config.interval_ms / 1000, config.modes, flows, nccl))
@@ -131,6 +134,22 @@ def watch_calls(config: Config) -> NcclMonitor:
     """Mode nccl, probing."""
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
     return NcclMonitor(log.info, ras=ras)
+
+
+def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, opened: ExitStack) -> Nics | None:
+    """What RDMA devices carry, beside the calls: all of them with mode rdma, else those that NCCL processes use."""
+    if rdma:
+        nics = Nics(rdma)
+    else:
+        try:
+            nics = Nics(opened.enter_context(closing(watch_rdma(config))), calls.pids)
+        except RdmaError as error:
+            if config.rdma.devices:
+                raise
+            log.info("mode nccl: what NICs carry is not known: %s", error)
+            return None
+    calls.devices = nics
+    return nics
 
 
 def flow_setup(monitor: XdpMonitor, config: Config) -> FlowSetup:

@@ -106,6 +106,10 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
 ENDS = {"-V", "--version", "-h", "--help"}
 
 
+WITH_MODE = {"--ras", "--ras-interval"}
+"""Options that are refused without mode nccl."""
+
+
 @pytest.mark.parametrize("option", EFFECTS)
 def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     value, changed = EFFECTS[option]
@@ -114,7 +118,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
 
 def test_every_option_is_one_of_these() -> None:
     offered = {option for action in build_parser("1")._actions for option in action.option_strings}
-    assert offered == set(EFFECTS) | ENDS
+    assert offered == set(EFFECTS) | ENDS | WITH_MODE
 
 
 def test_everything_that_can_be_asked_for_is_used() -> None:
@@ -389,3 +393,35 @@ def test_address_of_the_host_is_one() -> None:
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1000001"])
 def test_number_of_series_is_within_its_range(number: str) -> None:
     assert "--max-series" in refusal([f"--max-series={number}"])
+
+
+@pytest.mark.parametrize(
+    "options, address, seconds",
+    [
+        ("--ras localhost:28028", ("localhost", 28028), 60.0),
+        ("--ras [fd00::1]:1 --ras-interval 10s", ("fd00::1", 1), 10.0),
+        ("--ras 10.0.0.1:65535 --ras-interval 1h", ("10.0.0.1", 65535), 3600.0),
+    ],
+)
+def test_ras_service_is_asked_as_often_as_was_said(options: str, address: tuple[str, int], seconds: float) -> None:
+    config = parsed(f"-m nccl {options}")
+    assert (config.ras, config.ras_interval_s) == (address, seconds)
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ("-m nccl --ras localhost", "--ras 'localhost': write HOST:PORT, as in localhost:28028"),
+        ("-m nccl --ras :28028", "--ras ':28028'"),
+        ("-m nccl --ras h:0", "--ras 'h:0'"),
+        ("-m nccl --ras h:65536", "--ras 'h:65536'"),
+        ("-m nccl --ras fd00::1:28028", "--ras 'fd00::1:28028'"),
+        ("-m nccl --ras h:1 --ras-interval 9s", "--ras-interval '9s': 10s at least"),
+        ("-m nccl --ras-interval 60s", "--ras-interval without --ras"),
+        ("--ras h:1", "--ras is for mode nccl: add -m nccl"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(options: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parsed(options)
+    assert complaint in str(raised.value)

@@ -76,6 +76,22 @@ RDMA: dict[str, Record] = {
     "rdma_link": port_summary(RDMA_SNAPSHOT.ports[0], "n1"),
 }
 NO_ADDRESSES: Record = {"src_ip": None, "dst_ip": None}
+TICK: Record = {"ts": COMMON["ts"], "interval_s": 5.0, "host": "n1"}
+OPERATION: Record = {
+    "function": "AllGather",
+    "datatype": "bfloat16",
+    "calls": 3,
+    "elements": 30,
+    "requested_bytes": None,
+    "returned": 3,
+    "errors": {"invalid_argument": 1},
+    "async_errors": {},
+    "in_progress": 0,
+    "latency_ns": 9000,
+    "latency_buckets": [{"below_ns": 4096, "calls": 2}, {"below_ns": None, "calls": 1}],
+}
+CALLS: Record = {"calls": 3, "requested_bytes": None, "returned": 3, "errors": 1, "async_errors": 0}
+
 EXAMPLES: dict[str, Record] = {
     "start": {
         "type": "start",
@@ -122,6 +138,59 @@ EXAMPLES: dict[str, Record] = {
         "xdp": {"prog_id": 7, "mode": "native"},
     },
     **RDMA,
+    "nccl_process": {
+        "type": "nccl_process",
+        **TICK,
+        "pid": 4711,
+        "command": "python3 train.py",
+        "container": None,
+        "libraries": ["/usr/lib/libnccl.so.2"],
+        "probed": True,
+        "ended": False,
+        **CALLS,
+        "communicators": 1,
+        "cuda_devices": [0],
+        "operations": [OPERATION],
+        "devices": ["mlx5_0"],
+        "queue_pairs": 8,
+        "nic_tx_bytes": 100,
+        "nic_rx_bytes": None,
+    },
+    "nccl_communicator": {
+        "type": "nccl_communicator",
+        **TICK,
+        "pid": 4711,
+        "communicator": "0x55d0",
+        "nranks": 8,
+        "rank": None,
+        "cuda_device": None,
+        **CALLS,
+        "operations": [OPERATION],
+    },
+    "nccl_ras": {
+        "type": "nccl_ras",
+        **TICK,
+        "address": "localhost:28028",
+        "nccl_version": "2.28.9",
+        "timeouts": 0,
+        "communicator": "0x1:0x2:0x3",
+        "nranks": 8,
+        "ranks": 7,
+        "missing_ranks": [3],
+        "async_error_ranks": [],
+        "skew": 2,
+        "collectives": [{"function": "AllReduce", "least": 10, "most": 12}],
+    },
+    "nccl": {
+        "type": "nccl",
+        **TICK,
+        "processes": 1,
+        "calls": 3,
+        "unattributed_calls": 0,
+        "unattributed_elements": 0,
+        "unattributed_returns": 0,
+        "nested_calls": 0,
+    },
 }
 
 

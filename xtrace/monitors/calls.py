@@ -61,7 +61,7 @@ class CallTables:
         self.multi = uprobe.has_multi()
         """one link per file and end of the functions, instead of an event per place"""
         self._spec = load_object(OBJECT)
-        self._max_keys = max_keys
+        self.max_keys = max_keys
         self._programs: dict[str, Program] = {}
         self._batch = Batch(KEY.size, COUNTERS.size, max_keys + BATCH_MARGIN)
         self._owned = ExitStack()
@@ -80,7 +80,7 @@ class CallTables:
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         if spec.name in ("calls_a", "calls_b"):
-            return replace(spec, max_entries=self._max_keys)
+            return replace(spec, max_entries=self.max_keys)
         if spec.name in ("running", "bcasts"):
             return replace(spec, max_entries=max(LEAST_RUNNING, RUNNING_PER_CPU * (os.cpu_count() or 1)))
         return spec

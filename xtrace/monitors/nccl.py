@@ -79,11 +79,12 @@ class RasOptions:
 class NcclMonitor:
     """Counts NCCL calls from its creation on; follows processes as they come and go."""
 
-    def __init__(self, say: Say, devices: Devices | None = None, ras: RasOptions | None = None) -> None:
+    def __init__(self, say: Say, ras: RasOptions | None = None) -> None:
         privileges.require(privileges.NCCL_NEEDS, "mode nccl")
         privileges.raise_memlock_limit()
         self._say = say
-        self._devices = devices
+        self.devices: Devices | None = None
+        """what NICs carry, where that is known"""
         self._finder = Finder()
         self._sums = Sums()
         self._probed: dict[Identity, Probed] = {}
@@ -113,9 +114,18 @@ class NcclMonitor:
         return self._tables.memory()
 
     @property
+    def max_keys(self) -> int:
+        """Combinations of process, communicator, function and datatype that an interval has room for."""
+        return self._tables.max_keys
+
+    @property
     def attach(self) -> str:
         """How functions are probed: uprobe_multi or perf_event."""
         return "uprobe_multi" if self._tables.multi else "perf_event"
+
+    def pids(self) -> list[int]:
+        """The processes that use NCCL."""
+        return list(self._finder.users)
 
     def fileno(self) -> int:
         """Readable when it is time to look for processes; then react() is to be called."""
@@ -242,7 +252,7 @@ class NcclMonitor:
                 for (address, facts), operations in sorted(groups.items(), key=lambda group: group[0][0])
             ),
             operations=tuple(loose),
-            nic=self._devices.traffic_of(pid) if self._devices else None,
+            nic=self.devices.traffic_of(pid) if self.devices else None,
         )
 
     def _is_probed(self, library: Library) -> bool:

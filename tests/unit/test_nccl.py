@@ -1,0 +1,318 @@
+"""What NCCL calls are made of: sizes, groups by communicator, sums, metrics, text; and whose NICs carried what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from xtrace.kernel.syscall import ffi, lib
+from xtrace.monitors import libraries, sums
+from xtrace.monitors.calls import Known, check_sum
+from xtrace.monitors.nccl import NOTHING_KNOWN, group_calls
+from xtrace.monitors.nics import Nics, Rdma
+from xtrace.monitors.sums import Sums
+from xtrace.nccl import (
+    COMMUNICATOR,
+    COMMUNICATOR_KEY,
+    COUNTERS,
+    DATATYPES,
+    FUNCTIONS,
+    KEY,
+    SIZES,
+    TOTALS,
+    CallKey,
+    CallTotals,
+    Communicator,
+    Counters,
+    NcclProcess,
+    NcclSnapshot,
+    NicTraffic,
+    Operation,
+    RasCommunicator,
+    RasReport,
+    latency_limit_ns,
+    requested_bytes,
+)
+from xtrace.rdma import (
+    Figure,
+    PortId,
+    PortInfo,
+    PortRecord,
+    Process,
+    QueuePairRecord,
+    QueuePairs,
+    RdmaSnapshot,
+    Reading,
+)
+from xtrace.sinks.nccl_metrics import DESCRIBED, nccl_samples
+from xtrace.sinks.nccl_text import nccl_lines
+from xtrace.sinks.sources import SOURCES
+
+NO_RANK = int(lib.NCCL_NO_RANK)
+FLOAT32 = DATATYPES.index("float32")
+
+
+def key(function: str, communicator: int = 0x1000, nranks: int = 0, rank: int = NO_RANK, datatype: int = 7) -> CallKey:
+    return CallKey(communicator, 1, nranks, rank, FUNCTIONS.index(function), datatype)
+
+
+def counted(calls: int = 1, elements: int = 10, **fields: Any) -> Counters:
+    return Counters(calls, elements, **fields)
+
+
+def results(**counts: int) -> tuple[int, ...]:
+    names = ("success", "cuda", "system", "internal", "argument", "usage", "remote", "in_progress", "other")
+    return tuple(counts.get(name, 0) for name in names)
+
+
+def test_layouts_and_names_are_those_of_the_kernel_side() -> None:
+    for struct, layout in (
+        ("nccl_key", KEY),
+        ("nccl_counters", COUNTERS),
+        ("nccl_totals", TOTALS),
+        ("nccl_communicator_key", COMMUNICATOR_KEY),
+        ("nccl_communicator", COMMUNICATOR),
+    ):
+        assert ffi.sizeof(f"struct {struct}") == layout.size
+    assert len(FUNCTIONS) == lib.NCCL_FUNCTIONS
+    constants = [name.lower().replace("_", "") for name in dir(lib) if name.startswith("NCCL_")]
+    assert all(f"nccl{function.lower()}" in constants for function in FUNCTIONS)
+    for function in FUNCTIONS:
+        name = next(n for n in dir(lib) if n.lower().replace("_", "") == f"nccl{function.lower()}")
+        assert getattr(lib, name) == FUNCTIONS.index(function)
+    assert len(DATATYPES) == len(SIZES) < lib.NCCL_NO_DATATYPE
+
+
+@pytest.mark.parametrize(
+    "function, datatype, nranks, size",
+    [
+        ("AllReduce", FLOAT32, None, 400),
+        ("Send", 0, 8, 100),
+        ("AllGather", FLOAT32, 8, 3200),
+        ("AllGather", FLOAT32, None, None),
+        ("AllReduce", 12, 8, None),
+        ("GroupEnd", 255, None, 0),
+    ],
+)
+def test_requested_bytes_are_known_or_not_told(
+    function: str, datatype: int, nranks: int | None, size: int | None
+) -> None:
+    assert requested_bytes(function, datatype, nranks, 100) == size
+
+
+def test_limits_of_latency_are_powers_of_two_from_a_microsecond_on() -> None:
+    assert [latency_limit_ns(bucket) for bucket in (0, 1, 30, 31)] == [1024, 2048, 1 << 40, None]
+
+
+def test_calls_are_grouped_by_communicator_whether_used_or_not() -> None:
+    known = {0x1000: Known(8, 3, 0), 0x2000: Known(2, 1, None)}
+    groups = group_calls({key("AllReduce", nranks=8, rank=3): counted()}, known)
+    assert {group: len(operations) for group, operations in groups.items()} == {
+        (0x1000, known[0x1000]): 1,
+        (0x2000, known[0x2000]): 0,
+    }
+
+
+def test_what_was_learnt_during_the_interval_holds_for_its_earlier_calls() -> None:
+    calls = {key("AllGather"): counted(2, 20), key("AllGather", nranks=8, rank=3): counted(1, 10)}
+    groups = group_calls(calls, {0x1000: Known(8, 3, None)})
+    ((operation,),) = groups.values()
+    assert (operation.counters.calls, operation.requested_bytes) == (3, 30 * 4 * 8)
+
+
+def test_communicators_that_followed_each_other_at_one_address_stay_apart() -> None:
+    calls = {key("AllReduce", nranks=8, rank=3): counted(), key("AllReduce", nranks=2, rank=0): counted()}
+    groups = group_calls(calls, {0x1000: Known(2, 0, 5)})
+    assert set(groups) == {(0x1000, Known(8, 3, None)), (0x1000, Known(2, 0, 5))}
+
+
+def test_calls_without_communicator_belong_to_none() -> None:
+    groups = group_calls({key("GroupEnd", communicator=0, datatype=255): counted(1, 0)}, {0x1000: Known(2, 0, None)})
+    ((operation,),) = [operations for group, operations in groups.items() if group == (0, NOTHING_KNOWN)]
+    assert (operation.function, operation.datatype) == ("GroupEnd", None)
+
+
+def test_calls_that_do_not_add_up_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    calls = {key("AllReduce"): counted(5)}
+    check_sum(calls, CallTotals(entries=9, nested=1, duplicate=1, unattributed=2))
+    assert caplog.text == ""
+    check_sum(calls, CallTotals(entries=10, nested=1, duplicate=1, unattributed=2))
+    assert "NCCL calls do not add up: 1 missing" in caplog.text
+
+
+def process(pid: int = 7, ended: bool = False, operations: tuple[Operation, ...] = ()) -> NcclProcess:
+    communicator = Communicator(0x1000, 8, 3, 0, operations)
+    nic = NicTraffic(("mlx5_0",), 4, 1000, None)
+    return NcclProcess(pid, "/usr/bin/python3 train.py", "ab" * 32, (), True, ended, (communicator,), (), nic)
+
+
+def operation(name: str = "AllReduce", size: int | None = 40, **fields: Any) -> Operation:
+    return Operation(name, "float32", size, counted(**fields))
+
+
+def test_sums_of_a_run_add_up_and_end_with_their_process() -> None:
+    kept = Sums()
+    failed = operation(returned=1, latency_ns=5, results=results(argument=1, in_progress=1))
+    for _ in range(2):
+        found = kept.add([process(operations=(failed, operation("AllGather", None)))], CallTotals(unattributed=1))
+    by_name = {series.function: calls for series, calls in found.calls.items()}
+    assert by_name["AllReduce"] == (2, 80, 0, 2, 10)
+    assert by_name["AllGather"] == (2, 0, 2, 0, 0)
+    assert list(found.errors.values()) == [2]
+    assert found.totals.unattributed == 2
+    assert kept.add([process(ended=True, operations=(operation(),))], CallTotals()).calls
+    gone = kept.add([], CallTotals())
+    assert (gone.calls, gone.errors) == ({}, {})
+
+
+def test_series_are_bounded_and_the_rest_shares_one() -> None:
+    kept = Sums(most=2)
+    found = kept.add([process(pid, operations=(operation(),)) for pid in range(5)], CallTotals())
+    assert [(series.pid, calls.calls) for series, calls in found.calls.items()] == [("0", 1), ("1", 1), ("other", 3)]
+
+
+@pytest.mark.parametrize("command, name", [("/usr/bin/python3 x.py", "python3"), ("[kworker]", "[kworker]"), ("", "")])
+def test_a_command_is_labelled_by_what_is_run(command: str, name: str) -> None:
+    assert sums.short_name(command) == name
+
+
+REPORT = RasReport(
+    "localhost:1",
+    0,
+    "2.28.9",
+    (RasCommunicator("0x1", 4, 3, (2,), (0,), {"AllReduce": (10, 12)}), RasCommunicator("0x2", 2, 2, (), (), {})),
+    0,
+)
+
+
+def snapshot(**fields: Any) -> NcclSnapshot:
+    failed = operation(returned=1, latency_ns=2_000_000_000, results=results(remote=1))
+    asked = Operation("CommGetAsyncError", None, 0, counted(1, 0, returned=1, results=results(system=1)))
+    processes = (process(operations=(failed, asked)),)
+    totals = CallTotals(entries=2)
+    return NcclSnapshot(5_000_000_000, 1_000_000_000, processes, totals, Sums().add(processes, totals), **fields)
+
+
+def test_metrics_are_described_and_told_once() -> None:
+    samples = list(nccl_samples(snapshot(ras=REPORT, ras_answers=True)))
+    assert {sample.name for sample in samples} == set(DESCRIBED)
+    assert len({(sample.name, sample.labels) for sample in samples}) == len(samples)
+    values = {(sample.name, *(value for _, value in sample.labels)): sample.value for sample in samples}
+    reduced = ("7", "python3", "AllReduce", "float32")
+    assert values[("xtrace_nccl_calls_total", *reduced)] == 1
+    assert values[("xtrace_nccl_requested_bytes_total", *reduced)] == 40
+    assert values[("xtrace_nccl_call_seconds_total", *reduced)] == 2.0
+    assert values["xtrace_nccl_errors_total", "7", "python3", "remote_error"] == 1
+    assert values["xtrace_nccl_async_errors_total", "7", "python3", "system_error"] == 1
+    assert values["xtrace_nccl_ras_missing_ranks", "0x1"] == 1
+    assert values["xtrace_nccl_ras_skew_calls", "0x1"] == 2
+    assert values["xtrace_nccl_ras_up",] == 1
+
+
+def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
+    assert not [sample for sample in nccl_samples(snapshot()) if sample.name.startswith("xtrace_nccl_ras")]
+
+
+def test_push_knows_the_mode() -> None:
+    assert SOURCES[NcclSnapshot].samples is nccl_samples
+
+
+def test_text_is_a_block_per_process_and_a_line_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "".join(nccl_lines(snapshot(ras=REPORT))).splitlines()
+    assert lines[0] == (
+        "nccl pid=7 communicators=1 calls=2 requested=40 (40 B/s) errors=1 gpus=0 devices=mlx5_0 qps=4"
+        " nic_tx=1000B/s nic_rx=n/a container=abababababab [/usr/bin/python3 train.py]"
+    )
+    assert lines[1] == (
+        "  0x1000 rank=3/8 gpu=0 AllReduce float32 calls=1 elements=10 requested=40 (40 B/s) latency=2000000.0us"
+        " remote_error=1"
+    )
+    assert lines[2].endswith("CommGetAsyncError calls=1 latency=0.0us async_system_error=1")
+    assert lines[3] == "ras 0x1 ranks=3/4 missing=2 skew=2 AllReduce=10..12 async_errors=0"
+    assert lines[4] == "ras 0x2 ranks=2/2 missing=none skew=0"
+    assert lines[5].endswith(" 1.0s processes=1 calls=2 requested=40 unattributed=0")
+
+
+def queue_pair(device: str, pid: int | None, number: int) -> QueuePairRecord:
+    return QueuePairRecord(PortId(device, 1), number, "RC", "RTS", None, Process(pid, "x"))
+
+
+def port(device: str, tx: int | None) -> PortRecord:
+    figures = {
+        "tx_bytes": Figure(Reading(tx, tx, "ok" if tx is not None else "unavailable"), ("tx",)),
+        "rx_bytes": Figure(Reading(5, 5, "ok"), ("rx",)),
+    }
+    return PortRecord(PortId(device, 1), PortInfo(), 1, figures)
+
+
+class PlayedRdma:
+    """Mode rdma, with one snapshot."""
+
+    def __init__(self, pairs: QueuePairs, ports: tuple[PortRecord, ...]) -> None:
+        self._snapshot = RdmaSnapshot(1, 1, ports, pairs)
+
+    def tick(self) -> RdmaSnapshot:
+        return self._snapshot
+
+
+PAIRS = QueuePairs((queue_pair("mlx5_0", 7, 1), queue_pair("mlx5_1", 7, 2), queue_pair("mlx5_2", 8, 3)), end_ns=1)
+PORTS = (port("mlx5_0", 100), port("mlx5_1", 20), port("mlx5_2", None))
+
+
+def nics(pairs: QueuePairs = PAIRS, users: Callable[[], list[int]] | None = None) -> Nics:
+    return Nics(cast("Rdma", PlayedRdma(pairs, PORTS)), users)
+
+
+def test_a_process_has_the_devices_of_its_queue_pairs_and_their_bytes() -> None:
+    watched = nics()
+    watched.tick()
+    assert watched.traffic_of(7) == NicTraffic(("mlx5_0", "mlx5_1"), 2, 120, 10)
+    assert watched.traffic_of(8) == NicTraffic(("mlx5_2",), 1, None, 5)
+    assert watched.traffic_of(9) == NicTraffic((), 0, None, None)
+
+
+def test_before_queue_pairs_were_read_nothing_is_known() -> None:
+    watched = nics(QueuePairs())
+    assert watched.traffic_of(7) is None
+    watched.tick()
+    assert watched.traffic_of(7) is None
+
+
+def test_only_devices_of_nccl_processes_are_told_of_without_mode_rdma() -> None:
+    told = nics(users=lambda: [7]).tick()
+    assert [record.id.device for record in told.ports] == ["mlx5_0", "mlx5_1"]
+    assert {record.process.pid for record in told.queue_pairs.records} == {7}
+    assert len(nics().tick().ports) == 3
+
+
+@pytest.mark.parametrize(
+    "path, is_nccl",
+    [
+        ("/usr/lib/libnccl.so.2", True),
+        ("/x/libnccl.so.2.27.5 (deleted)", True),
+        ("/opt/rocm/lib/librccl.so.1", True),
+        ("/usr/lib/libnccl-net.so", False),
+        ("/usr/lib/libnccl-tuner-example.so.2", False),
+    ],
+)
+def test_the_library_is_known_by_its_name(path: str, is_nccl: bool) -> None:
+    assert bool(libraries.NAMED.search(path)) is is_nccl
+
+
+def test_a_library_that_only_wraps_nccl_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = libraries.Finder()
+    files = {path: SimpleNamespace(path=path) for path in ("/usr/lib/libnccl.so.2", "/opt/profiler.so")}
+    monkeypatch.setattr(finder, "_library", lambda pid, file: file)
+    found = list(finder._libraries(1, cast("Any", files.values())))
+    assert [library.path for library in found] == ["/usr/lib/libnccl.so.2"]
+
+
+def test_files_that_are_no_programs_have_no_functions(tmp_path: Path) -> None:
+    for name, content in (("empty", b""), ("text", b"x" * 100), ("cut", b"\x7fELF\x02\x01\x01" + bytes(57))):
+        (tmp_path / name).write_bytes(content)
+        assert libraries.find_functions(str(tmp_path / name)) == {}
+    assert libraries.find_functions(str(tmp_path / "absent")) == {}

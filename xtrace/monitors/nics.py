@@ -1,0 +1,108 @@
+"""The RDMA devices that processes use, and what these carried: mode rdma's figures for mode nccl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from xtrace.nccl import NicTraffic
+from xtrace.rdma import PortId, RdmaSnapshot
+
+
+class Rdma(Protocol):
+    """What is needed of mode rdma."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to watch."""
+
+    def fileno(self) -> int:
+        """Readable when react() has something to do."""
+
+    def react(self) -> None:
+        """Take note of what happened between ticks."""
+
+    def tick(self) -> RdmaSnapshot:
+        """End the current interval, start the next."""
+
+    def finish(self) -> RdmaSnapshot:
+        """End the last interval."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+class Nics:
+    """Mode rdma, which remembers its last interval for mode nccl, whose tick comes after.
+
+    With `users` it tells only of the devices that these processes use.
+    """
+
+    def __init__(self, rdma: Rdma, users: Callable[[], Iterable[int]] | None = None) -> None:
+        self._rdma = rdma
+        self._users = users
+        self._last: RdmaSnapshot | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to watch."""
+        return self._rdma.ended
+
+    def fileno(self) -> int:
+        """Readable when react() has something to do."""
+        return self._rdma.fileno()
+
+    def react(self) -> None:
+        """Take note of what happened between ticks."""
+        self._rdma.react()
+
+    def tick(self) -> RdmaSnapshot:
+        """End the current interval, start the next."""
+        return self._remember(self._rdma.tick())
+
+    def finish(self) -> RdmaSnapshot:
+        """End the last interval."""
+        return self._remember(self._rdma.finish())
+
+    def close(self) -> None:
+        """Release everything."""
+        self._rdma.close()
+
+    def _remember(self, snapshot: RdmaSnapshot) -> RdmaSnapshot:
+        self._last = snapshot
+        if self._users is None:
+            return snapshot
+        pids = set(self._users())
+        own = tuple(record for record in snapshot.queue_pairs.records if record.process.pid in pids)
+        devices = {record.id.device for record in own}
+        return replace(
+            snapshot,
+            ports=tuple(record for record in snapshot.ports if record.id.device in devices),
+            queue_pairs=replace(snapshot.queue_pairs, records=own),
+        )
+
+    def traffic_of(self, pid: int) -> NicTraffic | None:
+        """The devices that a process has queue pairs on, and their bytes; None where no queue pairs were read yet."""
+        if self._last is None or not self._last.queue_pairs.end_ns:
+            return None
+        own = [record for record in self._last.queue_pairs.records if record.process.pid == pid]
+        ports = {record.id for record in own}
+        return NicTraffic(
+            devices=tuple(sorted({port.device for port in ports})),
+            queue_pairs=len(own),
+            tx_bytes=self._bytes(ports, "tx_bytes"),
+            rx_bytes=self._bytes(ports, "rx_bytes"),
+        )
+
+    def _bytes(self, ports: set[PortId], name: str) -> int | None:
+        """The sum over ports; None where one does not tell, or there is none."""
+        deltas = [record.delta(name) for record in self._last.ports if record.id in ports] if self._last else []
+        if not deltas or len(deltas) < len(ports):
+            return None
+        total = 0
+        for delta in deltas:
+            if delta is None:
+                return None
+            total += delta
+        return total
