@@ -1,10 +1,10 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [rdma]`."""
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [rdma] [nccl]`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, packet, process, push, rdma
+from benchmarks import drain, nccl, packet, process, push, rdma
 
 MEASUREMENTS = {
     "packet": packet.measure,
@@ -12,6 +12,7 @@ MEASUREMENTS = {
     "process": process.measure,
     "push": push.measure,
     "rdma": rdma.measure,
+    "nccl": nccl.measure,
 }
 
 

@@ -13,14 +13,19 @@ import pytest
 
 from tests.push.server import Server, victoria_metrics
 from tests.push.wire import wire
-from xtrace.sinks import flow_metrics, rdma_metrics, self_metrics
+from xtrace.sinks import flow_metrics, nccl_metrics, rdma_metrics, self_metrics
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "xtrace-catch.json"
 ALERTS = ROOT / "deploy" / "alerts" / "xtrace-catch.yml"
 DOCUMENT = ROOT / "docs" / "metrics.md"
 
-DESCRIBED = {**flow_metrics.DESCRIBED, **rdma_metrics.DESCRIBED, **self_metrics.DESCRIBED}
+DESCRIBED = {
+    **flow_metrics.DESCRIBED,
+    **rdma_metrics.DESCRIBED,
+    **nccl_metrics.DESCRIBED,
+    **self_metrics.DESCRIBED,
+}
 RUNS_S = 9
 
 
