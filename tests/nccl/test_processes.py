@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,10 +28,14 @@ from tests.nccl.jobs import (
 from tests.nccl.native import native
 from tests.netns.tool import Result, eventually
 from tests.support.net import of_type
+from xtrace.kernel import uprobe
 from xtrace.kernel.symbols import function_offsets
 
 NOTICED_WITHIN_S = 10
 """Processes are looked for every second; a machine under load takes longer."""
+
+LINGERS_S = 30
+"""A file stays probed for 10 s after its last process."""
 
 CALLS = 1_100
 
@@ -257,6 +262,26 @@ def test_nothing_is_left_of_the_probes(way: dict[str, str], number: signal.Signa
         assert eventually(lambda: entry_bytes(caller.pid) == unprobed)
         caller.begin()
         caller.wait()
+
+
+def test_a_file_that_nobody_uses_any_more_is_let_go() -> None:
+    if not uprobe.has_multi():
+        pytest.skip("events of this kernel are not listed")
+    before = probe_links()
+    with watching("-t", "100ms") as tool:
+        with calling(standin(), CALLS) as caller:
+            tool.wait_until_it_says(b"probing")
+            assert probe_links() == before + 2
+            caller.end()
+        # it could not be unmounted while it is probed
+        assert eventually(lambda: probe_links() == before, LINGERS_S)
+        assert tool.stop().code == 0
+
+
+def probe_links() -> int:
+    """Multi links that the kernel has, by bpftool; older ones name the type by its number."""
+    shown = subprocess.run(["bpftool", "link", "show"], check=True, capture_output=True, text=True).stdout
+    return len(re.findall(r"^\d+: (?:uprobe_multi|type 12) ", shown, re.MULTILINE))
 
 
 def entry_bytes(pid: int) -> bytes:

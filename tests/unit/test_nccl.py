@@ -234,7 +234,16 @@ def test_text_is_a_block_per_process_and_a_line_of_the_interval(monkeypatch: pyt
     assert lines[2].endswith("CommGetAsyncError calls=1 latency=0.0us async_system_error=1")
     assert lines[3] == "ras 0x1 ranks=3/4 missing=2 skew=2 AllReduce=10..12 async_errors=0"
     assert lines[4] == "ras 0x2 ranks=2/2 missing=none skew=0"
-    assert lines[5].endswith(" 1.0s processes=1 calls=2 requested=40 unattributed=0")
+    assert lines[5].endswith(" 1.0s processes=1 idle=0 calls=2 requested=40 unattributed=0")
+
+
+def test_processes_that_only_have_the_library_are_counted_in_text_not_listed() -> None:
+    worker = NcclProcess(8, "worker", None, ("/libnccl.so.2",), True, False)
+    hidden = NcclProcess(9, "hidden", None, ("/libnccl.so.2",), False, False)
+    lines = list(nccl_lines(NcclSnapshot(1, 1_000_000_000, (worker, hidden))))
+    assert [line.split()[1] for line in lines[:-1]] == ["pid=9"]
+    assert "calls=n/a requested=n/a" in lines[0]
+    assert "processes=2 idle=1 calls=0" in lines[-1]
 
 
 def queue_pair(device: str, pid: int | None, number: int) -> QueuePairRecord:

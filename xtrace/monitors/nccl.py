@@ -261,7 +261,7 @@ class NcclMonitor:
 
     def _forget_gone(self, known: Iterable[tuple[int, int]]) -> None:
         for pid, address in known:
-            if pid not in self._finder.users:
+            if pid not in self._finder.users and proc.start_time(pid) is None:
                 self._tables.forget(pid, address)
         self._gone.clear()
 
