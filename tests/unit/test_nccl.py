@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ from typing import Any, cast
 
 import pytest
 
+from xtrace.kernel import proc
+from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.monitors import libraries, sums
 from xtrace.monitors.calls import Known, check_sum
@@ -324,4 +327,45 @@ def test_files_that_are_no_programs_have_no_functions(tmp_path: Path) -> None:
     for name, content in (("empty", b""), ("text", b"x" * 100), ("cut", b"\x7fELF\x02\x01\x01" + bytes(57))):
         (tmp_path / name).write_bytes(content)
         assert libraries.find_functions(str(tmp_path / name)) == {}
-    assert libraries.find_functions(str(tmp_path / "absent")) == {}
+    with pytest.raises(FileNotFoundError):
+        libraries.find_functions(str(tmp_path / "absent"))
+
+
+def files_of(monkeypatch: pytest.MonkeyPatch, *files: MappedFile) -> list[libraries.Library]:
+    """What a Finder makes of a process with these files, which are reached where they are."""
+    monkeypatch.setattr(proc, "reach", lambda pid, file: (file.path, Path(file.path).stat()))
+    return list(libraries.Finder()._libraries(1, files))
+
+
+def test_a_library_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> dict[int, int]:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(libraries, "find_functions", refuse)
+    for name in ("libnccl.so.2", "other.so"):
+        (tmp_path / name).touch()
+    named, other = (MappedFile("0:1", 1, str(tmp_path / name), "1-2") for name in ("libnccl.so.2", "other.so"))
+    (found,) = files_of(monkeypatch, named, other)
+    assert (found.offsets, found.problem) == ({}, "it cannot be read: Permission denied")
+
+
+def test_a_file_is_looked_into_once_and_reached_through_each_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def note(path: str) -> dict[int, int]:
+        looked.append(path)
+        return {0: 64}
+
+    monkeypatch.setattr(libraries, "find_functions", note)
+    (tmp_path / "libnccl.so.2").touch()
+    file = MappedFile("0:1", 1, str(tmp_path / "libnccl.so.2"), "1-2")
+    status = Path(file.path).stat()
+    monkeypatch.setattr(proc, "reach", lambda pid, file: (f"/{pid}", status))
+    finder = libraries.Finder()
+    first, second = (next(iter(finder._libraries(pid, [file]))) for pid in (7, 8))
+    # the first process may be gone by now
+    assert (first.reachable, second.reachable) == ("/7", "/8")
+    assert first.identity == second.identity
+    assert looked == ["/7"]

@@ -56,11 +56,13 @@ class Library:
     path: str
     """as the process has it"""
     reachable: str
-    """as this process reaches it"""
+    """as this process reaches it, through one that has it mapped"""
     reached: tuple[int, int]
     """device and inode there"""
     offsets: dict[int, int]
-    """enum nccl_function -> file offset; empty where the symbols are hidden"""
+    """enum nccl_function -> file offset; empty where its calls cannot be seen"""
+    problem: str = ""
+    """why they cannot"""
 
 
 @dataclass
@@ -83,7 +85,8 @@ class Finder:
         """processes whose files this one may not know"""
         self._seen: dict[int, int] = {}
         """pages of address space, by process"""
-        self._files: dict[Identity, Library | None] = {}
+        self._files: dict[Identity, dict[int, int]] = {}
+        """where the functions stand in each file that was looked into"""
 
     def scan(self) -> None:
         """Look at what is new: processes, and those whose address space has changed its size."""
@@ -140,14 +143,23 @@ class Finder:
             return None
         path, status = found
         identity = Identity(file.device, file.inode, status.st_size, status.st_mtime_ns)
+        try:
+            offsets, problem = self._functions(identity, path), f"no symbol {REQUIRED} (stripped or hidden)"
+        except OSError as error:
+            log.debug("%s: %s", path, error)
+            if error.errno not in (errno.EACCES, errno.EPERM):
+                return None  # gone
+            offsets, problem = {}, f"it cannot be read: {error.strerror}"
+        if not offsets and not NAMED.search(file.path):
+            return None
+        return Library(identity, file.path, path, (status.st_dev, status.st_ino), offsets, problem)
+
+    def _functions(self, identity: Identity, path: str) -> dict[int, int]:
+        """Where they stand; each file is looked into once."""
         if identity not in self._files:
             if len(self._files) >= MOST_FILES:
                 self._files.clear()
-            offsets = find_functions(path)
-            is_nccl = offsets or NAMED.search(file.path)
-            self._files[identity] = (
-                Library(identity, file.path, path, (status.st_dev, status.st_ino), offsets) if is_nccl else None
-            )
+            self._files[identity] = find_functions(path)
         return self._files[identity]
 
 
@@ -165,12 +177,8 @@ def opened(library: Library) -> Iterator[str]:
 
 
 def find_functions(path: str) -> dict[int, int]:
-    """Enum nccl_function -> file offset; {} where the file has no NCCL, or cannot be read."""
-    try:
-        fd = os.open(path, OPEN_FLAGS)
-    except OSError as error:
-        log.debug("%s: %s", path, error)
-        return {}
+    """Enum nccl_function -> file offset; {} where the file has no NCCL. Raises OSError where it cannot be read."""
+    fd = os.open(path, OPEN_FLAGS)
     try:
         found = function_offsets(fd, list(SYMBOLS), REQUIRED)
     except ObjectError as error:

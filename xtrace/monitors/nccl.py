@@ -161,13 +161,17 @@ class NcclMonitor:
         where = f"pid {user.pid} ({user.command}): {library.path}"
         probed = self._probed[library.identity] = Probed(library)
         if not library.offsets:
-            self._say(f"{where}: no symbol ncclAllReduce (stripped or hidden): its calls are not seen")
+            self._say(f"{where}: {library.problem}: its calls are not seen")
             return
         self._files += 1
         try:
             with opened(library) as path:
                 probed.probes = self._tables.attach(path, library.offsets, self._files)
-        except (XtraceError, OSError) as error:
+        except OSError as error:
+            log.debug("%s: %s", where, error)  # the process is gone, or the file: another one may have it
+            del self._probed[library.identity]
+            return
+        except XtraceError as error:
             log.error("%s: not probed: %s", where, error)
             return
         probed.succeeded = True
@@ -227,10 +231,12 @@ class NcclMonitor:
         self, calls: Mapping[int, Mapping[CallKey, Counters]], known: Mapping[tuple[int, int], Known]
     ) -> Iterator[NcclProcess]:
         """Those that use NCCL, and those that called it and are gone."""
+        own: defaultdict[int, dict[int, Known]] = defaultdict(dict)
+        for (pid, address), facts in known.items():
+            own[pid][address] = facts
         for pid in sorted({*calls, *self._finder.users, *self._gone}):
             user = self._finder.users.get(pid) or self._gone.get(pid) or self._finder.look_again(pid)
-            own = {address: facts for (owner, address), facts in known.items() if owner == pid}
-            yield self._process(pid, user, calls.get(pid, {}), own)
+            yield self._process(pid, user, calls.get(pid, {}), own[pid])
 
     def _process(
         self, pid: int, user: User | None, calls: Mapping[CallKey, Counters], known: Mapping[int, Known]
@@ -246,7 +252,7 @@ class NcclMonitor:
             container=user.container if user else None,
             libraries=tuple(library.path for library in libraries),
             probed=bool(calls) or any(self._is_probed(library) for library in libraries),
-            ended=pid not in self._finder.users,
+            ended=pid not in self._finder.users and (pid in self._gone or proc.start_time(pid) is None),
             communicators=tuple(
                 Communicator(address, *facts, operations=tuple(operations))
                 for (address, facts), operations in sorted(groups.items(), key=lambda group: group[0][0])
