@@ -99,8 +99,8 @@ class NcclMonitor:
             self._timer = opening.enter_context(Fd(call("timerfd_create", "xt_timerfd", SCAN_NS)))
             if not proc.sees_all():
                 say("mode nccl: only this container's processes are seen: run it with -v /proc:/host/proc:ro")
-            self._start_ns = time.monotonic_ns()
             self._look()
+            self._start_ns = time.monotonic_ns()
             if not self._finder.users:
                 say("mode nccl: no process uses NCCL now; looking for new ones every second")
             self._ras = RasPoller(ras.address, ras.every_s) if ras else None
