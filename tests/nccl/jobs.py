@@ -149,9 +149,11 @@ def job(variables: Mapping[str, str] | None = None) -> Iterator[Job]:
 
 
 @contextmanager
-def watching(*arguments: str, variables: dict[str, str] | None = None, **options: Any) -> Iterator[Tool]:
+def watching(
+    *arguments: str, prefix: Sequence[str] = (), variables: dict[str, str] | None = None, **options: Any
+) -> Iterator[Tool]:
     """The tool in mode nccl, JSON into a file unless piped, just started."""
-    command = [sys.executable, "-m", "xtrace", "-m", "nccl", "-o", "json", *arguments]
+    command = [*prefix, sys.executable, "-m", "xtrace", "-m", "nccl", "-o", "json", *arguments]
     with tempfile.TemporaryFile() as output:
         options = {"stdout": output, "stderr": subprocess.PIPE, "env": environment(**(variables or {})), **options}
         with bounded(subprocess.Popen(command, cwd=ROOT, **options)) as process:

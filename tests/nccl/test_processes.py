@@ -323,3 +323,30 @@ def test_flows_and_calls_share_one_timeline() -> None:
     assert [record["type"] for record in ticks] == ["interface", "nccl"] * 3
     assert [record["ts"] for record in ticks] == sorted(record["ts"] for record in ticks)
     assert sum(record["calls"] for record in of_type(result.records, "nccl")) == 1
+
+
+def in_a_container(host_proc: Path) -> list[str]:
+    """A prefix that runs the tool as a container does: own processes and proc, the machine's proc beside it."""
+    script = f'mount --rbind /proc {host_proc} && exec unshare --pid --fork --mount-proc --kill-child "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh"]
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path, mounted: bool) -> None:
+    variables = {"XTRACE_PROCFS": str(tmp_path)} if mounted else {}
+    with (
+        calling(standin(), CALLS) as caller,
+        watching("-t", "100ms", prefix=in_a_container(tmp_path), variables=variables, stdout=subprocess.PIPE) as tool,
+    ):
+        if not mounted:
+            tool.wait_until_it_says(b"only this container's processes are seen: run it with -v /proc:/host/proc:ro")
+            tool.wait_until_it_prints(b'"processes":0')
+            return
+        tool.wait_until_it_says(b"probing")
+        caller.begin()
+        caller.wait()
+        caller.end()
+        tool.wait_until_it_prints(b'"ended":true')
+        # unshare would not hand a signal on; its end ends the tool
+        tool.process.kill()
+        assert has_all(tool.wait(), caller.pid)
