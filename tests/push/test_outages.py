@@ -20,9 +20,10 @@ from tests.push.server import Server, free_port, victoria_metrics
 from tests.push.wire import wire
 from tests.support.net import of_type
 
-QUIET = "XTRACE_OUTAGE_S" in os.environ
-"""Where the full length is asked for, nothing else makes ticks late."""
+LONG = "XTRACE_OUTAGE_S" in os.environ
+"""Whether the full length is asked for, in which single late ticks of a busy machine show on both tools."""
 INTERVAL_MS = 500
+AS_JSON = ("-o", "json", "-t", f"{INTERVAL_MS}ms")
 LATE_MS = 50
 """No tick may be later than this because of the push."""
 
@@ -31,7 +32,7 @@ REACHED_AGAIN_S = 20.0
 
 
 def pushing(url: str, *arguments: str) -> tuple[str, ...]:
-    return ("--push", url, "-o", "json", "-t", f"{INTERVAL_MS}ms", *arguments)
+    return ("--push", url, *AS_JSON, *arguments)
 
 
 def said_of_push(result: Result) -> list[str]:
@@ -58,10 +59,16 @@ def away(server: Server, how: Signals) -> Iterator[None]:
         server.start()
 
 
-def run_through_outage(how: Signals) -> tuple[list[dict[str, Any]], list[float]]:
-    """A run in the middle third of which the server was away: its records, and by how many ms ticks were held up."""
+def run_through_outage(how: Signals) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
+    """A run in the middle third of which the server was away, beside one without push.
+
+    The records of both, and by how many ms each tick of the first was held up by its push.
+    """
     with victoria_metrics() as server, wire() as wired, wired.traffic():
-        with wired.watching(*pushing(server.url)) as tool:
+        with (
+            wired.watching(*pushing(server.url)) as tool,
+            wired.watching(*AS_JSON, "--hook", "tc") as control,
+        ):
             time.sleep(OUTAGE_S)
             # what a killed server had taken, but not written yet, is gone
             lost_until_ms = round(time.time() * 1000) + 2 * INTERVAL_MS if how == SIGKILL else 0
@@ -70,8 +77,8 @@ def run_through_outage(how: Signals) -> tuple[list[dict[str, Any]], list[float]]
             if how != SIGSTOP:
                 tool.wait_until_it_says(b"delivering again after")
             time.sleep(OUTAGE_S)
-            result = tool.stop()
-        assert result.code == 0, result.said
+            result, others = tool.stop(), control.stop()
+        assert (result.code, others.code) == (0, 0), result.said
         lines = result.records
         assert_server_has_all(server, lines, lost_until_ms)
         assert last(server, "xtrace_interface_packets_total") == total(lines) > 0
@@ -82,15 +89,17 @@ def run_through_outage(how: Signals) -> tuple[list[dict[str, Any]], list[float]]
         said = said_of_push(result)
         assert said[0].endswith("keeping what is counted, trying again")
         assert any(line.startswith("delivering again after ") for line in said)
-    return lines, [seconds * 1000 for _, seconds in held_up]
+    return lines, others.records, [seconds * 1000 for _, seconds in held_up]
 
 
 @pytest.mark.parametrize("how", [SIGTERM, SIGKILL, SIGSTOP], ids=["stopped", "killed", "frozen"])
 def test_through_an_outage_everything_arrives_and_no_tick_is_late(how: Signals) -> None:
-    lines, held_up = run_through_outage(how)
+    lines, others, held_up = run_through_outage(how)
     # a busy machine makes single ticks late; a push that waited for the server would make all of an outage late
     assert median(held_up) <= LATE_MS, held_up
-    assert not QUIET or max(lateness(lines)) <= LATE_MS, lateness(lines)
+    late, anyway = max(lateness(lines)), max(lateness(others))
+    print(f"latest tick: {late} ms, without push {anyway} ms; held up by the push: median {median(held_up):.1f} ms")
+    assert not LONG or late <= anyway + LATE_MS
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
