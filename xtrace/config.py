@@ -43,8 +43,8 @@ RESERVED_LABELS = frozenset(
         *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type"),
         *("src_qpn", "dst_qpn", "opcode", "vlan", "icmp_type", "icmp_code", "fragment", "ethertype"),
         *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
+        *("pid", "function", "datatype", "error", "communicator"),
         *("version", "reason"),
-        *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
     }
 )
 """What this tool's own series are told apart by; names that begin with `__` are the server's."""
