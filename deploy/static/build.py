@@ -119,13 +119,17 @@ def compile_c(sources: Iterable[Path], objects: Path, *options: str) -> list[Pat
 
 
 def cpython_extensions(names: Iterable[str], source: Path, objects: Path) -> list[Path]:
-    """Modules of the standard library that Debian's libpython has not built in."""
+    """Modules of the standard library that Debian's libpython has not built in, and what a built-in one lacks."""
     unknown = sorted(set(names) - set(CPYTHON_EXTENSIONS))
     if unknown:
         sys.exit(f"static build: no source known for {', '.join(unknown)}: exclude them in bundle.py or add them here")
-    files = [source / "Modules" / file for name in sorted(names) for file in CPYTHON_EXTENSIONS[name]]
+    modules = source / "Modules"
+    files = [modules / file for name in sorted(names) for file in CPYTHON_EXTENSIONS[name]]
+    sha2 = modules / "_hacl/Hacl_Hash_SHA2.c"  # from Python 3.12 on; it is in no archive of Debian's
+    files += [sha2] if sha2.exists() else []
     internal = f"-I{sysconfig.get_path('include')}/internal"
-    return compile_c(files, objects, "-DPy_BUILD_CORE_BUILTIN", internal)
+    hacl = f"-I{modules / '_hacl/include'}"
+    return compile_c(files, objects, "-DPy_BUILD_CORE_BUILTIN", "-D_DEFAULT_SOURCE", internal, hacl)
 
 
 def cffi_extensions(cffi: Path, objects: Path) -> list[Path]:
@@ -172,7 +176,7 @@ def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
     if done.returncode:
         sys.exit(f"{done.stderr}\nstatic build: linking failed")
     named = (Path(re.sub(r"[(].*", "", line)) for line in done.stdout.splitlines())
-    return {path for path in named if path.is_relative_to("/usr")}
+    return {path for path in named if path.is_relative_to("/usr") and path.is_file()}
 
 
 def describe(linked: set[Path], downloaded: Path, orjson: Path) -> None:
