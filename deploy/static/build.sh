@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds dist/xtrace-catch, one static executable, its licences and its SBOM: build.sh [--packages]
-# Tried on Debian 12; `make static` and the Dockerfile run this and nothing else.
+# Tried on Debian 12 and 13; `make static` and the Dockerfile run this and nothing else.
 # --packages lists the packages it needs.
 set -eu
 cd "$(dirname "$0")/../.."
