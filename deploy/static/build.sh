@@ -11,8 +11,10 @@ packages="clang gcc libc6-dev linux-libc-dev dpkg-dev python3 python3-venv pytho
 
 # Debian 12's rustc is too old for orjson; rustc-web is the newer one that its browser is built with.
 rust() {
-	if apt-cache show rustc-web >/dev/null 2>&1; then echo "rustc-web cargo-web"; else echo "rustc cargo"; fi
+	known rustc-web || { test "$(id -u)" = 0 && apt-get -qq update && known rustc-web; } >/dev/null &&
+		echo rustc-web cargo-web || echo rustc cargo
 }
+known() { apt-cache show "$1" >/dev/null 2>&1; }
 
 if [ "${1:-}" = --packages ]; then
 	echo $packages $(rust)

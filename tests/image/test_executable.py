@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.net import ROOT
 
 MOST_BYTES, MOST_COMPRESSED = 25_000_000, 10_000_000
-MOST_MEMORY_KB = 16_000
+MOST_MEMORY_KB = 16 << 10
 MOST_START_S = 0.060
 TRIES = 20
 
