@@ -15,6 +15,9 @@ from ipaddress import IPv4Address, ip_address
 from xtrace.flow import HAS_SRC_QPN, UNKNOWN_ORIGIN, FlowKey, FlowRecord, Interface, Origin
 from xtrace.rdma import PortId, QueuePairRecord
 
+UNCONNECTED = frozenset({"RESET", "INIT"})
+"""States in which a queue pair takes and sends no packets, and does not know its remote one yet."""
+
 SERVICES = {0: ("RC",), 1: ("UC",), 3: ("UD", "GSI"), 5: ("XRC_INI", "XRC_TGT")}
 """The upper three bits of a BTH opcode -> the queue pairs that take such packets."""
 
@@ -39,6 +42,8 @@ class RoceOrigins:
         for port, netdev in netdevs.items():
             by_device[port.device].add(netdev)
         for pair in pairs:
+            if pair.state in UNCONNECTED:
+                continue
             # drivers need not say the port of a queue pair: then any of the device's
             known = netdevs.get(pair.id)
             for netdev in (known,) if known else by_device[pair.id.device]:

@@ -115,6 +115,21 @@ def test_table_that_changed_while_it_was_read_is_read_again(answered: FakeKernel
     assert len(answered.sent) == 2
 
 
+@pytest.mark.parametrize("state, remote", [(0, None), (1, None), (2, 0), (3, 0)])
+def test_remote_number_of_a_queue_pair_that_is_not_connected_yet_is_not_taken(
+    answered: FakeKernel, state: int, remote: int | None
+) -> None:
+    entry = pack_nested(
+        20,
+        pack_attribute(rdma.RES_LQPN, b"\x11\0\0\0"),
+        pack_attribute(rdma.RES_RQPN, bytes(4)),
+        pack_attribute(rdma.RES_TYPE, b"\x02"),
+        pack_attribute(rdma.RES_STATE, bytes([state])),
+    )
+    socket = ask(answered, dump(message(rdma.RES_QP_GET, pack_nested(rdma.RES_QP, entry))))
+    assert rdma.queue_pairs(socket, RXE)[0].remote == remote
+
+
 def test_device_that_went_has_no_ports(answered: FakeKernel) -> None:
     assert rdma.ports(ask(answered, [ack(-errno.ENODEV)]), RXE) == []
 

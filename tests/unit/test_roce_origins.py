@@ -77,6 +77,12 @@ def test_states_over_time_are_still_one_queue_pair() -> None:
     assert find([pair(17, 18, state="RTR"), pair(17, 18)], ETH0, roce(RC_SEND, dst_qpn=17)).src_qpn == 18
 
 
+def test_queue_pair_that_is_not_connected_yet_says_nothing_and_spoils_nothing() -> None:
+    early = pair(17, None, state="INIT")
+    assert find([early], ETH0, roce(RC_SEND, dst_qpn=17)) == NOTHING
+    assert find([early, pair(17, 18)], ETH0, roce(RC_SEND, dst_qpn=17)).src_qpn == 18
+
+
 def test_datagrams_tell_their_source_and_get_their_process() -> None:
     datagrams = pair(17, None, kind="UD")
     assert find([datagrams], OUT, leaving(roce(UD_SEND, dst_qpn=18, src_qpn=17))).pid == PERFTEST.pid

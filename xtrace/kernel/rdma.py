@@ -61,6 +61,9 @@ QP_TYPES = {0: "SMI", 1: "GSI", 2: "RC", 3: "UC", 4: "UD", 8: "RAW_PACKET", 9: "
 QP_STATES = ("RESET", "INIT", "RTR", "RTS", "SQD", "SQE", "ERR")
 """enum ib_qp_state (include/rdma/ib_verbs.h) by number."""
 
+UNCONNECTED = frozenset({"RESET", "INIT"})
+"""States in which a queue pair has no remote one yet, and takes and sends no packets."""
+
 _U32 = Struct("=I")
 _AF_INET, _AF_INET6 = 2, 10
 
@@ -172,12 +175,14 @@ def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
     for _, entry in attributes(parse_attributes(payload).get(RES_QP, b"")):
         values = parse_attributes(entry)
         kind = _required(values, RES_TYPE, 1)
+        state = _name(QP_STATES, _required(values, RES_STATE, 1))
         yield QueuePair(
             number=_required(values, RES_LQPN, 4),
             port=_optional(values, PORT_INDEX, 4),
             type=QP_TYPES.get(kind, f"{kind}"),
-            state=_name(QP_STATES, _required(values, RES_STATE, 1)),
-            remote=_optional(values, RES_RQPN, 4),
+            state=state,
+            # told as 0 until the move to RTR sets it
+            remote=None if state in UNCONNECTED else _optional(values, RES_RQPN, 4),
             pid=_optional(values, RES_PID, 4),
             kernel=_optional_text(values, RES_KERN_NAME),
         )
