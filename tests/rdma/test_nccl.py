@@ -1,0 +1,34 @@
+"""Mode nccl beside real queue pairs: a program that has NCCL mapped and sends by RDMA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.nccl.native import native
+from tests.rdma.pair import DEVICE, Server, Tool, start_client, wait_until
+from tests.rdma.peer import Peer
+
+LONG = ["ib_send_bw", "-n", "1000", "-s", "4096"]
+
+
+def test_process_with_nccl_has_the_devices_of_its_queue_pairs(peer: Peer, tmp_path: Path) -> None:
+    tool = Tool(tmp_path, "-m", "nccl", "-t", "500ms")
+    assert tool.records("rdma_port") == [], "nobody uses NCCL yet"
+    server = Server("env", f"LD_PRELOAD={native('libnccl.so.2')}", *LONG)
+    client = start_client(peer, *LONG)
+
+    def of_server() -> list[dict[str, Any]]:
+        return [record for record in tool.records("nccl_process") if record["pid"] == server.pid]
+
+    wait_until(lambda: [record for record in of_server() if record["queue_pairs"]], "queue pairs of the process")
+    wait_until(lambda: tool.records("rdma_port"), "record of its port")
+    peer.wait(client)
+    server.finish()
+    tool.stop()
+    told = next(record for record in of_server() if record["queue_pairs"])
+    print(told)
+    assert (told["devices"], told["queue_pairs"], told["probed"], told["calls"]) == ([DEVICE], 1, True, 0)
+    # software RDMA counts packets, no bytes: not known, and not 0
+    assert (told["nic_tx_bytes"], told["nic_rx_bytes"]) == (None, None)
+    assert {record["device"] for record in tool.records("rdma_port")} == {DEVICE}
