@@ -1,7 +1,4 @@
-"""NCCL calls as they are counted and told: keys, counters, mode nccl's snapshot; no I/O.
-
-Names of functions, datatypes and results are those of nccl.h, without `nccl`.
-"""
+"""NCCL calls as they are counted and told: keys, counters, mode nccl's snapshot; no I/O."""
 
 from __future__ import annotations
 
@@ -11,81 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xtrace.kernel.syscall import lib
+from xtrace.nccl_names import ASYNC_ERROR, NO_ERRORS, RESULTS
 from xtrace.snapshot import Snapshot
-
-FUNCTIONS = (
-    "AllReduce",
-    "Broadcast",
-    "Bcast",
-    "Reduce",
-    "AllGather",
-    "ReduceScatter",
-    "AlltoAll",
-    "Gather",
-    "Scatter",
-    "Send",
-    "Recv",
-    "CommInitRank",
-    "CommInitRankConfig",
-    "CommInitRankScalable",
-    "CommInitAll",
-    "CommSplit",
-    "CommShrink",
-    "CommCount",
-    "CommUserRank",
-    "CommCuDevice",
-    "CommGetAsyncError",
-    "CommFinalize",
-    "CommDestroy",
-    "CommAbort",
-    "GroupStart",
-    "GroupEnd",
-)
-"""In the order of enum nccl_function."""
-
-COLLECTIVES = frozenset(FUNCTIONS[: lib.NCCL_RECV + 1])
-"""Those with a count and a datatype; Send and Recv too."""
-
-PER_RANK = frozenset({"AllGather", "ReduceScatter", "AlltoAll", "Gather", "Scatter"})
-"""Their count is that of one rank's part: what is asked for is as often that as there are ranks."""
-
-ASYNC_ERROR = "CommGetAsyncError"
-"""What is counted of it are not its own results, but those it tells of the communicator."""
-
-DATATYPES = (
-    "int8",
-    "uint8",
-    "int32",
-    "uint32",
-    "int64",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
-    "bfloat16",
-    "float8e4m3",
-    "float8e5m2",
-)
-"""By ncclDataType_t."""
-
-SIZES = (1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1)
-"""Bytes of one element, by ncclDataType_t."""
-
-RESULTS = (
-    "success",
-    "unhandled_cuda_error",
-    "system_error",
-    "internal_error",
-    "invalid_argument",
-    "invalid_usage",
-    "remote_error",
-    "in_progress",
-    "other_error",
-)
-"""By ncclResult_t; the last one is all that come after."""
-
-IN_PROGRESS = RESULTS.index("in_progress")
-NO_ERRORS = frozenset({"success", "in_progress"})
 
 KEY = struct.Struct("=QIIIBBxx")
 COUNTERS = struct.Struct(f"={4 + lib.NCCL_RESULTS + lib.NCCL_LATENCY_BUCKETS}Q16s")
@@ -342,25 +266,6 @@ class NcclSnapshot(Snapshot):
     """whether the service did when it was last asked; None where it was not"""
 
 
-def datatype_name(number: int) -> str | None:
-    """`bfloat16` for 9."""
-    if number == lib.NCCL_NO_DATATYPE:
-        return None
-    return DATATYPES[number] if number < len(DATATYPES) else "unknown"
-
-
-def requested_bytes(function: str, datatype: int, nranks: int | None, elements: int) -> int | None:
-    """Count times size; times the ranks where the count is one rank's part. None where one of them is not known."""
-    if function not in COLLECTIVES or not elements:
-        return 0
-    if datatype >= len(SIZES):
-        return None
-    size = elements * SIZES[datatype]
-    if function not in PER_RANK:
-        return size
-    return size * nranks if nranks else None
-
-
 def sum_counters(operations: Iterable[Operation]) -> Counters:
     """All of them together."""
     total = Counters()
@@ -377,8 +282,3 @@ def total_bytes(operations: Iterable[Operation]) -> int | None:
             return None
         total += operation.requested_bytes
     return total
-
-
-def latency_limit_ns(bucket: int) -> int | None:
-    """Latencies of this bucket are below; None for the last one."""
-    return None if bucket == lib.NCCL_LATENCY_BUCKETS - 1 else 1 << lib.NCCL_FIRST_BUCKET_BITS + bucket

@@ -14,18 +14,15 @@ from xtrace.kernel import proc
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.monitors import libraries, sums
+from xtrace.monitors.call_groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.calls import Known, check_sum
-from xtrace.monitors.nccl import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nics import Nics, Rdma
 from xtrace.monitors.sums import Sums
 from xtrace.nccl import (
     COMMUNICATOR,
     COMMUNICATOR_KEY,
     COUNTERS,
-    DATATYPES,
-    FUNCTIONS,
     KEY,
-    SIZES,
     TOTALS,
     CallKey,
     CallTotals,
@@ -37,9 +34,8 @@ from xtrace.nccl import (
     Operation,
     RasCommunicator,
     RasReport,
-    latency_limit_ns,
-    requested_bytes,
 )
+from xtrace.nccl_names import DATATYPES, FUNCTIONS, SIZES, latency_limit_ns, requested_bytes
 from xtrace.rdma import (
     Figure,
     PortId,

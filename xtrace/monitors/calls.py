@@ -22,7 +22,16 @@ from xtrace.kernel.elf import MapSpec, patch_constants
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.monitors.buffers import Switch, load_types
-from xtrace.nccl import COMMUNICATOR, COMMUNICATOR_KEY, COUNTERS, KEY, TOTALS, CallKey, CallTotals, Counters
+from xtrace.nccl import (
+    COMMUNICATOR,
+    COMMUNICATOR_KEY,
+    COUNTERS,
+    KEY,
+    TOTALS,
+    CallKey,
+    CallTotals,
+    Counters,
+)
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from xtrace.errors import ObjectError
 from xtrace.kernel import proc
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.symbols import function_offsets
-from xtrace.nccl import FUNCTIONS
+from xtrace.nccl_names import FUNCTIONS
 
 log = logging.getLogger(__name__)
 

@@ -14,22 +14,20 @@ from typing import Protocol
 from xtrace.errors import XtraceError
 from xtrace.kernel import privileges, proc
 from xtrace.kernel.bpf import Fd
-from xtrace.kernel.syscall import call, lib
+from xtrace.kernel.syscall import call
+from xtrace.messages import Say
+from xtrace.monitors.call_groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.calls import CallTables, Known, TakenCalls
 from xtrace.monitors.libraries import Finder, Identity, Library, User, opened
 from xtrace.monitors.ras import RasPoller
 from xtrace.monitors.sums import Sums
 from xtrace.nccl import (
-    FUNCTIONS,
     CallKey,
     Communicator,
     Counters,
     NcclProcess,
     NcclSnapshot,
     NicTraffic,
-    Operation,
-    datatype_name,
-    requested_bytes,
 )
 
 log = logging.getLogger(__name__)
@@ -39,8 +37,6 @@ SCAN_NS = 1_000_000_000
 
 LINGER_NS = 10_000_000_000
 """A file stays probed this long after its last process: a job that starts again at once is seen from its first call."""
-
-NOTHING_KNOWN = Known(None, None, None)
 
 
 class Devices(Protocol):
@@ -59,13 +55,6 @@ class Probed:
     """whether its calls are counted, or were until the end"""
     probes: ExitStack = field(default_factory=ExitStack)
     unused_since_ns: int | None = None
-
-
-class Say(Protocol):
-    """Tells the user something, on one line."""
-
-    def __call__(self, text: str, /) -> None:
-        """Tell it."""
 
 
 @dataclass(frozen=True)
@@ -270,40 +259,3 @@ class NcclMonitor:
             if pid not in self._finder.users and proc.start_time(pid) is None:
                 self._tables.forget(pid, address)
         self._gone.clear()
-
-
-Group = tuple[int, Known]
-
-
-def group_calls(calls: Mapping[CallKey, Counters], known: Mapping[int, Known]) -> dict[Group, list[Operation]]:
-    """One process's operations by communicator; communicators that nobody used have none.
-
-    A key tells what was known of the communicator when the call began; where that was nothing, it is what
-    is known now. Communicators that followed each other at one address stay apart by their size and rank.
-    """
-    sums: defaultdict[Group, dict[tuple[int, int], Counters]] = defaultdict(dict)
-    for address, facts in known.items():
-        sums[address, facts] = {}
-    for key, counters in calls.items():
-        now = known.get(key.communicator, NOTHING_KNOWN)
-        nranks = key.nranks or now.nranks
-        rank = now.rank if key.rank == lib.NCCL_NO_RANK else key.rank
-        is_now = (nranks, rank) == (now.nranks, now.rank)
-        group = sums[key.communicator, now if is_now else Known(nranks, rank, None)]
-        operation = key.function, key.datatype
-        group[operation] = group[operation] + counters if operation in group else counters
-    return {
-        group: [make_operation(*operation, group[1].nranks, counters) for operation, counters in sorted(found.items())]
-        for group, found in sums.items()
-    }
-
-
-def make_operation(function: int, datatype: int, nranks: int | None, counters: Counters) -> Operation:
-    """The kernel's numbers by their names."""
-    name = FUNCTIONS[function]
-    return Operation(
-        function=name,
-        datatype=datatype_name(datatype),
-        requested_bytes=requested_bytes(name, datatype, nranks, counters.elements),
-        counters=counters,
-    )

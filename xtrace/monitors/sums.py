@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from xtrace.nccl import CallSum, CallTotals, ErrorSeries, NcclProcess, Operation, RunSums, Series
+from xtrace.nccl import (
+    CallSum,
+    CallTotals,
+    ErrorSeries,
+    NcclProcess,
+    Operation,
+    RunSums,
+    Series,
+)
 
 MOST_SERIES = 500
 """Combinations of process, function and datatype that have series of their own."""

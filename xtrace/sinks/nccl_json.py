@@ -6,16 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from xtrace.nccl import (
-    IN_PROGRESS,
     Communicator,
     NcclProcess,
     NcclSnapshot,
     Operation,
     RasReport,
-    latency_limit_ns,
     sum_counters,
     total_bytes,
 )
+from xtrace.nccl_names import IN_PROGRESS, latency_limit_ns
 from xtrace.sinks import NcclSetup
 from xtrace.sinks.render import timestamp, valid_unicode
 

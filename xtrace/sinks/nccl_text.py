@@ -5,7 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from xtrace.nccl import Communicator, NcclProcess, NcclSnapshot, Operation, RasReport, sum_counters, total_bytes
+from xtrace.nccl import (
+    Communicator,
+    NcclProcess,
+    NcclSnapshot,
+    Operation,
+    RasReport,
+    sum_counters,
+    total_bytes,
+)
 
 NOT_KNOWN = "n/a"
 SHORT_ID = 12

@@ -1,0 +1,103 @@
+"""What NCCL's interface is called, as its header has it without `nccl`, and how large its elements are."""
+
+from __future__ import annotations
+
+from xtrace.kernel.syscall import lib
+
+FUNCTIONS = (
+    "AllReduce",
+    "Broadcast",
+    "Bcast",
+    "Reduce",
+    "AllGather",
+    "ReduceScatter",
+    "AlltoAll",
+    "Gather",
+    "Scatter",
+    "Send",
+    "Recv",
+    "CommInitRank",
+    "CommInitRankConfig",
+    "CommInitRankScalable",
+    "CommInitAll",
+    "CommSplit",
+    "CommShrink",
+    "CommCount",
+    "CommUserRank",
+    "CommCuDevice",
+    "CommGetAsyncError",
+    "CommFinalize",
+    "CommDestroy",
+    "CommAbort",
+    "GroupStart",
+    "GroupEnd",
+)
+"""In the order of enum nccl_function."""
+
+COLLECTIVES = frozenset(FUNCTIONS[: lib.NCCL_RECV + 1])
+"""Those with a count and a datatype; Send and Recv too."""
+
+PER_RANK = frozenset({"AllGather", "ReduceScatter", "AlltoAll", "Gather", "Scatter"})
+"""Their count is that of one rank's part: what is asked for is as often that as there are ranks."""
+
+ASYNC_ERROR = "CommGetAsyncError"
+"""What is counted of it are not its own results, but those it tells of the communicator."""
+
+DATATYPES = (
+    "int8",
+    "uint8",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    "bfloat16",
+    "float8e4m3",
+    "float8e5m2",
+)
+"""By ncclDataType_t."""
+
+SIZES = (1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1)
+"""Bytes of one element, by ncclDataType_t."""
+
+RESULTS = (
+    "success",
+    "unhandled_cuda_error",
+    "system_error",
+    "internal_error",
+    "invalid_argument",
+    "invalid_usage",
+    "remote_error",
+    "in_progress",
+    "other_error",
+)
+"""By ncclResult_t; the last one is all that come after."""
+
+IN_PROGRESS = RESULTS.index("in_progress")
+NO_ERRORS = frozenset({"success", "in_progress"})
+
+
+def datatype_name(number: int) -> str | None:
+    """`bfloat16` for 9."""
+    if number == lib.NCCL_NO_DATATYPE:
+        return None
+    return DATATYPES[number] if number < len(DATATYPES) else "unknown"
+
+
+def requested_bytes(function: str, datatype: int, nranks: int | None, elements: int) -> int | None:
+    """Count times size; times the ranks where the count is one rank's part. None where one of them is not known."""
+    if function not in COLLECTIVES or not elements:
+        return 0
+    if datatype >= len(SIZES):
+        return None
+    size = elements * SIZES[datatype]
+    if function not in PER_RANK:
+        return size
+    return size * nranks if nranks else None
+
+
+def latency_limit_ns(bucket: int) -> int | None:
+    """Latencies of this bucket are below; None for the last one."""
+    return None if bucket == lib.NCCL_LATENCY_BUCKETS - 1 else 1 << lib.NCCL_FIRST_BUCKET_BITS + bucket
