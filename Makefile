@@ -158,7 +158,8 @@ COMPOSE = $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) co
 # What the user gave goes to the container under the names that the tool reads.
 SETTINGS = $(if $(INTERFACE),NETWORK_INTERFACE=$(INTERFACE)) $(if $(DEVICE),RDMA_DEVICE=$(DEVICE)) $(if $(MODE),MONITOR_MODE=$(MODE))
 CAPABILITIES ?= $(or $(CAPABILITY_BPF),BPF) NET_ADMIN $(or $(CAPABILITY_PERFMON),PERFMON)
-LEAST_PRIVILEGE = --network host --cap-drop ALL $(addprefix --cap-add ,$(CAPABILITIES)) --read-only \
+NCCL = $(findstring nccl,$(MODE))
+LEAST_PRIVILEGE = --network host $(if $(NCCL),--pid host --cap-add SYS_PTRACE) --cap-drop ALL $(addprefix --cap-add ,$(CAPABILITIES)) --read-only \
 	-v /proc:/host/proc:ro -v /sys:/host/sys:ro
 BUILD_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg VERSION=$(VERSION) \
 	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$(shell date -u -d @$(EPOCH) +%FT%TZ)
@@ -176,16 +177,13 @@ docker-run: docker-image  ## run the container in the foreground; Ctrl-C ends
 	@$(DOCKER) run --rm $(shell test -t 0 && echo -it) --name $(IMAGE) $(LEAST_PRIVILEGE) $(addprefix -e ,$(SETTINGS)) $(IMAGE):latest $(ARGS)
 
 docker-up: docker-image  ## run it in the background (MODE, INTERFACE, DEVICE); builds the image when it is missing
-	@$(SETTINGS) $(COMPOSE) up -d
+	@$(SETTINGS) $(COMPOSE) $(if $(NCCL),-f docker-compose.yml -f deploy/docker-compose.nccl.yml) up -d
 
+docker-up-xdp docker-up-rdma docker-up-nccl: docker-up-%:
+	@$(MAKE) --no-print-directory docker-up MODE=$*
 docker-up-xdp:  ## the same in mode xdp
-	@$(MAKE) --no-print-directory docker-up MODE=xdp
-
 docker-up-rdma:  ## the same in mode rdma
-	@$(MAKE) --no-print-directory docker-up MODE=rdma
-
-docker-up-nccl: docker-image  ## the same in mode nccl, which sees the machine's processes
-	@$(SETTINGS) MONITOR_MODE=nccl $(COMPOSE) -f docker-compose.yml -f deploy/docker-compose.nccl.yml up -d
+docker-up-nccl:  ## the same in mode nccl, which sees the machine's processes
 
 docker-down:  ## end and remove the container
 	@$(COMPOSE) --profile victoriametrics down

@@ -124,3 +124,12 @@ def test_without_proc_it_says_so(root: Path) -> None:
     here = bare(root, "-i", "lo")
     assert here.returncode == 1
     assert here.stderr == b"xtrace-catch: [Errno 2] No such file or directory: '/proc/self/status'\n"
+
+
+def test_mode_nccl_has_its_bpf_object_too(root: Path, pair: Pair) -> None:
+    with running(pair.far, root, "-m", "nccl", "-t", "200ms", "-c", "2") as process:
+        code, stdout, said = ended(process)
+    assert code == 0, said
+    lines = records(stdout)
+    validate(lines)
+    assert [line["type"] for line in lines].count("nccl") >= 2
