@@ -159,7 +159,7 @@ COMPOSE = $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) co
 SETTINGS = $(if $(INTERFACE),NETWORK_INTERFACE=$(INTERFACE)) $(if $(DEVICE),RDMA_DEVICE=$(DEVICE)) $(if $(MODE),MONITOR_MODE=$(MODE))
 CAPABILITIES ?= $(or $(CAPABILITY_BPF),BPF) NET_ADMIN $(or $(CAPABILITY_PERFMON),PERFMON)
 NCCL = $(findstring nccl,$(MODE))
-LEAST_PRIVILEGE = --network host $(if $(NCCL),--pid host --cap-add SYS_PTRACE) --cap-drop ALL $(addprefix --cap-add ,$(CAPABILITIES)) --read-only \
+LEAST_PRIVILEGE = --network host $(if $(NCCL),--pid host --cap-add SYS_PTRACE --security-opt apparmor=unconfined) --cap-drop ALL $(addprefix --cap-add ,$(CAPABILITIES)) --read-only \
 	-v /proc:/host/proc:ro -v /sys:/host/sys:ro
 BUILD_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg VERSION=$(VERSION) \
 	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$(shell date -u -d @$(EPOCH) +%FT%TZ)
