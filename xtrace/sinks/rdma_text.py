@@ -44,9 +44,7 @@ def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
     ]  # fmt: skip
     length = "-" if record.interval_ns is None else f"{record.interval_ns / 1e9:.1f}s"
     yield f"{record.id} {clock} {length} {' '.join(word for word in words if word)} {record.health}\n"
-    if record.unavailable:
-        yield f"  unavailable: {record.unavailable}\n"
-    else:
+    if not record.unavailable:  # else the reasons say it
         yield from (_traffic(record, direction) for direction in ("rx", "tx"))
         for title, names in (("congestion", CONGESTION), ("loss", LOSS), ("link", LINK)):
             yield from _figures(record, title, names)
