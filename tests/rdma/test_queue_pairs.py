@@ -52,8 +52,6 @@ def test_roce_rows_have_source_queue_pair_and_process_of_the_join(peer: Peer, tm
     for flow in joined:
         assert (flow["src_ip"], flow["src_qpn"], flow["dst_qpn"]) == expected[flow["direction"]]
         assert (flow["pid"], flow["command"]) == (server.pid, "ib_send_bw")
-    packets = sum(r["packets"] for r in flows)
-    assert sum(r["packets"] for r in joined) > packets / 2, "rounds are a second apart, the run takes several"
 
 
 def test_text_rows_name_the_source_queue_pair_and_the_process(peer: Peer, tmp_path: Path) -> None:
