@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,8 @@ def total(opcodes: Opcodes, direction: str) -> int:
 def test_deltas_equal_the_drivers_counters_and_the_captured_packets_by_opcode_at_both_ends(
     name: str, peer: Peer, tmp_path: Path
 ) -> None:
+    if name == "atomic" and platform.release().startswith("5.10."):
+        pytest.skip("rxe of Linux 5.10 leaves atomics unanswered; of the thousands of repetitions it counts not all")
     captures = Capture(tmp_path / "here.pcap"), PeerCapture(peer, f"/tmp/{name}.pcap")
     tool, other = Tool(tmp_path, *BOTH), PeerTool(peer, *BOTH)
     before = hardware_counters()
