@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xtrace.kernel.syscall import lib
-from xtrace.nccl_names import ASYNC_ERROR, NO_ERRORS, RESULTS
+from xtrace.nccl_names import ASYNC_ERROR, MOST_BYTES, NO_ERRORS, RESULTS
 from xtrace.snapshot import Snapshot
+
+COUNTER_MASK = (1 << 64) - 1
+"""Counters are 64 bits wide here as in the kernel: sums of counts that make no sense wrap."""
 
 KEY = struct.Struct("=QIIIBBxx")
 COUNTERS = struct.Struct(f"={4 + lib.NCCL_RESULTS + lib.NCCL_LATENCY_BUCKETS}Q16s")
@@ -55,7 +58,7 @@ class Counters(NamedTuple):
             return NotImplemented
         return Counters(
             self.calls + other.calls,
-            self.elements + other.elements,
+            self.elements + other.elements & COUNTER_MASK,
             self.returned + other.returned,
             self.latency_ns + other.latency_ns,
             tuple(map(sum, zip(self.results, other.results, strict=True))),
@@ -82,7 +85,7 @@ class CallTotals(NamedTuple):
     def __add__(self, other: tuple[object, ...]) -> CallTotals:
         if not isinstance(other, CallTotals):
             return NotImplemented
-        return CallTotals(*map(sum, zip(self, other, strict=True)))
+        return CallTotals(*(one + another & COUNTER_MASK for one, another in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -281,4 +284,4 @@ def total_bytes(operations: Iterable[Operation]) -> int | None:
         if operation.requested_bytes is None:
             return None
         total += operation.requested_bytes
-    return total
+    return total if total <= MOST_BYTES else None

@@ -62,6 +62,9 @@ DATATYPES = (
 SIZES = (1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1)
 """Bytes of one element, by ncclDataType_t."""
 
+MOST_BYTES = (1 << 63) - 1
+"""More were asked for by mistake only: NCCL takes any number for a count."""
+
 RESULTS = (
     "success",
     "unhandled_cuda_error",
@@ -87,15 +90,20 @@ def datatype_name(number: int) -> str | None:
 
 
 def requested_bytes(function: str, datatype: int, nranks: int | None, elements: int) -> int | None:
-    """Count times size; times the ranks where the count is one rank's part. None where one of them is not known."""
+    """Count times size; times the ranks where the count is one rank's part.
+
+    None where one of them is not known, or no count of anything that exists.
+    """
     if function not in COLLECTIVES or not elements:
         return 0
     if datatype >= len(SIZES):
         return None
     size = elements * SIZES[datatype]
-    if function not in PER_RANK:
-        return size
-    return size * nranks if nranks else None
+    if function in PER_RANK:
+        if not nranks:
+            return None
+        size *= nranks
+    return size if size <= MOST_BYTES else None
 
 
 def latency_limit_ns(bucket: int) -> int | None:

@@ -125,6 +125,23 @@ def test_an_unknown_datatype_is_said_and_its_bytes_are_not_made_up() -> None:
     assert {operation["requested_bytes"] for operation in unknown if operation["calls"]} == {None}
 
 
+@pytest.mark.parametrize("count", [(1 << 64) - 1, 1 << 63, 1 << 62])
+def test_senseless_counts_end_nothing_and_no_bytes_are_made_up(count: int) -> None:
+    with job() as process, watching("-t", "1h") as tool:
+        tool.wait_until_it_says(b"probing")
+        process.do("CommInitRank", "world", 4, 3)
+        for function in ("AllReduce", "AllGather"):
+            for _ in range(3):
+                process.do(function, "world", count, DATATYPES.index("float64"))
+        result = tool.stop()
+    assert result.code == 0
+    for function in ("AllReduce", "AllGather"):
+        called = summed(result.records, function)
+        assert (called["calls"], called["elements"]) == (3, 3 * count % (1 << 64))
+        if called["elements"]:
+            assert called["requested_bytes"] is None
+
+
 def test_bcast_is_one_call_and_broadcast_in_place_another() -> None:
     with job() as process, watching("-t", "1h") as tool:
         tool.wait_until_it_says(b"probing")

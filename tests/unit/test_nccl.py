@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import platform
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +36,7 @@ from xtrace.nccl import (
     Operation,
     RasCommunicator,
     RasReport,
+    total_bytes,
 )
 from xtrace.nccl_names import DATATYPES, FUNCTIONS, SIZES, latency_limit_ns, requested_bytes
 from xtrace.rdma import (
@@ -52,6 +55,7 @@ from xtrace.sinks.nccl_text import nccl_lines
 from xtrace.sinks.sources import SOURCES
 
 NO_RANK = int(lib.NCCL_NO_RANK)
+MACHINE = {"x86_64": 62, "aarch64": 183}[platform.machine()]
 FLOAT32 = DATATYPES.index("float32")
 
 
@@ -69,14 +73,14 @@ def results(**counts: int) -> tuple[int, ...]:
 
 
 def test_layouts_and_names_are_those_of_the_kernel_side() -> None:
-    for struct, layout in (
+    for name, layout in (
         ("nccl_key", KEY),
         ("nccl_counters", COUNTERS),
         ("nccl_totals", TOTALS),
         ("nccl_communicator_key", COMMUNICATOR_KEY),
         ("nccl_communicator", COMMUNICATOR),
     ):
-        assert ffi.sizeof(f"struct {struct}") == layout.size
+        assert ffi.sizeof(f"struct {name}") == layout.size
     assert len(FUNCTIONS) == lib.NCCL_FUNCTIONS
     constants = [name.lower().replace("_", "") for name in dir(lib) if name.startswith("NCCL_")]
     assert all(f"nccl{function.lower()}" in constants for function in FUNCTIONS)
@@ -101,6 +105,15 @@ def test_requested_bytes_are_known_or_not_told(
     function: str, datatype: int, nranks: int | None, size: int | None
 ) -> None:
     assert requested_bytes(function, datatype, nranks, 100) == size
+
+
+def test_bytes_that_cannot_be_are_not_told() -> None:
+    assert requested_bytes("AllReduce", FLOAT32, None, 1 << 60) == 1 << 62
+    assert requested_bytes("AllReduce", FLOAT32, None, 1 << 61) is None
+    assert total_bytes([operation(size=1 << 62), operation(size=1 << 62)]) is None
+    most = (1 << 64) - 1
+    assert (counted(elements=most) + counted(elements=2)).elements == 1
+    assert (CallTotals(unattributed_elements=most) + CallTotals(unattributed_elements=2)).unattributed_elements == 1
 
 
 def test_limits_of_latency_are_powers_of_two_from_a_microsecond_on() -> None:
@@ -325,6 +338,15 @@ def test_files_that_are_no_programs_have_no_functions(tmp_path: Path) -> None:
         assert libraries.find_functions(str(tmp_path / name)) == {}
     with pytest.raises(FileNotFoundError):
         libraries.find_functions(str(tmp_path / "absent"))
+
+
+def test_tables_that_claim_to_be_huge_are_not_read(tmp_path: Path) -> None:
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, MACHINE, 1, 0, 0, 64, 0, 64, 56, 0, 64, 2, 0)
+    for size in (1 << 40, (1 << 64) - 1):
+        symbols = struct.pack("<IIQQQQIIQQ", 0, 11, 0, 0, 0, size, 1, 0, 8, 24)
+        names = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, 0, size, 0, 0, 1, 0)
+        (tmp_path / "huge").write_bytes(header + symbols + names)
+        assert libraries.find_functions(str(tmp_path / "huge")) == {}
 
 
 def files_of(monkeypatch: pytest.MonkeyPatch, *files: MappedFile) -> list[libraries.Library]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -94,10 +95,12 @@ def reach(pid: int, file: MappedFile) -> tuple[str, os.stat_result] | None:
 
 
 def _status(path: str) -> os.stat_result | None:
+    """Of a regular file; None for devices, which are not to be opened to look what they are."""
     try:
-        return Path(path).stat()
+        status = Path(path).stat()
     except OSError:
         return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def command(pid: int) -> str:

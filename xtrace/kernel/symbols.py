@@ -16,8 +16,8 @@ from xtrace.errors import ObjectError
 
 __all__ = ["function_offsets"]
 
-MOST_NAMES = 256 << 20
-"""Bytes of a string table that is looked through; nobody's is larger."""
+MOST_BYTES = 64 << 20
+"""Of one table that is read. Those of what is installed are far smaller; larger ones are debug builds, or nonsense."""
 
 _IDENT = b"\x7fELF\x02\x01\x01"  # 64 bit, little endian, version 1
 _MACHINES = {"x86_64": 62, "aarch64": 183}
@@ -63,7 +63,7 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
         raise ObjectError("ELF header: sizes that no 64-bit file has")
     segments = list(_segments(_read(fd, segments_at, segment_count * _SEGMENT.size)))
     for table in _tables(_read(fd, sections_at, count * _SECTION.size)):
-        strings = _read(fd, table.names_offset, min(table.names_size, MOST_NAMES))
+        strings = _read(fd, table.names_offset, table.names_size)
         if _places(strings, required):
             symbols = _read(fd, table.offset, table.size // _SYMBOL.size * _SYMBOL.size)
             found = _functions(symbols, strings, names)
@@ -73,6 +73,8 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
 
 
 def _read(fd: int, offset: int, size: int) -> bytes:
+    if size > MOST_BYTES:
+        raise ObjectError(f"{size} bytes at offset {offset}: more than {MOST_BYTES} are not read")
     try:
         data = os.pread(fd, size, offset)
     except (OSError, OverflowError) as error:
