@@ -160,6 +160,19 @@ def watching(
             yield Tool(process, output)
 
 
+def wait_for_probes(tool: Tool, *libraries: Path) -> None:
+    """Until these are probed, the stand-in unless told otherwise; others on the machine may use NCCL, too."""
+    for library in libraries or (standin(),):
+        line = f"functions of {library} ".encode()
+        if line not in tool._said:
+            tool.wait_until_it_says(line)
+
+
+def of_process(records: Sequence[dict[str, Any]], pid: int) -> list[dict[str, Any]]:
+    """What is told of one process, and what is not told of any."""
+    return [record for record in records if record.get("pid", pid) == pid]
+
+
 def operations(records: Sequence[dict[str, Any]], pid: int | None = None) -> list[dict[str, Any]]:
     """All operations of a process, or of all."""
     return [

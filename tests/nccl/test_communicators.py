@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.nccl.jobs import Job, job, operations, watching
+from tests.nccl.jobs import Job, job, of_process, operations, wait_for_probes, watching
 from tests.support.net import of_type
 
 Facts = tuple[int | None, int | None, int | None]
@@ -26,9 +26,9 @@ def facts(records: Records) -> dict[int, Facts]:
 def told(act: Callable[[Job], Any], **variables: str) -> tuple[Records, Any]:
     """The records of a run in which a job did this, and what `act` returned."""
     with job(variables=variables) as process, watching("-t", "1h") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         returned = act(process)
-        return tool.stop().records, returned
+        return of_process(tool.stop().records, process.pid), returned
 
 
 @pytest.mark.parametrize("function", ["CommInitRank", "CommInitRankConfig", "CommInitRankScalable"])
@@ -126,10 +126,10 @@ def test_one_that_was_there_before_the_tool_is_learnt_from_questions() -> None:
     with job() as process:
         _, address = process.do("CommInitRank", "world", 8, 5)
         with watching("-t", "1h") as tool:
-            tool.wait_until_it_says(b"probing")
+            wait_for_probes(tool)
             process.do("AllGather", "world", 10, 7)
             process.do("CommCount", "world")
-            records = tool.stop().records
+            records = of_process(tool.stop().records, process.pid)
     assert facts(records) == {address: (8, None, None)}
     (gathered,) = [operation for operation in operations(records) if operation["function"] == "AllGather"]
     assert gathered["requested_bytes"] == 10 * 4 * 8
@@ -138,13 +138,13 @@ def test_one_that_was_there_before_the_tool_is_learnt_from_questions() -> None:
 @pytest.mark.parametrize("function", ["CommDestroy", "CommAbort"])
 def test_its_end_ends_what_is_known(function: str) -> None:
     with job() as process, watching("-t", "300ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 8, 5)
         process.do(function, "world")
         # malloc() gives the same memory again
         _, again = process.do("CommInitRank", "next", 2, 1)
         process.do("AllGather", "next", 10, 7)
-        records = tool.stop().records
+        records = of_process(tool.stop().records, process.pid)
     ends = [record for record in of_type(records, "nccl_communicator") if record["communicator"] == f"{again:#x}"]
     assert (2, 1) in [(record["nranks"], record["rank"]) for record in ends]
     gathered = [operation for operation in operations(records) if operation["function"] == "AllGather"]

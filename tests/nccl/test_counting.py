@@ -14,9 +14,11 @@ from tests.nccl.jobs import (
     calling,
     expected,
     job,
+    of_process,
     operations,
     standin,
     total,
+    wait_for_probes,
     watching,
 )
 from tests.netns.tool import Result
@@ -41,7 +43,7 @@ def seen(result: Result, pid: int) -> dict[tuple[str, int], tuple[int, int]]:
 def watched(library: Path, calls: int, threads: int, variables: dict[str, str]) -> tuple[Result, int]:
     """What the tool told of a caller, with a drain every 100 ms."""
     with calling(library, calls, threads) as caller, watching("-t", "100ms", variables=variables) as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool, library)
         caller.begin()
         caller.wait()
         return tool.stop(), caller.pid
@@ -82,7 +84,7 @@ def test_threads_on_all_cpus_lose_no_call(way: dict[str, str]) -> None:
 
 def test_processes_are_told_apart() -> None:
     with calling(standin(), 1_100) as one, calling(standin(), 2_200) as other, watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         for caller in (one, other):
             caller.begin()
         for caller in (one, other):
@@ -96,8 +98,7 @@ def test_two_copies_of_the_library_in_two_processes_are_both_counted(tmp_path: P
     copy = tmp_path / "libnccl.so.2"
     copy.write_bytes(standin().read_bytes())
     with calling(standin(), 1_100) as one, calling(copy, 2_200) as other, watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"probing")
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool, copy, standin())
         for caller in (one, other):
             caller.begin()
             caller.wait()
@@ -106,20 +107,20 @@ def test_two_copies_of_the_library_in_two_processes_are_both_counted(tmp_path: P
         assert seen(result, other.pid) == expected(STANDIN_FUNCTIONS, 2_200)
 
 
-def summed(records: Sequence[dict[str, Any]], function: str) -> dict[str, Any]:
+def summed(records: Sequence[dict[str, Any]], pid: int, function: str) -> dict[str, Any]:
     """The one operation of that name that was called or returned."""
-    (found,) = [operation for operation in operations(records) if operation["function"] == function]
+    (found,) = [operation for operation in operations(records, pid) if operation["function"] == function]
     return found
 
 
 def test_an_unknown_datatype_is_said_and_its_bytes_are_not_made_up() -> None:
     with job() as process, watching("-t", "200ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 2, 0)
         process.do("AllReduce", "world", 10, 12)
         process.do("AllReduce", "world", 10, 255)
         result = tool.stop()
-    unknown = [operation for operation in operations(result.records) if operation["datatype"] == "unknown"]
+    unknown = [operation for operation in operations(result.records, process.pid) if operation["datatype"] == "unknown"]
     assert total(unknown, "calls") == 2
     assert total(unknown, "elements") == 20
     assert {operation["requested_bytes"] for operation in unknown if operation["calls"]} == {None}
@@ -128,7 +129,7 @@ def test_an_unknown_datatype_is_said_and_its_bytes_are_not_made_up() -> None:
 @pytest.mark.parametrize("count", [(1 << 64) - 1, 1 << 63, 1 << 62])
 def test_senseless_counts_end_nothing_and_no_bytes_are_made_up(count: int) -> None:
     with job() as process, watching("-t", "1h") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 4, 3)
         for function in ("AllReduce", "AllGather"):
             for _ in range(3):
@@ -136,7 +137,7 @@ def test_senseless_counts_end_nothing_and_no_bytes_are_made_up(count: int) -> No
         result = tool.stop()
     assert result.code == 0
     for function in ("AllReduce", "AllGather"):
-        called = summed(result.records, function)
+        called = summed(result.records, process.pid, function)
         assert (called["calls"], called["elements"]) == (3, 3 * count % (1 << 64))
         if called["elements"]:
             assert called["requested_bytes"] is None
@@ -144,25 +145,25 @@ def test_senseless_counts_end_nothing_and_no_bytes_are_made_up(count: int) -> No
 
 def test_bcast_is_one_call_and_broadcast_in_place_another() -> None:
     with job() as process, watching("-t", "1h") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 2, 0)
         process.do("Bcast", "world", 10, 7)
         process.do("Broadcast", "world", 10, 7)
         result = tool.stop()
-    assert summed(result.records, "Bcast")["calls"] == 1
-    assert summed(result.records, "Broadcast")["calls"] == 1
+    assert summed(result.records, process.pid, "Bcast")["calls"] == 1
+    assert summed(result.records, process.pid, "Broadcast")["calls"] == 1
     (interval,) = of_type(result.records, "nccl")
     assert (interval["calls"], interval["nested_calls"]) == (3, 1)
 
 
 def test_latency_is_that_of_the_call() -> None:
     with job({"STANDIN_DELAY_US": "20000"}) as process, watching("-t", "1h") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 2, 0)
         for _ in range(3):
             process.do("AllReduce", "world", 1, 7)
         result = tool.stop()
-    reduced = summed(result.records, "AllReduce")
+    reduced = summed(result.records, process.pid, "AllReduce")
     assert reduced["returned"] == 3
     assert reduced["latency_ns"] >= 3 * 20_000_000
     # every call slept 20 ms: no faster than 2^24 ns, 16.8 ms
@@ -172,23 +173,25 @@ def test_latency_is_that_of_the_call() -> None:
 
 def test_a_call_belongs_to_the_interval_in_which_it_began() -> None:
     with job({"STANDIN_DELAY_US": "500000"}) as process, watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 2, 0)
         process.do("AllReduce", "world", 1, 7)
         result = tool.stop()
-    reduced = [operation for operation in operations(result.records) if operation["function"] == "AllReduce"]
+    reduced = [
+        operation for operation in operations(result.records, process.pid) if operation["function"] == "AllReduce"
+    ]
     assert [(operation["calls"], operation["returned"]) for operation in reduced] == [(1, 0), (0, 1)]
 
 
 @pytest.mark.parametrize("function", STANDIN_FUNCTIONS)
 def test_requested_bytes_are_those_of_all_ranks_where_the_count_is_one_ranks(function: str) -> None:
     with job() as process, watching("-t", "1h") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 4, 3)
         assert process.do(function, "world", 1000, DATATYPES.index("bfloat16"))[0] == 0
         result = tool.stop()
-    called = summed(result.records, function)
+    called = summed(result.records, process.pid, function)
     assert called["datatype"] == "bfloat16"
     assert called["requested_bytes"] == 2000 * (4 if function in PER_RANK else 1)
-    (communicator,) = of_type(result.records, "nccl_communicator")
+    (communicator,) = of_process(of_type(result.records, "nccl_communicator"), process.pid)
     assert (communicator["nranks"], communicator["rank"]) == (4, 3)

@@ -22,6 +22,7 @@ from tests.nccl.jobs import (
     operations,
     standin,
     total,
+    wait_for_probes,
     watching,
 )
 from tests.nccl.native import native
@@ -50,22 +51,24 @@ def has_all(result: Result, pid: int, calls: int = CALLS) -> bool:
 
 
 def test_no_process_is_no_error_and_one_that_comes_is_seen() -> None:
-    with watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"no process uses NCCL now")
+    with watching("-t", "100ms", stdout=subprocess.PIPE) as tool:
+        tool.wait_until_it_prints(b'"type":"start"')
         started = time.monotonic()
         with calling(standin(), CALLS) as caller:
-            tool.wait_until_it_says(b"probing")
+            wait_for_probes(tool)
             assert time.monotonic() - started < NOTICED_WITHIN_S
             caller.begin()
             caller.wait()
             result = tool.stop()
             assert result.code == 0
             assert has_all(result, caller.pid)
+    # unless somebody else's process on this machine did
+    assert b"no process uses NCCL now" in result.stderr or result.stderr.count(b"probing ") > 1
 
 
 def test_a_later_process_with_the_same_library_is_counted_from_its_first_call() -> None:
     with calling(standin(), CALLS) as first, watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         with calling(standin(), CALLS) as second:
             # at once, whether the tool has noticed it or not
             second.begin()
@@ -80,13 +83,13 @@ def test_a_process_that_maps_its_library_late_is_seen(tmp_path: Path) -> None:
     command = ["python3", "-c", script, str(standin())]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
-        watching("-t", "100ms") as tool,
+        watching("-t", "100ms", stdout=subprocess.PIPE) as tool,
     ):
         assert process.stdin is not None
-        tool.wait_until_it_says(b"no process uses NCCL now")
+        tool.wait_until_it_prints(b'"type":"start"')
         process.stdin.write(b"\n")
         process.stdin.flush()
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.stdin.close()
         assert tool.stop().code == 0
 
@@ -94,7 +97,7 @@ def test_a_process_that_maps_its_library_late_is_seen(tmp_path: Path) -> None:
 def test_an_ended_process_has_a_last_record_and_then_none() -> None:
     with watching("-t", "100ms", stdout=subprocess.PIPE) as tool:
         with calling(standin(), CALLS) as caller:
-            tool.wait_until_it_says(b"probing")
+            wait_for_probes(tool)
             caller.end()
         tool.wait_until_it_prints(b'"ended":true')
         tool.wait_until_it_prints(b'"processes":0')
@@ -107,7 +110,7 @@ def test_an_ended_process_has_a_last_record_and_then_none() -> None:
 
 def test_one_that_is_killed_in_its_calls_leaves_exact_counts() -> None:
     with calling(standin(), 100_000_000, 2) as caller, watching("-t", "100ms", stdout=subprocess.PIPE) as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         caller.begin()
         tool.wait_until_it_prints(b'"function":"AllReduce"')
         caller.process.kill()
@@ -116,7 +119,7 @@ def test_one_that_is_killed_in_its_calls_leaves_exact_counts() -> None:
     found = operations(result.records, caller.pid)
     # each of its threads may have been in one call
     assert 0 <= total(found, "calls") - total(found, "returned") <= 2
-    assert sum(record["calls"] for record in of_type(result.records, "nccl")) == total(found, "calls")
+    assert sum(record["calls"] for record in of_type(result.records, "nccl")) >= total(found, "calls")
     assert result.code == 0
 
 
@@ -128,7 +131,7 @@ def test_a_process_in_another_mount_namespace_is_found_by_its_own_path(tmp_path:
     prefix = ["unshare", "--mount", "sh", "-c", script, "sh"]
     library = inner / "libnccl.so.2"
     with calling(library, CALLS, prefix=prefix) as caller, watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool, library)
         assert not library.exists()
         caller.begin()
         caller.wait()
@@ -140,7 +143,7 @@ def test_a_process_in_another_mount_namespace_is_found_by_its_own_path(tmp_path:
 def test_a_process_in_another_pid_namespace_is_named_by_the_number_that_proc_has() -> None:
     prefix = ["unshare", "--pid", "--fork", "--kill-child"]
     with calling(standin(), CALLS, prefix=prefix) as caller, watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text().split()
         caller.begin()
         caller.wait()
@@ -153,7 +156,7 @@ def test_a_library_that_was_deleted_is_probed_all_the_same(tmp_path: Path) -> No
     with calling(library, CALLS) as caller:
         library.unlink()
         with watching("-t", "100ms") as tool:
-            tool.wait_until_it_says(b"probing")
+            wait_for_probes(tool, Path(f"{library} (deleted)"))
             caller.begin()
             caller.wait()
             assert has_all(tool.stop(), caller.pid)
@@ -191,7 +194,7 @@ def test_two_containers_of_one_image_are_counted_once_each(image: Path, way: dic
         calling(library, 2 * CALLS, prefix=overlay(image, 2)) as other,
         watching("-t", "100ms", variables=way) as tool,
     ):
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool, library)
         for caller in (one, other):
             caller.begin()
         for caller in (one, other):
@@ -219,7 +222,7 @@ def test_a_static_build_is_found_by_its_symbols() -> None:
     ):
         assert process.stdin is not None
         assert process.stdout is not None
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool, static)
         process.stdin.write(b"\n")
         process.stdin.flush()
         process.stdout.readline()
@@ -231,7 +234,7 @@ def test_a_static_build_is_found_by_its_symbols() -> None:
 
 def test_a_stripped_library_keeps_its_dynamic_symbols() -> None:
     with calling(native("stripped/libnccl.so.2"), CALLS) as caller, watching("-t", "100ms") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool, native("stripped/libnccl.so.2"))
         caller.begin()
         caller.wait()
         assert has_all(tool.stop(), caller.pid)
@@ -252,7 +255,7 @@ def test_nothing_is_left_of_the_probes(way: dict[str, str], number: signal.Signa
     with calling(standin(), CALLS) as caller:
         unprobed = entry_bytes(caller.pid)
         with watching("-t", "100ms", variables=way) as tool:
-            tool.wait_until_it_says(b"probing")
+            wait_for_probes(tool)
             assert entry_bytes(caller.pid) != unprobed
             tool.process.send_signal(number)
             tool.process.wait()
@@ -269,7 +272,7 @@ def test_a_file_that_nobody_uses_any_more_is_let_go(tmp_path: Path) -> None:
         shutil.copy(standin(), library)
         with watching("-t", "100ms") as tool:
             with calling(library, CALLS) as caller:
-                tool.wait_until_it_says(b"probing")
+                wait_for_probes(tool, library)
                 caller.end()
             # a file system is busy while one of its files is probed
             assert not unmounts(tmp_path)
@@ -314,7 +317,7 @@ def calling_nothing(library: Path) -> subprocess.Popen[bytes]:
 
 def test_flows_and_calls_share_one_timeline() -> None:
     with job() as process, watching("-m", "xdp,nccl", "-i", "lo", "--hook", "tc", "-t", "200ms", "-c", "3") as tool:
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         process.do("CommInitRank", "world", 2, 0)
         result = tool.wait()
     assert result.code == 0
@@ -342,7 +345,7 @@ def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path,
             tool.wait_until_it_says(b"only this container's processes are seen: run it with -v /proc:/host/proc:ro")
             tool.wait_until_it_prints(b'"processes":0')
             return
-        tool.wait_until_it_says(b"probing")
+        wait_for_probes(tool)
         caller.begin()
         caller.wait()
         caller.end()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import skip_or_fail
-from tests.nccl.jobs import job, operations, total, watching
+from tests.nccl.jobs import job, operations, total, wait_for_probes, watching
 from tests.nccl.ras_double import serving
 from tests.nccl.test_ras import STATUS
 from tests.push.server import Server, victoria_metrics
@@ -48,7 +48,7 @@ def live() -> Iterator[tuple[Server, int, list[dict[str, Any]]]]:
             job({"STANDIN_ASYNC_ERROR": "6"}) as process,
             watching("--push", server.url, "--ras", ras, "-t", "500ms") as tool,
         ):
-            tool.wait_until_it_says(b"probing")
+            wait_for_probes(tool)
             process.do("CommInitRank", "world", 8, 5)
             for _ in range(20):
                 process.do("AllReduce", "world", 1000, 7)
