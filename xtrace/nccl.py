@@ -49,6 +49,7 @@ class Counters(NamedTuple):
         *words, command = COUNTERS.unpack_from(data, offset)
         split = 4 + lib.NCCL_RESULTS
         name = command.partition(b"\0")[0].decode("utf-8", "replace")
+        name = "".join(character if character.isprintable() else "?" for character in name)
         calls, elements, returned, latency_ns = words[:4]
         results, latency = tuple(words[4:split]), tuple(words[split:])
         return cls(calls, elements, returned, latency_ns, results, latency, name)

@@ -17,7 +17,7 @@ EINVAL = "/sys/class/net/lo/speed"
 
 MLX5 = PortId("mlx5_0", 1)
 NO_RAILS = Rails(0, None)
-PERFTEST = Process(434, "ib_write_bw", "0123456789ab")
+PERFTEST = Process(434, "ib_write_bw", "0123456789ab" + 52 * "0")
 
 
 def grew(delta: int, total: int = 1_000_000) -> Reading:

@@ -14,7 +14,7 @@ from tests.unit.make_rdma import counters, device, grew, pair, port, traffic
 from xtrace.errors import KernelError
 from xtrace.flow import FlowSnapshot, Interface
 from xtrace.kernel import rdma
-from xtrace.kernel.processes import owner_of
+from xtrace.kernel.proc import owner_of
 from xtrace.monitors import blind_spots, rdma_queue_pairs
 from xtrace.monitors.blind_spots import BlindSpots
 from xtrace.monitors.join import JoinedXdp
@@ -79,7 +79,7 @@ def test_thread_is_resolved_to_its_process_command_and_container(answers: Answer
     after_a_round(watch)
     (record,) = watch.latest.records
     watch.close()
-    assert record.process == Process(4240, "train.py", CONTAINER[:12])
+    assert record.process == Process(4240, "train.py", CONTAINER)
     assert (str(record.id), record.number, record.remote, record.remote_address) == ("mlx5_0/1", 17, 18, "10.0.0.2")
 
 

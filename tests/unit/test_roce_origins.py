@@ -13,7 +13,7 @@ from xtrace.roce_origins import RoceOrigins
 
 OUT = Interface("eth0", slot=0, hook="tc", egress=True)
 RC_SEND, UC_SEND, UD_SEND = 4, 36, 100
-OWNER = (434, "ib_write_bw", "0123456789ab")
+OWNER = (434, "ib_write_bw", "0123456789ab" + 52 * "0")
 NOTHING = Origin()
 
 

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from xtrace.kernel.paths import procfs
 
 LONGEST_COMMAND = 256
 MOST_BYTES = 1 << 16
 """Read of a file: all of it, but for command lines that are shortened anyway."""
-_CONTAINER = re.compile(rb"[0-9a-f]{64}")
+_CONTAINER = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +104,53 @@ def _status(path: str) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
+def printable(name: bytes) -> str:
+    """A name that a process gave itself: what is no UTF-8, or a terminal would act upon, becomes `?`."""
+    text = name.decode(errors="replace").replace("\ufffd", "?")
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def command(pid: int) -> str:
     """The command line, shortened; the name in brackets where it has none; empty if the process is gone."""
     words = _read(f"{_proc()}/{pid}/cmdline")
     if words is None:
         return ""
     if not words.strip(b"\0"):
-        return f"[{os.fsdecode(_read(f'{_proc()}/{pid}/comm') or b'').strip()}]"
-    text = os.fsdecode(words.rstrip(b"\0").replace(b"\0", b" "))
-    # what a terminal would act upon has no place in a name
-    text = "".join(character if character.isprintable() else "?" for character in text)
+        return f"[{printable((_read(f'{_proc()}/{pid}/comm') or b'').strip())}]"
+    text = printable(words.rstrip(b"\0").replace(b"\0", b" "))
     return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 3] + "..."
 
 
-def container(pid: int) -> str | None:
-    """The id of its container, by its control group: 64 hexadecimal digits; None outside of any."""
-    found = _CONTAINER.findall(_read(f"{_proc()}/{pid}/cgroup") or b"")
+def container(pid: int, proc: str = "") -> str | None:
+    """The id of its container, by its control group: 64 hexadecimal digits; None outside of any.
+
+    Docker, containerd, CRI-O and podman put it into the path of the group, each with another prefix.
+    """
+    found = _CONTAINER.findall(_read(f"{proc or _proc()}/{pid}/cgroup") or b"")
     return found[-1].decode() if found else None
+
+
+class Owner(NamedTuple):
+    """Whose a thread is."""
+
+    pid: int
+    command: str
+    """its name, without path and arguments"""
+    container: str | None
+
+
+def owner_of(thread: int) -> Owner | None:
+    """The process of a thread, by its number in this process's pid namespace; None if it is gone.
+
+    Where a container has the machine's /proc at /host/proc, the numbers there are other processes'.
+    """
+    proc = os.environ.get("XTRACE_PROCFS") or "/proc"
+    # there for every thread, also for those that /proc does not list
+    found = re.search(rb"^Tgid:\s*(\d+)$", _read(f"{proc}/{thread}/status") or b"", re.MULTILINE)
+    if found is None:
+        return None
+    pid = int(found.group(1))
+    return Owner(pid, printable((_read(f"{proc}/{pid}/comm") or b"").strip()), container(pid, proc))
 
 
 def sees_all() -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from xtrace.errors import KernelError
 from xtrace.kernel import rdma
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.processes import owner_of
+from xtrace.kernel.proc import owner_of
 from xtrace.rdma import PortId, Process, QueuePairRecord, QueuePairs
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,9 @@ from xtrace.nccl import (
     sum_counters,
     total_bytes,
 )
+from xtrace.sinks.render import short_id
 
 NOT_KNOWN = "n/a"
-SHORT_ID = 12
-"""Characters of a container's id, as container tools print it."""
 
 
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
@@ -62,7 +61,7 @@ def process_line(process: NcclProcess, seconds: float) -> str:
         words.append(f"gpus={','.join(map(str, process.cuda_devices))}")
     words += nic_words(process, seconds)
     if process.container:
-        words.append(f"container={process.container[:SHORT_ID]}")
+        words.append(f"container={short_id(process.container)}")
     return " ".join([*words, f"[{process.command}]", *(["ended"] if process.ended else [])])
 
 

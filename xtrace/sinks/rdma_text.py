@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from xtrace.rdma import PortRecord, QueuePairRecord, RdmaSnapshot, Reading
 from xtrace.rdma_counters import CONGESTION, LINK, LOSS, OUTGOING
 from xtrace.rdma_processes import by_process
+from xtrace.sinks.render import short_id
 
 UNITS = ("", "k", "M", "G", "T")
 
@@ -19,7 +20,7 @@ def rdma_lines(snapshot: RdmaSnapshot) -> Iterator[str]:
         yield from port_lines(record, clock)
     for process in by_process(snapshot.queue_pairs.records):
         states = " ".join(f"{state}={count}" for state, count in process.states.items())
-        where = f" container={process.owner.container}" if process.owner.container else ""
+        where = f" container={short_id(process.owner.container)}" if process.owner.container else ""
         pid = "-" if process.owner.pid is None else process.owner.pid
         yield (
             f"{process.device} pid={pid} {process.owner.command or '?'} queue_pairs={process.count} {states}{where}\n"

@@ -19,6 +19,11 @@ def address(packed: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET6, packed)
 
 
+def short_id(container: str) -> str:
+    """A container's id as container tools print it."""
+    return container[:12]
+
+
 def valid_unicode(text: str) -> str:
     """`text` for JSON: interface and host names are bytes, and those that are no UTF-8 become U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
