@@ -349,6 +349,17 @@ def test_tables_that_claim_to_be_huge_are_not_read(tmp_path: Path) -> None:
         assert libraries.find_functions(str(tmp_path / "huge")) == {}
 
 
+def test_functions_at_offsets_that_no_file_has_are_none(tmp_path: Path) -> None:
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, MACHINE, 1, 0, 64, 120, 0, 64, 56, 1, 64, 2, 0)
+    for at, wanted in ((0x200, {0: 0x210}), ((1 << 64) - 8, {})):
+        segment = struct.pack("<IIQQQQQQ", 1, 5, at, 0x1000, 0, 0x100, 0x100, 0x1000)
+        symbols = struct.pack("<IIQQQQIIQQ", 0, 11, 0, 0, 248, 24, 1, 0, 8, 24)
+        names = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, 272, 15, 0, 0, 1, 0)
+        symbol = struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 0x1010, 8)
+        (tmp_path / "far").write_bytes(header + segment + symbols + names + symbol + b"\0ncclAllReduce\0")
+        assert libraries.find_functions(str(tmp_path / "far")) == wanted
+
+
 def files_of(monkeypatch: pytest.MonkeyPatch, *files: MappedFile) -> list[libraries.Library]:
     """What a Finder makes of a process with these files, which are reached where they are."""
     monkeypatch.setattr(proc, "reach", lambda pid, file: (file.path, Path(file.path).stat()))

@@ -19,6 +19,9 @@ __all__ = ["function_offsets"]
 MOST_BYTES = 64 << 20
 """Of one table that is read. Those of what is installed are far smaller; larger ones are debug builds, or nonsense."""
 
+LARGEST_OFFSET = 1 << 63
+"""loff_t is signed."""
+
 _IDENT = b"\x7fELF\x02\x01\x01"  # 64 bit, little endian, version 1
 _MACHINES = {"x86_64": 62, "aarch64": 183}
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -125,5 +128,7 @@ def _functions(symbols: bytes, strings: bytes, names: Sequence[str]) -> Mapping[
 def _file_offset(segments: Sequence[_Segment], address: int) -> int:
     for segment in segments:
         if segment.address <= address < segment.address + segment.size:
-            return address - segment.address + segment.offset
+            offset = address - segment.address + segment.offset
+            if offset < LARGEST_OFFSET:
+                return offset
     raise ObjectError(f"address {address:#x} of a function is in no segment that is loaded")
