@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -17,12 +18,32 @@ from xtrace.stop import Stop
 log = logging.getLogger("xtrace")
 
 
+class OneLine(logging.Formatter):
+    """A message is one line, and nothing in it acts on the terminal: names in it are others' choice."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        """Debug messages may have more lines."""
+        allowed = "\n\t" if record.levelno <= logging.DEBUG else ""
+        text = super().formatMessage(record)
+        return "".join(c if c.isprintable() or c in allowed else "?" for c in text)
+
+
+def failed_thread(failure: threading.ExceptHookArgs) -> None:
+    """A thread that ends by an exception says so in one line, and the rest goes on."""
+    name = failure.thread.name if failure.thread else "a thread"
+    log.error("xtrace-catch: internal error in %s, which ends: %r; --debug shows where", name, failure.exc_value)
+    log.debug("", exc_info=failure.exc_value)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     level = logging.DEBUG if debug else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    threading.excepthook = failed_thread
     with closing(Stop()) as stop:
         try:
             return answer(given, stop)
@@ -36,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             # a file of /proc or /sys that is not there, as in a container that hides them
             log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
+            return 1
+        except Exception as error:
+            log.error("xtrace-catch: internal error: %r; --debug shows where", error, exc_info=error if debug else None)
             return 1
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
+import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -73,6 +76,62 @@ def test_an_answer_that_is_none_is_said_and_ends_nothing(answer: bytes) -> None:
         records, _ = asked(service.server_address[1], until=b"its answer is not understood")
     assert of_type(records, "nccl_ras") == []
     assert of_type(records, "nccl")
+
+
+HUGE = 123456789012345678901234567890
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        document({**communicator(4, [rank(0, {"AllReduce": 1})], []), "size": HUGE}),
+        document({**communicator(4, [rank(0, {"AllReduce": 1})], []), "size": "4"}),
+        document({**communicator(4, [rank(0, {"AllReduce": 1})], []), "size": -4}),
+        document(communicator(4, [rank(0, {"AllReduce": HUGE})], [])),
+        document(communicator(4, [rank(0, {})], [missing(HUGE)])),
+    ],
+)
+def test_numbers_that_are_none_are_not_understood(answer: bytes) -> None:
+    with serving(answer) as service:
+        records, said = asked(service.server_address[1], until=b"its answer is not understood")
+    assert of_type(records, "nccl_ras") == []
+    assert len(said) < 2000
+
+
+def test_what_a_service_calls_things_is_short_and_does_nothing_to_a_terminal() -> None:
+    evil = "\x1b[2J\nforged line\x07" + "x" * 1000
+    found = {**communicator(4, [rank(0, {})], []), "hash": evil}
+    with serving(document(found).replace(b'"2.28.9"', json.dumps(evil).encode())) as service:
+        records, said = asked(service.server_address[1], until=b" answers: ")
+    (told,) = of_type(records, "nccl_ras")
+    assert told["communicator"].startswith("?[2J?forged line?xxx")
+    assert len(told["communicator"]) < 150
+    assert "\x1b" not in said
+    assert not [line for line in said.splitlines() if line.startswith("forged")]
+
+
+def test_a_service_that_answers_no_line_is_given_up() -> None:
+    with socket.socket() as endless:
+        endless.bind(("127.0.0.1", 0))
+        endless.listen()
+
+        def pour() -> None:
+            connection, _ = endless.accept()
+            with connection, suppress(OSError):
+                while True:
+                    connection.sendall(bytes(65536))
+
+        thread = threading.Thread(target=pour)
+        thread.start()
+        asked(endless.getsockname()[1], until=b"it answers no line")
+        thread.join()
+
+
+def test_a_name_that_no_host_can_have_is_one_line() -> None:
+    with watching("--ras", "a..b:28028", "-t", "100ms", stdout=subprocess.PIPE) as tool:
+        tool.wait_until_it_says(b"RAS service a..b:28028: ")
+        result = tool.stop()
+    assert (result.code, b"Traceback" in result.stderr) == (0, False)
 
 
 def test_a_service_that_never_answers_delays_no_tick() -> None:

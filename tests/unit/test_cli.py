@@ -155,6 +155,49 @@ sys.exit(command.load()())
     assert ended.stdout.startswith("xtrace-catch ")
 
 
+DEFECT = """
+import sys
+from xtrace import cli, command
+def broken(*arguments):
+    raise ValueError("of \x1b[31m\\nforged: a defect")
+cli.run = broken
+sys.exit(command.main(["-l", *sys.argv[1:]]))
+"""
+
+
+def test_defect_is_one_line_without_what_acts_on_a_terminal() -> None:
+    ended = start(sys.executable, "-c", DEFECT)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("xtrace-catch: internal error: ValueError(")
+    assert "\x1b" not in line
+
+
+def test_debug_shows_where_a_defect_is() -> None:
+    ended = start(sys.executable, "-c", DEFECT, "--debug")
+    assert "in broken" in ended.stderr
+
+
+THREAD = """
+import logging, sys, threading
+from xtrace import cli, command
+def broken(*arguments):
+    thread = threading.Thread(target=lambda: 1 // 0, name="queue pairs")
+    thread.start()
+    thread.join()
+    return 0
+cli.run = broken
+sys.exit(command.main(["-l"]))
+"""
+
+
+def test_defect_in_a_thread_is_one_line_and_ends_nothing_else() -> None:
+    ended = start(sys.executable, "-c", THREAD)
+    assert ended.returncode == 0
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("xtrace-catch: internal error in queue pairs, which ends: ZeroDivisionError(")
+
+
 def test_list_is_a_table_of_all_interfaces() -> None:
     ended = catch("-l")
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -22,8 +22,12 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
-"""The service waits for its ranks for 5 s by default, twice."""
-MOST_BYTES = 256 << 20
+"""For a whole answer. The service waits for its ranks for 5 s by default, twice."""
+MOST_BYTES = 32 << 20
+LONGEST_LINE = 4096
+LONGEST_WORD = 64
+MOST_NUMBER = (1 << 63) - 1
+"""What listens on the port may be anybody's: nothing of it is taken as it comes."""
 RECEIVE = 1 << 16
 CLOSE_S = 1.0
 
@@ -40,7 +44,7 @@ class RasClient:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._socket = socket.create_connection(address, CONNECT_S)
-        self._socket.settimeout(ANSWER_S)
+        self._until = time.monotonic() + ANSWER_S
         self._received = b""
 
     def close(self) -> None:
@@ -67,19 +71,26 @@ class RasClient:
     def _ask(self, line: str) -> str:
         self._socket.sendall(f"{line}\n".encode())
         while b"\n" not in self._received:
-            self._receive("before the end of a line")
+            if len(self._received) > LONGEST_LINE:
+                raise RasError("it answers no line: no RAS service of NCCL")
+            data = self._receive()
+            if not data:
+                raise RasError("it closed the connection before the end of a line")
+            self._received += data
         answer, _, self._received = self._received.partition(b"\n")
         return answer.decode("utf-8", "replace").strip()
 
-    def _receive(self, where: str) -> None:
-        data = self._socket.recv(RECEIVE)
-        if not data:
-            raise RasError(f"it closed the connection {where}")
-        self._received += data
+    def _receive(self) -> bytes:
+        """What has come; nothing at the end. Raises RasError when time is up, however slowly it drips."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise RasError(f"no whole answer within {ANSWER_S:.0f} s")
+        self._socket.settimeout(left)
+        return self._socket.recv(RECEIVE)
 
     def _rest(self) -> bytes:
         parts, size = [self._received], len(self._received)
-        while data := self._socket.recv(RECEIVE):
+        while data := self._receive():
             parts.append(data)
             size += len(data)
             if size > MOST_BYTES:
@@ -94,12 +105,25 @@ def parse_status(data: bytes, address: str, at_ns: int) -> RasReport:
         return RasReport(
             address=address,
             at_ns=at_ns,
-            nccl_version=str(document["nccl_version"]),
+            nccl_version=word(document["nccl_version"]),
             communicators=tuple(map(parse_communicator, document["communicators"])),
-            timeouts=int(document["ras"]["timeouts_count"]),
+            timeouts=number(document["ras"]["timeouts_count"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RasError(f"its answer is not understood: {type(error).__name__}: {error}") from error
+
+
+def number(value: object) -> int:
+    """A number as NCCL writes it. Raises ValueError for any other."""
+    if type(value) is not int or not 0 <= value <= MOST_NUMBER:
+        raise ValueError(f"{str(value)[:LONGEST_WORD]!r} is no number of its")
+    return value
+
+
+def word(value: object) -> str:
+    """A short text, without what a terminal would act upon."""
+    text = str(value)[:LONGEST_WORD]
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def parse_communicator(found: Mapping[str, Any]) -> RasCommunicator:
@@ -107,14 +131,14 @@ def parse_communicator(found: Mapping[str, Any]) -> RasCommunicator:
     calls: defaultdict[str, list[int]] = defaultdict(list)
     for rank in found["ranks"]:
         for name, count in rank["collective_counts"].items():
-            calls[name].append(int(count))
+            calls[word(name)].append(number(count))
     return RasCommunicator(
-        name=f"{found['hash']}:{found['secondary_hash']}",
-        size=int(found["size"]),
-        ranks=int(found["ranks_count"]),
-        missing=tuple(int(rank["rank"]) for rank in found["missing_ranks"]),
+        name=f"{word(found['hash'])}:{word(found['secondary_hash'])}",
+        size=number(found["size"]),
+        ranks=number(found["ranks_count"]),
+        missing=tuple(number(rank["rank"]) for rank in found["missing_ranks"]),
         async_errors=tuple(
-            int(rank["rank"]) for rank in found["ranks"] if rank["status"]["async_error"] not in (0, IN_PROGRESS)
+            number(rank["rank"]) for rank in found["ranks"] if rank["status"]["async_error"] not in (0, IN_PROGRESS)
         ),
         counts={name: (min(counts), max(counts)) for name, counts in calls.items()},
     )
@@ -156,7 +180,7 @@ class RasPoller:
         try:
             with RasClient(self._address) as client:
                 report = parse_status(client.status(), self._name, time.time_ns())
-        except (OSError, RasError) as error:
+        except (OSError, RasError, UnicodeError) as error:  # UnicodeError: a name that no host can have
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             self._note(False, f"RAS service {self._name}: {reason}; asking again every {self._every_s:.0f} s")
             return
