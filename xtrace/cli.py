@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
 from xtrace.errors import RdmaError
 from xtrace.filters import describe
-from xtrace.kernel import rtnetlink
+from xtrace.kernel import paths, rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
@@ -46,6 +46,8 @@ def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor until the end."""
     output = OutputStream(STDOUT, stop)
     os.environ.update(config.rdma.roots)
+    for root in (paths.sysfs, paths.procfs):
+        root()  # what is wrong with them is said before anything is attached
     if config.list_interfaces:
         show_list(config, output)
         return 0

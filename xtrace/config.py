@@ -125,14 +125,14 @@ class _Answer(argparse.Action):
         raise Answered(self.const or parser.format_help())
 
 
-def duration_ms(text: str, what: str = "--interval") -> int:
-    """`5000`, `500ms`, `5s`, `1m` to milliseconds, from 100 ms to 1 h."""
+def duration_ms(text: str, what: str = "--interval", least: int = SHORTEST_MS, shown: str = "100ms to 1h") -> int:
+    """`5000`, `500ms`, `5s`, `1m` to milliseconds, from `least` to 1 h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
     if not found:
         raise UsageError(f"{what} '{text}' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds")
     milliseconds = float(found.group(1)) * UNITS_MS[found.group(2)]
-    if not SHORTEST_MS <= milliseconds <= LONGEST_MS:
-        raise UsageError(f"{what} '{text}' is out of range: the interval is 100ms to 1h")
+    if not least <= milliseconds <= LONGEST_MS:
+        raise UsageError(f"{what} '{text}' is out of range: the interval is {shown}")
     return round(milliseconds)
 
 
@@ -159,7 +159,8 @@ def build_parser(version: str) -> Parser:
         "-i",
         "--interface",
         metavar="IF[,IF...]",
-        help="interfaces by comma, also eth* or any (NETWORK_INTERFACE; default eth0, else the default route's)",
+        help="interfaces by comma, also eth* or any: all that are up but lo, veths and members of others"
+        " (NETWORK_INTERFACE; default eth0, else the default route's)",
     )
     add(
         "-d",
@@ -276,9 +277,8 @@ def parse_ras(given: argparse.Namespace, modes: tuple[str, ...]) -> tuple[tuple[
         return None, 0.0
     if "nccl" not in modes:
         raise UsageError("--ras is for mode nccl: add -m nccl")
-    milliseconds = duration_ms(given.ras_interval or RAS_INTERVAL, "--ras-interval")
-    if milliseconds < LEAST_RAS_MS:
-        raise UsageError(f"--ras-interval '{given.ras_interval}': 10s at least, for each question goes to all ranks")
+    interval = given.ras_interval if given.ras_interval is not None else RAS_INTERVAL
+    milliseconds = duration_ms(interval, "--ras-interval", LEAST_RAS_MS, "10s to 1h: each question goes to all ranks")
     return parse_address(given.ras, "--ras"), milliseconds / 1000
 
 

@@ -74,7 +74,7 @@ def network_key(network: Network) -> bytes:
 
 def parse_types(text: str) -> frozenset[str]:
     """`roce,tcp` to traffic types; `all` anywhere is no filter."""
-    names = _items(text, "--filter")
+    names = [name.lower() for name in _items(text, "--filter")]
     for name in names:
         if name not in TYPES:
             raise UsageError(f"--filter '{name}': choose from {', '.join(TYPES)}")

@@ -384,6 +384,7 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
     lines = records((tmp_path / "output").read_bytes())
     validate(lines)
     assert [line["type"] for line in lines] == ["start", "end"]
+    assert lines[0].pop("ts") <= lines[1]["ts"]
     assert lines[0] == {
         "type": "start",
         "schema": 1,

@@ -416,7 +416,7 @@ def test_ras_service_is_asked_as_often_as_was_said(options: str, address: tuple[
         ("-m nccl --ras h:0", "--ras 'h:0'"),
         ("-m nccl --ras h:65536", "--ras 'h:65536'"),
         ("-m nccl --ras fd00::1:28028", "--ras 'fd00::1:28028'"),
-        ("-m nccl --ras h:1 --ras-interval 9s", "--ras-interval '9s': 10s at least"),
+        ("-m nccl --ras h:1 --ras-interval 9s", "--ras-interval '9s' is out of range: the interval is 10s to 1h"),
         ("-m nccl --ras-interval 60s", "--ras-interval without --ras"),
         ("--ras h:1", "--ras is for mode nccl: add -m nccl"),
     ],

@@ -30,6 +30,7 @@ from xtrace.monitors.tables import load_object_spec
         ("tcp,udp", {"TCP", "UDP"}),
         (" tcp , roce ", {"TCP", "RoCE_v1_IBoE", "RoCE_v2"}),
         ("tcp,tcp", {"TCP"}),
+        ("TCP,RoCE_v2", {"TCP", "RoCE_v2"}),
         ("all", set()),
         ("tcp,all", set()),
     ],
@@ -54,7 +55,6 @@ CHOICES = "choose from tcp, udp, icmp, sctp, roce_v1, roce_v2, roce, ib, all"
     "text, told",
     [
         ("arp", f"--filter 'arp': {CHOICES}"),
-        ("TCP", f"--filter 'TCP': {CHOICES}"),
         ("tcp,rdma", f"--filter 'rdma': {CHOICES}"),
         ("all,rdma", f"--filter 'rdma': {CHOICES}"),
         ("tcp udp", f"--filter 'tcp udp': {CHOICES}"),

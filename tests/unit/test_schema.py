@@ -95,6 +95,7 @@ CALLS: Record = {"calls": 3, "requested_bytes": None, "returned": 3, "errors": 1
 EXAMPLES: dict[str, Record] = {
     "start": {
         "type": "start",
+        "ts": "2026-01-01T00:00:00.000Z",
         "schema": 1,
         "host": "n1",
         "version": "0.1.0",
@@ -122,6 +123,7 @@ EXAMPLES: dict[str, Record] = {
     },
     "end": {
         "type": "end",
+        "ts": "2026-01-01T00:00:10.000Z",
         "host": "n1",
         "intervals": 2,
         "interfaces": [{"interface": "eth0", "direction": "ingress", **COUNTS}],

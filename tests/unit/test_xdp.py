@@ -316,13 +316,21 @@ def test_name_that_no_interface_has_is_said_with_those_there_are_and_the_others_
     made.close()
 
 
-@pytest.mark.parametrize("patterns", [("wlan*",), ("nosuch0", "nosuch1")])
-def test_without_any_interface_to_watch_the_run_does_not_start(
-    patterns: tuple[str, ...], world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_any_interface_to_watch_the_run_does_not_start(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(InterfaceError, match=r"^no interface could be attached to: see -l for those there are$"):
-        start(world, *patterns)
-    assert [text.split()[1] for text in caplog.messages] == [name for name in patterns if "*" not in name]
+        start(world, "nosuch0", "nosuch1")
+    assert [text.split()[1] for text in caplog.messages] == ["nosuch0", "nosuch1"]
+
+
+@pytest.mark.parametrize(
+    "pattern, why", [("wlan*", ""), ("any", ", which leaves out lo, veths, members of others and what is down")]
+)
+def test_patterns_that_mean_no_interface_are_told_with_those_there_are(pattern: str, why: str, world: World) -> None:
+    world.links = [LO, replace(ETH0, kind="veth")]
+    with pytest.raises(InterfaceError) as caught:
+        start(world, pattern)
+    told = f"no interface is meant by -i {pattern}{why}: there are lo, eth0; name one, as in -i eth0"
+    assert str(caught.value) == told
 
 
 def test_one_name_that_no_interface_has_is_one_line(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,13 @@ class Selection:
         others = (pattern for pattern in self.patterns if pattern != ANY)
         return ANY in self.patterns and link.master is not None and not any(_matches(p, link) for p in others)
 
+    def nothing_chosen(self, links: Iterable[LinkInfo]) -> str:
+        """Why nothing of what there is is asked for, where only `any` and globs were."""
+        why = ", which leaves out lo, veths, members of others and what is down" if ANY in self.patterns else ""
+        there_are = ", ".join(link.name for link in links)
+        asked = ",".join(self.patterns)
+        return f"no interface is meant by -i {asked}{why}: there are {there_are}; name one, as in -i eth0"
+
     def missing(self, links: Iterable[LinkInfo]) -> Sequence[str]:
         """Names that none of the interfaces has."""
         present = {name for link in links for name in (link.name, *link.altnames)}

@@ -85,6 +85,8 @@ class XdpMonitor:
             InterfaceError(f"interface {name} not found: there are {there_are}; choose one with -i")
             for name in self._options.selection.missing(links)
         ]
+        if not chosen and not failures:
+            raise InterfaceError(self._options.selection.nothing_chosen(links))
         failures += [error for link in chosen if (error := self._try_watch(link)) is not None]
         attached = not all(watched.lost for watched in self._watched)
         if not attached and len(failures) == 1:

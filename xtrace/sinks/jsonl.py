@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -51,6 +52,7 @@ class JsonLines:
         """The `start` record."""
         record: Record = {
             "type": "start",
+            "ts": timestamp(time.time_ns()),
             "schema": SCHEMA,
             **self._identity,
             "version": run.version,
@@ -92,6 +94,7 @@ class JsonLines:
             interfaces.append({"interface": valid_unicode(where[0]), "direction": where[1], **counts})
         record: Record = {
             "type": "end",
+            "ts": timestamp(time.time_ns()),
             **self._identity,
             "intervals": totals.intervals,
             "interfaces": interfaces,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
@@ -29,6 +30,15 @@ NO_CONTENT = 204
 EXPORT_PATH = "/api/v1/export"
 
 TYPE = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
+
+
+def advice(status: int, words: str) -> str:
+    """What to do about a refusal, where that is known."""
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return "; set VICTORIAMETRICS_USERNAME and _PASSWORD_FILE, or _BEARER_TOKEN_FILE"
+    if status == HTTPStatus.NOT_FOUND or "unsupported path" in words:
+        return "; is the path /api/v1/import/prometheus?"
+    return ""
 
 
 class Http:
@@ -105,7 +115,8 @@ class Http:
         for secret in self._secrets():
             text = text.replace(secret, "***")
         line = "".join(c if c.isprintable() else " " for c in text).strip()[:MOST_WORDS]
-        return f"{response.status} {response.reason or ''}".strip() + (f": {line}" if line else "")
+        said = f"{response.status} {response.reason or ''}".strip() + (f": {line}" if line else "")
+        return said + advice(response.status, line)
 
     def _headers(self) -> dict[str, str]:
         """Files are read for each request, so that a new password or token counts at once."""

@@ -81,3 +81,7 @@ class Push:
         if batches:
             self.undelivered = True
             log.error("push to %s: ended; not delivered within %.1f s: %d samples", self._shown, limit_s, samples)
+        for reason, (requests, lost) in self._delivery.figures.dropped.items():
+            if requests:
+                self.undelivered = True
+                log.error("push to %s: ended; lost by %s: %d samples of %d ticks", self._shown, reason, lost, requests)
