@@ -27,7 +27,7 @@ AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OW
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local;"
+	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local, PYTHON=/usr/bin/python3;"
 	@echo "  of docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, DOCKER_BUILD=\"--network host\""
 
 # $(1): packages. Asks for nothing where all are there; installs them only as root.
