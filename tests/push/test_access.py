@@ -66,7 +66,10 @@ def test_password_from_a_file_that_changes_is_read_again(wired: Wire, tmp_path: 
         result = run(wired, asked.base, 4, USERNAME="monitor", PASSWORD_FILE=str(file))
         sent = [base64.b64decode(request.headers["Authorization"].split()[1]).decode() for request in asked.requests]
     assert sent == ["monitor:old", "monitor:old", *["monitor:" + SECRET] * (len(sent) - 2)] and len(sent) > 2
-    assert said_of_push(result) == ["refused, and dropped: 401 Unauthorized: not the *** one"]
+    refused, lost = said_of_push(result)
+    assert refused.startswith("refused, and dropped: 401 Unauthorized: not the *** one; set VICTORIAMETRICS_USERNAME")
+    assert lost.startswith("ended; lost: ") and lost.endswith(" samples of 1 ticks, which the server refused")
+    assert result.code == 1
     with victoria_metrics(*arguments, user=f"monitor:{SECRET}") as server:
         assert run(wired, server.url, USERNAME="monitor", PASSWORD_FILE=str(file)).code == 0
         assert server.export("xtrace_interface_packets_total")
@@ -76,9 +79,10 @@ def test_wrong_password_is_said_once_and_everything_else_goes_on(wired: Wire) ->
     with victoria_metrics("-httpAuth.username=monitor", "-httpAuth.password=right", user="monitor:right") as server:
         result = run(wired, server.url, 4, USERNAME="monitor", PASSWORD=SECRET)
         assert not server.export('{__name__!=""}')
-    assert result.code == 0
-    (said,) = said_of_push(result)
+    assert result.code == 1
+    said, lost = said_of_push(result)
     assert said.startswith("refused, and dropped: 401 Unauthorized")
+    assert lost.endswith(" samples of 4 ticks, which the server refused")
 
 
 def test_userinfo_of_the_url_is_used_and_not_told(wired: Wire) -> None:

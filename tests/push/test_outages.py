@@ -177,8 +177,10 @@ def test_what_the_server_refuses_is_dropped_counted_and_said_once_in_its_own_wor
     ):
         told = refusing.wait_for(5).text
         result = tool.stop()
-    assert result.code == 0
-    assert said_of_push(result) == ['refused, and dropped: 400 Bad Request: cannot parse "x" more']
+    assert result.code == 1
+    refused, lost = said_of_push(result)
+    assert refused == 'refused, and dropped: 400 Bad Request: cannot parse "x" more'
+    assert lost.endswith(" samples of 4 ticks, which the server refused")
     counted = [line for line in told.splitlines() if line.startswith("xtrace_catch_push_dropped_batches_total{")]
     assert [line.split()[-2] for line in counted if 'reason="refused"' in line] == ["4"]
     assert len({request.body for request in refusing.requests}) == len(refusing.requests), "refused ones came again"

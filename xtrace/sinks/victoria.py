@@ -19,6 +19,9 @@ from xtrace.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 NS_PER_MS = 1_000_000
+LOST = {"overflow": "for which there was no room", "refused": "which the server refused"}
+"""What became of samples, by the reasons of Figures.dropped."""
+
 PROBE = "xtrace_catch_build_info"
 
 
@@ -81,7 +84,7 @@ class Push:
         if batches:
             self.undelivered = True
             log.error("push to %s: ended; not delivered within %.1f s: %d samples", self._shown, limit_s, samples)
-        for reason, (requests, lost) in self._delivery.figures.dropped.items():
-            if requests:
+        for reason, (ticks, lost) in self._delivery.figures.dropped.items():
+            if ticks:
                 self.undelivered = True
-                log.error("push to %s: ended; lost by %s: %d samples of %d ticks", self._shown, reason, lost, requests)
+                log.error("push to %s: ended; lost: %d samples of %d ticks, %s", self._shown, lost, ticks, LOST[reason])
