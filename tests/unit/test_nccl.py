@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import struct
 from collections.abc import Callable
@@ -360,26 +361,56 @@ def test_functions_at_offsets_that_no_file_has_are_none(tmp_path: Path) -> None:
         assert libraries.find_functions(str(tmp_path / "far")) == wanted
 
 
-def files_of(monkeypatch: pytest.MonkeyPatch, *files: MappedFile) -> list[libraries.Library]:
-    """What a Finder makes of a process with these files, which are reached where they are."""
-    monkeypatch.setattr(proc, "reach", lambda pid, file: (file.path, Path(file.path).stat()))
-    return list(libraries.Finder()._libraries(1, files))
+class PlayedProc:
+    """A proc of processes that have files mapped, each with a root of its own."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._directory = directory
+        monkeypatch.setattr(proc, "_proc", lambda: str(directory))
+
+    def stands(self, pid: int, content: bytes, name: str = "libnccl.so.2") -> Path:
+        """A file that stands under /`name` for the process."""
+        path = self._directory / str(pid) / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 0))
+        return path
+
+    def mapped(self, pid: int, path: Path) -> None:
+        """What its link in map_files leads to."""
+        link = self._directory / str(pid) / "map_files/1-2"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
 
 
-def test_a_library_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def mapping_of(path: Path) -> MappedFile:
+    """The line of /proc/PID/maps of a process that has mapped this file as /libnccl.so.2."""
+    status = path.stat()
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    return MappedFile(device, status.st_ino, f"/{path.name}", "1-2")
+
+
+@pytest.fixture
+def played_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayedProc:
+    return PlayedProc(tmp_path / "proc", monkeypatch)
+
+
+def libraries_of(finder: libraries.Finder, pid: int, *files: MappedFile) -> list[libraries.Library]:
+    return list(finder._libraries(pid, files))
+
+
+def test_a_library_that_may_not_be_read_says_so(played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> dict[int, int]:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(libraries, "find_functions", refuse)
-    for name in ("libnccl.so.2", "other.so"):
-        (tmp_path / name).touch()
-    named, other = (MappedFile("0:1", 1, str(tmp_path / name), "1-2") for name in ("libnccl.so.2", "other.so"))
-    (found,) = files_of(monkeypatch, named, other)
+    named, other = (mapping_of(played_proc.stands(1, b"x", name)) for name in ("libnccl.so.2", "other.so"))
+    (found,) = libraries_of(libraries.Finder(), 1, named, other)
     assert (found.offsets, found.problem) == ({}, "it cannot be read: Permission denied")
 
 
 def test_a_file_is_looked_into_once_and_reached_through_each_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
 
@@ -388,13 +419,70 @@ def test_a_file_is_looked_into_once_and_reached_through_each_process(
         return {0: 64}
 
     monkeypatch.setattr(libraries, "find_functions", note)
-    (tmp_path / "libnccl.so.2").touch()
-    file = MappedFile("0:1", 1, str(tmp_path / "libnccl.so.2"), "1-2")
-    status = Path(file.path).stat()
-    monkeypatch.setattr(proc, "reach", lambda pid, file: (f"/{pid}", status))
+    one = played_proc.stands(7, b"x")
+    (one.parents[2] / "8").symlink_to(one.parents[1])
     finder = libraries.Finder()
-    first, second = (next(iter(finder._libraries(pid, [file]))) for pid in (7, 8))
+    first, second = (libraries_of(finder, pid, mapping_of(one))[0] for pid in (7, 8))
     # the first process may be gone by now
-    assert (first.reachable, second.reachable) == ("/7", "/8")
+    assert (first.pid, second.pid) == (7, 8)
     assert first.identity == second.identity
-    assert looked == ["/7"]
+    assert len(looked) == 1
+
+
+def read_first_byte(path: str) -> dict[int, int]:
+    """Stands for a look into a file: what is found depends on its content."""
+    return {0: Path(path).read_bytes()[0]}
+
+
+def test_a_file_that_stands_under_the_path_in_another_namespace_is_not_taken_for_it(
+    played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "find_functions", read_first_byte)
+    real = played_proc.stands(7, b"r")
+    crafted = played_proc.stands(8, b"c")
+    finder = libraries.Finder()
+    # both have the very same mapping, size and time; 8 may have given its file the same inode number, too
+    mapping = mapping_of(real)
+    (other,) = libraries_of(finder, 8, mapping)
+    (library,) = libraries_of(finder, 7, mapping)
+    assert (other.offsets, library.offsets) == ({0: ord("c")}, {0: ord("r")})
+    assert other.identity != library.identity
+    # where the link to the mapped file may be followed, that counts
+    played_proc.mapped(8, real)
+    (other,) = libraries_of(finder, 8, mapping)
+    assert other.identity == library.identity
+    with libraries.opened(other) as path:
+        assert Path(path).samefile(real)
+    assert not crafted.samefile(real)
+
+
+def test_what_is_probed_is_what_was_looked_into(played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "find_functions", read_first_byte)
+    path = played_proc.stands(7, b"1")
+    (library,) = libraries_of(libraries.Finder(), 7, mapping_of(path))
+    with libraries.opened(library) as own:
+        assert Path(own).read_bytes() == b"1"
+    # the same inode, size and time of modification, of another content
+    while path.stat().st_ctime_ns == library.identity.changed_ns:
+        played_proc.stands(7, b"2")
+    with pytest.raises(OSError, match="Stale"), libraries.opened(library):
+        pass
+    path.unlink()
+    with pytest.raises(OSError, match="Stale"), libraries.opened(library):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "empty"])
+def test_only_files_with_a_content_are_opened(
+    played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(libraries, "find_functions", lambda path: pytest.fail(f"{path} was opened"))
+    path = played_proc.stands(7, b"")
+    if kind != "empty":
+        path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    file = MappedFile("00:01", path.lstat().st_ino, "/libnccl.so.2", "1-2")
+    assert libraries_of(libraries.Finder(), 7, file) == []

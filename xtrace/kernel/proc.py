@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,31 +76,38 @@ def executed_files(pid: int) -> list[MappedFile]:
     ]
 
 
-def reach(pid: int, file: MappedFile) -> tuple[str, os.stat_result] | None:
-    """A path by which this process, in whatever mount namespace, reaches the very file; None if there is none.
+def reach(pid: int, file: MappedFile) -> int | None:
+    """A descriptor of the very file, whatever mount namespace it is in, to be closed; None if there is none.
 
-    The path as the process knows it, unless another file stands there now: then the link in map_files, which
-    always is the mapped file but takes CAP_SYS_ADMIN.
+    It is opened by O_PATH: neither read nor, where it is a device, touched. By the path as the process knows it,
+    unless another file stands there for that process: then by the link in map_files, which always is the mapped
+    file but takes CAP_SYS_ADMIN.
     """
-    named = f"{_proc()}/{pid}/root{file.path}"
-    status = _status(named)
-    if status is not None and status.st_ino == file.inode:
-        return named, status
-    mapped = f"{_proc()}/{pid}/map_files/{file.range}"
-    by_range = _status(mapped)
-    if by_range is not None:
-        return mapped, by_range
-    # overlayfs may give one file two inode numbers: then it is found by name, too
-    return None if status is None else (named, status)
+    named = _open(f"{_proc()}/{pid}/root{file.path}", os.O_NOFOLLOW)
+    if named is not None and _is_mapped(named, file):
+        return named
+    mapped = _open(f"{_proc()}/{pid}/map_files/{file.range}")
+    if mapped is None:
+        # overlayfs and btrfs may give one file two numbers: then it is found by name, too
+        return named
+    if named is not None:
+        os.close(named)
+    return mapped
 
 
-def _status(path: str) -> os.stat_result | None:
-    """Of a regular file; None for devices, which are not to be opened to look what they are."""
+def _open(path: str, flags: int = 0) -> int | None:
+    """A descriptor that cannot be read; None where nothing stands there."""
     try:
-        status = Path(path).stat()
+        return os.open(path, os.O_PATH | os.O_CLOEXEC | flags)
     except OSError:
         return None
-    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_mapped(fd: int, file: MappedFile) -> bool:
+    """Whether a file has the numbers that the mapping has."""
+    status = os.fstat(fd)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    return (device, status.st_ino) == (file.device, file.inode)
 
 
 def printable(name: bytes) -> str:

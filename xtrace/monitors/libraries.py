@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,13 +39,15 @@ MOST_FILES = 16384
 class Identity(NamedTuple):
     """What tells a file from all others, also from one that gets the inode of a file that was deleted.
 
-    Device and inode are those of the mapping: before Linux 6.8 of the file below overlayfs, one for all
-    containers of an image.
+    All of it is of a descriptor, that of which the symbols are read. What /proc/PID/maps says is not part of it: under
+    that path the process may have made another file stand, in a mount namespace of its own. `changed_ns` (ctime)
+    cannot be chosen as the time of modification can.
     """
 
-    device: str
+    device: int
     inode: int
     size: int
+    modified_ns: int
     changed_ns: int
 
 
@@ -55,10 +58,10 @@ class Library:
     identity: Identity
     path: str
     """as the process has it"""
-    reachable: str
-    """as this process reaches it, through one that has it mapped"""
-    reached: tuple[int, int]
-    """device and inode there"""
+    pid: int
+    """a process by which it is reached"""
+    file: MappedFile
+    """as that one has it mapped"""
     offsets: dict[int, int]
     """enum nccl_function -> file offset; empty where its calls cannot be seen"""
     problem: str = ""
@@ -106,6 +109,10 @@ class Finder:
         self._look_at(pid)
         return self.users.get(pid)
 
+    def look_anew(self, pid: int) -> None:
+        """Let the next scan look at a process even if its address space has not changed: a file has."""
+        self._seen.pop(pid, None)
+
     def _look_at(self, pid: int) -> None:
         pages = proc.mapped_size(pid)
         user = self.users.get(pid)
@@ -138,21 +145,20 @@ class Finder:
         yield from named or found
 
     def _library(self, pid: int, file: MappedFile) -> Library | None:
-        found = proc.reach(pid, file)
-        if found is None:
-            return None
-        path, status = found
-        identity = Identity(file.device, file.inode, status.st_size, status.st_mtime_ns)
-        try:
-            offsets, problem = self._functions(identity, path), f"no symbol {REQUIRED} (stripped or hidden)"
-        except OSError as error:
-            log.debug("%s: %s", path, error)
-            if error.errno not in (errno.EACCES, errno.EPERM):
-                return None  # gone
-            offsets, problem = {}, f"it cannot be read: {error.strerror}"
+        with reached(pid, file) as found:
+            if found is None:
+                return None
+            path, identity = found
+            try:
+                offsets, problem = self._functions(identity, path), f"no symbol {REQUIRED} (stripped or hidden)"
+            except OSError as error:
+                log.debug("pid %d: %s: %s", pid, file.path, error)
+                if error.errno not in (errno.EACCES, errno.EPERM):
+                    return None  # gone
+                offsets, problem = {}, f"it cannot be read: {error.strerror}"
         if not offsets and not NAMED.search(file.path):
             return None
-        return Library(identity, file.path, path, (status.st_dev, status.st_ino), offsets, problem)
+        return Library(identity, file.path, pid, file, offsets, problem)
 
     def _functions(self, identity: Identity, path: str) -> dict[int, int]:
         """Where they stand; each file is looked into once."""
@@ -164,16 +170,33 @@ class Finder:
 
 
 @contextmanager
-def opened(library: Library) -> Iterator[str]:
-    """A path of this process's own that leads to the very file; OSError if another one stands there by now."""
-    fd = os.open(library.reachable, OPEN_FLAGS)
+def reached(pid: int, file: MappedFile) -> Iterator[tuple[str, Identity] | None]:
+    """A mapped file, by a path of this process's own that leads to no other, and which file that is."""
+    fd = proc.reach(pid, file)
+    if fd is None:
+        yield None
+        return
     try:
         status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != library.reached:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        yield f"/proc/self/fd/{fd}"
+        # opening a device may do something; files of proc, which have no size, may wait or forget when they are read
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            yield None
+            return
+        yield (
+            f"/proc/self/fd/{fd}",
+            Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+        )
     finally:
         os.close(fd)
+
+
+@contextmanager
+def opened(library: Library) -> Iterator[str]:
+    """A path of this process's own that leads to the very file; OSError if another one stands there by now."""
+    with reached(library.pid, library.file) as found:
+        if found is None or found[1] != library.identity:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        yield found[0]
 
 
 def find_functions(path: str) -> dict[int, int]:

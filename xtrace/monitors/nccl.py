@@ -159,6 +159,7 @@ class NcclMonitor:
         except OSError as error:
             log.debug("%s: %s", where, error)  # the process is gone, or the file: another one may have it
             del self._probed[library.identity]
+            self._finder.look_anew(user.pid)
             return
         except XtraceError as error:
             log.error("%s: not probed: %s", where, error)
