@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from xtrace.kernel import proc
+from xtrace.kernel import proc, symbols
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.monitors import libraries, sums
@@ -359,6 +359,43 @@ def test_functions_at_offsets_that_no_file_has_are_none(tmp_path: Path) -> None:
         symbol = struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 0x1010, 8)
         (tmp_path / "far").write_bytes(header + segment + symbols + names + symbol + b"\0ncclAllReduce\0")
         assert libraries.find_functions(str(tmp_path / "far")) == wanted
+
+
+def elf(*strings: bytes) -> bytes:
+    """A file with a symbol table for each of these string tables: one function, named by what begins at 1."""
+    count = 1 + 2 * len(strings)
+    at = 64 + 56 + 64 * count
+    sections, tables = bytes(64), b""
+    for names in strings:
+        link = len(sections) // 64 + 1
+        sections += struct.pack("<IIQQQQIIQQ", 0, 11, 0, 0, at, 24, link, 0, 8, 24)
+        sections += struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, at + 24, len(names), 0, 0, 1, 0)
+        tables += struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 0x1010, 8) + names
+        at += 24 + len(names)
+    ident = b"\x7fELF\x02\x01\x01"
+    header = struct.pack("<16sHHIQQQIHHHHHH", ident, 3, MACHINE, 1, 0, 64, 120, 0, 64, 56, 1, 64, count, 0)
+    return header + struct.pack("<IIQQQQQQ", 1, 5, 0, 0x1000, 0, 0x100, 0x100, 0x1000) + sections + tables
+
+
+def test_what_is_read_of_one_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others, wanted = b"\0other\0", b"\0ncclAllReduce\0"
+
+    def found(*strings: bytes) -> dict[int, int]:
+        (tmp_path / "crafted").write_bytes(elf(*strings))
+        return libraries.find_functions(str(tmp_path / "crafted"))
+
+    assert found(*[others] * (symbols.MOST_TABLES - 1), wanted) == {0: 0x10}
+    assert found(*[others] * symbols.MOST_TABLES, wanted) == {}
+    # each table is small enough, all together are not
+    monkeypatch.setattr(symbols, "MOST_BYTES", 64 + 56 + 5 * 64 + 1000 + len(wanted) + 24)
+    assert found(bytes(1000), wanted) == {0: 0x10}
+    monkeypatch.setattr(symbols, "MOST_BYTES", symbols.MOST_BYTES - 1)
+    assert found(bytes(1000), wanted) == {}
+
+
+def test_a_name_that_is_repeated_without_end_is_found_where_it_begins() -> None:
+    assert len(symbols._places(b"\0send" * 100_000 + b"\0", "send")) == symbols.MOST_PLACES
+    assert symbols._places(b"\0psend\0send\0", "send") == [2, 7]
 
 
 class PlayedProc:

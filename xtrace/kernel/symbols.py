@@ -10,14 +10,21 @@ import os
 import platform
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
 
 __all__ = ["function_offsets"]
 
-MOST_BYTES = 64 << 20
-"""Of one table that is read. Those of what is installed are far smaller; larger ones are debug builds, or nonsense."""
+MOST_BYTES = 256 << 20
+"""Read of one file. What is installed has far smaller tables; larger ones are debug builds, or nonsense."""
+
+MOST_TABLES = 8
+"""Symbol tables looked at; linkers make two."""
+
+MOST_PLACES = 256
+"""Of one name among the strings: it may be the end of other names."""
 
 LARGEST_OFFSET = 1 << 63
 """loff_t is signed."""
@@ -56,7 +63,8 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
 
     Looks in .dynsym, then in .symtab. Raises ObjectError for what is no 64-bit file of this machine, or malformed.
     """
-    header = _read(fd, 0, _HEADER.size)
+    file = _File(fd)
+    header = file.read(0, _HEADER.size)
     ident, _, machine, _, _, segments_at, sections_at, _, _, segment_size, segment_count, size, count, _ = (
         _HEADER.unpack(header)
     )
@@ -64,27 +72,37 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
         raise ObjectError("not an ELF file of this machine")
     if (segment_count and segment_size != _SEGMENT.size) or (count and size != _SECTION.size):
         raise ObjectError("ELF header: sizes that no 64-bit file has")
-    segments = list(_segments(_read(fd, segments_at, segment_count * _SEGMENT.size)))
-    for table in _tables(_read(fd, sections_at, count * _SECTION.size)):
-        strings = _read(fd, table.names_offset, table.names_size)
+    segments = list(_segments(file.read(segments_at, segment_count * _SEGMENT.size)))
+    for table in islice(_tables(file.read(sections_at, count * _SECTION.size)), MOST_TABLES):
+        strings = file.read(table.names_offset, table.names_size)
         if _places(strings, required):
-            symbols = _read(fd, table.offset, table.size // _SYMBOL.size * _SYMBOL.size)
+            symbols = file.read(table.offset, table.size // _SYMBOL.size * _SYMBOL.size)
             found = _functions(symbols, strings, names)
             if required in found:
                 return {name: _file_offset(segments, address) for name, address in found.items()}
     return {}
 
 
-def _read(fd: int, offset: int, size: int) -> bytes:
-    if size > MOST_BYTES:
-        raise ObjectError(f"{size} bytes at offset {offset}: more than {MOST_BYTES} are not read")
-    try:
-        data = os.pread(fd, size, offset)
-    except (OSError, OverflowError) as error:
-        raise ObjectError(f"{size} bytes at offset {offset}: {error}") from error
-    if len(data) < size:
-        raise ObjectError(f"{size} bytes at offset {offset}: truncated or corrupt")
-    return data
+class _File:
+    """What is read of one file, all of it together no more than MOST_BYTES."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._left = MOST_BYTES
+
+    def read(self, offset: int, size: int) -> bytes:
+        """All of these bytes, or ObjectError."""
+        where = f"{size} bytes at offset {offset}"
+        if size > self._left:
+            raise ObjectError(f"{where}: of one file no more than {MOST_BYTES} bytes are read")
+        self._left -= size
+        try:
+            data = os.pread(self._fd, size, offset)
+        except (OSError, OverflowError) as error:
+            raise ObjectError(f"{where}: {error}") from error
+        if len(data) < size:
+            raise ObjectError(f"{where}: truncated or corrupt")
+        return data
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
@@ -102,17 +120,15 @@ def _tables(data: bytes) -> Iterator[_Table]:
                 yield _Table(offset, size, sections[link][4], sections[link][5])
 
 
-def _places(strings: bytes, name: str) -> Iterator[int] | tuple[()]:
-    """Where a name stands; () if nowhere. Linkers let a name be the end of a longer one (pncclSend)."""
+def _places(strings: bytes, name: str) -> list[int]:
+    """Where a name stands. Linkers let a name be the end of a longer one (pncclSend)."""
     wanted = name.encode() + b"\0"
-    first = strings.find(wanted)
-    return _all_places(strings, wanted, first) if first >= 0 else ()
-
-
-def _all_places(strings: bytes, wanted: bytes, place: int) -> Iterator[int]:
-    while place >= 0:
-        yield place
+    places: list[int] = []
+    place = strings.find(wanted)
+    while place >= 0 and len(places) < MOST_PLACES:
+        places.append(place)
         place = strings.find(wanted, place + 1)
+    return places
 
 
 def _functions(symbols: bytes, strings: bytes, names: Sequence[str]) -> Mapping[str, int]:
