@@ -15,7 +15,7 @@ from xtrace.snapshot import Snapshot
 Status = Literal["first", "ok", "wrapped", "reset", "saturated", "unavailable", "gauge"]
 """What a counter's figure is worth.
 
-first        the first time it was read: a total, nothing to subtract from
+first        read for the first time, or again after it could not be: a total, nothing of this interval to subtract from
 ok           grew by `delta`
 wrapped      a 32-bit counter went past its end; `delta` is right
 reset        smaller than before for another reason; how much it grew is not known

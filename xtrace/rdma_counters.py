@@ -153,16 +153,27 @@ def saturates_at(name: str) -> int | None:
 class Track:
     """One counter over time: turns what was read into a Reading."""
 
-    __slots__ = ("_base", "_last")
+    __slots__ = ("_base", "_gap", "_last")
 
     def __init__(self) -> None:
         self._last: int | None = None
         self._base = 0
         """what wraps have added up to"""
+        self._gap = False
+        """whether it was not read in the interval before"""
 
     def read(self, value: int, *, wrapping: bool = False, maximum: int | None = None) -> Reading:
         """Take a value that was read."""
         last, self._last = self._last, value
+        after_gap, self._gap = self._gap, False
+        reading = self._compare(last, value, wrapping=wrapping, maximum=maximum)
+        if not after_gap or reading.delta is None:
+            return reading
+        # it grew in more than one interval, and by how much in the last is not known
+        return reading._replace(delta=None, status=reading.status if reading.status == SATURATED else FIRST)
+
+    def _compare(self, last: int | None, value: int, *, wrapping: bool, maximum: int | None) -> Reading:
+        """What `value` is after `last`."""
         if maximum is not None and value == maximum:
             # the step to the maximum is known to be at least what it shows; after that nothing is counted
             return Reading(value, value - last if last is not None and last < value else None, SATURATED)
@@ -171,14 +182,15 @@ class Track:
         if value >= last:
             return Reading(self._base + value, value - last, "ok")
         # a wrap goes from near the end to near the start; anything else that shrinks was set back
-        if wrapping and value - last + WRAPS_AT < WRAPS_AT // 2:
+        if wrapping and last < WRAPS_AT and value - last + WRAPS_AT < WRAPS_AT // 2:
             self._base += WRAPS_AT
             return Reading(self._base + value, value - last + WRAPS_AT, "wrapped")
         self._base = 0
         return Reading(value, None, RESET)
 
     def missed(self, reason: str) -> Reading:
-        """It could not be read. The next value is compared with the last one that was."""
+        """It could not be read. The next value is a first one, but its total goes on from the last that was."""
+        self._gap = True
         return Reading(None, None, UNAVAILABLE, reason)
 
 

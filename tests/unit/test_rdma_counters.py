@@ -59,11 +59,33 @@ def test_saturated_counter_that_was_cleared_is_a_reset() -> None:
     assert follow(255, 3, maximum=255)[1] == Reading(3, None, "reset")
 
 
-def test_what_could_not_be_read_is_unavailable_and_the_growth_is_told_when_it_can_again() -> None:
+def after_a_gap(*values: int, wrapping: bool = False, maximum: int | None = None) -> list[Reading]:
+    """Readings of the values; between the first and the second it could not be read for two intervals."""
     track = Track()
-    track.read(10)
-    assert track.missed("EINVAL") == Reading(None, None, "unavailable", "EINVAL")
-    assert track.read(14) == Reading(14, 4, "ok")
+    first, *others = values
+    readings = [track.read(first, wrapping=wrapping, maximum=maximum)]
+    for _ in range(2):
+        assert track.missed("EINVAL") == Reading(None, None, "unavailable", "EINVAL")
+    return [*readings, *(track.read(value, wrapping=wrapping, maximum=maximum) for value in others)]
+
+
+def test_growth_while_it_could_not_be_read_is_in_the_total_and_in_no_interval() -> None:
+    assert after_a_gap(10, 14, 15)[1:] == [Reading(14, None, "first"), Reading(15, 1, "ok")]
+
+
+def test_wrap_while_it_could_not_be_read_is_in_the_total() -> None:
+    _, back, after = after_a_gap(U32 - 10, 5, 6, wrapping=True)
+    assert back == Reading(U32 + 5, None, "first")
+    assert after == Reading(U32 + 6, 1, "ok")
+
+
+def test_reset_and_saturation_while_it_could_not_be_read_are_told() -> None:
+    assert after_a_gap(10, 4)[1] == Reading(4, None, "reset")
+    assert after_a_gap(10, 255, maximum=255)[1] == Reading(255, None, "saturated")
+
+
+def test_what_was_never_32_bits_wide_does_not_wrap() -> None:
+    assert follow(9_000_000_000, 0, 7, wrapping=True)[1:] == [Reading(0, None, "reset"), Reading(7, 7, "ok")]
 
 
 @pytest.mark.parametrize(

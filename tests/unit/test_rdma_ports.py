@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,11 +16,13 @@ from tests.unit.make_rdma import EINVAL, counters, device
 from xtrace.errors import KernelError, RdmaError
 from xtrace.kernel import rdma as kernel_rdma
 from xtrace.kernel import sysfs as kernel_sysfs
+from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.monitors import rdma_ports
 from xtrace.monitors.backoff import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
 from xtrace.monitors.rdma_inventory import inventory
-from xtrace.rdma import PortRecord, RdmaSnapshot, Reading
+from xtrace.monitors.rdma_ports import Found, PortReader
+from xtrace.rdma import PortId, PortRecord, RdmaSnapshot, Reading
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL (Invalid argument)")
 NO_PMA = "N/A (no PMA)"
@@ -211,6 +214,32 @@ def test_file_that_fails_is_left_alone_for_a_while(sysfs: Path, monkeypatch: pyt
     monitor.close()
     assert len(tried) == 1
     assert record.hardware["out_of_sequence"] == UNREADABLE, "and is unavailable meanwhile"
+
+
+def test_growth_over_a_gap_is_no_rate_of_the_interval_that_ends_it(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+    rates = []
+    for data in (0, 10, NO_PMA, 10_000, 10_010):
+        counters(directory, kind="counters", port_rcv_data=data)
+        record = reader.read(found)
+        rates.append((record.total("rx_bytes"), record.bit_rate("rx")))
+        clock.ns += FIRST_PAUSE_NS
+    assert rates == [(0, None), (40, 32.0), (None, None), (40_000, None), (40_040, 32.0)]
+
+
+def test_counter_that_was_not_there_for_a_while_has_no_rate_when_it_is_back(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlx5(sysfs)
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
+    answers = iter([{"rdma_rx_bytes": 1}, {"rdma_rx_bytes": 2}, {}, {"rdma_rx_bytes": 9}, {"rdma_rx_bytes": 10}])
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: next(answers))
+    reader = PortReader(found, cast("NetlinkSocket", object()), Clock())
+    told = [reader.read(found).hardware.get("rdma_rx_bytes") for _ in range(5)]
+    assert told[1:] == [Reading(2, 1, "ok"), None, Reading(9, None, "first"), Reading(10, 1, "ok")]
 
 
 def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

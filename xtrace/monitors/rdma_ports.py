@@ -182,6 +182,9 @@ class PortReader:
         return self._hardware.read(self._backoff)
 
     def _readings(self, kind: str, values: Mapping[str, int | str], driver: str | None) -> dict[str, Reading]:
+        for (of, name), track in self._tracks.items():
+            if of == kind and name not in values:
+                track.missed("not there")
         return {name: self._reading(kind, name, value, driver) for name, value in values.items()}
 
     def _reading(self, kind: str, name: str, value: int | str, driver: str | None) -> Reading:
