@@ -93,7 +93,7 @@ FIGURES: dict[str, tuple[Source, ...]] = {
     "link_integrity_errors": (_std("local_link_integrity_errors"),),
     "buffer_overrun_errors": (_std("excessive_buffer_overrun_errors"),),
 }  # fmt: skip
-"""Name for all drivers -> where it may come from; the first whose counters a port has is taken."""
+"""Name for all drivers -> where it may come from; the first that can be read is taken, and kept to."""
 
 CONGESTION = ("cnp_rx", "cnp_ignored", "cnp_tx", "ecn_rx", "xmit_wait", "slow_restart")
 LOSS = (
@@ -199,6 +199,8 @@ def gauge(value: int) -> Reading:
     return Reading(value, None, GAUGE)
 
 
+GONE = Reading(None, None, UNAVAILABLE, "the driver no longer has it")
+
 _WORST = ("unavailable", "first", "reset", "saturated", "wrapped", "ok")
 """A sum is worth as little as the least of what was added."""
 
@@ -212,28 +214,42 @@ def _sum(readings: list[Reading], scale: int) -> Reading:
     return Reading(total, delta, worst.status, worst.reason)
 
 
-def figures(hardware: Mapping[str, Reading], standard: Mapping[str, Reading]) -> dict[str, Figure]:
-    """The figures that a port's counters give. What the driver does not count is not among them."""
+def figures(
+    hardware: Mapping[str, Reading], standard: Mapping[str, Reading], kept: dict[str, Source] | None = None
+) -> dict[str, Figure]:
+    """The figures that a port's counters give. What the driver does not count is not among them.
+
+    `kept`: of figures that were read before, where from; this call adds to it. They stay with that: the totals of two
+    counters are two numbers, and going from one to the other would look like growth.
+    """
+    kept = {} if kept is None else kept
+    sets = {"hw": hardware, "std": standard}
     found: dict[str, Figure] = {}
     for name, sources in FIGURES.items():
-        chosen = _first_of(sources, hardware, standard)
-        if chosen is not None:
-            found[name] = chosen
+        source = kept.get(name) or _choose(sources, sets)
+        if source is None:
+            continue
+        found[name] = _read_from(source, sets)
+        if found[name].reading.status != UNAVAILABLE:
+            kept[name] = source
     return found
 
 
-def _first_of(
-    sources: tuple[Source, ...], hardware: Mapping[str, Reading], standard: Mapping[str, Reading]
-) -> Figure | None:
-    """The first source that can be read, else the first that is there at all."""
-    unreadable: Figure | None = None
-    for source in sources:
-        counters = hardware if source.set == "hw" else standard
-        names = tuple(name for name in source.names if name in counters)
-        if not names:
-            continue
-        figure = Figure(_sum([counters[name] for name in names], source.scale), names)
-        if figure.reading.status != UNAVAILABLE:
-            return figure
-        unreadable = unreadable or figure
-    return unreadable
+Sets = Mapping[str, Mapping[str, Reading]]
+"""Readings by Source.set, by the driver's names."""
+
+
+def _choose(sources: tuple[Source, ...], sets: Sets) -> Source | None:
+    """The first source that can be read, else the first that is there at all, with those of its counters that are."""
+    present = [
+        source._replace(names=tuple(name for name in source.names if name in sets[source.set])) for source in sources
+    ]
+    there = [source for source in present if source.names]
+    readable = (source for source in there if _read_from(source, sets).reading.status != UNAVAILABLE)
+    return next(readable, there[0] if there else None)
+
+
+def _read_from(source: Source, sets: Sets) -> Figure:
+    """Its counters added up; what once was there and no longer is makes it unavailable."""
+    readings = [sets[source.set].get(name, GONE) for name in source.names]
+    return Figure(_sum(readings, source.scale), source.names)

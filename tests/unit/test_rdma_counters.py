@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.make_rdma import grew, port, traffic
 from xtrace.rdma import Reading
-from xtrace.rdma_counters import FIGURES, Track, figures, is_gauge, saturates_at, wraps
+from xtrace.rdma_counters import FIGURES, Source, Track, figures, is_gauge, saturates_at, wraps
 
 U32 = 1 << 32
 
@@ -150,6 +150,28 @@ def test_sum_with_an_unavailable_part_is_unavailable_and_not_the_rest() -> None:
 def test_hardware_that_cannot_be_asked_one_way_is_asked_the_other() -> None:
     gone = Reading(None, None, "unavailable", "no number: N/A (no PMA)")
     assert figures({"rx_bytes": grew(3)}, {"port_rcv_data": gone})["rx_bytes"].reading.delta == 3
+
+
+def test_figure_keeps_to_the_counter_it_was_first_read_from() -> None:
+    kept: dict[str, Source] = {}
+    gone = Reading(None, None, "unavailable", "EIO")
+    other = {"rdma_rx_bytes": grew(9)}
+    told = [
+        figures(other, {"port_rcv_data": reading}, kept)["rx_bytes"].reading
+        for reading in (gone, grew(1), gone, grew(2))
+    ]
+    assert told == [grew(9)] * 4, "the standard one could not be read at first"
+    kept.clear()
+    told = [figures(other, {"port_rcv_data": reading}, kept)["rx_bytes"].reading for reading in (grew(1, 10), gone)]
+    assert told == [Reading(40, 4, "ok"), gone]
+
+
+def test_sum_is_unavailable_when_a_part_of_it_goes() -> None:
+    kept: dict[str, Source] = {}
+    figures({"ip4InOctets": grew(3), "ip6InOctets": grew(4)}, {}, kept)
+    found = figures({"ip4InOctets": grew(3)}, {}, kept)["rx_bytes"]
+    assert (found.reading.total, found.reading.status) == (None, "unavailable")
+    assert found.reading.reason == "the driver no longer has it"
 
 
 def test_what_a_driver_does_not_count_is_absent() -> None:

@@ -22,7 +22,7 @@ from xtrace.monitors.backoff import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
 from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
 from xtrace.monitors.rdma_inventory import inventory
 from xtrace.monitors.rdma_ports import Found, PortReader
-from xtrace.rdma import PortId, PortRecord, RdmaSnapshot, Reading
+from xtrace.rdma import Figure, PortId, PortRecord, RdmaSnapshot, Reading
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL (Invalid argument)")
 NO_PMA = "N/A (no PMA)"
@@ -228,6 +228,17 @@ def test_growth_over_a_gap_is_no_rate_of_the_interval_that_ends_it(sysfs: Path) 
         rates.append((record.total("rx_bytes"), record.bit_rate("rx")))
         clock.ns += FIRST_PAUSE_NS
     assert rates == [(0, None), (40, 32.0), (None, None), (40_000, None), (40_040, 32.0)]
+
+
+def test_port_keeps_to_the_counter_it_first_read_a_figure_from(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    counters(directory, rdma_rx_bytes=7)
+    monitor = watch()
+    counters(directory, kind="counters", port_rcv_data=EINVAL)
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert record.figures["rx_bytes"] == Figure(UNREADABLE, ("port_rcv_data",))
+    assert record.hardware["rdma_rx_bytes"] == Reading(7, 0, "ok")
 
 
 def test_counter_that_was_not_there_for_a_while_has_no_rate_when_it_is_back(

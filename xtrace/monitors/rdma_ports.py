@@ -12,7 +12,7 @@ from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.monitors.backoff import Backoff, why
 from xtrace.monitors.rdma_ethernet import EthernetCounters
 from xtrace.rdma import PortId, PortInfo, PortRecord, Reading
-from xtrace.rdma_counters import NOT_COUNTERS, Track, figures, gauge, is_gauge, saturates_at, wraps
+from xtrace.rdma_counters import NOT_COUNTERS, Source, Track, figures, gauge, is_gauge, saturates_at, wraps
 
 GIVE_UP_AFTER = 3
 """When so many reads of a directory fail one after the other, and none worked yet, two others decide whether all do."""
@@ -91,6 +91,8 @@ class PortReader:
         self._standard = Directory(f"{self._directory}/counters")
         self._ethernet = EthernetCounters(self._backoff)
         self._tracks: dict[tuple[str, str], Track] = {}
+        self._sources: dict[str, Source] = {}
+        """where figures come from, by their names: the first that could be read"""
         self._read_at: int | None = None
         self._state_before: str | None = ""
         self._netdev: str | None = None
@@ -126,7 +128,7 @@ class PortReader:
             id=self.id,
             info=info,
             interval_ns=interval,
-            figures=figures(hardware, standard),
+            figures=figures(hardware, standard, self._sources),
             hardware=hardware,
             standard=standard,
             ethernet=ethernet,
