@@ -99,6 +99,7 @@ def rdma_options(config: Config) -> RdmaOptions:
         excluded=config.rdma.excluded,
         limits=config.rdma.limits,
         every_queue_pair=config.rdma.every_queue_pair,
+        joined={"xdp", "rdma"} <= set(config.modes),
     )
 
 

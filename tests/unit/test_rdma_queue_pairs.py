@@ -11,6 +11,8 @@ import pytest
 
 from tests.unit.make import NS, flow, roce, snapshot
 from tests.unit.make_rdma import counters, device, grew, pair, port, traffic
+from xtrace.cli import rdma_options
+from xtrace.config import parse
 from xtrace.errors import KernelError
 from xtrace.flow import FlowSnapshot, Interface
 from xtrace.kernel import rdma
@@ -113,8 +115,64 @@ def test_device_that_is_not_asked_for_is_not_asked(answers: Answers) -> None:
     watch.close()
 
 
-def test_what_is_seen_between_two_ticks_is_kept_for_the_second(answers: Answers) -> None:
+def test_round_that_fails_is_told_and_does_not_end_the_asking(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(socket: object) -> list[rdma.RdmaDevice]:
+        raise RuntimeError("nobody thought of this")
+
     watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    assert watch.latest.records
+    with monkeypatch.context() as patch:
+        patch.setattr(rdma, "devices", failing)
+        after_a_round(watch, 2)
+        assert watch.latest.records == ()
+        assert watch.latest.errors == ("RuntimeError: nobody thought of this",)
+    after_a_round(watch, 2)
+    latest = watch.latest
+    watch.close()
+    assert latest.records and latest.errors == ()
+
+
+def test_devices_may_come_and_go_while_the_thread_asks_which_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Meanwhile(str):
+        """A device's name; whoever compares it finds that a device has gone, which a tick notices."""
+
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            (tmp_path / "class/infiniband/mlx5_1").rename(tmp_path / "gone")
+            monitor.tick()
+            return False
+
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", lambda: None)
+    for name in ("mlx5_0", "mlx5_1"):
+        device(tmp_path, name)
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), print)
+    assert not monitor._takes_device(Meanwhile("mlx5_9")) and not monitor._takes_device("mlx5_9")
+    assert monitor._takes_device("mlx5_0")
+    monitor.close()
+
+
+def test_what_was_seen_is_not_kept_where_nobody_asks_for_it(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch, 3)
+    assert watch.latest.records and watch.seen() == set() and watch.seen() == set()
+    watch.close()
+
+
+@pytest.mark.parametrize("modes, joined", [("rdma", False), ("nccl", False), ("xdp,nccl", False), ("xdp,rdma", True)])
+def test_what_was_seen_is_kept_for_modes_xdp_and_rdma_together(modes: str, *, joined: bool) -> None:
+    assert rdma_options(parse(["-m", modes], {}, "1")).joined == joined
+
+
+def test_what_is_seen_between_two_ticks_is_kept_for_the_second(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: True, keep_seen=True)
     after_a_round(watch, 2)
     watch.seen()
     answers.pairs["mlx5_0"] = []

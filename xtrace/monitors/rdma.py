@@ -38,6 +38,8 @@ class RdmaOptions:
     every_queue_pair: bool = False
     queue_pairs: bool = True
     """whether to ask for them at all"""
+    joined: bool = False
+    """whether queue_pairs_seen() is called at every tick, for mode xdp's rows"""
 
 
 def list_ports(options: RdmaOptions) -> list[PortRecord]:
@@ -84,6 +86,8 @@ class RdmaMonitor:
         self._options = options
         self._say = say
         self._readers: dict[tuple[PortId, int], PortReader] = {}
+        self._devices: frozenset[str] = frozenset()
+        """those that were read last"""
         self._netdevs: dict[PortId, str] = {}
         self._seen: dict[tuple[str, str], Seen] = {}
         self._blind_spots = BlindSpots(say_invisible or say)
@@ -102,7 +106,7 @@ class RdmaMonitor:
     def _watch_queue_pairs(self, opening: ExitStack) -> QueuePairWatch | None:
         if self._netlink is None:
             return None
-        watch = QueuePairWatch(self._takes_device)
+        watch = QueuePairWatch(self._takes_device, keep_seen=self._options.joined)
         opening.callback(watch.close)
         return watch
 
@@ -145,9 +149,8 @@ class RdmaMonitor:
         return not self._options.interfaces or matches(netdev_of(found) or "", self._options.interfaces)
 
     def _takes_device(self, name: str) -> bool:
-        if matches(name, self._options.excluded):
-            return False
-        return any(port.device == name for port, _ in self._readers)
+        """Called in the thread that asks for queue pairs: from here only what is replaced, never changed."""
+        return name in self._devices
 
     def fileno(self) -> int:
         """Nothing happens between ticks."""
@@ -157,7 +160,7 @@ class RdmaMonitor:
         """Never called."""
 
     def queue_pairs_seen(self) -> set[QueuePairRecord]:
-        """All queue pairs that were seen since the last call."""
+        """All queue pairs that were seen since the last call, where mode xdp is joined."""
         return self._queue_pairs.seen() if self._queue_pairs else set()
 
     def netdevs(self) -> dict[PortId, str]:
@@ -211,6 +214,7 @@ class RdmaMonitor:
                 self._say(f"{found.id}: an RDMA device has come")
 
     def _read(self, chosen: Sequence[Found]) -> list[PortRecord]:
+        self._devices = frozenset(found.id.device for found in chosen)
         records = []
         for found in chosen:
             reader = self._readers.get(found.identity)

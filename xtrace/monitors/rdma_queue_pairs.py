@@ -28,9 +28,13 @@ UNKNOWN = Process(None, "")
 class QueuePairWatch:
     """Rounds of asking; the last one's answer, and all that were seen since the last tick."""
 
-    def __init__(self, takes: Callable[[str], bool]) -> None:
-        """`takes`: whether a device, by name, is to be asked. Raises KernelError without RDMA netlink."""
+    def __init__(self, takes: Callable[[str], bool], *, keep_seen: bool = False) -> None:
+        """`takes`: whether a device, by name, is to be asked. Raises KernelError without RDMA netlink.
+
+        `keep_seen`: somebody calls seen() at every tick; else what was seen would only grow.
+        """
         self._takes = takes
+        self._keep_seen = keep_seen
         self._netlink = NetlinkSocket(rdma.NETLINK_RDMA)
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -46,9 +50,9 @@ class QueuePairWatch:
             return self._latest
 
     def seen(self) -> set[QueuePairRecord]:
-        """All queue pairs of the rounds since the last call, and of the one before them."""
+        """All queue pairs of the rounds since the last call, and of the one before them; none without `keep_seen`."""
         with self._lock:
-            seen, self._since = self._since, set(self._latest.records)
+            seen, self._since = self._since, set(self._latest.records if self._keep_seen else ())
         return seen
 
     def close(self) -> None:
@@ -61,10 +65,15 @@ class QueuePairWatch:
     def _run(self) -> None:
         while not self._stop.is_set():
             begun = time.monotonic()
-            found = self._round()
+            try:
+                found = self._round()
+            except Exception as error:  # or the thread would end, and its last answer be told for ever
+                log.debug("queue pairs", exc_info=True)
+                found = QueuePairs((), time.time_ns(), (f"{type(error).__name__}: {error}",))
             with self._lock:
                 self._latest = found
-                self._since |= set(found.records)
+                if self._keep_seen:
+                    self._since.update(found.records)
             self._stop.wait(max(ROUND_EVERY_S, REST_BY_DURATION * (time.monotonic() - begun)))
 
     def _round(self) -> QueuePairs:
