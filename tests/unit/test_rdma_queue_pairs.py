@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,7 +56,7 @@ class Answers:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Answers]:
-    monkeypatch.setenv("XTRACE_PROCFS", str(tmp_path))
+    monkeypatch.setattr(rdma_queue_pairs, "owner_of", partial(owner_of, proc=str(tmp_path)))
     for name, text in {
         "4242/status": "Name:\tworker\nTgid:\t4240\nPid:\t4242\n",
         "4240/comm": "train.py\n",
@@ -97,6 +99,19 @@ def test_thread_that_ended_and_one_that_is_not_told_are_unknown_and_the_kernels_
     watch.close()
     assert found == [Process(None, "[ib_core]"), Process(None, ""), Process(None, "")]
     assert owner_of(9999) is None
+
+
+def test_owner_is_looked_up_in_the_own_proc_also_where_the_machines_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells a queue pair's process by its number in the reader's pid namespace."""
+    other = tmp_path / str(os.getpid())
+    other.mkdir()
+    (other / "status").write_text("Tgid:\t1\n")
+    monkeypatch.setenv("XTRACE_PROCFS", str(tmp_path))
+    found = owner_of(os.getpid())
+    assert found is not None
+    assert (found.pid, found.command) == (os.getpid(), Path("/proc/self/comm").read_text().strip())
 
 
 def test_device_that_does_not_answer_does_not_hide_the_others(answers: Answers) -> None:

@@ -145,12 +145,12 @@ class Owner(NamedTuple):
     container: str | None
 
 
-def owner_of(thread: int) -> Owner | None:
+def owner_of(thread: int, proc: str = "/proc") -> Owner | None:
     """The process of a thread, by its number in this process's pid namespace; None if it is gone.
 
-    Where a container has the machine's /proc at /host/proc, the numbers there are other processes'.
+    `proc` is that of this namespace: where a container has the machine's at /host/proc, or XTRACE_PROCFS names one,
+    the numbers there are other processes'.
     """
-    proc = os.environ.get("XTRACE_PROCFS") or "/proc"
     # there for every thread, also for those that /proc does not list
     found = re.search(rb"^Tgid:\s*(\d+)$", _read(f"{proc}/{thread}/status") or b"", re.MULTILINE)
     if found is None:
