@@ -45,7 +45,7 @@ def test_an_empty_directory_below_host_is_not_taken_for_it(root: Root, name: str
 def test_the_environment_wins_over_host_and_the_option_over_both(
     root: Root, name: str, entry: str, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for directory in (host / name / entry, host / "variable", host / "option"):
+    for directory in (host / name / entry, host / "variable" / entry, host / "option" / entry):
         directory.mkdir(parents=True)
     monkeypatch.setenv(f"XTRACE_{name.upper()}FS", str(host / "variable"))
     assert root() == host / "variable"
@@ -57,3 +57,15 @@ def test_a_chosen_one_that_is_not_there_is_told(root: Root, name: str, entry: st
     told = rf"^{host}/nowhere: no such directory: --{name}fs and XTRACE_{name.upper()}FS"
     with pytest.raises(UsageError, match=told):
         root(f"{host}/nowhere")
+
+
+@pytest.mark.parametrize("root, name, entry", ROOTS)
+def test_a_directory_that_is_something_else_is_told(root: Root, name: str, entry: str, host: Path) -> None:
+    told = rf"^{host}: no {name} file system: {entry}.* not found there; --{name}fs and XTRACE_{name.upper()}FS"
+    with pytest.raises(UsageError, match=told):
+        root(f"{host}")
+
+
+def test_a_tree_with_classes_is_enough_of_a_sysfs(host: Path) -> None:
+    (host / "class/infiniband").mkdir(parents=True)
+    assert paths.sysfs(str(host)) == host

@@ -282,6 +282,7 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
 
 
 def test_mode_xdp_asks_nothing_of_a_kernel_without_rdma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "class").mkdir()
     monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", lambda: pytest.fail("opened a socket"))
     assert quiet_monitor(["eth0"], (), print) is None
@@ -314,6 +315,7 @@ def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_o
     def failing(socket: object) -> list[rdma.RdmaDevice]:
         raise KernelError("RDMA GET", 4, "EINTR")
 
+    (tmp_path / "class").mkdir()
     monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.open_netlink", Socket)
     monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST])

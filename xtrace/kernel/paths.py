@@ -16,20 +16,29 @@ HOST = Path("/host")
 
 def procfs(chosen: str = "") -> Path:
     """`chosen`, else XTRACE_PROCFS, else /host/proc where it is mounted, else /proc. Raises UsageError."""
-    return _root("proc", "stat", "XTRACE_PROCFS", chosen)
+    return _root("proc", ("stat",), "XTRACE_PROCFS", chosen)
 
 
 def sysfs(chosen: str = "") -> Path:
     """`chosen`, else XTRACE_SYSFS, else /host/sys where it is mounted, else /sys. Raises UsageError."""
-    return _root("sys", "kernel", "XTRACE_SYSFS", chosen)
+    return _root("sys", ("kernel", "class"), "XTRACE_SYSFS", chosen)
 
 
-def _root(name: str, entry: str, variable: str, chosen: str) -> Path:
-    """`entry` is in every mounted one, so that an empty directory is not taken for it."""
+def _root(name: str, entries: tuple[str, ...], variable: str, chosen: str) -> Path:
+    """One of `entries` is in every mounted one, so that another directory, or an empty one, is not taken for it."""
     given = chosen or os.environ.get(variable, "")
     if given:
         if not Path(given).is_dir():
             raise UsageError(f"{given}: no such directory: --{name}fs and {variable} name a mounted {name} file system")
+        if not _is_one(Path(given), entries):
+            raise UsageError(
+                f"{given}: no {name} file system: {' and '.join(entries)} not found there;"
+                f" --{name}fs and {variable} name a mounted one"
+            )
         return Path(given)
     mounted = HOST / name
-    return mounted if (mounted / entry).exists() else Path("/", name)
+    return mounted if _is_one(mounted, entries) else Path("/", name)
+
+
+def _is_one(root: Path, entries: tuple[str, ...]) -> bool:
+    return any((root / entry).exists() for entry in entries)
