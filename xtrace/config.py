@@ -265,7 +265,7 @@ def parse_address(text: str, what: str) -> tuple[str, int]:
     """`host:28028`, `[fd00::1]:28028` to host and port."""
     found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\s]+)):(\d{1,5})", text.strip())
     if not found or not 0 < int(found.group(3)) < 65536:
-        raise UsageError(f"{what} '{text}': write HOST:PORT, as in localhost:{RAS_PORT}")
+        raise UsageError(f"{what} '{text}': write ADDR:PORT, as in localhost:{RAS_PORT}")
     return found.group(1) or found.group(2), int(found.group(3))
 
 
@@ -273,7 +273,7 @@ def parse_ras(given: argparse.Namespace, modes: tuple[str, ...]) -> tuple[tuple[
     """--ras, and seconds of --ras-interval."""
     if given.ras is None:
         if given.ras_interval is not None:
-            raise UsageError("--ras-interval without --ras: nobody is asked; say --ras HOST:PORT")
+            raise UsageError("--ras-interval without --ras: nobody is asked; say --ras ADDR:PORT")
         return None, 0.0
     if "nccl" not in modes:
         raise UsageError("--ras is for mode nccl: add -m nccl")

@@ -411,7 +411,7 @@ def test_ras_service_is_asked_as_often_as_was_said(options: str, address: tuple[
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        ("-m nccl --ras localhost", "--ras 'localhost': write HOST:PORT, as in localhost:28028"),
+        ("-m nccl --ras localhost", "--ras 'localhost': write ADDR:PORT, as in localhost:28028"),
         ("-m nccl --ras :28028", "--ras ':28028'"),
         ("-m nccl --ras h:0", "--ras 'h:0'"),
         ("-m nccl --ras h:65536", "--ras 'h:65536'"),

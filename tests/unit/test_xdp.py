@@ -311,7 +311,7 @@ def test_name_that_no_interface_has_is_said_with_those_there_are_and_the_others_
     made = start(world, "nosuch0", "eth0")
     assert [found.name for found in made.interfaces] == ["eth0"]
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.ERROR, "interface nosuch0 not found: there are lo, eth0; choose one with -i")
+        (logging.ERROR, "interface nosuch0 not found: there are lo, eth0; it is watched as soon as it comes")
     ]
     made.close()
 

@@ -81,11 +81,12 @@ class XdpMonitor:
         links = rtnetlink.links(self._netlink)
         chosen = [link for link in links if self._options.selection.takes(link)]
         there_are = ", ".join(link.name for link in links)
+        missing = self._options.selection.missing(links)
+        advice = "it is watched as soon as it comes" if chosen else "choose one with -i"
         failures: list[XtraceError] = [
-            InterfaceError(f"interface {name} not found: there are {there_are}; choose one with -i")
-            for name in self._options.selection.missing(links)
+            InterfaceError(f"interface {name} not found: there are {there_are}; {advice}") for name in missing
         ]
-        if not chosen and not failures:
+        if not chosen and not missing:
             raise InterfaceError(self._options.selection.nothing_chosen(links))
         failures += [error for link in chosen if (error := self._try_watch(link)) is not None]
         attached = not all(watched.lost for watched in self._watched)
