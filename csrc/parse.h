@@ -198,12 +198,19 @@ static __always_inline __u32 be24(const __u8 *wire)
 /* Returns the header at the cursor and moves past it, or NULL where it is cut short. */
 static __always_inline void *take(struct cursor *cursor, __u64 size)
 {
-	__u64 offset = cursor->offset;
+	__u64 offset = cursor->offset, end;
 	void *header;
 
 	if (cursor->copied) {
 		PIN(offset);
-		if (offset + size > cursor->length || offset > COPY_SIZE - size)
+		/*
+		 * In two steps: after one, Linux 6.12 takes what a comparison of the sum says for what it
+		 * says of the offset, and adds where it should subtract (sync_linked_regs()).
+		 */
+		end = offset + 1;
+		PIN(end);
+		end += size - 1;
+		if (end > cursor->length || offset > COPY_SIZE - size)
 			goto cut_short;
 		PIN(offset); /* or the address would be computed, and its bounds lost, before the check */
 		header = cursor->start + offset;
