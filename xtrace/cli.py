@@ -145,7 +145,8 @@ def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, ope
         nics = Nics(rdma)
     else:
         try:
-            nics = Nics(opened.enter_context(closing(watch_rdma(config))), calls.pids)
+            own = opened.enter_context(closing(watch_rdma(config)))
+            nics = Nics(own, calls.pids, config.rdma.limits)
         except RdmaError as error:
             if config.rdma.devices:
                 raise

@@ -7,6 +7,7 @@ import os
 import platform
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -48,9 +49,11 @@ from xtrace.rdma import (
     Process,
     QueuePairRecord,
     QueuePairs,
+    Rails,
     RdmaSnapshot,
     Reading,
 )
+from xtrace.rdma_health import parse_limits
 from xtrace.sinks.nccl_metrics import DESCRIBED, nccl_samples
 from xtrace.sinks.nccl_text import nccl_lines
 from xtrace.sinks.sources import SOURCES
@@ -309,6 +312,17 @@ def test_only_devices_of_nccl_processes_are_told_of_without_mode_rdma() -> None:
     assert [record.id.device for record in told.ports] == ["mlx5_0", "mlx5_1"]
     assert {record.process.pid for record in told.queue_pairs.records} == {7}
     assert len(nics().tick().ports) == 3
+
+
+def test_rails_are_those_of_nccl_processes_without_mode_rdma() -> None:
+    ports = tuple(replace(port(f"mlx5_{number}", tx), info=PortInfo("ACTIVE")) for number, tx in enumerate((45, 45, 0)))
+    played = PlayedRdma(PAIRS, (*ports, replace(port("mlx5_9", 5), info=PortInfo("DOWN"))))
+    watched = Nics(cast("Rdma", played), lambda: [7])
+    assert watched.tick().rails == Rails(2, 1.0)
+    strict = Nics(cast("Rdma", played), lambda: [7, 8], parse_limits("imbalance=1.2"))
+    told = strict.tick().rails
+    assert (told.ports, told.down, told.health) == (3, (), "warn")
+    assert told.reasons == ("1.43 times the mean on the busiest port",)
 
 
 @pytest.mark.parametrize(

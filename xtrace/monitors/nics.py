@@ -8,6 +8,7 @@ from typing import Protocol
 
 from xtrace.nccl import NicTraffic
 from xtrace.rdma import PortId, RdmaSnapshot
+from xtrace.rdma_health import LIMITS, Limits, rails
 
 
 class Rdma(Protocol):
@@ -36,12 +37,13 @@ class Rdma(Protocol):
 class Nics:
     """Mode rdma, which remembers its last interval for mode nccl, whose tick comes after.
 
-    With `users` it tells only of the devices that these processes use.
+    With `users` it tells only of the devices that these processes use, `limits` say how even those are.
     """
 
-    def __init__(self, rdma: Rdma, users: Callable[[], Iterable[int]] | None = None) -> None:
+    def __init__(self, rdma: Rdma, users: Callable[[], Iterable[int]] | None = None, limits: Limits = LIMITS) -> None:
         self._rdma = rdma
         self._users = users
+        self._limits = limits
         self._last: RdmaSnapshot | None = None
 
     @property
@@ -76,10 +78,12 @@ class Nics:
         pids = set(self._users())
         own = tuple(record for record in snapshot.queue_pairs.records if record.process.pid in pids)
         devices = {record.id.device for record in own}
+        ports = tuple(record for record in snapshot.ports if record.id.device in devices)
         return replace(
             snapshot,
-            ports=tuple(record for record in snapshot.ports if record.id.device in devices),
+            ports=ports,
             queue_pairs=replace(snapshot.queue_pairs, records=own),
+            rails=rails(ports, self._limits),
         )
 
     def traffic_of(self, pid: int) -> NicTraffic | None:
