@@ -1,4 +1,7 @@
-"""Mode rdma as metrics. Counters are the hardware's totals: increase() is right also across restarts of the tool."""
+"""Mode rdma as metrics. Counters are the hardware's totals, so increase() is right across restarts of the tool, too.
+
+Not so after a 32-bit counter wrapped: a restart forgets the wraps, and the total's fall is taken for a reset.
+"""
 
 from __future__ import annotations
 
