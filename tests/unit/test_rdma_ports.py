@@ -6,6 +6,7 @@ The trees follow the drivers' sources; none was tried on hardware. Links to /sys
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -251,6 +252,21 @@ def test_counter_that_was_not_there_for_a_while_has_no_rate_when_it_is_back(
     reader = PortReader(found, cast("NetlinkSocket", object()), Clock())
     told = [reader.read(found).hardware.get("rdma_rx_bytes") for _ in range(5)]
     assert told[1:] == [Reading(2, 1, "ok"), None, Reading(9, None, "first"), Reading(10, 1, "ok")]
+
+
+def test_counters_of_another_interface_are_not_compared_with_those_of_the_last(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlx5(sysfs)
+    (found,) = inventory(None)
+    values = iter([1, 2, 900, 901])
+    reader = PortReader(found, None, Clock())
+    monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": next(values)})
+    told = []
+    for netdev in ("ens1np0", "ens1np0", "bond0", "bond0"):
+        port = kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP", netdev=netdev)
+        told.append(reader.read(replace(found, port=port)).ethernet["rx_discards_phy"])
+    assert told[1:] == [Reading(2, 1, "ok"), Reading(900, None, "first"), Reading(901, 1, "ok")]
 
 
 def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

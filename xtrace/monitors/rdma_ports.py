@@ -90,6 +90,7 @@ class PortReader:
         self._hardware = Directory(f"{self._directory}/hw_counters")
         self._standard = Directory(f"{self._directory}/counters")
         self._ethernet = EthernetCounters(self._backoff)
+        self._ethernet_of: str | None = None
         self._tracks: dict[tuple[str, str], Track] = {}
         self._sources: dict[str, Source] = {}
         """where figures come from, by their names: the first that could be read"""
@@ -120,6 +121,9 @@ class PortReader:
         info = self._info(found)
         hardware = self._readings("hw", self._hardware_values(found), info.driver)
         standard = self._readings("std", self._standard.read(self._backoff), info.driver)
+        if info.netdev != self._ethernet_of:  # another interface's counters are not to be compared with the last one's
+            self._ethernet_of = info.netdev
+            self._tracks = {key: track for key, track in self._tracks.items() if key[0] != "eth"}
         ethernet = self._readings("eth", self._ethernet.read(info.netdev), info.driver)
         now = self._clock()
         interval = None if self._read_at is None else now - self._read_at
