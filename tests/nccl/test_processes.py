@@ -232,6 +232,26 @@ def test_a_static_build_is_found_by_its_symbols() -> None:
     assert (reduced["calls"], reduced["elements"]) == (7, 70)
 
 
+def test_a_static_copy_beside_the_library_is_said_and_not_shown_as_no_calls(tmp_path: Path) -> None:
+    static = native("static")
+    env = {**os.environ, "LD_PRELOAD": str(standin())}
+    with (
+        subprocess.Popen([str(static)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process,
+        watching("-t", "100ms") as tool,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        tool.wait_until_it_says(b": has NCCL's functions, and is not probed beside ")
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        result = tool.stop()
+        process.stdin.close()
+    found = processes(result.records, process.pid)
+    assert {(record["probed"], record["calls"]) for record in found} == {(False, None)}
+    assert f"{static}: has NCCL's functions" in result.stderr.decode()
+
+
 def test_a_stripped_library_keeps_its_dynamic_symbols() -> None:
     with calling(native("stripped/libnccl.so.2"), CALLS) as caller, watching("-t", "100ms") as tool:
         wait_for_probes(tool, native("stripped/libnccl.so.2"))

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -339,12 +338,21 @@ def test_the_library_is_known_by_its_name(path: str, is_nccl: bool) -> None:
     assert bool(libraries.NAMED.search(path)) is is_nccl
 
 
-def test_a_library_that_only_wraps_nccl_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    finder = libraries.Finder()
-    files = {path: SimpleNamespace(path=path) for path in ("/usr/lib/libnccl.so.2", "/opt/profiler.so")}
-    monkeypatch.setattr(finder, "_library", lambda pid, file: file)
-    found = list(finder._libraries(1, cast("Any", files.values())))
-    assert [library.path for library in found] == ["/usr/lib/libnccl.so.2"]
+@pytest.mark.parametrize(
+    "paths, probed",
+    [
+        (["/usr/lib/libnccl.so.2", "/opt/profiler.so"], ["/usr/lib/libnccl.so.2"]),
+        (["/opt/static", "/opt/plugin.so"], ["/opt/static", "/opt/plugin.so"]),
+    ],
+)
+def test_beside_the_library_others_that_define_its_functions_are_left_out(paths: list[str], probed: list[str]) -> None:
+    found = [
+        libraries.Library(libraries.Identity(1, inode, 1, 1, 1), path, 7, MappedFile("00:01", inode, path, "1-2"), {})
+        for inode, path in enumerate(paths)
+    ]
+    chosen, left_out = libraries.split(found)
+    assert [library.path for library in chosen.values()] == probed
+    assert [library.path for library in left_out.values()] == [path for path in paths if path not in probed]
 
 
 def test_files_that_are_no_programs_have_no_functions(tmp_path: Path) -> None:

@@ -208,3 +208,11 @@ def test_memlock_that_may_not_be_lifted_is_left_for_the_kernel_to_refuse(host: H
     host.may_lift = False
     raise_memlock_limit()
     assert host.lifted == []
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: raised.append((which, limits)))
+    privileges.raise_open_files_limit()
+    assert raised == [(resource.RLIMIT_NOFILE, (4096, 4096))]

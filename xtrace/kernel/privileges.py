@@ -74,6 +74,13 @@ def raise_memlock_limit() -> None:
         return  # map creation will fail with EPERM, and that is explained there
 
 
+def raise_open_files_limit() -> None:
+    """As many descriptors as this process may have: without multi links each probed function takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _charges_memory_to_cgroup() -> bool:
     """Linux 5.11 moved BPF memory from RLIMIT_MEMLOCK to the memory cgroup."""
     version = re.match(r"(\d+)\.(\d+)", _read("/proc/sys/kernel/osrelease"))

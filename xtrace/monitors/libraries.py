@@ -77,6 +77,8 @@ class User:
     command: str
     container: str | None
     libraries: dict[Identity, Library] = field(default_factory=dict)
+    left_out: dict[Identity, Library] = field(default_factory=dict)
+    """files that define NCCL's functions, too: whether they only wrap the library, nobody can tell"""
 
 
 class Finder:
@@ -129,20 +131,17 @@ class Finder:
             self.refused.add(pid)
             return
         self._seen[pid] = pages
-        libraries = {library.identity: library for library in self._libraries(pid, files)}
-        if not libraries:
+        found = self._libraries(pid, files)
+        if not found:
             self.users.pop(pid, None)
             return
         start_time = proc.start_time(pid)
         if start_time is not None:
-            command, container = proc.command(pid), proc.container(pid)
-            self.users[pid] = User(pid, start_time, command, container, libraries)
+            self.users[pid] = User(pid, start_time, proc.command(pid), proc.container(pid), *split(found))
 
-    def _libraries(self, pid: int, files: Iterable[MappedFile]) -> Iterator[Library]:
-        """NCCL among a process's files. Where the library itself is there, others that define it only wrap it."""
-        found = [library for file in files if (library := self._library(pid, file)) is not None]
-        named = [library for library in found if NAMED.search(library.path)]
-        yield from named or found
+    def _libraries(self, pid: int, files: Iterable[MappedFile]) -> list[Library]:
+        """The files of a process that have NCCL's functions, or its name."""
+        return [library for file in files if (library := self._library(pid, file)) is not None]
 
     def _library(self, pid: int, file: MappedFile) -> Library | None:
         with reached(pid, file) as found:
@@ -167,6 +166,15 @@ class Finder:
                 self._files.clear()
             self._files[identity] = find_functions(path)
         return self._files[identity]
+
+
+def split(found: Iterable[Library]) -> tuple[dict[Identity, Library], dict[Identity, Library]]:
+    """Those to probe, and those left out: where the library itself is there, others may only wrap it."""
+    everything = {library.identity: library for library in found}
+    named = {identity: library for identity, library in everything.items() if NAMED.search(library.path)}
+    if not named:
+        return everything, {}
+    return named, {identity: library for identity, library in everything.items() if identity not in named}
 
 
 @contextmanager

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from xtrace.errors import XtraceError
 from xtrace.kernel import privileges, proc
 from xtrace.kernel.bpf import Fd
 from xtrace.kernel.syscall import call
 from xtrace.messages import Say
 from xtrace.monitors.call_groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.calls import CallTables, Known, TakenCalls
-from xtrace.monitors.libraries import Finder, Identity, Library, User, opened
+from xtrace.monitors.libraries import Finder, User
+from xtrace.monitors.probed import ProbedFiles
 from xtrace.monitors.ras import RasPoller
 from xtrace.monitors.sums import Sums
 from xtrace.nccl import (
@@ -30,13 +29,8 @@ from xtrace.nccl import (
     NicTraffic,
 )
 
-log = logging.getLogger(__name__)
-
 SCAN_NS = 1_000_000_000
 """Processes are looked for this often."""
-
-LINGER_NS = 10_000_000_000
-"""A file stays probed this long after its last process: a job that starts again at once is seen from its first call."""
 
 
 class Devices(Protocol):
@@ -44,17 +38,6 @@ class Devices(Protocol):
 
     def traffic_of(self, pid: int) -> NicTraffic | None:
         """The devices that a process has queue pairs on, and their bytes in this interval; None if not known."""
-
-
-@dataclass
-class Probed:
-    """A file with its probes."""
-
-    library: Library
-    succeeded: bool = False
-    """whether its calls are counted, or were until the end"""
-    probes: ExitStack = field(default_factory=ExitStack)
-    unused_since_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,20 +54,22 @@ class NcclMonitor:
     def __init__(self, say: Say, ras: RasOptions | None = None) -> None:
         privileges.require(privileges.NCCL_NEEDS, "mode nccl")
         privileges.raise_memlock_limit()
+        privileges.raise_open_files_limit()
         self._say = say
         self.devices: Devices | None = None
         """what NICs carry, where that is known"""
         self._finder = Finder()
         self._sums = Sums()
-        self._probed: dict[Identity, Probed] = {}
-        self._files = 0
         self._told_of_refused = False
         self._gone: dict[int, User] = {}
         """that ended in this interval"""
+        self._callers: set[int] = set()
+        """processes whose calls were seen"""
         self.ended = False
         with ExitStack() as opening:
             self._tables = opening.enter_context(CallTables())
-            opening.callback(self._detach_all)
+            self._files = ProbedFiles(self._tables, say)
+            opening.callback(self._files.close)
             self._timer = opening.enter_context(Fd(call("timerfd_create", "xt_timerfd", SCAN_NS)))
             if not proc.sees_all():
                 say("mode nccl: only this container's processes are seen: run it with -v /proc:/host/proc:ro")
@@ -133,51 +118,21 @@ class NcclMonitor:
             now = self._finder.users.get(pid)
             if now is None or now.start_time != user.start_time:
                 self._gone[pid] = user
+        used = set()
         for user in self._finder.users.values():
-            for library in user.libraries.values():
-                self._probe(user, library)
-        self._detach_unused()
+            for identity, library in user.libraries.items():
+                used.add(identity)
+                if not self._files.probe(user, library):
+                    self._finder.look_anew(user.pid)
+            for identity, library in user.left_out.items():
+                used.add(identity)
+                self._files.leave_out(user, library)
+        self._files.let_go(used)
         if self._finder.refused and not self._told_of_refused:
             self._told_of_refused = True
             some = ", ".join(map(str, sorted(self._finder.refused)[:5]))
             more = ", ..." if len(self._finder.refused) > 5 else ""
             self._say(f"mode nccl: not looked into, because ptrace access is refused: pid {some}{more}")
-
-    def _probe(self, user: User, library: Library) -> None:
-        """Probe a file, once; what does not succeed is said once."""
-        if library.identity in self._probed:
-            return
-        where = f"pid {user.pid} ({user.command}): {library.path}"
-        probed = self._probed[library.identity] = Probed(library)
-        if not library.offsets:
-            self._say(f"{where}: {library.problem}: its calls are not seen")
-            return
-        self._files += 1
-        try:
-            with opened(library) as path:
-                probed.probes = self._tables.attach(path, library.offsets, self._files)
-        except OSError as error:
-            log.debug("%s: %s", where, error)  # the process is gone, or the file: another one may have it
-            del self._probed[library.identity]
-            self._finder.look_anew(user.pid)
-            return
-        except XtraceError as error:
-            log.error("%s: not probed: %s", where, error)
-            return
-        probed.succeeded = True
-        self._say(f"probing {len(library.offsets)} functions of {library.path} (pid {user.pid}: {user.command})")
-
-    def _detach_unused(self) -> None:
-        used = {identity for user in self._finder.users.values() for identity in user.libraries}
-        now = time.monotonic_ns()
-        for identity, probed in list(self._probed.items()):
-            if identity in used:
-                probed.unused_since_ns = None
-            elif probed.unused_since_ns is None:
-                probed.unused_since_ns = now
-            elif now - probed.unused_since_ns > LINGER_NS:
-                del self._probed[identity]
-                probed.probes.close()
 
     def tick(self) -> NcclSnapshot:
         """End the current interval, start the next."""
@@ -185,7 +140,7 @@ class NcclMonitor:
 
     def finish(self) -> NcclSnapshot:
         """Detach, end the last interval."""
-        self._detach_all()
+        self._files.close()
         self.ended = True
         return self._snapshot(self._tables.finish())
 
@@ -194,15 +149,12 @@ class NcclMonitor:
         self.ended = True
         self._opened.close()
 
-    def _detach_all(self) -> None:
-        for probed in self._probed.values():
-            probed.probes.close()
-
     def _snapshot(self, taken: TakenCalls) -> NcclSnapshot:
         known = self._tables.communicators()
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)
         for key, counters in taken.calls.items():
             by_process[key.pid][key] = counters
+        self._callers |= by_process.keys()
         processes_ = tuple(self._processes(by_process, known))
         self._forget_gone(known)
         snapshot = NcclSnapshot(
@@ -241,7 +193,7 @@ class NcclMonitor:
             command=user.command if user else f"[{thread}]",
             container=user.container if user else None,
             libraries=tuple(library.path for library in libraries),
-            probed=bool(calls) or any(self._is_probed(library) for library in libraries),
+            probed=pid in self._callers or self._are_probed(user),
             ended=pid not in self._finder.users and (pid in self._gone or proc.start_time(pid) is None),
             communicators=tuple(
                 Communicator(address, *facts, operations=tuple(operations))
@@ -251,12 +203,14 @@ class NcclMonitor:
             nic=self.devices.traffic_of(pid) if self.devices else None,
         )
 
-    def _is_probed(self, library: Library) -> bool:
-        probed = self._probed.get(library.identity)
-        return probed is not None and probed.succeeded
+    def _are_probed(self, user: User | None) -> bool:
+        """Whether a process that was not seen calling could not have called unseen."""
+        files = (*user.libraries.values(), *user.left_out.values()) if user else ()
+        return bool(files) and all(self._files.is_probed(library) for library in files)
 
     def _forget_gone(self, known: Iterable[tuple[int, int]]) -> None:
         for pid, address in known:
             if pid not in self._finder.users and proc.start_time(pid) is None:
                 self._tables.forget(pid, address)
+        self._callers &= self._finder.users.keys()
         self._gone.clear()
