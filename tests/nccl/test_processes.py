@@ -354,17 +354,12 @@ def in_a_container(host_proc: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-@pytest.mark.parametrize("mounted", [True, False])
-def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path, mounted: bool) -> None:
-    variables = {"XTRACE_PROCFS": str(tmp_path)} if mounted else {}
+def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path) -> None:
+    variables = {"XTRACE_PROCFS": str(tmp_path)}
     with (
         calling(standin(), CALLS) as caller,
         watching("-t", "100ms", prefix=in_a_container(tmp_path), variables=variables, stdout=subprocess.PIPE) as tool,
     ):
-        if not mounted:
-            tool.wait_until_it_says(b"only this container's processes are seen: run it with -v /proc:/host/proc:ro")
-            tool.wait_until_it_prints(b'"processes":0')
-            return
         wait_for_probes(tool)
         caller.begin()
         caller.wait()
@@ -373,3 +368,13 @@ def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path,
         # unshare would not hand a signal on; its end ends the tool
         tool.process.kill()
         assert has_all(tool.wait(), caller.pid)
+
+
+def test_in_a_container_without_it_there_is_an_error_and_no_wrong_figure(tmp_path: Path) -> None:
+    with watching("-t", "100ms", prefix=in_a_container(tmp_path)) as tool:
+        result = tool.wait()
+    assert (result.code, result.stdout) == (1, b"")
+    assert result.stderr.decode() == (
+        "xtrace-catch: mode nccl: this container's proc numbers processes otherwise than the kernel does,"
+        " whose calls could not be told apart: run it with --pid host or -v /proc:/host/proc:ro\n"
+    )

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from xtrace.errors import XtraceError
 from xtrace.kernel import privileges, proc
 from xtrace.kernel.bpf import Fd
 from xtrace.kernel.syscall import call
@@ -53,6 +54,11 @@ class NcclMonitor:
 
     def __init__(self, say: Say, ras: RasOptions | None = None) -> None:
         privileges.require(privileges.NCCL_NEEDS, "mode nccl")
+        if not proc.sees_all():
+            raise XtraceError(
+                "mode nccl: this container's proc numbers processes otherwise than the kernel does, whose calls could"
+                " not be told apart: run it with --pid host or -v /proc:/host/proc:ro"
+            )
         privileges.raise_memlock_limit()
         privileges.raise_open_files_limit()
         self._say = say
@@ -71,8 +77,6 @@ class NcclMonitor:
             self._files = ProbedFiles(self._tables, say)
             opening.callback(self._files.close)
             self._timer = opening.enter_context(Fd(call("timerfd_create", "xt_timerfd", SCAN_NS)))
-            if not proc.sees_all():
-                say("mode nccl: only this container's processes are seen: run it with -v /proc:/host/proc:ro")
             self._look()
             self._start_ns = time.monotonic_ns()
             if not self._finder.users:
