@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
 from xtrace.errors import RdmaError
 from xtrace.filters import describe
-from xtrace.kernel import paths, rtnetlink
+from xtrace.kernel import paths, proc, rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
@@ -141,6 +141,10 @@ def watch_calls(config: Config) -> NcclMonitor:
 
 def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, opened: ExitStack) -> Nics | None:
     """What RDMA devices carry, beside the calls: all of them with mode rdma, else those that NCCL processes use."""
+    if not proc.numbers_as_own():
+        why = "RDMA numbers processes as this container does, proc as the machine: --pid host helps"
+        log.info("mode nccl: what NICs carry is not known: %s", why)
+        return Nics(rdma) if rdma else None
     if rdma:
         nics = Nics(rdma)
     else:

@@ -367,7 +367,10 @@ def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path)
         tool.wait_until_it_prints(b'"ended":true')
         # unshare would not hand a signal on; its end ends the tool
         tool.process.kill()
-        assert has_all(tool.wait(), caller.pid)
+        result = tool.wait()
+        assert has_all(result, caller.pid)
+    assert b"what NICs carry is not known: RDMA numbers processes as this container does" in result.stderr
+    assert {record["devices"] for record in processes(result.records, caller.pid)} == {None}
 
 
 def test_in_a_container_without_it_there_is_an_error_and_no_wrong_figure(tmp_path: Path) -> None:

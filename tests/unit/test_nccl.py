@@ -306,6 +306,23 @@ def test_before_queue_pairs_were_read_nothing_is_known() -> None:
     assert watched.traffic_of(7) is None
 
 
+def test_where_a_device_could_not_be_asked_nothing_is_known() -> None:
+    watched = nics(QueuePairs(PAIRS.records, 1, ("RDMA RES_QP_GET(mlx5_3): EBUSY",)))
+    watched.tick()
+    assert watched.traffic_of(7) is None
+    assert watched.traffic_of(9) is None
+
+
+@pytest.mark.parametrize("numbers, alike", [("4711", True), ("4711\t12", False)])
+def test_a_proc_of_an_outer_namespace_has_other_numbers_than_netlink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: str, alike: bool
+) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/status").write_text(f"Name:\tx\nNSpid:\t{numbers}\nVmPeak:\t1\n")
+    monkeypatch.setattr(proc, "_proc", lambda: str(tmp_path))
+    assert proc.numbers_as_own() is alike
+
+
 def test_only_devices_of_nccl_processes_are_told_of_without_mode_rdma() -> None:
     told = nics(users=lambda: [7]).tick()
     assert [record.id.device for record in told.ports] == ["mlx5_0", "mlx5_1"]

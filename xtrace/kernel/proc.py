@@ -170,6 +170,13 @@ def sees_all() -> bool:
     return _proc() != "/proc" and str(Path(_proc(), "self").readlink()) != str(os.getpid())
 
 
+def numbers_as_own() -> bool:
+    """Whether the process ids in proc are those of this process's pid namespace, in which netlink answers."""
+    # from the namespace of the mounted proc inwards: one number where that is the innermost
+    found = re.search(rb"^NSpid:((?:\s+\d+)+)$", _read(f"{_proc()}/self/status") or b"", re.MULTILINE)
+    return found is not None and len(found.group(1).split()) == 1
+
+
 def _read(path: str) -> bytes | None:
     """A small file of proc; None if it is gone. Read for each process, each second: without a file object."""
     try:

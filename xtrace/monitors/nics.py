@@ -87,8 +87,11 @@ class Nics:
         )
 
     def traffic_of(self, pid: int) -> NicTraffic | None:
-        """The devices that a process has queue pairs on, and their bytes; None where no queue pairs were read yet."""
-        if self._last is None or not self._last.queue_pairs.end_ns:
+        """The devices that a process has queue pairs on, and their bytes.
+
+        None where no queue pairs were read yet, or a device could not be asked for them: it may have some there.
+        """
+        if self._last is None or not self._last.queue_pairs.end_ns or self._last.queue_pairs.errors:
             return None
         own = [record for record in self._last.queue_pairs.records if record.process.pid == pid]
         ports = {record.id for record in own}
