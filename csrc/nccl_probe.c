@@ -25,6 +25,7 @@ SWITCH(__u64, own_cookie); /* where it does not, each place has a load of its ow
 
 #define RESULT_SUCCESS 0 /* ncclResult_t */
 #define RESULT_IN_PROGRESS 7
+#define NO_RESULT (1ULL << 32) /* no ncclResult_t has it */
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
@@ -540,7 +541,7 @@ static __always_inline void count_return(const struct call *call, __u64 result, 
 	}
 	__sync_fetch_and_add(&counters->returned, 1);
 	__sync_fetch_and_add(&counters->latency_ns, latency);
-	if (result >= NCCL_OTHER_RESULT)
+	if (result >= NCCL_OTHER_RESULT && result != NO_RESULT)
 		result = NCCL_OTHER_RESULT;
 	if (result < NCCL_RESULTS)
 		__sync_fetch_and_add(&counters->results[result], 1);
@@ -555,8 +556,9 @@ int call_returns(void *ctx)
 	__u64 thread = bpf_get_current_pid_tgid();
 	__u32 function = (__u8)cookie; /* a constant to the verifier where each function has its own load */
 	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = function};
-	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), counted = result;
+	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), told;
 	struct call *begun = bpf_map_lookup_elem(&running, &frame);
+	__u64 counted = result;
 	struct call call;
 
 	if (!begun)
@@ -565,9 +567,12 @@ int call_returns(void *ctx)
 	bpf_map_delete_elem(&running, &frame);
 	if (function == NCCL_BCAST)
 		bpf_map_delete_elem(&bcasts, &thread);
-	/* this one succeeds in telling of the communicator's failure */
-	if (function == NCCL_COMM_GET_ASYNC_ERROR && result == RESULT_SUCCESS)
-		bpf_probe_read_user(&counted, sizeof(counted), (void *)call.out);
+	/* this one succeeds in telling of the communicator's failure; its own is none of that */
+	if (function == NCCL_COMM_GET_ASYNC_ERROR) {
+		counted = NO_RESULT;
+		if (result == RESULT_SUCCESS && !bpf_probe_read_user(&told, sizeof(told), (void *)call.out))
+			counted = told;
+	}
 	count_return(&call, counted, buffer);
 	if (result == RESULT_SUCCESS || result == RESULT_IN_PROGRESS)
 		learn_from(&call, function, thread);

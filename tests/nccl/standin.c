@@ -141,6 +141,8 @@ result_t pncclCommGetAsyncError(comm_t comm, result_t *answer)
 {
 	const char *error = getenv("STANDIN_ASYNC_ERROR");
 
+	if (!comm)
+		return INVALID_ARGUMENT;
 	*answer = error ? atoi(error) : SUCCESS;
 	return SUCCESS;
 }

@@ -9,6 +9,7 @@ import pytest
 
 from tests.nccl.jobs import Job, job, of_process, operations, wait_for_probes, watching
 from tests.support.net import of_type
+from xtrace.nccl_names import RESULTS
 
 Facts = tuple[int | None, int | None, int | None]
 
@@ -163,3 +164,13 @@ def test_errors_that_a_communicator_is_told_to_have_are_counted_apart() -> None:
     assert (process["errors"], process["async_errors"]) == (0, 3)
     asked = next(operation for operation in operations(records) if operation["function"] == "CommGetAsyncError")
     assert asked["async_errors"] == {"remote_error": 3}
+
+
+def test_a_question_for_errors_that_itself_fails_tells_of_none() -> None:
+    def act(process: Job) -> None:
+        result, _ = process.do("CommGetAsyncError", "nobody")
+        assert result == RESULTS.index("invalid_argument")
+
+    records, _ = told(act, STANDIN_ASYNC_ERROR="6")
+    (process,) = of_type(records, "nccl_process")
+    assert (process["calls"], process["returned"], process["errors"], process["async_errors"]) == (1, 1, 0, 0)
