@@ -159,6 +159,11 @@ class NcclProcess:
     """None: not known"""
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it has the library mapped only, as every worker that a job forks."""
+        return self.probed and not self.communicators and not self.operations
+
+    @property
     def cuda_devices(self) -> list[int]:
         """Ordinals of the devices that its communicators are known to be on."""
         return sorted({found.device for found in self.communicators if found.device is not None})

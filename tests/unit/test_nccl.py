@@ -53,7 +53,7 @@ from xtrace.rdma import (
     Reading,
 )
 from xtrace.rdma_health import parse_limits
-from xtrace.sinks.nccl_metrics import DESCRIBED, nccl_samples
+from xtrace.sinks.nccl_metrics import DESCRIBED, MOST_PROCESSES, nccl_samples
 from xtrace.sinks.nccl_text import nccl_lines
 from xtrace.sinks.sources import SOURCES
 
@@ -259,6 +259,15 @@ def test_processes_that_only_have_the_library_are_counted_in_text_not_listed() -
     assert [line.split()[1] for line in lines[:-1]] == ["pid=9"]
     assert "calls=n/a requested=n/a" in lines[0]
     assert "processes=2 idle=1 calls=0" in lines[-1]
+
+
+def test_metrics_of_communicators_are_bounded_and_not_of_idle_processes() -> None:
+    idle = [NcclProcess(pid, "worker", None, ("/libnccl.so.2",), True, False) for pid in range(10)]
+    hidden = NcclProcess(10, "hidden", None, ("/libnccl.so.2",), False, False)
+    busy = [process(pid) for pid in range(11, 12 + MOST_PROCESSES)]
+    samples = nccl_samples(NcclSnapshot(1, 1_000_000_000, (*idle, hidden, *busy)))
+    told = [dict(sample.labels)["pid"] for sample in samples if sample.name == "xtrace_nccl_communicators"]
+    assert told == [str(pid) for pid in range(11, 11 + MOST_PROCESSES)]
 
 
 def queue_pair(device: str, pid: int | None, number: int) -> QueuePairRecord:
@@ -503,6 +512,23 @@ def test_a_file_is_looked_into_once_and_reached_through_each_process(
     assert (first.pid, second.pid) == (7, 8)
     assert first.identity == second.identity
     assert len(looked) == 1
+
+
+def test_a_file_that_is_mapped_in_pieces_is_opened_once(
+    played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "find_functions", read_first_byte)
+    reach, reached = proc.reach, []
+
+    def note(pid: int, file: MappedFile) -> int | None:
+        reached.append(file.path)
+        return reach(pid, file)
+
+    monkeypatch.setattr(proc, "reach", note)
+    one, other = (mapping_of(played_proc.stands(7, b"x", name)) for name in ("libnccl.so.2", "other.so"))
+    found = libraries_of(libraries.Finder(), 7, one, replace(one, range="2-3"), other)
+    assert reached == ["/libnccl.so.2", "/other.so"]
+    assert [library.path for library in found] == reached
 
 
 def read_first_byte(path: str) -> dict[int, int]:

@@ -141,7 +141,9 @@ class Finder:
 
     def _libraries(self, pid: int, files: Iterable[MappedFile]) -> list[Library]:
         """The files of a process that have NCCL's functions, or its name."""
-        return [library for file in files if (library := self._library(pid, file)) is not None]
+        # one file may be mapped in pieces; numbers alone do not tell files apart (subvolumes of btrfs)
+        once = {(file.device, file.inode, file.path): file for file in files}
+        return [library for file in once.values() if (library := self._library(pid, file)) is not None]
 
     def _library(self, pid: int, file: MappedFile) -> Library | None:
         with reached(pid, file) as found:

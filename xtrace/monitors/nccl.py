@@ -122,6 +122,8 @@ class NcclMonitor:
             now = self._finder.users.get(pid)
             if now is None or now.start_time != user.start_time:
                 self._gone[pid] = user
+            if now is not None and now.start_time != user.start_time:
+                self._forget(pid)
         used = set()
         for user in self._finder.users.values():
             for identity, library in user.libraries.items():
@@ -212,9 +214,21 @@ class NcclMonitor:
         files = (*user.libraries.values(), *user.left_out.values()) if user else ()
         return bool(files) and all(self._files.is_probed(library) for library in files)
 
+    def _forget(self, pid: int) -> None:
+        """Another process has its number: its communicators are not that one's, nor are its calls."""
+        self._callers.discard(pid)
+        for owner, address in self._tables.communicators():
+            if owner == pid:
+                self._tables.forget(owner, address)
+
     def _forget_gone(self, known: Iterable[tuple[int, int]]) -> None:
         for pid, address in known:
-            if pid not in self._finder.users and proc.start_time(pid) is None:
+            if pid not in self._finder.users and self._has_ended(pid):
                 self._tables.forget(pid, address)
         self._callers &= self._finder.users.keys()
         self._gone.clear()
+
+    def _has_ended(self, pid: int) -> bool:
+        """Whether there is no such process, or another one of that number."""
+        now, gone = proc.start_time(pid), self._gone.get(pid)
+        return now is None or (gone is not None and now != gone.start_time)

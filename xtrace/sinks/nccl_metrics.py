@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from xtrace.nccl import NcclSnapshot, RasCommunicator, RasReport
 from xtrace.sinks.render import valid_unicode
 from xtrace.sinks.sample import Labels, Sample
+
+MOST_PROCESSES = 500
+"""That have a series of their communicators: as many as have series of their calls."""
 
 MOST_COMMUNICATORS = 100
 """Of a RAS service; first those with missing ranks, then those with most skew."""
 
 DESCRIBED = {
     "xtrace_nccl_processes": "Processes that use NCCL.",
-    "xtrace_nccl_communicators": "Communicators of a process that are known.",
+    "xtrace_nccl_communicators": "Communicators of a process that are known; not of those that only have NCCL mapped.",
     "xtrace_nccl_calls_total": "NCCL calls that began.",
     "xtrace_nccl_requested_bytes_total": "Bytes that they asked for; not what a NIC carried.",
     "xtrace_nccl_unsized_calls_total": "Calls whose bytes are not known, and not among the requested bytes.",
@@ -34,7 +38,9 @@ DESCRIBED = {
 def nccl_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
     """All of one interval."""
     yield Sample("xtrace_nccl_processes", "gauge", (), len(snapshot.processes))
-    for process in snapshot.processes:
+    # of one that is not probed they are not known, and of workers that only have the library there are none
+    users = (process for process in snapshot.processes if process.communicators or process.operations)
+    for process in islice(users, MOST_PROCESSES):
         yield Sample("xtrace_nccl_communicators", "gauge", (("pid", str(process.pid)),), len(process.communicators))
     yield from call_samples(snapshot)
     for where, count in snapshot.sums.errors.items():

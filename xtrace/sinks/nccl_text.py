@@ -22,9 +22,10 @@ NOT_KNOWN = "n/a"
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     """All lines of one interval."""
     seconds = snapshot.interval_ns / 1e9
-    idle = [process for process in snapshot.processes if is_idle(process)]
+    idle = 0
     for process in snapshot.processes:
-        if process in idle:
+        if process.is_idle:  # without a line of its own
+            idle += 1
             continue
         yield process_line(process, seconds) + "\n"
         for communicator in process.communicators:
@@ -37,14 +38,9 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
     requested = total_bytes(operation for process in snapshot.processes for operation in process.all_operations())
     yield (
-        f"nccl {clock} {seconds:.1f}s processes={len(snapshot.processes)} idle={len(idle)}"
+        f"nccl {clock} {seconds:.1f}s processes={len(snapshot.processes)} idle={idle}"
         f" calls={snapshot.totals.calls} requested={known(requested)} unattributed={snapshot.totals.unattributed}\n"
     )
-
-
-def is_idle(process: NcclProcess) -> bool:
-    """Whether it has the library mapped only, as every worker that a job forks: it has no line of its own."""
-    return process.probed and not process.communicators and not process.operations
 
 
 def process_line(process: NcclProcess, seconds: float) -> str:
