@@ -26,7 +26,7 @@ FLOOD_PACKETS = int(os.environ.get("XTRACE_FLOOD_PACKETS", "4000000"))
 OUTAGE_S = float(os.environ.get("XTRACE_OUTAGE_S", "2"))
 """How long a server is away in the tests of outages, in the middle of a run three times as long."""
 
-LIMIT_S = 60.0 + FLOOD_PACKETS / 100_000 + 4 * OUTAGE_S
+LIMIT_S = float(os.environ.get("XTRACE_LIMIT_S", "60")) + FLOOD_PACKETS / 100_000 + 4 * OUTAGE_S
 """After this long a process that a test started is killed, which fails the test that waits for it."""
 
 SETTLE_S = 5.0

@@ -22,7 +22,7 @@ LOADS = {
 """Options with which the tool loads its programs; a run is left out where --help does not tell of one of them."""
 
 INTERFACE = "verify0"
-LESS = {"XTRACE_FLOOD_PACKETS": "200000", "XTRACE_FUZZ_FRAMES": "20000"}
+SLOWLY = {"XTRACE_FLOOD_PACKETS": "200000", "XTRACE_FUZZ_FRAMES": "20000", "XTRACE_LIMIT_S": "300"}
 """Emulated CPUs send some 20,000 packets per second."""
 
 LONGEST_TEXT = 8000
@@ -94,7 +94,7 @@ def main() -> None:
     channel.send(release=platform.release(), python=platform.python_version(), boot_s=uptime)
     load_programs(channel)
     os.environ["XTRACE_TEST_OBJECTS"] = str(Path("build").resolve())
-    os.environ.update(LESS)
+    os.environ.update(SLOWLY)
     code = pytest.main(["-q", "--color=no", "--tb=short", *arguments()], plugins=[Reporter(channel)])
     channel.send(ended=int(code))
 
