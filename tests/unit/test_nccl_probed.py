@@ -65,7 +65,7 @@ def test_so_many_files_are_probed_and_others_when_there_is_room(
     for found in everything:
         files.probe(USER, found)
     assert len(tables.attached) == MOST_PROBED
-    assert [line for line in said if "not probed: 64 files are, and no more at once" in line] == said[MOST_PROBED:]
+    assert [line for line in said if "not probed: 64 files are, the most at once" in line] == said[MOST_PROBED:]
     used = {found.identity for found in everything[1:]}
     files.let_go(used)
     tables.now += LINGER_NS + 1

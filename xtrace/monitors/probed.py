@@ -83,7 +83,7 @@ class ProbedFiles:
             return False
         if sum(known.probes is not None for known in self._files.values()) >= MOST_PROBED:
             if not self._told_of_limit:
-                self._say(f"{where}: not probed: {MOST_PROBED} files are, and no more at once; nor are others")
+                self._say(f"{where}: not probed: {MOST_PROBED} files are, the most at once; others too wait for room")
             self._told_of_limit = True
             return False
         return self._backoff.reason(str(library.identity)) is None
