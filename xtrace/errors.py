@@ -53,7 +53,9 @@ class VerifierError(KernelError):
 
     def __init__(self, call: str, errno: int, error_name: str, log: str) -> None:
         self.log = log
-        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        # Linux 7.3 explains itself at length after what it has always said
+        terse = log.partition("\nVerification failed: ")[0]
+        lines = [line.strip() for line in terse.splitlines() if line.strip()]
         while lines and lines[-1].startswith(("processed ", "verification time ", "stack depth ")):
             lines.pop()
         super().__init__(call, errno, error_name, " | ".join(lines[-3:]))

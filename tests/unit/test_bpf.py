@@ -685,3 +685,26 @@ def test_possible_cpus_are_read_from_the_kernels_list(text: str, numbers: tuple[
     path = tmp_path / "possible"
     path.write_text(text)
     assert possible_cpus.__wrapped__(str(path)) == numbers
+
+
+EXPLAINED = """0: R1=ctx() R10=fp0
+0: (95) exit
+R0 !read_ok
+
+Verification failed: Register Type Safety: Unreadable register
+
+Reason:
+  R0 has never been initialized on this path, so the verifier cannot use it as an input.
+
+Suggestion:
+  Initialize R0 on every path before this instruction.
+
+processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+"""What Linux 7.3 says."""
+
+
+def test_explanation_that_newer_verifiers_add_is_in_the_log_and_not_in_the_line() -> None:
+    error = VerifierError("BPF_PROG_LOAD(raw)", errno.EACCES, "EACCES", EXPLAINED)
+    assert str(error) == "BPF_PROG_LOAD(raw): EACCES: 0: R1=ctx() R10=fp0 | 0: (95) exit | R0 !read_ok"
+    assert error.log == EXPLAINED
