@@ -8,13 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from xtrace.errors import UsageError
 from xtrace.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
 from xtrace.kernel.syscall import lib
-from xtrace.rdma_health import LIMITS, Limit, parse_limits
 from xtrace.target import Target, forgotten, parse_target
+
+if TYPE_CHECKING:
+    from xtrace.rdma_health import Limit
 
 MODES = ("xdp", "rdma", "nccl")
 """What can be monitored; the first is the default."""
@@ -52,6 +54,13 @@ RESERVED_LABELS = frozenset(
 UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
+def limits_of(text: str, what: str = "--threshold") -> Mapping[str, Limit]:
+    """The thresholds of mode rdma, with those that were asked for."""
+    from xtrace.rdma_health import parse_limits  # which the help and the version need not wait for
+
+    return parse_limits(text, what)
+
+
 @dataclass(frozen=True)
 class RdmaConfig:
     """What concerns RDMA devices."""
@@ -59,7 +68,7 @@ class RdmaConfig:
     devices: tuple[str, ...] = ()
     """names and globs; empty: all"""
     excluded: tuple[str, ...] = ()
-    limits: Mapping[str, Limit] = field(default_factory=lambda: LIMITS)
+    limits: Mapping[str, Limit] = field(default_factory=lambda: limits_of(""))
     every_queue_pair: bool = False
     roots: Mapping[str, str] = field(default_factory=dict)
     """--sysfs and --procfs, as the environment variables they go before"""
@@ -251,7 +260,7 @@ def parse_rdma(given: argparse.Namespace, environment: Mapping[str, str]) -> Rdm
     return RdmaConfig(
         devices=parse_names(devices if given.device is not None else devices or None, "device", "-d mlx5_0"),
         excluded=parse_names(excluded or None, "--exclude-device", "--exclude-device mlx5_0"),
-        limits=parse_limits(_setting(given.threshold, environment, "XTRACE_THRESHOLDS", ""), name),
+        limits=limits_of(_setting(given.threshold, environment, "XTRACE_THRESHOLDS", ""), name),
         every_queue_pair=given.qps,
         roots={
             variable: path

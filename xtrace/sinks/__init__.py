@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xtrace.flow import NOTHING, FlowSnapshot, Interface, PacketCount
-from xtrace.nccl import CallTotals, NcclSnapshot
 from xtrace.snapshot import Snapshot
+
+if TYPE_CHECKING:  # the help and the version need not wait for it
+    from xtrace.nccl import CallTotals, NcclSnapshot
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Totals:
 
     def add_calls(self, snapshot: NcclSnapshot) -> None:
         """Add one interval's NCCL calls."""
-        self.nccl = (self.nccl or CallTotals()) + snapshot.totals
+        self.nccl = snapshot.totals if self.nccl is None else self.nccl + snapshot.totals
 
     def add(self, snapshot: FlowSnapshot) -> None:
         """Add one interval's packets."""
