@@ -69,6 +69,10 @@ def query(expression: str) -> list[object]:
         return result
 
 
+def holds(metric: str, value: int) -> bool:
+    return last_values(metric) == [value]
+
+
 def test_server_holds_the_hardwares_totals_after_a_run(peer: Peer, tmp_path: Path) -> None:
     with victoria_metrics(tmp_path / "data"):
         tool = Tool(tmp_path, "-m", "rdma", "-t", "1s", "--push", f"http://127.0.0.1:{PORT}")
@@ -84,9 +88,9 @@ def test_server_holds_the_hardwares_totals_after_a_run(peer: Peer, tmp_path: Pat
             "xtrace_rdma_ack_timeout_total": "completer_retry_err",
             "xtrace_rdma_dup_req_total": "duplicate_request",
         }.items():
-            wait_until(partial(last_values, metric), metric)
+            # what was just taken is not found for a second or so
+            wait_until(partial(holds, metric, after[counter]), f"{metric} {after[counter]}")
             (held[metric],) = last_values(metric)
-            assert held[metric] == after[counter]
         print(held)
         assert_queries_work()
         assert last_values("xtrace_rdma_port_active") == [1]

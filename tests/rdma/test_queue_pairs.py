@@ -37,6 +37,10 @@ def test_roce_rows_have_source_queue_pair_and_process_of_the_join(peer: Peer, tm
     tool = Tool(tmp_path, "-m", "xdp,rdma", "-i", "eth0", "--direction", "both", "--qps", "-t", "1s")
     server = Server(*LONG)
     client = start_client(peer, *LONG)
+    wait_until(
+        lambda: [r for r in tool.records("rdma_qp") if r["pid"] == server.pid and r["remote_qpn"]],
+        "record of the server's queue pair",
+    )
     peer.wait(client)
     server.finish()
     tool.stop()
