@@ -11,7 +11,7 @@ from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
 from xtrace.errors import RdmaError
 from xtrace.filters import describe
 from xtrace.kernel import paths, proc, rtnetlink
-from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
 from xtrace.messages import message
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("xtrace")
 
-NETLINK_ROUTE = 0
 LEAST_FLUSH_S = 0.5
 """What the push gets at the end even where blocked output took all the time there was."""
 DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}

@@ -12,6 +12,7 @@ from contextlib import closing
 from xtrace.config import Answered, parse
 from xtrace.errors import VerifierError, XtraceError
 from xtrace.kernel.syscall import ffi, lib
+from xtrace.printable import printable
 from xtrace.sinks.stream import STDOUT, OutputClosed, OutputStream
 from xtrace.stop import Stop
 
@@ -25,7 +26,7 @@ class OneLine(logging.Formatter):
         """Debug messages may have more lines."""
         allowed = "\n\t" if record.levelno <= logging.DEBUG else ""
         text = super().formatMessage(record)
-        return "".join(c if c.isprintable() or c in allowed else "?" for c in text)
+        return printable(text, kept=allowed)
 
 
 def failed_thread(failure: threading.ExceptHookArgs) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from xtrace.kernel.syscall import lib
 from xtrace.nccl_names import ASYNC_ERROR, MOST_BYTES, NO_ERRORS, RESULTS
+from xtrace.printable import printable
 from xtrace.snapshot import Snapshot
 
 COUNTER_MASK = (1 << 64) - 1
@@ -48,8 +49,7 @@ class Counters(NamedTuple):
         """From the kernel's bytes."""
         *words, command = COUNTERS.unpack_from(data, offset)
         split = 4 + lib.NCCL_RESULTS
-        name = command.partition(b"\0")[0].decode("utf-8", "replace")
-        name = "".join(character if character.isprintable() else "?" for character in name)
+        name = printable(command.partition(b"\0")[0].decode("utf-8", "replace"))
         calls, elements, returned, latency_ns = words[:4]
         results, latency = tuple(words[4:split]), tuple(words[split:])
         return cls(calls, elements, returned, latency_ns, results, latency, name)

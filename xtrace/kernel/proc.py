@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xtrace.kernel.paths import procfs
+from xtrace.printable import printable
 
 LONGEST_COMMAND = 256
 MOST_BYTES = 1 << 16
@@ -110,10 +111,9 @@ def _is_mapped(fd: int, file: MappedFile) -> bool:
     return (device, status.st_ino) == (file.device, file.inode)
 
 
-def printable(name: bytes) -> str:
+def own_name(name: bytes) -> str:
     """A name that a process gave itself: what is no UTF-8, or a terminal would act upon, becomes `?`."""
-    text = name.decode(errors="replace").replace("\ufffd", "?")
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(name.decode(errors="replace").replace("\ufffd", "?"))
 
 
 def command(pid: int) -> str:
@@ -122,8 +122,8 @@ def command(pid: int) -> str:
     if words is None:
         return ""
     if not words.strip(b"\0"):
-        return f"[{printable((_read(f'{_proc()}/{pid}/comm') or b'').strip())}]"
-    text = printable(words.rstrip(b"\0").replace(b"\0", b" "))
+        return f"[{own_name((_read(f'{_proc()}/{pid}/comm') or b'').strip())}]"
+    text = own_name(words.rstrip(b"\0").replace(b"\0", b" "))
     return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 3] + "..."
 
 
@@ -156,7 +156,7 @@ def owner_of(thread: int, proc: str = "/proc") -> Owner | None:
     if found is None:
         return None
     pid = int(found.group(1))
-    return Owner(pid, printable((_read(f"{proc}/{pid}/comm") or b"").strip()), container(pid, proc))
+    return Owner(pid, own_name((_read(f"{proc}/{pid}/comm") or b"").strip()), container(pid, proc))
 
 
 def sees_all() -> bool:

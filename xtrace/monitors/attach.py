@@ -13,7 +13,7 @@ from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
 from xtrace.kernel.bpf import Link, Program, program_name
 from xtrace.kernel.ethtool import takes_vlan_tags_off
-from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
 from xtrace.kernel.syscall import lib
 from xtrace.kernel.tc import TcAttachment
@@ -22,7 +22,6 @@ from xtrace.monitors.tables import FlowTables, Place
 
 log = logging.getLogger(__name__)
 
-NETLINK_ROUTE = 0
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
 """What a driver says that will say it again: then asking once more, for its words, attaches nothing."""
 

@@ -17,6 +17,7 @@ import orjson
 
 from xtrace.errors import XtraceError
 from xtrace.nccl import RasCommunicator, RasReport
+from xtrace.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +123,7 @@ def number(value: object) -> int:
 
 def word(value: object) -> str:
     """A short text, without what a terminal would act upon."""
-    text = str(value)[:LONGEST_WORD]
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(str(value)[:LONGEST_WORD])
 
 
 def parse_communicator(found: Mapping[str, Any]) -> RasCommunicator:

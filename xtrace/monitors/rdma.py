@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import rdma, sysfs
+from xtrace.messages import Say
 from xtrace.monitors.blind_spots import BlindSpots
 from xtrace.monitors.rdma_inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma_ports import Found, PortReader
@@ -19,7 +20,6 @@ from xtrace.rdma_health import LIMITS, Limits, judge, rails
 
 log = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
 
 NO_RDMA = "no RDMA device here: ls /sys/class/infiniband shows those whose driver is loaded"
 

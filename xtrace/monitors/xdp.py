@@ -11,10 +11,10 @@ from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceErr
 from xtrace.filters import Filters
 from xtrace.flow import FlowSnapshot, Interface, InterfaceCounts
 from xtrace.kernel import features, privileges, rtnetlink
-from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, parse_link
 from xtrace.messages import Say, message
-from xtrace.monitors.attach import NETLINK_ROUTE, OFF, Attacher, Choice
+from xtrace.monitors.attach import OFF, Attacher, Choice
 from xtrace.monitors.coverage import Coverage
 from xtrace.monitors.interfaces import Selection
 from xtrace.monitors.tables import Drained, FlowTables, Plan

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from xtrace.errors import XtraceError
 from xtrace.kernel import rtnetlink
-from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.sinks.render import valid_unicode
 
 log = logging.getLogger(__name__)
-
-NETLINK_ROUTE = 0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from xtrace.errors import UsageError
+from xtrace.printable import printable
 from xtrace.sinks.delivery import Outcome
 from xtrace.sinks.selfcheck import Probe
 from xtrace.target import IMPORT_PATH, PREFIX, Target
@@ -114,7 +115,7 @@ class Http:
             text = ""
         for secret in self._secrets():
             text = text.replace(secret, "***")
-        line = "".join(c if c.isprintable() else " " for c in text).strip()[:MOST_WORDS]
+        line = printable(text, instead=" ").strip()[:MOST_WORDS]
         said = f"{response.status} {response.reason or ''}".strip() + (f": {line}" if line else "")
         return said + advice(response.status, line)
 
