@@ -51,6 +51,16 @@ RESERVED_LABELS = frozenset(
 )
 """What this tool's own series are told apart by; names that begin with `__` are the server's."""
 
+USED_IN = {
+    ("filter", "net", "exclude-net", "port", "exclude-dns", "top", "max-flows", "direction", "hook", "xdp-mode"): (
+        "xdp",
+    ),
+    ("threshold",): ("rdma", "nccl"),
+    ("qps",): ("rdma",),
+    ("ras", "ras-interval"): ("nccl",),
+}
+"""Options, and the modes that they change something in. What is not here concerns all."""
+
 UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
@@ -278,17 +288,27 @@ def parse_address(text: str, what: str) -> tuple[str, int]:
     return found.group(1) or found.group(2), int(found.group(3))
 
 
-def parse_ras(given: argparse.Namespace, modes: tuple[str, ...]) -> tuple[tuple[str, int] | None, float]:
+def parse_ras(given: argparse.Namespace) -> tuple[tuple[str, int] | None, float]:
     """--ras, and seconds of --ras-interval."""
     if given.ras is None:
         if given.ras_interval is not None:
             raise UsageError("--ras-interval without --ras: nobody is asked; say --ras ADDR:PORT")
         return None, 0.0
-    if "nccl" not in modes:
-        raise UsageError("--ras is for mode nccl: add -m nccl")
     interval = given.ras_interval if given.ras_interval is not None else RAS_INTERVAL
     milliseconds = duration_ms(interval, "--ras-interval", LEAST_RAS_MS, "10s to 1h: each question goes to all ranks")
     return parse_address(given.ras, "--ras"), milliseconds / 1000
+
+
+def refuse_unused(given: argparse.Namespace, modes: tuple[str, ...]) -> None:
+    """Raises UsageError for an option that changes nothing in these modes: who gave it expects that it does.
+
+    Variables of the environment are not refused: they are set for a whole fleet.
+    """
+    for options, users in USED_IN.items():
+        for option in options:
+            value = getattr(given, option.replace("-", "_"))
+            if value not in (None, False, "auto") and not set(users) & set(modes):
+                raise UsageError(f"--{option} is for mode {' or '.join(users)}: say -m {','.join((*modes, users[0]))}")
 
 
 def parse_modes(text: str) -> tuple[str, ...]:
@@ -362,7 +382,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
     max_series = given.max_series if given.max_series is not None else str(DEFAULT_MAX_SERIES)
     modes = parse_modes(_setting(given.mode, environment, "MONITOR_MODE", MODES[0]))
-    ras, ras_interval_s = parse_ras(given, modes)
+    refuse_unused(given, modes)
+    ras, ras_interval_s = parse_ras(given)
     return Config(
         modes=modes,
         interfaces=parse_interfaces(given.interface, environment),

@@ -64,8 +64,10 @@ def parse_limits(text: str, what: str = "--threshold") -> dict[str, Limit]:
         if name not in limits or not separator:
             raise UsageError(f"{what} '{part}': write NAME=WARN[:CRITICAL]; names are {', '.join(LIMITS)}")
         warn, _, critical = value.partition(":")
-        numbers = [_number(number, f"{what} '{part}'") for number in (warn, critical or "off")]
-        limits[name] = limits[name]._replace(warn=numbers[0], critical=numbers[1])
+        least, most = (_number(number, f"{what} '{part}'") for number in (warn, critical or "off"))
+        if least is not None and most is not None and most < least:
+            raise UsageError(f"{what} '{part}': critical is below the warning: write the lower number first")
+        limits[name] = limits[name]._replace(warn=least, critical=most)
     return limits
 
 

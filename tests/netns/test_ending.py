@@ -163,7 +163,10 @@ def test_a_deleted_interface_is_told_waited_for_and_all_its_packets_are_written(
         assert tool.process.poll() is None
         result = tool.stop()
     assert result.code == 0
-    assert result.said == [*started(), "far0: the interface is gone; what it carried until then is counted"]
+    assert result.said == [
+        *started(),
+        "far0: the interface is gone; what it carried until then is counted; it is monitored again when it comes back",
+    ]
     lines = result.records
     assert_sums_close(lines)
     (far0,) = lines[-1]["interfaces"]

@@ -109,11 +109,42 @@ ENDS = {"-V", "--version", "-h", "--help"}
 WITH_MODE = {"--ras", "--ras-interval"}
 """Options that are refused without mode nccl."""
 
+ALL_MODES = "-m xdp,rdma,nccl"
+
 
 @pytest.mark.parametrize("option", EFFECTS)
 def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     value, changed = EFFECTS[option]
-    assert asdict(parsed(f"{option} {value}")) == {**asdict(parsed()), **changed}
+    before = "" if option in ("-m", "--mode") else ALL_MODES
+    assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
+
+
+@pytest.mark.parametrize(
+    "mode, option, users, advice",
+    [
+        *(
+            ("rdma", option, "xdp", "rdma,xdp")
+            for option in (
+                "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
+                "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic",
+            )
+        ),
+        ("nccl", "--top=5", "xdp", "nccl,xdp"),
+        ("xdp", "--threshold=rx_oos=5", "rdma or nccl", "xdp,rdma"),
+        ("xdp", "--qps", "rdma", "xdp,rdma"),
+        ("nccl", "--qps", "rdma", "nccl,rdma"),
+        ("xdp,rdma", "--ras=h:1", "nccl", "xdp,rdma,nccl"),
+        ("rdma", "--ras-interval=1m", "nccl", "rdma,nccl"),
+    ],
+)  # fmt: skip
+def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: str, users: str, advice: str) -> None:
+    name = option.partition("=")[0]
+    assert refusal(["-m", mode, option]) == f"{name} is for mode {users}: say -m {advice}"
+
+
+def test_variables_of_other_modes_are_not_refused_as_they_are_set_for_a_fleet() -> None:
+    assert parsed("-m rdma", NETWORK_INTERFACE="eth0").modes == ("rdma",)
+    assert parsed("-m xdp", XTRACE_THRESHOLDS="rx_oos=5").modes == ("xdp",)
 
 
 def test_every_option_is_one_of_these() -> None:
@@ -418,7 +449,7 @@ def test_ras_service_is_asked_as_often_as_was_said(options: str, address: tuple[
         ("-m nccl --ras fd00::1:28028", "--ras 'fd00::1:28028'"),
         ("-m nccl --ras h:1 --ras-interval 9s", "--ras-interval '9s' is out of range: the interval is 10s to 1h"),
         ("-m nccl --ras-interval 60s", "--ras-interval without --ras"),
-        ("--ras h:1", "--ras is for mode nccl: add -m nccl"),
+        ("--ras h:1", "--ras is for mode nccl: say -m xdp,nccl"),
     ],
 )
 def test_what_cannot_be_asked_is_said(options: str, complaint: str) -> None:

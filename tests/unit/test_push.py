@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,3 +199,21 @@ def test_proxy_that_cannot_be_one_is_a_usage_error_without_its_password(
     with pytest.raises(UsageError, match=r"^http_proxy: no http or https URL") as caught:
         Http(Target("http://m:8428/x", "http://m:8428/x"), "1")
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content, why", [(None, "No such file or directory"), (b"", "is empty"), (b"\xff", "is no text")]
+)
+@pytest.mark.parametrize("setting", ["password_file", "bearer_token_file"])
+def test_file_of_a_secret_that_cannot_be_used_is_refused_at_the_start(
+    setting: str, content: bytes | None, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    files: dict[str, Any] = {setting: str(path)}
+    target = Target("http://m:8428/x", "http://m:8428/x", username="u", **files)
+    with pytest.raises(UsageError) as caught:
+        Http(target, "1")
+    variable = f"VICTORIAMETRICS_{setting.upper()}"
+    assert str(caught.value) == f"{variable} {path}: {why}: give a file that holds it alone"

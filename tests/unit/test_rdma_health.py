@@ -88,6 +88,7 @@ def test_thresholds_can_be_set_and_switched_off() -> None:
         ("ack_timeout=-1", "'-1' is no number"),
         ("ack_timeout=nan", "'nan' is no number"),
         ("ack_timeout=1:many", "'many' is no number"),
+        ("ack_timeout=10:5", "critical is below the warning: write the lower number first"),
     ],
 )
 def test_wrong_threshold_is_refused_with_its_name(text: str, why: str) -> None:

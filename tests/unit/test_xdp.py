@@ -37,6 +37,9 @@ def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
 
 
 LO = replace(interface("lo", 1), link_type=772)
+GONE_AND_AWAITED = (
+    "the interface is gone; what it carried until then is counted; it is monitored again when it comes back"
+)
 ETH0, ETH1, ETH2 = interface("eth0", 4), interface("eth1", 5), interface("eth2", 6)
 
 
@@ -540,7 +543,7 @@ def test_any_watches_an_interface_once_it_is_up_and_not_before(world: World) -> 
 def test_interface_that_goes_is_said_and_its_last_interval_is_told_once(world: World, monitor: XdpMonitor) -> None:
     happens(world, monitor, (DEL_LINK, ETH0))
     assert world.happened == ["detach eth0 slot 0"]
-    assert world.said == ["eth0: the interface is gone; what it carried until then is counted"]
+    assert world.said == [f"eth0: {GONE_AND_AWAITED}"]
     world.flows = [flow(packets=3)]
     ((eth0, counts),) = monitor.tick().interfaces
     assert (eth0.name, counts.total.packets) == ("eth0", 3)
@@ -789,7 +792,7 @@ def test_interface_that_went_without_a_word_is_noticed_at_the_tick(world: World,
     world.detached_by_others.add("eth0 slot 0")
     world.links = [LO]
     assert told(monitor) == [("eth0", 0, "ingress")]
-    assert world.said == ["eth0: the interface is gone; what it carried until then is counted"]
+    assert world.said == [f"eth0: {GONE_AND_AWAITED}"]
 
 
 @pytest.mark.parametrize("ends", ["finish", "close"])

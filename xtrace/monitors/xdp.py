@@ -195,7 +195,10 @@ class XdpMonitor:
         if watched is None:
             return
         watched.close()  # moved to another namespace, it would still be attached
-        self._say(f"{watched.name}: {why}; what it carried until then is counted")
+        told = f"{watched.name}: {why}; what it carried until then is counted"
+        if why == GONE and watched.name in self._options.selection.names:
+            told += "; it is monitored again when it comes back"
+        self._say(told)
         if why == MOVED and (mode := watched.mode_that_stays()):
             removed = f"`ip link set dev {watched.name} {OFF[mode]} off`"
             self._say(f"{watched.name}: its XDP program stays attached there: {removed} in that namespace removes it")

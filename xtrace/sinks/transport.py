@@ -51,6 +51,7 @@ class Http:
         self._agent = f"xtrace-catch/{version}"
         # unverified TLS is warned of by this tool, in its own words
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        _check_secret_files(target)
         context = tls_context(target) if target.is_https else None
         self._manager = manager(target, context)
 
@@ -165,6 +166,18 @@ def _base64(data: bytes) -> str:
 
 def _secret_file(path: str | None) -> str | None:
     return Path(path).read_text().strip() if path else None
+
+
+def _check_secret_files(target: Target) -> None:
+    """Raises UsageError for files that cannot be read at the start. Later they are read again for each request."""
+    for name, path in (("PASSWORD_FILE", target.password_file), ("BEARER_TOKEN_FILE", target.bearer_token_file)):
+        try:
+            secret = _secret_file(path)
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is no text"
+            raise UsageError(f"{PREFIX}{name} {path}: {why}: give a file that holds it alone") from None
+        if secret == "":
+            raise UsageError(f"{PREFIX}{name} {path}: is empty: give a file that holds it alone")
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
