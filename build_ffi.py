@@ -12,8 +12,11 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
-HEADERS = ("csrc/flow.h", "csrc/nccl.h", "csrc/shim.h")
-KERNEL_TYPES = "".join(f"typedef uint{bits}_t __u{bits};\n" for bits in (8, 16, 32, 64)) + "typedef int32_t __s32;\n"
+HEADERS = ("csrc/flow.h", "csrc/nccl.h", "csrc/shim.h", "csrc/render.h")
+KERNEL_TYPES = (
+    "".join(f"typedef uint{bits}_t __u{bits};\n" for bits in (8, 16, 32, 64))
+    + "typedef int32_t __s32;\ntypedef int64_t __s64;\n"
+)
 
 
 def definitions(header: str) -> str:
@@ -32,8 +35,9 @@ def version() -> str:
 
 
 MODULE = "xtrace._native"
-PREAMBLE = '#include <stddef.h>\n#include <linux/types.h>\n#include "flow.h"\n#include "nccl.h"\n#include "shim.h"\n'
-SOURCES = ["csrc/shim.c"]
+INCLUDED = ("<stddef.h>", "<linux/types.h>", *(f'"{Path(header).name}"' for header in HEADERS))
+PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
+SOURCES = ["csrc/shim.c", "csrc/render.c"]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
 # paths of this machine stay out of the debug information, which Python's own flags may ask for

@@ -17,24 +17,16 @@
 
 #include "bpf_helpers.h"
 #include "flow.h"
+#include "traffic_type.h"
 
-#define ETHERTYPE_IPV4 0x0800
-#define ETHERTYPE_ARP 0x0806
 #define ETHERTYPE_8021Q 0x8100
-#define ETHERTYPE_IPV6 0x86dd
 #define ETHERTYPE_8021AD 0x88a8
-#define ETHERTYPE_ROCE_V1 0x8915
 
 #define PROTOCOL_HOP_BY_HOP 0
-#define PROTOCOL_ICMP 1
-#define PROTOCOL_TCP 6
-#define PROTOCOL_UDP 17
 #define PROTOCOL_ROUTING 43
 #define PROTOCOL_FRAGMENT 44
 #define PROTOCOL_AH 51
-#define PROTOCOL_ICMPV6 58
 #define PROTOCOL_DESTINATION 60
-#define PROTOCOL_SCTP 132
 
 /* IPv4 "fragment offset" field: more fragments, and the offset in units of 8 bytes (RFC 791). */
 #define IPV4_MORE_FRAGMENTS 0x2000
@@ -547,27 +539,4 @@ static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key 
 		return 0;
 	}
 	return transport && join_paths(cursor) ? parse_transport(cursor, key) : 0;
-}
-
-/* The same decision, from the same fields, as FlowKey.traffic_type in xtrace/flow.py. */
-static __always_inline enum traffic_type traffic_type(const struct flow_key *key)
-{
-	if (key->flags & FLOW_ROCE_V2)
-		return TRAFFIC_ROCE_V2;
-	if (key->ethertype == ETHERTYPE_ROCE_V1)
-		return TRAFFIC_ROCE_V1_IBOE;
-	if (key->ethertype == ETHERTYPE_ARP)
-		return TRAFFIC_ARP;
-	switch (key->protocol) {
-	case PROTOCOL_TCP:
-		return TRAFFIC_TCP;
-	case PROTOCOL_UDP:
-		return TRAFFIC_UDP;
-	case PROTOCOL_SCTP:
-		return TRAFFIC_SCTP;
-	case PROTOCOL_ICMP:
-	case PROTOCOL_ICMPV6:
-		return TRAFFIC_ICMP;
-	}
-	return TRAFFIC_OTHER;
 }

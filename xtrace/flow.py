@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +38,8 @@ COUNTERS = struct.Struct("=QQQQQ")
 _INTERFACE_COUNTERS = struct.Struct(f"={2 * (2 + len(TRAFFIC_TYPES))}Q")
 NO_ADDRESS = bytes(16)
 _SLOT_OFFSET, _FLAGS_OFFSET = 44, 47
+_IS_EGRESS = bytes(flags & EGRESS for flags in range(256))
+"""For bytes.translate()."""
 _PACKED_KEY = struct.Struct(f"{KEY.size}s")
 _BYTES_INDEX, _PACKETS_INDEX = 1, 0
 _COUNTER_WORDS = COUNTERS.size // 8
@@ -118,30 +122,31 @@ class FlowTable:
     """
 
     def __init__(self, keys: memoryview, values: memoryview, count: int) -> None:
-        self._keys = keys[: count * KEY.size]
-        self._values = values[: count * COUNTERS.size]
-        self._words = self._values.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
+        self.keys = keys[: count * KEY.size]
+        self.values = values[: count * COUNTERS.size]
+        self._words = self.values.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
         self._count = count
+        self._places: Mapping[tuple[int, int], Sequence[int]] | None = None
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[FlowRecord]:
         make_key = FlowKey._make
-        for key, counters in zip(KEY.iter_unpack(self._keys), COUNTERS.iter_unpack(self._values), strict=True):
+        for key, counters in zip(KEY.iter_unpack(self.keys), COUNTERS.iter_unpack(self.values), strict=True):
             yield FlowRecord(make_key(key), *counters)
 
     def __getitem__(self, index: int) -> FlowRecord:
-        key = KEY.unpack_from(self._keys, index * KEY.size)
-        return FlowRecord(FlowKey._make(key), *COUNTERS.unpack_from(self._values, index * COUNTERS.size))
+        key = KEY.unpack_from(self.keys, index * KEY.size)
+        return FlowRecord(FlowKey._make(key), *COUNTERS.unpack_from(self.values, index * COUNTERS.size))
 
     def packed_keys(self) -> Iterator[bytes]:
         """Every flow's struct flow_key as bytes, by index."""
-        return (key for (key,) in _PACKED_KEY.iter_unpack(self._keys))
+        return (key for (key,) in _PACKED_KEY.iter_unpack(self.keys))
 
     def packed_key(self, index: int) -> bytes:
         """One flow's struct flow_key as bytes."""
-        return bytes(self._keys[index * KEY.size : (index + 1) * KEY.size])
+        return bytes(self.keys[index * KEY.size : (index + 1) * KEY.size])
 
     @property
     def byte_counts(self) -> Sequence[int]:
@@ -155,7 +160,7 @@ class FlowTable:
 
     def roce(self) -> Iterator[FlowRecord]:
         """The RoCE flows alone."""
-        for index, flags in enumerate(self._keys[_FLAGS_OFFSET :: KEY.size]):
+        for index, flags in enumerate(self.keys[_FLAGS_OFFSET :: KEY.size]):
             if flags & (ROCE_V1 | ROCE_V2):
                 yield self[index]
 
@@ -168,11 +173,20 @@ class FlowTable:
 
     def indexes(self, slot: int, egress: bool) -> Sequence[int]:
         """The indexes of one interface's and direction's flows."""
-        slots = bytes(self._keys[_SLOT_OFFSET :: KEY.size])
-        flags = self._keys[_FLAGS_OFFSET :: KEY.size]
-        if slots.count(slot) == self._count and not any(egress != flag & EGRESS for flag in flags):
-            return range(self._count)
-        return [i for i, found in enumerate(slots) if found == slot and flags[i] & EGRESS == egress]
+        if self._places is None:
+            self._places = self._find_places()
+        return self._places.get((slot, egress), ())
+
+    def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
+        """All indexes by slot and direction."""
+        slots = bytes(self.keys[_SLOT_OFFSET :: KEY.size])
+        egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
+        if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
+            return {(slots[0], egress[0]): range(self._count)}
+        places: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("I"))
+        for index, place in enumerate(zip(slots, egress, strict=True)):
+            places[place].append(index)
+        return places
 
 
 class PacketCount(NamedTuple):
@@ -299,7 +313,8 @@ class Selection:
 
     flows: int
     """all flows of the interface in this interval"""
-    shown: Iterable[FlowRecord]
+    chosen: Sequence[int]
+    """indexes in the snapshot's table"""
     other_flows: int
     other: PacketCount
 
@@ -316,5 +331,4 @@ def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool
     rest = NOTHING
     if len(chosen) < len(indexes):
         rest = table.sum(indexes) - table.sum(chosen)
-    shown = table if chosen == range(len(table)) else map(table.__getitem__, chosen)
-    return Selection(len(indexes), shown, len(indexes) - len(chosen), rest)
+    return Selection(len(indexes), chosen, len(indexes) - len(chosen), rest)

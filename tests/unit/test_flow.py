@@ -46,6 +46,7 @@ from xtrace.flow import (
     Interface,
     InterfaceCounts,
     PacketCount,
+    Selection,
     select,
 )
 from xtrace.kernel.syscall import ffi, lib
@@ -269,49 +270,58 @@ def sized(*sizes: int, slot: int = 0) -> list[FlowRecord]:
     return [flow(key(ports=(n, 443), slot=slot), packets=n + 1, size=size) for n, size in enumerate(sizes)]
 
 
+def choose(
+    flows: list[FlowRecord], top: int, ordered: bool = False, interface: Interface = ETH0
+) -> tuple[Selection, list[FlowRecord]]:
+    """What is selected of an interval with these flows, and the flows that are meant."""
+    interval = snapshot(flows)
+    selection = select(interval, interface, top, ordered)
+    return selection, [interval.flows[index] for index in selection.chosen]
+
+
 def test_without_a_limit_every_flow_is_shown() -> None:
     flows = sized(10, 30, 20)
-    selection = select(snapshot(flows), ETH0, top=0)
-    assert sorted(selection.shown) == sorted(flows)
+    selection, shown = choose(flows, top=0)
+    assert sorted(shown) == sorted(flows)
     assert (selection.flows, selection.other_flows, selection.other) == (3, 0, PacketCount(0, 0))
 
 
 def test_ordered_flows_come_largest_first() -> None:
-    selection = select(snapshot(sized(10, 30, 20)), ETH0, top=0, ordered=True)
-    assert [shown.bytes for shown in selection.shown] == [30, 20, 10]
+    _, shown = choose(sized(10, 30, 20), top=0, ordered=True)
+    assert [found.bytes for found in shown] == [30, 20, 10]
 
 
 def test_top_shows_the_largest_and_adds_up_the_rest() -> None:
-    selection = select(snapshot(sized(10, 50, 30, 40, 20)), ETH0, top=2)
-    assert [shown.bytes for shown in selection.shown] == [50, 40]
+    selection, shown = choose(sized(10, 50, 30, 40, 20), top=2)
+    assert [found.bytes for found in shown] == [50, 40]
     assert (selection.flows, selection.other_flows) == (5, 3)
     assert selection.other == PacketCount(packets=1 + 3 + 5, bytes=10 + 30 + 20)
 
 
 @pytest.mark.parametrize("top", [3, 4, 1000])
 def test_top_that_covers_every_flow_leaves_no_rest(top: int) -> None:
-    selection = select(snapshot(sized(1, 2, 3)), ETH0, top=top, ordered=True)
-    assert [shown.bytes for shown in selection.shown] == [3, 2, 1]
+    selection, shown = choose(sized(1, 2, 3), top=top, ordered=True)
+    assert [found.bytes for found in shown] == [3, 2, 1]
     assert (selection.other_flows, selection.other) == (0, PacketCount(0, 0))
 
 
 def test_flows_of_equal_size_keep_their_order_and_are_counted_once() -> None:
     flows = sized(7, 7, 7, 7)
-    selection = select(snapshot(flows), ETH0, top=2)
-    assert list(selection.shown) == flows[:2]
+    selection, shown = choose(flows, top=2)
+    assert shown == flows[:2]
     assert selection.other == PacketCount(3 + 4, 14)
 
 
 def test_selection_looks_at_one_interface_only() -> None:
     flows = sized(1, 2) + sized(100, 200, 300, slot=1)
-    selection = select(snapshot(flows), ETH0, top=1)
-    assert [shown.bytes for shown in selection.shown] == [2]
+    selection, shown = choose(flows, top=1)
+    assert [found.bytes for found in shown] == [2]
     assert (selection.flows, selection.other) == (2, PacketCount(1, 1))
 
 
 def test_selection_of_a_silent_interface_is_empty() -> None:
-    selection = select(snapshot(sized(1, 2)), Interface("eth1", slot=1), top=1)
-    assert (list(selection.shown), selection.flows, selection.other_flows) == ([], 0, 0)
+    selection, shown = choose(sized(1, 2), top=1, interface=Interface("eth1", slot=1))
+    assert (shown, selection.flows, selection.other_flows) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -322,8 +332,8 @@ def test_shown_and_other_always_add_up_to_all(seed: int) -> None:
         for _ in range(chance.randrange(60))
     ]
     for top in (0, 1, 5, 30, 100):
-        selection = select(snapshot(flows), ETH0, top=top)
-        shown, mine = list(selection.shown), [f for f in flows if f.key.slot == 0]
+        selection, shown = choose(flows, top=top)
+        mine = [f for f in flows if f.key.slot == 0]
         assert len(shown) + selection.other_flows == selection.flows == len(mine)
         assert sum(f.bytes for f in shown) + selection.other.bytes == sum(f.bytes for f in mine)
         assert sum(f.packets for f in shown) + selection.other.packets == sum(f.packets for f in mine)

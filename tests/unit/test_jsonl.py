@@ -396,7 +396,8 @@ def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.Mon
     parts: list[int] = []
     monkeypatch.setattr(stream, "write", lambda data: parts.append(data.count(b"\n")))
     JsonLines(stream, Identity("n1")).write(snapshot([flow() for _ in range(2500)]))
-    assert parts == [100] * 25 + [1]
+    assert sum(parts) == 2501
+    assert max(parts) < 300
 
 
 def test_counters_of_64_bits_are_written_as_whole_numbers(output: Output) -> None:

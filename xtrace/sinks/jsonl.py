@@ -9,27 +9,15 @@ from typing import Any
 
 import orjson
 
-from xtrace.flow import (
-    FRAGMENT,
-    LATER_FRAGMENT,
-    TRAFFIC_TYPES,
-    FlowKey,
-    FlowRecord,
-    FlowSnapshot,
-    Interface,
-    InterfaceCounts,
-    Origin,
-    PacketCount,
-    select,
-)
+from xtrace.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, InterfaceCounts, PacketCount, Selection, select
 from xtrace.nccl import NcclSnapshot
 from xtrace.rdma import RdmaSnapshot
-from xtrace.roce import opcode_name
 from xtrace.sinks import FlowSetup, Run, Totals
+from xtrace.sinks.flow_lines import FlowLines
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.nccl_json import nccl_records, nccl_setup
 from xtrace.sinks.rdma_json import rdma_records
-from xtrace.sinks.render import address, tcp_flag_names, timestamp, valid_unicode
+from xtrace.sinks.render import timestamp, valid_unicode
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.snapshot import Snapshot
 
@@ -68,20 +56,18 @@ class JsonLines:
     def write(self, snapshot: Snapshot) -> None:
         """All records of one interval."""
         if isinstance(snapshot, FlowSnapshot):
-            self._write_all(self._flow_records(snapshot))
+            self._write_all(self._flow_lines(snapshot))
         elif isinstance(snapshot, RdmaSnapshot):
-            self._write_all(rdma_records(snapshot, self._identity))
+            self._write_all(rendered(rdma_records(snapshot, self._identity)))
         elif isinstance(snapshot, NcclSnapshot):
-            self._write_all(nccl_records(snapshot, self._identity))
+            self._write_all(rendered(nccl_records(snapshot, self._identity)))
 
-    def _write_all(self, records: Iterator[Record]) -> None:
+    def _write_all(self, lines: Iterator[bytes]) -> None:
         try:
-            while lines := [
-                orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in islice(records, LINES_AT_ONCE)
-            ]:
-                self._stream.write(b"".join(lines))
+            for some in lines:
+                self._stream.write(some)
         except OutputBlocked as blocked:
-            raise OutputBlocked(blocked.lost + sum(1 for _ in records)) from None
+            raise OutputBlocked(blocked.lost + sum(some.count(b"\n") for some in lines)) from None
 
     def flush(self) -> None:
         """Nothing: records are written as they come."""
@@ -106,7 +92,7 @@ class JsonLines:
     def _write(self, record: Record) -> None:
         self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
 
-    def _flow_records(self, snapshot: FlowSnapshot) -> Iterator[Record]:
+    def _flow_lines(self, snapshot: FlowSnapshot) -> Iterator[bytes]:
         """Per interface its flows, what is left of them, its counts."""
         for interface, counts in snapshot.interfaces:
             common = {
@@ -117,22 +103,17 @@ class JsonLines:
                 "direction": interface.direction,
             }
             selection = select(snapshot, interface, self._top)
-            template, times = flow_template(interface, common), Times(snapshot)
-            for flow in selection.shown:
-                record = flow_record(flow, template, times)
-                if flow.key.is_roce:
-                    add_roce(record, flow.key, snapshot.origin(interface, flow.key))
-                yield record
+            yield from FlowLines(snapshot, interface, selection.chosen, common)
+            records = [interface_record(interface, counts, selection.flows, common)]
             if selection.other_flows:
-                packets, size = selection.other
-                yield {
-                    "type": "other",
-                    **common,
-                    "flows": selection.other_flows,
-                    "packets": packets,
-                    "bytes": size,
-                }
-            yield interface_record(interface, counts, selection.flows, common)
+                records.insert(0, other_record(selection, common))
+            yield from rendered(iter(records))
+
+
+def rendered(records: Iterator[Record]) -> Iterator[bytes]:
+    """Each record as a line, some lines at a time."""
+    while some := list(islice(records, LINES_AT_ONCE)):
+        yield b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in some)
 
 
 def _flow_setup(setup: FlowSetup) -> Record:
@@ -149,61 +130,10 @@ def _flow_setup(setup: FlowSetup) -> Record:
     }
 
 
-class Times(dict[int, str]):
-    """Texts of a snapshot's record times. They are kernel ticks, so most records share theirs."""
-
-    def __init__(self, snapshot: FlowSnapshot) -> None:
-        super().__init__()
-        self._snapshot = snapshot
-
-    def __missing__(self, record_ns: int) -> str:
-        text = self[record_ns] = timestamp(self._snapshot.wall_ns(record_ns))
-        return text
-
-
-def flow_template(interface: Interface, common: Record) -> Record:
-    """What all flow records of an interface and interval share, in the order of the fields."""
-    absent = ("src_ip", "src_port", "dst_ip", "dst_port", "protocol", "traffic_type", "packets", "bytes")
-    return {"type": "flow", **common, **dict.fromkeys(absent), "units": interface.units}
-
-
-def flow_record(flow: FlowRecord, template: Record, times: Times) -> Record:
-    """One flow; fields that do not apply to its protocol are absent. Copying the template is what is fast here."""
-    key, packets, size, first_ns, last_ns, _ = flow
-    traffic_type = key.traffic_type
-    record = template.copy()
-    if key.has_addresses:
-        record["src_ip"], record["dst_ip"] = address(key.src), address(key.dst)
-    if key.is_ip:
-        record["protocol"] = key.protocol
-    else:
-        record["ethertype"] = key.ethertype
-    record["src_port"], record["dst_port"] = key.src_port, key.dst_port
-    record["traffic_type"] = traffic_type
-    record["packets"], record["bytes"] = packets, size
-    record["first_seen"], record["last_seen"] = times[first_ns], times[last_ns]
-    if traffic_type == "TCP":
-        record["tcp_flags"] = tcp_flag_names(flow.tcp_flags)
-    elif traffic_type == "ICMP":
-        record["src_port"] = record["dst_port"] = 0
-        if not key.flags & LATER_FRAGMENT:
-            record["icmp_type"], record["icmp_code"] = key.src_port, key.dst_port
-    if key.vlan_id:
-        record["vlan"] = key.vlan_id
-    if key.flags & FRAGMENT:
-        record["fragment"] = True
-    return record
-
-
-def add_roce(record: Record, key: FlowKey, origin: Origin) -> None:
-    """Queue pairs instead of ports; the source's, and the process, where they are known."""
-    record["src_port"] = record["dst_port"] = 0
-    record["src_qpn"] = origin.src_qpn
-    record["dst_qpn"] = key.dst_qpn
-    record["opcode"], record["opcode_name"] = key.opcode, opcode_name(key.opcode)
-    if origin.pid is not None:
-        record["pid"], record["command"] = origin.pid, valid_unicode(origin.command or "")
-        record["container"] = origin.container
+def other_record(selection: Selection, common: Record) -> Record:
+    """What the flows add up to that --top left out."""
+    packets, size = selection.other
+    return {"type": "other", **common, "flows": selection.other_flows, "packets": packets, "bytes": size}
 
 
 def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:

@@ -66,7 +66,7 @@ class Text:
         for interface, counts in snapshot.interfaces:
             direction = f" {'out' if interface.egress else 'in'}" if self._with_direction else ""
             selection = select(snapshot, interface, self._top, ordered=True)
-            for flow in selection.shown:
+            for flow in map(snapshot.flows.__getitem__, selection.chosen):
                 origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
                 yield flow_line(flow, interface, self._with_direction, origin) + "\n"
             if selection.other_flows:

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <arpa/inet.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#include "flow.h"
+#include "render.h"
+#include "traffic_type.h"
+
+#define NS_PER_MS 1000000
+#define MS_PER_DAY 86400000
+
+/* Where the next byte goes. All texts are bounded (XT_LINE_LENGTH): room is checked once for each line. */
+struct line {
+	char *at;
+	__s64 day; /* since the epoch, whose date this is */
+	char date[sizeof("YYYY-MM-DDT")];
+};
+
+static void put(struct line *line, const char *text, size_t length)
+{
+	memcpy(line->at, text, length);
+	line->at += length;
+}
+
+#define PUT(line, literal) put(line, literal, sizeof(literal) - 1)
+
+static void put_name(struct line *line, const char *name)
+{
+	put(line, name, strlen(name));
+}
+
+static void put_number(struct line *line, __u64 number)
+{
+	char digits[20];
+	char *first = digits + sizeof(digits);
+
+	do
+		*--first = '0' + number % 10;
+	while (number /= 10);
+	put(line, first, digits + sizeof(digits) - first);
+}
+
+/* Exactly `width` digits. */
+static void put_digits(struct line *line, unsigned int number, int width)
+{
+	for (int i = width; i--; number /= 10)
+		line->at[i] = '0' + number % 10;
+	line->at += width;
+}
+
+static bool is_mapped_ipv4(const __u8 *address)
+{
+	static const __u8 prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+	return !memcmp(address, prefix, sizeof(prefix));
+}
+
+static void put_address(struct line *line, const __u8 *address)
+{
+	if (!is_mapped_ipv4(address)) {
+		inet_ntop(AF_INET6, address, line->at, INET6_ADDRSTRLEN);
+		line->at += strlen(line->at);
+		return;
+	}
+	for (int i = 12; i < 16; i++) {
+		if (i > 12)
+			*line->at++ = '.';
+		put_number(line, address[i]);
+	}
+}
+
+/* RFC 3339 in UTC with milliseconds. Of a day the date is made once. */
+static void put_time(struct line *line, __s64 wall_ns)
+{
+	__s64 ms = wall_ns / NS_PER_MS;
+	__s64 day = ms / MS_PER_DAY;
+	unsigned int of_day = ms % MS_PER_DAY;
+
+	if (day != line->day) {
+		time_t seconds = ms / 1000;
+		struct tm tm;
+
+		gmtime_r(&seconds, &tm);
+		strftime(line->date, sizeof(line->date), "%Y-%m-%dT", &tm);
+		line->day = day;
+	}
+	put(line, line->date, sizeof(line->date) - 1);
+	put_digits(line, of_day / 3600000, 2);
+	*line->at++ = ':';
+	put_digits(line, of_day / 60000 % 60, 2);
+	*line->at++ = ':';
+	put_digits(line, of_day / 1000 % 60, 2);
+	*line->at++ = '.';
+	put_digits(line, of_day % 1000, 3);
+	*line->at++ = 'Z';
+}
+
+/* The tick that a flow's time is known by may lie just outside the interval. */
+static __s64 wall_ns(const struct xt_flow_lines *lines, __u64 record_ns)
+{
+	__s64 ns = record_ns + (__u64)lines->record_offset;
+
+	if (ns > lines->end)
+		ns = lines->end;
+	if (ns < lines->start)
+		ns = lines->start;
+	return ns + lines->wall_offset;
+}
+
+static bool is_zero(const __u8 *address)
+{
+	static const __u8 zero[16];
+
+	return !memcmp(address, zero, sizeof(zero));
+}
+
+/* The next three are what FlowKey says in xtrace/flow.py (is_addressed: has_addresses but for IP). */
+static bool is_addressed(const struct flow_key *key)
+{
+	return !is_zero(key->src) || !is_zero(key->dst);
+}
+
+static bool is_ip(const struct flow_key *key)
+{
+	return (key->ethertype == ETHERTYPE_IPV4 || key->ethertype == ETHERTYPE_IPV6) &&
+	       (key->protocol || is_addressed(key));
+}
+
+static bool is_roce(const struct flow_key *key)
+{
+	return key->flags & (FLOW_ROCE_V1 | FLOW_ROCE_V2);
+}
+
+static void put_address_or_null(struct line *line, const __u8 *address, bool told)
+{
+	if (!told) {
+		PUT(line, "null");
+		return;
+	}
+	PUT(line, "\"");
+	put_address(line, address);
+	PUT(line, "\"");
+}
+
+static void put_endpoints(struct line *line, const struct flow_key *key, bool has_ports)
+{
+	bool told = is_addressed(key) || is_ip(key);
+
+	PUT(line, ",\"src_ip\":");
+	put_address_or_null(line, key->src, told);
+	PUT(line, ",\"src_port\":");
+	put_number(line, has_ports ? key->src_port : 0);
+	PUT(line, ",\"dst_ip\":");
+	put_address_or_null(line, key->dst, told);
+	PUT(line, ",\"dst_port\":");
+	put_number(line, has_ports ? key->dst_port : 0);
+}
+
+static void put_roce(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key)
+{
+	PUT(line, ",\"src_qpn\":");
+	if (key->flags & FLOW_HAS_SRC_QPN)
+		put_number(line, key->src_qpn);
+	else if (lines->has_origin && lines->src_qpn >= 0)
+		put_number(line, lines->src_qpn);
+	else
+		PUT(line, "null");
+	PUT(line, ",\"dst_qpn\":");
+	put_number(line, key->dst_qpn);
+	PUT(line, ",\"opcode\":");
+	put_number(line, key->opcode);
+	PUT(line, ",\"opcode_name\":\"");
+	put_name(line, lines->names->opcodes[key->opcode]);
+	PUT(line, "\"");
+	if (lines->has_origin)
+		put(line, lines->process.start, lines->process.length);
+}
+
+/* Of all packets of the flow: multiplying adds up all bytes in the top one, and none overlap. */
+static __u8 tcp_flags(const struct flow_counters *counters)
+{
+	return counters->tcp_flags * 0x0101010101010101 >> 56;
+}
+
+/* What does not apply to every flow. */
+static void put_details(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key,
+			const struct flow_counters *counters, enum traffic_type type)
+{
+	if (type == TRAFFIC_TCP) {
+		PUT(line, ",\"tcp_flags\":\"");
+		put_name(line, lines->names->tcp_flags[tcp_flags(counters)]);
+		PUT(line, "\"");
+	}
+	if (type == TRAFFIC_ICMP && !(key->flags & FLOW_LATER_FRAGMENT)) {
+		PUT(line, ",\"icmp_type\":");
+		put_number(line, key->src_port);
+		PUT(line, ",\"icmp_code\":");
+		put_number(line, key->dst_port);
+	}
+	if (!is_ip(key)) {
+		PUT(line, ",\"ethertype\":");
+		put_number(line, key->ethertype);
+	}
+	if (key->vlan_id) {
+		PUT(line, ",\"vlan\":");
+		put_number(line, key->vlan_id);
+	}
+	if (key->flags & FLOW_FRAGMENT)
+		PUT(line, ",\"fragment\":true");
+	if (is_roce(key))
+		put_roce(line, lines, key);
+}
+
+static void put_flow(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key,
+		     const struct flow_counters *counters)
+{
+	enum traffic_type type = traffic_type(key);
+	bool has_ports = type != TRAFFIC_ICMP && !is_roce(key);
+
+	put(line, lines->before.start, lines->before.length);
+	put_endpoints(line, key, has_ports);
+	PUT(line, ",\"protocol\":");
+	if (is_ip(key))
+		put_number(line, key->protocol);
+	else
+		PUT(line, "null");
+	PUT(line, ",\"traffic_type\":\"");
+	put_name(line, lines->names->traffic_types[type]);
+	PUT(line, "\",\"packets\":");
+	put_number(line, counters->packets);
+	PUT(line, ",\"bytes\":");
+	put_number(line, counters->bytes);
+	PUT(line, ",\"units\":\"");
+	put_name(line, lines->units);
+	PUT(line, "\",\"first_seen\":\"");
+	put_time(line, wall_ns(lines, counters->first_ns));
+	PUT(line, "\",\"last_seen\":\"");
+	put_time(line, wall_ns(lines, counters->last_ns));
+	PUT(line, "\"");
+	put_details(line, lines, key, counters, type);
+	PUT(line, "}\n");
+}
+
+int xt_flow_lines(struct xt_flow_lines *lines)
+{
+	struct line line = {.at = lines->out + lines->used, .day = -1};
+	enum xt_lines_result result = XT_LINES_DONE;
+
+	for (; lines->next < lines->count; lines->next++) {
+		__u32 index = lines->chosen ? lines->chosen[lines->next] : lines->next;
+		const struct flow_key *key = &lines->keys[index];
+		size_t needed = XT_LINE_LENGTH + lines->before.length + lines->process.length;
+
+		if (lines->room - (line.at - lines->out) < needed) {
+			result = XT_LINES_FULL;
+			break;
+		}
+		if (lines->asks_for_origin && is_roce(key) && !lines->has_origin) {
+			result = XT_LINES_NEED_ORIGIN;
+			break;
+		}
+		put_flow(&line, lines, key, &lines->values[index]);
+		lines->has_origin = 0;
+	}
+	lines->used = line.at - lines->out;
+	return result;
+}
