@@ -71,7 +71,8 @@ def started() -> list[str]:
     """All that a run says on a veth when nothing is wrong."""
     return [
         preparing("far0"),
-        "attaching native XDP to far0: its peer stops segmentation offload (GSO) while attached",
+        "attaching native XDP to far0: its peer stops segmentation offload (GSO) while attached;"
+        " detaching may drop what waits in its queue",
         f"XDP program loaded on far0 ({xdp_mode('native')})",
         TAGS_TAKEN_OFF,
     ]

@@ -39,7 +39,7 @@ RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
 """ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: frames begin with an IP header."""
 
 EFFECTS = {
-    "veth": "its peer stops segmentation offload (GSO) while attached",
+    "veth": "its peer stops segmentation offload (GSO) while attached; detaching may drop what waits in its queue",
     "tun": "frames are copied into new buffers while attached",
     "virtio_net": "its queues may restart and LRO goes off while attached",
 }
