@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.net import Pair, read_until, records, veth_pair
+from tests.support.net import ROOT, Pair, read_until, records, veth_pair
 
+EXECUTABLE = ROOT / "dist/xtrace-catch"
 STARTS = 10
+VERSIONS = 20
 FLOWS = 65536
 
 
@@ -22,6 +25,15 @@ def start_ms(pair: Pair) -> float:
         spent = time.perf_counter() - begun
         tool.communicate()
     return spent * 1000
+
+
+def version_ms() -> float | None:
+    """How long the static executable takes for --version; None where it is not built."""
+    if not EXECUTABLE.exists():
+        return None
+    begun = time.perf_counter()
+    subprocess.run([EXECUTABLE, "--version"], stdout=subprocess.DEVNULL, check=True)
+    return (time.perf_counter() - begun) * 1000
 
 
 def peak_rss_mb(pid: int) -> float:
@@ -51,6 +63,14 @@ def memory(pair: Pair) -> tuple[float, float, int]:
 
 def measure() -> Iterator[str]:
     """Lines for start and memory."""
+    versions = [told for _ in range(VERSIONS) if (told := version_ms()) is not None]
+    if versions:
+        yield (
+            f"static executable, --version: median {statistics.median(versions):.0f} ms (at most 60),"
+            f" smallest {min(versions):.0f} ms of {VERSIONS}"
+        )
+    else:
+        yield f"static executable, --version: not measured: no {EXECUTABLE}; `make static` builds it"
     with veth_pair(addresses=False) as pair:
         starts = [start_ms(pair) for _ in range(STARTS)]
         yield f"start to attached: median {statistics.median(starts):.0f} ms, smallest {min(starts):.0f} ms of {STARTS}"

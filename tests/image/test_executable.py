@@ -11,8 +11,7 @@ from tests.support.net import ROOT
 
 MOST_BYTES, MOST_COMPRESSED = 25_000_000, 10_000_000
 MOST_MEMORY_KB = 16 << 10
-MOST_START_S = 0.060
-TRIES = 20
+TRIES = 5
 
 
 def test_it_needs_no_shared_library(executable: Path) -> None:
@@ -26,22 +25,19 @@ def test_it_is_no_larger_than_promised(executable: Path) -> None:
     assert len(gzip.compress(content, 9)) <= MOST_COMPRESSED
 
 
-def started(executable: Path) -> tuple[float, int]:
-    """CPU seconds and the most memory in kB that --version takes, by GNU time, which is small itself."""
-    command = ["time", "-f", "%U %S %M", str(executable), "--version"]
+def memory_kb(executable: Path) -> int:
+    """The most memory that --version takes, by GNU time, which is small itself."""
+    command = ["time", "-f", "%M", str(executable), "--version"]
     told = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True).stderr
-    user, system, memory = told.split()
-    return float(user) + float(system), int(memory)
+    return int(told)
 
 
-def test_the_version_is_told_at_once_and_in_little_memory(root: Path) -> None:
-    """The least CPU time of several starts, which others on the machine do not lengthen, of a file as it is copied.
+def test_the_version_is_told_in_little_memory(root: Path) -> None:
+    """The least of several runs, of a file as it is copied; how long it takes is for benchmarks/ (process).
 
     (What the linker has just written lies in the page cache in larger pieces, which count as memory as a whole.)
     """
-    runs = [started(root / "xtrace-catch") for _ in range(TRIES)]
-    assert min(seconds for seconds, _ in runs) <= MOST_START_S
-    assert min(memory for _, memory in runs) <= MOST_MEMORY_KB
+    assert min(memory_kb(root / "xtrace-catch") for _ in range(TRIES)) <= MOST_MEMORY_KB
 
 
 def test_no_path_of_the_machine_that_built_it_is_in_it(executable: Path) -> None:
