@@ -22,8 +22,8 @@ LOADS = {
 """Options with which the tool loads its programs; a run is left out where --help does not tell of one of them."""
 
 INTERFACE = "verify0"
-SLOWLY = {"XTRACE_FLOOD_PACKETS": "200000", "XTRACE_FUZZ_FRAMES": "20000", "XTRACE_LIMIT_S": "300"}
-"""Emulated CPUs send some 20,000 packets per second."""
+SLOWLY = {"XTRACE_FLOOD_PACKETS": "400000", "XTRACE_FUZZ_FRAMES": "20000", "XTRACE_LIMIT_S": "300"}
+"""Emulated CPUs send 20,000 to 100,000 packets per second."""
 
 LONGEST_TEXT = 8000
 """Characters of one test's failure; its end says most."""
