@@ -9,46 +9,22 @@ from dataclasses import replace
 
 from xtrace.flow import EGRESS, FlowRecord, FlowSnapshot, Interface
 from xtrace.monitors.rdma import RdmaMonitor
-from xtrace.monitors.xdp import XdpMonitor
+from xtrace.monitors.relay import Relay, Source
 from xtrace.rdma import Seen
 from xtrace.roce_origins import RoceOrigins
 
 
-class JoinedXdp:
-    """Mode xdp, which tells mode rdma what it saw, and asks it whose it was."""
+class JoinedXdp(Relay[FlowSnapshot]):
+    """Mode xdp, which tells mode rdma what it saw, and asks it whose it was. Mode rdma's owner closes that."""
 
-    def __init__(self, xdp: XdpMonitor, rdma: RdmaMonitor, *, alone: bool = False) -> None:
+    def __init__(self, xdp: Source[FlowSnapshot], rdma: RdmaMonitor, *, alone: bool = False) -> None:
         """`alone`: nobody else asks `rdma` for its snapshots; it is there for its word on what is invisible."""
-        self._xdp = xdp
+        super().__init__(xdp)
         self._rdma = rdma
         self._alone = alone
 
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing left to watch."""
-        return self._xdp.ended
-
-    def fileno(self) -> int:
-        """Readable when react() has something to do."""
-        return self._xdp.fileno()
-
-    def react(self) -> None:
-        """Take note of what happened between ticks."""
-        self._xdp.react()
-
-    def tick(self) -> FlowSnapshot:
-        """End the current interval, start the next."""
-        return self._join(self._xdp.tick())
-
-    def finish(self) -> FlowSnapshot:
-        """Detach everything, end the last interval."""
-        return self._join(self._xdp.finish())
-
-    def close(self) -> None:
-        """Release everything; mode rdma's owner closes that."""
-        self._xdp.close()
-
-    def _join(self, snapshot: FlowSnapshot) -> FlowSnapshot:
+    def pass_on(self, snapshot: FlowSnapshot) -> FlowSnapshot:
+        """The snapshot, whose RoCE flows can be asked for their origin."""
         leaving = self._tell_what_was_seen(snapshot)
         if self._alone:
             if not self._rdma.told:

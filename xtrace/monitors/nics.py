@@ -4,74 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
 
+from xtrace.monitors.relay import Relay, Source
 from xtrace.nccl import NicTraffic
 from xtrace.rdma import PortId, RdmaSnapshot
 from xtrace.rdma_health import LIMITS, Limits, rails
 
 
-class Rdma(Protocol):
-    """What is needed of mode rdma."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing left to watch."""
-
-    def fileno(self) -> int:
-        """Readable when react() has something to do."""
-
-    def react(self) -> None:
-        """Take note of what happened between ticks."""
-
-    def tick(self) -> RdmaSnapshot:
-        """End the current interval, start the next."""
-
-    def finish(self) -> RdmaSnapshot:
-        """End the last interval."""
-
-    def close(self) -> None:
-        """Release everything."""
-
-
-class Nics:
+class Nics(Relay[RdmaSnapshot]):
     """Mode rdma, which remembers its last interval for mode nccl, whose tick comes after.
 
     With `users` it tells only of the devices that these processes use, `limits` say how even those are.
     """
 
-    def __init__(self, rdma: Rdma, users: Callable[[], Iterable[int]] | None = None, limits: Limits = LIMITS) -> None:
-        self._rdma = rdma
+    def __init__(
+        self,
+        rdma: Source[RdmaSnapshot],
+        users: Callable[[], Iterable[int]] | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        super().__init__(rdma)
         self._users = users
         self._limits = limits
         self._last: RdmaSnapshot | None = None
 
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing left to watch."""
-        return self._rdma.ended
-
-    def fileno(self) -> int:
-        """Readable when react() has something to do."""
-        return self._rdma.fileno()
-
-    def react(self) -> None:
-        """Take note of what happened between ticks."""
-        self._rdma.react()
-
-    def tick(self) -> RdmaSnapshot:
-        """End the current interval, start the next."""
-        return self._remember(self._rdma.tick())
-
-    def finish(self) -> RdmaSnapshot:
-        """End the last interval."""
-        return self._remember(self._rdma.finish())
-
-    def close(self) -> None:
-        """Release everything."""
-        self._rdma.close()
-
-    def _remember(self, snapshot: RdmaSnapshot) -> RdmaSnapshot:
+    def pass_on(self, snapshot: RdmaSnapshot) -> RdmaSnapshot:
+        """The snapshot, of the users' devices alone where there are users."""
         self._last = snapshot
         if self._users is None:
             return snapshot
