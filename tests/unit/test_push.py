@@ -16,7 +16,7 @@ import pytest
 
 from tests.unit.make import ETH0, NS, flow, snapshot
 from xtrace.errors import UsageError
-from xtrace.sinks import FlowSetup, Run, self_metrics, sources
+from xtrace.sinks import FlowSetup, NcclSetup, Run, self_metrics, sources
 from xtrace.sinks.delivery import Figures, Outcome
 from xtrace.sinks.exposition import Exposition, label, label_text
 from xtrace.sinks.identity import Identity
@@ -165,6 +165,24 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     own.note_render(1000)
     known = [sample.name for sample in own.samples(Figures(request_s=0.1, stored=True), (1, 2))]
     assert set(known) == set(self_metrics.DESCRIBED)
+
+
+@pytest.mark.parametrize(
+    "flows, nccl, expected",
+    [
+        (RUN.flows, None, [20_000_000]),
+        (None, NcclSetup("uprobe_multi", 1024, 3_000_000), [3_000_000]),
+        (RUN.flows, NcclSetup("uprobe_multi", 1024, 3_000_000), [23_000_000]),
+        (None, None, []),
+    ],
+)
+def test_memory_of_the_maps_of_all_modes_is_told(
+    flows: FlowSetup | None, nccl: NcclSetup | None, expected: list[int]
+) -> None:
+    own = SelfMetrics()
+    own.start(Run("0.1.0", 5.0, ("xdp",), flows, nccl))
+    samples = list(own.samples(Figures(), (0, 0)))
+    assert [s.value for s in samples if s.name == "xtrace_catch_map_memory_bytes"] == expected
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:

@@ -66,6 +66,7 @@ class SelfMetrics:
         yield gauge("start_time_seconds", round(self._started, 3))
         yield counter("cpu_seconds_total", round(time.process_time(), 6))
         yield gauge("resident_memory_bytes", resident_bytes())
+        yield from self._map_samples()
         yield from self._table_samples()
         yield gauge("push_flow_series", state[0])
         yield gauge("push_flow_series_remembered", state[1])
@@ -73,11 +74,16 @@ class SelfMetrics:
             yield gauge("push_render_seconds", self._render_ns / 1e9)
         yield from _push_samples(push)
 
+    def _map_samples(self) -> Iterator[Sample]:
+        setups = (self._run.flows, self._run.nccl) if self._run else ()
+        memory = [setup.map_memory for setup in setups if setup is not None]
+        if memory:
+            yield gauge("map_memory_bytes", sum(memory))
+
     def _table_samples(self) -> Iterator[Sample]:
         if self._run is None or self._run.flows is None or self._table is None:
             return
         flows, grace_ns, drain_ns = self._table
-        yield gauge("map_memory_bytes", self._run.flows.map_memory)
         yield gauge("flow_table_flows", flows)
         yield gauge("flow_table_capacity", self._run.flows.max_flows)
         yield gauge("grace_period_seconds", grace_ns / 1e9)
