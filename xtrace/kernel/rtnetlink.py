@@ -31,7 +31,6 @@ AF_INET = 2
 AF_INET6 = 10
 
 IFF_UP = 0x1
-IFF_RUNNING = 0x40
 
 IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
@@ -148,11 +147,6 @@ class LinkInfo:
     def is_up(self) -> bool:
         """Administratively up."""
         return bool(self.flags & IFF_UP)
-
-    @property
-    def is_running(self) -> bool:
-        """Able to carry packets."""
-        return bool(self.flags & IFF_RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
