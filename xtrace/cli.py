@@ -31,7 +31,9 @@ from xtrace.sinks.text import Text
 from xtrace.stop import GRACE_S, Stop
 
 if TYPE_CHECKING:
+    from xtrace.flow import FlowSnapshot
     from xtrace.sinks.victoria import Push
+    from xtrace.snapshot import Snapshot
 
 log = logging.getLogger("xtrace")
 
@@ -58,7 +60,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
         push = make_push(config, identity, version) if config.target else None
         if push is not None:
             opened.callback(close_push, push, stop)
-        monitors: list[Monitor] = []
+        monitors: list[Monitor[Snapshot]] = []
         flows = None
         rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
         if "xdp" in config.modes:
@@ -107,7 +109,7 @@ def watch_rdma(config: Config) -> RdmaMonitor:
     return RdmaMonitor(rdma_options(config), log.info)
 
 
-def say_invisible(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor:
+def say_invisible(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor[FlowSnapshot]:
     """Mode xdp, which says what RDMA hardware carries past it, where its interfaces have RDMA ports."""
     names = tuple({interface.name: None for interface in xdp.interfaces})
     rdma = quiet_monitor(names, config.rdma.excluded, log.info)

@@ -24,7 +24,12 @@ class Loop:
     """Runs until a stop is requested, `count` intervals have passed, the reader is gone, or nothing is left."""
 
     def __init__(
-        self, monitors: Sequence[Monitor], sinks: Sequence[Sink], stop: Stop, output: OutputStream, interval_ns: int
+        self,
+        monitors: Sequence[Monitor[Snapshot]],
+        sinks: Sequence[Sink],
+        stop: Stop,
+        output: OutputStream,
+        interval_ns: int,
     ) -> None:
         self._monitors = monitors
         self._sinks = list(sinks)

@@ -72,6 +72,7 @@ ALLOWED = {
     "cli": (
         "errors",
         "messages",
+        "snapshot",
         "flow",
         "stop",
         "kernel",

@@ -16,11 +16,10 @@ import pytest
 from xtrace.kernel import proc, symbols
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.monitors import libraries, sums
+from xtrace.monitors import Monitor, libraries, sums
 from xtrace.monitors.call_groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.calls import Known, check_sum
 from xtrace.monitors.nics import Nics
-from xtrace.monitors.relay import Source
 from xtrace.monitors.sums import Sums
 from xtrace.nccl import (
     COMMUNICATOR,
@@ -298,7 +297,7 @@ PORTS = (port("mlx5_0", 100), port("mlx5_1", 20), port("mlx5_2", None))
 
 
 def nics(pairs: QueuePairs = PAIRS, users: Callable[[], list[int]] | None = None) -> Nics:
-    return Nics(cast("Source[RdmaSnapshot]", PlayedRdma(pairs, PORTS)), users)
+    return Nics(cast("Monitor[RdmaSnapshot]", PlayedRdma(pairs, PORTS)), users)
 
 
 def test_a_process_has_the_devices_of_its_queue_pairs_and_their_bytes() -> None:
@@ -343,9 +342,9 @@ def test_only_devices_of_nccl_processes_are_told_of_without_mode_rdma() -> None:
 def test_rails_are_those_of_nccl_processes_without_mode_rdma() -> None:
     ports = tuple(replace(port(f"mlx5_{number}", tx), info=PortInfo("ACTIVE")) for number, tx in enumerate((45, 45, 0)))
     played = PlayedRdma(PAIRS, (*ports, replace(port("mlx5_9", 5), info=PortInfo("DOWN"))))
-    watched = Nics(cast("Source[RdmaSnapshot]", played), lambda: [7])
+    watched = Nics(cast("Monitor[RdmaSnapshot]", played), lambda: [7])
     assert watched.tick().rails == Rails(2, 1.0)
-    strict = Nics(cast("Source[RdmaSnapshot]", played), lambda: [7, 8], parse_limits("imbalance=1.2"))
+    strict = Nics(cast("Monitor[RdmaSnapshot]", played), lambda: [7, 8], parse_limits("imbalance=1.2"))
     told = strict.tick().rails
     assert (told.ports, told.down, told.health) == (3, (), "warn")
     assert told.reasons == ("1.43 times the mean on the busiest port",)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from xtrace.snapshot import Snapshot
 
+Told = TypeVar("Told", bound=Snapshot, covariant=True)
 
-class Monitor(Protocol):
-    """Yields one Snapshot per tick."""
+
+class Monitor(Protocol[Told]):
+    """Yields one Snapshot per tick, always of the same kind."""
 
     @property
     def ended(self) -> bool:
@@ -20,10 +22,10 @@ class Monitor(Protocol):
     def react(self) -> None:
         """Take note of what happened between ticks."""
 
-    def tick(self) -> Snapshot:
+    def tick(self) -> Told:
         """End the current interval, start the next."""
 
-    def finish(self) -> Snapshot:
+    def finish(self) -> Told:
         """Detach everything, end the last interval."""
 
     def close(self) -> None:

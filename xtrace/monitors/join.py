@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xtrace.flow import EGRESS, FlowRecord, FlowSnapshot, Interface
+from xtrace.monitors import Monitor
 from xtrace.monitors.rdma import RdmaMonitor
-from xtrace.monitors.relay import Relay, Source
+from xtrace.monitors.relay import Relay
 from xtrace.rdma import Seen
 from xtrace.roce_origins import RoceOrigins
 
@@ -17,7 +18,7 @@ from xtrace.roce_origins import RoceOrigins
 class JoinedXdp(Relay[FlowSnapshot]):
     """Mode xdp, which tells mode rdma what it saw, and asks it whose it was. Mode rdma's owner closes that."""
 
-    def __init__(self, xdp: Source[FlowSnapshot], rdma: RdmaMonitor, *, alone: bool = False) -> None:
+    def __init__(self, xdp: Monitor[FlowSnapshot], rdma: RdmaMonitor, *, alone: bool = False) -> None:
         """`alone`: nobody else asks `rdma` for its snapshots; it is there for its word on what is invisible."""
         super().__init__(xdp)
         self._rdma = rdma

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from xtrace.monitors.relay import Relay, Source
+from xtrace.monitors import Monitor
+from xtrace.monitors.relay import Relay
 from xtrace.nccl import NicTraffic
 from xtrace.rdma import PortId, RdmaSnapshot
 from xtrace.rdma_health import LIMITS, Limits, rails
@@ -19,7 +20,7 @@ class Nics(Relay[RdmaSnapshot]):
 
     def __init__(
         self,
-        rdma: Source[RdmaSnapshot],
+        rdma: Monitor[RdmaSnapshot],
         users: Callable[[], Iterable[int]] | None = None,
         limits: Limits = LIMITS,
     ) -> None:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
+from xtrace.monitors import Monitor
 from xtrace.snapshot import Snapshot
 
 Told = TypeVar("Told", bound=Snapshot)
-ToldOnly = TypeVar("ToldOnly", bound=Snapshot, covariant=True)
-
-
-class Source(Protocol[ToldOnly]):
-    """A Monitor of one kind of snapshot."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing left to watch."""
-
-    def fileno(self) -> int:
-        """Readable when react() has something to do."""
-
-    def react(self) -> None:
-        """Take note of what happened between ticks."""
-
-    def tick(self) -> ToldOnly:
-        """End the current interval, start the next."""
-
-    def finish(self) -> ToldOnly:
-        """End the last interval."""
-
-    def close(self) -> None:
-        """Release everything."""
 
 
 class Relay(Generic[Told]):
     """Passes all on to `source`; every snapshot goes through pass_on()."""
 
-    def __init__(self, source: Source[Told]) -> None:
+    def __init__(self, source: Monitor[Told]) -> None:
         self._source = source
 
     def pass_on(self, snapshot: Told) -> Told:
