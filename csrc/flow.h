@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The contract between the BPF programs and user space: what a flow is called and what is counted
- * for it. Read by csrc/xdp_monitor.c, csrc/shim.c and, as cffi definitions, by build_ffi.py; so it
+ * for it. Read by the BPF programs, the shim, render.c and, as cffi definitions, by build_ffi.py; so it
  * holds plain structs, enums and integer defines only, and its reader provides __u8 ... __u64.
  *
  * Ports, queue pair numbers and all other integers are in host byte order: parse.h is the one place
@@ -69,9 +69,10 @@ struct flow_key {
 };
 
 /*
- * What is counted for one flow in one interval. Times are CLOCK_MONOTONIC nanoseconds. tcp_flags
- * spreads the TCP flags byte: bit i stands in byte i. Every byte is only ever stored whole, so CPUs
- * setting different flags of one flow at once lose none, without atomic OR (Linux 5.12).
+ * What is counted for one flow in one interval. Times are nanoseconds of now_ns(), which user space sets
+ * against CLOCK_MONOTONIC (sample_clock). tcp_flags spreads the TCP flags byte: bit i stands in byte i. Every
+ * byte is only ever stored whole, so CPUs setting different flags of one flow at once lose none, without
+ * atomic OR (Linux 5.12).
  */
 struct flow_counters {
 	__u64 packets;

@@ -17,7 +17,7 @@ from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.monitors import Monitor
 from xtrace.monitors.attach import Choice
-from xtrace.monitors.interfaces import Selection
+from xtrace.monitors.interfaces import ANY, Selection, is_open
 from xtrace.monitors.join import JoinedXdp
 from xtrace.monitors.nccl import NcclMonitor, RasOptions
 from xtrace.monitors.nics import Nics
@@ -96,12 +96,21 @@ def rdma_options(config: Config) -> RdmaOptions:
     """What mode rdma is to read. -i chooses ports only where -d does not."""
     return RdmaOptions(
         devices=config.rdma.devices,
-        interfaces=() if config.rdma.devices or "xdp" in config.modes else config.interfaces,
+        interfaces=() if config.rdma.devices or "xdp" in config.modes else own_names(config.interfaces),
         excluded=config.rdma.excluded,
         limits=config.rdma.limits,
         every_queue_pair=config.rdma.every_queue_pair,
         joined={"xdp", "rdma"} <= set(config.modes),
     )
+
+
+def own_names(interfaces: tuple[str, ...]) -> tuple[str, ...]:
+    """Interfaces by the names that they have themselves, not by alternative ones; `any` restricts nothing."""
+    if ANY in interfaces:
+        return ()
+    with NetlinkSocket(NETLINK_ROUTE) as netlink:
+        found = [None if is_open(name) else rtnetlink.link(netlink, name) for name in interfaces]
+    return tuple(link.name if link else name for link, name in zip(found, interfaces, strict=True))
 
 
 def watch_rdma(config: Config) -> RdmaMonitor:

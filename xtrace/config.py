@@ -52,9 +52,8 @@ RESERVED_LABELS = frozenset(
 """What this tool's own series are told apart by; names that begin with `__` are the server's."""
 
 USED_IN = {
-    ("filter", "net", "exclude-net", "port", "exclude-dns", "top", "max-flows", "direction", "hook", "xdp-mode"): (
-        "xdp",
-    ),
+    ("filter", "net", "exclude-net", "port", "exclude-dns"): ("xdp",),
+    ("top", "max-flows", "max-series", "direction", "hook", "xdp-mode"): ("xdp",),
     ("threshold",): ("rdma", "nccl"),
     ("qps",): ("rdma",),
     ("ras", "ras-interval"): ("nccl",),
@@ -178,7 +177,7 @@ def build_parser(version: str) -> Parser:
         "-i",
         "--interface",
         metavar="IF[,IF...]",
-        help="interfaces by comma, also eth* or any: all that are up but lo, veths and members of others"
+        help="interfaces by comma, also eth* or any: all that are up but lo, veths and members of bonds, teams, bridges"
         " (NETWORK_INTERFACE; default eth0, else the default route's)",
     )
     add(
@@ -370,19 +369,28 @@ def parse_host_ip(environment: Mapping[str, str]) -> str | None:
         raise UsageError(f"HOST_IP '{text}' is no IP address: leave it out for that of the default route") from None
 
 
+def refuse_contradictions(given: argparse.Namespace) -> None:
+    """Raises UsageError for hook, mode and direction that do not go together."""
+    if given.hook == "xdp" and given.direction not in (None, "ingress"):
+        raise UsageError(f"--hook xdp sees only what enters, not --direction {given.direction}: use --hook tc or auto")
+    for option, value in (("--hook", given.hook), ("--direction", given.direction)):
+        if value in ("tc", "egress") and given.xdp_mode != "auto":
+            raise UsageError(f"{option} {value} uses no XDP: leave out --xdp-mode {given.xdp_mode}")
+
+
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
     """Raises UsageError for anything that is not understood, and Answered for --help and --version."""
     given = build_parser(version).parse_args(arguments)
-    if given.hook == "xdp" and given.direction not in (None, "ingress"):
-        raise UsageError(f"--hook xdp sees only what enters, not --direction {given.direction}: use --hook tc or auto")
-    if given.hook == "tc" and given.xdp_mode != "auto":
-        raise UsageError(f"--hook tc uses no XDP: leave out --xdp-mode {given.xdp_mode}")
+    refuse_contradictions(given)
     interval = _setting(given.interval, environment, "INTERVAL_MS", str(DEFAULT_INTERVAL_MS))
     interval_name = "--interval" if given.interval is not None else "INTERVAL_MS"
     max_flows = given.max_flows if given.max_flows is not None else str(lib.DEFAULT_MAX_FLOWS)
     max_series = given.max_series if given.max_series is not None else str(DEFAULT_MAX_SERIES)
     modes = parse_modes(_setting(given.mode, environment, "MONITOR_MODE", MODES[0]))
     refuse_unused(given, modes)
+    target = parse_target(given.push, environment)
+    if given.max_series is not None and target is None:
+        raise UsageError("--max-series is for --push: add --push URL")
     ras, ras_interval_s = parse_ras(given)
     return Config(
         modes=modes,
@@ -401,7 +409,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         host_ip=parse_host_ip(environment),
         collect_agg=environment.get("COLLECT_AGG") or None,
         labels=parse_labels(given.label, environment),
-        target=parse_target(given.push, environment),
+        target=target,
         push_warning=forgotten(given.push, environment),
         max_series=whole_number(max_series, 1, MOST_SERIES, "--max-series"),
         list_interfaces=given.list,

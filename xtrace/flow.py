@@ -1,6 +1,6 @@
 """Flows as user space sees them: keys, records, and mode xdp's snapshot of one interval.
 
-This is the one place in user space that knows the byte layout of csrc/flow.h: integers there are in
+This is the one place in Python that knows the byte layout of csrc/flow.h: integers there are in
 host byte order, addresses are bytes as on the wire.
 """
 
@@ -62,7 +62,7 @@ class FlowKey(NamedTuple):
 
     @property
     def traffic_type(self) -> str:
-        """One of TRAFFIC_TYPES, from the same fields as in csrc/parse.h."""
+        """One of TRAFFIC_TYPES, from the same fields as in csrc/traffic_type.h."""
         if self.flags & ROCE_V2:
             return "RoCE_v2"
         if self.ethertype == ETHERTYPE_ROCE_V1:
@@ -98,7 +98,8 @@ class FlowKey(NamedTuple):
 class FlowRecord(NamedTuple):
     """One flow in one interval: struct flow_key and struct flow_counters.
 
-    Times are CLOCK_MONOTONIC nanoseconds; tcp_flags still has bit i in byte i (see tcp_flags()).
+    Times are nanoseconds of a clock of their own (FlowSnapshot.record_offset_ns); the flags still have bit i in
+    byte i (see tcp_flags()).
     """
 
     key: FlowKey

@@ -348,6 +348,20 @@ def test_program_of_another_xtrace_catch_is_told_from_others(bench: Bench) -> No
     assert bench.kernel.arguments_of("xt_prog_get_fd_by_id") == [(77,)]
 
 
+def test_program_that_stays_where_it_was_only_tried_is_said_with_what_removes_it(
+    bench: Bench, interfaces: FakeRtnetlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise KernelError("RTM_SETLINK", errno.ENOMEM, "ENOMEM")
+
+    bench.kernel.answer("xt_link_create", -errno.EINVAL)
+    interfaces.takes = True
+    monkeypatch.setattr(rtnetlink, "xdp_detach", refuse)
+    assert bench.refused() == (
+        "eth0: an XDP program stays attached: RTM_SETLINK: ENOMEM: `ip link set dev eth0 xdpdrv off` removes it"
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EEXIST])
 @pytest.mark.parametrize("mode", ["auto", "native", "generic"])
 def test_owner_that_came_first_by_a_moment_is_named_and_not_replaced(
@@ -430,6 +444,12 @@ def without_links(bench: Bench, interfaces: FakeRtnetlink) -> Bench:
     """Where links are switched off, and the interface takes XDP by netlink."""
     bench.tables.features = features(links=False)
     interfaces.takes = True
+
+    def info(fd: int, told: Any, length: Any) -> int:
+        told[1] = 77  # prog_info.id
+        return 0
+
+    bench.kernel.answer("xt_obj_get_info", info)
     return bench
 
 
@@ -467,6 +487,14 @@ def test_without_links_closing_after_the_interface_has_gone_is_no_error(
     assert not attached.attachment.alive()
     attached.attachment.close()
     assert without_links.kernel.open == set()
+
+
+def test_without_links_a_program_that_another_replaced_by_force_is_not_alive(
+    without_links: Bench, interfaces: FakeRtnetlink
+) -> None:
+    attached = without_links.attach("xdp")
+    interfaces.now = replace(ETH0, xdp=XdpOwner("native", 78, native_id=78))
+    assert not attached.attachment.alive()
 
 
 def test_without_links_a_program_that_somebody_else_removed_is_not_alive_and_closing_tells(
@@ -543,6 +571,13 @@ def test_auto_takes_tc_on_tun_whose_driver_hands_merged_packets_to_xdp(bench: Be
     attached = bench.attach(link=TUN)
     assert (how(attached), attached.merges) == (("tc", None), False)
     assert bench.links_tried() == [(4, INGRESS, BEFORE)]
+
+
+def test_auto_takes_tc_on_a_bond_which_others_could_not_join_with_xdp(bench: Bench) -> None:
+    assert how(bench.attach(link=replace(ETH0, kind="bond"))) == ("tc", None)
+    attached = bench.attach("xdp", link=replace(ETH0, kind="bond"))
+    assert (how(attached), attached.merges) == (("xdp", "native"), False)
+    assert "no interface can join it" in bench.said[-2]
 
 
 @pytest.mark.parametrize("hook, mode", [("xdp", "auto"), ("auto", "native"), ("auto", "generic")])

@@ -587,6 +587,17 @@ def test_link_is_made_for_the_interface_and_hook_in_the_mode_asked_for(
         assert kernel.arguments == [(1, 4, attach_type, flags)]
 
 
+def test_program_tells_its_number_among_all(kernel: FakeKernel) -> None:
+    def answer(fd: int, info: Any, length: Any) -> int:
+        told = struct.pack("=2I", 6, 4711)  # struct bpf_prog_info: type, id
+        assert length[0] == len(told)
+        ffi.memmove(info, told, len(told))
+        return 0
+
+    kernel.answer("xt_obj_get_info", answer)
+    assert Program(7, "xdp_ingress").id() == 4711
+
+
 @pytest.mark.parametrize("ifindex", [4, 0])
 def test_link_tells_its_interface_and_0_once_that_is_gone(ifindex: int, kernel: FakeKernel) -> None:
     def answer(fd: int, info: Any, length: Any) -> int:

@@ -116,6 +116,8 @@ ALL_MODES = "-m xdp,rdma,nccl"
 def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     value, changed = EFFECTS[option]
     before = "" if option in ("-m", "--mode") else ALL_MODES
+    if option == "--max-series":
+        before += " --push http://m"
     assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
 
 
@@ -130,6 +132,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
             )
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),
+        ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
         ("xdp", "--threshold=rx_oos=5", "rdma or nccl", "xdp,rdma"),
         ("xdp", "--qps", "rdma", "xdp,rdma"),
         ("nccl", "--qps", "rdma", "nccl,rdma"),
@@ -140,6 +143,22 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
 def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: str, users: str, advice: str) -> None:
     name = option.partition("=")[0]
     assert refusal(["-m", mode, option]) == f"{name} is for mode {users}: say -m {advice}"
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ("--max-series 5", "--max-series is for --push: add --push URL"),
+        (
+            "--hook xdp --direction both",
+            "--hook xdp sees only what enters, not --direction both: use --hook tc or auto",
+        ),
+        ("--hook tc --xdp-mode native", "--hook tc uses no XDP: leave out --xdp-mode native"),
+        ("--direction egress --xdp-mode native", "--direction egress uses no XDP: leave out --xdp-mode native"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: str, complaint: str) -> None:
+    assert refusal(options.split()) == complaint
 
 
 def test_variables_of_other_modes_are_not_refused_as_they_are_set_for_a_fleet() -> None:

@@ -174,7 +174,7 @@ def test_what_is_rendered_at_once_is_bounded_and_whole(monkeypatch: pytest.Monke
 
 
 def test_longest_line_fits_into_what_is_kept_free_for_it() -> None:
-    longest = max((opcode_name(opcode), opcode) for opcode in range(256))[1]
+    longest = max(range(256), key=lambda opcode: len(opcode_name(opcode)))
     digits = key("1111:1111:1111:1111:1111:1111:255.255.255.255", "::", (65535, 65535), vlan_id=4095)
     rocev2 = digits._replace(src_qpn=2**32 - 1, opcode=longest, flags=ROCE_V2 | FRAGMENT | HAS_SRC_QPN, ethertype=65535)
     tcp = digits._replace(src=b"\xfd" * 16, dst=b"\xfd" * 16, flags=FRAGMENT)

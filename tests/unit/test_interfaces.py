@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from xtrace.kernel.rtnetlink import IFF_UP, LinkInfo
@@ -112,6 +114,13 @@ def test_interface_that_only_any_took_is_given_up_when_it_becomes_a_member_of_an
     patterns: tuple[str, ...], master: int | None, gives_up: bool
 ) -> None:
     assert Selection(patterns).gives_up(link("eth0", master=master)) is gives_up
+
+
+@pytest.mark.parametrize("kind, seen_alone", [("vrf", True), ("openvswitch", True), ("bond", False), ("bridge", False)])
+def test_member_is_taken_by_any_where_its_master_does_not_see_its_packets(kind: str, seen_alone: bool) -> None:
+    member = replace(link("eth0", master=9), slave_kind=kind)
+    assert Selection(("any",)).takes(member) is seen_alone
+    assert Selection(("any",)).gives_up(member) is not seen_alone
 
 
 def test_interface_that_any_took_is_kept_while_it_is_down() -> None:

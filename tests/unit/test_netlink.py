@@ -445,6 +445,15 @@ def test_notifications_are_everything_that_waits_and_nothing_else(play: Any) -> 
     assert socket.notifications() == []
 
 
+def test_notifications_that_wait_are_discarded_through_losses_and_damage(play: Any) -> None:
+    kernel, socket = play()
+    kernel.queue = [-errno.ENOBUFS, part(b"one."), -errno.ENOBUFS, b"\xff" * 20, part(b"two.")]
+    assert socket.discard()
+    assert kernel.queue == []
+    kernel.queue = [-errno.ENOBUFS] * 100
+    assert not socket.discard(), "as many come as are read"
+
+
 def test_lost_or_damaged_notifications_are_an_error(play: Any) -> None:
     kernel, socket = play()
     for item, number in ((-errno.ENOBUFS, errno.ENOBUFS), (b"\xff" * 20, errno.EBADMSG)):

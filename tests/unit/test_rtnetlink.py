@@ -196,6 +196,7 @@ def test_recorded_interfaces_are_described_completely(play: Play) -> None:
         mtu=1500,
         kind="veth",
         master=4,
+        slave_kind="bridge",
         address="02:00:00:00:00:02",
         xdp=None,
         rx_packets=6,

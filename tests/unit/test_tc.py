@@ -277,6 +277,13 @@ def test_a_priority_that_somebody_else_was_quicker_to_take_is_passed_over(play: 
     assert [header(request)[0] for request in created] == [0x600, 0x600]
 
 
+def test_a_filter_whose_acknowledgement_was_lost_is_not_attached_twice(play: Play, token: str) -> None:
+    kernel, socket = play([ack()], dump(), dump(), dump(), [ack(-errno.ENOBUFS)], dump(*own(token)), dump())
+    with TcAttachment.attach(socket, IF, False, PROGRAM) as attachment:
+        assert attachment.priority == 1
+    assert sent_types(kernel).count(tc.RTM_NEWTFILTER) == 1
+
+
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.EEXIST])
 def test_a_filter_refused_for_what_it_is_is_an_error_and_leaves_no_socket(play: Play, token: str, number: int) -> None:
     _, socket = play([ack()], dump(), dump(), dump(), [ack(-number)], dump())

@@ -104,6 +104,11 @@ class FakeSocket:
         waiting, self._world.events = self._world.events, []
         return waiting
 
+    def discard(self) -> bool:
+        self._world.note("discard events")
+        self._world.events.clear()
+        return True
+
 
 class FakeAttacher:
     """Attaches to everything but what refuses: XDP where packets enter, tc where they leave."""
@@ -116,7 +121,9 @@ class FakeAttacher:
         refusal = self._world.refuses.get((link.name, egress))
         if refusal is not None:
             raise refusal
-        attachment = FakeAttachment(self._world, f"{link.name} slot {slot}{' egress' if egress else ''}")
+        place = f"{link.name} slot {slot}{' egress' if egress else ''}"
+        self._world.detached_by_others.discard(place)
+        attachment = FakeAttachment(self._world, place)
         hook, mode = ("tc", None) if egress else ("xdp", "native")
         return Attached(attachment, hook, mode, self._world.now, self._world.merges)
 
@@ -230,7 +237,14 @@ def told(monitor: XdpMonitor) -> list[tuple[str, int, str]]:
 
 
 def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) -> None:
-    """The kernel tells of these, and the loop sees that."""
+    """These happen, the kernel tells of them, and the loop sees that."""
+    for kind, link in events:
+        others = [other for other in world.links if other.index != link.index]
+        if kind == DEL_LINK:
+            world.links = others
+            world.detached_by_others |= {place for place in world.attached if place.startswith(f"{link.name} ")}
+        elif link.rx_packets is not None:
+            world.links = [*others, link]
     world.events += events
     monitor.react()
 
@@ -326,7 +340,8 @@ def test_without_any_interface_to_watch_the_run_does_not_start(world: World, cap
 
 
 @pytest.mark.parametrize(
-    "pattern, why", [("wlan*", ""), ("any", ", which leaves out lo, veths, members of others and what is down")]
+    "pattern, why",
+    [("wlan*", ""), ("any", ", which leaves out lo, veths, members of bonds, teams and bridges, and what is down")],
 )
 def test_patterns_that_mean_no_interface_are_told_with_those_there_are(pattern: str, why: str, world: World) -> None:
     world.links = [LO, replace(ETH0, kind="veth")]
@@ -521,6 +536,7 @@ def test_interface_that_comes_is_watched_at_once_and_in_the_next_snapshot(world:
 
 def test_interface_that_came_just_before_a_tick_is_not_missed(world: World) -> None:
     made = start(world, "any")
+    world.links.append(ETH1)
     world.events = [(NEW_LINK, ETH1)]
     assert ("eth1", 1, "ingress") in told(made)
     made.close()
@@ -722,6 +738,116 @@ def test_more_changes_than_the_socket_holds_are_made_up_for_by_looking_again(
     made.close()
 
 
+def test_events_older_than_the_answer_are_forgotten_where_some_were_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """eth0 went to another namespace and came back, of which only the going was kept."""
+    made = start(world, "any")
+    world.events = [(DEL_LINK, replace(ETH0, moved=True)), (NEW_LINK, replace(ETH0, name="lan0"))]
+
+    def overflows(self: FakeSocket) -> None:
+        raise KernelError("recv(netlink notification)", errno.ENOBUFS, "ENOBUFS")
+
+    world.happened.clear()
+    with monkeypatch.context() as once:
+        once.setattr(FakeSocket, "notifications", overflows)
+        made.react()
+    made.react()
+    assert world.happened == ["discard events", "list interfaces"]
+    assert world.attached == ["eth0 slot 0"]
+    assert told(made) == [("eth0", 0, "ingress")]
+    made.close()
+
+
+def test_going_of_an_interface_that_is_there_and_attached_is_an_old_story(world: World, monitor: XdpMonitor) -> None:
+    world.events = [(DEL_LINK, replace(ETH0, moved=True))]
+    monitor.react()
+    assert world.attached == ["eth0 slot 0"]
+    assert world.said == []
+
+
+def test_list_that_cannot_be_had_is_asked_for_again_at_the_next_tick_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = start(world, "any")
+
+    def refuse(*_: object) -> None:
+        raise KernelError("RTM_GETLINK", errno.EINTR, "EINTR")
+
+    with monkeypatch.context() as once:
+        once.setattr(FakeSocket, "notifications", refuse)
+        once.setattr(rtnetlink, "links", refuse)
+        once.setattr(rtnetlink, "link", refuse)
+        once.setattr(FakeAttachment, "alive", refuse)
+        world.flows = [flow(packets=3)]
+        ((_, counts),) = made.tick().interfaces
+        assert counts.total.packets == 3
+    world.links.append(ETH1)
+    world.flows = []
+    assert told(made) == [("eth0", 0, "ingress"), ("eth1", 1, "ingress")]
+    made.close()
+
+
+def test_slot_of_a_program_that_could_not_be_detached_is_not_given_to_another(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any")
+    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.ENOMEM, "ENOMEM")
+    happens(world, made, (DEL_LINK, ETH0))
+    made.tick()
+    happens(world, made, (NEW_LINK, ETH1))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: ENOMEM"]
+    made.close()
+
+
+def test_interface_is_attached_to_as_it_is_now_and_not_as_it_was_when_it_changed(world: World) -> None:
+    made = start(world, "any")
+    world.links.append(replace(ETH1, name="now1"))
+    world.events = [(NEW_LINK, replace(ETH1, name="was1"))]
+    made.react()
+    assert world.attached == ["eth0 slot 0", "now1 slot 1"]
+    made.close()
+
+
+def test_what_the_hook_misses_is_said_under_the_interfaces_new_name(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, name="lan0")))
+    for number in range(20):
+        world.links = [LO, replace(counted(ETH0.index, 1000 * number), name="lan0")]
+        world.now += 5_000_000_000
+        monitor.tick()
+    assert world.said[1:] == ["lan0: 100 % of the packets that it counts as received are not seen by the hook"]
+
+
+def test_one_glob_leaves_room_for_all_that_are_named(world: World) -> None:
+    named = [interface(f"lan{number}", 100 + number) for number in range(100)]
+    world.links = [*named, ETH0]
+    made = start(world, *(link.name for link in named), "eth*")
+    assert len(world.attached) == 101
+    made.close()
+
+
+def test_interface_that_refuses_one_direction_at_the_start_is_not_said_to_be_monitored(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    made = start(world, "eth*", directions=BOTH)
+    assert [(found.name, found.direction) for found in made.interfaces] == [("eth0", "ingress"), ("eth0", "egress")]
+    made.close()
+
+
+def test_ports_of_bridges_that_any_leaves_out_are_named(world: World) -> None:
+    port = replace(ETH1, master=9, slave_kind="bridge")
+    world.links = [ETH0, port, replace(port, index=7, name="tap0", kind="tun"), replace(port, index=8, flags=0)]
+    start(world, "any").close()
+    assert world.said[0] == (
+        "-i any leaves out eth1: of a bridge's ports is seen what the bridge itself receives, not what they forward to"
+        " each other; -i any,eth1 takes them, too"
+    )
+    world.said.clear()
+    start(world, "any", "eth1").close()
+    assert not any("leaves out" in line for line in world.said)
+
+
 def test_last_packets_of_an_interface_that_went_are_all_in_the_interval_that_tells_it(
     world: World, monitor: XdpMonitor
 ) -> None:
@@ -748,14 +874,11 @@ def test_interface_that_came_or_went_within_an_interval_has_its_own_length_and_o
     made.close()
 
 
-def test_interface_that_flaps_is_watched_again_after_the_tick_that_frees_its_slots(
-    world: World, monitor: XdpMonitor
-) -> None:
+def test_interface_that_flaps_is_watched_again_at_once(world: World, monitor: XdpMonitor) -> None:
     happens(world, monitor, *[(DEL_LINK, ETH0), (NEW_LINK, ETH0)] * 3)
-    assert world.attached == []
+    assert world.attached == ["eth0 slot 1"], "once, to the last of them"
     assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
-    assert world.attached == ["eth0 slot 0"]
-    assert told(monitor) == [("eth0", 0, "ingress")]
+    assert told(monitor) == [("eth0", 1, "ingress")]
 
 
 def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) -> None:

@@ -328,6 +328,12 @@ class Program(Fd):
             raise privileges.explain(error) from error
         raise error
 
+    def id(self) -> int:
+        """Its number among all programs (struct bpf_prog_info)."""
+        info, length = ffi.new("__u32[2]"), ffi.new("__u32 *", 8)
+        call(f"BPF_OBJ_GET_INFO_BY_FD({self.name})", "xt_obj_get_info", self.fileno(), info, length)
+        return int(info[1])  # behind the type
+
     def test_run(
         self, frame: bytes, *, repeat: int = 1, flags: int = 0, batch_size: int = 0, context: bytes = b""
     ) -> RunResult:

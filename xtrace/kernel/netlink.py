@@ -7,6 +7,7 @@ padded to four bytes. What the messages of one protocol mean is another module's
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EAGAIN, EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENOMSG
 from struct import Struct
@@ -53,6 +54,8 @@ MAX_DATAGRAMS = 1 << 17
 """Datagrams read while waiting for one answer; a full Internet routing table needs about a tenth."""
 
 DUMP_TRIES = 5
+DISCARD_TRIES = 16
+"""Times MAX_DATAGRAMS."""
 
 _MESSAGE = Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
 _ATTRIBUTE = Struct("=HH")  # struct nlattr: length, type
@@ -261,6 +264,17 @@ class NetlinkSocket:
                 Message(header.type, payload) for header, payload in messages(datagram) if header.type >= NLMSG_MIN_TYPE
             ]
         return waiting
+
+    def discard(self) -> bool:
+        """Forget the notifications waiting now; False where new ones came as fast.
+
+        After ENOBUFS the kernel drops all that is new until everything was read (netlink_recvmsg()).
+        """
+        for _ in range(DISCARD_TRIES):
+            with suppress(KernelError):  # more were lost
+                if not self.notifications():
+                    return True
+        return False
 
     def _exchange(
         self,

@@ -45,6 +45,7 @@ IFLA_NEW_NETNSID = 45
 IFLA_PROP_LIST = 52
 IFLA_ALT_IFNAME = 53
 IFLA_INFO_KIND = 1
+IFLA_INFO_SLAVE_KIND = 4
 
 IFLA_XDP_FD = 1
 IFLA_XDP_ATTACHED = 2
@@ -131,6 +132,8 @@ class LinkInfo:
     mtu: int = 0
     kind: str = ""
     master: int | None = None
+    slave_kind: str = ""
+    """the master's kind: bond, bridge, vrf"""
     address: str = ""
     xdp: XdpOwner | None = None
     altnames: tuple[str, ...] = ()
@@ -198,6 +201,7 @@ def parse_link(payload: bytes) -> LinkInfo:
     if IFLA_STATS64 in values:
         counters = unpack(_STATS64, values[IFLA_STATS64], "rtnl_link_stats64")
     rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_dropped, tx_dropped = counters
+    info = parse_attributes(values.get(IFLA_LINKINFO, b""))
     return LinkInfo(
         index=index,
         name=name,
@@ -205,8 +209,9 @@ def parse_link(payload: bytes) -> LinkInfo:
         link_type=link_type,
         operstate=OPERSTATES[operstate] if operstate < len(OPERSTATES) else "unknown",
         mtu=_optional(values, IFLA_MTU, 4) or 0,
-        kind=text(parse_attributes(values.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")),
+        kind=text(info.get(IFLA_INFO_KIND, b"")),
         master=_optional(values, IFLA_MASTER, 4),
+        slave_kind=text(info.get(IFLA_INFO_SLAVE_KIND, b"")),
         address=values.get(IFLA_ADDRESS, b"").hex(":"),
         xdp=_parse_xdp(values.get(IFLA_XDP, b"")),
         altnames=_parse_altnames(values.get(IFLA_PROP_LIST, b"")),

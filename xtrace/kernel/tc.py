@@ -284,7 +284,10 @@ def _create(socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int, tok
             socket.request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _message(wanted, options), what=what)
         except KernelError:
             # EEXIST, or EINVAL where another protocol or kind is: was somebody quicker?
-            taken = {found.priority for found in _dump(socket, ifindex, egress)}
+            listed = _dump(socket, ifindex, egress)
+            if any((found.priority, found.handle, found.name) == (priority, handle, name) for found in listed):
+                return wanted  # the kernel did it, and its answer was lost
+            taken = {found.priority for found in listed}
             if priority not in taken:
                 raise
         else:

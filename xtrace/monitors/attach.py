@@ -40,6 +40,7 @@ RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
 
 EFFECTS = {
     "veth": "its peer stops segmentation offload (GSO) while attached; detaching may drop what waits in its queue",
+    "bond": "it runs in its members, and no interface can join it that has an XDP program or takes none",
     "tun": "frames are copied into new buffers while attached",
     "virtio_net": "its queues may restart and LRO goes off while attached",
 }
@@ -47,6 +48,10 @@ EFFECTS = {
 
 MERGING_KINDS = frozenset({"tun"})
 """Kinds whose drivers give XDP what their sender merged (GSO), also in native mode."""
+
+TC_KINDS = MERGING_KINDS | {"bond"}
+"""Kinds on which tc is taken unless XDP is asked for. XDP on a bond runs in its members' drivers, where it sees what
+the bond drops, and other members are refused while it is attached (bond_enslave())."""
 
 USUAL_EFFECT = "many NICs restart their queues for a moment; LRO and hardware GRO go off while attached"
 GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
@@ -128,12 +133,15 @@ class NetlinkXdpAttachment:
     def __init__(self, program: Program, ifindex: int, flags: int) -> None:
         # the program is needed to say what is to be detached
         self._program, self._ifindex, self._flags = program, ifindex, flags
+        self._id = program.id()
 
     def alive(self) -> bool:
-        """Whether an XDP program is there; another would not have been let in."""
+        """Whether this very program is there: others can replace it (`ip -force`)."""
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
             link = rtnetlink.link(netlink, self._ifindex)
-        return link is not None and link.xdp is not None
+        if link is None or link.xdp is None:
+            return False
+        return self._id in (link.xdp.prog_id, link.xdp.native_id, link.xdp.generic_id)
 
     def close(self) -> None:
         """Detach it, and nothing else that may be there now."""
@@ -189,7 +197,7 @@ class Attacher:
         """Attach for one direction. Raises InterfaceError or KernelError; nothing is ever replaced."""
         layer = link_layer(link)
         wants_xdp = self._choice.hook == "xdp" or self._choice.xdp_mode != "auto"
-        if egress or self._choice.hook == "tc" or (link.kind in MERGING_KINDS and not wants_xdp):
+        if egress or self._choice.hook == "tc" or (link.kind in TC_KINDS and not wants_xdp):
             return self._tc(link, Place(slot, egress, layer))
         place = Place(slot, False, layer, self._tables.features.frags)
         mode = self._choice.xdp_mode
@@ -229,11 +237,12 @@ class Attacher:
 
     def _xdp_attachment(self, program: Program, link: LinkInfo, mode: str) -> Attachment:
         if not self._tables.features.links:
+            attachment = NetlinkXdpAttachment(program, link.index, FLAGS[mode])
             try:
                 rtnetlink.xdp_attach(self._netlink, link.index, program.fileno(), FLAGS[mode])
             except KernelError as error:
                 raise XdpRefused(f"{link.name}: {mode} XDP refused: {error.detail or error}") from error
-            return NetlinkXdpAttachment(program, link.index, FLAGS[mode])
+            return attachment
         try:
             bpf_link = Link.attach(program, link.index, constants.ATTACH_TYPE_XDP, FLAGS[mode])
         except KernelError as error:
@@ -256,7 +265,11 @@ class Attacher:
         except KernelError as answer:
             return str(answer.detail or answer)
         # it took what it refused a moment ago: undo, and leave it at the first answer
-        rtnetlink.xdp_detach(self._netlink, link.index, program.fileno(), FLAGS[mode])
+        try:
+            rtnetlink.xdp_detach(self._netlink, link.index, program.fileno(), FLAGS[mode])
+        except KernelError as failure:
+            removed = f"`ip link set dev {link.name} {OFF[mode]} off` removes it"
+            raise InterfaceError(f"{link.name}: an XDP program stays attached: {failure}: {removed}") from error
         return str(error)
 
     def _tc(self, link: LinkInfo, place: Place) -> Attached:

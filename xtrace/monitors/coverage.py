@@ -32,7 +32,7 @@ class Coverage:
     """
 
     def __init__(self, name: str, say: Say) -> None:
-        self._name = name
+        self.name = name
         self._say = say
         self._last: dict[bool, PacketCount] = {}
         self._passed: dict[bool, PacketCount] = {}
@@ -71,5 +71,5 @@ class Coverage:
             self._told.add(egress)
             missed = 100 - 100 * window.seen.packets / window.nic.packets
             what = "sent" if egress else "received"
-            self._say(f"{self._name}: {missed:.0f} % of the packets that it counts as {what} are not seen by the hook")
+            self._say(f"{self.name}: {missed:.0f} % of the packets that it counts as {what} are not seen by the hook")
         self._windows[egress] = _Window(now_ns)

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from xtrace.kernel.rtnetlink import LinkInfo
 
 ANY = "any"
+
+SEEN_ALONE = frozenset({"vrf", "openvswitch"})
+"""Kinds of masters whose own hooks see nothing of what their members receive."""
+
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -35,12 +39,23 @@ class Selection:
 
     def gives_up(self, link: LinkInfo) -> bool:
         """Whether an interface that is monitored no longer should be: taken as any, it got a master."""
-        others = (pattern for pattern in self.patterns if pattern != ANY)
-        return ANY in self.patterns and link.master is not None and not any(_matches(p, link) for p in others)
+        return ANY in self.patterns and _is_member(link) and not self._takes_by_name(link)
+
+    def left_out(self, links: Iterable[LinkInfo]) -> list[str]:
+        """Names of bridge ports, as far as they are devices, that only `any` could mean: it leaves them out."""
+        ports = (link for link in links if link.is_up and not link.kind and link.slave_kind == "bridge")
+        return [link.name for link in ports if ANY in self.patterns and not self._takes_by_name(link)]
+
+    def _takes_by_name(self, link: LinkInfo) -> bool:
+        return any(_matches(pattern, link) for pattern in self.patterns if pattern != ANY)
 
     def nothing_chosen(self, links: Iterable[LinkInfo]) -> str:
         """Why nothing of what there is is asked for, where only `any` and globs were."""
-        why = ", which leaves out lo, veths, members of others and what is down" if ANY in self.patterns else ""
+        why = (
+            ", which leaves out lo, veths, members of bonds, teams and bridges, and what is down"
+            if ANY in self.patterns
+            else ""
+        )
         there_are = ", ".join(link.name for link in links)
         asked = ",".join(self.patterns)
         return f"no interface is meant by -i {asked}{why}: there are {there_are}; name one, as in -i eth0"
@@ -56,9 +71,14 @@ def is_open(pattern: str) -> bool:
     return pattern == ANY or bool(_GLOB.search(pattern))
 
 
+def _is_member(link: LinkInfo) -> bool:
+    """Whether what it receives is counted at its master, too: that of a bond, team or bridge."""
+    return link.master is not None and link.slave_kind not in SEEN_ALONE
+
+
 def _matches(pattern: str, link: LinkInfo) -> bool:
     if pattern == ANY:
-        # members of a bond or bridge would be counted there again; lo and veth are not the host's own traffic
-        return link.is_up and link.master is None and link.name != "lo" and link.kind != "veth"
+        # lo and veth are not the host's own traffic
+        return link.is_up and not _is_member(link) and link.name != "lo" and link.kind != "veth"
     names = (link.name, *link.altnames)
     return pattern in names or (is_open(pattern) and any(fnmatch.fnmatchcase(name, pattern) for name in names))

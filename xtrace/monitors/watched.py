@@ -27,6 +27,8 @@ class Watched:
     """by whether it is egress"""
     until_ns: int | None = None
     """when it was detached; its last interval is not taken yet"""
+    stays: bool = False
+    """whether a program could not be detached: it counts into the slot still"""
 
     @property
     def lost(self) -> bool:
@@ -47,11 +49,19 @@ class Watched:
         """Whether all of its programs are attached still."""
         return all(attached.attachment.alive() for attached in self.attached.values())
 
-    def close(self) -> None:
-        """Detach everything, once; what fails is said, and does not keep the rest attached."""
+    def rename(self, name: str) -> None:
+        """Go on under the interface's new name."""
+        self.name = self.coverage.name = name
+
+    def close(self, moved: bool = False) -> None:
+        """Detach everything, once; what fails is said, and does not keep the rest attached.
+
+        `moved`: the interface is in another network namespace, where some programs are out of reach.
+        """
         if self.until_ns is not None:
             return
         self.until_ns = time.monotonic_ns()
+        self.stays = moved and self.mode_that_stays() is not None
         for attached in self.attached.values():
             self._detach(attached)
 
@@ -60,5 +70,6 @@ class Watched:
             attached.attachment.close()
         except XtraceError as error:
             log.error("%s: detaching: %s", self.name, error)
+            self.stays = True
         finally:
             self.until_ns = time.monotonic_ns()

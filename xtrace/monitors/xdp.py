@@ -23,7 +23,7 @@ from xtrace.monitors.watched import Watched
 log = logging.getLogger(__name__)
 
 OPEN_SLOTS = 64
-"""Interfaces that can be monitored at once where their number is not known beforehand."""
+"""Interfaces that can be monitored at once beside those that are named, where any or a glob asks for more."""
 
 MOST_SLOTS = 256
 """A slot is a byte of the flow key."""
@@ -61,14 +61,18 @@ class XdpMonitor:
         """interfaces that could not be attached to, by index: whether they were up"""
         self._waiting: set[int] = set()
         """interfaces that were refused for want of a slot, by index"""
+        self._lost_slots: set[int] = set()
+        """those of programs that could not be detached, and count on"""
+        self._is_stale = False
+        """whether events were lost, or interfaces could not be asked for"""
         self.ended = False
         with ExitStack() as opening:
             # notifications first: what changes while the first interfaces are attached is not missed
             self._events = opening.enter_context(NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK))
             self._netlink = opening.enter_context(NetlinkSocket(NETLINK_ROUTE))
             self.features = features.probe()
-            named = 2 * len(options.selection.patterns)
-            slots = OPEN_SLOTS if options.selection.is_open else min(named, MOST_SLOTS)
+            named = 2 * len(options.selection.names)
+            slots = min(named + OPEN_SLOTS if options.selection.is_open else named, MOST_SLOTS)
             self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
             opening.callback(self._tables.close)
             self._attacher = Attacher(self._netlink, self._tables, options.choice, say)
@@ -80,6 +84,12 @@ class XdpMonitor:
     def _attach_first(self) -> None:
         links = rtnetlink.links(self._netlink)
         chosen = [link for link in links if self._options.selection.takes(link)]
+        if left_out := self._options.selection.left_out(links):
+            names = ",".join(left_out)
+            self._say(
+                f"-i any leaves out {names}: of a bridge's ports is seen what the bridge itself receives, not what they"
+                f" forward to each other; -i any,{names} takes them, too"
+            )
         there_are = ", ".join(link.name for link in links)
         missing = self._options.selection.missing(links)
         advice = "it is watched as soon as it comes" if chosen else "choose one with -i"
@@ -101,7 +111,8 @@ class XdpMonitor:
     @property
     def interfaces(self) -> tuple[Interface, ...]:
         """What is monitored now, per direction."""
-        return tuple(interface for watched in self._watched for interface in watched.interfaces())
+        watched_now = (watched for watched in self._watched if not watched.lost)
+        return tuple(interface for watched in watched_now for interface in watched.interfaces())
 
     @property
     def map_memory(self) -> int:
@@ -123,24 +134,39 @@ class XdpMonitor:
             messages = self._events.notifications()
         except KernelError as error:
             log.debug("%s: asking for all interfaces instead", error)  # more changed than the socket could hold
+            self._is_stale = True
+            # what still waits is older than the answer, and as long as it waits, what is newer gets lost
+            self._events.discard()
+        else:
+            for kind, payload in messages:
+                if kind in (RTM_NEWLINK, RTM_DELLINK):
+                    self._happened(kind, parse_link(payload))
+        if self._is_stale:
             self._look_again()
+
+    def _happened(self, kind: int, link: LinkInfo) -> None:
+        """One event, which may be older than what is so by now."""
+        if link.rx_packets is None:
+            return  # a bridge's or wireless event about the link, not its state
+        if kind == RTM_NEWLINK:
+            self._changed(link)
             return
-        for kind, payload in messages:
-            if kind not in (RTM_NEWLINK, RTM_DELLINK):
-                continue
-            link = parse_link(payload)
-            if link.rx_packets is None:
-                continue  # a bridge's or wireless event about the link, not its state
-            if kind == RTM_DELLINK:
-                self._refused.pop(link.index, None)
-                self._waiting.discard(link.index)
-                self._lose(link.index, MOVED if link.moved else GONE)
-            else:
-                self._changed(link)
+        watched = self._find(link.index)
+        if watched is not None and self._ask(link.index) is not None and self._is_attached(watched):
+            return  # it came back, or this is of one that had its number before
+        self._refused.pop(link.index, None)
+        self._waiting.discard(link.index)
+        self._lose(link.index, MOVED if link.moved else GONE)
 
     def _look_again(self) -> None:
-        """Compare what is watched with what there is."""
-        links = rtnetlink.links(self._netlink)
+        """Compare what is watched with what there is; again at the next tick where the kernel does not tell."""
+        try:
+            links = rtnetlink.links(self._netlink)
+        except KernelError as error:
+            log.debug("%s: trying again at the next tick", error)
+            self._is_stale = True
+            return
+        self._is_stale = False
         present = {link.index for link in links}
         for watched in self._watched:
             if watched.index not in present:
@@ -154,22 +180,25 @@ class XdpMonitor:
         if watched is not None:
             if watched.name != link.name:
                 self._say(f"{watched.name}: the interface is called {link.name} now")
-                watched.name = link.name
+                watched.rename(link.name)
             if self._options.selection.gives_up(link):
                 self._lose(link.index, "became a member of another interface, where its packets are seen again")
             return
         # one that refused is asked again when it has gone up or down, not at each of its changes
-        if self._options.selection.takes(link) and self._refused.get(link.index) is not link.is_up:
-            error = self._try_watch(link)
+        if self._wants(link) and (now := self._ask(link.index)) is not None and self._wants(now):
+            error = self._try_watch(now)
             if error is not None:
                 log.error("%s", error)
+
+    def _wants(self, link: LinkInfo) -> bool:
+        return self._options.selection.takes(link) and self._refused.get(link.index) is not link.is_up
 
     def _find(self, index: int) -> Watched | None:
         return next((watched for watched in self._watched if watched.index == index and not watched.lost), None)
 
     def _try_watch(self, link: LinkInfo) -> XtraceError | None:
         """Attach to an interface in all directions, or say why not; nothing is left of a half success."""
-        taken = {watched.slot for watched in self._watched}
+        taken = {watched.slot for watched in self._watched} | self._lost_slots
         slot = next((slot for slot in range(self._tables.plan.slots) if slot not in taken), None)
         if slot is None:
             self._refused[link.index] = link.is_up
@@ -194,7 +223,7 @@ class XdpMonitor:
         watched = self._find(index)
         if watched is None:
             return
-        watched.close()  # moved to another namespace, it would still be attached
+        watched.close(moved=why == MOVED)  # moved to another namespace, it would still be attached
         told = f"{watched.name}: {why}; what it carried until then is counted"
         if why == GONE and watched.name in self._options.selection.names:
             told += "; it is monitored again when it comes back"
@@ -206,11 +235,20 @@ class XdpMonitor:
     def _notice_detached(self) -> None:
         """A program that somebody else detached counts nothing: that must not look like silence on the wire."""
         for watched in self._watched:
-            if not watched.lost and not watched.alive():
-                link = rtnetlink.link(self._netlink, watched.index)
-                if link is not None:
-                    self._refused[watched.index] = link.is_up
-                self._lose(watched.index, GONE if link is None else "somebody else detached the program")
+            if watched.lost or self._is_attached(watched):
+                continue
+            link = self._ask(watched.index)
+            if link is not None:
+                self._refused[watched.index] = link.is_up
+            self._lose(watched.index, GONE if link is None else "somebody else detached the program")
+
+    def _is_attached(self, watched: Watched) -> bool:
+        """Whether its programs are there, as far as the kernel tells."""
+        try:
+            return watched.alive()
+        except KernelError as error:
+            log.debug("%s: is it attached? %s", watched.name, error)
+            return True
 
     def tick(self) -> FlowSnapshot:
         """End the current interval, start the next."""
@@ -222,6 +260,7 @@ class XdpMonitor:
         self._sample()
         snapshot = self._snapshot(self._tables.take())
         # only now, with their last packets drained, can others have the slots
+        self._lost_slots |= {watched.slot for watched in self._watched if watched.stays}
         kept = [watched for watched in self._watched if not watched.lost]
         has_room, self._watched = len(kept) < len(self._watched), kept
         if has_room and self._waiting:
@@ -257,7 +296,7 @@ class XdpMonitor:
         try:
             return rtnetlink.link(self._netlink, index)
         except KernelError as error:
-            log.debug("the interfaces' own counters: %s", error)
+            log.debug("%s", error)
             return None
 
     def _snapshot(self, drained: Drained) -> FlowSnapshot:
