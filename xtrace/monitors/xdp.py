@@ -131,16 +131,14 @@ class XdpMonitor:
     def react(self) -> None:
         """Follow the interfaces: attach to those that came, take leave of those that went."""
         try:
-            messages = self._events.notifications()
+            for kind, payload in self._events.notifications():
+                if kind in (RTM_NEWLINK, RTM_DELLINK):
+                    self._happened(kind, parse_link(payload))
         except KernelError as error:
             log.debug("%s: asking for all interfaces instead", error)  # more changed than the socket could hold
             self._is_stale = True
             # what still waits is older than the answer, and as long as it waits, what is newer gets lost
             self._events.discard()
-        else:
-            for kind, payload in messages:
-                if kind in (RTM_NEWLINK, RTM_DELLINK):
-                    self._happened(kind, parse_link(payload))
         if self._is_stale:
             self._look_again()
 
