@@ -22,6 +22,7 @@ from xtrace import cli
 from xtrace.config import parse
 from xtrace.filters import Filters
 from xtrace.flow import Interface
+from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
 from xtrace.messages import Say
@@ -436,3 +437,21 @@ def test_format_and_top_follow_the_options_and_else_the_terminal(
         os.close(child)
     assert [type(sink) for sink in sinks] == ([kind] if kind else [])
     assert [getattr(sink, "_top", None) for sink in sinks] == ([top] if kind else [])
+
+
+@pytest.mark.parametrize(
+    "options, interfaces",
+    [
+        ("-i any", ()),
+        ("-i eth0,any", ()),
+        ("-i an-alternative-name,ib*,nosuch0", ("ens1", "ib*", "nosuch0")),
+        ("-i ens1 -d mlx5_0", ()),
+    ],
+)
+def test_rdma_ports_are_chosen_by_what_mode_xdp_would_take(
+    options: str, interfaces: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = LinkInfo(4, "ens1", 1, 1, altnames=("an-alternative-name",))
+    monkeypatch.setattr(rtnetlink, "link", lambda socket, name: known if name in ("ens1", *known.altnames) else None)
+    config = parse(f"-m rdma {options}".split(), {}, "1")
+    assert cli.rdma_options(config).interfaces == interfaces
