@@ -20,6 +20,7 @@ from tests.netns.load import flood, flooding
 from tests.netns.tool import (
     CPUS,
     LIMIT_S,
+    ONLY_INGRESS,
     Tool,
     assert_passes_traffic,
     attached_program,
@@ -55,7 +56,7 @@ def test_a_reader_that_stops_reading_delays_records_and_loses_no_packet() -> Non
         with running(pair.far, "-i", "far0", "-t", "100", stdout=subprocess.PIPE) as tool:
             assert tool.process.stdout is not None
             with flooding(pair, 1 << 40, (1, 2), 512):
-                assert eventually(lambda: unread(tool) > BLOCKED)
+                assert eventually(lambda: unread(tool) > BLOCKED, LIMIT_S)
             begun = time.monotonic()
             flood(pair, 1_000_000)
             unread_s = time.monotonic() - begun
@@ -113,7 +114,7 @@ def test_jq_selects_flows_as_the_readme_shows() -> None:
         bounded(pipeline(pair, f"{COMMAND} -t 1s -c 3 | jq -c '{select}'")) as shell,
     ):
         assert shell.stderr is not None
-        stderr = read_until(shell.stderr, b"loaded on")
+        stderr = read_until(shell.stderr, ONLY_INGRESS.encode())  # the last line: nothing is left in the buffer
         with flooding(pair, 64, (1,), 1) as senders:
             assert senders[0].wait(LIMIT_S) == 0
         stdout, rest = shell.communicate(timeout=LIMIT_S)

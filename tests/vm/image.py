@@ -38,8 +38,8 @@ PACKAGES = (
 )  # fmt: skip
 
 MODULES = (
-    "8021q", "act_bpf", "act_gact", "act_mirred", "bonding", "bridge", "cls_bpf", "cls_matchall", "dummy", "ifb",
-    "ip_gre", "ipip", "macvlan", "sch_fq_codel", "sch_ingress", "sch_netem", "sctp", "team", "tun", "veth", "vxlan",
+    "8021q", "act_bpf", "act_gact", "act_mirred", "bonding", "bridge", "cls_bpf", "cls_matchall", "cls_u32", "dummy", "ifb",
+    "ip_gre", "ipip", "macvlan", "sch_fq_codel", "sch_ingress", "sch_netem", "sctp", "team", "tun", "veth", "vrf", "vxlan",
 )  # fmt: skip
 """What tests may make the kernel ask modprobe for. One that a kernel does not have is left out."""
 
@@ -104,7 +104,7 @@ class Cache:
 
     def kernel(self, suite: str, more: Sequence[str] = ()) -> Kernel:
         """Image and modules of the suite's kernel, those of MODULES and `more`."""
-        name = f"{suite}-{_digest(more)}" if more else suite
+        name = f"{suite}-{_digest((*MODULES, *more))}"
         kernel = Kernel(self.directory / f"{name}.vmlinuz", self.directory / f"{name}.cpio")
         if not kernel.modules.exists():
             with self._scratch() as fetched, self._scratch() as root, _made_whole(kernel.modules) as unfinished:
