@@ -14,6 +14,7 @@ from tests.netns.stream import FRAME
 from tests.netns.tool import LIMIT_S, Watch, attached_program, bounded, flows, running, tc_started, watching
 from tests.netns.transfer import PORT
 from tests.support.net import Pair, read_until, veth_pair
+from xtrace.kernel import features
 
 IPERF_SIZE = "20M"
 SIZE = 3_000_000
@@ -125,8 +126,16 @@ def test_arp_is_counted_under_its_ethertype_and_addresses() -> None:
     assert (arp["src_port"], arp["dst_port"], arp["protocol"]) == (0, 0, None)
 
 
+def need_frags() -> None:
+    """Without, a native XDP program is refused at this MTU: that is tested further down."""
+    if not features.probe().frags:
+        pytest.skip("XDP with fragments is of Linux 5.18")
+
+
 @pytest.mark.parametrize(("mode", "units"), [("native", "wire"), ("generic", "frame")])
 def test_jumbo_frames_are_counted_whole(mode: str, units: str) -> None:
+    if mode == "native":
+        need_frags()
     with watching(*WITHOUT_END, "--xdp-mode", mode, mtu=9000) as watch:
         watch.pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8000", "-Mdo", "-w10", "10.0.0.2")
         lines = watch.finish()
@@ -136,6 +145,7 @@ def test_jumbo_frames_are_counted_whole(mode: str, units: str) -> None:
 
 
 def test_jumbo_tcp_segments_are_counted_whole() -> None:
+    need_frags()
     with watching(*WITHOUT_END, mtu=9000) as watch:
         transfer(watch, "10.0.0.2", SIZE)
         lines = watch.finish()
