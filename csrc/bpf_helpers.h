@@ -22,9 +22,13 @@
 #define SWITCH(type, name) const volatile type name = 0
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
-static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
-				   __u64 flags) = (void *)BPF_FUNC_map_update_elem;
-static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
+/*
+ * int: the verifier makes of these a call of the map's own function, which before Linux 6.4 returned no more
+ * than that. The upper half of the register is then 0, and -EEXIST in 64 bits something else.
+ */
+static int (*bpf_map_update_elem)(void *map, const void *key, const void *value,
+				  __u64 flags) = (void *)BPF_FUNC_map_update_elem;
+static int (*bpf_map_delete_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static long (*bpf_probe_read_user)(void *to, __u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
 static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)BPF_FUNC_get_current_pid_tgid;
 static long (*bpf_get_current_comm)(void *to, __u32 size) = (void *)BPF_FUNC_get_current_comm;

@@ -173,7 +173,7 @@ static __always_inline struct nccl_totals *totals_of(__u32 buffer)
 static __always_inline struct nccl_counters *counters_in(void *table, const struct nccl_key *key)
 {
 	struct nccl_counters *counters = bpf_map_lookup_elem(table, key);
-	long error;
+	int error;
 
 	if (counters)
 		return counters;

@@ -150,10 +150,10 @@ static __always_inline void add_to_flow(struct flow_counters *flow, const struct
 }
 
 /* Returns 0, or a negative error where the table cannot take the entry. */
-static __always_inline long count_in_table(void *table, const struct flow_entry *entry, bool alone)
+static __always_inline int count_in_table(void *table, const struct flow_entry *entry, bool alone)
 {
 	struct flow_counters *flow = bpf_map_lookup_elem(table, &entry->key);
-	long error;
+	int error;
 
 	if (!flow) {
 		error = bpf_map_update_elem(table, &entry->key, &entry->counters, BPF_NOEXIST);
@@ -180,7 +180,7 @@ static __always_inline void store_entry(const struct flow_entry *entry, __u32 bu
 {
 	struct interface_counters *interface;
 	__u32 type;
-	long error;
+	int error;
 
 	if (buffer)
 		error = count_in_table(&flows_b, entry, alone);

@@ -32,6 +32,8 @@ RTMGRP_LINK = 1
 RTM_NEWLINK, RTM_DELLINK = 16, 17
 """linux/rtnetlink.h"""
 
+CLOCK_READINGS = 3
+
 GONE = "the interface is gone"
 MOVED = "the interface moved to another network namespace"
 
@@ -305,7 +307,7 @@ class XdpMonitor:
         )
         check_sums(drained)
         # one pair of readings of both clocks serves the interval's end and the records' times
-        monotonic_to_wall = time.time_ns() - time.monotonic_ns()
+        monotonic_to_wall = wall_offset()
         snapshot = FlowSnapshot(
             end_ns=drained.end_monotonic_ns + monotonic_to_wall,
             interval_ns=drained.end_monotonic_ns - self._start_ns,
@@ -333,6 +335,15 @@ class XdpMonitor:
         start = max(since_ns, self._start_ns)
         until = min(watched.until_ns or drained.end_monotonic_ns, drained.end_monotonic_ns)
         return replace(counts, interval_ns=max(until - start, 1))
+
+
+def wall_offset() -> int:
+    """What to add to CLOCK_MONOTONIC for wall clock ns, by the closest of some readings: any may be interrupted."""
+    readings = []
+    for _ in range(CLOCK_READINGS):
+        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        readings.append((after - before, wall - (before + after) // 2))
+    return min(readings)[1]
 
 
 def check_sums(drained: Drained) -> None:
