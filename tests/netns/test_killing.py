@@ -39,8 +39,8 @@ def test_kill_9_at_any_moment_leaves_no_program_and_a_working_interface(tmp_path
     """Moments are spread from the start of the process over attaching to counting and draining a flood."""
     attached = []
     with veth_pair() as pair:
-        start_s = seconds_to_start(pair)
         with flooding(pair, MORE_THAN_IS_SENT, (1,), 4096):
+            start_s = seconds_to_start(pair)
             for number in range(ROUNDS):
                 program = kill_after(pair, start_s * (0.2 + 2.8 * number / ROUNDS), tmp_path / "output")
                 assert eventually(lambda: attached_program(pair.far) is None), "a program stays attached"
