@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ from xtrace.kernel import privileges
 
 # what the helpers assert is to be shown with its values, as in the tests themselves
 pytest.register_assert_rewrite("tests.support", "tests.netns.tool", "tests.netns.load", "tests.kernel.counter")
+
+# a shell starts what runs in its background with SIGINT ignored, and so would be what tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
 REQUIRED = frozenset(filter(None, os.environ.get("XTRACE_REQUIRE", "").split(",")))
