@@ -32,8 +32,9 @@ from xtrace.kernel import privileges
 # what the helpers assert is to be shown with its values, as in the tests themselves
 pytest.register_assert_rewrite("tests.support", "tests.netns.tool", "tests.netns.load", "tests.kernel.counter")
 
-# a shell starts what runs in its background with SIGINT ignored, and so would be what tests start
+# a shell's background has SIGINT ignored, nohup SIGHUP, and so would what tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TESTS = Path(__file__).parent
 REQUIRED = frozenset(filter(None, os.environ.get("XTRACE_REQUIRE", "").split(",")))
