@@ -107,12 +107,28 @@ def test_token_and_headers_are_sent(wired: Wire, tmp_path: Path) -> None:
         assert request.headers["User-Agent"].startswith("xtrace-catch/")
 
 
-def test_secret_file_that_is_gone_is_said_and_tried_again(wired: Wire, tmp_path: Path) -> None:
+def test_secret_file_that_is_missing_at_the_start_is_refused(wired: Wire, tmp_path: Path) -> None:
     with double(lambda n: Answer()) as asked:
         result = run(wired, asked.base, BEARER_TOKEN_FILE=str(tmp_path / "none"))
         assert not asked.requests
+    assert result.code == 2
+    told = f"xtrace-catch: VICTORIAMETRICS_BEARER_TOKEN_FILE {tmp_path}/none: No such file or directory: "
+    assert [line for line in result.said if line.startswith(told)]
+
+
+def test_secret_file_that_goes_away_is_said_and_tried_again(wired: Wire, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(SECRET)
+
+    def turn(number: int) -> Answer:
+        file.unlink(missing_ok=True)
+        return Answer()
+
+    with double(turn) as asked:
+        result = run(wired, asked.base, 4, BEARER_TOKEN_FILE=str(file))
+        assert len(asked.requests) == 1
     assert result.code == 1
-    assert said_of_push(result)[0].startswith(f"{tmp_path}/none: No such file or directory: keeping")
+    assert said_of_push(result)[0].startswith(f"{file}: No such file or directory: keeping")
 
 
 def test_certificate_is_verified_with_the_authority_given_and_else_refused(
