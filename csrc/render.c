@@ -102,9 +102,9 @@ static void put_time(struct line *line, __s64 wall_ns)
 /* The tick that a flow's time is known by may lie just outside the interval. */
 static __s64 wall_ns(const struct xt_flow_lines *lines, __u64 record_ns)
 {
-	__s64 ns = record_ns + (__u64)lines->record_offset;
+	__s64 ns;
 
-	if (ns > lines->end)
+	if (__builtin_add_overflow(record_ns, lines->record_offset, &ns) || ns > lines->end)
 		ns = lines->end;
 	if (ns < lines->start)
 		ns = lines->start;

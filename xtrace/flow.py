@@ -301,12 +301,6 @@ class FlowSnapshot(Snapshot):
         found = self.find_origin(interface, key) if self.find_origin else UNKNOWN_ORIGIN
         return found._replace(src_qpn=key.src_qpn) if key.flags & HAS_SRC_QPN else found
 
-    def wall_ns(self, record_ns: int) -> int:
-        """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""
-        monotonic = record_ns + self.record_offset_ns
-        end = self.end_ns - self.wall_offset_ns
-        return max(self.start_monotonic_ns, min(monotonic, end)) + self.wall_offset_ns
-
 
 @dataclass(frozen=True)
 class Selection:

@@ -9,7 +9,6 @@ import pytest
 
 from tests.unit.make import (
     ARP,
-    BOOT,
     ETH0,
     GRE,
     ICMP,
@@ -17,7 +16,6 @@ from tests.unit.make import (
     IPV4,
     IPV6,
     LLDP,
-    NS,
     RDMA_OVER_ETHERNET,
     SCTP,
     TCP,
@@ -392,17 +390,3 @@ def test_some_flows_of_a_table_are_added_up_by_index(indexes: list[int]) -> None
 @pytest.mark.parametrize("egress, direction", [(False, "ingress"), (True, "egress")])
 def test_direction_of_an_interface(egress: bool, direction: str) -> None:
     assert Interface("eth0", 0, egress=egress).direction == direction
-
-
-@pytest.mark.parametrize(
-    "record_ns, expected_ns",
-    [(0, 10), (9, 10), (10, 10), (12, 12), (15, 15), (16, 15), (2**63, 15)],
-)
-def test_record_times_are_clamped_into_the_interval(record_ns: int, expected_ns: int) -> None:
-    interval = snapshot(start_ns=10 * NS, end_ns=15 * NS)
-    assert interval.wall_ns(record_ns * NS) == BOOT + expected_ns * NS
-
-
-def test_record_times_are_moved_by_the_offset_of_the_coarse_clock() -> None:
-    interval = snapshot(start_ns=10 * NS, end_ns=15 * NS, record_offset_ns=3 * NS)
-    assert interval.wall_ns(9 * NS) == BOOT + 12 * NS

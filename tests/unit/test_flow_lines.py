@@ -57,6 +57,13 @@ def utc(wall_ns: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def wall_ns(interval: FlowSnapshot, record_ns: int) -> int:
+    """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""
+    monotonic = record_ns + interval.record_offset_ns
+    end = interval.end_ns - interval.wall_offset_ns
+    return max(interval.start_monotonic_ns, min(monotonic, end)) + interval.wall_offset_ns
+
+
 def expected(record: FlowRecord, interval: FlowSnapshot, interface: Interface = ETH0) -> Record:
     where, kind = record.key, record.key.traffic_type
     ports = (0, 0) if kind == "ICMP" or where.is_roce else (where.src_port, where.dst_port)
@@ -64,7 +71,8 @@ def expected(record: FlowRecord, interval: FlowSnapshot, interface: Interface = 
     said: Record = {"type": "flow", **COMMON, "src_ip": src, "src_port": ports[0], "dst_ip": dst, "dst_port": ports[1]}
     said |= {"protocol": where.protocol if where.is_ip else None, "traffic_type": kind}
     said |= {"packets": record.packets, "bytes": record.bytes, "units": interface.units}
-    said |= {"first_seen": utc(interval.wall_ns(record.first_ns)), "last_seen": utc(interval.wall_ns(record.last_ns))}
+    said["first_seen"] = utc(wall_ns(interval, record.first_ns))
+    said["last_seen"] = utc(wall_ns(interval, record.last_ns))
     if kind == "TCP":
         said["tcp_flags"] = tcp_flag_names(record.tcp_flags)
     if kind == "ICMP" and not where.flags & LATER_FRAGMENT:
@@ -187,3 +195,19 @@ def test_wall_clock_is_told_in_utc() -> None:
     (line,) = rendered(snapshot([flow(first_ns=1_234_567_890, last_ns=4_999_999_999)]))
     assert (line["first_seen"], line["last_seen"]) == ("2026-01-01T00:00:01.234Z", "2026-01-01T00:00:04.999Z")
     assert BOOT % (86_400 * NS) == 0
+
+
+@pytest.mark.parametrize(
+    "record_ns, expected_ns",
+    [(0, 10), (9 * NS, 10), (10 * NS, 10), (12 * NS, 12), (15 * NS, 15), (16 * NS, 15), (2**63, 15), (2**64 - 1, 15)],
+)
+def test_record_times_are_clamped_into_the_interval(record_ns: int, expected_ns: int) -> None:
+    (line,) = rendered(snapshot([flow(first_ns=record_ns, last_ns=record_ns)], start_ns=10 * NS, end_ns=15 * NS))
+    assert line["first_seen"] == line["last_seen"] == utc(BOOT + expected_ns * NS)
+
+
+@pytest.mark.parametrize("offset, record_ns", [(3, 9), (-3, 15)])
+def test_record_times_are_moved_by_the_offset_of_the_coarse_clock(offset: int, record_ns: int) -> None:
+    records = [flow(first_ns=record_ns * NS, last_ns=2**64 - 1)]
+    (line,) = rendered(snapshot(records, start_ns=10 * NS, end_ns=15 * NS, record_offset_ns=offset * NS))
+    assert (line["first_seen"], line["last_seen"]) == (utc(BOOT + 12 * NS), utc(BOOT + 15 * NS))

@@ -43,8 +43,10 @@ class Selection:
 
     def left_out(self, links: Iterable[LinkInfo]) -> list[str]:
         """Names of bridge ports, as far as they are devices, that only `any` could mean: it leaves them out."""
+        if ANY not in self.patterns:
+            return []
         ports = (link for link in links if link.is_up and not link.kind and link.slave_kind == "bridge")
-        return [link.name for link in ports if ANY in self.patterns and not self._takes_by_name(link)]
+        return [link.name for link in ports if not self._takes_by_name(link)]
 
     def _takes_by_name(self, link: LinkInfo) -> bool:
         return any(_matches(pattern, link) for pattern in self.patterns if pattern != ANY)

@@ -149,7 +149,10 @@ class XdpMonitor:
         if link.rx_packets is None:
             return  # a bridge's or wireless event about the link, not its state
         if kind == RTM_NEWLINK:
-            self._changed(link)
+            is_new = self._find(link.index) is None and self._wants(link)
+            now = self._ask(link.index) if is_new else link
+            if now is not None:
+                self._changed(now)
             return
         watched = self._find(link.index)
         if watched is not None and self._ask(link.index) is not None and self._is_attached(watched):
@@ -185,8 +188,8 @@ class XdpMonitor:
                 self._lose(link.index, "became a member of another interface, where its packets are seen again")
             return
         # one that refused is asked again when it has gone up or down, not at each of its changes
-        if self._wants(link) and (now := self._ask(link.index)) is not None and self._wants(now):
-            error = self._try_watch(now)
+        if self._wants(link):
+            error = self._try_watch(link)
             if error is not None:
                 log.error("%s", error)
 

@@ -43,10 +43,10 @@ class FlowLines:
         self._snapshot = snapshot
         self._interface = interface
         table = snapshot.flows
-        before = orjson.dumps({"type": "flow", **common})[:-1]
+        before = ffi.from_buffer(orjson.dumps({"type": "flow", **common})[:-1])
         indexes = ffi.NULL if chosen == range(len(table)) else ffi.from_buffer("uint32_t[]", array("I", chosen))
-        # cffi's pointers in structs keep nothing alive
-        self._kept = (before, indexes, ffi.new("char[]", interface.units.encode()), ffi.from_buffer(before))
+        units = ffi.new("char[]", interface.units.encode())
+        self._kept = before, indexes, units  # pointers in cffi's structs keep nothing alive
         self._out = ffi.new("char[]", ROOM + len(before))
         self._lines = ffi.new(
             "struct xt_flow_lines *",
@@ -56,8 +56,8 @@ class FlowLines:
                 "chosen": indexes,
                 "count": len(chosen),
                 "names": _names()[0],
-                "before": {"start": self._kept[3], "length": len(before)},
-                "units": self._kept[2],
+                "before": {"start": before, "length": len(before)},
+                "units": units,
                 "record_offset": snapshot.record_offset_ns,
                 "wall_offset": snapshot.wall_offset_ns,
                 "start": snapshot.start_monotonic_ns,

@@ -104,10 +104,7 @@ class JsonLines:
             }
             selection = select(snapshot, interface, self._top)
             yield from FlowLines(snapshot, interface, selection.chosen, common)
-            records = [interface_record(interface, counts, selection.flows, common)]
-            if selection.other_flows:
-                records.insert(0, other_record(selection, common))
-            yield from rendered(iter(records))
+            yield from rendered(summary_records(interface, counts, selection, common))
 
 
 def rendered(records: Iterator[Record]) -> Iterator[bytes]:
@@ -130,10 +127,14 @@ def _flow_setup(setup: FlowSetup) -> Record:
     }
 
 
-def other_record(selection: Selection, common: Record) -> Record:
-    """What the flows add up to that --top left out."""
-    packets, size = selection.other
-    return {"type": "other", **common, "flows": selection.other_flows, "packets": packets, "bytes": size}
+def summary_records(
+    interface: Interface, counts: InterfaceCounts, selection: Selection, common: Record
+) -> Iterator[Record]:
+    """What follows an interface's flows: what those add up to that --top left out, and its counts."""
+    if selection.other_flows:
+        packets, size = selection.other
+        yield {"type": "other", **common, "flows": selection.other_flows, "packets": packets, "bytes": size}
+    yield interface_record(interface, counts, selection.flows, common)
 
 
 def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:
