@@ -14,9 +14,11 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent
 HEADERS = ("csrc/flow.h", "csrc/nccl.h", "csrc/shim.h", "csrc/render.h")
 KERNEL_TYPES = (
-    "".join(f"typedef uint{bits}_t __u{bits};\n" for bits in (8, 16, 32, 64))
-    + "typedef int32_t __s32;\ntypedef int64_t __s64;\n"
+    "typedef unsigned char __u8;\ntypedef unsigned short __u16;\ntypedef unsigned int __u32;\n"
+    "typedef unsigned long long __u64;\ntypedef int __s32;\ntypedef long long __s64;\n"
 )
+"""As asm-generic/int-ll64.h defines them. uint64_t is `unsigned long` on 64-bit machines: a pointer to it is none to
+__u64, which gcc 14 refuses."""
 
 
 def definitions(header: str) -> str:

@@ -44,7 +44,7 @@ class FlowLines:
         self._interface = interface
         table = snapshot.flows
         before = ffi.from_buffer(orjson.dumps({"type": "flow", **common})[:-1])
-        indexes = ffi.NULL if chosen == range(len(table)) else ffi.from_buffer("uint32_t[]", array("I", chosen))
+        indexes = ffi.NULL if chosen == range(len(table)) else ffi.from_buffer("__u32[]", array("I", chosen))
         units = ffi.new("char[]", interface.units.encode())
         self._kept = before, indexes, units  # pointers in cffi's structs keep nothing alive
         self._out = ffi.new("char[]", ROOM + len(before))
