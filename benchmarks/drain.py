@@ -11,12 +11,12 @@ from pathlib import Path
 
 from benchmarks.packet import scatter
 from tests.support.flood import frame
-from xtrace.flow import COUNTERS, KEY, FlowSnapshot, Interface, InterfaceCounts
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Batch, Map, Program
-from xtrace.monitors.tables import Drained, FlowTables, Place, Plan, load_object_spec
+from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, Interface, InterfaceCounts
+from xtrace.monitors.flows.tables import Drained, FlowTables, Place, Plan, load_object_spec
 from xtrace.sinks.identity import Identity
-from xtrace.sinks.jsonl import JsonLines
+from xtrace.sinks.jsonl.sink import JsonLines
 from xtrace.sinks.stream import OutputStream
 from xtrace.stop import Stop
 

@@ -12,8 +12,8 @@ from tests.nccl.jobs import calling, real_library, standin
 from xtrace.kernel import constants, uprobe
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import load_trivial
-from xtrace.monitors.libraries import find_functions
-from xtrace.monitors.nccl import NcclMonitor
+from xtrace.monitors.nccl.libraries import find_functions
+from xtrace.monitors.nccl.monitor import NcclMonitor
 
 CALLS = 200_000
 ROUNDS = 5

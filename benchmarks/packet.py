@@ -12,7 +12,7 @@ from tests.support.flood import frame
 from xtrace.kernel import constants, features
 from xtrace.kernel.bpf import Map, Program
 from xtrace.kernel.elf import patch_constants
-from xtrace.monitors.tables import FlowTables, Place, Plan
+from xtrace.monitors.flows.tables import FlowTables, Place, Plan
 
 REPEAT = 2_000_000
 ROUNDS = 7

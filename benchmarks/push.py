@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from xtrace.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts
-from xtrace.sinks.delivery import pack
-from xtrace.sinks.exposition import Exposition
-from xtrace.sinks.flow_metrics import FlowMetrics
-from xtrace.sinks.transport import Http
+from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts
+from xtrace.sinks.metrics.exposition import Exposition
+from xtrace.sinks.metrics.flows import FlowMetrics
+from xtrace.sinks.push.delivery import pack
+from xtrace.sinks.push.transport import Http
 from xtrace.target import Target
 
 SERIES = 10_000

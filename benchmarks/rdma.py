@@ -16,8 +16,8 @@ from pathlib import Path
 import orjson
 
 from xtrace.kernel import syscall
-from xtrace.monitors.rdma import RdmaMonitor, RdmaOptions
-from xtrace.sinks.rdma_json import rdma_records
+from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
+from xtrace.sinks.jsonl.rdma import rdma_records
 
 PORTS, STANDARD, HARDWARE = 64, 20, 40
 TICKS = 20

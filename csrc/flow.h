@@ -31,7 +31,7 @@
 /* Default capacity of one flow table, in flows. */
 #define DEFAULT_MAX_FLOWS 65536
 
-/* Traffic types, in the order of the names user space prints (xtrace/flow.py). */
+/* Traffic types, in the order of the names user space prints (xtrace/model/flow.py). */
 enum traffic_type {
 	TRAFFIC_TCP,
 	TRAFFIC_UDP,

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-/* Functions of NCCL's interface, in the order of the names in xtrace/nccl.py. */
+/* Functions of NCCL's interface, in the order of the names in xtrace/model/nccl.py. */
 enum nccl_function {
 	/* with a count and a datatype */
 	NCCL_ALL_REDUCE,

@@ -118,7 +118,7 @@ static bool is_zero(const __u8 *address)
 	return !memcmp(address, zero, sizeof(zero));
 }
 
-/* The next three are what FlowKey says in xtrace/flow.py (is_addressed: has_addresses but for IP). */
+/* The next three are what FlowKey says in xtrace/model/flow.py (is_addressed: has_addresses but for IP). */
 static bool is_addressed(const struct flow_key *key)
 {
 	return !is_zero(key->src) || !is_zero(key->dst);

@@ -18,7 +18,7 @@
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_SCTP 132
 
-/* The same decision, from the same fields, as FlowKey.traffic_type in xtrace/flow.py. */
+/* The same decision, from the same fields, as FlowKey.traffic_type in xtrace/model/flow.py. */
 static __always_inline enum traffic_type traffic_type(const struct flow_key *key)
 {
 	if (key->flags & FLOW_ROCE_V2)

@@ -73,8 +73,8 @@ def answer(arguments: Sequence[str], stop: Stop) -> int:
         text = str(answered)
     else:
         stop.install()
-        from xtrace import cli  # with all it is made of, which the help and the version need not wait for
+        from xtrace import assembly  # with all it is made of, which the help and the version need not wait for
 
-        return cli.run(config, version, stop)
+        return assembly.run(config, version, stop)
     OutputStream(STDOUT, stop).write(text.encode())
     return 0

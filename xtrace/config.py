@@ -11,12 +11,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from xtrace.errors import UsageError
-from xtrace.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
 from xtrace.kernel.syscall import lib
+from xtrace.model.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
 from xtrace.target import Target, forgotten, parse_target
 
 if TYPE_CHECKING:
-    from xtrace.rdma_health import Limit
+    from xtrace.model.rdma_health import Limit
 
 MODES = ("xdp", "rdma", "nccl")
 """What can be monitored; the first is the default."""
@@ -65,7 +65,7 @@ UNITS_MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 def limits_of(text: str, what: str = "--threshold") -> Mapping[str, Limit]:
     """The thresholds of mode rdma, with those that were asked for."""
-    from xtrace.rdma_health import parse_limits  # which the help and the version need not wait for
+    from xtrace.model.rdma_health import parse_limits  # which the help and the version need not wait for
 
     return parse_limits(text, what)
 

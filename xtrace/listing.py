@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from xtrace.kernel.rtnetlink import LinkInfo
-from xtrace.rdma import PortRecord
-from xtrace.sinks.rdma_json import port_summary
+from xtrace.model.rdma import PortRecord
+from xtrace.sinks.jsonl.rdma import port_summary
 from xtrace.sinks.render import valid_unicode
 from xtrace.sinks.stream import OutputStream
 

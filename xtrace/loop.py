@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from xtrace.errors import XtraceError
-from xtrace.flow import FlowSnapshot
+from xtrace.model.flow import FlowSnapshot
+from xtrace.model.nccl import NcclSnapshot
+from xtrace.model.snapshot import Snapshot
 from xtrace.monitors import Monitor
-from xtrace.nccl import NcclSnapshot
 from xtrace.sinks import Sink, Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
-from xtrace.snapshot import Snapshot
 from xtrace.stop import Stop
 
 log = logging.getLogger(__name__)

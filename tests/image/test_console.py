@@ -117,7 +117,7 @@ def test_a_missing_interface_is_one_line(root: Path, pair: Pair) -> None:
 def test_debug_tells_where_an_error_came_from(root: Path, pair: Pair) -> None:
     with running(pair.far, root, "--debug", "-i", "absent0") as process:
         _, _, said = ended(process)
-    assert 'File "xtrace/cli.py", line ' in said
+    assert 'File "xtrace/assembly.py", line ' in said
 
 
 def test_without_proc_it_says_so(root: Path) -> None:

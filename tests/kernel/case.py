@@ -6,7 +6,7 @@ import ipaddress
 from typing import NamedTuple
 
 from tests.support.frames import ACK, DST, DST6, IPV4, IPV6, SRC, SRC6, TCP, ethernet, ipv4, ipv6, tcp
-from xtrace.flow import FlowKey
+from xtrace.model.flow import FlowKey
 
 
 class Case(NamedTuple):

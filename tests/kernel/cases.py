@@ -47,7 +47,7 @@ from tests.support.frames import (
     tcp,
     udp,
 )
-from xtrace.flow import FRAGMENT, LATER_FRAGMENT
+from xtrace.model.flow import FRAGMENT, LATER_FRAGMENT
 
 FLAG_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 

@@ -27,7 +27,7 @@ from tests.support.frames import (
     sctp,
     udp,
 )
-from xtrace.flow import FRAGMENT, LATER_FRAGMENT
+from xtrace.model.flow import FRAGMENT, LATER_FRAGMENT
 
 LATER = FRAGMENT | LATER_FRAGMENT
 OPTIONS = {"hop-by-hop": HOP_BY_HOP, "routing": ROUTING, "destination": DESTINATION}

@@ -22,9 +22,9 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey
-from xtrace.flow import ROCE_V1 as IS_V1
-from xtrace.flow import ROCE_V2 as IS_V2
+from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey
+from xtrace.model.flow import ROCE_V1 as IS_V1
+from xtrace.model.flow import ROCE_V2 as IS_V2
 
 QPN, SOURCE_QPN = 0x123456, 0xABCDEF
 CNP = 0x81

@@ -27,7 +27,7 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from xtrace.flow import FRAGMENT, LATER_FRAGMENT
+from xtrace.model.flow import FRAGMENT, LATER_FRAGMENT
 
 WEB4, WEB6 = ipv4(TCP, WEB), ipv6(TCP, WEB)
 PRIORITY_TAG = 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.kernel.counter import FULL, MAX_FLOWS, TC, XDP, Counter, counting, present
-from xtrace.monitors.tables import Plan
+from xtrace.monitors.flows.tables import Plan
 
 VARIANTS: Mapping[str, Mapping[str, bool | int]] = {
     "as the tool runs": {},

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from tests.kernel.reference import Parsed, parse, parse_ipoib, parse_raw_ip
 from tests.support.frames import IPV4, IPV6
-from xtrace.filters import Filters
-from xtrace.flow import EGRESS, TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import lib
-from xtrace.monitors.tables import NO_FILTERS, Drained, FlowTables, Place, Plan
+from xtrace.model.filters import Filters
+from xtrace.model.flow import EGRESS, TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
+from xtrace.monitors.flows.tables import NO_FILTERS, Drained, FlowTables, Place, Plan
 
 XDP, TC = "xdp_ingress", "tc_packet"
 """The packet programs."""

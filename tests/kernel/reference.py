@@ -27,9 +27,9 @@ from tests.support.frames import (
     UDP,
     VLAN,
 )
-from xtrace.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey
-from xtrace.flow import ROCE_V1 as IS_ROCE_V1
-from xtrace.flow import ROCE_V2 as IS_ROCE_V2
+from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey
+from xtrace.model.flow import ROCE_V1 as IS_ROCE_V1
+from xtrace.model.flow import ROCE_V2 as IS_ROCE_V2
 
 NO_FLOW = FlowKey(bytes(16), bytes(16), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 MAPPED = bytes(10) + b"\xff\xff"

@@ -15,11 +15,11 @@ from tests.kernel.counter import FULL, INGRESS, XDP, Counter, counting, expected
 from tests.kernel.reference import parse
 from tests.kernel.traffic import FIRST, MANY, flipped, frame_of, frames_of, segment, shuffled, size_of
 from tests.support.frames import ACK, FIN, SYN, TCP, UDP, udp
-from xtrace.flow import FlowKey, InterfaceCounts, PacketCount
 from xtrace.kernel import syscall
 from xtrace.kernel.syscall import lib
-from xtrace.monitors import tables
-from xtrace.monitors.tables import Drained, Place, Plan, load_object_spec
+from xtrace.model.flow import FlowKey, InterfaceCounts, PacketCount
+from xtrace.monitors.flows import tables
+from xtrace.monitors.flows.tables import Drained, Place, Plan, load_object_spec
 
 # flows
 

@@ -40,9 +40,9 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from xtrace.filters import Filters, Network, parse_networks, parse_ports, parse_types
-from xtrace.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
-from xtrace.monitors.tables import Place, Plan
+from xtrace.model.filters import Filters, Network, parse_networks, parse_ports, parse_types
+from xtrace.model.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
+from xtrace.monitors.flows.tables import Place, Plan
 
 DNS = 53
 LEAVING = Place(egress=True)

@@ -11,8 +11,8 @@ from tests.kernel.cases import GROUPS
 from tests.kernel.counter import Counter, Sums, counting, present, xdp_context
 from tests.support.frames import ACK, DESTINATION, HOP_BY_HOP, TCP, extension, tcp
 from xtrace.errors import KernelError
-from xtrace.flow import FlowKey, PacketCount
-from xtrace.monitors.tables import Plan
+from xtrace.model.flow import FlowKey, PacketCount
+from xtrace.monitors.flows.tables import Plan
 
 WEB = tcp(40000, 80, ACK)
 FLOW = flow4(TCP, 40000, 80)

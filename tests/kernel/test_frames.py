@@ -11,8 +11,8 @@ from tests.kernel.cases import CASES, GROUPS, IPOIB_CASES, RAW_CASES
 from tests.kernel.counter import INGRESS, TC, XDP, Counter, Sums, counting
 from tests.kernel.damage import numbered
 from tests.kernel.reference import parse, parse_ipoib, parse_raw_ip
-from xtrace.flow import NO_ADDRESS, InterfaceCounts, PacketCount
 from xtrace.kernel.syscall import lib
+from xtrace.model.flow import NO_ADDRESS, InterfaceCounts, PacketCount
 
 EVERY_GROUP = pytest.mark.parametrize("group", GROUPS)
 

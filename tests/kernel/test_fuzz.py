@@ -12,9 +12,9 @@ import pytest
 
 from tests.kernel.counter import TC, XDP, Counter
 from tests.kernel.damage import MAKERS, Maker, frames_for
-from xtrace.flow import PacketCount
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.syscall import ffi, try_call
+from xtrace.model.flow import PacketCount
 
 FRAMES = int(os.environ.get("XTRACE_FUZZ_FRAMES", "200000"))
 IN_ONE_INTERVAL = 50_000

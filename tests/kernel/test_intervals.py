@@ -21,9 +21,9 @@ from tests.kernel.reference import parse
 from tests.kernel.traffic import FIRST, MANY, SECOND, frame_of, frames_of, segment, size_of
 from tests.support.build import compile_bpf
 from tests.support.frames import ACK, FIN, SYN, TCP
-from xtrace.flow import FlowKey
 from xtrace.kernel.bpf import Map, Program
-from xtrace.monitors.tables import CLOCK_MONOTONIC_COARSE, Plan
+from xtrace.model.flow import FlowKey
+from xtrace.monitors.flows.tables import CLOCK_MONOTONIC_COARSE, Plan
 
 
 def test_packets_after_the_flip_are_in_the_next_interval_only(variant: Counter) -> None:

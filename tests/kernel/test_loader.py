@@ -22,8 +22,8 @@ from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel.bpf import Batch, Fd, Map, Program, load_btf
 from xtrace.kernel.elf import MapSpec, ProgramSpec
 from xtrace.kernel.syscall import ffi
-from xtrace.monitors import tables
-from xtrace.monitors.tables import FlowTables, Plan, load_object_spec
+from xtrace.monitors.flows import tables
+from xtrace.monitors.flows.tables import FlowTables, Plan, load_object_spec
 
 MAP_TYPE_HASH = 1
 SMALL = Plan.make(100)

@@ -10,7 +10,7 @@ import pytest
 
 from xtrace.kernel import features, syscall
 from xtrace.kernel.elf import MapSpec
-from xtrace.monitors.tables import FlowTables, Plan
+from xtrace.monitors.flows.tables import FlowTables, Plan
 
 
 class Recorder:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.kernel.counter import Counter
 from tests.support import pcap
-from xtrace.flow import NO_ADDRESS, PacketCount
+from xtrace.model.flow import NO_ADDRESS, PacketCount
 
 CAPTURES = Path(__file__).parents[1] / "fixtures" / "roce"
 TRUTH: Mapping[str, Any] = json.loads((CAPTURES / "truth.json").read_text())

@@ -39,9 +39,9 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from xtrace.flow import FlowKey, PacketCount
 from xtrace.kernel import constants
 from xtrace.kernel.bpf import Map, Program
+from xtrace.model.flow import FlowKey, PacketCount
 
 pytestmark = pytest.mark.parametrize("any_hook", [(TC, True)], ids=["egress"], indirect=True)
 

@@ -13,9 +13,9 @@ from tests.kernel.counter import Counter, counting, present
 from tests.kernel.reference import NO_FLOW
 from tests.support.build import compile_bpf, loaded
 from tests.support.frames import ARP, IPV4, IPV6, LLDP, ROCE_V1, ethernet
-from xtrace.flow import KEY, TRAFFIC_TYPES, PacketCount
 from xtrace.kernel.bpf import Program
-from xtrace.monitors.tables import Plan
+from xtrace.model.flow import KEY, TRAFFIC_TYPES, PacketCount
+from xtrace.monitors.flows.tables import Plan
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tests.kernel.case import over_ipv4
 from tests.support.frames import IPV4, TCP, UDP, ethernet, ipv4, tcp, udp
-from xtrace.flow import PacketCount
+from xtrace.model.flow import PacketCount
 
 MANY = 12_000
 """More flows than the front caches of two CPUs hold, and the hash has collisions."""

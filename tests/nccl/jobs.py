@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.nccl.native import native
 from tests.netns.tool import Tool, bounded, environment
-from xtrace.nccl_names import SIZES
+from xtrace.model.nccl_names import SIZES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

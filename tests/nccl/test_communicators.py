@@ -9,7 +9,7 @@ import pytest
 
 from tests.nccl.jobs import Job, job, of_process, operations, wait_for_probes, watching
 from tests.support.net import of_type
-from xtrace.nccl_names import RESULTS
+from xtrace.model.nccl_names import RESULTS
 
 Facts = tuple[int | None, int | None, int | None]
 

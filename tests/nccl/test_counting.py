@@ -23,7 +23,7 @@ from tests.nccl.jobs import (
 )
 from tests.netns.tool import Result
 from tests.support.net import of_type
-from xtrace.nccl_names import DATATYPES, PER_RANK, SIZES
+from xtrace.model.nccl_names import DATATYPES, PER_RANK, SIZES
 
 CALLS = 100_000
 INVALID = "invalid_argument"

@@ -9,9 +9,9 @@ import pytest
 
 from tests.nccl.jobs import STANDIN_FUNCTIONS, calling, expected, standin
 from xtrace.kernel import uprobe
-from xtrace.monitors.calls import CallTables
-from xtrace.monitors.libraries import find_functions
-from xtrace.nccl import CallTotals
+from xtrace.model.nccl import CallTotals
+from xtrace.monitors.nccl.calls import CallTables
+from xtrace.monitors.nccl.libraries import find_functions
 
 CALLS = 11_000
 

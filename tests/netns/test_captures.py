@@ -11,7 +11,7 @@ from tests.kernel.test_roce import TRUTH, by_opcode_and_queue_pair, frames_of, o
 from tests.netns.load import send_frames
 from tests.netns.tool import flows, running, total
 from tests.support.net import assert_sums_close, quiet_pair
-from xtrace.flow import PacketCount
+from xtrace.model.flow import PacketCount
 
 HOOKS = pytest.mark.parametrize(
     "options", [(), ("--hook", "tc"), ("--xdp-mode", "generic")], ids=["XDP", "tc", "generic"]

@@ -13,7 +13,10 @@ import pytest
 
 from tests.push.server import Server, victoria_metrics
 from tests.push.wire import wire
-from xtrace.sinks import flow_metrics, nccl_metrics, rdma_metrics, self_metrics
+from xtrace.sinks.metrics import flows as flow_metrics
+from xtrace.sinks.metrics import nccl as nccl_metrics
+from xtrace.sinks.metrics import own as self_metrics
+from xtrace.sinks.metrics import rdma as rdma_metrics
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "xtrace-catch.json"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address
 
-from xtrace.flow import (
+from xtrace.kernel.features import Features
+from xtrace.model.flow import (
     COUNTERS,
     HAS_SRC_QPN,
     KEY,
@@ -19,7 +20,6 @@ from xtrace.flow import (
     InterfaceCounts,
     PacketCount,
 )
-from xtrace.kernel.features import Features
 
 IPV4, ARP, IPV6, LLDP, RDMA_OVER_ETHERNET = 0x0800, 0x0806, 0x86DD, 0x88CC, 0x8915
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE = 6, 17, 1, 58, 132, 47

@@ -9,8 +9,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.unit.make import BOOT, NS
-from xtrace.rdma import PortId, PortInfo, PortRecord, Process, QueuePairRecord, QueuePairs, Rails, RdmaSnapshot, Reading
-from xtrace.rdma_counters import figures
+from xtrace.model.rdma import (
+    PortId,
+    PortInfo,
+    PortRecord,
+    Process,
+    QueuePairRecord,
+    QueuePairs,
+    Rails,
+    RdmaSnapshot,
+    Reading,
+)
+from xtrace.model.rdma_counters import figures
 
 EINVAL = "/sys/class/net/lo/speed"
 """A file of the real kernel whose reading fails with EINVAL: a loopback has no speed."""

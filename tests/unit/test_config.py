@@ -12,9 +12,9 @@ import pytest
 
 from xtrace.config import Answered, Config, RdmaConfig, build_parser, parse
 from xtrace.errors import UsageError
-from xtrace.filters import Filters, parse_networks
 from xtrace.kernel.syscall import lib
-from xtrace.rdma_health import LIMITS
+from xtrace.model.filters import Filters, parse_networks
+from xtrace.model.rdma_health import LIMITS
 from xtrace.target import IMPORT_PATH, Target
 
 PACKAGE = Path(__file__).parents[2] / "xtrace"

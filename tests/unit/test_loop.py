@@ -16,11 +16,11 @@ from tests.unit.conftest import Pipe
 from tests.unit.make import ETH0, counts_of, flow, snapshot
 from xtrace import loop as loop_module
 from xtrace.errors import XtraceError
-from xtrace.flow import FlowSnapshot, PacketCount
 from xtrace.loop import Loop
+from xtrace.model.flow import FlowSnapshot, PacketCount
+from xtrace.model.snapshot import Snapshot
 from xtrace.sinks import Run, Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
-from xtrace.snapshot import Snapshot
 from xtrace.stop import Stop
 
 MS = 1_000_000

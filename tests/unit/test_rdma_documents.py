@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from xtrace.rdma_counters import FIGURES
-from xtrace.rdma_health import LIMITS
-from xtrace.sinks.rdma_metrics import DESCRIBED
+from xtrace.model.rdma_counters import FIGURES
+from xtrace.model.rdma_health import LIMITS
+from xtrace.sinks.metrics.rdma import DESCRIBED
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/rdma.md").read_text()

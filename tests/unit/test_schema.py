@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 
 from tests.support.schema import complaint, schema, validate
 from tests.unit import make_rdma
-from xtrace.flow import TRAFFIC_TYPES
-from xtrace.sinks.rdma_json import port_summary, rdma_records
+from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.sinks.jsonl.rdma import port_summary, rdma_records
 
 Record = dict[str, Any]
 

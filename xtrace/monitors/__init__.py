@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from xtrace.snapshot import Snapshot
+from xtrace.model.snapshot import Snapshot
 
 Told = TypeVar("Told", bound=Snapshot, covariant=True)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from xtrace.flow import NOTHING, FlowSnapshot, Interface, PacketCount
-from xtrace.snapshot import Snapshot
+from xtrace.model.flow import NOTHING, FlowSnapshot, Interface, PacketCount
+from xtrace.model.snapshot import Snapshot
 
 if TYPE_CHECKING:  # the help and the version need not wait for it
-    from xtrace.nccl import CallTotals, NcclSnapshot
+    from xtrace.model.nccl import CallTotals, NcclSnapshot
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,127 @@
+"""When a port is unwell, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.make import NS
+from tests.unit.make_rdma import grew, port, traffic
+from xtrace.errors import UsageError
+from xtrace.model.rdma import PortId, PortRecord, Reading
+from xtrace.model.rdma_health import LIMITS, judge, parse_limits, rails
+
+
+def verdict(record: PortRecord, threshold: str = "", was_active: bool = False) -> tuple[str, tuple[str, ...]]:
+    judged = judge(record, parse_limits(threshold), was_active)
+    return judged.health, judged.reasons
+
+
+def test_port_without_events_is_ok() -> None:
+    assert verdict(port({"local_ack_timeout_err": grew(0)}, traffic(4, 4))) == ("ok", ())
+
+
+def test_reason_says_what_how_many_and_in_which_time() -> None:
+    assert verdict(port({"local_ack_timeout_err": grew(3)})) == ("warn", ("local ACK timeouts 3 in 5 s",))
+    assert verdict(port({"local_ack_timeout_err": grew(12)})) == ("critical", ("local ACK timeouts 12 in 5 s",))
+
+
+def test_verdict_does_not_depend_on_the_interval() -> None:
+    assert verdict(port({"local_ack_timeout_err": grew(36)}, interval_ns=60 * NS))[0] == "warn"
+
+
+def test_one_exceeded_retry_is_critical() -> None:
+    reasons = ("transport retries exceeded 1 in 5 s",)
+    assert verdict(port({"req_transport_retries_exceeded": grew(1)})) == ("critical", reasons)
+
+
+def test_loss_is_judged_by_its_share_of_the_packets() -> None:
+    few = port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=1_000_000))
+    assert verdict(few) == ("ok", ())
+    many = port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=10_000))
+    assert verdict(many) == ("warn", ("packets out of sequence 5 in 5 s (500 per million packets)",))
+
+
+def test_loss_without_a_count_of_packets_is_not_overlooked() -> None:
+    assert verdict(port({"out_of_sequence": grew(5)}))[0] == "critical"
+
+
+def test_saturated_counter_is_worth_a_warning() -> None:
+    health, reasons = verdict(port(standard={"symbol_error": Reading(65535, None, "saturated")}))
+    assert (health, reasons) == ("warn", ("symbol_error saturated at 65535: reset it to count again",))
+
+
+def test_port_that_was_never_active_is_worth_a_warning_and_one_that_lost_its_link_is_critical() -> None:
+    down = port(state="DOWN")
+    assert verdict(down) == ("warn", ("port DOWN, link LINK_UP",))
+    assert verdict(down, was_active=True) == ("critical", ("port DOWN, link LINK_UP, was ACTIVE",))
+
+
+def test_unavailable_port_is_critical() -> None:
+    assert verdict(port(unavailable="counters: EINVAL")) == ("critical", ("unavailable: counters: EINVAL",))
+
+
+def test_paused_time_is_a_share_of_the_interval() -> None:
+    paused = port(ethernet={"rx_prio3_pause_duration": grew(500_000)})
+    assert verdict(paused) == ("warn", ("rx_prio3_pause: 10 % of the time paused",))
+    assert verdict(paused, "paused=5:8")[0] == "critical"
+
+
+def test_worst_reason_comes_first() -> None:
+    record = port({"local_ack_timeout_err": grew(1), "req_transport_retries_exceeded": grew(1)})
+    assert [reason.split()[0] for reason in verdict(record)[1]] == ["transport", "local"]
+
+
+def test_thresholds_can_be_set_and_switched_off() -> None:
+    record = port({"local_ack_timeout_err": grew(3)})
+    assert verdict(record, "ack_timeout=100")[0] == "ok"
+    assert verdict(record, "ack_timeout=0:1")[0] == "critical"
+    assert verdict(record, "ack_timeout=off")[0] == "ok"
+    assert parse_limits("rx_oos=5")["ack_timeout"] == LIMITS["ack_timeout"]
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("timeouts=5", "write NAME=WARN"),
+        ("ack_timeout", "write NAME=WARN"),
+        ("ack_timeout=", "'' is no number"),
+        ("ack_timeout=-1", "'-1' is no number"),
+        ("ack_timeout=nan", "'nan' is no number"),
+        ("ack_timeout=1:many", "'many' is no number"),
+        ("ack_timeout=10:5", "critical is below the warning: write the lower number first"),
+    ],
+)
+def test_wrong_threshold_is_refused_with_its_name(text: str, why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_limits(text)
+    assert str(caught.value).startswith(f"--threshold '{text}'") and why in str(caught.value)
+
+
+def rail(name: str, size: int, state: str = "ACTIVE") -> PortRecord:
+    return port(standard=traffic(size, 0), where=PortId(name, 1), state=state)
+
+
+def test_imbalance_is_the_busiest_rail_by_the_mean() -> None:
+    found = rails([rail("mlx5_0", 4000), rail("mlx5_1", 4000), rail("mlx5_2", 8000), rail("mlx5_3", 0)], LIMITS)
+    assert (found.ports, found.imbalance, found.idle) == (4, 2.0, (PortId("mlx5_3", 1),))
+    assert found.health == "warn"
+    assert found.reasons == (
+        "2.00 times the mean on the busiest port",
+        "1 active ports without traffic while others had some: mlx5_3/1",
+    )
+
+
+def test_rails_that_are_down_do_not_count() -> None:
+    found = rails([rail("mlx5_0", 4000), rail("mlx5_1", 4000), rail("mlx5_2", 0, "DOWN")], LIMITS)
+    assert (found.ports, found.imbalance, found.down, found.health) == (2, 1.0, (PortId("mlx5_2", 1),), "ok")
+
+
+def test_silent_or_single_rail_has_no_imbalance() -> None:
+    assert rails([rail("mlx5_0", 0), rail("mlx5_1", 0)], LIMITS).imbalance is None
+    assert rails([rail("mlx5_0", 4000)], LIMITS).imbalance is None
+
+
+def test_packets_are_compared_where_not_every_driver_counts_bytes() -> None:
+    software = port({"rcvd_pkts": grew(300), "sent_pkts": grew(0)}, where=PortId("rxe0", 1))
+    hardware = port(standard=traffic(4000, 0, rx_packets=100, tx_packets=0))
+    assert rails([software, hardware], LIMITS).imbalance == 1.5

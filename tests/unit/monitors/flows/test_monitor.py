@@ -1,0 +1,932 @@
+"""Mode xdp: interfaces as they come and go, when an interval begins and ends, and that no miscount is kept quiet."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
+
+import pytest
+
+from tests.unit.make import counts_of, features, flow, key, table
+from xtrace.errors import InterfaceError, KernelError, PrivilegeError, UsageError, XtraceError
+from xtrace.kernel import features as features_module
+from xtrace.kernel import privileges, rtnetlink
+from xtrace.kernel.features import Features
+from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.messages import Say
+from xtrace.model.filters import Filters
+from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount
+from xtrace.monitors.flows import monitor as xdp_module
+from xtrace.monitors.flows import watched as watched_module
+from xtrace.monitors.flows.attach import Attached, Choice
+from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.monitor import OPEN_SLOTS, XdpMonitor, XdpOptions
+from xtrace.monitors.flows.tables import Drained, Plan
+
+NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
+"""RTM_* of uapi/linux/rtnetlink.h"""
+
+INGRESS, BOTH = (False,), (False, True)
+
+
+def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
+    return LinkInfo(index=index, name=name, flags=1 if up else 0, link_type=1, rx_packets=0)
+
+
+LO = replace(interface("lo", 1), link_type=772)
+GONE_AND_AWAITED = (
+    "the interface is gone; what it carried until then is counted; it is monitored again when it comes back"
+)
+ETH0, ETH1, ETH2 = interface("eth0", 4), interface("eth1", 5), interface("eth2", 6)
+
+
+class World:
+    """All that XdpMonitor stands on, and what happens to it in which order."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.now = 1000
+        self.links = [LO, ETH0]
+        self.events: list[tuple[int, LinkInfo]] = []
+        self.refuses: dict[tuple[str, bool], XtraceError] = {}
+        self.flows: list[FlowRecord] = []
+        self.counts: dict[tuple[int, bool], InterfaceCounts] | None = None
+        self.has = features()
+        self.filters: Filters | None = None
+        self.said: list[str] = []
+        self.merges = False
+        self.attached: list[str] = []
+        self.detached_by_others: set[str] = set()
+        self.stays: dict[str, XtraceError] = {}
+
+    def note(self, what: str) -> None:
+        self.happened.append(what)
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+    def time_ns(self) -> int:
+        return self.now + 10**18
+
+    def probe(self) -> Features:
+        return self.has
+
+    def list_links(self, socket: object) -> list[LinkInfo]:
+        self.note("list interfaces")
+        return self.links
+
+    def one_link(self, socket: object, index: int) -> LinkInfo | None:
+        return next((link for link in self.links if link.index == index), None)
+
+
+class FakeSocket:
+    """A netlink socket that tells the world's events."""
+
+    def __init__(self, world: World, groups: int) -> None:
+        self._world = world
+        self._groups = groups
+        world.note("listen" if groups else "open netlink")
+
+    def __enter__(self) -> FakeSocket:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._world.note("stop listening" if self._groups else "close netlink")
+
+    def fileno(self) -> int:
+        return 77 if self._groups else 78
+
+    def notifications(self) -> list[tuple[int, LinkInfo]]:
+        assert self._groups == 1, "RTMGRP_LINK"
+        waiting, self._world.events = self._world.events, []
+        return waiting
+
+    def discard(self) -> bool:
+        self._world.note("discard events")
+        self._world.events.clear()
+        return True
+
+
+class FakeAttacher:
+    """Attaches to everything but what refuses: XDP where packets enter, tc where they leave."""
+
+    def __init__(self, world: World, choice: Choice, say: Say) -> None:
+        self._world = world
+        world.note(f"hook {choice.hook} mode {choice.xdp_mode}")
+
+    def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
+        refusal = self._world.refuses.get((link.name, egress))
+        if refusal is not None:
+            raise refusal
+        place = f"{link.name} slot {slot}{' egress' if egress else ''}"
+        self._world.detached_by_others.discard(place)
+        attachment = FakeAttachment(self._world, place)
+        hook, mode = ("tc", None) if egress else ("xdp", "native")
+        return Attached(attachment, hook, mode, self._world.now, self._world.merges)
+
+
+class FakeAttachment:
+    """A program on an interface, which is to be detached once."""
+
+    stays_when_moved = False
+
+    def __init__(self, world: World, place: str) -> None:
+        self._world = world
+        self._place = place
+        world.note(f"attach {place}")
+        world.attached.append(place)
+
+    def alive(self) -> bool:
+        return self._place not in self._world.detached_by_others
+
+    def close(self) -> None:
+        failure = self._world.stays.get(self._place)
+        if failure is not None:
+            raise failure
+        self._world.note(f"detach {self._place}")
+        self._world.attached.remove(self._place)
+
+
+class FakeTables:
+    """Flow tables with the world's flows in them."""
+
+    def __init__(self, world: World, plan: Plan, has: Features) -> None:
+        self._world = world
+        self.plan = plan
+        self.features = has
+        self.grace_ns = 9
+        self.drain_ns = 7
+
+    def wait_grace_period(self) -> None:
+        self._world.note("grace period")
+
+    def take(self) -> Drained:
+        self._world.note("take")
+        return self._drained()
+
+    def finish(self) -> Drained:
+        self._world.note("drain both")
+        return self._drained()
+
+    def _drained(self) -> Drained:
+        flows, counts = self._world.flows, self._world.counts
+        if counts is None:
+            places = {(record.key.slot, bool(record.key.flags & EGRESS)) for record in flows}
+            counts = {
+                place: counts_of([f for f in flows if (f.key.slot, bool(f.key.flags & EGRESS)) == place])
+                for place in places
+            }
+        return Drained(self._world.now, table(flows), counts)
+
+    def clock_offset(self) -> int:
+        return 123
+
+    def memory(self) -> int:
+        return 20 << 20
+
+    def close(self) -> None:
+        self._world.note("close tables")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+
+    def tables(plan: Plan, has: Features, filters: Filters) -> FakeTables:
+        made.filters = filters
+        made.note("create maps")
+        return FakeTables(made, plan, has)
+
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(privileges, "missing", lambda needed: [])
+    monkeypatch.setattr(privileges, "raise_memlock_limit", lambda: made.note("raise memlock"))
+    monkeypatch.setattr(features_module, "probe", lambda: made.probe())
+    monkeypatch.setattr(rtnetlink, "links", made.list_links)
+    monkeypatch.setattr(rtnetlink, "link", made.one_link)
+    monkeypatch.setattr(xdp_module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
+    monkeypatch.setattr(xdp_module, "parse_link", lambda link: link)
+    monkeypatch.setattr(xdp_module, "FlowTables", tables)
+    monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
+    monkeypatch.setattr(xdp_module, "time", made)
+    monkeypatch.setattr(watched_module, "time", made)
+    return made
+
+
+def start(world: World, *patterns: str, directions: tuple[bool, ...] = INGRESS) -> XdpMonitor:
+    options = XdpOptions(Selection(patterns or ("eth0",)), Choice("auto", "auto"), directions, max_flows=100)
+    return XdpMonitor(options, world.said.append)
+
+
+@pytest.fixture
+def monitor(world: World) -> Iterator[XdpMonitor]:
+    """Watches eth0 alone; what happened while it started is forgotten."""
+    made = start(world)
+    world.happened.clear()
+    world.said.clear()
+    yield made
+    made.close()
+
+
+def told(monitor: XdpMonitor) -> list[tuple[str, int, str]]:
+    """Name, slot and direction of everything in the next snapshot."""
+    return [(found.name, found.slot, found.direction) for found, _ in monitor.tick().interfaces]
+
+
+def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) -> None:
+    """These happen, the kernel tells of them, and the loop sees that."""
+    for kind, link in events:
+        others = [other for other in world.links if other.index != link.index]
+        if kind == DEL_LINK:
+            world.links = others
+            world.detached_by_others |= {place for place in world.attached if place.startswith(f"{link.name} ")}
+        elif link.rx_packets is not None:
+            world.links = [*others, link]
+    world.events += events
+    monitor.react()
+
+
+# Start and end
+
+
+def test_documented_line_is_said_before_attaching(world: World) -> None:
+    start(world).close()
+    assert world.said == ["Preparing to monitor network interface: eth0"]
+
+
+def test_documented_line_is_chinese_under_a_chinese_locale(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    start(world).close()
+    assert world.said == ["准备监控网络接口: eth0"]
+
+
+def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_released_in_the_end(world: World) -> None:
+    start(world).close()
+    assert world.happened == [
+        "raise memlock",
+        "listen",
+        "open netlink",
+        "create maps",
+        "hook auto mode auto",
+        "list interfaces",
+        "attach eth0 slot 0",
+        "detach eth0 slot 0",
+        "close tables",
+        "close netlink",
+        "stop listening",
+    ]
+
+
+def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) -> None:
+    filters = Filters(exclude_dns=True)
+    options = XdpOptions(Selection(("eth0", "lo")), Choice("auto", "auto"), INGRESS, 4321, filters)
+    made = XdpMonitor(options, world.said.append)
+    plan = cast("FakeTables", made._tables).plan
+    made.close()
+    assert world.filters is filters
+    assert plan.max_flows == 4321
+
+
+def test_missing_privileges_are_said_before_anything_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privileges, "missing", lambda needed: ["CAP_BPF"])
+    with pytest.raises(PrivilegeError, match=r"^mode xdp needs CAP_BPF: "):
+        start(world)
+    assert (world.said, world.happened) == ([], [])
+
+
+def test_interface_that_cannot_be_attached_to_is_the_error_and_leaves_nothing(world: World) -> None:
+    world.refuses["eth0", False] = PrivilegeError("eth0: no")
+    with pytest.raises(PrivilegeError, match=r"^eth0: no$"):
+        start(world)
+    assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]
+
+
+def test_interface_that_refuses_one_direction_alone_is_detached_from_the_other_before_the_error(world: World) -> None:
+    world.refuses["eth0", True] = InterfaceError("eth0: no egress")
+    with pytest.raises(InterfaceError, match=r"^eth0: no egress$"):
+        start(world, directions=BOTH)
+    assert world.attached == []
+    assert world.happened.index("detach eth0 slot 0") < world.happened.index("close tables")
+
+
+def test_unknown_feature_switch_is_refused_before_any_map(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Features:
+        raise UsageError("XTRACE_FEATURES_OFF: unknown feature x")
+
+    monkeypatch.setattr(world, "probe", refuse)
+    with pytest.raises(UsageError):
+        start(world)
+    assert world.happened == ["raise memlock", "listen", "open netlink", "close netlink", "stop listening"]
+
+
+def test_name_that_no_interface_has_is_said_with_those_there_are_and_the_others_are_watched(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "nosuch0", "eth0")
+    assert [found.name for found in made.interfaces] == ["eth0"]
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.ERROR, "interface nosuch0 not found: there are lo, eth0; it is watched as soon as it comes")
+    ]
+    made.close()
+
+
+def test_without_any_interface_to_watch_the_run_does_not_start(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InterfaceError, match=r"^no interface could be attached to: see -l for those there are$"):
+        start(world, "nosuch0", "nosuch1")
+    assert [text.split()[1] for text in caplog.messages] == ["nosuch0", "nosuch1"]
+
+
+@pytest.mark.parametrize(
+    "pattern, why",
+    [("wlan*", ""), ("any", ", which leaves out lo, veths, members of bonds, teams and bridges, and what is down")],
+)
+def test_patterns_that_mean_no_interface_are_told_with_those_there_are(pattern: str, why: str, world: World) -> None:
+    world.links = [LO, replace(ETH0, kind="veth")]
+    with pytest.raises(InterfaceError) as caught:
+        start(world, pattern)
+    told = f"no interface is meant by -i {pattern}{why}: there are lo, eth0; name one, as in -i eth0"
+    assert str(caught.value) == told
+
+
+def test_one_name_that_no_interface_has_is_one_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InterfaceError, match=r"^interface nosuch0 not found: there are lo, eth0; choose one with -i$"):
+        start(world, "nosuch0")
+    assert caplog.messages == []
+
+
+def test_one_interface_that_takes_it_is_enough(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.links = [LO, ETH0, ETH1, ETH2]
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    made = start(world, "eth*")
+    assert [(found.name, found.slot) for found in made.interfaces] == [("eth0", 0), ("eth2", 1)]
+    assert caplog.messages == ["eth1: no"]
+    made.close()
+
+
+def test_several_that_all_refuse_are_a_failure(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    world.refuses = {("eth0", False): InterfaceError("eth0: no"), ("eth1", False): InterfaceError("eth1: no")}
+    with pytest.raises(InterfaceError, match=r"^no interface could be attached to"):
+        start(world, "eth*")
+
+
+def test_last_tick_detaches_before_it_drains(world: World, monitor: XdpMonitor) -> None:
+    monitor.tick()
+    assert not monitor.ended
+    monitor.finish()
+    assert monitor.ended
+    assert world.happened == ["take", "detach eth0 slot 0", "drain both"]
+
+
+def test_last_tick_tells_every_interface_that_was_watched_until_then(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    made = start(world, "eth*", directions=BOTH)
+    world.flows = [flow(key(slot=1, flags=EGRESS), packets=3)]
+    snapshot = made.finish()
+    assert [(found.name, found.direction, counts.total.packets) for found, counts in snapshot.interfaces] == [
+        ("eth0", "ingress", 0),
+        ("eth0", "egress", 0),
+        ("eth1", "ingress", 0),
+        ("eth1", "egress", 3),
+    ]
+    assert world.attached == []
+    made.close()
+
+
+def test_closing_after_the_last_tick_detaches_only_once(world: World) -> None:
+    made = start(world)
+    made.finish()
+    made.close()
+    assert world.happened.count("detach eth0 slot 0") == 1
+    assert world.happened[-3] == "close tables"
+
+
+def test_closing_without_a_last_tick_detaches_before_the_maps_go(world: World) -> None:
+    start(world).close()
+    assert world.happened[-4:-2] == ["detach eth0 slot 0", "close tables"]
+
+
+def test_changes_are_readable_at_the_listening_socket(monitor: XdpMonitor) -> None:
+    assert monitor.fileno() == 77
+
+
+def test_memory_and_grace_period_are_those_of_the_tables(monitor: XdpMonitor) -> None:
+    assert (monitor.map_memory, monitor.grace_ns) == (20 << 20, 9)
+
+
+# Intervals
+
+
+def test_intervals_join_without_a_gap(world: World, monitor: XdpMonitor) -> None:
+    lengths = []
+    for moment in (6000, 11_500, 12_000):
+        world.now = moment
+        snapshot = monitor.tick() if moment < 12_000 else monitor.finish()
+        lengths.append((snapshot.start_monotonic_ns, snapshot.interval_ns))
+    assert lengths == [(1000, 5000), (6000, 5500), (11_500, 500)]
+
+
+def test_snapshot_has_the_flows_the_counts_and_both_clocks(world: World, monitor: XdpMonitor) -> None:
+    world.flows = [flow(packets=3, size=300)]
+    world.now = 6000
+    snapshot = monitor.tick()
+    assert list(snapshot.flows) == world.flows
+    (eth0,) = monitor.interfaces
+    assert eth0 == Interface("eth0", 0, "xdp", "native")
+    assert snapshot.interfaces == ((eth0, counts_of(world.flows)),)
+    assert (snapshot.end_ns, snapshot.wall_offset_ns, snapshot.record_offset_ns) == (6000 + 10**18, 10**18, 123)
+
+
+def counted(index: int, packets: int) -> LinkInfo:
+    return replace(ETH0, index=index, rx_packets=packets, rx_bytes=64 * packets, tx_packets=0, tx_bytes=0)
+
+
+def test_interfaces_own_counters_stand_beside_every_interval_but_the_first_and_the_last(
+    world: World, monitor: XdpMonitor
+) -> None:
+    shown = []
+    for packets in (5, 7, 7, 30):
+        world.links = [LO, counted(ETH0.index, packets)]
+        world.now += 5_000_000_000
+        snapshot = monitor.tick() if packets < 30 else monitor.finish()
+        ((_, counts),) = snapshot.interfaces
+        shown.append(counts.nic)
+    assert shown == [None, PacketCount(2, 128), PacketCount(0, 0), None]
+
+
+def test_own_counters_that_cannot_be_read_are_not_known_and_end_nothing(
+    world: World, monitor: XdpMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.links = [LO, counted(ETH0.index, 5)]
+    monitor.tick()
+
+    def refuse(socket: object, index: int) -> LinkInfo:
+        raise KernelError("RTM_GETLINK", errno.ENOBUFS, "ENOBUFS")
+
+    monkeypatch.setattr(rtnetlink, "link", refuse)
+    ((_, counts),) = monitor.tick().interfaces
+    assert counts.nic is None
+
+
+@pytest.mark.parametrize("merges, times", [(False, 1), (True, 0)])
+def test_that_the_hook_misses_packets_is_said_where_both_count_the_same_packets(
+    world: World, merges: bool, times: int
+) -> None:
+    world.merges = merges
+    made = start(world)
+    for number in range(20):
+        world.links = [LO, counted(ETH0.index, 1000 * number)]
+        world.now += 5_000_000_000
+        made.tick()
+    made.close()
+    told = "eth0: 100 % of the packets that it counts as received are not seen by the hook"
+    assert world.said.count(told) == times
+
+
+def test_silent_interface_has_zero_counts(monitor: XdpMonitor) -> None:
+    ((_, counts),) = monitor.tick().interfaces
+    assert counts == InterfaceCounts()
+
+
+def test_both_directions_have_their_own_hooks_and_counts(world: World) -> None:
+    made = start(world, directions=BOTH)
+    world.flows = [flow(packets=1), flow(key(flags=EGRESS), packets=2)]
+    found = [(of, counts.total.packets) for of, counts in made.tick().interfaces]
+    assert found == [
+        (Interface("eth0", 0, "xdp", "native"), 1),
+        (Interface("eth0", 0, "tc", None, egress=True), 2),
+    ]
+    made.close()
+
+
+def test_counts_that_add_up_are_not_mentioned(
+    world: World, monitor: XdpMonitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.flows = [flow(packets=3, size=300)]
+    unattributed = (PacketCount(1, 60), *(PacketCount(0, 0),) * 8)
+    world.counts = {(0, False): InterfaceCounts(PacketCount(6, 480), PacketCount(2, 120), unattributed)}
+    monitor.tick()
+    assert caplog.messages == []
+
+
+def test_miscount_is_an_error_line(world: World, monitor: XdpMonitor, caplog: pytest.LogCaptureFixture) -> None:
+    world.flows = [flow(packets=3, size=300)]
+    world.counts = {(0, False): InterfaceCounts(total=PacketCount(5, 420))}
+    monitor.tick()
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.ERROR, "slot 0 ingress: counts do not add up: 2 packets, 120 bytes missing")
+    ]
+
+
+# Interfaces that come, go and change
+
+
+def test_interface_that_comes_is_watched_at_once_and_in_the_next_snapshot(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (NEW_LINK, ETH1))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    assert world.said[-1] == "Preparing to monitor network interface: eth1"
+    assert told(made) == [("eth0", 0, "ingress"), ("eth1", 1, "ingress")]
+    made.close()
+    assert world.attached == []
+
+
+def test_interface_that_came_just_before_a_tick_is_not_missed(world: World) -> None:
+    made = start(world, "any")
+    world.links.append(ETH1)
+    world.events = [(NEW_LINK, ETH1)]
+    assert ("eth1", 1, "ingress") in told(made)
+    made.close()
+
+
+def test_interface_that_nobody_asked_for_is_left_alone(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, ETH1), (NEW_LINK, LO))
+    assert (world.happened, world.said) == ([], [])
+
+
+def test_any_watches_an_interface_once_it_is_up_and_not_before(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (NEW_LINK, replace(ETH1, flags=0)))
+    assert world.attached == ["eth0 slot 0"]
+    happens(world, made, (NEW_LINK, ETH1), (NEW_LINK, ETH1))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    made.close()
+
+
+def test_interface_that_goes_is_said_and_its_last_interval_is_told_once(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0))
+    assert world.happened == ["detach eth0 slot 0"]
+    assert world.said == [f"eth0: {GONE_AND_AWAITED}"]
+    world.flows = [flow(packets=3)]
+    ((eth0, counts),) = monitor.tick().interfaces
+    assert (eth0.name, counts.total.packets) == ("eth0", 3)
+    world.flows = []
+    assert told(monitor) == []
+    assert not monitor.ended, "it may come back"
+
+
+def test_interface_that_went_is_not_detached_again_in_the_end(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0), (DEL_LINK, ETH0))
+    monitor.finish()
+    assert world.happened == ["detach eth0 slot 0", "drain both"]
+    assert len(world.said) == 1
+
+
+def test_both_directions_of_an_interface_that_goes_are_detached(world: World) -> None:
+    made = start(world, directions=BOTH)
+    happens(world, made, (DEL_LINK, ETH0))
+    assert world.attached == []
+    assert told(made) == [("eth0", 0, "ingress"), ("eth0", 0, "egress")]
+    made.close()
+
+
+def test_interface_that_goes_and_comes_is_watched_again_in_the_same_moment(world: World, monitor: XdpMonitor) -> None:
+    back = replace(ETH0, index=9)
+    happens(world, monitor, (DEL_LINK, ETH0), (NEW_LINK, back))
+    assert world.attached == ["eth0 slot 1"]
+    assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
+    assert told(monitor) == [("eth0", 1, "ingress")]
+
+
+def test_interface_that_comes_back_with_the_same_index_before_the_next_tick_gets_another_slot(
+    world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0), (NEW_LINK, ETH0))
+    assert world.attached == ["eth0 slot 1"]
+    world.flows = [flow(key(slot=0), packets=1), flow(key(slot=1), packets=2)]
+    assert [counts.total.packets for _, counts in monitor.tick().interfaces] == [1, 2]
+    happens(world, monitor, (DEL_LINK, ETH0))
+    assert world.attached == [], "the one that is there, not the one that went"
+
+
+def test_slot_is_given_again_only_after_its_last_packets_are_drained(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (DEL_LINK, ETH0), (NEW_LINK, ETH1))
+    assert world.attached == ["eth1 slot 1"]
+    made.tick()
+    happens(world, made, (NEW_LINK, ETH2))
+    assert world.attached == ["eth1 slot 1", "eth2 slot 0"]
+    made.close()
+
+
+def test_interface_that_is_renamed_is_said_and_goes_on_under_its_new_name(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, name="wan0")))
+    assert world.said == ["eth0: the interface is called wan0 now"]
+    assert world.happened == [], "still attached, as before"
+    assert told(monitor) == [("wan0", 0, "ingress")]
+    happens(world, monitor, (DEL_LINK, replace(ETH0, name="wan0")))
+    assert world.said[1:] == ["wan0: the interface is gone; what it carried until then is counted"]
+
+
+def test_name_that_a_renamed_interface_left_is_watched_when_another_takes_it(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, name="wan0")), (NEW_LINK, replace(ETH1, name="eth0")))
+    assert told(monitor) == [("wan0", 0, "ingress"), ("eth0", 1, "ingress")]
+
+
+def test_further_news_of_a_watched_interface_change_nothing(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, replace(ETH0, flags=0)), (NEW_LINK, ETH0))
+    assert (world.happened, world.said) == ([], [])
+
+
+@pytest.mark.parametrize("kind", [NEW_LINK, DEL_LINK])
+def test_event_of_a_bridge_about_its_port_is_no_coming_or_going(kind: int, world: World) -> None:
+    made = start(world, "eth*")
+    before = list(world.happened)
+    happens(world, made, (kind, replace(ETH0, rx_packets=None)), (kind, replace(ETH1, rx_packets=None)))
+    assert world.happened == before
+    made.close()
+
+
+def test_messages_that_are_not_about_interfaces_are_passed_over(
+    world: World, monitor: XdpMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(link: LinkInfo) -> LinkInfo:
+        raise AssertionError("not a link")
+
+    monkeypatch.setattr(xdp_module, "parse_link", parse)
+    happens(world, monitor, (NEW_ADDRESS, ETH0))
+    assert world.happened == []
+
+
+def test_interface_that_comes_and_refuses_is_an_error_line_and_the_others_go_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any")
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    happens(world, made, (NEW_LINK, ETH1), (NEW_LINK, ETH2))
+    assert [(record.levelno, record.message) for record in caplog.records] == [(logging.ERROR, "eth1: no")]
+    assert world.attached == ["eth0 slot 0", "eth2 slot 1"]
+    assert told(made) == [("eth0", 0, "ingress"), ("eth2", 1, "ingress")]
+    made.close()
+
+
+def test_interface_that_refused_is_asked_again_when_it_goes_up_or_down_and_not_at_every_change(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "eth*")
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    up, down = ETH1, replace(ETH1, flags=0)
+    happens(world, made, (NEW_LINK, up), (NEW_LINK, up), (NEW_LINK, up))
+    assert len(caplog.messages) == 1
+    happens(world, made, (NEW_LINK, down), (NEW_LINK, down))
+    assert len(caplog.messages) == 2
+    world.refuses.clear()
+    happens(world, made, (NEW_LINK, up))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    made.close()
+
+
+def test_interface_that_refused_and_went_is_asked_anew_when_it_is_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any")
+    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    happens(world, made, (NEW_LINK, ETH1), (DEL_LINK, ETH1), (NEW_LINK, ETH1))
+    assert caplog.messages == ["eth1: no"] * 2
+    made.close()
+
+
+def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_what_that_counted_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any", directions=BOTH)
+    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    happens(world, made, (NEW_LINK, ETH1))
+    assert caplog.messages == ["eth1: no egress"]
+    assert world.attached == ["eth0 slot 0", "eth0 slot 0 egress"]
+    world.flows = [flow(key(slot=1), packets=2)]
+    last = made.tick().interfaces[-1]
+    assert (last[0].name, last[0].direction, last[1].total.packets) == ("eth1", "ingress", 2)
+    world.flows = []
+    assert told(made) == [("eth0", 0, "ingress"), ("eth0", 0, "egress")]
+    assert caplog.messages == ["eth1: no egress"], "counted packets all belong to an interface"
+    made.close()
+
+
+def test_interface_beyond_the_last_slot_is_said_not_to_be_watched(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.links = [interface(f"eth{number}", 10 + number) for number in range(OPEN_SLOTS)]
+    made = start(world, "any")
+    assert len(world.attached) == OPEN_SLOTS
+    happens(world, made, (NEW_LINK, interface("eth99", 999)))
+    assert caplog.messages == ["eth99: not monitored: 64 interfaces are, and no slot is free"]
+    assert len(world.attached) == OPEN_SLOTS
+    gone = world.links[7]
+    world.links = [link for link in world.links if link is not gone] + [interface("eth99", 999)]
+    happens(world, made, (DEL_LINK, gone))
+    made.tick()
+    assert world.attached[-1] == "eth99 slot 7", "it is not forgotten when there is room again"
+    made.close()
+
+
+def test_more_changes_than_the_socket_holds_are_made_up_for_by_looking_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = start(world, "any")
+
+    def overflows(self: FakeSocket) -> None:
+        raise KernelError("recv(netlink notification)", errno.ENOBUFS, "ENOBUFS")
+
+    world.links = [LO, ETH1]
+    monkeypatch.setattr(FakeSocket, "notifications", overflows)
+    made.react()
+    assert world.attached == ["eth1 slot 1"]
+    made.close()
+
+
+def test_events_older_than_the_answer_are_forgotten_where_some_were_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """eth0 went to another namespace and came back, of which only the going was kept."""
+    made = start(world, "any")
+    world.events = [(DEL_LINK, replace(ETH0, moved=True)), (NEW_LINK, replace(ETH0, name="lan0"))]
+
+    def overflows(self: FakeSocket) -> None:
+        raise KernelError("recv(netlink notification)", errno.ENOBUFS, "ENOBUFS")
+
+    world.happened.clear()
+    with monkeypatch.context() as once:
+        once.setattr(FakeSocket, "notifications", overflows)
+        made.react()
+    made.react()
+    assert world.happened == ["discard events", "list interfaces"]
+    assert world.attached == ["eth0 slot 0"]
+    assert told(made) == [("eth0", 0, "ingress")]
+    made.close()
+
+
+def test_going_of_an_interface_that_is_there_and_attached_is_an_old_story(world: World, monitor: XdpMonitor) -> None:
+    world.events = [(DEL_LINK, replace(ETH0, moved=True))]
+    monitor.react()
+    assert world.attached == ["eth0 slot 0"]
+    assert world.said == []
+
+
+def test_list_that_cannot_be_had_is_asked_for_again_at_the_next_tick_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = start(world, "any")
+
+    def refuse(*_: object) -> None:
+        raise KernelError("RTM_GETLINK", errno.EINTR, "EINTR")
+
+    with monkeypatch.context() as once:
+        once.setattr(FakeSocket, "notifications", refuse)
+        once.setattr(rtnetlink, "links", refuse)
+        once.setattr(rtnetlink, "link", refuse)
+        once.setattr(FakeAttachment, "alive", refuse)
+        world.flows = [flow(packets=3)]
+        ((_, counts),) = made.tick().interfaces
+        assert counts.total.packets == 3
+    world.links.append(ETH1)
+    world.flows = []
+    assert told(made) == [("eth0", 0, "ingress"), ("eth1", 1, "ingress")]
+    made.close()
+
+
+def test_slot_of_a_program_that_could_not_be_detached_is_not_given_to_another(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = start(world, "any")
+    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.ENOMEM, "ENOMEM")
+    happens(world, made, (DEL_LINK, ETH0))
+    made.tick()
+    happens(world, made, (NEW_LINK, ETH1))
+    assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
+    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: ENOMEM"]
+    made.close()
+
+
+def test_interface_is_attached_to_as_it_is_now_and_not_as_it_was_when_it_changed(world: World) -> None:
+    made = start(world, "any")
+    world.links.append(replace(ETH1, name="now1"))
+    world.events = [(NEW_LINK, replace(ETH1, name="was1"))]
+    made.react()
+    assert world.attached == ["eth0 slot 0", "now1 slot 1"]
+    made.close()
+
+
+def test_what_the_hook_misses_is_said_under_the_interfaces_new_name(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, name="lan0")))
+    for number in range(20):
+        world.links = [LO, replace(counted(ETH0.index, 1000 * number), name="lan0")]
+        world.now += 5_000_000_000
+        monitor.tick()
+    assert world.said[1:] == ["lan0: 100 % of the packets that it counts as received are not seen by the hook"]
+
+
+def test_one_glob_leaves_room_for_all_that_are_named(world: World) -> None:
+    named = [interface(f"lan{number}", 100 + number) for number in range(100)]
+    world.links = [*named, ETH0]
+    made = start(world, *(link.name for link in named), "eth*")
+    assert len(world.attached) == 101
+    made.close()
+
+
+def test_interface_that_refuses_one_direction_at_the_start_is_not_said_to_be_monitored(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    made = start(world, "eth*", directions=BOTH)
+    assert [(found.name, found.direction) for found in made.interfaces] == [("eth0", "ingress"), ("eth0", "egress")]
+    made.close()
+
+
+def test_ports_of_bridges_that_any_leaves_out_are_named(world: World) -> None:
+    port = replace(ETH1, master=9, slave_kind="bridge")
+    world.links = [ETH0, port, replace(port, index=7, name="tap0", kind="tun"), replace(port, index=8, flags=0)]
+    start(world, "any").close()
+    assert world.said[0] == (
+        "-i any leaves out eth1: of a bridge's ports is seen what the bridge itself receives, not what they forward to"
+        " each other; -i any,eth1 takes them, too"
+    )
+    world.said.clear()
+    start(world, "any", "eth1").close()
+    assert not any("leaves out" in line for line in world.said)
+
+
+def test_last_packets_of_an_interface_that_went_are_all_in_the_interval_that_tells_it(
+    world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0))
+    monitor.tick()
+    assert world.happened == ["detach eth0 slot 0", "grace period", "take"]
+    world.happened.clear()
+    monitor.tick()
+    assert world.happened == ["take"]
+
+
+def test_interface_that_came_or_went_within_an_interval_has_its_own_length_and_only_then(world: World) -> None:
+    made = start(world, "eth*")
+    world.now = 3000
+    happens(world, made, (NEW_LINK, ETH1))
+    world.now = 6000
+    assert [counts.interval_ns for _, counts in made.tick().interfaces] == [None, 3000]
+    world.now = 7000
+    happens(world, made, (DEL_LINK, ETH0))
+    world.now = 11_000
+    assert [counts.interval_ns for _, counts in made.tick().interfaces] == [1000, None]
+    world.now = 12_000
+    assert [counts.interval_ns for _, counts in made.finish().interfaces] == [1000]
+    made.close()
+
+
+def test_interface_that_flaps_is_watched_again_at_once(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, *[(DEL_LINK, ETH0), (NEW_LINK, ETH0)] * 3)
+    assert world.attached == ["eth0 slot 1"], "once, to the last of them"
+    assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
+    assert told(monitor) == [("eth0", 1, "ingress")]
+
+
+def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) -> None:
+    made = start(world, "any")
+    happens(world, made, (NEW_LINK, replace(ETH0, master=9)))
+    assert world.attached == []
+    assert world.said[-1] == (
+        "eth0: became a member of another interface, where its packets are seen again;"
+        " what it carried until then is counted"
+    )
+    assert told(made) == [("eth0", 0, "ingress")]
+    happens(world, made, (NEW_LINK, ETH0))
+    assert world.attached == ["eth0 slot 0"], "it left the bond"
+    made.close()
+
+
+def test_member_of_a_bond_that_was_named_stays_watched(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, replace(ETH0, master=9)))
+    assert world.attached == ["eth0 slot 0"]
+
+
+def test_program_that_somebody_else_detached_is_said_and_not_forced_back(world: World, monitor: XdpMonitor) -> None:
+    world.detached_by_others.add("eth0 slot 0")
+    assert told(monitor) == [("eth0", 0, "ingress")]
+    assert world.said == ["eth0: somebody else detached the program; what it carried until then is counted"]
+    happens(world, monitor, (NEW_LINK, ETH0))
+    assert told(monitor) == []
+    world.detached_by_others.clear()
+    happens(world, monitor, (NEW_LINK, replace(ETH0, flags=0)))
+    assert world.attached == ["eth0 slot 0"], "asked again as it went down"
+
+
+def test_interface_that_went_without_a_word_is_noticed_at_the_tick(world: World, monitor: XdpMonitor) -> None:
+    world.detached_by_others.add("eth0 slot 0")
+    world.links = [LO]
+    assert told(monitor) == [("eth0", 0, "ingress")]
+    assert world.said == [f"eth0: {GONE_AND_AWAITED}"]
+
+
+@pytest.mark.parametrize("ends", ["finish", "close"])
+def test_program_that_cannot_be_detached_is_said_and_keeps_no_other_attached(
+    ends: str, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.links = [ETH0, ETH1]
+    made = start(world, "eth*", directions=BOTH)
+    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.EBUSY, "EBUSY")
+    getattr(made, ends)()
+    made.close()
+    assert world.attached == ["eth0 slot 0"]
+    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: EBUSY"]
+    assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]

@@ -1,0 +1,502 @@
+"""Two flow tables on a played kernel: how large, flipped and drained in which order, and nothing left open."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.unit.fake_kernel import FIRST_FD, FakeHash, FakeKernel
+from tests.unit.make import features, flow, key
+from xtrace.errors import KernelError, VerifierError, XtraceError
+from xtrace.kernel import bpf, constants
+from xtrace.kernel.bpf import Batch
+from xtrace.kernel.elf import MapSpec
+from xtrace.kernel.features import Features
+from xtrace.kernel.syscall import ffi, lib
+from xtrace.model.filters import Filters, parse_networks
+from xtrace.model.flow import COUNTERS, KEY, TRAFFIC_TYPES, FlowRecord, FlowTable, InterfaceCounts, PacketCount
+from xtrace.monitors import buffers
+from xtrace.monitors.flows import tables as tables_module
+from xtrace.monitors.flows.monitor import OPEN_SLOTS
+from xtrace.monitors.flows.tables import MEMORY_LIMIT, FlowTables, Place, Plan, load_object_spec, merge_duplicates
+
+PLAN = Plan(max_flows=64, slots=1, cpus=2, cache_entries=8)
+FEATURES = features()
+
+COUNTER_WORDS = 2 * (2 + lib.TRAFFIC_TYPES)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 16, 64, 128, 256, 1024, 8192])
+def test_maps_fit_64_mb_by_default_on_any_number_of_cpus(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(cpus)))
+    plan = Plan.make(lib.DEFAULT_MAX_FLOWS)
+    assert plan.memory() <= MEMORY_LIMIT == 64 << 20
+    assert plan.max_flows == lib.DEFAULT_MAX_FLOWS
+    assert plan.cache_entries.bit_count() == 1
+
+
+@pytest.mark.parametrize("cpus", [1, 16, 128])
+def test_maps_fit_64_mb_where_the_number_of_interfaces_is_open(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(cpus)))
+    plan = Plan.make(lib.DEFAULT_MAX_FLOWS, OPEN_SLOTS)
+    assert (plan.slots, plan.cache_entries) == (OPEN_SLOTS, lib.FRONT_CACHE_ENTRIES)
+    assert plan.memory() <= MEMORY_LIMIT
+
+
+def test_front_cache_is_whole_on_128_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(128)))
+    assert Plan.make(lib.DEFAULT_MAX_FLOWS).cache_entries == lib.FRONT_CACHE_ENTRIES
+
+
+def test_memory_is_what_the_kernel_will_charge() -> None:
+    # memlock of tables, caches and counters by fdinfo, Linux 6.18, two CPUs
+    assert Plan(65536, slots=1, cpus=2, cache_entries=1024).memory() == pytest.approx(20_320_592, rel=0.001)
+
+
+def test_each_further_cpu_takes_its_caches_and_counters() -> None:
+    entry = 48 + 40 + 8  # key, counters, challenger
+    two, three = (Plan(65536, slots=5, cpus=cpus, cache_entries=1024).memory() for cpus in (2, 3))
+    assert three - two == 2 * (1024 * entry + 5 * 2 * 8 * COUNTER_WORDS)
+
+
+def test_cpu_numbers_with_gaps_all_have_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables_module, "possible_cpus", lambda: (0, 1, 6))
+    assert Plan.make(100).cpus == 7
+
+
+def test_tables_larger_than_the_default_leave_the_cache_what_is_useful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables_module, "possible_cpus", lambda: (0, 1))
+    plan = Plan.make(1 << 22)
+    assert (plan.max_flows, plan.cache_entries) == (1 << 22, 256)
+
+
+def test_plan_sizes_the_maps_it_knows_and_leaves_the_others() -> None:
+    plan = Plan(max_flows=100, slots=3, cpus=4, cache_entries=8)
+    sizes = {
+        name: plan.resize(MapSpec(name, 1, 4, 4, max_entries=5)).max_entries
+        for name in ("flows_a", "flows_b", "front_cache", "counters", "active")
+    }
+    assert sizes == {"flows_a": 100, "flows_b": 100, "front_cache": 2 * 4 * 8, "counters": 2 * 3 * 2, "active": 5}
+
+
+class Maps:
+    """What the maps of a FlowTables hold: two hash tables, the counters, and the word that says who is active."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+        self.active = ffi.new("__u32 *", 0)
+        self.mapped = 0
+        self.flows: dict[int, list[FlowRecord]] = {0: [], 1: []}
+        self.counters = [[0] * COUNTER_WORDS * 2 for _ in range(4)]
+        self.tables: FlowTables | None = None
+        kernel.answer("xt_map_mmap", self._mmap)
+        kernel.answer("xt_store_release", self._store)
+        kernel.answer("xt_map_lookup_and_delete_batch", self._drain)
+        kernel.answer("xt_map_lookup_batch", self._lookup_counters)
+        kernel.answer("xt_map_update", self._update)
+
+    def _mmap(self, fd: int, length: int, address: Any) -> int:
+        address[0] = self.active
+        self.mapped += 1
+        return 0
+
+    def _store(self, address: Any, value: int) -> int:
+        address[0] = value
+        return 0
+
+    def _drain(self, fd: int, *arguments: Any) -> int:
+        assert self.tables is not None
+        buffer = 0 if fd == self.tables._maps["flows_a"].fileno() else 1
+        waiting, self.flows[buffer] = self.flows[buffer], []
+        packed = [(KEY.pack(*record.key), COUNTERS.pack(*record[1:])) for record in waiting]
+        return FakeHash([packed]).drain(fd, *arguments)
+
+    def _lookup_counters(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
+        packed = b"".join(struct.pack(f"={len(words)}Q", *words) for words in self.counters)
+        ffi.memmove(values, packed, len(packed))
+        return 0
+
+    def _update(self, fd: int, where: bytes, value: bytes, flags: int) -> int:
+        if self.tables is not None and fd == self.tables._maps["counters"].fileno():
+            (index,) = struct.unpack("=I", where)
+            assert len(value) == 8 * len(self.counters[index])
+            self.counters[index] = list(struct.unpack(f"={len(value) // 8}Q", value))
+        return 0
+
+    def take_calls(self) -> list[str]:
+        """The calls since the last time, with the map where there are several."""
+        assert self.tables is not None
+        names = {bpf_map.fileno(): name for name, bpf_map in self.tables._maps.items()}
+        told = [
+            f"{function} {names[given[0]]}" if isinstance(given[0], int) and given[0] in names else function
+            for function, given in zip(self.kernel.calls, self.kernel.arguments, strict=True)
+        ]
+        self.kernel.calls.clear()
+        self.kernel.arguments.clear()
+        return told
+
+
+@pytest.fixture
+def maps(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Maps:
+    monkeypatch.setattr(bpf, "possible_cpus", lambda: (0, 1))
+    return Maps(kernel)
+
+
+@pytest.fixture
+def opened(maps: Maps) -> Iterator[Callable[..., FlowTables]]:
+    """Opens FlowTables that are closed afterwards."""
+
+    def make(has: Features = FEATURES, plan: Plan = PLAN, filters: Filters | None = None) -> FlowTables:
+        maps.tables = FlowTables(plan, has, filters or Filters())
+        maps.take_calls()
+        return maps.tables
+
+    yield make
+    if maps.tables is not None:
+        maps.tables.close()
+
+
+def test_tick_flips_waits_flushes_and_only_then_drains(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened()
+    tables.take()
+    assert maps.take_calls() == [
+        "xt_store_release",
+        "xt_map_update grace",
+        "xt_prog_test_run",
+        "xt_map_lookup_and_delete_batch flows_a",
+        "xt_map_lookup_batch counters",
+    ]
+    assert maps.active[0] == 1
+    tables.take()
+    assert "xt_map_lookup_and_delete_batch flows_b" in maps.take_calls()
+    assert maps.active[0] == 0
+
+
+def test_last_tick_waits_and_drains_both_tables_without_a_flip(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    opened().finish()
+    assert maps.take_calls() == [
+        "xt_map_update grace",
+        "xt_prog_test_run",
+        "xt_map_lookup_and_delete_batch flows_a",
+        "xt_prog_test_run",
+        "xt_map_lookup_and_delete_batch flows_b",
+        "xt_map_lookup_batch counters",
+    ]
+
+
+def test_flush_reaches_every_entry_of_every_cpu(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    runs: list[tuple[int, int]] = []
+
+    def run(request: Any) -> int:
+        (buffer,) = struct.unpack_from("=I", ffi.buffer(ffi.cast("char *", request.data_in), 4))
+        runs.append((buffer, request.repeat))
+        return 0
+
+    tables = opened()
+    maps.kernel.answer("xt_prog_test_run", run)
+    tables.finish()
+    assert [buffer for buffer, _ in runs] == [0, 1]
+    entries = PLAN.cpus * PLAN.cache_entries
+    assert all((repeat - 1) * lib.FLUSH_ENTRIES < entries <= repeat * lib.FLUSH_ENTRIES for _, repeat in runs)
+
+
+def test_realtime_kernel_has_no_cache_to_flush(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened(features(realtime=True))
+    tables.finish()
+    assert "xt_prog_test_run" not in maps.take_calls()
+
+
+def test_each_tick_returns_the_flows_of_its_own_interval(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened()
+    one, two = flow(key(ports=(1, 1))), flow(key(ports=(2, 2)))
+    maps.flows = {0: [one], 1: [two]}
+    assert list(tables.take().flows) == [one]
+    assert list(tables.take().flows) == [two]
+    assert list(tables.take().flows) == []
+
+
+def test_flow_in_both_tables_is_one_flow_in_the_last_interval(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened()
+    only_a, only_b = flow(key(ports=(1, 1))), flow(key(ports=(2, 2)))
+    maps.flows = {
+        0: [flow(packets=1, size=100, first_ns=5, last_ns=6, tcp_flags=0x02), only_a],
+        1: [only_b, flow(packets=2, size=200, first_ns=7, last_ns=9, tcp_flags=0x11)],
+    }
+    found = list(tables.finish().flows)
+    both = flow(packets=3, size=300, first_ns=5, last_ns=9, tcp_flags=0x13)
+    assert sorted(found) == sorted([only_a, only_b, both])
+
+
+def test_counters_of_the_taken_buffer_are_summed_and_zeroed_and_the_others_stay(
+    maps: Maps, opened: Callable[..., FlowTables]
+) -> None:
+    tables = opened()
+    one_cpu = [10, 1000, 1, 60, *[0] * (COUNTER_WORDS - 4)]
+    maps.counters[0] = one_cpu * 2  # buffer A, ingress
+    maps.counters[2] = [5] * COUNTER_WORDS * 2  # buffer B, ingress
+    drained = tables.take()
+    assert drained.counts == {(0, False): InterfaceCounts(PacketCount(20, 2000), PacketCount(2, 120))}
+    assert not any(maps.counters[0])
+    assert all(maps.counters[2])
+
+
+def test_counters_of_both_buffers_are_added_at_the_end(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened()
+    for index in range(4):
+        maps.counters[index][0] = 10 + index
+    drained = tables.finish()
+    assert drained.counts[0, False].total.packets == 10 + 12
+    assert drained.counts[0, True].total.packets == 11 + 13
+    assert not any(map(any, maps.counters))
+
+
+def test_counters_of_several_interfaces_are_told_apart(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened(plan=Plan(max_flows=64, slots=3, cpus=2, cache_entries=8))
+    maps.counters = [[100 + index, *[0] * (2 * COUNTER_WORDS - 1)] for index in range(2 * 3 * 2)]
+    first = {where: counts.total.packets for where, counts in tables.take().counts.items()}
+    assert first == {(0, False): 100, (0, True): 101, (1, False): 102, (1, True): 103, (2, False): 104, (2, True): 105}
+    second = {where: counts.total.packets for where, counts in tables.take().counts.items()}
+    assert second == {where: packets + 6 for where, packets in first.items()}
+
+
+def test_memory_is_that_of_all_shared_maps(
+    maps: Maps, opened: Callable[..., FlowTables], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = opened()
+    monkeypatch.setattr(bpf.Map, "memory", lambda self: self.spec.max_entries)
+    # two tables, the caches, the counters, the active word, the grace map
+    counting = 2 * 64 + 2 * 2 * 8 + 2 * 1 * 2 + 1 + 1
+    # both tries, a bit per port, the room for one copied frame
+    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1
+
+
+def test_grace_period_and_drain_are_measured(
+    maps: Maps, opened: Callable[..., FlowTables], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = opened()
+    readings = iter([1000, 2000, 11_000, 12_000, 19_000])
+    for module in (buffers, tables_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic_ns=lambda: next(readings)))
+    assert tables.take().end_monotonic_ns == 1000
+    assert (tables.grace_ns, tables.drain_ns) == (9000, 7000)
+
+
+JIFFY_NS = 4_000_000
+JIFFIES_AT_BOOT = 4_294_892_296
+"""The kernel's INITIAL_JIFFIES: jiffies64 starts five minutes before 32 bits overflow."""
+
+
+def test_record_times_and_their_offset_give_the_monotonic_clock(
+    maps: Maps, opened: Callable[..., FlowTables], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 123_456_789_012
+
+    def jiffies() -> int:
+        return JIFFIES_AT_BOOT + now // JIFFY_NS
+
+    def sample(request: Any) -> int:
+        ffi.memmove(request.data_out, struct.pack("=Q", jiffies() * JIFFY_NS), 8)  # its jiffies_base is 0
+        return 0
+
+    clock = SimpleNamespace(monotonic_ns=lambda: now, clock_getres=lambda which: {6: JIFFY_NS / 1e9}[which])
+    monkeypatch.setattr(tables_module, "time", clock)
+    maps.kernel.answer("xt_prog_test_run", sample)
+    tables = opened()
+    base = constants_of(maps, tables)["jiffies_base"]
+    for now in (123_456_789_012, 999_999_999_999, 10**16):
+        recorded = (jiffies() - base) * JIFFY_NS
+        assert abs(recorded + tables.clock_offset() - now) <= JIFFY_NS
+
+
+def constants_of(maps: Maps, tables: FlowTables, place: Place | None = None) -> dict[str, int]:
+    """The constants that a load of the packet program is given."""
+    contents: list[bytes] = []
+
+    def update(fd: int, where: bytes, value: bytes, flags: int) -> int:
+        contents.append(value)
+        return 0
+
+    maps.kernel.answer("xt_map_update", update)
+    tables.load("xdp_ingress", place or Place()).close()
+    variables = load_object_spec().maps["rodata"].variables
+    return {name: int.from_bytes(contents[0][at : at + size], "little") for name, (at, size) in variables.items()}
+
+
+@pytest.mark.parametrize(
+    "function, succeeds",
+    [
+        ("xt_map_create", 0),
+        ("xt_map_create", 3),
+        ("xt_map_create", 7),
+        ("xt_map_update", 0),
+        ("xt_map_freeze", 0),
+        ("xt_map_freeze", 1),
+        ("xt_map_mmap", 0),
+        ("xt_prog_load", 0),
+        ("xt_prog_load", 1),
+        ("xt_prog_test_run", 0),
+    ],
+)
+def test_whatever_fails_while_opening_nothing_stays_open(
+    function: str, succeeds: int, maps: Maps, kernel: FakeKernel
+) -> None:
+    kernel.answer(function, *[0] * succeeds, -errno.EINVAL)
+    with pytest.raises(XtraceError, match=r"EINVAL \(Invalid argument\)"):
+        FlowTables(PLAN, FEATURES)
+    assert kernel.open == set()
+    assert kernel.calls.count("xt_munmap") == maps.mapped
+
+
+def test_kernel_that_refuses_our_types_gets_maps_and_programs_without(maps: Maps, kernel: FakeKernel) -> None:
+    kernel.answer("xt_btf_load", -errno.EINVAL)
+    requests: list[tuple[int, int]] = []
+
+    def load(request: Any) -> int:
+        requests.append((request.prog_btf_fd, request.func_info_cnt))
+        return 0
+
+    kernel.answer("xt_prog_load", load)
+    with closing(FlowTables(PLAN, features(btf=True))):
+        assert set(requests) == {(0, 0)}
+
+
+def test_kernel_that_takes_our_types_gets_them_with_every_program(maps: Maps, kernel: FakeKernel) -> None:
+    requests: list[tuple[int, bool]] = []
+
+    def load(request: Any) -> int:
+        requests.append((request.prog_btf_fd, request.func_info_cnt > 0))
+        return 0
+
+    kernel.answer("xt_prog_load", load)
+    with closing(FlowTables(PLAN, features(btf=True))):
+        assert set(requests) == {(FIRST_FD + 1, True)}  # types are loaded first
+
+
+def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened(plan=replace(PLAN, slots=8))
+    wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
+    wanted |= {"is_realtime": 0, "slots": 8, "possible_cpus": 2, "cache_entries": 8}
+    told = constants_of(maps, tables, Place(7, True, lib.LINK_LAYER_NONE, frags=True))
+    assert {name: told[name] for name in wanted} == wanted
+    assert told["jiffy_ns"] > 0
+    told = constants_of(maps, tables)
+    assert [told[name] for name in ("interface_slot", "is_egress", "link_layer", "has_frags")] == [0, 0, 0, 0]
+
+
+def test_slot_that_the_counters_have_no_room_for_is_refused(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+    tables = opened()
+    with pytest.raises(ValueError, match="slot 1: the counters have room for 1"):
+        tables.load("xdp_ingress", Place(slot=1))
+
+
+@pytest.mark.parametrize(
+    "program, place, expected",
+    [
+        ("xdp_ingress", Place(), (6, 37, 0)),
+        ("xdp_ingress", Place(frags=True), (6, 37, constants.PROG_HAS_FRAGS)),
+        ("tc_packet", Place(), (3, 0, 0)),
+        ("tc_packet", Place(egress=True), (3, 0, 0)),
+        ("flush_cache", Place(), (6, 37, 0)),
+    ],
+)
+def test_program_is_loaded_for_its_hook(
+    program: str, place: Place, expected: tuple[int, int, int], maps: Maps, opened: Callable[..., FlowTables]
+) -> None:
+    requests: list[tuple[int, int, int]] = []
+
+    def load(request: Any) -> int:
+        requests.append((request.prog_type, request.expected_attach_type, request.prog_flags))
+        return 0
+
+    tables = opened()
+    maps.kernel.answer("xt_prog_load", load)
+    tables.load(program, place).close()
+    assert requests == [expected]
+
+
+FILTERS = Filters(
+    types=frozenset({"TCP", "RoCE_v2"}),
+    networks=parse_networks("10.0.0.0/8,fd00::/8", "--net"),
+    excluded_networks=parse_networks("10.9.0.0/16", "--exclude-net"),
+    ports=frozenset({0, 63, 64, 65535}),
+    exclude_dns=True,
+)
+
+
+def test_without_filters_every_switch_is_off_and_no_map_is_filled(maps: Maps, kernel: FakeKernel) -> None:
+    with closing(FlowTables(PLAN, FEATURES)) as tables:
+        filled = {given[0] for given in kernel.arguments_of("xt_map_update")}
+        assert not filled & {tables._maps[name].fileno() for name in ("networks", "excluded_networks", "ports")}
+        told = constants_of(maps, tables)
+    switches = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports", "excludes_dns")
+    assert [told[name] for name in switches] == [0] * 5
+
+
+def test_every_load_of_the_packet_program_has_the_filters_switches(
+    maps: Maps, opened: Callable[..., FlowTables]
+) -> None:
+    tables = opened(filters=FILTERS, plan=replace(PLAN, slots=4))
+    for place in (Place(), Place(slot=3, egress=True)):
+        told = constants_of(maps, tables, place)
+        wanted = 1 << TRAFFIC_TYPES.index("TCP") | 1 << TRAFFIC_TYPES.index("RoCE_v2")
+        assert told["wanted_types"] == wanted
+        assert told["has_networks"] == told["has_excluded_networks"] == told["has_ports"] == told["excludes_dns"] == 1
+
+
+def test_filters_stand_in_their_maps_before_any_program_is_loaded(maps: Maps, kernel: FakeKernel) -> None:
+    with closing(FlowTables(PLAN, FEATURES, FILTERS)) as tables:
+        first_load = kernel.calls.index("xt_prog_load")
+        given = [a for f, a in zip(kernel.calls[:first_load], kernel.arguments, strict=False) if f == "xt_map_update"]
+        entries = {
+            name: {where: value for fd, where, value, _ in given if fd == tables._maps[name].fileno()}
+            for name in ("networks", "excluded_networks", "ports")
+        }
+    mapped = bytes(10) + b"\xff\xff"
+    assert entries["networks"] == {
+        struct.pack("=II", 32 + 96 + 8, 4) + mapped + bytes([10, 0, 0, 0]): b"\1",
+        struct.pack("=II", 32 + 8, 6) + b"\xfd" + bytes(15): b"\1",
+    }
+    assert entries["excluded_networks"] == {struct.pack("=II", 32 + 96 + 16, 4) + mapped + bytes([10, 9, 0, 0]): b"\1"}
+    assert entries["ports"] == {
+        struct.pack("=I", 0): struct.pack("=Q", 1 << 63 | 1),
+        struct.pack("=I", 1): struct.pack("=Q", 1),
+        struct.pack("=I", 1023): struct.pack("=Q", 1 << 63),
+    }
+
+
+def merged(flows: list[FlowRecord]) -> list[FlowRecord]:
+    batch = Batch(KEY.size, COUNTERS.size, capacity=len(flows) + 1, count=len(flows))
+    ffi.memmove(batch.keys, b"".join(KEY.pack(*record.key) for record in flows), len(flows) * KEY.size)
+    ffi.memmove(batch.values, b"".join(COUNTERS.pack(*record[1:]) for record in flows), len(flows) * COUNTERS.size)
+    merge_duplicates(batch)
+    keys, values = memoryview(ffi.buffer(batch.keys)), memoryview(ffi.buffer(batch.values))
+    return list(FlowTable(keys, values, batch.count))
+
+
+def test_flows_that_are_there_once_stay_as_they_are() -> None:
+    flows = [flow(key(ports=(n, 443)), packets=n) for n in range(10)]
+    assert merged(flows) == flows
+    assert merged([]) == []
+
+
+def test_duplicates_are_added_up_wherever_they_stand() -> None:
+    a, b = key(ports=(1, 1)), key(ports=(2, 2))
+    found = merged([flow(a, 1, 10), flow(b, 2, 20), flow(a, 4, 40), flow(a, 8, 80), flow(b, 16, 160)])
+    assert [(record.key, record.packets, record.bytes) for record in found] == [(a, 13, 130), (b, 18, 180)]
+
+
+def test_errors_of_opening_keep_their_kind(maps: Maps, kernel: FakeKernel) -> None:
+    kernel.answer("xt_map_create", -errno.ENOMEM)
+    with pytest.raises(KernelError, match=r"^BPF_MAP_CREATE\(.+\): ENOMEM"):
+        FlowTables(PLAN, FEATURES)
+    kernel.answer("xt_map_create", 0)
+    kernel.answer("xt_prog_load", -errno.EACCES)
+    with pytest.raises(VerifierError, match=r"^BPF_PROG_LOAD\(sample_clock\): EACCES"):
+        FlowTables(PLAN, FEATURES)

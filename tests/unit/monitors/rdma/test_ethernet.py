@@ -1,0 +1,126 @@
+"""Counters of a port's network interface: by ioctl and DCB netlink, played; the kernel's own answers in tests/netns."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Any
+
+import pytest
+
+from tests.unit.kernel.test_rtnetlink import FakeKernel as Netlink
+from tests.unit.kernel.test_rtnetlink import ack, message
+from xtrace.kernel import dcb, ethtool
+from xtrace.kernel.netlink import pack_attribute, pack_nested
+from xtrace.kernel.syscall import ffi
+from xtrace.monitors.backoff import Backoff
+from xtrace.monitors.rdma.ethernet import EthernetCounters
+
+MLX5 = {
+    "rx_packets": 11,
+    "rx_prio3_pause": 5,
+    "rx_prio3_pause_duration": 70,
+    "rx_discards_phy": 3,
+    "link_down_events_phy": 1,
+    "rx_symbol_err_phy": 2,
+    "ch0_events": 9,
+}
+WANTED = {name: value for name, value in MLX5.items() if name not in ("rx_packets", "ch0_events")}
+
+
+class Driver(Netlink):
+    """A network driver with these counters, below a kernel without DCB unless told otherwise."""
+
+    def __init__(self, counters: dict[str, int]) -> None:
+        super().__init__()
+        self.counters = counters
+        self.asked: list[int] = []
+        self.refuses = 0
+        self.pfc: list[bytes] = [ack(-errno.EOPNOTSUPP)]
+
+    def xt_netlink_send(self, fd: int, data: Any, length: int) -> int:
+        self.answers = [self.pfc]
+        return super().xt_netlink_send(fd, data, length)
+
+    def xt_ethtool(self, name: bytes, request: Any) -> int:
+        (command,) = struct.unpack_from("=I", ffi.buffer(request))
+        self.asked.append(command)
+        if self.refuses:
+            return -self.refuses
+        data = ffi.buffer(request)
+        names = [name.encode().ljust(32, b"\0") for name in self.counters]
+        answer = {
+            ethtool.ETHTOOL_GSSET_INFO: struct.pack("=IIQI", command, 0, 2, len(names)),
+            ethtool.ETHTOOL_GSTRINGS: struct.pack("=III", command, 1, len(names)) + b"".join(names),
+            ethtool.ETHTOOL_GSTATS: struct.pack(f"=II{len(names)}Q", command, len(names), *self.counters.values()),
+        }[command]
+        data[0 : len(answer)] = answer
+        return 0
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    played = Driver(dict(MLX5))
+    monkeypatch.setattr("xtrace.kernel.syscall.lib", played)
+    return played
+
+
+def test_pause_discard_and_link_counters_of_the_driver(driver: Driver) -> None:
+    assert EthernetCounters(Backoff()).read("ens1np0") == WANTED
+
+
+def test_names_are_asked_for_once(driver: Driver) -> None:
+    counters = EthernetCounters(Backoff())
+    for _ in range(3):
+        counters.read("ens1np0")
+    assert driver.asked.count(ethtool.ETHTOOL_GSTRINGS) == 1
+    assert driver.asked.count(ethtool.ETHTOOL_GSTATS) == 3
+
+
+def test_counters_that_came_meanwhile_are_found_at_the_next_reading(driver: Driver) -> None:
+    counters = EthernetCounters(Backoff())
+    counters.read("ens1np0")
+    driver.counters["tx_prio3_pause"] = 4
+    assert counters.read("ens1np0") == {}, "names and values belong together"
+    assert counters.read("ens1np0") == {**WANTED, "tx_prio3_pause": 4}
+
+
+def test_driver_without_statistics_is_asked_once(driver: Driver) -> None:
+    driver.refuses = errno.EOPNOTSUPP
+    counters = EthernetCounters(Backoff())
+    assert [counters.read("eth0") for _ in range(3)] == [{}, {}, {}]
+    assert len(driver.asked) == 1
+
+
+def test_driver_without_what_is_wanted_is_asked_once(driver: Driver) -> None:
+    driver.counters = {"rx_queue_0_drops": 1}
+    counters = EthernetCounters(Backoff())
+    assert [counters.read("eth0") for _ in range(3)] == [{}, {}, {}]
+    assert len(driver.asked) == 2
+
+
+def test_failure_is_told_for_each_counter_and_not_repeated(driver: Driver) -> None:
+    counters = EthernetCounters(Backoff())
+    counters.read("ens1np0")
+    driver.refuses = errno.EIO
+    why = "ETHTOOL_GSTATS(ens1np0): EIO (Input/output error)"
+    assert [counters.read("ens1np0") for _ in range(3)] == [dict.fromkeys(WANTED, why)] * 3
+    assert driver.asked.count(ethtool.ETHTOOL_GSTATS) == 2
+
+
+def test_port_with_another_interface_has_that_ones(driver: Driver) -> None:
+    counters = EthernetCounters(Backoff())
+    counters.read("ens1np0")
+    driver.counters = {"rx_pause": 2}
+    assert counters.read("ens2np0") == {"rx_pause": 2}
+    assert counters.read(None) == {}
+
+
+def test_priority_flow_control_frames_by_dcb(driver: Driver) -> None:
+    driver.refuses = errno.EOPNOTSUPP
+    pfc = struct.pack("@3BH8Q8Q", 8, 8, 0, 0, *range(10, 18), *range(20, 28))
+    told = pack_nested(dcb.ATTR_IEEE, pack_attribute(dcb.ATTR_IEEE_PFC, pfc))
+    header = struct.pack("=BBH", 0, dcb.CMD_IEEE_GET, 0) + pack_attribute(dcb.ATTR_IFNAME, b"eth0\0")
+    driver.pfc = [message(dcb.RTM_GETDCB, header + told), ack()]
+    found = EthernetCounters(Backoff()).read("eth0")
+    assert (found["pfc_requests_prio3"], found["pfc_indications_prio3"], len(found)) == (13, 23, 16)

@@ -1,0 +1,417 @@
+"""Ports as sysfs shows them, for every driver: real files in a tree of ours, and real failures of the kernel.
+
+The trees follow the drivers' sources; none was tried on hardware. Links to /sys/class/net/lo/speed fail with EINVAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.unit.make import NS
+from tests.unit.make_rdma import EINVAL, counters, device
+from xtrace.errors import KernelError, RdmaError
+from xtrace.kernel import infiniband
+from xtrace.kernel import rdma as kernel_rdma
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.model.rdma import Figure, PortId, PortRecord, RdmaSnapshot, Reading
+from xtrace.monitors.backoff import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
+from xtrace.monitors.rdma import ports as rdma_ports
+from xtrace.monitors.rdma.inventory import inventory
+from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
+from xtrace.monitors.rdma.ports import Found, PortReader
+
+UNREADABLE = Reading(None, None, "unavailable", "EINVAL (Invalid argument)")
+NO_PMA = "N/A (no PMA)"
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine's /sys, empty; and no RDMA netlink, so that it is all there is."""
+
+    def refused(protocol: int) -> None:
+        raise KernelError("netlink socket(20)", 93, "EPROTONOSUPPORT (Protocol not supported)")
+
+    monkeypatch.setattr("xtrace.monitors.rdma.inventory.NetlinkSocket", refused)
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    (tmp_path / "class/infiniband").mkdir(parents=True)
+    return tmp_path
+
+
+class Clock:
+    """Moves when told."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def __call__(self) -> int:
+        return self.ns
+
+
+def only(options: RdmaOptions | None = None) -> PortRecord:
+    (record,) = list_ports(options or RdmaOptions())
+    return record
+
+
+def watch(said: list[str] | None = None, options: RdmaOptions | None = None) -> RdmaMonitor:
+    return RdmaMonitor(options or RdmaOptions(), (said if said is not None else []).append)
+
+
+def by_name(snapshot: RdmaSnapshot) -> dict[str, PortRecord]:
+    return {str(record.id): record for record in snapshot.ports}
+
+
+def mlx5(sysfs: Path, name: str = "mlx5_0", pci: str = "0000:3b:00.0", netdev: str = "ens1np0") -> Path:
+    directory = device(sysfs, name, driver="mlx5_core", pci=pci, netdevs=[netdev])
+    words = {"port_rcv_data": 100, "port_xmit_data": 200, "port_rcv_packets": 30, "port_xmit_packets": 40}
+    counters(directory, kind="counters", **words, symbol_error=0, link_downed=1, VL15_dropped=0, port_xmit_wait=0)
+    counters(directory, local_ack_timeout_err=5, out_of_sequence=6, np_cnp_sent=7, rp_cnp_handled=8, lifespan=10)
+    return directory
+
+
+def test_mlx5_port_with_all_it_is_and_counts(sysfs: Path) -> None:
+    mlx5(sysfs)
+    record = only()
+    info = record.info
+    assert (info.state, info.physical_state, info.link_layer) == ("ACTIVE", "LINK_UP", "Ethernet")
+    assert (info.rate_bps, info.netdev, info.driver) == (100 * 10**9, "ens1np0", "mlx5_core")
+    assert (info.pci, info.numa_node, info.lid) == ("0000:3b:00.0", 1, None)
+    assert (record.total("rx_bytes"), record.total("tx_packets"), record.total("ack_timeout")) == (400, 40, 5)
+    assert "lifespan" not in record.hardware, "a setting is no counter"
+
+
+def test_one_broken_port_is_unavailable_and_the_others_are_complete(sysfs: Path) -> None:
+    for number in range(4):
+        mlx5(sysfs, f"mlx5_{number}", f"0000:{number:02x}:00.0", f"ens{number}")
+    broken = sysfs / "class/infiniband/mlx5_2"
+    for kind in ("counters", "hw_counters"):
+        names = [path.name for path in (broken / "ports/1" / kind).iterdir()]
+        counters(broken, dict.fromkeys(names, EINVAL), kind=kind)
+    monitor = watch()
+    found = by_name(monitor.tick())
+    monitor.close()
+    assert {name for name, record in found.items() if record.unavailable} == {"mlx5_2/1"}
+    assert found["mlx5_2/1"].unavailable == "counters: EINVAL (Invalid argument)"
+    assert found["mlx5_2/1"].health == "critical"
+    assert found["mlx5_2/1"].total("rx_bytes") is None
+    for name in ("mlx5_0/1", "mlx5_1/1", "mlx5_3/1"):
+        assert found[name].delta("rx_bytes") == 0 and found[name].health == "ok"
+        assert all(reading.status == "ok" for reading in found[name].hardware.values())
+
+
+def test_one_unreadable_file_does_not_hide_the_others(sysfs: Path) -> None:
+    counters(mlx5(sysfs), out_of_sequence=EINVAL)
+    record = only()
+    assert record.hardware["out_of_sequence"] == UNREADABLE
+    assert record.total("ack_timeout") == 5 and not record.unavailable
+
+
+def test_old_kernels_text_for_a_missing_counter_is_unavailable_and_not_zero(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    counters(directory, kind="counters", port_rcv_data=NO_PMA, symbol_error=NO_PMA)
+    record = only()
+    assert record.standard["symbol_error"].reason.startswith("no number")
+    assert record.total("rx_bytes") is None and record.total("tx_bytes") == 800
+
+
+@pytest.mark.parametrize(
+    "driver, hardware, figures",
+    [
+        ("bnxt_en", {"rx_bytes": 1, "tx_bytes": 2, "rx_pkts": 3, "to_retransmits": 4, "active_qps": 5},
+         {"rx_bytes": 1, "tx_bytes": 2, "rx_packets": 3, "ack_timeout": 4}),
+        ("bnxt_en", {"rx_bytes": 1, "local_ack_timeout_err": 4, "np_cnp_pkts": 6},
+         {"rx_bytes": 1, "ack_timeout": 4, "cnp_tx": 6}),
+        ("ice", {"ip4InOctets": 1, "ip6InOctets": 2, "cnpHandled": 3, "RNR received": 4},
+         {"rx_bytes": 3, "cnp_rx": 3, "rnr_rx": 4}),
+        ("efa", {"rx_bytes": 1, "tx_bytes": 2, "rx_drops": 3, "retrans_pkts": 4},
+         {"rx_bytes": 1, "tx_bytes": 2, "no_rx_wqe": 3, "retrans": 4}),
+        ("hns3", {"rx_pkt": 1, "tx_pkt": 2, "rx_cnp_pkt": 3}, {"rx_packets": 1, "tx_packets": 2, "cnp_rx": 3}),
+    ],
+)  # fmt: skip
+def test_driver_without_standard_counters(
+    sysfs: Path, driver: str, hardware: dict[str, int | str], figures: dict[str, int]
+) -> None:
+    counters(device(sysfs, "dev0", driver=driver, netdevs=["eth7"]), hardware)
+    record = only()
+    assert {name: figure.reading.total for name, figure in record.figures.items()} == figures
+    assert set(record.hardware) == set(hardware) and not record.standard
+    assert (record.info.driver, record.info.netdev) == (driver, "eth7")
+
+
+def test_levels_have_no_growth(sysfs: Path) -> None:
+    counters(device(sysfs, "bnxt_re0", driver="bnxt_en"), active_qps=5)
+    assert only().hardware["active_qps"] == Reading(5, None, "gauge")
+
+
+def test_soft_roce_has_no_slot_and_its_netdev_is_in_the_gid_table(sysfs: Path) -> None:
+    directory = device(sysfs, "rxe0")
+    (directory / "parent").write_text("eth3\n")
+    for slot, target in {"0": "eth3", "1": "", "2": EINVAL}.items():
+        path = directory / "ports/1/gid_attrs/ndevs" / slot
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target) if target.startswith("/") else path.write_text(f"{target}\n")
+    counters(directory, rcvd_pkts=1, sent_pkts=2, lifespan=12)
+    info = only().info
+    assert (info.netdev, info.driver, info.pci, info.numa_node) == ("eth3", "rdma_rxe", None, None)
+
+
+def test_two_ports_of_one_function_have_their_own_netdevs(sysfs: Path) -> None:
+    device(sysfs, "mlx4_0", driver="mlx4_core", netdevs=["ens1", "ens1d1"], ports=2)
+    assert [record.info.netdev for record in list_ports(RdmaOptions())] == ["ens1", "ens1d1"]
+
+
+@pytest.mark.parametrize(
+    "text, bits",
+    [("100 Gb/sec (4X EDR)", 100e9), ("2.5 Gb/sec (1X SDR)", 2.5e9), ("400 Gb/sec (4X NDR)", 400e9), ("fast", None)],
+)
+def test_rate_in_bits_per_second(sysfs: Path, text: str, bits: float | None) -> None:
+    device(sysfs, "mlx5_0", rate=text)
+    assert (only().info.rate, only().info.rate_bps) == (text, bits)
+
+
+def test_growth_wrap_reset_and_saturation_from_tick_to_tick(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    counters(directory, out_of_sequence=(1 << 32) - 1, local_ack_timeout_err=500, np_cnp_sent=(1 << 32) - 1)
+    monitor = watch()
+    counters(directory, out_of_sequence=4, local_ack_timeout_err=3, np_cnp_sent=1 << 32)
+    counters(directory, kind="counters", link_downed=255, port_rcv_data=150)
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert record.hardware["out_of_sequence"] == Reading((1 << 32) + 4, 5, "wrapped")
+    assert record.hardware["local_ack_timeout_err"] == Reading(3, None, "reset")
+    assert record.hardware["np_cnp_sent"] == Reading(1 << 32, 1, "ok")
+    assert record.standard["link_downed"] == Reading(255, 254, "saturated")
+    assert record.delta("rx_bytes") == 200
+
+
+def test_failing_read_backs_off_and_works_again_later() -> None:
+    clock = Clock()
+    backoff = Backoff(clock)
+    pauses = []
+    for _ in range(9):
+        backoff.failed("file", "EINVAL")
+        begun = clock.ns
+        while backoff.reason("file"):
+            clock.ns += NS
+        pauses.append(clock.ns - begun)
+    assert pauses[:3] == [FIRST_PAUSE_NS, 2 * FIRST_PAUSE_NS, 4 * FIRST_PAUSE_NS]
+    assert pauses[-1] == LONGEST_PAUSE_NS
+    backoff.succeeded("file")
+    backoff.failed("file", "EINVAL")
+    clock.ns += FIRST_PAUSE_NS
+    assert backoff.reason("file") is None
+
+
+def test_file_that_fails_is_left_alone_for_a_while(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters(mlx5(sysfs), out_of_sequence=EINVAL)
+    tried = reads_of(monkeypatch, "out_of_sequence")
+    monitor = watch()
+    for _ in range(5):
+        record = monitor.tick().ports[0]
+    monitor.close()
+    assert len(tried) == 1
+    assert record.hardware["out_of_sequence"] == UNREADABLE, "and is unavailable meanwhile"
+
+
+def test_growth_over_a_gap_is_no_rate_of_the_interval_that_ends_it(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+    rates = []
+    for data in (0, 10, NO_PMA, 10_000, 10_010):
+        counters(directory, kind="counters", port_rcv_data=data)
+        record = reader.read(found)
+        rates.append((record.total("rx_bytes"), record.bit_rate("rx")))
+        clock.ns += FIRST_PAUSE_NS
+    assert rates == [(0, None), (40, 32.0), (None, None), (40_000, None), (40_040, 32.0)]
+
+
+def test_port_keeps_to_the_counter_it_first_read_a_figure_from(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    counters(directory, rdma_rx_bytes=7)
+    monitor = watch()
+    counters(directory, kind="counters", port_rcv_data=EINVAL)
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert record.figures["rx_bytes"] == Figure(UNREADABLE, ("port_rcv_data",))
+    assert record.hardware["rdma_rx_bytes"] == Reading(7, 0, "ok")
+
+
+def test_counter_that_was_not_there_for_a_while_has_no_rate_when_it_is_back(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlx5(sysfs)
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
+    answers = iter([{"rdma_rx_bytes": 1}, {"rdma_rx_bytes": 2}, {}, {"rdma_rx_bytes": 9}, {"rdma_rx_bytes": 10}])
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: next(answers))
+    reader = PortReader(found, cast("NetlinkSocket", object()), Clock())
+    told = [reader.read(found).hardware.get("rdma_rx_bytes") for _ in range(5)]
+    assert told[1:] == [Reading(2, 1, "ok"), None, Reading(9, None, "first"), Reading(10, 1, "ok")]
+
+
+def test_counters_of_another_interface_are_not_compared_with_those_of_the_last(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlx5(sysfs)
+    (found,) = inventory(None)
+    values = iter([1, 2, 900, 901])
+    reader = PortReader(found, None, Clock())
+    monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": next(values)})
+    told = []
+    for netdev in ("ens1np0", "ens1np0", "bond0", "bond0"):
+        port = kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP", netdev=netdev)
+        told.append(reader.read(replace(found, port=port)).ethernet["rx_discards_phy"])
+    assert told[1:] == [Reading(2, 1, "ok"), Reading(900, None, "first"), Reading(901, 1, "ok")]
+
+
+def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core")
+    counters(directory, {f"counter{number:02d}": EINVAL for number in range(60)})
+    tried = reads_of(monkeypatch, "counter")
+    record = only()
+    assert len(tried) == rdma_ports.GIVE_UP_AFTER + 2, "one in the middle and the last are tried before"
+    assert set(record.hardware.values()) == {UNREADABLE} and len(record.hardware) == 60
+
+
+def test_first_files_that_cannot_be_read_do_not_hide_the_others(sysfs: Path) -> None:
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core")
+    counters(directory, {f"a{number}": EINVAL for number in range(10)})
+    counters(directory, z=7)
+    record = only()
+    assert record.hardware["z"].total == 7 and not record.unavailable
+    assert all(record.hardware[f"a{number}"] == UNREADABLE for number in range(10))
+
+
+def test_counters_that_come_after_their_device_are_found(sysfs: Path) -> None:
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core")
+    monitor = watch()
+    assert monitor.tick().ports[0].hardware == {}
+    counters(directory, out_of_sequence=7)
+    assert monitor.tick().ports[0].hardware == {"out_of_sequence": Reading(7, None, "first")}
+    monitor.close()
+
+
+def reads_of(monkeypatch: pytest.MonkeyPatch, part: str) -> list[str]:
+    """The paths with `part` in their names that are read from now on."""
+    tried: list[str] = []
+    for name in ("read", "read_number"):
+        read = getattr(infiniband, name)
+
+        def noted(path: str | Path, read: Callable[[str | Path], str | int] = read) -> str | int:
+            if part in Path(path).name:
+                tried.append(str(path))
+            return read(path)
+
+        monkeypatch.setattr(infiniband, name, noted)
+    return tried
+
+
+def test_excluded_device_is_never_read(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    mlx5(sysfs, "mlx5_bond_0", "0000:5e:00.0")
+    tried = reads_of(monkeypatch, "")
+    records = list_ports(RdmaOptions(excluded=("mlx5_bond*",)))
+    assert [record.id.device for record in records] == ["mlx5_0"]
+    assert not [path for path in tried if "mlx5_bond_0" in path]
+
+
+def test_devices_are_sorted_as_people_count(sysfs: Path) -> None:
+    for number in (10, 2, 1):
+        device(sysfs, f"mlx5_{number}")
+    assert [found.id.device for found in inventory(None)] == ["mlx5_1", "mlx5_2", "mlx5_10"]
+
+
+def test_no_rdma_device_is_one_line(sysfs: Path) -> None:
+    with pytest.raises(RdmaError, match=r"^no RDMA device here: "):
+        watch()
+
+
+def test_no_rdma_device_here_may_be_because_another_namespace_has_it(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket:
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", Socket)
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [])
+    monkeypatch.setattr(kernel_rdma, "netns_mode", lambda socket: "exclusive")
+    with pytest.raises(RdmaError, match=r"no RDMA device here: .*RDMA's mode is exclusive.*: run it in that of"):
+        watch()
+
+
+def test_unknown_device_lists_those_there_are(sysfs: Path) -> None:
+    mlx5(sysfs)
+    with pytest.raises(RdmaError) as caught:
+        watch(options=RdmaOptions(devices=("mlx5_9",)))
+    assert str(caught.value) == "RDMA device mlx5_9 not found: there are mlx5_0/1 (ens1np0); choose one with -d"
+
+
+def test_one_unknown_device_does_not_keep_the_known_from_being_watched(
+    sysfs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mlx5(sysfs)
+    monitor = watch(options=RdmaOptions(devices=("mlx5_9", "mlx5_0")))
+    assert [str(record.id) for record in monitor.tick().ports] == ["mlx5_0/1"]
+    monitor.close()
+    assert "RDMA device mlx5_9 not found" in caplog.text
+
+
+def test_ports_can_be_chosen_by_their_interface(sysfs: Path) -> None:
+    mlx5(sysfs)
+    mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
+    assert only(RdmaOptions(interfaces=("ens2*",))).id.device == "mlx5_1"
+    with pytest.raises(RdmaError, match="no RDMA port has interface eth9: there are mlx5_0/1"):
+        list_ports(RdmaOptions(interfaces=("eth9",)))
+
+
+def test_interfaces_of_devices(sysfs: Path) -> None:
+    mlx5(sysfs)
+    device(sysfs, "mlx5_1", pci="0000:5e:00.0", driver="mlx5_core")
+    assert netdevs_of(("mlx5_*",)) == ("ens1np0",)
+    assert netdevs_of(()) == ()
+    with pytest.raises(RdmaError, match="mlx5_1 has no network interface: choose one with -i"):
+        netdevs_of(("mlx5_1",))
+
+
+def test_device_that_comes_and_one_that_goes_are_followed_and_said(sysfs: Path) -> None:
+    first = mlx5(sysfs)
+    said: list[str] = []
+    monitor = watch(said)
+    mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
+    came = by_name(monitor.tick())
+    assert came["mlx5_1/1"].interval_ns is None and came["mlx5_1/1"].delta("rx_bytes") is None, "the first reading"
+    assert came["mlx5_1/1"].total("rx_bytes") == 400
+    first.rename(sysfs / "gone")
+    assert list(by_name(monitor.tick())) == ["mlx5_1/1"]
+    (sysfs / "class/infiniband/mlx5_1").rename(sysfs / "gone_too")
+    assert monitor.tick().ports == () and not monitor.ended
+    monitor.close()
+    assert said == [
+        "mlx5_1/1: an RDMA device has come",
+        "mlx5_0/1: the RDMA device is gone",
+        "mlx5_1/1: the RDMA device is gone",
+    ]
+
+
+def test_port_that_loses_its_link_is_critical(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    monitor = watch()
+    (directory / "ports/1/state").write_text("1: DOWN\n")
+    (directory / "ports/1/phys_state").write_text("2: Polling\n")
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert (record.health, record.reasons) == ("critical", ("port DOWN, link POLLING, was ACTIVE",))
+
+
+def test_last_interval_is_the_end(sysfs: Path) -> None:
+    mlx5(sysfs)
+    monitor = watch()
+    assert not monitor.ended
+    assert len(monitor.finish().ports) == 1 and monitor.ended
+    monitor.close()

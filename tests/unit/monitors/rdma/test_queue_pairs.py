@@ -1,0 +1,330 @@
+"""Queue pairs asked for in a thread, and modes joined: against played answers."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.unit.make import NS, flow, roce, snapshot
+from tests.unit.make_rdma import counters, device, grew, pair, port, traffic
+from xtrace.assembly import rdma_options
+from xtrace.config import parse
+from xtrace.errors import KernelError
+from xtrace.kernel import rdma
+from xtrace.kernel.proc import owner_of
+from xtrace.model.flow import FlowSnapshot, Interface
+from xtrace.model.rdma import Process, Seen
+from xtrace.monitors.joins.flows_rdma import JoinedXdp
+from xtrace.monitors.rdma import blind_spots
+from xtrace.monitors.rdma import queue_pairs as rdma_queue_pairs
+from xtrace.monitors.rdma.blind_spots import BlindSpots
+from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, quiet_monitor
+from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
+
+FIRST, SECOND = rdma.RdmaDevice(0, "mlx5_0", 1), rdma.RdmaDevice(1, "mlx5_1", 2)
+CONTAINER = "0123456789ab" + 52 * "0"
+
+
+class Answers:
+    """What RDMA netlink would say; a round waits until the test lets it go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pairs = {"mlx5_0": [rdma.QueuePair(17, 1, "RC", "RTS", 18, 4242)], "mlx5_1": []}
+        self.broken: set[str] = set()
+        self.go = threading.Event()
+        self.go.set()
+        monkeypatch.setattr(rdma_queue_pairs, "NetlinkSocket", lambda protocol: self)
+        monkeypatch.setattr(rdma_queue_pairs, "ROUND_EVERY_S", 0.001)
+        monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST, SECOND])
+        monkeypatch.setattr(rdma, "queue_pairs", self.queue_pairs)
+        monkeypatch.setattr(rdma, "connections", lambda socket, device: [rdma.Connection(17, "10.0.0.1", "10.0.0.2")])
+
+    def queue_pairs(self, socket: object, device: rdma.RdmaDevice) -> list[rdma.QueuePair]:
+        self.go.wait()
+        if device.name in self.broken:
+            raise KernelError(f"RDMA RES_QP_GET({device.name})", 5, "EIO")
+        return self.pairs[device.name]
+
+    def close(self) -> None:
+        """The socket's."""
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Answers]:
+    monkeypatch.setattr(rdma_queue_pairs, "owner_of", partial(owner_of, proc=str(tmp_path)))
+    for name, text in {
+        "4242/status": "Name:\tworker\nTgid:\t4240\nPid:\t4242\n",
+        "4240/comm": "train.py\n",
+        "4240/cgroup": f"0::/system.slice/docker-{CONTAINER}.scope\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    played = Answers(monkeypatch)
+    yield played
+    played.go.set()
+
+
+def after_a_round(watch: QueuePairWatch, rounds: int = 1) -> None:
+    """Wait for that many rounds to end."""
+    deadline = time.monotonic() + 10
+    for _ in range(rounds):
+        ended = watch.latest.end_ns
+        while watch.latest.end_ns == ended:
+            assert time.monotonic() < deadline, "no round ends"
+
+
+def test_thread_is_resolved_to_its_process_command_and_container(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    (record,) = watch.latest.records
+    watch.close()
+    assert record.process == Process(4240, "train.py", CONTAINER)
+    assert (str(record.id), record.number, record.remote, record.remote_address) == ("mlx5_0/1", 17, 18, "10.0.0.2")
+
+
+def test_thread_that_ended_and_one_that_is_not_told_are_unknown_and_the_kernels_is_named(answers: Answers) -> None:
+    answers.pairs["mlx5_0"] = [
+        rdma.QueuePair(1, 1, "GSI", "RTS", kernel="ib_core"),
+        rdma.QueuePair(2, 1, "UD", "RTS", pid=9999),
+        rdma.QueuePair(3, 1, "UD", "RTS"),
+    ]
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    found = [record.process for record in watch.latest.records]
+    watch.close()
+    assert found == [Process(None, "[ib_core]"), Process(None, ""), Process(None, "")]
+    assert owner_of(9999) is None
+
+
+def test_owner_is_looked_up_in_the_own_proc_also_where_the_machines_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells a queue pair's process by its number in the reader's pid namespace."""
+    other = tmp_path / str(os.getpid())
+    other.mkdir()
+    (other / "status").write_text("Tgid:\t1\n")
+    monkeypatch.setenv("XTRACE_PROCFS", str(tmp_path))
+    found = owner_of(os.getpid())
+    assert found is not None
+    assert (found.pid, found.command) == (os.getpid(), Path("/proc/self/comm").read_text().strip())
+
+
+def test_device_that_does_not_answer_does_not_hide_the_others(answers: Answers) -> None:
+    answers.broken.add("mlx5_1")
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    latest = watch.latest
+    watch.close()
+    assert len(latest.records) == 1 and latest.errors == ("RDMA RES_QP_GET(mlx5_1): EIO",)
+
+
+def test_device_that_is_not_asked_for_is_not_asked(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: name == "mlx5_1")
+    after_a_round(watch)
+    assert watch.latest.records == ()
+    watch.close()
+
+
+def test_round_that_fails_is_told_and_does_not_end_the_asking(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(socket: object) -> list[rdma.RdmaDevice]:
+        raise RuntimeError("nobody thought of this")
+
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    assert watch.latest.records
+    with monkeypatch.context() as patch:
+        patch.setattr(rdma, "devices", failing)
+        after_a_round(watch, 2)
+        assert watch.latest.records == ()
+        assert watch.latest.errors == ("RuntimeError: nobody thought of this",)
+    after_a_round(watch, 2)
+    latest = watch.latest
+    watch.close()
+    assert latest.records and latest.errors == ()
+
+
+def test_devices_may_come_and_go_while_the_thread_asks_which_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Meanwhile(str):
+        """A device's name; whoever compares it finds that a device has gone, which a tick notices."""
+
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            (tmp_path / "class/infiniband/mlx5_1").rename(tmp_path / "gone")
+            monitor.tick()
+            return False
+
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
+    for name in ("mlx5_0", "mlx5_1"):
+        device(tmp_path, name)
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), print)
+    assert not monitor._takes_device(Meanwhile("mlx5_9")) and not monitor._takes_device("mlx5_9")
+    assert monitor._takes_device("mlx5_0")
+    monitor.close()
+
+
+def test_what_was_seen_is_not_kept_where_nobody_asks_for_it(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch, 3)
+    assert watch.latest.records and watch.seen() == set() and watch.seen() == set()
+    watch.close()
+
+
+@pytest.mark.parametrize("modes, joined", [("rdma", False), ("nccl", False), ("xdp,nccl", False), ("xdp,rdma", True)])
+def test_what_was_seen_is_kept_for_modes_xdp_and_rdma_together(modes: str, *, joined: bool) -> None:
+    assert rdma_options(parse(["-m", modes], {}, "1")).joined == joined
+
+
+def test_what_is_seen_between_two_ticks_is_kept_for_the_second(answers: Answers) -> None:
+    watch = QueuePairWatch(lambda name: True, keep_seen=True)
+    after_a_round(watch, 2)
+    watch.seen()
+    answers.pairs["mlx5_0"] = []
+    after_a_round(watch, 2)
+    assert watch.latest.records == ()
+    assert {record.number for record in watch.seen()} == {17}, "it was there when the interval began"
+    assert watch.seen() == set()
+    watch.close()
+
+
+def test_slow_driver_keeps_nobody_waiting(answers: Answers) -> None:
+    answers.go.clear()
+    watch = QueuePairWatch(lambda name: True)
+    assert watch.latest.records == () and watch.latest.end_ns == 0
+    answers.go.set()
+    after_a_round(watch)
+    assert watch.latest.records
+    watch.close()
+
+
+class PlayedXdp:
+    """Mode xdp with one snapshot."""
+
+    ended = False
+
+    def __init__(self, told: FlowSnapshot) -> None:
+        self._told = told
+
+    def fileno(self) -> int:
+        return -1
+
+    def tick(self) -> FlowSnapshot:
+        return self._told
+
+
+OUT = Interface("ens1np0", slot=1, hook="tc", egress=True)
+
+
+def test_modes_together_know_origins_and_what_the_hook_missed(
+    answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sysfs = tmp_path / "sys"
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
+    counters(directory, kind="counters", port_rcv_data=0, port_xmit_data=0, port_rcv_packets=0, port_xmit_packets=0)
+    monkeypatch.setenv("XTRACE_SYSFS", str(sysfs))
+    said: list[str] = []
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
+    monkeypatch.setattr(monitor, "queue_pairs_seen", lambda: {pair(17, 18)})
+    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    key = roce(4, dst_qpn=17)
+    told = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
+    joined = JoinedXdp(PlayedXdp(told), monitor)  # type: ignore[arg-type]
+    counters(directory, kind="counters", port_rcv_data=2500, port_xmit_data=9, port_rcv_packets=100)
+    monkeypatch.setattr(blind_spots, "WINDOW_NS", 1)
+    flows = joined.tick()
+    ports = monitor.tick()
+    again = joined.tick(), monitor.tick()
+    monitor.close()
+    assert flows.origin(inside, key).src_qpn == 18
+    (spot,) = ports.blind_spots
+    assert (spot.direction, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
+    assert said == [str(spot)], "said once, and of egress nothing: no hook looks there"
+    assert again[1].blind_spots == (), "nothing was carried in the second window"
+
+
+def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = device(tmp_path, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
+    counters(directory, kind="counters", port_rcv_data=0, port_rcv_packets=0)
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
+    assert quiet_monitor(["eth9"], (), print) is None, "an interface without RDMA"
+    said: list[str] = []
+    monitor = quiet_monitor(["ens1np0"], (), said.append)
+    assert monitor is not None
+    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    told = snapshot([], [(inside, snapshot().interfaces[0][1])])
+    joined = JoinedXdp(PlayedXdp(told), monitor, alone=True)  # type: ignore[arg-type]
+    joined.tick()
+    assert said == [], "nothing was carried yet"
+    for data in (1000, 2000, 3000):
+        told_before = list(said)
+        counters(directory, kind="counters", port_rcv_data=data)
+        assert joined.tick().find_origin is None
+    monitor.close()
+    assert (
+        told_before
+        == said
+        == ["100 % of what mlx5_0/1 received is invisible on ens1np0: offloaded to hardware; -m rdma shows it"]
+    )
+
+
+def test_mode_xdp_asks_nothing_of_a_kernel_without_rdma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "class").mkdir()
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: pytest.fail("opened a socket"))
+    assert quiet_monitor(["eth0"], (), print) is None
+
+
+def test_short_time_proves_nothing_where_the_hook_saw_some() -> None:
+    said: list[str] = []
+    spots = BlindSpots(said.append)
+    record = port(standard=traffic(10_000, 0), interval_ns=10 * NS)
+    seen = {("eth0", "rx"): Seen(50, 5_000)}
+    assert [len(spots.compare([record], seen)) for _ in range(3)] == [0, 0, 1]
+    assert spots.compare([record], seen)[0].carried == 30_000, "the last window's, until the next is complete"
+    assert len(said) == 1 and said[0].startswith("50 % of what mlx5_0/1 received is invisible on eth0")
+
+
+def test_driver_that_counts_no_bytes_is_compared_in_packets() -> None:
+    spots = BlindSpots(print)
+    record = port({"rcvd_pkts": grew(100)}, interval_ns=30 * NS)
+    (spot,) = spots.compare([record], {("eth0", "rx"): Seen(100, 106_800)})
+    assert (spot.unit, spot.invisible) == ("packets", 0)
+
+
+def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket:
+        def close(self) -> None:
+            """Nothing is open."""
+
+    def failing(socket: object) -> list[rdma.RdmaDevice]:
+        raise KernelError("RDMA GET", 4, "EINTR")
+
+    (tmp_path / "class").mkdir()
+    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", Socket)
+    monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST])
+    monkeypatch.setattr(rdma, "ports", lambda socket, device: [rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    monkeypatch.setattr(rdma, "counters", lambda socket, device, port: {"rcvd_pkts": 7})
+    said: list[str] = []
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
+    monkeypatch.setattr(rdma, "devices", failing)
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert record.delta("rx_packets") == 0 and said == []

@@ -1,0 +1,213 @@
+"""Flow records as C writes them, against the same said field by field in Python."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from ipaddress import IPv6Address
+from typing import Any
+
+import pytest
+
+from tests.unit.make import ARP, BOOT, ETH0, IPV4, IPV6, LLDP, NS, RDMA_OVER_ETHERNET, flow, key, roce, snapshot, spread
+from xtrace.kernel.syscall import lib
+from xtrace.model.flow import (
+    EGRESS,
+    FRAGMENT,
+    HAS_SRC_QPN,
+    LATER_FRAGMENT,
+    ROCE_V1,
+    ROCE_V2,
+    FlowKey,
+    FlowRecord,
+    FlowSnapshot,
+    Interface,
+    Origin,
+    select,
+)
+from xtrace.model.roce import opcode_name
+from xtrace.sinks.jsonl import flows as flow_lines
+from xtrace.sinks.jsonl.flows import FlowLines
+from xtrace.sinks.render import tcp_flag_names
+
+Record = dict[str, Any]
+COMMON = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": 'n"1', "interface": "eth0", "direction": "in"}
+ALL_FLAGS = (0, EGRESS, FRAGMENT, FRAGMENT | LATER_FRAGMENT, ROCE_V1, ROCE_V2, ROCE_V2 | HAS_SRC_QPN)
+SOME_PROCESS = Origin(41, 4711, 'tr"ain\udcff', "c0ffee")
+
+
+def lines_of(interval: FlowSnapshot, interface: Interface = ETH0, top: int = 0) -> bytes:
+    return b"".join(FlowLines(interval, interface, select(interval, interface, top).chosen, COMMON))
+
+
+def rendered(interval: FlowSnapshot, interface: Interface = ETH0, top: int = 0) -> list[Record]:
+    return [json.loads(line) for line in lines_of(interval, interface, top).splitlines()]
+
+
+def address(packed: bytes) -> str:
+    read = IPv6Address(packed)
+    return str(read.ipv4_mapped or read)
+
+
+def utc(wall_ns: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=wall_ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def wall_ns(interval: FlowSnapshot, record_ns: int) -> int:
+    """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""
+    monotonic = record_ns + interval.record_offset_ns
+    end = interval.end_ns - interval.wall_offset_ns
+    return max(interval.start_monotonic_ns, min(monotonic, end)) + interval.wall_offset_ns
+
+
+def expected(record: FlowRecord, interval: FlowSnapshot, interface: Interface = ETH0) -> Record:
+    where, kind = record.key, record.key.traffic_type
+    ports = (0, 0) if kind == "ICMP" or where.is_roce else (where.src_port, where.dst_port)
+    src, dst = (address(where.src), address(where.dst)) if where.has_addresses else (None, None)
+    said: Record = {"type": "flow", **COMMON, "src_ip": src, "src_port": ports[0], "dst_ip": dst, "dst_port": ports[1]}
+    said |= {"protocol": where.protocol if where.is_ip else None, "traffic_type": kind}
+    said |= {"packets": record.packets, "bytes": record.bytes, "units": interface.units}
+    said["first_seen"] = utc(wall_ns(interval, record.first_ns))
+    said["last_seen"] = utc(wall_ns(interval, record.last_ns))
+    if kind == "TCP":
+        said["tcp_flags"] = tcp_flag_names(record.tcp_flags)
+    if kind == "ICMP" and not where.flags & LATER_FRAGMENT:
+        said |= {"icmp_type": where.src_port, "icmp_code": where.dst_port}
+    if not where.is_ip:
+        said["ethertype"] = where.ethertype
+    if where.vlan_id:
+        said["vlan"] = where.vlan_id
+    if where.flags & FRAGMENT:
+        said["fragment"] = True
+    if where.is_roce:
+        origin = interval.origin(interface, where)
+        said |= {"src_qpn": origin.src_qpn, "dst_qpn": where.dst_qpn}
+        said |= {"opcode": where.opcode, "opcode_name": opcode_name(where.opcode)}
+        if origin.pid is not None:
+            command = (origin.command or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            said |= {"pid": origin.pid, "command": command, "container": origin.container}
+    return said
+
+
+def some_address(chance: random.Random) -> bytes:
+    mapped = bytes(10) + b"\xff\xff"
+    prefixes = (bytes(16), mapped, mapped + bytes([chance.randrange(256)]) * 4, b"\xfe\x80" + bytes(6), b"\x20\x01")
+    prefix = chance.choice(prefixes)
+    return prefix + bytes(chance.choice((0, 0, chance.randrange(256))) for _ in range(16 - len(prefix)))
+
+
+def some_flow(chance: random.Random) -> FlowRecord:
+    ethertype = chance.choice((IPV4, IPV6, IPV4, IPV6, ARP, LLDP, RDMA_OVER_ETHERNET, chance.randrange(1 << 16)))
+    where = FlowKey(
+        src=some_address(chance),
+        dst=some_address(chance),
+        src_port=chance.choice((0, 80, chance.randrange(1 << 16))),
+        dst_port=chance.choice((0, 8, 65535, chance.randrange(1 << 16))),
+        src_qpn=chance.randrange(1 << 24),
+        vlan_id=chance.choice((0, 0, chance.randrange(4096))),
+        ethertype=ethertype,
+        slot=0,
+        protocol=chance.choice((0, 1, 6, 17, 58, 132, chance.randrange(256))),
+        opcode=chance.randrange(256),
+        flags=chance.choice(ALL_FLAGS) & ~EGRESS,
+    )
+    size = chance.choice((1, 9, 10, 99, 100, 2**32, 2**63, 2**64 - 1))
+    times = (chance.randrange(7 * NS), chance.choice((0, 1, 4 * NS, 5 * NS - 1, 86_400 * NS)))
+    return FlowRecord(where, chance.randrange(1, 2**64), size, *times, spread(chance.randrange(256)))
+
+
+def some_origin(_: Interface, where: FlowKey) -> Origin:
+    """Four kinds, by the opcode."""
+    found = (Origin(), Origin(0), SOME_PROCESS, Origin(pid=1, command="x" * 15))
+    return found[where.opcode % len(found)]
+
+
+@pytest.mark.parametrize("find_origin", [None, some_origin])
+@pytest.mark.parametrize("seed", range(20))
+def test_every_line_says_what_its_flow_is(seed: int, find_origin: Callable[..., Origin] | None) -> None:
+    chance = random.Random(seed)
+    flows = [some_flow(chance) for _ in range(500)]
+    interval = replace(snapshot(flows, start_ns=NS, end_ns=6 * NS, record_offset_ns=NS // 2), find_origin=find_origin)
+    assert rendered(interval) == [expected(record, interval) for record in flows]
+
+
+def test_fields_stand_in_the_order_of_the_documents() -> None:
+    where = roce(8, 193, 194, vlan_id=7)
+    where = where._replace(flags=where.flags | FRAGMENT)
+    interval = replace(snapshot([flow(where)]), find_origin=lambda *_: SOME_PROCESS)
+    (line,) = rendered(interval)
+    assert list(line) == list(expected(flow(where), interval))
+    (told_first,) = rendered(snapshot([flow(where)]))
+    assert list(told_first) == list(line)[:-3], "without a process"
+
+
+def test_chosen_flows_alone_are_rendered_largest_first() -> None:
+    flows = [flow(key(ports=(n, 443)), size=60 + n) for n in range(50)]
+    assert [line["src_port"] for line in rendered(snapshot(flows), top=3)] == [49, 48, 47]
+
+
+def test_no_flow_is_no_line() -> None:
+    assert lines_of(snapshot([])) == b""
+    assert lines_of(snapshot([flow()]), Interface("eth1", 1)) == b""
+
+
+def test_unit_of_merged_packets_is_the_frame() -> None:
+    (line,) = rendered(snapshot([flow()]), Interface("eth0", 0, xdp_mode="generic"))
+    assert line["units"] == "frame"
+
+
+@pytest.mark.parametrize("day", ["1970-01-01", "2024-02-29", "2026-12-31", "2038-01-20", "2262-04-10"])
+def test_midnight_is_passed_within_an_interval(day: str) -> None:
+    end = datetime.fromisoformat(f"{day}T23:59:58+00:00")
+    wall = int(end.timestamp()) * NS
+    interval = replace(snapshot([flow(first_ns=0, last_ns=5 * NS)]), wall_offset_ns=wall, end_ns=wall + 5 * NS)
+    (line,) = rendered(interval)
+    assert line["first_seen"] == f"{day}T23:59:58.000Z"
+    assert line["last_seen"] == utc(wall + 5 * NS)
+    assert line["last_seen"][:10] > day
+
+
+def test_what_is_rendered_at_once_is_bounded_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_lines, "ROOM", 3000)
+    flows = [flow(roce(n % 256, n)) for n in range(200)]
+    interval = replace(snapshot(flows), find_origin=some_origin)
+    parts = list(FlowLines(interval, ETH0, range(len(flows)), {**COMMON, "labels": {"a": "x" * 5000}}))
+    assert all(part.endswith(b"}\n") for part in parts)
+    assert max(map(len, parts)) <= 3000 + 6000
+    assert [json.loads(line)["dst_qpn"] for part in parts for line in part.splitlines()] == list(range(200))
+
+
+def test_longest_line_fits_into_what_is_kept_free_for_it() -> None:
+    longest = max(range(256), key=lambda opcode: len(opcode_name(opcode)))
+    digits = key("1111:1111:1111:1111:1111:1111:255.255.255.255", "::", (65535, 65535), vlan_id=4095)
+    rocev2 = digits._replace(src_qpn=2**32 - 1, opcode=longest, flags=ROCE_V2 | FRAGMENT | HAS_SRC_QPN, ethertype=65535)
+    tcp = digits._replace(src=b"\xfd" * 16, dst=b"\xfd" * 16, flags=FRAGMENT)
+    for where in (rocev2._replace(src=b"\xfd" * 16, dst=b"\xfd" * 16), tcp):
+        record = FlowRecord(where, 2**64 - 1, 2**64 - 1, 0, 0, spread(255))
+        assert len(lines_of(snapshot([record]))) - len(json.dumps(COMMON)) < lib.XT_LINE_LENGTH - 46
+
+
+def test_wall_clock_is_told_in_utc() -> None:
+    (line,) = rendered(snapshot([flow(first_ns=1_234_567_890, last_ns=4_999_999_999)]))
+    assert (line["first_seen"], line["last_seen"]) == ("2026-01-01T00:00:01.234Z", "2026-01-01T00:00:04.999Z")
+    assert BOOT % (86_400 * NS) == 0
+
+
+@pytest.mark.parametrize(
+    "record_ns, expected_ns",
+    [(0, 10), (9 * NS, 10), (10 * NS, 10), (12 * NS, 12), (15 * NS, 15), (16 * NS, 15), (2**63, 15), (2**64 - 1, 15)],
+)
+def test_record_times_are_clamped_into_the_interval(record_ns: int, expected_ns: int) -> None:
+    (line,) = rendered(snapshot([flow(first_ns=record_ns, last_ns=record_ns)], start_ns=10 * NS, end_ns=15 * NS))
+    assert line["first_seen"] == line["last_seen"] == utc(BOOT + expected_ns * NS)
+
+
+@pytest.mark.parametrize("offset, record_ns", [(3, 9), (-3, 15)])
+def test_record_times_are_moved_by_the_offset_of_the_coarse_clock(offset: int, record_ns: int) -> None:
+    records = [flow(first_ns=record_ns * NS, last_ns=2**64 - 1)]
+    (line,) = rendered(snapshot(records, start_ns=10 * NS, end_ns=15 * NS, record_offset_ns=offset * NS))
+    assert (line["first_seen"], line["last_seen"]) == (utc(BOOT + 12 * NS), utc(BOOT + 15 * NS))

@@ -1,0 +1,310 @@
+"""Flows as series: which are shown, and that every tick's samples add up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from tests.unit.make import ARP, ETH0, ICMP, NS, UDP, counts_of, flow, key, roce, snapshot
+from xtrace.model.flow import (
+    EGRESS,
+    FRAGMENT,
+    LATER_FRAGMENT,
+    FlowKey,
+    FlowRecord,
+    Interface,
+    InterfaceCounts,
+    PacketCount,
+)
+from xtrace.sinks import MOST_TOTALS
+from xtrace.sinks.metrics.exposition import Exposition
+from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics, flow_labels
+from xtrace.sinks.metrics.series import HALF_LIFE_NS, REMEMBERED
+
+CONSTANT = 'host="n1"'
+TICK = 5 * NS
+BYTES, PACKETS = "xtrace_network_bytes_total", "xtrace_network_packets_total"
+
+
+class Line(NamedTuple):
+    name: str
+    labels: dict[str, str]
+    value: int
+    at_ms: int
+
+
+def parsed(body: bytes) -> list[Line]:
+    lines = []
+    for text in body.decode().splitlines():
+        if not text.startswith("#"):
+            name, labels, value, at = re.fullmatch(r"(\w+)\{(.*)\} (\d+) (\d+)", text).groups()  # type: ignore[union-attr]
+            lines.append(Line(name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), int(value), int(at)))
+    return lines
+
+
+class Run:
+    """Ticks of five seconds, one after the other."""
+
+    def __init__(self, most: int) -> None:
+        self.metrics = FlowMetrics(most, CONSTANT)
+        self.now = 0
+        self.grown: dict[tuple[str, str], int] = {}
+        self._last: dict[str, int] = {}
+
+    def tick(
+        self,
+        flows: Sequence[FlowRecord] = (),
+        interfaces: Sequence[tuple[Interface, InterfaceCounts]] | None = None,
+        length: int = TICK,
+    ) -> list[Line]:
+        """One interval's samples, after a look at whether they are in order and add up."""
+        exposition = Exposition(())
+        start, self.now = self.now, self.now + length
+        self.metrics.write(snapshot(flows, interfaces, start_ns=start, end_ns=self.now), exposition)
+        lines = parsed(exposition.render())
+        grown = {"bytes": 0, "packets": 0}
+        for line in lines:
+            series = f"{line.name}{sorted(line.labels.items())}"
+            if line.name in (BYTES, PACKETS):
+                assert line.value >= self._last.get(series, 0), "a counter decreased"
+                grown["bytes" if line.name == BYTES else "packets"] += line.value - self._last.get(series, 0)
+                self._last[series] = line.value
+        assert grown == {"bytes": sum(f.bytes for f in flows), "packets": sum(f.packets for f in flows)}
+        assert self.metrics.state()[0] <= self.metrics._most * max(1, len(self.metrics._groups))
+        return lines
+
+
+def sized(*sizes: int, packets: int = 1) -> list[FlowRecord]:
+    """Flows of these sizes, by source port from 1 on; 0 is none."""
+    return [flow(key(ports=(n, 80)), packets, size) for n, size in enumerate(sizes, start=1) if size]
+
+
+def shown(lines: Sequence[Line], name: str = "xtrace_network_flow_bytes") -> dict[str, int]:
+    """Values of a metric by source port, or `other`."""
+    return {line.labels.get("src_port", "other"): line.value for line in lines if line.name == name}
+
+
+def samples(lines: Sequence[Line], port: str, name: str = BYTES) -> list[tuple[int, int]]:
+    """Value and seconds since the first interval began."""
+    boot_ms = 1_767_225_600_000
+    return [
+        (line.value, (line.at_ms - boot_ms) // 1000)
+        for line in lines
+        if line.name == name and line.labels.get("src_port", "other") == port
+    ]
+
+
+def test_series_begins_with_0_at_the_intervals_start_and_its_gauge_ends_with_one_0() -> None:
+    run = Run(10)
+    assert samples(run.tick(sized(1500)), "1") == [(0, 0), (1500, 5)]
+    assert samples(run.tick(sized(500)), "1") == [(2000, 10)]
+    ended = run.tick()
+    assert (samples(ended, "1"), shown(ended)) == ([], {"1": 0})
+    assert shown(run.tick()) == {}
+
+
+def test_flow_that_comes_back_continues_from_its_old_value_at_the_start_of_that_interval() -> None:
+    run = Run(10)
+    run.tick(sized(1500))
+    run.tick()
+    run.tick()
+    assert samples(run.tick(sized(100)), "1") == [(1500, 15), (1600, 20)]
+
+
+def test_flow_that_comes_back_after_more_than_five_minutes_is_a_new_series() -> None:
+    run = Run(10)
+    run.tick(sized(1500))
+    for _ in range(59):
+        run.tick()
+    assert run.metrics.state() == (1, 0)
+    run.tick()
+    assert run.metrics.state() == (0, 0)
+    run._last.clear()
+    assert samples(run.tick(sized(100)), "1") == [(0, 305), (100, 310)]
+
+
+def test_intervals_longer_than_flows_are_kept_end_gauges_and_continue_counters_all_the_same() -> None:
+    run = Run(10)
+    run.tick(sized(1500, 10), length=3600 * NS)
+    lines = run.tick(sized(500), length=3600 * NS)
+    assert (samples(lines, "1"), shown(lines)) == ([(2000, 7200)], {"1": 500, "2": 0})
+
+
+def test_largest_flows_have_series_and_the_rest_is_one() -> None:
+    run = Run(2)
+    lines = run.tick(sized(10, 400, 20, 300, 30))
+    assert shown(lines) == {"2": 400, "4": 300, "other": 60}
+    assert samples(lines, "other") == [(0, 0), (60, 5)]
+    (other,) = {(line.labels["src_ip"], line.labels["dst_ip"]) for line in lines if "other" in line.labels.values()}
+    assert other == ("other", "other")
+
+
+def test_flows_of_similar_size_do_not_take_turns() -> None:
+    run = Run(2)
+    run.tick(sized(100, 100, 90, 90))
+    for sizes in ((90, 90, 180, 180), (100, 0, 170, 150), (80, 120, 100, 100)):
+        assert {"3", "4"} & set(shown(run.tick(sized(*sizes)))) == set()
+
+
+def test_flow_twice_as_large_takes_the_place_of_the_smallest_whose_gauge_ends() -> None:
+    run = Run(2)
+    run.tick(sized(100, 300, 50))
+    lines = run.tick(sized(100, 300, 201))
+    assert shown(lines) == {"1": 0, "2": 300, "3": 201, "other": 100}
+    assert run.metrics.state() == (2, 1)
+
+
+def test_flow_that_lost_its_place_and_gets_it_again_continues_its_counter() -> None:
+    run = Run(1)
+    run.tick(sized(100))
+    run.tick(sized(100, 1000))
+    assert samples(run.tick(sized(5000, 1000)), "1") == [(100, 10), (5100, 15)]
+
+
+def test_idle_flow_loses_its_place_in_time_to_one_of_its_own_size() -> None:
+    run = Run(1)
+    run.tick(sized(100))
+    assert shown(run.tick(sized(0, 100))) == {"1": 0, "other": 100}
+    run.tick((), length=HALF_LIFE_NS)
+    assert shown(run.tick(sized(0, 100))) == {"2": 100}
+
+
+def test_other_never_decreases_however_long_there_is_none() -> None:
+    run = Run(1)
+    run.tick(sized(100, 10))
+    for _ in range(100):
+        run.tick(sized(100))
+    assert samples(run.tick(sized(100, 10)), "other") == [(10, 505), (20, 510)]
+
+
+def test_counters_that_are_remembered_are_bounded() -> None:
+    run = Run(3)
+    for number in range(1, 200):
+        run.tick([flow(key(ports=(port, 80)), 1, 3 ** (number // 6)) for port in (number, number + 200, number + 400)])
+        places, remembered = run.metrics.state()
+        assert places <= 3 and remembered <= 3 * REMEMBERED
+
+
+def test_interface_that_comes_back_in_another_slot_within_an_interval_has_one_series_per_flow() -> None:
+    run = Run(10)
+    again = replace(ETH0, slot=3)
+    flows = [flow(key(slot=0), 1, 100), flow(key(slot=3), 2, 200)]
+    counts = [(ETH0, counts_of(flows[:1])), (again, counts_of(flows[1:]))]
+    assert samples(run.tick(flows, counts), "80") == [(0, 0), (300, 5)]
+    assert samples(run.tick(flows[1:], counts[1:]), "80") == [(500, 10)]
+
+
+def test_directions_and_interfaces_have_series_of_their_own() -> None:
+    run = Run(1)
+    egress = Interface("eth0", 0, "tc", egress=True)
+    other = Interface('e"1', 1, "tc")
+    flows = [flow(key(), 1, 100), flow(key(flags=EGRESS), 2, 200), flow(key(slot=1), 3, 300)]
+    lines = run.tick(flows, [(i, counts_of([f])) for i, f in zip((ETH0, egress, other), flows, strict=True)])
+    found = {(line.labels["interface"], line.labels["direction"], line.value) for line in lines if line.name == PACKETS}
+    assert found >= {("eth0", "ingress", 1), ("eth0", "egress", 2), ("e\\", "ingress", 3)}
+
+
+def test_interface_and_its_losses_are_counters_that_begin_with_0() -> None:
+    run = Run(10)
+    lost = (PacketCount(2, 120), *(PacketCount(0, 0),) * 8)
+    lines = run.tick(sized(1500), [(ETH0, counts_of(sized(1500), lost, PacketCount(3, 180)))])
+    values: dict[str, list[int]] = {}
+    for line in lines:
+        values.setdefault(line.name, []).append(line.value)
+        assert line.labels["host"] == "n1"
+    assert values["xtrace_interface_bytes_total"] == [0, 1800]
+    assert values["xtrace_interface_packets_total"] == [0, 6]
+    assert values["xtrace_unattributed_bytes_total"] == [0, 120]
+    assert values["xtrace_unattributed_packets_total"] == [0, 2]
+    assert values["xtrace_filtered_bytes_total"] == [0, 180]
+    assert values["xtrace_filtered_packets_total"] == [0, 3]
+    assert set(values) == {name for name in DESCRIBED if not name.startswith("xtrace_nic_")}
+
+
+def test_what_the_interface_counts_itself_is_written_where_it_is_known() -> None:
+    run = Run(10)
+    name = "xtrace_nic_packets_total"
+
+    def nic(known: PacketCount | None) -> list[tuple[int, int]]:
+        lines = run.tick((), [(ETH0, replace(counts_of(()), nic=known))])
+        return [(line.value, line.at_ms // 1000 % 100) for line in lines if line.name == name]
+
+    assert nic(None) == []
+    assert nic(PacketCount(7, 700)) == [(0, 5), (7, 10)]
+    assert nic(PacketCount(0, 0)) == [(7, 15)]
+    assert nic(None) == []
+    assert nic(PacketCount(1, 60)) == [(7, 20), (8, 25)]
+
+
+def test_interface_that_is_gone_is_not_written_and_continues_when_it_is_back() -> None:
+    run = Run(10)
+    name = "xtrace_interface_bytes_total"
+    run.tick(sized(1500))
+    gone = run.tick((), [])
+    assert shown(gone) == {"1": 0}
+    assert not [line for line in gone if line.name == name]
+    assert [line.value for line in run.tick(sized(100)) if line.name == name] == [1500, 1600]
+
+
+def test_interfaces_without_end_share_one_name_in_the_end() -> None:
+    metrics = FlowMetrics(1, CONSTANT)
+    for number in range(0, MOST_TOTALS + 100, 100):
+        interfaces = [(Interface(f"veth{number + n}", n), counts_of(())) for n in range(100)]
+        metrics.write(snapshot((), interfaces), Exposition(()))
+    assert len(metrics._groups) == MOST_TOTALS + 1
+
+
+@pytest.mark.parametrize(
+    "where, expected",
+    [
+        (
+            key(),
+            "src_ip=192.168.1.100 dst_ip=192.168.1.1 src_port=80 dst_port=12345 protocol=6 traffic_type=TCP",
+        ),
+        (
+            key("fd00::1", "fd00::2", (8, 0), ICMP, vlan_id=7)._replace(protocol=58),
+            "src_ip=fd00::1 dst_ip=fd00::2 src_port=0 dst_port=0 protocol=58 traffic_type=ICMP"
+            " icmp_type=8 icmp_code=0 vlan=7",
+        ),
+        (
+            roce(8, 193),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=0 dst_port=0 protocol=17 traffic_type=RoCE_v2"
+            " dst_qpn=193 opcode=8",
+        ),
+        (
+            roce(100, 17, 99),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=0 dst_port=0 protocol=17 traffic_type=RoCE_v2"
+            " src_qpn=99 dst_qpn=17 opcode=100",
+        ),
+        (
+            key("", "", (0, 0), 0, ethertype=0x88CC),
+            "src_port=0 dst_port=0 ethertype=35020 traffic_type=Other",
+        ),
+        (
+            key("10.0.0.1", "10.0.0.2", (0, 0), 0, ethertype=ARP),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=0 dst_port=0 ethertype=2054 traffic_type=ARP",
+        ),
+        (
+            key("10.0.0.1", "10.0.0.2", (5, 6), UDP, flags=FRAGMENT),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=5 dst_port=6 protocol=17 traffic_type=UDP fragment=first",
+        ),
+        (
+            key("10.0.0.1", "10.0.0.2", (0, 0), UDP, flags=FRAGMENT | LATER_FRAGMENT),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=0 dst_port=0 protocol=17 traffic_type=UDP fragment=later",
+        ),
+    ],
+)
+def test_labels_name_a_flow_as_its_record_does(where: FlowKey, expected: str) -> None:
+    assert " ".join(f"{name}={value}" for name, value in flow_labels(where)) == expected
+
+
+def test_two_keys_that_read_the_same_do_not_share_a_series() -> None:
+    """An IPv6 packet with mapped addresses reads as IPv4's."""
+    run = Run(10)
+    twins = [flow(key(), 1, 200), flow(key(ethertype=0x86DD), 1, 100)]
+    lines = run.tick(twins)
+    assert shown(lines) == {"80": 200, "other": 100}

@@ -1,0 +1,94 @@
+"""Mode rdma as metrics: the hardware's totals, and no sample where nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
+from xtrace.config import RESERVED_LABELS
+from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
+from xtrace.sinks.metrics.sample import Sample
+from xtrace.sinks.metrics.sources import SOURCES
+
+UNREADABLE = Reading(None, None, "unavailable", "EINVAL")
+
+
+def samples(*ports: PortRecord) -> list[Sample]:
+    return list(rdma_samples(snapshot(ports)))
+
+
+def values(found: Iterable[Sample], name: str) -> dict[tuple[str, ...], float]:
+    """Values of one metric by the values of its labels."""
+    return {tuple(text for _, text in sample.labels): sample.value for sample in found if sample.name == name}
+
+
+def test_figures_are_counters_of_the_hardwares_totals() -> None:
+    found = samples(port({"local_ack_timeout_err": grew(3, 70)}, traffic(4000, 8000)))
+    (timeouts,) = (sample for sample in found if sample.name == "xtrace_rdma_ack_timeout_total")
+    assert timeouts == ("xtrace_rdma_ack_timeout_total", "counter", (("device", "mlx5_0"), ("port", "1")), 70)
+    assert values(found, "xtrace_rdma_rx_bytes_total") == {("mlx5_0", "1"): 4_000_000}
+
+
+def test_unknown_counters_keep_the_drivers_name_and_known_ones_are_not_told_twice() -> None:
+    found = samples(port({"rx_read_requests": grew(1, 9), "out_of_sequence": grew(1)}, {"VL15_dropped": grew(0, 2)}))
+    assert values(found, "xtrace_rdma_counter_total") == {
+        ("mlx5_0", "1", "hw", "rx_read_requests"): 9,
+        ("mlx5_0", "1", "std", "VL15_dropped"): 2,
+    }
+
+
+def test_what_is_unavailable_has_no_sample_but_is_counted() -> None:
+    found = samples(port({"out_of_sequence": UNREADABLE, "other": UNREADABLE}))
+    assert not values(found, "xtrace_rdma_rx_oos_total") and not values(found, "xtrace_rdma_counter_total")
+    assert not values(found, "xtrace_rdma_bits_per_second")
+    assert values(found, "xtrace_rdma_unavailable_counters") == {("mlx5_0", "1"): 2}
+
+
+def test_levels_are_gauges() -> None:
+    found = samples(port({"active_qps": Reading(5, None, "gauge")}))
+    assert values(found, "xtrace_rdma_level") == {("mlx5_0", "1", "active_qps"): 5}
+    assert not values(found, "xtrace_rdma_counter_total")
+
+
+def test_state_health_rate_and_share() -> None:
+    record = replace(port(standard=traffic(62_500_000_000, 0)), health="warn")
+    found = samples(record, port(where=PortId("mlx5_1", 1), state="DOWN", unavailable="counters: EINVAL"))
+    assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
+    assert values(found, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
+    assert values(found, "xtrace_rdma_port_health")["mlx5_0", "1"] == 1
+    assert values(found, "xtrace_rdma_bits_per_second") == {("mlx5_0", "1", "rx"): 100e9, ("mlx5_0", "1", "tx"): 0}
+    assert values(found, "xtrace_rdma_line_rate_share")["mlx5_0", "1", "rx"] == 1
+
+
+def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
+    many = [pair(number, process=Process(number, f"job{number}")) for number in range(MOST_COMMANDS + 5)]
+    found = values(rdma_samples(snapshot([], many)), "xtrace_rdma_queue_pairs")
+    assert len(found) == MOST_COMMANDS + 1
+    assert found["mlx5_0", "other", "RTS"] == 5
+
+
+def test_rails_and_blind_spots() -> None:
+    rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1),))
+    spot = BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)
+    found = list(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
+    assert values(found, "xtrace_rdma_rail_imbalance") == {(): 1.5}
+    assert values(found, "xtrace_rdma_rails_idle") == {(): 1} == values(found, "xtrace_rdma_rails_down")
+    assert values(found, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "rx"): 0.97}
+
+
+def test_every_series_is_told_once_and_every_metric_described() -> None:
+    everything = snapshot(
+        [
+            port({"local_ack_timeout_err": grew(3), "x": grew(1)}, traffic(4, 4), ethernet={"rx_pause": grew(1)}),
+            port(where=PortId("mlx5_0", 2)),
+        ],
+        [pair(17), pair(19, state="RTR")],
+        Rails(2, 1.0),
+    )
+    found = list(SOURCES[type(everything)].samples(everything))
+    series = [(sample.name, sample.labels) for sample in found]
+    assert len(series) == len(set(series))
+    assert {sample.name for sample in found} <= set(DESCRIBED)
+    assert {name for sample in found for name, _ in sample.labels} <= RESERVED_LABELS, "a user's label cannot hide them"

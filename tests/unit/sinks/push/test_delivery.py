@@ -1,0 +1,241 @@
+"""The queue and its thread: order, retries, limits, the end; with a server that does what a test says."""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from xtrace.sinks.push import delivery as module
+from xtrace.sinks.push import selfcheck
+from xtrace.sinks.push.delivery import Batch, Delivery, Outcome
+from xtrace.sinks.push.selfcheck import Probe
+
+GIVE_UP_S = 10.0
+OK, BUSY, NO = Outcome(True), Outcome(False, True, "busy"), Outcome(False, False, "400 no")
+
+
+class Server:
+    """Answers in turn, then always with the last; `held` requests wait until the test lets go."""
+
+    shown = "http://m/api"
+
+    def __init__(self, answers: Sequence[Outcome], stored: bool | None = True) -> None:
+        self.bodies: list[str] = []
+        self.probes: list[Probe] = []
+        self.closed = False
+        self.held = threading.Event()
+        self.held.set()
+        self._answers, self._stored = list(answers), stored
+
+    def send(self, body: bytes) -> Outcome:
+        self.bodies.append(zlib.decompress(body, 31).decode())
+        self.held.wait(GIVE_UP_S)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+    def stored(self, probe: Probe) -> bool | None:
+        self.probes.append(probe)
+        return self._stored
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+
+
+@contextmanager
+def delivering(server: Server, limit: int = 1 << 20) -> Iterator[Delivery]:
+    made = Delivery(server, limit)
+    yield made
+    server.held.set()
+    made.close(GIVE_UP_S)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GIVE_UP_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def batch(text: str, samples: int = 1) -> Batch:
+    return Batch(text.encode(), samples)
+
+
+def test_batches_arrive_in_order_each_once() -> None:
+    server = Server([OK])
+    with delivering(server) as made:
+        for number in range(20):
+            made.submit(batch(f"b{number}"))
+    assert server.bodies == [f"b{number}" for number in range(20)]
+    assert (made.figures.requests, made.figures.samples, made.figures.waiting_batches) == (20, 20, 0)
+    assert server.closed
+
+
+def test_what_fails_is_sent_again_before_what_came_later(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    server = Server([BUSY, BUSY, BUSY, OK])
+    with delivering(server) as made:
+        made.submit(batch("a"))
+        made.submit(batch("b"))
+        eventually(lambda: made.figures.requests == 2)
+    assert server.bodies == ["a", "a", "a", "a", "b"]
+    assert made.figures.failures == 3
+    assert [message.partition(": ")[2].partition(" ")[0] for message in caplog.messages] == ["busy:", "delivering"]
+
+
+def test_error_that_nobody_expected_is_one_line_without_its_text_and_tried_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server([OK])
+    with delivering(server) as made:
+        send = server.send
+        attempts = iter([KeyError("s3cr3t")])
+
+        def fails_once(body: bytes) -> Outcome:
+            for error in attempts:
+                raise error
+            return send(body)
+
+        monkeypatch.setattr(server, "send", fails_once)
+        made.submit(batch("a"))
+        eventually(lambda: made.figures.requests == 1)
+    assert (server.bodies, made.figures.failures) == (["a"], 1)
+    assert "KeyError in the HTTP client" in caplog.text and "s3cr3t" not in caplog.text
+
+
+def test_pauses_grow_to_a_limit_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 15.0)
+    with delivering(Server([OK])) as made:
+        for attempt in range(40):
+            made._attempts = attempt
+            longest = min(0.5 * 2**attempt, 15.0)
+            pauses = {made._pause(None) for _ in range(20)}
+            assert all(longest / 2 <= pause <= longest for pause in pauses)
+            assert len(pauses) > 1
+        assert made._pause(7.0) == 7.0
+        assert made._pause(1e9) == module.LONGEST_RETRY_AFTER_S
+
+
+def test_refused_batch_is_dropped_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server([NO, NO, Outcome(False, False, "401 who"), OK])
+    with delivering(server) as made:
+        for name in "abcd":
+            made.submit(batch(name, samples=7))
+        eventually(lambda: made.figures.requests == 1)
+    assert server.bodies == ["a", "b", "c", "d"]
+    assert made.figures.dropped == {"overflow": (0, 0), "refused": (3, 21)}
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["400 no", "401 who"]
+
+
+def test_oldest_batches_are_dropped_where_too_much_waits(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server([OK])
+    server.held.clear()
+    noise = [bytes((7 * n * n + k) & 0x7F for n in range(1000)).decode() for k in range(8)]
+    with delivering(server, limit=3000) as made:
+        made.submit(Batch(noise[0].encode(), 1))
+        eventually(lambda: len(server.bodies) == 1)
+        for text in noise[1:]:
+            made.submit(Batch(text.encode(), 1))
+        assert made.figures.waiting_bytes <= 3000
+        assert made.figures.dropped["overflow"][0] >= 4
+        server.held.set()
+        eventually(lambda: made.figures.waiting_batches == 0)
+    assert server.bodies[-1] == noise[-1], "the newest was dropped"
+    assert len([message for message in caplog.messages if "oldest samples are dropped" in message]) == 1
+
+
+def test_batch_that_is_being_sent_is_not_dropped() -> None:
+    server = Server([OK])
+    server.held.clear()
+    with delivering(server, limit=100) as made:
+        made.submit(batch("first"))
+        eventually(lambda: len(server.bodies) == 1)
+        for number in range(5):
+            made.submit(batch(f"{number}" * 90))
+        assert made.figures.dropped["overflow"] == (4, 4)
+        server.held.set()
+        eventually(lambda: made.figures.requests == 2)
+    assert server.bodies == ["first", "4" * 90]
+    assert made.figures.waiting_bytes == 0
+
+
+def test_submitting_does_not_wait_for_a_server_that_hangs() -> None:
+    server = Server([OK])
+    server.held.clear()
+    with delivering(server) as made:
+        begun = time.monotonic()
+        for number in range(50):
+            made.submit(batch(str(number)))
+        assert time.monotonic() - begun < GIVE_UP_S / 2
+        assert made.figures.waiting_batches == 50
+        server.held.set()
+
+
+def test_end_is_bounded_where_the_server_hangs_and_tells_what_is_left() -> None:
+    server = Server([OK])
+    server.held.clear()
+    made = Delivery(server)
+    for _ in range(3):
+        made.submit(batch("x", samples=5))
+    begun = time.monotonic()
+    assert made.close(0.1) == (3, 15)
+    assert time.monotonic() - begun < GIVE_UP_S / 2
+    server.held.set()
+    made._thread.join(GIVE_UP_S)
+
+
+def test_end_is_bounded_where_the_server_fails_for_ever() -> None:
+    made = Delivery(Server([Outcome(False, True, "busy", retry_after_s=100.0)]))
+    made.submit(batch("x"))
+    assert made.close(0.2) == (1, 1)
+    made._thread.join(GIVE_UP_S)
+    assert not made._thread.is_alive()
+
+
+def test_end_interrupts_a_pause_and_tries_once_more() -> None:
+    server = Server([Outcome(False, True, "busy", retry_after_s=100.0), OK])
+    made = Delivery(server)
+    made.submit(batch("x"))
+    eventually(lambda: made.figures.failures == 1)
+    assert made.close(GIVE_UP_S) == (0, 0)
+    assert server.bodies == ["x", "x"]
+
+
+def probed(number: int) -> Batch:
+    return Batch(b"x", 1, Probe("up", number))
+
+
+@pytest.mark.parametrize("stored, says", [(True, 0), (False, 1), (None, 0)])
+def test_sample_is_read_back_after_a_while_and_its_absence_said(
+    stored: bool | None, says: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(selfcheck, "PROBE_AFTER_S", 0.0)
+    monkeypatch.setattr(selfcheck, "PROBE_EVERY_S", 0.0)
+    server = Server([OK], stored)
+    with delivering(server) as made:
+        for number in range(6):
+            made.submit(probed(number))
+        eventually(lambda: made.figures.requests == 6)
+    assert [probe.at_ms for probe in server.probes] == [0, 2, 4]
+    assert made.figures.stored is stored
+    assert len([message for message in caplog.messages if "does not show up at 0" in message]) == says
+
+
+def test_sample_is_not_looked_for_at_once() -> None:
+    server = Server([OK])
+    with delivering(server) as made:
+        made.submit(probed(1))
+        made.submit(probed(2))
+        eventually(lambda: made.figures.requests == 2)
+    assert server.probes == []
+    assert made.figures.stored is None

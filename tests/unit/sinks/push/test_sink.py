@@ -1,0 +1,240 @@
+"""The push sink: samples of any kind of snapshot, the exposition, the identity, the tool's own metrics."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.make import ETH0, NS, flow, snapshot
+from xtrace.errors import UsageError
+from xtrace.model.snapshot import Snapshot
+from xtrace.sinks import FlowSetup, NcclSetup, Run
+from xtrace.sinks.identity import Identity
+from xtrace.sinks.metrics import own as self_metrics
+from xtrace.sinks.metrics import sources
+from xtrace.sinks.metrics.exposition import Exposition, label, label_text
+from xtrace.sinks.metrics.own import SelfMetrics
+from xtrace.sinks.metrics.sample import Sample
+from xtrace.sinks.push.delivery import Figures, Outcome
+from xtrace.sinks.push.selfcheck import Probe
+from xtrace.sinks.push.sink import Push
+from xtrace.sinks.push.transport import Http, export_url, proxy_for, retry_after
+from xtrace.target import Target
+
+NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
+RUN = Run("0.1.0", 5.0, ("xdp",), FlowSetup((ETH0,), (), (), 20_000_000, 65536))
+
+
+@dataclass(frozen=True)
+class Temperature(Snapshot):
+    """A mode that these tests have made up."""
+
+    degrees: float
+
+
+def temperature_samples(snapshot: Temperature) -> Iterator[Sample]:
+    yield Sample("xtrace_degrees", "gauge", (("room", "a"),), snapshot.degrees)
+    yield Sample("xtrace_turns_total", "counter", (("host", "own"),), 7)
+
+
+class Server:
+    """Takes everything, or nothing."""
+
+    shown = "http://m/api"
+
+    def __init__(self, takes: bool = True) -> None:
+        self.texts: list[str] = []
+        self.takes = takes
+
+    def send(self, body: bytes) -> Outcome:
+        self.texts.append(zlib.decompress(body, 31).decode())
+        return Outcome(True) if self.takes else Outcome(False, True, "busy", 100.0)
+
+    def stored(self, probe: Probe) -> bool | None:
+        return None
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_any_kind_of_snapshot_becomes_metrics_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = {"xtrace_degrees": "How warm it is, in degrees."}
+    monkeypatch.setitem(sources.SOURCES, Temperature, sources.Source(temperature_samples, described))
+    server = Server()
+    push = Push(server, NAME, 10)
+    push.start(RUN)
+    push.write(Temperature(5_250_000_000, NS, 21.5))
+    push.flush()
+    push.close(5)
+    (text,) = server.texts
+    own = 'host="n1",host_ip="192.0.2.1",collect_agg="pod-7",rack="r\\"1"'
+    assert text.startswith(
+        "# HELP xtrace_degrees How warm it is, in degrees.\n# TYPE xtrace_degrees gauge\n"
+        f'xtrace_degrees{{room="a",{own}}} 21.5 5250\n'
+        "# TYPE xtrace_turns_total counter\n"
+        'xtrace_turns_total{host="own",host_ip="192.0.2.1",collect_agg="pod-7",rack="r\\"1"} 7 5250\n'
+    )
+
+
+def test_kind_that_nobody_registered_is_passed_over() -> None:
+    server = Server()
+    push = Push(server, NAME, 10)
+    push.write(Temperature(5 * NS, NS, 21.5))
+    push.flush()
+    push.close(5)
+    assert all("xtrace_degrees" not in text and "xtrace_catch_build_info" in text for text in server.texts)
+
+
+def test_one_request_per_tick_has_the_snapshots_of_all_monitors() -> None:
+    server = Server()
+    push = Push(server, NAME, 10)
+    push.start(RUN)
+    for _ in range(2):
+        push.write(snapshot([flow()]))
+        push.write(snapshot([flow()]))
+        push.flush()
+    push.close(5)
+    assert len(server.texts) == 2
+
+
+def test_what_another_sinks_failure_kept_from_being_flushed_is_sent_in_the_end() -> None:
+    server = Server()
+    push = Push(server, NAME, 10)
+    push.write(snapshot([flow()]))
+    push.close(5)
+    assert ["xtrace_network_bytes_total" in text for text in server.texts] == [True]
+
+
+def test_what_is_not_delivered_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    push = Push(Server(takes=False), NAME, 10)
+    push.write(snapshot([flow()]))
+    push.flush()
+    push.close(0.1)
+    assert push.undelivered
+    assert "ended; not delivered within 0.1 s: " in caplog.messages[-1]
+
+
+def test_run_without_push_loads_none_of_its_modules() -> None:
+    unused = "m.startswith(('urllib3', 'xtrace.sinks.push')) or m == 'ssl'"
+    code = f"import sys, xtrace.assembly; print([m for m in sys.modules if {unused}])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [("a", 'x="a"'), ('a"b', 'x="a\\"b"'), ("a\\b", 'x="a\\\\b"'), ("a\nb", 'x="a\\nb"'), ("a\udcff", 'x="a\ufffd"')],
+)
+def test_label_values_are_escaped(value: str, text: str) -> None:
+    assert label("x", value) == text
+
+
+def test_label_without_a_value_is_left_out() -> None:
+    assert label_text((("a", "1"), ("b", ""), ("c", "3"))) == 'a="1",c="3"'
+
+
+def test_exposition_is_empty_after_it_was_rendered() -> None:
+    exposition = Exposition(())
+    exposition.add([Sample("a", "gauge", (), 1)], {}, 5)
+    assert len(exposition) == 1
+    assert exposition.render() == b"# TYPE a gauge\na{} 1 5\n"
+    assert (len(exposition), exposition.render()) == (0, b"")
+
+
+def test_identity_is_the_same_in_records_and_series_and_leaves_out_what_is_not_known() -> None:
+    assert NAME.record() == {"host": "n1", "host_ip": "192.0.2.1", "collect_agg": "pod-7", "labels": {"rack": 'r"1'}}
+    assert NAME.series() == (
+        *(("host", "n1"), ("host_ip", "192.0.2.1"), ("collect_agg", "pod-7")),
+        ("rack", 'r"1'),
+    )
+    assert Identity("n1").record() == {"host": "n1"}
+    assert Identity("n\udcff").series() == (("host", "n\ufffd"),)
+
+
+def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
+    own = SelfMetrics()
+    unknown = {sample.name for sample in own.samples(Figures(), (0, 0))}
+    assert not {"xtrace_catch_push_stored", "xtrace_catch_drain_seconds", "xtrace_catch_push_request_seconds"} & unknown
+    own.start(RUN)
+    own.note(snapshot([flow()]))
+    own.note_render(1000)
+    known = [sample.name for sample in own.samples(Figures(request_s=0.1, stored=True), (1, 2))]
+    assert set(known) == set(self_metrics.DESCRIBED)
+
+
+@pytest.mark.parametrize(
+    "flows, nccl, expected",
+    [
+        (RUN.flows, None, [20_000_000]),
+        (None, NcclSetup("uprobe_multi", 1024, 3_000_000), [3_000_000]),
+        (RUN.flows, NcclSetup("uprobe_multi", 1024, 3_000_000), [23_000_000]),
+        (None, None, []),
+    ],
+)
+def test_memory_of_the_maps_of_all_modes_is_told(
+    flows: FlowSetup | None, nccl: NcclSetup | None, expected: list[int]
+) -> None:
+    own = SelfMetrics()
+    own.start(Run("0.1.0", 5.0, ("xdp",), flows, nccl))
+    samples = list(own.samples(Figures(), (0, 0)))
+    assert [s.value for s in samples if s.name == "xtrace_catch_map_memory_bytes"] == expected
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert (retry_after("7"), retry_after(None), retry_after("soon")) == (7.0, None, None)
+    at = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60))
+    assert 50 < (retry_after(at) or 0) <= 60
+    assert retry_after(format_datetime(datetime.now(timezone.utc) - timedelta(hours=1))) == 0.0
+
+
+def test_export_is_beside_the_import() -> None:
+    probe = Probe('up{host="a"}', 1500)
+    url = export_url("http://m/x/api/v1/import/prometheus?k=1", probe)
+    assert url == "http://m/x/api/v1/export?match%5B%5D=up%7Bhost%3D%22a%22%7D&start=1.5&end=1.5"
+    assert export_url("http://m/other", probe) is None
+
+
+def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://p:3128")
+    monkeypatch.setenv("no_proxy", "localhost,.local")
+    assert proxy_for("http", "m:8428") == "http://p:3128"
+    assert proxy_for("https", "m:8428") is None
+    assert proxy_for("http", "localhost:8428") is None
+    assert proxy_for("http", "m.local:8428") is None
+
+
+@pytest.mark.parametrize("proxy", ["http://s3cr3t@[bad", "socks5://u:s3cr3t@p:1", "http://p:s3cr3t"])
+def test_proxy_that_cannot_be_one_is_a_usage_error_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(UsageError, match=r"^http_proxy: no http or https URL") as caught:
+        Http(Target("http://m:8428/x", "http://m:8428/x"), "1")
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content, why", [(None, "No such file or directory"), (b"", "is empty"), (b"\xff", "is no text")]
+)
+@pytest.mark.parametrize("setting", ["password_file", "bearer_token_file"])
+def test_file_of_a_secret_that_cannot_be_used_is_refused_at_the_start(
+    setting: str, content: bytes | None, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    files: dict[str, Any] = {setting: str(path)}
+    target = Target("http://m:8428/x", "http://m:8428/x", username="u", **files)
+    with pytest.raises(UsageError) as caught:
+        Http(target, "1")
+    variable = f"VICTORIAMETRICS_{setting.upper()}"
+    assert str(caught.value) == f"{variable} {path}: {why}: give a file that holds it alone"

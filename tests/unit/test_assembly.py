@@ -1,0 +1,460 @@
+"""The command as a user runs it, without any privilege: exit codes, one line on stderr, never a traceback."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.support.net import records
+from tests.support.schema import validate
+from tests.unit.conftest import Pipe
+from tests.unit.make import features
+from xtrace import assembly
+from xtrace.config import parse
+from xtrace.kernel import rtnetlink
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
+from xtrace.messages import Say
+from xtrace.model.filters import Filters
+from xtrace.model.flow import Interface
+from xtrace.monitors.flows.attach import Choice
+from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.monitor import XdpOptions
+from xtrace.sinks.identity import Identity
+from xtrace.sinks.jsonl.sink import JsonLines
+from xtrace.sinks.stream import OutputStream
+from xtrace.sinks.text.sink import Text
+from xtrace.stop import Stop
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 20
+
+PR_CAPBSET_DROP = 24
+LAST_CAPABILITY = 63
+
+SETTINGS = ("MONITOR_MODE", "NETWORK_INTERFACE", "INTERVAL_MS", "PYTHONUNBUFFERED", "LC_ALL", "LC_MESSAGES", "LANG")
+
+
+def drop_capabilities() -> None:
+    """Without a bounding set, root has no capabilities from the next exec on."""
+    libc = ctypes.CDLL(None)
+    for capability in range(LAST_CAPABILITY + 1):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in SETTINGS} | changes
+
+
+def start(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"stdout": subprocess.PIPE, "env": environment(), **options}
+    # the child only makes system calls before exec
+    return subprocess.run(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        timeout=options.pop("timeout", TIMEOUT_S),
+        preexec_fn=drop_capabilities,
+        check=False,
+        **options,
+    )
+
+
+def catch(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return start(sys.executable, "-m", "xtrace", *arguments, **options)
+
+
+def existing() -> list[str]:
+    lines = Path("/proc/net/dev").read_text().splitlines()
+    return [line.partition(":")[0].strip() for line in lines if ":" in line]
+
+
+@pytest.mark.parametrize(
+    "arguments, code, line",
+    [
+        (["--nonsense"], 2, r"unrecognized arguments: --nonsense; see --help"),
+        (["-t", "soon"], 2, r"--interval 'soon' is no time: write 500ms, 5s, 1m, or a plain number of milliseconds"),
+        (["-o", "xml"], 2, r"argument -o/--format: invalid choice: 'xml' .*"),
+        (["--port", "http"], 2, r"--port 'http': a number from 1 to 65535"),
+        (["--hook", "xdp", "--direction", "both"], 2, r"--hook xdp sees only what enters, not --direction both: .*"),
+        (["-i", "lo"], 77, r"mode xdp needs CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON: run it with sudo, or grant .*"),
+    ],
+    ids=["unknown option", "bad interval", "bad format", "bad filter", "wrong combination", "no privileges"],
+)
+def test_failure_is_one_line_and_its_exit_code(arguments: list[str], code: int, line: str) -> None:
+    ended = catch(*arguments)
+    assert ended.returncode == code
+    assert ended.stdout == ""
+    assert re.fullmatch(f"xtrace-catch: {line}\n", ended.stderr), ended.stderr
+
+
+def test_wrong_setting_in_the_environment_is_one_line_too() -> None:
+    ended = catch(env=environment(NETWORK_INTERFACE="eth0,"))
+    assert ended.returncode == 2
+    assert ended.stderr == "xtrace-catch: interface 'eth0,': a name is empty; write -i eth0 or -i eth0,eth1\n"
+
+
+def test_debug_adds_a_traceback_below_the_line() -> None:
+    ended = catch("--debug", "-i", "lo")
+    assert ended.returncode == 77
+    assert ended.stderr.startswith("xtrace-catch: mode xdp needs CAP_BPF and ")
+    assert "Traceback (most recent call last)" in ended.stderr
+
+
+def test_debug_shows_the_whole_log_of_the_verifier() -> None:
+    script = """
+import sys
+from xtrace import command
+from xtrace import assembly
+from xtrace.errors import VerifierError
+def run(*_):
+    raise VerifierError("BPF_PROG_LOAD(xdp_ingress)", 13, "EACCES (Permission denied)", "0: first\\n1: last\\n")
+assembly.run = run
+sys.exit(command.main(sys.argv[1:]))
+"""
+    short = "xtrace-catch: BPF_PROG_LOAD(xdp_ingress): EACCES (Permission denied): 0: first | 1: last\n"
+    assert start(sys.executable, "-c", script).stderr == short
+    told = start(sys.executable, "-c", script, "--debug").stderr
+    assert told.startswith(short)
+    assert told.endswith("0: first\n1: last\n\n")
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version_is_that_of_pyproject(option: str) -> None:
+    written = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert written is not None
+    ended = catch(option)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"xtrace-catch {written.group(1)}\n", "")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_printed_and_is_no_failure(option: str) -> None:
+    ended = catch(option)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: xtrace-catch")
+
+
+def test_command_is_installed_under_its_name() -> None:
+    script = """
+import sys
+from importlib.metadata import entry_points
+(command,) = entry_points(group="console_scripts", name="xtrace-catch")
+sys.exit(command.load()())
+"""
+    ended = start(sys.executable, "-c", script, "--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("xtrace-catch ")
+
+
+DEFECT = """
+import sys
+from xtrace import command
+from xtrace import assembly
+def broken(*arguments):
+    raise ValueError("of \x1b[31m\\nforged: a defect")
+assembly.run = broken
+sys.exit(command.main(["-l", *sys.argv[1:]]))
+"""
+
+
+def test_defect_is_one_line_without_what_acts_on_a_terminal() -> None:
+    ended = start(sys.executable, "-c", DEFECT)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("xtrace-catch: internal error: ValueError(")
+    assert "\x1b" not in line
+
+
+def test_debug_shows_where_a_defect_is() -> None:
+    ended = start(sys.executable, "-c", DEFECT, "--debug")
+    assert "in broken" in ended.stderr
+
+
+THREAD = """
+import logging, sys, threading
+from xtrace import command
+from xtrace import assembly
+def broken(*arguments):
+    thread = threading.Thread(target=lambda: 1 // 0, name="queue pairs")
+    thread.start()
+    thread.join()
+    return 0
+assembly.run = broken
+sys.exit(command.main(["-l"]))
+"""
+
+
+def test_defect_in_a_thread_is_one_line_and_ends_nothing_else() -> None:
+    ended = start(sys.executable, "-c", THREAD)
+    assert ended.returncode == 0
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("xtrace-catch: internal error in queue pairs, which ends: ZeroDivisionError(")
+
+
+def test_list_is_a_table_of_all_interfaces() -> None:
+    ended = catch("-l")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    heading, *rows = ended.stdout.splitlines()
+    assert heading.split() == ["NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP"]
+    assert {row.split()[0] for row in rows} == set(existing())
+
+
+def test_list_as_json_is_one_valid_record_per_interface() -> None:
+    ended = catch("-l", "-o", "json")
+    lines = records(ended.stdout.encode())
+    validate(lines)
+    assert {line["type"] for line in lines} == {"link"}
+    assert {line["name"] for line in lines} == set(existing())
+    (loopback,) = [line for line in lines if line["name"] == "lo"]
+    assert (loopback["index"], loopback["link_type"]) == (1, "loopback")
+
+
+def test_reader_that_is_gone_ends_quietly(pipe: Pipe) -> None:
+    pipe.close_reader()
+    ended = catch("-l", stdout=pipe.writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["-h", "-V"])
+def test_reader_of_help_that_is_gone_ends_quietly(option: str, pipe: Pipe) -> None:
+    pipe.close_reader()
+    ended = catch(option, stdout=pipe.writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["-l"], ["-l", "-o", "json"]])
+def test_full_disk_is_one_line_and_a_failure(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = catch(*arguments, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr == "xtrace-catch: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("option", ["-h", "-V"])
+def test_full_disk_under_the_help_is_one_line_and_a_failure(option: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = catch(option, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr == "xtrace-catch: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", ">&- 2>&-"])
+def test_closed_standard_descriptors_are_never_given_to_anything_else(closed: str) -> None:
+    ended = start("/bin/sh", "-c", f"exec '{sys.executable}' -m xtrace -l {closed}", stdin=subprocess.DEVNULL)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+ETH0, WLAN0 = LinkInfo(2, "eth0", 0, 1), LinkInfo(3, "wlan0", 0, 1)
+
+
+class FakeInterfaces:
+    """Plays xtrace.kernel.rtnetlink for default_interface()."""
+
+    def __init__(self, links: list[LinkInfo], route: DefaultRoute | None = None) -> None:
+        self._links = links
+        self._route = route
+
+    def link(self, socket: NetlinkSocket, wanted: str | int) -> LinkInfo | None:
+        return next((link for link in self._links if wanted in (link.name, link.index)), None)
+
+    def default_route(self, socket: NetlinkSocket) -> DefaultRoute | None:
+        return self._route
+
+
+def default_of(monkeypatch: pytest.MonkeyPatch, interfaces: FakeInterfaces) -> str:
+    monkeypatch.setattr(assembly, "rtnetlink", interfaces)
+    return assembly.default_interface()
+
+
+def test_interface_is_eth0_unless_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    interfaces = FakeInterfaces([WLAN0, ETH0], DefaultRoute(3, None, None))
+    assert default_of(monkeypatch, interfaces) == "eth0"
+    assert caplog.messages == []
+
+
+def test_without_eth0_the_default_routes_interface_is_taken_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    interfaces = FakeInterfaces([WLAN0], DefaultRoute(3, None, None))
+    assert default_of(monkeypatch, interfaces) == "wlan0"
+    assert caplog.messages == ["no interface eth0: taking wlan0, which has the default route"]
+
+
+@pytest.mark.parametrize("route", [None, DefaultRoute(9, None, None)])
+def test_without_eth0_and_default_route_eth0_is_what_is_not_found(
+    route: DefaultRoute | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert default_of(monkeypatch, FakeInterfaces([WLAN0], route)) == "eth0"
+    assert caplog.messages == []
+
+
+class FakeMonitor:
+    """What assembly.run() makes of the command line, and tells the sinks about."""
+
+    ended = True
+    map_memory = 20_320_592
+
+    def __init__(self, options: XdpOptions, say: Say) -> None:
+        self.options = options
+        self.features = features()
+        self.interfaces = (Interface("eth7", 0, "tc", None, egress=True),)
+        self._fd = os.eventfd(0)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def monitors(monkeypatch: pytest.MonkeyPatch) -> list[FakeMonitor]:
+    """Those that assembly.run() creates."""
+    made: list[FakeMonitor] = []
+
+    def create(options: XdpOptions, say: Say) -> FakeMonitor:
+        made.append(FakeMonitor(options, say))
+        return made[-1]
+
+    monkeypatch.setattr(assembly, "XdpMonitor", create)
+    monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
+    return made
+
+
+def run(arguments: str, stop: Stop) -> None:
+    assembly.run(parse(arguments.split(), {"XTRACE_HOST": "n1"}, "1.2.3"), "1.2.3", stop)
+
+
+@pytest.mark.parametrize(
+    "direction, egress",
+    [("", (False,)), ("ingress", (False,)), ("egress", (True,)), ("both", (False, True))],
+)
+def test_direction_asked_for_is_the_one_watched(
+    direction: str, egress: tuple[bool, ...], monitors: list[FakeMonitor], stop: Stop
+) -> None:
+    run(f"-o none --direction {direction}" if direction else "-o none", stop)
+    assert monitors[0].options.directions == egress
+
+
+@pytest.mark.parametrize(
+    "direction, times", [("", 1), (" --direction ingress", 0), (" --direction egress", 0), (" --direction both", 0)]
+)
+def test_that_only_what_enters_is_counted_is_said_once_where_nobody_asked_for_it(
+    direction: str, times: int, monitors: list[FakeMonitor], stop: Stop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run(f"-o none{direction}", stop)
+    line = "counting what enters (ingress); --direction both counts what leaves, too"
+    assert caplog.messages.count(line) == times
+
+
+def test_everything_asked_for_reaches_the_monitor(monitors: list[FakeMonitor], stop: Stop) -> None:
+    run("-o none -i lo,ib* --xdp-mode generic --hook xdp --max-flows 77 --port 53 -f udp", stop)
+    assert monitors[0].options == XdpOptions(
+        selection=Selection(("lo", "ib*")),
+        choice=Choice("xdp", "generic"),
+        directions=(False,),
+        max_flows=77,
+        filters=Filters(types=frozenset({"UDP"}), ports=frozenset({53})),
+    )
+
+
+def test_interface_that_was_not_named_is_the_default_one(monitors: list[FakeMonitor], stop: Stop) -> None:
+    run("-o none", stop)
+    assert monitors[0].options.selection == Selection(("eth0",))
+
+
+def test_start_record_tells_hooks_features_and_filters_of_the_run(
+    monitors: list[FakeMonitor], stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "output").open("wb") as file:
+        monkeypatch.setattr(assembly, "STDOUT", file.fileno())
+        monkeypatch.setattr(assembly, "source_address", lambda: "192.0.2.7")
+        run("-o json -t 1s --max-flows 77 --port 443,53 --exclude-dns --label rack=r1", stop)
+    lines = records((tmp_path / "output").read_bytes())
+    validate(lines)
+    assert [line["type"] for line in lines] == ["start", "end"]
+    assert lines[0].pop("ts") <= lines[1]["ts"]
+    assert lines[0] == {
+        "type": "start",
+        "schema": 1,
+        "host": "n1",
+        "host_ip": "192.0.2.7",
+        "labels": {"rack": "r1"},
+        "version": "1.2.3",
+        "interval_s": 1.0,
+        "modes": ["xdp"],
+        "hooks": [{"interface": "eth7", "direction": "egress", "hook": "tc", "xdp_mode": None}],
+        "features": ["frags", "links", "tcx", "percpu_batch"],
+        "filters": ["port 53 443", "exclude-dns"],
+        "max_flows": 77,
+        "map_memory_bytes": 20_320_592,
+    }
+
+
+@pytest.mark.parametrize("direction, says", [("ingress", False), ("egress", False), ("both", True)])
+def test_text_says_the_direction_only_where_both_are_watched(
+    direction: str, says: bool, stop: Stop, pipe: Pipe
+) -> None:
+    config = parse(["-o", "text", "--direction", direction], {}, "1")
+    (sink,) = assembly.make_sinks(config, Identity("n1"), OutputStream(pipe.writer, stop))
+    assert cast("Text", sink)._with_direction is says
+
+
+@pytest.mark.parametrize(
+    "arguments, on_a_terminal, kind, top",
+    [
+        ("", True, Text, 50),
+        ("", False, JsonLines, 0),
+        ("-o text", False, Text, 0),
+        ("-o json", True, JsonLines, 50),
+        ("--top 0", True, Text, 0),
+        ("--top 7", True, Text, 7),
+        ("--top 7", False, JsonLines, 7),
+        ("-o none", True, None, 0),
+    ],
+)
+def test_format_and_top_follow_the_options_and_else_the_terminal(
+    arguments: str, on_a_terminal: bool, kind: type | None, top: int, stop: Stop, pipe: Pipe
+) -> None:
+    terminal, child = pty.openpty()
+    try:
+        stream = OutputStream(child if on_a_terminal else pipe.writer, stop)
+        sinks = assembly.make_sinks(parse(arguments.split(), {}, "1"), Identity("n1"), stream)
+    finally:
+        os.close(terminal)
+        os.close(child)
+    assert [type(sink) for sink in sinks] == ([kind] if kind else [])
+    assert [getattr(sink, "_top", None) for sink in sinks] == ([top] if kind else [])
+
+
+@pytest.mark.parametrize(
+    "options, interfaces",
+    [
+        ("-i any", ()),
+        ("-i eth0,any", ()),
+        ("-i an-alternative-name,ib*,nosuch0", ("ens1", "ib*", "nosuch0")),
+        ("-i ens1 -d mlx5_0", ()),
+    ],
+)
+def test_rdma_ports_are_chosen_by_what_mode_xdp_would_take(
+    options: str, interfaces: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = LinkInfo(4, "ens1", 1, 1, altnames=("an-alternative-name",))
+    monkeypatch.setattr(rtnetlink, "link", lambda socket, name: known if name in ("ens1", *known.altnames) else None)
+    config = parse(f"-m rdma {options}".split(), {}, "1")
+    assert assembly.rdma_options(config).interfaces == interfaces

@@ -1,0 +1,135 @@
+"""RDMA devices as /sys/class/infiniband shows them (Documentation/ABI/stable/sysfs-class-infiniband)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from xtrace.kernel import paths
+
+MOST_BYTES = 4096
+"""An attribute of sysfs is at most a page."""
+
+FIRST_GIDS = 8
+"""Entries of the GID table that are looked at for a netdev: rxe's has 1024, and the first are those in use."""
+
+_STATE = re.compile(r"(\d+): *\S.*")
+
+
+def read(path: str | Path) -> str:
+    """An attribute, without the spaces around it. Raises OSError."""
+    # os.open() and one read(): a tick reads thousands of these, and file objects cost four times that
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, MOST_BYTES).decode("utf-8", "surrogateescape").strip()
+    finally:
+        os.close(descriptor)
+
+
+def read_number(path: str) -> int:
+    """A counter. Raises OSError; ValueError with the text where that is none, as `N/A (no PMA)` of old kernels."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, MOST_BYTES)
+    finally:
+        os.close(descriptor)
+    try:
+        return int(data)
+    except ValueError:
+        raise ValueError(data.decode("utf-8", "replace").strip()) from None
+
+
+def read_or_none(path: str | Path) -> str | None:
+    """An attribute; None where it is not there, cannot be read, or is empty."""
+    try:
+        return read(path) or None
+    except OSError:
+        return None
+
+
+def root() -> Path:
+    """The class's directory."""
+    return paths.sysfs() / "class" / "infiniband"
+
+
+def device_names() -> list[str]:
+    """The devices' names, sorted as people count: mlx5_2 before mlx5_10. None where RDMA is not there."""
+    with suppress(OSError):
+        return sorted((entry.name for entry in root().iterdir()), key=natural)
+    return []
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A sort key that takes digits for numbers."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def port_numbers(device: str) -> list[int]:
+    """A device's ports. Raises OSError."""
+    ports = (root() / device / "ports").iterdir()
+    return sorted(int(entry.name) for entry in ports if entry.name.isdigit())
+
+
+def port_directory(device: str, port: int) -> Path:
+    """The directory of one port."""
+    return root() / device / "ports" / str(port)
+
+
+def entries(directory: str | Path) -> list[str]:
+    """The names in a directory; none where it is not there."""
+    with suppress(OSError):
+        return sorted(entry.name for entry in Path(directory).iterdir())
+    return []
+
+
+def state(text: str | None, names: Sequence[str]) -> str | None:
+    """The name that netlink has for `4: ACTIVE` or `5: LinkUp`: `names` by number; other text as it is."""
+    found = _STATE.fullmatch(text or "")
+    number = int(found.group(1)) if found else len(names)
+    return names[number] if number < len(names) else text
+
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?) *([GM])b/sec\b.*")
+
+
+def rate_bps(text: str | None) -> int | None:
+    """Bits per second of `100 Gb/sec (4X EDR)`; None for what is not understood."""
+    found = _RATE.fullmatch(text or "")
+    return round(float(found.group(1)) * (10**9 if found.group(2) == "G" else 10**6)) if found else None
+
+
+def parent_link(device: str, *below: str) -> str | None:
+    """The name that `device`, or a link below it, points to: the PCI address, the driver."""
+    link = root().joinpath(device, "device", *below)
+    return link.resolve().name if link.exists() else None
+
+
+def numa_node(device: str) -> int | None:
+    """The NUMA node of the device's slot; None for machines and devices without."""
+    text = read_or_none(root() / device / "device" / "numa_node")
+    with suppress(ValueError):
+        return int(text) if text is not None and int(text) >= 0 else None
+    return None
+
+
+def netdev(device: str, port: int) -> str | None:
+    """The port's network interface: by its GID table, else by the parent device's interfaces."""
+    named = port_directory(device, port) / "gid_attrs" / "ndevs"
+    for index in range(FIRST_GIDS):
+        found = read_or_none(named / str(index))  # EINVAL for entries not in use
+        if found:
+            return found
+    return _by_parent(device, port)
+
+
+def _by_parent(device: str, port: int) -> str | None:
+    """dev_port counts from 0; drivers with one function for each port leave it at 0."""
+    nets = root() / device / "device" / "net"
+    candidates = entries(nets)
+    of_port = [name for name in candidates if read_or_none(nets / name / "dev_port") == str(port - 1)]
+    if len(of_port) == 1:
+        return of_port[0]
+    return candidates[0] if len(candidates) == 1 else None

@@ -1,0 +1,329 @@
+"""Flows as user space sees them: keys, records, and mode xdp's snapshot of one interval.
+
+This is the one place in Python that knows the byte layout of csrc/flow.h: integers there are in
+host byte order, addresses are bytes as on the wire.
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from xtrace.model.snapshot import Snapshot
+
+TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
+"""Names in the order of enum traffic_type (csrc/flow.h)."""
+
+EGRESS, FRAGMENT, ROCE_V1, ROCE_V2, HAS_SRC_QPN, LATER_FRAGMENT = 1, 2, 4, 8, 16, 32
+"""FLOW_* of csrc/flow.h."""
+
+ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6, ETHERTYPE_ROCE_V1 = 0x0800, 0x0806, 0x86DD, 0x8915
+PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMPV6, PROTOCOL_SCTP = 1, 6, 17, 58, 132
+
+_BY_PROTOCOL = {
+    PROTOCOL_TCP: "TCP",
+    PROTOCOL_UDP: "UDP",
+    PROTOCOL_SCTP: "SCTP",
+    PROTOCOL_ICMP: "ICMP",
+    PROTOCOL_ICMPV6: "ICMP",
+}
+
+KEY = struct.Struct("=16s16sHHIHHBBBB")
+COUNTERS = struct.Struct("=QQQQQ")
+_INTERFACE_COUNTERS = struct.Struct(f"={2 * (2 + len(TRAFFIC_TYPES))}Q")
+NO_ADDRESS = bytes(16)
+_SLOT_OFFSET, _FLAGS_OFFSET = 44, 47
+_IS_EGRESS = bytes(flags & EGRESS for flags in range(256))
+"""For bytes.translate()."""
+_PACKED_KEY = struct.Struct(f"{KEY.size}s")
+_BYTES_INDEX, _PACKETS_INDEX = 1, 0
+_COUNTER_WORDS = COUNTERS.size // 8
+
+
+class FlowKey(NamedTuple):
+    """struct flow_key. IPv4 addresses stand as ::ffff:a.b.c.d; ICMP has type and code in the ports."""
+
+    src: bytes
+    dst: bytes
+    src_port: int
+    dst_port: int
+    src_qpn: int
+    vlan_id: int
+    ethertype: int
+    slot: int
+    protocol: int
+    opcode: int
+    flags: int
+
+    @property
+    def traffic_type(self) -> str:
+        """One of TRAFFIC_TYPES, from the same fields as in csrc/traffic_type.h."""
+        if self.flags & ROCE_V2:
+            return "RoCE_v2"
+        if self.ethertype == ETHERTYPE_ROCE_V1:
+            return "RoCE_v1_IBoE"
+        if self.ethertype == ETHERTYPE_ARP:
+            return "ARP"
+        return _BY_PROTOCOL.get(self.protocol, "Other")
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether there was a header with addresses: IP, ARP, a global route header."""
+        return self.dst != NO_ADDRESS or self.src != NO_ADDRESS or self.is_ip
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether there was an IP header, and with it a protocol number."""
+        # without a readable header both are 0; packets from :: to :: have a protocol all the same
+        return self.ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) and (
+            self.protocol != 0 or self.dst != NO_ADDRESS or self.src != NO_ADDRESS
+        )
+
+    @property
+    def is_roce(self) -> bool:
+        """Whether there was a base transport header: dst_qpn and opcode instead of ports."""
+        return bool(self.flags & (ROCE_V1 | ROCE_V2))
+
+    @property
+    def dst_qpn(self) -> int:
+        """Destination queue pair of a RoCE packet: the word that is the ports of others."""
+        return self.src_port | self.dst_port << 16
+
+
+class FlowRecord(NamedTuple):
+    """One flow in one interval: struct flow_key and struct flow_counters.
+
+    Times are nanoseconds of a clock of their own (FlowSnapshot.record_offset_ns); the flags still have bit i in
+    byte i (see tcp_flags()).
+    """
+
+    key: FlowKey
+    packets: int
+    bytes: int
+    first_ns: int
+    last_ns: int
+    spread_flags: int
+
+    @property
+    def tcp_flags(self) -> int:
+        """The OR of all TCP flags bytes: multiplying adds up all bytes in the top one, and none overlap."""
+        return (self.spread_flags * 0x0101010101010101 >> 56) & 0xFF
+
+
+class FlowTable:
+    """The flows of one snapshot, packed as the kernel gave them and decoded one at a time.
+
+    `keys` and `values` are `count` entries of struct flow_key and struct flow_counters. Their owner
+    reuses them for the next snapshot, so a FlowTable is read before the next tick.
+    """
+
+    def __init__(self, keys: memoryview, values: memoryview, count: int) -> None:
+        self.keys = keys[: count * KEY.size]
+        self.values = values[: count * COUNTERS.size]
+        self._words = self.values.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
+        self._count = count
+        self._places: Mapping[tuple[int, int], Sequence[int]] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[FlowRecord]:
+        make_key = FlowKey._make
+        for key, counters in zip(KEY.iter_unpack(self.keys), COUNTERS.iter_unpack(self.values), strict=True):
+            yield FlowRecord(make_key(key), *counters)
+
+    def __getitem__(self, index: int) -> FlowRecord:
+        key = KEY.unpack_from(self.keys, index * KEY.size)
+        return FlowRecord(FlowKey._make(key), *COUNTERS.unpack_from(self.values, index * COUNTERS.size))
+
+    def packed_keys(self) -> Iterator[bytes]:
+        """Every flow's struct flow_key as bytes, by index."""
+        return (key for (key,) in _PACKED_KEY.iter_unpack(self.keys))
+
+    def packed_key(self, index: int) -> bytes:
+        """One flow's struct flow_key as bytes."""
+        return bytes(self.keys[index * KEY.size : (index + 1) * KEY.size])
+
+    @property
+    def byte_counts(self) -> Sequence[int]:
+        """Every flow's bytes, by index."""
+        return self._words[_BYTES_INDEX::_COUNTER_WORDS]
+
+    @property
+    def packet_counts(self) -> Sequence[int]:
+        """Every flow's packets, by index."""
+        return self._words[_PACKETS_INDEX::_COUNTER_WORDS]
+
+    def roce(self) -> Iterator[FlowRecord]:
+        """The RoCE flows alone."""
+        for index, flags in enumerate(self.keys[_FLAGS_OFFSET :: KEY.size]):
+            if flags & (ROCE_V1 | ROCE_V2):
+                yield self[index]
+
+    def sum(self, indexes: Sequence[int]) -> PacketCount:
+        """Packets and bytes of some flows together."""
+        packets, sizes = self.packet_counts, self.byte_counts
+        if len(indexes) == self._count:
+            return PacketCount(sum(packets), sum(sizes))
+        return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
+
+    def indexes(self, slot: int, egress: bool) -> Sequence[int]:
+        """The indexes of one interface's and direction's flows."""
+        if self._places is None:
+            self._places = self._find_places()
+        return self._places.get((slot, egress), ())
+
+    def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
+        """All indexes by slot and direction."""
+        slots = bytes(self.keys[_SLOT_OFFSET :: KEY.size])
+        egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
+        if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
+            return {(slots[0], egress[0]): range(self._count)}
+        places: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("I"))
+        for index, place in enumerate(zip(slots, egress, strict=True)):
+            places[place].append(index)
+        return places
+
+
+class PacketCount(NamedTuple):
+    """struct packet_count."""
+
+    packets: int
+    bytes: int
+
+    def __add__(self, other: object) -> PacketCount:
+        if not isinstance(other, PacketCount):
+            return NotImplemented
+        return PacketCount(self.packets + other.packets, self.bytes + other.bytes)
+
+    def __sub__(self, other: PacketCount) -> PacketCount:
+        return PacketCount(self.packets - other.packets, self.bytes - other.bytes)
+
+
+NOTHING = PacketCount(0, 0)
+
+
+@dataclass(frozen=True)
+class InterfaceCounts:
+    """struct interface_counters of one interface and direction, summed over CPUs."""
+
+    total: PacketCount = NOTHING
+    filtered: PacketCount = NOTHING
+    unattributed: tuple[PacketCount, ...] = (NOTHING,) * len(TRAFFIC_TYPES)
+    interval_ns: int | None = None
+    """measured, where it came or went within the snapshot's interval; else None"""
+    nic: PacketCount | None = None
+    """what the interface itself counted in the interval; None: not known"""
+
+    @property
+    def unattributed_total(self) -> PacketCount:
+        """Unattributed packets and bytes of all traffic types."""
+        return sum(self.unattributed, NOTHING)
+
+    def __add__(self, other: InterfaceCounts) -> InterfaceCounts:
+        return InterfaceCounts(
+            self.total + other.total,
+            self.filtered + other.filtered,
+            tuple(map(PacketCount.__add__, self.unattributed, other.unattributed)),
+        )
+
+    @classmethod
+    def from_per_cpu(cls, element: bytes) -> InterfaceCounts:
+        """Sum the values of all CPUs, as a lookup in the counters map returns them."""
+        sums = [sum(column) for column in zip(*_INTERFACE_COUNTERS.iter_unpack(element), strict=True)]
+        counts = [PacketCount(*sums[i : i + 2]) for i in range(0, len(sums), 2)]
+        return cls(counts[0], counts[1], tuple(counts[2:]))
+
+
+@dataclass(frozen=True)
+class Interface:
+    """An interface as it is monitored."""
+
+    name: str
+    slot: int
+    hook: str = "xdp"
+    """`xdp` or `tc`"""
+    xdp_mode: str | None = None
+    """`native` or `generic`"""
+    egress: bool = False
+    merges: bool = False
+    """whether its driver hands merged packets to XDP"""
+
+    @property
+    def direction(self) -> str:
+        """`ingress` or `egress`"""
+        return "egress" if self.egress else "ingress"
+
+    @property
+    def units(self) -> str:
+        """What a packet is: on the `wire`, or a `frame` as the kernel merged it (GRO, GSO)."""
+        return "frame" if self.xdp_mode == "generic" or self.merges else "wire"
+
+
+class Origin(NamedTuple):
+    """What is known of a RoCE flow beyond its packets: the source's queue pair, and this host's process."""
+
+    src_qpn: int | None = None
+    pid: int | None = None
+    command: str | None = None
+    container: str | None = None
+
+
+UNKNOWN_ORIGIN = Origin()
+
+
+@dataclass(frozen=True)
+class FlowSnapshot(Snapshot):
+    """One tick of mode xdp."""
+
+    start_monotonic_ns: int
+    """CLOCK_MONOTONIC at the interval's start"""
+    record_offset_ns: int
+    """to add to a record's times for CLOCK_MONOTONIC, true to one kernel tick"""
+    wall_offset_ns: int
+    """to add to CLOCK_MONOTONIC for wall clock ns"""
+    flows: FlowTable
+    interfaces: tuple[tuple[Interface, InterfaceCounts], ...]
+    grace_ns: int = 0
+    """how long the grace period took"""
+    drain_ns: int = 0
+    """how long the drain took after it"""
+    find_origin: Callable[[Interface, FlowKey], Origin] | None = None
+    """with mode rdma: looks up RoCE flows among the queue pairs"""
+
+    def origin(self, interface: Interface, key: FlowKey) -> Origin:
+        """Where a RoCE flow comes from: what its packets tell, or else its queue pair."""
+        found = self.find_origin(interface, key) if self.find_origin else UNKNOWN_ORIGIN
+        return found._replace(src_qpn=key.src_qpn) if key.flags & HAS_SRC_QPN else found
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The flows of one interface to show one by one, largest first if limited, and what the rest adds up to."""
+
+    flows: int
+    """all flows of the interface in this interval"""
+    chosen: Sequence[int]
+    """indexes in the snapshot's table"""
+    other_flows: int
+    other: PacketCount
+
+
+def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
+    """Choose an interface's `top` largest flows by bytes (0: all), largest first if `ordered` or limited."""
+    table = snapshot.flows
+    indexes = table.indexes(interface.slot, interface.egress)
+    size = table.byte_counts
+    if top and len(indexes) > top:
+        chosen: Sequence[int] = heapq.nlargest(top, indexes, key=size.__getitem__)
+    else:
+        chosen = sorted(indexes, key=size.__getitem__, reverse=True) if ordered else indexes
+    rest = NOTHING
+    if len(chosen) < len(indexes):
+        rest = table.sum(indexes) - table.sum(chosen)
+    return Selection(len(indexes), chosen, len(indexes) - len(chosen), rest)

@@ -1,0 +1,293 @@
+"""NCCL calls as they are counted and told: keys, counters, mode nccl's snapshot; no I/O."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from xtrace.kernel.syscall import lib
+from xtrace.model.nccl_names import ASYNC_ERROR, MOST_BYTES, NO_ERRORS, RESULTS
+from xtrace.model.snapshot import Snapshot
+from xtrace.printable import printable
+
+COUNTER_MASK = (1 << 64) - 1
+"""Counters are 64 bits wide here as in the kernel: sums of counts that make no sense wrap."""
+
+KEY = struct.Struct("=QIIIBBxx")
+COUNTERS = struct.Struct(f"={4 + lib.NCCL_RESULTS + lib.NCCL_LATENCY_BUCKETS}Q16s")
+TOTALS = struct.Struct("=6Q")
+COMMUNICATOR_KEY = struct.Struct("=QI4x")
+COMMUNICATOR = struct.Struct("=IIi4x")
+
+
+class CallKey(NamedTuple):
+    """struct nccl_key."""
+
+    communicator: int
+    pid: int
+    nranks: int
+    rank: int
+    function: int
+    datatype: int
+
+
+class Counters(NamedTuple):
+    """struct nccl_counters: calls and elements by when calls began, the rest by when they returned."""
+
+    calls: int = 0
+    elements: int = 0
+    returned: int = 0
+    latency_ns: int = 0
+    results: tuple[int, ...] = (0,) * lib.NCCL_RESULTS
+    latency: tuple[int, ...] = (0,) * lib.NCCL_LATENCY_BUCKETS
+    command: str = ""
+
+    @classmethod
+    def unpack(cls, data: memoryview, offset: int = 0) -> Counters:
+        """From the kernel's bytes."""
+        *words, command = COUNTERS.unpack_from(data, offset)
+        split = 4 + lib.NCCL_RESULTS
+        name = printable(command.partition(b"\0")[0].decode("utf-8", "replace"))
+        calls, elements, returned, latency_ns = words[:4]
+        results, latency = tuple(words[4:split]), tuple(words[split:])
+        return cls(calls, elements, returned, latency_ns, results, latency, name)
+
+    def __add__(self, other: tuple[object, ...]) -> Counters:
+        if not isinstance(other, Counters):
+            return NotImplemented
+        return Counters(
+            self.calls + other.calls,
+            self.elements + other.elements & COUNTER_MASK,
+            self.returned + other.returned,
+            self.latency_ns + other.latency_ns,
+            tuple(map(sum, zip(self.results, other.results, strict=True))),
+            tuple(map(sum, zip(self.latency, other.latency, strict=True))),
+            self.command or other.command,
+        )
+
+
+class CallTotals(NamedTuple):
+    """struct nccl_totals: sum of calls + nested + duplicate + unattributed == entries."""
+
+    entries: int = 0
+    nested: int = 0
+    duplicate: int = 0
+    unattributed: int = 0
+    unattributed_elements: int = 0
+    unattributed_returns: int = 0
+
+    @property
+    def calls(self) -> int:
+        """Each once, also those that could not be attributed."""
+        return self.entries - self.nested - self.duplicate
+
+    def __add__(self, other: tuple[object, ...]) -> CallTotals:
+        if not isinstance(other, CallTotals):
+            return NotImplemented
+        return CallTotals(*(one + another & COUNTER_MASK for one, another in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one function with one datatype was asked, of one communicator, in one interval."""
+
+    function: str
+    datatype: str | None
+    """None: the function has none; `unknown` for a number that no NCCL this tool knows has"""
+    requested_bytes: int | None
+    """None: size of datatype or communicator is not known; 0 for functions that move nothing"""
+    counters: Counters
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many calls returned which error."""
+        return {} if self.function == ASYNC_ERROR else self._failures()
+
+    @property
+    def async_errors(self) -> dict[str, int]:
+        """How many calls were told which error of the communicator."""
+        return self._failures() if self.function == ASYNC_ERROR else {}
+
+    def _failures(self) -> dict[str, int]:
+        named = zip(RESULTS, self.counters.results, strict=True)
+        return {name: count for name, count in named if count and name not in NO_ERRORS}
+
+
+@dataclass(frozen=True)
+class Communicator:
+    """One communicator of one process in one interval."""
+
+    address: int
+    nranks: int | None
+    """None: it was made before the probes came, or by a split, and nobody asked for its size since"""
+    rank: int | None
+    device: int | None
+    """CUDA device ordinal, as the process numbers them"""
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True)
+class NicTraffic:
+    """What the RDMA devices that a process uses carried in the interval, for all their users together."""
+
+    devices: tuple[str, ...]
+    queue_pairs: int | None
+    """of this process"""
+    tx_bytes: int | None = None
+    rx_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class NcclProcess:
+    """One process that uses NCCL."""
+
+    pid: int
+    command: str
+    container: str | None
+    libraries: tuple[str, ...]
+    """paths, as the process has them"""
+    probed: bool
+    """whether its calls are seen"""
+    ended: bool
+    """whether it is gone; this is its last record"""
+    communicators: tuple[Communicator, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    """of no communicator: groups, and what failed before there was one"""
+    nic: NicTraffic | None = None
+    """None: not known"""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has the library mapped only, as every worker that a job forks."""
+        return self.probed and not self.communicators and not self.operations
+
+    @property
+    def cuda_devices(self) -> list[int]:
+        """Ordinals of the devices that its communicators are known to be on."""
+        return sorted({found.device for found in self.communicators if found.device is not None})
+
+    def all_operations(self) -> Iterator[Operation]:
+        """Of all communicators, and of none."""
+        for communicator in self.communicators:
+            yield from communicator.operations
+        yield from self.operations
+
+
+@dataclass(frozen=True)
+class RasCommunicator:
+    """A communicator as NCCL's RAS service tells of it."""
+
+    name: str
+    """its hashes"""
+    size: int
+    ranks: int
+    """that answered"""
+    missing: tuple[int, ...]
+    """ranks"""
+    async_errors: tuple[int, ...]
+    """ranks that have one"""
+    counts: Mapping[str, tuple[int, int]]
+    """collective -> least and most calls of a rank"""
+
+    @property
+    def skew(self) -> int:
+        """By how many calls of one collective the ranks differ, at most."""
+        return max((most - least for least, most in self.counts.values()), default=0)
+
+
+@dataclass(frozen=True)
+class RasReport:
+    """An answer of a RAS service."""
+
+    address: str
+    at_ns: int
+    """wall clock"""
+    nccl_version: str
+    communicators: tuple[RasCommunicator, ...]
+    timeouts: int
+    """of its own questions to other ranks"""
+
+
+class Series(NamedTuple):
+    """Whose calls of what are added up over a run."""
+
+    pid: str
+    command: str
+    """without path and arguments"""
+    function: str
+    datatype: str
+    """empty where the function has none"""
+
+
+class ErrorSeries(NamedTuple):
+    """Whose errors of which kind are."""
+
+    pid: str
+    command: str
+    error: str
+    is_async: bool
+    """told by CommGetAsyncError"""
+
+
+class CallSum(NamedTuple):
+    """What the calls of a series add up to."""
+
+    calls: int = 0
+    requested_bytes: int = 0
+    unsized_calls: int = 0
+    """whose bytes are not known, and not among them"""
+    returned: int = 0
+    latency_ns: int = 0
+
+    def plus(self, operation: Operation) -> CallSum:
+        """With one more interval's."""
+        counters, size = operation.counters, operation.requested_bytes
+        return CallSum(
+            self.calls + counters.calls,
+            self.requested_bytes + (size or 0),
+            self.unsized_calls + (counters.calls if size is None else 0),
+            self.returned + counters.returned,
+            self.latency_ns + counters.latency_ns,
+        )
+
+
+@dataclass(frozen=True)
+class RunSums:
+    """What a run adds up to so far."""
+
+    calls: Mapping[Series, CallSum] = field(default_factory=dict)
+    errors: Mapping[ErrorSeries, int] = field(default_factory=dict)
+    totals: CallTotals = field(default_factory=CallTotals)
+
+
+@dataclass(frozen=True)
+class NcclSnapshot(Snapshot):
+    """One tick of mode nccl."""
+
+    processes: tuple[NcclProcess, ...] = ()
+    totals: CallTotals = field(default_factory=CallTotals)
+    sums: RunSums = field(default_factory=RunSums)
+    ras: RasReport | None = None
+    """that came in this interval"""
+    ras_answers: bool | None = None
+    """whether the service did when it was last asked; None where it was not"""
+
+
+def sum_counters(operations: Iterable[Operation]) -> Counters:
+    """All of them together."""
+    total = Counters()
+    for operation in operations:
+        total += operation.counters
+    return total
+
+
+def total_bytes(operations: Iterable[Operation]) -> int | None:
+    """The sum; None where a part is not known."""
+    total = 0
+    for operation in operations:
+        if operation.requested_bytes is None:
+            return None
+        total += operation.requested_bytes
+    return total if total <= MOST_BYTES else None

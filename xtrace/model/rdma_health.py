@@ -1,0 +1,194 @@
+"""Whether a port is well: thresholds, and the verdict with its reasons.
+
+Every threshold has a unit that does not depend on the interval: events per minute, per million packets, or percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from xtrace.errors import UsageError
+from xtrace.model.rdma import PortId, PortRecord, Rails
+from xtrace.model.rdma_counters import LINK, OUTGOING
+
+OK, WARN, CRITICAL = "ok", "warn", "critical"
+LEVELS = (OK, WARN, CRITICAL)
+"""Best first."""
+
+PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
+
+
+class Limit(NamedTuple):
+    """From where on something is worth a warning, and is critical; None: never."""
+
+    unit: str
+    warn: float | None
+    critical: float | None
+    words: str
+    """what is counted, for people"""
+
+
+LIMITS: dict[str, Limit] = {
+    "retry_exceeded": Limit(PER_MINUTE, None, 0.0, "transport retries exceeded"),
+    "link_downed": Limit(PER_MINUTE, None, 0.0, "link downs"),
+    "ack_timeout": Limit(PER_MINUTE, 0.0, 60.0, "local ACK timeouts"),
+    "link_error_recovery": Limit(PER_MINUTE, 0.0, None, "link error recoveries"),
+    "symbol_error": Limit(PER_MINUTE, 10.0, None, "symbol errors"),
+    "rcv_errors": Limit(PER_MINUTE, 10.0, None, "receive errors"),
+    "xmit_discards": Limit(PER_MINUTE, 10.0, None, "transmit discards"),
+    "rx_oos": Limit(PER_MILLION, 100.0, 10_000.0, "packets out of sequence"),
+    "seq_nak_rx": Limit(PER_MILLION, 100.0, 10_000.0, "sequence NAKs received"),
+    "rnr_rx": Limit(PER_MILLION, 1_000.0, None, "receiver not ready NAKs"),
+    "no_rx_wqe": Limit(PER_MILLION, 1_000.0, None, "packets without a receive buffer"),
+    "cnp_rx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications received"),
+    "cnp_tx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications sent"),
+    "paused": Limit(PERCENT, 1.0, 20.0, "of the time paused"),
+    "imbalance": Limit(RATIO, 1.5, None, "times the mean on the busiest port"),
+    "idle": Limit(RATIO, 0.0, None, "active ports without traffic while others had some"),
+}
+"""Above the number, not at it: 0 means the first event counts."""
+
+Limits = Mapping[str, Limit]
+
+
+def parse_limits(text: str, what: str = "--threshold") -> dict[str, Limit]:
+    """`ack_timeout=10:100,rx_oos=off` to LIMITS with those changed: NAME=WARN[:CRITICAL], `off` for never.
+
+    Raises UsageError.
+    """
+    limits = dict(LIMITS)
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, value = part.partition("=")
+        if name not in limits or not separator:
+            raise UsageError(f"{what} '{part}': write NAME=WARN[:CRITICAL]; names are {', '.join(LIMITS)}")
+        warn, _, critical = value.partition(":")
+        least, most = (_number(number, f"{what} '{part}'") for number in (warn, critical or "off"))
+        if least is not None and most is not None and most < least:
+            raise UsageError(f"{what} '{part}': critical is below the warning: write the lower number first")
+        limits[name] = limits[name]._replace(warn=least, critical=most)
+    return limits
+
+
+def _number(text: str, what: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise UsageError(f"{what}: '{text}' is no number from 0 on, and not off")
+    return number
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not well."""
+
+    level: str
+    reason: str
+
+
+def judge(record: PortRecord, limits: Limits, was_active: bool) -> PortRecord:
+    """The record with health and reasons. `was_active`: whether the port was ACTIVE before, in this run."""
+    findings = [*_state(record, was_active), *_counts(record, limits), *_saturated(record), *_paused(record, limits)]
+    findings.sort(key=lambda finding: LEVELS.index(finding.level), reverse=True)
+    health = findings[0].level if findings else OK
+    return replace(record, health=health, reasons=tuple(finding.reason for finding in findings))
+
+
+def _state(record: PortRecord, was_active: bool) -> Iterator[Finding]:
+    if record.unavailable:
+        yield Finding(CRITICAL, f"unavailable: {record.unavailable}")
+    elif record.info.state not in (None, "ACTIVE"):
+        where = f"port {record.info.state}"
+        if record.info.physical_state:
+            where += f", link {record.info.physical_state}"
+        yield Finding(CRITICAL if was_active else WARN, where + (", was ACTIVE" if was_active else ""))
+
+
+def _level(value: float, limit: Limit) -> str | None:
+    if limit.critical is not None and value > limit.critical:
+        return CRITICAL
+    return WARN if limit.warn is not None and value > limit.warn else None
+
+
+def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
+    seconds = (record.interval_ns or 0) / 1e9
+    for name, limit in limits.items():
+        delta = record.delta(name)
+        if not delta or not seconds:
+            continue
+        value: float | None
+        if limit.unit == PER_MINUTE:
+            value = delta * 60 / seconds
+        else:
+            value = record.per_million(name, "tx" if name in OUTGOING else "rx")
+            # without a count of packets the share is not known: more than the events themselves it cannot be
+            value = 1e6 if value is None else value
+        level = _level(value, limit)
+        if level:
+            share = f" ({value:.0f} per million packets)" if limit.unit == PER_MILLION else ""
+            yield Finding(level, f"{limit.words} {delta} in {_seconds(seconds)}{share}")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 1 or seconds % 1 >= 0.05 else f"{seconds:.0f} s"
+
+
+def _saturated(record: PortRecord) -> Iterator[Finding]:
+    for name in LINK:
+        figure = record.figures.get(name)
+        if figure and figure.reading.status == "saturated":
+            yield Finding(WARN, f"{name} saturated at {figure.reading.total}: reset it to count again")
+
+
+def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
+    """Pause durations are microseconds."""
+    microseconds = (record.interval_ns or 0) / 1e3
+    for name, reading in record.ethernet.items():
+        if not name.endswith("_pause_duration") or not reading.delta or not microseconds:
+            continue
+        percent = 100 * reading.delta / microseconds
+        level = _level(percent, limits["paused"])
+        if level:
+            yield Finding(level, f"{name.removesuffix('_duration')}: {percent:.0f} % {limits['paused'].words}")
+
+
+def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
+    """How evenly active ports carried bytes, both directions together; packets where not all count bytes."""
+    active = [record for record in records if record.info.state == "ACTIVE" and not record.unavailable]
+    down = tuple(record.id for record in records if record.info.state not in (None, "ACTIVE"))
+    carried = _carried(active, "bytes")
+    if len(carried) < len(active):
+        carried = _carried(active, "packets")
+    mean = sum(carried.values()) / len(carried) if carried else 0
+    if len(carried) < 2 or not mean:
+        return Rails(len(carried), None, (), down)
+    idle = tuple(port for port, amount in carried.items() if not amount)
+    found = Rails(len(carried), max(carried.values()) / mean, idle, down)
+    findings = sorted(_uneven(found, limits), key=lambda finding: LEVELS.index(finding.level), reverse=True)
+    if not findings:
+        return found
+    return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))
+
+
+def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
+    even = _level(found.imbalance or 0, limits["imbalance"])
+    if even:
+        yield Finding(even, f"{found.imbalance:.2f} {limits['imbalance'].words}")
+    idle = _level(len(found.idle), limits["idle"])
+    if idle:
+        yield Finding(idle, f"{len(found.idle)} {limits['idle'].words}: {', '.join(map(str, found.idle))}")
+
+
+def _carried(records: Sequence[PortRecord], unit: str) -> dict[PortId, int]:
+    """Of ports that tell both directions."""
+    found = {}
+    for record in records:
+        received, sent = record.delta(f"rx_{unit}"), record.delta(f"tx_{unit}")
+        if received is not None and sent is not None:
+            found[record.id] = received + sent
+    return found

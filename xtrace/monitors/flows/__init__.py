@@ -1,0 +1,1 @@
+"""Mode xdp: hooks on interfaces, flow tables, what the interfaces count themselves."""

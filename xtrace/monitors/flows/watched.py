@@ -1,0 +1,75 @@
+"""One interface as it is watched: its programs, its slot, its own counters."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from xtrace.errors import XtraceError
+from xtrace.model.flow import Interface
+from xtrace.monitors.flows.attach import Attached
+from xtrace.monitors.flows.coverage import Coverage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Watched:
+    """One interface with its programs."""
+
+    index: int
+    name: str
+    slot: int
+    coverage: Coverage
+    attached: dict[bool, Attached] = field(default_factory=dict)
+    """by whether it is egress"""
+    until_ns: int | None = None
+    """when it was detached; its last interval is not taken yet"""
+    stays: bool = False
+    """whether a program could not be detached: it counts into the slot still"""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is detached."""
+        return self.until_ns is not None
+
+    def interfaces(self) -> Iterator[Interface]:
+        """As records name it, per direction."""
+        for egress, attached in self.attached.items():
+            yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, egress, attached.merges)
+
+    def mode_that_stays(self) -> str | None:
+        """The XDP mode of a program that stays attached when the interface moves to another namespace, if any."""
+        stay = (attached for attached in self.attached.values() if attached.attachment.stays_when_moved)
+        return next((attached.xdp_mode for attached in stay), None)
+
+    def alive(self) -> bool:
+        """Whether all of its programs are attached still."""
+        return all(attached.attachment.alive() for attached in self.attached.values())
+
+    def rename(self, name: str) -> None:
+        """Go on under the interface's new name."""
+        self.name = self.coverage.name = name
+
+    def close(self, moved: bool = False) -> None:
+        """Detach everything, once; what fails is said, and does not keep the rest attached.
+
+        `moved`: the interface is in another network namespace, where some programs are out of reach.
+        """
+        if self.until_ns is not None:
+            return
+        self.until_ns = time.monotonic_ns()
+        self.stays = moved and self.mode_that_stays() is not None
+        for attached in self.attached.values():
+            self._detach(attached)
+
+    def _detach(self, attached: Attached) -> None:
+        try:
+            attached.attachment.close()
+        except XtraceError as error:
+            log.error("%s: detaching: %s", self.name, error)
+            self.stays = True
+        finally:
+            self.until_ns = time.monotonic_ns()

@@ -1,0 +1,1 @@
+"""Modes that know more together: monitors around monitors."""

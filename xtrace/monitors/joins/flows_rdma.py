@@ -1,0 +1,55 @@
+"""Modes xdp and rdma together: flows learn their queue pairs, ports what the hook saw of them.
+
+Mode xdp alone asks the RDMA ports of its interfaces too, to say what it cannot see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, Interface
+from xtrace.model.rdma import Seen
+from xtrace.model.roce_origins import RoceOrigins
+from xtrace.monitors import Monitor
+from xtrace.monitors.joins.relay import Relay
+from xtrace.monitors.rdma.monitor import RdmaMonitor
+
+
+class JoinedXdp(Relay[FlowSnapshot]):
+    """Mode xdp, which tells mode rdma what it saw, and asks it whose it was. Mode rdma's owner closes that."""
+
+    def __init__(self, xdp: Monitor[FlowSnapshot], rdma: RdmaMonitor, *, alone: bool = False) -> None:
+        """`alone`: nobody else asks `rdma` for its snapshots; it is there for its word on what is invisible."""
+        super().__init__(xdp)
+        self._rdma = rdma
+        self._alone = alone
+
+    def pass_on(self, snapshot: FlowSnapshot) -> FlowSnapshot:
+        """The snapshot, whose RoCE flows can be asked for their origin."""
+        leaving = self._tell_what_was_seen(snapshot)
+        if self._alone:
+            if not self._rdma.told:
+                self._rdma.tick()
+            return snapshot
+        origins = RoceOrigins(self._rdma.queue_pairs_seen(), self._rdma.netdevs(), leaving)
+        return replace(snapshot, find_origin=origins.find)
+
+    def _tell_what_was_seen(self, snapshot: FlowSnapshot) -> list[FlowRecord]:
+        """Add up RoCE by interface and direction; the flows that leave."""
+        interfaces = {(interface.slot, interface.egress): interface for interface, _ in snapshot.interfaces}
+        seen = {_where(interface): Seen(0, 0) for interface in interfaces.values()}
+        leaving = []
+        for flow in snapshot.flows.roce():
+            interface = interfaces.get((flow.key.slot, bool(flow.key.flags & EGRESS)))
+            if interface is None:
+                continue
+            before = seen[_where(interface)]
+            seen[_where(interface)] = Seen(before.packets + flow.packets, before.bytes + flow.bytes)
+            if interface.egress:
+                leaving.append(flow)
+        self._rdma.note_seen(seen)
+        return leaving
+
+
+def _where(interface: Interface) -> tuple[str, str]:
+    return interface.name, "tx" if interface.egress else "rx"

@@ -1,0 +1,1 @@
+"""Mode nccl: probes on libraries, call tables, NCCL's RAS service."""

@@ -1,0 +1,218 @@
+"""The two call tables and the probes that fill them.
+
+The promise is that of the flow tables (monitors/tables.py): every call in exactly one interval.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from xtrace.errors import KernelError, PrivilegeError, VerifierError
+from xtrace.kernel import constants, uprobe
+from xtrace.kernel.bpf import Batch, Fd, Map, Program
+from xtrace.kernel.elf import MapSpec, patch_constants
+from xtrace.kernel.objects import load_object
+from xtrace.kernel.syscall import ffi, lib
+from xtrace.model.nccl import (
+    COMMUNICATOR,
+    COMMUNICATOR_KEY,
+    COUNTERS,
+    KEY,
+    TOTALS,
+    CallKey,
+    CallTotals,
+    Counters,
+)
+from xtrace.monitors.buffers import Switch, load_types
+
+log = logging.getLogger(__name__)
+
+OBJECT = "nccl_probe.o"
+BEGIN, RETURN = "call_begins", "call_returns"
+FUNCTION_BITS = 8
+"""Of a probe's cookie, below the file's number."""
+
+BATCH_MARGIN = 64
+RUNNING_PER_CPU = 512
+"""Room for calls that have not returned: an LRU map keeps up to 128 free entries for each CPU to itself."""
+LEAST_RUNNING = 16384
+
+
+class Known(NamedTuple):
+    """What calls told of a communicator."""
+
+    nranks: int | None
+    rank: int | None
+    device: int | None
+
+
+@dataclass(frozen=True)
+class TakenCalls:
+    """What one interval left behind."""
+
+    end_monotonic_ns: int
+    calls: Mapping[CallKey, Counters]
+    totals: CallTotals
+
+
+class CallTables:
+    """Owns the maps that all probes share, and their programs."""
+
+    def __init__(self, max_keys: int = lib.NCCL_MAX_KEYS) -> None:
+        self.multi = uprobe.has_multi()
+        """one link per file and end of the functions, instead of an event per place"""
+        self._spec = load_object(OBJECT)
+        self.max_keys = max_keys
+        self._programs: dict[str, Program] = {}
+        self._batch = Batch(KEY.size, COUNTERS.size, max_keys + BATCH_MARGIN)
+        self._owned = ExitStack()
+        with ExitStack() as opening:
+            opening.push(self._owned)
+            own = self._owned.enter_context
+            btf = load_types(self._spec)
+            self._btf: Fd | None = own(btf) if btf else None
+            self._maps = {
+                name: own(Map.create(self._resize(spec), self._btf))
+                for name, spec in self._spec.maps.items()
+                if not spec.frozen  # constants differ per load
+            }
+            self._switch = own(Switch(self._maps))
+            opening.pop_all()
+
+    def _resize(self, spec: MapSpec) -> MapSpec:
+        if spec.name in ("calls_a", "calls_b"):
+            return replace(spec, max_entries=self.max_keys)
+        if spec.name in ("running", "bcasts"):
+            return replace(spec, max_entries=max(LEAST_RUNNING, RUNNING_PER_CPU * (os.cpu_count() or 1)))
+        return spec
+
+    def close(self) -> None:
+        """Release all maps and programs; probes are their owners'."""
+        self._owned.close()
+
+    def __enter__(self) -> CallTables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def memory(self) -> int:
+        """Bytes of kernel memory the maps take, as the kernel tells."""
+        return sum(bpf_map.memory() for bpf_map in self._maps.values())
+
+    def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
+        """Probe functions (enum nccl_function) at their file offsets; closing what is returned detaches.
+
+        Returns are probed first, so that no call that is counted returns unseen.
+        Raises KernelError, or PrivilegeError with what is missing.
+        """
+        with ExitStack() as probes:
+            try:
+                for name in (RETURN, BEGIN):
+                    cookies = {file_number << FUNCTION_BITS | function: at for function, at in offsets.items()}
+                    for probe in self._attach(name, path, cookies):
+                        probes.push(probe)
+            except KernelError as error:
+                if error.errno in (errno.EPERM, errno.EACCES) and not isinstance(error, VerifierError):
+                    needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run it with sudo, or grant them"
+                    raise PrivilegeError(f"{error}: {needs}") from error
+                raise
+            return probes.pop_all()
+
+    def _attach(self, name: str, path: str, places: Mapping[int, int]) -> Iterator[Fd]:
+        """One program at file offsets, by their cookies: by one link, or by an event and a load for each."""
+        at_return = name == RETURN
+        if self.multi:
+            program = self._program(name)
+            yield uprobe.attach_multi(program, path, list(places.values()), list(places), at_return=at_return)
+            return
+        for cookie, offset in places.items():
+            with self._load(name, cookie) as program:  # the event keeps it
+                yield uprobe.attach_event(program, path, offset, at_return=at_return)
+
+    def _program(self, name: str) -> Program:
+        """The program that is told cookies, loaded once."""
+        if name not in self._programs:
+            self._programs[name] = self._owned.enter_context(self._load(name))
+        return self._programs[name]
+
+    def _load(self, name: str, cookie: int = 0) -> Program:
+        values = {
+            "is_arm64": platform.machine() == "aarch64",
+            "has_cookie": self.multi,
+            "own_cookie": cookie,
+        }
+        with Map.create(patch_constants(self._spec.maps["rodata"], values), self._btf) as rodata:
+            return Program.load(
+                self._spec.programs[name],
+                {**self._maps, "rodata": rodata},
+                licence=self._spec.license,
+                btf=self._btf,
+                prog_type=constants.PROG_TYPE_KPROBE,
+                attach_type=constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0,
+            )
+
+    def take(self) -> TakenCalls:
+        """End the interval of the active buffer and start the other's."""
+        buffer, end = self._switch.flip()
+        return self._collect(end, [buffer])
+
+    def finish(self) -> TakenCalls:
+        """End the last interval. No probe may be attached any more."""
+        end = time.monotonic_ns()
+        self._switch.wait_grace_period()
+        return self._collect(end, [0, 1])
+
+    def _collect(self, end_monotonic_ns: int, buffers: Sequence[int]) -> TakenCalls:
+        calls: dict[CallKey, Counters] = {}
+        totals = CallTotals()
+        for buffer in buffers:
+            self._batch.count = 0
+            self._maps["calls_b" if buffer else "calls_a"].drain_into(self._batch)
+            keys, values = ffi.buffer(self._batch.keys), memoryview(ffi.buffer(self._batch.values))
+            for at in range(self._batch.count):
+                key = CallKey(*KEY.unpack_from(keys, at * KEY.size))
+                counters = Counters.unpack(values, at * COUNTERS.size)
+                calls[key] = calls[key] + counters if key in calls else counters
+            totals += self._take_totals(buffer)
+        check_sum(calls, totals)
+        return TakenCalls(end_monotonic_ns, calls, totals)
+
+    def _take_totals(self, buffer: int) -> CallTotals:
+        index = buffer.to_bytes(4, "little")
+        totals = CallTotals(*TOTALS.unpack(self._maps["totals"].lookup(index) or bytes(TOTALS.size)))
+        self._maps["totals"].update(index, bytes(TOTALS.size))
+        return totals
+
+    def communicators(self) -> dict[tuple[int, int], Known]:
+        """What is known now, by process id and the communicator's address."""
+        found = {}
+        for key, value in self._maps["communicators"].entries():
+            address, pid = COMMUNICATOR_KEY.unpack(key)
+            nranks, rank, device = COMMUNICATOR.unpack(value)
+            found[pid, address] = Known(
+                nranks or None,
+                None if rank == lib.NCCL_NO_RANK else rank,
+                None if device == lib.NCCL_NO_DEVICE else device,
+            )
+        return found
+
+    def forget(self, pid: int, address: int) -> None:
+        """Of a process that has ended: its number and addresses may be another's soon."""
+        self._maps["communicators"].delete(COMMUNICATOR_KEY.pack(address, pid))
+
+
+def check_sum(calls: Mapping[CallKey, Counters], totals: CallTotals) -> None:
+    """The promise, checked in every interval: a tool that miscounts must say so."""
+    counted = sum(counters.calls for counters in calls.values())
+    counted += totals.nested + totals.duplicate + totals.unattributed
+    if counted != totals.entries:
+        log.error("NCCL calls do not add up: %d missing", totals.entries - counted)

@@ -1,0 +1,1 @@
+"""Mode rdma: ports, counters, queue pairs."""

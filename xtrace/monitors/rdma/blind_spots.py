@@ -1,0 +1,100 @@
+"""What RDMA hardware carries past mode xdp's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Seen
+
+WINDOW_NS = 30_000_000_000
+"""Hooks and ports are not read at the very same moment: over a short time that alone would look like a difference."""
+
+SILENT_INTERVALS = 2
+"""Where a hook saw nothing at all in this many intervals with traffic, nothing can be said against it: no waiting."""
+
+WORTH_SAYING = 0.05
+
+UNITS = ("bytes", "packets")
+DIRECTIONS = ("rx", "tx")
+
+
+NOTHING = Seen(0, 0)
+
+
+@dataclass
+class _Window:
+    """What one port and direction, and the hook, have counted since it began."""
+
+    length_ns: int = 0
+    busy: int = 0
+    """intervals in which the port carried something"""
+    carried: dict[str, int | None] = field(default_factory=lambda: dict.fromkeys(UNITS, 0))
+    seen: Seen = NOTHING
+
+    def add(self, record: PortRecord, direction: str, seen: Seen) -> None:
+        """One more interval. A unit that is not known of one interval is not known of the window."""
+        self.length_ns += record.interval_ns or 0
+        for unit in UNITS:
+            before, delta = self.carried[unit], record.delta(f"{direction}_{unit}")
+            self.carried[unit] = None if before is None or delta is None else before + delta
+        self.busy += any(record.delta(f"{direction}_{unit}") for unit in UNITS)
+        self.seen = Seen(self.seen.packets + seen.packets, self.seen.bytes + seen.bytes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be judged."""
+        return self.length_ns >= WINDOW_NS or (self.busy >= SILENT_INTERVALS and not self.seen.packets)
+
+    def spot(self, record: PortRecord, direction: str) -> BlindSpot | None:
+        """In bytes, or in packets where the driver does not count bytes; None where nothing was carried."""
+        for unit, amount in (("bytes", self.seen.bytes), ("packets", self.seen.packets)):
+            carried = self.carried[unit]
+            if carried:
+                return BlindSpot(record.id, record.info.netdev or "", direction, unit, carried, amount)
+        return None
+
+
+class BlindSpots:
+    """Compares window by window; says once of each port and direction what is invisible there."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._windows: dict[tuple[PortId, str], _Window] = {}
+        self._latest: dict[tuple[PortId, str], BlindSpot] = {}
+        self._told: set[tuple[PortId, str]] = set()
+
+    @property
+    def told(self) -> bool:
+        """Whether anything was said."""
+        return bool(self._told)
+
+    def compare(self, records: Sequence[PortRecord], seen: Mapping[tuple[str, str], Seen]) -> tuple[BlindSpot, ...]:
+        """The last complete windows' results. `seen`: by interface and `rx` or `tx`, where a hook looks."""
+        return tuple(self._compare(records, seen))
+
+    def _compare(self, records: Sequence[PortRecord], seen: Mapping[tuple[str, str], Seen]) -> Iterator[BlindSpot]:
+        for record in records:
+            for direction in DIRECTIONS:
+                where = (record.id, direction)
+                amount = seen.get((record.info.netdev or "", direction))
+                if amount is None or record.interval_ns is None:
+                    continue
+                window = self._windows.setdefault(where, _Window())
+                window.add(record, direction, amount)
+                if window.complete:
+                    self._judge(window, record, direction)
+                    del self._windows[where]
+                if where in self._latest:
+                    yield self._latest[where]
+
+    def _judge(self, window: _Window, record: PortRecord, direction: str) -> None:
+        where = (record.id, direction)
+        spot = window.spot(record, direction)
+        if spot is None:
+            self._latest.pop(where, None)
+            return
+        self._latest[where] = spot
+        if spot.invisible >= WORTH_SAYING and where not in self._told:
+            self._told.add(where)
+            self._say(str(spot))

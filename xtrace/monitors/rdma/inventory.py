@@ -1,0 +1,61 @@
+"""Which RDMA ports there are: by netlink, else by sysfs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from xtrace.errors import KernelError
+from xtrace.kernel import infiniband, rdma
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.model.rdma import PortId
+from xtrace.monitors.rdma.ports import Found
+
+log = logging.getLogger(__name__)
+
+
+def open_netlink() -> NetlinkSocket | None:
+    """A socket to ask RDMA netlink; None where the kernel has none, and sysfs has to do."""
+    try:
+        return NetlinkSocket(rdma.NETLINK_RDMA)
+    except KernelError as error:
+        log.debug("%s: reading sysfs alone", error)
+        return None
+
+
+def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> list[Found]:
+    """All ports there are, by device and number. Raises KernelError where netlink does not answer."""
+    if netlink is not None:
+        devices = [device for device in rdma.devices(netlink) if not matches(device.name, excluded)]
+        devices.sort(key=lambda device: infiniband.natural(device.name))
+        return [found for device in devices for found in _ports_of(netlink, device)]
+    names = [name for name in infiniband.device_names() if not matches(name, excluded)]
+    return [Found(PortId(name, port), None, None) for name in names for port in _sysfs_ports(name)]
+
+
+def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Found]:
+    try:
+        ports = rdma.ports(netlink, device)
+    except KernelError as error:
+        log.debug("%s", error)
+        return [Found(PortId(device.name, number), device, None) for number in range(1, device.ports + 1)]
+    return [Found(PortId(device.name, port.number), device, port) for port in ports]
+
+
+def _sysfs_ports(device: str) -> list[int]:
+    try:
+        return infiniband.port_numbers(device)
+    except OSError as error:
+        log.debug("%s: %s", device, error)
+        return []
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name is one of those, or fits one of the globs."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def netdev_of(port: Found) -> str | None:
+    """The port's network interface."""
+    return (port.port.netdev if port.port else None) or infiniband.netdev(port.id.device, port.id.port)

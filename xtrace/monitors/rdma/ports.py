@@ -1,0 +1,223 @@
+"""One RDMA port: reads what netlink and sysfs tell of it, remembers what it read before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from xtrace.errors import KernelError
+from xtrace.kernel import infiniband, rdma
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.model.rdma import PortId, PortInfo, PortRecord, Reading
+from xtrace.model.rdma_counters import NOT_COUNTERS, Source, Track, figures, gauge, is_gauge, saturates_at, wraps
+from xtrace.monitors.backoff import Backoff, why
+from xtrace.monitors.rdma.ethernet import EthernetCounters
+
+GIVE_UP_AFTER = 3
+"""When so many reads of a directory fail one after the other, and none worked yet, two others decide whether all do."""
+
+
+class Directory:
+    """The counters of one directory of sysfs."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._files: list[tuple[str, str]] = []
+
+    def read(self, backoff: Backoff) -> dict[str, int | str]:
+        """Values by name; where one cannot be read, why. One failing read leaves the others alone."""
+        if not self._files:  # of a device that has just come it may not be there yet
+            names = [name for name in infiniband.entries(self._path) if name not in NOT_COUNTERS]
+            self._files = [(name, f"{self._path}/{name}") for name in names]
+        refused = backoff.reason(self._path)
+        if refused:
+            return self._all(refused)
+        values: dict[str, int | str] = {}
+        some_worked = False
+        for name, path in self._files:
+            values[name] = value = self._read_one(path, backoff)
+            some_worked = some_worked or isinstance(value, int)
+            if not some_worked and len(values) == GIVE_UP_AFTER:
+                others = (self._files[len(self._files) // 2], self._files[-1])
+                if all(isinstance(self._read_one(path, backoff), str) for _, path in others):
+                    return self._all(backoff.failed(self._path, str(value)))
+        backoff.succeeded(self._path)
+        return values
+
+    def _all(self, reason: str) -> dict[str, int | str]:
+        return dict.fromkeys((name for name, _ in self._files), reason)
+
+    @staticmethod
+    def _read_one(path: str, backoff: Backoff) -> int | str:
+        refused = backoff.reason(path)
+        if refused:
+            return refused
+        try:
+            value = infiniband.read_number(path)
+        except (OSError, ValueError) as error:
+            return backoff.failed(path, why(error))
+        backoff.succeeded(path)
+        return value
+
+
+@dataclass(frozen=True)
+class Found:
+    """A port as the inventory found it: with netlink, its device and state there."""
+
+    id: PortId
+    device: rdma.RdmaDevice | None
+    port: rdma.RdmaPort | None
+
+    @property
+    def identity(self) -> tuple[PortId, int]:
+        """Another index is another device, whatever its name."""
+        return self.id, self.device.index if self.device else -1
+
+
+class PortReader:
+    """Reads one port, again and again."""
+
+    def __init__(
+        self, found: Found, netlink: NetlinkSocket | None, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.id = found.id
+        self.was_active = False
+        self._netlink = netlink
+        self._clock = clock
+        self._backoff = Backoff(clock)
+        self._directory = str(infiniband.port_directory(found.id.device, found.id.port))
+        self._hardware = Directory(f"{self._directory}/hw_counters")
+        self._standard = Directory(f"{self._directory}/counters")
+        self._ethernet = EthernetCounters(self._backoff)
+        self._ethernet_of: str | None = None
+        self._tracks: dict[tuple[str, str], Track] = {}
+        self._sources: dict[str, Source] = {}
+        """where figures come from, by their names: the first that could be read"""
+        self._read_at: int | None = None
+        self._state_before: str | None = ""
+        self._netdev: str | None = None
+        """as sysfs tells it; with what is fixed looked up again when the port's state changes"""
+        self._fixed = PortInfo()
+
+    def _read_fixed(self, found: Found) -> PortInfo:
+        """What stays as it is while the device is there."""
+        device = self.id.device
+        pci = infiniband.parent_link(device)
+        driver = infiniband.parent_link(device, "driver")
+        directory = infiniband.root() / device
+        if driver is None and infiniband.read_or_none(directory / "parent"):
+            driver = "rdma_rxe"  # software on top of a netdev, which `parent` names
+        firmware = found.device.firmware if found.device else infiniband.read_or_none(directory / "fw_ver")
+        return PortInfo(
+            link_layer=infiniband.read_or_none(f"{self._directory}/link_layer") or _layer_of(found.device),
+            driver=driver,
+            firmware=firmware or None,
+            pci=pci if pci and ":" in pci else None,
+            numa_node=infiniband.numa_node(device),
+        )
+
+    def read(self, found: Found) -> PortRecord:
+        """What the port counted since the last time."""
+        info = self._info(found)
+        hardware = self._readings("hw", self._hardware_values(found), info.driver)
+        standard = self._readings("std", self._standard.read(self._backoff), info.driver)
+        if info.netdev != self._ethernet_of:  # another interface's counters are not to be compared with the last one's
+            self._ethernet_of = info.netdev
+            self._tracks = {key: track for key, track in self._tracks.items() if key[0] != "eth"}
+        ethernet = self._readings("eth", self._ethernet.read(info.netdev), info.driver)
+        now = self._clock()
+        interval = None if self._read_at is None else now - self._read_at
+        self._read_at = now
+        return PortRecord(
+            id=self.id,
+            info=info,
+            interval_ns=interval,
+            figures=figures(hardware, standard, self._sources),
+            hardware=hardware,
+            standard=standard,
+            ethernet=ethernet,
+            unavailable=_unavailable(info, [*hardware.values(), *standard.values()]),
+        )
+
+    def _info(self, found: Found) -> PortInfo:
+        rate = infiniband.read_or_none(f"{self._directory}/rate")
+        state, physical, lid, netdev = self._state(found)
+        if state != self._state_before:
+            self._state_before, self._netdev = state, infiniband.netdev(self.id.device, self.id.port)
+            self._fixed = self._read_fixed(found)
+        fixed = self._fixed
+        return PortInfo(
+            state=state,
+            physical_state=physical,
+            link_layer=fixed.link_layer,
+            rate=rate,
+            rate_bps=infiniband.rate_bps(rate),
+            netdev=netdev or self._netdev,
+            driver=fixed.driver,
+            firmware=fixed.firmware,
+            pci=fixed.pci,
+            numa_node=fixed.numa_node,
+            lid=lid or None,
+        )
+
+    def _state(self, found: Found) -> tuple[str | None, str | None, int | None, str | None]:
+        """State, physical state, LID and netdev."""
+        if found.port:
+            return found.port.state, found.port.physical_state, found.port.lid, found.port.netdev
+        state = infiniband.state(infiniband.read_or_none(f"{self._directory}/state"), rdma.PORT_STATES)
+        physical = infiniband.state(infiniband.read_or_none(f"{self._directory}/phys_state"), rdma.PHYSICAL_STATES)
+        return state, physical, self._lid(), None
+
+    def _lid(self) -> int | None:
+        text = infiniband.read_or_none(f"{self._directory}/lid")
+        try:
+            return int(text, 0) if text else None
+        except ValueError:
+            return None
+
+    def _hardware_values(self, found: Found) -> Mapping[str, int | str]:
+        """By netlink, which reads all of them together; else by sysfs."""
+        if self._netlink is not None and found.device is not None and self._backoff.reason("netlink") is None:
+            try:
+                values = rdma.counters(self._netlink, found.device, self.id.port)
+            except KernelError as error:
+                self._backoff.failed("netlink", str(error))
+            else:
+                self._backoff.succeeded("netlink")
+                return {name: value for name, value in values.items() if name not in NOT_COUNTERS}
+        return self._hardware.read(self._backoff)
+
+    def _readings(self, kind: str, values: Mapping[str, int | str], driver: str | None) -> dict[str, Reading]:
+        for (of, name), track in self._tracks.items():
+            if of == kind and name not in values:
+                track.missed("not there")
+        return {name: self._reading(kind, name, value, driver) for name, value in values.items()}
+
+    def _reading(self, kind: str, name: str, value: int | str, driver: str | None) -> Reading:
+        if kind == "hw" and is_gauge(name) and isinstance(value, int):
+            return gauge(value)
+        track = self._tracks.get((kind, name))
+        if track is None:
+            track = self._tracks[kind, name] = Track()
+        if isinstance(value, str):
+            return track.missed(value)
+        if kind == "std":
+            return track.read(value, maximum=saturates_at(name))
+        return track.read(value, wrapping=kind == "hw" and wraps(driver, name))
+
+
+def _layer_of(device: rdma.RdmaDevice | None) -> str | None:
+    """Where sysfs is not there to tell; drivers may speak several protocols, "roce|usnic"."""
+    if device is None or not device.protocol:
+        return None
+    return "Ethernet" if {"roce", "iw", "usnic"} & set(device.protocol.split("|")) else "InfiniBand"
+
+
+def _unavailable(info: PortInfo, readings: Iterable[Reading]) -> str:
+    """Why nothing could be counted, where there is something to count and none of it could be read."""
+    reasons = [reading.reason for reading in readings if reading.status == "unavailable"]
+    worked = any(reading.status != "unavailable" for reading in readings)
+    if reasons and not worked:
+        return f"counters: {reasons[0]}"
+    return "" if worked or info.state else "nothing of it can be read"

@@ -1,0 +1,98 @@
+"""Flow records as JSON Lines, put together in C (csrc/render.c) straight from what the drain returned."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import orjson
+
+from xtrace.kernel.syscall import ffi, lib
+from xtrace.model.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, Origin
+from xtrace.model.roce import opcode_name
+from xtrace.sinks.render import tcp_flag_names, valid_unicode
+
+ROOM = 1 << 16
+"""Bytes rendered at once, beside those that are the same in all lines."""
+NO_QPN = -1
+
+
+@cache
+def _names() -> tuple[Any, list[Any]]:
+    """Struct xt_names, and the strings that it points to."""
+    values = {
+        "traffic_types": TRAFFIC_TYPES,
+        "opcodes": [opcode_name(opcode) for opcode in range(256)],
+        "tcp_flags": [tcp_flag_names(flags) for flags in range(256)],
+    }
+    strings = {field: [ffi.new("char[]", name.encode()) for name in names] for field, names in values.items()}
+    return ffi.new("struct xt_names *", strings), list(strings.values())
+
+
+class FlowLines:
+    """The chosen flows of one interface, each as a line that begins with the fields of `common`.
+
+    `chosen` are indexes of the snapshot's table, which must stay as it is until all lines are made.
+    """
+
+    def __init__(
+        self, snapshot: FlowSnapshot, interface: Interface, chosen: Sequence[int], common: dict[str, Any]
+    ) -> None:
+        self._snapshot = snapshot
+        self._interface = interface
+        table = snapshot.flows
+        before = ffi.from_buffer(orjson.dumps({"type": "flow", **common})[:-1])
+        indexes = ffi.NULL if chosen == range(len(table)) else ffi.from_buffer("__u32[]", array("I", chosen))
+        units = ffi.new("char[]", interface.units.encode())
+        self._kept = before, indexes, units  # pointers in cffi's structs keep nothing alive
+        self._out = ffi.new("char[]", ROOM + len(before))
+        self._lines = ffi.new(
+            "struct xt_flow_lines *",
+            {
+                "keys": ffi.from_buffer("struct flow_key[]", table.keys),
+                "values": ffi.from_buffer("struct flow_counters[]", table.values),
+                "chosen": indexes,
+                "count": len(chosen),
+                "names": _names()[0],
+                "before": {"start": before, "length": len(before)},
+                "units": units,
+                "record_offset": snapshot.record_offset_ns,
+                "wall_offset": snapshot.wall_offset_ns,
+                "start": snapshot.start_monotonic_ns,
+                "end": snapshot.end_ns - snapshot.wall_offset_ns,
+                "asks_for_origin": snapshot.find_origin is not None,
+                "out": self._out,
+                "room": len(self._out),
+            },
+        )
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Whole lines, some at a time."""
+        lines = self._lines
+        while (result := lib.xt_flow_lines(lines)) != lib.XT_LINES_DONE or lines.used:
+            if result == lib.XT_LINES_NEED_ORIGIN:
+                self._tell_origin()
+                continue
+            yield ffi.buffer(self._out, lines.used)[:]
+            lines.used = 0
+
+    def _tell_origin(self) -> None:
+        """What is known of the next flow, a RoCE one, beyond its packets."""
+        lines = self._lines
+        index = lines.chosen[lines.next] if lines.chosen else lines.next
+        origin = self._snapshot.origin(self._interface, self._snapshot.flows[index].key)
+        process = _process(origin)
+        self._process = ffi.from_buffer(process)
+        lines.src_qpn = NO_QPN if origin.src_qpn is None else origin.src_qpn
+        lines.process = {"start": self._process, "length": len(process)}
+        lines.has_origin = 1
+
+
+def _process(origin: Origin) -> bytes:
+    """The fields that tell this host's process, after a comma; or nothing."""
+    if origin.pid is None:
+        return b""
+    command = valid_unicode(origin.command or "")
+    return b"," + orjson.dumps({"pid": origin.pid, "command": command, "container": origin.container})[1:-1]

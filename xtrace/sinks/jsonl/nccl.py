@@ -1,0 +1,155 @@
+"""Mode nccl's records: per process one, per communicator one, and one of the interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from xtrace.model.nccl import (
+    Communicator,
+    NcclProcess,
+    NcclSnapshot,
+    Operation,
+    RasReport,
+    sum_counters,
+    total_bytes,
+)
+from xtrace.model.nccl_names import IN_PROGRESS, latency_limit_ns
+from xtrace.sinks import NcclSetup
+from xtrace.sinks.render import timestamp, valid_unicode
+
+Record = dict[str, Any]
+
+
+def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
+    """All records of one interval."""
+    common = {
+        "ts": timestamp(snapshot.end_ns),
+        "interval_s": round(snapshot.interval_ns / 1e9, 3),
+        **identity,
+    }
+    for process in snapshot.processes:
+        yield process_record(process, common)
+        for communicator in process.communicators:
+            yield communicator_record(process, communicator, common)
+    if snapshot.ras is not None:
+        yield from ras_records(snapshot.ras, common)
+    yield interval_record(snapshot, common)
+
+
+def nccl_setup(setup: NcclSetup) -> Record:
+    """The start record's part."""
+    return {"attach": setup.attach, "max_keys": setup.max_keys, "map_memory_bytes": setup.map_memory}
+
+
+def process_record(process: NcclProcess, common: Record) -> Record:
+    """One process: its sums, and the operations that belong to no communicator."""
+    nic = process.nic
+    return {
+        "type": "nccl_process",
+        **common,
+        "pid": process.pid,
+        "command": valid_unicode(process.command),
+        "container": process.container,
+        "libraries": [valid_unicode(path) for path in process.libraries],
+        "probed": process.probed,
+        "ended": process.ended,
+        **_sums(process.all_operations(), process.probed),
+        "communicators": len(process.communicators),
+        "cuda_devices": process.cuda_devices,
+        "operations": [operation_record(operation) for operation in process.operations],
+        "devices": list(nic.devices) if nic else None,
+        "queue_pairs": nic.queue_pairs if nic else None,
+        "nic_tx_bytes": nic.tx_bytes if nic else None,
+        "nic_rx_bytes": nic.rx_bytes if nic else None,
+    }
+
+
+def communicator_record(process: NcclProcess, communicator: Communicator, common: Record) -> Record:
+    """One communicator of a process, also where nobody used it."""
+    return {
+        "type": "nccl_communicator",
+        **common,
+        "pid": process.pid,
+        "communicator": f"{communicator.address:#x}",
+        "nranks": communicator.nranks,
+        "rank": communicator.rank,
+        "cuda_device": communicator.device,
+        **_sums(communicator.operations, True),
+        "operations": [operation_record(operation) for operation in communicator.operations],
+    }
+
+
+def _sums(operations: Iterable[Operation], seen: bool) -> Record:
+    """Calls and bytes over several operations; null where calls are not seen at all."""
+    operations = list(operations)
+    if not seen:
+        return dict.fromkeys(("calls", "requested_bytes", "returned", "errors", "async_errors"))
+    counters = sum_counters(operations)
+    return {
+        "calls": counters.calls,
+        "requested_bytes": total_bytes(operations),
+        "returned": counters.returned,
+        "errors": sum(sum(operation.errors.values()) for operation in operations),
+        "async_errors": sum(sum(operation.async_errors.values()) for operation in operations),
+    }
+
+
+def operation_record(operation: Operation) -> Record:
+    """One function with one datatype."""
+    counters = operation.counters
+    return {
+        "function": operation.function,
+        "datatype": operation.datatype,
+        "calls": counters.calls,
+        "elements": counters.elements,
+        "requested_bytes": operation.requested_bytes,
+        "returned": counters.returned,
+        "errors": operation.errors,
+        "async_errors": operation.async_errors,
+        "in_progress": counters.results[IN_PROGRESS],
+        "latency_ns": counters.latency_ns,
+        "latency_buckets": [
+            {"below_ns": latency_limit_ns(bucket), "calls": calls}
+            for bucket, calls in enumerate(counters.latency)
+            if calls
+        ],
+    }
+
+
+def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
+    """One record per communicator that a RAS service told of."""
+    for communicator in report.communicators:
+        yield {
+            "type": "nccl_ras",
+            **common,
+            "address": report.address,
+            "nccl_version": report.nccl_version,
+            "timeouts": report.timeouts,
+            "communicator": communicator.name,
+            "nranks": communicator.size,
+            "ranks": communicator.ranks,
+            "missing_ranks": list(communicator.missing),
+            "async_error_ranks": list(communicator.async_errors),
+            "skew": communicator.skew,
+            "collectives": [
+                {"function": name, "least": least, "most": most}
+                for name, (least, most) in communicator.counts.items()
+                if most
+            ],
+        }
+
+
+def interval_record(snapshot: NcclSnapshot, common: Record) -> Record:
+    """The interval: calls of all processes + unattributed == calls."""
+    totals = snapshot.totals
+    return {
+        "type": "nccl",
+        **common,
+        "processes": len(snapshot.processes),
+        "calls": snapshot.totals.calls,
+        "unattributed_calls": totals.unattributed,
+        "unattributed_elements": totals.unattributed_elements,
+        "unattributed_returns": totals.unattributed_returns,
+        "nested_calls": totals.nested,
+    }

@@ -1,0 +1,125 @@
+"""Mode nccl in text: a block per process, then a line of the interval."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from xtrace.model.nccl import (
+    Communicator,
+    NcclProcess,
+    NcclSnapshot,
+    Operation,
+    RasReport,
+    sum_counters,
+    total_bytes,
+)
+from xtrace.sinks.render import short_id
+
+NOT_KNOWN = "n/a"
+
+
+def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
+    """All lines of one interval."""
+    seconds = snapshot.interval_ns / 1e9
+    idle = 0
+    for process in snapshot.processes:
+        if process.is_idle:  # without a line of its own
+            idle += 1
+            continue
+        yield process_line(process, seconds) + "\n"
+        for communicator in process.communicators:
+            for line in communicator_lines(communicator, seconds):
+                yield f"  {line}\n"
+        for operation in process.operations:
+            yield f"  {operation_text(operation, seconds)}\n"
+    if snapshot.ras is not None:
+        yield from ras_lines(snapshot.ras)
+    clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
+    requested = total_bytes(operation for process in snapshot.processes for operation in process.all_operations())
+    yield (
+        f"nccl {clock} {seconds:.1f}s processes={len(snapshot.processes)} idle={idle}"
+        f" calls={snapshot.totals.calls} requested={known(requested)} unattributed={snapshot.totals.unattributed}\n"
+    )
+
+
+def process_line(process: NcclProcess, seconds: float) -> str:
+    """`nccl pid=4711 communicators=1 calls=120 requested=... devices=mlx5_0 nic_tx=... [python train.py]`"""
+    operations = list(process.all_operations())
+    words = [f"nccl pid={process.pid}", f"communicators={len(process.communicators)}"]
+    if process.probed:
+        errors = sum(sum(operation.errors.values()) for operation in operations)
+        words.append(f"calls={sum_counters(operations).calls} {requested(total_bytes(operations), seconds)}")
+        words.append(f"errors={errors}")
+    else:
+        words.append(f"calls={NOT_KNOWN} requested={NOT_KNOWN}")
+    if process.cuda_devices:
+        words.append(f"gpus={','.join(map(str, process.cuda_devices))}")
+    words += nic_words(process, seconds)
+    if process.container:
+        words.append(f"container={short_id(process.container)}")
+    return " ".join([*words, f"[{process.command}]", *(["ended"] if process.ended else [])])
+
+
+def nic_words(process: NcclProcess, seconds: float) -> Iterator[str]:
+    """What its devices carried, for all their users: never part of what it asked for."""
+    nic = process.nic
+    if nic is None:
+        yield f"devices={NOT_KNOWN}"
+        return
+    yield f"devices={','.join(nic.devices) or 'none'}"
+    yield f"qps={known(nic.queue_pairs)}"
+    yield f"nic_tx={rate(nic.tx_bytes, seconds)} nic_rx={rate(nic.rx_bytes, seconds)}"
+
+
+def communicator_lines(communicator: Communicator, seconds: float) -> Iterator[str]:
+    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, a line for each function and datatype."""
+    rank = f"rank={known(communicator.rank)}/{known(communicator.nranks)}"
+    gpu = "" if communicator.device is None else f" gpu={communicator.device}"
+    name = f"{communicator.address:#x} {rank}{gpu}"
+    if not communicator.operations:
+        yield f"{name} idle"
+    for operation in communicator.operations:
+        yield f"{name} {operation_text(operation, seconds)}"
+
+
+def operation_text(operation: Operation, seconds: float) -> str:
+    """`AllReduce bfloat16 calls=100 elements=1000 requested=2000 (400 B/s) latency=12.3us`"""
+    counters = operation.counters
+    words = [operation.function]
+    if operation.datatype is not None:
+        words.append(operation.datatype)
+    words.append(f"calls={counters.calls}")
+    if operation.datatype is not None:
+        words += [f"elements={counters.elements}", requested(operation.requested_bytes, seconds)]
+    if counters.returned:
+        words.append(f"latency={counters.latency_ns / counters.returned / 1000:.1f}us")
+    words += [f"{name}={count}" for name, count in operation.errors.items()]
+    words += [f"async_{name}={count}" for name, count in operation.async_errors.items()]
+    return " ".join(words)
+
+
+def ras_lines(report: RasReport) -> Iterator[str]:
+    """`ras 0x123 ranks=7/8 missing=3 skew=2 (AllReduce 10..12)`"""
+    for communicator in report.communicators:
+        words = [f"ras {communicator.name} ranks={communicator.ranks}/{communicator.size}"]
+        words.append(f"missing={','.join(map(str, communicator.missing)) or 'none'} skew={communicator.skew}")
+        words += [f"{name}={least}..{most}" for name, (least, most) in communicator.counts.items() if least != most]
+        if communicator.async_errors:
+            words.append(f"async_errors={','.join(map(str, communicator.async_errors))}")
+        yield " ".join(words) + "\n"
+
+
+def requested(size: int | None, seconds: float) -> str:
+    """`requested=2000 (400 B/s)`"""
+    return f"requested={known(size)}" + ("" if size is None else f" ({size / seconds:.0f} B/s)")
+
+
+def rate(size: int | None, seconds: float) -> str:
+    """Bytes per second."""
+    return NOT_KNOWN if size is None else f"{size / seconds:.0f}B/s"
+
+
+def known(number: int | None) -> str:
+    """The number, or that there is none."""
+    return NOT_KNOWN if number is None else str(number)

@@ -1,0 +1,119 @@
+"""Mode rdma as text: a block per port, then its processes and how even the rails are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from xtrace.model.rdma import PortRecord, QueuePairRecord, RdmaSnapshot, Reading
+from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, OUTGOING
+from xtrace.model.rdma_processes import by_process
+from xtrace.sinks.render import short_id
+
+UNITS = ("", "k", "M", "G", "T")
+
+
+def rdma_lines(snapshot: RdmaSnapshot) -> Iterator[str]:
+    """All lines of one interval."""
+    clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
+    for record in snapshot.ports:
+        yield from port_lines(record, clock)
+    for process in by_process(snapshot.queue_pairs.records):
+        states = " ".join(f"{state}={count}" for state, count in process.states.items())
+        where = f" container={short_id(process.owner.container)}" if process.owner.container else ""
+        pid = "-" if process.owner.pid is None else process.owner.pid
+        yield (
+            f"{process.device} pid={pid} {process.owner.command or '?'} queue_pairs={process.count} {states}{where}\n"
+        )
+    if snapshot.every_queue_pair:
+        yield from map(queue_pair_line, snapshot.queue_pairs.records)
+    for error in snapshot.queue_pairs.errors:
+        yield f"queue pairs unavailable: {error}\n"
+    rails = snapshot.rails
+    if rails.imbalance is not None or (rails.ports > 1 and rails.down):
+        even = "-" if rails.imbalance is None else f"{rails.imbalance:.2f}"
+        idle, down = (",".join(map(str, ports)) or "-" for ports in (rails.idle, rails.down))
+        yield f"rails {clock} ports={rails.ports} imbalance={even} idle={idle} down={down} {rails.health}\n"
+
+
+def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
+    """The block of one port."""
+    info = record.info
+    words = [
+        info.state or "state unavailable", info.physical_state, info.link_layer, info.rate, info.netdev,
+        info.driver, info.pci, None if info.numa_node is None else f"numa={info.numa_node}",
+    ]  # fmt: skip
+    length = "-" if record.interval_ns is None else f"{record.interval_ns / 1e9:.1f}s"
+    yield f"{record.id} {clock} {length} {' '.join(word for word in words if word)} {record.health}\n"
+    if not record.unavailable:  # else the reasons say it
+        yield from (_traffic(record, direction) for direction in ("rx", "tx"))
+        for title, names in (("congestion", CONGESTION), ("loss", LOSS), ("link", LINK)):
+            yield from _figures(record, title, names)
+    if record.reasons:
+        yield f"  {record.health}: {'; '.join(record.reasons)}\n"
+
+
+def _traffic(record: PortRecord, direction: str) -> str:
+    """`  rx 97.2 Gbit/s 97.2 % of line rate, 11.9 M packets/s, mean 1024 B, total 12345 bytes 678 packets`"""
+    rate, share = record.bit_rate(direction), record.share(direction)
+    packets = record.per_second(f"{direction}_packets")
+    size, count = record.delta(f"{direction}_bytes"), record.delta(f"{direction}_packets")
+    parts = ["- bit/s" if rate is None else f"{scaled(rate)}bit/s"]
+    if share is not None:
+        parts[0] += f" {100 * share:.1f} % of line rate"
+    parts.append("- packets/s" if packets is None else f"{scaled(packets)}packets/s")
+    if size is not None and count:
+        parts.append(f"mean {size / count:.0f} B")
+    totals = [record.total(f"{direction}_{unit}") for unit in ("bytes", "packets")]
+    known = ["-" if total is None else str(total) for total in totals]
+    return f"  {direction} {', '.join(parts)}, total {known[0]} bytes {known[1]} packets\n"
+
+
+def scaled(number: float) -> str:
+    """`97.2 G` for 97.2e9: at most four digits, with a space before the unit."""
+    step = 0
+    while number >= 1000 and step < len(UNITS) - 1:
+        number, step = number / 1000, step + 1
+    return f"{number:.{1 if step else 0}f} {UNITS[step]}"
+
+
+def _figures(record: PortRecord, title: str, names: Sequence[str]) -> Iterator[str]:
+    """What grew, what is not known, each with the driver's names; all others are known to have stood still."""
+    present = [name for name in names if name in record.figures]
+    if not present:
+        return
+    told = [text for name in present if (text := _figure(record, name))]
+    quiet = len(present) - len(told)
+    rest = [f"{quiet} unchanged"] if quiet else []
+    yield f"  {title}: {', '.join([*told, *rest])}\n"
+
+
+def _figure(record: PortRecord, name: str) -> str:
+    reading, names = record.figures[name]
+    if reading.status == "ok" and not reading.delta:
+        return ""
+    text = f"{name}={amount(reading)}"
+    share = record.per_million(name, "tx" if name in OUTGOING else "rx")
+    if share:
+        text += f" ({share:.1f}/M)"
+    return f"{text} [{'+'.join(names)}]"
+
+
+def amount(reading: Reading) -> str:
+    """A growth, or in words why there is none."""
+    if reading.status == "unavailable":
+        return "unavailable"
+    if reading.status == "saturated":
+        return f"saturated at {reading.total}"
+    if reading.delta is None:
+        return f"{reading.status}, total {reading.total}"
+    return str(reading.delta)
+
+
+def queue_pair_line(record: QueuePairRecord) -> str:
+    """`rxe0/1 qp 17 RC RTS -> 18 10.0.0.2 pid=434 ib_write_bw`"""
+    remote = "-" if record.remote is None else str(record.remote)
+    address = f" {record.remote_address}" if record.remote_address else ""
+    pid = "-" if record.process.pid is None else record.process.pid
+    owner = f"pid={pid} {record.process.command or '?'}"
+    return f"{record.id} qp {record.number} {record.type} {record.state} -> {remote}{address} {owner}\n"
