@@ -14,16 +14,15 @@ from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
 from xtrace.messages import message
-from xtrace.model.filters import describe
 from xtrace.monitors import Monitor
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import ANY, Selection, is_open
 from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
-from xtrace.monitors.joins.rdma_nccl import Nics
+from xtrace.monitors.joins.rdma_nccl import JoinedNccl, Nics
 from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
-from xtrace.sinks import FlowSetup, NcclSetup, Run, Sink
+from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.jsonl.sink import JsonLines
 from xtrace.sinks.stream import STDOUT, OutputStream
@@ -44,11 +43,10 @@ DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
 
 
 def run(config: Config, version: str, stop: Stop) -> int:
-    """List the interfaces, or monitor until the end."""
+    """List the interfaces, or monitor until the end; the exit code."""
     output = OutputStream(STDOUT, stop)
-    os.environ.update(config.rdma.roots)
-    for root in (paths.sysfs, paths.procfs):
-        root()  # what is wrong with them is said before anything is attached
+    roots = config.rdma.roots  # an error in them comes before anything is attached
+    paths.choose(proc=roots.get("XTRACE_PROCFS"), sys=roots.get("XTRACE_SYSFS"))
     if config.list_interfaces:
         show_list(config, output)
         return 0
@@ -60,26 +58,34 @@ def run(config: Config, version: str, stop: Stop) -> int:
         push = make_push(config, identity, version) if config.target else None
         if push is not None:
             opened.callback(close_push, push, stop)
-        monitors: list[Monitor[Snapshot]] = []
-        flows = None
-        rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
-        if "xdp" in config.modes:
-            xdp = opened.enter_context(closing(watch_flows(config)))
-            monitors.append(JoinedXdp(xdp, rdma) if rdma else say_invisible(xdp, config, opened))
-            flows = flow_setup(xdp, config)
-        nccl = None
-        if "nccl" in config.modes:
-            calls = opened.enter_context(closing(watch_calls(config)))
-            nics = watch_nics(config, rdma, calls, opened)
-            monitors += [nics, calls] if nics else [calls]
-            nccl = NcclSetup(calls.attach, calls.max_keys, calls.map_memory)
-        elif rdma:
-            monitors.append(rdma)
+        monitors = wire(config, opened)
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
+        setups = {monitor.mode: monitor.setup for monitor in monitors}
         for sink in sinks:
-            sink.start(Run(version, config.interval_ms / 1000, config.modes, flows, nccl))
+            sink.start(Run(version, config.interval_ms / 1000, config.modes, setups))
         Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
     return 1 if push is not None and push.undelivered else 0
+
+
+def wire(config: Config, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
+    """The monitors of all modes, running, in the order in which they must tick; `opened` closes them.
+
+    1. xdp, which passes what its hooks saw of RoCE in this interval on to rdma's ports,
+    2. rdma, which compares that with the ports' own counters, and whose traffic in this interval nccl's processes get,
+    3. nccl.
+
+    In another order each would combine its interval with another mode's interval before.
+    """
+    rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
+    xdp = opened.enter_context(closing(watch_flows(config))) if "xdp" in config.modes else None
+    calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
+    flows = None
+    if xdp:
+        flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
+    nics = watch_nics(config, rdma, calls, opened) if calls else None
+    joined = JoinedNccl(calls, nics) if calls and nics else calls
+    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or rdma, joined)
+    return tuple(monitor for monitor in in_order if monitor is not None)
 
 
 def show_list(config: Config, output: OutputStream) -> None:
@@ -118,8 +124,8 @@ def watch_rdma(config: Config) -> RdmaMonitor:
     return RdmaMonitor(rdma_options(config), log.info)
 
 
-def say_invisible(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor[FlowSnapshot]:
-    """Mode xdp, which says what RDMA hardware carries past it, where its interfaces have RDMA ports."""
+def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor[FlowSnapshot]:
+    """Mode xdp, which reports what RDMA hardware carries past it, where its interfaces have RDMA ports."""
     names = tuple({interface.name: None for interface in xdp.interfaces})
     rdma = quiet_monitor(names, config.rdma.excluded, log.info)
     if rdma is None:
@@ -166,19 +172,7 @@ def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, ope
                 raise
             log.info("mode nccl: what NICs carry is not known: %s", error)
             return None
-    calls.devices = nics
     return nics
-
-
-def flow_setup(monitor: XdpMonitor, config: Config) -> FlowSetup:
-    """How mode xdp runs, as the start record tells it."""
-    return FlowSetup(
-        interfaces=monitor.interfaces,
-        features=tuple(monitor.features.names()),
-        filters=tuple(describe(config.filters)),
-        map_memory=monitor.map_memory,
-        max_flows=config.max_flows,
-    )
 
 
 def make_push(config: Config, identity: Identity, version: str) -> Push:

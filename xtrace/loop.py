@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from xtrace.errors import XtraceError
-from xtrace.model.flow import FlowSnapshot
-from xtrace.model.nccl import NcclSnapshot
 from xtrace.model.snapshot import Snapshot
 from xtrace.monitors import Monitor
-from xtrace.sinks import Sink, Totals
+from xtrace.sinks import Sink
+from xtrace.sinks.kinds import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.stop import Stop
 
@@ -92,10 +91,7 @@ class Loop:
             if monitor.ended:
                 continue
             snapshot = monitor.finish() if last else monitor.tick()
-            if isinstance(snapshot, FlowSnapshot):
-                self._totals.add(snapshot)
-            elif isinstance(snapshot, NcclSnapshot):
-                self._totals.add_calls(snapshot)
+            self._totals.add(snapshot)
             self._each_sink(partial(_write, snapshot))
         self._each_sink(lambda sink: sink.flush())
 

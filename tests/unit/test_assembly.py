@@ -24,8 +24,9 @@ from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
 from xtrace.messages import Say
-from xtrace.model.filters import Filters
+from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import Interface
+from xtrace.model.flow_totals import FlowSetup
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import XdpOptions
@@ -306,13 +307,23 @@ class FakeMonitor:
     """What assembly.run() makes of the command line, and tells the sinks about."""
 
     ended = True
-    map_memory = 20_320_592
+    mode = "xdp"
 
     def __init__(self, options: XdpOptions, say: Say) -> None:
         self.options = options
         self.features = features()
         self.interfaces = (Interface("eth7", 0, "tc", None, egress=True),)
         self._fd = os.eventfd(0)
+
+    @property
+    def setup(self) -> FlowSetup:
+        return FlowSetup(
+            map_memory=20_320_592,
+            interfaces=self.interfaces,
+            features=tuple(self.features.names()),
+            filters=tuple(describe(self.options.filters)),
+            max_flows=self.options.max_flows,
+        )
 
     def fileno(self) -> int:
         return self._fd
@@ -412,7 +423,7 @@ def test_text_says_the_direction_only_where_both_are_watched(
 ) -> None:
     config = parse(["-o", "text", "--direction", direction], {}, "1")
     (sink,) = assembly.make_sinks(config, Identity("n1"), OutputStream(pipe.writer, stop))
-    assert cast("Text", sink)._with_direction is says
+    assert cast("Text", sink).options.with_direction is says
 
 
 @pytest.mark.parametrize(
@@ -439,7 +450,7 @@ def test_format_and_top_follow_the_options_and_else_the_terminal(
         os.close(terminal)
         os.close(child)
     assert [type(sink) for sink in sinks] == ([kind] if kind else [])
-    assert [getattr(sink, "_top", None) for sink in sinks] == ([top] if kind else [])
+    assert [cast("Text | JsonLines", sink).options.top for sink in sinks] == ([top] if kind else [])
 
 
 @pytest.mark.parametrize(

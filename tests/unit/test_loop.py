@@ -18,8 +18,9 @@ from xtrace import loop as loop_module
 from xtrace.errors import XtraceError
 from xtrace.loop import Loop
 from xtrace.model.flow import FlowSnapshot, PacketCount
-from xtrace.model.snapshot import Snapshot
-from xtrace.sinks import Run, Totals
+from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.sinks import Run
+from xtrace.sinks.kinds import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.stop import Stop
 
@@ -66,6 +67,7 @@ class Watched:
     """A monitor that yields one flow per tick, and remembers when it was asked."""
 
     def __init__(self, now: Callable[[], int] = lambda: 0, ends_at: int = 0, fd: int | None = None) -> None:
+        self.mode, self.setup = "xdp", Setup()
         self.ended = False
         self.asked: list[str] = []
         self.at: list[int] = []
@@ -395,9 +397,10 @@ def test_totals_are_those_of_all_intervals(clock: Clock, run: RunLoop) -> None:
     run([Watched()], [sink], count=3)
     (totals,) = sink.totals
     assert totals.intervals == 3
-    assert totals.unattributed == {("eth0", "ingress"): PacketCount(3, 180)}
-    assert totals.filtered == {("eth0", "ingress"): PacketCount(6, 360)}
-    assert totals.total == {("eth0", "ingress"): PacketCount((1 + 2 + 3) + 3 + 6, 600 + 180 + 360)}
+    sums = totals.by_mode["xdp"]
+    assert sums.unattributed == {("eth0", "ingress"): PacketCount(3, 180)}
+    assert sums.filtered == {("eth0", "ingress"): PacketCount(6, 360)}
+    assert sums.total == {("eth0", "ingress"): PacketCount((1 + 2 + 3) + 3 + 6, 600 + 180 + 360)}
 
 
 def test_nothing_to_monitor_ends_at_once(clock: Clock, run: RunLoop) -> None:

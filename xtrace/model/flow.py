@@ -281,6 +281,8 @@ UNKNOWN_ORIGIN = Origin()
 class FlowSnapshot(Snapshot):
     """One tick of mode xdp."""
 
+    mode = "xdp"
+
     start_monotonic_ns: int
     """CLOCK_MONOTONIC at the interval's start"""
     record_offset_ns: int

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import ASYNC_ERROR, MOST_BYTES, NO_ERRORS, RESULTS
-from xtrace.model.snapshot import Snapshot
+from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.printable import printable
 
 COUNTER_MASK = (1 << 64) - 1
@@ -263,8 +263,20 @@ class RunSums:
 
 
 @dataclass(frozen=True)
+class NcclSetup(Setup):
+    """How mode nccl runs."""
+
+    attach: str = ""
+    """uprobe_multi or perf_event"""
+    max_keys: int = 0
+    """combinations of process, communicator, function and datatype that an interval has room for"""
+
+
+@dataclass(frozen=True)
 class NcclSnapshot(Snapshot):
     """One tick of mode nccl."""
+
+    mode = "nccl"
 
     processes: tuple[NcclProcess, ...] = ()
     totals: CallTotals = field(default_factory=CallTotals)
@@ -273,6 +285,17 @@ class NcclSnapshot(Snapshot):
     """that came in this interval"""
     ras_answers: bool | None = None
     """whether the service did when it was last asked; None where it was not"""
+
+
+@dataclass
+class RunCalls:
+    """All calls of a run."""
+
+    sum: CallTotals = field(default_factory=CallTotals)
+
+    def add(self, snapshot: NcclSnapshot) -> None:
+        """Add one interval."""
+        self.sum += snapshot.totals
 
 
 def sum_counters(operations: Iterable[Operation]) -> Counters:

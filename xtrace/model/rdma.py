@@ -224,6 +224,8 @@ class BlindSpot:
 class RdmaSnapshot(Snapshot):
     """One tick of mode rdma."""
 
+    mode = "rdma"
+
     ports: tuple[PortRecord, ...] = ()
     queue_pairs: QueuePairs = QueuePairs()
     rails: Rails = Rails(0, None)

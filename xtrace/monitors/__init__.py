@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from xtrace.model.snapshot import Snapshot
+from xtrace.model.snapshot import Setup, Snapshot
 
-Told = TypeVar("Told", bound=Snapshot, covariant=True)
+Yielded = TypeVar("Yielded", bound=Snapshot, covariant=True)
 
 
-class Monitor(Protocol[Told]):
+class Monitor(Protocol[Yielded]):
     """Yields one Snapshot per tick, always of the same kind."""
+
+    @property
+    def mode(self) -> str:
+        """The mode whose snapshots it yields."""
+
+    @property
+    def setup(self) -> Setup:
+        """How the mode runs."""
 
     @property
     def ended(self) -> bool:
@@ -22,10 +30,10 @@ class Monitor(Protocol[Told]):
     def react(self) -> None:
         """Take note of what happened between ticks."""
 
-    def tick(self) -> Told:
+    def tick(self) -> Yielded:
         """End the current interval, start the next."""
 
-    def finish(self) -> Told:
+    def finish(self) -> Yielded:
         """Detach everything, end the last interval."""
 
     def close(self) -> None:

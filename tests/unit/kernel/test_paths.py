@@ -11,13 +11,14 @@ from xtrace.errors import UsageError
 from xtrace.kernel import paths
 
 ROOTS = [(paths.procfs, "proc", "stat"), (paths.sysfs, "sys", "kernel")]
-Root = Callable[..., Path]
+Root = Callable[[], Path]
 
 
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty /host, and nothing in the environment."""
     monkeypatch.setattr(paths, "HOST", tmp_path)
+    monkeypatch.setattr(paths, "_chosen", {})
     for variable in ("XTRACE_PROCFS", "XTRACE_SYSFS"):
         monkeypatch.delenv(variable, raising=False)
     return tmp_path
@@ -49,23 +50,25 @@ def test_the_environment_wins_over_host_and_the_option_over_both(
         directory.mkdir(parents=True)
     monkeypatch.setenv(f"XTRACE_{name.upper()}FS", str(host / "variable"))
     assert root() == host / "variable"
-    assert root(str(host / "option")) == host / "option"
+    paths.choose(**{name: str(host / "option")})
+    assert root() == host / "option"
 
 
 @pytest.mark.parametrize("root, name, entry", ROOTS)
 def test_a_chosen_one_that_is_not_there_is_told(root: Root, name: str, entry: str, host: Path) -> None:
     told = rf"^{host}/nowhere: no such directory: --{name}fs and XTRACE_{name.upper()}FS"
     with pytest.raises(UsageError, match=told):
-        root(f"{host}/nowhere")
+        paths.choose(**{name: f"{host}/nowhere"})
 
 
 @pytest.mark.parametrize("root, name, entry", ROOTS)
 def test_a_directory_that_is_something_else_is_told(root: Root, name: str, entry: str, host: Path) -> None:
     told = rf"^{host}: no {name} file system: {entry}.* not found there; --{name}fs and XTRACE_{name.upper()}FS"
     with pytest.raises(UsageError, match=told):
-        root(f"{host}")
+        paths.choose(**{name: f"{host}"})
 
 
 def test_a_tree_with_classes_is_enough_of_a_sysfs(host: Path) -> None:
     (host / "class/infiniband").mkdir(parents=True)
-    assert paths.sysfs(str(host)) == host
+    paths.choose(sys=str(host))
+    assert paths.sysfs() == host

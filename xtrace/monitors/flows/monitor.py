@@ -12,8 +12,9 @@ from xtrace.kernel import features, privileges, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, parse_link
 from xtrace.messages import Say, message
-from xtrace.model.filters import Filters
+from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts
+from xtrace.model.flow_totals import FlowSetup
 from xtrace.monitors.flows.attach import OFF, Attacher, Choice
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
@@ -52,6 +53,8 @@ class XdpOptions:
 
 class XdpMonitor:
     """Counts what crosses the interfaces, from its creation on; follows them as they come and go."""
+
+    mode = "xdp"
 
     def __init__(self, options: XdpOptions, say: Say) -> None:
         privileges.require(privileges.XDP_NEEDS, "mode xdp")
@@ -117,9 +120,15 @@ class XdpMonitor:
         return tuple(interface for watched in watched_now for interface in watched.interfaces())
 
     @property
-    def map_memory(self) -> int:
-        """Bytes of kernel memory all maps take."""
-        return self._tables.memory()
+    def setup(self) -> FlowSetup:
+        """Hooks, kernel features in use, filters, sizes."""
+        return FlowSetup(
+            map_memory=self._tables.memory(),
+            interfaces=self.interfaces,
+            features=tuple(self.features.names()),
+            filters=tuple(describe(self._options.filters)),
+            max_flows=self._options.max_flows,
+        )
 
     @property
     def grace_ns(self) -> int:

@@ -1,11 +1,11 @@
-"""The RDMA devices that processes use, and what these carried: mode rdma's figures for mode nccl."""
+"""Modes rdma and nccl together: what the RDMA devices carried that NCCL's processes use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from xtrace.model.nccl import NicTraffic
+from xtrace.model.nccl import NcclSnapshot, NicTraffic
 from xtrace.model.rdma import PortId, RdmaSnapshot
 from xtrace.model.rdma_health import LIMITS, Limits, rails
 from xtrace.monitors import Monitor
@@ -13,9 +13,9 @@ from xtrace.monitors.joins.relay import Relay
 
 
 class Nics(Relay[RdmaSnapshot]):
-    """Mode rdma, which remembers its last interval for mode nccl, whose tick comes after.
+    """Mode rdma, which remembers its last interval for JoinedNccl, whose tick comes after.
 
-    With `users` it tells only of the devices that these processes use, `limits` say how even those are.
+    With `users` it yields only the devices that these processes use; `limits` are those of their rails.
     """
 
     def __init__(
@@ -72,3 +72,17 @@ class Nics(Relay[RdmaSnapshot]):
                 return None
             total += delta
         return total
+
+
+class JoinedNccl(Relay[NcclSnapshot]):
+    """Mode nccl, whose processes have the traffic of their RDMA devices in the same interval."""
+
+    def __init__(self, calls: Monitor[NcclSnapshot], nics: Nics) -> None:
+        """`nics` ticks before this one."""
+        super().__init__(calls)
+        self._nics = nics
+
+    def pass_on(self, snapshot: NcclSnapshot) -> NcclSnapshot:
+        """The snapshot with NIC traffic, where that is known."""
+        processes = (replace(process, nic=self._nics.traffic_of(process.pid)) for process in snapshot.processes)
+        return replace(snapshot, processes=tuple(processes))

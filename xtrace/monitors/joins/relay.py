@@ -1,24 +1,34 @@
-"""A monitor around another one, which changes or keeps what that tells."""
+"""A monitor around another one, whose snapshots it changes or remembers."""
 
 from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from xtrace.model.snapshot import Snapshot
+from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.monitors import Monitor
 
-Told = TypeVar("Told", bound=Snapshot)
+Yielded = TypeVar("Yielded", bound=Snapshot)
 
 
-class Relay(Generic[Told]):
+class Relay(Generic[Yielded]):
     """Passes all on to `source`; every snapshot goes through pass_on()."""
 
-    def __init__(self, source: Monitor[Told]) -> None:
+    def __init__(self, source: Monitor[Yielded]) -> None:
         self._source = source
 
-    def pass_on(self, snapshot: Told) -> Told:
-        """What is told instead."""
+    def pass_on(self, snapshot: Yielded) -> Yielded:
+        """The snapshot that is yielded in its place."""
         raise NotImplementedError
+
+    @property
+    def mode(self) -> str:
+        """The source's mode."""
+        return self._source.mode
+
+    @property
+    def setup(self) -> Setup:
+        """How the source's mode runs."""
+        return self._source.setup
 
     @property
     def ended(self) -> bool:
@@ -33,11 +43,11 @@ class Relay(Generic[Told]):
         """Take note of what happened between ticks."""
         self._source.react()
 
-    def tick(self) -> Told:
+    def tick(self) -> Yielded:
         """End the current interval, start the next."""
         return self.pass_on(self._source.tick())
 
-    def finish(self) -> Told:
+    def finish(self) -> Yielded:
         """Detach everything, end the last interval."""
         return self.pass_on(self._source.finish())
 

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from xtrace.errors import XtraceError
 from xtrace.kernel import privileges, proc
@@ -20,8 +19,8 @@ from xtrace.model.nccl import (
     Communicator,
     Counters,
     NcclProcess,
+    NcclSetup,
     NcclSnapshot,
-    NicTraffic,
 )
 from xtrace.monitors.nccl.calls import CallTables, Known, TakenCalls
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
@@ -32,13 +31,6 @@ from xtrace.monitors.nccl.sums import Sums
 
 SCAN_NS = 1_000_000_000
 """Processes are looked for this often."""
-
-
-class Devices(Protocol):
-    """What the RDMA side tells of processes."""
-
-    def traffic_of(self, pid: int) -> NicTraffic | None:
-        """The devices that a process has queue pairs on, and their bytes in this interval; None if not known."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +44,8 @@ class RasOptions:
 class NcclMonitor:
     """Counts NCCL calls from its creation on; follows processes as they come and go."""
 
+    mode = "nccl"
+
     def __init__(self, say: Say, ras: RasOptions | None = None) -> None:
         privileges.require(privileges.NCCL_NEEDS, "mode nccl")
         if not proc.sees_all():
@@ -62,8 +56,6 @@ class NcclMonitor:
         privileges.raise_memlock_limit()
         privileges.raise_open_files_limit()
         self._say = say
-        self.devices: Devices | None = None
-        """what NICs carry, where that is known"""
         self._finder = Finder()
         self._sums = Sums()
         self._told_of_refused = False
@@ -87,19 +79,11 @@ class NcclMonitor:
             self._opened = opening.pop_all()
 
     @property
-    def map_memory(self) -> int:
-        """Bytes of kernel memory all maps take."""
-        return self._tables.memory()
-
-    @property
-    def max_keys(self) -> int:
-        """Combinations of process, communicator, function and datatype that an interval has room for."""
-        return self._tables.max_keys
-
-    @property
-    def attach(self) -> str:
-        """How functions are probed: uprobe_multi or perf_event."""
-        return "uprobe_multi" if self._tables.multi else "perf_event"
+    def setup(self) -> NcclSetup:
+        """How functions are probed, and what the call table takes."""
+        tables = self._tables
+        attach = "uprobe_multi" if tables.multi else "perf_event"
+        return NcclSetup(map_memory=tables.memory(), attach=attach, max_keys=tables.max_keys)
 
     def pids(self) -> list[int]:
         """The processes that use NCCL."""
@@ -206,7 +190,6 @@ class NcclMonitor:
                 for (address, facts), operations in sorted(groups.items(), key=lambda group: group[0][0])
             ),
             operations=tuple(loose),
-            nic=self.devices.traffic_of(pid) if self.devices else None,
         )
 
     def _are_probed(self, user: User | None) -> bool:

@@ -13,6 +13,7 @@ from xtrace.kernel import infiniband, rdma
 from xtrace.messages import Say
 from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
 from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
+from xtrace.model.snapshot import Setup
 from xtrace.monitors.rdma.blind_spots import BlindSpots
 from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma.ports import Found, PortReader
@@ -80,6 +81,9 @@ def quiet_monitor(interfaces: Sequence[str], excluded: Sequence[str], say: Say) 
 
 class RdmaMonitor:
     """Reads ports at every tick; follows devices as they come and go. Needs no privilege."""
+
+    mode = "rdma"
+    setup = Setup()
 
     def __init__(self, options: RdmaOptions, say: Say, say_invisible: Say | None = None) -> None:
         """`say`: devices that come and go; `say_invisible`, else the same: what mode xdp's hooks do not see."""

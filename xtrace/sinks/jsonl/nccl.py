@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from xtrace.model.nccl import (
     Communicator,
     NcclProcess,
+    NcclSetup,
     NcclSnapshot,
     Operation,
     RasReport,
+    RunCalls,
     sum_counters,
     total_bytes,
 )
 from xtrace.model.nccl_names import IN_PROGRESS, latency_limit_ns
-from xtrace.sinks import NcclSetup
+from xtrace.sinks.jsonl.lines import rendered
+from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
 
-Record = dict[str, Any]
+
+class NcclJson:
+    """Records of processes, communicators and the interval."""
+
+    def __init__(self, options: JsonOptions) -> None:
+        self._identity = options.identity
+
+    def setup(self, setup: NcclSetup) -> Record:
+        """How functions are probed, and what the call table takes."""
+        own = {"attach": setup.attach, "max_keys": setup.max_keys, "map_memory_bytes": setup.map_memory}
+        return {"nccl": own}
+
+    def lines(self, snapshot: NcclSnapshot) -> Iterator[bytes]:
+        """All records of one interval."""
+        return rendered(nccl_records(snapshot, self._identity))
+
+    def totals(self, totals: RunCalls) -> Record:
+        """Calls of the whole run."""
+        return {"nccl": {"calls": totals.sum.calls, "unattributed_calls": totals.sum.unattributed}}
 
 
 def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
@@ -35,11 +55,6 @@ def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
     if snapshot.ras is not None:
         yield from ras_records(snapshot.ras, common)
     yield interval_record(snapshot, common)
-
-
-def nccl_setup(setup: NcclSetup) -> Record:
-    """The start record's part."""
-    return {"attach": setup.attach, "max_keys": setup.max_keys, "map_memory_bytes": setup.map_memory}
 
 
 def process_record(process: NcclProcess, common: Record) -> Record:

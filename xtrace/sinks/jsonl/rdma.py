@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from xtrace.model.rdma import PortRecord, Process, QueuePairRecord, RdmaSnapshot, Reading
 from xtrace.model.rdma_counters import OUTGOING
 from xtrace.model.rdma_processes import Owned, by_process
+from xtrace.model.snapshot import Setup
+from xtrace.sinks.jsonl.lines import rendered
+from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
 
-Record = dict[str, Any]
-
 TRAFFIC = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets")
+
+
+class RdmaJson:
+    """Records of ports, queue pairs and rails."""
+
+    def __init__(self, options: JsonOptions) -> None:
+        self._identity = options.identity
+
+    def setup(self, setup: Setup) -> Record:
+        """Nothing: what is read shows in every interval."""
+        return {}
+
+    def lines(self, snapshot: RdmaSnapshot) -> Iterator[bytes]:
+        """All records of one interval."""
+        return rendered(rdma_records(snapshot, self._identity))
+
+    def totals(self, totals: object) -> Record:
+        """Nothing: totals stand in every record of a port."""
+        return {}
 
 
 def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:

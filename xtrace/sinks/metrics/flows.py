@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
-from xtrace.sinks import MOST_TOTALS, Where
+from xtrace.model.flow_totals import MOST_TOTALS, Where
 from xtrace.sinks.metrics.exposition import Exposition, label_text
 from xtrace.sinks.metrics.series import Counted, Group, Series
 from xtrace.sinks.render import address

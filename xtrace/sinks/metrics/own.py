@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xtrace.model.flow import FlowSnapshot
+from xtrace.model.flow_totals import FlowSetup
 from xtrace.sinks import Run
 from xtrace.sinks.metrics.sample import Sample
 from xtrace.sinks.push.delivery import Figures
@@ -75,17 +76,17 @@ class SelfMetrics:
         yield from _push_samples(push)
 
     def _map_samples(self) -> Iterator[Sample]:
-        setups = (self._run.flows, self._run.nccl) if self._run else ()
-        memory = [setup.map_memory for setup in setups if setup is not None]
-        if memory:
-            yield gauge("map_memory_bytes", sum(memory))
+        setups = self._run.setups.values() if self._run else ()
+        if any(setup.map_memory for setup in setups):
+            yield gauge("map_memory_bytes", sum(setup.map_memory for setup in setups))
 
     def _table_samples(self) -> Iterator[Sample]:
-        if self._run is None or self._run.flows is None or self._table is None:
+        setup = self._run.setups.get("xdp") if self._run else None
+        if not isinstance(setup, FlowSetup) or self._table is None:
             return
         flows, grace_ns, drain_ns = self._table
         yield gauge("flow_table_flows", flows)
-        yield gauge("flow_table_capacity", self._run.flows.max_flows)
+        yield gauge("flow_table_capacity", setup.max_flows)
         yield gauge("grace_period_seconds", grace_ns / 1e9)
         yield gauge("drain_seconds", drain_ns / 1e9)
 

@@ -7,8 +7,9 @@ import time
 
 from xtrace.model.flow import FlowSnapshot
 from xtrace.model.snapshot import Snapshot
-from xtrace.sinks import Run, Totals
+from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
+from xtrace.sinks.kinds import Totals
 from xtrace.sinks.metrics.exposition import Exposition, label_text
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import DESCRIBED, SelfMetrics

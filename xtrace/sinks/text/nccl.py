@@ -19,6 +19,14 @@ from xtrace.sinks.render import short_id
 NOT_KNOWN = "n/a"
 
 
+class NcclText:
+    """Processes, communicators, operations."""
+
+    def lines(self, snapshot: NcclSnapshot) -> Iterator[str]:
+        """All lines of one interval."""
+        return nccl_lines(snapshot)
+
+
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     """All lines of one interval."""
     seconds = snapshot.interval_ns / 1e9

@@ -13,6 +13,14 @@ from xtrace.sinks.render import short_id
 UNITS = ("", "k", "M", "G", "T")
 
 
+class RdmaText:
+    """Ports, processes, rails."""
+
+    def lines(self, snapshot: RdmaSnapshot) -> Iterator[str]:
+        """All lines of one interval."""
+        return rdma_lines(snapshot)
+
+
 def rdma_lines(snapshot: RdmaSnapshot) -> Iterator[str]:
     """All lines of one interval."""
     clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))

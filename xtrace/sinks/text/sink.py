@@ -1,58 +1,31 @@
-"""Text: a line per flow, largest first, then a line per interface."""
+"""Text: every mode's lines for people, in local time."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from itertools import islice
 
-from xtrace.model.flow import (
-    FRAGMENT,
-    LATER_FRAGMENT,
-    UNKNOWN_ORIGIN,
-    FlowKey,
-    FlowRecord,
-    FlowSnapshot,
-    Interface,
-    Origin,
-    select,
-)
-from xtrace.model.nccl import NcclSnapshot
-from xtrace.model.rdma import RdmaSnapshot
-from xtrace.model.roce import opcode_name
 from xtrace.model.snapshot import Snapshot
-from xtrace.sinks import Run, Totals
-from xtrace.sinks.render import address
+from xtrace.sinks import Run
+from xtrace.sinks.kinds import ByMode, TextOptions, Totals
 from xtrace.sinks.stream import OutputBlocked, OutputStream
-from xtrace.sinks.text.nccl import nccl_lines
-from xtrace.sinks.text.rdma import rdma_lines
 
 LINES_AT_ONCE = 1000
-PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
 
 
 class Text:
-    """Writes every snapshot of a run to a stream, in local time."""
+    """Writes every snapshot of a run to a stream."""
 
     def __init__(self, stream: OutputStream, top: int = 0, with_direction: bool = False) -> None:
         self._stream = stream
-        self._top = top
-        self._with_direction = with_direction
-        """whether lines say in or out"""
+        self.options = options = TextOptions(top, with_direction)
+        self._kinds = ByMode(lambda kind: kind.text(options))
 
     def start(self, run: Run) -> None:
-        """Nothing: what starts is said on stderr."""
+        """Nothing: stderr says what starts."""
 
     def write(self, snapshot: Snapshot) -> None:
         """All lines of one interval."""
-        if isinstance(snapshot, FlowSnapshot):
-            self._write_all(self._flow_lines(snapshot))
-        elif isinstance(snapshot, RdmaSnapshot):
-            self._write_all(rdma_lines(snapshot))
-        elif isinstance(snapshot, NcclSnapshot):
-            self._write_all(nccl_lines(snapshot))
-
-    def _write_all(self, lines: Iterator[str]) -> None:
+        lines = self._kinds[snapshot.mode].lines(snapshot)
         try:
             while some := list(islice(lines, LINES_AT_ONCE)):
                 # interface names are bytes, and go out as they came
@@ -60,80 +33,8 @@ class Text:
         except OutputBlocked as blocked:
             raise OutputBlocked(blocked.lost + sum(1 for _ in lines)) from None
 
-    def _flow_lines(self, snapshot: FlowSnapshot) -> Iterator[str]:
-        """The flows and the line of each interface."""
-        clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
-        for interface, counts in snapshot.interfaces:
-            direction = f" {'out' if interface.egress else 'in'}" if self._with_direction else ""
-            selection = select(snapshot, interface, self._top, ordered=True)
-            for flow in map(snapshot.flows.__getitem__, selection.chosen):
-                origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
-                yield flow_line(flow, interface, self._with_direction, origin) + "\n"
-            if selection.other_flows:
-                (packets, size), left = selection.other, selection.other_flows
-                yield f"other flows={left} packets={packets} bytes={size} {interface.name}{direction}\n"
-            seconds = (counts.interval_ns or snapshot.interval_ns) / 1e9
-            yield (
-                f"{interface.name} {clock} {seconds:.1f}s flows={selection.flows}"
-                f" packets={counts.total.packets} bytes={counts.total.bytes}"
-                f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}{direction}\n"
-            )
-
     def flush(self) -> None:
         """Nothing: lines are written as they come."""
 
     def end(self, totals: Totals) -> None:
         """Nothing: the last interval's lines are the last."""
-
-
-def flow_line(
-    flow: FlowRecord, interface: Interface, with_direction: bool = False, origin: Origin = UNKNOWN_ORIGIN
-) -> str:
-    """`192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0`"""
-    key = flow.key
-    if key.is_roce:
-        line = _roce_line(flow, interface, origin)
-    else:
-        line = (
-            f"{_endpoint(key, key.src, key.src_port)} -> {_endpoint(key, key.dst, key.dst_port)}"
-            f" proto={key.protocol} packets={flow.packets} bytes={flow.bytes} [{key.traffic_type}] {interface.name}"
-        )
-    line += "".join(f" {detail}" for detail in _details(key, interface, with_direction))
-    return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
-
-
-def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
-    """`194:0 -> 193:0 proto=8 packets=1000 bytes=65536000 [RoCE_v2 RDMA_WRITE_LAST] ibs8f0 10.0.0.1 -> 10.0.0.2`
-
-    Queue pair number and LID, which is 0 on Ethernet; the protocol is the opcode.
-    """
-    key = flow.key
-    source = "?" if origin.src_qpn is None else origin.src_qpn
-    return (
-        f"{source}:0 -> {key.dst_qpn}:0 proto={key.opcode} packets={flow.packets} bytes={flow.bytes}"
-        f" [{key.traffic_type} {opcode_name(key.opcode)}] {interface.name} {address(key.src)} -> {address(key.dst)}"
-    )
-
-
-def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterator[str]:
-    """What is appended where it applies."""
-    if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
-        yield f"type={key.src_port} code={key.dst_port}"
-    if key.flags & FRAGMENT:
-        yield "frag"
-    if key.vlan_id:
-        yield f"vlan={key.vlan_id}"
-    if not key.is_ip and not key.is_roce:
-        yield f"ethertype=0x{key.ethertype:04x}"
-    if with_direction:
-        yield "out" if interface.egress else "in"
-
-
-def _endpoint(key: FlowKey, packed: bytes, port: int) -> str:
-    if not key.has_addresses:
-        return "-"
-    text = address(packed)
-    if ":" in text:
-        text = f"[{text}]"
-    ports = key.traffic_type in PORT_TYPES and not key.flags & LATER_FRAGMENT
-    return f"{text}:{port}" if ports else text

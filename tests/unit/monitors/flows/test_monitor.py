@@ -30,6 +30,7 @@ NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
 """RTM_* of uapi/linux/rtnetlink.h"""
 
 INGRESS, BOTH = (False,), (False, True)
+NO_FILTERS = Filters()
 
 
 def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
@@ -216,8 +217,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def start(world: World, *patterns: str, directions: tuple[bool, ...] = INGRESS) -> XdpMonitor:
-    options = XdpOptions(Selection(patterns or ("eth0",)), Choice("auto", "auto"), directions, max_flows=100)
+def start(
+    world: World, *patterns: str, directions: tuple[bool, ...] = INGRESS, filters: Filters = NO_FILTERS
+) -> XdpMonitor:
+    selection, choice = Selection(patterns or ("eth0",)), Choice("auto", "auto")
+    options = XdpOptions(selection, choice, directions, max_flows=100, filters=filters)
     return XdpMonitor(options, world.said.append)
 
 
@@ -414,7 +418,16 @@ def test_changes_are_readable_at_the_listening_socket(monitor: XdpMonitor) -> No
 
 
 def test_memory_and_grace_period_are_those_of_the_tables(monitor: XdpMonitor) -> None:
-    assert (monitor.map_memory, monitor.grace_ns) == (20 << 20, 9)
+    assert (monitor.setup.map_memory, monitor.grace_ns) == (20 << 20, 9)
+
+
+def test_setup_shows_hooks_features_filters_and_room(world: World) -> None:
+    monitor = start(world, filters=Filters(ports=frozenset({443, 53}), exclude_dns=True))
+    setup = monitor.setup
+    assert [(interface.name, interface.direction) for interface in setup.interfaces] == [("eth0", "ingress")]
+    assert setup.features == tuple(features().names())
+    assert setup.filters == ("port 53 443", "exclude-dns")
+    assert setup.max_flows == 100
 
 
 # Intervals

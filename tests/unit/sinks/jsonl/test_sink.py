@@ -41,9 +41,11 @@ from xtrace.model.flow import (
     Interface,
     PacketCount,
 )
-from xtrace.sinks import FlowSetup, Run, Totals
+from xtrace.model.flow_totals import FlowSetup, FlowTotals
+from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
+from xtrace.sinks.kinds import Totals
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.stop import Stop
 
@@ -57,7 +59,7 @@ FLOWS = FlowSetup(
     map_memory=20_296_336,
     max_flows=65536,
 )
-RUN = Run("0.1.0", 5.0, ("xdp",), FLOWS)
+RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 LATER = FRAGMENT | LATER_FRAGMENT
 TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * 6, PacketCount(0, 0), PacketCount(4, 400))
 
@@ -331,8 +333,8 @@ def test_interface_that_went_and_came_back_is_one_in_the_end_record(output: Outp
 
 
 def test_interfaces_that_come_and_go_for_ever_share_totals_beyond_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xtrace.sinks.MOST_TOTALS", 3)
-    totals = Totals()
+    monkeypatch.setattr("xtrace.model.flow_totals.MOST_TOTALS", 3)
+    totals = FlowTotals()
     for name in ("eth0", "a", "b", "c", "eth0", "d"):
         flows = [flow(packets=1, size=60)]
         totals.add(snapshot(flows, [(Interface(name, 0), counts_of(flows))]))

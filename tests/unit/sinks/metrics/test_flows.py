@@ -20,7 +20,7 @@ from xtrace.model.flow import (
     InterfaceCounts,
     PacketCount,
 )
-from xtrace.sinks import MOST_TOTALS
+from xtrace.model.flow_totals import MOST_TOTALS
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics, flow_labels
 from xtrace.sinks.metrics.series import HALF_LIFE_NS, REMEMBERED

@@ -16,8 +16,10 @@ import pytest
 
 from tests.unit.make import ETH0, NS, flow, snapshot
 from xtrace.errors import UsageError
-from xtrace.model.snapshot import Snapshot
-from xtrace.sinks import FlowSetup, NcclSetup, Run
+from xtrace.model.flow_totals import FlowSetup
+from xtrace.model.nccl import NcclSetup
+from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.metrics import own as self_metrics
 from xtrace.sinks.metrics import sources
@@ -31,7 +33,9 @@ from xtrace.sinks.push.transport import Http, export_url, proxy_for, retry_after
 from xtrace.target import Target
 
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
-RUN = Run("0.1.0", 5.0, ("xdp",), FlowSetup((ETH0,), (), (), 20_000_000, 65536))
+FLOWS = FlowSetup(20_000_000, (ETH0,), max_flows=65536)
+CALLS = NcclSetup(3_000_000, "uprobe_multi", 1024)
+RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 
 
 @dataclass(frozen=True)
@@ -171,19 +175,18 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
 
 
 @pytest.mark.parametrize(
-    "flows, nccl, expected",
+    "setups, expected",
     [
-        (RUN.flows, None, [20_000_000]),
-        (None, NcclSetup("uprobe_multi", 1024, 3_000_000), [3_000_000]),
-        (RUN.flows, NcclSetup("uprobe_multi", 1024, 3_000_000), [23_000_000]),
-        (None, None, []),
+        ({"xdp": FLOWS}, [20_000_000]),
+        ({"nccl": CALLS}, [3_000_000]),
+        ({"xdp": FLOWS, "rdma": Setup(), "nccl": CALLS}, [23_000_000]),
+        ({"rdma": Setup()}, []),
+        ({}, []),
     ],
 )
-def test_memory_of_the_maps_of_all_modes_is_told(
-    flows: FlowSetup | None, nccl: NcclSetup | None, expected: list[int]
-) -> None:
+def test_memory_of_the_maps_of_all_modes_is_told(setups: dict[str, Setup], expected: list[int]) -> None:
     own = SelfMetrics()
-    own.start(Run("0.1.0", 5.0, ("xdp",), flows, nccl))
+    own.start(Run("0.1.0", 5.0, ("xdp",), setups))
     samples = list(own.samples(Figures(), (0, 0)))
     assert [s.value for s in samples if s.name == "xtrace_catch_map_memory_bytes"] == expected
 

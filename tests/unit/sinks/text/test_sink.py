@@ -36,7 +36,9 @@ from xtrace.model.flow import (
     Interface,
     PacketCount,
 )
-from xtrace.sinks import FlowSetup, Run, Totals
+from xtrace.model.flow_totals import FlowSetup
+from xtrace.sinks import Run
+from xtrace.sinks.kinds import Totals
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text.sink import Text
 
@@ -295,7 +297,7 @@ def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.Mon
 def test_start_and_end_are_no_lines(output: Output) -> None:
     stream, contents = output
     sink = Text(stream)
-    sink.start(Run("1", 5.0, ("xdp",), FlowSetup((ETH0,), (), (), 0, 10)))
+    sink.start(Run("1", 5.0, ("xdp",), {"xdp": FlowSetup(interfaces=(ETH0,), max_flows=10)}))
     sink.end(Totals())
     assert contents() == b""
 

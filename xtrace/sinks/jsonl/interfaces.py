@@ -1,0 +1,97 @@
+"""Mode xdp's records: per interface its flows, what --top left out of them, its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xtrace.model.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, InterfaceCounts, PacketCount, Selection, select
+from xtrace.model.flow_totals import FlowSetup, FlowTotals
+from xtrace.sinks.jsonl.flows import FlowLines
+from xtrace.sinks.jsonl.lines import rendered
+from xtrace.sinks.kinds import JsonOptions, Record
+from xtrace.sinks.render import timestamp, valid_unicode
+
+
+class FlowJson:
+    """Records of type flow, other and interface."""
+
+    def __init__(self, options: JsonOptions) -> None:
+        self._options = options
+
+    def setup(self, setup: FlowSetup) -> Record:
+        """Hooks, features, filters, table size."""
+        hooks = [
+            {"interface": valid_unicode(i.name), "direction": i.direction, "hook": i.hook, "xdp_mode": i.xdp_mode}
+            for i in setup.interfaces
+        ]
+        return {
+            "hooks": hooks,
+            "features": list(setup.features),
+            "filters": list(setup.filters),
+            "max_flows": setup.max_flows,
+            "map_memory_bytes": setup.map_memory,
+        }
+
+    def lines(self, snapshot: FlowSnapshot) -> Iterator[bytes]:
+        """All records of one interval."""
+        for interface, counts in snapshot.interfaces:
+            common = {
+                "ts": timestamp(snapshot.end_ns),
+                "interval_s": round((counts.interval_ns or snapshot.interval_ns) / 1e9, 3),
+                **self._options.identity,
+                "interface": valid_unicode(interface.name),
+                "direction": interface.direction,
+            }
+            selection = select(snapshot, interface, self._options.top)
+            yield from FlowLines(snapshot, interface, selection.chosen, common)
+            yield from rendered(summary_records(interface, counts, selection, common))
+
+    def totals(self, totals: FlowTotals) -> Record:
+        """Sums by interface and direction."""
+        interfaces = []
+        for where, total in totals.total.items():
+            counts = _loss_fields(total, totals.unattributed[where], totals.filtered[where])
+            interfaces.append({"interface": valid_unicode(where[0]), "direction": where[1], **counts})
+        return {"interfaces": interfaces}
+
+
+def summary_records(
+    interface: Interface, counts: InterfaceCounts, selection: Selection, common: Record
+) -> Iterator[Record]:
+    """What follows an interface's flows: what those add up to that --top left out, and its counts."""
+    if selection.other_flows:
+        packets, size = selection.other
+        yield {"type": "other", **common, "flows": selection.other_flows, "packets": packets, "bytes": size}
+    yield interface_record(interface, counts, selection.flows, common)
+
+
+def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:
+    """One interface and direction; sum over its flows + unattributed + filtered == packets, bytes."""
+    unattributed = [
+        {"traffic_type": name, "packets": count.packets, "bytes": count.bytes}
+        for name, count in zip(TRAFFIC_TYPES, counts.unattributed, strict=True)
+        if count.packets
+    ]
+    return {
+        "type": "interface",
+        **common,
+        **_loss_fields(counts.total, counts.unattributed_total, counts.filtered),
+        "flows": flows,
+        "unattributed": unattributed,
+        "units": interface.units,
+        "nic_packets": counts.nic.packets if counts.nic else None,
+        "nic_bytes": counts.nic.bytes if counts.nic else None,
+        "hook": interface.hook,
+        "xdp_mode": interface.xdp_mode,
+    }
+
+
+def _loss_fields(total: PacketCount, unattributed: PacketCount, filtered: PacketCount) -> Record:
+    return {
+        "packets": total.packets,
+        "bytes": total.bytes,
+        "unattributed_packets": unattributed.packets,
+        "unattributed_bytes": unattributed.bytes,
+        "filtered_packets": filtered.packets,
+        "filtered_bytes": filtered.bytes,
+    }

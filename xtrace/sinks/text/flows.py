@@ -1,0 +1,107 @@
+"""Mode xdp in text: a line per flow, largest first, then a line per interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from xtrace.model.flow import (
+    FRAGMENT,
+    LATER_FRAGMENT,
+    UNKNOWN_ORIGIN,
+    FlowKey,
+    FlowRecord,
+    FlowSnapshot,
+    Interface,
+    InterfaceCounts,
+    Origin,
+    select,
+)
+from xtrace.model.roce import opcode_name
+from xtrace.sinks.kinds import TextOptions
+from xtrace.sinks.render import address
+
+PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
+
+
+class FlowText:
+    """Per interface its flows, what is left of them, its counts."""
+
+    def __init__(self, options: TextOptions) -> None:
+        self._options = options
+
+    def lines(self, snapshot: FlowSnapshot) -> Iterator[str]:
+        """All lines of one interval."""
+        for interface, counts in snapshot.interfaces:
+            yield from self._interface_lines(snapshot, interface, counts)
+
+    def _interface_lines(self, snapshot: FlowSnapshot, interface: Interface, counts: InterfaceCounts) -> Iterator[str]:
+        with_direction = self._options.with_direction
+        direction = f" {'out' if interface.egress else 'in'}" if with_direction else ""
+        selection = select(snapshot, interface, self._options.top, ordered=True)
+        for flow in map(snapshot.flows.__getitem__, selection.chosen):
+            origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
+            yield flow_line(flow, interface, with_direction, origin) + "\n"
+        if selection.other_flows:
+            (packets, size), left = selection.other, selection.other_flows
+            yield f"other flows={left} packets={packets} bytes={size} {interface.name}{direction}\n"
+        clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
+        seconds = (counts.interval_ns or snapshot.interval_ns) / 1e9
+        yield (
+            f"{interface.name} {clock} {seconds:.1f}s flows={selection.flows}"
+            f" packets={counts.total.packets} bytes={counts.total.bytes}"
+            f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}{direction}\n"
+        )
+
+
+def flow_line(
+    flow: FlowRecord, interface: Interface, with_direction: bool = False, origin: Origin = UNKNOWN_ORIGIN
+) -> str:
+    """`192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0`"""
+    key = flow.key
+    if key.is_roce:
+        line = _roce_line(flow, interface, origin)
+    else:
+        line = (
+            f"{_endpoint(key, key.src, key.src_port)} -> {_endpoint(key, key.dst, key.dst_port)}"
+            f" proto={key.protocol} packets={flow.packets} bytes={flow.bytes} [{key.traffic_type}] {interface.name}"
+        )
+    line += "".join(f" {detail}" for detail in _details(key, interface, with_direction))
+    return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
+
+
+def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
+    """`194:0 -> 193:0 proto=8 packets=1000 bytes=65536000 [RoCE_v2 RDMA_WRITE_LAST] ibs8f0 10.0.0.1 -> 10.0.0.2`
+
+    Queue pair number and LID, which is 0 on Ethernet; the protocol is the opcode.
+    """
+    key = flow.key
+    source = "?" if origin.src_qpn is None else origin.src_qpn
+    return (
+        f"{source}:0 -> {key.dst_qpn}:0 proto={key.opcode} packets={flow.packets} bytes={flow.bytes}"
+        f" [{key.traffic_type} {opcode_name(key.opcode)}] {interface.name} {address(key.src)} -> {address(key.dst)}"
+    )
+
+
+def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterator[str]:
+    """What is appended where it applies."""
+    if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
+        yield f"type={key.src_port} code={key.dst_port}"
+    if key.flags & FRAGMENT:
+        yield "frag"
+    if key.vlan_id:
+        yield f"vlan={key.vlan_id}"
+    if not key.is_ip and not key.is_roce:
+        yield f"ethertype=0x{key.ethertype:04x}"
+    if with_direction:
+        yield "out" if interface.egress else "in"
+
+
+def _endpoint(key: FlowKey, packed: bytes, port: int) -> str:
+    if not key.has_addresses:
+        return "-"
+    text = address(packed)
+    if ":" in text:
+        text = f"[{text}]"
+    ports = key.traffic_type in PORT_TYPES and not key.flags & LATER_FRAGMENT
+    return f"{text}:{port}" if ports else text
