@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
-TEST_PACKAGES := clang-format bpftool ethtool iproute2 iputils-ping iperf3 jq libcap2-bin openssl procps time util-linux
+TEST_PACKAGES := bpftool ethtool iproute2 iputils-ping iperf3 jq libcap2-bin openssl procps time util-linux
 SERVER_PACKAGES := victoria-metrics prometheus openssl curl
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
 C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c)
@@ -117,7 +117,7 @@ lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import direc
 	@$(BIN)/ruff check --no-cache $(PYTHON_SOURCES)
 	@$(BIN)/ruff format --no-cache --check --quiet $(PYTHON_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/mypy --cache-dir=/dev/null --no-error-summary
-	@clang-format --dry-run --Werror $(C_SOURCES)
+	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -q --no-header tests/unit/test_imports.py
 
 bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain, push (as root)
