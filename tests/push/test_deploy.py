@@ -97,10 +97,9 @@ def test_every_documented_query_has_a_result(live: tuple[Server, int]) -> None:
     assert [query for query in documented() if not server.query(query, now)] == []
 
 
-@pytest.mark.parametrize("language", ["README.md", "README_CN.md"])
-def test_commands_of_the_readme_import_query_and_export(language: str, live: tuple[Server, int]) -> None:
+def test_documented_commands_import_query_and_export(live: tuple[Server, int]) -> None:
     server, _ = live
-    commands = re.findall(r"^    ((?:echo|curl).*localhost:8428.*)$", (ROOT / language).read_text(), re.MULTILINE)
+    commands = re.findall(r"^    ((?:echo|curl).*localhost:8428.*)$", DOCUMENT.read_text(), re.MULTILINE)
     assert len(commands) == 3
     answers = [
         subprocess.run(
