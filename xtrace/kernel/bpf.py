@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from xtrace.errors import KernelError, VerifierError
 from xtrace.kernel import constants, privileges
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
-from xtrace.kernel.syscall import call, close, error_name, ffi, try_call
+from xtrace.kernel.syscall import call, close, ffi, try_call
 
 VERIFIER_LOG_SIZE = 1 << 24
 """Room in bytes for the verifier's explanation; the kernel takes at most 2^24 up to Linux 5.15."""
@@ -84,7 +84,7 @@ def load_btf(btf: bytes) -> Fd:
         result = try_call("xt_btf_load", btf, len(btf), log, BTF_LOG_SIZE)
         if result < 0:
             text = ffi.string(log).decode(errors="replace")
-            raise VerifierError("BPF_BTF_LOAD", -result, error_name(-result), text)
+            raise VerifierError("BPF_BTF_LOAD", -result, text)
     return Fd(result)
 
 
@@ -162,7 +162,7 @@ class Map(Fd):
         if result == -errno.ENOENT:
             return None
         if result < 0:
-            raise KernelError(f"BPF_MAP_LOOKUP_ELEM({self.spec.name})", -result, error_name(-result))
+            raise KernelError(f"BPF_MAP_LOOKUP_ELEM({self.spec.name})", -result)
         return bytes(ffi.buffer(value))
 
     @property
@@ -197,7 +197,7 @@ class Map(Fd):
             arguments = (self.fileno(), start, position, batch.keys, batch.values, count)
             result = try_call("xt_map_lookup_batch", *arguments)
             if result not in (0, -errno.ENOENT):
-                raise KernelError(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", -result, error_name(-result))
+                raise KernelError(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", -result)
             keys, values = ffi.buffer(batch.keys), ffi.buffer(batch.values)
             for at in range(count[0]):
                 key = keys[at * batch.key_size : (at + 1) * batch.key_size]
@@ -208,7 +208,7 @@ class Map(Fd):
         """BPF_MAP_DELETE_ELEM; a key that is not there is no error."""
         result = try_call("xt_map_delete", self.fileno(), key)
         if result not in (0, -errno.ENOENT):
-            raise KernelError(f"BPF_MAP_DELETE_ELEM({self.spec.name})", -result, error_name(-result))
+            raise KernelError(f"BPF_MAP_DELETE_ELEM({self.spec.name})", -result)
 
     def drain_into(self, batch: Batch) -> int:
         """Move every entry of a hash map to the end of `batch`, which grows as needed.
@@ -233,7 +233,7 @@ class Map(Fd):
                 batch.grow()  # one hash bucket held more than there was room for
             elif result < 0:
                 what = f"BPF_MAP_LOOKUP_AND_DELETE_BATCH({self.spec.name})"
-                raise KernelError(what, -result, error_name(-result))
+                raise KernelError(what, -result)
             if result == 0:
                 start = position
 
@@ -323,7 +323,7 @@ class Program(Fd):
         result = try_call("xt_prog_load", request)
         if result >= 0:
             return result
-        error = VerifierError(what, -result, error_name(-result), ffi.string(log).decode(errors="replace"))
+        error = VerifierError(what, -result, ffi.string(log).decode(errors="replace"))
         if error.errno == errno.EPERM and not error.log:
             raise privileges.explain(error) from error
         raise error

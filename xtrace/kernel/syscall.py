@@ -3,15 +3,14 @@
 `lib` is the compiled shim (csrc/shim.c). Unit tests put a fake in its place.
 """
 
-import errno as errno_module
-import os
+from errno import EAGAIN, EINTR
 from typing import Any
 
 from xtrace._native import ffi
 from xtrace._native import lib as _compiled
 from xtrace.errors import KernelError
 
-__all__ = ["EAGAIN_RETRIES", "call", "close", "error_name", "ffi", "lib", "try_call"]
+__all__ = ["EAGAIN_RETRIES", "call", "close", "ffi", "lib", "try_call"]
 
 lib: Any = _compiled
 
@@ -19,16 +18,11 @@ EAGAIN_RETRIES = 5
 """BPF_PROG_LOAD returns EAGAIN when a signal interrupts the verifier; a few more tries are normal."""
 
 
-def error_name(errno: int) -> str:
-    """`EPERM (Operation not permitted)` for 1."""
-    return f"{errno_module.errorcode.get(errno, f'errno {errno}')} ({os.strerror(errno)})"
-
-
 def try_call(function: str, *arguments: Any) -> int:
     """Call a shim function; the result (>= 0) or -errno. EAGAIN and EINTR are retried a few times."""
     for _ in range(EAGAIN_RETRIES):
         result: int = getattr(lib, function)(*arguments)
-        if result not in (-errno_module.EAGAIN, -errno_module.EINTR):
+        if result not in (-EAGAIN, -EINTR):
             break
     return result
 
@@ -42,5 +36,5 @@ def call(what: str, function: str, *arguments: Any) -> int:
     """Call a shim function, raising KernelError for `what` (`BPF_MAP_CREATE(flows_a)`) if it fails."""
     result = try_call(function, *arguments)
     if result < 0:
-        raise KernelError(what, -result, error_name(-result))
+        raise KernelError(what, -result)
     return result

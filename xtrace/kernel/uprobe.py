@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from xtrace.errors import KernelError
+from xtrace.errors import XtraceError
 from xtrace.kernel import constants
 from xtrace.kernel.bpf import Fd, Program
 from xtrace.kernel.features import load_trivial, switched_off
@@ -43,13 +43,11 @@ def attach_event(program: Program, path: str, offset: int, *, at_return: bool) -
 
 @lru_cache(maxsize=1)
 def pmu_type() -> int:
-    """The number of the uprobe PMU; KernelError where the kernel has none."""
+    """The number of the uprobe PMU; XtraceError where the kernel has none."""
     try:
         return int((PMU / "type").read_text())
     except OSError as error:
-        number = error.errno or errno.ENOENT
-        reason = "this kernel has no uprobes (CONFIG_UPROBE_EVENTS)"
-        raise KernelError(f"{PMU}/type", number, os.strerror(number), reason) from error
+        raise XtraceError(f"{PMU}/type: {error.strerror}: this kernel has no uprobes (CONFIG_UPROBE_EVENTS)") from error
 
 
 @lru_cache(maxsize=1)

@@ -716,6 +716,8 @@ processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 
 
 def test_explanation_that_newer_verifiers_add_is_in_the_log_and_not_in_the_line() -> None:
-    error = VerifierError("BPF_PROG_LOAD(raw)", errno.EACCES, "EACCES", EXPLAINED)
-    assert str(error) == "BPF_PROG_LOAD(raw): EACCES: 0: R1=ctx() R10=fp0 | 0: (95) exit | R0 !read_ok"
+    error = VerifierError("BPF_PROG_LOAD(raw)", errno.EACCES, EXPLAINED)
+    assert (
+        str(error) == "BPF_PROG_LOAD(raw): EACCES (Permission denied): 0: R1=ctx() R10=fp0 | 0: (95) exit | R0 !read_ok"
+    )
     assert error.log == EXPLAINED

@@ -7,8 +7,8 @@ import errno
 import pytest
 
 from tests.unit.fake_kernel import FakeKernel
-from xtrace.errors import KernelError
-from xtrace.kernel.syscall import EAGAIN_RETRIES, call, close, error_name, try_call
+from xtrace.errors import KernelError, error_name
+from xtrace.kernel.syscall import EAGAIN_RETRIES, call, close, try_call
 
 
 def test_result_of_a_call_is_returned(kernel: FakeKernel) -> None:
