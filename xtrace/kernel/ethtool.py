@@ -6,6 +6,7 @@ import os
 from struct import Struct
 
 from xtrace.errors import KernelError
+from xtrace.kernel import syscall
 from xtrace.kernel.syscall import call, ffi
 
 ETHTOOL_GFLAGS = 0x25
@@ -29,7 +30,7 @@ def takes_vlan_tags_off(name: str) -> bool | None:
     """Whether the interface's receive side strips VLAN tags before XDP (rxvlan offload); None where it does not say."""
     value = ffi.new("__u32[2]", [ETHTOOL_GFLAGS, 0])  # struct ethtool_value
     try:
-        call(f"ETHTOOL_GFLAGS({name})", "xt_ethtool", os.fsencode(name), value)
+        call(f"ETHTOOL_GFLAGS({name})", syscall.lib.xt_ethtool, os.fsencode(name), value)
     except KernelError:
         return None
     return bool(value[1] & ETH_FLAG_RXVLAN)
@@ -61,4 +62,4 @@ def statistics(interface: str, count: int) -> list[int] | None:
 
 
 def _ask(command: str, interface: str, request: bytearray) -> None:
-    call(f"{command}({interface})", "xt_ethtool", os.fsencode(interface), ffi.from_buffer(request))
+    call(f"{command}({interface})", syscall.lib.xt_ethtool, os.fsencode(interface), ffi.from_buffer(request))

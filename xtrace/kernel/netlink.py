@@ -199,7 +199,7 @@ class NetlinkSocket:
 
     def __init__(self, protocol: int, groups: int = 0) -> None:
         """`groups`: bit mask of multicast groups (RTMGRP_*). Raises KernelError."""
-        self._fd = syscall.call(f"netlink socket({protocol})", "xt_netlink_open", protocol, groups)
+        self._fd = syscall.call(f"netlink socket({protocol})", syscall.lib.xt_netlink_open, protocol, groups)
         self._sequence = 0
         self._buffer = bytearray(BUFFER_BYTES)
 
@@ -329,7 +329,7 @@ class NetlinkSocket:
         self._sequence = self._sequence % 0xFFFFFFFF + 1  # never 0, which notifications carry
         length = _MESSAGE.size + len(payload)
         message = _MESSAGE.pack(length, message_type, flags | NLM_F_REQUEST, self._sequence, 0) + payload
-        syscall.call(f"send({what})", "xt_netlink_send", self._fd, syscall.ffi.from_buffer(message), length)
+        syscall.call(f"send({what})", syscall.lib.xt_netlink_send, self._fd, syscall.ffi.from_buffer(message), length)
 
     def _receive(self, what: str) -> bytes | None:
         """The next datagram, whole; None if there is none. KernelError, EMSGSIZE for one too large to believe."""
@@ -349,7 +349,7 @@ class NetlinkSocket:
         """
         buffer = syscall.ffi.from_buffer(self._buffer)
         flags |= MSG_TRUNC | MSG_DONTWAIT
-        result = syscall.try_call("xt_netlink_recv", self._fd, buffer, len(self._buffer), flags)
+        result = syscall.try_call(syscall.lib.xt_netlink_recv, self._fd, buffer, len(self._buffer), flags)
         if result < 0 and result != -EAGAIN:
             raise KernelError(f"recv({what})", -result)
         return max(result, 0)
