@@ -78,9 +78,34 @@ class struct_nccl_totals:
     unattributed_elements: int
     unattributed_returns: int
 
+class struct_network:
+    prefix_length: int
+    family: int
+    address: Any
+
 class struct_packet_count:
     packets: int
     bytes: int
+
+class struct_xt_ethtool_gstrings:
+    cmd: int
+    string_set: int
+    len: int
+
+class struct_xt_ethtool_sset_info:
+    cmd: int
+    reserved: int
+    sset_mask: int
+    data: int
+    padding: int
+
+class struct_xt_ethtool_stats:
+    cmd: int
+    n_stats: int
+
+class struct_xt_ethtool_value:
+    cmd: int
+    data: int
 
 class struct_xt_flow_lines:
     keys: struct_flow_key
@@ -103,6 +128,13 @@ class struct_xt_flow_lines:
     room: int
     used: int
 
+class struct_xt_link_info:
+    type: int
+    id: int
+    prog_id: int
+    padding: int
+    ifindex: int
+
 class struct_xt_map_create:
     map_type: int
     key_size: int
@@ -119,6 +151,20 @@ class struct_xt_names:
     traffic_types: Any
     opcodes: Any
     tcp_flags: Any
+
+class struct_xt_prog_info:
+    type: int
+    id: int
+    tag: Any
+    jited_prog_len: int
+    xlated_prog_len: int
+    jited_prog_insns: int
+    xlated_prog_insns: int
+    load_time: int
+    created_by_uid: int
+    nr_map_ids: int
+    map_ids: int
+    name: Any
 
 class struct_xt_prog_load:
     prog_type: int
@@ -201,13 +247,27 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct nccl_totals *"], init: Any = ...) -> struct_nccl_totals: ...
     @overload
+    def new(self, cdecl: Literal["struct network *"], init: Any = ...) -> struct_network: ...
+    @overload
     def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
     @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_gstrings *"], init: Any = ...) -> struct_xt_ethtool_gstrings: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_sset_info *"], init: Any = ...) -> struct_xt_ethtool_sset_info: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_stats *"], init: Any = ...) -> struct_xt_ethtool_stats: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_value *"], init: Any = ...) -> struct_xt_ethtool_value: ...
+    @overload
     def new(self, cdecl: Literal["struct xt_flow_lines *"], init: Any = ...) -> struct_xt_flow_lines: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_link_info *"], init: Any = ...) -> struct_xt_link_info: ...
     @overload
     def new(self, cdecl: Literal["struct xt_map_create *"], init: Any = ...) -> struct_xt_map_create: ...
     @overload
     def new(self, cdecl: Literal["struct xt_names *"], init: Any = ...) -> struct_xt_names: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_prog_info *"], init: Any = ...) -> struct_xt_prog_info: ...
     @overload
     def new(self, cdecl: Literal["struct xt_prog_load *"], init: Any = ...) -> struct_xt_prog_load: ...
     @overload

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from xtrace.errors import KernelError, VerifierError
-from xtrace.kernel import constants, privileges, syscall
+from xtrace.kernel import abi, constants, privileges, syscall
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
 from xtrace.kernel.syscall import Arguments, call, close, ffi, try_call
 
@@ -179,7 +178,7 @@ class Map(Fd):
         entries = self.spec.max_entries
         if not batched:
             for index in range(entries):
-                yield self.lookup(struct.pack("=I", index)) or b""
+                yield self.lookup(abi.U32.pack(index)) or b""
             return
         batch = Batch(4, self.element_size, entries)
         count, position = ffi.new("__u32 *", entries), ffi.new("__u32 *")
@@ -334,9 +333,9 @@ class Program(Fd):
 
     def id(self) -> int:
         """Its number among all programs (struct bpf_prog_info)."""
-        info, length = ffi.new("__u32[2]"), ffi.new("__u32 *", 8)
-        call(f"BPF_OBJ_GET_INFO_BY_FD({self.name})", syscall.lib.xt_obj_get_info, self.fileno(), info, length)
-        return int(info[1])  # behind the type
+        info = ffi.new("struct xt_prog_info *")
+        _get_info(self.name, self, info)
+        return info.id
 
     def test_run(
         self, frame: bytes, *, repeat: int = 1, flags: int = 0, batch_size: int = 0, context: bytes = b""
@@ -367,10 +366,9 @@ class Link(Fd):
 
     def ifindex(self) -> int:
         """The interface it is attached to, 0 when that is gone (struct bpf_link_info)."""
-        info, length = ffi.new("__u32[16]"), ffi.new("__u32 *", 64)
-        call("BPF_OBJ_GET_INFO_BY_FD(link)", syscall.lib.xt_obj_get_info, self.fileno(), info, length)
-        # type, id, prog_id, padding to 8 bytes, then the union: xdp.ifindex, tcx.ifindex
-        return int(info[4])
+        info = ffi.new("struct xt_link_info *")
+        _get_info("link", self, info)
+        return info.ifindex
 
     def detach(self) -> None:
         """BPF_LINK_DETACH: also where somebody else holds a descriptor of the link. Once closed, nothing."""
@@ -383,13 +381,16 @@ def program_name(program_id: int) -> str:
     number = try_call(syscall.lib.xt_prog_get_fd_by_id, program_id)
     if number < 0:
         return ""
+    info = ffi.new("struct xt_prog_info *")
     with Fd(number) as program:
-        info, length = ffi.new("char[]", 128), ffi.new("__u32 *", 128)
-        call(
-            f"BPF_OBJ_GET_INFO_BY_FD(program {program_id})", syscall.lib.xt_obj_get_info, program.fileno(), info, length
-        )
-        # type, id, tag[8], two lengths, two pointers, load_time, uid, nr_map_ids, map_ids: 64 bytes
-        return str(ffi.string(info + 64, 16).decode(errors="replace"))
+        _get_info(f"program {program_id}", program, info)
+    return ffi.string(info.name).decode(errors="replace")
+
+
+def _get_info(name: str, owner: Fd, info: Any) -> None:
+    """BPF_OBJ_GET_INFO_BY_FD: fill a struct, of which the kernel may know more."""
+    length = ffi.new("__u32 *", ffi.sizeof(info[0]))
+    call(f"BPF_OBJ_GET_INFO_BY_FD({name})", syscall.lib.xt_obj_get_info, owner.fileno(), info, length)
 
 
 def kernel_name(name: str) -> bytes:

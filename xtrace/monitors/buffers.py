@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import struct
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 
 from xtrace.errors import ObjectError, VerifierError
+from xtrace.kernel import abi
 from xtrace.kernel.bpf import Fd, Map, SharedWord, load_btf
 from xtrace.kernel.elf import ObjectSpec
 
 log = logging.getLogger(__name__)
-
-_INDEX = struct.Struct("=I")
 
 
 def load_types(spec: ObjectSpec) -> Fd | None:
@@ -53,7 +51,7 @@ class Switch:
     def wait_grace_period(self) -> None:
         """Return when no program that runs now runs any more: the kernel waits for RCU in this update."""
         begun = time.monotonic_ns()
-        self._grace.update(_INDEX.pack(0), _INDEX.pack(self._element.fileno()))
+        self._grace.update(abi.U32.pack(0), abi.U32.pack(self._element.fileno()))
         self.grace_ns = time.monotonic_ns() - begun
 
     def close(self) -> None:

@@ -589,7 +589,8 @@ def test_link_is_made_for_the_interface_and_hook_in_the_mode_asked_for(
 
 def test_program_tells_its_number_among_all(kernel: FakeKernel) -> None:
     def answer(fd: int, info: Any, length: Any) -> int:
-        told = struct.pack("=2I", 6, 4711)  # struct bpf_prog_info: type, id
+        # struct bpf_prog_info, up to its name
+        told = struct.pack("=II8sIIQQQIIQ16s", 6, 4711, b"", 0, 0, 0, 0, 0, 0, 0, 0, b"flush")
         assert length[0] == len(told)
         ffi.memmove(info, told, len(told))
         return 0

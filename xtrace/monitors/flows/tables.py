@@ -7,13 +7,12 @@ steps are told in docs/architecture.md.
 from __future__ import annotations
 
 import logging
-import struct
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from xtrace.kernel import constants
+from xtrace.kernel import abi, constants
 from xtrace.kernel.bpf import Batch, Map, Program, possible_cpus
 from xtrace.kernel.elf import MapSpec, ObjectSpec, patch_constants
 from xtrace.kernel.features import Features
@@ -33,8 +32,7 @@ CLOCK_MONOTONIC_COARSE = 6
 
 NO_FILTERS = Filters()
 
-_INDEX = struct.Struct("=I")
-_FLUSH_REQUEST = struct.Struct("=II8x")
+_FLUSH_REQUEST = abi.layout("struct flush_request", "buffer", "next")
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
@@ -78,8 +76,8 @@ class Plan:
         buckets = 1 << (self.max_flows - 1).bit_length()
         table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
         cache = self.cpus * self.cache_entries * ffi.sizeof("struct cache_entry")
-        counters = self.slots * 2 * self.cpus * 16 * (2 + lib.TRAFFIC_TYPES)
-        return int(2 * (table + cache + counters))
+        counters = self.slots * 2 * self.cpus * ffi.sizeof("struct interface_counters")
+        return 2 * (table + cache + counters)
 
     def resize(self, spec: MapSpec) -> MapSpec:
         """`spec` with the number of entries this plan gives it."""
@@ -155,7 +153,7 @@ class FlowTables:
             for network in networks:
                 self._maps[name].update(network_key(network), b"\1")
         for index, word in self._filters.port_words().items():
-            self._maps["ports"].update(_INDEX.pack(index), struct.pack("=Q", word))
+            self._maps["ports"].update(abi.U32.pack(index), abi.U64.pack(word))
 
     def close(self) -> None:
         """Release all maps and programs."""
@@ -207,7 +205,7 @@ class FlowTables:
 
     def clock_offset(self) -> int:
         """What to add, in ns, to a record's times for CLOCK_MONOTONIC; true to one kernel tick."""
-        (sample,) = struct.unpack_from("=Q", self._clock.test_run(bytes(16)).frame)
+        (sample,) = abi.U64.unpack_from(self._clock.test_run(bytes(16)).frame)
         return time.monotonic_ns() - int(sample) + self._jiffies_base * self._jiffy_ns
 
     def take(self) -> Drained:
@@ -255,7 +253,7 @@ class FlowTables:
             buffer, place = divmod(index, per_buffer)
             if buffer not in buffers or element.count(0) == len(element):
                 continue
-            counters.update(_INDEX.pack(index), bytes(len(element)))
+            counters.update(abi.U32.pack(index), bytes(len(element)))
             where = (place // 2, bool(place % 2))
             taken[where] = taken.get(where, InterfaceCounts()) + InterfaceCounts.from_per_cpu(element)
         return taken

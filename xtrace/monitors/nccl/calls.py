@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from xtrace.errors import KernelError, PrivilegeError, VerifierError
-from xtrace.kernel import constants, uprobe
+from xtrace.kernel import abi, constants, uprobe
 from xtrace.kernel.bpf import Batch, Fd, Map, Program
 from xtrace.kernel.elf import MapSpec, patch_constants
 from xtrace.kernel.objects import load_object
@@ -187,7 +187,7 @@ class CallTables:
         return TakenCalls(end_monotonic_ns, calls, totals)
 
     def _take_totals(self, buffer: int) -> CallTotals:
-        index = buffer.to_bytes(4, "little")
+        index = abi.U32.pack(buffer)
         totals = CallTotals(*TOTALS.unpack(self._maps["totals"].lookup(index) or bytes(TOTALS.size)))
         self._maps["totals"].update(index, bytes(TOTALS.size))
         return totals

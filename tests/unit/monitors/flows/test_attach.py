@@ -20,7 +20,7 @@ from xtrace.kernel.bpf import Link, Program
 from xtrace.kernel.features import Features
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
-from xtrace.kernel.syscall import ffi, lib
+from xtrace.kernel.syscall import lib
 from xtrace.monitors.flows import attach as attach_module
 from xtrace.monitors.flows.attach import (
     Attached,
@@ -337,7 +337,7 @@ def test_tc_asked_for_does_not_mind_an_xdp_program(bench: Bench) -> None:
 
 def test_program_of_another_xtrace_catch_is_told_from_others(bench: Bench) -> None:
     def info(fd: int, told: Any, length: Any) -> int:
-        ffi.memmove(told + 64, b"xdp_ingress", 11)  # prog_info.name
+        told.name = b"xdp_ingress"
         return 0
 
     bench.kernel.answer("xt_obj_get_info", info)
@@ -432,7 +432,7 @@ def test_closing_detaches_before_it_releases(hook: str, bench: Bench) -> None:
 @pytest.mark.parametrize("ifindex, alive", [(4, True), (0, False)])
 def test_link_is_alive_as_long_as_its_interface_is_there(ifindex: int, alive: bool, kernel: FakeKernel) -> None:
     def info(fd: int, told: Any, length: Any) -> int:
-        told[4] = ifindex
+        told.ifindex = ifindex
         return 0
 
     kernel.answer("xt_obj_get_info", info)
@@ -447,7 +447,7 @@ def without_links(bench: Bench, interfaces: FakeRtnetlink) -> Bench:
     interfaces.takes = True
 
     def info(fd: int, told: Any, length: Any) -> int:
-        told[1] = 77  # prog_info.id
+        told.id = 77
         return 0
 
     bench.kernel.answer("xt_obj_get_info", info)
