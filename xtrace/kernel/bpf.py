@@ -21,8 +21,8 @@ VERIFIER_LOG_SIZE = 1 << 24
 
 BTF_LOG_SIZE = 1 << 16
 
-ENTRIES_MARGIN = 64
-"""Entries beyond a map's capacity that one batch has room for: the kernel returns whole hash buckets."""
+BATCH_MARGIN = 64
+"""Entries beyond a map's capacity that a batch should have room for: the kernel returns whole hash buckets."""
 
 Owner = TypeVar("Owner", bound="Fd")
 
@@ -190,7 +190,7 @@ class Map(Fd):
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values of a hash map, which may change meanwhile: BPF_MAP_LOOKUP_BATCH until it says ENOENT."""
-        batch = Batch(self.spec.key_size, self.spec.value_size, self.spec.max_entries + ENTRIES_MARGIN)
+        batch = Batch(self.spec.key_size, self.spec.value_size, self.spec.max_entries + BATCH_MARGIN)
         count, position, start = ffi.new("__u32 *"), ffi.new("__u32[2]"), ffi.NULL
         result = 0
         while result == 0:
