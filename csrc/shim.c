@@ -286,16 +286,6 @@ int xt_link_create_uprobes(int prog_fd, const struct xt_uprobes *request)
 	return result(syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr)));
 }
 
-int xt_link_update(int link_fd, int new_prog_fd)
-{
-	union bpf_attr attr;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.link_update.link_fd = link_fd;
-	attr.link_update.new_prog_fd = new_prog_fd;
-	return sys_bpf(BPF_LINK_UPDATE, &attr, ATTR_SIZE(link_update));
-}
-
 int xt_link_detach(int link_fd)
 {
 	union bpf_attr attr;

@@ -87,7 +87,6 @@ int xt_prog_test_run(struct xt_test_run *request);
 
 /* bpf(): links and object information */
 int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 flags);
-int xt_link_update(int link_fd, int new_prog_fd);
 /* Where functions of one file begin, or return; offsets are the file's. All arrays have `count` elements. */
 struct xt_uprobes {
 	const char *path;
