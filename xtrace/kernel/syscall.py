@@ -12,7 +12,7 @@ from typing import ParamSpec
 from xtrace._native import ffi, lib
 from xtrace.errors import KernelError
 
-__all__ = ["EAGAIN_RETRIES", "call", "close", "ffi", "lib", "try_call"]
+__all__ = ["EAGAIN_RETRIES", "Arguments", "call", "close", "ffi", "lib", "try_call"]
 
 Arguments = ParamSpec("Arguments")
 
