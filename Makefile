@@ -23,7 +23,7 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint bench install uninstall clean static
+.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub bench install uninstall clean static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import direc
 	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -q --no-header tests/unit/test_imports.py
 
+stub: build  ## write what mypy knows of the shim, xtrace/_native.pyi, after a change to csrc/*.h
+	@$(AS_OWNER) $(BIN)/python build_ffi.py
+
 bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain, push (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
@@ -143,7 +146,7 @@ uninstall:  ## remove what install made
 	@rm -f $(PREFIX)/bin/xtrace-catch $(PREFIX)/share/man/man8/xtrace-catch.8
 
 clean:  ## remove everything that was built
-	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native* xtrace/*.o csrc/*.o
+	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native*.so xtrace/*.o csrc/*.o
 	@find xtrace tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Containers

@@ -21,7 +21,7 @@ ALLOWED = {
     "stop": (),
     "target": ("errors",),
     "kernel": ("errors", "kernel", "printable"),
-    "model": ("errors", "kernel.syscall", "model", "printable"),
+    "model": ("errors", "kernel.abi", "kernel.syscall", "model", "printable"),
     "config": ("errors", "kernel.syscall", "model", "target"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),

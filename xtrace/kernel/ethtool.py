@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from struct import Struct
 
 from xtrace.errors import KernelError
+from xtrace.kernel import abi, syscall
 from xtrace.kernel.syscall import call, ffi
 
 ETHTOOL_GFLAGS = 0x25
@@ -17,9 +17,9 @@ ETHTOOL_GSSET_INFO = 0x37
 ETH_SS_STATS = 1
 ETH_GSTRING_LEN = 32
 
-_COUNT = Struct("=IIQI")  # struct ethtool_sset_info of one set: command, reserved, mask, data
-_STRINGS = Struct("=III")  # struct ethtool_gstrings: command, set, count; then names
-_STATS = Struct("=II")  # struct ethtool_stats: command, count; then u64 values
+_COUNT = abi.layout("struct xt_ethtool_sset_info", "cmd", "reserved", "sset_mask", "data")
+_STRINGS = abi.layout("struct xt_ethtool_gstrings", "cmd", "string_set", "len")  # then names
+_STATS = abi.layout("struct xt_ethtool_stats", "cmd", "n_stats")  # then u64 values
 
 SPARE = 1024
 """Entries more than were announced: the kernel writes as many as there are by now, whatever room it was told of."""
@@ -27,12 +27,12 @@ SPARE = 1024
 
 def takes_vlan_tags_off(name: str) -> bool | None:
     """Whether the interface's receive side strips VLAN tags before XDP (rxvlan offload); None where it does not say."""
-    value = ffi.new("__u32[2]", [ETHTOOL_GFLAGS, 0])  # struct ethtool_value
+    value = ffi.new("struct xt_ethtool_value *", {"cmd": ETHTOOL_GFLAGS})
     try:
-        call(f"ETHTOOL_GFLAGS({name})", "xt_ethtool", os.fsencode(name), value)
+        call(f"ETHTOOL_GFLAGS({name})", syscall.lib.xt_ethtool, os.fsencode(name), value)
     except KernelError:
         return None
-    return bool(value[1] & ETH_FLAG_RXVLAN)
+    return bool(value.data & ETH_FLAG_RXVLAN)
 
 
 def statistics_names(interface: str) -> list[str]:
@@ -61,4 +61,4 @@ def statistics(interface: str, count: int) -> list[int] | None:
 
 
 def _ask(command: str, interface: str, request: bytearray) -> None:
-    call(f"{command}({interface})", "xt_ethtool", os.fsencode(interface), ffi.from_buffer(request))
+    call(f"{command}({interface})", syscall.lib.xt_ethtool, os.fsencode(interface), ffi.from_buffer(request))

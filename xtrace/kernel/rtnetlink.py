@@ -6,7 +6,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from struct import Struct
 
 from xtrace.errors import KernelError
-from xtrace.kernel import syscall
 from xtrace.kernel.netlink import (
     NetlinkSocket,
     attributes,
@@ -263,7 +262,7 @@ def link(socket: NetlinkSocket, name_or_index: str | int) -> LinkInfo | None:
     for kind, payload in replies:
         if kind == RTM_NEWLINK:
             return parse_link(payload)
-    raise KernelError(what, ENOMSG, syscall.error_name(ENOMSG), "acknowledged without a description")
+    raise KernelError(what, ENOMSG, "acknowledged without a description")
 
 
 def _address(value: bytes) -> Address:

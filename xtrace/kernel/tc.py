@@ -33,7 +33,6 @@ from xtrace.kernel.netlink import (
     unpack,
     unsigned,
 )
-from xtrace.kernel.syscall import error_name
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ def ensure_clsact(socket: NetlinkSocket, ifindex: int) -> None:
                 f" with it: `tc qdisc del dev ... {kind}` removes both, if nobody needs them"
             )
             detail = "; ".join(filter(None, (error.detail, meaning)))
-            raise KernelError(what, EEXIST, error_name(EEXIST), detail) from error
+            raise KernelError(what, EEXIST, detail) from error
 
 
 def _qdisc_at_clsact(socket: NetlinkSocket, ifindex: int) -> str | None:
@@ -209,7 +208,7 @@ def _hold(ifindex: int, token: str) -> sockets.socket:
         if holder is not None:
             holder.close()
         number = error.errno or 0
-        raise KernelError(f"bind(@{address})", number, error_name(number)) from error
+        raise KernelError(f"bind(@{address})", number) from error
     return holder
 
 
@@ -292,7 +291,7 @@ def _create(socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int, tok
                 raise
         else:
             return wanted
-    raise KernelError(what, ENOSPC, error_name(ENOSPC), "every priority is taken")
+    raise KernelError(what, ENOSPC, "every priority is taken")
 
 
 class TcAttachment:

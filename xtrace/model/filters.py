@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xtrace.errors import UsageError
+from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import TRAFFIC_TYPES
 
@@ -25,8 +25,8 @@ TYPES = {
 }
 """Names that --filter takes, and the traffic types they mean; RoCE v2 is not udp."""
 
-_NETWORK = struct.Struct("=II16s")
-_FAMILY_BITS = 32
+_NETWORK = abi.layout("struct network", "prefix_length", "family", "address")
+_FAMILY_BITS = 8 * (abi.offset("struct network", "address") - abi.offset("struct network", "family"))
 _MAPPED = bytes(10) + b"\xff\xff"
 _IPV4_PREFIX = 96
 """Bits of ::ffff:0:0/96, in which IPv4 addresses stand."""

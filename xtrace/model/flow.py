@@ -1,26 +1,41 @@
 """Flows as user space sees them: keys, records, and mode xdp's snapshot of one interval.
 
-This is the one place in Python that knows the byte layout of csrc/flow.h: integers there are in
-host byte order, addresses are bytes as on the wire.
+Byte layouts are those of csrc/flow.h, by kernel/abi.py: integers are in host byte order, addresses are bytes as on
+the wire.
 """
 
 from __future__ import annotations
 
 import heapq
-import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from struct import Struct
 from typing import NamedTuple
 
+from xtrace.kernel import abi
+from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Snapshot
 
-TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
+TRAFFIC_TYPES = abi.names(
+    {
+        lib.TRAFFIC_TCP: "TCP",
+        lib.TRAFFIC_UDP: "UDP",
+        lib.TRAFFIC_ICMP: "ICMP",
+        lib.TRAFFIC_SCTP: "SCTP",
+        lib.TRAFFIC_ROCE_V2: "RoCE_v2",
+        lib.TRAFFIC_ROCE_V1_IBOE: "RoCE_v1_IBoE",
+        lib.TRAFFIC_INFINIBAND: "InfiniBand",
+        lib.TRAFFIC_ARP: "ARP",
+        lib.TRAFFIC_OTHER: "Other",
+    },
+    lib.TRAFFIC_TYPES,
+)
 """Names in the order of enum traffic_type (csrc/flow.h)."""
 
-EGRESS, FRAGMENT, ROCE_V1, ROCE_V2, HAS_SRC_QPN, LATER_FRAGMENT = 1, 2, 4, 8, 16, 32
-"""FLOW_* of csrc/flow.h."""
+EGRESS, FRAGMENT, LATER_FRAGMENT = lib.FLOW_EGRESS, lib.FLOW_FRAGMENT, lib.FLOW_LATER_FRAGMENT
+ROCE_V1, ROCE_V2, HAS_SRC_QPN = lib.FLOW_ROCE_V1, lib.FLOW_ROCE_V2, lib.FLOW_HAS_SRC_QPN
 
 ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6, ETHERTYPE_ROCE_V1 = 0x0800, 0x0806, 0x86DD, 0x8915
 PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMPV6, PROTOCOL_SCTP = 1, 6, 17, 58, 132
@@ -33,16 +48,9 @@ _BY_PROTOCOL = {
     PROTOCOL_ICMPV6: "ICMP",
 }
 
-KEY = struct.Struct("=16s16sHHIHHBBBB")
-COUNTERS = struct.Struct("=QQQQQ")
-_INTERFACE_COUNTERS = struct.Struct(f"={2 * (2 + len(TRAFFIC_TYPES))}Q")
 NO_ADDRESS = bytes(16)
-_SLOT_OFFSET, _FLAGS_OFFSET = 44, 47
 _IS_EGRESS = bytes(flags & EGRESS for flags in range(256))
 """For bytes.translate()."""
-_PACKED_KEY = struct.Struct(f"{KEY.size}s")
-_BYTES_INDEX, _PACKETS_INDEX = 1, 0
-_COUNTER_WORDS = COUNTERS.size // 8
 
 
 class FlowKey(NamedTuple):
@@ -115,6 +123,20 @@ class FlowRecord(NamedTuple):
         return (self.spread_flags * 0x0101010101010101 >> 56) & 0xFF
 
 
+KEY = abi.layout("struct flow_key", *FlowKey._fields)
+COUNTERS = abi.layout("struct flow_counters", *FlowRecord._fields[1:-1], "tcp_flags")
+"""A FlowRecord behind its key; what it calls spread_flags is the header's tcp_flags."""
+SLOT_OFFSET = abi.offset("struct flow_key", "slot")
+"""Of a packed key, in bytes."""
+_FLAGS_OFFSET = abi.offset("struct flow_key", "flags")
+_PACKED_KEY = Struct(f"{KEY.size}s")
+_WORD = abi.U64.size
+_BYTES_INDEX = abi.offset("struct flow_counters", "bytes") // _WORD
+_PACKETS_INDEX = abi.offset("struct flow_counters", "packets") // _WORD
+_COUNTER_WORDS = COUNTERS.size // _WORD
+_INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed")
+
+
 class FlowTable:
     """The flows of one snapshot, packed as the kernel gave them and decoded one at a time.
 
@@ -180,7 +202,7 @@ class FlowTable:
 
     def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
         """All indexes by slot and direction."""
-        slots = bytes(self.keys[_SLOT_OFFSET :: KEY.size])
+        slots = bytes(self.keys[SLOT_OFFSET :: KEY.size])
         egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
         if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
             return {(slots[0], egress[0]): range(self._count)}
@@ -191,7 +213,7 @@ class FlowTable:
 
 
 class PacketCount(NamedTuple):
-    """struct packet_count."""
+    """struct packet_count: two words of struct interface_counters each."""
 
     packets: int
     bytes: int

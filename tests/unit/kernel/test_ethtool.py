@@ -19,8 +19,8 @@ def test_flag_tells_whether_tags_are_taken_off(kernel: FakeKernel, flags: int, t
     asked = []
 
     def driver(interface: bytes, value: Any) -> int:
-        asked.append((interface, value[0]))
-        value[1] = flags
+        asked.append((interface, value.cmd))
+        value.data = flags
         return 0
 
     kernel.answer("xt_ethtool", driver)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xtrace.errors import KernelError
+from xtrace.errors import KernelError, error_name
 from xtrace.kernel import netlink, syscall
 from xtrace.kernel.netlink import Message, NetlinkSocket
 
@@ -207,7 +207,7 @@ def test_refused_request_has_the_number_and_name_of_the_error(play: Any, number:
     _, socket = play([ack(-number)])
     caught = failure(socket.request, 19, what="RTM_SETLINK(eth7)")
     assert (caught.call, caught.errno, caught.detail) == ("RTM_SETLINK(eth7)", number, "")
-    assert str(caught) == f"RTM_SETLINK(eth7): {syscall.error_name(number)}"
+    assert str(caught) == f"RTM_SETLINK(eth7): {error_name(number)}"
 
 
 def test_refused_request_shows_the_drivers_words(play: Any) -> None:

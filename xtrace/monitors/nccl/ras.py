@@ -17,6 +17,7 @@ import orjson
 
 from xtrace.errors import XtraceError
 from xtrace.model.nccl import RasCommunicator, RasReport
+from xtrace.model.nccl_names import IN_PROGRESS
 from xtrace.printable import printable
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,6 @@ MOST_NUMBER = (1 << 63) - 1
 """What listens on the port may be anybody's: nothing of it is taken as it comes."""
 RECEIVE = 1 << 16
 CLOSE_S = 1.0
-
-IN_PROGRESS = 7
-"""ncclResult_t: no error."""
 
 
 class RasError(XtraceError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from xtrace.model.flow import NOTHING, FlowTable, InterfaceCounts, PacketCount
+from xtrace.model.flow import NOTHING, SLOT_OFFSET, FlowTable, InterfaceCounts, PacketCount
 
 KEPT_NS = 300 * 10**9
 """A flow that comes back within this time continues its counters."""
@@ -21,9 +21,6 @@ HALF_LIFE_NS = 60 * 10**9
 OUTWEIGHS = 2
 REMEMBERED = 5
 """Flows that lost their place and whose counters are kept, as a multiple of the places."""
-
-_SLOT = 44
-"""Offset of the interface's slot in a packed key: it may change, and so is no part of what names a flow here."""
 
 
 Counted = tuple[PacketCount, PacketCount, PacketCount]
@@ -101,7 +98,7 @@ class Group:
         """The flows that hold places, under the keys that the kernel has for them."""
         number = bytes([slot])
         for key, series in self.places.items():
-            yield key[:_SLOT] + number + key[_SLOT + 1 :], series
+            yield key[:SLOT_OFFSET] + number + key[SLOT_OFFSET + 1 :], series
 
     def count(self, counts: InterfaceCounts) -> None:
         """Add what the interface counted in all."""
@@ -142,7 +139,8 @@ class Group:
         admitted = 0
         for index in candidates:
             key = table.packed_key(index)
-            key = key[:_SLOT] + b"\0" + key[_SLOT + 1 :]
+            # the slot may change, and so is no part of what names a flow here
+            key = key[:SLOT_OFFSET] + b"\0" + key[SLOT_OFFSET + 1 :]
             if key in self.places:  # the interface went and came back within the interval, in another slot
                 self.places[key].gained_packets += packets[index]
                 self.places[key].gained_bytes += size[index]

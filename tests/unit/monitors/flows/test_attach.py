@@ -14,13 +14,13 @@ import pytest
 
 from tests.unit.fake_kernel import FakeKernel
 from tests.unit.make import features
-from xtrace.errors import InterfaceError, KernelError, PrivilegeError
+from xtrace.errors import InterfaceError, KernelError, PrivilegeError, error_name
 from xtrace.kernel import constants, rtnetlink
 from xtrace.kernel.bpf import Link, Program
 from xtrace.kernel.features import Features
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
-from xtrace.kernel.syscall import error_name, ffi, lib
+from xtrace.kernel.syscall import lib
 from xtrace.monitors.flows import attach as attach_module
 from xtrace.monitors.flows.attach import (
     Attached,
@@ -58,7 +58,7 @@ class FakeRtnetlink:
 
     def __init__(self) -> None:
         self.now: LinkInfo | None = ETH0
-        self.refusal = KernelError("RTM_SETLINK", errno.EOPNOTSUPP, error_name(errno.EOPNOTSUPP), "driver says no")
+        self.refusal = KernelError("RTM_SETLINK", errno.EOPNOTSUPP, "driver says no")
         self.takes = False
         self.refuses_filters = False
         self.takes_tags_off: bool | None = None
@@ -78,12 +78,12 @@ class FakeRtnetlink:
         self.done.append(("detach", ifindex, expected_prog_fd, flags))
         number = errno.ENODEV if self.now is None else errno.EEXIST if self.now.xdp is None else 0
         if number:
-            raise KernelError("RTM_SETLINK", number, error_name(number))
+            raise KernelError("RTM_SETLINK", number)
 
     def add_filter(self, socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int) -> Any:
         self.done.append(("filter", ifindex, egress, prog_fd))
         if self.refuses_filters:
-            raise KernelError("RTM_NEWTFILTER", errno.EEXIST, error_name(errno.EEXIST), "an ingress qdisc")
+            raise KernelError("RTM_NEWTFILTER", errno.EEXIST, "an ingress qdisc")
         return SimpleNamespace(close=lambda: self.done.append(("filter removed",)))
 
 
@@ -301,7 +301,7 @@ def test_xdp_takes_frames_with_fragments_where_the_kernel_can_and_says_so(
 
 def test_refusal_without_a_text_of_the_kernel_shows_its_error(bench: Bench, interfaces: FakeRtnetlink) -> None:
     bench.kernel.answer("xt_link_create", -errno.EINVAL)
-    interfaces.refusal = KernelError("RTM_SETLINK(XDP attach)", errno.EINVAL, error_name(errno.EINVAL))
+    interfaces.refusal = KernelError("RTM_SETLINK(XDP attach)", errno.EINVAL)
     told = bench.refused("xdp")
     assert told.startswith("eth0: native XDP refused: RTM_SETLINK(XDP attach): EINVAL (Invalid argument); ")
 
@@ -337,7 +337,7 @@ def test_tc_asked_for_does_not_mind_an_xdp_program(bench: Bench) -> None:
 
 def test_program_of_another_xtrace_catch_is_told_from_others(bench: Bench) -> None:
     def info(fd: int, told: Any, length: Any) -> int:
-        ffi.memmove(told + 64, b"xdp_ingress", 11)  # prog_info.name
+        told.name = b"xdp_ingress"
         return 0
 
     bench.kernel.answer("xt_obj_get_info", info)
@@ -352,13 +352,14 @@ def test_program_that_stays_where_it_was_only_tried_is_said_with_what_removes_it
     bench: Bench, interfaces: FakeRtnetlink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise KernelError("RTM_SETLINK", errno.ENOMEM, "ENOMEM")
+        raise KernelError("RTM_SETLINK", errno.ENOMEM)
 
     bench.kernel.answer("xt_link_create", -errno.EINVAL)
     interfaces.takes = True
     monkeypatch.setattr(rtnetlink, "xdp_detach", refuse)
     assert bench.refused() == (
-        "eth0: an XDP program stays attached: RTM_SETLINK: ENOMEM: `ip link set dev eth0 xdpdrv off` removes it"
+        "eth0: an XDP program stays attached: RTM_SETLINK: ENOMEM (Cannot allocate memory):"
+        " `ip link set dev eth0 xdpdrv off` removes it"
     )
 
 
@@ -431,7 +432,7 @@ def test_closing_detaches_before_it_releases(hook: str, bench: Bench) -> None:
 @pytest.mark.parametrize("ifindex, alive", [(4, True), (0, False)])
 def test_link_is_alive_as_long_as_its_interface_is_there(ifindex: int, alive: bool, kernel: FakeKernel) -> None:
     def info(fd: int, told: Any, length: Any) -> int:
-        told[4] = ifindex
+        told.ifindex = ifindex
         return 0
 
     kernel.answer("xt_obj_get_info", info)
@@ -446,7 +447,7 @@ def without_links(bench: Bench, interfaces: FakeRtnetlink) -> Bench:
     interfaces.takes = True
 
     def info(fd: int, told: Any, length: Any) -> int:
-        told[1] = 77  # prog_info.id
+        told.id = 77
         return 0
 
     bench.kernel.answer("xt_obj_get_info", info)

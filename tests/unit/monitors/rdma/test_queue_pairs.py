@@ -48,7 +48,7 @@ class Answers:
     def queue_pairs(self, socket: object, device: rdma.RdmaDevice) -> list[rdma.QueuePair]:
         self.go.wait()
         if device.name in self.broken:
-            raise KernelError(f"RDMA RES_QP_GET({device.name})", 5, "EIO")
+            raise KernelError(f"RDMA RES_QP_GET({device.name})", 5)
         return self.pairs[device.name]
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ def test_device_that_does_not_answer_does_not_hide_the_others(answers: Answers) 
     after_a_round(watch)
     latest = watch.latest
     watch.close()
-    assert len(latest.records) == 1 and latest.errors == ("RDMA RES_QP_GET(mlx5_1): EIO",)
+    assert len(latest.records) == 1 and latest.errors == ("RDMA RES_QP_GET(mlx5_1): EIO (Input/output error)",)
 
 
 def test_device_that_is_not_asked_for_is_not_asked(answers: Answers) -> None:
@@ -314,7 +314,7 @@ def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_o
             """Nothing is open."""
 
     def failing(socket: object) -> list[rdma.RdmaDevice]:
-        raise KernelError("RDMA GET", 4, "EINTR")
+        raise KernelError("RDMA GET", 4)
 
     (tmp_path / "class").mkdir()
     monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
