@@ -1,12 +1,12 @@
 """Which function turns which kind of snapshot into samples. A mode's metrics are registered here, flows apart.
 
-Flows have too many series to be written one for one: sinks/flow_metrics.py chooses.
+Flows are too many to have series each, and need state: flows.py chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from xtrace.model.nccl import NcclSnapshot
@@ -16,17 +16,17 @@ from xtrace.sinks.metrics.nccl import DESCRIBED as NCCL_DESCRIBED
 from xtrace.sinks.metrics.nccl import nccl_samples
 from xtrace.sinks.metrics.rdma import DESCRIBED as RDMA_DESCRIBED
 from xtrace.sinks.metrics.rdma import rdma_samples
-from xtrace.sinks.metrics.sample import Sample
+from xtrace.sinks.metrics.sample import Metric, Sample
 
 
 @dataclass(frozen=True)
 class Source:
     """How snapshots of one kind become metrics."""
 
-    samples: Callable[[Any], Iterator[Sample]]
+    samples: Callable[[Any], Iterable[Sample]]
     """given a snapshot; every series at most once"""
-    described: Mapping[str, str] = field(default_factory=dict)
-    """per metric one line of what it is, with its unit; docs/metrics.md says the same"""
+    described: Mapping[str, Metric]
+    """all metrics there may be, in the order of the output"""
 
 
 SOURCES: dict[type[Snapshot], Source] = {
