@@ -23,7 +23,7 @@ IDLE = {FLOW_BYTES: 0, FLOW_PACKETS: 0}
 
 DESCRIBED = {
     BYTES: Metric(
-        "counter", "bytes", "Bytes of the flow's frames since its series began, Ethernet header included, FCS not."
+        "counter", "bytes", "Bytes of the flow's frames since its series began, with Ethernet header, without FCS."
     ),
     PACKETS: Metric("counter", "packets", "Packets of the flow since its series began."),
     FLOW_BYTES: Metric("gauge", "bytes", "Bytes of the flow's frames in the last interval."),
@@ -73,7 +73,7 @@ class FlowMetrics:
         return sum(len(group.places) for group in groups), sum(len(group.remembered) for group in groups)
 
     def samples(self, snapshot: FlowSnapshot) -> list[Sample]:
-        """Count one interval, and its samples."""
+        """Count one interval; samples of what changed in it."""
         self._tick += 1
         now_ns = snapshot.end_ns - snapshot.wall_offset_ns
         for group in self._groups.values():

@@ -29,10 +29,12 @@ DESCRIBED = {
         "gauge", "flows", "Flows that the flow table has room for (--max-flows)."
     ),
     "xtrace_catch_grace_period_seconds": Metric(
-        "gauge", "seconds", "Time of the last wait until no packet was still being counted in the old buffer."
+        "gauge",
+        "seconds",
+        "Time that the last grace period took: until no packet was still being counted in the old buffer.",
     ),
     "xtrace_catch_drain_seconds": Metric(
-        "gauge", "seconds", "Time that reading and emptying the old buffer took after the last grace period."
+        "gauge", "seconds", "Time that the last drain took: reading and emptying the old buffer after the grace period."
     ),
     "xtrace_catch_push_flow_series": Metric(
         "gauge", "flows", "Flows that have series of their own, those idle for up to 5 minutes included."

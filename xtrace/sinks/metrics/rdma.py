@@ -36,7 +36,7 @@ FIGURE_METRICS = {
     ),
     "ecn_rx": Metric("counter", "packets", "Packets received with the ECN mark that switches set under congestion."),
     "xmit_wait": Metric(
-        "counter", "ticks", "Ticks of the hardware's clock in which the port had data to send and was not able to."
+        "counter", "ticks", "Ticks of the hardware's clock in which the port had data to send but could not send it."
     ),
     "slow_restart": Metric(
         "counter", "times", "Times that the port began to send again at a low rate (RoCE slow restart)."
@@ -48,7 +48,9 @@ FIGURE_METRICS = {
         "counter", "packets", "NAKs received for a sequence error: the remote side missed packets of this host."
     ),
     "ack_timeout": Metric(
-        "counter", "timeouts", "Times that no acknowledgement came within a queue pair's timeout; rxe counts retries."
+        "counter",
+        "timeouts",
+        "Times that no acknowledgement came within a queue pair's timeout; rxe: retried requests.",
     ),
     "implied_nak": Metric(
         "counter", "times", "Times that a later acknowledgement or response showed that one was lost."
@@ -126,7 +128,7 @@ DESCRIBED = {
     "xtrace_rdma_rail_imbalance": Metric(
         "gauge",
         "ratio",
-        "Traffic of the busiest active RDMA port divided by the mean of all active ones, last interval.",
+        "Traffic of the busiest active RDMA port in the last interval, divided by the mean of all active ones.",
     ),
     "xtrace_rdma_rails_idle": Metric(
         "gauge", "ports", "Active RDMA ports without traffic in the last interval while others had some."

@@ -186,7 +186,7 @@ class Group:
         now_ns, idle = self._now_ns, []
         long_ago = now_ns - KEPT_NS
         for key, series in self.places.items():
-            if series.gained_packets:
+            if series.gained_packets:  # Series.settle(), without a call for each
                 series.packets += series.gained_packets
                 series.bytes += series.gained_bytes
                 series.active_ns = now_ns

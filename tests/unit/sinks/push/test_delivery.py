@@ -73,6 +73,29 @@ def batch(text: str, samples: int = 1) -> Batch:
     return Batch(text.encode(), samples)
 
 
+class Shouting(Exposition):
+    """Another encoding."""
+
+    headers: Mapping[str, str] = {"Content-Type": "text/loud"}
+
+    def compress(self, body: bytes) -> bytes:
+        return body.upper()
+
+
+def test_bodies_are_compressed_and_announced_as_the_encoding_says() -> None:
+    sent = []
+
+    class Listening(Server):
+        def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+            sent.append((body, headers))
+            return OK
+
+    made = Delivery(Listening([OK]), Shouting(()))
+    made.submit(batch("a"))
+    assert made.close(GIVE_UP_S) == (0, 0)
+    assert sent == [(b"A", {"Content-Type": "text/loud"})]
+
+
 def test_batches_arrive_in_order_each_once() -> None:
     server = Server([OK])
     with delivering(server) as made:
