@@ -100,10 +100,11 @@ class FlowMetrics:
             for interface in interfaces:
                 known.update(self._groups[where].keys(interface.slot))
         holders = list(map(known.get, table.packed_keys())) if known else [None] * len(table)
-        for series, packets, size in zip(holders, table.packet_counts, table.byte_counts, strict=True):
+        packets, size = table.packet_counts, table.byte_counts
+        for index, series in enumerate(holders):
             if series is not None:
-                series.gained_packets += packets
-                series.gained_bytes += size
+                series.gained_packets += packets[index]
+                series.gained_bytes += size[index]
         for where, interfaces in members.items():
             indexes = [table.indexes(interface.slot, interface.egress) for interface in interfaces]
             joined = indexes[0] if len(indexes) == 1 else [index for part in indexes for index in part]
