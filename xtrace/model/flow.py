@@ -11,6 +11,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from struct import Struct
 from typing import NamedTuple
 
@@ -165,7 +166,7 @@ class FlowTable:
 
     def packed_keys(self) -> Iterator[bytes]:
         """Every flow's struct flow_key as bytes, by index."""
-        return (key for (key,) in _PACKED_KEY.iter_unpack(self.keys))
+        return chain.from_iterable(_PACKED_KEY.iter_unpack(self.keys))
 
     def packed_key(self, index: int) -> bytes:
         """One flow's struct flow_key as bytes."""

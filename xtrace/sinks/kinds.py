@@ -1,4 +1,4 @@
-"""The registry of modes: what shows a mode's snapshots as text and as JSON, and what adds them up.
+"""The registry of modes: what shows a mode's snapshots as text, JSON and metrics, and what adds them up.
 
 A new mode has a row in KINDS, and files of its own in the folders that the row names. Those are imported when the
 first snapshot of the mode arrives: they cost start time and memory, which runs without that mode do not pay.
@@ -6,11 +6,12 @@ first snapshot of the mode arrives: they cost start time and memory, which runs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from xtrace.model.snapshot import Snapshot
+from xtrace.sinks.metrics.sample import Metric, Sample, Values
 
 Record = dict[str, Any]
 """A JSON record."""
@@ -38,6 +39,14 @@ class JsonOptions:
     """flows shown per interface; 0: all"""
 
 
+@dataclass(frozen=True)
+class MetricsOptions:
+    """Which series are to be written."""
+
+    max_series: int
+    """flows with series of their own, per interface and direction"""
+
+
 class TextKind(Protocol):
     """One mode's snapshots for people."""
 
@@ -58,6 +67,20 @@ class JsonKind(Protocol):
         """Fields for the `end` record, from what the mode's ModeTotals added up."""
 
 
+class MetricsKind(Protocol):
+    """One mode's snapshots as samples of metrics."""
+
+    @property
+    def described(self) -> Mapping[str, Metric]:
+        """All metrics there may be, in the order of the output."""
+
+    def samples(self, snapshot: Any) -> Iterable[Sample]:
+        """Samples of one interval, every series at most once."""
+
+    def own(self, setup: Any) -> Values:
+        """Values of the tool's own metrics (metrics/own.py) that concern this mode; `setup`: how it runs, if known."""
+
+
 class ModeTotals(Protocol):
     """What one mode adds up to over a run."""
 
@@ -71,6 +94,8 @@ class Kind:
 
     text: Callable[[TextOptions], TextKind]
     json: Callable[[JsonOptions], JsonKind]
+    metrics: Callable[[MetricsOptions], MetricsKind] | None = None
+    """None: it has no metrics"""
     totals: Callable[[], ModeTotals] | None = None
     """None: nothing of it adds up over intervals"""
 
@@ -85,6 +110,12 @@ def _flow_json(options: JsonOptions) -> JsonKind:
     from xtrace.sinks.jsonl.interfaces import FlowJson
 
     return FlowJson(options)
+
+
+def _flow_metrics(options: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.flows import FlowMetrics
+
+    return FlowMetrics(options)
 
 
 def _flow_totals() -> ModeTotals:
@@ -105,6 +136,12 @@ def _rdma_json(options: JsonOptions) -> JsonKind:
     return RdmaJson(options)
 
 
+def _rdma_metrics(_: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.rdma import RdmaMetrics
+
+    return RdmaMetrics()
+
+
 def _nccl_text(_: TextOptions) -> TextKind:
     from xtrace.sinks.text.nccl import NcclText
 
@@ -117,6 +154,12 @@ def _nccl_json(options: JsonOptions) -> JsonKind:
     return NcclJson(options)
 
 
+def _nccl_metrics(_: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.nccl import NcclMetrics
+
+    return NcclMetrics()
+
+
 def _nccl_totals() -> ModeTotals:
     from xtrace.model.nccl import RunCalls
 
@@ -124,9 +167,9 @@ def _nccl_totals() -> ModeTotals:
 
 
 KINDS = {
-    "xdp": Kind(_flow_text, _flow_json, _flow_totals),
-    "rdma": Kind(_rdma_text, _rdma_json),
-    "nccl": Kind(_nccl_text, _nccl_json, _nccl_totals),
+    "xdp": Kind(_flow_text, _flow_json, _flow_metrics, _flow_totals),
+    "rdma": Kind(_rdma_text, _rdma_json, _rdma_metrics),
+    "nccl": Kind(_nccl_text, _nccl_json, _nccl_metrics, _nccl_totals),
 }
 """By Snapshot.mode."""
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.unit.make_samples import flat
 from xtrace.kernel import proc, symbols
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.syscall import ffi, lib
@@ -54,8 +55,8 @@ from xtrace.monitors.nccl import libraries, sums
 from xtrace.monitors.nccl.calls import Known, check_sum
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.sums import Sums
-from xtrace.sinks.metrics.nccl import DESCRIBED, MOST_PROCESSES, nccl_samples
-from xtrace.sinks.metrics.sources import SOURCES
+from xtrace.sinks.kinds import KINDS, MetricsOptions
+from xtrace.sinks.metrics.nccl import DESCRIBED, MOST_PROCESSES, NcclMetrics, nccl_samples
 from xtrace.sinks.text.nccl import nccl_lines
 
 NO_RANK = int(lib.NCCL_NO_RANK)
@@ -214,7 +215,7 @@ def snapshot(**fields: Any) -> NcclSnapshot:
 
 
 def test_metrics_are_described_and_told_once() -> None:
-    samples = list(nccl_samples(snapshot(ras=REPORT, ras_answers=True)))
+    samples = flat(nccl_samples(snapshot(ras=REPORT, ras_answers=True)))
     assert {sample.name for sample in samples} == set(DESCRIBED)
     assert len({(sample.name, sample.labels) for sample in samples}) == len(samples)
     values = {(sample.name, *(value for _, value in sample.labels)): sample.value for sample in samples}
@@ -230,11 +231,13 @@ def test_metrics_are_described_and_told_once() -> None:
 
 
 def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
-    assert not [sample for sample in nccl_samples(snapshot()) if sample.name.startswith("xtrace_nccl_ras")]
+    assert not [sample for sample in flat(nccl_samples(snapshot())) if sample.name.startswith("xtrace_nccl_ras")]
 
 
 def test_push_knows_the_mode() -> None:
-    assert SOURCES[NcclSnapshot].samples is nccl_samples
+    make = KINDS[NcclSnapshot.mode].metrics
+    assert make is not None
+    assert isinstance(make(MetricsOptions(1)), NcclMetrics)
 
 
 def test_text_is_a_block_per_process_and_a_line_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +269,7 @@ def test_metrics_of_communicators_are_bounded_and_not_of_idle_processes() -> Non
     idle = [NcclProcess(pid, "worker", None, ("/libnccl.so.2",), True, False) for pid in range(10)]
     hidden = NcclProcess(10, "hidden", None, ("/libnccl.so.2",), False, False)
     busy = [process(pid) for pid in range(11, 12 + MOST_PROCESSES)]
-    samples = nccl_samples(NcclSnapshot(1, 1_000_000_000, (*idle, hidden, *busy)))
+    samples = flat(nccl_samples(NcclSnapshot(1, 1_000_000_000, (*idle, hidden, *busy))))
     told = [dict(sample.labels)["pid"] for sample in samples if sample.name == "xtrace_nccl_communicators"]
     assert told == [str(pid) for pid in range(11, 11 + MOST_PROCESSES)]
 

@@ -6,20 +6,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
+from tests.unit.make_samples import Value, flat
 from xtrace.config import RESERVED_LABELS
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.sinks.kinds import KINDS, MetricsOptions
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
-from xtrace.sinks.metrics.sample import Sample
-from xtrace.sinks.metrics.sources import SOURCES
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL")
 
 
-def samples(*ports: PortRecord) -> list[Sample]:
-    return list(rdma_samples(snapshot(ports)))
+def samples(*ports: PortRecord) -> list[Value]:
+    return flat(rdma_samples(snapshot(ports)))
 
 
-def values(found: Iterable[Sample], name: str) -> dict[tuple[str, ...], float]:
+def values(found: Iterable[Value], name: str) -> dict[tuple[str, ...], float]:
     """Values of one metric by the values of its labels."""
     return {tuple(text for _, text in sample.labels): sample.value for sample in found if sample.name == name}
 
@@ -27,7 +27,8 @@ def values(found: Iterable[Sample], name: str) -> dict[tuple[str, ...], float]:
 def test_figures_are_counters_of_the_hardwares_totals() -> None:
     found = samples(port({"local_ack_timeout_err": grew(3, 70)}, traffic(4000, 8000)))
     (timeouts,) = (sample for sample in found if sample.name == "xtrace_rdma_ack_timeout_total")
-    assert timeouts == ("xtrace_rdma_ack_timeout_total", "counter", (("device", "mlx5_0"), ("port", "1")), 70)
+    assert timeouts == ("xtrace_rdma_ack_timeout_total", (("device", "mlx5_0"), ("port", "1")), 70)
+    assert DESCRIBED["xtrace_rdma_ack_timeout_total"].kind == "counter"
     assert values(found, "xtrace_rdma_rx_bytes_total") == {("mlx5_0", "1"): 4_000_000}
 
 
@@ -64,7 +65,7 @@ def test_state_health_rate_and_share() -> None:
 
 def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
     many = [pair(number, process=Process(number, f"job{number}")) for number in range(MOST_COMMANDS + 5)]
-    found = values(rdma_samples(snapshot([], many)), "xtrace_rdma_queue_pairs")
+    found = values(flat(rdma_samples(snapshot([], many))), "xtrace_rdma_queue_pairs")
     assert len(found) == MOST_COMMANDS + 1
     assert found["mlx5_0", "other", "RTS"] == 5
 
@@ -72,7 +73,7 @@ def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
 def test_rails_and_blind_spots() -> None:
     rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1),))
     spot = BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)
-    found = list(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
+    found = flat(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
     assert values(found, "xtrace_rdma_rail_imbalance") == {(): 1.5}
     assert values(found, "xtrace_rdma_rails_idle") == {(): 1} == values(found, "xtrace_rdma_rails_down")
     assert values(found, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "rx"): 0.97}
@@ -87,7 +88,9 @@ def test_every_series_is_told_once_and_every_metric_described() -> None:
         [pair(17), pair(19, state="RTR")],
         Rails(2, 1.0),
     )
-    found = list(SOURCES[type(everything)].samples(everything))
+    make = KINDS[everything.mode].metrics
+    assert make is not None
+    found = flat(make(MetricsOptions(1)).samples(everything))
     series = [(sample.name, sample.labels) for sample in found]
     assert len(series) == len(set(series))
     assert {sample.name for sample in found} <= set(DESCRIBED)
