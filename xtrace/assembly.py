@@ -15,6 +15,7 @@ from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.model.filters import describe
+from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import ANY, Selection, is_open
@@ -39,8 +40,12 @@ log = logging.getLogger("xtrace")
 
 LEAST_FLUSH_S = 0.5
 """What the push gets at the end even where blocked output took all the time there was."""
-DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
-"""--direction as whether it is egress."""
+DIRECTIONS = {
+    "ingress": (Direction.INGRESS,),
+    "egress": (Direction.EGRESS,),
+    "both": (Direction.INGRESS, Direction.EGRESS),
+}
+"""What --direction means."""
 
 
 def run(config: Config, version: str, stop: Stop) -> int:

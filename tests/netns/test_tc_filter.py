@@ -26,7 +26,7 @@ from xtrace.kernel import tc
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.elf import ProgramSpec
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.kernel.tc import TcAttachment
+from xtrace.kernel.tc import Parent, TcAttachment
 
 PROG_TYPE_SCHED_CLS = 3
 TC_ACT_UNSPEC, TC_ACT_SHOT = -1, 2
@@ -310,7 +310,7 @@ def attach(ifindex: int, directions: list[str], verdict: int) -> dict[str, TcAtt
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         for direction in directions:
             with trivial(verdict) as program:
-                attachment = TcAttachment.attach(netlink, ifindex, direction == "egress", program.fileno())
+                attachment = TcAttachment.attach(netlink, ifindex, Parent[direction.upper()], program.fileno())
             name = f"{direction} 2" if direction in attachments else direction
             attachments[name] = attachment
     return attachments
@@ -318,7 +318,7 @@ def attach(ifindex: int, directions: list[str], verdict: int) -> dict[str, TcAtt
 
 def describe(attachment: TcAttachment) -> dict[str, Any]:
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        listed = tc.filters(netlink, attachment.ifindex, attachment.egress)
+        listed = tc.filters(netlink, attachment.ifindex, attachment.parent)
     (own,) = [found for found in listed if found.token == attachment.token]
     assert (own.priority, own.handle, own.kind) == (attachment.priority, attachment.handle, "bpf")
     assert (own.protocol, own.direct_action) == (tc.ETH_P_ALL, True)

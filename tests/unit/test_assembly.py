@@ -26,6 +26,7 @@ from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import Interface
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import XdpOptions
@@ -311,7 +312,7 @@ class FakeMonitor:
     def __init__(self, options: XdpOptions, say: Say) -> None:
         self.options = options
         self.features = features()
-        self.interfaces = (Interface("eth7", 0, "tc", None, egress=True),)
+        self.interfaces = (Interface("eth7", 0, "tc", None, direction=Direction.EGRESS),)
         self._fd = os.eventfd(0)
 
     def fileno(self) -> int:
@@ -340,14 +341,14 @@ def run(arguments: str, stop: Stop) -> None:
 
 
 @pytest.mark.parametrize(
-    "direction, egress",
-    [("", (False,)), ("ingress", (False,)), ("egress", (True,)), ("both", (False, True))],
+    "direction, watched",
+    [("", ("ingress",)), ("ingress", ("ingress",)), ("egress", ("egress",)), ("both", ("ingress", "egress"))],
 )
 def test_direction_asked_for_is_the_one_watched(
-    direction: str, egress: tuple[bool, ...], monitors: list[FakeMonitor], stop: Stop
+    direction: str, watched: tuple[str, ...], monitors: list[FakeMonitor], stop: Stop
 ) -> None:
     run(f"-o none --direction {direction}" if direction else "-o none", stop)
-    assert monitors[0].options.directions == egress
+    assert monitors[0].options.directions == tuple(map(Direction, watched))
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ def test_everything_asked_for_reaches_the_monitor(monitors: list[FakeMonitor], s
     assert monitors[0].options == XdpOptions(
         selection=Selection(("lo", "ib*")),
         choice=Choice("xdp", "generic"),
-        directions=(False,),
+        directions=(Direction.INGRESS,),
         max_flows=77,
         filters=Filters(types=frozenset({"UDP"}), ports=frozenset({53})),
     )

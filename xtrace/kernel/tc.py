@@ -17,6 +17,7 @@ import os
 import re
 import socket as sockets
 from dataclasses import dataclass
+from enum import IntEnum
 from errno import EADDRINUSE, EEXIST, ENOSPC
 from struct import Struct
 from types import TracebackType
@@ -49,10 +50,6 @@ RTM_GETTFILTER = 46
 TC_H_CLSACT = 0xFFFFFFF1
 CLSACT_HANDLE = 0xFFFF0000
 """TC_H_MAKE(TC_H_CLSACT, 0), which the ingress qdisc has too."""
-PARENT_INGRESS = 0xFFFFFFF2
-"""TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)"""
-PARENT_EGRESS = 0xFFFFFFF3
-"""TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)"""
 
 TCA_KIND = 1
 TCA_OPTIONS = 2
@@ -72,6 +69,17 @@ NAME_PREFIX = "xtrace-catch:"
 TOKEN_BYTES = 8
 _OUR_NAME = re.compile(rf"{NAME_PREFIX}([0-9a-f]{{{2 * TOKEN_BYTES}}})")
 
+
+class Parent(IntEnum):
+    """Where filters hang on clsact: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and TC_H_MIN_EGRESS."""
+
+    INGRESS = 0xFFFFFFF2
+    EGRESS = 0xFFFFFFF3
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
 _TCMSG = Struct("=B3xiIII")  # struct tcmsg: family, ifindex, handle, parent, info
 _U32 = Struct("=I")
 
@@ -85,7 +93,7 @@ class TcFilter:
     """
 
     ifindex: int
-    egress: bool
+    parent: Parent
     priority: int
     protocol: int
     handle: int
@@ -101,12 +109,8 @@ class TcFilter:
         return found.group(1) if found else None
 
 
-def _direction(egress: bool) -> str:
-    return "egress" if egress else "ingress"
-
-
-def _call(message: str, ifindex: int, egress: bool) -> str:
-    return f"{message}({_direction(egress)} of interface {ifindex})"
+def _call(message: str, ifindex: int, parent: Parent) -> str:
+    return f"{message}({parent} of interface {ifindex})"
 
 
 def ensure_clsact(socket: NetlinkSocket, ifindex: int) -> None:
@@ -147,12 +151,11 @@ def _info(priority: int, protocol: int) -> int:
 
 
 def _message(where: TcFilter, *extra: bytes) -> bytes:
-    parent = PARENT_EGRESS if where.egress else PARENT_INGRESS
-    header = _TCMSG.pack(0, where.ifindex, where.handle, parent, _info(where.priority, where.protocol))
+    header = _TCMSG.pack(0, where.ifindex, where.handle, where.parent, _info(where.priority, where.protocol))
     return header + pack_attribute(TCA_KIND, where.kind.encode() + b"\0") + b"".join(extra)
 
 
-def _parse(payload: bytes, ifindex: int, egress: bool) -> TcFilter:
+def _parse(payload: bytes, ifindex: int, parent: Parent) -> TcFilter:
     """The payload of an RTM_NEWTFILTER. KernelError if damaged."""
     _, _, handle, _, info = unpack(_TCMSG, payload, "tcmsg")
     values = parse_attributes(payload[_TCMSG.size :])
@@ -162,7 +165,7 @@ def _parse(payload: bytes, ifindex: int, egress: bool) -> TcFilter:
     flags = unsigned(options[TCA_BPF_FLAGS], 4) if TCA_BPF_FLAGS in options else 0
     return TcFilter(
         ifindex,
-        egress,
+        parent,
         priority=info >> 16,
         protocol=sockets.ntohs(info & 0xFFFF),
         handle=handle,
@@ -173,25 +176,24 @@ def _parse(payload: bytes, ifindex: int, egress: bool) -> TcFilter:
     )
 
 
-def _dump(socket: NetlinkSocket, ifindex: int, egress: bool, info: int = 0) -> list[TcFilter]:
+def _dump(socket: NetlinkSocket, ifindex: int, parent: Parent, info: int = 0) -> list[TcFilter]:
     """Filters of chain 0, which is where packets begin; `info` narrows it to one priority and protocol.
 
     Before its filters the kernel sends each priority on its own, with handle 0 (tcf_chain_dump()); it may have none.
     """
-    parent = PARENT_EGRESS if egress else PARENT_INGRESS
     request = _TCMSG.pack(0, ifindex, 0, parent, info) + pack_attribute(TCA_CHAIN, _U32.pack(0))
-    replies = socket.dump(RTM_GETTFILTER, request, what=_call("RTM_GETTFILTER", ifindex, egress))
-    return [_parse(payload, ifindex, egress) for kind, payload in replies if kind == RTM_NEWTFILTER]
+    replies = socket.dump(RTM_GETTFILTER, request, what=_call("RTM_GETTFILTER", ifindex, parent))
+    return [_parse(payload, ifindex, parent) for kind, payload in replies if kind == RTM_NEWTFILTER]
 
 
-def filters(socket: NetlinkSocket, ifindex: int, egress: bool) -> list[TcFilter]:
+def filters(socket: NetlinkSocket, ifindex: int, parent: Parent) -> list[TcFilter]:
     """Everybody's filters in the order they run; none without clsact or without the interface. Raises KernelError."""
-    return [found for found in _dump(socket, ifindex, egress) if found.handle]
+    return [found for found in _dump(socket, ifindex, parent) if found.handle]
 
 
 def orphans(socket: NetlinkSocket, ifindex: int) -> list[TcFilter]:
     """Filters, of both directions, whose owner is no more: a `kill -9` leaves them. Raises KernelError."""
-    ours = [found for egress in (False, True) for found in filters(socket, ifindex, egress) if found.token]
+    ours = [found for parent in Parent for found in filters(socket, ifindex, parent) if found.token]
     return [found for found in ours if not _is_held(found)]
 
 
@@ -238,7 +240,7 @@ def _remove_orphan(socket: NetlinkSocket, orphan: TcFilter) -> bool:
 
 def _is_there(socket: NetlinkSocket, wanted: TcFilter) -> bool:
     """Whether a filter of this priority, protocol, handle and name is there."""
-    listed = _dump(socket, wanted.ifindex, wanted.egress, _info(wanted.priority, wanted.protocol))
+    listed = _dump(socket, wanted.ifindex, wanted.parent, _info(wanted.priority, wanted.protocol))
     return any((found.handle, found.name) == (wanted.handle, wanted.name) for found in listed)
 
 
@@ -249,7 +251,7 @@ def _delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
     """
     if not _is_there(socket, unwanted):
         return False
-    what = _call("RTM_DELTFILTER", unwanted.ifindex, unwanted.egress)
+    what = _call("RTM_DELTFILTER", unwanted.ifindex, unwanted.parent)
     try:
         socket.request(RTM_DELTFILTER, 0, _message(unwanted), what=what)
     except KernelError:
@@ -259,7 +261,7 @@ def _delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
     return True
 
 
-def _create(socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int, token: str) -> TcFilter:
+def _create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, token: str) -> TcFilter:
     """Create a filter with the lowest priority number that is free. Raises KernelError.
 
     The handle comes from the token. So a delete hits ours or nothing, and those who replace handle 1 without
@@ -274,17 +276,17 @@ def _create(socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int, tok
         pack_attribute(TCA_BPF_NAME, name.encode() + b"\0"),
         pack_attribute(TCA_BPF_FLAGS, _U32.pack(TCA_BPF_FLAG_ACT_DIRECT)),
     )
-    what = _call("RTM_NEWTFILTER", ifindex, egress)
-    taken = {found.priority for found in _dump(socket, ifindex, egress)}
+    what = _call("RTM_NEWTFILTER", ifindex, parent)
+    taken = {found.priority for found in _dump(socket, ifindex, parent)}
     for priority in range(1, MAX_PRIORITY + 1):
         if priority in taken:
             continue
-        wanted = TcFilter(ifindex, egress, priority, ETH_P_ALL, handle, "bpf", name, direct_action=True)
+        wanted = TcFilter(ifindex, parent, priority, ETH_P_ALL, handle, "bpf", name, direct_action=True)
         try:
             socket.request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _message(wanted, options), what=what)
         except KernelError:
             # EEXIST, or EINVAL where another protocol or kind is: was somebody quicker?
-            listed = _dump(socket, ifindex, egress)
+            listed = _dump(socket, ifindex, parent)
             if any((found.priority, found.handle, found.name) == (priority, handle, name) for found in listed):
                 return wanted  # the kernel did it, and its answer was lost
             taken = {found.priority for found in listed}
@@ -302,7 +304,7 @@ class TcAttachment:
 
     def __init__(self, own: TcFilter, token: str, holder: sockets.socket) -> None:
         self.ifindex = own.ifindex
-        self.egress = own.egress
+        self.parent = own.parent
         self.priority = own.priority
         self.handle = own.handle
         self.token = token
@@ -310,7 +312,7 @@ class TcAttachment:
         self._holder = holder
 
     @classmethod
-    def attach(cls, socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int) -> TcAttachment:
+    def attach(cls, socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int) -> TcAttachment:
         """Attach a loaded program of type SCHED_CLS, of which the kernel then keeps a reference of its own.
 
         Replaces nothing but orphans of ours, which go first, in both directions. Raises KernelError: EEXIST
@@ -323,7 +325,7 @@ class TcAttachment:
         token = os.urandom(TOKEN_BYTES).hex()
         holder = _hold(ifindex, token)
         try:
-            own = _create(socket, ifindex, egress, prog_fd, token)
+            own = _create(socket, ifindex, parent, prog_fd, token)
         except BaseException:
             holder.close()
             raise
@@ -360,4 +362,4 @@ class TcAttachment:
 def _say_replaced(socket: NetlinkSocket, orphan: TcFilter) -> None:
     link = rtnetlink.link(socket, orphan.ifindex)
     name = link.name if link else f"interface {orphan.ifindex}"
-    log.info("replaced the filter a killed xtrace-catch left on %s (%s)", name, _direction(orphan.egress))
+    log.info("replaced the filter a killed xtrace-catch left on %s (%s)", name, orphan.parent)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xtrace.model.snapshot import Snapshot
+from xtrace.model.words import Direction
 
 TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
 """Names in the order of enum traffic_type (csrc/flow.h)."""
@@ -172,14 +173,14 @@ class FlowTable:
             return PacketCount(sum(packets), sum(sizes))
         return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
 
-    def indexes(self, slot: int, egress: bool) -> Sequence[int]:
+    def indexes(self, slot: int, direction: Direction) -> Sequence[int]:
         """The indexes of one interface's and direction's flows."""
         if self._places is None:
             self._places = self._find_places()
-        return self._places.get((slot, egress), ())
+        return self._places.get((slot, direction.bit), ())
 
     def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
-        """All indexes by slot and direction."""
+        """All indexes by slot and FLOW_EGRESS."""
         slots = bytes(self.keys[_SLOT_OFFSET :: KEY.size])
         egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
         if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
@@ -250,14 +251,9 @@ class Interface:
     """`xdp` or `tc`"""
     xdp_mode: str | None = None
     """`native` or `generic`"""
-    egress: bool = False
+    direction: Direction = Direction.INGRESS
     merges: bool = False
     """whether its driver hands merged packets to XDP"""
-
-    @property
-    def direction(self) -> str:
-        """`ingress` or `egress`"""
-        return "egress" if self.egress else "ingress"
 
     @property
     def units(self) -> str:
@@ -317,7 +313,7 @@ class Selection:
 def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
     """Choose an interface's `top` largest flows by bytes (0: all), largest first if `ordered` or limited."""
     table = snapshot.flows
-    indexes = table.indexes(interface.slot, interface.egress)
+    indexes = table.indexes(interface.slot, interface.direction)
     size = table.byte_counts
     if top and len(indexes) > top:
         chosen: Sequence[int] = heapq.nlargest(top, indexes, key=size.__getitem__)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xtrace.errors import UsageError
 from xtrace.model.rdma import PortId, PortRecord, Rails
-from xtrace.model.rdma_counters import LINK, OUTGOING
+from xtrace.model.rdma_counters import LINK, direction_of
 
 OK, WARN, CRITICAL = "ok", "warn", "critical"
 LEVELS = (OK, WARN, CRITICAL)
@@ -125,7 +125,7 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
         if limit.unit == PER_MINUTE:
             value = delta * 60 / seconds
         else:
-            value = record.per_million(name, "tx" if name in OUTGOING else "rx")
+            value = record.per_million(name, direction_of(name))
             # without a count of packets the share is not known: more than the events themselves it cannot be
             value = 1e6 if value is None else value
         level = _level(value, limit)

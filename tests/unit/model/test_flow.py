@@ -48,6 +48,7 @@ from xtrace.model.flow import (
     Selection,
     select,
 )
+from xtrace.model.words import Direction
 
 
 def c_key(**fields: Any) -> Any:
@@ -231,7 +232,7 @@ def test_table_gives_the_same_flows_one_by_one_and_by_index() -> None:
 def test_table_shows_nothing_behind_its_last_flow() -> None:
     made = table([flow()], room=10)
     assert len(list(made)) == len(made.byte_counts) == len(made.packet_counts) == 1
-    assert list(made.indexes(0xAA, False)) == []
+    assert list(made.indexes(0xAA, Direction.INGRESS)) == []
 
 
 def test_counts_by_index_are_those_of_the_flows() -> None:
@@ -242,26 +243,28 @@ def test_counts_by_index_are_those_of_the_flows() -> None:
 
 def test_empty_table_has_no_flows() -> None:
     made = table([], room=0)
-    assert (len(made), list(made), list(made.byte_counts), list(made.indexes(0, False))) == (0, [], [], [])
+    assert (len(made), list(made), list(made.byte_counts), list(made.indexes(0, Direction.INGRESS))) == (0, [], [], [])
 
 
 def test_flows_are_told_apart_by_interface_slot_and_direction() -> None:
     places = [(0, 0), (1, 0), (0, EGRESS), (255, EGRESS | FRAGMENT), (0, FRAGMENT), (1, EGRESS)]
     made = table([flow(key(slot=slot, flags=flags)) for slot, flags in places])
-    assert list(made.indexes(0, False)) == [0, 4]
-    assert list(made.indexes(0, True)) == [2]
-    assert list(made.indexes(1, False)) == [1]
-    assert list(made.indexes(1, True)) == [5]
-    assert list(made.indexes(255, True)) == [3]
-    assert list(made.indexes(2, False)) == []
+    assert list(made.indexes(0, Direction.INGRESS)) == [0, 4]
+    assert list(made.indexes(0, Direction.EGRESS)) == [2]
+    assert list(made.indexes(1, Direction.INGRESS)) == [1]
+    assert list(made.indexes(1, Direction.EGRESS)) == [5]
+    assert list(made.indexes(255, Direction.EGRESS)) == [3]
+    assert list(made.indexes(2, Direction.INGRESS)) == []
 
 
-@pytest.mark.parametrize("slot, egress", [(0, False), (3, False), (0, True), (3, True)])
-def test_flows_all_of_one_interface_are_all_found_there_and_nowhere_else(slot: int, egress: bool) -> None:
-    made = table([flow(key(slot=slot, flags=EGRESS if egress else 0)) for _ in range(4)])
-    assert list(made.indexes(slot, egress)) == [0, 1, 2, 3]
-    assert list(made.indexes(slot, not egress)) == []
-    assert list(made.indexes(slot + 1, egress)) == []
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize("slot", [0, 3])
+def test_flows_all_of_one_interface_are_all_found_there_and_nowhere_else(slot: int, direction: Direction) -> None:
+    made = table([flow(key(slot=slot, flags=direction.bit)) for _ in range(4)])
+    (other,) = set(Direction) - {direction}
+    assert list(made.indexes(slot, direction)) == [0, 1, 2, 3]
+    assert list(made.indexes(slot, other)) == []
+    assert list(made.indexes(slot + 1, direction)) == []
 
 
 def sized(*sizes: int, slot: int = 0) -> list[FlowRecord]:
@@ -385,8 +388,3 @@ def test_some_flows_of_a_table_are_added_up_by_index(indexes: list[int]) -> None
     flows = [flow(packets=1, size=64), flow(packets=2, size=3000), flow(packets=4, size=2**40)]
     expected = PacketCount(sum(flows[i].packets for i in indexes), sum(flows[i].bytes for i in indexes))
     assert table(flows).sum(indexes) == expected
-
-
-@pytest.mark.parametrize("egress, direction", [(False, "ingress"), (True, "egress")])
-def test_direction_of_an_interface(egress: bool, direction: str) -> None:
-    assert Interface("eth0", 0, egress=egress).direction == direction

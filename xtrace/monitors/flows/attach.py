@@ -16,8 +16,9 @@ from xtrace.kernel.ethtool import takes_vlan_tags_off
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
 from xtrace.kernel.syscall import lib
-from xtrace.kernel.tc import TcAttachment
+from xtrace.kernel.tc import Parent, TcAttachment
 from xtrace.messages import Say, message
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,11 @@ LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.
 
 XDP_PROGRAM, TC_PROGRAM = "xdp_ingress", "tc_packet"
 FLAGS = {"native": constants.XDP_FLAGS_NATIVE, "generic": constants.XDP_FLAGS_GENERIC}
-TCX_TYPES = (constants.ATTACH_TYPE_TCX_INGRESS, constants.ATTACH_TYPE_TCX_EGRESS)
-"""By whether it is egress."""
+TCX_TYPES = {
+    Direction.INGRESS: constants.ATTACH_TYPE_TCX_INGRESS,
+    Direction.EGRESS: constants.ATTACH_TYPE_TCX_EGRESS,
+}
+FILTER_PARENTS = {Direction.INGRESS: Parent.INGRESS, Direction.EGRESS: Parent.EGRESS}
 
 LOOPBACK_LINK_TYPE = 772
 ETHERNET_LINK_TYPES = (1, LOOPBACK_LINK_TYPE)
@@ -193,13 +197,13 @@ class Attacher:
         self._say = say
         self._told_of_tags = False
 
-    def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
+    def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
         """Attach for one direction. Raises InterfaceError or KernelError; nothing is ever replaced."""
         layer = link_layer(link)
         wants_xdp = self._choice.hook == "xdp" or self._choice.xdp_mode != "auto"
-        if egress or self._choice.hook == "tc" or (link.kind in TC_KINDS and not wants_xdp):
-            return self._tc(link, Place(slot, egress, layer))
-        place = Place(slot, False, layer, self._tables.features.frags)
+        if direction is Direction.EGRESS or self._choice.hook == "tc" or (link.kind in TC_KINDS and not wants_xdp):
+            return self._tc(link, Place(slot, direction, layer))
+        place = Place(slot, direction, layer, self._tables.features.frags)
         mode = self._choice.xdp_mode
         try:
             return self._xdp(link, place, "native" if mode == "auto" else mode)
@@ -208,7 +212,7 @@ class Attacher:
                 advice = XdpTaken.advice if mode == "generic" else refusal.advice
                 raise InterfaceError(f"{refusal}; {advice}") from refusal
             self._say(f"{refusal}; taking tc ingress instead")
-            return self._tc(link, Place(slot, False, layer))
+            return self._tc(link, Place(slot, direction, layer))
 
     def _xdp(self, link: LinkInfo, place: Place, mode: str) -> Attached:
         refuse_if_owned(link)
@@ -273,16 +277,18 @@ class Attacher:
         return str(error)
 
     def _tc(self, link: LinkInfo, place: Place) -> Attached:
-        direction = "egress" if place.egress else "ingress"
+        direction = place.direction
         with self._tables.load(TC_PROGRAM, place) as program:
             try:
                 attachment: Attachment
                 if self._tables.features.tcx:
-                    attach_type = TCX_TYPES[place.egress]
+                    attach_type = TCX_TYPES[direction]
                     bpf_link = Link.attach(program, link.index, attach_type, constants.LINK_BEFORE_ALL)
                     attachment, how = LinkAttachment(bpf_link), "tcx"
                 else:
-                    attachment = TcAttachment.attach(self._netlink, link.index, place.egress, program.fileno())
+                    attachment = TcAttachment.attach(
+                        self._netlink, link.index, FILTER_PARENTS[direction], program.fileno()
+                    )
                     how = "clsact"
             except KernelError as error:
                 raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error

@@ -14,6 +14,7 @@ from xtrace.kernel.rtnetlink import LinkInfo, parse_link
 from xtrace.messages import Say, message
 from xtrace.model.filters import Filters
 from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.attach import OFF, Attacher, Choice
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
@@ -44,8 +45,7 @@ class XdpOptions:
 
     selection: Selection
     choice: Choice
-    directions: tuple[bool, ...] = (False,)
-    """whether egress"""
+    directions: tuple[Direction, ...] = (Direction.INGRESS,)
     max_flows: int = 65536
     filters: Filters = field(default_factory=Filters)
 
@@ -210,8 +210,8 @@ class XdpMonitor:
         self._say(message("Preparing to monitor network interface: {}", link.name))
         watched = Watched(link.index, link.name, slot, Coverage(link.name, self._say))
         try:
-            for egress in self._options.directions:
-                watched.attached[egress] = self._attacher.attach(link, slot, egress)
+            for direction in self._options.directions:
+                watched.attached[direction] = self._attacher.attach(link, slot, direction)
         except XtraceError as error:
             self._refused[link.index] = link.is_up
             if watched.attached:
@@ -327,12 +327,12 @@ class XdpMonitor:
 
     def _counts(self, drained: Drained, watched: Watched, interface: Interface) -> InterfaceCounts:
         """One interface's counts, with its own interval where it came or went within this one."""
-        egress = interface.egress
-        counts = drained.counts.get((watched.slot, egress), InterfaceCounts())
-        counts = replace(counts, nic=watched.coverage.passed(egress))
+        direction = interface.direction
+        counts = drained.counts.get((watched.slot, direction), InterfaceCounts())
+        counts = replace(counts, nic=watched.coverage.passed(direction))
         if interface.units == "wire":  # merged packets are fewer than those the interface counted
-            watched.coverage.compare(egress, counts.total, drained.end_monotonic_ns)
-        since_ns = watched.attached[egress].since_ns
+            watched.coverage.compare(direction, counts.total, drained.end_monotonic_ns)
+        since_ns = watched.attached[direction].since_ns
         if since_ns <= self._start_ns and watched.until_ns is None:
             return counts
         start = max(since_ns, self._start_ns)
@@ -351,10 +351,10 @@ def wall_offset() -> int:
 
 def check_sums(drained: Drained) -> None:
     """The promise, checked in every interval: a tool that miscounts must say so."""
-    for (slot, egress), counts in drained.counts.items():
-        indexes = drained.flows.indexes(slot, egress)
+    for (slot, direction), counts in drained.counts.items():
+        indexes = drained.flows.indexes(slot, direction)
         counted = drained.flows.sum(indexes) + counts.unattributed_total + counts.filtered
         if counted != counts.total:
             missing = counts.total - counted
-            where = f"slot {slot} {'egress' if egress else 'ingress'}"
+            where = f"slot {slot} {direction}"
             log.error("%s: counts do not add up: %d packets, %d bytes missing", where, *missing)

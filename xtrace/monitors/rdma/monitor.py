@@ -13,6 +13,7 @@ from xtrace.kernel import infiniband, rdma
 from xtrace.messages import Say
 from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
 from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
+from xtrace.model.words import Direction
 from xtrace.monitors.rdma.blind_spots import BlindSpots
 from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma.ports import Found, PortReader
@@ -89,7 +90,7 @@ class RdmaMonitor:
         self._devices: frozenset[str] = frozenset()
         """those that were read last"""
         self._netdevs: dict[PortId, str] = {}
-        self._seen: dict[tuple[str, str], Seen] = {}
+        self._seen: dict[tuple[str, Direction], Seen] = {}
         self._blind_spots = BlindSpots(say_invisible or say)
         self._last: list[Found] = []
         self.ended = False
@@ -172,8 +173,8 @@ class RdmaMonitor:
         """Whether it was said that something is invisible."""
         return self._blind_spots.told
 
-    def note_seen(self, seen: Mapping[tuple[str, str], Seen]) -> None:
-        """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and `rx` or `tx`."""
+    def note_seen(self, seen: Mapping[tuple[str, Direction], Seen]) -> None:
+        """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and direction."""
         self._seen = dict(seen)
 
     def tick(self) -> RdmaSnapshot:

@@ -12,6 +12,7 @@ from xtrace.model.rdma import GAUGE, PortRecord, RdmaSnapshot
 from xtrace.model.rdma_counters import FIGURES
 from xtrace.model.rdma_health import LEVELS
 from xtrace.model.rdma_processes import by_process
+from xtrace.model.words import Direction
 from xtrace.sinks.metrics.sample import Labels, Sample
 
 NAMED = {(source.set, name) for sources in FIGURES.values() for source in sources for name in source.names}
@@ -57,7 +58,7 @@ def rdma_samples(snapshot: RdmaSnapshot) -> Iterator[Sample]:
         yield from _totals(record, labels)
         yield from _port(record, labels)
     for spot in snapshot.blind_spots:
-        where = (("device", spot.id.device), ("port", str(spot.id.port)), ("direction", spot.direction))
+        where = (("device", spot.id.device), ("port", str(spot.id.port)), ("direction", spot.direction.rx_tx))
         yield Sample("xtrace_rdma_invisible_share", "gauge", where, round(spot.invisible, 4))
     rails = snapshot.rails
     if rails.imbalance is not None:
@@ -105,8 +106,8 @@ def _port(record: PortRecord, labels: Labels) -> Iterator[Sample]:
     yield Sample("xtrace_rdma_saturated_counters", "gauge", labels, statuses["saturated"])
     if info.rate_bps is not None:
         yield Sample("xtrace_rdma_rate_bits_per_second", "gauge", labels, info.rate_bps)
-    for direction in ("rx", "tx"):
-        way = (*labels, ("direction", direction))
+    for direction in Direction:
+        way = (*labels, ("direction", direction.rx_tx))
         rate, share = record.bit_rate(direction), record.share(direction)
         if rate is not None:
             yield Sample("xtrace_rdma_bits_per_second", "gauge", way, round(rate))

@@ -64,7 +64,7 @@ class Text:
         """The flows and the line of each interface."""
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
         for interface, counts in snapshot.interfaces:
-            direction = f" {'out' if interface.egress else 'in'}" if self._with_direction else ""
+            direction = f" {interface.direction.in_out}" if self._with_direction else ""
             selection = select(snapshot, interface, self._top, ordered=True)
             for flow in map(snapshot.flows.__getitem__, selection.chosen):
                 origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
@@ -126,7 +126,7 @@ def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterat
     if not key.is_ip and not key.is_roce:
         yield f"ethertype=0x{key.ethertype:04x}"
     if with_direction:
-        yield "out" if interface.egress else "in"
+        yield interface.direction.in_out
 
 
 def _endpoint(key: FlowKey, packed: bytes, port: int) -> str:

@@ -19,6 +19,7 @@ from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount
+from xtrace.model.words import Direction
 from xtrace.monitors.flows import monitor as xdp_module
 from xtrace.monitors.flows import watched as watched_module
 from xtrace.monitors.flows.attach import Attached, Choice
@@ -29,7 +30,7 @@ from xtrace.monitors.flows.tables import Drained, Plan
 NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
 """RTM_* of uapi/linux/rtnetlink.h"""
 
-INGRESS, BOTH = (False,), (False, True)
+INGRESS, BOTH = (Direction.INGRESS,), tuple(Direction)
 
 
 def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
@@ -51,9 +52,9 @@ class World:
         self.now = 1000
         self.links = [LO, ETH0]
         self.events: list[tuple[int, LinkInfo]] = []
-        self.refuses: dict[tuple[str, bool], XtraceError] = {}
+        self.refuses: dict[tuple[str, Direction], XtraceError] = {}
         self.flows: list[FlowRecord] = []
-        self.counts: dict[tuple[int, bool], InterfaceCounts] | None = None
+        self.counts: dict[tuple[int, Direction], InterfaceCounts] | None = None
         self.has = features()
         self.filters: Filters | None = None
         self.said: list[str] = []
@@ -117,14 +118,15 @@ class FakeAttacher:
         self._world = world
         world.note(f"hook {choice.hook} mode {choice.xdp_mode}")
 
-    def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
-        refusal = self._world.refuses.get((link.name, egress))
+    def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
+        refusal = self._world.refuses.get((link.name, direction))
         if refusal is not None:
             raise refusal
-        place = f"{link.name} slot {slot}{' egress' if egress else ''}"
+        leaving = direction is Direction.EGRESS
+        place = f"{link.name} slot {slot}{' egress' if leaving else ''}"
         self._world.detached_by_others.discard(place)
         attachment = FakeAttachment(self._world, place)
-        hook, mode = ("tc", None) if egress else ("xdp", "native")
+        hook, mode = ("tc", None) if leaving else ("xdp", "native")
         return Attached(attachment, hook, mode, self._world.now, self._world.merges)
 
 
@@ -174,9 +176,9 @@ class FakeTables:
     def _drained(self) -> Drained:
         flows, counts = self._world.flows, self._world.counts
         if counts is None:
-            places = {(record.key.slot, bool(record.key.flags & EGRESS)) for record in flows}
+            places = {(f.key.slot, BOTH[f.key.flags & EGRESS]) for f in flows}
             counts = {
-                place: counts_of([f for f in flows if (f.key.slot, bool(f.key.flags & EGRESS)) == place])
+                place: counts_of([f for f in flows if (f.key.slot, BOTH[f.key.flags & EGRESS]) == place])
                 for place in places
             }
         return Drained(self._world.now, table(flows), counts)
@@ -216,7 +218,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def start(world: World, *patterns: str, directions: tuple[bool, ...] = INGRESS) -> XdpMonitor:
+def start(world: World, *patterns: str, directions: tuple[Direction, ...] = INGRESS) -> XdpMonitor:
     options = XdpOptions(Selection(patterns or ("eth0",)), Choice("auto", "auto"), directions, max_flows=100)
     return XdpMonitor(options, world.said.append)
 
@@ -298,14 +300,14 @@ def test_missing_privileges_are_said_before_anything_else(world: World, monkeypa
 
 
 def test_interface_that_cannot_be_attached_to_is_the_error_and_leaves_nothing(world: World) -> None:
-    world.refuses["eth0", False] = PrivilegeError("eth0: no")
+    world.refuses["eth0", Direction.INGRESS] = PrivilegeError("eth0: no")
     with pytest.raises(PrivilegeError, match=r"^eth0: no$"):
         start(world)
     assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]
 
 
 def test_interface_that_refuses_one_direction_alone_is_detached_from_the_other_before_the_error(world: World) -> None:
-    world.refuses["eth0", True] = InterfaceError("eth0: no egress")
+    world.refuses["eth0", Direction.EGRESS] = InterfaceError("eth0: no egress")
     with pytest.raises(InterfaceError, match=r"^eth0: no egress$"):
         start(world, directions=BOTH)
     assert world.attached == []
@@ -359,7 +361,7 @@ def test_one_name_that_no_interface_has_is_one_line(world: World, caplog: pytest
 
 def test_one_interface_that_takes_it_is_enough(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.links = [LO, ETH0, ETH1, ETH2]
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     made = start(world, "eth*")
     assert [(found.name, found.slot) for found in made.interfaces] == [("eth0", 0), ("eth2", 1)]
     assert caplog.messages == ["eth1: no"]
@@ -368,7 +370,8 @@ def test_one_interface_that_takes_it_is_enough(world: World, caplog: pytest.LogC
 
 def test_several_that_all_refuse_are_a_failure(world: World) -> None:
     world.links = [ETH0, ETH1]
-    world.refuses = {("eth0", False): InterfaceError("eth0: no"), ("eth1", False): InterfaceError("eth1: no")}
+    for name in ("eth0", "eth1"):
+        world.refuses[name, Direction.INGRESS] = InterfaceError(f"{name}: no")
     with pytest.raises(InterfaceError, match=r"^no interface could be attached to"):
         start(world, "eth*")
 
@@ -497,7 +500,7 @@ def test_both_directions_have_their_own_hooks_and_counts(world: World) -> None:
     found = [(of, counts.total.packets) for of, counts in made.tick().interfaces]
     assert found == [
         (Interface("eth0", 0, "xdp", "native"), 1),
-        (Interface("eth0", 0, "tc", None, egress=True), 2),
+        (Interface("eth0", 0, "tc", None, direction=Direction.EGRESS), 2),
     ]
     made.close()
 
@@ -507,14 +510,14 @@ def test_counts_that_add_up_are_not_mentioned(
 ) -> None:
     world.flows = [flow(packets=3, size=300)]
     unattributed = (PacketCount(1, 60), *(PacketCount(0, 0),) * 8)
-    world.counts = {(0, False): InterfaceCounts(PacketCount(6, 480), PacketCount(2, 120), unattributed)}
+    world.counts = {(0, Direction.INGRESS): InterfaceCounts(PacketCount(6, 480), PacketCount(2, 120), unattributed)}
     monitor.tick()
     assert caplog.messages == []
 
 
 def test_miscount_is_an_error_line(world: World, monitor: XdpMonitor, caplog: pytest.LogCaptureFixture) -> None:
     world.flows = [flow(packets=3, size=300)]
-    world.counts = {(0, False): InterfaceCounts(total=PacketCount(5, 420))}
+    world.counts = {(0, Direction.INGRESS): InterfaceCounts(total=PacketCount(5, 420))}
     monitor.tick()
     assert [(record.levelno, record.message) for record in caplog.records] == [
         (logging.ERROR, "slot 0 ingress: counts do not add up: 2 packets, 120 bytes missing")
@@ -655,7 +658,7 @@ def test_interface_that_comes_and_refuses_is_an_error_line_and_the_others_go_on(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any")
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     happens(world, made, (NEW_LINK, ETH1), (NEW_LINK, ETH2))
     assert [(record.levelno, record.message) for record in caplog.records] == [(logging.ERROR, "eth1: no")]
     assert world.attached == ["eth0 slot 0", "eth2 slot 1"]
@@ -667,7 +670,7 @@ def test_interface_that_refused_is_asked_again_when_it_goes_up_or_down_and_not_a
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "eth*")
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     up, down = ETH1, replace(ETH1, flags=0)
     happens(world, made, (NEW_LINK, up), (NEW_LINK, up), (NEW_LINK, up))
     assert len(caplog.messages) == 1
@@ -683,7 +686,7 @@ def test_interface_that_refused_and_went_is_asked_anew_when_it_is_back(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any")
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     happens(world, made, (NEW_LINK, ETH1), (DEL_LINK, ETH1), (NEW_LINK, ETH1))
     assert caplog.messages == ["eth1: no"] * 2
     made.close()
@@ -693,7 +696,7 @@ def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_wha
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any", directions=BOTH)
-    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    world.refuses["eth1", Direction.EGRESS] = InterfaceError("eth1: no egress")
     happens(world, made, (NEW_LINK, ETH1))
     assert caplog.messages == ["eth1: no egress"]
     assert world.attached == ["eth0 slot 0", "eth0 slot 0 egress"]
@@ -829,7 +832,7 @@ def test_one_glob_leaves_room_for_all_that_are_named(world: World) -> None:
 
 def test_interface_that_refuses_one_direction_at_the_start_is_not_said_to_be_monitored(world: World) -> None:
     world.links = [ETH0, ETH1]
-    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    world.refuses["eth1", Direction.EGRESS] = InterfaceError("eth1: no egress")
     made = start(world, "eth*", directions=BOTH)
     assert [(found.name, found.direction) for found in made.interfaces] == [("eth0", "ingress"), ("eth0", "egress")]
     made.close()

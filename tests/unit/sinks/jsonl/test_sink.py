@@ -41,6 +41,7 @@ from xtrace.model.flow import (
     Interface,
     PacketCount,
 )
+from xtrace.model.words import Direction
 from xtrace.sinks import FlowSetup, Run, Totals
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
@@ -51,7 +52,7 @@ Output = tuple[OutputStream, Callable[[], bytes]]
 Record = dict[str, Any]
 
 FLOWS = FlowSetup(
-    interfaces=(ETH0, Interface("lo", 1, xdp_mode="generic"), Interface("eth0", 0, "tc", egress=True)),
+    interfaces=(ETH0, Interface("lo", 1, xdp_mode="generic"), Interface("eth0", 0, "tc", direction=Direction.EGRESS)),
     features=("btf", "frags"),
     filters=("types RoCE_v2", "port 53 443", "exclude-dns"),
     map_memory=20_296_336,
@@ -362,7 +363,7 @@ def test_flows_beyond_top_are_one_other_record(output: Output) -> None:
 
 
 def test_each_interface_has_its_flows_before_its_own_record(output: Output) -> None:
-    eth1 = Interface("eth1", slot=1, hook="tc", egress=True)
+    eth1 = Interface("eth1", slot=1, hook="tc", direction=Direction.EGRESS)
     mine, others = [flow()], [flow(key(slot=1, flags=EGRESS)), flow(key(slot=1, flags=EGRESS))]
     interval = snapshot(mine + others, [(ETH0, counts_of(mine)), (eth1, counts_of(others))])
     told = [(line["type"], line["interface"], line["direction"]) for line in written(output, interval)]
@@ -377,7 +378,7 @@ def test_each_interface_has_its_flows_before_its_own_record(output: Output) -> N
 
 def test_both_directions_of_an_interface_have_their_own_flows_and_records(output: Output) -> None:
     came, left = [flow(packets=1, size=60)], [flow(key(flags=EGRESS), packets=2, size=200)]
-    eth0_out = Interface("eth0", slot=0, hook="tc", egress=True)
+    eth0_out = Interface("eth0", slot=0, hook="tc", direction=Direction.EGRESS)
     interval = snapshot(came + left, [(ETH0, counts_of(came)), (eth0_out, counts_of(left))])
     told = [(line["type"], line["direction"], line["bytes"]) for line in written(output, interval)]
     assert told == [

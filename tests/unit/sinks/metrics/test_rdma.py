@@ -8,6 +8,7 @@ from dataclasses import replace
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from xtrace.config import RESERVED_LABELS
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.model.words import Direction
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
 from xtrace.sinks.metrics.sample import Sample
 from xtrace.sinks.metrics.sources import SOURCES
@@ -71,7 +72,7 @@ def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
 
 def test_rails_and_blind_spots() -> None:
     rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1),))
-    spot = BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)
+    spot = BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30)
     found = list(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
     assert values(found, "xtrace_rdma_rail_imbalance") == {(): 1.5}
     assert values(found, "xtrace_rdma_rails_idle") == {(): 1} == values(found, "xtrace_rdma_rails_down")
