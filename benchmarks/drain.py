@@ -14,7 +14,7 @@ from tests.support.flood import frame
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Batch, Map, Program
 from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, Interface, InterfaceCounts
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.tables import Drained, FlowTables, Place, Plan, load_object_spec
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
@@ -23,7 +23,7 @@ from xtrace.stop import Stop
 
 FLOWS = 100_000
 ROUNDS = 5
-INTERFACE = Interface("bench0", 0, "xdp", "native")
+INTERFACE = Interface("bench0", 0, Hook.XDP, XdpMode.NATIVE)
 
 
 def fill(program: Program) -> None:

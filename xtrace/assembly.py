@@ -137,7 +137,7 @@ def watch_flows(config: Config) -> XdpMonitor:
     """Mode xdp, attached."""
     options = XdpOptions(
         selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
-        choice=Choice(config.hook, config.xdp_mode),
+        choice=Choice.of(config.hook, config.xdp_mode),
         directions=DIRECTIONS[config.direction or "ingress"],
         max_flows=config.max_flows,
         filters=config.filters,

@@ -26,7 +26,7 @@ from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import Interface
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import XdpOptions
@@ -312,7 +312,7 @@ class FakeMonitor:
     def __init__(self, options: XdpOptions, say: Say) -> None:
         self.options = options
         self.features = features()
-        self.interfaces = (Interface("eth7", 0, "tc", None, direction=Direction.EGRESS),)
+        self.interfaces = (Interface("eth7", 0, Hook.TC, None, direction=Direction.EGRESS),)
         self._fd = os.eventfd(0)
 
     def fileno(self) -> int:
@@ -367,7 +367,7 @@ def test_everything_asked_for_reaches_the_monitor(monitors: list[FakeMonitor], s
     run("-o none -i lo,ib* --xdp-mode generic --hook xdp --max-flows 77 --port 53 -f udp", stop)
     assert monitors[0].options == XdpOptions(
         selection=Selection(("lo", "ib*")),
-        choice=Choice("xdp", "generic"),
+        choice=Choice(Hook.XDP, XdpMode.GENERIC),
         directions=(Direction.INGRESS,),
         max_flows=77,
         filters=Filters(types=frozenset({"UDP"}), ports=frozenset({53})),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xtrace.model.snapshot import Snapshot
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook, XdpMode
 
 TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
 """Names in the order of enum traffic_type (csrc/flow.h)."""
@@ -247,10 +247,9 @@ class Interface:
 
     name: str
     slot: int
-    hook: str = "xdp"
-    """`xdp` or `tc`"""
-    xdp_mode: str | None = None
-    """`native` or `generic`"""
+    hook: Hook = Hook.XDP
+    xdp_mode: XdpMode | None = None
+    """None at tc"""
     direction: Direction = Direction.INGRESS
     merges: bool = False
     """whether its driver hands merged packets to XDP"""
@@ -258,7 +257,7 @@ class Interface:
     @property
     def units(self) -> str:
         """What a packet is: on the `wire`, or a `frame` as the kernel merged it (GRO, GSO)."""
-        return "frame" if self.xdp_mode == "generic" or self.merges else "wire"
+        return "frame" if self.xdp_mode is XdpMode.GENERIC or self.merges else "wire"
 
 
 class Origin(NamedTuple):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from xtrace.model.snapshot import Snapshot
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Word
 
 Status = Literal["first", "ok", "wrapped", "reset", "saturated", "unavailable", "gauge"]
 """What a counter's figure is worth.
@@ -30,6 +30,19 @@ SATURATED: Final = "saturated"
 UNAVAILABLE: Final = "unavailable"
 FIRST: Final = "first"
 GAUGE: Final = "gauge"
+
+
+class Health(Word):
+    """How well a port is, best first."""
+
+    OK = "ok"
+    WARN = "warn"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 is the best."""
+        return tuple(Health).index(self)
 
 
 class Reading(NamedTuple):
@@ -67,7 +80,7 @@ class PortInfo:
     """What a port is, and how it stands. None where it is not known."""
 
     state: str | None = None
-    """ACTIVE, DOWN, INIT, ARMED"""
+    """ACTIVE, DOWN, INIT, ARMED, or what the driver writes"""
     physical_state: str | None = None
     """LINK_UP, POLLING, DISABLED"""
     link_layer: str | None = None
@@ -82,6 +95,16 @@ class PortInfo:
     pci: str | None = None
     numa_node: int | None = None
     lid: int | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it carries traffic."""
+        return self.state == "ACTIVE"
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is known to carry none."""
+        return self.state is not None and not self.is_active
 
 
 @dataclass(frozen=True)
@@ -102,8 +125,7 @@ class PortRecord:
     """of its netdev: pause and physical counters, by the driver's names"""
     unavailable: str = ""
     """why nothing could be read of it; "" where something was"""
-    health: str = "ok"
-    """ok, warn or critical"""
+    health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 
     def delta(self, name: str) -> int | None:
@@ -182,7 +204,7 @@ class Rails:
     idle: tuple[PortId, ...] = ()
     """active, without traffic while others had some"""
     down: tuple[PortId, ...] = ()
-    health: str = "ok"
+    health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 
 

@@ -11,6 +11,20 @@ class Word(str, Enum):
     __str__ = str.__str__
 
 
+class Hook(Word):
+    """Where a program sees packets."""
+
+    XDP = "xdp"
+    TC = "tc"
+
+
+class XdpMode(Word):
+    """Whether XDP runs in the driver or behind it."""
+
+    NATIVE = "native"
+    GENERIC = "generic"
+
+
 class Direction(Word):
     """Which way packets cross an interface."""
 

@@ -48,7 +48,7 @@ from xtrace.model.flow import (
     Selection,
     select,
 )
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook, XdpMode
 
 
 def c_key(**fields: Any) -> Any:
@@ -373,14 +373,15 @@ def test_packet_counts_add_and_subtract_by_member_not_as_tuples() -> None:
 
 
 @pytest.mark.parametrize(
-    "hook, mode, units", [("xdp", "native", "wire"), ("xdp", "generic", "frame"), ("tc", None, "wire")]
+    "hook, mode, units",
+    [(Hook.XDP, XdpMode.NATIVE, "wire"), (Hook.XDP, XdpMode.GENERIC, "frame"), (Hook.TC, None, "wire")],
 )
-def test_only_generic_xdp_counts_merged_frames(hook: str, mode: str | None, units: str) -> None:
+def test_only_generic_xdp_counts_merged_frames(hook: Hook, mode: XdpMode | None, units: str) -> None:
     assert Interface("eth0", 0, hook, mode).units == units
 
 
 def test_driver_that_hands_merged_packets_to_xdp_counts_frames() -> None:
-    assert Interface("tun0", 0, "xdp", "native", merges=True).units == "frame"
+    assert Interface("tun0", 0, Hook.XDP, XdpMode.NATIVE, merges=True).units == "frame"
 
 
 @pytest.mark.parametrize("indexes", [[], [1], [0, 2], [0, 1, 2]])

@@ -10,9 +10,9 @@ from tests.unit.make_rdma import MLX5, PERFTEST, pair
 from xtrace.model.flow import EGRESS, FlowKey, Interface, Origin
 from xtrace.model.rdma import PortId, Process, QueuePairRecord
 from xtrace.model.roce_origins import RoceOrigins
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook
 
-OUT = Interface("eth0", slot=0, hook="tc", direction=Direction.EGRESS)
+OUT = Interface("eth0", slot=0, hook=Hook.TC, direction=Direction.EGRESS)
 RC_SEND, UC_SEND, UD_SEND = 4, 36, 100
 OWNER = (434, "ib_write_bw", "0123456789ab" + 52 * "0")
 NOTHING = Origin()

@@ -18,7 +18,7 @@ from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
 from xtrace.kernel.syscall import lib
 from xtrace.kernel.tc import Parent, TcAttachment
 from xtrace.messages import Say, message
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
 """What a driver says that will say it again: then asking once more, for its words, attaches nothing."""
 
+AUTO = "auto"
 XDP_PROGRAM, TC_PROGRAM = "xdp_ingress", "tc_packet"
-FLAGS = {"native": constants.XDP_FLAGS_NATIVE, "generic": constants.XDP_FLAGS_GENERIC}
+FLAGS = {XdpMode.NATIVE: constants.XDP_FLAGS_NATIVE, XdpMode.GENERIC: constants.XDP_FLAGS_GENERIC}
 TCX_TYPES = {
     Direction.INGRESS: constants.ATTACH_TYPE_TCX_INGRESS,
     Direction.EGRESS: constants.ATTACH_TYPE_TCX_EGRESS,
@@ -88,12 +89,20 @@ class Attachment(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for."""
+    """What the user asked for. None: what is best for the interface."""
 
-    hook: str
-    """auto, xdp or tc"""
-    xdp_mode: str
-    """auto, native or generic"""
+    hook: Hook | None = None
+    xdp_mode: XdpMode | None = None
+
+    @classmethod
+    def of(cls, hook: str, xdp_mode: str) -> Choice:
+        """What --hook and --xdp-mode mean, `auto` among them."""
+        return cls(None if hook == AUTO else Hook(hook), None if xdp_mode == AUTO else XdpMode(xdp_mode))
+
+    @property
+    def is_xdp(self) -> bool:
+        """Whether XDP is asked for: then nothing else will do."""
+        return self.hook is Hook.XDP or self.xdp_mode is not None
 
 
 @dataclass(frozen=True)
@@ -101,10 +110,9 @@ class Attached:
     """How a program was attached, and its owner."""
 
     attachment: Attachment
-    hook: str
-    """xdp or tc"""
-    xdp_mode: str | None
-    """native, generic; None at tc"""
+    hook: Hook
+    xdp_mode: XdpMode | None
+    """None at tc"""
     since_ns: int
     """when it was attached, CLOCK_MONOTONIC"""
     merges: bool = False
@@ -172,9 +180,9 @@ def link_layer(link: LinkInfo) -> int:
     )
 
 
-def effect(link: LinkInfo, mode: str) -> str:
+def effect(link: LinkInfo, mode: XdpMode) -> str:
     """What attaching XDP in `mode` changes on this interface, in half a sentence."""
-    if mode == "generic":
+    if mode is XdpMode.GENERIC:
         return GENERIC_EFFECT
     if link.link_type == LOOPBACK_LINK_TYPE:
         return ""  # it has no native XDP, and says so
@@ -200,21 +208,22 @@ class Attacher:
     def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
         """Attach for one direction. Raises InterfaceError or KernelError; nothing is ever replaced."""
         layer = link_layer(link)
-        wants_xdp = self._choice.hook == "xdp" or self._choice.xdp_mode != "auto"
-        if direction is Direction.EGRESS or self._choice.hook == "tc" or (link.kind in TC_KINDS and not wants_xdp):
+        choice = self._choice
+        prefers_tc = link.kind in TC_KINDS and not choice.is_xdp
+        if direction is Direction.EGRESS or choice.hook is Hook.TC or prefers_tc:
             return self._tc(link, Place(slot, direction, layer))
         place = Place(slot, direction, layer, self._tables.features.frags)
-        mode = self._choice.xdp_mode
+        mode = choice.xdp_mode or XdpMode.NATIVE
         try:
-            return self._xdp(link, place, "native" if mode == "auto" else mode)
+            return self._xdp(link, place, mode)
         except XdpRefused as refusal:
-            if wants_xdp:
-                advice = XdpTaken.advice if mode == "generic" else refusal.advice
+            if choice.is_xdp:
+                advice = XdpTaken.advice if mode is XdpMode.GENERIC else refusal.advice
                 raise InterfaceError(f"{refusal}; {advice}") from refusal
             self._say(f"{refusal}; taking tc ingress instead")
             return self._tc(link, Place(slot, direction, layer))
 
-    def _xdp(self, link: LinkInfo, place: Place, mode: str) -> Attached:
+    def _xdp(self, link: LinkInfo, place: Place, mode: XdpMode) -> Attached:
         refuse_if_owned(link)
         if changes := effect(link, mode):
             self._say(f"attaching {mode} XDP to {link.name}: {changes}")
@@ -225,7 +234,7 @@ class Attacher:
         except BaseException:
             program.close()
             raise
-        attached = Attached(attachment, "xdp", mode, time.monotonic_ns(), link.kind in MERGING_KINDS)
+        attached = Attached(attachment, Hook.XDP, mode, time.monotonic_ns(), link.kind in MERGING_KINDS)
         details = f"{mode}, frags" if place.frags else mode
         self._say(message("XDP program loaded on {}", link.name) + f" ({details})")
         self._tell_of_tags(link)
@@ -239,7 +248,7 @@ class Attacher:
                 f"{link.name}: VLAN tags that it takes off (rxvlan offload) are not seen at XDP; --hook tc sees them"
             )
 
-    def _xdp_attachment(self, program: Program, link: LinkInfo, mode: str) -> Attachment:
+    def _xdp_attachment(self, program: Program, link: LinkInfo, mode: XdpMode) -> Attachment:
         if not self._tables.features.links:
             attachment = NetlinkXdpAttachment(program, link.index, FLAGS[mode])
             try:
@@ -255,7 +264,7 @@ class Attacher:
         program.close()
         return LinkAttachment(bpf_link)
 
-    def _reason(self, link: LinkInfo, program: Program, mode: str, error: KernelError) -> str:
+    def _reason(self, link: LinkInfo, program: Program, mode: XdpMode, error: KernelError) -> str:
         """The kernel's own words. BPF_LINK_CREATE returns a number only; rtnetlink adds a text to the same refusal."""
         now = rtnetlink.link(self._netlink, link.index)
         if now is None:
@@ -292,7 +301,7 @@ class Attacher:
                     how = "clsact"
             except KernelError as error:
                 raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error
-        attached = Attached(attachment, "tc", None, time.monotonic_ns())
+        attached = Attached(attachment, Hook.TC, None, time.monotonic_ns())
         self._say(message("tc program loaded on {}", link.name) + f" ({direction}, {how})")
         return attached
 

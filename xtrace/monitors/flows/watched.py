@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from xtrace.errors import XtraceError
 from xtrace.model.flow import Interface
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows.attach import Attached
 from xtrace.monitors.flows.coverage import Coverage
 
@@ -40,7 +40,7 @@ class Watched:
         for direction, attached in self.attached.items():
             yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, direction, attached.merges)
 
-    def mode_that_stays(self) -> str | None:
+    def mode_that_stays(self) -> XdpMode | None:
         """The XDP mode of a program that stays attached when the interface moves to another namespace, if any."""
         stay = (attached for attached in self.attached.values() if attached.attachment.stays_when_moved)
         return next((attached.xdp_mode for attached in stay), None)

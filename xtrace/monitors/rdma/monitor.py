@@ -222,7 +222,7 @@ class RdmaMonitor:
             if reader is None:
                 reader = self._readers[found.identity] = PortReader(found, self._netlink)
             record = judge(reader.read(found), self._options.limits, reader.was_active)
-            reader.was_active = reader.was_active or record.info.state == "ACTIVE"
+            reader.was_active = reader.was_active or record.info.is_active
             records.append(record)
         self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev}
         return records

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from xtrace.model.rdma import GAUGE, PortRecord, RdmaSnapshot
 from xtrace.model.rdma_counters import FIGURES
-from xtrace.model.rdma_health import LEVELS
 from xtrace.model.rdma_processes import by_process
 from xtrace.model.words import Direction
 from xtrace.sinks.metrics.sample import Labels, Sample
@@ -99,9 +98,9 @@ def _port(record: PortRecord, labels: Labels) -> Iterator[Sample]:
     statuses = Counter(reading.status for reading in readings)
     yield Sample("xtrace_rdma_port_info", "gauge", (*labels, *known), 1)
     if info.state is not None:
-        yield Sample("xtrace_rdma_port_active", "gauge", labels, int(info.state == "ACTIVE"))
+        yield Sample("xtrace_rdma_port_active", "gauge", labels, int(info.is_active))
     yield Sample("xtrace_rdma_port_available", "gauge", labels, int(not record.unavailable))
-    yield Sample("xtrace_rdma_port_health", "gauge", labels, LEVELS.index(record.health))
+    yield Sample("xtrace_rdma_port_health", "gauge", labels, record.health.rank)
     yield Sample("xtrace_rdma_unavailable_counters", "gauge", labels, statuses["unavailable"])
     yield Sample("xtrace_rdma_saturated_counters", "gauge", labels, statuses["saturated"])
     if info.rate_bps is not None:

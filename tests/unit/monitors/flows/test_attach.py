@@ -22,7 +22,7 @@ from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
 from xtrace.kernel.syscall import error_name, ffi, lib
 from xtrace.kernel.tc import Parent
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows import attach as attach_module
 from xtrace.monitors.flows.attach import (
     Attached,
@@ -134,7 +134,7 @@ class Bench:
 
     def attacher(self, hook: str, mode: str) -> Attacher:
         tables = cast("FlowTables", self.tables)
-        return Attacher(cast("NetlinkSocket", object()), tables, Choice(hook, mode), self.said.append)
+        return Attacher(cast("NetlinkSocket", object()), tables, Choice.of(hook, mode), self.said.append)
 
     def refused(
         self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, direction: Direction = Direction.INGRESS
@@ -628,8 +628,8 @@ def test_effect_of_native_xdp_is_that_of_the_driver(
     link: LinkInfo, named: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attach_module, "driver", lambda name: named)
-    assert effect(link, "native") == told
-    assert effect(link, "generic") == WHAT_GENERIC_DOES
+    assert effect(link, XdpMode.NATIVE) == told
+    assert effect(link, XdpMode.GENERIC) == WHAT_GENERIC_DOES
 
 
 def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

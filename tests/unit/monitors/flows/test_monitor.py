@@ -19,7 +19,7 @@ from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows import monitor as xdp_module
 from xtrace.monitors.flows import watched as watched_module
 from xtrace.monitors.flows.attach import Attached, Choice
@@ -116,7 +116,7 @@ class FakeAttacher:
 
     def __init__(self, world: World, choice: Choice, say: Say) -> None:
         self._world = world
-        world.note(f"hook {choice.hook} mode {choice.xdp_mode}")
+        world.note(f"hook {choice.hook or 'auto'} mode {choice.xdp_mode or 'auto'}")
 
     def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
         refusal = self._world.refuses.get((link.name, direction))
@@ -126,7 +126,7 @@ class FakeAttacher:
         place = f"{link.name} slot {slot}{' egress' if leaving else ''}"
         self._world.detached_by_others.discard(place)
         attachment = FakeAttachment(self._world, place)
-        hook, mode = ("tc", None) if leaving else ("xdp", "native")
+        hook, mode = (Hook.TC, None) if leaving else (Hook.XDP, XdpMode.NATIVE)
         return Attached(attachment, hook, mode, self._world.now, self._world.merges)
 
 
@@ -219,7 +219,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def start(world: World, *patterns: str, directions: tuple[Direction, ...] = INGRESS) -> XdpMonitor:
-    options = XdpOptions(Selection(patterns or ("eth0",)), Choice("auto", "auto"), directions, max_flows=100)
+    options = XdpOptions(Selection(patterns or ("eth0",)), Choice(), directions, max_flows=100)
     return XdpMonitor(options, world.said.append)
 
 
@@ -284,7 +284,7 @@ def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_releas
 
 def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) -> None:
     filters = Filters(exclude_dns=True)
-    options = XdpOptions(Selection(("eth0", "lo")), Choice("auto", "auto"), INGRESS, 4321, filters)
+    options = XdpOptions(Selection(("eth0", "lo")), Choice(), INGRESS, 4321, filters)
     made = XdpMonitor(options, world.said.append)
     plan = cast("FakeTables", made._tables).plan
     made.close()
@@ -438,7 +438,7 @@ def test_snapshot_has_the_flows_the_counts_and_both_clocks(world: World, monitor
     snapshot = monitor.tick()
     assert list(snapshot.flows) == world.flows
     (eth0,) = monitor.interfaces
-    assert eth0 == Interface("eth0", 0, "xdp", "native")
+    assert eth0 == Interface("eth0", 0, Hook.XDP, XdpMode.NATIVE)
     assert snapshot.interfaces == ((eth0, counts_of(world.flows)),)
     assert (snapshot.end_ns, snapshot.wall_offset_ns, snapshot.record_offset_ns) == (6000 + 10**18, 10**18, 123)
 
@@ -499,8 +499,8 @@ def test_both_directions_have_their_own_hooks_and_counts(world: World) -> None:
     world.flows = [flow(packets=1), flow(key(flags=EGRESS), packets=2)]
     found = [(of, counts.total.packets) for of, counts in made.tick().interfaces]
     assert found == [
-        (Interface("eth0", 0, "xdp", "native"), 1),
-        (Interface("eth0", 0, "tc", None, direction=Direction.EGRESS), 2),
+        (Interface("eth0", 0, Hook.XDP, XdpMode.NATIVE), 1),
+        (Interface("eth0", 0, Hook.TC, None, direction=Direction.EGRESS), 2),
     ]
     made.close()
 

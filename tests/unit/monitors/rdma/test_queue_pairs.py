@@ -20,7 +20,7 @@ from xtrace.kernel import rdma
 from xtrace.kernel.proc import owner_of
 from xtrace.model.flow import FlowSnapshot, Interface
 from xtrace.model.rdma import Process, Seen
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
 from xtrace.monitors.rdma import blind_spots
 from xtrace.monitors.rdma import queue_pairs as rdma_queue_pairs
@@ -225,7 +225,7 @@ class PlayedXdp:
         return self._told
 
 
-OUT = Interface("ens1np0", slot=1, hook="tc", direction=Direction.EGRESS)
+OUT = Interface("ens1np0", slot=1, hook=Hook.TC, direction=Direction.EGRESS)
 
 
 def test_modes_together_know_origins_and_what_the_hook_missed(
@@ -238,7 +238,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     said: list[str] = []
     monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
     monkeypatch.setattr(monitor, "queue_pairs_seen", lambda: {pair(17, 18)})
-    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     key = roce(4, dst_qpn=17)
     told = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
     joined = JoinedXdp(PlayedXdp(told), monitor)  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
     said: list[str] = []
     monitor = quiet_monitor(["ens1np0"], (), said.append)
     assert monitor is not None
-    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     told = snapshot([], [(inside, snapshot().interfaces[0][1])])
     joined = JoinedXdp(PlayedXdp(told), monitor, alone=True)  # type: ignore[arg-type]
     joined.tick()

@@ -29,6 +29,7 @@ from xtrace.model.flow import (
     select,
 )
 from xtrace.model.roce import opcode_name
+from xtrace.model.words import XdpMode
 from xtrace.sinks.jsonl import flows as flow_lines
 from xtrace.sinks.jsonl.flows import FlowLines
 from xtrace.sinks.render import tcp_flag_names
@@ -156,7 +157,7 @@ def test_no_flow_is_no_line() -> None:
 
 
 def test_unit_of_merged_packets_is_the_frame() -> None:
-    (line,) = rendered(snapshot([flow()]), Interface("eth0", 0, xdp_mode="generic"))
+    (line,) = rendered(snapshot([flow()]), Interface("eth0", 0, xdp_mode=XdpMode.GENERIC))
     assert line["units"] == "frame"
 
 

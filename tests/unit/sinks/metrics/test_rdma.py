@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from xtrace.config import RESERVED_LABELS
-from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
 from xtrace.model.words import Direction
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
 from xtrace.sinks.metrics.sample import Sample
@@ -54,7 +54,7 @@ def test_levels_are_gauges() -> None:
 
 
 def test_state_health_rate_and_share() -> None:
-    record = replace(port(standard=traffic(62_500_000_000, 0)), health="warn")
+    record = replace(port(standard=traffic(62_500_000_000, 0)), health=Health.WARN)
     found = samples(record, port(where=PortId("mlx5_1", 1), state="DOWN", unavailable="counters: EINVAL"))
     assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
     assert values(found, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}

@@ -36,7 +36,7 @@ from xtrace.model.flow import (
     Interface,
     PacketCount,
 )
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Hook
 from xtrace.sinks import FlowSetup, Run, Totals
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text.sink import Text
@@ -212,7 +212,7 @@ def test_direction_is_the_last_word_of_flows_and_interface_where_both_are_watche
 ) -> None:
     flows = [flow(where._replace(flags=where.flags | direction.bit))]
     stream, contents = output
-    eth0 = Interface("eth0", 0, "tc", direction=direction)
+    eth0 = Interface("eth0", 0, Hook.TC, direction=direction)
     Text(stream, with_direction=True).write(snapshot(flows, [(eth0, counts_of(flows))]))
     of_flow, of_interface = contents().decode().splitlines()
     assert of_flow.endswith(f" {end} {word}")
@@ -222,8 +222,8 @@ def test_direction_is_the_last_word_of_flows_and_interface_where_both_are_watche
 def test_both_directions_of_an_interface_are_told_apart(output: Output) -> None:
     came, left = [flow(packets=1, size=60)], [flow(key(flags=EGRESS), packets=2, size=200)]
     directions = [
-        (Interface("eth0", 0, "tc"), counts_of(came)),
-        (Interface("eth0", 0, "tc", None, Direction.EGRESS), counts_of(left)),
+        (Interface("eth0", 0, Hook.TC), counts_of(came)),
+        (Interface("eth0", 0, Hook.TC, None, Direction.EGRESS), counts_of(left)),
     ]
     stream, contents = output
     Text(stream, with_direction=True).write(snapshot(came + left, directions))
@@ -233,7 +233,7 @@ def test_both_directions_of_an_interface_are_told_apart(output: Output) -> None:
 
 def test_direction_is_not_said_where_only_one_is_watched(output: Output) -> None:
     flows = [flow(key(flags=EGRESS))]
-    eth0 = Interface("eth0", 0, "tc", direction=Direction.EGRESS)
+    eth0 = Interface("eth0", 0, Hook.TC, direction=Direction.EGRESS)
     lines = written(output, snapshot(flows, [(eth0, counts_of(flows))]))
     assert [line.split()[-1] for line in lines] == ["eth0", "filtered=0"]
 
