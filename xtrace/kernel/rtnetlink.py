@@ -1,13 +1,21 @@
-"""Interfaces, their addresses, the default route, and XDP programs by netlink (uapi/linux/rtnetlink.h, if_link.h)."""
+"""Interfaces and what happens to them, their addresses, the default route, and XDP programs by netlink.
 
+Numbers: uapi/linux/rtnetlink.h, if_link.h.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from errno import ENODEV, ENOMSG
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from struct import Struct
+from types import TracebackType
+from typing import NamedTuple
 
 from xtrace.errors import KernelError
 from xtrace.kernel import syscall
 from xtrace.kernel.netlink import (
+    NETLINK_ROUTE,
     NetlinkSocket,
     attributes,
     malformed,
@@ -19,7 +27,10 @@ from xtrace.kernel.netlink import (
     unsigned,
 )
 
+RTMGRP_LINK = 1
+
 RTM_NEWLINK = 16
+RTM_DELLINK = 17
 RTM_GETLINK = 18
 RTM_SETLINK = 19
 RTM_NEWADDR = 20
@@ -264,6 +275,56 @@ def link(socket: NetlinkSocket, name_or_index: str | int) -> LinkInfo | None:
         if kind == RTM_NEWLINK:
             return parse_link(payload)
     raise KernelError(what, ENOMSG, syscall.error_name(ENOMSG), "acknowledged without a description")
+
+
+class LinkChange(Enum):
+    """What happened to an interface."""
+
+    APPEARED_OR_CHANGED = RTM_NEWLINK
+    GONE = RTM_DELLINK
+    """deleted, or moved to another network namespace (LinkInfo.moved)"""
+
+
+class LinkEvent(NamedTuple):
+    """A change of an interface, and the whole interface as it was then; by now it may be different."""
+
+    change: LinkChange
+    link: LinkInfo
+
+
+class LinkEvents:
+    """What happens to the interfaces of the network namespace from now on. Owns a socket; poll() fileno() to wait."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK)
+
+    def __enter__(self) -> "LinkEvents":
+        self._socket.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.__exit__(kind, error, trace)
+
+    def fileno(self) -> int:
+        """Readable when there are events."""
+        return self._socket.fileno()
+
+    def read(self) -> Iterator[LinkEvent]:
+        """The events that wait, oldest first. KernelError where some were lost: then only links() knows the rest.
+
+        Bridges and wireless drivers also send messages about a link that do not describe it; those are left out.
+        """
+        for kind, payload in self._socket.notifications():
+            if kind in (RTM_NEWLINK, RTM_DELLINK):
+                described = parse_link(payload)
+                if described.rx_packets is not None:
+                    yield LinkEvent(LinkChange(kind), described)
+
+    def discard(self) -> None:
+        """Forget the events that wait."""
+        self._socket.discard()
 
 
 def _address(value: bytes) -> Address:

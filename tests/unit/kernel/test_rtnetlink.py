@@ -13,7 +13,17 @@ import pytest
 from xtrace.errors import KernelError
 from xtrace.kernel import netlink, rtnetlink, syscall
 from xtrace.kernel.netlink import NetlinkSocket, pack_attribute, pack_nested, parse_attributes
-from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo, XdpOwner, default_route, link, links, parse_link
+from xtrace.kernel.rtnetlink import (
+    DefaultRoute,
+    LinkChange,
+    LinkEvents,
+    LinkInfo,
+    XdpOwner,
+    default_route,
+    link,
+    links,
+    parse_link,
+)
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "netlink"
 OWN = 1
@@ -298,6 +308,20 @@ def test_bridge_notifications_have_no_counters_and_full_ones_have(play: Play) ->
         ("veth1", "lowerlayerdown", 6),
     ]
     assert found[1].tx_bytes is None
+
+
+def test_events_are_changes_of_interfaces_that_describe_them(play: Play) -> None:
+    kernel, _ = play()
+    described = link_payload(pack_attribute(rtnetlink.IFLA_STATS64, bytes(64)))
+    gone = [message(rtnetlink.RTM_DELLINK, payload) for payload in (link_payload(name=b"brief0\0"), described)]
+    with LinkEvents() as events:
+        kernel.queue = [*recorded("notifications"), message(rtnetlink.RTM_NEWADDR, bytes(8)), *gone]
+        found = [(event.change, event.link.name, event.link.rx_packets) for event in events.read()]
+    assert found == [
+        (LinkChange.APPEARED_OR_CHANGED, "veth0", 14),
+        (LinkChange.APPEARED_OR_CHANGED, "veth1", 6),
+        (LinkChange.GONE, "eth0", 0),
+    ]
 
 
 def test_counters_are_not_mixed_up_and_later_kernels_may_append_more() -> None:

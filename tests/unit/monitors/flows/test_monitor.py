@@ -209,8 +209,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(features_module, "probe", lambda: made.probe())
     monkeypatch.setattr(rtnetlink, "links", made.list_links)
     monkeypatch.setattr(rtnetlink, "link", made.one_link)
-    monkeypatch.setattr(xdp_module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
-    monkeypatch.setattr(xdp_module, "parse_link", lambda link: link)
+    for module in (xdp_module, rtnetlink):
+        monkeypatch.setattr(module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
+    monkeypatch.setattr(rtnetlink, "parse_link", lambda link: link)
     monkeypatch.setattr(xdp_module, "FlowTables", tables)
     monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
     monkeypatch.setattr(xdp_module, "time", made)
@@ -649,7 +650,7 @@ def test_messages_that_are_not_about_interfaces_are_passed_over(
     def parse(link: LinkInfo) -> LinkInfo:
         raise AssertionError("not a link")
 
-    monkeypatch.setattr(xdp_module, "parse_link", parse)
+    monkeypatch.setattr(rtnetlink, "parse_link", parse)
     happens(world, monitor, (NEW_ADDRESS, ETH0))
     assert world.happened == []
 
