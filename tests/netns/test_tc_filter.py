@@ -26,7 +26,8 @@ from xtrace.kernel import tc
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.elf import ProgramSpec
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.kernel.tc import Parent, TcAttachment
+from xtrace.model.words import Direction
+from xtrace.monitors.flows.clsact import TcAttachment, orphans, token_of
 
 PROG_TYPE_SCHED_CLS = 3
 TC_ACT_UNSPEC, TC_ACT_SHOT = -1, 2
@@ -310,7 +311,7 @@ def attach(ifindex: int, directions: list[str], verdict: int) -> dict[str, TcAtt
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         for direction in directions:
             with trivial(verdict) as program:
-                attachment = TcAttachment.attach(netlink, ifindex, Parent[direction.upper()], program.fileno())
+                attachment = TcAttachment.attach(netlink, ifindex, Direction(direction), program.fileno())
             name = f"{direction} 2" if direction in attachments else direction
             attachments[name] = attachment
     return attachments
@@ -319,10 +320,10 @@ def attach(ifindex: int, directions: list[str], verdict: int) -> dict[str, TcAtt
 def describe(attachment: TcAttachment) -> dict[str, Any]:
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         listed = tc.filters(netlink, attachment.ifindex, attachment.parent)
-    (own,) = [found for found in listed if found.token == attachment.token]
+    (own,) = [found for found in listed if token_of(found) == attachment.token]
     assert (own.priority, own.handle, own.kind) == (attachment.priority, attachment.handle, "bpf")
     assert (own.protocol, own.direct_action) == (tc.ETH_P_ALL, True)
-    return {"token": own.token, "priority": own.priority, "handle": own.handle, "prog_id": own.prog_id}
+    return {"token": attachment.token, "priority": own.priority, "handle": own.handle, "prog_id": own.prog_id}
 
 
 def obey(command: str, ifindex: int, attachments: dict[str, TcAttachment]) -> dict[str, Any]:
@@ -330,9 +331,9 @@ def obey(command: str, ifindex: int, attachments: dict[str, TcAttachment]) -> di
         return {name: attachment.alive() for name, attachment in attachments.items()}
     if command == "orphans":
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
-            return {"tokens": [orphan.token for orphan in tc.orphans(netlink, ifindex)]}
+            return {"tokens": [token_of(orphan) for orphan in orphans(netlink, ifindex)]}
     for attachment in attachments.values():
-        attachment.detach()
+        attachment.close()
     return {}
 
 

@@ -1,31 +1,19 @@
 """Programs at tc by netlink: the clsact qdisc, and bpf filters on it in direct-action mode.
 
 For kernels without TCX links. Messages and numbers: uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h; what the
-kernel makes of them: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the process that made it. So
-that the next one can tell what a killed one left, a filter's name ends in a token, and whoever owns the filter
-holds the abstract unix socket of that token, which ends with the process.
-
-Abstract sockets belong to a network namespace, and so do interfaces: filters are seen only in the namespace where
-their owner's socket is seen too. An interface that moves to another namespace loses its qdiscs on the way
-(dev_shutdown() in __dev_change_net_namespace()).
+kernel makes of them: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the process that made it.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import re
 import socket as sockets
 from dataclasses import dataclass
 from enum import IntEnum
-from errno import EADDRINUSE, EEXIST, ENOSPC
+from errno import EEXIST, ENOSPC
 from struct import Struct
-from types import TracebackType
 
 from xtrace.errors import KernelError
-from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import (
-    NETLINK_ROUTE,
     NetlinkSocket,
     pack_attribute,
     pack_nested,
@@ -35,8 +23,6 @@ from xtrace.kernel.netlink import (
     unsigned,
 )
 from xtrace.kernel.syscall import error_name
-
-log = logging.getLogger(__name__)
 
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
@@ -64,10 +50,6 @@ ETH_P_ALL = 0x0003
 MAX_PRIORITY = 0xFFFF
 MAX_HANDLE = 0x7FFFFFFF
 """The kernel takes 32 bits; its idr warns about some uses of more than INT_MAX (lib/idr.c)."""
-
-NAME_PREFIX = "xtrace-catch:"
-TOKEN_BYTES = 8
-_OUR_NAME = re.compile(rf"{NAME_PREFIX}([0-9a-f]{{{2 * TOKEN_BYTES}}})")
 
 
 class Parent(IntEnum):
@@ -101,12 +83,6 @@ class TcFilter:
     name: str = ""
     prog_id: int | None = None
     direct_action: bool = False
-
-    @property
-    def token(self) -> str | None:
-        """What names the socket of its owner; None for a filter that is not ours."""
-        found = _OUR_NAME.fullmatch(self.name)
-        return found.group(1) if found else None
 
 
 def _call(message: str, ifindex: int, parent: Parent) -> str:
@@ -191,85 +167,35 @@ def filters(socket: NetlinkSocket, ifindex: int, parent: Parent) -> list[TcFilte
     return [found for found in _dump(socket, ifindex, parent) if found.handle]
 
 
-def orphans(socket: NetlinkSocket, ifindex: int) -> list[TcFilter]:
-    """Filters, of both directions, whose owner is no more: a `kill -9` leaves them. Raises KernelError."""
-    ours = [found for parent in Parent for found in filters(socket, ifindex, parent) if found.token]
-    return [found for found in ours if not _is_held(found)]
-
-
-def _hold(ifindex: int, token: str) -> sockets.socket:
-    """Bind the abstract socket of a filter. Raises KernelError, EADDRINUSE if somebody else holds it.
-
-    It is bound before the filter is created and closed after it was deleted: unbound means without owner.
-    """
-    address = f"xtrace-catch/{ifindex}/{token}"
-    holder = None
-    try:
-        holder = sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM | sockets.SOCK_CLOEXEC)
-        holder.bind("\0" + address)
-    except OSError as error:
-        if holder is not None:
-            holder.close()
-        number = error.errno or 0
-        raise KernelError(f"bind(@{address})", number, error_name(number)) from error
-    return holder
-
-
-def _is_held(found: TcFilter) -> bool:
-    """Whether somebody holds its socket; also for the moment that somebody else is trying or removing it."""
-    try:
-        _hold(found.ifindex, found.token or "").close()
-    except KernelError as error:
-        if error.errno != EADDRINUSE:
-            raise
-        return True
-    return False
-
-
-def _remove_orphan(socket: NetlinkSocket, orphan: TcFilter) -> bool:
-    """Delete a filter while holding its socket, so that no two do; False if somebody else was quicker."""
-    try:
-        holder = _hold(orphan.ifindex, orphan.token or "")
-    except KernelError as error:
-        if error.errno != EADDRINUSE:
-            raise
-        return False
-    with holder:
-        return _delete(socket, orphan)
-
-
-def _is_there(socket: NetlinkSocket, wanted: TcFilter) -> bool:
+def is_there(socket: NetlinkSocket, wanted: TcFilter) -> bool:
     """Whether a filter of this priority, protocol, handle and name is there."""
     listed = _dump(socket, wanted.ifindex, wanted.parent, _info(wanted.priority, wanted.protocol))
     return any((found.handle, found.name) == (wanted.handle, wanted.name) for found in listed)
 
 
-def _delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
+def delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
     """Delete this filter and no other; False if it was not there. Raises KernelError where it stays.
 
-    Handle 0 would mean all of its priority (tc_del_tfilter()); filters() lists none, and ours never have it.
+    Handle 0 would mean all of its priority (tc_del_tfilter()); filters() lists none, and none is created with it.
     """
-    if not _is_there(socket, unwanted):
+    if not is_there(socket, unwanted):
         return False
     what = _call("RTM_DELTFILTER", unwanted.ifindex, unwanted.parent)
     try:
         socket.request(RTM_DELTFILTER, 0, _message(unwanted), what=what)
     except KernelError:
         # ENOENT, ENODEV, or EINVAL with its qdisc: somebody was quicker, and it is gone
-        if _is_there(socket, unwanted):
+        if is_there(socket, unwanted):
             raise
     return True
 
 
-def _create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, token: str) -> TcFilter:
+def create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, name: str, handle: int) -> TcFilter:
     """Create a filter with the lowest priority number that is free. Raises KernelError.
 
-    The handle comes from the token. So a delete hits ours or nothing, and those who replace handle 1 without
-    looking do not hit ours. In return two that start in the same instant may come to share a priority, which does
-    no harm: after TC_ACT_UNSPEC the kernel goes on with the next handle as with the next priority.
+    Two that start in the same instant with different handles may come to share a priority, which does no harm:
+    after TC_ACT_UNSPEC the kernel goes on with the next handle as with the next priority.
     """
-    name = NAME_PREFIX + token
-    handle = int(token, 16) % MAX_HANDLE + 1
     options = pack_nested(
         TCA_OPTIONS,
         pack_attribute(TCA_BPF_FD, _U32.pack(prog_fd)),
@@ -295,71 +221,3 @@ def _create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, t
         else:
             return wanted
     raise KernelError(what, ENOSPC, error_name(ENOSPC), "every priority is taken")
-
-
-class TcAttachment:
-    """A program attached by a filter of our own, and the socket that says so; `close()` ends both."""
-
-    stays_when_moved = False  # the kernel removes the qdiscs of an interface that moves (dev_shutdown())
-
-    def __init__(self, own: TcFilter, token: str, holder: sockets.socket) -> None:
-        self.ifindex = own.ifindex
-        self.parent = own.parent
-        self.priority = own.priority
-        self.handle = own.handle
-        self.token = token
-        self._filter = own
-        self._holder = holder
-
-    @classmethod
-    def attach(cls, socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int) -> TcAttachment:
-        """Attach a loaded program of type SCHED_CLS, of which the kernel then keeps a reference of its own.
-
-        Replaces nothing but orphans of ours, which go first, in both directions. Raises KernelError: EEXIST
-        where an ingress qdisc is in the way, EOPNOTSUPP for a qdisc with a shared block.
-        """
-        ensure_clsact(socket, ifindex)
-        for orphan in orphans(socket, ifindex):
-            if _remove_orphan(socket, orphan):
-                _say_replaced(socket, orphan)
-        token = os.urandom(TOKEN_BYTES).hex()
-        holder = _hold(ifindex, token)
-        try:
-            own = _create(socket, ifindex, parent, prog_fd, token)
-        except BaseException:
-            holder.close()
-            raise
-        return cls(own, token, holder)
-
-    def __enter__(self) -> TcAttachment:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.detach()
-
-    def alive(self) -> bool:
-        """Whether the filter still is there: not after its interface, its qdisc or itself was deleted."""
-        with NetlinkSocket(NETLINK_ROUTE) as socket:
-            return _is_there(socket, self._filter)
-
-    def detach(self) -> None:
-        """Delete the filter if it is there, and the socket; any number of times.
-
-        Programs that run at this moment end after it: a grace period must follow before counts are final.
-        Raises KernelError where the filter stays; the next xtrace-catch on this interface will remove it.
-        """
-        if self._holder.fileno() < 0:
-            return
-        with self._holder, NetlinkSocket(NETLINK_ROUTE) as socket:
-            _delete(socket, self._filter)
-
-    close = detach
-    """As owners of other attachments call it."""
-
-
-def _say_replaced(socket: NetlinkSocket, orphan: TcFilter) -> None:
-    link = rtnetlink.link(socket, orphan.ifindex)
-    name = link.name if link else f"interface {orphan.ifindex}"
-    log.info("replaced the filter a killed xtrace-catch left on %s (%s)", name, orphan.parent)

@@ -11,9 +11,10 @@ from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkChange, LinkEvent, LinkEvents, LinkInfo
 from xtrace.messages import Say, message
 from xtrace.model.words import Direction
-from xtrace.monitors.flows.attach import OFF, Attacher
+from xtrace.monitors.flows.attach import Attacher
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.refusals import removal
 from xtrace.monitors.flows.watched import Watched
 
 log = logging.getLogger(__name__)
@@ -231,8 +232,8 @@ class Roster:
             line += "; it is monitored again when it comes back"
         self._say(line)
         if why == MOVED and (mode := watched.mode_that_stays()):
-            removed = f"`ip link set dev {watched.name} {OFF[mode]} off`"
-            self._say(f"{watched.name}: its XDP program stays attached there: {removed} in that namespace removes it")
+            command = removal(watched.name, mode)
+            self._say(f"{watched.name}: its XDP program stays attached there: {command} in that namespace removes it")
 
     def _is_attached(self, watched: Watched) -> bool:
         """Whether its programs are there, as far as is known."""

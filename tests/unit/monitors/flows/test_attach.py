@@ -16,25 +16,18 @@ from tests.unit.fake_kernel import FakeKernel
 from tests.unit.make import features
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError
 from xtrace.kernel import constants, rtnetlink
-from xtrace.kernel.bpf import Link, Program
+from xtrace.kernel.attachment import LinkAttachment
+from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import Features
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
 from xtrace.kernel.syscall import error_name, ffi, lib
-from xtrace.kernel.tc import Parent
 from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows import attach as attach_module
-from xtrace.monitors.flows.attach import (
-    Attached,
-    Attacher,
-    Choice,
-    LinkAttachment,
-    XdpRefused,
-    driver,
-    effect,
-    link_layer,
-    refuse_if_owned,
-)
+from xtrace.monitors.flows import kinds
+from xtrace.monitors.flows.attach import Attached, Attacher, Choice
+from xtrace.monitors.flows.kinds import driver, effect, link_layer
+from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 ETH0 = LinkInfo(index=4, name="eth0", flags=1, link_type=1)
@@ -56,7 +49,7 @@ OWNER_NAMED = (
 
 
 class FakeRtnetlink:
-    """Plays the part of xtrace.kernel.rtnetlink that attaching uses, and the filters of xtrace.kernel.tc."""
+    """Plays the part of xtrace.kernel.rtnetlink that attaching uses, and the filters of clsact.py."""
 
     def __init__(self) -> None:
         self.now: LinkInfo | None = ETH0
@@ -82,8 +75,8 @@ class FakeRtnetlink:
         if number:
             raise KernelError("RTM_SETLINK", number, error_name(number))
 
-    def add_filter(self, socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int) -> Any:
-        self.done.append(("filter", ifindex, parent, prog_fd))
+    def add_filter(self, socket: NetlinkSocket, ifindex: int, direction: Direction, prog_fd: int) -> Any:
+        self.done.append(("filter", ifindex, direction, prog_fd))
         if self.refuses_filters:
             raise KernelError("RTM_NEWTFILTER", errno.EEXIST, error_name(errno.EEXIST), "an ingress qdisc")
         return SimpleNamespace(close=lambda: self.done.append(("filter removed",)))
@@ -110,7 +103,7 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> FakeRtnetlink:
     for name in ("link", "xdp_attach", "xdp_detach"):
         monkeypatch.setattr(rtnetlink, name, getattr(fake, name))
     monkeypatch.setattr(attach_module, "TcAttachment", SimpleNamespace(attach=fake.add_filter))
-    monkeypatch.setattr(attach_module, "driver", lambda name: "")
+    monkeypatch.setattr(kinds, "driver", lambda name: "")
     monkeypatch.setattr(attach_module, "takes_vlan_tags_off", lambda name: fake.takes_tags_off)
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
@@ -259,13 +252,13 @@ def test_egress_is_at_tc_whatever_the_xdp_mode(bench: Bench) -> None:
     assert bench.links_tried() == [(4, EGRESS, BEFORE)]
 
 
-@pytest.mark.parametrize("direction, parent", [(Direction.INGRESS, Parent.INGRESS), (Direction.EGRESS, Parent.EGRESS)])
+@pytest.mark.parametrize("direction", list(Direction))
 def test_kernel_without_tcx_gets_a_filter_at_clsact(
-    direction: Direction, parent: Parent, bench: Bench, interfaces: FakeRtnetlink
+    direction: Direction, bench: Bench, interfaces: FakeRtnetlink
 ) -> None:
     bench.tables.features = features(tcx=False)
     assert how(bench.attach("tc", direction=direction)) == ("tc", None)
-    assert interfaces.done == [("filter", 4, parent, bench.tables.programs[0])]
+    assert interfaces.done == [("filter", 4, direction, bench.tables.programs[0])]
     assert bench.said == [f"tc program loaded on eth0 ({direction.value}, clsact)"]
     assert bench.links_tried() == []
     assert bench.kernel.open == set(), "the filter holds the program"
@@ -441,7 +434,7 @@ def test_link_is_alive_as_long_as_its_interface_is_there(ifindex: int, alive: bo
         return 0
 
     kernel.answer("xt_obj_get_info", info)
-    with closing(LinkAttachment(Link.attach(Program(9, "xdp_ingress"), 4, XDP, NATIVE))) as attachment:
+    with closing(LinkAttachment.attach(Program(9, "xdp_ingress"), 4, XDP, NATIVE)) as attachment:
         assert attachment.alive() is alive
 
 
@@ -627,7 +620,7 @@ def test_lines_are_chinese_under_a_chinese_locale(bench: Bench, monkeypatch: pyt
 def test_effect_of_native_xdp_is_that_of_the_driver(
     link: LinkInfo, named: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attach_module, "driver", lambda name: named)
+    monkeypatch.setattr(kinds, "driver", lambda name: named)
     assert effect(link, XdpMode.NATIVE) == told
     assert effect(link, XdpMode.GENERIC) == WHAT_GENERIC_DOES
 
@@ -637,5 +630,5 @@ def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "eth0" / "device").mkdir(parents=True)
     (tmp_path / "eth0" / "device" / "driver").symlink_to(tmp_path / "drivers" / "virtio_net")
     (tmp_path / "br0").mkdir()
-    monkeypatch.setattr(attach_module, "Path", lambda path: {"/sys/class/net": tmp_path}[path])
+    monkeypatch.setattr(kinds, "Path", lambda path: {"/sys/class/net": tmp_path}[path])
     assert [driver(name) for name in ("eth0", "br0", "gone0")] == ["virtio_net", "", ""]
