@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from tests.kernel.reference import Parsed, parse, parse_ipoib, parse_raw_ip
-from tests.support.frames import IPV4, IPV6
+from tests.support.frames import IPV4, IPV6, tcp_flags
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import Features
@@ -57,7 +57,9 @@ class Interval:
     @property
     def sums(self) -> Sums:
         """The flows without their times."""
-        return {key: (record.packets, record.bytes, record.tcp_flags) for key, record in self.flows.items()}
+        return {
+            key: (record.packets, record.bytes, tcp_flags(record.spread_flags)) for key, record in self.flows.items()
+        }
 
     @property
     def all(self) -> InterfaceCounts:

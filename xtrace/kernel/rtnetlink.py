@@ -68,9 +68,6 @@ IFLA_XDP_HW_PROG_ID = 7
 IFLA_XDP_EXPECTED_FD = 8
 
 XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
-XDP_FLAGS_SKB_MODE = 1 << 1
-XDP_FLAGS_DRV_MODE = 1 << 2
-XDP_FLAGS_HW_MODE = 1 << 3
 XDP_FLAGS_REPLACE = 1 << 4
 
 IFA_ADDRESS = 1
@@ -102,7 +99,7 @@ IFNAMSIZ = 16
 ALTIFNAMSIZ = 128
 
 _IFINFOMSG = Struct("=BxHiII")  # struct ifinfomsg: family, ARPHRD type, index, flags, change
-_STATS64 = Struct("=8Q")  # the start of struct rtnl_link_stats64, which grows at its end
+_STATS64 = Struct("=4Q")  # the start of struct rtnl_link_stats64, which grows at its end
 _IFADDRMSG = Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 _RTMSG = Struct("=8BI")  # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _RTNEXTHOP = Struct("=HBBi")  # struct rtnexthop: length, flags, hops, index
@@ -124,7 +121,6 @@ class XdpOwner:
     prog_id: int
     native_id: int | None = None
     generic_id: int | None = None
-    offload_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +150,6 @@ class LinkInfo:
     rx_bytes: int | None = None
     tx_packets: int | None = None
     tx_bytes: int | None = None
-    rx_dropped: int | None = None
-    tx_dropped: int | None = None
 
     @property
     def is_up(self) -> bool:
@@ -193,7 +187,7 @@ def _parse_xdp(value: bytes) -> XdpOwner | None:
     generic = _optional(values, IFLA_XDP_SKB_PROG_ID, 4)
     offload = _optional(values, IFLA_XDP_HW_PROG_ID, 4)
     prog_id = _optional(values, IFLA_XDP_PROG_ID, 4) or offload or native or generic or 0
-    return XdpOwner(XDP_MODES.get(attached, f"mode {attached}"), prog_id, native, generic, offload)
+    return XdpOwner(XDP_MODES.get(attached, f"mode {attached}"), prog_id, native, generic)
 
 
 def _parse_altnames(value: bytes) -> tuple[str, ...]:
@@ -208,10 +202,10 @@ def parse_link(payload: bytes) -> LinkInfo:
     if index <= 0 or not name:
         raise malformed(f"an interface with index {index} and name {name!r}")
     operstate = _optional(values, IFLA_OPERSTATE, 1) or 0
-    counters: tuple[int | None, ...] = (None,) * 8
+    counters: tuple[int | None, ...] = (None,) * 4
     if IFLA_STATS64 in values:
         counters = unpack(_STATS64, values[IFLA_STATS64], "rtnl_link_stats64")
-    rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_dropped, tx_dropped = counters
+    rx_packets, tx_packets, rx_bytes, tx_bytes = counters
     info = parse_attributes(values.get(IFLA_LINKINFO, b""))
     return LinkInfo(
         index=index,
@@ -231,8 +225,6 @@ def parse_link(payload: bytes) -> LinkInfo:
         rx_bytes=rx_bytes,
         tx_packets=tx_packets,
         tx_bytes=tx_bytes,
-        rx_dropped=rx_dropped,
-        tx_dropped=tx_dropped,
     )
 
 

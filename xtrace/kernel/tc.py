@@ -20,7 +20,6 @@ from xtrace.kernel.netlink import (
     parse_attributes,
     text,
     unpack,
-    unsigned,
 )
 from xtrace.kernel.syscall import error_name
 
@@ -43,7 +42,6 @@ TCA_CHAIN = 11
 TCA_BPF_FD = 6
 TCA_BPF_NAME = 7
 TCA_BPF_FLAGS = 8
-TCA_BPF_ID = 11
 TCA_BPF_FLAG_ACT_DIRECT = 1 << 0
 
 ETH_P_ALL = 0x0003
@@ -70,8 +68,7 @@ _U32 = Struct("=I")
 class TcFilter:
     """One filter on the clsact qdisc of an interface.
 
-    `protocol` is an ethertype, ETH_P_ALL for every one. `name`, `prog_id` and `direct_action` are those of kind
-    bpf: "" where it was given none, None where it runs classic BPF.
+    `protocol` is an ethertype, ETH_P_ALL for every one. `name` is that of kind bpf, "" where it was given none.
     """
 
     ifindex: int
@@ -81,8 +78,6 @@ class TcFilter:
     handle: int
     kind: str
     name: str = ""
-    prog_id: int | None = None
-    direct_action: bool = False
 
 
 def _call(message: str, ifindex: int, parent: Parent) -> str:
@@ -138,7 +133,6 @@ def _parse(payload: bytes, ifindex: int, parent: Parent) -> TcFilter:
     kind = text(values.get(TCA_KIND, b""))
     # each kind numbers its options on its own
     options = parse_attributes(values.get(TCA_OPTIONS, b"")) if kind == "bpf" else {}
-    flags = unsigned(options[TCA_BPF_FLAGS], 4) if TCA_BPF_FLAGS in options else 0
     return TcFilter(
         ifindex,
         parent,
@@ -147,8 +141,6 @@ def _parse(payload: bytes, ifindex: int, parent: Parent) -> TcFilter:
         handle=handle,
         kind=kind,
         name=text(options.get(TCA_BPF_NAME, b"")),
-        prog_id=unsigned(options[TCA_BPF_ID], 4) if TCA_BPF_ID in options else None,
-        direct_action=bool(flags & TCA_BPF_FLAG_ACT_DIRECT),
     )
 
 
@@ -207,7 +199,7 @@ def create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, na
     for priority in range(1, MAX_PRIORITY + 1):
         if priority in taken:
             continue
-        wanted = TcFilter(ifindex, parent, priority, ETH_P_ALL, handle, "bpf", name, direct_action=True)
+        wanted = TcFilter(ifindex, parent, priority, ETH_P_ALL, handle, "bpf", name)
         try:
             socket.request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _message(wanted, options), what=what)
         except KernelError:

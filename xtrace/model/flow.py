@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Direction, Hook, XdpMode
 
-TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
+TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "ARP", "Other")
 """Names in the order of enum traffic_type (csrc/flow.h)."""
 
 EGRESS, FRAGMENT, ROCE_V1, ROCE_V2, HAS_SRC_QPN, LATER_FRAGMENT = 1, 2, 4, 8, 16, 32
@@ -100,7 +100,7 @@ class FlowRecord(NamedTuple):
     """One flow in one interval: struct flow_key and struct flow_counters.
 
     Times are nanoseconds of a clock of their own (FlowSnapshot.record_offset_ns); the flags still have bit i in
-    byte i (see tcp_flags()).
+    byte i.
     """
 
     key: FlowKey
@@ -109,11 +109,6 @@ class FlowRecord(NamedTuple):
     first_ns: int
     last_ns: int
     spread_flags: int
-
-    @property
-    def tcp_flags(self) -> int:
-        """The OR of all TCP flags bytes: multiplying adds up all bytes in the top one, and none overlap."""
-        return (self.spread_flags * 0x0101010101010101 >> 56) & 0xFF
 
 
 class FlowTable:

@@ -76,11 +76,6 @@ class XdpMonitor:
         """Bytes of kernel memory all maps take."""
         return self._tables.memory()
 
-    @property
-    def grace_ns(self) -> int:
-        """How long the last grace period took."""
-        return self._tables.grace_ns
-
     def fileno(self) -> int:
         """Readable when interfaces changed; then react() is to be called."""
         return self._events.fileno()

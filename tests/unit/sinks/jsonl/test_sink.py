@@ -35,6 +35,7 @@ from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
     LATER_FRAGMENT,
+    TRAFFIC_TYPES,
     FlowKey,
     FlowRecord,
     FlowSnapshot,
@@ -64,7 +65,7 @@ FLOWS = FlowSetup(
 )
 RUN = Run("0.1.0", 5.0, ("xdp",), FLOWS)
 LATER = FRAGMENT | LATER_FRAGMENT
-TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * 6, PacketCount(0, 0), PacketCount(4, 400))
+TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * (len(TRAFFIC_TYPES) - 2), PacketCount(4, 400))
 
 
 def written(output: Output, interval: FlowSnapshot, top: int = 0) -> list[Record]:
