@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
 from xtrace.errors import RdmaError
-from xtrace.kernel import paths, proc, rtnetlink
+from xtrace.kernel import paths, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
@@ -222,7 +222,7 @@ def default_interface() -> str:
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         if rtnetlink.link(netlink, DEFAULT_INTERFACE) is not None:
             return DEFAULT_INTERFACE
-        route = rtnetlink.default_route(netlink)
+        route = routes.default_route(netlink)
         link = rtnetlink.link(netlink, route.index) if route else None
     if link is None:
         return DEFAULT_INTERFACE  # which is then said not to exist

@@ -22,7 +22,8 @@ from xtrace import assembly
 from xtrace.config import parse
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
+from xtrace.kernel.routes import DefaultRoute
+from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import Interface
@@ -274,7 +275,8 @@ class FakeInterfaces:
 
 
 def default_of(monkeypatch: pytest.MonkeyPatch, interfaces: FakeInterfaces) -> str:
-    monkeypatch.setattr(assembly, "rtnetlink", interfaces)
+    for module in ("rtnetlink", "routes"):
+        monkeypatch.setattr(assembly, module, interfaces)
     return assembly.default_interface()
 
 

@@ -6,7 +6,7 @@ padded to four bytes. What the messages of one protocol mean is another module's
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EAGAIN, EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENOMSG
@@ -98,6 +98,11 @@ def unsigned(value: bytes, size: int) -> int:
     if len(value) != size:
         raise malformed(f"{len(value)} bytes where a u{8 * size} was expected")
     return int.from_bytes(value, sys.byteorder)
+
+
+def optional_unsigned(values: Mapping[int, bytes], kind: int, size: int) -> int | None:
+    """The same for the attribute `kind` of those that were parsed; None without it."""
+    return unsigned(values[kind], size) if kind in values else None
 
 
 def text(value: bytes) -> str:
