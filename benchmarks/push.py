@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts
+from xtrace.model.words import Hook, XdpMode
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics
@@ -22,7 +23,7 @@ FLOWS = SERIES // 4
 """Each has two counters and two gauges."""
 ROUNDS = 9
 SECOND = 1_000_000_000
-INTERFACE = Interface("bench0", 0, "xdp", "native")
+INTERFACE = Interface("bench0", 0, Hook.XDP, XdpMode.NATIVE)
 CONSTANT = (("host", "node-17.example.net"), ("host_ip", "192.0.2.17"))
 
 

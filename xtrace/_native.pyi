@@ -332,7 +332,6 @@ class _Lib:
     NCCL_SEND: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int
-    TRAFFIC_INFINIBAND: int
     TRAFFIC_OTHER: int
     TRAFFIC_ROCE_V1_IBOE: int
     TRAFFIC_ROCE_V2: int

@@ -42,10 +42,11 @@ from tests.support.frames import (
 )
 from xtrace.model.filters import Filters, Network, parse_networks, parse_ports, parse_types
 from xtrace.model.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.tables import Place, Plan
 
 DNS = 53
-LEAVING = Place(egress=True)
+LEAVING = Place(direction=Direction.EGRESS)
 
 
 def options(
@@ -77,7 +78,7 @@ def measure(counters: Iterable[Counter], frames: Sequence[bytes]) -> tuple[Inter
         for frame in frames:
             counter.count(frame)
     interval = counter.take()
-    return interval, interval.counts[0, False], interval.counts[0, True]
+    return interval, interval.counts[0, Direction.INGRESS], interval.counts[0, Direction.EGRESS]
 
 
 def expected_of(counters: Iterable[Counter], frames: Sequence[bytes]) -> Sums:

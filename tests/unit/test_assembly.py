@@ -22,11 +22,13 @@ from xtrace import assembly
 from xtrace.config import parse
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.rtnetlink import DefaultRoute, LinkInfo
+from xtrace.kernel.routes import DefaultRoute
+from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import Interface
 from xtrace.model.flow_totals import FlowSetup
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import XdpOptions
@@ -274,7 +276,8 @@ class FakeInterfaces:
 
 
 def default_of(monkeypatch: pytest.MonkeyPatch, interfaces: FakeInterfaces) -> str:
-    monkeypatch.setattr(assembly, "rtnetlink", interfaces)
+    for module in ("rtnetlink", "routes"):
+        monkeypatch.setattr(assembly, module, interfaces)
     return assembly.default_interface()
 
 
@@ -312,7 +315,7 @@ class FakeMonitor:
     def __init__(self, options: XdpOptions, say: Say) -> None:
         self.options = options
         self.features = features()
-        self.interfaces = (Interface("eth7", 0, "tc", None, egress=True),)
+        self.interfaces = (Interface("eth7", 0, Hook.TC, None, direction=Direction.EGRESS),)
         self._fd = os.eventfd(0)
 
     @property
@@ -351,14 +354,14 @@ def run(arguments: str, stop: Stop) -> None:
 
 
 @pytest.mark.parametrize(
-    "direction, egress",
-    [("", (False,)), ("ingress", (False,)), ("egress", (True,)), ("both", (False, True))],
+    "direction, watched",
+    [("", ("ingress",)), ("ingress", ("ingress",)), ("egress", ("egress",)), ("both", ("ingress", "egress"))],
 )
 def test_direction_asked_for_is_the_one_watched(
-    direction: str, egress: tuple[bool, ...], monitors: list[FakeMonitor], stop: Stop
+    direction: str, watched: tuple[str, ...], monitors: list[FakeMonitor], stop: Stop
 ) -> None:
     run(f"-o none --direction {direction}" if direction else "-o none", stop)
-    assert monitors[0].options.directions == egress
+    assert monitors[0].options.directions == tuple(map(Direction, watched))
 
 
 @pytest.mark.parametrize(
@@ -377,8 +380,8 @@ def test_everything_asked_for_reaches_the_monitor(monitors: list[FakeMonitor], s
     run("-o none -i lo,ib* --xdp-mode generic --hook xdp --max-flows 77 --port 53 -f udp", stop)
     assert monitors[0].options == XdpOptions(
         selection=Selection(("lo", "ib*")),
-        choice=Choice("xdp", "generic"),
-        directions=(False,),
+        choice=Choice(Hook.XDP, XdpMode.GENERIC),
+        directions=(Direction.INGRESS,),
         max_flows=77,
         filters=Filters(types=frozenset({"UDP"}), ports=frozenset({53})),
     )

@@ -6,7 +6,7 @@ padded to four bytes. What the messages of one protocol mean is another module's
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EAGAIN, EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENOMSG
@@ -26,7 +26,6 @@ NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
 NLM_F_DUMP = 0x300
 
-NLMSG_NOOP = 0x1
 NLMSG_ERROR = 0x2
 NLMSG_DONE = 0x3
 NLMSG_OVERRUN = 0x4
@@ -99,6 +98,11 @@ def unsigned(value: bytes, size: int) -> int:
     if len(value) != size:
         raise malformed(f"{len(value)} bytes where a u{8 * size} was expected")
     return int.from_bytes(value, sys.byteorder)
+
+
+def optional_unsigned(values: Mapping[int, bytes], kind: int, size: int) -> int | None:
+    """The same for the attribute `kind` of those that were parsed; None without it."""
+    return unsigned(values[kind], size) if kind in values else None
 
 
 def text(value: bytes) -> str:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Snapshot
+from xtrace.model.words import Direction, Hook, XdpMode
 
 TRAFFIC_TYPES = abi.names(
     {
@@ -27,7 +28,6 @@ TRAFFIC_TYPES = abi.names(
         lib.TRAFFIC_SCTP: "SCTP",
         lib.TRAFFIC_ROCE_V2: "RoCE_v2",
         lib.TRAFFIC_ROCE_V1_IBOE: "RoCE_v1_IBoE",
-        lib.TRAFFIC_INFINIBAND: "InfiniBand",
         lib.TRAFFIC_ARP: "ARP",
         lib.TRAFFIC_OTHER: "Other",
     },
@@ -108,7 +108,7 @@ class FlowRecord(NamedTuple):
     """One flow in one interval: struct flow_key and struct flow_counters.
 
     Times are nanoseconds of a clock of their own (FlowSnapshot.record_offset_ns); the flags still have bit i in
-    byte i (see tcp_flags()).
+    byte i.
     """
 
     key: FlowKey
@@ -117,11 +117,6 @@ class FlowRecord(NamedTuple):
     first_ns: int
     last_ns: int
     spread_flags: int
-
-    @property
-    def tcp_flags(self) -> int:
-        """The OR of all TCP flags bytes: multiplying adds up all bytes in the top one, and none overlap."""
-        return (self.spread_flags * 0x0101010101010101 >> 56) & 0xFF
 
 
 KEY = abi.layout("struct flow_key", *FlowKey._fields)
@@ -195,14 +190,14 @@ class FlowTable:
             return PacketCount(sum(packets), sum(sizes))
         return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
 
-    def indexes(self, slot: int, egress: bool) -> Sequence[int]:
+    def indexes(self, slot: int, direction: Direction) -> Sequence[int]:
         """The indexes of one interface's and direction's flows."""
         if self._places is None:
             self._places = self._find_places()
-        return self._places.get((slot, egress), ())
+        return self._places.get((slot, direction.bit), ())
 
     def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
-        """All indexes by slot and direction."""
+        """All indexes by slot and FLOW_EGRESS."""
         slots = bytes(self.keys[SLOT_OFFSET :: KEY.size])
         egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
         if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
@@ -269,23 +264,17 @@ class Interface:
 
     name: str
     slot: int
-    hook: str = "xdp"
-    """`xdp` or `tc`"""
-    xdp_mode: str | None = None
-    """`native` or `generic`"""
-    egress: bool = False
+    hook: Hook = Hook.XDP
+    xdp_mode: XdpMode | None = None
+    """None at tc"""
+    direction: Direction = Direction.INGRESS
     merges: bool = False
     """whether its driver hands merged packets to XDP"""
 
     @property
-    def direction(self) -> str:
-        """`ingress` or `egress`"""
-        return "egress" if self.egress else "ingress"
-
-    @property
     def units(self) -> str:
         """What a packet is: on the `wire`, or a `frame` as the kernel merged it (GRO, GSO)."""
-        return "frame" if self.xdp_mode == "generic" or self.merges else "wire"
+        return "frame" if self.xdp_mode is XdpMode.GENERIC or self.merges else "wire"
 
 
 class Origin(NamedTuple):
@@ -342,7 +331,7 @@ class Selection:
 def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
     """Choose an interface's `top` largest flows by bytes (0: all), largest first if `ordered` or limited."""
     table = snapshot.flows
-    indexes = table.indexes(interface.slot, interface.egress)
+    indexes = table.indexes(interface.slot, interface.direction)
     size = table.byte_counts
     if top and len(indexes) > top:
         chosen: Sequence[int] = heapq.nlargest(top, indexes, key=size.__getitem__)

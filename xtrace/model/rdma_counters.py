@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from xtrace.model.rdma import FIRST, GAUGE, RESET, SATURATED, UNAVAILABLE, Figure, Reading
+from xtrace.model.words import Direction
 
 
 class Source(NamedTuple):
@@ -108,7 +109,13 @@ LINK = (
 OUTGOING = frozenset(
     {"cnp_rx", "cnp_ignored", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "retrans"}
 )
-"""Figures about packets that this host sent: per million of those. The others are about received ones."""
+"""Figures about packets that this host sent. The others are about received ones."""
+
+
+def direction_of(figure: str) -> Direction:
+    """Whose packets a figure's events are given per million of: those sent, or those received."""
+    return Direction.EGRESS if figure in OUTGOING else Direction.INGRESS
+
 
 STICKY_BITS = {
     "symbol_error": 16, "port_rcv_errors": 16, "port_xmit_discards": 16, "VL15_dropped": 16,

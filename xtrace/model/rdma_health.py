@@ -10,12 +10,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from xtrace.errors import UsageError
-from xtrace.model.rdma import PortId, PortRecord, Rails
-from xtrace.model.rdma_counters import LINK, OUTGOING
-
-OK, WARN, CRITICAL = "ok", "warn", "critical"
-LEVELS = (OK, WARN, CRITICAL)
-"""Best first."""
+from xtrace.model.rdma import Health, PortId, PortRecord, Rails
+from xtrace.model.rdma_counters import LINK, direction_of
 
 PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
 
@@ -87,32 +83,32 @@ def _number(text: str, what: str) -> float | None:
 class Finding:
     """One thing that is not well."""
 
-    level: str
+    level: Health
     reason: str
 
 
 def judge(record: PortRecord, limits: Limits, was_active: bool) -> PortRecord:
     """The record with health and reasons. `was_active`: whether the port was ACTIVE before, in this run."""
     findings = [*_state(record, was_active), *_counts(record, limits), *_saturated(record), *_paused(record, limits)]
-    findings.sort(key=lambda finding: LEVELS.index(finding.level), reverse=True)
-    health = findings[0].level if findings else OK
+    findings.sort(key=lambda finding: finding.level.rank, reverse=True)
+    health = findings[0].level if findings else Health.OK
     return replace(record, health=health, reasons=tuple(finding.reason for finding in findings))
 
 
 def _state(record: PortRecord, was_active: bool) -> Iterator[Finding]:
     if record.unavailable:
-        yield Finding(CRITICAL, f"unavailable: {record.unavailable}")
-    elif record.info.state not in (None, "ACTIVE"):
+        yield Finding(Health.CRITICAL, f"unavailable: {record.unavailable}")
+    elif record.info.is_down:
         where = f"port {record.info.state}"
         if record.info.physical_state:
             where += f", link {record.info.physical_state}"
-        yield Finding(CRITICAL if was_active else WARN, where + (", was ACTIVE" if was_active else ""))
+        yield Finding(Health.CRITICAL if was_active else Health.WARN, where + (", was ACTIVE" if was_active else ""))
 
 
-def _level(value: float, limit: Limit) -> str | None:
+def _level(value: float, limit: Limit) -> Health | None:
     if limit.critical is not None and value > limit.critical:
-        return CRITICAL
-    return WARN if limit.warn is not None and value > limit.warn else None
+        return Health.CRITICAL
+    return Health.WARN if limit.warn is not None and value > limit.warn else None
 
 
 def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
@@ -125,7 +121,7 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
         if limit.unit == PER_MINUTE:
             value = delta * 60 / seconds
         else:
-            value = record.per_million(name, "tx" if name in OUTGOING else "rx")
+            value = record.per_million(name, direction_of(name))
             # without a count of packets the share is not known: more than the events themselves it cannot be
             value = 1e6 if value is None else value
         level = _level(value, limit)
@@ -142,7 +138,7 @@ def _saturated(record: PortRecord) -> Iterator[Finding]:
     for name in LINK:
         figure = record.figures.get(name)
         if figure and figure.reading.status == "saturated":
-            yield Finding(WARN, f"{name} saturated at {figure.reading.total}: reset it to count again")
+            yield Finding(Health.WARN, f"{name} saturated at {figure.reading.total}: reset it to count again")
 
 
 def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
@@ -159,8 +155,8 @@ def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
 
 def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
     """How evenly active ports carried bytes, both directions together; packets where not all count bytes."""
-    active = [record for record in records if record.info.state == "ACTIVE" and not record.unavailable]
-    down = tuple(record.id for record in records if record.info.state not in (None, "ACTIVE"))
+    active = [record for record in records if record.info.is_active and not record.unavailable]
+    down = tuple(record.id for record in records if record.info.is_down)
     carried = _carried(active, "bytes")
     if len(carried) < len(active):
         carried = _carried(active, "packets")
@@ -169,7 +165,7 @@ def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
         return Rails(len(carried), None, (), down)
     idle = tuple(port for port, amount in carried.items() if not amount)
     found = Rails(len(carried), max(carried.values()) / mean, idle, down)
-    findings = sorted(_uneven(found, limits), key=lambda finding: LEVELS.index(finding.level), reverse=True)
+    findings = sorted(_uneven(found, limits), key=lambda finding: finding.level.rank, reverse=True)
     if not findings:
         return found
     return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))

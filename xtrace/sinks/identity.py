@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from xtrace.errors import XtraceError
-from xtrace.kernel import rtnetlink
+from xtrace.kernel import routes
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.sinks.render import valid_unicode
 
@@ -41,7 +41,7 @@ def source_address() -> str | None:
     """The source address of the default route; None where there is none, or the kernel does not tell."""
     try:
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
-            route = rtnetlink.default_route(netlink)
+            route = routes.default_route(netlink)
     except XtraceError as error:
         log.debug("host_ip is left out: %s", error)
         return None

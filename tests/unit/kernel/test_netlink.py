@@ -18,6 +18,7 @@ OWN = 1
 """In played messages: replaced by the sequence number of the request that is being answered."""
 STALE = 77
 LINK = 16
+NLMSG_NOOP = 1
 MULTI = 0x2
 FD = 40
 
@@ -244,7 +245,7 @@ def test_acknowledgement_without_a_believable_error_number_is_damage(play: Any) 
 def test_answers_to_earlier_requests_and_notifications_are_ignored(play: Any) -> None:
     stale = [message(LINK, b"old.", sequence=STALE), ack(-errno.EPERM, sequence=STALE)]
     notification = message(LINK, b"news", sequence=0)
-    _, socket = play([*stale, notification + message(LINK, b"mine"), message(netlink.NLMSG_NOOP) + ack()])
+    _, socket = play([*stale, notification + message(LINK, b"mine"), message(NLMSG_NOOP) + ack()])
     assert socket.request(18) == [Message(LINK, b"mine")]
 
 

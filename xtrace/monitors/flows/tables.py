@@ -21,6 +21,7 @@ from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.filters import Filters, network_key
 from xtrace.model.flow import COUNTERS, KEY, FlowTable, InterfaceCounts
+from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended, Switch, Table
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Place:
     """Where a load of a packet program is going to be attached."""
 
     slot: int = 0
-    egress: bool = False
+    direction: Direction = Direction.INGRESS
     link_layer: int = lib.LINK_LAYER_ETHERNET
     frags: bool = False
 
@@ -104,8 +105,8 @@ class Drained:
 
     end_monotonic_ns: int
     flows: FlowTable
-    counts: Mapping[tuple[int, bool], InterfaceCounts]
-    """by interface slot and whether it is egress"""
+    counts: Mapping[tuple[int, Direction], InterfaceCounts]
+    """by interface slot and direction"""
 
 
 class FlowTables:
@@ -158,7 +159,7 @@ class FlowTables:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
         values = {
             "interface_slot": place.slot,
-            "is_egress": place.egress,
+            "is_egress": place.direction.bit,
             "link_layer": place.link_layer,
             "has_frags": place.frags,
             "is_realtime": self.features.realtime,
@@ -220,17 +221,18 @@ class FlowTables:
         repeat = -(-entries // lib.FLUSH_ENTRIES)
         self._flush.test_run(_FLUSH_REQUEST.pack(buffer, 0), repeat=repeat)
 
-    def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, bool], InterfaceCounts]:
+    def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, Direction], InterfaceCounts]:
         """Read and zero the inactive counters."""
         per_buffer = 2 * self.plan.slots
-        taken: dict[tuple[int, bool], InterfaceCounts] = {}
+        taken: dict[tuple[int, Direction], InterfaceCounts] = {}
         counters = self._maps["counters"]
+        directions = tuple(Direction)
         for index, element in enumerate(counters.lookup_all(self.features.percpu_batch)):
             buffer, place = divmod(index, per_buffer)
             if buffer not in buffers or element.count(0) == len(element):
                 continue
             counters.update(abi.U32.pack(index), bytes(len(element)))
-            where = (place // 2, bool(place % 2))
+            where = (place // 2, directions[place % 2])
             taken[where] = taken.get(where, InterfaceCounts()) + InterfaceCounts.from_per_cpu(element)
         return taken
 

@@ -126,7 +126,7 @@ class FlowMetrics:
                 series.gained_packets += packets[index]
                 series.gained_bytes += size[index]
         for where, interfaces in members.items():
-            indexes = [table.indexes(interface.slot, interface.egress) for interface in interfaces]
+            indexes = [table.indexes(interface.slot, interface.direction) for interface in interfaces]
             joined = indexes[0] if len(indexes) == 1 else [index for part in indexes for index in part]
             self._groups[where].choose(table, joined, holders)
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from xtrace.model.rdma import GAUGE, PortRecord, Rails, RdmaSnapshot
 from xtrace.model.rdma_counters import FIGURES
-from xtrace.model.rdma_health import LEVELS
 from xtrace.model.rdma_processes import by_process
 from xtrace.model.snapshot import Setup
+from xtrace.model.words import Direction
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 
 NAMED = {(source.set, name) for sources in FIGURES.values() for source in sources for name in source.names}
@@ -165,7 +165,7 @@ def rdma_samples(snapshot: RdmaSnapshot) -> Iterator[Sample]:
         yield _info(record, labels)
         yield from _rates(record, labels)
     for spot in snapshot.blind_spots:
-        where = (("device", spot.id.device), ("port", str(spot.id.port)), ("direction", spot.direction))
+        where = (("device", spot.id.device), ("port", str(spot.id.port)), ("direction", spot.direction.rx_tx))
         yield Sample(where, {"xtrace_rdma_invisible_share": round(spot.invisible, 4)})
     yield Sample((), _rails(snapshot.rails))
     yield from _queue_pairs(snapshot)
@@ -209,20 +209,20 @@ def _port(record: PortRecord) -> Values:
     statuses = Counter(reading.status for reading in readings)
     values = {
         "xtrace_rdma_port_available": int(not record.unavailable),
-        "xtrace_rdma_port_health": LEVELS.index(record.health),
+        "xtrace_rdma_port_health": record.health.rank,
         "xtrace_rdma_unavailable_counters": statuses["unavailable"],
         "xtrace_rdma_saturated_counters": statuses["saturated"],
     }
     if record.info.state is not None:
-        values["xtrace_rdma_port_active"] = int(record.info.state == "ACTIVE")
+        values["xtrace_rdma_port_active"] = int(record.info.is_active)
     if record.info.rate_bps is not None:
         values["xtrace_rdma_rate_bits_per_second"] = record.info.rate_bps
     return values
 
 
 def _rates(record: PortRecord, labels: Labels) -> Iterator[Sample]:
-    for direction in ("rx", "tx"):
-        way = (*labels, ("direction", direction))
+    for direction in Direction:
+        way = (*labels, ("direction", direction.rx_tx))
         rate, share = record.bit_rate(direction), record.share(direction)
         if rate is not None:
             yield Sample(way, {"xtrace_rdma_bits_per_second": round(rate)})

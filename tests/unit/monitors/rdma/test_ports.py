@@ -19,6 +19,7 @@ from xtrace.kernel import infiniband
 from xtrace.kernel import rdma as kernel_rdma
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.model.rdma import Figure, PortId, PortRecord, RdmaSnapshot, Reading
+from xtrace.model.words import Direction
 from xtrace.monitors.backoff import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
 from xtrace.monitors.rdma import ports as rdma_ports
 from xtrace.monitors.rdma.inventory import inventory
@@ -226,7 +227,7 @@ def test_growth_over_a_gap_is_no_rate_of_the_interval_that_ends_it(sysfs: Path) 
     for data in (0, 10, NO_PMA, 10_000, 10_010):
         counters(directory, kind="counters", port_rcv_data=data)
         record = reader.read(found)
-        rates.append((record.total("rx_bytes"), record.bit_rate("rx")))
+        rates.append((record.total("rx_bytes"), record.bit_rate(Direction.INGRESS)))
         clock.ns += FIRST_PAUSE_NS
     assert rates == [(0, None), (40, 32.0), (None, None), (40_000, None), (40_040, 32.0)]
 

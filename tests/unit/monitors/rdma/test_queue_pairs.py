@@ -20,6 +20,7 @@ from xtrace.kernel import rdma
 from xtrace.kernel.proc import owner_of
 from xtrace.model.flow import FlowSnapshot, Interface
 from xtrace.model.rdma import Process, Seen
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
 from xtrace.monitors.rdma import blind_spots
 from xtrace.monitors.rdma import queue_pairs as rdma_queue_pairs
@@ -224,7 +225,7 @@ class PlayedXdp:
         return self._told
 
 
-OUT = Interface("ens1np0", slot=1, hook="tc", egress=True)
+OUT = Interface("ens1np0", slot=1, hook=Hook.TC, direction=Direction.EGRESS)
 
 
 def test_modes_together_know_origins_and_what_the_hook_missed(
@@ -237,7 +238,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     said: list[str] = []
     monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
     monkeypatch.setattr(monitor, "queue_pairs_seen", lambda: {pair(17, 18)})
-    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     key = roce(4, dst_qpn=17)
     told = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
     joined = JoinedXdp(PlayedXdp(told), monitor)  # type: ignore[arg-type]
@@ -249,7 +250,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     monitor.close()
     assert flows.origin(inside, key).src_qpn == 18
     (spot,) = ports.blind_spots
-    assert (spot.direction, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
+    assert (spot.direction.rx_tx, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
     assert said == [str(spot)], "said once, and of egress nothing: no hook looks there"
     assert again[1].blind_spots == (), "nothing was carried in the second window"
 
@@ -265,7 +266,7 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
     said: list[str] = []
     monitor = quiet_monitor(["ens1np0"], (), said.append)
     assert monitor is not None
-    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     told = snapshot([], [(inside, snapshot().interfaces[0][1])])
     joined = JoinedXdp(PlayedXdp(told), monitor, alone=True)  # type: ignore[arg-type]
     joined.tick()
@@ -293,7 +294,7 @@ def test_short_time_proves_nothing_where_the_hook_saw_some() -> None:
     said: list[str] = []
     spots = BlindSpots(said.append)
     record = port(standard=traffic(10_000, 0), interval_ns=10 * NS)
-    seen = {("eth0", "rx"): Seen(50, 5_000)}
+    seen = {("eth0", Direction.INGRESS): Seen(50, 5_000)}
     assert [len(spots.compare([record], seen)) for _ in range(3)] == [0, 0, 1]
     assert spots.compare([record], seen)[0].carried == 30_000, "the last window's, until the next is complete"
     assert len(said) == 1 and said[0].startswith("50 % of what mlx5_0/1 received is invisible on eth0")
@@ -302,7 +303,7 @@ def test_short_time_proves_nothing_where_the_hook_saw_some() -> None:
 def test_driver_that_counts_no_bytes_is_compared_in_packets() -> None:
     spots = BlindSpots(print)
     record = port({"rcvd_pkts": grew(100)}, interval_ns=30 * NS)
-    (spot,) = spots.compare([record], {("eth0", "rx"): Seen(100, 106_800)})
+    (spot,) = spots.compare([record], {("eth0", Direction.INGRESS): Seen(100, 106_800)})
     assert (spot.unit, spot.invisible) == ("packets", 0)
 
 

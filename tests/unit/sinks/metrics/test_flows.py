@@ -21,6 +21,7 @@ from xtrace.model.flow import (
     PacketCount,
 )
 from xtrace.model.flow_totals import MOST_TOTALS
+from xtrace.model.words import Direction, Hook
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics, flow_labels
@@ -203,8 +204,8 @@ def test_interface_that_comes_back_in_another_slot_within_an_interval_has_one_se
 
 def test_directions_and_interfaces_have_series_of_their_own() -> None:
     run = Run(1)
-    egress = Interface("eth0", 0, "tc", egress=True)
-    other = Interface('e"1', 1, "tc")
+    egress = Interface("eth0", 0, Hook.TC, direction=Direction.EGRESS)
+    other = Interface('e"1', 1, Hook.TC)
     flows = [flow(key(), 1, 100), flow(key(flags=EGRESS), 2, 200), flow(key(slot=1), 3, 300)]
     lines = run.tick(flows, [(i, counts_of([f])) for i, f in zip((ETH0, egress, other), flows, strict=True)])
     found = {(line.labels["interface"], line.labels["direction"], line.value) for line in lines if line.name == PACKETS}

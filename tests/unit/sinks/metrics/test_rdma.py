@@ -8,7 +8,8 @@ from dataclasses import replace
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from tests.unit.make_samples import Value, flat
 from xtrace.config import RESERVED_LABELS
-from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
+from xtrace.model.words import Direction
 from xtrace.sinks.kinds import KINDS, MetricsOptions
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
 
@@ -54,7 +55,7 @@ def test_levels_are_gauges() -> None:
 
 
 def test_state_health_rate_and_share() -> None:
-    record = replace(port(standard=traffic(62_500_000_000, 0)), health="warn")
+    record = replace(port(standard=traffic(62_500_000_000, 0)), health=Health.WARN)
     found = samples(record, port(where=PortId("mlx5_1", 1), state="DOWN", unavailable="counters: EINVAL"))
     assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
     assert values(found, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
@@ -72,7 +73,7 @@ def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
 
 def test_rails_and_blind_spots() -> None:
     rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1),))
-    spot = BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)
+    spot = BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30)
     found = flat(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
     assert values(found, "xtrace_rdma_rail_imbalance") == {(): 1.5}
     assert values(found, "xtrace_rdma_rails_idle") == {(): 1} == values(found, "xtrace_rdma_rails_down")
