@@ -1,4 +1,4 @@
-"""Reading this tree without privileges, wherever it lies: a home may be closed to others, to a root without them too."""
+"""Reading this tree without privileges: it may lie in a home that is closed to others, to a root without them too."""
 
 from __future__ import annotations
 
