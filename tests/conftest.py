@@ -21,7 +21,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -117,11 +117,13 @@ def open_descriptors() -> dict[int, str]:
     return {int(entry.name): os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()}
 
 
-def loaded_programs() -> set[int]:
-    """Ids of our programs that the kernel has."""
-    ours = {"xdp_ingress", "tc_packet", "flush_cache", "sample_clock", "call_begins", "call_returns"}
+OURS = frozenset({"xdp_ingress", "tc_packet", "flush_cache", "sample_clock", "call_begins", "call_returns"})
+
+
+def loaded_programs(names: Collection[str] = OURS) -> set[int]:
+    """Ids of the programs of these names that the kernel has."""
     programs = json.loads(subprocess.check_output(["bpftool", "-j", "prog", "show"]))
-    return {program["id"] for program in programs if program.get("name") in ours}
+    return {program["id"] for program in programs if program.get("name") in names}
 
 
 def ancestors(pid: int) -> Iterator[int]:

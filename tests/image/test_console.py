@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.image.chroot import bare, ended, running, usual
+from tests.nccl.shown import make
 from tests.support.net import Pair, assert_sums_close, of_type, read_until, records
 from tests.support.schema import validate
 
@@ -127,7 +128,10 @@ def test_without_proc_it_says_so(root: Path) -> None:
 
 
 def test_mode_nccl_has_its_bpf_object_too(root: Path, pair: Pair) -> None:
-    with running(pair.far, root, "-m", "nccl", "-t", "200ms", "-c", "2") as process:
+    # a proc without processes: those of others on this machine are not probed
+    make(root / "nobody")
+    variables = {"XTRACE_PROCFS": "/nobody"}
+    with running(pair.far, root, "-m", "nccl", "-t", "200ms", "-c", "2", variables=variables) as process:
         code, stdout, said = ended(process)
     assert code == 0, said
     lines = records(stdout)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import skip_or_fail
 from tests.nccl.jobs import ROOT, calling, operations, standin, total
+from tests.nccl.shown import own
 from tests.netns.tool import environment
 from tests.support.net import records
 from tests.support.reading import needed_to_read
@@ -32,7 +33,9 @@ def only(*capabilities: str) -> list[str]:
 
 def tool(prefix: list[str], *arguments: str) -> subprocess.Popen[bytes]:
     command = [*prefix, sys.executable, "-m", "xtrace", "-m", "nccl", "-o", "json", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(XTRACE_PROCFS=str(own())), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 @pytest.mark.parametrize("missing", NAMES)
