@@ -36,7 +36,7 @@ from xtrace.sinks.text import Text
 from xtrace.stop import Stop
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 PR_CAPBSET_DROP = 24
 LAST_CAPABILITY = 63
