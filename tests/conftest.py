@@ -61,6 +61,8 @@ TOOLS = {
     "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl", "curl", "bash"),
     "nccl": (*GCC, "bpftool", "unshare", "mount"),
 }
+REMEDY = {"container": "install an engine", "rdma": "make test-rdma"}
+"""Where `make deps` does not install it."""
 
 
 def tier_of(item: pytest.Item) -> str:
@@ -74,7 +76,7 @@ def why_not(tier: str) -> str | None:
         return f"tier {tier} needs root: sudo make test"
     lacking = [tool for tool in TOOLS.get(tier, ()) if shutil.which(tool) is None]
     if lacking:
-        return f"tier {tier} needs {', '.join(lacking)}: sudo make deps"
+        return f"tier {tier} needs {', '.join(lacking)}: {REMEDY.get(tier, 'sudo make deps')}"
     if tier not in ("unit", "kernel") and not root_is_mounted():
         return f"tier {tier} needs a root that is a mount point: mount --bind DIR DIR before chroot DIR"
     if tier == "nccl" and not ALL_PROCESSES:
