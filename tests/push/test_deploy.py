@@ -29,7 +29,7 @@ DESCRIBED = {
     **nccl_metrics.DESCRIBED,
     **self_metrics.DESCRIBED,
 }
-RUNS_S = 9
+INTERVALS = 18
 
 
 def panels() -> list[tuple[str, str]]:
@@ -64,9 +64,9 @@ def live() -> Iterator[tuple[Server, int]]:
     with victoria_metrics("-search.latencyOffset=1ms") as server, wire() as wired:
         with (
             wired.traffic(),
-            wired.watching("--push", server.url, "-o", "none", "-t", "500ms", "--max-series", "40") as tool,
+            wired.watching("--push", server.url, "-o", "json", "-t", "500ms", "--max-series", "40") as tool,
         ):
-            time.sleep(RUNS_S)
+            tool.wait_for_intervals(INTERVALS)
             assert tool.stop().code == 0
         server.flush()
         yield server, round(time.time() * 1000)
