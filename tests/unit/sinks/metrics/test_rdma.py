@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
-from xtrace.config import RESERVED_LABELS
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.options.labels import RESERVED_LABELS
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
 from xtrace.sinks.metrics.sample import Sample
 from xtrace.sinks.metrics.sources import SOURCES
