@@ -79,7 +79,7 @@ def _switch(*flags: str, group: str, help: str, **more: Any) -> Option[bool]:  #
     return Option(flags, "", help, group, boolean, default=False, takes=Takes.NOTHING, **more)
 
 
-# one row, few lines
+# the formatter would give each value of a row a line of its own
 # fmt: off
 MODE: Option[tuple[str, ...]] = Option(
     ("-m", "--mode"), "MODE", "xdp (flows), rdma, nccl, or several", SELECTION, parse_modes, MODES[:1], MODES[0],
@@ -90,7 +90,7 @@ MODE: Option[tuple[str, ...]] = Option(
 INTERFACE: Option[tuple[str, ...]] = Option(
     ("-i", "--interface"), "IF", "interfaces or globs (eth*), or any", SELECTION, parse_interfaces, (),
     DEFAULT_INTERFACE,
-    "Names or alternative names. any: every interface that is up, except lo, veth and members of a bond, team or"
+    "Alternative names work too. any: every interface that is up, except lo, veth and members of a bond, team or"
     " bridge. Interfaces that match and appear later are monitored too, up to 256 in all, 64 of them by glob or any."
     f" Where there is no {DEFAULT_INTERFACE}, the default is the interface of the default route.",
     takes=Takes.LIST, variables=("NETWORK_INTERFACE",), values=("any",), source=Source.INTERFACES, is_main=True,
@@ -111,8 +111,8 @@ DIRECTION: Option[str | None] = Option(
 
 FILTER: Option[frozenset[str]] = Option(
     ("-f", "--filter"), "TYPE", "only these traffic types (tcp, udp, roce, ...)", FILTERS, parse_types, frozenset(),
-    details=f"Types: {', '.join(TYPES)}. icmp includes ICMPv6; roce and ib are both versions of RoCE; RoCE v2 is not"
-    " udp. Packets that a filter leaves out are counted as filtered. Of several filters all must match.",
+    details=f"The types are {', '.join(TYPES)}. icmp includes ICMPv6; roce and ib are both versions of RoCE; RoCE v2 is"
+    " not udp. Packets that a filter leaves out are counted as filtered. A packet must match all filters.",
     takes=Takes.LIST, modes=(XDP,), values=tuple(TYPES), is_main=True,
 )
 NET: Option[tuple[Network, ...]] = Option(
@@ -125,7 +125,7 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
 )
 PORT: Option[frozenset[int]] = Option(
     ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
-    details="Ports of TCP, UDP and SCTP; other packets have none and are filtered.",
+    details="Ports of TCP, UDP and SCTP; packets without ports do not match.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
@@ -145,46 +145,47 @@ FORMAT = Option(
     values=FORMATS, is_main=True,
 )
 TOP: Option[int | None] = Option(
-    ("--top",), "N", "the N largest flows", OUTPUT, whole_number(0, MOST_NUMBER), None,
+    ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
     f"{TERMINAL_TOP} on a terminal",
-    "By bytes, for each interface; the rest is summed up as one. 0: all, the default where output is no terminal.",
+    "For each interface; the other flows are added up as one. 0 shows all, which is the default unless the output is a"
+    " terminal.",
     modes=(XDP,), is_main=True,
 )
 QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only how many a process has", modes=(RDMA,))
 LIST = _switch(
     "-l", "--list", group=OUTPUT, help="list interfaces (-m rdma: RDMA ports) and exit",
-    details="Needs no privileges; with -o json the list is JSON Lines.", is_main=True,
+    details="Needs no privileges. With -o json the list is JSON Lines.", is_main=True,
 )
 
 PUSH: Option[str | None] = Option(
     ("--push",), "URL", "also send metrics to VictoriaMetrics", METRICS, as_given, None,
-    details=f"For example http://localhost:8428; without a path, /api/v1/import/prometheus is added. The same:"
-    f" VICTORIAMETRICS_ENABLED=true, with VICTORIAMETRICS_REMOTE_WRITE=URL or its default {DEFAULT_URL}."
-    " docs/metrics.md describes the metrics.",
+    details="For example http://localhost:8428; where the URL has no path, /api/v1/import/prometheus is added."
+    " VICTORIAMETRICS_ENABLED=true does the same, with the URL in VICTORIAMETRICS_REMOTE_WRITE or the default"
+    f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
 )
 MAX_SERIES = Option(
     ("--max-series",), "N", "flows that have time series of their own", METRICS, whole_number(1, MOST_SERIES),
     DEFAULT_MAX_SERIES, str(DEFAULT_MAX_SERIES),
-    "For each interface and direction; the other flows share one series. Works only with --push.", modes=(XDP,),
+    "Per interface and direction; all other flows share one series. Works only with --push.", modes=(XDP,),
 )
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
-    details=f"Repeat it for more, or separate them by commas in the variable: at most {MOST_LABELS} labels of at most"
-    f" {LONGEST_LABEL} characters.",
+    details=f"Repeat the option for more labels, or separate them by commas in XTRACE_LABELS: at most {MOST_LABELS}"
+    f" labels, values of at most {LONGEST_LABEL} characters.",
     takes=Takes.EACH, variables=("XTRACE_LABELS",),
 )
 
 HOOK = Option(
     ("--hook",), "HOOK", "where to attach: auto, xdp or tc", ATTACHING, choice("hook", HOOKS), HOOKS[0], HOOKS[0],
-    "auto: for ingress native XDP, or tc where the driver or another program prevents it; for egress tc. tc changes"
-    " nothing on the NIC and works for both directions; native XDP may restart the NIC's queues for a moment.",
+    "auto attaches native XDP for ingress, or tc where that is not possible, and tc for egress. tc works for both"
+    " directions and changes nothing on the NIC; attaching native XDP may restart the NIC's queues for a moment.",
     modes=(XDP,), values=HOOKS,
 )
 XDP_MODE = Option(
     ("--xdp-mode",), "MODE", "auto, native or generic XDP", ATTACHING, choice("XDP mode", XDP_MODES), XDP_MODES[0],
     XDP_MODES[0],
-    "auto is native. generic works on every interface, but counts packets that the kernel merged as one.",
+    "auto is native. generic works on every interface, but counts packets that the kernel has merged as one.",
     modes=(XDP,), values=XDP_MODES,
 )
 MAX_FLOWS = Option(
@@ -194,8 +195,9 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "limits of the health of RDMA ports", JOBS, parse_thresholds, None,
-    details="off: never. docs/rdma.md lists names, units and defaults.",
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "when an RDMA port's health is warn or critical", JOBS,
+    parse_thresholds, None,
+    details="off disables a threshold. docs/rdma.md lists names, units and defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), modes=(RDMA, NCCL), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
@@ -203,8 +205,8 @@ RAS: Option[tuple[str, int] | None] = Option(
     details=f"NCCL's default port is {RAS_PORT}.", modes=(NCCL,),
 )
 RAS_INTERVAL = Option(
-    ("--ras-interval",), "TIME", "how often to query it", JOBS, duration(LEAST_RAS_MS, LONGEST_MS), DEFAULT_RAS_MS,
-    "1m", "From 10s to 1h: each query goes to all ranks.", modes=(NCCL,),
+    ("--ras-interval",), "TIME", "how often to query the RAS service", JOBS, duration(LEAST_RAS_MS, LONGEST_MS),
+    DEFAULT_RAS_MS, "1m", "From 10s to 1h: each query goes to all ranks.", modes=(NCCL,),
 )
 
 SYSFS: Option[str | None] = Option(
@@ -215,7 +217,7 @@ PROCFS: Option[str | None] = Option(
     ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
     "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
 )
-DEBUG = _switch("--debug", group=GENERAL, help="more on stderr: details, tracebacks, the verifier's log")
+DEBUG = _switch("--debug", group=GENERAL, help="more detail on stderr, tracebacks, the verifier's log")
 VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit", is_main=True)
 HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
 HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and variables and exit", is_main=True)
@@ -233,20 +235,20 @@ OPTIONS: tuple[Option[Any], ...] = (
 """Every option, by group."""
 
 VARIABLES = (
-    Variable("XTRACE_HOST", "the host's name in records and metrics", "its own name"),
-    Variable("HOST_IP", "host_ip in records and metrics", "the default route's source address"),
-    Variable("COLLECT_AGG", "adds collect_agg to records and metrics"),
-    Variable("VICTORIAMETRICS_USERNAME", "user name of basic authentication"),
-    Variable("VICTORIAMETRICS_PASSWORD", "its password"),
+    Variable("XTRACE_HOST", "host name in records and metrics", "the system's host name"),
+    Variable("HOST_IP", "host_ip in records and metrics", "source address of the default route"),
+    Variable("COLLECT_AGG", "collect_agg in records and metrics"),
+    Variable("VICTORIAMETRICS_USERNAME", "user name for basic authentication"),
+    Variable("VICTORIAMETRICS_PASSWORD", "password for basic authentication"),
     Variable("VICTORIAMETRICS_PASSWORD_FILE", "file that holds the password"),
-    Variable("VICTORIAMETRICS_BEARER_TOKEN", "bearer token instead"),
+    Variable("VICTORIAMETRICS_BEARER_TOKEN", "bearer token, instead of basic authentication"),
     Variable("VICTORIAMETRICS_BEARER_TOKEN_FILE", "file that holds the token"),
-    Variable("VICTORIAMETRICS_HEADERS", "more request headers, 'Name: value', separated by ^^"),
-    Variable("VICTORIAMETRICS_CA_FILE", "PEM file of the authority to trust", "the system's"),
+    Variable("VICTORIAMETRICS_HEADERS", "further request headers: 'Name: value', separated by ^^"),
+    Variable("VICTORIAMETRICS_CA_FILE", "PEM file of the certificate authority to trust", "the system's"),
     Variable("VICTORIAMETRICS_CERT_FILE", "PEM file of the client certificate"),
-    Variable("VICTORIAMETRICS_KEY_FILE", "PEM file of its key"),
-    Variable("VICTORIAMETRICS_INSECURE_SKIP_VERIFY", "true: do not verify the server's certificate", "false"),
+    Variable("VICTORIAMETRICS_KEY_FILE", "PEM file of the client certificate's key"),
+    Variable("VICTORIAMETRICS_INSECURE_SKIP_VERIFY", "whether to skip verifying the server's certificate", "false"),
     Variable("http_proxy, https_proxy, no_proxy", "proxies for --push"),
-    Variable("LC_ALL, LC_MESSAGES, LANG", "zh*: messages in Chinese"),
+    Variable("LC_ALL, LC_MESSAGES, LANG", "language of messages: Chinese for zh*, else English"),
 )
-"""What the environment alone sets."""
+"""What only the environment sets."""
