@@ -98,5 +98,5 @@ def test_manual_page_is_rendered_without_a_warning_in_80_columns() -> None:
         ["mandoc", "-T", "utf8", "-O", "width=80", MANUAL], capture_output=True, text=True, check=True
     )
     text = re.sub(".\b", "", shown.stdout)
-    assert max(len(line) for line in text.splitlines()) <= 82, "what is not filled, too"
+    assert max(len(line) for line in text.splitlines()) <= 80, "lines that are not filled too"
     assert "--exclude-device DEV[,...]" in text
