@@ -11,11 +11,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
-TEST_PACKAGES := bpftool ethtool iproute2 iputils-ping iperf3 jq libcap2-bin openssl procps time util-linux
+TEST_PACKAGES := bpftool ethtool iproute2 iputils-ping iperf3 jq libcap2-bin mandoc openssl procps time util-linux
 SERVER_PACKAGES := victoria-metrics prometheus openssl curl
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
 C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c)
-PYTHON_SOURCES := xtrace tests benchmarks deploy/static build_ffi.py setup.py
+PYTHON_SOURCES := xtrace tests benchmarks deploy build_ffi.py setup.py
 OPTIONS = $(if $(INTERFACE),-i $(INTERFACE)) $(ARGS)
 
 # Under sudo the tree still belongs to whoever cloned it: build as its owner, install and monitor as root.
@@ -23,7 +23,7 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub bench install uninstall clean static
+.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub options bench install uninstall clean static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -130,6 +130,9 @@ lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import direc
 stub: build  ## write what mypy knows of the shim, xtrace/_native.pyi, after a change to csrc/*.h
 	@$(AS_OWNER) $(BIN)/python build_ffi.py
 
+options: $(VENV)/built  ## write the documents' tables of options and the shell completions from xtrace/options/table.py
+	@$(AS_OWNER) $(BIN)/python -m deploy.options
+
 bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain, push (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
@@ -137,6 +140,11 @@ static: static-packages  ## build dist/xtrace-catch, one static executable, with
 	@echo "building dist/xtrace-catch"
 	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/static/build.sh
 	@ls -l dist/xtrace-catch
+
+# Where the shells look for them, below a prefix that is /usr or /usr/local.
+BASH_COMPLETION := share/bash-completion/completions/xtrace-catch
+ZSH_COMPLETION := share/zsh/site-functions/_xtrace-catch
+FISH_COMPLETION := share/fish/vendor_completions.d/xtrace-catch.fish
 
 install: build  ## install the command into PREFIX/bin with its own environment in PREFIX/lib/xtrace-catch (as root)
 	@test -w $(PREFIX) || { echo "make: $(PREFIX) is not writable: sudo make install" >&2; exit 1; }
@@ -146,12 +154,16 @@ install: build  ## install the command into PREFIX/bin with its own environment 
 	@$(PYTHON) -m venv --clear $(PREFIX)/lib/xtrace-catch
 	@$(PREFIX)/lib/xtrace-catch/bin/pip install --quiet --disable-pip-version-check $(VENV)/wheel/*.whl
 	@install -D -m 644 docs/man/xtrace-catch.8 $(PREFIX)/share/man/man8/xtrace-catch.8
+	@install -D -m 644 deploy/completion/xtrace-catch.bash $(PREFIX)/$(BASH_COMPLETION)
+	@install -D -m 644 deploy/completion/_xtrace-catch $(PREFIX)/$(ZSH_COMPLETION)
+	@install -D -m 644 deploy/completion/xtrace-catch.fish $(PREFIX)/$(FISH_COMPLETION)
 	@mkdir -p $(PREFIX)/bin && ln -sf $(PREFIX)/lib/xtrace-catch/bin/xtrace-catch $(PREFIX)/bin/xtrace-catch
 	@echo "installed $(PREFIX)/bin/xtrace-catch"
 
 uninstall:  ## remove what install made
 	@rm -rf $(PREFIX)/lib/xtrace-catch
 	@rm -f $(PREFIX)/bin/xtrace-catch $(PREFIX)/share/man/man8/xtrace-catch.8
+	@rm -f $(addprefix $(PREFIX)/,$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 
 clean:  ## remove everything that was built
 	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native*.so xtrace/*.o csrc/*.o

@@ -7,7 +7,7 @@ import os
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
+from xtrace.config import Config
 from xtrace.errors import RdmaError
 from xtrace.kernel import paths, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -23,6 +23,7 @@ from xtrace.monitors.joins.flows_rdma import JoinedXdp
 from xtrace.monitors.joins.rdma_nccl import JoinedNccl, Nics
 from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
+from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.jsonl.sink import JsonLines

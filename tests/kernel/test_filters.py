@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -40,10 +41,13 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from xtrace.model.filters import Filters, Network, parse_networks, parse_ports, parse_types
+from xtrace.model.filters import Filters, parse_networks, parse_ports, parse_types
 from xtrace.model.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.tables import Place, Plan
+
+if TYPE_CHECKING:
+    from xtrace.model.filters import Network
 
 DNS = 53
 LEAVING = Place(direction=Direction.EGRESS)

@@ -12,12 +12,13 @@ from typing import NamedTuple
 from xtrace.errors import UsageError
 from xtrace.model.rdma import Health, PortId, PortRecord, Rails
 from xtrace.model.rdma_counters import LINK, direction_of
+from xtrace.values import unknown
 
 PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
 
 
 class Limit(NamedTuple):
-    """From where on something is worth a warning, and is critical; None: never."""
+    """Above which value something is worth a warning, or critical; None: never."""
 
     unit: str
     warn: float | None
@@ -49,25 +50,31 @@ LIMITS: dict[str, Limit] = {
 Limits = Mapping[str, Limit]
 
 
-def parse_limits(text: str, what: str = "--threshold") -> dict[str, Limit]:
-    """`ack_timeout=10:100,rx_oos=off` to LIMITS with those changed: NAME=WARN[:CRITICAL], `off` for never.
+def parse_limits(text: str, name: str = "--threshold") -> dict[str, Limit]:
+    """LIMITS with the changes of `ack_timeout=10:100,rx_oos=off`: NAME=WARN[:CRITICAL], `off` for never.
 
     Raises UsageError.
     """
     limits = dict(LIMITS)
+    changed = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        name, separator, value = part.partition("=")
-        if name not in limits or not separator:
-            raise UsageError(f"{what} '{part}': write NAME=WARN[:CRITICAL]; names are {', '.join(LIMITS)}")
-        warn, _, critical = value.partition(":")
-        least, most = (_number(number, f"{what} '{part}'") for number in (warn, critical or "off"))
-        if least is not None and most is not None and most < least:
-            raise UsageError(f"{what} '{part}': critical is below the warning: write the lower number first")
-        limits[name] = limits[name]._replace(warn=least, critical=most)
+        limit, separator, value = part.partition("=")
+        if not separator:
+            raise UsageError(f"{name}: '{part}' is not NAME=WARN[:CRITICAL] (for example ack_timeout=10:100)")
+        if limit not in limits:
+            raise unknown(name, "threshold", limit, LIMITS)
+        if limit in changed:
+            raise UsageError(f"{name}: {limit} is given twice (give it once)")
+        changed.add(limit)
+        first, _, second = value.partition(":")
+        warn, critical = (_number(number, f"{name}: {part}") for number in (first, second or "off"))
+        if warn is not None and critical is not None and critical < warn:
+            raise UsageError(f"{name}: {part}: critical is below warn (give the lower number first)")
+        limits[limit] = limits[limit]._replace(warn=warn, critical=critical)
     return limits
 
 
-def _number(text: str, what: str) -> float | None:
+def _number(text: str, name: str) -> float | None:
     if text == "off":
         return None
     try:
@@ -75,7 +82,7 @@ def _number(text: str, what: str) -> float | None:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise UsageError(f"{what}: '{text}' is no number from 0 on, and not off")
+        raise UsageError(f"{name}: '{text}' is not a number (use 0 or more, or off)")
     return number
 
 

@@ -29,7 +29,7 @@ class Identity:
         return {**dict(self._own()), **({"labels": labels} if labels else {})}
 
     def series(self) -> tuple[tuple[str, str], ...]:
-        """The labels of a series, whose names differ (config.RESERVED_LABELS)."""
+        """The labels of a series, whose names differ (xtrace.options.labels.RESERVED_LABELS)."""
         return (*self._own(), *((name, valid_unicode(value)) for name, value in self.labels))
 
     def _own(self) -> tuple[tuple[str, str], ...]:

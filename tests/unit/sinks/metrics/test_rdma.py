@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from tests.unit.make_samples import Value, flat
-from xtrace.config import RESERVED_LABELS
 from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
 from xtrace.model.words import Direction
+from xtrace.options.labels import RESERVED_LABELS
 from xtrace.sinks.kinds import KINDS, MetricsOptions
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
 
