@@ -51,8 +51,7 @@ DIRECTIONS = {
 def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor until the end; the exit code."""
     output = OutputStream(STDOUT, stop)
-    roots = config.rdma.roots  # an error in them comes before anything is attached
-    paths.choose(proc=roots.get("XTRACE_PROCFS"), sys=roots.get("XTRACE_SYSFS"))
+    paths.choose(config.procfs, config.sysfs)  # before anything is attached: they may be wrong
     if config.list_interfaces:
         show_list(config, output)
         return 0

@@ -28,8 +28,6 @@ class RdmaConfig:
     excluded: tuple[str, ...] = ()
     limits: Mapping[str, Limit] = field(default_factory=lambda: parse_thresholds("", ""))
     every_queue_pair: bool = False
-    roots: Mapping[str, str] = field(default_factory=dict)
-    """--sysfs and --procfs, by the names of their variables"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,9 @@ class Config:
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service, if it is queried"""
     ras_interval_s: float = 0.0
+    procfs: str | None = None
+    """None: /host/proc if mounted, else /proc"""
+    sysfs: str | None = None
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
@@ -109,6 +110,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         debug=given.value(table.DEBUG),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
+        procfs=given.value(table.PROCFS),
+        sysfs=given.value(table.SYSFS),
     )
 
 
@@ -137,14 +140,12 @@ def parse_filters(given: Settings) -> Filters:
 
 def parse_rdma(given: Settings) -> RdmaConfig:
     """All options about RDMA devices."""
-    roots = {option.variables[0]: given.value(option) for option in (table.SYSFS, table.PROCFS)}
     limits = given.value(table.THRESHOLD)
     return RdmaConfig(
         devices=given.value(table.DEVICE),
         excluded=given.value(table.EXCLUDE_DEVICE),
         limits=parse_thresholds("", "") if limits is None else limits,
         every_queue_pair=given.value(table.QPS),
-        roots={variable: path for variable, path in roots.items() if path is not None},
     )
 
 

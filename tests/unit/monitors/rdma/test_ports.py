@@ -15,7 +15,7 @@ import pytest
 from tests.unit.make import NS
 from tests.unit.make_rdma import EINVAL, counters, device
 from xtrace.errors import KernelError, RdmaError
-from xtrace.kernel import infiniband
+from xtrace.kernel import infiniband, paths
 from xtrace.kernel import rdma as kernel_rdma
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.model.rdma import Figure, PortId, PortRecord, RdmaSnapshot, Reading
@@ -38,7 +38,7 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise KernelError("netlink socket(20)", 93)
 
     monkeypatch.setattr("xtrace.monitors.rdma.inventory.NetlinkSocket", refused)
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     (tmp_path / "class/infiniband").mkdir(parents=True)
     return tmp_path
 

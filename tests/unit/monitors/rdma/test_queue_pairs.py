@@ -16,7 +16,7 @@ from tests.unit.make_rdma import counters, device, grew, pair, port, traffic
 from xtrace.assembly import rdma_options
 from xtrace.config import parse
 from xtrace.errors import KernelError
-from xtrace.kernel import rdma
+from xtrace.kernel import paths, rdma
 from xtrace.kernel.proc import owner_of
 from xtrace.model.flow import FlowSnapshot, Interface
 from xtrace.model.rdma import Process, Seen
@@ -110,7 +110,7 @@ def test_owner_is_looked_up_in_the_own_proc_also_where_the_machines_is_named(
     other = tmp_path / str(os.getpid())
     other.mkdir()
     (other / "status").write_text("Tgid:\t1\n")
-    monkeypatch.setenv("XTRACE_PROCFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "proc", str(tmp_path))
     found = owner_of(os.getpid())
     assert found is not None
     assert (found.pid, found.command) == (os.getpid(), Path("/proc/self/comm").read_text().strip())
@@ -166,7 +166,7 @@ def test_devices_may_come_and_go_while_the_thread_asks_which_there_are(
             monitor.tick()
             return False
 
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
     for name in ("mlx5_0", "mlx5_1"):
         device(tmp_path, name)
@@ -234,7 +234,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     sysfs = tmp_path / "sys"
     directory = device(sysfs, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
     counters(directory, kind="counters", port_rcv_data=0, port_xmit_data=0, port_rcv_packets=0, port_xmit_packets=0)
-    monkeypatch.setenv("XTRACE_SYSFS", str(sysfs))
+    monkeypatch.setitem(paths._chosen, "sys", str(sysfs))
     said: list[str] = []
     monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
     monkeypatch.setattr(monitor, "queue_pairs_seen", lambda: {pair(17, 18)})
@@ -260,7 +260,7 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
 ) -> None:
     directory = device(tmp_path, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
     counters(directory, kind="counters", port_rcv_data=0, port_rcv_packets=0)
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
     assert quiet_monitor(["eth9"], (), print) is None, "an interface without RDMA"
     said: list[str] = []
@@ -285,7 +285,7 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
 
 def test_mode_xdp_asks_nothing_of_a_kernel_without_rdma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "class").mkdir()
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: pytest.fail("opened a socket"))
     assert quiet_monitor(["eth0"], (), print) is None
 
@@ -318,7 +318,7 @@ def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_o
         raise KernelError("RDMA GET", 4)
 
     (tmp_path / "class").mkdir()
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", Socket)
     monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST])
     monkeypatch.setattr(rdma, "ports", lambda socket, device: [rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
