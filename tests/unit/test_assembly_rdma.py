@@ -70,5 +70,5 @@ def test_wrong_device_and_wrong_directory_are_errors_with_their_exit_codes(
     with pytest.raises(UsageError, match="no such directory") as missing:
         run("-m rdma", tmp_path / "nothing", stop, monkeypatch, tmp_path)
     assert missing.value.exit_code == 2
-    with pytest.raises(UsageError, match="no proc file system: stat not found there"):
+    with pytest.raises(UsageError, match="not a proc file system: stat not found in it"):
         run(f"-m rdma --procfs {tmp_path}", sysfs, stop, monkeypatch, tmp_path)
