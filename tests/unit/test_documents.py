@@ -10,8 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README_CN.md"))
-FROM_THE_OPTION_TABLE = ROOT / "docs/options.md"
-"""Not written by hand, and checked where it is made."""
 
 
 def anchors(document: Path) -> set[str]:
@@ -28,8 +26,6 @@ def broken_links(document: Path) -> list[str]:
             continue
         path, _, anchor = link.partition("#")
         target = (document.parent / path).resolve() if path else document
-        if target == FROM_THE_OPTION_TABLE:
-            continue
         if not target.exists() or (anchor and anchor not in anchors(target)):
             found.append(link)
     return found

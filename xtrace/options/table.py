@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from xtrace.model.filters import Network
     from xtrace.model.rdma_health import Limit
 
-MODES = ("xdp", "rdma", "nccl")
+XDP, RDMA, NCCL = "xdp", "rdma", "nccl"
+MODES = (XDP, RDMA, NCCL)
 """What can be monitored; the first is the default."""
-XDP, RDMA, NCCL = MODES
 
 DEFAULT_INTERFACE = "eth0"
 MOST_INTERFACES = 128
