@@ -1,1 +1,1 @@
-"""Turn snapshots into samples of metrics."""
+"""Snapshots as samples of metrics."""

@@ -1,4 +1,4 @@
-"""The interface of encodings, which turn samples into request bodies."""
+"""Bodies made of samples: what every form of them provides, whoever sends or serves it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Protocol
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 
 GZIP_LEVEL = 6
-"""gzip's default; output is a fifth smaller than at level 1."""
+"""gzip's own; a fifth smaller than 1."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class Encoding(Protocol):
-    """Collects one tick's samples of all monitors, adds the constant labels and encodes them as one body."""
+    """Collects the samples of one tick, of all monitors, and makes one body of them. It knows the constant labels."""
 
     headers: Mapping[str, str]
-    """HTTP content headers of a compressed body"""
+    """HTTP headers that say what a compressed body is"""
 
     def add(self, samples: Iterable[Sample], described: Mapping[str, Metric], interval: Interval) -> None:
-        """Add samples; `described` contains all their metrics."""
+        """Take samples, whose metrics are all among those described."""
 
     def __len__(self) -> int:
-        """Return how many timestamped values were added since the last body."""
+        """How many values, each with its time, have been added since the last body."""
 
     def body(self) -> bytes:
-        """Return everything added so far and start over."""
+        """What has been added, and begin anew."""
 
     def compress(self, body: bytes) -> bytes:
-        """Compress a body as announced by `headers`. May be called from another thread."""
+        """A body as the headers announce it. May be called by another thread than the one that adds."""
 
 
 def gzip(body: bytes) -> bytes:
-    """Compress `body` to the gzip format (RFC 1952)."""
+    """`body` in gzip's format (RFC 1952)."""
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
     return packer.compress(body) + packer.flush()

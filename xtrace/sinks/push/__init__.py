@@ -1,1 +1,1 @@
-"""Push samples to a server over HTTP."""
+"""Samples to a server, by HTTP."""

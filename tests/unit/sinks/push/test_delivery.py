@@ -177,7 +177,7 @@ def test_oldest_batches_are_dropped_where_too_much_waits(caplog: pytest.LogCaptu
         server.held.set()
         eventually(lambda: made.figures.waiting_batches == 0)
     assert server.bodies[-1] == noise[-1], "the newest was dropped"
-    assert len([message for message in caplog.messages if "dropping the oldest samples" in message]) == 1
+    assert len([message for message in caplog.messages if "oldest samples are dropped" in message]) == 1
 
 
 def test_batch_that_is_being_sent_is_not_dropped() -> None:
@@ -252,7 +252,7 @@ def test_sample_is_read_back_after_a_while_and_its_absence_said(
         eventually(lambda: made.figures.requests == 6)
     assert [probe.at_ms for probe in server.probes] == [0, 2, 4]
     assert made.figures.stored is stored
-    assert len([message for message in caplog.messages if "does not return up at 0" in message]) == says
+    assert len([message for message in caplog.messages if "does not show up at 0" in message]) == says
 
 
 def test_sample_is_not_looked_for_at_once() -> None:
