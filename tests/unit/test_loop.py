@@ -19,7 +19,7 @@ from xtrace.loop import Loop
 from xtrace.model.flow import FlowSnapshot, PacketCount
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.sinks import Run
-from xtrace.sinks.kinds import Totals
+from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.stop import Stop
 

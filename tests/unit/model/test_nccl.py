@@ -55,8 +55,9 @@ from xtrace.monitors.nccl import libraries, sums
 from xtrace.monitors.nccl.calls import Known, check_sum
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.sums import Sums
-from xtrace.sinks.kinds import KINDS, MetricsOptions
+from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.nccl import DESCRIBED, MOST_PROCESSES, NcclMetrics, nccl_samples
+from xtrace.sinks.registry import KINDS
 from xtrace.sinks.text.nccl import nccl_lines
 
 NO_RANK = int(lib.NCCL_NO_RANK)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
-from xtrace.sinks.kinds import ByMode, MetricsOptions, Totals
+from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics import own
 from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.exposition import Exposition, label_text
@@ -17,6 +17,7 @@ from xtrace.sinks.metrics.own import SelfMetrics
 from xtrace.sinks.metrics.sample import Interval
 from xtrace.sinks.push.delivery import Batch, Delivery, Transport
 from xtrace.sinks.push.selfcheck import Probe
+from xtrace.sinks.registry import ByMode, Totals
 
 log = logging.getLogger(__name__)
 

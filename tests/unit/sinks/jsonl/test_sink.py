@@ -47,7 +47,7 @@ from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
-from xtrace.sinks.kinds import Totals
+from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.stop import Stop
 

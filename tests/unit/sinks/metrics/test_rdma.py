@@ -10,8 +10,9 @@ from tests.unit.make_samples import Value, flat
 from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
 from xtrace.model.words import Direction
 from xtrace.options.labels import RESERVED_LABELS
-from xtrace.sinks.kinds import KINDS, MetricsOptions
+from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
+from xtrace.sinks.registry import KINDS
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL")
 

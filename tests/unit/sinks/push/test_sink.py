@@ -22,7 +22,7 @@ from xtrace.model.nccl import NcclSetup
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
-from xtrace.sinks.kinds import KINDS, Kind, MetricsKind, MetricsOptions
+from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
 from xtrace.sinks.metrics import own as self_metrics
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics
@@ -31,6 +31,7 @@ from xtrace.sinks.push.delivery import Outcome
 from xtrace.sinks.push.selfcheck import Probe
 from xtrace.sinks.push.sink import Push
 from xtrace.sinks.push.transport import Http, export_url, proxy_for, retry_after
+from xtrace.sinks.registry import KINDS
 from xtrace.target import Target
 
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))

@@ -39,7 +39,7 @@ from xtrace.model.flow import (
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction, Hook
 from xtrace.sinks import Run
-from xtrace.sinks.kinds import Totals
+from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text.sink import Text
 
