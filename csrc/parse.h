@@ -35,15 +35,17 @@
 #define IPV6_MORE_FRAGMENTS 0x0001
 #define IPV6_OFFSET_MASK 0xfff8
 
-#define VLAN_TAGS 2	      /* that are looked behind: 802.1ad with 802.1Q inside */
-#define VLAN_ID_MASK 0x0fff   /* of the tag control information */
-#define EXTENSION_HEADERS 6   /* of IPv6 that are walked */
-#define TCP_LEAST_LENGTH 20   /* bytes of a TCP header without options */
-#define SCTP_LENGTH 12	      /* bytes of SCTP's common header */
-#define MAX_OFFSET 2047	      /* bytes into a frame up to which a header may begin */
-#define FARTHEST_OFFSET 16383 /* that the cursor can reach from there */
-#define LONGEST_HEADER 2048   /* an IPv6 extension header of 256 times 8 bytes */
-#define COPY_SIZE 192	      /* bytes of a frame that are parsed at most when it is copied */
+#define VLAN_TAGS 2		/* that are looked behind: 802.1ad with 802.1Q inside */
+#define VLAN_ID_MASK 0x0fff	/* of the tag control information */
+#define EXTENSION_HEADERS 6	/* of IPv6 that are walked */
+#define TCP_LEAST_LENGTH 20	/* bytes of a TCP header without options */
+#define SCTP_LENGTH 12		/* bytes of SCTP's common header */
+#define LONGEST_IP_PACKET 65535 /* bytes that IPv4's length field can name */
+#define NO_LENGTH (1ULL << 62)	/* of a packet that no header has named yet */
+#define MAX_OFFSET 2047		/* bytes into a frame up to which a header may begin */
+#define FARTHEST_OFFSET 16383	/* that the cursor can reach from there */
+#define LONGEST_HEADER 2048	/* an IPv6 extension header of 256 times 8 bytes */
+#define COPY_SIZE 192		/* bytes of a frame that are parsed at most when it is copied */
 #define IPOIB_PSEUDO_LENGTH 20
 #define ROCE_V2_PORT 4791 /* UDP destination port */
 #define DNS_PORT 53
@@ -122,16 +124,17 @@ struct ports_header {
 	__be16 dst_port;
 };
 
-/* What follows the ports of TCP, as far as it is read. */
+/* As far as it is read. */
 struct tcp_header {
+	struct ports_header ports;
 	__u8 sequence[4];
 	__u8 acknowledgment[4];
 	__u8 data_offset; /* header length in 32-bit words in the high half */
 	__u8 flags;
 };
 
-/* What follows the ports of UDP. */
 struct udp_header {
+	struct ports_header ports;
 	__be16 length;
 	__be16 checksum;
 };
@@ -160,18 +163,20 @@ struct deth {
 
 /*
  * Where the walk stands. Either in packet data, which ends at `end`, or in a copy of the frame's first
- * `length` bytes; which of both is a constant wherever this is inlined.
+ * `length` bytes; which of both is a constant wherever this is inlined. Made by in_frame() and in_copy().
  */
 struct cursor {
 	void *start;
 	void *end;
 	__u64 length;
+	__u64 frame_length;
 	__u64 offset;
+	__u64 left; /* bytes of the packet behind the cursor, by the packet's own length */
 	__u64
 	    headers; /* length of all headers up to TCP, UDP or SCTP, that each packet of a merged one has */
 	__u64 unknown; /* a number of which the verifier knows nothing */
 	bool copied;
-	bool truncated; /* a header was cut short */
+	__u64 truncated; /* a header was cut short that the packet's own length has room for */
 };
 
 static __always_inline __u16 be16(__be16 wire)
@@ -187,10 +192,34 @@ static __always_inline __u32 be24(const __u8 *wire)
 /* Keeps a value in one register from here on: the verifier knows bounds by register, not by variable. */
 #define PIN(value) asm volatile("" : "+r"(value))
 
-/* Returns the header at the cursor and moves past it, or NULL where it is cut short. */
+/* A cursor at the beginning of a frame of `frame_length` bytes, of which those up to `end` lie here. */
+static __always_inline struct cursor in_frame(void *start, void *end, __u64 frame_length)
+{
+	return (struct cursor){.start = start,
+			       .end = end,
+			       .frame_length = frame_length,
+			       .left = NO_LENGTH,
+			       .unknown = end - start};
+}
+
+/* A cursor at the beginning of a copy of a frame's first `size` bytes; `unknown` is the other cursor's. */
+static __always_inline struct cursor in_copy(void *start, __u64 size, __u64 frame_length, __u64 unknown)
+{
+	return (struct cursor){.start = start,
+			       .length = size,
+			       .frame_length = frame_length,
+			       .left = NO_LENGTH,
+			       .unknown = unknown,
+			       .copied = true};
+}
+
+/*
+ * Returns the header at the cursor and moves past it, or NULL where it is cut short, or where the packet
+ * ends before it: what follows a packet is padding.
+ */
 static __always_inline void *take(struct cursor *cursor, __u64 size)
 {
-	__u64 offset = cursor->offset, end;
+	__u64 offset = cursor->offset, left, end;
 	void *header;
 
 	if (cursor->copied) {
@@ -206,6 +235,8 @@ static __always_inline void *take(struct cursor *cursor, __u64 size)
 			goto cut_short;
 		PIN(offset); /* or the address would be computed, and its bounds lost, before the check */
 		header = cursor->start + offset;
+		if (size > cursor->left)
+			goto cut_short;
 	} else {
 		/* Linux 5.10 forgets the bound of a number that was spilled to the stack, so it is told again
 		 */
@@ -220,14 +251,18 @@ static __always_inline void *take(struct cursor *cursor, __u64 size)
 			PIN(size);
 		}
 		header = cursor->start + offset;
-		if (header + size > cursor->end)
+		if (header + size > cursor->end || size > cursor->left)
 			goto cut_short;
 	}
 	cursor->offset = offset + size;
+	cursor->left -= size;
 	return header;
 
 cut_short:
-	cursor->truncated = true;
+	/* the sign, without a branch: the verifier would follow either answer through all that comes */
+	left = cursor->left;
+	PIN(left);
+	cursor->truncated |= (left - size) >> 63 ^ 1;
 	return 0;
 }
 
@@ -238,10 +273,12 @@ cut_short:
  */
 static __always_inline bool join_paths(struct cursor *cursor)
 {
-	__u64 offset = cursor->offset ^ cursor->unknown;
+	__u64 offset = cursor->offset ^ cursor->unknown, left = cursor->left ^ cursor->unknown;
 
 	PIN(offset);
+	PIN(left);
 	offset ^= cursor->unknown;
+	cursor->left = left ^ cursor->unknown;
 	PIN(offset);
 	if (offset > MAX_OFFSET)
 		return false;
@@ -249,6 +286,18 @@ static __always_inline bool join_paths(struct cursor *cursor)
 		      */
 	cursor->offset = offset;
 	return true;
+}
+
+/*
+ * The packet goes on for `length` bytes behind the cursor, by the header before it, and ends there. A
+ * `field` of 0 in a frame that is longer than it could say is a merged packet's (BIG TCP), or a jumbogram's
+ * (RFC 2675).
+ */
+static __always_inline void end_packet(struct cursor *cursor, __u16 field, __u64 length)
+{
+	if (!field && cursor->frame_length > LONGEST_IP_PACKET)
+		return;
+	cursor->left = length;
 }
 
 static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *key, __u8 version)
@@ -270,37 +319,47 @@ static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *ke
 	key->src_qpn = be24(deth->src_qpn);
 }
 
-static __always_inline void parse_ports(struct cursor *cursor, struct flow_key *key)
+static __always_inline void set_ports(struct flow_key *key, const struct ports_header *ports)
 {
-	struct ports_header *ports = take(cursor, sizeof(*ports));
-
-	if (!ports)
-		return;
 	key->src_port = be16(ports->src_port);
 	key->dst_port = be16(ports->dst_port);
 }
 
-/* Returns the flags byte; a header cut behind its ports still gives those. */
+/* Where no more is there, or is to be known. */
+static __always_inline void parse_ports(struct cursor *cursor, struct flow_key *key)
+{
+	struct ports_header *ports = take(cursor, sizeof(*ports));
+
+	if (ports)
+		set_ports(key, ports);
+}
+
+/* Returns the flags byte. */
 static __always_inline __u8 parse_tcp(struct cursor *cursor, struct flow_key *key)
 {
-	struct tcp_header *tcp;
+	struct tcp_header *tcp = take(cursor, sizeof(*tcp));
 	__u64 length;
 
-	parse_ports(cursor, key);
-	tcp = take(cursor, sizeof(*tcp));
-	if (!tcp)
+	if (!tcp) {
+		parse_ports(cursor, key);
 		return 0;
+	}
+	set_ports(key, &tcp->ports);
 	length = (tcp->data_offset >> 4) * 4;
 	if (length >= TCP_LEAST_LENGTH)
-		cursor->headers = cursor->offset - sizeof(struct ports_header) - sizeof(*tcp) + length;
+		cursor->headers = cursor->offset - sizeof(*tcp) + length;
 	return tcp->flags;
 }
 
 static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *key)
 {
-	parse_ports(cursor, key);
-	if (!take(cursor, sizeof(struct udp_header)))
+	struct udp_header *udp = take(cursor, sizeof(*udp));
+
+	if (!udp) {
+		parse_ports(cursor, key);
 		return;
+	}
+	set_ports(key, &udp->ports);
 	cursor->headers = cursor->offset;
 	if (key->dst_port == ROCE_V2_PORT)
 		parse_bth(cursor, key, FLOW_ROCE_V2);
@@ -357,7 +416,7 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *k
 {
 	struct ipv4_header *ip = take(cursor, sizeof(*ip));
 	__u64 header_length;
-	__u16 fragment;
+	__u16 fragment, length;
 
 	/* a wrong version or length says that this is no IPv4 header: keep the ethertype alone */
 	if (!ip || ip->version_ihl >> 4 != 4)
@@ -369,13 +428,15 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *k
 	set_mapped_address(key->src, ip->src);
 	set_mapped_address(key->dst, ip->dst);
 	key->protocol = ip->protocol;
+	length = be16(ip->total_length);
+	end_packet(cursor, length, length > sizeof(*ip) ? length - sizeof(*ip) : 0);
 
 	fragment = be16(ip->fragment);
 	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK))
 		key->flags |= FLOW_FRAGMENT;
 	if (fragment & IPV4_OFFSET_MASK)
 		return later_fragment(key);
-	return take(cursor, header_length - sizeof(*ip));
+	return header_length == sizeof(*ip) || take(cursor, header_length - sizeof(*ip));
 }
 
 static __always_inline bool is_ipv6_extension(__u8 protocol)
@@ -407,12 +468,15 @@ static __always_inline bool parse_ipv6_extension(struct cursor *cursor, struct f
 static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *key)
 {
 	struct ipv6_header *ip = take(cursor, sizeof(*ip));
+	__u16 length;
 
 	if (!ip || ip->version_class[0] >> 4 != 6)
 		return false;
 	__builtin_memcpy(key->src, ip->src, 16);
 	__builtin_memcpy(key->dst, ip->dst, 16);
 	key->protocol = ip->next_header;
+	length = be16(ip->payload_length);
+	end_packet(cursor, length, length);
 #pragma unroll
 	for (int i = 0; i < EXTENSION_HEADERS; i++) {
 		if (!is_ipv6_extension(key->protocol))
@@ -438,11 +502,14 @@ static __always_inline void parse_arp(struct cursor *cursor, struct flow_key *ke
 static __always_inline void parse_roce_v1(struct cursor *cursor, struct flow_key *key)
 {
 	struct ipv6_header *grh = take(cursor, sizeof(*grh));
+	__u16 length;
 
 	if (!grh || grh->version_class[0] >> 4 != 6)
 		return;
 	__builtin_memcpy(key->src, grh->src, 16);
 	__builtin_memcpy(key->dst, grh->dst, 16);
+	length = be16(grh->payload_length);
+	end_packet(cursor, length, length);
 	if (grh->next_header == GRH_NEXT_HEADER)
 		parse_bth(cursor, key, FLOW_ROCE_V1);
 }
@@ -481,6 +548,7 @@ static __always_inline bool parse_raw_ip(struct cursor *cursor, struct flow_key 
 	__u8 version = first ? *first >> 4 : 0;
 
 	cursor->offset = 0;
+	cursor->left = NO_LENGTH;
 	if (version == 4)
 		key->ethertype = ETHERTYPE_IPV4;
 	else if (version == 6)

@@ -358,21 +358,19 @@ static __always_inline struct frame_copy *room_for_copy(__u64 frame_length, __u6
 SEC("xdp/ingress")
 int xdp_ingress(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
 	__u64 linear = ctx->data_end - ctx->data;
 	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, length);
 	struct flow_entry packet = {.key = new_key(0)};
 	struct frame_copy *copy;
 	__u8 tcp_flags;
 	__u64 size;
 
-	cursor.unknown = linear;
 	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
 	if (has_frags && unlikely(cursor.truncated && linear < COPY_SIZE && length > linear)) {
 		copy = room_for_copy(length, &size);
 		if (copy && !bpf_xdp_load_bytes(ctx, 0, copy->bytes, size)) {
-			cursor = (struct cursor){
-			    .start = copy->bytes, .length = size, .unknown = linear, .copied = true};
+			cursor = in_copy(copy->bytes, size, length, linear);
 			packet.key = new_key(0);
 			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
 		}
@@ -410,7 +408,7 @@ static __always_inline void count_segments(const struct __sk_buff *skb, __u64 he
 SEC("tc")
 int tc_packet(struct __sk_buff *skb)
 {
-	struct cursor cursor = {.start = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
+	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 	__u64 linear = skb->data_end - skb->data;
 	bool tagged = skb->vlan_present;
 	__u16 vlan_id = tagged ? skb->vlan_tci & VLAN_ID_MASK : 0;
@@ -419,13 +417,11 @@ int tc_packet(struct __sk_buff *skb)
 	__u8 tcp_flags;
 	__u64 size;
 
-	cursor.unknown = linear;
 	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
 	if (unlikely(cursor.truncated && linear < COPY_SIZE && skb->len > linear)) {
 		copy = room_for_copy(skb->len, &size);
 		if (copy && !bpf_skb_load_bytes(skb, 0, copy->bytes, size)) {
-			cursor = (struct cursor){
-			    .start = copy->bytes, .length = size, .unknown = linear, .copied = true};
+			cursor = in_copy(copy->bytes, size, skb->len, linear);
 			packet.key = new_key(vlan_id);
 			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
 		}
@@ -445,7 +441,7 @@ int tc_packet(struct __sk_buff *skb)
 SEC("xdp/flush")
 int flush_cache(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
 	struct flush_request *request = take(&cursor, sizeof(*request));
 	struct cache_entry *cached;
 	__u32 entries = possible_cpus * cache_entries;
@@ -473,7 +469,7 @@ int flush_cache(struct xdp_md *ctx)
 SEC("xdp/clock")
 int sample_clock(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
 	__u64 *sample = take(&cursor, sizeof(*sample));
 
 	if (!sample)

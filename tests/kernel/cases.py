@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.kernel.case import WEB, WEB_FLOW, WEB_FLOW6, Case, flow4, flow6, mapped, only, over_ipv4, over_ipv6
 from tests.kernel.cases_ipv6 import EXTENSION_GROUPS
+from tests.kernel.cases_length import LENGTH_GROUPS
 from tests.kernel.cases_roce import ROCE_GROUPS, pair
 from tests.kernel.cases_vlan import VLAN_CASES
 from tests.support.frames import (
@@ -304,6 +305,7 @@ GROUPS = {
     "bare": BARE_CASES,
     "lookalikes": LOOKALIKE_CASES,
     "long": LONG_CASES,
+    **LENGTH_GROUPS,
 }
 
 CASES = [case for group in GROUPS.values() for case in group]

@@ -38,6 +38,8 @@ MAPPED = bytes(10) + b"\xff\xff"
 ARP_FOR_IPV4 = bytes.fromhex("0001 0800 06 04")
 MOST_TAGS = 2
 MOST_EXTENSION_HEADERS = 6
+LONGEST_IP_PACKET = 65535
+"""A length of 0 in a longer frame is one that the field could not hold."""
 FURTHEST = 2047
 """No transport header is looked for further into a frame."""
 
@@ -73,7 +75,22 @@ def parse_ipoib(frame: bytes) -> Parsed:
     return _network(NO_FLOW._replace(ethertype=number(frame[20:22]) if len(frame) >= 24 else 0), frame, frame[24:])
 
 
+def _padding(key: FlowKey, frame: bytes, packet: bytes) -> int:
+    """Bytes at the frame's end that are not the packet's, by its own length."""
+    if key.ethertype == IPV4 and len(packet) >= 20 and packet[0] in range(0x45, 0x50):
+        field, header = number(packet[2:4]), 0
+    elif key.ethertype in (IPV6, ROCE_V1) and len(packet) >= 40 and packet[0] >> 4 == 6:
+        field, header = number(packet[4:6]), 40
+    else:
+        return 0
+    if field == 0 and len(frame) > LONGEST_IP_PACKET:
+        return 0
+    return max(0, len(packet) - max(20, header + field))
+
+
 def _network(key: FlowKey, frame: bytes, packet: bytes) -> Parsed:
+    if padding := _padding(key, frame, packet):
+        frame, packet = frame[:-padding], packet[:-padding]
     if key.ethertype == IPV4:
         key, segment = _ipv4(key, packet)
     elif key.ethertype == IPV6:

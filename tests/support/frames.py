@@ -60,23 +60,36 @@ def ipv4(
     dont: bool = False,
     version: int = 4,
     ihl: int | None = None,
+    total: int | None = None,
 ) -> bytes:
     """An IPv4 packet. `offset` counts 8-byte units, `more` and `dont` are the fragment flags.
 
-    `ihl`, in 32-bit words, follows from the options' length unless the header is to lie about it.
+    `ihl`, in 32-bit words, and `total`, in bytes, follow from the packet unless the header is to lie about them.
     """
     words = 5 + len(options) // 4 if ihl is None else ihl
     fragment = dont << 14 | more << 13 | offset
-    length = 20 + len(options) + len(payload)
+    length = 20 + len(options) + len(payload) if total is None else total
     addresses = socket.inet_aton(src) + socket.inet_aton(dst)
     start = struct.pack("!BBHHHBB", version << 4 | words, 0, length, 0x1234, fragment, 64, protocol)
     header = start + bytes(2) + addresses + options
     return start + struct.pack("!H", checksum(header)) + addresses + options + payload
 
 
-def ipv6(next_header: int, payload: bytes = b"", *, src: str = SRC6, dst: str = DST6, version: int = 6) -> bytes:
-    """An IPv6 packet without extension headers, unless `payload` begins with one."""
-    start = struct.pack("!IHBB", version << 28 | 0x12345, len(payload), next_header, 64)
+def ipv6(
+    next_header: int,
+    payload: bytes = b"",
+    *,
+    src: str = SRC6,
+    dst: str = DST6,
+    version: int = 6,
+    length: int | None = None,
+) -> bytes:
+    """An IPv6 packet without extension headers, unless `payload` begins with one.
+
+    `length`, in bytes, is the payload's unless the header is to lie about it.
+    """
+    length = len(payload) if length is None else length
+    start = struct.pack("!IHBB", version << 28 | 0x12345, length, next_header, 64)
     return start + socket.inet_pton(socket.AF_INET6, src) + socket.inet_pton(socket.AF_INET6, dst) + payload
 
 
