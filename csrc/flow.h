@@ -61,7 +61,7 @@ struct flow_key {
 	};
 	__u32 src_qpn;
 	__u16 vlan_id;	 /* outer tag, 0 without */
-	__u16 ethertype; /* of the network layer, behind all tags */
+	__u16 ethertype; /* of the network layer, behind all tags; ETHERTYPE_LLC for a length */
 	__u8 slot;	 /* interface slot */
 	__u8 protocol;	 /* IP protocol number; 0 where there is no IP header */
 	__u8 opcode;	 /* RoCE: BTH opcode */

@@ -538,6 +538,8 @@ static __always_inline bool parse_ethernet(struct cursor *cursor, struct flow_ke
 		tagged = true;
 		key->ethertype = be16(vlan->ethertype);
 	}
+	if (key->ethertype < ETHERTYPE_LEAST)
+		key->ethertype = ETHERTYPE_LLC;
 	return true;
 }
 

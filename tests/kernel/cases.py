@@ -22,6 +22,7 @@ from tests.support.frames import (
     IGMP,
     IPV4,
     IPV6,
+    LLC,
     LLDP,
     PSH,
     RARP,
@@ -32,6 +33,7 @@ from tests.support.frames import (
     TCP,
     UDP,
     URG,
+    VLAN,
     arp,
     bth,
     esp,
@@ -47,6 +49,7 @@ from tests.support.frames import (
     sctp,
     tcp,
     udp,
+    vlan,
 )
 from xtrace.model.flow import FRAGMENT, LATER_FRAGMENT
 
@@ -250,17 +253,21 @@ ARP_CASES = [
 
 OTHER_CASES = [
     Case("LLDP", ethernet(LLDP, lldp()), only(0x88CC), "Other"),
-    Case("ethertype 0", ethernet(0, bytes(46)), only(0), "Other"),
+    Case("802.3 length 0", ethernet(0, bytes(46)), only(LLC), "Other"),
+    Case("802.3 longest length", ethernet(1500, bytes(1500)), only(LLC), "Other"),
+    Case("neither length nor ethertype", ethernet(0x5FF, bytes(46)), only(LLC), "Other"),
+    Case("lowest ethertype", ethernet(0x600, bytes(46)), only(0x600), "Other"),
+    Case("802.1Q, 802.3 length", ethernet(VLAN, vlan(42, 38, bytes(42))), only(LLC, vlan_id=42), "Other"),
     Case("ethertype 0xffff", ethernet(0xFFFF, bytes(46)), only(0xFFFF), "Other"),
-    Case("802.3 length field", ethernet(38, b"\x42\x42\x03".ljust(46, b"\0")), only(38), "Other"),
-    Case("ethertype in the wrong byte order", ethernet(0x0008, ipv4(TCP, WEB)), only(0x0008), "Other"),
+    Case("802.3 length field", ethernet(38, b"\x42\x42\x03".ljust(46, b"\0")), only(LLC), "Other"),
+    Case("ethertype in the wrong byte order", ethernet(0x0008, ipv4(TCP, WEB)), only(LLC), "Other"),
 ]
 
 BARE_CASES = [
     Case("14 bytes, IPv4", ethernet(IPV4), only(0x0800), "Other"),
     Case("14 bytes, IPv6", ethernet(IPV6), only(0x86DD), "Other"),
     Case("14 bytes, ARP", ethernet(ARP), only(0x0806), "ARP"),
-    Case("14 bytes of zeroes", bytes(14), only(0), "Other"),
+    Case("14 bytes of zeroes", bytes(14), only(LLC), "Other"),
 ]
 
 WHOLE_FRAME = ethernet(IPV4, ipv4(TCP, tcp(6666, 7777, SYN | FIN), src="6.6.6.6", dst="7.7.7.7"))

@@ -18,6 +18,7 @@ from tests.support.frames import (
     INFINIBAND,
     IPV4,
     IPV6,
+    LLC,
     ROCE_V1,
     ROCE_V2_PORT,
     ROUTING,
@@ -62,6 +63,8 @@ def parse(frame: bytes, *, stripped_tag: int | None = None) -> Parsed:
         if ethertype in (VLAN, SERVICE_VLAN) and len(packet) >= 4:
             tags.append(number(packet[:2]))
             ethertype, packet = number(packet[2:4]), packet[4:]
+    if ethertype < 0x600:
+        ethertype = LLC
     return _network(NO_FLOW._replace(ethertype=ethertype, vlan_id=[*tags, 0][0] % 4096), frame, packet)
 
 

@@ -11,7 +11,8 @@ import struct
 
 IPV4, ARP, RARP, VLAN, IPV6, LLDP = 0x0800, 0x0806, 0x8035, 0x8100, 0x86DD, 0x88CC
 SERVICE_VLAN, ROCE_V1 = 0x88A8, 0x8915
-"""Ethertypes; SERVICE_VLAN is the outer tag of 802.1ad."""
+LLC = 0x0004
+"""Ethertypes. SERVICE_VLAN is the outer tag of 802.1ad; LLC stands in flow keys for lengths, below 0x600."""
 
 ICMP, IGMP, TCP, UDP, GRE, ESP, ICMPV6, SCTP = 1, 2, 6, 17, 47, 50, 58, 132
 """IP protocol numbers"""

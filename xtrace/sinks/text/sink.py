@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from xtrace.model.flow import (
+    ETHERTYPE_LLC,
     FRAGMENT,
     LATER_FRAGMENT,
     UNKNOWN_ORIGIN,
@@ -124,7 +125,7 @@ def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterat
     if key.vlan_id:
         yield f"vlan={key.vlan_id}"
     if not key.is_ip and not key.is_roce:
-        yield f"ethertype=0x{key.ethertype:04x}"
+        yield "LLC" if key.ethertype == ETHERTYPE_LLC else f"ethertype=0x{key.ethertype:04x}"
     if with_direction:
         yield "out" if interface.egress else "in"
 
