@@ -51,7 +51,11 @@
 #define DNS_PORT 53
 #define GRH_NEXT_HEADER 0x1b /* of a global route header: InfiniBand transport follows */
 #define BTH_VERSION_MASK 0x0f
-#define BTH_CLASS_UD 3 /* opcode >> 5: unreliable datagram, whose DETH follows */
+#define BTH_PAD_SHIFT 4 /* of flags_version: how many bytes of padding make the payload whole words */
+#define BTH_PAD_MASK 3
+#define BTH_WORD 4
+#define PARTITION_MASK 0x7fff /* of the partition key: the rest is the membership bit */
+#define BTH_CLASS_UD 3	      /* opcode >> 5: unreliable datagram, whose DETH follows */
 
 /* Headers as on the wire; 16- and 32-bit fields are big endian. */
 struct ethernet_header {
@@ -300,12 +304,122 @@ static __always_inline void end_packet(struct cursor *cursor, __u16 field, __u64
 	cursor->left = length;
 }
 
-static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *key, __u8 version)
+/*
+ * By opcode, the least words of a packet from base transport header to invariant CRC, with the extension
+ * headers that the opcode has; 0: there is no such opcode (IBA 9.2, table 38; annexes A14 XRC, A17 CNP, A19
+ * FLUSH and ATOMIC WRITE). The last quarter is the manufacturers'.
+ */
+static const __u8 least_words[256] = {
+    /* reliable connection: SEND, WRITE, READ, ACK and atomics, SEND with invalidate, FLUSH and ATOMIC WRITE
+     */
+    [0x00] = 4,
+    4,
+    4,
+    5,
+    4,
+    5,
+    8,
+    4,
+    4,
+    5,
+    8,
+    9,
+    8,
+    5,
+    4,
+    5,
+    5,
+    5,
+    7,
+    11,
+    11,
+    [0x16] = 5,
+    5,
+    [0x1c] = 9,
+    10,
+    /* unreliable connection */
+    [0x20] = 4,
+    4,
+    4,
+    5,
+    4,
+    5,
+    8,
+    4,
+    4,
+    5,
+    8,
+    9,
+    /* reliable datagram; the last is RESYNC */
+    [0x40] = 7,
+    7,
+    7,
+    8,
+    7,
+    8,
+    11,
+    7,
+    7,
+    8,
+    11,
+    12,
+    11,
+    6,
+    5,
+    6,
+    6,
+    6,
+    8,
+    14,
+    14,
+    7,
+    /* unreliable datagram, congestion notification */
+    [0x64] = 6,
+    7,
+    [0x81] = 8,
+    /* extended reliable connection */
+    [0xa0] = 5,
+    5,
+    5,
+    6,
+    5,
+    6,
+    9,
+    5,
+    5,
+    6,
+    9,
+    10,
+    9,
+    5,
+    4,
+    5,
+    5,
+    5,
+    7,
+    12,
+    12,
+    [0xb6] = 6,
+    6,
+    [0xc0 ... 0xff] = 4,
+};
+
+/* Whether a packet with `length` bytes from here to its end can be InfiniBand's; others use the port, too. */
+static __always_inline bool is_plausible(const struct bth *bth, __u64 length)
+{
+	__u32 words = least_words[bth->opcode];
+	__u32 pad = bth->flags_version >> BTH_PAD_SHIFT & BTH_PAD_MASK;
+
+	return words && !(bth->flags_version & BTH_VERSION_MASK) && be16(bth->partition) & PARTITION_MASK &&
+	       length % BTH_WORD == 0 && length >= words * BTH_WORD + pad;
+}
+
+static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *key, __u8 version, __u64 length)
 {
 	struct bth *bth = take(cursor, sizeof(*bth));
 	struct deth *deth;
 
-	if (!bth || bth->flags_version & BTH_VERSION_MASK)
+	if (!bth || !is_plausible(bth, length))
 		return;
 	key->flags |= version;
 	key->opcode = bth->opcode;
@@ -354,6 +468,7 @@ static __always_inline __u8 parse_tcp(struct cursor *cursor, struct flow_key *ke
 static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *key)
 {
 	struct udp_header *udp = take(cursor, sizeof(*udp));
+	__u64 length;
 
 	if (!udp) {
 		parse_ports(cursor, key);
@@ -361,8 +476,10 @@ static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *ke
 	}
 	set_ports(key, &udp->ports);
 	cursor->headers = cursor->offset;
-	if (key->dst_port == ROCE_V2_PORT)
-		parse_bth(cursor, key, FLOW_ROCE_V2);
+	length = be16(udp->length) - sizeof(*udp);
+	/* of a fragment more may come; else a datagram ends with its packet at the latest */
+	if (key->dst_port == ROCE_V2_PORT && (length <= cursor->left || key->flags & FLOW_FRAGMENT))
+		parse_bth(cursor, key, FLOW_ROCE_V2, length);
 }
 
 static __always_inline void parse_icmp(struct cursor *cursor, struct flow_key *key)
@@ -511,7 +628,7 @@ static __always_inline void parse_roce_v1(struct cursor *cursor, struct flow_key
 	length = be16(grh->payload_length);
 	end_packet(cursor, length, length);
 	if (grh->next_header == GRH_NEXT_HEADER)
-		parse_bth(cursor, key, FLOW_ROCE_V1);
+		parse_bth(cursor, key, FLOW_ROCE_V1, length);
 }
 
 /* The link layer: sets the ethertype and the outer VLAN id, unless that is set already (`tagged`). */

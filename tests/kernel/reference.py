@@ -5,6 +5,7 @@ Everything is a slice: of a header that is cut short, or lies, nothing is taken.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from tests.support.frames import (
@@ -31,6 +32,7 @@ from tests.support.frames import (
 from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey
 from xtrace.model.flow import ROCE_V1 as IS_ROCE_V1
 from xtrace.model.flow import ROCE_V2 as IS_ROCE_V2
+from xtrace.model.roce import opcode_name
 
 NO_FLOW = FlowKey(bytes(16), bytes(16), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 MAPPED = bytes(10) + b"\xff\xff"
@@ -43,6 +45,19 @@ LONGEST_IP_PACKET = 65535
 """A length of 0 in a longer frame is one that the field could not hold."""
 FURTHEST = 2047
 """No transport header is looked for further into a frame."""
+
+EXTENSION_PARTS = {
+    "WITH_(IMM|INVALIDATE)": 4,
+    "WRITE_(FIRST|ONLY)|READ_REQUEST|FLUSH": 16,
+    "FLUSH": 4,
+    "ATOMIC_WRITE": 16 + 8,
+    "RESPONSE_(FIRST|LAST|ONLY)|ACKNOWLEDGE": 4,
+    "ATOMIC_ACKNOWLEDGE": 8,
+    "COMPARE_SWAP|FETCH_ADD": 28,
+}
+"""Bytes that an operation adds to the base transport header (IBA 9.3 and 9.4; A19)."""
+SERVICE_PARTS = {"RD_": 4, "(RD|UD)_(?!.*(RESPONSE|ACKNOWLEDGE))": 8, "XRC_(?!.*(RESPONSE|ACKNOWLEDGE))": 4}
+"""Bytes that a service adds to it: RDETH, DETH, XRCETH."""
 
 
 class Parsed(NamedTuple):
@@ -78,22 +93,24 @@ def parse_ipoib(frame: bytes) -> Parsed:
     return _network(NO_FLOW._replace(ethertype=number(frame[20:22]) if len(frame) >= 24 else 0), frame, frame[24:])
 
 
-def _padding(key: FlowKey, frame: bytes, packet: bytes) -> int:
-    """Bytes at the frame's end that are not the packet's, by its own length."""
+def _own_length(key: FlowKey, frame: bytes, packet: bytes) -> int:
+    """Bytes of the packet by its own header; without one that says it, all there are."""
     if key.ethertype == IPV4 and len(packet) >= 20 and packet[0] in range(0x45, 0x50):
         field, header = number(packet[2:4]), 0
     elif key.ethertype in (IPV6, ROCE_V1) and len(packet) >= 40 and packet[0] >> 4 == 6:
         field, header = number(packet[4:6]), 40
     else:
-        return 0
+        return len(packet)
     if field == 0 and len(frame) > LONGEST_IP_PACKET:
-        return 0
-    return max(0, len(packet) - max(20, header + field))
+        return len(packet)
+    return max(20, header + field)
 
 
 def _network(key: FlowKey, frame: bytes, packet: bytes) -> Parsed:
-    if padding := _padding(key, frame, packet):
-        frame, packet = frame[:-padding], packet[:-padding]
+    own_length = _own_length(key, frame, packet)
+    padding = max(0, len(packet) - own_length)
+    frame, packet = frame[: len(frame) - padding], packet[: len(packet) - padding]
+    missing = own_length - len(packet)
     if key.ethertype == IPV4:
         key, segment = _ipv4(key, packet)
     elif key.ethertype == IPV6:
@@ -102,10 +119,10 @@ def _network(key: FlowKey, frame: bytes, packet: bytes) -> Parsed:
         return Parsed(key._replace(src=MAPPED + packet[14:18], dst=MAPPED + packet[24:28]))
     elif key.ethertype == ROCE_V1 and len(packet) >= 40 and packet[0] >> 4 == 6:
         key = key._replace(src=packet[8:24], dst=packet[24:40])
-        return Parsed(_bth(key, packet[40:], IS_ROCE_V1) if packet[6] == INFINIBAND else key)
+        return Parsed(_bth(key, packet[40:], own_length - 40, IS_ROCE_V1) if packet[6] == INFINIBAND else key)
     else:
         return Parsed(key)
-    return _transport(key, segment) if len(frame) - len(segment) <= FURTHEST else Parsed(key)
+    return _transport(key, segment, missing) if len(frame) - len(segment) <= FURTHEST else Parsed(key)
 
 
 def _ipv4(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
@@ -162,19 +179,40 @@ def _fragment_flags(more: bool, offset: int) -> int:
     return FRAGMENT if more else 0
 
 
-def _transport(key: FlowKey, segment: bytes) -> Parsed:
+def _transport(key: FlowKey, segment: bytes, missing: int) -> Parsed:
+    """With what a transport header has; of its packet `missing` bytes are not there."""
     if key.protocol in (TCP, UDP, SCTP) and len(segment) >= 4:
         key = key._replace(src_port=number(segment[0:2]), dst_port=number(segment[2:4]))
     if key.protocol in (ICMP, ICMPV6) and len(segment) >= 2:
         key = key._replace(src_port=segment[0], dst_port=segment[1])
-    if key.protocol == UDP and key.dst_port == ROCE_V2_PORT:
-        key = _bth(key, segment[8:], IS_ROCE_V2)
+    if key.protocol == UDP and key.dst_port == ROCE_V2_PORT and len(segment) >= 8:
+        length = number(segment[4:6])
+        if length <= len(segment) + missing or key.flags & FRAGMENT:
+            key = _bth(key, segment[8:], length - 8, IS_ROCE_V2)
     return Parsed(key, segment[13] if key.protocol == TCP and len(segment) >= 14 else 0)
 
 
-def _bth(key: FlowKey, transport: bytes, version: int) -> FlowKey:
+def _extension_bytes(name: str) -> int | None:
+    """The extension headers of an opcode by its name (IBA 9.3), in bytes; None for no such opcode."""
+    if name == "CNP":
+        return 16
+    if name.startswith("0x"):
+        return 0 if int(name, 16) >= 0xC0 else None
+    found = sum(size for part, size in EXTENSION_PARTS.items() if re.search(part, name))
+    return found + sum(size for part, size in SERVICE_PARTS.items() if re.match(part, name))
+
+
+def _is_infiniband(transport: bytes, length: int) -> bool:
+    """Whether a base transport header, with `length` bytes from it to the packet's end, makes sense."""
+    extensions = _extension_bytes(opcode_name(transport[0]))
+    if extensions is None or transport[1] % 16 or number(transport[2:4]) % 0x8000 == 0 or length % 4:
+        return False
+    return length >= 12 + extensions + (transport[1] // 16) % 4 + 4
+
+
+def _bth(key: FlowKey, transport: bytes, length: int, version: int) -> FlowKey:
     """With the queue pairs of a base transport header and, of a datagram, the one behind it."""
-    if len(transport) < 12 or transport[1] % 16:
+    if len(transport) < 12 or not _is_infiniband(transport, length):
         return key
     dst_qpn = number(transport[5:8])
     key = key._replace(

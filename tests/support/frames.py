@@ -174,9 +174,10 @@ def bth(
     version: int = 0,
     congestion: int = 0,
     psn: int = 0x010203,
+    partition: int = 0xFFFF,
 ) -> bytes:
     """A base transport header; `congestion` is the byte with FECN (0x80) and BECN (0x40)."""
-    start = struct.pack("!BBHI", opcode, version, 0xFFFF, congestion << 24 | dst_qpn)
+    start = struct.pack("!BBHI", opcode, version, partition, congestion << 24 | dst_qpn)
     return start + struct.pack("!I", 0x80 << 24 | psn) + payload
 
 
