@@ -114,8 +114,9 @@ struct ipv6_header {
 	__u8 dst[16];
 };
 
-/* The first 8 bytes of an extension header; all have at least these. */
-struct ipv6_extension {
+/* The first 8 bytes of an IPv6 extension header; all have at least these. IPv4 knows the authentication
+ * header. */
+struct extension {
 	__u8 next_header;
 	__u8 length;	 /* of what follows, in 8 bytes; authentication header: in 4 bytes */
 	__be16 fragment; /* fragment header: offset and "more" */
@@ -271,18 +272,25 @@ cut_short:
 }
 
 /*
- * Makes the verifier forget how the cursor came here, which it would otherwise follow through all the
- * rest for every combination of tags and extension headers. Headers further in than MAX_OFFSET are not
- * looked for.
+ * The same number, of which the verifier knows nothing any more: it would follow what it knows of each
+ * through all the rest.
+ */
+static __always_inline __u64 forget(const struct cursor *cursor, __u64 number)
+{
+	number ^= cursor->unknown;
+	PIN(number);
+	return number ^ cursor->unknown;
+}
+
+/*
+ * Makes the verifier forget how the cursor came here, for every combination of tags and extension headers.
+ * Headers further in than MAX_OFFSET are not looked for.
  */
 static __always_inline bool join_paths(struct cursor *cursor)
 {
-	__u64 offset = cursor->offset ^ cursor->unknown, left = cursor->left ^ cursor->unknown;
+	__u64 offset = forget(cursor, cursor->offset);
 
-	PIN(offset);
-	PIN(left);
-	offset ^= cursor->unknown;
-	cursor->left = left ^ cursor->unknown;
+	cursor->left = forget(cursor, cursor->left);
 	PIN(offset);
 	if (offset > MAX_OFFSET)
 		return false;
@@ -528,6 +536,31 @@ static __always_inline void set_mapped_address(__u8 *address, const __u8 *ipv4)
 	__builtin_memcpy(address + 12, ipv4, 4);
 }
 
+static __always_inline bool is_extension(__u8 protocol)
+{
+	return protocol == PROTOCOL_HOP_BY_HOP || protocol == PROTOCOL_ROUTING ||
+	       protocol == PROTOCOL_FRAGMENT || protocol == PROTOCOL_AH || protocol == PROTOCOL_DESTINATION;
+}
+
+/* Walks one extension header and sets key->protocol to what follows; false where the walk ends. */
+static __always_inline bool parse_extension(struct cursor *cursor, struct flow_key *key)
+{
+	struct extension *extension = take(cursor, sizeof(*extension));
+	__u8 protocol = key->protocol;
+	__u16 fragment;
+
+	if (!extension)
+		return false;
+	key->protocol = extension->next_header;
+	if (protocol == PROTOCOL_FRAGMENT) {
+		fragment = be16(extension->fragment);
+		if (fragment & (IPV6_MORE_FRAGMENTS | IPV6_OFFSET_MASK))
+			key->flags |= FLOW_FRAGMENT;
+		return fragment & IPV6_OFFSET_MASK ? later_fragment(key) : true;
+	}
+	return take(cursor, extension->length * (protocol == PROTOCOL_AH ? 4 : 8));
+}
+
 /* Returns whether a transport header stands at the cursor. */
 static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *key)
 {
@@ -553,32 +586,9 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *k
 		key->flags |= FLOW_FRAGMENT;
 	if (fragment & IPV4_OFFSET_MASK)
 		return later_fragment(key);
-	return header_length == sizeof(*ip) || take(cursor, header_length - sizeof(*ip));
-}
-
-static __always_inline bool is_ipv6_extension(__u8 protocol)
-{
-	return protocol == PROTOCOL_HOP_BY_HOP || protocol == PROTOCOL_ROUTING ||
-	       protocol == PROTOCOL_FRAGMENT || protocol == PROTOCOL_AH || protocol == PROTOCOL_DESTINATION;
-}
-
-/* Walks one extension header and sets key->protocol to what follows; false where the walk ends. */
-static __always_inline bool parse_ipv6_extension(struct cursor *cursor, struct flow_key *key)
-{
-	struct ipv6_extension *extension = take(cursor, sizeof(*extension));
-	__u8 protocol = key->protocol;
-	__u16 fragment;
-
-	if (!extension)
+	if (header_length > sizeof(*ip) && !take(cursor, header_length - sizeof(*ip)))
 		return false;
-	key->protocol = extension->next_header;
-	if (protocol == PROTOCOL_FRAGMENT) {
-		fragment = be16(extension->fragment);
-		if (fragment & (IPV6_MORE_FRAGMENTS | IPV6_OFFSET_MASK))
-			key->flags |= FLOW_FRAGMENT;
-		return fragment & IPV6_OFFSET_MASK ? later_fragment(key) : true;
-	}
-	return take(cursor, extension->length * (protocol == PROTOCOL_AH ? 4 : 8));
+	return key->protocol != PROTOCOL_AH || parse_extension(cursor, key);
 }
 
 /* Returns whether a transport header stands at the cursor. */
@@ -596,10 +606,11 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *k
 	end_packet(cursor, length, length);
 #pragma unroll
 	for (int i = 0; i < EXTENSION_HEADERS; i++) {
-		if (!is_ipv6_extension(key->protocol))
+		if (!is_extension(key->protocol))
 			return true;
-		if (!parse_ipv6_extension(cursor, key))
+		if (!parse_extension(cursor, key))
 			return false;
+		cursor->left = forget(cursor, cursor->left);
 	}
 	return true;
 }

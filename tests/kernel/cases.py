@@ -9,8 +9,10 @@ from tests.kernel.cases_roce import ROCE_GROUPS, pair
 from tests.kernel.cases_vlan import VLAN_CASES
 from tests.support.frames import (
     ACK,
+    AH,
     ARP,
     CWR,
+    DESTINATION,
     DST,
     ECE,
     ESP,
@@ -26,6 +28,7 @@ from tests.support.frames import (
     LLDP,
     PSH,
     RARP,
+    ROUTING,
     RST,
     SCTP,
     SRC,
@@ -34,6 +37,7 @@ from tests.support.frames import (
     UDP,
     URG,
     VLAN,
+    ah,
     arp,
     bth,
     esp,
@@ -204,6 +208,43 @@ IPV4_CASES = [
     Case("ESP", over_ipv4(ESP, esp(bytes(range(64)))), flow4(ESP), "Other"),
 ]
 
+AH_CASES = [
+    Case("IPv4 AH, TCP", over_ipv4(AH, ah(TCP, WEB)), WEB_FLOW, "TCP", ACK),
+    Case("IPv4 AH, ICMP", over_ipv4(AH, ah(ICMP, icmp(8, 0))), flow4(ICMP, 8), "ICMP"),
+    Case("IPv4 AH, ESP", over_ipv4(AH, ah(ESP, esp(bytes(16)))), flow4(ESP), "Other"),
+    Case("IPv4 AH, RoCE v2", over_ipv4(AH, ah(UDP, roce(bth(4, 17)))), pair(flow4(UDP), 4, 17), "RoCE_v2"),
+    *(
+        Case(
+            f"IPv4 AH with {4 * words} bytes to check",
+            over_ipv4(AH, ah(UDP, udp(5, 6), words=words)),
+            flow4(UDP, 5, 6),
+            "UDP",
+        )
+        for words in (0, 1, 2, 4, 8)
+    ),
+    Case("IPv4 options, AH", ethernet(IPV4, ipv4(AH, ah(TCP, WEB), options=b"\x01" * 8)), WEB_FLOW, "TCP", ACK),
+    Case("IPv4 AH in AH, which is not walked", over_ipv4(AH, ah(AH, ah(TCP, WEB))), flow4(AH), "Other"),
+    Case(
+        "IPv4 AH, IPv6's other extension headers",
+        over_ipv4(AH, ah(ROUTING, extension(TCP, WEB))),
+        flow4(ROUTING),
+        "Other",
+    ),
+    Case("IPv4, IPv6's extension header", over_ipv4(DESTINATION, extension(TCP, WEB)), flow4(DESTINATION), "Other"),
+    Case("IPv4 AH longer than the packet", over_ipv4(AH, bytes([UDP, 20]) + bytes(6) + udp(5, 6)), flow4(UDP), "UDP"),
+    Case("IPv4 AH cut at 7 bytes", over_ipv4(AH, ah(UDP, udp(5, 6)))[:41], flow4(AH), "Other"),
+    Case("IPv4 AH, UDP in the padding", ethernet(IPV4, ipv4(AH, ah(UDP, udp(5, 6)), total=20 + 24)), flow4(UDP), "UDP"),
+    Case("IPv4 AH in the padding", ethernet(IPV4, ipv4(AH, ah(UDP, udp(5, 6)), total=20)), flow4(AH), "Other"),
+    Case(
+        "IPv4 AH, first fragment",
+        fragment(AH, ah(TCP, WEB), offset=0, more=True),
+        flow4(TCP, 40000, 80, flags=FRAGMENT),
+        "TCP",
+        ACK,
+    ),
+    Case("IPv4 AH, later fragment", fragment(AH, ah(TCP, WEB), offset=1, more=True), flow4(AH, flags=LATER), "Other"),
+]
+
 IPV6_CASES = [
     Case("IPv6 with an unknown next header", over_ipv6(253, tcp(1, 2)), flow6(253), "Other"),
     Case("IPv6 without next header", over_ipv6(59), flow6(59), "Other"),
@@ -303,6 +344,7 @@ GROUPS = {
     "SCTP": SCTP_CASES,
     "IPv4 fragments": FRAGMENT_CASES,
     "IPv4": IPV4_CASES,
+    "IPv4 AH": AH_CASES,
     "IPv6": IPV6_CASES,
     **EXTENSION_GROUPS,
     "VLAN": VLAN_CASES,

@@ -136,7 +136,13 @@ def _ipv4(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
         protocol=packet[9],
         flags=_fragment_flags(bool(more), offset),
     )
-    return key, b"" if offset else packet[4 * (packet[0] & 15) :]
+    rest = b"" if offset else packet[4 * (packet[0] & 15) :]
+    return _ah(key, rest) if key.protocol == AH and len(rest) >= 8 else (key, rest)
+
+
+def _ah(key: FlowKey, rest: bytes) -> tuple[FlowKey, bytes]:
+    """The key, and what stands behind an authentication header."""
+    return key._replace(protocol=rest[0]), rest[8 + 4 * rest[1] :]
 
 
 def _ipv6(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
