@@ -19,8 +19,9 @@
 
 /* Link layers (switch link_layer). */
 #define LINK_LAYER_ETHERNET 0
-#define LINK_LAYER_NONE 1  /* raw IP: tun and other tunnels */
+#define LINK_LAYER_NONE 1  /* tunnels: at tc the kernel knows where the network header is, and whose */
 #define LINK_LAYER_IPOIB 2 /* IP over InfiniBand: the kernel's pseudo header, then RFC 4391's */
+#define LINK_LAYER_IP 3	   /* XDP of tun: IP from the first byte, whose version the driver has checked */
 
 /* Entries of one CPU's front cache of one flow table, at most; a power of two. */
 #define FRONT_CACHE_ENTRIES 1024

@@ -671,7 +671,7 @@ static __always_inline bool parse_ethernet(struct cursor *cursor, struct flow_ke
 	return true;
 }
 
-/* Interfaces without a link layer carry IP: its version tells which. Anything else has no ethertype. */
+/* IP alone, of the version that its first bits say. Anything else has no ethertype. */
 static __always_inline bool parse_raw_ip(struct cursor *cursor, struct flow_key *key)
 {
 	__u8 *first = take(cursor, 1);
@@ -700,6 +700,8 @@ static __always_inline bool parse_link_layer(struct cursor *cursor, struct flow_
 {
 	switch (link_layer) {
 	case LINK_LAYER_NONE:
+		return key->ethertype;
+	case LINK_LAYER_IP:
 		return parse_raw_ip(cursor, key);
 	case LINK_LAYER_IPOIB:
 		return parse_ipoib(cursor, key);
@@ -710,8 +712,9 @@ static __always_inline bool parse_link_layer(struct cursor *cursor, struct flow_
 
 /*
  * Walks a frame. The key must be zeroed; slot, direction and the id of a VLAN tag that is not in the
- * frame (`tagged`) are the caller's to set. Returns the TCP flags byte, 0 for everything else; the
- * cursor then stands behind the last header.
+ * frame (`tagged`) are the caller's to set. So are, without a link layer, the ethertype and the place of
+ * the network header; nothing is guessed where they are not known. Returns the TCP flags byte, 0 for
+ * everything else; the cursor then stands behind the last header.
  */
 static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key *key, __u8 link_layer,
 					 bool tagged)

@@ -376,7 +376,28 @@ RAW_CASES = [
     Case("IP of version 5", ipv4(TCP, WEB, version=5), only(0), "Other"),
     Case("an Ethernet frame", WHOLE_FRAME, only(0), "Other"),
 ]
-"""Packets of interfaces without a link layer: the version says whether they are IPv4 or IPv6, or neither."""
+"""Packets of tun at XDP: the version says whether they are IPv4 or IPv6, or neither."""
+
+LOOKS_LIKE_IPV4 = bytes.fromhex("45e7b140")
+"""An MPLS label, 286331, bottom of stack, TTL 64"""
+
+NETWORK_CASES = [
+    *(
+        Case(case.name, case.frame, case.key, case.traffic_type, case.tcp_flags)
+        for name in ("TCP", "UDP", "ICMP", "IPv4", "IPv6", "IPv4 fragments", "IPv6 extension headers")
+        for case in GROUPS[name]
+    ),
+    Case("IPv4 from a MAC address that begins with 46", b"\x46" + over_ipv4(TCP, WEB)[1:], WEB_FLOW, "TCP", ACK),
+    Case("IPv6 from a MAC address that begins with 45", b"\x45" + over_ipv6(TCP, WEB)[1:], WEB_FLOW6, "TCP", ACK),
+    Case("MPLS that looks like IPv4", ethernet(0x8847, LOOKS_LIKE_IPV4 + ipv4(TCP, WEB)), only(0x8847), "Other"),
+    Case("unknown, IPv4 inside", ethernet(0x88B5, ipv4(TCP, WEB)), only(0x88B5), "Other"),
+    Case("a tag", ethernet(VLAN, vlan(42, IPV4, ipv4(TCP, WEB))), only(VLAN), "Other"),
+    Case("802.2", ethernet(38, bytes(38)), only(LLC), "Other"),
+]
+"""Packets of interfaces without a link layer at tc, behind what the kernel has left before their network headers."""
+
+UNKNOWN_CASES = [Case(case.name, case.frame, only(0), "Other") for case in (*RAW_CASES, *NETWORK_CASES)]
+"""The same packets at XDP, where nobody says what they are."""
 
 
 def ipoib(ethertype: int, payload: bytes, peer: bytes = bytes(20)) -> bytes:

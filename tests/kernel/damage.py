@@ -42,6 +42,8 @@ def numbered(frame: bytes, number: int, link_layer: int = lib.LINK_LAYER_ETHERNE
     place = 12
     if link_layer == lib.LINK_LAYER_IPOIB:
         place += 24
+    elif link_layer == lib.LINK_LAYER_NONE:
+        place += 14
     elif link_layer == lib.LINK_LAYER_ETHERNET:
         place += 14 + 4 * ((frame[12:14] in TAGS) + (frame[12:14] in TAGS and frame[16:18] in TAGS))
     return frame if len(frame) < place + 4 else frame[:place] + number.to_bytes(4, "big") + frame[place + 4 :]

@@ -43,6 +43,8 @@ MOST_TAGS = 2
 MOST_EXTENSION_HEADERS = 6
 LONGEST_IP_PACKET = 65535
 """A length of 0 in a longer frame is one that the field could not hold."""
+ETH_P_802_3 = 1
+"""linux/if_ether.h"""
 FURTHEST = 2047
 """No transport header is looked for further into a frame."""
 
@@ -81,6 +83,19 @@ def parse(frame: bytes, *, stripped_tag: int | None = None) -> Parsed:
     if ethertype < 0x600:
         ethertype = LLC
     return _network(NO_FLOW._replace(ethertype=ethertype, vlan_id=[*tags, 0][0] % 4096), frame, packet)
+
+
+def parse_network(frame: bytes) -> Parsed:
+    """The flow of a packet without a link layer at tc, whose frame BPF_PROG_TEST_RUN gives 14 bytes of another."""
+    protocol = number(frame[12:14])
+    if protocol < 0x600:  # eth_type_trans()
+        protocol = ETH_P_802_3 if frame[14:16] == b"\xff\xff" else LLC
+    return _network(NO_FLOW._replace(ethertype=protocol), frame, frame[14:])
+
+
+def parse_nothing(frame: bytes) -> Parsed:
+    """The flow of a packet of which XDP is told nothing."""
+    return Parsed(NO_FLOW)
 
 
 def parse_raw_ip(packet: bytes) -> Parsed:

@@ -45,6 +45,8 @@ IFLA_NEW_NETNSID = 45
 IFLA_PROP_LIST = 52
 IFLA_ALT_IFNAME = 53
 IFLA_INFO_KIND = 1
+IFLA_INFO_DATA = 2
+IFLA_TUN_PI = 4
 IFLA_INFO_SLAVE_KIND = 4
 
 IFLA_XDP_FD = 1
@@ -132,6 +134,8 @@ class LinkInfo:
     mtu: int = 0
     kind: str = ""
     master: int | None = None
+    names_protocol: bool = False
+    """of a tun interface: whoever sends names each packet's protocol, which need not be what the packet is"""
     slave_kind: str = ""
     """the master's kind: bond, bridge, vrf"""
     address: str = ""
@@ -202,6 +206,7 @@ def parse_link(payload: bytes) -> LinkInfo:
         counters = unpack(_STATS64, values[IFLA_STATS64], "rtnl_link_stats64")
     rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_dropped, tx_dropped = counters
     info = parse_attributes(values.get(IFLA_LINKINFO, b""))
+    kind = text(info.get(IFLA_INFO_KIND, b""))
     return LinkInfo(
         index=index,
         name=name,
@@ -209,7 +214,8 @@ def parse_link(payload: bytes) -> LinkInfo:
         link_type=link_type,
         operstate=OPERSTATES[operstate] if operstate < len(OPERSTATES) else "unknown",
         mtu=_optional(values, IFLA_MTU, 4) or 0,
-        kind=text(info.get(IFLA_INFO_KIND, b"")),
+        kind=kind,
+        names_protocol=kind == "tun" and _names_protocol(info.get(IFLA_INFO_DATA, b"")),
         master=_optional(values, IFLA_MASTER, 4),
         slave_kind=text(info.get(IFLA_INFO_SLAVE_KIND, b"")),
         address=values.get(IFLA_ADDRESS, b"").hex(":"),
@@ -223,6 +229,11 @@ def parse_link(payload: bytes) -> LinkInfo:
         rx_dropped=rx_dropped,
         tx_dropped=tx_dropped,
     )
+
+
+def _names_protocol(tun: bytes) -> bool:
+    """Whether there is packet information, as IFF_NO_PI is not set (drivers/net/tun.c, since Linux 4.16)."""
+    return bool(_optional(parse_attributes(tun), IFLA_TUN_PI, 1))
 
 
 def _link_request(index: int, *extra: bytes) -> bytes:

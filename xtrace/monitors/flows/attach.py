@@ -36,7 +36,7 @@ ETHERNET_LINK_TYPES = (1, LOOPBACK_LINK_TYPE)
 INFINIBAND_LINK_TYPE = 32
 """ARPHRD_INFINIBAND: IPoIB."""
 RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
-"""ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: frames begin with an IP header."""
+"""ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: no link layer, mostly IP."""
 
 EFFECTS = {
     "veth": "its peer stops segmentation offload (GSO) while attached; detaching may drop what waits in its queue",
@@ -55,6 +55,10 @@ the bond drops, and other members are refused while it is attached (bond_enslave
 
 USUAL_EFFECT = "many NICs restart their queues for a moment; LRO and hardware GRO go off while attached"
 GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
+
+
+NOT_TOLD = "XDP is not given what its packets are: they count without addresses; --hook tc sees them"
+"""Said where there is no link layer and the driver guarantees nothing."""
 
 
 class XdpRefused(InterfaceError):
@@ -168,6 +172,18 @@ def link_layer(link: LinkInfo) -> int:
     )
 
 
+def xdp_layer(link: LinkInfo) -> int:
+    """The same at XDP, where nothing but the driver says where a packet without a link layer begins, and what it is.
+
+    tun's does: from the first byte, and of the version that this byte says, unless the sender names a protocol
+    (tun_get_user() in drivers/net/tun.c).
+    """
+    layer = link_layer(link)
+    if layer == lib.LINK_LAYER_NONE and link.kind == "tun" and not link.names_protocol:
+        return int(lib.LINK_LAYER_IP)
+    return layer
+
+
 def effect(link: LinkInfo, mode: str) -> str:
     """What attaching XDP in `mode` changes on this interface, in half a sentence."""
     if mode == "generic":
@@ -199,7 +215,7 @@ class Attacher:
         wants_xdp = self._choice.hook == "xdp" or self._choice.xdp_mode != "auto"
         if egress or self._choice.hook == "tc" or (link.kind in TC_KINDS and not wants_xdp):
             return self._tc(link, Place(slot, egress, layer))
-        place = Place(slot, False, layer, self._tables.features.frags)
+        place = Place(slot, False, xdp_layer(link), self._tables.features.frags)
         mode = self._choice.xdp_mode
         try:
             return self._xdp(link, place, "native" if mode == "auto" else mode)
@@ -225,6 +241,8 @@ class Attacher:
         details = f"{mode}, frags" if place.frags else mode
         self._say(message("XDP program loaded on {}", link.name) + f" ({details})")
         self._tell_of_tags(link)
+        if place.link_layer == lib.LINK_LAYER_NONE:
+            self._say(f"{link.name}: {NOT_TOLD}")
         return attached
 
     def _tell_of_tags(self, link: LinkInfo) -> None:
