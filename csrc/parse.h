@@ -176,9 +176,7 @@ struct cursor {
 	__u64 length;
 	__u64 frame_length;
 	__u64 offset;
-	__u64 left; /* bytes of the packet behind the cursor, by the packet's own length */
-	__u64
-	    headers; /* length of all headers up to TCP, UDP or SCTP, that each packet of a merged one has */
+	__u64 left;    /* bytes of the packet behind the cursor, by the packet's own length */
 	__u64 unknown; /* a number of which the verifier knows nothing */
 	bool copied;
 	__u64 truncated; /* a header was cut short that the packet's own length has room for */
@@ -275,11 +273,11 @@ cut_short:
  * The same number, of which the verifier knows nothing any more: it would follow what it knows of each
  * through all the rest.
  */
-static __always_inline __u64 forget(const struct cursor *cursor, __u64 number)
+static __always_inline __u64 forget(__u64 unknown, __u64 number)
 {
-	number ^= cursor->unknown;
+	number ^= unknown;
 	PIN(number);
-	return number ^ cursor->unknown;
+	return number ^ unknown;
 }
 
 /*
@@ -288,9 +286,8 @@ static __always_inline __u64 forget(const struct cursor *cursor, __u64 number)
  */
 static __always_inline bool join_paths(struct cursor *cursor)
 {
-	__u64 offset = forget(cursor, cursor->offset);
+	__u64 offset = forget(cursor->unknown, cursor->offset);
 
-	cursor->left = forget(cursor, cursor->left);
 	PIN(offset);
 	if (offset > MAX_OFFSET)
 		return false;
@@ -460,16 +457,12 @@ static __always_inline void parse_ports(struct cursor *cursor, struct flow_key *
 static __always_inline __u8 parse_tcp(struct cursor *cursor, struct flow_key *key)
 {
 	struct tcp_header *tcp = take(cursor, sizeof(*tcp));
-	__u64 length;
 
 	if (!tcp) {
 		parse_ports(cursor, key);
 		return 0;
 	}
 	set_ports(key, &tcp->ports);
-	length = (tcp->data_offset >> 4) * 4;
-	if (length >= TCP_LEAST_LENGTH)
-		cursor->headers = cursor->offset - sizeof(*tcp) + length;
 	return tcp->flags;
 }
 
@@ -483,7 +476,6 @@ static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *ke
 		return;
 	}
 	set_ports(key, &udp->ports);
-	cursor->headers = cursor->offset;
 	length = be16(udp->length) - sizeof(*udp);
 	/* of a fragment more may come; else a datagram ends with its packet at the latest */
 	if (key->dst_port == ROCE_V2_PORT && (length <= cursor->left || key->flags & FLOW_FRAGMENT))
@@ -511,7 +503,6 @@ static __always_inline __u8 parse_transport(struct cursor *cursor, struct flow_k
 		return 0;
 	case PROTOCOL_SCTP:
 		parse_ports(cursor, key);
-		cursor->headers = cursor->offset - sizeof(struct ports_header) + SCTP_LENGTH;
 		return 0;
 	case PROTOCOL_ICMP:
 	case PROTOCOL_ICMPV6:
@@ -610,7 +601,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *k
 			return true;
 		if (!parse_extension(cursor, key))
 			return false;
-		cursor->left = forget(cursor, cursor->left);
+		cursor->left = forget(cursor->unknown, cursor->left);
 	}
 	return true;
 }
@@ -739,5 +730,6 @@ static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key 
 	default:
 		return 0;
 	}
+	cursor->left = forget(cursor->unknown, cursor->left);
 	return transport && join_paths(cursor) ? parse_transport(cursor, key) : 0;
 }

@@ -14,6 +14,7 @@
 #include "bpf_helpers.h"
 #include "buffers.h"
 #include "flow.h"
+#include "merged.h"
 #include "parse.h"
 
 #define FARTHEST_NETWORK_HEADER 128 /* bytes into a frame without a link layer; a power of two */
@@ -431,18 +432,37 @@ int xdp_ingress(struct xdp_md *ctx)
 }
 
 /*
- * What the frame is on the wire: a merged one (GSO, GRO) as its segments, each with the headers, and
- * a tag that the NIC adds or has taken off in every one of them. Of packets in tunnels only the outer
- * headers are known, so their inner ones count once.
+ * The headers of a merged packet (GSO, GRO); none of any other. `before` bytes stand before the network
+ * header, where there is no link layer.
  */
-static __always_inline void count_segments(const struct __sk_buff *skb, __u64 headers, __u64 hidden,
-					   struct flow_counters *counters)
+static __always_inline struct merged measure(const struct __sk_buff *skb, __u64 before, __u64 unknown)
 {
-	__u64 tag = skb->vlan_present ? sizeof(struct vlan_header) : 0;
-	__u64 length = skb->len, segments = 1;
+	struct merged merged = {
+	    .skb = skb, .unknown = unknown, .offset = before, .what = be16(skb->protocol)};
 
-	if (headers < hidden)
-		headers = hidden;
+	if (unlikely(skb->gso_size)) {
+		if (link_layer == LINK_LAYER_IPOIB)
+			merged.offset = sizeof(struct ipoib_header);
+		if (link_layer == LINK_LAYER_ETHERNET)
+			merged.what = ETHERTYPE_ETHERNET;
+		pass_headers(&merged);
+	}
+	merged.headers = forget(unknown, merged.headers);
+	merged.extra = forget(unknown, merged.extra);
+	return merged;
+}
+
+/*
+ * What the frame is on the wire: a merged one as its segments, each with the headers, and a tag that the NIC
+ * adds or has taken off in every one of them.
+ */
+static __always_inline void count_segments(const struct __sk_buff *skb, const struct merged *merged,
+					   __u64 hidden, struct flow_counters *counters)
+{
+	__u64 headers = merged->headers > hidden ? merged->headers : hidden;
+	__u64 tag = skb->vlan_present ? sizeof(struct vlan_header) : 0;
+	__u64 length = skb->len - merged->extra, segments = 1;
+
 	if (skb->gso_size && length > headers) {
 		/* ordinary merged frames that came from a driver do not say their number */
 		segments =
@@ -461,6 +481,8 @@ int tc_packet(struct __sk_buff *skb)
 	__u16 vlan_id = tagged ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	struct flow_entry packet = {.key = new_key(vlan_id)};
 	__u64 before = link_layer == LINK_LAYER_NONE ? network_offset(skb, linear) : 0;
+	/* first, while the verifier knows one way only that leads here */
+	struct merged merged = measure(skb, before, linear);
 	struct frame_copy *copy;
 	__u8 tcp_flags;
 	__u64 size;
@@ -476,7 +498,7 @@ int tc_packet(struct __sk_buff *skb)
 			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
 		}
 	}
-	count_segments(skb, cursor.headers, hidden_bytes(before), &packet.counters);
+	count_segments(skb, &merged, hidden_bytes(before), &packet.counters);
 	packet.counters.first_ns = now_ns();
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);

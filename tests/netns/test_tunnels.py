@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.netns.tool import flows, running
+from tests.netns.tool import bounded, eventually, flows, running, total
 from tests.support.frames import ICMP, TCP, ipv4, tcp
-from tests.support.net import Namespace, Pair, assert_sums_close, quiet_pair
+from tests.support.net import Namespace, Pair, assert_sums_close, quiet_pair, read_until, veth_pair
 
 PINGS = 10
 PACKET = 20 + 8 + 56
@@ -60,6 +60,11 @@ def gre_without_remote(pair: Pair) -> None:
         add(end, f"link add t1 type gre local {local} key 7 ttl 64")
 
 
+def geneve(pair: Pair) -> None:
+    for end, _, _, remote in outer(pair):
+        add(end, f"link add t1 type geneve id 42 remote {remote}")
+
+
 def xfrm(first_byte: str) -> Callable[[Pair], None]:
     """Makes t1 an xfrm interface; MAC addresses begin with `first_byte`, which looks like an IP version."""
 
@@ -99,6 +104,18 @@ def bring_up(pair: Pair, make: Callable[[Pair], None]) -> None:
         end.ip("link set t1 up")
         if make is gre_without_remote:
             end.ip(f"neigh replace 172.16.0.{3 - number} lladdr {remote} nud permanent dev t1")
+
+
+MERGING_KINDS = {
+    "VXLAN": point_to_point("vxlan", "id 42 dstport 4789"),
+    "Geneve": geneve,
+    "IPIP": point_to_point("ipip"),
+    "GRE": point_to_point("gre"),
+    "GRE with a key": point_to_point("gre", "key 7"),
+    "GRE of frames": point_to_point("gretap", "key 7"),
+    "SIT of IPv4": point_to_point("sit", "mode ipip"),
+}
+TRANSFER = 5 << 20
 
 
 def seen_at_far(make: Callable[[Pair], None], use: Callable[[Pair], object], *options: str) -> list[dict[str, Any]]:
@@ -145,3 +162,52 @@ def test_xdp_guesses_nothing(kind: str) -> None:
     (flow,) = flows(lines)
     assert (flow["src_ip"], flow["ethertype"], flow["traffic_type"]) == (None, 0, "Other")
     assert flow["packets"] == PINGS
+
+
+def transfer(pair: Pair, address: str, size: int) -> None:
+    """One TCP connection from near to far."""
+    transfer = (sys.executable, "-m", "tests.netns.transfer")
+    with bounded(pair.far.start(*transfer, "serve", address, str(size), stdout=subprocess.PIPE)) as server:
+        read_until(server.stdout, b"ready")
+        pair.near.run(*transfer, "send", address, str(size))
+        assert server.wait() == 0
+
+
+def all_arrived(pair: Pair) -> bool:
+    return pair.near.statistics("near0", "tx")["packets"] == pair.far.statistics("far0", "rx")["packets"]
+
+
+@pytest.mark.parametrize("make", MERGING_KINDS.values(), ids=MERGING_KINDS)
+def test_merged_packets_in_a_tunnel_leave_as_the_packets_that_arrive(make: Callable[[Pair], None]) -> None:
+    """near0 cuts them after its tc hook; far0 receives what was on the wire."""
+    with quiet_pair() as pair:
+        bring_up(pair, make)
+        for end, name in ((pair.near, "near0"), (pair.far, "far0")):
+            end.run(sys.executable, "-m", "tests.netns.offloads", name, "off")
+        with (
+            running(pair.near, "-i", "near0", "-t", "1h", "--direction", "egress") as near,
+            running(pair.far, "-i", "far0", "-t", "1h", "--hook", "tc") as far,
+        ):
+            transfer(pair, "172.16.0.2", TRANSFER)
+            assert eventually(lambda: all_arrived(pair))
+            sent, arrived = near.stop().records, far.stop().records
+        merged = pair.near.statistics("t1", "tx")["packets"]
+    assert (total(sent), total(sent, "bytes")) == (total(arrived), total(arrived, "bytes"))
+    assert merged < total(sent) / 2, "nothing was merged: the test shows nothing"
+    assert total(sent, "bytes") > TRANSFER
+
+
+BIG = 180_000
+HEADERS = 14 + 40 + 32
+"""Bytes of Ethernet, IPv6 and TCP with timestamps; a SYN has 8 more."""
+
+
+def test_packets_longer_than_ipv6_can_say_count_without_the_option_that_says_it() -> None:
+    with veth_pair() as pair:
+        for end, name in ((pair.near, "near0"), (pair.far, "far0")):
+            add(end, f"link set {name} gso_max_size {BIG} gro_max_size {BIG}")
+        with running(pair.near, "-i", "near0", "-t", "1h", "--direction", "egress") as tool:
+            transfer(pair, "fd00::2", 4 * TRANSFER)
+            result = tool.stop()
+    flow = max(flows(result.records, dst_ip="fd00::2", traffic_type="TCP"), key=lambda flow: int(flow["bytes"]))
+    assert flow["bytes"] == 4 * TRANSFER + flow["packets"] * HEADERS + 8
