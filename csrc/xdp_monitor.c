@@ -343,14 +343,14 @@ static __always_inline __u64 network_offset(const struct __sk_buff *skb, __u64 l
 {
 	__u64 distance = 0;
 
-	if (is_beyond(skb, linear, 1)) {
-#pragma unroll
-		for (__u64 step = FARTHEST_NETWORK_HEADER / 2; step; step /= 2)
-			distance += step & is_beyond(skb, linear, distance + step);
-	}
-	if (!linear || !is_beyond(skb, linear, 0) || is_beyond(skb, linear, distance + 1))
+	if (!linear || !is_beyond(skb, linear, 0))
 		return MAX_OFFSET + 1;
-	return distance;
+	if (!is_beyond(skb, linear, 1))
+		return 0;
+#pragma unroll
+	for (__u64 step = FARTHEST_NETWORK_HEADER / 2; step; step /= 2)
+		distance += step & is_beyond(skb, linear, distance + step);
+	return is_beyond(skb, linear, distance + 1) ? MAX_OFFSET + 1 : distance;
 }
 
 /* Puts the cursor to the network header of a frame without a link layer, and names its protocol. */
