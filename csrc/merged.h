@@ -53,9 +53,7 @@
 #define GENEVE_OPTIONS_MASK 0x3f
 #define GTP_VERSION_MASK 0xf0 /* with the bit that says that it is no GTP' */
 #define GTP_VERSION_1 0x30
-#define GTP_OPTIONS_MASK                                                                                     \
-	0x07 /* extension, sequence number, N-PDU number: four more bytes for any of them                    \
-	      */
+#define GTP_OPTIONS_MASK 0x07 /* extension, sequence number, N-PDU number: any of them is four more bytes */
 #define GTP_EXTENSION 0x04
 #define GTP_DATA 0xff /* message type of a packet in the tunnel */
 #define GTP_OPTIONS_LENGTH 4
@@ -283,7 +281,7 @@ static __always_inline bool pass_gtp(struct merged *walk)
 	return (gtp.flags & GTP_VERSION_MASK) == GTP_VERSION_1 && gtp.type == GTP_DATA;
 }
 
-/* Its length in 4 bytes comes first, the type of the next one last. */
+/* Its length in 4 bytes comes first, the type of the next one last. One is walked, as 5G has it. */
 static __always_inline bool pass_gtp_extension(struct merged *walk)
 {
 	__u8 length, next;

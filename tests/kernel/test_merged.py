@@ -208,6 +208,11 @@ def test_datagrams_that_a_sender_had_cut_have_the_headers_of_one_packet(hook: Co
         measured(hook, frame, len(frame) - len(data))
 
 
+def test_more_extension_headers_of_gtp_than_one_are_not_walked(hook: Counter) -> None:
+    frame = ethernet(IPV4, ipv4(UDP, gtp(42, ipv4(TCP, tcp(5, 6, ACK, PAYLOAD)), extensions=2)))
+    measured(hook, frame, 14 + 20 + 8)
+
+
 # what is not known
 
 UNKNOWN = {
