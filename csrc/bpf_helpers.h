@@ -37,6 +37,8 @@ static __u32 (*bpf_get_smp_processor_id)(void) = (void *)BPF_FUNC_get_smp_proces
 static __u64 (*bpf_jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
 static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
 				  __u32 len) = (void *)BPF_FUNC_skb_load_bytes;
+static long (*bpf_skb_load_bytes_relative)(const void *skb, __u32 offset, void *to, __u32 len,
+					   __u32 start) = (void *)BPF_FUNC_skb_load_bytes_relative;
 /* By number: build hosts may have headers older than the running kernel. */
 static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188; /* Linux 5.18 */
 static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *to,

@@ -19,8 +19,9 @@
 
 /* Link layers (switch link_layer). */
 #define LINK_LAYER_ETHERNET 0
-#define LINK_LAYER_NONE 1  /* raw IP: tun and other tunnels */
+#define LINK_LAYER_NONE 1  /* tunnels: at tc the kernel knows where the network header is, and whose */
 #define LINK_LAYER_IPOIB 2 /* IP over InfiniBand: the kernel's pseudo header, then RFC 4391's */
+#define LINK_LAYER_IP 3	   /* XDP of tun: IP from the first byte, whose version the driver has checked */
 
 /* Entries of one CPU's front cache of one flow table, at most; a power of two. */
 #define FRONT_CACHE_ENTRIES 1024
@@ -60,7 +61,7 @@ struct flow_key {
 	};
 	__u32 src_qpn;
 	__u16 vlan_id;	 /* outer tag, 0 without */
-	__u16 ethertype; /* of the network layer, behind all tags */
+	__u16 ethertype; /* of the network layer, behind all tags; ETHERTYPE_LLC for a length */
 	__u8 slot;	 /* interface slot */
 	__u8 protocol;	 /* IP protocol number; 0 where there is no IP header */
 	__u8 opcode;	 /* RoCE: BTH opcode */

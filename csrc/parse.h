@@ -35,21 +35,27 @@
 #define IPV6_MORE_FRAGMENTS 0x0001
 #define IPV6_OFFSET_MASK 0xfff8
 
-#define VLAN_TAGS 2	      /* that are looked behind: 802.1ad with 802.1Q inside */
-#define VLAN_ID_MASK 0x0fff   /* of the tag control information */
-#define EXTENSION_HEADERS 6   /* of IPv6 that are walked */
-#define TCP_LEAST_LENGTH 20   /* bytes of a TCP header without options */
-#define SCTP_LENGTH 12	      /* bytes of SCTP's common header */
-#define MAX_OFFSET 2047	      /* bytes into a frame up to which a header may begin */
-#define FARTHEST_OFFSET 16383 /* that the cursor can reach from there */
-#define LONGEST_HEADER 2048   /* an IPv6 extension header of 256 times 8 bytes */
-#define COPY_SIZE 192	      /* bytes of a frame that are parsed at most when it is copied */
+#define VLAN_TAGS 2		/* that are looked behind: 802.1ad with 802.1Q inside */
+#define VLAN_ID_MASK 0x0fff	/* of the tag control information */
+#define EXTENSION_HEADERS 6	/* of IPv6 that are walked */
+#define TCP_LEAST_LENGTH 20	/* bytes of a TCP header without options */
+#define SCTP_LENGTH 12		/* bytes of SCTP's common header */
+#define LONGEST_IP_PACKET 65535 /* bytes that IPv4's length field can name */
+#define NO_LENGTH (1ULL << 62)	/* of a packet that no header has named yet */
+#define MAX_OFFSET 2047		/* bytes into a frame up to which a header may begin */
+#define FARTHEST_OFFSET 16383	/* that the cursor can reach from there */
+#define LONGEST_HEADER 2048	/* an IPv6 extension header of 256 times 8 bytes */
+#define COPY_SIZE 192		/* bytes of a frame that are parsed at most when it is copied */
 #define IPOIB_PSEUDO_LENGTH 20
 #define ROCE_V2_PORT 4791 /* UDP destination port */
 #define DNS_PORT 53
 #define GRH_NEXT_HEADER 0x1b /* of a global route header: InfiniBand transport follows */
 #define BTH_VERSION_MASK 0x0f
-#define BTH_CLASS_UD 3 /* opcode >> 5: unreliable datagram, whose DETH follows */
+#define BTH_PAD_SHIFT 4 /* of flags_version: how many bytes of padding make the payload whole words */
+#define BTH_PAD_MASK 3
+#define BTH_WORD 4
+#define PARTITION_MASK 0x7fff /* of the partition key: the rest is the membership bit */
+#define BTH_CLASS_UD 3	      /* opcode >> 5: unreliable datagram, whose DETH follows */
 
 /* Headers as on the wire; 16- and 32-bit fields are big endian. */
 struct ethernet_header {
@@ -108,8 +114,9 @@ struct ipv6_header {
 	__u8 dst[16];
 };
 
-/* The first 8 bytes of an extension header; all have at least these. */
-struct ipv6_extension {
+/* The first 8 bytes of an IPv6 extension header; all have at least these. IPv4 knows the authentication
+ * header. */
+struct extension {
 	__u8 next_header;
 	__u8 length;	 /* of what follows, in 8 bytes; authentication header: in 4 bytes */
 	__be16 fragment; /* fragment header: offset and "more" */
@@ -122,16 +129,17 @@ struct ports_header {
 	__be16 dst_port;
 };
 
-/* What follows the ports of TCP, as far as it is read. */
+/* As far as it is read. */
 struct tcp_header {
+	struct ports_header ports;
 	__u8 sequence[4];
 	__u8 acknowledgment[4];
 	__u8 data_offset; /* header length in 32-bit words in the high half */
 	__u8 flags;
 };
 
-/* What follows the ports of UDP. */
 struct udp_header {
+	struct ports_header ports;
 	__be16 length;
 	__be16 checksum;
 };
@@ -160,18 +168,18 @@ struct deth {
 
 /*
  * Where the walk stands. Either in packet data, which ends at `end`, or in a copy of the frame's first
- * `length` bytes; which of both is a constant wherever this is inlined.
+ * `length` bytes; which of both is a constant wherever this is inlined. Made by in_frame() and in_copy().
  */
 struct cursor {
 	void *start;
 	void *end;
 	__u64 length;
+	__u64 frame_length;
 	__u64 offset;
-	__u64
-	    headers; /* length of all headers up to TCP, UDP or SCTP, that each packet of a merged one has */
+	__u64 left;    /* bytes of the packet behind the cursor, by the packet's own length */
 	__u64 unknown; /* a number of which the verifier knows nothing */
 	bool copied;
-	bool truncated; /* a header was cut short */
+	__u64 truncated; /* a header was cut short that the packet's own length has room for */
 };
 
 static __always_inline __u16 be16(__be16 wire)
@@ -187,10 +195,34 @@ static __always_inline __u32 be24(const __u8 *wire)
 /* Keeps a value in one register from here on: the verifier knows bounds by register, not by variable. */
 #define PIN(value) asm volatile("" : "+r"(value))
 
-/* Returns the header at the cursor and moves past it, or NULL where it is cut short. */
+/* A cursor at the beginning of a frame of `frame_length` bytes, of which those up to `end` lie here. */
+static __always_inline struct cursor in_frame(void *start, void *end, __u64 frame_length)
+{
+	return (struct cursor){.start = start,
+			       .end = end,
+			       .frame_length = frame_length,
+			       .left = NO_LENGTH,
+			       .unknown = end - start};
+}
+
+/* A cursor at the beginning of a copy of a frame's first `size` bytes; `unknown` is the other cursor's. */
+static __always_inline struct cursor in_copy(void *start, __u64 size, __u64 frame_length, __u64 unknown)
+{
+	return (struct cursor){.start = start,
+			       .length = size,
+			       .frame_length = frame_length,
+			       .left = NO_LENGTH,
+			       .unknown = unknown,
+			       .copied = true};
+}
+
+/*
+ * Returns the header at the cursor and moves past it, or NULL where it is cut short, or where the packet
+ * ends before it: what follows a packet is padding.
+ */
 static __always_inline void *take(struct cursor *cursor, __u64 size)
 {
-	__u64 offset = cursor->offset, end;
+	__u64 offset = cursor->offset, left, end;
 	void *header;
 
 	if (cursor->copied) {
@@ -206,6 +238,8 @@ static __always_inline void *take(struct cursor *cursor, __u64 size)
 			goto cut_short;
 		PIN(offset); /* or the address would be computed, and its bounds lost, before the check */
 		header = cursor->start + offset;
+		if (size > cursor->left)
+			goto cut_short;
 	} else {
 		/* Linux 5.10 forgets the bound of a number that was spilled to the stack, so it is told again
 		 */
@@ -220,28 +254,40 @@ static __always_inline void *take(struct cursor *cursor, __u64 size)
 			PIN(size);
 		}
 		header = cursor->start + offset;
-		if (header + size > cursor->end)
+		if (header + size > cursor->end || size > cursor->left)
 			goto cut_short;
 	}
 	cursor->offset = offset + size;
+	cursor->left -= size;
 	return header;
 
 cut_short:
-	cursor->truncated = true;
+	/* the sign, without a branch: the verifier would follow either answer through all that comes */
+	left = cursor->left;
+	PIN(left);
+	cursor->truncated |= (left - size) >> 63 ^ 1;
 	return 0;
 }
 
 /*
- * Makes the verifier forget how the cursor came here, which it would otherwise follow through all the
- * rest for every combination of tags and extension headers. Headers further in than MAX_OFFSET are not
- * looked for.
+ * The same number, of which the verifier knows nothing any more: it would follow what it knows of each
+ * through all the rest.
+ */
+static __always_inline __u64 forget(__u64 unknown, __u64 number)
+{
+	number ^= unknown;
+	PIN(number);
+	return number ^ unknown;
+}
+
+/*
+ * Makes the verifier forget how the cursor came here, for every combination of tags and extension headers.
+ * Headers further in than MAX_OFFSET are not looked for.
  */
 static __always_inline bool join_paths(struct cursor *cursor)
 {
-	__u64 offset = cursor->offset ^ cursor->unknown;
+	__u64 offset = forget(cursor->unknown, cursor->offset);
 
-	PIN(offset);
-	offset ^= cursor->unknown;
 	PIN(offset);
 	if (offset > MAX_OFFSET)
 		return false;
@@ -251,12 +297,134 @@ static __always_inline bool join_paths(struct cursor *cursor)
 	return true;
 }
 
-static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *key, __u8 version)
+/*
+ * The packet goes on for `length` bytes behind the cursor, by the header before it, and ends there. A
+ * `field` of 0 in a frame that is longer than it could say is a merged packet's (BIG TCP), or a jumbogram's
+ * (RFC 2675).
+ */
+static __always_inline void end_packet(struct cursor *cursor, __u16 field, __u64 length)
+{
+	if (!field && cursor->frame_length > LONGEST_IP_PACKET)
+		return;
+	cursor->left = length;
+}
+
+/*
+ * By opcode, the least words of a packet from base transport header to invariant CRC, with the extension
+ * headers that the opcode has; 0: there is no such opcode (IBA 9.2, table 38; annexes A14 XRC, A17 CNP, A19
+ * FLUSH and ATOMIC WRITE). The last quarter is the manufacturers'.
+ */
+static const __u8 least_words[256] = {
+    /* reliable connection: SEND, WRITE, READ, ACK and atomics, SEND with invalidate, FLUSH and ATOMIC WRITE
+     */
+    [0x00] = 4,
+    4,
+    4,
+    5,
+    4,
+    5,
+    8,
+    4,
+    4,
+    5,
+    8,
+    9,
+    8,
+    5,
+    4,
+    5,
+    5,
+    5,
+    7,
+    11,
+    11,
+    [0x16] = 5,
+    5,
+    [0x1c] = 9,
+    10,
+    /* unreliable connection */
+    [0x20] = 4,
+    4,
+    4,
+    5,
+    4,
+    5,
+    8,
+    4,
+    4,
+    5,
+    8,
+    9,
+    /* reliable datagram; the last is RESYNC */
+    [0x40] = 7,
+    7,
+    7,
+    8,
+    7,
+    8,
+    11,
+    7,
+    7,
+    8,
+    11,
+    12,
+    11,
+    6,
+    5,
+    6,
+    6,
+    6,
+    8,
+    14,
+    14,
+    7,
+    /* unreliable datagram, congestion notification */
+    [0x64] = 6,
+    7,
+    [0x81] = 8,
+    /* extended reliable connection */
+    [0xa0] = 5,
+    5,
+    5,
+    6,
+    5,
+    6,
+    9,
+    5,
+    5,
+    6,
+    9,
+    10,
+    9,
+    5,
+    4,
+    5,
+    5,
+    5,
+    7,
+    12,
+    12,
+    [0xb6] = 6,
+    6,
+    [0xc0 ... 0xff] = 4,
+};
+
+/* Whether a packet with `length` bytes from here to its end can be InfiniBand's; others use the port, too. */
+static __always_inline bool is_plausible(const struct bth *bth, __u64 length)
+{
+	__u32 words = least_words[bth->opcode];
+	__u32 pad = bth->flags_version >> BTH_PAD_SHIFT & BTH_PAD_MASK;
+
+	return words && !(bth->flags_version & BTH_VERSION_MASK) && be16(bth->partition) & PARTITION_MASK &&
+	       length % BTH_WORD == 0 && length >= words * BTH_WORD + pad;
+}
+
+static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *key, __u8 version, __u64 length)
 {
 	struct bth *bth = take(cursor, sizeof(*bth));
 	struct deth *deth;
 
-	if (!bth || bth->flags_version & BTH_VERSION_MASK)
+	if (!bth || !is_plausible(bth, length))
 		return;
 	key->flags |= version;
 	key->opcode = bth->opcode;
@@ -270,40 +438,48 @@ static __always_inline void parse_bth(struct cursor *cursor, struct flow_key *ke
 	key->src_qpn = be24(deth->src_qpn);
 }
 
-static __always_inline void parse_ports(struct cursor *cursor, struct flow_key *key)
+static __always_inline void set_ports(struct flow_key *key, const struct ports_header *ports)
 {
-	struct ports_header *ports = take(cursor, sizeof(*ports));
-
-	if (!ports)
-		return;
 	key->src_port = be16(ports->src_port);
 	key->dst_port = be16(ports->dst_port);
 }
 
-/* Returns the flags byte; a header cut behind its ports still gives those. */
+/* Where no more is there, or is to be known. */
+static __always_inline void parse_ports(struct cursor *cursor, struct flow_key *key)
+{
+	struct ports_header *ports = take(cursor, sizeof(*ports));
+
+	if (ports)
+		set_ports(key, ports);
+}
+
+/* Returns the flags byte. */
 static __always_inline __u8 parse_tcp(struct cursor *cursor, struct flow_key *key)
 {
-	struct tcp_header *tcp;
-	__u64 length;
+	struct tcp_header *tcp = take(cursor, sizeof(*tcp));
 
-	parse_ports(cursor, key);
-	tcp = take(cursor, sizeof(*tcp));
-	if (!tcp)
+	if (!tcp) {
+		parse_ports(cursor, key);
 		return 0;
-	length = (tcp->data_offset >> 4) * 4;
-	if (length >= TCP_LEAST_LENGTH)
-		cursor->headers = cursor->offset - sizeof(struct ports_header) - sizeof(*tcp) + length;
+	}
+	set_ports(key, &tcp->ports);
 	return tcp->flags;
 }
 
 static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *key)
 {
-	parse_ports(cursor, key);
-	if (!take(cursor, sizeof(struct udp_header)))
+	struct udp_header *udp = take(cursor, sizeof(*udp));
+	__u64 length;
+
+	if (!udp) {
+		parse_ports(cursor, key);
 		return;
-	cursor->headers = cursor->offset;
-	if (key->dst_port == ROCE_V2_PORT)
-		parse_bth(cursor, key, FLOW_ROCE_V2);
+	}
+	set_ports(key, &udp->ports);
+	length = be16(udp->length) - sizeof(*udp);
+	/* of a fragment more may come; else a datagram ends with its packet at the latest */
+	if (key->dst_port == ROCE_V2_PORT && (length <= cursor->left || key->flags & FLOW_FRAGMENT))
+		parse_bth(cursor, key, FLOW_ROCE_V2, length);
 }
 
 static __always_inline void parse_icmp(struct cursor *cursor, struct flow_key *key)
@@ -327,7 +503,6 @@ static __always_inline __u8 parse_transport(struct cursor *cursor, struct flow_k
 		return 0;
 	case PROTOCOL_SCTP:
 		parse_ports(cursor, key);
-		cursor->headers = cursor->offset - sizeof(struct ports_header) + SCTP_LENGTH;
 		return 0;
 	case PROTOCOL_ICMP:
 	case PROTOCOL_ICMPV6:
@@ -352,42 +527,16 @@ static __always_inline void set_mapped_address(__u8 *address, const __u8 *ipv4)
 	__builtin_memcpy(address + 12, ipv4, 4);
 }
 
-/* Returns whether a transport header stands at the cursor. */
-static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *key)
-{
-	struct ipv4_header *ip = take(cursor, sizeof(*ip));
-	__u64 header_length;
-	__u16 fragment;
-
-	/* a wrong version or length says that this is no IPv4 header: keep the ethertype alone */
-	if (!ip || ip->version_ihl >> 4 != 4)
-		return false;
-	header_length = (ip->version_ihl & 0x0f) * 4;
-	if (header_length < sizeof(*ip))
-		return false;
-
-	set_mapped_address(key->src, ip->src);
-	set_mapped_address(key->dst, ip->dst);
-	key->protocol = ip->protocol;
-
-	fragment = be16(ip->fragment);
-	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK))
-		key->flags |= FLOW_FRAGMENT;
-	if (fragment & IPV4_OFFSET_MASK)
-		return later_fragment(key);
-	return take(cursor, header_length - sizeof(*ip));
-}
-
-static __always_inline bool is_ipv6_extension(__u8 protocol)
+static __always_inline bool is_extension(__u8 protocol)
 {
 	return protocol == PROTOCOL_HOP_BY_HOP || protocol == PROTOCOL_ROUTING ||
 	       protocol == PROTOCOL_FRAGMENT || protocol == PROTOCOL_AH || protocol == PROTOCOL_DESTINATION;
 }
 
 /* Walks one extension header and sets key->protocol to what follows; false where the walk ends. */
-static __always_inline bool parse_ipv6_extension(struct cursor *cursor, struct flow_key *key)
+static __always_inline bool parse_extension(struct cursor *cursor, struct flow_key *key)
 {
-	struct ipv6_extension *extension = take(cursor, sizeof(*extension));
+	struct extension *extension = take(cursor, sizeof(*extension));
 	__u8 protocol = key->protocol;
 	__u16 fragment;
 
@@ -404,21 +553,55 @@ static __always_inline bool parse_ipv6_extension(struct cursor *cursor, struct f
 }
 
 /* Returns whether a transport header stands at the cursor. */
+static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *key)
+{
+	struct ipv4_header *ip = take(cursor, sizeof(*ip));
+	__u64 header_length;
+	__u16 fragment, length;
+
+	/* a wrong version or length says that this is no IPv4 header: keep the ethertype alone */
+	if (!ip || ip->version_ihl >> 4 != 4)
+		return false;
+	header_length = (ip->version_ihl & 0x0f) * 4;
+	if (header_length < sizeof(*ip))
+		return false;
+
+	set_mapped_address(key->src, ip->src);
+	set_mapped_address(key->dst, ip->dst);
+	key->protocol = ip->protocol;
+	length = be16(ip->total_length);
+	end_packet(cursor, length, length > sizeof(*ip) ? length - sizeof(*ip) : 0);
+
+	fragment = be16(ip->fragment);
+	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK))
+		key->flags |= FLOW_FRAGMENT;
+	if (fragment & IPV4_OFFSET_MASK)
+		return later_fragment(key);
+	if (header_length > sizeof(*ip) && !take(cursor, header_length - sizeof(*ip)))
+		return false;
+	return key->protocol != PROTOCOL_AH || parse_extension(cursor, key);
+}
+
+/* Returns whether a transport header stands at the cursor. */
 static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *key)
 {
 	struct ipv6_header *ip = take(cursor, sizeof(*ip));
+	__u16 length;
 
 	if (!ip || ip->version_class[0] >> 4 != 6)
 		return false;
 	__builtin_memcpy(key->src, ip->src, 16);
 	__builtin_memcpy(key->dst, ip->dst, 16);
 	key->protocol = ip->next_header;
+	length = be16(ip->payload_length);
+	end_packet(cursor, length, length);
 #pragma unroll
 	for (int i = 0; i < EXTENSION_HEADERS; i++) {
-		if (!is_ipv6_extension(key->protocol))
+		if (!is_extension(key->protocol))
 			return true;
-		if (!parse_ipv6_extension(cursor, key))
+		if (!parse_extension(cursor, key))
 			return false;
+		cursor->left = forget(cursor->unknown, cursor->left);
 	}
 	return true;
 }
@@ -438,13 +621,16 @@ static __always_inline void parse_arp(struct cursor *cursor, struct flow_key *ke
 static __always_inline void parse_roce_v1(struct cursor *cursor, struct flow_key *key)
 {
 	struct ipv6_header *grh = take(cursor, sizeof(*grh));
+	__u16 length;
 
 	if (!grh || grh->version_class[0] >> 4 != 6)
 		return;
 	__builtin_memcpy(key->src, grh->src, 16);
 	__builtin_memcpy(key->dst, grh->dst, 16);
+	length = be16(grh->payload_length);
+	end_packet(cursor, length, length);
 	if (grh->next_header == GRH_NEXT_HEADER)
-		parse_bth(cursor, key, FLOW_ROCE_V1);
+		parse_bth(cursor, key, FLOW_ROCE_V1, length);
 }
 
 /* The link layer: sets the ethertype and the outer VLAN id, unless that is set already (`tagged`). */
@@ -471,16 +657,19 @@ static __always_inline bool parse_ethernet(struct cursor *cursor, struct flow_ke
 		tagged = true;
 		key->ethertype = be16(vlan->ethertype);
 	}
+	if (key->ethertype < ETHERTYPE_LEAST)
+		key->ethertype = ETHERTYPE_LLC;
 	return true;
 }
 
-/* Interfaces without a link layer carry IP: its version tells which. Anything else has no ethertype. */
+/* IP alone, of the version that its first bits say. Anything else has no ethertype. */
 static __always_inline bool parse_raw_ip(struct cursor *cursor, struct flow_key *key)
 {
 	__u8 *first = take(cursor, 1);
 	__u8 version = first ? *first >> 4 : 0;
 
 	cursor->offset = 0;
+	cursor->left = NO_LENGTH;
 	if (version == 4)
 		key->ethertype = ETHERTYPE_IPV4;
 	else if (version == 6)
@@ -502,6 +691,8 @@ static __always_inline bool parse_link_layer(struct cursor *cursor, struct flow_
 {
 	switch (link_layer) {
 	case LINK_LAYER_NONE:
+		return key->ethertype;
+	case LINK_LAYER_IP:
 		return parse_raw_ip(cursor, key);
 	case LINK_LAYER_IPOIB:
 		return parse_ipoib(cursor, key);
@@ -512,8 +703,9 @@ static __always_inline bool parse_link_layer(struct cursor *cursor, struct flow_
 
 /*
  * Walks a frame. The key must be zeroed; slot, direction and the id of a VLAN tag that is not in the
- * frame (`tagged`) are the caller's to set. Returns the TCP flags byte, 0 for everything else; the
- * cursor then stands behind the last header.
+ * frame (`tagged`) are the caller's to set. So are, without a link layer, the ethertype and the place of
+ * the network header; nothing is guessed where they are not known. Returns the TCP flags byte, 0 for
+ * everything else; the cursor then stands behind the last header.
  */
 static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key *key, __u8 link_layer,
 					 bool tagged)
@@ -538,5 +730,6 @@ static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key 
 	default:
 		return 0;
 	}
+	cursor->left = forget(cursor->unknown, cursor->left);
 	return transport && join_paths(cursor) ? parse_transport(cursor, key) : 0;
 }

@@ -7,6 +7,10 @@
 
 #include "flow.h"
 
+#define ETHERTYPE_LEAST                                                                                      \
+	0x0600 /* what is below, in an Ethernet frame, is a length: of LLC (IEEE 802.3, 3.2.6) */
+#define ETHERTYPE_LLC                                                                                        \
+	0x0004 /* stands in flow keys for all such lengths; Linux's number for it, ETH_P_802_2 */
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_ARP 0x0806
 #define ETHERTYPE_IPV6 0x86dd

@@ -14,7 +14,10 @@
 #include "bpf_helpers.h"
 #include "buffers.h"
 #include "flow.h"
+#include "merged.h"
 #include "parse.h"
+
+#define FARTHEST_NETWORK_HEADER 128 /* bytes into a frame without a link layer; a power of two */
 
 /* Set by the loader, then frozen: the verifier removes what a switch turns off. */
 SWITCH(__u8, interface_slot);
@@ -312,10 +315,53 @@ static __always_inline void count_packet(const struct flow_entry *packet, __u32 
 	cached->challenger = 0;
 }
 
-/* Bytes in front of the frame that are not on the wire. */
-static __always_inline __u64 hidden_bytes(void)
+/* Whether the network header stands `distance` bytes into the frame, or further: -1, else 0. */
+static __always_inline __s64 is_beyond(const struct __sk_buff *skb, __u64 linear, __u64 distance)
 {
-	return link_layer == LINK_LAYER_IPOIB ? IPOIB_PSEUDO_LENGTH : 0;
+	__s64 offset = linear - distance, error;
+	__u8 byte;
+
+	/* the linear data end at the same byte, from wherever it is counted */
+	error = bpf_skb_load_bytes_relative(skb, offset, &byte, sizeof(byte), BPF_HDR_START_NET);
+	return (error & ~offset) >> 63;
+}
+
+/*
+ * How many bytes of the frame stand before the network header, MAX_OFFSET + 1 where that is not to be found
+ * out. Most interfaces without a link layer have none there; xfrm has the Ethernet header of the packet it
+ * was in, and GRE without a remote end the headers that it will put before. The kernel knows and gives no
+ * number, so the place is found by halving.
+ */
+static __always_inline __u64 network_offset(const struct __sk_buff *skb, __u64 linear)
+{
+	__u64 distance = 0;
+
+	if (!linear || !is_beyond(skb, linear, 0))
+		return MAX_OFFSET + 1;
+	if (!is_beyond(skb, linear, 1))
+		return 0;
+#pragma unroll
+	for (__u64 step = FARTHEST_NETWORK_HEADER / 2; step; step /= 2)
+		distance += step & is_beyond(skb, linear, distance + step);
+	return is_beyond(skb, linear, distance + 1) ? MAX_OFFSET + 1 : distance;
+}
+
+/* Puts the cursor to the network header of a frame without a link layer, and names its protocol. */
+static __always_inline void enter_network(const struct __sk_buff *skb, struct cursor *cursor,
+					  struct flow_key *key, __u64 offset)
+{
+	if (link_layer != LINK_LAYER_NONE)
+		return;
+	cursor->offset = offset;
+	key->ethertype = be16(skb->protocol);
+}
+
+/* Bytes in front of the frame that are not on the wire; `before` stand before its network header. */
+static __always_inline __u64 hidden_bytes(__u64 before)
+{
+	if (link_layer == LINK_LAYER_IPOIB)
+		return IPOIB_PSEUDO_LENGTH;
+	return link_layer == LINK_LAYER_NONE && before <= MAX_OFFSET ? before : 0;
 }
 
 /* A packet of which nothing is known but where it was seen. */
@@ -351,27 +397,25 @@ static __always_inline struct frame_copy *room_for_copy(__u64 frame_length, __u6
 SEC("xdp/ingress")
 int xdp_ingress(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
 	__u64 linear = ctx->data_end - ctx->data;
 	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, length);
 	struct flow_entry packet = {.key = new_key(0)};
 	struct frame_copy *copy;
 	__u8 tcp_flags;
 	__u64 size;
 
-	cursor.unknown = linear;
 	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
 	if (has_frags && unlikely(cursor.truncated && linear < COPY_SIZE && length > linear)) {
 		copy = room_for_copy(length, &size);
 		if (copy && !bpf_xdp_load_bytes(ctx, 0, copy->bytes, size)) {
-			cursor = (struct cursor){
-			    .start = copy->bytes, .length = size, .unknown = linear, .copied = true};
+			cursor = in_copy(copy->bytes, size, length, linear);
 			packet.key = new_key(0);
 			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
 		}
 	}
 	packet.counters.packets = 1;
-	packet.counters.bytes = length - hidden_bytes();
+	packet.counters.bytes = length - hidden_bytes(0);
 	packet.counters.first_ns = now_ns();
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);
@@ -381,15 +425,36 @@ int xdp_ingress(struct xdp_md *ctx)
 }
 
 /*
- * What the frame is on the wire: a merged one (GSO, GRO) as its segments, each with the headers, and
- * a tag that the NIC adds or has taken off in every one of them. Of packets in tunnels only the outer
- * headers are known, so their inner ones count once.
+ * The headers of a merged packet (GSO, GRO); none of any other. `before` bytes stand before the network
+ * header, where there is no link layer.
  */
-static __always_inline void count_segments(const struct __sk_buff *skb, __u64 headers,
-					   struct flow_counters *counters)
+static __always_inline struct merged measure(const struct __sk_buff *skb, __u64 before, __u64 unknown)
 {
+	struct merged merged = {
+	    .skb = skb, .unknown = unknown, .offset = before, .what = be16(skb->protocol)};
+
+	if (unlikely(skb->gso_size)) {
+		if (link_layer == LINK_LAYER_IPOIB)
+			merged.offset = sizeof(struct ipoib_header);
+		if (link_layer == LINK_LAYER_ETHERNET)
+			merged.what = ETHERTYPE_ETHERNET;
+		pass_headers(&merged);
+	}
+	merged.headers = forget(unknown, merged.headers);
+	merged.extra = forget(unknown, merged.extra);
+	return merged;
+}
+
+/*
+ * What the frame is on the wire: a merged one as its segments, each with the headers, and a tag that the NIC
+ * adds or has taken off in every one of them.
+ */
+static __always_inline void count_segments(const struct __sk_buff *skb, const struct merged *merged,
+					   __u64 hidden, struct flow_counters *counters)
+{
+	__u64 headers = merged->headers > hidden ? merged->headers : hidden;
 	__u64 tag = skb->vlan_present ? sizeof(struct vlan_header) : 0;
-	__u64 length = skb->len, segments = 1;
+	__u64 length = skb->len - merged->extra, segments = 1;
 
 	if (skb->gso_size && length > headers) {
 		/* ordinary merged frames that came from a driver do not say their number */
@@ -397,33 +462,36 @@ static __always_inline void count_segments(const struct __sk_buff *skb, __u64 he
 		    skb->gso_segs ? skb->gso_segs : (length - headers + skb->gso_size - 1) / skb->gso_size;
 	}
 	counters->packets = segments;
-	counters->bytes = length + (segments - 1) * headers + segments * tag - segments * hidden_bytes();
+	counters->bytes = length + (segments - 1) * headers + segments * tag - segments * hidden;
 }
 
 SEC("tc")
 int tc_packet(struct __sk_buff *skb)
 {
-	struct cursor cursor = {.start = (void *)(long)skb->data, .end = (void *)(long)skb->data_end};
+	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 	__u64 linear = skb->data_end - skb->data;
 	bool tagged = skb->vlan_present;
 	__u16 vlan_id = tagged ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	struct flow_entry packet = {.key = new_key(vlan_id)};
+	__u64 before = link_layer == LINK_LAYER_NONE ? network_offset(skb, linear) : 0;
+	/* first, while the verifier knows one way only that leads here */
+	struct merged merged = measure(skb, before, linear);
 	struct frame_copy *copy;
 	__u8 tcp_flags;
 	__u64 size;
 
-	cursor.unknown = linear;
+	enter_network(skb, &cursor, &packet.key, before);
 	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
 	if (unlikely(cursor.truncated && linear < COPY_SIZE && skb->len > linear)) {
 		copy = room_for_copy(skb->len, &size);
 		if (copy && !bpf_skb_load_bytes(skb, 0, copy->bytes, size)) {
-			cursor = (struct cursor){
-			    .start = copy->bytes, .length = size, .unknown = linear, .copied = true};
+			cursor = in_copy(copy->bytes, size, skb->len, linear);
 			packet.key = new_key(vlan_id);
+			enter_network(skb, &cursor, &packet.key, before);
 			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
 		}
 	}
-	count_segments(skb, cursor.headers, &packet.counters);
+	count_segments(skb, &merged, hidden_bytes(before), &packet.counters);
 	packet.counters.first_ns = now_ns();
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);
@@ -438,7 +506,7 @@ int tc_packet(struct __sk_buff *skb)
 SEC("xdp/flush")
 int flush_cache(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
 	struct flush_request *request = take(&cursor, sizeof(*request));
 	struct cache_entry *cached;
 	__u32 entries = possible_cpus * cache_entries;
@@ -466,7 +534,7 @@ int flush_cache(struct xdp_md *ctx)
 SEC("xdp/clock")
 int sample_clock(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
 	__u64 *sample = take(&cursor, sizeof(*sample));
 
 	if (!sample)

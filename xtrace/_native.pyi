@@ -290,6 +290,7 @@ class _Lib:
     FLUSH_ENTRIES: int
     FRONT_CACHE_ENTRIES: int
     LINK_LAYER_ETHERNET: int
+    LINK_LAYER_IP: int
     LINK_LAYER_IPOIB: int
     LINK_LAYER_NONE: int
     MAX_NETWORKS: int

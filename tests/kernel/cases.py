@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from tests.kernel.case import WEB, WEB_FLOW, WEB_FLOW6, Case, flow4, flow6, mapped, only, over_ipv4, over_ipv6
 from tests.kernel.cases_ipv6 import EXTENSION_GROUPS
+from tests.kernel.cases_length import LENGTH_GROUPS
 from tests.kernel.cases_roce import ROCE_GROUPS, pair
 from tests.kernel.cases_vlan import VLAN_CASES
 from tests.support.frames import (
     ACK,
+    AH,
     ARP,
     CWR,
+    DESTINATION,
     DST,
     ECE,
     ESP,
@@ -21,9 +24,11 @@ from tests.support.frames import (
     IGMP,
     IPV4,
     IPV6,
+    LLC,
     LLDP,
     PSH,
     RARP,
+    ROUTING,
     RST,
     SCTP,
     SRC,
@@ -31,6 +36,8 @@ from tests.support.frames import (
     TCP,
     UDP,
     URG,
+    VLAN,
+    ah,
     arp,
     bth,
     esp,
@@ -46,6 +53,7 @@ from tests.support.frames import (
     sctp,
     tcp,
     udp,
+    vlan,
 )
 from xtrace.model.flow import FRAGMENT, LATER_FRAGMENT
 
@@ -200,6 +208,43 @@ IPV4_CASES = [
     Case("ESP", over_ipv4(ESP, esp(bytes(range(64)))), flow4(ESP), "Other"),
 ]
 
+AH_CASES = [
+    Case("IPv4 AH, TCP", over_ipv4(AH, ah(TCP, WEB)), WEB_FLOW, "TCP", ACK),
+    Case("IPv4 AH, ICMP", over_ipv4(AH, ah(ICMP, icmp(8, 0))), flow4(ICMP, 8), "ICMP"),
+    Case("IPv4 AH, ESP", over_ipv4(AH, ah(ESP, esp(bytes(16)))), flow4(ESP), "Other"),
+    Case("IPv4 AH, RoCE v2", over_ipv4(AH, ah(UDP, roce(bth(4, 17)))), pair(flow4(UDP), 4, 17), "RoCE_v2"),
+    *(
+        Case(
+            f"IPv4 AH with {4 * words} bytes to check",
+            over_ipv4(AH, ah(UDP, udp(5, 6), words=words)),
+            flow4(UDP, 5, 6),
+            "UDP",
+        )
+        for words in (0, 1, 2, 4, 8)
+    ),
+    Case("IPv4 options, AH", ethernet(IPV4, ipv4(AH, ah(TCP, WEB), options=b"\x01" * 8)), WEB_FLOW, "TCP", ACK),
+    Case("IPv4 AH in AH, which is not walked", over_ipv4(AH, ah(AH, ah(TCP, WEB))), flow4(AH), "Other"),
+    Case(
+        "IPv4 AH, IPv6's other extension headers",
+        over_ipv4(AH, ah(ROUTING, extension(TCP, WEB))),
+        flow4(ROUTING),
+        "Other",
+    ),
+    Case("IPv4, IPv6's extension header", over_ipv4(DESTINATION, extension(TCP, WEB)), flow4(DESTINATION), "Other"),
+    Case("IPv4 AH longer than the packet", over_ipv4(AH, bytes([UDP, 20]) + bytes(6) + udp(5, 6)), flow4(UDP), "UDP"),
+    Case("IPv4 AH cut at 7 bytes", over_ipv4(AH, ah(UDP, udp(5, 6)))[:41], flow4(AH), "Other"),
+    Case("IPv4 AH, UDP in the padding", ethernet(IPV4, ipv4(AH, ah(UDP, udp(5, 6)), total=20 + 24)), flow4(UDP), "UDP"),
+    Case("IPv4 AH in the padding", ethernet(IPV4, ipv4(AH, ah(UDP, udp(5, 6)), total=20)), flow4(AH), "Other"),
+    Case(
+        "IPv4 AH, first fragment",
+        fragment(AH, ah(TCP, WEB), offset=0, more=True),
+        flow4(TCP, 40000, 80, flags=FRAGMENT),
+        "TCP",
+        ACK,
+    ),
+    Case("IPv4 AH, later fragment", fragment(AH, ah(TCP, WEB), offset=1, more=True), flow4(AH, flags=LATER), "Other"),
+]
+
 IPV6_CASES = [
     Case("IPv6 with an unknown next header", over_ipv6(253, tcp(1, 2)), flow6(253), "Other"),
     Case("IPv6 without next header", over_ipv6(59), flow6(59), "Other"),
@@ -249,17 +294,21 @@ ARP_CASES = [
 
 OTHER_CASES = [
     Case("LLDP", ethernet(LLDP, lldp()), only(0x88CC), "Other"),
-    Case("ethertype 0", ethernet(0, bytes(46)), only(0), "Other"),
+    Case("802.3 length 0", ethernet(0, bytes(46)), only(LLC), "Other"),
+    Case("802.3 longest length", ethernet(1500, bytes(1500)), only(LLC), "Other"),
+    Case("neither length nor ethertype", ethernet(0x5FF, bytes(46)), only(LLC), "Other"),
+    Case("lowest ethertype", ethernet(0x600, bytes(46)), only(0x600), "Other"),
+    Case("802.1Q, 802.3 length", ethernet(VLAN, vlan(42, 38, bytes(42))), only(LLC, vlan_id=42), "Other"),
     Case("ethertype 0xffff", ethernet(0xFFFF, bytes(46)), only(0xFFFF), "Other"),
-    Case("802.3 length field", ethernet(38, b"\x42\x42\x03".ljust(46, b"\0")), only(38), "Other"),
-    Case("ethertype in the wrong byte order", ethernet(0x0008, ipv4(TCP, WEB)), only(0x0008), "Other"),
+    Case("802.3 length field", ethernet(38, b"\x42\x42\x03".ljust(46, b"\0")), only(LLC), "Other"),
+    Case("ethertype in the wrong byte order", ethernet(0x0008, ipv4(TCP, WEB)), only(LLC), "Other"),
 ]
 
 BARE_CASES = [
     Case("14 bytes, IPv4", ethernet(IPV4), only(0x0800), "Other"),
     Case("14 bytes, IPv6", ethernet(IPV6), only(0x86DD), "Other"),
     Case("14 bytes, ARP", ethernet(ARP), only(0x0806), "ARP"),
-    Case("14 bytes of zeroes", bytes(14), only(0), "Other"),
+    Case("14 bytes of zeroes", bytes(14), only(LLC), "Other"),
 ]
 
 WHOLE_FRAME = ethernet(IPV4, ipv4(TCP, tcp(6666, 7777, SYN | FIN), src="6.6.6.6", dst="7.7.7.7"))
@@ -295,6 +344,7 @@ GROUPS = {
     "SCTP": SCTP_CASES,
     "IPv4 fragments": FRAGMENT_CASES,
     "IPv4": IPV4_CASES,
+    "IPv4 AH": AH_CASES,
     "IPv6": IPV6_CASES,
     **EXTENSION_GROUPS,
     "VLAN": VLAN_CASES,
@@ -304,6 +354,7 @@ GROUPS = {
     "bare": BARE_CASES,
     "lookalikes": LOOKALIKE_CASES,
     "long": LONG_CASES,
+    **LENGTH_GROUPS,
 }
 
 CASES = [case for group in GROUPS.values() for case in group]
@@ -325,7 +376,28 @@ RAW_CASES = [
     Case("IP of version 5", ipv4(TCP, WEB, version=5), only(0), "Other"),
     Case("an Ethernet frame", WHOLE_FRAME, only(0), "Other"),
 ]
-"""Packets of interfaces without a link layer: the version says whether they are IPv4 or IPv6, or neither."""
+"""Packets of tun at XDP: the version says whether they are IPv4 or IPv6, or neither."""
+
+LOOKS_LIKE_IPV4 = bytes.fromhex("45e7b140")
+"""An MPLS label, 286331, bottom of stack, TTL 64"""
+
+NETWORK_CASES = [
+    *(
+        Case(case.name, case.frame, case.key, case.traffic_type, case.tcp_flags)
+        for name in ("TCP", "UDP", "ICMP", "IPv4", "IPv6", "IPv4 fragments", "IPv6 extension headers")
+        for case in GROUPS[name]
+    ),
+    Case("IPv4 from a MAC address that begins with 46", b"\x46" + over_ipv4(TCP, WEB)[1:], WEB_FLOW, "TCP", ACK),
+    Case("IPv6 from a MAC address that begins with 45", b"\x45" + over_ipv6(TCP, WEB)[1:], WEB_FLOW6, "TCP", ACK),
+    Case("MPLS that looks like IPv4", ethernet(0x8847, LOOKS_LIKE_IPV4 + ipv4(TCP, WEB)), only(0x8847), "Other"),
+    Case("unknown, IPv4 inside", ethernet(0x88B5, ipv4(TCP, WEB)), only(0x88B5), "Other"),
+    Case("a tag", ethernet(VLAN, vlan(42, IPV4, ipv4(TCP, WEB))), only(VLAN), "Other"),
+    Case("802.2", ethernet(38, bytes(38)), only(LLC), "Other"),
+]
+"""Packets of interfaces without a link layer at tc, behind what the kernel has left before their network headers."""
+
+UNKNOWN_CASES = [Case(case.name, case.frame, only(0), "Other") for case in (*RAW_CASES, *NETWORK_CASES)]
+"""The same packets at XDP, where nobody says what they are."""
 
 
 def ipoib(ethertype: int, payload: bytes, peer: bytes = bytes(20)) -> bytes:

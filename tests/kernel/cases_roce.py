@@ -27,13 +27,14 @@ from xtrace.model.flow import ROCE_V1 as IS_V1
 from xtrace.model.flow import ROCE_V2 as IS_V2
 
 QPN, SOURCE_QPN = 0x123456, 0xABCDEF
+INVARIANT_CRC = 4
 CNP = 0x81
 CONNECTED = {
-    "RC": range(0x18),
+    "RC": (*range(0x15), 0x16, 0x17),
     "RC flush and atomic write": (0x1C, 0x1D),
-    "UC": (*range(0x20, 0x2C), 0x36, 0x37),
-    "RD": (0x40, 0x4B, 0x51),
-    "XRC": (0xA0, 0xAC, 0xB4),
+    "UC": range(0x20, 0x2C),
+    "RD": range(0x40, 0x56),
+    "XRC": (*range(0xA0, 0xB5), 0xB6, 0xB7),
     "manufacturer's": (0xC0, 0xFF),
 }
 """Opcodes (IBA 9.2, table 38) by the class in their upper three bits."""
@@ -62,7 +63,7 @@ PORTS_ONLY = flow4(UDP, 49152, ROCE_V2_PORT)
 
 OPCODE_CASES = [
     *(
-        Case(f"RoCE v2 {name} 0x{opcode:02x}", v2(bth(opcode, QPN, bytes(32))), pair(V2_FLOW, opcode), "RoCE_v2")
+        Case(f"RoCE v2 {name} 0x{opcode:02x}", v2(bth(opcode, QPN, bytes(40))), pair(V2_FLOW, opcode), "RoCE_v2")
         for name, opcodes in CONNECTED.items()
         for opcode in opcodes
     ),
@@ -78,7 +79,7 @@ OPCODE_CASES = [
     Case("RoCE v2 CNP", v2(bth(CNP, QPN, bytes(16), congestion=0x40)), pair(V2_FLOW, CNP), "RoCE_v2"),
     Case("RoCE v2 FECN", v2(bth(4, QPN, congestion=0x80)), pair(V2_FLOW, 4), "RoCE_v2"),
     Case("RoCE v2 FECN and BECN", v2(bth(4, QPN, congestion=0xC0)), pair(V2_FLOW, 4), "RoCE_v2"),
-    Case("RoCE v2 all flags but the version", v2(bth(4, QPN, version=0xF0)), pair(V2_FLOW, 4), "RoCE_v2"),
+    Case("RoCE v2 all flags but the version", v2(bth(4, QPN, bytes(4), version=0xF0)), pair(V2_FLOW, 4), "RoCE_v2"),
     Case("RoCE v2 highest queue pair", v2(bth(4, 0xFFFFFF)), pair(V2_FLOW, 4, 0xFFFFFF), "RoCE_v2"),
     Case("RoCE v2 queue pair 0", v2(bth(4, 0)), pair(V2_FLOW, 4, 0), "RoCE_v2"),
     Case("RoCE v2 UD from queue pair 0", v2(bth(0x64, 1, deth(0))), pair(V2_FLOW, 0x64, 1, 0), "RoCE_v2"),
@@ -94,13 +95,13 @@ V2_CASES = [
     ),
     Case(
         "RoCE v2 behind an IPv6 extension header",
-        over_ipv6(DESTINATION, extension(UDP, roce(bth(6, QPN)))),
+        over_ipv6(DESTINATION, extension(UDP, roce(bth(6, QPN, bytes(16))))),
         pair(V2_FLOW6, 6),
         "RoCE_v2",
     ),
     Case(
         "RoCE v2 behind IPv4 options",
-        ethernet(IPV4, ipv4(UDP, roce(bth(6, QPN)), options=b"\x01" * 40)),
+        ethernet(IPV4, ipv4(UDP, roce(bth(6, QPN, bytes(16))), options=b"\x01" * 40)),
         pair(V2_FLOW, 6),
         "RoCE_v2",
     ),
@@ -130,9 +131,10 @@ V2_CASES = [
     ),
     Case("UDP 4791 without payload", over_ipv4(UDP, udp(49152, ROCE_V2_PORT)), PORTS_ONLY, "UDP"),
     Case("UDP 4791 with 11 bytes", over_ipv4(UDP, udp(49152, ROCE_V2_PORT, bytes(11))), PORTS_ONLY, "UDP"),
+    Case("UDP 4791 with 12 bytes", over_ipv4(UDP, udp(49152, ROCE_V2_PORT, bth(4, QPN))), PORTS_ONLY, "UDP"),
     Case(
-        "UDP 4791 with 12 bytes",
-        over_ipv4(UDP, udp(49152, ROCE_V2_PORT, bth(4, QPN))),
+        "UDP 4791 with 16 bytes",
+        over_ipv4(UDP, udp(49152, ROCE_V2_PORT, bth(4, QPN) + bytes(4))),
         pair(V2_FLOW, 4),
         "RoCE_v2",
     ),
@@ -143,7 +145,7 @@ V2_CASES = [
     Case("UDP from 4791", over_ipv4(UDP, udp(ROCE_V2_PORT, 5, bth(4, QPN))), flow4(UDP, ROCE_V2_PORT, 5), "UDP"),
     Case(
         "RoCE v2 UD whose source queue pair is cut",
-        over_ipv4(UDP, udp(49152, ROCE_V2_PORT, bth(0x64, 1, deth(2))))[:-1],
+        v2(bth(0x64, 1, deth(2)))[: -INVARIANT_CRC - 1],
         pair(V2_FLOW, 0x64, 1),
         "RoCE_v2",
     ),
@@ -174,8 +176,76 @@ V1_CASES = [
     Case("RoCE v1 with transport version 1", v1(bth(4, QPN, version=1)), V1_FLOW, "RoCE_v1_IBoE"),
     Case("RoCE v1 of another version", ethernet(ROCE_V1, grh(bth(4, QPN), version=4)), only(ROCE_V1), "RoCE_v1_IBoE"),
     Case("RoCE v1 that ends with its global route header", ethernet(ROCE_V1, ipv6(27)), V1_FLOW, "RoCE_v1_IBoE"),
-    Case("RoCE v1 cut in its transport header", ethernet(ROCE_V1, ipv6(27, bth(4, 1)))[:-1], V1_FLOW, "RoCE_v1_IBoE"),
+    Case("RoCE v1 cut in its transport header", v1(bth(4, 1))[: -INVARIANT_CRC - 1], V1_FLOW, "RoCE_v1_IBoE"),
     Case("RoCE v1 without anything", ethernet(ROCE_V1), only(ROCE_V1), "RoCE_v1_IBoE"),
 ]
 
-ROCE_GROUPS = {"RoCE opcodes": OPCODE_CASES, "RoCE v2": V2_CASES, "RoCE v1": V1_CASES}
+SPARE = 0x60, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0xDE, 0xAD, 0xBE, 0xEF
+UNDEFINED = (0x15, 0x18, 0x1B, 0x1E, 0x2C, 0x36, 0x56, 0x60, 0x66, 0x80, 0x82, 0xB5, 0xB8, 0xBF)
+LEAST = {
+    0x00: 0, 0x03: 4, 0x06: 16, 0x0B: 20, 0x0C: 16, 0x0D: 4, 0x0E: 0, 0x11: 4, 0x12: 12, 0x13: 28, 0x17: 4, 0x1C: 20,
+    0x1D: 24, 0x24: 0, 0x2B: 20, 0x44: 12, 0x4D: 8, 0x53: 40, 0x55: 12, 0x65: 12, 0x81: 16, 0xA4: 4, 0xB1: 4, 0xB3: 32,
+}  # fmt: skip
+"""Bytes that stand between base transport header and invariant CRC at least, by opcode."""
+
+
+def exactly(opcode: int, size: int) -> bytes:
+    """A RoCE v2 frame with as many bytes between base transport header and invariant CRC."""
+    return v2(bth(opcode, QPN, bytes(size)))
+
+
+def lying(transport: bytes, length: int) -> bytes:
+    """A frame to RoCE's port whose UDP header says another length."""
+    datagram = roce(transport)
+    return over_ipv4(UDP, datagram[:4] + length.to_bytes(2, "big") + datagram[6:])
+
+
+IMPLAUSIBLE_CASES = [
+    Case(
+        "other UDP on 4791, as reported",
+        over_ipv4(UDP, udp(40000, ROCE_V2_PORT, bytes([0x80, *SPARE]) + b"r" * 160)),
+        flow4(UDP, 40000, ROCE_V2_PORT),
+        "UDP",
+    ),
+    *(
+        Case(f"UDP 4791, no opcode 0x{opcode:02x}", v2(bth(opcode, QPN, bytes(40))), PORTS_ONLY, "UDP")
+        for opcode in UNDEFINED
+    ),
+    *(
+        Case(
+            f"RoCE v2 0x{opcode:02x}, as short as can be",
+            exactly(opcode, size),
+            pair(V2_FLOW, opcode, src_qpn=0 if opcode >> 5 == 3 else None),
+            "RoCE_v2",
+        )
+        for opcode, size in LEAST.items()
+    ),
+    *(
+        Case(f"UDP 4791, too short for 0x{opcode:02x}", exactly(opcode, size - 4), PORTS_ONLY, "UDP")
+        for opcode, size in LEAST.items()
+        if size
+    ),
+    *(
+        Case(f"UDP 4791, {size} bytes of payload are no whole words", exactly(4, size), PORTS_ONLY, "UDP")
+        for size in (1, 2, 3, 5, 254)
+    ),
+    *(
+        Case(f"UDP 4791, {pad} bytes of pad and no payload", v2(bth(4, QPN, version=pad << 4)), PORTS_ONLY, "UDP")
+        for pad in (1, 2, 3)
+    ),
+    *(
+        Case(f"UDP 4791, partition 0x{partition:04x}", v2(bth(4, QPN, partition=partition)), PORTS_ONLY, "UDP")
+        for partition in (0, 0x8000)
+    ),
+    Case("RoCE v2, limited member", v2(bth(4, QPN, partition=1)), pair(V2_FLOW, 4), "RoCE_v2"),
+    Case("UDP 4791 that says it is longer than its packet", lying(bth(4, QPN), 28), PORTS_ONLY, "UDP"),
+    Case("UDP 4791 that says it has no length", lying(bth(4, QPN), 0), PORTS_ONLY, "UDP"),
+    Case("UDP 4791 that says it is shorter than its header", lying(bth(4, QPN), 4), PORTS_ONLY, "UDP"),
+    Case("RoCE v2 with bytes behind the datagram", lying(bth(4, QPN, bytes(8)), 24), pair(V2_FLOW, 4), "RoCE_v2"),
+    Case("RoCE v1, no opcode 0x80", v1(bth(0x80, QPN, bytes(40))), V1_FLOW, "RoCE_v1_IBoE"),
+    Case("RoCE v1, no whole words", v1(bth(4, QPN, bytes(3))), V1_FLOW, "RoCE_v1_IBoE"),
+    Case("RoCE v1 too short for its opcode", v1(bth(6, QPN, bytes(12))), V1_FLOW, "RoCE_v1_IBoE"),
+    Case("RoCE v1, partition 0", v1(bth(4, QPN, partition=0)), V1_FLOW, "RoCE_v1_IBoE"),
+]
+
+ROCE_GROUPS = {"RoCE opcodes": OPCODE_CASES, "RoCE v2": V2_CASES, "RoCE v1": V1_CASES, "not RoCE": IMPLAUSIBLE_CASES}

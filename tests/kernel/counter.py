@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
-from tests.kernel.reference import Parsed, parse, parse_ipoib, parse_raw_ip
+from tests.kernel.reference import Parsed, parse, parse_ipoib, parse_network, parse_nothing, parse_raw_ip
 from tests.support.frames import IPV4, IPV6, tcp_flags
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Program
@@ -38,13 +38,17 @@ Sums = dict[FlowKey, tuple[int, int, int]]
 """Packets, bytes and TCP flags by flow."""
 
 
-PARSERS: Mapping[int, Callable[[bytes], Parsed]] = {
-    lib.LINK_LAYER_ETHERNET: parse,
-    lib.LINK_LAYER_NONE: parse_raw_ip,
-    lib.LINK_LAYER_IPOIB: parse_ipoib,
+PARSERS: Mapping[tuple[str, int], Callable[[bytes], Parsed]] = {
+    (XDP, lib.LINK_LAYER_ETHERNET): parse,
+    (TC, lib.LINK_LAYER_ETHERNET): parse,
+    (XDP, lib.LINK_LAYER_NONE): parse_nothing,
+    (TC, lib.LINK_LAYER_NONE): parse_network,
+    (XDP, lib.LINK_LAYER_IPOIB): parse_ipoib,
+    (TC, lib.LINK_LAYER_IPOIB): parse_ipoib,
+    (XDP, lib.LINK_LAYER_IP): parse_raw_ip,
 }
-IPOIB_PSEUDO_LENGTH = 20
-"""Bytes in front of an IPoIB frame that are not on the wire."""
+HIDDEN = {(XDP, lib.LINK_LAYER_IPOIB): 20, (TC, lib.LINK_LAYER_IPOIB): 20, (TC, lib.LINK_LAYER_NONE): 14}
+"""Bytes in front of a frame that are not on the wire: IPoIB's pseudo header; before the network header, of a tunnel."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ class Counter:
 
     def parse(self, frame: bytes) -> Parsed:
         """What the reference parser says about a frame that comes here."""
-        key, tcp_flags = PARSERS[self.place.link_layer](frame)
+        key, tcp_flags = PARSERS[self.program.name, self.place.link_layer](frame)
         return Parsed(self.here(key), tcp_flags)
 
     def here(self, key: FlowKey) -> FlowKey:
@@ -154,7 +158,7 @@ class Counter:
 
     def size(self, frame: bytes) -> int:
         """How many bytes of a frame are on the wire."""
-        return len(frame) - (IPOIB_PSEUDO_LENGTH if self.place.link_layer == lib.LINK_LAYER_IPOIB else 0)
+        return len(frame) - HIDDEN.get((self.program.name, self.place.link_layer), 0)
 
     def expected(self, frames: Iterable[bytes]) -> Sums:
         """What the reference parser says about frames that come here one by one."""

@@ -5,6 +5,7 @@ Everything is a slice: of a header that is cut short, or lies, nothing is taken.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from tests.support.frames import (
@@ -18,6 +19,7 @@ from tests.support.frames import (
     INFINIBAND,
     IPV4,
     IPV6,
+    LLC,
     ROCE_V1,
     ROCE_V2_PORT,
     ROUTING,
@@ -30,6 +32,7 @@ from tests.support.frames import (
 from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, LATER_FRAGMENT, FlowKey
 from xtrace.model.flow import ROCE_V1 as IS_ROCE_V1
 from xtrace.model.flow import ROCE_V2 as IS_ROCE_V2
+from xtrace.model.roce import opcode_name
 
 NO_FLOW = FlowKey(bytes(16), bytes(16), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 MAPPED = bytes(10) + b"\xff\xff"
@@ -38,8 +41,25 @@ MAPPED = bytes(10) + b"\xff\xff"
 ARP_FOR_IPV4 = bytes.fromhex("0001 0800 06 04")
 MOST_TAGS = 2
 MOST_EXTENSION_HEADERS = 6
+LONGEST_IP_PACKET = 65535
+"""A length of 0 in a longer frame is one that the field could not hold."""
+ETH_P_802_3 = 1
+"""linux/if_ether.h"""
 FURTHEST = 2047
 """No transport header is looked for further into a frame."""
+
+EXTENSION_PARTS = {
+    "WITH_(IMM|INVALIDATE)": 4,
+    "WRITE_(FIRST|ONLY)|READ_REQUEST|FLUSH": 16,
+    "FLUSH": 4,
+    "ATOMIC_WRITE": 16 + 8,
+    "RESPONSE_(FIRST|LAST|ONLY)|ACKNOWLEDGE": 4,
+    "ATOMIC_ACKNOWLEDGE": 8,
+    "COMPARE_SWAP|FETCH_ADD": 28,
+}
+"""Bytes that an operation adds to the base transport header (IBA 9.3 and 9.4; A19)."""
+SERVICE_PARTS = {"RD_": 4, "(RD|UD)_(?!.*(RESPONSE|ACKNOWLEDGE))": 8, "XRC_(?!.*(RESPONSE|ACKNOWLEDGE))": 4}
+"""Bytes that a service adds to it: RDETH, DETH, XRCETH."""
 
 
 class Parsed(NamedTuple):
@@ -60,7 +80,22 @@ def parse(frame: bytes, *, stripped_tag: int | None = None) -> Parsed:
         if ethertype in (VLAN, SERVICE_VLAN) and len(packet) >= 4:
             tags.append(number(packet[:2]))
             ethertype, packet = number(packet[2:4]), packet[4:]
+    if ethertype < 0x600:
+        ethertype = LLC
     return _network(NO_FLOW._replace(ethertype=ethertype, vlan_id=[*tags, 0][0] % 4096), frame, packet)
+
+
+def parse_network(frame: bytes) -> Parsed:
+    """The flow of a packet without a link layer at tc, whose frame BPF_PROG_TEST_RUN gives 14 bytes of another."""
+    protocol = number(frame[12:14])
+    if protocol < 0x600:  # eth_type_trans()
+        protocol = ETH_P_802_3 if frame[14:16] == b"\xff\xff" else LLC
+    return _network(NO_FLOW._replace(ethertype=protocol), frame, frame[14:])
+
+
+def parse_nothing(frame: bytes) -> Parsed:
+    """The flow of a packet of which XDP is told nothing."""
+    return Parsed(NO_FLOW)
 
 
 def parse_raw_ip(packet: bytes) -> Parsed:
@@ -73,7 +108,24 @@ def parse_ipoib(frame: bytes) -> Parsed:
     return _network(NO_FLOW._replace(ethertype=number(frame[20:22]) if len(frame) >= 24 else 0), frame, frame[24:])
 
 
+def _own_length(key: FlowKey, frame: bytes, packet: bytes) -> int:
+    """Bytes of the packet by its own header; without one that says it, all there are."""
+    if key.ethertype == IPV4 and len(packet) >= 20 and packet[0] in range(0x45, 0x50):
+        field, header = number(packet[2:4]), 0
+    elif key.ethertype in (IPV6, ROCE_V1) and len(packet) >= 40 and packet[0] >> 4 == 6:
+        field, header = number(packet[4:6]), 40
+    else:
+        return len(packet)
+    if field == 0 and len(frame) > LONGEST_IP_PACKET:
+        return len(packet)
+    return max(20, header + field)
+
+
 def _network(key: FlowKey, frame: bytes, packet: bytes) -> Parsed:
+    own_length = _own_length(key, frame, packet)
+    padding = max(0, len(packet) - own_length)
+    frame, packet = frame[: len(frame) - padding], packet[: len(packet) - padding]
+    missing = own_length - len(packet)
     if key.ethertype == IPV4:
         key, segment = _ipv4(key, packet)
     elif key.ethertype == IPV6:
@@ -82,10 +134,10 @@ def _network(key: FlowKey, frame: bytes, packet: bytes) -> Parsed:
         return Parsed(key._replace(src=MAPPED + packet[14:18], dst=MAPPED + packet[24:28]))
     elif key.ethertype == ROCE_V1 and len(packet) >= 40 and packet[0] >> 4 == 6:
         key = key._replace(src=packet[8:24], dst=packet[24:40])
-        return Parsed(_bth(key, packet[40:], IS_ROCE_V1) if packet[6] == INFINIBAND else key)
+        return Parsed(_bth(key, packet[40:], own_length - 40, IS_ROCE_V1) if packet[6] == INFINIBAND else key)
     else:
         return Parsed(key)
-    return _transport(key, segment) if len(frame) - len(segment) <= FURTHEST else Parsed(key)
+    return _transport(key, segment, missing) if len(frame) - len(segment) <= FURTHEST else Parsed(key)
 
 
 def _ipv4(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
@@ -99,7 +151,13 @@ def _ipv4(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
         protocol=packet[9],
         flags=_fragment_flags(bool(more), offset),
     )
-    return key, b"" if offset else packet[4 * (packet[0] & 15) :]
+    rest = b"" if offset else packet[4 * (packet[0] & 15) :]
+    return _ah(key, rest) if key.protocol == AH and len(rest) >= 8 else (key, rest)
+
+
+def _ah(key: FlowKey, rest: bytes) -> tuple[FlowKey, bytes]:
+    """The key, and what stands behind an authentication header."""
+    return key._replace(protocol=rest[0]), rest[8 + 4 * rest[1] :]
 
 
 def _ipv6(key: FlowKey, packet: bytes) -> tuple[FlowKey, bytes]:
@@ -142,19 +200,40 @@ def _fragment_flags(more: bool, offset: int) -> int:
     return FRAGMENT if more else 0
 
 
-def _transport(key: FlowKey, segment: bytes) -> Parsed:
+def _transport(key: FlowKey, segment: bytes, missing: int) -> Parsed:
+    """With what a transport header has; of its packet `missing` bytes are not there."""
     if key.protocol in (TCP, UDP, SCTP) and len(segment) >= 4:
         key = key._replace(src_port=number(segment[0:2]), dst_port=number(segment[2:4]))
     if key.protocol in (ICMP, ICMPV6) and len(segment) >= 2:
         key = key._replace(src_port=segment[0], dst_port=segment[1])
-    if key.protocol == UDP and key.dst_port == ROCE_V2_PORT:
-        key = _bth(key, segment[8:], IS_ROCE_V2)
+    if key.protocol == UDP and key.dst_port == ROCE_V2_PORT and len(segment) >= 8:
+        length = number(segment[4:6])
+        if length <= len(segment) + missing or key.flags & FRAGMENT:
+            key = _bth(key, segment[8:], length - 8, IS_ROCE_V2)
     return Parsed(key, segment[13] if key.protocol == TCP and len(segment) >= 14 else 0)
 
 
-def _bth(key: FlowKey, transport: bytes, version: int) -> FlowKey:
+def _extension_bytes(name: str) -> int | None:
+    """The extension headers of an opcode by its name (IBA 9.3), in bytes; None for no such opcode."""
+    if name == "CNP":
+        return 16
+    if name.startswith("0x"):
+        return 0 if int(name, 16) >= 0xC0 else None
+    found = sum(size for part, size in EXTENSION_PARTS.items() if re.search(part, name))
+    return found + sum(size for part, size in SERVICE_PARTS.items() if re.match(part, name))
+
+
+def _is_infiniband(transport: bytes, length: int) -> bool:
+    """Whether a base transport header, with `length` bytes from it to the packet's end, makes sense."""
+    extensions = _extension_bytes(opcode_name(transport[0]))
+    if extensions is None or transport[1] % 16 or number(transport[2:4]) % 0x8000 == 0 or length % 4:
+        return False
+    return length >= 12 + extensions + (transport[1] // 16) % 4 + 4
+
+
+def _bth(key: FlowKey, transport: bytes, length: int, version: int) -> FlowKey:
     """With the queue pairs of a base transport header and, of a datagram, the one behind it."""
-    if len(transport) < 12 or transport[1] % 16:
+    if len(transport) < 12 or not _is_infiniband(transport, length):
         return key
     dst_qpn = number(transport[5:8])
     key = key._replace(

@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.case import flow4, flow6, over_ipv4, over_ipv6
 from tests.kernel.cases import GROUPS
 from tests.kernel.counter import Counter, Sums, counting, present, xdp_context
-from tests.support.frames import ACK, DESTINATION, HOP_BY_HOP, TCP, extension, tcp
+from tests.support.frames import ACK, DESTINATION, HOP_BY_HOP, IPV4, IPV6, TCP, ethernet, extension, ipv4, ipv6, tcp
 from xtrace.errors import KernelError
 from xtrace.model.flow import FlowKey, PacketCount
 from xtrace.monitors.flows.tables import Plan
@@ -52,6 +52,25 @@ def test_frame_longer_than_a_page_counts_with_its_whole_length(frags_counter: Co
     interval = frags_counter.measure([frame, frame])
     assert interval.sums == {FLOW: (2, 2 * length, ACK)}
     assert interval.total == PacketCount(2, 2 * length)
+
+
+JUMBO_OPTION = b"\xc2\x04"
+"""RFC 2675, 2: the option's type and length"""
+
+
+def test_packet_longer_than_its_length_field_can_say_has_its_headers(frags_counter: Counter) -> None:
+    segment = WEB + bytes(65_600)
+    jumbo = bytes([TCP, 0]) + JUMBO_OPTION + (8 + len(segment)).to_bytes(4, "big") + segment
+    frames = [
+        ethernet(IPV4, ipv4(TCP, segment, total=0)),
+        ethernet(IPV6, ipv6(HOP_BY_HOP, jumbo, length=0)),
+        ethernet(IPV6, ipv6(TCP, segment, length=0)),
+    ]
+    assert frags_counter.measure(frames).sums == {
+        FLOW: (1, len(frames[0]), ACK),
+        flow6(TCP, 40000, 80): (2, len(frames[1]) + len(frames[2]), ACK),
+    }
+    assert frags_counter.measure(frames[:1]).sums == frags_counter.expected(frames[:1])
 
 
 def test_short_and_long_frames_of_a_flow_add_up(frags_counter: Counter) -> None:

@@ -7,28 +7,32 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.kernel.case import Case
-from tests.kernel.cases import CASES, GROUPS, IPOIB_CASES, RAW_CASES
+from tests.kernel.cases import CASES, GROUPS, IPOIB_CASES, NETWORK_CASES, RAW_CASES, UNKNOWN_CASES
 from tests.kernel.counter import INGRESS, TC, XDP, Counter, Sums, counting
 from tests.kernel.damage import numbered
-from tests.kernel.reference import parse, parse_ipoib, parse_raw_ip
+from tests.kernel.reference import parse, parse_ipoib, parse_network, parse_raw_ip
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import NO_ADDRESS, InterfaceCounts, PacketCount
 
 EVERY_GROUP = pytest.mark.parametrize("group", GROUPS)
 
 
-LINK_LAYERS = {"no link layer": lib.LINK_LAYER_NONE, "IPoIB": lib.LINK_LAYER_IPOIB}
-OTHER_CASES = {lib.LINK_LAYER_NONE: RAW_CASES, lib.LINK_LAYER_IPOIB: IPOIB_CASES}
+OTHER_CASES = {
+    (XDP, lib.LINK_LAYER_NONE): UNKNOWN_CASES,
+    (TC, lib.LINK_LAYER_NONE): NETWORK_CASES,
+    (XDP, lib.LINK_LAYER_IPOIB): IPOIB_CASES,
+    (TC, lib.LINK_LAYER_IPOIB): IPOIB_CASES,
+    (XDP, lib.LINK_LAYER_IP): RAW_CASES,
+}
+LAYER_NAMES = {lib.LINK_LAYER_NONE: "no link layer", lib.LINK_LAYER_IPOIB: "IPoIB", lib.LINK_LAYER_IP: "IP"}
 
 
-@pytest.fixture(scope="module", params=list(LINK_LAYERS.values()), ids=list(LINK_LAYERS))
-def link_layer(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
-
-
-@pytest.fixture(scope="module", params=[XDP, TC])
-def any_not_ethernet(request: pytest.FixtureRequest, link_layer: int) -> Iterator[Counter]:
-    with counting(program=request.param, link_layer=link_layer) as counter:
+@pytest.fixture(
+    scope="module", params=list(OTHER_CASES), ids=[f"{LAYER_NAMES[layer]}, {hook}" for hook, layer in OTHER_CASES]
+)
+def any_not_ethernet(request: pytest.FixtureRequest) -> Iterator[Counter]:
+    program, link_layer = request.param
+    with counting(program=program, link_layer=link_layer) as counter:
         yield counter
 
 
@@ -77,8 +81,13 @@ def test_frame_is_counted_under_its_flow_at_every_hook(hook: Counter, group: str
     assert cases or group == "bare"
 
 
-def test_packet_of_another_link_layer_is_counted_under_its_flow(not_ethernet: Counter, link_layer: int) -> None:
-    for case in OTHER_CASES[link_layer]:
+def other_cases(counter: Counter) -> list[Case]:
+    """Those for this program and link layer."""
+    return taken(counter, OTHER_CASES[counter.program.name, counter.place.link_layer])
+
+
+def test_packet_of_another_link_layer_is_counted_under_its_flow(not_ethernet: Counter) -> None:
+    for case in other_cases(not_ethernet):
         interval = not_ethernet.measure([case.frame])
         assert interval.sums == written(not_ethernet, [case]), case.name
         assert [key.traffic_type for key in interval.flows] == [case.traffic_type], case.name
@@ -86,6 +95,8 @@ def test_packet_of_another_link_layer_is_counted_under_its_flow(not_ethernet: Co
 
 def test_reference_parser_knows_every_flow() -> None:
     assert {case.name: parse(case.frame) for case in CASES} == {case.name: (case.key, case.tcp_flags) for case in CASES}
+    network = {case.name: parse_network(case.frame) for case in NETWORK_CASES}
+    assert network == {case.name: (case.key, case.tcp_flags) for case in NETWORK_CASES}
     raw = {case.name: parse_raw_ip(case.frame) for case in RAW_CASES}
     assert raw == {case.name: (case.key, case.tcp_flags) for case in RAW_CASES}
     over_infiniband = {case.name: parse_ipoib(case.frame) for case in IPOIB_CASES}
@@ -118,7 +129,5 @@ def test_frame_cut_anywhere_is_counted_with_what_is_left(hook: Counter, group: s
     assert_cuts_are_counted(hook, taken(hook, GROUPS[group]))
 
 
-def test_packet_of_another_link_layer_cut_anywhere_is_counted_with_what_is_left(
-    not_ethernet: Counter, link_layer: int
-) -> None:
-    assert_cuts_are_counted(not_ethernet, OTHER_CASES[link_layer])
+def test_packet_of_another_link_layer_cut_anywhere_is_counted_with_what_is_left(not_ethernet: Counter) -> None:
+    assert_cuts_are_counted(not_ethernet, other_cases(not_ethernet))

@@ -15,6 +15,7 @@ from tests.kernel.damage import MAKERS, Maker, frames_for
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.syscall import ffi, lib, try_call
 from xtrace.model.flow import PacketCount
+from xtrace.model.words import Direction
 
 FRAMES = int(os.environ.get("XTRACE_FUZZ_FRAMES", "200000"))
 IN_ONE_INTERVAL = 50_000
@@ -22,7 +23,9 @@ COMPARED = 12_000
 """Frames of each maker, at each hook, that are compared with the reference parser."""
 
 EVERY_MAKER = pytest.mark.parametrize("make", MAKERS)
-BOTH_PROGRAMS = pytest.mark.parametrize("any_hook", [(XDP, False), (TC, False)], ids=[XDP, TC], indirect=True)
+BOTH_PROGRAMS = pytest.mark.parametrize(
+    "any_hook", [(XDP, Direction.INGRESS), (TC, Direction.INGRESS)], ids=[XDP, TC], indirect=True
+)
 
 
 class Runner:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pytest
 
 from tests.kernel.case import flow4, flow6, over_ipv4, over_ipv6
-from tests.kernel.cases_roce import pair
 from tests.kernel.counter import TC, Counter, skb_context
 from tests.kernel.reference import parse
 from tests.support.build import compile_bpf
@@ -48,7 +47,7 @@ pytestmark = pytest.mark.parametrize("any_hook", [(TC, Direction.EGRESS)], ids=[
 
 TIMESTAMPS = b"\x01\x01\x08\x0a" + bytes(8)
 FLOW, FLOW6, UDP_FLOW = flow4(TCP, 5, 6), flow6(TCP, 5, 6), flow4(UDP, 5, 6)
-ROCE_FLOW = pair(flow4(UDP), 0, 0)
+ROCE_PORT_FLOW = flow4(UDP, 49152, 4791)
 
 
 class Merged(NamedTuple):
@@ -95,7 +94,7 @@ MERGED = [
     Merged("IPv6", over_ipv6(TCP, tcp(5, 6, ACK, bytes(2857))), 1428, 0, 3, 74, FLOW6),
     Merged("IPv6 with an extension header", behind_extension(2001), 1000, 0, 3, 90, FLOW6),
     Merged("UDP", over_ipv4(UDP, udp(5, 6, bytes(2945))), 1472, 0, 3, 42, UDP_FLOW),
-    Merged("UDP to RoCE's port", over_ipv4(UDP, roce(bytes(2945))), 1472, 0, 3, 42, ROCE_FLOW),
+    Merged("UDP to RoCE's port", over_ipv4(UDP, roce(bytes(2945))), 1472, 0, 3, 42, ROCE_PORT_FLOW),
     Merged("SCTP", over_ipv4(SCTP, sctp(5, 6) + bytes(2001 - 4)), 1000, 0, 3, 46, flow4(SCTP, 5, 6)),
     # what is inside is not looked at, so how long its headers are is not known
     Merged("GRE", over_ipv4(GRE, gre(IPV4, bytes(2962))), 1000, 0, 3, 0, flow4(GRE)),

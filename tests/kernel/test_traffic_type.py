@@ -12,7 +12,7 @@ from tests.kernel.cases import GROUPS
 from tests.kernel.counter import Counter, counting, present
 from tests.kernel.reference import NO_FLOW
 from tests.support.build import compile_bpf, loaded
-from tests.support.frames import ARP, IPV4, IPV6, LLDP, ROCE_V1, ethernet
+from tests.support.frames import ARP, IPV4, IPV6, LLC, LLDP, ROCE_V1, ethernet
 from xtrace.kernel.bpf import Program
 from xtrace.model.flow import KEY, TRAFFIC_TYPES, PacketCount
 from xtrace.monitors.flows.tables import Plan
@@ -40,7 +40,7 @@ def full(any_full: Counter) -> Counter:
 FILLER = ethernet(0x88B6)
 
 
-@pytest.mark.parametrize("ethertype", [0, IPV4, ARP, IPV6, ROCE_V1, LLDP, 0xFFFF], ids=hex)
+@pytest.mark.parametrize("ethertype", [0, LLC, IPV4, ARP, IPV6, ROCE_V1, LLDP, 0xFFFF], ids=hex)
 def test_both_sides_agree_on_every_protocol_and_flag(type_of_key: Program, ethertype: int) -> None:
     seen = set()
     for protocol in range(256):

@@ -5,7 +5,7 @@
 
 SEC("xdp/traffic_type") int type_of_key(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
 	struct flow_key *key = take(&cursor, sizeof(*key));
 
 	return key ? (int)traffic_type(key) : TRAFFIC_TYPES;

@@ -18,6 +18,7 @@ from tests.support.frames import (
     IPV4,
     IPV6,
     ROCE_V1,
+    ROCE_V2_PORT,
     SERVICE_VLAN,
     SRC6,
     TCP,
@@ -177,3 +178,29 @@ def test_roce_records_have_queue_pairs_and_opcodes_instead_of_ports(options: tup
         ["RoCE_v2", 194, 1, UD_SEND_ONLY, "UD_SEND_ONLY", 0, 0, UDP],
         ["RoCE_v2", None, 193, WRITE_LAST, "RDMA_WRITE_LAST", 0, 0, UDP],
     ]
+
+
+OTHER_UDP = bytes.fromhex("8060 0001 00000000 deadbeef") + b"r" * 160
+SPANNING_TREE = bytes.fromhex("424203") + bytes(35)
+
+
+@HOOKS
+def test_what_only_looks_like_a_header_is_none(options: tuple[str, str]) -> None:
+    """Ports in the padding, another protocol on RoCE's port, a length in place of an ethertype."""
+    padded = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(18)), total=20))
+    other = ethernet(IPV4, ipv4(UDP, udp(40000, ROCE_V2_PORT, OTHER_UDP)))
+    spanning_tree = [ethernet(length, SPANNING_TREE.ljust(46, b"\0")) for length in (38, 39)]
+    seen = flows(received([padded, other, *spanning_tree], *options))
+    names = ("traffic_type", "src_port", "dst_port", "packets")
+    assert sorted([flow[name] for name in names] for flow in seen) == [
+        ["Other", 0, 0, 2],
+        ["UDP", 0, 0, 1],
+        ["UDP", 40000, ROCE_V2_PORT, 1],
+    ]
+    assert [flow["ethertype"] for flow in seen if "ethertype" in flow] == [4]
+
+
+@HOOKS
+def test_ports_are_found_behind_ipv4_s_authentication_header(options: tuple[str, str]) -> None:
+    (flow,) = flows(received([ethernet(IPV4, ipv4(AH, ah(TCP, tcp(1024, 443, payload=PAYLOAD))))], *options))
+    assert (flow["protocol"], flow["traffic_type"], flow["src_port"], flow["dst_port"]) == (TCP, "TCP", 1024, 443)

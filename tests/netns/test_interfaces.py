@@ -87,9 +87,9 @@ class Tun:
 
 
 @contextmanager
-def tun(namespace: Namespace, name: str) -> Iterator[Tun]:
-    """A raw IP interface, up, until the end of the block."""
-    command = (sys.executable, "-m", "tests.netns.tun", name)
+def tun(namespace: Namespace, name: str, *information: str) -> Iterator[Tun]:
+    """A raw IP interface, up, until the end of the block; with `pi` packets come behind packet information."""
+    command = (sys.executable, "-m", "tests.netns.tun", name, *information)
     with bounded(namespace.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
         read_until(process.stdout, b"ready")
         yield Tun(process)
@@ -121,6 +121,44 @@ def test_a_raw_ip_interface_has_flows_without_a_link_layer_in_their_bytes(hook: 
     )
     (request,) = flows(lines, direction="egress")
     assert (request["protocol"], request["packets"], request["bytes"]) == (ICMP, 3, 3 * (PING - 14))
+
+
+TUN_ENDPOINTS = ("src_ip", "dst_ip", "protocol", "src_port", "dst_port", "packets", "bytes")
+NOT_GIVEN = "tun0: XDP cannot know what its packets are: they count without addresses; --hook tc sees them"
+
+
+def test_xdp_of_tun_reads_ip_where_its_driver_has_checked_the_version() -> None:
+    packets = [ipv4(TCP, tcp(1024, 80, payload=bytes(50))), ipv6(UDP, udp(1024, 53, bytes(60)))]
+    options = ("-i", "tun0", *WITHOUT_END, "--xdp-mode", "generic")
+    with quiet_pair() as pair, tun(pair.far, "tun0") as device, running(pair.far, *options) as tool:
+        device.receive(*packets)
+        result = tool.stop()
+    assert NOT_GIVEN not in result.said
+    assert sorted([flow[name] for name in TUN_ENDPOINTS] for flow in flows(result.records)) == [
+        ["10.0.0.1", "10.0.0.2", TCP, 1024, 80, 1, len(packets[0])],
+        ["fd00::1", "fd00::2", UDP, 1024, 53, 1, len(packets[1])],
+    ]
+
+
+PACKET_INFORMATION = bytes(2) + IPV4.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("options", [("--xdp-mode", "generic"), ("--hook", "tc")], ids=["XDP", "tc"])
+def test_where_the_sender_names_the_protocol_xdp_guesses_nothing_and_tc_has_its_word(options: tuple[str, str]) -> None:
+    packet, unknown = ipv4(TCP, tcp(1024, 80, payload=bytes(50))), bytes(2) + b"\x88\xb5" + ipv4(TCP, tcp(1, 2))
+    with (
+        quiet_pair() as pair,
+        tun(pair.far, "tun0", "pi") as device,
+        running(pair.far, "-i", "tun0", *WITHOUT_END, *options) as tool,
+    ):
+        device.receive(PACKET_INFORMATION + packet, unknown)
+        result = tool.stop()
+    seen = sorted((flow["src_ip"] or "", flow.get("ethertype"), flow["packets"]) for flow in flows(result.records))
+    if "tc" in options:
+        assert seen == [("", 0x88B5, 1), ("10.0.0.1", None, 1)]
+    else:
+        assert seen == [("", 0, 2)]
+    assert (NOT_GIVEN in result.said) == ("tc" not in options)
 
 
 def test_a_bridge_and_its_member_by_name_each_have_what_they_carry_themselves() -> None:

@@ -18,7 +18,7 @@ __u32 next;
 SEC("xdp/flood")
 int flood(struct xdp_md *ctx)
 {
-	struct cursor cursor = {.start = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
 	struct ethernet_header *ethernet = take(&cursor, sizeof(*ethernet));
 	struct ipv4_header *ip = take(&cursor, sizeof(*ip));
 	struct ports_header *ports = take(&cursor, sizeof(*ports));

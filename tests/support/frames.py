@@ -10,10 +10,12 @@ import socket
 import struct
 
 IPV4, ARP, RARP, VLAN, IPV6, LLDP = 0x0800, 0x0806, 0x8035, 0x8100, 0x86DD, 0x88CC
-SERVICE_VLAN, ROCE_V1 = 0x88A8, 0x8915
-"""Ethertypes; SERVICE_VLAN is the outer tag of 802.1ad."""
+SERVICE_VLAN, ROCE_V1, MPLS, PPPOE, ETHERNET = 0x88A8, 0x8915, 0x8847, 0x8864, 0x6558
+LLC = 0x0004
+"""Ethertypes. SERVICE_VLAN is the outer tag of 802.1ad; LLC stands in flow keys for lengths, below 0x600. ETHERNET is a
+whole frame, in GRE and Geneve."""
 
-ICMP, IGMP, TCP, UDP, GRE, ESP, ICMPV6, SCTP = 1, 2, 6, 17, 47, 50, 58, 132
+ICMP, IGMP, IPIP, TCP, UDP, IN_IPV6, GRE, ESP, ICMPV6, SCTP, IN_MPLS = 1, 2, 4, 6, 17, 41, 47, 50, 58, 132, 137
 """IP protocol numbers"""
 
 HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AH, NO_NEXT_HEADER, DESTINATION = 0, 43, 44, 51, 59, 60
@@ -66,23 +68,36 @@ def ipv4(
     dont: bool = False,
     version: int = 4,
     ihl: int | None = None,
+    total: int | None = None,
 ) -> bytes:
     """An IPv4 packet. `offset` counts 8-byte units, `more` and `dont` are the fragment flags.
 
-    `ihl`, in 32-bit words, follows from the options' length unless the header is to lie about it.
+    `ihl`, in 32-bit words, and `total`, in bytes, follow from the packet unless the header is to lie about them.
     """
     words = 5 + len(options) // 4 if ihl is None else ihl
     fragment = dont << 14 | more << 13 | offset
-    length = 20 + len(options) + len(payload)
+    length = 20 + len(options) + len(payload) if total is None else total
     addresses = socket.inet_aton(src) + socket.inet_aton(dst)
     start = struct.pack("!BBHHHBB", version << 4 | words, 0, length, 0x1234, fragment, 64, protocol)
     header = start + bytes(2) + addresses + options
     return start + struct.pack("!H", checksum(header)) + addresses + options + payload
 
 
-def ipv6(next_header: int, payload: bytes = b"", *, src: str = SRC6, dst: str = DST6, version: int = 6) -> bytes:
-    """An IPv6 packet without extension headers, unless `payload` begins with one."""
-    start = struct.pack("!IHBB", version << 28 | 0x12345, len(payload), next_header, 64)
+def ipv6(
+    next_header: int,
+    payload: bytes = b"",
+    *,
+    src: str = SRC6,
+    dst: str = DST6,
+    version: int = 6,
+    length: int | None = None,
+) -> bytes:
+    """An IPv6 packet without extension headers, unless `payload` begins with one.
+
+    `length`, in bytes, is the payload's unless the header is to lie about it.
+    """
+    length = len(payload) if length is None else length
+    start = struct.pack("!IHBB", version << 28 | 0x12345, length, next_header, 64)
     return start + socket.inet_pton(socket.AF_INET6, src) + socket.inet_pton(socket.AF_INET6, dst) + payload
 
 
@@ -143,9 +158,53 @@ def lldp() -> bytes:
     return bytes.fromhex("0207 04 020000000001 0403 07 6530 0602 0078 0000")
 
 
-def gre(ethertype: int, payload: bytes) -> bytes:
-    """A GRE header without key and sequence number."""
-    return struct.pack("!HH", 0, ethertype) + payload
+def gre(
+    ethertype: int, payload: bytes, *, checksum: bool = False, key: int | None = None, sequence: bool = False
+) -> bytes:
+    """A GRE header, with a checksum, key and sequence number where they are wanted."""
+    flags = checksum << 15 | (key is not None) << 13 | sequence << 12
+    options = bytes(4) * checksum + (b"" if key is None else key.to_bytes(4, "big")) + b"\0\0\0\1" * sequence
+    return struct.pack("!HH", flags, ethertype) + options + payload
+
+
+def nvgre(vni: int, payload: bytes) -> bytes:
+    """A whole frame in GRE, its network in the key."""
+    return gre(ETHERNET, payload, key=vni << 8)
+
+
+def vxlan(vni: int, payload: bytes, *, port: int = 4789, flags: int = 8) -> bytes:
+    """The UDP datagram with a frame in it."""
+    return udp(49152, port, struct.pack("!B3xI", flags, vni << 8) + payload)
+
+
+def geneve(vni: int, ethertype: int, payload: bytes, *, options: bytes = b"", version: int = 0) -> bytes:
+    """The UDP datagram with a packet in it; `options` are a multiple of 4 bytes."""
+    return udp(
+        49152, 6081, struct.pack("!BBHI", version << 6 | len(options) // 4, 0, ethertype, vni << 8) + options + payload
+    )
+
+
+def gtp(tunnel: int, payload: bytes, *, sequence: bool = False, extensions: int = 0, type_: int = 255) -> bytes:
+    """The UDP datagram with a user's packet in it; extension headers are of 8 bytes."""
+    flags = 0x30 | (extensions > 0) << 2 | sequence << 1
+    options = struct.pack("!HBB", 1, 0, 0x85 if extensions else 0) if flags & 7 else b""
+    for left in range(extensions, 0, -1):
+        options += struct.pack("!B6xB", 2, 0x85 if left > 1 else 0)
+    length = len(options) + len(payload)
+    return udp(2152, 2152, struct.pack("!BBHI", flags, type_, length & 0xFFFF, tunnel) + options + payload)
+
+
+def mpls(labels: int, payload: bytes) -> bytes:
+    """A stack of labels, the last one marked as such."""
+    return (
+        b"".join((label << 12 | (label == labels) << 8 | 64).to_bytes(4, "big") for label in range(1, labels + 1))
+        + payload
+    )
+
+
+def pppoe(protocol: int, payload: bytes) -> bytes:
+    """A PPPoE session's packet: 0x0021 is IPv4, 0x0057 IPv6."""
+    return struct.pack("!BBHHH", 0x11, 0, 7, 2 + len(payload), protocol) + payload
 
 
 def esp(payload: bytes) -> bytes:
@@ -166,9 +225,10 @@ def bth(
     version: int = 0,
     congestion: int = 0,
     psn: int = 0x010203,
+    partition: int = 0xFFFF,
 ) -> bytes:
     """A base transport header; `congestion` is the byte with FECN (0x80) and BECN (0x40)."""
-    start = struct.pack("!BBHI", opcode, version, 0xFFFF, congestion << 24 | dst_qpn)
+    start = struct.pack("!BBHI", opcode, version, partition, congestion << 24 | dst_qpn)
     return start + struct.pack("!I", 0x80 << 24 | psn) + payload
 
 

@@ -22,7 +22,7 @@ from xtrace.model.flow import (
 )
 from xtrace.model.words import XdpMode
 
-IPV4, ARP, IPV6, LLDP, RDMA_OVER_ETHERNET = 0x0800, 0x0806, 0x86DD, 0x88CC, 0x8915
+IPV4, ARP, IPV6, LLC, LLDP, RDMA_OVER_ETHERNET = 0x0800, 0x0806, 0x86DD, 0x0004, 0x88CC, 0x8915
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE = 6, 17, 1, 58, 132, 47
 
 NS = 1_000_000_000

@@ -44,6 +44,8 @@ IFLA_NEW_NETNSID = 45
 IFLA_PROP_LIST = 52
 IFLA_ALT_IFNAME = 53
 IFLA_INFO_KIND = 1
+IFLA_INFO_DATA = 2
+IFLA_TUN_PI = 4
 IFLA_INFO_SLAVE_KIND = 4
 
 IFLA_XDP_FD = 1
@@ -103,6 +105,8 @@ class LinkInfo:
     mtu: int = 0
     kind: str = ""
     master: int | None = None
+    names_protocol: bool = False
+    """of a tun interface: whoever sends names each packet's protocol, which need not be what the packet is"""
     slave_kind: str = ""
     """the master's kind: bond, bridge, vrf"""
     address: str = ""
@@ -150,6 +154,7 @@ def parse_link(payload: bytes) -> LinkInfo:
         counters = unpack(_STATS64, values[IFLA_STATS64], "rtnl_link_stats64")
     rx_packets, tx_packets, rx_bytes, tx_bytes = counters
     info = parse_attributes(values.get(IFLA_LINKINFO, b""))
+    kind = text(info.get(IFLA_INFO_KIND, b""))
     return LinkInfo(
         index=index,
         name=name,
@@ -157,7 +162,8 @@ def parse_link(payload: bytes) -> LinkInfo:
         link_type=link_type,
         operstate=OPERSTATES[operstate] if operstate < len(OPERSTATES) else "unknown",
         mtu=optional_unsigned(values, IFLA_MTU, 4) or 0,
-        kind=text(info.get(IFLA_INFO_KIND, b"")),
+        kind=kind,
+        names_protocol=kind == "tun" and _names_protocol(info.get(IFLA_INFO_DATA, b"")),
         master=optional_unsigned(values, IFLA_MASTER, 4),
         slave_kind=text(info.get(IFLA_INFO_SLAVE_KIND, b"")),
         address=values.get(IFLA_ADDRESS, b"").hex(":"),
@@ -169,6 +175,11 @@ def parse_link(payload: bytes) -> LinkInfo:
         tx_packets=tx_packets,
         tx_bytes=tx_bytes,
     )
+
+
+def _names_protocol(tun: bytes) -> bool:
+    """Whether there is packet information, as IFF_NO_PI is not set (drivers/net/tun.c, since Linux 4.16)."""
+    return bool(optional_unsigned(parse_attributes(tun), IFLA_TUN_PI, 1))
 
 
 def _link_request(index: int, *extra: bytes) -> bytes:

@@ -289,6 +289,15 @@ def test_xdp_programs_of_every_mode_are_told_apart() -> None:
     assert parse_link(xdp((2, b"\5"), ids[0])).xdp == XdpOwner("mode 5", 40)
 
 
+@pytest.mark.parametrize("kind, value, named", [("tun", 1, True), ("tun", 0, False), ("vlan", 1, False)])
+def test_packet_information_is_a_tun_interface_s(kind: str, value: int, named: bool) -> None:
+    data = pack_attribute(rtnetlink.IFLA_INFO_DATA, pack_attribute(rtnetlink.IFLA_TUN_PI, bytes([value])))
+    info = pack_attribute(rtnetlink.IFLA_INFO_KIND, kind.encode() + b"\0") + data
+    assert parse_link(link_payload(pack_attribute(rtnetlink.IFLA_LINKINFO, info))).names_protocol == named
+    without = link_payload(pack_attribute(rtnetlink.IFLA_LINKINFO, info[: -len(data)]))
+    assert not parse_link(without).names_protocol
+
+
 @pytest.mark.parametrize(
     "payload",
     [

@@ -13,10 +13,11 @@ from xtrace.kernel.bpf import Program
 from xtrace.kernel.ethtool import takes_vlan_tags_off
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.kernel.syscall import lib
 from xtrace.messages import Say, message
 from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.clsact import TcAttachment
-from xtrace.monitors.flows.kinds import MERGING_KINDS, TC_KINDS, effect, link_layer
+from xtrace.monitors.flows.kinds import MERGING_KINDS, TC_KINDS, UNKNOWN_PACKETS, effect, link_layer, xdp_layer
 from xtrace.monitors.flows.refusals import XDP_PROGRAM, XdpRefused, XdpTaken, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import FlowTables, Place
 
@@ -81,7 +82,7 @@ class Attacher:
         prefers_tc = link.kind in TC_KINDS and not choice.is_xdp
         if direction is Direction.EGRESS or choice.hook is Hook.TC or prefers_tc:
             return self._tc(link, Place(slot, direction, layer))
-        place = Place(slot, direction, layer, self._tables.features.frags)
+        place = Place(slot, direction, xdp_layer(link), self._tables.features.frags)
         mode = choice.xdp_mode or XdpMode.NATIVE
         try:
             return self._xdp(link, place, mode)
@@ -107,6 +108,8 @@ class Attacher:
         details = f"{mode}, frags" if place.frags else mode
         self._say(message("XDP program loaded on {}", link.name) + f" ({details})")
         self._tell_of_tags(link)
+        if place.link_layer == lib.LINK_LAYER_NONE:
+            self._say(f"{link.name}: {UNKNOWN_PACKETS}")
         return attached
 
     def _tell_of_tags(self, link: LinkInfo) -> None:

@@ -15,7 +15,7 @@ ETHERNET_LINK_TYPES = (1, LOOPBACK_LINK_TYPE)
 INFINIBAND_LINK_TYPE = 32
 """ARPHRD_INFINIBAND: IPoIB."""
 RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
-"""ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: frames begin with an IP header."""
+"""ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: no link layer, mostly IP."""
 
 EFFECTS = {
     "veth": "its peer stops segmentation offload (GSO) while attached; detaching may drop what waits in its queue",
@@ -36,6 +36,10 @@ USUAL_EFFECT = "many NICs restart their queues for a moment; LRO and hardware GR
 GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
 
 
+UNKNOWN_PACKETS = "XDP cannot know what its packets are: they count without addresses; --hook tc sees them"
+"""Reported if there is no link layer and the driver guarantees nothing."""
+
+
 def link_layer(link: LinkInfo) -> int:
     """Which header frames of this interface begin with; InterfaceError for those this version cannot read."""
     if link.link_type in ETHERNET_LINK_TYPES:
@@ -47,6 +51,18 @@ def link_layer(link: LinkInfo) -> int:
     raise InterfaceError(
         f"{link.name}: frames of link type {link.link_type} are not understood: choose another interface"
     )
+
+
+def xdp_layer(link: LinkInfo) -> int:
+    """The same at XDP, where only the driver says where a packet without a link layer begins, and what it is.
+
+    tun's does: from the first byte, and of the version that this byte says, unless the sender names a protocol
+    (tun_get_user() in drivers/net/tun.c).
+    """
+    layer = link_layer(link)
+    if layer == lib.LINK_LAYER_NONE and link.kind == "tun" and not link.names_protocol:
+        return int(lib.LINK_LAYER_IP)
+    return layer
 
 
 def effect(link: LinkInfo, mode: XdpMode) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from xtrace.model.flow import (
+    ETHERTYPE_LLC,
     FRAGMENT,
     LATER_FRAGMENT,
     UNKNOWN_ORIGIN,
@@ -92,7 +93,7 @@ def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterat
     if key.vlan_id:
         yield f"vlan={key.vlan_id}"
     if not key.is_ip and not key.is_roce:
-        yield f"ethertype=0x{key.ethertype:04x}"
+        yield "LLC" if key.ethertype == ETHERTYPE_LLC else f"ethertype=0x{key.ethertype:04x}"
     if with_direction:
         yield interface.direction.in_out
 

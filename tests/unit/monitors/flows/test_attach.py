@@ -555,6 +555,31 @@ def test_frames_are_read_from_the_header_that_the_link_type_begins_with(
     assert bench.tables.loaded[0][1].link_layer == layer
 
 
+TUNNEL = replace(ETH0, kind="ipip", link_type=768)
+
+
+@pytest.mark.parametrize(
+    "link, layer",
+    [
+        (ETH0, lib.LINK_LAYER_ETHERNET),
+        (replace(ETH0, kind="tun", link_type=65534), lib.LINK_LAYER_IP),
+        (replace(ETH0, kind="tun", link_type=65534, names_protocol=True), lib.LINK_LAYER_NONE),
+        (replace(ETH0, kind="tun", link_type=1, names_protocol=True), lib.LINK_LAYER_ETHERNET),
+        (TUNNEL, lib.LINK_LAYER_NONE),
+        (replace(ETH0, kind="xfrm", link_type=65534), lib.LINK_LAYER_NONE),
+        (replace(ETH0, link_type=32), lib.LINK_LAYER_IPOIB),
+    ],
+    ids=["Ethernet", "tun", "tun with packet information", "tap", "ipip", "xfrm", "IPoIB"],
+)
+def test_xdp_takes_a_packet_without_link_layer_for_ip_only_where_its_driver_checks_that(
+    link: LinkInfo, layer: int, bench: Bench
+) -> None:
+    bench.attach("xdp", link=link)
+    assert bench.tables.loaded[0][1].link_layer == layer
+    told = "eth0: XDP cannot know what its packets are: they count without addresses; --hook tc sees them"
+    assert (told in bench.said) == (layer == lib.LINK_LAYER_NONE)
+
+
 @pytest.mark.parametrize("link_type", [0, 24, 280, 801, 803])
 def test_interface_whose_frames_are_not_understood_is_refused_before_anything_is_loaded(
     link_type: int, bench: Bench

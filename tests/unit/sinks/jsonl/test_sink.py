@@ -19,6 +19,7 @@ from tests.unit.make import (
     ICMP,
     ICMPV6,
     IPV4,
+    LLC,
     LLDP,
     NS,
     RDMA_OVER_ETHERNET,
@@ -181,6 +182,7 @@ def test_end_record_adds_up_all_intervals(output: Output) -> None:
             key("", "", (0, 0), 0, ethertype=LLDP),
             {"traffic_type": "Other", "src_ip": None, "dst_ip": None, "protocol": None, "ethertype": 0x88CC},
         ),
+        (key("", "", (0, 0), 0, ethertype=LLC), {"traffic_type": "Other", "src_ip": None, "ethertype": 4}),
         (key("", "", (0, 0), 0, ethertype=IPV4), {"src_ip": None, "protocol": None, "ethertype": 0x0800}),
         (
             key("10.0.0.1", "10.0.0.2", (0, 0), 0, ethertype=ARP),

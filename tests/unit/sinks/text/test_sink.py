@@ -14,6 +14,7 @@ from tests.unit.make import (
     GRE,
     ICMP,
     ICMPV6,
+    LLC,
     LLDP,
     NS,
     RDMA_OVER_ETHERNET,
@@ -119,6 +120,14 @@ def test_interface_line_is_the_documented_one_byte_for_byte(output: Output) -> N
         (
             key("", "", (0, 0), 0, ethertype=LLDP),
             "- -> - proto=0 packets=10 bytes=1500 [Other] eth0 ethertype=0x88cc",
+        ),
+        (
+            key("", "", (0, 0), 0, ethertype=LLC),
+            "- -> - proto=0 packets=10 bytes=1500 [Other] eth0 LLC",
+        ),
+        (
+            key("", "", (0, 0), 0, ethertype=LLC, vlan_id=7),
+            "- -> - proto=0 packets=10 bytes=1500 [Other] eth0 vlan=7 LLC",
         ),
         (
             key(protocol=UDP, flags=FRAGMENT),
