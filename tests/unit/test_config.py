@@ -393,7 +393,7 @@ def test_as_many_interfaces_are_taken_as_there_are_slots_for() -> None:
     names = [f"eth{number}" for number in range(129)]
     assert parsed(f"-i {','.join(names[:-1])}").interfaces == tuple(names[:-1])
     assert refusal(["-i", ",".join(names)]) == (
-        "--interface: 129 names are too many (at most 128; use any, or a glob such as eth*)"
+        "--interface: 129 names are too many (at most 128; use any or a glob such as eth*)"
     )
 
 
