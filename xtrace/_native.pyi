@@ -120,7 +120,7 @@ class struct_xt_flow_lines:
     wall_offset: int
     start: int
     end: int
-    asks_for_origin: int
+    needs_origin: int
     has_origin: int
     src_qpn: int
     process: struct_xt_text
