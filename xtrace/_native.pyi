@@ -1,4 +1,4 @@
-"""What type checkers know of the compiled shim: written by `make stub` from csrc/*.h."""
+"""Type stubs of the compiled shim, written by `make stub` from csrc/*.h."""
 
 from typing import Any, Literal, overload
 
