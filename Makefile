@@ -1,5 +1,5 @@
-# xtrace-catch. `make` lists the targets. Written for `sudo make run` from a fresh clone on Debian and
-# Ubuntu; elsewhere install what `make deps` names by hand.
+# xtrace-catch. `make` lists the targets. `sudo make run` works from a fresh clone on Debian and Ubuntu;
+# on other distributions install the equivalents of BUILD_PACKAGES and TEST_PACKAGES first.
 
 INTERFACE ?=
 DEVICE ?=
@@ -18,29 +18,29 @@ C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c
 PYTHON_SOURCES := xtrace tests benchmarks deploy build_ffi.py setup.py
 OPTIONS = $(if $(INTERFACE),-i $(INTERFACE)) $(ARGS)
 
-# Under sudo the tree still belongs to whoever cloned it: build as its owner, install and monitor as root.
+# Under sudo build as the owner of the tree; only installing and monitoring run as root.
 OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub options bench install uninstall clean static
 
-help:  ## this list
+help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local, PYTHON=/usr/bin/python3;"
-	@echo "  of docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, DOCKER_BUILD=\"--network host\""
+	@echo "  docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, DOCKER_BUILD=\"--network host\""
 
-# $(1): packages, $(2): the target that installs them. Asks for nothing where all are there; installs only as root.
+# $(1): packages, $(2): the target that installs them. Does nothing if all are installed; installs only as root.
 define need_packages
 	@missing="$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || printf '%s ' $$p; done)"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	if ! command -v apt-get >/dev/null; then echo "make: install what your distribution calls: $$missing" >&2; exit 1; fi; \
-	if [ "$$(id -u)" != 0 ]; then echo "make: missing packages: $$missing: run 'sudo make $(2)', or install them" >&2; exit 1; fi; \
+	if ! command -v apt-get >/dev/null; then echo "make: install your distribution's packages for: $$missing" >&2; exit 1; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "make: missing packages: $$missing(run 'sudo make $(2)', or install them)" >&2; exit 1; fi; \
 	echo "installing: $$missing"; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null
 endef
 
-# Only as root; else the tests that need the servers are skipped. Tests start the servers themselves: the
-# services that come with the packages stay off, unless they were here before.
+# Only as root; otherwise the tests that need the servers are skipped. Tests start the servers themselves, so
+# the packages' services are disabled, unless the packages were installed before.
 define need_servers
 	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v openssl && command -v curl; } >/dev/null; then exit 0; fi; \
 	new="$$(for p in victoria-metrics prometheus; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
@@ -48,7 +48,7 @@ define need_servers
 	if command -v systemctl >/dev/null; then systemctl disable --now $$new >/dev/null 2>&1 || true; fi
 endef
 
-deps:  ## install the packages that building and testing need (as root)
+deps:  ## install the packages needed to build and test (as root)
 	$(call need_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES),deps)
 	$(need_servers)
 
@@ -67,7 +67,7 @@ static-packages:
 $(BIN)/python: | build-packages
 	@$(AS_OWNER) $(PYTHON) -m venv $(VENV)
 
-# One stamp per set of dependencies; the sources themselves are used from the tree.
+# One stamp per set of dependencies; sources are used from the tree.
 $(VENV)/built: $(BIN)/python pyproject.toml setup.py build_ffi.py $(wildcard csrc/*.[ch])
 	@echo "building xtrace-catch in $(VENV)"
 	@$(AS_OWNER) $(BIN)/pip install --quiet --disable-pip-version-check --editable .
@@ -79,29 +79,29 @@ $(VENV)/dev: $(VENV)/built
 	@$(AS_OWNER) rm -rf build
 	@$(AS_OWNER) touch $@
 
-# By the owner, as soon as a source has changed: the command, which root runs, writes nothing into the tree.
+# Compile as the owner, so that root, who runs the command, writes nothing into the tree.
 $(VENV)/compiled: $(VENV)/built $(wildcard xtrace/*.py xtrace/*/*.py)
 	@$(AS_OWNER) $(BIN)/python -m compileall -q xtrace
 	@$(AS_OWNER) touch $@
 
-# Found from any directory, also through a link.
+# Works from any directory, also through a link.
 xtrace-catch: Makefile
 	@printf '#!/bin/sh\nexport PYTHONDONTWRITEBYTECODE=1\nexec "$$(dirname "$$(readlink -f "$$0")")/$(BIN)/xtrace-catch" "$$@"\n' > $@.new
 	@chmod 755 $@.new && chown --reference=Makefile $@.new && mv $@.new $@
 
 build: $(VENV)/built $(VENV)/compiled xtrace-catch  ## build ./xtrace-catch
 
-run: build  ## monitor INTERFACE (default eth0, else the default route's) with ARGS
+run: build  ## monitor INTERFACE (default: eth0, or else the default route's) with ARGS
 	@./xtrace-catch $(OPTIONS)
 
-run-with-interface: build  ## the same, INTERFACE is required
-	@test -n "$(INTERFACE)" || { echo "make: which one? make run-with-interface INTERFACE=eth0" >&2; exit 2; }
+run-with-interface: build  ## same as run, but INTERFACE is required
+	@test -n "$(INTERFACE)" || { echo "make: INTERFACE is not set (make run-with-interface INTERFACE=eth0)" >&2; exit 2; }
 	@./xtrace-catch $(OPTIONS)
 
 interfaces: build  ## list the interfaces
 	@./xtrace-catch -l
 
-info:  ## kernel, BTF, JIT, privileges and tool versions
+info:  ## show kernel, BTF, JIT, privileges and tool versions
 	@echo "kernel      $$(uname -sr) ($$(uname -m)); needed: Linux 5.10 or newer"
 	@echo "BTF         $$(test -r /sys/kernel/btf/vmlinux && echo yes || echo no)"
 	@echo "BPF JIT     $$(cat /proc/sys/net/core/bpf_jit_enable 2>/dev/null || echo unknown) (1: on)"
@@ -110,44 +110,44 @@ info:  ## kernel, BTF, JIT, privileges and tool versions
 	@for tool in clang gcc $(PYTHON) bpftool; do printf '%-11s %s\n' $$tool "$$($$tool --version 2>/dev/null | head -1 | grep . || echo 'not installed')"; done
 	@printf '%-11s %s\n' xtrace-catch "$$($(BIN)/xtrace-catch --version 2>/dev/null || echo 'not built')"
 
-test: test-packages build $(VENV)/dev  ## run the tests; as root all tiers, else those that need no root
+test: test-packages build $(VENV)/dev  ## run the tests: all tiers as root, otherwise those that need no root
 	$(need_servers)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest $(ARGS)
 
-test-vm: vm-packages build $(VENV)/dev  ## the kernel and netns tiers on Linux 5.10, 6.1, 6.12 and the newest, emulated; slow
+test-vm: vm-packages build $(VENV)/dev  ## run the kernel and netns tiers in VMs with Linux 5.10, 6.1, 6.12 and the newest; slow
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm $(ARGS)
 
-test-rdma: vm-packages build $(VENV)/dev  ## RDMA between two emulated machines, on Linux 5.10 and the newest; slow
+test-rdma: vm-packages build $(VENV)/dev  ## run the RDMA tests between two VMs with Linux 5.10 and the newest; slow
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.pair $(ARGS)
 
-lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import directions
+lint: test-packages build $(VENV)/dev  ## run ruff, mypy and clang-format, check import directions
 	@$(BIN)/ruff check --no-cache $(PYTHON_SOURCES)
 	@$(BIN)/ruff format --no-cache --check --quiet $(PYTHON_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/mypy --cache-dir=/dev/null --no-error-summary
 	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -q --no-header tests/unit/test_imports.py
 
-stub: build  ## write what mypy knows of the shim, xtrace/_native.pyi, after a change to csrc/*.h
+stub: build  ## write the shim's type stubs, xtrace/_native.pyi, after a change to csrc/*.h
 	@$(AS_OWNER) $(BIN)/python build_ffi.py
 
-options: $(VENV)/built  ## write the documents' tables of options and the shell completions from xtrace/options/table.py
+options: $(VENV)/built  ## write the documents' option tables and the shell completions from xtrace/options/table.py
 	@$(AS_OWNER) $(BIN)/python -m deploy.options
 
-bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain, push (as root)
+bench: test-packages build $(VENV)/dev  ## benchmark start, memory, packet cost, drain, push (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
-static: static-packages  ## build dist/xtrace-catch, one static executable, with its licences and SBOM
+static: static-packages  ## build dist/xtrace-catch, one static executable, with licenses and SBOM
 	@echo "building dist/xtrace-catch"
 	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/static/build.sh
 	@ls -l dist/xtrace-catch
 
-# Where the shells look for them, below a prefix that is /usr or /usr/local.
+# Where shells search below the prefixes /usr and /usr/local.
 BASH_COMPLETION := share/bash-completion/completions/xtrace-catch
 ZSH_COMPLETION := share/zsh/site-functions/_xtrace-catch
 FISH_COMPLETION := share/fish/vendor_completions.d/xtrace-catch.fish
 
 install: build  ## install the command into PREFIX/bin with its own environment in PREFIX/lib/xtrace-catch (as root)
-	@test -w $(PREFIX) || { echo "make: $(PREFIX) is not writable: sudo make install" >&2; exit 1; }
+	@test -w $(PREFIX) || { echo "make: $(PREFIX) is not writable (run sudo make install)" >&2; exit 1; }
 	@$(AS_OWNER) rm -rf $(VENV)/wheel
 	@$(AS_OWNER) $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheel .
 	@$(AS_OWNER) rm -rf build
@@ -160,12 +160,12 @@ install: build  ## install the command into PREFIX/bin with its own environment 
 	@mkdir -p $(PREFIX)/bin && ln -sf $(PREFIX)/lib/xtrace-catch/bin/xtrace-catch $(PREFIX)/bin/xtrace-catch
 	@echo "installed $(PREFIX)/bin/xtrace-catch"
 
-uninstall:  ## remove what install made
+uninstall:  ## remove what install installed
 	@rm -rf $(PREFIX)/lib/xtrace-catch
 	@rm -f $(PREFIX)/bin/xtrace-catch $(PREFIX)/share/man/man8/xtrace-catch.8
 	@rm -f $(addprefix $(PREFIX)/,$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 
-clean:  ## remove everything that was built
+clean:  ## remove all build products
 	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native*.so xtrace/*.o csrc/*.o
 	@find xtrace tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -178,7 +178,7 @@ IMAGE := xtrace-catch
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell $(AS_OWNER) git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml))
 COMPOSE = $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) -p $(IMAGE)
-# What the user gave goes to the container under the names that the tool reads.
+# The container gets the settings as the tool's environment variables.
 SETTINGS = $(if $(INTERFACE),NETWORK_INTERFACE=$(INTERFACE)) $(if $(DEVICE),RDMA_DEVICE=$(DEVICE)) $(if $(MODE),MONITOR_MODE=$(MODE))
 CAPABILITIES ?= $(or $(CAPABILITY_BPF),BPF) NET_ADMIN $(or $(CAPABILITY_PERFMON),PERFMON)
 NCCL = $(findstring nccl,$(MODE))
@@ -196,30 +196,30 @@ docker-build:  ## build the image xtrace-catch:latest from BASE
 docker-image:
 	@$(DOCKER) image inspect $(IMAGE):latest >/dev/null 2>&1 || $(MAKE) --no-print-directory docker-build
 
-docker-run: docker-image  ## run the container in the foreground; Ctrl-C ends
+docker-run: docker-image  ## run the container in the foreground until Ctrl-C
 	@$(DOCKER) run --rm $(shell test -t 0 && echo -it) --name $(IMAGE) $(LEAST_PRIVILEGE) $(addprefix -e ,$(SETTINGS)) $(IMAGE):latest $(ARGS)
 
-docker-up: docker-image  ## run it in the background (MODE, INTERFACE, DEVICE); builds the image when it is missing
+docker-up: docker-image  ## run the container in the background (MODE, INTERFACE, DEVICE); builds the image if missing
 	@$(SETTINGS) $(COMPOSE) $(if $(NCCL),-f docker-compose.yml -f deploy/docker-compose.nccl.yml) up -d
 
 docker-up-xdp docker-up-rdma docker-up-nccl: docker-up-%:
 	@$(MAKE) --no-print-directory docker-up MODE=$*
-docker-up-xdp:  ## the same in mode xdp
-docker-up-rdma:  ## the same in mode rdma
-docker-up-nccl:  ## the same in mode nccl, which sees the machine's processes
+docker-up-xdp:  ## docker-up in mode xdp
+docker-up-rdma:  ## docker-up in mode rdma
+docker-up-nccl:  ## docker-up in mode nccl, with access to the host's processes
 
-docker-down:  ## end and remove the container
+docker-down:  ## stop and remove the container
 	@$(COMPOSE) --profile victoriametrics down
 	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
 
-docker-logs:  ## follow what the container prints
+docker-logs:  ## follow the container's output
 	@$(DOCKER) logs -f $(IMAGE)
 
-docker-shell:  ## a shell with curl, ping and wget in the container's network
+docker-shell:  ## start a shell with curl, ping and wget in the container's network
 	@$(DOCKER) build --quiet $(DOCKER_BUILD) $(BUILD_ARGS) --target debug -t $(IMAGE):debug . >/dev/null
 	@$(DOCKER) run --rm $(shell test -t 0 && echo -it || echo -i) --network host $(IMAGE):debug
 
-docker-info:  ## engine, kernel, image, container
+docker-info:  ## show engine, kernel, image and container
 	@$(DOCKER) version --format 'engine      {{.Server.Version}} ({{.Server.Os}}/{{.Server.Arch}})'
 	@$(DOCKER) info --format 'kernel      {{.KernelVersion}}, {{.OperatingSystem}}'
 	@$(DOCKER) image inspect --format 'image       {{index .RepoTags 0}}, {{.Size}} bytes, made {{.Created}}' $(IMAGE):latest 2>/dev/null || echo "image       not built"
@@ -231,10 +231,10 @@ docker-test: docker-build  ## build the image and run its --version
 test-container: docker-image $(VENV)/dev  ## test the image: records, ending, privileges (as root)
 	@PYTHONDONTWRITEBYTECODE=1 XTRACE_REQUIRE=container $(BIN)/python -m pytest tests/container $(ARGS)
 
-docker-network-info: docker-image  ## the interfaces as the container sees them
+docker-network-info: docker-image  ## list the interfaces visible to the container
 	@$(DOCKER) run --rm --network host $(IMAGE):latest -l
 
-docker-clean:  ## remove this project's container, images and volumes, nothing else
+docker-clean:  ## remove only this project's container, images and volumes
 	@$(COMPOSE) --profile victoriametrics down --volumes
 	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
 	@for image in $(IMAGE):latest $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done

@@ -1,8 +1,7 @@
 """Compiles the system call shim into `xtrace._native` (cffi, API mode).
 
-The C headers are the only place where structs are written down: their text, without preprocessor
-lines and comments cffi cannot read, is the cdef. `python build_ffi.py` (`make stub`) writes what type checkers
-know of the compiled module, xtrace/_native.pyi.
+Structs are defined only in the C headers: their text, without the preprocessor lines and comments that cffi cannot
+read, is the cdef. `python build_ffi.py` (`make stub`) writes type stubs of the compiled module, xtrace/_native.pyi.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ KERNEL_TYPES = (
     "typedef unsigned char __u8;\ntypedef unsigned short __u16;\ntypedef unsigned int __u32;\n"
     "typedef unsigned long long __u64;\ntypedef int __s32;\ntypedef long long __s64;\n"
 )
-"""As asm-generic/int-ll64.h defines them. uint64_t is `unsigned long` on 64-bit machines: a pointer to it is none to
-__u64, which gcc 14 refuses."""
+"""As in asm-generic/int-ll64.h. uint64_t is `unsigned long` on 64-bit machines, and gcc 14 rejects a pointer to it for
+a pointer to __u64."""
 
 
 def definitions(header: str) -> str:
-    """The text of `header` as cffi wants it: no comments, of the preprocessor's lines only defines."""
+    """Return the text of `header` for cffi: without comments and preprocessor lines except defines."""
     text = re.sub(r"/\*.*?\*/", "", (ROOT / header).read_text(), flags=re.DOTALL)
     text = re.sub(r"^#(?!define).*$", "", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
 
 
 def version() -> str:
-    """The one version, from pyproject.toml (tomllib came with Python 3.11)."""
+    """Return the version in pyproject.toml (tomllib needs Python 3.11)."""
     found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     if found is None:
         raise ValueError("pyproject.toml has no version")
@@ -45,7 +44,7 @@ PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
 SOURCES = ["csrc/shim.c", "csrc/render.c"]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
-# paths of this machine stay out of the debug information, which Python's own flags may ask for
+# keep local paths out of the debug information, which Python's own flags may enable
 FLAGS = [f"-ffile-prefix-map={ROOT}=.", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
 CDEF = KERNEL_TYPES + "".join(definitions(header) + "\n" for header in HEADERS)
@@ -64,7 +63,7 @@ ffibuilder.set_source(
 )
 
 STUB = ROOT / "xtrace/_native.pyi"
-STUB_HEAD = '''"""What type checkers know of the compiled shim: written by `make stub` from csrc/*.h."""
+STUB_HEAD = '''"""Type stubs of the compiled shim, written by `make stub` from csrc/*.h."""
 
 from typing import Any, Literal, overload
 
@@ -85,11 +84,11 @@ class _FFI:
     def string(self, cdata: Any, maxlen: int = ...) -> bytes: ...
     def typeof(self, cdecl: Any) -> Any: ...
 """
-"""What is used of cffi.FFI; `new` follows, which knows our structs."""
+"""The part of cffi.FFI that is used; overloads of `new` for our structs follow."""
 
 
 def stub(ffi: Any, lib: Any) -> str:
-    """The text of xtrace/_native.pyi for the compiled module's `ffi` and `lib`."""
+    """Return the text of xtrace/_native.pyi for the compiled module's `ffi` and `lib`."""
     structs = ffi.list_types()[1]
     lines = [STUB_HEAD, *(line for name in structs for line in struct_stub(ffi.typeof(f"struct {name}"), name))]
     lines += [STUB_FFI, *(new_stub(f'Literal["struct {name} *"]', f"struct_{name}") for name in structs)]
@@ -106,19 +105,19 @@ def stub(ffi: Any, lib: Any) -> str:
 
 
 def struct_stub(struct: Any, name: str) -> Iterator[str]:
-    """A class of the fields; what points to a struct has its fields, too."""
+    """Yield a class with the struct's fields, which pointers to it have too."""
     yield f"class struct_{name}:\n"
     yield from (f"    {field}: {type_stub(found.type)}\n" for field, found in struct.fields)
     yield "\n"
 
 
 def new_stub(cdecl: str, result: str) -> str:
-    """One overload of ffi.new()."""
+    """Return one overload of ffi.new()."""
     return f"    @overload\n    def new(self, cdecl: {cdecl}, init: Any = ...) -> {result}: ...\n"
 
 
 def parameters_stub(function: Any, name: str) -> str:
-    """A function's parameters, by the names that the header gives them."""
+    """Return a function's parameters, named as in the header."""
     declared = re.search(rf"\b{name}\(([^)]*)\)", CDEF)
     if declared is None:
         raise ValueError(f"{name} is declared in no header")
@@ -128,7 +127,7 @@ def parameters_stub(function: Any, name: str) -> str:
 
 
 def type_stub(ctype: Any) -> str:
-    """A C type in Python: pointers to our structs have the structs' fields; other pointers take and give anything."""
+    """Return a C type in Python: pointers to our structs have the struct's fields; other pointers are Any."""
     target = ctype.item if ctype.kind == "pointer" else ctype
     if target.kind == "struct":
         return str(target.cname.replace(" ", "_"))

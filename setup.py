@@ -1,4 +1,4 @@
-"""Builds the system call shim (cffi) and, beside it, the BPF objects (clang)."""
+"""Builds the system call shim (cffi) and the BPF objects (clang) next to it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ BPF_FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-We
 
 
 def need(command: str, package: str) -> str:
-    """The path of `command`, or the end of the build in one line."""
+    """Return the path of `command`, or end the build with one line."""
     path = shutil.which(command)
     if path is None:
-        sys.exit(f"xtrace-catch: building needs {command}: install it (Debian, Ubuntu: apt-get install {package})")
+        sys.exit(f"xtrace-catch: {command} not found, needed to build (Debian, Ubuntu: apt-get install {package})")
     return path
 
 
 def kernel_headers() -> list[str]:
-    """Clang looks for asm/types.h in no place of its own when it compiles for BPF; Debian keeps it by architecture."""
+    """Return the include path of asm/types.h, which Debian keeps by architecture and clang does not find for BPF."""
     multiarch = sysconfig.get_config_var("MULTIARCH")
     return [f"-I/usr/include/{multiarch}"] if multiarch else []
 
 
 def compile_bpf(clang: str, source: str, directory: Path) -> None:
-    """Compile one BPF source; paths of this machine stay out of its debug information."""
+    """Compile one BPF source, without local paths in its debug information."""
     directory.mkdir(parents=True, exist_ok=True)
     target = directory.resolve() / Path(source).with_suffix(".o").name
     map_paths = f"-fdebug-prefix-map={ROOT}=."
     command = [clang, *BPF_FLAGS, map_paths, *kernel_headers(), "-c", source, "-o", str(target)]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
-        sys.exit(f"xtrace-catch: clang could not compile {source}; kernel headers are in linux-libc-dev")
+        sys.exit(f"xtrace-catch: clang failed to compile {source}; kernel headers are in linux-libc-dev")
 
 
 class Build(build_ext):
-    """The extension and the BPF objects land in the same directory, in the tree or in the wheel."""
+    """Builds extension and BPF objects into the same directory, in the tree or in the wheel."""
 
     def run(self) -> None:
-        """Check the tools first: their absence is one line, not a compiler's."""
+        """Check for the tools first, to report a missing one in one line."""
         clang = need("clang", "clang")
         need(sysconfig.get_config_var("CC").split()[0], "gcc")
         super().run()

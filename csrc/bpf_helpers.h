@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a BPF program needs besides the kernel's own headers: sections, BTF map definitions, and the
- * helpers these programs call, declared by their number as the instruction set wants it.
+ * What BPF programs need besides the kernel's headers: sections, BTF map definitions, and the helpers
+ * that these programs call, declared by number as the instruction set requires.
  */
 #pragma once
 
@@ -13,18 +13,18 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* A map's attributes live in the types of its struct's members, where the loader reads them from BTF. */
+/* A map's attributes are encoded in the types of its struct's members; the loader reads them from BTF. */
 #define MAP_UINT(name, value) int(*name)[value]
 #define MAP_TYPE(name, value) typeof(value) *name
 #define MAP_INNER(name, ...) typeof(__VA_ARGS__) *name[]
 
-/* Switches the loader sets before it freezes .rodata; volatile, or clang would fold the initial 0. */
+/* Constants set by the loader before it freezes .rodata; volatile, or clang would fold the initial 0. */
 #define SWITCH(type, name) const volatile type name = 0
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 /*
- * int: the verifier makes of these a call of the map's own function, which before Linux 6.4 returned no more
- * than that. The upper half of the register is then 0, and -EEXIST in 64 bits something else.
+ * int: the verifier replaces these by calls of the map's own function, which returned an int before
+ * Linux 6.4. The upper half of the register is then 0, so that a 64-bit comparison with -EEXIST fails.
  */
 static int (*bpf_map_update_elem)(void *map, const void *key, const void *value,
 				  __u64 flags) = (void *)BPF_FUNC_map_update_elem;
@@ -39,7 +39,7 @@ static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
 				  __u32 len) = (void *)BPF_FUNC_skb_load_bytes;
 static long (*bpf_skb_load_bytes_relative)(const void *skb, __u32 offset, void *to, __u32 len,
 					   __u32 start) = (void *)BPF_FUNC_skb_load_bytes_relative;
-/* By number: build hosts may have headers older than the running kernel. */
+/* By number: the build host's headers may be older than the running kernel. */
 static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188; /* Linux 5.18 */
 static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *to,
 				  __u32 len) = (void *)189;	/* Linux 5.18 */

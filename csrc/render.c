@@ -13,10 +13,10 @@
 #define NS_PER_MS 1000000
 #define MS_PER_DAY 86400000
 
-/* Where the next byte goes. All texts are bounded (XT_LINE_LENGTH): room is checked once for each line. */
+/* The next byte to write. All texts are bounded (XT_LINE_LENGTH), so room is checked once per line. */
 struct line {
 	char *at;
-	__s64 day; /* since the epoch, whose date this is */
+	__s64 day; /* of `date`, in days since the epoch */
 	char date[sizeof("YYYY-MM-DDT")];
 };
 
@@ -73,7 +73,7 @@ static void put_address(struct line *line, const __u8 *address)
 	}
 }
 
-/* RFC 3339 in UTC with milliseconds. Of a day the date is made once. */
+/* RFC 3339 in UTC with milliseconds. The date is formatted once per day. */
 static void put_time(struct line *line, __s64 wall_ns)
 {
 	__s64 ms = wall_ns / NS_PER_MS;
@@ -99,7 +99,7 @@ static void put_time(struct line *line, __s64 wall_ns)
 	*line->at++ = 'Z';
 }
 
-/* The tick that a flow's time is known by may lie just outside the interval. */
+/* Flow times have the resolution of a kernel tick, and may lie just outside the interval: clamp them. */
 static __s64 wall_ns(const struct xt_flow_lines *lines, __u64 record_ns)
 {
 	__s64 ns;
@@ -118,7 +118,7 @@ static bool is_zero(const __u8 *address)
 	return !memcmp(address, zero, sizeof(zero));
 }
 
-/* The next three are what FlowKey says in xtrace/model/flow.py (is_addressed: has_addresses but for IP). */
+/* The next three match FlowKey in xtrace/model/flow.py (is_addressed: has_addresses except for IP). */
 static bool is_addressed(const struct flow_key *key)
 {
 	return !is_zero(key->src) || !is_zero(key->dst);
@@ -135,9 +135,9 @@ static bool is_roce(const struct flow_key *key)
 	return key->flags & (FLOW_ROCE_V1 | FLOW_ROCE_V2);
 }
 
-static void put_address_or_null(struct line *line, const __u8 *address, bool told)
+static void put_address_or_null(struct line *line, const __u8 *address, bool known)
 {
-	if (!told) {
+	if (!known) {
 		PUT(line, "null");
 		return;
 	}
@@ -148,14 +148,14 @@ static void put_address_or_null(struct line *line, const __u8 *address, bool tol
 
 static void put_endpoints(struct line *line, const struct flow_key *key, bool has_ports)
 {
-	bool told = is_addressed(key) || is_ip(key);
+	bool known = is_addressed(key) || is_ip(key);
 
 	PUT(line, ",\"src_ip\":");
-	put_address_or_null(line, key->src, told);
+	put_address_or_null(line, key->src, known);
 	PUT(line, ",\"src_port\":");
 	put_number(line, has_ports ? key->src_port : 0);
 	PUT(line, ",\"dst_ip\":");
-	put_address_or_null(line, key->dst, told);
+	put_address_or_null(line, key->dst, known);
 	PUT(line, ",\"dst_port\":");
 	put_number(line, has_ports ? key->dst_port : 0);
 }
@@ -180,13 +180,13 @@ static void put_roce(struct line *line, const struct xt_flow_lines *lines, const
 		put(line, lines->process.start, lines->process.length);
 }
 
-/* Of all packets of the flow: multiplying adds up all bytes in the top one, and none overlap. */
+/* Flags of all packets: the product's top byte is the sum of all bytes, which have no common bit. */
 static __u8 tcp_flags(const struct flow_counters *counters)
 {
 	return counters->tcp_flags * 0x0101010101010101 >> 56;
 }
 
-/* What does not apply to every flow. */
+/* Fields that do not apply to every flow. */
 static void put_details(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key,
 			const struct flow_counters *counters, enum traffic_type type)
 {
@@ -259,7 +259,7 @@ int xt_flow_lines(struct xt_flow_lines *lines)
 			result = XT_LINES_FULL;
 			break;
 		}
-		if (lines->asks_for_origin && is_roce(key) && !lines->has_origin) {
+		if (lines->needs_origin && is_roce(key) && !lines->has_origin) {
 			result = XT_LINES_NEED_ORIGIN;
 			break;
 		}

@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Flows as JSON Lines: the records "flow" of docs/output.schema.json, straight from what a drain returned.
- * All names come from Python, which has them for everything else, too; here they are put together.
+ * Flows as JSON Lines: records "flow" of docs/output.schema.json, directly from drained buffers.
+ * All names come from Python, which needs them elsewhere too.
  *
  * Read by render.c and, as cffi definitions, by build_ffi.py: plain declarations only.
  */
 #pragma once
 
-/* What numbers are called. */
+/* Names of numbers. */
 struct xt_names {
 	const char *traffic_types[TRAFFIC_TYPES]; /* by enum traffic_type */
 	const char *opcodes[256];		  /* by BTH opcode */
 	const char *tcp_flags[256];		  /* by TCP's flags byte */
 };
 
-/* Text that is JSON already; it need not end with a 0. */
+/* Rendered JSON, not NUL-terminated. */
 struct xt_text {
 	const char *start;
 	size_t length;
 };
 
-/* One interface's flows of one interval, and how far they are rendered. */
+/* The flows of one interface in one interval, and how far they are rendered. */
 struct xt_flow_lines {
 	const struct flow_key *keys;
 	const struct flow_counters *values;
 	const __u32 *chosen; /* indexes of the flows to render; NULL: the first `count` */
 	__u32 count;
-	__u32 next; /* in, out: of `count`, the first that is not rendered yet */
+	__u32 next; /* in, out: the first of `count` not yet rendered */
 
 	const struct xt_names *names;
 	struct xt_text before; /* the record from its brace up to the direction */
@@ -35,14 +35,14 @@ struct xt_flow_lines {
 	/* Nanoseconds. A flow's times plus the first offset are CLOCK_MONOTONIC, plus the second UTC. */
 	__s64 record_offset;
 	__s64 wall_offset;
-	__s64 start; /* the interval, CLOCK_MONOTONIC: a flow's times are taken to be within */
+	__s64 start; /* of the interval, CLOCK_MONOTONIC; a flow's times are clamped to it */
 	__s64 end;
 
-	/* Of RoCE flows. */
-	__u8 asks_for_origin;	/* stop before each of them with XT_LINES_NEED_ORIGIN, once */
-	__u8 has_origin;	/* in, out: that one's is here */
-	__s64 src_qpn;		/* its queue pair, if the flow does not tell it; negative: unknown */
-	struct xt_text process; /* further fields, each after a comma; or nothing */
+	/* For RoCE flows. */
+	__u8 needs_origin;	/* return XT_LINES_NEED_ORIGIN once before each of them */
+	__u8 has_origin;	/* in, out: the next two are those of flow `next` */
+	__s64 src_qpn;		/* its queue pair, if the key has none; negative: unknown */
+	struct xt_text process; /* further fields, each with a leading comma; or empty */
 
 	char *out;
 	size_t room;
@@ -52,11 +52,11 @@ struct xt_flow_lines {
 /* Why xt_flow_lines() returned. */
 enum xt_lines_result {
 	XT_LINES_DONE,
-	XT_LINES_FULL, /* another line may not fit into `out`; what is in there is whole lines */
+	XT_LINES_FULL, /* the next line may not fit into `out`, which holds whole lines */
 	XT_LINES_NEED_ORIGIN,
 };
 
-/* Append one line for each flow from `next` on. */
+/* Append one line for each flow, starting at `next`. */
 int xt_flow_lines(struct xt_flow_lines *lines);
-/* Bytes that a line needs at most beside `before` and `process`. */
+/* Upper bound of a line's length without `before` and `process`. */
 #define XT_LINE_LENGTH 1024

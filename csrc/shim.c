@@ -19,7 +19,7 @@
 #include "nccl.h"
 #include "shim.h"
 
-/* The layouts both sides rely on. */
+/* Layouts that both sides rely on. */
 _Static_assert(sizeof(struct flow_key) == 48, "flow_key is six 64-bit words");
 _Static_assert(sizeof(struct flow_counters) == 40, "flow_counters is five 64-bit words");
 _Static_assert(sizeof(struct interface_counters) == 16 * (2 + TRAFFIC_TYPES), "no padding");
@@ -28,7 +28,7 @@ _Static_assert(sizeof(struct nccl_key) == 24, "nccl_key is three 64-bit words");
 _Static_assert(sizeof(struct nccl_counters) == 8 * (4 + NCCL_RESULTS + NCCL_LATENCY_BUCKETS) + 16,
 	       "no padding");
 
-/* The kernel's structs, as far as their fields are named in shim.h. */
+/* Structs of shim.h match the kernel's. */
 #define SAME_PLACE(own, field, kernel, its_field)                                                            \
 	_Static_assert(offsetof(struct own, field) == offsetof(struct kernel, its_field) &&                  \
 			   sizeof(((struct own *)0)->field) == sizeof(((struct kernel *)0)->its_field),      \
@@ -45,7 +45,7 @@ SAME_PLACE(xt_ethtool_stats, n_stats, ethtool_stats, n_stats);
 _Static_assert(sizeof(struct xt_ethtool_gstrings) == offsetof(struct ethtool_gstrings, data), "no padding");
 _Static_assert(sizeof(struct xt_ethtool_stats) == offsetof(struct ethtool_stats, data), "no padding");
 
-/* An attribute is passed up to the end of the last field a command uses: older kernels know no more. */
+/* Size of an attribute up to the last field that a command uses: older kernels reject more. */
 #define ATTR_SIZE(last) (offsetof(union bpf_attr, last) + sizeof(((union bpf_attr *)0)->last))
 
 const char *xt_version(void)
@@ -142,8 +142,8 @@ static int map_batch(enum bpf_cmd command, int map_fd, void *in_batch, void *out
 	attr.batch.values = pointer(values);
 	attr.batch.count = *count;
 	ret = sys_bpf(command, &attr, ATTR_SIZE(batch));
-	/* the kernel tells a count on success and with ENOENT; after other errors the call can be repeated as
-	 * it was */
+	/* the kernel sets the count on success and with ENOENT; after other errors the call can be repeated
+	 * unchanged */
 	if (ret == 0 || ret == -ENOENT)
 		*count = attr.batch.count;
 	return ret;
@@ -253,7 +253,7 @@ int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 fla
 	return sys_bpf(BPF_LINK_CREATE, &attr, ATTR_SIZE(link_create.flags));
 }
 
-/* BPF_LINK_CREATE's attribute for attach type 48, which build hosts' headers may not know (Linux 6.6). */
+/* The attribute of BPF_LINK_CREATE for attach type 48 (Linux 6.6), missing in older headers. */
 struct uprobe_multi_attr {
 	__u32 prog_fd;
 	__u32 target_fd;
@@ -328,7 +328,7 @@ int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 
 	attr.config = config;
 	attr.uprobe_path = pointer(path);
 	attr.probe_offset = offset;
-	/* every process; its programs run on all CPUs, whichever one is named */
+	/* all processes; programs run on all CPUs, whichever one is given */
 	return result(syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC));
 }
 
@@ -365,7 +365,7 @@ int xt_netlink_open(int protocol, __u32 groups)
 	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
 	if (fd < 0)
 		return -errno;
-	/* extended-ack texts, and acks without the request echoed; both are conveniences, so not fatal */
+	/* extended acks, and acks without the request; both are optional, so ignore errors */
 	setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
 	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
 	memset(&address, 0, sizeof(address));

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The only door to the kernel: one function per system call command. Each fills a zeroed attribute,
- * calls, and returns the result (>= 0) or -errno. No policy, no printing, no retries.
+ * The only caller of system calls: one function per command. Each fills a zeroed attribute, calls, and
+ * returns the result (>= 0) or -errno. No policy, no printing, no retries.
  *
- * Read by shim.c and, as cffi definitions, by build_ffi.py: plain declarations only. What the fields
- * mean is in the kernel's include/uapi/linux/bpf.h, whose names they keep.
+ * Read by shim.c and, as cffi definitions, by build_ffi.py: plain declarations only. Fields are named and
+ * documented as in the kernel's include/uapi/linux/bpf.h.
  */
 #pragma once
 
-/* The version that pyproject.toml had when this was compiled. */
+/* The version in pyproject.toml at compile time. */
 const char *xt_version(void);
 
 /* bpf(): maps */
@@ -31,8 +31,8 @@ int xt_map_update(int map_fd, const void *key, const void *value, __u64 flags);
 int xt_map_delete(int map_fd, const void *key);
 int xt_map_freeze(int map_fd);
 /*
- * count: in, room in entries; out, entries filled, where the result is 0 or -ENOENT (the last batch);
- * otherwise it is left alone.
+ * count: in, capacity in entries; out, entries filled, if the result is 0 or -ENOENT (the last batch);
+ * otherwise unchanged.
  */
 int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count);
 int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
@@ -87,7 +87,7 @@ int xt_prog_test_run(struct xt_test_run *request);
 
 /* bpf(): links and object information */
 int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 flags);
-/* Where functions of one file begin, or return; offsets are the file's. All arrays have `count` elements. */
+/* Entries or returns of functions of one file, by file offset. All arrays have `count` elements. */
 struct xt_uprobes {
 	const char *path;
 	const __u64 *offsets;
@@ -98,7 +98,8 @@ struct xt_uprobes {
 
 int xt_link_create_uprobes(int prog_fd, const struct xt_uprobes *request);
 int xt_link_detach(int link_fd);
-/* What it fills: beginnings of struct bpf_prog_info and bpf_link_info, up to the last field that is read. */
+/* Filled by xt_obj_get_info(): the start of struct bpf_prog_info, bpf_link_info, up to the last field read.
+ */
 struct xt_prog_info {
 	__u32 type;
 	__u32 id;
@@ -119,15 +120,15 @@ struct xt_link_info {
 	__u32 id;
 	__u32 prog_id;
 	__u32 padding;
-	__u32 ifindex; /* xdp.ifindex, tcx.ifindex; 0 when the interface is gone */
+	__u32 ifindex; /* xdp.ifindex, tcx.ifindex; 0 if the interface is gone */
 };
 
 int xt_obj_get_info(int fd, void *info, __u32 *info_len);
 int xt_prog_get_fd_by_id(__u32 id);
 
 /*
- * perf_event_open(): a probe of one place in a file, for all processes. `type` is that of the uprobe PMU,
- * `config` its flags. Then PERF_EVENT_IOC_SET_BPF: a program for it.
+ * perf_event_open(): a probe at one offset of a file, for all processes. `type` is that of the uprobe PMU,
+ * `config` its flags. xt_perf_event_set_bpf() sets its program (PERF_EVENT_IOC_SET_BPF).
  */
 int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 offset);
 int xt_perf_event_set_bpf(int event_fd, int prog_fd);
@@ -135,12 +136,12 @@ int xt_perf_event_set_bpf(int event_fd, int prog_fd);
 /* A timer that makes the descriptor readable every `period_ns`, on CLOCK_MONOTONIC. */
 int xt_timerfd(__u64 period_ns);
 
-/* netlink: a raw socket, bound; one datagram sent to the kernel; one received (-EAGAIN: nothing yet). */
+/* netlink: open and bind a raw socket; send one datagram to the kernel; receive one (-EAGAIN: none yet). */
 int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);
 
-/* ioctl(SIOCETHTOOL) about an interface; request begins with an ETHTOOL_* command and takes the answer. */
+/* ioctl(SIOCETHTOOL) on an interface; request begins with an ETHTOOL_* command and receives the reply. */
 struct xt_ethtool_value {
 	__u32 cmd;
 	__u32 data;
@@ -150,17 +151,17 @@ struct xt_ethtool_sset_info { /* of one set of strings */
 	__u32 cmd;
 	__u32 reserved;
 	__u64 sset_mask;
-	__u32 data; /* how many strings, where sset_mask has still a bit */
+	__u32 data; /* number of strings, if sset_mask still has a bit set */
 	__u32 padding;
 };
 
-struct xt_ethtool_gstrings { /* then the strings */
+struct xt_ethtool_gstrings { /* followed by the strings */
 	__u32 cmd;
 	__u32 string_set;
 	__u32 len; /* in strings */
 };
 
-struct xt_ethtool_stats { /* then as many 64-bit values */
+struct xt_ethtool_stats { /* followed by n_stats 64-bit values */
 	__u32 cmd;
 	__u32 n_stats;
 };

@@ -1,11 +1,11 @@
-"""The command's entry, also as `python -m xtrace`."""
+"""Entry point of the command and of `python -m xtrace`."""
 
 import os
 import sys
 
 
 def main() -> int:
-    """Run the command; a Ctrl-C before it could take over the signals ends quietly too."""
+    """Run the command and return its exit code; a Ctrl-C before it handles signals also ends quietly."""
     try:
         _occupy_standard_descriptors()
         from xtrace.command import main as run
@@ -16,7 +16,7 @@ def main() -> int:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Where 0, 1 or 2 is closed, open /dev/null there: else a map would get the number, and be written to."""
+    """Open /dev/null on each of 0, 1 and 2 that is closed: a map that got the number would be written to."""
     opened = _open_something()
     while opened <= 2:
         opened = _open_something()
@@ -24,7 +24,7 @@ def _occupy_standard_descriptors() -> None:
 
 
 def _open_something() -> int:
-    """/dev/null, or where a container has none, what nothing can be written to: the root directory."""
+    """Open /dev/null, or the root directory, which cannot be written to, in a container without /dev/null."""
     try:
         return os.open(os.devnull, os.O_RDWR)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What type checkers know of the compiled shim: written by `make stub` from csrc/*.h."""
+"""Type stubs of the compiled shim, written by `make stub` from csrc/*.h."""
 
 from typing import Any, Literal, overload
 
@@ -120,7 +120,7 @@ class struct_xt_flow_lines:
     wall_offset: int
     start: int
     end: int
-    asks_for_origin: int
+    needs_origin: int
     has_origin: int
     src_qpn: int
     process: struct_xt_text

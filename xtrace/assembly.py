@@ -1,4 +1,4 @@
-"""What the command does: puts monitors, sinks and the loop together."""
+"""Puts monitors, sinks and the loop together."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("xtrace")
 
 LEAST_FLUSH_S = 0.5
-"""What the push gets at the end even where blocked output took all the time there was."""
+"""Time for the last push even if blocked output has used up the grace time."""
 DIRECTIONS = {
     "ingress": (Direction.INGRESS,),
     "egress": (Direction.EGRESS,),
     "both": (Direction.INGRESS, Direction.EGRESS),
 }
-"""What --direction means."""
+"""Values of --direction."""
 
 
 def run(config: Config, version: str, stop: Stop) -> int:
-    """List the interfaces, or monitor until the end; the exit code."""
+    """List the interfaces, or monitor until the end, and return the exit code."""
     output = OutputStream(STDOUT, stop)
-    paths.choose(config.procfs, config.sysfs)  # before anything is attached: they may be wrong
+    paths.choose(config.procfs, config.sysfs)  # before anything is attached: raises UsageError
     if config.list_interfaces:
         show_list(config, output)
         return 0
@@ -59,7 +59,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
     if config.push_warning:
         log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
-        # first, so that it is closed last, when there is nothing more to come
+        # opened first, so that it is closed last
         push = make_push(config, identity, version) if config.target else None
         if push is not None:
             opened.callback(close_push, push, stop)
@@ -73,13 +73,13 @@ def run(config: Config, version: str, stop: Stop) -> int:
 
 
 def wire(config: Config, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
-    """The monitors of all modes, running, in the order in which they must tick; `opened` closes them.
+    """Start the monitors of all modes and return them in the order in which they must tick; `opened` closes them.
 
-    1. xdp, which passes what its hooks saw of RoCE in this interval on to rdma's ports,
-    2. rdma, which compares that with the ports' own counters, and whose traffic in this interval nccl's processes get,
-    3. nccl.
+    1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma,
+    2. rdma compares it with the ports' own counters, and passes the ports' traffic to mode nccl,
+    3. nccl adds that traffic to its processes.
 
-    In another order each would combine its interval with another mode's interval before.
+    In any other order a mode would combine its interval with another mode's previous interval.
     """
     rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
     xdp = opened.enter_context(closing(watch_flows(config))) if "xdp" in config.modes else None
@@ -94,7 +94,7 @@ def wire(config: Config, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
 
 
 def show_list(config: Config, output: OutputStream) -> None:
-    """The interfaces, or with mode rdma the RDMA ports."""
+    """Print the interfaces, or the RDMA ports in mode rdma."""
     as_json = config.output == "json"
     if "rdma" in config.modes:
         print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
@@ -104,7 +104,7 @@ def show_list(config: Config, output: OutputStream) -> None:
 
 
 def rdma_options(config: Config) -> RdmaOptions:
-    """What mode rdma is to read. -i chooses ports only where -d does not."""
+    """Return what mode rdma reads. -i selects ports only without -d."""
     return RdmaOptions(
         devices=config.rdma.devices,
         interfaces=() if config.rdma.devices or "xdp" in config.modes else own_names(config.interfaces),
@@ -116,7 +116,7 @@ def rdma_options(config: Config) -> RdmaOptions:
 
 
 def own_names(interfaces: tuple[str, ...]) -> tuple[str, ...]:
-    """Interfaces by the names that they have themselves, not by alternative ones; `any` restricts nothing."""
+    """Resolve alternative names to interface names; empty for `any`, which restricts nothing."""
     if ANY in interfaces:
         return ()
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
@@ -125,12 +125,12 @@ def own_names(interfaces: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def watch_rdma(config: Config) -> RdmaMonitor:
-    """Mode rdma, its first readings taken."""
+    """Return the monitor of mode rdma, with its first readings taken."""
     return RdmaMonitor(rdma_options(config), log.info)
 
 
 def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor[FlowSnapshot]:
-    """Mode xdp, which reports what RDMA hardware carries past it, where its interfaces have RDMA ports."""
+    """Return `xdp`, which also reports the traffic that bypasses it if its interfaces have RDMA ports."""
     names = tuple({interface.name: None for interface in xdp.interfaces})
     rdma = quiet_monitor(names, config.rdma.excluded, log.info)
     if rdma is None:
@@ -140,7 +140,7 @@ def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Moni
 
 
 def watch_flows(config: Config) -> XdpMonitor:
-    """Mode xdp, attached."""
+    """Return the monitor of mode xdp, attached."""
     options = XdpOptions(
         selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
         choice=Choice.of(config.hook, config.xdp_mode),
@@ -150,21 +150,21 @@ def watch_flows(config: Config) -> XdpMonitor:
     )
     monitor = XdpMonitor(options, log.info)
     if config.direction is None:
-        log.info("%s", message("counting what enters (ingress); --direction both counts what leaves, too"))
+        log.info("%s", message("counting ingress only; use --direction both to count egress too"))
     return monitor
 
 
 def watch_calls(config: Config) -> NcclMonitor:
-    """Mode nccl, probing."""
+    """Return the monitor of mode nccl, with its probes attached."""
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
     return NcclMonitor(log.info, ras=ras)
 
 
 def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, opened: ExitStack) -> Nics | None:
-    """What RDMA devices carry, beside the calls: all of them with mode rdma, else those that NCCL processes use."""
+    """Return the traffic of RDMA devices for mode nccl: of all with mode rdma, else of those NCCL processes use."""
     if not proc.numbers_as_own():
-        why = "RDMA numbers processes as this container does, proc as the machine: --pid host helps"
-        log.info("mode nccl: what NICs carry is not known: %s", why)
+        why = "process IDs in RDMA netlink are this container's, those in /proc are the host's; run with --pid host"
+        log.info("mode nccl: no NIC traffic: %s", why)
         return Nics(rdma) if rdma else None
     if rdma:
         nics = Nics(rdma)
@@ -175,30 +175,30 @@ def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, ope
         except RdmaError as error:
             if config.rdma.devices:
                 raise
-            log.info("mode nccl: what NICs carry is not known: %s", error)
+            log.info("mode nccl: no NIC traffic: %s", error)
             return None
     return nics
 
 
 def make_push(config: Config, identity: Identity, version: str) -> Push:
-    """The sink of --push. Its modules are loaded only where they are used: they cost start time and memory."""
+    """Return the sink of --push. Its modules are imported here: they cost start time and memory."""
     from xtrace.sinks.push.sink import Push
     from xtrace.sinks.push.transport import Http
 
     assert config.target is not None
     if config.target.skip_verify:
-        log.warning("push to %s: the server's certificate is not verified: anybody may be it", config.target.shown)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it names whole URLs
+        log.warning("push to %s: the server's certificate is not verified", config.target.shown)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
     return Push(Http(config.target, version), identity, config.max_series)
 
 
 def close_push(push: Push, stop: Stop) -> None:
-    """Deliver what waits, as long as the end may take."""
+    """Deliver what is queued, within the time that the end may take."""
     push.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
 
 
 def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list[Sink]:
-    """What --format asks for; `auto` is text for people and JSON Lines for programs."""
+    """Return the sinks of --format; `auto` is text on a terminal, else JSON Lines."""
     terminal = os.isatty(output.fileno())
     top = config.top if config.top is not None else TERMINAL_TOP if terminal else 0
     form = config.output
@@ -212,13 +212,13 @@ def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list
 
 
 def default_interface() -> str:
-    """The documented default where it exists, or else the default route's interface, which is then said."""
+    """Return the documented default if it exists, else the default route's interface, which is logged."""
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         if rtnetlink.link(netlink, DEFAULT_INTERFACE) is not None:
             return DEFAULT_INTERFACE
         route = routes.default_route(netlink)
         link = rtnetlink.link(netlink, route.index) if route else None
     if link is None:
-        return DEFAULT_INTERFACE  # which is then said not to exist
-    log.info("no interface %s: taking %s, which has the default route", DEFAULT_INTERFACE, link.name)
+        return DEFAULT_INTERFACE  # attaching then reports that it does not exist
+    log.info("no interface %s: using %s, which has the default route", DEFAULT_INTERFACE, link.name)
     return link.name

@@ -21,24 +21,24 @@ log = logging.getLogger("xtrace")
 
 
 class OneLine(logging.Formatter):
-    """A message is one line, and nothing in it acts on the terminal: names in it are others' choice."""
+    """Formats a message as one line without control characters: it may contain names chosen by others."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
-        """Debug messages may have more lines."""
+        """Return the text of a message; debug messages may have several lines."""
         allowed = "\n\t" if record.levelno <= logging.DEBUG else ""
         text = super().formatMessage(record)
         return printable(text, kept=allowed)
 
 
 def failed_thread(failure: threading.ExceptHookArgs) -> None:
-    """A thread that ends by an exception says so in one line, and the rest goes on."""
-    name = failure.thread.name if failure.thread else "a thread"
-    log.error("xtrace-catch: internal error in %s, which ends: %r; --debug shows where", name, failure.exc_value)
+    """Log the exception that ended a thread in one line; the other threads continue."""
+    name = failure.thread.name if failure.thread else "?"
+    log.error("xtrace-catch: internal error: thread %s ended: %r; --debug shows where", name, failure.exc_value)
     log.debug("", exc_info=failure.exc_value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     level = logging.DEBUG if debug else logging.INFO
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 log.debug("%s", error.log)
             return error.exit_code
         except OSError as error:
-            # a file of /proc or /sys that is not there, as in a container that hides them
+            # a missing file of /proc or /sys, as in a container that hides them
             log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
             return 1
         except Exception as error:
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def answer(arguments: Sequence[str], stop: Stop) -> int:
-    """Do what the command line asks for."""
+    """Do what the command line requests and return the exit code."""
     version = ffi.string(lib.xt_version()).decode()
     try:
         config = parse(arguments, os.environ, version)
@@ -74,7 +74,7 @@ def answer(arguments: Sequence[str], stop: Stop) -> int:
         text = str(answered)
     else:
         stop.install()
-        from xtrace import assembly  # with all it is made of, which the help and the version need not wait for
+        from xtrace import assembly  # a slow import that --help and --version do not need
 
         return assembly.run(config, version, stop)
     OutputStream(STDOUT, stop).write(text.encode())

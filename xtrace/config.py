@@ -1,4 +1,4 @@
-"""Command line and environment to one frozen Config."""
+"""Turns command line and environment into one frozen Config."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RdmaConfig:
-    """What the RDMA options say."""
+    """The RDMA options."""
 
     devices: tuple[str, ...] = ()
     """names and globs; empty: all"""
@@ -32,11 +32,11 @@ class RdmaConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """What the user asked for."""
+    """What the user requested."""
 
     modes: tuple[str, ...]
     interfaces: tuple[str, ...]
-    """names, globs, any; empty: eth0, or else the default route's"""
+    """names, globs, any; empty: eth0, or if there is none the default route's interface"""
     interval_ms: int
     output: str
     """auto, text, json or none"""
@@ -48,7 +48,7 @@ class Config:
     hook: str
     xdp_mode: str
     direction: str | None
-    """None: not given, which is ingress"""
+    """None: not given, means ingress"""
     filters: Filters
     rdma: RdmaConfig
     host: str
@@ -58,13 +58,13 @@ class Config:
     labels: tuple[tuple[str, str], ...]
     """names and values"""
     target: Target | None
-    """where metrics are pushed to, if anywhere"""
+    """where metrics are pushed; None: nowhere"""
     push_warning: str | None
     max_series: int
     list_interfaces: bool
     debug: bool
     ras: tuple[str, int] | None = None
-    """host and port of NCCL's RAS service, if it is queried"""
+    """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
     procfs: str | None = None
     """None: /host/proc if mounted, else /proc"""
@@ -72,7 +72,7 @@ class Config:
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str) -> Config:
-    """Raises UsageError for anything that is not understood, and Answered for --help and --version."""
+    """Return the Config. Raises UsageError for invalid input, Answered for --help and --version."""
     answers = {
         table.HELP: _short_help,
         table.HELP_ALL: _whole_help,
@@ -116,7 +116,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
 
 
 def _short_help() -> str:
-    from xtrace.options import usage  # which only the help needs, as below
+    from xtrace.options import usage  # only the help needs it, as below
 
     return usage.short()
 
@@ -128,7 +128,7 @@ def _whole_help() -> str:
 
 
 def parse_filters(given: Settings) -> Filters:
-    """All filter options."""
+    """Return the filter options."""
     return Filters(
         types=given.value(table.FILTER),
         networks=given.value(table.NET),
@@ -139,7 +139,7 @@ def parse_filters(given: Settings) -> Filters:
 
 
 def parse_rdma(given: Settings) -> RdmaConfig:
-    """All options about RDMA devices."""
+    """Return the options about RDMA devices."""
     limits = given.value(table.THRESHOLD)
     return RdmaConfig(
         devices=given.value(table.DEVICE),
@@ -150,11 +150,11 @@ def parse_rdma(given: Settings) -> RdmaConfig:
 
 
 def parse_host_ip(environment: Mapping[str, str]) -> str | None:
-    """HOST_IP, where it is set."""
+    """Return HOST_IP, None if unset."""
     text = environment.get("HOST_IP")
     if not text:
         return None
-    from ipaddress import ip_address  # which the help and the version need not wait for
+    from ipaddress import ip_address  # a slow import that --help and --version do not need
 
     try:
         return str(ip_address(text))
@@ -165,7 +165,7 @@ def parse_host_ip(environment: Mapping[str, str]) -> str | None:
 
 
 def refuse_contradictions(given: Settings) -> None:
-    """Raises UsageError for hook, mode and direction that do not go together."""
+    """Raise UsageError if hook, XDP mode and direction contradict each other."""
     hook, xdp_mode = given.value(table.HOOK), given.value(table.XDP_MODE)
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):
@@ -176,20 +176,20 @@ def refuse_contradictions(given: Settings) -> None:
 
 
 def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
-    """Raises UsageError for an option that changes nothing in these modes: whoever gave it expects that it does.
+    """Raise UsageError for an option that has no effect in these modes: it would be ignored silently.
 
-    Variables of the environment are not refused: they are set for a whole fleet.
+    Environment variables are not rejected: they may be set for a whole fleet.
     """
     for option in OPTIONS:
         used = not option.modes or set(option.modes) & set(modes)
-        # who says auto expects nothing
+        # auto requests nothing
         if not used and given.is_given(option) and given.value(option) != "auto":
             users = " or ".join(option.modes)
             raise UsageError(f"{option.name} works only in mode {users} (use -m {','.join((*modes, option.modes[0]))})")
 
 
 def refuse_useless(given: Settings, target: Target | None) -> None:
-    """Raises UsageError for an option that changes nothing without another one."""
+    """Raise UsageError for an option that has no effect without another one."""
     if given.is_given(table.MAX_SERIES) and target is None:
         raise UsageError("--max-series works only with --push (add --push URL)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):

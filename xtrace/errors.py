@@ -1,6 +1,6 @@
-"""What can go wrong, as exceptions whose text is the one line the user sees.
+"""Exceptions. The text of each is the one line that the user sees.
 
-This module imports nothing of the package: every other module may import it.
+This module imports nothing from the package, so every other module may import it.
 """
 
 import os
@@ -8,30 +8,30 @@ from errno import errorcode
 
 
 def error_name(number: int) -> str:
-    """`EPERM (Operation not permitted)` for 1."""
+    """Return `EPERM (Operation not permitted)` for 1."""
     return f"{errorcode.get(number, f'errno {number}')} ({os.strerror(number)})"
 
 
 class XtraceError(Exception):
-    """Base of all errors this tool raises on purpose. `str()` is one line: what, on what, why, what to do."""
+    """Base class of the tool's errors. `str()` is one line: what failed, on what, why, what to do."""
 
     exit_code = 1
 
 
 class UsageError(XtraceError):
-    """The command line or an environment variable is wrong."""
+    """The command line or an environment variable is invalid."""
 
     exit_code = 2
 
 
 class PrivilegeError(XtraceError):
-    """A capability is missing for what was asked."""
+    """A required capability is missing."""
 
     exit_code = 77
 
 
 class ObjectError(XtraceError):
-    """A BPF object file is not what the loader understands."""
+    """A BPF object file is malformed or not supported by the loader."""
 
 
 class InterfaceError(XtraceError):
@@ -39,14 +39,14 @@ class InterfaceError(XtraceError):
 
 
 class RdmaError(XtraceError):
-    """There is no RDMA device, or not the one that was asked for."""
+    """There is no RDMA device, or not the one requested."""
 
 
 class KernelError(XtraceError):
     """A system call failed.
 
-    `call` names it with its object (`BPF_MAP_CREATE(flows_a)`), `errno` is the positive error number,
-    `detail` what the kernel or this tool adds to it.
+    `call` is its name and object (`BPF_MAP_CREATE(flows_a)`), `errno` the positive error number, `detail` further
+    text from the kernel or from this tool.
     """
 
     def __init__(self, call: str, errno: int, detail: str = "") -> None:
@@ -57,11 +57,11 @@ class KernelError(XtraceError):
 
 
 class VerifierError(KernelError):
-    """The kernel refused a program. `detail` holds the verifier's last lines, `log` all of them."""
+    """The kernel rejected a program. `detail` has the last lines of the verifier's log, `log` all of them."""
 
     def __init__(self, call: str, errno: int, log: str) -> None:
         self.log = log
-        # Linux 7.3 explains itself at length after what it has always said
+        # Linux 7.3 adds a long explanation after the classic log
         terse = log.partition("\nVerification failed: ")[0]
         lines = [line.strip() for line in terse.splitlines() if line.strip()]
         while lines and lines[-1].startswith(("processed ", "verification time ", "stack depth ")):

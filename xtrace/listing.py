@@ -1,4 +1,4 @@
-"""The list of interfaces (-l), and of RDMA ports (-l -m rdma)."""
+"""Lists of interfaces (-l) and RDMA ports (-l -m rdma)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from xtrace.sinks.stream import OutputStream
 HEADINGS = ("NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP")
 RDMA_HEADINGS = ("DEVICE", "PORT", "INTERFACE", "STATE", "LINK", "LAYER", "RATE", "DRIVER", "PCI", "NUMA", "COUNTERS")
 LINK_TYPES = {1: "ethernet", 24: "ieee1394", 32: "infiniband", 512: "ppp", 768: "ipip", 772: "loopback", 65534: "none"}
-"""ARPHRD_* of linux/if_arp.h, as far as people meet them."""
+"""The common ARPHRD_* of linux/if_arp.h."""
 
 
 def print_interfaces(links: Sequence[LinkInfo], output: OutputStream, as_json: bool) -> None:
-    """A table, or JSON Lines."""
+    """Write a table, or JSON Lines."""
     if as_json:
         lines = [orjson.dumps(_record(link), option=orjson.OPT_APPEND_NEWLINE) for link in links]
         output.write(b"".join(lines))
@@ -29,7 +29,7 @@ def print_interfaces(links: Sequence[LinkInfo], output: OutputStream, as_json: b
 
 
 def print_rdma_ports(records: Sequence[PortRecord], output: OutputStream, as_json: bool, host: str) -> None:
-    """What ibdev2netdev tells, and more: a table, or JSON Lines."""
+    """Write a table like ibdev2netdev's, with more columns, or JSON Lines."""
     if as_json:
         lines = [orjson.dumps(port_summary(record, host), option=orjson.OPT_APPEND_NEWLINE) for record in records]
         output.write(b"".join(lines))
@@ -56,9 +56,9 @@ def _rdma_row(record: PortRecord) -> tuple[str, ...]:
     info = record.info
     counters = f"{len(record.hardware)}+{len(record.standard)}"
     numa = "-" if info.numa_node is None else str(info.numa_node)
-    told = (info.netdev, info.state, info.physical_state, info.link_layer, info.rate, info.driver, info.pci)
-    shown = tuple(text or "-" for text in told)
-    return (record.id.device, str(record.id.port), *shown, numa, "unavailable" if record.unavailable else counters)
+    texts = (info.netdev, info.state, info.physical_state, info.link_layer, info.rate, info.driver, info.pci)
+    cells = tuple(text or "-" for text in texts)
+    return (record.id.device, str(record.id.port), *cells, numa, "unavailable" if record.unavailable else counters)
 
 
 def _record(link: LinkInfo) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The main loop: a deadline per tick, a snapshot per monitor, every snapshot to every sink."""
+"""The main loop: at each deadline one snapshot per monitor, written to every sink."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Runs until a stop is requested, `count` intervals have passed, the reader is gone, or nothing is left."""
+    """Runs until a stop is requested, `count` intervals have passed, the reader is gone, or all monitors ended."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Loop:
             self._poll.register(descriptor, select.POLLIN)
 
     def run(self, count: int = 0) -> None:
-        """Tick at fixed deadlines; one that has passed meanwhile is skipped, and the interval longer.
+        """Tick at fixed deadlines; a deadline that has already passed is skipped, which makes that interval longer.
 
-        The last snapshot is taken after detaching. A sink that fails, or whose reader left, ends the run,
-        but the other sinks get everything up to its end; then its error is raised. OutputClosed does
-        not reach the caller, because a reader that has enough is no error.
+        The last snapshot is taken after detaching. If a sink fails or its reader is gone, the run ends: the other
+        sinks still get everything up to the end, then the error is raised. OutputClosed is not raised, because a
+        reader that closes its end early is no error.
         """
         deadline = time.monotonic_ns() + self._interval_ns
         ticks = 0
@@ -72,12 +72,12 @@ class Loop:
             raise self._failure
 
     def _wait(self, deadline: int) -> bool:
-        """Sleep until the deadline, a stop, or the reader's end; True in the last case."""
+        """Sleep until the deadline, a stop request, or the reader's exit; return whether it was the last."""
         while not self._stop.requested:
             left = deadline - time.monotonic_ns()
             if left <= 0:
                 break
-            # poll() counts in ms: round up, or the last fraction would be spent spinning
+            # poll() takes milliseconds: round up, or the loop would spin for the last fraction
             for fd, event in self._poll.poll(-(-left // 1_000_000)):
                 if fd in self._by_descriptor:
                     self._by_descriptor[fd].react()
@@ -86,7 +86,7 @@ class Loop:
         return False
 
     def _tick(self, last: bool) -> None:
-        """A snapshot of each monitor to each sink."""
+        """Write a snapshot of each monitor to each sink."""
         for monitor in self._monitors:
             if monitor.ended:
                 continue
@@ -96,7 +96,7 @@ class Loop:
         self._each_sink(lambda sink: sink.flush())
 
     def _each_sink(self, act: Callable[[Sink], None]) -> None:
-        """Do it with every sink, and go on without one that fails."""
+        """Call `act` with every sink; drop the sinks that fail."""
         self._sinks = [sink for sink in self._sinks if self._succeeds(act, sink)]
 
     def _succeeds(self, act: Callable[[Sink], None], sink: Sink) -> bool:

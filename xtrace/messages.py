@@ -1,4 +1,4 @@
-"""The documented lines on stderr, in English, and in Chinese where LANG says so."""
+"""The documented lines on stderr, in English or Chinese by locale."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import os
 from collections.abc import Callable
 
 Say = Callable[[str], None]
-"""How a monitor tells the user something while it runs."""
+"""Reports one line to the user while a monitor runs."""
 
 _CHINESE = {
     "Preparing to monitor network interface: {}": "准备监控网络接口: {}",
     "XDP program loaded on {}": "XDP 程序已加载到 {}",
     "tc program loaded on {}": "tc 程序已加载到 {}",
-    "counting what enters (ingress); --direction both counts what leaves, too": (
+    "counting ingress only; use --direction both to count egress too": (
         "只统计进入的流量 (ingress); --direction both 同时统计离开的流量"
     ),
 }
 
 
 def message(template: str, *arguments: object) -> str:
-    """`template` in the user's language, with `arguments` filled in."""
-    if _speaks_chinese():
+    """Return `template` in the user's language, with `arguments` filled in."""
+    if _prefers_chinese():
         template = _CHINESE.get(template, template)
     return template.format(*arguments)
 
 
-def _speaks_chinese() -> bool:
-    """The first of LC_ALL, LC_MESSAGES and LANG that is set decides (POSIX)."""
+def _prefers_chinese() -> bool:
+    """Return whether the first of LC_ALL, LC_MESSAGES and LANG that is set (POSIX) is a Chinese locale."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(name)
         if value:

@@ -1,4 +1,4 @@
-"""The request to stop, by signal: one flag, one descriptor to wait on, one time limit for what follows."""
+"""Stop requests by signal: one flag, one descriptor to wait on, one time limit for what follows."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from types import FrameType
 
 SECOND_INTERRUPT = 130
-"""Exit code of an immediate end: 128 + SIGINT."""
+"""Exit code of an immediate exit: 128 + SIGINT."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 GRACE_S = 2.0
-"""How long output may block after the request before the rest is dropped."""
+"""Seconds that output may block after the request before the rest is dropped."""
 
 
 class Stop:
-    """Turns SIGINT, SIGTERM and SIGHUP into a flag and a readable descriptor; a second SIGINT ends at once.
+    """Turns SIGINT, SIGTERM and SIGHUP into a flag and a readable descriptor; a second SIGINT exits at once.
 
-    Ending at once still detaches what is attached by links: the kernel drops them with their descriptors.
+    An immediate exit still detaches programs attached by links: the kernel removes these with their descriptors.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Stop:
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def install(self) -> None:
-        """Take over the signals, in the main thread."""
+        """Install the signal handlers. Must run in the main thread."""
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
         self._installed = True
         for number in SIGNALS:
@@ -42,13 +42,13 @@ class Stop:
         self.request()
 
     def request(self) -> None:
-        """Ask for an orderly end."""
+        """Request an orderly end."""
         if not self.requested:
             self.requested, self._at = True, time.monotonic()
             os.write(self._writable, b"\0")
 
     def close(self) -> None:
-        """Give up the descriptors. From here on, which is the end, the signals are ignored."""
+        """Close the descriptors and ignore the signals from now on: the process is about to exit."""
         if self._installed:
             signal.set_wakeup_fd(-1)
             for number in SIGNALS:
@@ -57,9 +57,9 @@ class Stop:
         os.close(self._writable)
 
     def fileno(self) -> int:
-        """Readable from the request on."""
+        """Return a descriptor that is readable once a stop is requested."""
         return self._readable
 
     def seconds_left(self) -> float:
-        """Until blocked output is given up; 0 when it is time."""
+        """Return the seconds left for blocked output, 0 when they are over."""
         return max(0.0, self._at + GRACE_S - time.monotonic())

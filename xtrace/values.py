@@ -1,7 +1,7 @@
-"""Values of options and environment variables: from text to value.
+"""Parsers for values of options and environment variables.
 
-Every parser takes the text and the name of the option or variable it came from, and raises UsageError with one line:
-the name, what is wrong with the value, and in parentheses what to write instead.
+Every parser takes the text and the name of its option or variable, and raises UsageError with one line: the name,
+what is wrong with the value, and in parentheses what to write instead.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 LONGEST_NUMBER = 18
-"""Digits; what is longer is out of every range, and int() refuses thousands of them."""
+"""Digits; longer numbers are out of every range, and int() rejects thousands of digits."""
 
 
 def duration(least_ms: int, most_ms: int) -> Callable[[str, str], int]:
-    """A parser of `5000`, `500ms`, `5s`, `1m` to milliseconds within a range."""
+    """Return a parser of `5000`, `500ms`, `5s`, `1m` to milliseconds within a range."""
 
     def parse(text: str, name: str) -> int:
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)", text.strip())
@@ -37,13 +37,13 @@ def duration(least_ms: int, most_ms: int) -> Callable[[str, str], int]:
 
 
 def written_duration(milliseconds: int) -> str:
-    """In the largest unit that divides it: 60000 is 1m."""
+    """Return a duration in the largest unit that divides it: 1m for 60000."""
     unit, size = next((unit, size) for unit, size in UNITS_MS.items() if milliseconds % size == 0)
     return f"{milliseconds // size}{unit}"
 
 
 def whole_number(least: int, most: int) -> Callable[[str, str], int]:
-    """A parser of integers within a range."""
+    """Return a parser of integers within a range."""
 
     def parse(text: str, name: str) -> int:
         if not re.fullmatch(r"-?[0-9]+", text):
@@ -56,7 +56,7 @@ def whole_number(least: int, most: int) -> Callable[[str, str], int]:
 
 
 def choice(kind: str, available: Iterable[str]) -> Callable[[str, str], str]:
-    """A parser that takes one of some words; `kind` is what they are, as in "unknown mode"."""
+    """Return a parser that accepts the words in `available`; `kind` names them in errors, as in "unknown mode"."""
 
     def parse(text: str, name: str) -> str:
         if text not in available:
@@ -67,12 +67,12 @@ def choice(kind: str, available: Iterable[str]) -> Callable[[str, str], str]:
 
 
 def unknown(name: str, kind: str, text: str, available: Iterable[str]) -> UsageError:
-    """The error for a word that is none of those available."""
+    """Return the error for a word that is not in `available`."""
     return UsageError(f"{name}: unknown {kind} '{text}' (available: {', '.join(available)})")
 
 
 def boolean(text: str, name: str) -> bool:
-    """`true 1 yes false 0 no`, in any case."""
+    """Parse `true 1 yes false 0 no`, in any case."""
     try:
         return BOOLEANS[text.strip().lower()]
     except KeyError:
@@ -80,7 +80,7 @@ def boolean(text: str, name: str) -> bool:
 
 
 def items(text: str, name: str) -> list[str]:
-    """The parts of a comma-separated list, of which none may be empty."""
+    """Return the parts of a comma-separated list, none of them empty."""
     found = [item.strip() for item in text.split(",")]
     if not any(found):
         raise UsageError(f"{name} is empty (give a value or leave it out)")
@@ -90,17 +90,17 @@ def items(text: str, name: str) -> list[str]:
 
 
 def names(text: str, name: str) -> tuple[str, ...]:
-    """`eth0,ib*` to its parts, each once."""
+    """Return the parts of `eth0,ib*` without duplicates."""
     return tuple(dict.fromkeys(items(text, name)))
 
 
 def as_given(text: str, name: str) -> str:
-    """Any text."""
+    """Accept any text."""
     return text
 
 
 def address(text: str, name: str) -> tuple[str, int]:
-    """`host:28028`, `[fd00::1]:28028` to host and port."""
+    """Return host and port of `host:28028` or `[fd00::1]:28028`."""
     found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\s]+)):([0-9]{1,5})", text.strip())
     if not found or not 0 < int(found.group(3)) < 65536:
         raise UsageError(f"{name}: '{text}' is not ADDR:PORT (for example localhost:28028 or [::1]:28028)")

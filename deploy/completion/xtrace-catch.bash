@@ -1,6 +1,6 @@
 # bash completion for xtrace-catch. Generated from the table of options: make options
 
-# Values for the option $1, one a line. Fails where it takes none.
+# Prints values for the option $1, one per line. Fails if it takes none.
 _xtrace_catch_values() {
     local path
     case $1 in
@@ -50,7 +50,7 @@ _xtrace_catch() {
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
     COMPREPLY=()
 
-    # readline splits words at = and : too; what counts here is what blanks separate
+    # readline splits words at = and : too; split only at blanks here
     value=${line##*[[:blank:]]}
     line=${line%"$value"}
     option=${line%"${line##*[![:blank:]]}"}
@@ -73,13 +73,13 @@ _xtrace_catch() {
         *) mapfile -t values <<< "$values" ;;
     esac
 
-    # of a list what is before the last comma stays
+    # keep the part of a list before the last comma
     chosen=
     if [[ $list == *" $option "* ]]; then
         chosen=${value%"${value##*,}"}
         compopt -o nospace 2> /dev/null
     fi
-    # readline replaces only what follows the last character at which it splits words
+    # readline replaces only the text after the last word break character
     prefix=${value%"${value##*[$COMP_WORDBREAKS]}"}
     for candidate in "${values[@]}"; do
         if [[ -n $candidate && ,$chosen != *",$candidate,"* && $chosen$candidate == "$value"* ]]; then

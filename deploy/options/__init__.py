@@ -1,6 +1,6 @@
-"""Writes what follows from the table of options: shell completion, and its part of the documents.
+"""Generates shell completion and parts of the documents from the table of options.
 
     make options
 
-tests/unit/options/test_generated.py fails where a file is not what this would write.
+tests/unit/options/test_generated.py fails if a file is out of date.
 """

@@ -1,4 +1,4 @@
-"""`python -m deploy.options`: write the files that are not up to date."""
+"""`python -m deploy.options`: write the files that are out of date."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from deploy.options.files import ROOT, generated
 
 
 def main() -> None:
-    """Name each file that changed."""
+    """Write the files and print the names of those that changed."""
     for path, text in generated().items():
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

@@ -1,4 +1,4 @@
-"""Completion for bash. It needs no functions of the bash-completion package."""
+"""Completion for bash, without functions of the bash-completion package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xtrace.options.table import OPTIONS
 TEMPLATE = """\
 # bash completion for xtrace-catch. Generated from the table of options: make options
 
-# Values for the option $1, one a line. Fails where it takes none.
+# Prints values for the option $1, one per line. Fails if it takes none.
 _xtrace_catch_values() {
     local path
     case $1 in
@@ -27,7 +27,7 @@ _xtrace_catch() {
     list=' @LISTS@ '
     COMPREPLY=()
 
-    # readline splits words at = and : too; what counts here is what blanks separate
+    # readline splits words at = and : too; split only at blanks here
     value=${line##*[[:blank:]]}
     line=${line%"$value"}
     option=${line%"${line##*[![:blank:]]}"}
@@ -50,13 +50,13 @@ _xtrace_catch() {
         *) mapfile -t values <<< "$values" ;;
     esac
 
-    # of a list what is before the last comma stays
+    # keep the part of a list before the last comma
     chosen=
     if [[ $list == *" $option "* ]]; then
         chosen=${value%"${value##*,}"}
         compopt -o nospace 2> /dev/null
     fi
-    # readline replaces only what follows the last character at which it splits words
+    # readline replaces only the text after the last word break character
     prefix=${value%"${value##*[$COMP_WORDBREAKS]}"}
     for candidate in "${values[@]}"; do
         if [[ -n $candidate && ,$chosen != *",$candidate,"* && $chosen$candidate == "$value"* ]]; then
@@ -86,14 +86,14 @@ SOURCES = {
 
 
 def _values(option: Option[Any]) -> tuple[str, ...]:
-    """Commands that print the values of an option."""
+    """Return the commands that print the values of an option."""
     words = words_of(option)
     fixed = (f"printf '%s\\n' {' '.join(map(quote, words))}",) if words else ()
     return *fixed, *SOURCES.get(option.source, ())
 
 
 def script() -> str:
-    """The whole file."""
+    """Return the whole file."""
     flags_of: dict[tuple[str, ...], list[str]] = {}
     for option in OPTIONS:
         if option.takes is not Takes.NOTHING:

@@ -1,4 +1,4 @@
-"""The manual page's and docs/options.md's lists of options and variables."""
+"""Lists of options and variables in the manual page and docs/options.md."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xtrace.options.option import Option
 from xtrace.options.table import GROUPS, OPTIONS, VARIABLES
 
 WIDTH = 78
-"""Of lines of the manual page's source."""
+"""Line width of the manual page's source."""
 
 
 def replace_parts(text: str, begin: str, end: str, parts: Mapping[str, str]) -> str:
-    """`text` with new parts between `begin` (formatted with the part's name) and `end`. Raises ValueError."""
+    """Replace the parts of `text` between `begin`, formatted with the part's name, and `end`. Raises ValueError."""
     for name, new in parts.items():
         start = text.index(begin.format(name)) + len(begin.format(name))
         text = text[:start] + new + text[text.index(end, start) :]
@@ -23,28 +23,28 @@ def replace_parts(text: str, begin: str, end: str, parts: Mapping[str, str]) -> 
 
 
 def sentences(option: Option[Any]) -> str:
-    """Help and details of an option."""
+    """Return help and details of an option as sentences."""
     text = _capitalized(option.help, option.values)
     modes = [f"Only in mode {' or '.join(option.modes)}."] if option.modes else []
     return " ".join(filter(None, [f"{text}.", option.details, *modes]))
 
 
 def _capitalized(text: str, names: Collection[str]) -> str:
-    """As a sentence begins, unless with one of some names."""
+    """Capitalize the first letter, unless the first word is one of `names`."""
     return text if re.split(r"\W", text)[0] in names else text[0].upper() + text[1:]
 
 
 def variables() -> Iterator[tuple[str, str, str]]:
-    """All environment variables: names, meaning, default."""
+    """Yield name, meaning and default of all environment variables."""
     for option in OPTIONS:
-        # what the two of --push mean its details explain
+        # the details of --push explain its two variables
         meaning = f"the same as {option.name}" if len(option.variables) == 1 else f"see {option.name}"
         yield from ((variable, meaning, "") for variable in option.variables)
     yield from VARIABLES
 
 
 def markdown_options() -> str:
-    """A table for each group."""
+    """Return a table for each group."""
     lines = []
     for group in GROUPS:
         lines += ["", f"### {group}", "", "| option | environment | default | meaning |", "| --- | --- | --- | --- |"]
@@ -57,7 +57,7 @@ def markdown_options() -> str:
 
 
 def markdown_environment() -> str:
-    """A table of the variables that no option stands for."""
+    """Return a table of the variables without an option."""
     lines = ["", "| variable | default | meaning |", "| --- | --- | --- |"]
     for name, meaning, default in VARIABLES:
         names = ", ".join(f"`{part}`" for part in name.split(", "))
@@ -74,7 +74,7 @@ def _markdown(text: str) -> str:
 
 
 def manual_options() -> str:
-    """A section of the manual page for each group."""
+    """Return a section of the manual page for each group."""
     lines = []
     for group in GROUPS:
         lines.append(f".SS {group}")
@@ -89,7 +89,7 @@ def manual_options() -> str:
 
 
 def manual_environment() -> str:
-    """Every variable, also those that stand for an option."""
+    """Return all variables, including those of options."""
     lines = []
     for name, meaning, default in variables():
         lines += [".TP", f".B {name}"]
@@ -99,11 +99,11 @@ def manual_environment() -> str:
 
 
 def _paragraph(text: str) -> list[str]:
-    """Lines of running text: none may begin as a request does."""
+    """Return lines of running text, none of which looks like a roff request."""
     lines = wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
     return [_roff(f"\\&{line}" if line.startswith((".", "'")) else line) for line in lines]
 
 
 def _roff(text: str) -> str:
-    """Options with minus signs, which can be copied, not hyphens."""
+    """Escape option dashes as minus signs, which can be copied, instead of hyphens."""
     return re.sub(r"(?<![\w-])--?(?=[a-z])", lambda found: r"\-" * len(found.group()), text).replace("^", r"\(ha")

@@ -1,4 +1,4 @@
-"""Which files are generated, wholly or in part."""
+"""The files generated wholly or in part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COMPLETION = ROOT / "deploy/completion"
 
 
 def generated() -> dict[Path, str]:
-    """File -> what it should contain; documents keep what is outside of their generated parts."""
+    """Return the new contents of each file; documents keep everything outside their generated parts."""
     manual, options = ROOT / "docs/man/xtrace-catch.8", ROOT / "docs/options.md"
     return {
         COMPLETION / "xtrace-catch.bash": bash.script(),

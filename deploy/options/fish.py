@@ -30,13 +30,13 @@ complete -c xtrace-catch -f
 """
 
 PRINT = r"printf %s\\n"
-"""One word a line, from within double quotes."""
+"""Prints one word per line, within double quotes."""
 
 COMMANDS = {Source.INTERFACES: "__xtrace_catch_interfaces", Source.DEVICES: "__xtrace_catch_devices"}
 
 
 def script() -> str:
-    """The whole file."""
+    """Return the whole file."""
     return BEGINNING + "".join(f"{_line(option)}\n" for option in OPTIONS)
 
 

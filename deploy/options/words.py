@@ -1,4 +1,4 @@
-"""What all shells complete."""
+"""Values that all shells complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xtrace.options.option import Option, Source
 
 
 def words_of(option: Option[Any]) -> tuple[str, ...]:
-    """Values that are known beforehand; a threshold goes on after its name."""
+    """Return the fixed values of an option; a threshold's name is followed by its value."""
     if option.source is Source.THRESHOLDS:
         return tuple(f"{name}=" for name in LIMITS)
     return option.values

@@ -37,12 +37,12 @@ ACTIONS = {
 
 
 def script() -> str:
-    """The whole file."""
+    """Return the whole file."""
     return TEMPLATE.replace("@SPECS@", " \\\n".join(f"    {_spec(option)}" for option in OPTIONS))
 
 
 def _spec(option: Option[Any]) -> str:
-    """What _arguments takes: '(others)'{-i+,--interface=}'[help]:message:action'."""
+    """Return a spec of _arguments: '(others)'{-i+,--interface=}'[help]:message:action'."""
     takes_value = option.takes is not Takes.NOTHING
     flags = [f"{flag}{'=' if flag.startswith('--') else '+'}" if takes_value else flag for flag in option.flags]
     if option.takes in (Takes.LIST, Takes.EACH):

@@ -1,7 +1,7 @@
 """Builds dist/xtrace-catch: CPython, the modules, OpenSSL, libc and the BPF objects in one static executable.
 
-Run by build.sh in an environment of the distribution's Python. What is downloaded or compiled for a
-version once stays in the work directory; everything of this tree is made again.
+Run by build.sh in a virtual environment of the distribution's Python. Downloads and compiled third-party code stay in
+the work directory; everything from this tree is built again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import build_ffi  # noqa: E402
 
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 CPYTHON_EXTENSIONS = {
-    # shared libraries in Debian's Python, here compiled from its source
+    # shared libraries in Debian's Python, compiled here from its source
     "_contextvars": ["_contextvarsmodule.c"],
     "_csv": ["_csv.c"],
     "_hashlib": ["_hashopenssl.c"],
@@ -46,7 +46,7 @@ LINK = ("gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
-    """Run a step; where it fails, its name and output end the build."""
+    """Run a step; if it fails, print its output and command and end the build."""
     variables = [f"{name}={value}" for name, value in environment.items()]
     done = subprocess.run(
         ["/usr/bin/env", *variables, *map(str, command)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -57,7 +57,7 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
 
 
 def python_source(work: Path) -> Path:
-    """CPython's source as Debian patched it, of the version that libpython has."""
+    """Fetch CPython's source as patched by Debian, in libpython's version."""
     query = ("/usr/bin/dpkg-query", "-W", "-f", "${Version}", f"lib{PYTHON}-dev")
     version = subprocess.check_output(query, text=True)
     place = work / f"{PYTHON}-{version}"
@@ -67,7 +67,7 @@ def python_source(work: Path) -> Path:
 
 
 def downloads(work: Path) -> Path:
-    """The packages of linked.txt, checked against their hashes; sources of those with C or Rust."""
+    """Fetch the packages in linked.txt, verified by hash; those with C or Rust code as source."""
     place = work / "downloads"
     stamp = place / "linked.txt"
     wanted = (HERE / "linked.txt").read_text()
@@ -84,15 +84,15 @@ def downloads(work: Path) -> Path:
 
 
 def the_one(directory: Path, pattern: str) -> Path:
-    """The only match."""
+    """Return the only match."""
     (found,) = directory.glob(pattern)
     return found
 
 
 def our_package(work: Path) -> Path:
-    """The package as its wheel installs it: modules and BPF objects."""
+    """Build the package as its wheel installs it: modules and BPF objects."""
     place = work / "package"
-    for stale in (place, ROOT / "build"):  # where setuptools would find modules that are gone
+    for stale in (place, ROOT / "build"):  # setuptools would find deleted modules there
         shutil.rmtree(stale, ignore_errors=True)
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT)
     shutil.rmtree(ROOT / "build")
@@ -101,14 +101,14 @@ def our_package(work: Path) -> Path:
 
 
 def imported_at_start(package: Path) -> dict[str, int]:
-    """Modules that any run imports, in order: side by side in the executable they take fewer pages of memory."""
+    """Return the modules that every run imports, in order: adjacent in the executable, they use fewer pages."""
     script = f"import sys; sys.path.insert(0, {str(package)!r}); import xtrace.command; print(*sys.modules)"
     imported = subprocess.check_output([sys.executable, "-B", "-c", script], text=True)
     return {name: position for position, name in enumerate(imported.split())}
 
 
 def compile_c(sources: Iterable[Path], objects: Path, *options: str) -> list[Path]:
-    """Compile C files; the object files."""
+    """Compile C files; return the object files."""
     made = []
     for source in sources:
         target = objects / f"{source.stem}.o"
@@ -119,13 +119,13 @@ def compile_c(sources: Iterable[Path], objects: Path, *options: str) -> list[Pat
 
 
 def cpython_extensions(names: Iterable[str], source: Path, objects: Path) -> list[Path]:
-    """Modules of the standard library that Debian's libpython has not built in, and what a built-in one lacks."""
+    """Compile standard library modules missing from Debian's libpython, and code that a built-in one needs."""
     unknown = sorted(set(names) - set(CPYTHON_EXTENSIONS))
     if unknown:
-        sys.exit(f"static build: no source known for {', '.join(unknown)}: exclude them in bundle.py or add them here")
+        sys.exit(f"static build: no source known for {', '.join(unknown)}; exclude them in bundle.py or add them here")
     modules = source / "Modules"
     files = [modules / file for name in sorted(names) for file in CPYTHON_EXTENSIONS[name]]
-    sha2 = modules / "_hacl/Hacl_Hash_SHA2.c"  # from Python 3.12 on; it is in no archive of Debian's
+    sha2 = modules / "_hacl/Hacl_Hash_SHA2.c"  # since Python 3.12; not in Debian's libpython.a
     files += [sha2] if sha2.exists() else []
     internal = f"-I{sysconfig.get_path('include')}/internal"
     hacl = f"-I{modules / '_hacl/include'}"
@@ -133,7 +133,7 @@ def cpython_extensions(names: Iterable[str], source: Path, objects: Path) -> lis
 
 
 def cffi_extensions(cffi: Path, objects: Path) -> list[Path]:
-    """The run-time part of cffi, and our shim."""
+    """Compile cffi's run-time part and our shim."""
     backend = ("-DFFI_BUILDING=1", "-DUSE__THREAD", "-DHAVE_SYNC_SYNCHRONIZE")
     made = compile_c([cffi / "src/c/_cffi_backend.c"], objects, *backend)
     generated = objects / "native.c"
@@ -146,7 +146,7 @@ def cffi_extensions(cffi: Path, objects: Path) -> list[Path]:
 
 
 def orjson_library(orjson: Path) -> Path:
-    """The orjson library by the crates it brings along."""
+    """Build the orjson library from the crates in its source package."""
     library = orjson / "target/release/liborjson.a"
     if not library.exists():
         options = ("--release", "--lib", "--offline", "--locked", "--crate-type", "staticlib")
@@ -156,9 +156,9 @@ def orjson_library(orjson: Path) -> Path:
 
 
 def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
-    """The executable; returns the files of the system it is made of.
+    """Link the executable; return the system files linked into it.
 
-    That getaddrinfo() and its kind want shared libraries, of which the linker warns, main.c sees to.
+    The linker warns that getaddrinfo() and others need shared libraries; main.c takes care of that.
     """
     libpython = Path(sysconfig.get_config_var("LIBPL"), f"lib{PYTHON}.a")
     group = [str(libpython), str(orjson), *(f"-l{name}" for name in LIBRARIES)]
@@ -180,7 +180,7 @@ def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
 
 
 def describe(linked: set[Path], downloaded: Path, orjson: Path) -> None:
-    """SBOM and licences. Rust's standard library comes within orjson's."""
+    """Write SBOM and licenses. Rust's standard library is part of orjson's."""
     rust = Path(subprocess.check_output(["/usr/bin/rustc", "--print", "sysroot"], text=True).strip())
     parts = [
         *sbom.debian_parts([*linked, next(rust.glob("lib/rustlib/*/lib/libstd-*.rlib"))]),
@@ -192,7 +192,7 @@ def describe(linked: set[Path], downloaded: Path, orjson: Path) -> None:
 
 
 def main(work: Path) -> None:
-    """All steps."""
+    """Run all steps."""
     objects = work / "objects"
     shutil.rmtree(objects, ignore_errors=True)
     objects.mkdir()

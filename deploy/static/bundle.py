@@ -1,6 +1,6 @@
-"""What the executable holds of Python: modules by the closure of imports, built-in ones, files of packages.
+"""The Python part of the executable: the closure of imported modules, built-in modules, package data.
 
-Written as `bundle.c` (tables), `bytes.S` (the bytes) and `bundle.h`, which main.c includes.
+Written as `bundle.c` (tables), `bytes.S` (contents) and `bundle.h`, which main.c includes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXCLUDED = """
     OpenSSL brotli brotlicffi compression cryptography h2 js pyodide socks zstandard
     urllib3.contrib.emscripten urllib3.contrib.pyopenssl urllib3.contrib.socks
 """
-"""Named by imports that never happen here: of other systems, interactive use, tests, processes, other backends."""
+"""Modules of imports that never run here: other systems, interactive use, tests, subprocesses, other backends."""
 
 DYNAMIC = """
     encodings.aliases encodings.ascii encodings.idna encodings.latin_1 encodings.punycode encodings.unicode_escape
@@ -34,11 +34,11 @@ DYNAMIC = """
 
     dataclasses datetime enum json uuid zoneinfo
 """
-"""Imported at run time by no statement in Python: by codecs' names, by orjson."""
+"""Modules imported without an import statement: by codec name, by orjson."""
 
 
 BUILT_HERE = ("_bundle", "_cffi_backend", "orjson.orjson", "xtrace._native")
-"""Extensions that are compiled by build.py; of the last three no usual installation is looked at."""
+"""Extensions compiled by build.py; an installed copy of the last three is ignored."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Module:
 
 
 class Closure:
-    """What is reached by imports from `roots`, the modules of `package`, each of whose imports must be there."""
+    """All modules imported, directly or not, from `roots`, the modules of `package`. Their imports must exist."""
 
     def __init__(self, path: Iterable[Path], package: str, roots: Iterable[str]) -> None:
         self._package = package
         finder = ModuleFinder([str(directory) for directory in path], excludes=EXCLUDED.split())
         for name in (*roots, *DYNAMIC.split()):
             finder.import_hook(name)
-        # with a dot it is mostly what a module has, not a module
+        # a name with a dot is usually an attribute, not a module
         for name in {*(name for name in finder.badmodules if "." not in name), *EXCLUDED.split()}:
             importers = [importer for importer in finder.badmodules.get(name, ()) if within(package, importer)]
             if importers and name not in BUILT_HERE:
-                sys.exit(f"static build: {', '.join(importers)} imports {name}, which is excluded or not there")
+                sys.exit(f"static build: {', '.join(importers)} imports {name}, which is excluded or missing")
         self._sources: dict[str, tuple[Path, bool]] = {}
         self._extensions: set[str] = set()
         frozen = _imp._frozen_module_names()  # type: ignore[attr-defined]  # libpython has them already
@@ -74,7 +74,7 @@ class Closure:
                 self._sources[name] = (Path(module.__file__), module.__path__ is not None)
 
     def python_modules(self) -> list[Module]:
-        """Modules in Python; of those outside the package docstrings and assertions are left out."""
+        """Return the modules in Python; those outside the package without docstrings and assertions."""
         found = []
         for name, (source, package) in self._sources.items():
             code = compiled(source, name, package, 0 if within(self._package, name) else 2)
@@ -82,45 +82,45 @@ class Closure:
         return found
 
     def extensions(self) -> set[str]:
-        """Modules in C: those of the interpreter, and those that are shared libraries in a usual installation."""
+        """Return the modules in C: the interpreter's, and shared libraries of a usual installation."""
         return self._extensions
 
 
 def within(package: str, name: str) -> bool:
-    """Whether a module belongs to a package."""
+    """Return whether a module belongs to a package."""
     return name.partition(".")[0] == package
 
 
 def compiled(source: Path, name: str, package: bool, optimize: int) -> bytes:
-    """The module's code, marshalled; it names its file by the module, so that no path of this machine is in it."""
+    """Return the module's marshalled code, with a file name derived from the module, not a local path."""
     where = name.replace(".", "/") + ("/__init__.py" if package else ".py")
     code: types.CodeType = compile(source.read_bytes(), where, "exec", dont_inherit=True, optimize=optimize)
     return marshal.dumps(code)
 
 
 def package_data(root: Path, package: str) -> dict[str, bytes]:
-    """Every file of the installed package that is no code, by its path as PEP 302's get_data() takes it."""
+    """Return all files of the installed package except code, by path as for PEP 302's get_data()."""
     code = (".py", ".so", ".pyi", ".typed", ".pyc")
     files = sorted(path for path in (root / package).rglob("*") if path.is_file() and path.suffix not in code)
     return {str(path.relative_to(root)): path.read_bytes() for path in files if path.name != "py.typed"}
 
 
 def builtins_of(config: Path) -> dict[str, str]:
-    """The interpreter's own built-in modules and their functions, by its `config.c`."""
+    """Return the interpreter's built-in modules and their init functions from its `config.c`."""
     excluded = EXCLUDED.split()
     entries = re.findall(r'^    \{"(\w+)", (\w+)\},$', config.read_text(), re.MULTILINE)
     return {name: init for name, init in entries if name not in excluded}
 
 
 class Blob:
-    """Bytes one behind the other, as the assembler takes them in."""
+    """Concatenated bytes, included by the assembler."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
 
     def add(self, data: bytes) -> str:
-        """Where `data` begins, as a C expression; on a multiple of 16 bytes."""
+        """Append `data`, aligned to 16 bytes; return its address as a C expression."""
         where = f"bundle_bytes + {self._size}"
         padding = -len(data) % 16
         self._parts += [data, bytes(padding)]
@@ -128,7 +128,7 @@ class Blob:
         return where
 
     def content(self) -> bytes:
-        """All of it."""
+        """Return all bytes."""
         return b"".join(self._parts)
 
 
@@ -158,7 +158,7 @@ bundle_bytes:
 
 
 def tables(blob: Blob, modules: list[Module], data: dict[str, bytes], builtins: dict[str, str]) -> str:
-    """`bundle.c`. The table of built-in modules has the name by which the interpreter finds it."""
+    """Return `bundle.c`. The interpreter finds the table of built-in modules by its name."""
     lines = ['#include "bundle.h"', "extern const unsigned char bundle_bytes[];"]
     lines += [f"extern PyObject *{init}(void);" for init in sorted({*builtins.values()} - {"NULL"})]
     lines.append("struct _inittab _PyImport_Inittab[] = {")

@@ -1,6 +1,6 @@
-"""What is linked into the executable: a CycloneDX SBOM, and the licences, which the image carries along.
+"""CycloneDX SBOM and licenses of everything linked into the executable.
 
-Debian's packages by the archives that the linker read, Python's by linked.txt, Rust's by cargo.
+Debian packages come from the archives that the linker read, Python packages from linked.txt, crates from cargo.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "*.dist-info/lic
 
 @dataclass(frozen=True)
 class Part:
-    """Something that is linked in: its package URL's type and namespace, and where its licence texts are."""
+    """A linked component: type and namespace of its package URL, and its license texts."""
 
     kind: str
     name: str
@@ -39,12 +39,12 @@ class Part:
 
 
 def output_of(*command: str | Path, cwd: Path | None = None) -> str:
-    """What a command prints."""
+    """Return the output of a command."""
     return subprocess.check_output([*map(str, command)], text=True, cwd=cwd)
 
 
 def debian_parts(files: Iterable[Path]) -> Iterator[Part]:
-    """The source packages of installed files, by the copyright file of the binary package."""
+    """Yield the source packages of installed files, with the binary packages' copyright files."""
     real = sorted({str(path.resolve()) for path in files})
     owners = {line.partition(":")[0] for line in output_of("dpkg", "-S", *real).splitlines()}
     system = re.search(r"^ID=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
@@ -58,7 +58,7 @@ def debian_parts(files: Iterable[Path]) -> Iterator[Part]:
 
 
 def python_parts(downloads: Path, linked: Path) -> Iterator[Part]:
-    """The packages of linked.txt."""
+    """Yield the packages in linked.txt."""
     for name, version, digest in re.findall(r"^(\w+)==(\S+) --hash=sha256:(\w+)", linked.read_text(), re.MULTILINE):
         source = downloads / f"{name}-{version}"
         place = source if source.is_dir() else downloads / "site"
@@ -66,24 +66,24 @@ def python_parts(downloads: Path, linked: Path) -> Iterator[Part]:
 
 
 def crate_parts(orjson: Path) -> Iterator[Part]:
-    """The crates that orjson is made of, without those that only its build runs."""
+    """Yield the crates in orjson, without those used only by its build."""
     edges = ("-e", "normal,no-proc-macro", "--prefix", "none")
     listed = output_of("cargo", "tree", "--offline", *edges, "-f", "{p}|{l}", cwd=orjson).replace(" (*)", "")
     for line in sorted(set(filter(None, listed.splitlines()))):
         package, _, licence = line.partition("|")
         name, version, *local = package.split()
-        if not local:  # orjson itself has its path there
+        if not local:  # for orjson itself it is its path
             number = version.removeprefix("v")
             yield Part("cargo", name, number, licence_texts(orjson / "include/cargo" / f"{name}-{number}"), licence)
 
 
 def licence_texts(directory: Path) -> tuple[Path, ...]:
-    """Files that are licences by their name."""
+    """Return the files that are licenses by name."""
     return tuple(sorted({path for pattern in LICENCE_FILES for path in directory.glob(pattern) if path.is_file()}))
 
 
 def component(part: Part) -> Component:
-    """As CycloneDX has it."""
+    """Return a part as a CycloneDX component."""
     factory = LicenseFactory()
     licence = part.licence.replace("/", " OR ") if part.licence else f"see licenses/{part.name}"
     return Component(
@@ -98,7 +98,7 @@ def component(part: Part) -> Component:
 
 
 def write(parts: list[Part], version: str, target: Path, licences: Path, own_licence: Path) -> None:
-    """Write the SBOM and collect the licence texts; the same for the same parts and SOURCE_DATE_EPOCH."""
+    """Write the SBOM and collect the license texts; reproducible for the same parts and SOURCE_DATE_EPOCH."""
     own = PackageURL("generic", None, "xtrace-catch", version)
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, own.to_string()))
     bom.metadata.timestamp = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), timezone.utc)

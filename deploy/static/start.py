@@ -1,4 +1,4 @@
-"""`__main__` of the static executable: modules and the package's data come from the executable."""
+"""`__main__` of the static executable, from which modules and package data are loaded."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import _bundle  # main.c
 
 
 class Importer(FrozenImporter):
-    """Frozen modules, which beyond what Python makes of them have a place (PEP 302: `__file__`, get_data())."""
+    """Imports frozen modules with a location, `__file__` and get_data() (PEP 302)."""
 
     @classmethod
     def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The module, if it is in this executable."""
+        """Return the spec of a module in this executable, else None."""
         spec = super().find_spec(fullname, path, target)
         if spec is None and path is not None:
-            return BuiltinImporter.find_spec(fullname)  # extensions in packages, which Python 3.11 does not look for
+            return BuiltinImporter.find_spec(fullname)  # Python 3.11 does not search for extensions in packages
         if spec is not None:
-            spec.loader = cls  # type: ignore[assignment]  # a class whose methods need no instance, as its base
+            spec.loader = cls  # type: ignore[assignment]  # all methods are static or class methods, as in the base
             package = spec.submodule_search_locations is not None
             spec.origin = fullname.replace(".", "/") + ("/__init__.py" if package else ".py")
             spec.has_location = True
@@ -27,7 +27,7 @@ class Importer(FrozenImporter):
 
     @staticmethod
     def get_data(path: str) -> bytes:
-        """The file of a package; FileNotFoundError."""
+        """Return a package's data file. Raises FileNotFoundError."""
         data: bytes = _bundle.read(path)
         return data
 

@@ -374,7 +374,7 @@ def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path)
         tool.process.kill()
         result = tool.wait()
         assert has_all(result, caller.pid)
-    assert b"what NICs carry is not known: RDMA numbers processes as this container does" in result.stderr
+    assert b"no NIC traffic: process IDs in RDMA netlink are this container's" in result.stderr
     assert {record["devices"] for record in processes(result.records, caller.pid)} == {None}
 
 

@@ -209,7 +209,7 @@ def test_without_eth0_the_default_routes_interface_is_taken_and_said() -> None:
             assert_passes_traffic(pair)
             result = tool.stop()
     assert result.code == 0
-    assert result.said == ["no interface eth0: taking far0, which has the default route", *started()]
+    assert result.said == ["no interface eth0: using far0, which has the default route", *started()]
     assert total(result.records) > 0
 
 

@@ -34,7 +34,7 @@ SETTLE_S = 60.0
 
 CPUS = sorted(os.sched_getaffinity(0))[:2]
 
-ONLY_INGRESS = "counting what enters (ingress); --direction both counts what leaves, too"
+ONLY_INGRESS = "counting ingress only; use --direction both to count egress too"
 """What a run says that counts one direction only."""
 
 GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"

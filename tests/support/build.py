@@ -1,4 +1,4 @@
-"""Compiling the tests' own BPF programs, and loading them through the package's loader."""
+"""Compiles the tests' own BPF programs and loads them with the package's loader."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from xtrace.kernel.elf import ObjectSpec, parse_object, patch_constants
 
 ROOT = Path(__file__).parents[2]
 COMPILED = os.environ.get("XTRACE_TEST_OBJECTS")
-"""A directory that `python -m tests.support.build` has filled, for machines without clang."""
+"""A directory filled by `python -m tests.support.build`, for machines without clang."""
 
 
 @lru_cache
 def compile_bpf(source: Path) -> ObjectSpec:
-    """One C file as an object, compiled unless XTRACE_TEST_OBJECTS has it."""
+    """Return the object of one C file, compiled unless it is in XTRACE_TEST_OBJECTS."""
     data = object_in(Path(COMPILED), source).read_bytes() if COMPILED else clang(source)
     return parse_object(data, source.name)
 
 
 def clang(source: Path) -> bytes:
-    """Compile with the flags of the package's own object."""
+    """Compile with the flags of the package's objects."""
     headers = [f"-I{ROOT / 'csrc'}", f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"]
     flags = ["-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
     command = ["clang", *flags, *headers, "-c", str(source), "-o", "-"]
@@ -36,12 +36,12 @@ def clang(source: Path) -> bytes:
 
 
 def object_in(directory: Path, source: Path) -> Path:
-    """Where the directory has the object of a source."""
+    """Return the path of a source's object in the directory."""
     return directory / source.relative_to(ROOT).with_suffix(".o")
 
 
 def compile_all(directory: Path) -> None:
-    """Compile every C program of the tests: those of nccl run on the machine, all others are BPF."""
+    """Compile all C programs of the tests: those of nccl for the host, all others for BPF."""
     for name in PROGRAMS:
         compile_native(name, directory / "tests/nccl")
     for source in sorted(set((ROOT / "tests").rglob("*.c")) - set((ROOT / "tests/nccl").glob("*.c"))):
@@ -52,7 +52,7 @@ def compile_all(directory: Path) -> None:
 
 @contextmanager
 def loaded(spec: ObjectSpec, program: str, values: Mapping[str, int] | None = None) -> Iterator[Program]:
-    """A program of `spec` with maps of its own, its constants set to `values`."""
+    """Load a program of `spec` with its own maps and its constants set to `values`."""
     with ExitStack() as owned:
         maps = {
             name: owned.enter_context(Map.create(patch_constants(m, values or {}) if name == "rodata" else m))

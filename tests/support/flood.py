@@ -21,11 +21,11 @@ from xtrace.kernel import constants
 
 BATCH = 64
 MAX_REPEAT = 1 << 20
-"""Frames per system call, so that a signal is answered within a second."""
+"""Frames per system call, small enough to handle a signal within a second."""
 
 
 def frame(source_net: int, size: int = 64) -> bytes:
-    """A UDP frame from 10.<source_net>.0.0, whose last two address bytes and source port the program sets."""
+    """Return a UDP frame from 10.<source_net>.0.0; the program sets source port and last two address bytes."""
     payload = size - 14 - 20 - 8
     ethernet = bytes.fromhex("02000000000a02000000000b0800")
     ip = struct.pack(
@@ -46,14 +46,14 @@ def flood(ifindex: int, packets: int, flows: int, source_net: int) -> None:
 
 
 def flood_from_socket(interface: str, packets: int, flows: int, source_net: int) -> None:
-    """The same frames as flood() from user space."""
+    """Send the same frames as flood(), from user space."""
     start = bytearray(frame(source_net))
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
         sender.bind((interface, 0))
         for number in range(packets):
             flow = number % flows
             start[28:30], start[34:36] = struct.pack("!H", flow), struct.pack("!H", 1024 + (flow & 0x3FFF))
-            with suppress(OSError):  # ENOBUFS: the other end's ring is full, and takes the next
+            with suppress(OSError):  # ENOBUFS: the peer's ring is full
                 sender.send(start)
 
 

@@ -1,7 +1,7 @@
 """Frames, built header by header: `ethernet(IPV4, ipv4(TCP, tcp(1024, 80, SYN)))`.
 
-Every function returns bytes as on the wire; what follows a header is its `payload`. Header fields that
-tests do not look at are constant. Checksums are right for IPv4 headers and left 0 elsewhere.
+Every function returns bytes as on the wire; `payload` is what follows a header. Header fields that tests do not check
+are constant. Checksums are correct in IPv4 headers and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ICMP, IGMP, IPIP, TCP, UDP, IN_IPV6, GRE, ESP, ICMPV6, SCTP, IN_MPLS = 1, 2, 4, 
 """IP protocol numbers"""
 
 HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AH, NO_NEXT_HEADER, DESTINATION = 0, 43, 44, 51, 59, 60
-"""IPv6 extension headers, and the number that says that nothing follows"""
+"""IPv6 extension headers, and the number for no next header"""
 
 ROCE_V2_PORT = 4791
 INFINIBAND = 0x1B
@@ -29,7 +29,7 @@ FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 
 
 def tcp_flags(spread: int) -> int:
-    """The flags byte that flow_counters.tcp_flags spreads over a word: bit i stands in byte i (csrc/flow.h)."""
+    """Return the flags byte of flow_counters.tcp_flags, which stores bit i in byte i (csrc/flow.h)."""
     return sum(1 << bit for bit in range(8) if spread >> 9 * bit & 1)
 
 
@@ -44,7 +44,7 @@ def ethernet(ethertype: int, payload: bytes = b"") -> bytes:
 
 
 def vlan(vlan_id: int, ethertype: int, payload: bytes, *, priority: int = 0) -> bytes:
-    """What stands behind ethertype 0x8100: the tag, then the ethertype of what is tagged."""
+    """Return what follows ethertype 0x8100: the tag, then the ethertype of the payload."""
     return struct.pack("!HH", priority << 13 | vlan_id, ethertype) + payload
 
 
@@ -72,7 +72,7 @@ def ipv4(
 ) -> bytes:
     """An IPv4 packet. `offset` counts 8-byte units, `more` and `dont` are the fragment flags.
 
-    `ihl`, in 32-bit words, and `total`, in bytes, follow from the packet unless the header is to lie about them.
+    `ihl`, in 32-bit words, and `total`, in bytes, follow from the packet unless given.
     """
     words = 5 + len(options) // 4 if ihl is None else ihl
     fragment = dont << 14 | more << 13 | offset

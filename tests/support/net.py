@@ -1,4 +1,4 @@
-"""Network namespaces with a veth between them, and the tool running in one."""
+"""Network namespaces connected by a veth, and the tool running in one of them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ TIMEOUT_S = 60
 
 
 class Namespace:
-    """A network namespace of this test's own."""
+    """A network namespace owned by a test."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line that runs `arguments` in here."""
+        """Return the command line that runs `arguments` in this namespace."""
         return ["ip", "netns", "exec", self.name, *arguments]
 
     def run(self, *arguments: str) -> str:
-        """Run a command to its end; what it printed."""
+        """Run a command to its end; return its output."""
         return subprocess.run(
             self.command(*arguments), check=True, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT
         ).stdout
 
     def ip(self, arguments: str) -> str:
-        """`ip` with arguments separated by blanks."""
+        """Run `ip` with arguments separated by blanks; return its output."""
         return subprocess.run(
             ["ip", "-n", self.name, *arguments.split()], check=True, capture_output=True, text=True
         ).stdout
@@ -52,7 +52,7 @@ class Namespace:
         return subprocess.Popen(self.command(*arguments), cwd=ROOT, **options)
 
     def catch(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        """Start the tool, its output and errors piped unless `options` say otherwise."""
+        """Start the tool, with stdout and stderr piped unless changed by `options`."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return self.start(sys.executable, "-m", "xtrace", *arguments, **options)
 
@@ -61,19 +61,19 @@ class Namespace:
         return self.start(sys.executable, "-m", "tests.support.flood", interface, str(packets), *arguments)
 
     def statistics(self, interface: str, way: str = "rx") -> dict[str, int]:
-        """The interface's own counters of what it received (rx) or sent (tx)."""
+        """Return the interface's own counters of received (rx) or sent (tx) packets."""
         shown = json.loads(self.ip(f"-j -s link show {interface}"))
         counters: dict[str, int] = shown[0]["stats64"][way]
         return counters
 
     def xdp_attached(self, interface: str) -> bool:
-        """Whether iproute2 sees an XDP program there."""
+        """Return whether iproute2 shows an XDP program on the interface."""
         return "xdp" in json.loads(self.ip(f"-j link show {interface}"))[0]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two namespaces joined by a veth: near0 is 10.0.0.1, fd00::1; far0, which tests watch, 10.0.0.2, fd00::2."""
+    """Two namespaces joined by a veth: near0 is 10.0.0.1, fd00::1; far0, which tests monitor, 10.0.0.2, fd00::2."""
 
     near: Namespace
     far: Namespace
@@ -83,10 +83,10 @@ class Pair:
 
 @contextmanager
 def veth_pair(mtu: int = 1500, addresses: bool = True, queues: int = 1) -> Iterator[Pair]:
-    """A Pair, gone afterwards. Without `addresses` IPv6 is off too, and no packet moves unless sent.
+    """A Pair, deleted afterwards. Without `addresses` IPv6 is off too, and the kernel sends nothing by itself.
 
-    far0 has `queues` receive queues. With as many as CPUs, each CPU that sends runs far0's XDP program
-    itself; with one queue the programs of several senders take turns, and most of a flood is dropped.
+    far0 has `queues` receive queues. With as many as CPUs, each sending CPU runs far0's XDP program itself; with one
+    queue the programs of several senders take turns, and most of a flood is dropped.
     """
     names = [f"xt{os.getpid()}-{next(_numbers)}" for _ in range(2)]
     created: list[str] = []
@@ -112,7 +112,7 @@ def veth_pair(mtu: int = 1500, addresses: bool = True, queues: int = 1) -> Itera
 
 @contextmanager
 def quiet_pair(mtu: int = 1500) -> Iterator[Pair]:
-    """A Pair with IPv4 addresses and fixed neighbours: no packet moves but what is sent, no ARP, no IPv6."""
+    """A Pair with IPv4 addresses and static neighbors: only packets sent by the test, no ARP, no IPv6."""
     with veth_pair(mtu, addresses=False) as pair:
         ends = ((1, pair.near, pair.near_if), (2, pair.far, pair.far_if))
         macs = [json.loads(namespace.ip(f"-j link show {name}"))[0]["address"] for _, namespace, name in ends]
@@ -123,7 +123,7 @@ def quiet_pair(mtu: int = 1500) -> Iterator[Pair]:
 
 
 def read_until(stream: IO[bytes] | None, wanted: bytes) -> bytes:
-    """Lines of a pipe up to and with the first that contains `wanted`; AssertionError at its end."""
+    """Return the lines of a pipe up to and including the first with `wanted`. AssertionError at end of file."""
     assert stream is not None
     seen = b""
     for line in stream:
@@ -134,19 +134,19 @@ def read_until(stream: IO[bytes] | None, wanted: bytes) -> bytes:
 
 
 def records(output: bytes) -> list[dict[str, Any]]:
-    """JSON Lines, parsed."""
+    """Parse JSON Lines."""
     return [json.loads(line) for line in output.splitlines()]
 
 
 def of_type(lines: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The records of one type."""
+    """Return the records of one type."""
     return [record for record in lines if record["type"] == kind]
 
 
 def assert_sums_close(lines: Sequence[dict[str, Any]]) -> None:
-    """In each interval of each interface and direction flows + other + unattributed + filtered == total.
+    """Assert flows + other + unattributed + filtered == total in each interval of each interface and direction.
 
-    In packets and bytes; the records that are added up come before the one they add up to.
+    In packets and bytes; the records to add up must precede their interface record.
     """
     packets = size = 0
     intervals = 0

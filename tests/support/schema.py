@@ -1,4 +1,4 @@
-"""Every JSON record the tool writes, against docs/output.schema.json."""
+"""Validates the tool's JSON records against docs/output.schema.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "output.schema.json"
 
 @lru_cache(maxsize=1)
 def schema() -> dict[str, Any]:
-    """The documented schema, parsed."""
+    """Return the parsed schema."""
     parsed: dict[str, Any] = json.loads(SCHEMA.read_text())
     return parsed
 
@@ -27,13 +27,13 @@ def _validator() -> Draft202012Validator:
 
 
 def complaint(record: Mapping[str, Any]) -> str | None:
-    """Why the schema does not allow `record`; None if it does."""
+    """Return why the schema rejects `record`; None if it does not."""
     error = best_match(_validator().iter_errors(record))
     return None if error is None else f"{error.json_path}: {error.message}"
 
 
 def validate(lines: Iterable[Mapping[str, Any]]) -> None:
-    """AssertionError with the first record that the schema does not allow, or if there is no record at all."""
+    """Assert that there are records and the schema allows all of them."""
     number = 0
     for number, record in enumerate(lines, start=1):
         refused = complaint(record)

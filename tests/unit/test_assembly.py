@@ -206,7 +206,7 @@ def test_defect_in_a_thread_is_one_line_and_ends_nothing_else() -> None:
     ended = start(sys.executable, "-c", THREAD)
     assert ended.returncode == 0
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("xtrace-catch: internal error in queue pairs, which ends: ZeroDivisionError(")
+    assert line.startswith("xtrace-catch: internal error: thread queue pairs ended: ZeroDivisionError(")
 
 
 def test_list_is_a_table_of_all_interfaces() -> None:
@@ -298,7 +298,7 @@ def test_without_eth0_the_default_routes_interface_is_taken_and_said(
     caplog.set_level(logging.INFO)
     interfaces = FakeInterfaces([WLAN0], DefaultRoute(3, None, None))
     assert default_of(monkeypatch, interfaces) == "wlan0"
-    assert caplog.messages == ["no interface eth0: taking wlan0, which has the default route"]
+    assert caplog.messages == ["no interface eth0: using wlan0, which has the default route"]
 
 
 @pytest.mark.parametrize("route", [None, DefaultRoute(9, None, None)])
@@ -376,7 +376,7 @@ def test_that_only_what_enters_is_counted_is_said_once_where_nobody_asked_for_it
 ) -> None:
     caplog.set_level(logging.INFO)
     run(f"-o none{direction}", stop)
-    line = "counting what enters (ingress); --direction both counts what leaves, too"
+    line = "counting ingress only; use --direction both to count egress too"
     assert caplog.messages.count(line) == times
 
 

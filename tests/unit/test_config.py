@@ -297,7 +297,7 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
             "--filter: unknown traffic type 'arp' (available: tcp, udp, icmp, sctp, roce_v1, roce_v2, roce, ib, all)"),
         (["-f", ""], "--filter is empty (give a value or leave it out)"),
         (["--net", "10.0.0.1/8"],
-            "--net: '10.0.0.1/8' has host bits set (use 10.0.0.0/8, or 10.0.0.1 for the one address)"),
+            "--net: '10.0.0.1/8' has host bits set (use 10.0.0.0/8, or 10.0.0.1 for that address only)"),
         (["--net", ""], "--net is empty (give a value or leave it out)"),
         (["--exclude-net", "eth0"],
             "--exclude-net: 'eth0' is not an IP address or network (for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"),
@@ -393,7 +393,7 @@ def test_as_many_interfaces_are_taken_as_there_are_slots_for() -> None:
     names = [f"eth{number}" for number in range(129)]
     assert parsed(f"-i {','.join(names[:-1])}").interfaces == tuple(names[:-1])
     assert refusal(["-i", ",".join(names)]) == (
-        "--interface: 129 names are too many (at most 128; use any, or a glob such as eth*)"
+        "--interface: 129 names are too many (at most 128; use any or a glob such as eth*)"
     )
 
 

@@ -1,7 +1,6 @@
-"""Byte layouts that C and Python share: what cffi read in csrc/*.h, as struct.Struct and offsets. No system call.
+"""Byte layouts shared by C and Python, read from csrc/*.h by cffi, as struct.Struct and offsets. No system call.
 
-No layout is written down in Python. Names of fields are, where Python's records have them; layout() compares them with
-the header's when the module that wants them is imported.
+Python code repeats no layout, only field names; layout() compares these with the header on import.
 """
 
 from __future__ import annotations
@@ -13,44 +12,44 @@ from typing import Any
 from xtrace.kernel.syscall import ffi
 
 U32 = Struct("=I")
-"""__u32; as a map's key the index of an array's element."""
+"""__u32; as a map key the index of an array element."""
 U64 = Struct("=Q")
 """__u64"""
 
 PADDING = "padding"
-"""What the headers call members that mean nothing; they are skipped."""
+"""Name of padding members in the headers; they are skipped."""
 
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """Sizes in bytes -> struct's letters."""
 
 
 def layout(name: str, *fields: str) -> Struct:
-    """The layout of `struct flow_key`, in host byte order, every byte of it. TypeError if `fields` are not its members.
+    """Return the layout of a struct (`struct flow_key`) in host byte order. TypeError if `fields` are not its members.
 
-    Arrays of bytes are one value of type bytes each, other arrays and structs one value for each of their integers. Of
-    the members of a union the first one counts.
+    An array of bytes is one value of type bytes; other arrays and structs are one value per integer. Only the first
+    member of a union is used.
     """
     struct = ffi.typeof(name)
     found = tuple(member for member, _ in _members(struct) if member != PADDING)
     if found != fields:
-        raise TypeError(f"{name} has the fields {', '.join(found)}; expected are {', '.join(fields)}")
+        raise TypeError(f"{name} has the fields {', '.join(found)}; expected {', '.join(fields)}")
     return Struct(f"={_format(struct)}")
 
 
 def offset(name: str, *path: str) -> int:
-    """Where a field stands in `struct flow_key`, in bytes."""
+    """Return the offset of a field in a struct (`struct flow_key`), in bytes."""
     return ffi.offsetof(name, *path)
 
 
 def names(by_number: Mapping[int, str], count: int) -> tuple[str, ...]:
-    """What an enumeration calls its numbers, from 0 to `count` - 1, in order. TypeError unless each has one name."""
+    """Return the names of an enumeration's numbers 0 to `count` - 1, in order. TypeError if one is missing."""
     if sorted(by_number) != list(range(count)):
-        raise TypeError(f"names for {sorted(by_number)}; expected are all numbers below {count}")
+        raise TypeError(f"names for {sorted(by_number)}; expected all numbers below {count}")
     return tuple(by_number[number] for number in range(count))
 
 
 def _members(struct: Any) -> Iterator[tuple[str, Any]]:
-    """Name and cffi's description of each member, in order; of those that overlap (a union) the first one."""
+    """Yield name and cffi description of each member, in order; only the first of overlapping ones (a union)."""
     end = 0
     for name, field in struct.fields:
         if field.offset >= end:
@@ -59,7 +58,7 @@ def _members(struct: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _format(ctype: Any) -> str:
-    """`ctype` for struct.Struct, without a sign for the byte order."""
+    """Return the struct.Struct format of `ctype`, without the byte order character."""
     size = ffi.sizeof(ctype)
     if ctype.kind == "primitive":
         letter = _UNSIGNED[size]
@@ -67,7 +66,7 @@ def _format(ctype: Any) -> str:
     if ctype.kind == "array":
         return f"{size}s" if ffi.sizeof(ctype.item) == 1 else _format(ctype.item) * ctype.length
     if ctype.kind != "struct":
-        raise TypeError(f"{ctype.cname}: pointers mean nothing on the other side")
+        raise TypeError(f"{ctype.cname}: pointers cannot be shared")
     parts, end = [], 0
     for name, field in _members(ctype):
         used = ffi.sizeof(field.type)

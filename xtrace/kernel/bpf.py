@@ -1,4 +1,4 @@
-"""Maps, programs and links: thin owners of the descriptors that bpf() returns."""
+"""Maps, programs and links: thin owners of descriptors returned by bpf()."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xtrace.kernel.elf import MapSpec, ProgramSpec, link
 from xtrace.kernel.syscall import Arguments, call, close, ffi, try_call
 
 VERIFIER_LOG_SIZE = 1 << 24
-"""Room in bytes for the verifier's explanation; the kernel takes at most 2^24 up to Linux 5.15."""
+"""Bytes for the verifier's log; the kernel accepts at most 2^24 up to Linux 5.15."""
 
 BTF_LOG_SIZE = 1 << 16
 
@@ -26,7 +26,7 @@ BATCH_MARGIN = 64
 
 Owner = TypeVar("Owner", bound="Fd")
 
-# room that is never used then costs no memory: the pages behind it are not touched
+# untouched pages of a large buffer then cost no memory
 _new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -37,7 +37,7 @@ class Fd:
         self._number = number
 
     def fileno(self) -> int:
-        """The descriptor's number; ValueError once it is closed."""
+        """Return the descriptor's number. Raises ValueError once it is closed."""
         if self._number < 0:
             raise ValueError(f"{type(self).__name__} is closed")
         return self._number
@@ -65,7 +65,7 @@ class Fd:
 def bpf_call(
     what: str, function: Callable[Arguments, int], *arguments: Arguments.args, **named: Arguments.kwargs
 ) -> int:
-    """`syscall.call()`; EPERM says which of its causes there is evidence for."""
+    """Run `syscall.call()`; the error for EPERM names the likely cause."""
     try:
         return call(what, function, *arguments, **named)
     except KernelError as error:
@@ -75,9 +75,9 @@ def bpf_call(
 
 
 def load_btf(btf: bytes) -> Fd:
-    """BPF_BTF_LOAD: type information that lets the kernel's tools print names.
+    """Load type information (BPF_BTF_LOAD), from which the kernel's tools print names.
 
-    Raises KernelError with the kernel's last words where it does not understand `btf`.
+    Raises VerifierError with the kernel's log if it rejects `btf`.
     """
     result = try_call(syscall.lib.xt_btf_load, btf, len(btf), ffi.NULL, 0)
     if result < 0:
@@ -91,9 +91,9 @@ def load_btf(btf: bytes) -> Fd:
 
 @dataclass
 class Batch:
-    """Room for `capacity` entries of a map, owned by the caller and filled by `Map.drain_into()`.
+    """A buffer for `capacity` entries of a map, owned by the caller and filled by `Map.drain_into()`.
 
-    `keys` and `values` are C buffers; `count` entries of each are valid.
+    `keys` and `values` are C arrays; `count` entries of each are valid.
     """
 
     key_size: int
@@ -106,7 +106,7 @@ class Batch:
         self.values = _new_uncleared("char[]", self.capacity * self.value_size)
 
     def grow(self) -> None:
-        """Double the capacity; the valid entries stay."""
+        """Double the capacity, keeping the valid entries."""
         bigger = Batch(self.key_size, self.value_size, self.capacity * 2, self.count)
         ffi.memmove(bigger.keys, self.keys, self.count * self.key_size)
         ffi.memmove(bigger.values, self.values, self.count * self.value_size)
@@ -122,7 +122,7 @@ class Map(Fd):
 
     @classmethod
     def create(cls, spec: MapSpec, btf: Fd | None = None) -> Map:
-        """BPF_MAP_CREATE as `spec` says; a data map gets its contents and is frozen if constant."""
+        """Create the map of `spec` (BPF_MAP_CREATE); a data map gets its contents, and is frozen if constant."""
         request = ffi.new("struct xt_map_create *")
         request.map_type = spec.map_type
         request.key_size = spec.key_size
@@ -157,7 +157,7 @@ class Map(Fd):
         bpf_call(what, syscall.lib.xt_map_update, self.fileno(), key, value, flags)
 
     def lookup(self, key: bytes) -> bytes | None:
-        """BPF_MAP_LOOKUP_ELEM: the value, of a per-CPU map all CPUs' values; None without the key."""
+        """BPF_MAP_LOOKUP_ELEM: return the value, of a per-CPU map all CPUs' values; None if the key is missing."""
         value = ffi.new("char[]", self.element_size)
         result = try_call(syscall.lib.xt_map_lookup, self.fileno(), key, value)
         if result == -errno.ENOENT:
@@ -168,13 +168,13 @@ class Map(Fd):
 
     @property
     def element_size(self) -> int:
-        """Bytes of one element as user space sees it: per-CPU values are 8-byte aligned, one per CPU."""
+        """Bytes of one element in user space; per-CPU values are 8-byte aligned, one per possible CPU."""
         if self.spec.map_type == constants.MAP_TYPE_PERCPU_ARRAY:
             return (self.spec.value_size + 7) // 8 * 8 * len(possible_cpus())
         return self.spec.value_size
 
     def lookup_all(self, batched: bool = True) -> Iterator[bytes]:
-        """Every element of an array in the order of its indexes: one BPF_MAP_LOOKUP_BATCH, or one by one."""
+        """Yield every element of an array by index, with one BPF_MAP_LOOKUP_BATCH or one lookup each."""
         entries = self.spec.max_entries
         if not batched:
             for index in range(entries):
@@ -189,7 +189,7 @@ class Map(Fd):
             yield values[index * self.element_size : (index + 1) * self.element_size]
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values of a hash map, which may change meanwhile: BPF_MAP_LOOKUP_BATCH until it says ENOENT."""
+        """Yield keys and values of a hash map, which may change meanwhile: BPF_MAP_LOOKUP_BATCH until ENOENT."""
         batch = Batch(self.spec.key_size, self.spec.value_size, self.spec.max_entries + BATCH_MARGIN)
         count, position, start = ffi.new("__u32 *"), ffi.new("__u32[2]"), ffi.NULL
         result = 0
@@ -206,16 +206,16 @@ class Map(Fd):
             start = position
 
     def delete(self, key: bytes) -> None:
-        """BPF_MAP_DELETE_ELEM; a key that is not there is no error."""
+        """BPF_MAP_DELETE_ELEM; a missing key is no error."""
         result = try_call(syscall.lib.xt_map_delete, self.fileno(), key)
         if result not in (0, -errno.ENOENT):
             raise KernelError(f"BPF_MAP_DELETE_ELEM({self.spec.name})", -result)
 
     def drain_into(self, batch: Batch) -> int:
-        """Move every entry of a hash map to the end of `batch`, which grows as needed.
+        """Move all entries of a hash map to the end of `batch`, which grows as needed; return their number.
 
-        Nothing may write to the map meanwhile. Returns how many entries came.
-        BPF_MAP_LOOKUP_AND_DELETE_BATCH until it says ENOENT, which still returns entries.
+        Nothing may write to the map meanwhile. Repeats BPF_MAP_LOOKUP_AND_DELETE_BATCH until ENOENT, which may still
+        return entries.
         """
         before = batch.count
         count = ffi.new("__u32 *")
@@ -233,7 +233,7 @@ class Map(Fd):
             if result == -errno.ENOENT:
                 return batch.count - before
             if result == -errno.ENOSPC or batch.count == batch.capacity:
-                batch.grow()  # one hash bucket held more than there was room for
+                batch.grow()  # a hash bucket has more entries than there is room
             elif result < 0:
                 what = f"BPF_MAP_LOOKUP_AND_DELETE_BATCH({self.spec.name})"
                 raise KernelError(what, -result)
@@ -241,7 +241,7 @@ class Map(Fd):
                 start = position
 
     def memory(self) -> int:
-        """Bytes of kernel memory the map is charged for, by its fdinfo; 0 where that does not tell."""
+        """Return the bytes of kernel memory charged for the map (memlock in fdinfo); 0 if not reported."""
         fdinfo = Path(f"/proc/self/fdinfo/{self.fileno()}").read_text()
         found = re.search(r"^memlock:\s*(\d+)", fdinfo, re.MULTILINE)
         return int(found.group(1)) if found else 0
@@ -256,21 +256,21 @@ class SharedWord:
         self._word = ffi.cast("__u32 *", address[0])
 
     def load(self) -> int:
-        """The word."""
+        """Return the word."""
         return int(self._word[0])
 
     def store(self, value: int) -> None:
-        """Store `value` whole, after everything stored before."""
+        """Store `value` atomically, with release semantics."""
         syscall.lib.xt_store_release(self._word, value)
 
     def close(self) -> None:
-        """Unmap; the object is of no more use."""
+        """Unmap. The object must not be used afterwards."""
         try_call(syscall.lib.xt_munmap, self._word, 4)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What BPF_PROG_TEST_RUN returned."""
+    """The result of BPF_PROG_TEST_RUN."""
 
     verdict: int
     frame: bytes
@@ -296,7 +296,7 @@ class Program(Fd):
         attach_type: int = constants.ATTACH_TYPE_XDP,
         flags: int = 0,
     ) -> Program:
-        """BPF_PROG_LOAD with its maps filled in; VerifierError with the log where it is refused."""
+        """Load a program with its maps (BPF_PROG_LOAD). Raises VerifierError with the log if it is rejected."""
         code = link(spec, {name: bpf_map.fileno() for name, bpf_map in maps.items()})
         request = ffi.new("struct xt_prog_load *")
         alive = [ffi.from_buffer(code), ffi.new("char[]", licence.encode())]
@@ -320,7 +320,7 @@ class Program(Fd):
         result = try_call(syscall.lib.xt_prog_load, request)
         if result >= 0:
             return result
-        # the log costs time and memory, so it is asked for only when there is something to explain
+        # the log costs time and memory, so request it only after a failure
         log = ffi.new("char[]", VERIFIER_LOG_SIZE)
         request.log_buf, request.log_size, request.log_level = log, VERIFIER_LOG_SIZE - 1, 1
         result = try_call(syscall.lib.xt_prog_load, request)
@@ -332,7 +332,7 @@ class Program(Fd):
         raise error
 
     def id(self) -> int:
-        """Its number among all programs (struct bpf_prog_info)."""
+        """Return the program's ID (struct bpf_prog_info)."""
         info = ffi.new("struct xt_prog_info *")
         _get_info(self.name, self, info)
         return info.id
@@ -340,7 +340,7 @@ class Program(Fd):
     def test_run(
         self, frame: bytes, *, repeat: int = 1, flags: int = 0, batch_size: int = 0, context: bytes = b""
     ) -> RunResult:
-        """BPF_PROG_TEST_RUN on `frame` (>= 14 bytes); the frame afterwards, unless frames are live."""
+        """Run the program on `frame` (>= 14 bytes) by BPF_PROG_TEST_RUN; live frames are not returned."""
         request = ffi.new("struct xt_test_run *")
         room = 0 if flags & constants.TEST_RUN_LIVE_FRAMES else len(frame) + 256
         out = ffi.new("char[]", max(room, 1))
@@ -356,28 +356,28 @@ class Program(Fd):
 
 
 class Link(Fd):
-    """A program attached to an interface; detached by the kernel at the latest when the process ends."""
+    """A program attached to an interface. The kernel detaches it when the last descriptor is closed."""
 
     @classmethod
     def attach(cls, program: Program, ifindex: int, attach_type: int, flags: int) -> Link:
-        """BPF_LINK_CREATE; `flags` are those of the attach type: XDP_FLAGS_*, LINK_BEFORE_ALL."""
+        """Attach by BPF_LINK_CREATE; `flags` depend on the attach type: XDP_FLAGS_*, LINK_BEFORE_ALL."""
         what = f"BPF_LINK_CREATE({program.name}, ifindex {ifindex})"
         return cls(bpf_call(what, syscall.lib.xt_link_create, program.fileno(), ifindex, attach_type, flags))
 
     def ifindex(self) -> int:
-        """The interface it is attached to, 0 when that is gone (struct bpf_link_info)."""
+        """Return the index of its interface, 0 if that is gone (struct bpf_link_info)."""
         info = ffi.new("struct xt_link_info *")
         _get_info("link", self, info)
         return info.ifindex
 
     def detach(self) -> None:
-        """BPF_LINK_DETACH: also where somebody else holds a descriptor of the link. Once closed, nothing."""
+        """Detach (BPF_LINK_DETACH), even if another process holds a descriptor. Does nothing once closed."""
         if not self.closed:
             try_call(syscall.lib.xt_link_detach, self.fileno())
 
 
 def program_name(program_id: int) -> str:
-    """A loaded program's name (struct bpf_prog_info); empty where the privilege to ask is missing."""
+    """Return a loaded program's name (struct bpf_prog_info); empty without the privilege to read it."""
     number = try_call(syscall.lib.xt_prog_get_fd_by_id, program_id)
     if number < 0:
         return ""
@@ -388,19 +388,19 @@ def program_name(program_id: int) -> str:
 
 
 def _get_info(name: str, owner: Fd, info: Any) -> None:
-    """BPF_OBJ_GET_INFO_BY_FD: fill a struct, of which the kernel may know more."""
+    """Fill `info` by BPF_OBJ_GET_INFO_BY_FD; the kernel's struct may be longer."""
     length = ffi.new("__u32 *", ffi.sizeof(info[0]))
     call(f"BPF_OBJ_GET_INFO_BY_FD({name})", syscall.lib.xt_obj_get_info, owner.fileno(), info, length)
 
 
 def kernel_name(name: str) -> bytes:
-    """`name` as the kernel takes it: at most 15 characters of letters, digits, `_` and `.`."""
+    """Return `name` as the kernel accepts it: at most 15 characters of letters, digits, `_` and `.`."""
     return re.sub(r"[^A-Za-z0-9_.]", "_", name).encode()[: constants.OBJECT_NAME_LENGTH]
 
 
 @lru_cache(maxsize=1)
 def possible_cpus(path: str = "/sys/devices/system/cpu/possible") -> tuple[int, ...]:
-    """The CPU numbers the kernel may ever use (`0-1,4` gives 0, 1, 4); per-CPU values come in this order."""
+    """Return the numbers of all possible CPUs (`0-1,4` is 0, 1, 4), the order of per-CPU values."""
     numbers: list[int] = []
     for part in Path(path).read_text().strip().split(","):
         first, _, last = part.partition("-")

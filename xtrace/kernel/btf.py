@@ -1,8 +1,8 @@
 """BTF, the type information in a BPF object: types, variable sections, function and line records.
 
-Pure: bytes in, values out, ObjectError for what is malformed. Layouts and numbers are those of the
-kernel's include/uapi/linux/btf.h and Documentation/bpf/btf.rst. Checked here is what this tool reads;
-everything else the kernel checks again when it loads the blob (kernel/bpf/btf.c).
+Pure: bytes in, values out, ObjectError if malformed. Layouts and numbers are those of the kernel's
+include/uapi/linux/btf.h and Documentation/bpf/btf.rst. This module checks what it reads; the kernel checks everything
+else when it loads the blob (kernel/bpf/btf.c).
 """
 
 import struct
@@ -16,7 +16,7 @@ __all__ = ["Btf", "InfoRecords", "Kind", "SectionLayout", "Variable", "cut", "pa
 
 POINTER_SIZE = 8
 MAX_DEPTH = 32
-"""Longest chain of types followed, which also ends loops: MAX_RESOLVE_DEPTH in kernel/bpf/btf.c."""
+"""Longest chain of types to follow, which also ends loops: MAX_RESOLVE_DEPTH in kernel/bpf/btf.c."""
 MAX_SIZE = 0xFFFF_FFFF
 INSTRUCTION_SIZE = 8
 
@@ -24,7 +24,7 @@ _MAGIC = 0xEB9F
 _VERSION = 1
 _HEADER = struct.Struct("<HBBIIIII")  # magic, version, flags, header size, offset and size of types, of strings
 _EXT_HEADER = struct.Struct("<HBBIIIII")  # the same, with offset and size of func_info, of line_info
-_EXT_CORE = struct.Struct("<II")  # behind it, where the header is long enough: CO-RE relocations
+_EXT_CORE = struct.Struct("<II")  # after it, if the header is long enough: CO-RE relocations
 _TYPE = struct.Struct("<III")  # name, kind and vlen, size or type
 _TRIPLE = struct.Struct("<III")  # btf_array, btf_member and btf_var_secinfo alike
 _PAIR = struct.Struct("<II")
@@ -32,7 +32,7 @@ _U32 = struct.Struct("<I")
 
 
 class Kind:
-    """BTF_KIND_*, those this tool looks at."""
+    """BTF_KIND_*, as far as this tool reads them."""
 
     INT, PTR, ARRAY, STRUCT, UNION, ENUM = 1, 2, 3, 4, 5, 6
     TYPEDEF, VOLATILE, CONST, RESTRICT = 8, 9, 10, 11
@@ -46,13 +46,13 @@ _TRAILERS = {
     **dict.fromkeys((4, 5, 15, 19), (0, 12)),
     3: (12, 0),
 }
-"""Kind -> bytes behind the type's header, and bytes for each of its vlen elements."""
+"""Kind -> bytes after the type's header, and bytes per element (vlen)."""
 _MODIFIERS = frozenset((Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG))
 _SIZED = frozenset((Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.FLOAT, Kind.ENUM64))
 
 
 def cut(data: bytes, offset: int, size: int, what: str) -> bytes:
-    """`size` bytes at `offset`; ObjectError if they are not all there."""
+    """Return `size` bytes at `offset`. Raises ObjectError if `data` is too short."""
     if offset + size > len(data):
         raise ObjectError(f"{what}: {size} bytes at offset {offset} of {len(data)}: truncated or corrupt")
     return data[offset : offset + size]
@@ -66,9 +66,9 @@ def unpack(layout: struct.Struct, data: bytes, offset: int, what: str) -> tuple[
 
 
 def text(strings: bytes, offset: int, what: str) -> str:
-    """The NUL-terminated string at `offset` of a string table."""
+    """Return the NUL-terminated string at `offset` of a string table."""
     end = strings.find(b"\0", offset)
-    if end < 0:  # also when the offset is beyond the table
+    if end < 0:  # also if the offset is beyond the table
         raise ObjectError(f"{what}: no string at offset {offset} of {len(strings)}")
     try:
         return strings[offset:end].decode()
@@ -77,7 +77,7 @@ def text(strings: bytes, offset: int, what: str) -> str:
 
 
 class Type(NamedTuple):
-    """One type. `value` is its size in bytes or the type it refers to; `position` its header's place in the blob."""
+    """One type. `value` is its size in bytes or the type it refers to, `position` the offset of its header."""
 
     kind: int
     vlen: int
@@ -87,7 +87,7 @@ class Type(NamedTuple):
 
 
 class Variable(NamedTuple):
-    """A variable of a DATASEC, with its type and its size in bytes."""
+    """A variable of a DATASEC; size in bytes."""
 
     name: str
     type_id: int
@@ -95,14 +95,14 @@ class Variable(NamedTuple):
 
 
 class SectionLayout(NamedTuple):
-    """What ELF knows of a section: its size, and each variable's offset and size, all in bytes."""
+    """A section's layout from ELF: its size, and each variable's offset and size, all in bytes."""
 
     size: int
     variables: Mapping[str, tuple[int, int]]
 
 
 class Btf:
-    """The types of one blob. `datasecs` maps the names of variable sections to their type ids."""
+    """The types of one blob. `datasecs` maps names of variable sections to type IDs."""
 
     def __init__(self, blob: bytes) -> None:
         magic, version, _flags, header, type_offset, type_size, string_offset, string_size = unpack(
@@ -136,17 +136,17 @@ class Btf:
             raise ObjectError(f"BTF type {len(self._types) - 1}: extends beyond the types: truncated or corrupt")
 
     def string(self, offset: int) -> str:
-        """The string at `offset` of the blob's string section."""
+        """Return the string at `offset` of the blob's string section."""
         return text(self._strings, offset, "BTF strings")
 
     def type(self, type_id: int) -> Type:
-        """The type with that id, as it stands in the blob."""
+        """Return the type with that ID."""
         if not 0 <= type_id < len(self._types):
             raise ObjectError(f"BTF type {type_id} does not exist, the last is {len(self._types) - 1}")
         return self._types[type_id]
 
     def resolve(self, type_id: int, kind: int | None = None) -> Type:
-        """The type behind typedefs, const and the like; ObjectError if it is not of `kind`."""
+        """Return the type without typedefs and modifiers. Raises ObjectError if it is not of `kind`."""
         current = self.type(type_id)
         for _ in range(MAX_DEPTH):
             if current.kind not in _MODIFIERS:
@@ -157,21 +157,21 @@ class Btf:
         raise ObjectError(f"BTF type {type_id}: more than {MAX_DEPTH} modifiers, or a loop of them")
 
     def pointee(self, type_id: int) -> int:
-        """The id a pointer points to."""
+        """Return the type ID that a pointer points to."""
         return self.resolve(type_id, Kind.PTR).value
 
     def array(self, type_id: int) -> tuple[int, int]:
-        """An array's element type id and number of elements."""
+        """Return an array's element type ID and number of elements."""
         position = self.resolve(type_id, Kind.ARRAY).position + _TYPE.size
         element, _index_type, count = _TRIPLE.unpack_from(self.blob, position)
         return element, count
 
     def members(self, type_id: int) -> list[tuple[str, int]]:
-        """Name and type id of each member of a struct."""
+        """Return name and type ID of each member of a struct."""
         return [(self.string(name), member) for name, member, _ in self._elements(self.resolve(type_id, Kind.STRUCT))]
 
     def size_of(self, type_id: int) -> int:
-        """The size of a variable of that type, in bytes."""
+        """Return the size of a variable of that type, in bytes."""
         count, current = 1, type_id
         for _ in range(MAX_DEPTH):
             found = self.resolve(current)
@@ -188,7 +188,7 @@ class Btf:
         raise ObjectError(f"BTF type {type_id}: arrays nested more than {MAX_DEPTH} deep, or in a loop")
 
     def variables(self, section: str) -> list[Variable]:
-        """The variables of a DATASEC, none if there is no such section. Their offsets only ELF knows."""
+        """Return the variables of a DATASEC, none if there is no such section. Their offsets are known to ELF only."""
         if section not in self.datasecs:
             return []
         found = []
@@ -200,10 +200,10 @@ class Btf:
         return found
 
     def with_layout(self, layouts: Mapping[str, SectionLayout]) -> bytes:
-        """The blob with the sizes and offsets in its DATASECs filled in, which clang leaves 0.
+        """Return the blob with the sizes and offsets in its DATASECs, which clang leaves 0, filled in.
 
-        The kernel wants a size above 0 and the variables in the order of their offsets, not
-        overlapping (btf_datasec_check_meta() in kernel/bpf/btf.c).
+        The kernel requires a nonzero size, and variables sorted by offset and not overlapping
+        (btf_datasec_check_meta() in kernel/bpf/btf.c).
         """
         blob = bytearray(self.blob)
         for section, type_id in self.datasecs.items():
@@ -217,7 +217,7 @@ class Btf:
         return bytes(blob)
 
     def _placed(self, section: str, layout: SectionLayout) -> list[tuple[int, int, int]]:
-        """Offset, VAR type id and size of a section's variables, by offset."""
+        """Return offset, VAR type ID and size of a section's variables, sorted by offset."""
         entries = []
         records = self._elements(self.type(self.datasecs[section]))
         for (type_id, _, _), variable in zip(records, self.variables(section), strict=True):
@@ -235,23 +235,23 @@ class Btf:
         return entries
 
     def _elements(self, found: Type) -> list[tuple[int, int, int]]:
-        """The three-word elements behind a struct's or DATASEC's header; _read_types() checked they are there."""
+        """Return the three-word elements after a struct's or DATASEC's header; _read_types() checked the bounds."""
         start = found.position + _TYPE.size
         return list(_TRIPLE.iter_unpack(self.blob[start : start + _TRIPLE.size * found.vlen]))
 
 
 @dataclass(frozen=True, slots=True)
 class InfoRecords:
-    """All func_info or all line_info: a record's size in bytes, and the records of each code section."""
+    """All func_info or line_info: the size of a record in bytes, and the records of each code section."""
 
     record_size: int
     sections: Mapping[str, bytes]
 
     def of(self, section: str, start: int, size: int) -> bytes:
-        """The records of the code at [start, start + size) of a section, in bytes.
+        """Return the records of the code at bytes [start, start + size) of a section.
 
-        A record begins with the place it speaks of: in the object bytes into the section, in the
-        result, as the kernel wants it, instructions into this piece.
+        A record begins with an offset: in the object bytes into the section, in the result, as the kernel expects,
+        instructions into this piece of code.
         """
         found = bytearray()
         records = self.sections.get(section, b"")
@@ -267,14 +267,14 @@ class InfoRecords:
 
 
 def parse_ext(blob: bytes, btf: Btf) -> tuple[InfoRecords, InfoRecords]:
-    """func_info and line_info of a .BTF.ext section, whose section names stand in `btf`."""
+    """Return func_info and line_info of a .BTF.ext section; `btf` holds its section names."""
     magic, version, _flags, header, func_offset, func_size, line_offset, line_size = unpack(
         _EXT_HEADER, blob, 0, ".BTF.ext header"
     )
     if magic != _MAGIC or version != _VERSION:
         raise ObjectError(f".BTF.ext header: magic {magic:#x} version {version}, expected {_MAGIC:#x} and {_VERSION}")
     if header >= _EXT_HEADER.size + _EXT_CORE.size and unpack(_EXT_CORE, blob, _EXT_HEADER.size, ".BTF.ext header")[1]:
-        # loaded without applying them, the program would read kernel structs at the build host's offsets
+        # without them the program would read kernel structs at the build host's offsets
         raise ObjectError(".BTF.ext: CO-RE relocations are not supported; compile without preserve_access_index")
     func_info = cut(blob, header + func_offset, func_size, ".BTF.ext func_info")
     line_info = cut(blob, header + line_offset, line_size, ".BTF.ext line_info")
@@ -282,7 +282,7 @@ def parse_ext(blob: bytes, btf: Btf) -> tuple[InfoRecords, InfoRecords]:
 
 
 def _records(data: bytes, smallest: int, what: str, btf: Btf) -> InfoRecords:
-    """A record size, then for each section its name, the number of records, and these."""
+    """Parse a record size, then for each section its name, the number of records, and the records."""
     if not data:
         return InfoRecords(0, {})
     what = f".BTF.ext {what}"

@@ -1,4 +1,4 @@
-"""One BPF object in the kernel: its maps, created once, and its programs, each loaded on them as often as needed."""
+"""One BPF object in the kernel: its maps, created once, and its programs, loaded on them as often as needed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from xtrace.kernel.elf import MapSpec, ObjectSpec, patch_constants
 log = logging.getLogger(__name__)
 
 CONSTANTS = "rodata"
-"""The map of an object's constants. They differ per load, so each load has one of its own."""
+"""The map of an object's constants. Constants differ per load, so each load has its own map."""
 
 
 class Collection:
-    """Owns the maps of an object. Programs are their loaders' to close."""
+    """Owns the maps of an object. The caller closes the programs it loads."""
 
     def __init__(self, spec: ObjectSpec, resize: Callable[[MapSpec], MapSpec], *, typed: bool = True) -> None:
-        """Create the maps, as large as `resize` makes them; with type information if `typed` and the kernel takes it.
+        """Create the maps, sized by `resize`, with type information if `typed` and the kernel accepts it.
 
-        Raises KernelError, or PrivilegeError with what is missing; nothing stays open then.
+        Raises KernelError or PrivilegeError and then leaves nothing open.
         """
         self.spec = spec
         self.maps: dict[str, Map] = {}
-        """by name, without constants"""
+        """by name, without the constants"""
         self._types: Fd | None = None
         with ExitStack() as opening:
             own = opening.enter_context
@@ -40,9 +40,9 @@ class Collection:
     def load(
         self, name: str, constants: Mapping[str, int], *, prog_type: int, attach_type: int = 0, flags: int = 0
     ) -> Program:
-        """Load a program on the maps, with values for the constants that it was compiled with (csrc/*.c).
+        """Load a program on the maps with values for its constants (csrc/*.c).
 
-        Raises ObjectError for a constant that is not there, VerifierError with the log for a program that is refused.
+        Raises ObjectError for an unknown constant, VerifierError with the log if the kernel rejects the program.
         """
         with Map.create(patch_constants(self.spec.maps[CONSTANTS], constants), self._types) as own_constants:
             return Program.load(
@@ -56,7 +56,7 @@ class Collection:
             )
 
     def memory(self) -> int:
-        """Bytes of kernel memory that the maps are charged for."""
+        """Return the bytes of kernel memory charged for the maps."""
         return sum(bpf_map.memory() for bpf_map in self.maps.values())
 
     def close(self) -> None:
@@ -71,9 +71,9 @@ class Collection:
 
 
 def load_types(spec: ObjectSpec) -> Fd | None:
-    """The object's type information, loaded; None where the kernel does not take it."""
+    """Load the object's type information; None if the kernel rejects it."""
     try:
         return load_btf(spec.btf)
     except VerifierError as error:
-        log.debug("%s: going on without type information", error)
+        log.debug("%s: loading without type information", error)
         return None

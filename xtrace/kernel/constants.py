@@ -1,4 +1,4 @@
-"""Numbers of the kernel's bpf() interface (include/uapi/linux/bpf.h, linux/if_link.h)."""
+"""Constants of the kernel's bpf() interface (include/uapi/linux/bpf.h, linux/if_link.h)."""
 
 MAP_TYPE_ARRAY = 2
 MAP_TYPE_PERCPU_ARRAY = 6
@@ -6,7 +6,7 @@ MAP_TYPE_ARRAY_OF_MAPS = 12
 MAP_TYPE_HASH_OF_MAPS = 13
 
 PROG_TYPE_KPROBE = 2
-"""Uprobes, too."""
+"""Also for uprobes."""
 PROG_TYPE_SCHED_CLS = 3
 PROG_TYPE_XDP = 6
 ATTACH_TYPE_XDP = 37
@@ -15,20 +15,20 @@ ATTACH_TYPE_TCX_EGRESS = 47
 ATTACH_TYPE_UPROBE_MULTI = 48
 
 UPROBE_MULTI_RETURN = 1
-"""BPF_F_UPROBE_MULTI_RETURN: where the functions return (Linux 6.6)."""
+"""BPF_F_UPROBE_MULTI_RETURN: probe the functions' returns (Linux 6.6)."""
 
 LINK_BEFORE_ALL = 1 << 3
-"""BPF_F_BEFORE without a program named: first in the list of an interface's TCX programs (Linux 6.6)."""
+"""BPF_F_BEFORE without a program: first in the list of an interface's TCX programs (Linux 6.6)."""
 
 MAP_READ_ONLY_PROG = 0x80
-"""BPF_F_RDONLY_PROG: programs do not write to it."""
+"""BPF_F_RDONLY_PROG: read-only for programs."""
 MAP_MMAPABLE = 0x400
 
 PROG_HAS_FRAGS = 0x20
-"""BPF_F_XDP_HAS_FRAGS: the program takes frames with fragments (Linux 5.18)."""
+"""BPF_F_XDP_HAS_FRAGS: the program handles frames with fragments (Linux 5.18)."""
 
 TEST_RUN_LIVE_FRAMES = 2
-"""BPF_F_TEST_XDP_LIVE_FRAMES: what the program decides is done with the frame (Linux 5.18)."""
+"""BPF_F_TEST_XDP_LIVE_FRAMES: the program's verdict is carried out (Linux 5.18)."""
 
 XDP_FLAGS_GENERIC = 1 << 1
 """XDP_FLAGS_SKB_MODE"""

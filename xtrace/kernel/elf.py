@@ -1,8 +1,8 @@
-"""A compiled BPF object, from bytes to what the kernel is to be asked for: maps, programs, BTF, licence.
+"""Parses a compiled BPF object into specs of maps and programs, BTF and license.
 
-Pure: no system call, no file. ELF is read as in the System V ABI and elf.h, relocations as in the
-kernel's Documentation/bpf/llvm_reloc.rst. Whatever is malformed or not supported raises ObjectError.
-Long for one module, because specs, sections and relocations only make sense together; the types are in btf.py.
+Pure: no system call, no file. ELF follows the System V ABI and elf.h, relocations the kernel's
+Documentation/bpf/llvm_reloc.rst. Anything malformed or unsupported raises ObjectError.
+Long for one module, because specs, sections and relocations belong together; types are in btf.py.
 """
 
 import re
@@ -18,7 +18,7 @@ from xtrace.kernel.btf import Btf, InfoRecords, SectionLayout, cut, parse_ext, t
 __all__ = ["MapSpec", "ObjectSpec", "ProgramSpec", "Relocation", "link", "parse_object", "patch_constants"]
 
 MAX_BSS_SIZE = 1 << 24
-"""Bytes of zeroed variables in one section: what is larger belongs into a map of its own."""
+"""Most bytes of zeroed variables in one section; larger ones belong in their own map."""
 
 _EM_BPF = 247
 _ET_REL = 1
@@ -28,8 +28,8 @@ _STT_OBJECT, _STT_FUNC, _STT_SECTION = 1, 2, 3
 _SHN_UNDEF = 0
 _R_BPF_64_64, _R_BPF_64_32 = 1, 10
 
-_LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW: the one instruction of two slots, with a 64-bit immediate
-_CALL = 0x85  # BPF_JMP | BPF_CALL; of another function of the object when src_reg is BPF_PSEUDO_CALL
+_LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW: the only instruction of two slots, with a 64-bit immediate
+_CALL = 0x85  # BPF_JMP | BPF_CALL; calls a function of the object if src_reg is BPF_PSEUDO_CALL
 _PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE, _PSEUDO_CALL = 1, 2, 1
 _SLOT = 8  # bytes
 
@@ -48,12 +48,11 @@ NO_CALLS = "bpf-to-bpf calls are not supported; make the function __always_inlin
 
 @dataclass(frozen=True, slots=True)
 class MapSpec:
-    """One map as BPF_MAP_CREATE wants it; numbers are those of the kernel's include/uapi/linux/bpf.h, sizes bytes.
+    """One map for BPF_MAP_CREATE. Numbers are those of the kernel's include/uapi/linux/bpf.h, sizes are in bytes.
 
-    `contents` is the initial value of the one element of a data map (.rodata, .data, .bss), whose
-    `variables` stand at (offset, size); None and {} for other maps. `frozen` asks for BPF_MAP_FREEZE
-    once it is set. `inner` is the map that elements of a map-in-map are like. The BTF ids are 0 where
-    the map must be created without types.
+    `contents` is the initial value of the only element of a data map (.rodata, .data, .bss), with its `variables` at
+    (offset, size); None and {} for other maps. `frozen`: BPF_MAP_FREEZE after setting it. `inner` is the template of
+    the elements of a map of maps. The BTF IDs are 0 if the map must be created without types.
     """
 
     name: str
@@ -72,7 +71,7 @@ class MapSpec:
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """The load of a map (`value_offset` None) or of the address `value_offset` bytes into a data map's value.
+    """A load of a map (`value_offset` None), or of the address `value_offset` bytes into a data map's value.
 
     `offset` is the index of the ld_imm64, in instructions of the program.
     """
@@ -84,7 +83,7 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
-    """One function of a section. Relocated immediates are 0 until link(); info records count from its start."""
+    """One function of a section. Relocated immediates are 0 until link(); info records are relative to its start."""
 
     name: str
     section: str
@@ -98,7 +97,7 @@ class ProgramSpec:
 
 @dataclass(frozen=True, slots=True)
 class ObjectSpec:
-    """All of an object. Programs by function name; `btf` is ready for BPF_BTF_LOAD; `license` "" if none is given."""
+    """A parsed object. Programs by function name; `btf` is ready for BPF_BTF_LOAD; `license` is "" if missing."""
 
     maps: dict[str, MapSpec]
     programs: dict[str, ProgramSpec]
@@ -107,9 +106,9 @@ class ObjectSpec:
 
 
 def parse_object(data: bytes, name: str = "object") -> ObjectSpec:
-    """The spec of a relocatable ELF64 file compiled with `clang -target bpf -g`.
+    """Return the spec of a relocatable ELF64 file compiled with `clang -target bpf -g`.
 
-    Raises ObjectError, prefixed with `name`, if it is malformed or needs what this loader does not do.
+    Raises ObjectError, prefixed with `name`, if it is malformed or not supported.
     """
     try:
         return _parse(data)
@@ -118,9 +117,9 @@ def parse_object(data: bytes, name: str = "object") -> ObjectSpec:
 
 
 def patch_constants(spec: MapSpec, values: Mapping[str, int]) -> MapSpec:
-    """A copy of a data map's spec with those integer variables set, little endian.
+    """Return a copy of a data map's spec with those integer variables set, little endian.
 
-    Raises ObjectError for a variable that is not there, is no integer, or cannot hold the value.
+    Raises ObjectError for a variable that does not exist, is not an integer, or cannot hold the value.
     """
     contents = bytearray(spec.contents or b"")
     for variable, value in values.items():
@@ -128,7 +127,7 @@ def patch_constants(spec: MapSpec, values: Mapping[str, int]) -> MapSpec:
             raise ObjectError(f"map {spec.name!r} has no variable {variable!r}")
         offset, size = spec.variables[variable]
         if size not in (1, 2, 4, 8):
-            raise ObjectError(f"{variable!r} of map {spec.name!r} is no integer: {size} bytes")
+            raise ObjectError(f"{variable!r} of map {spec.name!r} is not an integer: {size} bytes")
         try:
             contents[offset : offset + size] = value.to_bytes(size, "little", signed=value < 0)
         except OverflowError:
@@ -137,9 +136,9 @@ def patch_constants(spec: MapSpec, values: Mapping[str, int]) -> MapSpec:
 
 
 def link(program: ProgramSpec, fds: Mapping[str, int]) -> bytes:
-    """The program's instructions with the file descriptors of its maps filled in, as BPF_PROG_LOAD wants them.
+    """Return the program's instructions for BPF_PROG_LOAD, with the file descriptors of its maps filled in.
 
-    Raises ObjectError if `fds` lacks a map the program uses.
+    Raises ObjectError if `fds` lacks a map that the program uses.
     """
     code = bytearray(program.instructions)
     for relocation in program.relocations:
@@ -172,14 +171,14 @@ class _Symbol(NamedTuple):
 
 
 class _Elf:
-    """Sections and symbols. `objects` holds for each section index its variables' offsets and sizes in bytes."""
+    """Sections and symbols. `objects` has each section's variables by section index: offset and size in bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.sections = self._read_sections()
         self._by_name: dict[str, int] = {}
         for index, section in enumerate(self.sections):
-            # debug sections may share a name; of what is loaded there may be only one
+            # debug sections may share a name, loaded sections may not
             if self._by_name.setdefault(section.name, index) != index and section.flags & _SHF_ALLOC:
                 raise ObjectError(f"ELF section {index}: a second section {section.name!r}")
         self.symbols, self._names = self._read_symbols()
@@ -229,28 +228,28 @@ class _Elf:
         return objects
 
     def symbol_name(self, symbol: _Symbol) -> str:
-        """The name of a symbol; a section's symbol has none of its own."""
+        """Return the name of a symbol; a section symbol has the section's."""
         if symbol.type == _STT_SECTION and symbol.section < len(self.sections):
             return self.sections[symbol.section].name
         return text(self._names, symbol.name, "ELF symbol names")
 
     def index(self, name: str) -> int | None:
-        """The index of the section of that name."""
+        """Return the index of the section of that name."""
         return self._by_name.get(name)
 
     def contents(self, section: _Section) -> bytes:
-        """The bytes of a section; zeros where the file has none."""
+        """Return the bytes of a section; zeros for NOBITS."""
         if section.type == _SHT_NOBITS:
             return bytes(section.size)
         return self._data[section.offset : section.offset + section.size]
 
     def named(self, name: str) -> bytes | None:
-        """The bytes of the section of that name."""
+        """Return the bytes of the section of that name."""
         index = self.index(name)
         return None if index is None else self.contents(self.sections[index])
 
     def layouts(self) -> dict[str, SectionLayout]:
-        """Where the variables stand, for each section that is loaded."""
+        """Return the layout of each loaded section."""
         return {
             section.name: SectionLayout(section.size, self.objects.get(index, {}))
             for index, section in enumerate(self.sections)
@@ -259,7 +258,7 @@ class _Elf:
 
 
 _Targets = dict[int, dict[int, str] | MapSpec]
-"""What code may refer to, by section index: the maps of .maps by their offset there, or a data map."""
+"""What code may refer to, by section index: maps by their offset in .maps, or a data map."""
 _CodeRelocation = tuple[int, int, _Symbol]
 """Offset in bytes, type, symbol."""
 
@@ -286,7 +285,7 @@ def _parse(data: bytes) -> ObjectSpec:
 
 
 def _map_spec(btf: Btf, name: str, struct_id: int, is_inner: bool = False) -> MapSpec:
-    """A map from the struct that defines it: csrc/bpf_helpers.h, MAP_UINT and its like."""
+    """Return a map's spec from its defining struct (MAP_UINT and the like in csrc/bpf_helpers.h)."""
     numbers: dict[str, int] = {}
     types: dict[str, int] = {}
     inner: MapSpec | None = None
@@ -302,14 +301,14 @@ def _map_spec(btf: Btf, name: str, struct_id: int, is_inner: bool = False) -> Ma
     if "type" not in numbers:
         raise ObjectError(f"map {name!r}: no attribute 'type'")
     if (inner is None) == (numbers["type"] in _MAP_TYPES_OF_MAPS):
-        raise ObjectError(f"map {name!r}: attribute 'values' is for maps of maps, which must have it")
+        raise ObjectError(f"map {name!r}: attribute 'values' is required for maps of maps, and for no others")
     if inner is not None:
-        numbers.setdefault("value_size", 4)  # a file descriptor going in, a map id coming out
+        numbers.setdefault("value_size", 4)  # in: a file descriptor; out: a map ID
     for part, type_id in types.items():
         size = btf.size_of(type_id)
         if numbers.setdefault(f"{part}_size", size) != size:
             raise ObjectError(f"map {name!r}: {part}_size {numbers[f'{part}_size']}, but its type has {size} bytes")
-    # the kernel takes both types or none (map_check_btf() in kernel/bpf/syscall.c)
+    # the kernel accepts both types or none (map_check_btf() in kernel/bpf/syscall.c)
     typed = len(types) == 2
     return MapSpec(
         name=name,
@@ -325,7 +324,7 @@ def _map_spec(btf: Btf, name: str, struct_id: int, is_inner: bool = False) -> Ma
 
 
 def _data_maps(elf: _Elf, btf: Btf) -> Iterator[tuple[int, MapSpec]]:
-    """The sections of variables, by index, as arrays of one element each."""
+    """Yield sections of variables, by index, as arrays of one element."""
     for index, section in enumerate(elf.sections):
         found = _DATA_SECTION.fullmatch(section.name)
         if not found or not section.size or not section.flags & _SHF_ALLOC:
@@ -338,7 +337,7 @@ def _data_maps(elf: _Elf, btf: Btf) -> Iterator[tuple[int, MapSpec]]:
             key_size=4,
             value_size=section.size,
             max_entries=1,
-            # a section of its own is what a variable has so that user space can map it
+            # a named section is for variables that user space maps
             flags=constants.MAP_READ_ONLY_PROG if is_constant else constants.MAP_MMAPABLE if own_name else 0,
             btf_value_type_id=btf.datasecs.get(section.name, 0),
             contents=elf.contents(section),
@@ -380,7 +379,7 @@ def _programs(elf: _Elf, btf: Btf, targets: _Targets) -> dict[str, ProgramSpec]:
 
 
 def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:
-    """Each function with its relocations in order, their offsets counted from its start."""
+    """Yield each function with its relocations in order, their offsets relative to its start."""
     relocations = _code_relocations(elf)
     for function in _function_symbols(elf):
         start, end = function.value, function.value + function.size
@@ -392,11 +391,11 @@ def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:
         yield function, own
     for index, rest in relocations.items():
         if rest:
-            raise ObjectError(f"section {elf.sections[index].name!r}: relocation of byte {rest[0][0]}, in no function")
+            raise ObjectError(f"section {elf.sections[index].name!r}: byte {rest[0][0]} is relocated, in no function")
 
 
 def _function_symbols(elf: _Elf) -> Iterator[_Symbol]:
-    """The functions that are programs, by section and place; none overlaps another."""
+    """Yield the functions that are programs, by section and offset; none overlaps another."""
     ends: dict[int, int] = {}
     for symbol in sorted(elf.symbols, key=lambda symbol: (symbol.section, symbol.value)):
         if symbol.type != _STT_FUNC or not 0 < symbol.section < len(elf.sections):
@@ -408,7 +407,7 @@ def _function_symbols(elf: _Elf) -> Iterator[_Symbol]:
         if section.name == ".text":  # where clang puts functions without SEC(): what programs call
             raise ObjectError(f"function {name!r}: {NO_CALLS}")
         if start % _SLOT or symbol.size % _SLOT or not symbol.size or end > section.size:
-            raise ObjectError(f"function {name!r}: bytes {start} to {end} are no instructions of {section.name!r}")
+            raise ObjectError(f"function {name!r}: bytes {start} to {end} are not instructions of {section.name!r}")
         if start < ends.get(symbol.section, 0):
             raise ObjectError(f"function {name!r}: overlaps another in section {section.name!r}")
         ends[symbol.section] = end
@@ -416,7 +415,7 @@ def _function_symbols(elf: _Elf) -> Iterator[_Symbol]:
 
 
 def _code_relocations(elf: _Elf) -> dict[int, list[_CodeRelocation]]:
-    """The relocations of each code section. Those of debug and BTF sections mean nothing to a loader."""
+    """Return the relocations of each code section. A loader does not need those of debug and BTF sections."""
     found: dict[int, list[_CodeRelocation]] = {}
     for section in elf.sections:
         if section.type not in (_SHT_REL, _SHT_RELA):
@@ -438,7 +437,7 @@ def _code_relocations(elf: _Elf) -> dict[int, list[_CodeRelocation]]:
 
 
 def _relocate(elf: _Elf, targets: _Targets, code: bytearray, relocation: _CodeRelocation, where: str) -> Relocation:
-    """What an instruction of `code` refers to. Zeroes its immediate, which held the addend."""
+    """Return what an instruction of `code` refers to, and zero its immediate, which held the addend."""
     offset, type_, symbol = relocation
     name = elf.symbol_name(symbol)
     if symbol.section == _SHN_UNDEF:
@@ -446,9 +445,9 @@ def _relocate(elf: _Elf, targets: _Targets, code: bytearray, relocation: _CodeRe
     if type_ == _R_BPF_64_32:
         raise ObjectError(f"{where}: call of {name!r}: {NO_CALLS}")
     if type_ != _R_BPF_64_64:
-        raise ObjectError(f"{where}: relocation type {type_} of {name!r} is not supported")
+        raise ObjectError(f"{where}: relocation type {type_} for {name!r} is not supported")
     if offset % _SLOT or offset + 2 * _SLOT > len(code) or code[offset] != _LD_IMM64:
-        raise ObjectError(f"{where}: relocation of byte {offset}, where no address is loaded")
+        raise ObjectError(f"{where}: byte {offset} is relocated, but does not load an address")
     low, high = slice(offset + 4, offset + 8), slice(offset + 12, offset + 16)
     place = symbol.value + int.from_bytes(code[low] + code[high], "little", signed=True)
     code[low] = code[high] = bytes(4)

@@ -1,4 +1,4 @@
-"""What a network driver says by ioctl(SIOCETHTOOL) (uapi/linux/ethtool.h)."""
+"""Driver information by ioctl(SIOCETHTOOL) (uapi/linux/ethtool.h)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _STRINGS = abi.layout("struct xt_ethtool_gstrings", "cmd", "string_set", "len") 
 _STATS = abi.layout("struct xt_ethtool_stats", "cmd", "n_stats")  # then u64 values
 
 SPARE = 1024
-"""Entries more than were announced: the kernel writes as many as there are by now, whatever room it was told of."""
+"""Spare entries: the kernel ignores the buffer's size and writes as many as there are now."""
 
 
 def takes_vlan_tags_off(name: str) -> bool | None:
-    """Whether the interface's receive side strips VLAN tags before XDP (rxvlan offload); None where it does not say."""
+    """Return whether the interface strips VLAN tags before XDP (rxvlan offload); None if not reported."""
     value = ffi.new("struct xt_ethtool_value *", {"cmd": ETHTOOL_GFLAGS})
     try:
         call(f"ETHTOOL_GFLAGS({name})", syscall.lib.xt_ethtool, os.fsencode(name), value)
@@ -36,7 +36,7 @@ def takes_vlan_tags_off(name: str) -> bool | None:
 
 
 def statistics_names(interface: str) -> list[str]:
-    """What the driver counts beside the standard counters, in the order of statistics(). Raises KernelError."""
+    """Return the names of the driver's own counters, in the order of statistics(). Raises KernelError."""
     request = bytearray(_COUNT.pack(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
     _ask("ETHTOOL_GSSET_INFO", interface, request)
     _, _, known, count = _COUNT.unpack(request)
@@ -51,7 +51,7 @@ def statistics_names(interface: str) -> list[str]:
 
 
 def statistics(interface: str, count: int) -> list[int] | None:
-    """The values of the `count` names; None if there are others by now. Raises KernelError."""
+    """Return the values of the `count` names; None if their number has changed. Raises KernelError."""
     values = bytearray(_STATS.size + (count + SPARE) * 8)
     _STATS.pack_into(values, 0, ETHTOOL_GSTATS, count)
     _ask("ETHTOOL_GSTATS", interface, values)

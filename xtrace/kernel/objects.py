@@ -1,4 +1,4 @@
-"""The BPF objects that were installed with the package."""
+"""The BPF objects installed with the package."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from xtrace.kernel.elf import ObjectSpec, parse_object
 
 
 def load_object(name: str) -> ObjectSpec:
-    """The object of that file name, wherever the package is: in a directory, or in an executable (PEP 302)."""
+    """Load an object by file name, from the package's directory or from an executable (PEP 302)."""
     try:
         data = pkgutil.get_data("xtrace", name)
     except FileNotFoundError:
         data = None
     if data is None:
-        raise ObjectError(f"xtrace/{name}: the BPF program is missing: install the package again")
+        raise ObjectError(f"xtrace/{name}: the BPF program is missing; reinstall the package")
     return parse_object(data, name)

@@ -1,6 +1,6 @@
-"""Where proc and sys of the machine are: mounted at /host in a container, else where they always are.
+"""Paths of the machine's proc and sys: below /host if mounted there in a container, else the usual ones.
 
-What belongs to this process (its /proc/self, its /sys/class/net) is read at its usual place.
+What belongs to this process (/proc/self, /sys/class/net) is always read from the usual place.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import Path
 from xtrace.errors import UsageError
 
 HOST = Path("/host")
-"""Where a container gets the machine's proc and sys: `-v /proc:/host/proc:ro -v /sys:/host/sys:ro`."""
+"""Where containers mount the machine's proc and sys: `-v /proc:/host/proc:ro -v /sys:/host/sys:ro`."""
 
 _chosen: dict[str, str] = {}
-"""Directories of this process's proc and sys, where the user chose them."""
+"""proc and sys directories chosen by the user."""
 
 
 def choose(proc: str | None = None, sys: str | None = None) -> None:
-    """Use these directories from now on; None stands for the default. Raises UsageError."""
+    """Use these directories from now on; None is the default. Raises UsageError."""
     _chosen.clear()
     _chosen.update({name: path for name, path in (("proc", proc), ("sys", sys)) if path})
     procfs()
@@ -25,17 +25,17 @@ def choose(proc: str | None = None, sys: str | None = None) -> None:
 
 
 def procfs() -> Path:
-    """The chosen directory, else /host/proc if mounted, else /proc. Raises UsageError."""
+    """Return the chosen directory, else /host/proc if mounted, else /proc. Raises UsageError."""
     return _root("proc", ("stat",), "--procfs and XTRACE_PROCFS")
 
 
 def sysfs() -> Path:
-    """The chosen directory, else /host/sys if mounted, else /sys. Raises UsageError."""
+    """Return the chosen directory, else /host/sys if mounted, else /sys. Raises UsageError."""
     return _root("sys", ("kernel", "class"), "--sysfs and XTRACE_SYSFS")
 
 
 def _root(name: str, entries: tuple[str, ...], settings: str) -> Path:
-    """One of `entries` exists in every mounted one: another directory, or an empty one, is not mistaken for it."""
+    """Return the root of a file system; one of `entries` must exist in it, so that it is not another directory."""
     given = _chosen.get(name)
     if given:
         if not Path(given).is_dir():

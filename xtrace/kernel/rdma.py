@@ -1,4 +1,4 @@
-"""RDMA devices, ports, hardware counters and queue pairs by netlink (uapi/rdma/rdma_netlink.h). Needs no privilege."""
+"""RDMA devices, ports, hardware counters and queue pairs by netlink (uapi/rdma/rdma_netlink.h), without privileges."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xtrace.kernel.netlink import (
 NETLINK_RDMA = 20
 
 _NLDEV = 5 << 10
-"""RDMA_NL_NLDEV, as RDMA_NL_GET_TYPE() puts it into a message's type."""
+"""RDMA_NL_NLDEV as part of a message type (RDMA_NL_GET_TYPE())."""
 
 GET = _NLDEV | 1
 PORT_GET = _NLDEV | 5
@@ -33,7 +33,7 @@ STAT_GET = _NLDEV | 17
 
 DEV_INDEX = 1
 DEV_NAME = 2
-PORT_INDEX = 3  # of a device: how many ports it has
+PORT_INDEX = 3  # of a device: its number of ports
 FW_VERSION = 5
 LID = 9
 PORT_STATE = 12
@@ -70,7 +70,7 @@ QP_STATES = ("RESET", "INIT", "RTR", "RTS", "SQD", "SQE", "ERR")
 """enum ib_qp_state (include/rdma/ib_verbs.h) by number."""
 
 UNCONNECTED = frozenset({"RESET", "INIT"})
-"""States in which a queue pair has no remote one yet, and takes and sends no packets."""
+"""States in which a queue pair has no remote yet, and neither receives nor sends packets."""
 
 _U32 = Struct("=I")
 _AF_INET, _AF_INET6 = 2, 10
@@ -78,13 +78,13 @@ _AF_INET, _AF_INET6 = 2, 10
 
 @dataclass(frozen=True, slots=True)
 class RdmaDevice:
-    """One RDMA device. Its index changes when it goes and comes back."""
+    """One RDMA device. Its index changes when it is removed and added again."""
 
     index: int
     name: str
     ports: int
     protocol: str = ""
-    """`ib`, `roce`, `iw`, `opa`; "" where the driver does not say"""
+    """`ib`, `roce`, `iw`, `opa`; "" if the driver does not report it"""
     firmware: str = ""
 
 
@@ -97,19 +97,19 @@ class RdmaPort:
     physical_state: str
     lid: int | None = None
     netdev: str | None = None
-    """None: it has none, or in another network namespace"""
+    """None: no netdev, or it is in another network namespace"""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePair:
-    """One queue pair. `pid` is the thread that created it, in this process's pid namespace; None once it ended."""
+    """One queue pair. `pid` is the thread that created it, in this PID namespace; None once it has ended."""
 
     number: int
     port: int | None
     type: str
     state: str
     remote: int | None = None
-    """the remote queue pair's number, of connected types"""
+    """number of the remote queue pair, for connected types"""
     pid: int | None = None
     kernel: str | None = None
     """the kernel module that owns it"""
@@ -117,7 +117,7 @@ class QueuePair:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where RDMA-CM connected a queue pair to; addresses as text."""
+    """A connection of a queue pair made by RDMA-CM; addresses as text."""
 
     queue_pair: int
     source: str
@@ -142,7 +142,7 @@ def _of(device_index: int, port: int | None = None) -> bytes:
 
 
 def parse_device(payload: bytes) -> RdmaDevice:
-    """The payload of an answer to GET. KernelError if damaged."""
+    """Parse a reply to GET. Raises KernelError if damaged."""
     values = parse_attributes(payload)
     return RdmaDevice(
         index=_required(values, DEV_INDEX, 4),
@@ -154,7 +154,7 @@ def parse_device(payload: bytes) -> RdmaDevice:
 
 
 def parse_port(payload: bytes) -> RdmaPort:
-    """The payload of an answer to PORT_GET. KernelError if damaged."""
+    """Parse a reply to PORT_GET. Raises KernelError if damaged."""
     values = parse_attributes(payload)
     return RdmaPort(
         number=_required(values, PORT_INDEX, 4),
@@ -166,7 +166,7 @@ def parse_port(payload: bytes) -> RdmaPort:
 
 
 def parse_counters(payload: bytes) -> dict[str, int]:
-    """The payload of an answer to STAT_GET: values by the driver's names. KernelError if damaged."""
+    """Parse a reply to STAT_GET: values by the driver's names. Raises KernelError if damaged."""
     table = parse_attributes(payload).get(STAT_HWCOUNTERS, b"")
     entries = (parse_attributes(entry) for _, entry in attributes(table))
     return {
@@ -175,7 +175,7 @@ def parse_counters(payload: bytes) -> dict[str, int]:
 
 
 def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
-    """The queue pairs of one part of an answer to RES_QP_GET. KernelError if damaged."""
+    """Yield the queue pairs in one part of a reply to RES_QP_GET. Raises KernelError if damaged."""
     for _, entry in attributes(parse_attributes(payload).get(RES_QP, b"")):
         values = parse_attributes(entry)
         kind = _required(values, RES_TYPE, 1)
@@ -185,7 +185,7 @@ def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
             port=optional_unsigned(values, PORT_INDEX, 4),
             type=QP_TYPES.get(kind, f"{kind}"),
             state=state,
-            # told as 0 until the move to RTR sets it
+            # reported as 0 until the transition to RTR sets it
             remote=None if state in UNCONNECTED else optional_unsigned(values, RES_RQPN, 4),
             pid=optional_unsigned(values, RES_PID, 4),
             kernel=_optional_text(values, RES_KERN_NAME),
@@ -193,7 +193,7 @@ def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
 
 
 def _socket_address(value: bytes) -> str | None:
-    """The address in a struct sockaddr_storage, without its port; None for a family without IP."""
+    """Return the IP address in a struct sockaddr_storage; None for other address families."""
     family = int.from_bytes(value[:2], "little") if len(value) >= 2 else 0
     if family == _AF_INET and len(value) >= 8:
         return str(ip_address(value[4:8]))
@@ -203,7 +203,7 @@ def _socket_address(value: bytes) -> str | None:
 
 
 def parse_connections(payload: bytes) -> Iterator[Connection]:
-    """The connections of one part of an answer to RES_CM_ID_GET that have a queue pair and addresses."""
+    """Yield the connections with queue pair and addresses in one part of a reply to RES_CM_ID_GET."""
     for _, entry in attributes(parse_attributes(payload).get(RES_CM_ID, b"")):
         values = parse_attributes(entry)
         source = _socket_address(values.get(RES_SRC_ADDR, b""))
@@ -213,38 +213,38 @@ def parse_connections(payload: bytes) -> Iterator[Connection]:
 
 
 def devices(socket: NetlinkSocket) -> list[RdmaDevice]:
-    """The RDMA devices that this network namespace may use. Raises KernelError."""
+    """Return the RDMA devices available in this network namespace. Raises KernelError."""
     return [parse_device(payload) for kind, payload in socket.dump(GET, what="RDMA GET") if kind == GET]
 
 
 def ports(socket: NetlinkSocket, device: RdmaDevice) -> list[RdmaPort]:
-    """A device's ports; none if it is gone. Raises KernelError."""
+    """Return a device's ports; empty if it is gone. Raises KernelError."""
     what = f"RDMA PORT_GET({device.name})"
     replies = _dump(socket, PORT_GET, device, what)
     return [parse_port(payload) for payload in replies]
 
 
 def counters(socket: NetlinkSocket, device: RdmaDevice, port: int) -> dict[str, int]:
-    """A port's hardware counters, read together. Raises KernelError, EINVAL from drivers that have none."""
+    """Return a port's hardware counters, read together. Raises KernelError, with EINVAL for drivers without any."""
     what = f"RDMA STAT_GET({device.name}/{port})"
     replies = socket.request(STAT_GET, 0, _of(device.index, port), what=what)
     return next((parse_counters(payload) for kind, payload in replies if kind == STAT_GET), {})
 
 
 def queue_pairs(socket: NetlinkSocket, device: RdmaDevice) -> list[QueuePair]:
-    """A device's queue pairs, of every process this one may see. It can take seconds. Raises KernelError."""
+    """Return a device's queue pairs, of all visible processes. Can take seconds. Raises KernelError."""
     replies = _dump(socket, RES_QP_GET, device, f"RDMA RES_QP_GET({device.name})")
     return [pair for payload in replies for pair in parse_queue_pairs(payload)]
 
 
 def connections(socket: NetlinkSocket, device: RdmaDevice) -> list[Connection]:
-    """What RDMA-CM connected on a device. Raises KernelError."""
+    """Return a device's RDMA-CM connections. Raises KernelError."""
     replies = _dump(socket, RES_CM_ID_GET, device, f"RDMA RES_CM_ID_GET({device.name})")
     return [connection for payload in replies for connection in parse_connections(payload)]
 
 
 def netns_mode(socket: NetlinkSocket) -> str:
-    """`shared`: every network namespace sees all devices; `exclusive`: each its own. Raises KernelError."""
+    """Return `shared` if every network namespace sees all devices, `exclusive` if only its own. Raises KernelError."""
     for kind, payload in socket.request(SYS_GET, what="RDMA SYS_GET"):
         mode = parse_attributes(payload).get(SYS_NETNS_MODE)
         if kind == SYS_GET and mode is not None:
@@ -253,7 +253,7 @@ def netns_mode(socket: NetlinkSocket) -> str:
 
 
 def _dump(socket: NetlinkSocket, message: int, device: RdmaDevice, what: str) -> list[bytes]:
-    """The payloads about a device; none where it went meanwhile, or has nothing of the kind."""
+    """Return the reply payloads of a dump for one device; empty if the device is gone or has no such objects."""
     try:
         replies = socket.dump(message, _of(device.index), what=what)
     except KernelError as error:

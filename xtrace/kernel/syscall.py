@@ -1,8 +1,7 @@
-"""The seam to the kernel: every system call of the package goes through `call()`.
+"""The seam to the kernel: every system call of the package goes through `call()` or `try_call()`.
 
-`lib` is the compiled shim (csrc/shim.c). Unit tests put a fake in its place, so its functions are looked up here
-when they are called: `call(what, syscall.lib.xt_map_freeze, fd)`. Its constants do not change, so `lib` may be
-imported for them.
+`lib` is the compiled shim (csrc/shim.c). Unit tests replace it, so look up its functions when calling them:
+`call(what, syscall.lib.xt_map_freeze, fd)`. Its constants do not change, so `lib` may be imported for them.
 """
 
 from collections.abc import Callable
@@ -17,11 +16,11 @@ __all__ = ["EAGAIN_RETRIES", "Arguments", "call", "close", "ffi", "lib", "try_ca
 Arguments = ParamSpec("Arguments")
 
 EAGAIN_RETRIES = 5
-"""BPF_PROG_LOAD returns EAGAIN when a signal interrupts the verifier; a few more tries are normal."""
+"""BPF_PROG_LOAD returns EAGAIN if a signal interrupts the verifier, and is then repeated."""
 
 
 def try_call(function: Callable[Arguments, int], *arguments: Arguments.args, **named: Arguments.kwargs) -> int:
-    """Call a shim function; the result (>= 0) or -errno. EAGAIN and EINTR are retried a few times."""
+    """Call a shim function; return its result (>= 0) or -errno. Retries EAGAIN and EINTR a few times."""
     for _ in range(EAGAIN_RETRIES):
         result = function(*arguments, **named)
         if result not in (-EAGAIN, -EINTR):
@@ -30,7 +29,7 @@ def try_call(function: Callable[Arguments, int], *arguments: Arguments.args, **n
 
 
 def call(what: str, function: Callable[Arguments, int], *arguments: Arguments.args, **named: Arguments.kwargs) -> int:
-    """Call a shim function, raising KernelError for `what` (`BPF_MAP_CREATE(flows_a)`) if it fails."""
+    """Call a shim function. Raises KernelError with `what` (`BPF_MAP_CREATE(flows_a)`) if it fails."""
     result = try_call(function, *arguments, **named)
     if result < 0:
         raise KernelError(what, -result)
@@ -38,5 +37,5 @@ def call(what: str, function: Callable[Arguments, int], *arguments: Arguments.ar
 
 
 def close(descriptor: int) -> None:
-    """Release a descriptor, once: after an interruption its number may already be somebody else's."""
+    """Close a descriptor, without a retry: after EINTR its number may already be in use again."""
     lib.xt_close(descriptor)

@@ -1,4 +1,4 @@
-"""Filters: each packet is checked in the kernel, where what does not match is counted as filtered."""
+"""Packet filters. The kernel program checks each packet and counts those that do not match as filtered."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ TYPES = {
     "ib": ("RoCE_v1_IBoE", "RoCE_v2"),
     "all": (),
 }
-"""Names for --filter and the traffic types they mean; RoCE v2 is not udp."""
+"""Names for --filter and their traffic types; RoCE v2 is not udp."""
 
 _NETWORK = abi.layout("struct network", "prefix_length", "family", "address")
 _FAMILY_BITS = 8 * (abi.offset("struct network", "address") - abi.offset("struct network", "family"))
 _MAPPED = bytes(10) + b"\xff\xff"
 _IPV4_PREFIX = 96
-"""Bits of ::ffff:0:0/96, in which IPv4 addresses stand."""
+"""Prefix length of ::ffff:0:0/96, which holds IPv4 addresses."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """All filters must match; within one, any value is enough. Empty means off."""
+    """A packet must match all filters, and any value of each. Empty means off."""
 
     types: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
@@ -50,7 +50,7 @@ class Filters:
     exclude_dns: bool = False
 
     def constants(self) -> dict[str, int]:
-        """The packet program's switches."""
+        """Return the constants of the packet program."""
         return {
             "wanted_types": sum(1 << TRAFFIC_TYPES.index(name) for name in self.types),
             "has_networks": bool(self.networks),
@@ -60,7 +60,7 @@ class Filters:
         }
 
     def port_words(self) -> dict[int, int]:
-        """The bits of the `ports` map: word index -> 64 bits, where any is set."""
+        """Return the nonzero words of the `ports` bitmap: word index -> 64 bits."""
         words: dict[int, int] = {}
         for port in self.ports:
             words[port // 64] = words.get(port // 64, 0) | 1 << port % 64
@@ -68,7 +68,7 @@ class Filters:
 
 
 def network_key(network: Network) -> bytes:
-    """Encode struct network: prefix length in bits, family, and the address as the flow key has it."""
+    """Return struct network: prefix length in bits, family, and the address as in the flow key."""
     packed = network.network_address.packed
     bits = network.prefixlen + _FAMILY_BITS
     if network.version == 4:
@@ -78,7 +78,7 @@ def network_key(network: Network) -> bytes:
 
 
 def parse_types(text: str, name: str = "--filter") -> frozenset[str]:
-    """`roce,tcp` to traffic types; `all` anywhere is no filter. Raises UsageError."""
+    """Return the traffic types of `roce,tcp`, empty if `all` is among them. Raises UsageError."""
     given = [item.lower() for item in items(text, name)]
     for item in given:
         if item not in TYPES:
@@ -89,7 +89,7 @@ def parse_types(text: str, name: str = "--filter") -> frozenset[str]:
 
 
 def parse_networks(text: str, name: str) -> tuple[Network, ...]:
-    """`10.0.0.0/8,fd00::/8`; an address alone is a network of its own. Raises UsageError."""
+    """Return the networks of `10.0.0.0/8,fd00::1`. Raises UsageError."""
     networks = tuple(_network(item, name) for item in items(text, name))
     if len(networks) > lib.MAX_NETWORKS:
         raise UsageError(f"{name}: {len(networks)} networks are too many (at most {lib.MAX_NETWORKS})")
@@ -98,8 +98,8 @@ def parse_networks(text: str, name: str) -> tuple[Network, ...]:
 
 def _network(item: str, name: str) -> Network:
     if "%" in item:
-        raise UsageError(f"{name}: '{item}' has a scope, which packets do not carry (leave out the % and the rest)")
-    from ipaddress import ip_network  # which the help and the version need not wait for
+        raise UsageError(f"{name}: '{item}' has a scope, which packets do not carry (leave out the % and the scope)")
+    from ipaddress import ip_network  # a slow import that --help and --version do not need
 
     with suppress(ValueError):
         return ip_network(item)
@@ -110,11 +110,11 @@ def _network(item: str, name: str) -> Network:
             f"{name}: '{item}' is not an IP address or network (for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"
         ) from None
     address = item.partition("/")[0]
-    raise UsageError(f"{name}: '{item}' has host bits set (use {network}, or {address} for the one address)")
+    raise UsageError(f"{name}: '{item}' has host bits set (use {network}, or {address} for that address only)")
 
 
 def parse_ports(text: str, name: str = "--port") -> frozenset[int]:
-    """`80,443` to numbers. Raises UsageError."""
+    """Return the numbers of `80,443`. Raises UsageError."""
     ports = set()
     for item in items(text, name):
         if not re.fullmatch(r"[0-9]{1,5}", item) or not 1 <= int(item) <= 65535:
@@ -124,7 +124,7 @@ def parse_ports(text: str, name: str = "--port") -> frozenset[int]:
 
 
 def describe(filters: Filters) -> Iterable[str]:
-    """The filters that are on, as the `start` record shows them."""
+    """Yield the active filters as shown in the `start` record."""
     if filters.types:
         yield "types " + " ".join(sorted(filters.types))
     if filters.networks:

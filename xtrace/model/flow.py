@@ -1,7 +1,6 @@
-"""Flows as user space sees them: keys, records, and mode xdp's snapshot of one interval.
+"""Flows in user space: keys, records, and the snapshot of one interval of mode xdp.
 
-Byte layouts are those of csrc/flow.h, by kernel/abi.py: integers are in host byte order, addresses are bytes as on
-the wire.
+Byte layouts come from csrc/flow.h through kernel/abi.py: integers in host byte order, addresses in network order.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ _BY_PROTOCOL = {
 
 NO_ADDRESS = bytes(16)
 _IS_EGRESS = bytes(flags & EGRESS for flags in range(256))
-"""For bytes.translate()."""
+"""A table for bytes.translate()."""
 
 
 class FlowKey(NamedTuple):
-    """struct flow_key. IPv4 addresses stand as ::ffff:a.b.c.d; ICMP has type and code in the ports."""
+    """struct flow_key. IPv4 addresses are mapped (::ffff:a.b.c.d); ICMP has type and code in the ports."""
 
     src: bytes
     dst: bytes
@@ -73,7 +72,7 @@ class FlowKey(NamedTuple):
 
     @property
     def traffic_type(self) -> str:
-        """One of TRAFFIC_TYPES, from the same fields as in csrc/traffic_type.h."""
+        """One of TRAFFIC_TYPES, derived as in csrc/traffic_type.h."""
         if self.flags & ROCE_V2:
             return "RoCE_v2"
         if self.ethertype == ETHERTYPE_ROCE_V1:
@@ -90,7 +89,7 @@ class FlowKey(NamedTuple):
     @property
     def is_ip(self) -> bool:
         """Whether there was an IP header, and with it a protocol number."""
-        # without a readable header both are 0; packets from :: to :: have a protocol all the same
+        # without a readable header all are 0; packets from :: to :: still have a protocol
         return self.ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) and (
             self.protocol != 0 or self.dst != NO_ADDRESS or self.src != NO_ADDRESS
         )
@@ -102,15 +101,14 @@ class FlowKey(NamedTuple):
 
     @property
     def dst_qpn(self) -> int:
-        """Destination queue pair of a RoCE packet: the word that is the ports of others."""
+        """Destination queue pair of a RoCE packet, stored in place of the ports."""
         return self.src_port | self.dst_port << 16
 
 
 class FlowRecord(NamedTuple):
     """One flow in one interval: struct flow_key and struct flow_counters.
 
-    Times are nanoseconds of a clock of their own (FlowSnapshot.record_offset_ns); the flags still have bit i in
-    byte i.
+    Times are nanoseconds of the records' own clock (FlowSnapshot.record_offset_ns); bit i of the flags is in byte i.
     """
 
     key: FlowKey
@@ -123,9 +121,9 @@ class FlowRecord(NamedTuple):
 
 KEY = abi.layout("struct flow_key", *FlowKey._fields)
 COUNTERS = abi.layout("struct flow_counters", *FlowRecord._fields[1:-1], "tcp_flags")
-"""A FlowRecord behind its key; what it calls spread_flags is the header's tcp_flags."""
+"""The fields of a FlowRecord after its key; spread_flags is tcp_flags in the header."""
 SLOT_OFFSET = abi.offset("struct flow_key", "slot")
-"""Of a packed key, in bytes."""
+"""Bytes into a packed key."""
 _FLAGS_OFFSET = abi.offset("struct flow_key", "flags")
 _PACKED_KEY = Struct(f"{KEY.size}s")
 _WORD = abi.U64.size
@@ -136,10 +134,10 @@ _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered
 
 
 class FlowTable:
-    """The flows of one snapshot, packed as the kernel gave them and decoded one at a time.
+    """The flows of one snapshot, packed as the kernel returned them and decoded one at a time.
 
-    `keys` and `values` are `count` entries of struct flow_key and struct flow_counters. Their owner
-    reuses them for the next snapshot, so a FlowTable is read before the next tick.
+    `keys` and `values` hold `count` entries of struct flow_key and struct flow_counters. Their owner reuses them for
+    the next snapshot, so a FlowTable must be read before the next tick.
     """
 
     def __init__(self, keys: memoryview, values: memoryview, count: int) -> None:
@@ -162,11 +160,11 @@ class FlowTable:
         return FlowRecord(FlowKey._make(key), *COUNTERS.unpack_from(self.values, index * COUNTERS.size))
 
     def packed_keys(self) -> Iterator[bytes]:
-        """Every flow's struct flow_key as bytes, by index."""
+        """Yield every flow's struct flow_key as bytes, by index."""
         return chain.from_iterable(_PACKED_KEY.iter_unpack(self.keys))
 
     def packed_key(self, index: int) -> bytes:
-        """One flow's struct flow_key as bytes."""
+        """Return one flow's struct flow_key as bytes."""
         return bytes(self.keys[index * KEY.size : (index + 1) * KEY.size])
 
     @property
@@ -180,26 +178,26 @@ class FlowTable:
         return self._words[_PACKETS_INDEX::_COUNTER_WORDS]
 
     def roce(self) -> Iterator[FlowRecord]:
-        """The RoCE flows alone."""
+        """Yield the RoCE flows only."""
         for index, flags in enumerate(self.keys[_FLAGS_OFFSET :: KEY.size]):
             if flags & (ROCE_V1 | ROCE_V2):
                 yield self[index]
 
     def sum(self, indexes: Sequence[int]) -> PacketCount:
-        """Packets and bytes of some flows together."""
+        """Return the sum of packets and bytes of some flows."""
         packets, sizes = self.packet_counts, self.byte_counts
         if len(indexes) == self._count:
             return PacketCount(sum(packets), sum(sizes))
         return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
 
     def indexes(self, slot: int, direction: Direction) -> Sequence[int]:
-        """The indexes of one interface's and direction's flows."""
+        """Return the indexes of the flows of one interface and direction."""
         if self._places is None:
             self._places = self._find_places()
         return self._places.get((slot, direction.bit), ())
 
     def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
-        """All indexes by slot and FLOW_EGRESS."""
+        """Return all indexes by slot and FLOW_EGRESS."""
         slots = bytes(self.keys[SLOT_OFFSET :: KEY.size])
         egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
         if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
@@ -236,9 +234,9 @@ class InterfaceCounts:
     filtered: PacketCount = NOTHING
     unattributed: tuple[PacketCount, ...] = (NOTHING,) * len(TRAFFIC_TYPES)
     interval_ns: int | None = None
-    """measured, where it came or went within the snapshot's interval; else None"""
+    """measured, if the interface appeared or disappeared within the interval; else None"""
     nic: PacketCount | None = None
-    """what the interface itself counted in the interval; None: not known"""
+    """what the interface itself counted in the interval; None: unknown"""
 
     @property
     def unattributed_total(self) -> PacketCount:
@@ -254,7 +252,7 @@ class InterfaceCounts:
 
     @classmethod
     def from_per_cpu(cls, element: bytes) -> InterfaceCounts:
-        """Sum the values of all CPUs, as a lookup in the counters map returns them."""
+        """Sum up the values of all CPUs, as returned by a lookup in the counters map."""
         sums = [sum(column) for column in zip(*_INTERFACE_COUNTERS.iter_unpack(element), strict=True)]
         counts = [PacketCount(*sums[i : i + 2]) for i in range(0, len(sums), 2)]
         return cls(counts[0], counts[1], tuple(counts[2:]))
@@ -262,7 +260,7 @@ class InterfaceCounts:
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface as it is monitored."""
+    """A monitored interface."""
 
     name: str
     slot: int
@@ -271,16 +269,16 @@ class Interface:
     """None at tc"""
     direction: Direction = Direction.INGRESS
     merges: bool = False
-    """whether its driver hands merged packets to XDP"""
+    """whether its driver passes merged packets to XDP"""
 
     @property
     def units(self) -> str:
-        """What a packet is: on the `wire`, or a `frame` as the kernel merged it (GRO, GSO)."""
+        """The unit of packet counts: `wire`, or `frame` if the kernel may have merged packets (GRO, GSO)."""
         return "frame" if self.xdp_mode is XdpMode.GENERIC or self.merges else "wire"
 
 
 class Origin(NamedTuple):
-    """What is known of a RoCE flow beyond its packets: the source's queue pair, and this host's process."""
+    """The source's queue pair and this host's process of a RoCE flow, as far as known."""
 
     src_qpn: int | None = None
     pid: int | None = None
@@ -310,28 +308,28 @@ class FlowSnapshot(Snapshot):
     drain_ns: int = 0
     """how long the drain took after it"""
     find_origin: Callable[[Interface, FlowKey], Origin] | None = None
-    """with mode rdma: looks up RoCE flows among the queue pairs"""
+    """with mode rdma: looks up a RoCE flow among the queue pairs"""
 
     def origin(self, interface: Interface, key: FlowKey) -> Origin:
-        """Where a RoCE flow comes from: what its packets tell, or else its queue pair."""
+        """Return the origin of a RoCE flow: by its packets, else by its queue pair."""
         found = self.find_origin(interface, key) if self.find_origin else UNKNOWN_ORIGIN
         return found._replace(src_qpn=key.src_qpn) if key.flags & HAS_SRC_QPN else found
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The flows of one interface to show one by one, largest first if limited, and what the rest adds up to."""
+    """The flows of one interface to show, largest first if limited, and the sum of the rest."""
 
     flows: int
     """all flows of the interface in this interval"""
     chosen: Sequence[int]
-    """indexes in the snapshot's table"""
+    """indexes into the snapshot's table"""
     other_flows: int
     other: PacketCount
 
 
 def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
-    """Choose an interface's `top` largest flows by bytes (0: all), largest first if `ordered` or limited."""
+    """Select the `top` largest flows of an interface by bytes (0: all), largest first if `ordered` or limited."""
     table = snapshot.flows
     indexes = table.indexes(interface.slot, interface.direction)
     size = table.byte_counts

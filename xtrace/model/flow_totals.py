@@ -1,4 +1,4 @@
-"""What mode xdp counted, and how it ran, over a whole run."""
+"""Setup and totals of mode xdp over a whole run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Where = tuple[str, str]
 """Interface name and direction."""
 
 MOST_TOTALS = 4096
-"""Interfaces with totals of their own; those that come later share `other`, so that memory stays bounded."""
+"""Interfaces with their own totals; later ones share `other`, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class FlowSetup(Setup):
 
     interfaces: tuple[Interface, ...] = ()
     features: tuple[str, ...] = ()
-    """names of kernel features in use"""
+    """kernel features in use"""
     filters: tuple[str, ...] = ()
-    """as the user wrote them"""
+    """as given by the user"""
     max_flows: int = 0
     """capacity of the flow table"""
 

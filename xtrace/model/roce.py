@@ -1,4 +1,4 @@
-"""Names of the InfiniBand base transport header's opcodes (IBA 9.2, table 38; CNP: annex A17)."""
+"""Names of the opcodes of the InfiniBand base transport header (IBA 9.2, table 38; CNP: annex A17)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SERVICES = {
     3: ("UD_", frozenset({0x04, 0x05})),
     5: ("XRC_", frozenset(range(0x18)) - {0x15}),
 }
-"""By opcode >> 5: prefix, and which operations there are. Reliable connection, nearly all traffic, goes without."""
+"""opcode >> 5: prefix and operations. Reliable connections, nearly all traffic, have no prefix."""
 
 _OPERATIONS = {
     0x00: "SEND_FIRST",
@@ -47,7 +47,7 @@ _OPERATIONS = {
 
 @lru_cache(maxsize=256)
 def opcode_name(opcode: int) -> str:
-    """`RDMA_WRITE_LAST` for 8, `UD_SEND_ONLY` for 0x64, `CNP`; `0x1f` for what has no name."""
+    """Return `RDMA_WRITE_LAST` for 8, `UD_SEND_ONLY` for 0x64, `CNP`; `0x1f` for an unknown opcode."""
     if opcode == CNP:
         return "CNP"
     prefix, operations = _SERVICES.get(opcode >> 5, ("", frozenset()))

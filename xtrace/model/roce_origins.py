@@ -1,9 +1,9 @@
-"""RoCE flows and queue pairs: whose packets are these, and from which queue pair?
+"""Joins RoCE flows to queue pairs: source queue pair and process of a flow.
 
-A packet names its destination's queue pair; the source's only in datagrams (DETH). What enters goes to a queue pair
-of this host, whose number is unique on its device and which knows its remote one. What leaves goes to a remote queue
-pair, whose number is unique on the remote device only: so its local one is known when exactly one points there, and
-the flows of the interval have that number at one address only. Where anything else fits, nothing is said.
+A packet names its destination queue pair; its source queue pair only in datagrams (DETH). An ingress packet goes to a
+queue pair of this host, which has a unique number on its device and knows its remote. An egress packet goes to a
+remote queue pair, which has a unique number on the remote device only: the local one is known if exactly one points
+there, and the flows of the interval have that number at only one address. If several match, the origin is unknown.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from xtrace.model.rdma import PortId, QueuePairRecord
 from xtrace.model.words import Direction
 
 UNCONNECTED = frozenset({"RESET", "INIT"})
-"""States in which a queue pair takes and sends no packets, and does not know its remote one yet."""
+"""States in which a queue pair neither receives nor sends packets, and does not know its remote yet."""
 
 SERVICES = {0: ("RC",), 1: ("UC",), 3: ("UD", "GSI"), 5: ("XRC_INI", "XRC_TGT")}
-"""The upper three bits of a BTH opcode -> the queue pairs that take such packets."""
+"""Upper three bits of a BTH opcode -> types of queue pairs that receive such packets."""
 
 
 def _packed(address: str) -> bytes:
-    """As in a flow's key: IPv4 addresses mapped."""
+    """Return an address as in a flow key, IPv4 mapped."""
     parsed = ip_address(address)
     return bytes(10) + b"\xff\xff" + parsed.packed if isinstance(parsed, IPv4Address) else parsed.packed
 
 
 class RoceOrigins:
-    """Queue pairs seen around one interval, to look flows up in."""
+    """Queue pairs seen around one interval, in which flows are looked up."""
 
     def __init__(
         self, pairs: Iterable[QueuePairRecord], netdevs: Mapping[PortId, str], flows: Iterable[FlowRecord] = ()
@@ -45,7 +45,7 @@ class RoceOrigins:
         for pair in pairs:
             if pair.state in UNCONNECTED:
                 continue
-            # drivers need not say the port of a queue pair: then any of the device's
+            # some drivers do not report a queue pair's port: then it may be any port of the device
             known = netdevs.get(pair.id)
             for netdev in (known,) if known else by_device[pair.id.device]:
                 self._local[netdev, pair.number].add(pair)
@@ -55,7 +55,7 @@ class RoceOrigins:
             self._destinations[flow.key.dst_qpn].add(flow.key.dst)
 
     def find(self, interface: Interface, key: FlowKey) -> Origin:
-        """What is known for sure of a RoCE flow's origin."""
+        """Return the origin of a RoCE flow, as far as it is certain."""
         service = key.opcode >> 5
         kinds = SERVICES.get(service, ())
         if interface.direction is Direction.EGRESS:
@@ -80,7 +80,7 @@ class RoceOrigins:
 
 
 def _only(pairs: Iterable[QueuePairRecord], kinds: tuple[str, ...]) -> QueuePairRecord | None:
-    """The one that it must be; its states over time do not make it several."""
+    """Return the only match, None if there are several; one queue pair in several states is one match."""
     found = {(pair.id.device, pair.number, pair.remote, pair.process): pair for pair in pairs if pair.type in kinds}
     return next(iter(found.values())) if len(found) == 1 else None
 

@@ -1,4 +1,4 @@
-"""What every mode has, whatever it watches: how it runs, and one snapshot per tick."""
+"""Base classes of all modes' setups and snapshots."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Setup:
-    """How a mode runs, as the start record shows it. Modes with more to show add their own kind."""
+    """How a mode runs, as shown in the start record. Modes with more to show derive from it."""
 
     map_memory: int = 0
-    """bytes of kernel memory that its eBPF maps take"""
+    """bytes of kernel memory of its eBPF maps"""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One tick of one monitor: what happened in the interval that ended at `end_ns`."""
+    """The result of one tick of one monitor: what happened in the interval that ended at `end_ns`."""
 
     mode: ClassVar[str]
-    """the mode it belongs to, by which sinks find what renders it (sinks/registry.py)"""
+    """its mode, by which sinks find the renderer (sinks/registry.py)"""
 
     end_ns: int
     """wall clock, ns since the epoch"""

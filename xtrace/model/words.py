@@ -1,4 +1,4 @@
-"""Words of the output and of the command line that mean the same in all modes, as enums."""
+"""Enums of documented words that all modes share, in output and on the command line."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ from enum import Enum
 
 
 class Word(str, Enum):
-    """An enum whose members are the documented words themselves: StrEnum of Python 3.11."""
+    """An enum of strings, like StrEnum of Python 3.11."""
 
     __str__ = str.__str__
 
 
 class Hook(Word):
-    """Where a program sees packets."""
+    """The hook where a program sees packets."""
 
     XDP = "xdp"
     TC = "tc"
 
 
 class XdpMode(Word):
-    """Whether XDP runs in the driver or behind it."""
+    """Whether XDP runs in the driver or in the network stack."""
 
     NATIVE = "native"
     GENERIC = "generic"
 
 
 class Direction(Word):
-    """Which way packets cross an interface."""
+    """The direction in which packets cross an interface."""
 
     INGRESS = "ingress"
     EGRESS = "egress"
 
     @property
     def bit(self) -> int:
-        """FLOW_EGRESS of a flow key's flags; also the direction's place among an interface's counters."""
+        """FLOW_EGRESS of a flow key's flags; also the direction's index among an interface's counters."""
         return int(self is Direction.EGRESS)
 
     @property
     def in_out(self) -> str:
-        """The word of lines of text."""
+        """The word in text output."""
         return "out" if self is Direction.EGRESS else "in"
 
     @property
     def rx_tx(self) -> str:
-        """The word of ports and of their counters."""
+        """The word of ports and their counters."""
         return "tx" if self is Direction.EGRESS else "rx"

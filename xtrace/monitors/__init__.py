@@ -1,4 +1,4 @@
-"""Where snapshots come from. Every monitor has the same few methods."""
+"""Monitors, which produce snapshots."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Yielded = TypeVar("Yielded", bound=Snapshot, covariant=True)
 
 
 class Monitor(Protocol[Yielded]):
-    """Yields one Snapshot per tick, always of the same kind."""
+    """Returns one Snapshot per tick, always of the same class."""
 
     @property
     def mode(self) -> str:
-        """The mode whose snapshots it yields."""
+        """The mode of its snapshots."""
 
     @property
     def setup(self) -> Setup:
@@ -22,19 +22,19 @@ class Monitor(Protocol[Yielded]):
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing left to watch."""
+        """Whether nothing is left to monitor."""
 
     def fileno(self) -> int:
-        """Readable when react() has something to do; -1 where nothing happens between ticks."""
+        """Return a descriptor that is readable when react() has work; -1 if nothing happens between ticks."""
 
     def react(self) -> None:
-        """Take note of what happened between ticks."""
+        """Handle events between ticks."""
 
     def tick(self) -> Yielded:
-        """End the current interval, start the next."""
+        """End the current interval and start the next."""
 
     def finish(self) -> Yielded:
-        """Detach everything, end the last interval."""
+        """Detach everything and end the last interval."""
 
     def close(self) -> None:
-        """Release everything; packets since the last snapshot are not counted."""
+        """Release everything; what happened since the last snapshot is lost."""

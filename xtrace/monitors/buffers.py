@@ -1,7 +1,7 @@
-"""What every mode with two buffers has: one counts while the other one is read (csrc/buffers.h).
+"""Double buffering: programs count into one buffer while the other is read (csrc/buffers.h).
 
-An interval ends with a flip and a grace period; only then is its buffer read. The last one ends with the grace period
-alone, once nothing is attached any more, and both buffers are read.
+An interval ends with a flip and a grace period; only then is its buffer read. The last interval ends when everything
+is detached; after a grace period both buffers are read.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from xtrace.kernel.bpf import Batch, Map, SharedWord
 
 
 class Ended(NamedTuple):
-    """An interval that is over."""
+    """A finished interval."""
 
     monotonic_ns: int
     """CLOCK_MONOTONIC at its end"""
     buffers: tuple[int, ...]
-    """0 is A, 1 is B: those that hold what was counted in it; no program writes to them any more"""
+    """the buffers that hold its counts (0 is A, 1 is B); no program writes to them any more"""
 
 
 class Table(Protocol):
-    """What one buffer counts by key. It is emptied while it belongs to user space."""
+    """The table of one buffer. It is drained while it belongs to user space."""
 
     def drain_into(self, batch: Batch) -> int:
-        """Move all entries to the end of `batch`, which is the caller's; how many came."""
+        """Move all entries to the end of the caller's `batch`; return their number."""
 
     def memory(self) -> int:
-        """Bytes of kernel memory it is charged for."""
+        """Return the bytes of kernel memory charged for it."""
 
 
 class Switch:
-    """Says which buffer counts, and waits until the other one is not written to any more."""
+    """Selects the active buffer, and waits until no program writes to the other one."""
 
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self.grace_ns = 0
-        """how long the last grace period took"""
+        """duration of the last grace period"""
         self._grace = maps["grace"]
         inner = self._grace.spec.inner
         if inner is None:
@@ -52,7 +52,7 @@ class Switch:
             self._owned = opening.pop_all()
 
     def flip(self) -> Ended:
-        """Make the other buffer count, and wait for the grace period."""
+        """Make the other buffer active and wait for a grace period."""
         buffer = self._active.load()
         self._active.store(1 - buffer)
         end = time.monotonic_ns()
@@ -60,19 +60,19 @@ class Switch:
         return Ended(end, (buffer,))
 
     def finish(self) -> Ended:
-        """End the last interval. No program that counts may be attached any more."""
+        """End the last interval. All programs must be detached."""
         end = time.monotonic_ns()
         self.wait_grace_period()
         return Ended(end, (0, 1))
 
     def wait_grace_period(self) -> None:
-        """Return when no program that runs now runs any more: the kernel waits for RCU in this update."""
+        """Wait until every program that is running now has ended: this update calls synchronize_rcu()."""
         begun = time.monotonic_ns()
         self._grace.update(abi.U32.pack(0), abi.U32.pack(self._element.fileno()))
         self.grace_ns = time.monotonic_ns() - begun
 
     def close(self) -> None:
-        """Release the word and the element."""
+        """Release the mapping and the map."""
         self._owned.close()
 
     def __enter__(self) -> Switch:

@@ -1,1 +1,1 @@
-"""The command line: one table of options, and what reads it: the parser, the help, the documents."""
+"""The command line: one table of options, from which the parser, the help and the documents are made."""

@@ -1,4 +1,4 @@
-"""The command line and the environment, read by the table of options."""
+"""Reads command line and environment by the table of options."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 
 class Answered(Exception):
-    """The command line asked for the help or the version; `str()` is its text."""
+    """Raised for --help and --version; `str()` is the text to print."""
 
 
 class _Answer(argparse.Action):
-    """Ends parsing with a text. argparse's own actions print it themselves, and complain of a closed pipe."""
+    """Ends parsing with a text. argparse's own actions print it themselves, and fail on a closed pipe."""
 
     def __call__(self, *_: Any) -> NoReturn:
         raise Answered(self.const())
 
 
 class Settings:
-    """What was given, for each option."""
+    """The values of all options."""
 
     def __init__(
         self,
@@ -34,24 +34,24 @@ class Settings:
         environment: Mapping[str, str],
         answers: Mapping[Option[bool], Callable[[], str]],
     ) -> None:
-        """`answers`: options that end the run at once, and their texts. Raises Answered, UsageError."""
+        """Parse `arguments`. `answers` are options that print a text and exit. Raises Answered, UsageError."""
         self._environment = environment
         self._given = _parse(arguments, answers)
         for option in OPTIONS:
             if option.takes is Takes.ONE and len(set(self.texts(option))) > 1:
-                # without the values: that of --push may hold a password
+                # without the values: --push may contain a password
                 raise UsageError(f"{option.name} is given more than once, with different values (give it once)")
 
     def texts(self, option: Option[Any]) -> list[str]:
-        """What the command line has for an option, one text for each time; "true" for a switch."""
+        """Return the option's values on the command line, one for each time it is given; "true" for a switch."""
         return self._given[option.name] or []
 
     def is_given(self, option: Option[Any]) -> bool:
-        """Whether the command line has it."""
+        """Return whether the option is on the command line."""
         return bool(self.texts(option))
 
     def value(self, option: Option[T]) -> T:
-        """From the command line, or else from the environment, or else the default. Raises UsageError."""
+        """Return the value from the command line, else the environment, else the default. Raises UsageError."""
         texts = self.texts(option)
         if texts:
             return option.parse(",".join(texts) if option.takes is Takes.LIST else texts[0], option.name)
@@ -67,7 +67,7 @@ def _parser(answers: Mapping[Option[bool], Callable[[], str]]) -> argparse.Argum
         add_help=False,
         allow_abbrev=False,
         exit_on_error=False,
-        # nothing is formatted by it; with a width it does not ask the terminal, for which it would import a lot
+        # it formats nothing; a given width keeps it from importing shutil to query the terminal
         formatter_class=partial(argparse.HelpFormatter, width=80),
     )
     for option in OPTIONS:
@@ -81,7 +81,7 @@ def _parser(answers: Mapping[Option[bool], Callable[[], str]]) -> argparse.Argum
 
 
 def _parse(arguments: Sequence[str], answers: Mapping[Option[bool], Callable[[], str]]) -> dict[str, list[str] | None]:
-    """Name of an option -> its texts, "true" for a switch; None where it is not given."""
+    """Return each option's texts by name, "true" for a switch; None if it is not given."""
     try:
         given, rest = _parser(answers).parse_known_args(arguments)
     except argparse.ArgumentError as error:
@@ -97,10 +97,10 @@ def _parse(arguments: Sequence[str], answers: Mapping[Option[bool], Callable[[],
 
 
 def _unknown(argument: str) -> UsageError:
-    """What an argument that is no option may have been meant to be."""
+    """Return the error for an unknown argument, with a suggestion."""
     if not argument.startswith("-"):
         return UsageError(f"unexpected argument '{argument}' (use -i to name an interface; see --help)")
-    from difflib import get_close_matches  # only where somebody mistyped
+    from difflib import get_close_matches  # only needed for a typo
 
     flag = argument.partition("=")[0]
     close = get_close_matches(flag, [option.name for option in OPTIONS], n=1)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from xtrace.errors import UsageError
 
 MOST_LABELS, LONGEST_LABEL = 10, 256
-"""Servers cut off series with many labels, and long values: VictoriaMetrics takes 30 labels by default."""
+"""Servers drop excess labels and truncate long values: VictoriaMetrics accepts 30 labels by default."""
 
 RESERVED_LABELS = frozenset(
     {
@@ -20,11 +20,11 @@ RESERVED_LABELS = frozenset(
         *("version", "reason"),
     }
 )
-"""Labels of this tool's own series; names that begin with `__` are the server's."""
+"""Labels of the tool's own series; names that begin with `__` are reserved by the server."""
 
 
 def parse_label(text: str, name: str) -> tuple[str, str]:
-    """`rack=r1` to name and value. Raises UsageError."""
+    """Return name and value of `rack=r1`. Raises UsageError."""
     label, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not value or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", label):
         raise UsageError(f"{name}: '{text}' is not NAME=VALUE (a name has letters, digits and _; a value is not empty)")
@@ -36,7 +36,7 @@ def parse_label(text: str, name: str) -> tuple[str, str]:
 
 
 def merge_labels(of_option: Iterable[str], of_variable: str) -> tuple[tuple[str, str], ...]:
-    """All of --label, and those of XTRACE_LABELS (comma-separated) whose names --label does not have."""
+    """Return the labels of --label and XTRACE_LABELS (comma-separated); --label wins."""
     parts = [part for part in of_variable.split(",") if part.strip()]
     labels = {**_unique(parts, "XTRACE_LABELS"), **_unique(of_option, "--label")}
     if len(labels) > MOST_LABELS:

@@ -1,4 +1,4 @@
-"""What is known about one option."""
+"""The description of one option."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Takes(Enum):
     LIST = "list"
     """separated by commas; a repeated option adds to the list"""
     EACH = "each"
-    """one each time it is given, which may contain commas"""
+    """one each time it is given; the value may contain commas"""
 
 
 class Source(Enum):
-    """Where shell completion gets the values that are not known beforehand."""
+    """Where shell completion finds values that depend on the host."""
 
     NOWHERE = "nowhere"
     INTERFACES = "interfaces"
@@ -32,7 +32,7 @@ class Source(Enum):
     """/sys/class/infiniband"""
     DIRECTORIES = "directories"
     THRESHOLDS = "thresholds"
-    """xtrace.model.rdma_health.LIMITS, which is imported only where it is needed"""
+    """xtrace.model.rdma_health.LIMITS, imported only when needed"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,31 +42,31 @@ class Option(Generic[T]):
     flags: tuple[str, ...]
     """the short one first, the long one last"""
     metavar: str
-    """of one value; empty where it takes none"""
+    """placeholder for one value; empty if it takes none"""
     help: str
     """one line"""
     group: str
     parse: Callable[[str, str], T]
-    """text, and the name that an error gives it, to the value; raises UsageError"""
+    """takes the text and the name to use in errors, returns the value; raises UsageError"""
     default: T
     default_text: str = ""
-    """what stands for the default in help and documents; empty: off"""
+    """the default as shown in help and documents; empty: off"""
     details: str = ""
-    """sentences that follow the help in documents"""
+    """sentences added to the help in documents"""
     takes: Takes = Takes.ONE
     variables: tuple[str, ...] = ()
-    """environment variables that are read where the option is not given"""
+    """environment variables read if the option is not given"""
     modes: tuple[str, ...] = ()
-    """where it changes something; empty: everywhere"""
+    """the modes it applies to; empty: all"""
     values: tuple[str, ...] = ()
-    """for shell completion: words that it takes"""
+    """for shell completion: the words it accepts"""
     source: Source = Source.NOWHERE
     is_main: bool = False
     """part of the short help"""
 
     @property
     def name(self) -> str:
-        """As errors name it."""
+        """The long flag, which errors use."""
         return self.flags[-1]
 
     @property
@@ -81,7 +81,7 @@ class Option(Generic[T]):
 
 
 class Variable(NamedTuple):
-    """An environment variable that no option stands for."""
+    """An environment variable without an option."""
 
     name: str
     help: str

@@ -1,4 +1,4 @@
-"""The table of options. The parser, `-h`, the manual page, docs/options.md and shell completion all follow from it."""
+"""The table of options, from which parser, help, manual page, docs/options.md and shell completion are made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 XDP, RDMA, NCCL = "xdp", "rdma", "nccl"
 MODES = (XDP, RDMA, NCCL)
-"""What can be monitored; the first is the default."""
+"""The first is the default."""
 
 DEFAULT_INTERFACE = "eth0"
 MOST_INTERFACES = 128
@@ -31,7 +31,7 @@ DEFAULT_MAX_SERIES, MOST_SERIES = 1000, 1_000_000
 RAS_PORT = 28028
 """NCCL_RAS_ADDR's default."""
 DEFAULT_RAS_MS, LEAST_RAS_MS = 60_000, 10_000
-"""A question goes to all ranks of a job."""
+"""Each query goes to all ranks of a job."""
 
 FORMATS = ("auto", "text", "json", "none")
 DIRECTIONS = ("ingress", "egress", "both")
@@ -50,7 +50,7 @@ GROUPS = (SELECTION, FILTERS, OUTPUT, METRICS, ATTACHING, JOBS, GENERAL)
 
 
 def parse_modes(text: str, name: str) -> tuple[str, ...]:
-    """`xdp,rdma` to its parts, in the order of MODES."""
+    """Return the parts of `xdp,rdma` in the order of MODES."""
     given = items(text, name)
     for mode in given:
         if mode not in MODES:
@@ -59,27 +59,27 @@ def parse_modes(text: str, name: str) -> tuple[str, ...]:
 
 
 def parse_interfaces(text: str, name: str) -> tuple[str, ...]:
-    """Names, globs and `any`, as many as there are slots for."""
+    """Return names, globs and `any`, at most MOST_INTERFACES."""
     found = names(text, name)
     if len(found) > MOST_INTERFACES:
         raise UsageError(
-            f"{name}: {len(found)} names are too many (at most {MOST_INTERFACES}; use any, or a glob such as eth*)"
+            f"{name}: {len(found)} names are too many (at most {MOST_INTERFACES}; use any or a glob such as eth*)"
         )
     return found
 
 
 def parse_thresholds(text: str, name: str) -> Mapping[str, Limit]:
-    """All thresholds of port health, those that `text` names changed."""
-    from xtrace.model.rdma_health import parse_limits  # which the help and the version need not wait for
+    """Return all thresholds of port health, with the changes in `text`."""
+    from xtrace.model.rdma_health import parse_limits  # a slow import that --help and --version do not need
 
     return parse_limits(text, name)
 
 
-def _switch(*flags: str, group: str, help: str, **more: Any) -> Option[bool]:  # noqa: A002 - as the row calls it
+def _switch(*flags: str, group: str, help: str, **more: Any) -> Option[bool]:  # noqa: A002 - Option's field name
     return Option(flags, "", help, group, boolean, default=False, takes=Takes.NOTHING, **more)
 
 
-# the formatter would give each value of a row a line of its own
+# the formatter would put each value of a row on its own line
 # fmt: off
 MODE: Option[tuple[str, ...]] = Option(
     ("-m", "--mode"), "MODE", "xdp (flows), rdma, nccl, or several", SELECTION, parse_modes, MODES[:1], MODES[0],
@@ -91,8 +91,8 @@ INTERFACE: Option[tuple[str, ...]] = Option(
     ("-i", "--interface"), "IF", "interfaces or globs (eth*), or any", SELECTION, parse_interfaces, (),
     DEFAULT_INTERFACE,
     "Alternative names work too. any: every interface that is up, except lo, veth and members of a bond, team or"
-    " bridge. Interfaces that match and appear later are monitored too, up to 256 in all, 64 of them by glob or any."
-    f" Where there is no {DEFAULT_INTERFACE}, the default is the interface of the default route.",
+    " bridge. Matching interfaces that appear later are monitored too, up to 256 in all, 64 of them by glob or any."
+    f" If there is no {DEFAULT_INTERFACE}, the default is the interface of the default route.",
     takes=Takes.LIST, variables=("NETWORK_INTERFACE",), values=("any",), source=Source.INTERFACES, is_main=True,
 )
 DEVICE: Option[tuple[str, ...]] = Option(
@@ -101,7 +101,7 @@ DEVICE: Option[tuple[str, ...]] = Option(
     takes=Takes.LIST, variables=("RDMA_DEVICE",), source=Source.DEVICES, is_main=True,
 )
 EXCLUDE_DEVICE: Option[tuple[str, ...]] = Option(
-    ("--exclude-device",), "DEV", "RDMA devices or globs that are never read", SELECTION, names, (),
+    ("--exclude-device",), "DEV", "RDMA devices or globs never to read", SELECTION, names, (),
     takes=Takes.LIST, variables=("XTRACE_EXCLUDE_DEVICE",), source=Source.DEVICES,
 )
 DIRECTION: Option[str | None] = Option(
@@ -111,8 +111,8 @@ DIRECTION: Option[str | None] = Option(
 
 FILTER: Option[frozenset[str]] = Option(
     ("-f", "--filter"), "TYPE", "only these traffic types (tcp, udp, roce, ...)", FILTERS, parse_types, frozenset(),
-    details=f"The types are {', '.join(TYPES)}. icmp includes ICMPv6; roce and ib are both versions of RoCE; RoCE v2 is"
-    " not udp. Packets that a filter leaves out are counted as filtered. A packet must match all filters.",
+    details=f"The types are {', '.join(TYPES)}. icmp includes ICMPv6; roce and ib are both versions of RoCE; udp does"
+    " not include RoCE v2. A packet must match all filters; other packets are counted as filtered.",
     takes=Takes.LIST, modes=(XDP,), values=tuple(TYPES), is_main=True,
 )
 NET: Option[tuple[Network, ...]] = Option(
@@ -125,7 +125,7 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
 )
 PORT: Option[frozenset[int]] = Option(
     ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
-    details="Ports of TCP, UDP and SCTP; packets without ports do not match.",
+    details="TCP, UDP and SCTP ports; packets without ports do not match.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
@@ -147,11 +147,10 @@ FORMAT = Option(
 TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
     f"{TERMINAL_TOP} on a terminal",
-    "For each interface; the other flows are added up as one. 0 shows all, which is the default unless the output is a"
-    " terminal.",
+    "Per interface; all other flows are summed up as one. 0 shows all, the default unless output is a terminal.",
     modes=(XDP,), is_main=True,
 )
-QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only how many a process has", modes=(RDMA,))
+QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only the number per process", modes=(RDMA,))
 LIST = _switch(
     "-l", "--list", group=OUTPUT, help="list interfaces (-m rdma: RDMA ports) and exit",
     details="Needs no privileges. With -o json the list is JSON Lines.", is_main=True,
@@ -159,33 +158,33 @@ LIST = _switch(
 
 PUSH: Option[str | None] = Option(
     ("--push",), "URL", "also send metrics to VictoriaMetrics", METRICS, as_given, None,
-    details="For example http://localhost:8428; where the URL has no path, /api/v1/import/prometheus is added."
+    details="For example http://localhost:8428; /api/v1/import/prometheus is appended to a URL without a path."
     " VICTORIAMETRICS_ENABLED=true does the same, with the URL in VICTORIAMETRICS_REMOTE_WRITE or the default"
     f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
 )
 MAX_SERIES = Option(
-    ("--max-series",), "N", "flows that have time series of their own", METRICS, whole_number(1, MOST_SERIES),
+    ("--max-series",), "N", "flows with their own time series", METRICS, whole_number(1, MOST_SERIES),
     DEFAULT_MAX_SERIES, str(DEFAULT_MAX_SERIES),
     "Per interface and direction; all other flows share one series. Works only with --push.", modes=(XDP,),
 )
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
-    details=f"Repeat the option for more labels, or separate them by commas in XTRACE_LABELS: at most {MOST_LABELS}"
-    f" labels, values of at most {LONGEST_LABEL} characters.",
+    details=f"Repeat the option for more labels; XTRACE_LABELS is a comma-separated list. At most {MOST_LABELS} labels,"
+    f" with values of at most {LONGEST_LABEL} characters.",
     takes=Takes.EACH, variables=("XTRACE_LABELS",),
 )
 
 HOOK = Option(
     ("--hook",), "HOOK", "where to attach: auto, xdp or tc", ATTACHING, choice("hook", HOOKS), HOOKS[0], HOOKS[0],
-    "auto attaches native XDP for ingress, or tc where that is not possible, and tc for egress. tc works for both"
-    " directions and changes nothing on the NIC; attaching native XDP may restart the NIC's queues for a moment.",
+    "auto uses native XDP for ingress if possible, else tc, and tc for egress. tc works in both directions and does"
+    " not reconfigure the NIC; attaching native XDP may briefly restart the NIC's queues.",
     modes=(XDP,), values=HOOKS,
 )
 XDP_MODE = Option(
     ("--xdp-mode",), "MODE", "auto, native or generic XDP", ATTACHING, choice("XDP mode", XDP_MODES), XDP_MODES[0],
     XDP_MODES[0],
-    "auto is native. generic works on every interface, but counts packets that the kernel has merged as one.",
+    "auto is native. generic works on every interface, but counts packets merged by the kernel (GRO) as one.",
     modes=(XDP,), values=XDP_MODES,
 )
 MAX_FLOWS = Option(
@@ -195,7 +194,7 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "when an RDMA port's health is warn or critical", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of RDMA port health", JOBS,
     parse_thresholds, None,
     details="off disables a threshold. docs/rdma.md lists names, units and defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), modes=(RDMA, NCCL), source=Source.THRESHOLDS,
@@ -217,7 +216,7 @@ PROCFS: Option[str | None] = Option(
     ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
     "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
 )
-DEBUG = _switch("--debug", group=GENERAL, help="more detail on stderr, tracebacks, the verifier's log")
+DEBUG = _switch("--debug", group=GENERAL, help="debug messages, tracebacks and the verifier's log on stderr")
 VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit", is_main=True)
 HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
 HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and variables and exit", is_main=True)
@@ -243,7 +242,7 @@ VARIABLES = (
     Variable("VICTORIAMETRICS_PASSWORD_FILE", "file that holds the password"),
     Variable("VICTORIAMETRICS_BEARER_TOKEN", "bearer token, instead of basic authentication"),
     Variable("VICTORIAMETRICS_BEARER_TOKEN_FILE", "file that holds the token"),
-    Variable("VICTORIAMETRICS_HEADERS", "further request headers: 'Name: value', separated by ^^"),
+    Variable("VICTORIAMETRICS_HEADERS", "additional request headers: 'Name: value', separated by ^^"),
     Variable("VICTORIAMETRICS_CA_FILE", "PEM file of the certificate authority to trust", "the system's"),
     Variable("VICTORIAMETRICS_CERT_FILE", "PEM file of the client certificate"),
     Variable("VICTORIAMETRICS_KEY_FILE", "PEM file of the client certificate's key"),
@@ -251,4 +250,4 @@ VARIABLES = (
     Variable("http_proxy, https_proxy, no_proxy", "proxies for --push"),
     Variable("LC_ALL, LC_MESSAGES, LANG", "language of messages: Chinese for zh*, else English"),
 )
-"""What only the environment sets."""
+"""Settings without an option."""

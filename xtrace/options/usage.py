@@ -1,4 +1,4 @@
-"""The texts of --help and --help-all."""
+"""Texts of --help and --help-all."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from xtrace.options.table import GROUPS, OPTIONS, VARIABLES
 
 WIDTH = 80
 HELP_COLUMN = 30
-"""Where help texts begin; a longer option has a line of its own."""
+"""Where help texts begin; longer options get their own line."""
 
 SYNOPSIS = "usage: xtrace-catch [OPTION]..."
-PURPOSE = "Shows every flow that crosses network interfaces, counted exactly by eBPF."
+PURPOSE = "Show every flow that crosses network interfaces, counted exactly by eBPF."
 CLOSING = """\
 The command line takes precedence over the environment. sudo drops the
-environment: write sudo VARIABLE=value xtrace-catch.
-A list is separated by commas; repeating the option adds to it.
-Exit status: 0 done, or the reader of the output closed it; 1 failure; 2 usage;
+environment: use sudo VARIABLE=value xtrace-catch.
+Lists are comma-separated; repeating the option adds to the list.
+Exit status: 0 success, or the reader closed the output; 1 failure; 2 usage;
 77 missing privilege; 130 second Ctrl-C.
 """
 
 
 def short() -> str:
-    """The main options, on one screen."""
+    """Return the main options, on one screen."""
     lines = [SYNOPSIS, PURPOSE]
     for group in GROUPS:
         main = [option for option in OPTIONS if option.group == group and option.is_main]
@@ -34,7 +34,7 @@ def short() -> str:
 
 
 def complete() -> str:
-    """Every option and variable."""
+    """Return all options and variables."""
     lines = [SYNOPSIS, PURPOSE]
     for group in GROUPS:
         options = [option for option in OPTIONS if option.group == group]
@@ -47,7 +47,7 @@ def complete() -> str:
 
 
 def notes(option: Option[Any]) -> list[str]:
-    """Modes, default and variables of an option, as far as there is something to note."""
+    """Return modes, default and variables of an option, if any."""
     modes = [f"mode {' or '.join(option.modes)}"] if option.modes else []
     variables = [f"env: {', '.join(option.variables)}"] if option.variables else []
     return [*modes, *_default(option), *variables]
@@ -58,7 +58,7 @@ def _default(option: Option[Any]) -> list[str]:
 
 
 def _with(text: str, remarks: Iterable[str]) -> str:
-    """`text (one; another)`"""
+    """Return `text (one; another)`."""
     joined = "; ".join(remarks)
     return f"{text} ({joined})" if joined else text
 
@@ -69,7 +69,7 @@ def _lines(option: Option[Any], remarks: Iterable[str]) -> Iterator[str]:
 
 
 def _columns(left: str, right: str) -> Iterator[str]:
-    """`left`, and `right` wrapped beside it."""
+    """Yield lines of `left` with `right` wrapped beside it."""
     from textwrap import wrap
 
     first, *more = wrap(right, WIDTH - HELP_COLUMN, break_long_words=False, break_on_hyphens=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """What is known when the first interval starts."""
+    """How a run is configured, known when its first interval starts."""
 
     version: str
     interval_s: float
@@ -24,16 +24,16 @@ class Run:
 
 
 class Sink(Protocol):
-    """Receives the run's start, each snapshot, and the run's end, in this order."""
+    """Receives the start of a run, each snapshot, and the end of the run, in this order."""
 
     def start(self, run: Run) -> None:
-        """The first interval starts."""
+        """Take note that the first interval starts."""
 
     def write(self, snapshot: Snapshot) -> None:
-        """One interval of one monitor has ended."""
+        """Write one interval of one monitor."""
 
     def flush(self) -> None:
-        """All snapshots of this tick have been written."""
+        """Finish a tick: all its snapshots have been written."""
 
     def end(self, totals: Totals) -> None:
-        """The last interval has been written."""
+        """Finish the run: its last interval has been written."""

@@ -1,4 +1,4 @@
-"""Who sends: what every record and every series says about this host and this run."""
+"""Identity of this host and run: the constant fields of every record and series."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Identity:
-    """Constant for a run. What is None is not known or not set, and is left out."""
+    """Constant for a run. A field that is None is unknown or unset, and left out."""
 
     host: str
     host_ip: str | None = None
     collect_agg: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
-    """of --label: names and values"""
+    """names and values of --label"""
 
     def record(self) -> dict[str, object]:
-        """The fields of a JSON record; the user's labels have an object of their own, so that no field can clash."""
+        """Return the fields of a JSON record; the user's labels are a separate object, so that no name can clash."""
         labels = {name: valid_unicode(value) for name, value in self.labels}
         return {**dict(self._own()), **({"labels": labels} if labels else {})}
 
     def series(self) -> tuple[tuple[str, str], ...]:
-        """The labels of a series, whose names differ (xtrace.options.labels.RESERVED_LABELS)."""
+        """Return the labels of a series. Their names differ: --label rejects xtrace.options.labels.RESERVED_LABELS."""
         return (*self._own(), *((name, valid_unicode(value)) for name, value in self.labels))
 
     def _own(self) -> tuple[tuple[str, str], ...]:
@@ -38,7 +38,7 @@ class Identity:
 
 
 def source_address() -> str | None:
-    """The source address of the default route; None where there is none, or the kernel does not tell."""
+    """Return the source address of the default route; None if there is none or the kernel does not report it."""
     try:
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
             route = routes.default_route(netlink)

@@ -1,4 +1,4 @@
-"""What a mode brings so that sinks can show it: as text, as JSON, as metrics, and what adds it up over a run."""
+"""What a mode provides to be shown by sinks: its text, JSON and metrics, and its totals over a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How text is to be written."""
+    """Options of text output."""
 
     top: int = 0
     """flows shown per interface; 0: all"""
@@ -24,7 +24,7 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class JsonOptions:
-    """How JSON records are to be written."""
+    """Options of JSON records."""
 
     identity: Record
     """fields that are the same in all records of the run"""
@@ -34,48 +34,48 @@ class JsonOptions:
 
 @dataclass(frozen=True)
 class MetricsOptions:
-    """Which series are to be written."""
+    """Options of metrics."""
 
     max_series: int
-    """flows with series of their own, per interface and direction"""
+    """flows with their own series, per interface and direction"""
 
 
 class TextKind(Protocol):
-    """One mode's snapshots for people."""
+    """Renders one mode's snapshots as text."""
 
     def lines(self, snapshot: Any) -> Iterator[str]:
-        """All lines of one interval, each with its newline."""
+        """Yield all lines of one interval, each with its newline."""
 
 
 class JsonKind(Protocol):
-    """One mode's snapshots for programs."""
+    """Renders one mode's snapshots as JSON Lines."""
 
     def setup(self, setup: Any) -> Record:
-        """Fields for the `start` record."""
+        """Return the fields for the `start` record."""
 
     def lines(self, snapshot: Any) -> Iterator[bytes]:
-        """All records of one interval, any number of whole lines at a time."""
+        """Yield all records of one interval, any number of whole lines at a time."""
 
     def totals(self, totals: Any) -> Record:
-        """Fields for the `end` record, from what the mode's ModeTotals added up."""
+        """Return the fields for the `end` record from the mode's ModeTotals."""
 
 
 class MetricsKind(Protocol):
-    """One mode's snapshots as samples of metrics."""
+    """Turns one mode's snapshots into samples of metrics."""
 
     @property
     def described(self) -> Mapping[str, Metric]:
-        """All metrics there may be, in the order of the output."""
+        """All metrics of the mode, in output order."""
 
     def samples(self, snapshot: Any) -> Iterable[Sample]:
-        """Samples of one interval, every series at most once."""
+        """Yield the samples of one interval, every series at most once."""
 
     def own(self, setup: Any) -> Values:
-        """Values of the tool's own metrics (metrics/own.py) that concern this mode; `setup`: how it runs, if known."""
+        """Return this mode's values of the tool's own metrics (metrics/own.py); `setup`: how it runs, if known."""
 
 
 class ModeTotals(Protocol):
-    """What one mode adds up to over a run."""
+    """Sums of one mode over a run."""
 
     def add(self, snapshot: Any) -> None:
         """Add one interval."""
@@ -83,11 +83,11 @@ class ModeTotals(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """One mode as sinks show it."""
+    """How sinks show one mode."""
 
     text: Callable[[TextOptions], TextKind]
     json: Callable[[JsonOptions], JsonKind]
     metrics: Callable[[MetricsOptions], MetricsKind] | None = None
-    """None: it has no metrics"""
+    """None: no metrics"""
     totals: Callable[[], ModeTotals] | None = None
-    """None: nothing of it adds up over intervals"""
+    """None: nothing to add up over intervals"""

@@ -1,7 +1,7 @@
-"""The registry of modes: for each its Kind.
+"""The registry of modes, with the Kind of each.
 
-A new mode has a row in KINDS, and files of its own in the folders that the row names. Those are imported when the
-first snapshot of the mode arrives: they cost start time and memory, which runs without that mode do not pay.
+A new mode has a row in KINDS, and its own files in the folders that the row names. These are imported when the first
+snapshot of the mode arrives, so that runs without the mode do not pay for them in start time and memory.
 """
 
 from __future__ import annotations
@@ -95,11 +95,11 @@ KINDS = {
     "rdma": Kind(_rdma_text, _rdma_json, _rdma_metrics),
     "nccl": Kind(_nccl_text, _nccl_json, _nccl_metrics, _nccl_totals),
 }
-"""By Snapshot.mode."""
+"""Kinds by Snapshot.mode."""
 
 
 class ByMode(dict[str, Made]):
-    """What `make` makes of a mode's Kind, once, when it is first asked for."""
+    """Maps a mode to `make(kind)`, which is called on first use."""
 
     def __init__(self, make: Callable[[Kind], Made]) -> None:
         super().__init__()
@@ -111,12 +111,12 @@ class ByMode(dict[str, Made]):
 
 
 class Totals:
-    """What a whole run adds up to."""
+    """Sums over a whole run."""
 
     def __init__(self, intervals: int = 0) -> None:
         self.intervals = intervals
         self.by_mode: dict[str, Any] = {}
-        """a ModeTotals for each mode that has any"""
+        """ModeTotals by mode, for modes that have any"""
 
     def add(self, snapshot: Snapshot) -> None:
         """Add one interval of one mode."""

@@ -1,4 +1,4 @@
-"""How addresses, times and flags are written, in every format the same."""
+"""Rendering of addresses, times and flags, the same in all formats."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ TCP_FLAG_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 
 @lru_cache(maxsize=8192)
 def address(packed: bytes) -> str:
-    """The text of an address: 16 bytes, IPv4 mapped."""
+    """Return the text of an address of 16 bytes, IPv4 mapped."""
     if packed.startswith(MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed[12:])
     return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 def short_id(container: str) -> str:
-    """A container's id as container tools print it."""
+    """Return a container's ID as container tools print it."""
     return container[:12]
 
 
 def valid_unicode(text: str) -> str:
-    """`text` for JSON: interface and host names are bytes, and those that are no UTF-8 become U+FFFD."""
+    """Return `text` for JSON: names are bytes in Linux, and bytes that are not UTF-8 become U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @lru_cache(maxsize=256)
 def tcp_flag_names(flags: int) -> str:
-    """`SYN,ACK` for 0x12."""
+    """Return `SYN,ACK` for 0x12."""
     return ",".join(name for bit, name in enumerate(TCP_FLAG_NAMES) if flags >> bit & 1)
 
 
@@ -41,6 +41,6 @@ def _second(seconds: int) -> str:
 
 
 def timestamp(wall_ns: int) -> str:
-    """RFC 3339 in UTC with milliseconds: `2026-01-01T00:00:05.000Z`."""
+    """Return RFC 3339 in UTC with milliseconds: `2026-01-01T00:00:05.000Z`."""
     seconds, fraction = divmod(wall_ns // 1_000_000, 1000)
     return f"{_second(seconds)}.{fraction:03d}Z"

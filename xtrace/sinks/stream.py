@@ -1,4 +1,4 @@
-"""Standard output as sinks write to it: whole buffers, which a request to stop can interrupt."""
+"""Standard output for sinks: writes whole buffers, interruptible by a stop request."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from xtrace.stop import GRACE_S, Stop
 STDOUT = 1
 
 CHUNK = select.PIPE_BUF
-"""Bytes that a pipe which is ready takes without blocking (POSIX: at least 512; Linux: 4096)."""
+"""Bytes that a writable pipe accepts without blocking (POSIX: at least 512; Linux: 4096)."""
 
 
 class OutputClosed(XtraceError):
-    """Nobody reads standard output any more: an ordinary end."""
+    """The reader closed standard output: a normal end."""
 
     exit_code = 0
 
 
 class OutputBlocked(XtraceError):
-    """Standard output took nothing more in the time left after a request to stop; `lost` records were not written."""
+    """Standard output was still blocked when the time after a stop request was over; `lost` records were dropped."""
 
     def __init__(self, lost: int) -> None:
         self.lost = lost
         super().__init__(
             f"standard output: still blocked {GRACE_S:.0f} s after the request to stop, records dropped: {lost},"
-            " and what came after them; read faster, or write to a file"
+            " and all later ones; read faster, or write to a file"
         )
 
 
 class OutputStream:
     """Writes bytes to a descriptor it does not own.
 
-    A slow reader makes write() wait, and packets are counted meanwhile. Once a stop is requested, it
-    waits no longer than Stop.seconds_left() and raises OutputBlocked with the records that were lost.
+    With a slow reader write() waits, while packets are still counted. Once a stop is requested, it waits at most
+    Stop.seconds_left() and then raises OutputBlocked with the number of records lost.
     """
 
     def __init__(self, fd: int, stop: Stop) -> None:
@@ -48,11 +48,11 @@ class OutputStream:
         self._wakeup.register(stop.fileno(), select.POLLIN)
 
     def fileno(self) -> int:
-        """The descriptor, to notice that its reader is gone."""
+        """Return the descriptor, to notice that its reader is gone."""
         return self._fd
 
     def write(self, data: bytes) -> None:
-        """Write all of `data`, which ends with a newline. Raises OutputClosed or OutputBlocked."""
+        """Write all of `data`, which must end with a newline. Raises OutputClosed or OutputBlocked."""
         view = memoryview(data)
         written = 0
         while written < len(data):

@@ -314,7 +314,7 @@ def test_constant_that_cannot_be_set_is_named(spec: ObjectSpec, values: dict[str
 
 
 def test_array_cannot_be_patched_as_an_integer() -> None:
-    with pytest.raises(ObjectError, match="'table' of map 'data' is no integer: 12 bytes"):
+    with pytest.raises(ObjectError, match="'table' of map 'data' is not an integer: 12 bytes"):
         patch_constants(MapSpec("data", 2, 4, 12, 1, contents=bytes(12), variables={"table": (0, 12)}), {"table": 1})
 
 
@@ -489,12 +489,12 @@ def test_extern_is_named() -> None:
 @pytest.mark.parametrize(
     ("offset", "symbol", "kind", "message"),
     [
-        pytest.param(4, "active", BPF_64_64, "relocation of byte 4, where no address is loaded", id="unaligned"),
-        pytest.param(16, "active", BPF_64_64, "instruction 2: relocation of byte 16", id="no ld_imm64"),
-        pytest.param(40, "active", BPF_64_64, "instruction 5: relocation of byte 40", id="last instruction"),
-        pytest.param(400, "active", BPF_64_64, "relocation of byte 400, in no function", id="behind the code"),
+        pytest.param(4, "active", BPF_64_64, "byte 4 is relocated, but does not load an address", id="unaligned"),
+        pytest.param(16, "active", BPF_64_64, "instruction 2: byte 16 is relocated", id="no ld_imm64"),
+        pytest.param(40, "active", BPF_64_64, "instruction 5: byte 40 is relocated", id="last instruction"),
+        pytest.param(400, "active", BPF_64_64, "byte 400 is relocated, in no function", id="behind the code"),
         pytest.param(0, "active", BPF_64_64, "two relocations of one instruction", id="twice"),
-        pytest.param(16, "active", BPF_64_ABS32, "relocation type 3 of 'active'", id="type"),
+        pytest.param(16, "active", BPF_64_ABS32, "relocation type 3 for 'active'", id="type"),
         pytest.param(16, 11, BPF_64_64, "symbol 11 of 11", id="symbol number"),
     ],
 )
@@ -531,7 +531,7 @@ def test_relocation_of_what_only_looks_like_an_address_is_refused(code: bytes, o
     built = sample()
     declare_program(built, code, section="tc")
     built.relocate("tc", offset, "slot")
-    assert f"relocation of byte {offset}, where no address is loaded" in refused(built)
+    assert f"byte {offset} is relocated, but does not load an address" in refused(built)
 
 
 def test_program_may_end_with_an_address() -> None:
@@ -562,9 +562,9 @@ def test_pointer_in_initialised_data_is_refused() -> None:
 @pytest.mark.parametrize(
     ("offset", "size", "message"),
     [
-        pytest.param(0, 12, "bytes 0 to 12 are no instructions", id="half an instruction"),
-        pytest.param(80, 16, "bytes 80 to 96 are no instructions", id="behind the section"),
-        pytest.param(8, 0, "bytes 8 to 8 are no instructions", id="empty"),
+        pytest.param(0, 12, "bytes 0 to 12 are not instructions", id="half an instruction"),
+        pytest.param(80, 16, "bytes 80 to 96 are not instructions", id="behind the section"),
+        pytest.param(8, 0, "bytes 8 to 8 are not instructions", id="empty"),
         pytest.param(8, 16, "overlaps another", id="inside another"),
     ],
 )

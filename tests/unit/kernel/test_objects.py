@@ -18,8 +18,8 @@ def test_object_is_that_of_the_package() -> None:
 
 
 def test_missing_object_says_to_install_again() -> None:
-    told = r"^xtrace/absent\.o: the BPF program is missing: install the package again$"
-    with pytest.raises(ObjectError, match=told):
+    message = r"^xtrace/absent\.o: the BPF program is missing; reinstall the package$"
+    with pytest.raises(ObjectError, match=message):
         load_object("absent.o")
 
 

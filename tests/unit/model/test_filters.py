@@ -94,8 +94,8 @@ EXAMPLES = "(for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("10.0.0.1/8", "'10.0.0.1/8' has host bits set (use 10.0.0.0/8, or 10.0.0.1 for the one address)"),
-        ("fd00::1/8", "'fd00::1/8' has host bits set (use fd00::/8, or fd00::1 for the one address)"),
+        ("10.0.0.1/8", "'10.0.0.1/8' has host bits set (use 10.0.0.0/8, or 10.0.0.1 for that address only)"),
+        ("fd00::1/8", "'fd00::1/8' has host bits set (use fd00::/8, or fd00::1 for that address only)"),
         ("10.0.0.0/33", f"'10.0.0.0/33' is not an IP address or network {EXAMPLES}"),
         ("fd00::/129", f"'fd00::/129' is not an IP address or network {EXAMPLES}"),
         ("10.0.0/8", f"'10.0.0/8' is not an IP address or network {EXAMPLES}"),

@@ -149,7 +149,7 @@ def test_sum_with_an_unavailable_part_is_unavailable_and_not_the_rest() -> None:
 
 
 def test_hardware_that_cannot_be_asked_one_way_is_asked_the_other() -> None:
-    gone = Reading(None, None, "unavailable", "no number: N/A (no PMA)")
+    gone = Reading(None, None, "unavailable", "not a number: N/A (no PMA)")
     assert figures({"rx_bytes": grew(3)}, {"port_rcv_data": gone})["rx_bytes"].reading.delta == 3
 
 

@@ -65,7 +65,7 @@ def test_blocked_output_is_given_up_after_a_request_and_says_how_many_records(
         OutputStream(pipe.writer, stop).write(b"one\ntwo\nthree\n")
     assert str(caught.value) == (
         "standard output: still blocked 2 s after the request to stop, records dropped: 3,"
-        " and what came after them; read faster, or write to a file"
+        " and all later ones; read faster, or write to a file"
     )
     assert caught.value.exit_code == 1
 

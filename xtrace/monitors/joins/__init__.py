@@ -1,1 +1,1 @@
-"""Modes that know more together: monitors around monitors."""
+"""Monitors that combine the data of two modes."""

@@ -1,6 +1,6 @@
-"""Modes xdp and rdma together: flows learn their queue pairs, ports what the hook saw of them.
+"""Modes xdp and rdma combined: flows get their queue pairs, ports the traffic that the hooks saw.
 
-Mode xdp alone asks the RDMA ports of its interfaces too, to say what it cannot see.
+Mode xdp alone reads the RDMA ports of its interfaces too, to report what it cannot see.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from xtrace.monitors.rdma.monitor import RdmaMonitor
 
 
 class JoinedXdp(Relay[FlowSnapshot]):
-    """Mode xdp, which tells mode rdma what it saw, and asks it whose it was. Mode rdma's owner closes that."""
+    """Mode xdp, which reports RoCE traffic to mode rdma and looks up flows there. It does not close `rdma`."""
 
     def __init__(self, xdp: Monitor[FlowSnapshot], rdma: RdmaMonitor, *, alone: bool = False) -> None:
-        """`alone`: nobody else asks `rdma` for its snapshots; it is there for its word on what is invisible."""
+        """`alone`: `rdma` is no mode of its own, it only reports what the hooks cannot see."""
         super().__init__(xdp)
         self._rdma = rdma
         self._alone = alone
 
     def pass_on(self, snapshot: FlowSnapshot) -> FlowSnapshot:
-        """The snapshot, whose RoCE flows can be asked for their origin."""
-        leaving = self._tell_what_was_seen(snapshot)
+        """Return the snapshot with a lookup of RoCE flows."""
+        leaving = self._note_seen(snapshot)
         if self._alone:
             if not self._rdma.told:
                 self._rdma.tick()
@@ -35,8 +35,8 @@ class JoinedXdp(Relay[FlowSnapshot]):
         origins = RoceOrigins(self._rdma.queue_pairs_seen(), self._rdma.netdevs(), leaving)
         return replace(snapshot, find_origin=origins.find)
 
-    def _tell_what_was_seen(self, snapshot: FlowSnapshot) -> list[FlowRecord]:
-        """Add up RoCE by interface and direction; the flows that leave."""
+    def _note_seen(self, snapshot: FlowSnapshot) -> list[FlowRecord]:
+        """Pass RoCE traffic by interface and direction to mode rdma; return the egress flows."""
         interfaces = {(interface.slot, interface.direction.bit): interface for interface, _ in snapshot.interfaces}
         seen = {(interface.name, interface.direction): Seen(0, 0) for interface in interfaces.values()}
         leaving = []

@@ -1,4 +1,4 @@
-"""Modes rdma and nccl together: what the RDMA devices carried that NCCL's processes use."""
+"""Modes rdma and nccl combined: traffic of the RDMA devices that NCCL processes use."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from xtrace.monitors.joins.relay import Relay
 
 
 class Nics(Relay[RdmaSnapshot]):
-    """Mode rdma, which remembers its last interval for JoinedNccl, whose tick comes after.
+    """Mode rdma, which keeps its last interval for JoinedNccl, which ticks after it.
 
-    With `users` it yields only the devices that these processes use; `limits` are those of their rails.
+    With `users` it returns only the devices that these processes use; `limits` are those of their rails.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Nics(Relay[RdmaSnapshot]):
         self._last: RdmaSnapshot | None = None
 
     def pass_on(self, snapshot: RdmaSnapshot) -> RdmaSnapshot:
-        """The snapshot, of the users' devices alone where there are users."""
+        """Return the snapshot, restricted to the devices of `users` if given."""
         self._last = snapshot
         if self._users is None:
             return snapshot
@@ -46,9 +46,9 @@ class Nics(Relay[RdmaSnapshot]):
         )
 
     def traffic_of(self, pid: int) -> NicTraffic | None:
-        """The devices that a process has queue pairs on, and their bytes.
+        """Return the devices on which a process has queue pairs, and their bytes.
 
-        None where no queue pairs were read yet, or a device could not be asked for them: it may have some there.
+        None if no queue pairs were read yet, or those of a device could not be read.
         """
         if self._last is None or not self._last.queue_pairs.end_ns or self._last.queue_pairs.errors:
             return None
@@ -62,7 +62,7 @@ class Nics(Relay[RdmaSnapshot]):
         )
 
     def _bytes(self, ports: set[PortId], name: str) -> int | None:
-        """The sum over ports; None where one does not tell, or there is none."""
+        """Return the sum over ports; None if a port has no value, or there are no ports."""
         deltas = [record.delta(name) for record in self._last.ports if record.id in ports] if self._last else []
         if not deltas or len(deltas) < len(ports):
             return None
@@ -75,14 +75,14 @@ class Nics(Relay[RdmaSnapshot]):
 
 
 class JoinedNccl(Relay[NcclSnapshot]):
-    """Mode nccl, whose processes have the traffic of their RDMA devices in the same interval."""
+    """Mode nccl, with each process's RDMA device traffic in the same interval."""
 
     def __init__(self, calls: Monitor[NcclSnapshot], nics: Nics) -> None:
-        """`nics` ticks before this one."""
+        """`nics` must tick before this monitor."""
         super().__init__(calls)
         self._nics = nics
 
     def pass_on(self, snapshot: NcclSnapshot) -> NcclSnapshot:
-        """The snapshot with NIC traffic, where that is known."""
+        """Return the snapshot with NIC traffic, where known."""
         processes = (replace(process, nic=self._nics.traffic_of(process.pid)) for process in snapshot.processes)
         return replace(snapshot, processes=tuple(processes))

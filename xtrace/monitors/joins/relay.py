@@ -1,4 +1,4 @@
-"""A monitor around another one, whose snapshots it changes or remembers."""
+"""A monitor that wraps another one, and changes or keeps its snapshots."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Yielded = TypeVar("Yielded", bound=Snapshot)
 
 
 class Relay(Generic[Yielded]):
-    """Passes all on to `source`; every snapshot goes through pass_on()."""
+    """Delegates to `source`; every snapshot goes through pass_on()."""
 
     def __init__(self, source: Monitor[Yielded]) -> None:
         self._source = source
 
     def pass_on(self, snapshot: Yielded) -> Yielded:
-        """The snapshot that is yielded in its place."""
+        """Return the snapshot to use in its place."""
         raise NotImplementedError
 
     @property
@@ -32,25 +32,25 @@ class Relay(Generic[Yielded]):
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing left to watch."""
+        """Whether nothing is left to monitor."""
         return self._source.ended
 
     def fileno(self) -> int:
-        """Readable when react() has something to do."""
+        """Return a descriptor that is readable when react() has work."""
         return self._source.fileno()
 
     def react(self) -> None:
-        """Take note of what happened between ticks."""
+        """Handle events between ticks."""
         self._source.react()
 
     def tick(self) -> Yielded:
-        """End the current interval, start the next."""
+        """End the current interval and start the next."""
         return self.pass_on(self._source.tick())
 
     def finish(self) -> Yielded:
-        """Detach everything, end the last interval."""
+        """Detach everything and end the last interval."""
         return self.pass_on(self._source.finish())
 
     def close(self) -> None:
-        """Release everything that the source holds."""
+        """Release everything held by the source."""
         self._source.close()

@@ -1,4 +1,4 @@
-"""Flow records as JSON Lines, put together in C (csrc/render.c) straight from what the drain returned."""
+"""Flow records as JSON Lines, rendered in C (csrc/render.c) directly from the drained buffers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from xtrace.model.roce import opcode_name
 from xtrace.sinks.render import tcp_flag_names, valid_unicode
 
 ROOM = 1 << 16
-"""Bytes rendered at once, beside those that are the same in all lines."""
+"""Bytes rendered at once, not counting the fields that are the same in all lines."""
 NO_QPN = -1
 
 
 @cache
 def _names() -> tuple[Any, list[Any]]:
-    """Struct xt_names, and the strings that it points to."""
+    """Return struct xt_names and the strings it points to."""
     values = {
         "traffic_types": TRAFFIC_TYPES,
         "opcodes": [opcode_name(opcode) for opcode in range(256)],
@@ -32,9 +32,9 @@ def _names() -> tuple[Any, list[Any]]:
 
 
 class FlowLines:
-    """The chosen flows of one interface, each as a line that begins with the fields of `common`.
+    """Renders the chosen flows of one interface, each as a line that begins with the fields of `common`.
 
-    `chosen` are indexes of the snapshot's table, which must stay as it is until all lines are made.
+    `chosen` are indexes into the snapshot's table, which must not change until all lines are rendered.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FlowLines:
         before = ffi.from_buffer(orjson.dumps({"type": "flow", **common})[:-1])
         indexes = ffi.NULL if chosen == range(len(table)) else ffi.from_buffer("__u32[]", array("I", chosen))
         units = ffi.new("char[]", interface.units.encode())
-        self._kept = before, indexes, units  # pointers in cffi's structs keep nothing alive
+        self._kept = before, indexes, units  # pointers in cffi structs do not keep their targets alive
         self._out = ffi.new("char[]", ROOM + len(before))
         self._lines = ffi.new(
             "struct xt_flow_lines *",
@@ -62,24 +62,24 @@ class FlowLines:
                 "wall_offset": snapshot.wall_offset_ns,
                 "start": snapshot.start_monotonic_ns,
                 "end": snapshot.end_ns - snapshot.wall_offset_ns,
-                "asks_for_origin": snapshot.find_origin is not None,
+                "needs_origin": snapshot.find_origin is not None,
                 "out": self._out,
                 "room": len(self._out),
             },
         )
 
     def __iter__(self) -> Iterator[bytes]:
-        """Whole lines, some at a time."""
+        """Yield whole lines, some at a time."""
         lines = self._lines
         while (result := lib.xt_flow_lines(lines)) != lib.XT_LINES_DONE or lines.used:
             if result == lib.XT_LINES_NEED_ORIGIN:
-                self._tell_origin()
+                self._set_origin()
                 continue
             yield ffi.buffer(self._out, lines.used)[:]
             lines.used = 0
 
-    def _tell_origin(self) -> None:
-        """What is known of the next flow, a RoCE one, beyond its packets."""
+    def _set_origin(self) -> None:
+        """Look up the origin of the next flow, a RoCE flow."""
         lines = self._lines
         index = lines.chosen[lines.next] if lines.chosen else lines.next
         origin = self._snapshot.origin(self._interface, self._snapshot.flows[index].key)
@@ -91,7 +91,7 @@ class FlowLines:
 
 
 def _process(origin: Origin) -> bytes:
-    """The fields that tell this host's process, after a comma; or nothing."""
+    """Return the fields of this host's process with a leading comma; empty if it is unknown."""
     if origin.pid is None:
         return b""
     command = valid_unicode(origin.command or "")

@@ -1,4 +1,4 @@
-"""Mode xdp's records: per interface its flows, what --top left out of them, its counts."""
+"""Records of mode xdp: for each interface its flows, the sum of flows not shown, and its counts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from xtrace.sinks.render import timestamp, valid_unicode
 
 
 class FlowJson:
-    """Records of type flow, other and interface."""
+    """Renders records of type flow, other and interface."""
 
     def __init__(self, options: JsonOptions) -> None:
         self._options = options
 
     def setup(self, setup: FlowSetup) -> Record:
-        """Hooks, features, filters, table size."""
+        """Return hooks, features, filters and table size."""
         hooks = [
             {"interface": valid_unicode(i.name), "direction": i.direction, "hook": i.hook, "xdp_mode": i.xdp_mode}
             for i in setup.interfaces
@@ -33,7 +33,7 @@ class FlowJson:
         }
 
     def lines(self, snapshot: FlowSnapshot) -> Iterator[bytes]:
-        """All records of one interval."""
+        """Yield all records of one interval."""
         for interface, counts in snapshot.interfaces:
             common = {
                 "ts": timestamp(snapshot.end_ns),
@@ -47,7 +47,7 @@ class FlowJson:
             yield from rendered(summary_records(interface, counts, selection, common))
 
     def totals(self, totals: FlowTotals) -> Record:
-        """Sums by interface and direction."""
+        """Return sums by interface and direction."""
         interfaces = []
         for where, total in totals.total.items():
             counts = _loss_fields(total, totals.unattributed[where], totals.filtered[where])
@@ -58,7 +58,7 @@ class FlowJson:
 def summary_records(
     interface: Interface, counts: InterfaceCounts, selection: Selection, common: Record
 ) -> Iterator[Record]:
-    """What follows an interface's flows: what those add up to that --top left out, and its counts."""
+    """Yield the records after an interface's flows: the sum of the flows not shown (--top), and the counts."""
     if selection.other_flows:
         packets, size = selection.other
         yield {"type": "other", **common, "flows": selection.other_flows, "packets": packets, "bytes": size}
@@ -66,7 +66,7 @@ def summary_records(
 
 
 def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:
-    """One interface and direction; sum over its flows + unattributed + filtered == packets, bytes."""
+    """Return the record of one interface and direction: flows + unattributed + filtered == packets, bytes."""
     unattributed = [
         {"traffic_type": name, "packets": count.packets, "bytes": count.bytes}
         for name, count in zip(TRAFFIC_TYPES, counts.unattributed, strict=True)

@@ -10,15 +10,15 @@ import orjson
 from xtrace.sinks.kinds import Record
 
 LINES_AT_ONCE = 100
-"""Records rendered before they are written. orjson leaves some 15 KB behind each line that is kept: few is less."""
+"""Records rendered per write. orjson allocates about 15 KB for each line that is kept, so keep few."""
 
 
 def line(record: Record) -> bytes:
-    """One record with its newline."""
+    """Return one record with its newline."""
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def rendered(records: Iterator[Record]) -> Iterator[bytes]:
-    """Each record as a line, some lines at a time."""
+    """Yield records as lines, some lines at a time."""
     while some := list(islice(records, LINES_AT_ONCE)):
         yield b"".join(map(line, some))

@@ -1,4 +1,4 @@
-"""JSON Lines: every mode's records; names and types are docs/output.schema.json."""
+"""JSON Lines output: every mode's records; names and types are those of docs/output.schema.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class JsonLines:
         self._kinds = ByMode(lambda kind: kind.json(options))
 
     def start(self, run: Run) -> None:
-        """The `start` record."""
+        """Write the `start` record."""
         record: Record = {
             "type": "start",
             "ts": timestamp(time.time_ns()),
@@ -41,7 +41,7 @@ class JsonLines:
         self._stream.write(line(record))
 
     def write(self, snapshot: Snapshot) -> None:
-        """All records of one interval."""
+        """Write all records of one interval."""
         self._write_all(self._kinds[snapshot.mode].lines(snapshot))
 
     def _write_all(self, lines: Iterator[bytes]) -> None:
@@ -52,10 +52,10 @@ class JsonLines:
             raise OutputBlocked(blocked.lost + sum(some.count(b"\n") for some in lines)) from None
 
     def flush(self) -> None:
-        """Nothing: records are written as they come."""
+        """Nothing: records are written at once."""
 
     def end(self, totals: Totals) -> None:
-        """The `end` record."""
+        """Write the `end` record."""
         record: Record = {
             "type": "end",
             "ts": timestamp(time.time_ns()),

@@ -1,4 +1,4 @@
-"""Mode xdp in text: a line per flow, largest first, then a line per interface."""
+"""Text of mode xdp: a line per flow, largest first, then a line per interface."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
 
 
 class FlowText:
-    """Per interface its flows, what is left of them, its counts."""
+    """Renders for each interface its flows, the sum of flows not shown, and its counts."""
 
     def __init__(self, options: TextOptions) -> None:
         self._options = options
 
     def lines(self, snapshot: FlowSnapshot) -> Iterator[str]:
-        """All lines of one interval."""
+        """Yield all lines of one interval."""
         for interface, counts in snapshot.interfaces:
             yield from self._interface_lines(snapshot, interface, counts)
 
@@ -58,7 +58,7 @@ class FlowText:
 def flow_line(
     flow: FlowRecord, interface: Interface, with_direction: bool = False, origin: Origin = UNKNOWN_ORIGIN
 ) -> str:
-    """`192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0`"""
+    """Return `192.168.1.100:80 -> 192.168.1.1:12345 proto=6 packets=10 bytes=1500 [TCP] eth0`."""
     key = flow.key
     if key.is_roce:
         line = _roce_line(flow, interface, origin)
@@ -74,7 +74,7 @@ def flow_line(
 def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
     """`194:0 -> 193:0 proto=8 packets=1000 bytes=65536000 [RoCE_v2 RDMA_WRITE_LAST] ibs8f0 10.0.0.1 -> 10.0.0.2`
 
-    Queue pair number and LID, which is 0 on Ethernet; the protocol is the opcode.
+    Endpoints are queue pair number and LID, which is 0 on Ethernet; proto is the opcode.
     """
     key = flow.key
     source = "?" if origin.src_qpn is None else origin.src_qpn
@@ -85,7 +85,7 @@ def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
 
 
 def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterator[str]:
-    """What is appended where it applies."""
+    """Yield the details that apply, appended to the line."""
     if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
         yield f"type={key.src_port} code={key.dst_port}"
     if key.flags & FRAGMENT:

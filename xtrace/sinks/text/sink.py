@@ -1,4 +1,4 @@
-"""Text: every mode's lines for people, in local time."""
+"""Text output: every mode's lines, in local time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Text:
         self._kinds = ByMode(lambda kind: kind.text(options))
 
     def start(self, run: Run) -> None:
-        """Nothing: stderr says what starts."""
+        """Nothing: the start is reported on stderr."""
 
     def write(self, snapshot: Snapshot) -> None:
-        """All lines of one interval."""
+        """Write all lines of one interval."""
         lines = self._kinds[snapshot.mode].lines(snapshot)
         try:
             while some := list(islice(lines, LINES_AT_ONCE)):
@@ -35,7 +35,7 @@ class Text:
             raise OutputBlocked(blocked.lost + sum(1 for _ in lines)) from None
 
     def flush(self) -> None:
-        """Nothing: lines are written as they come."""
+        """Nothing: lines are written at once."""
 
     def end(self, totals: Totals) -> None:
-        """Nothing: the last interval's lines are the last."""
+        """Nothing: text has no totals."""
