@@ -117,7 +117,10 @@ int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);
 
-/* ioctl(SIOCETHTOOL) about an interface; request begins with an ETHTOOL_* command and takes the answer. */
-int xt_ethtool(const char *interface, void *request);
+/*
+ * ioctl(SIOCETHTOOL) about an interface; request begins with an ETHTOOL_* command, and its `length` bytes
+ * take the answer. -EFAULT where the answer is longer: nothing is written beyond, and request is as it was.
+ */
+int xt_ethtool(const char *interface, void *request, size_t length);
 
 int xt_close(int fd);

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from errno import E2BIG, EFAULT
 from struct import Struct
 
 from xtrace.errors import KernelError
-from xtrace.kernel.syscall import call, ffi
+from xtrace.kernel.syscall import call, error_name, ffi
 
 ETHTOOL_GFLAGS = 0x25
 ETH_FLAG_RXVLAN = 1 << 8
@@ -17,48 +18,71 @@ ETHTOOL_GSSET_INFO = 0x37
 ETH_SS_STATS = 1
 ETH_GSTRING_LEN = 32
 
+_VALUE = Struct("=II")  # struct ethtool_value: command, data
 _COUNT = Struct("=IIQI")  # struct ethtool_sset_info of one set: command, reserved, mask, data
 _STRINGS = Struct("=III")  # struct ethtool_gstrings: command, set, count; then names
 _STATS = Struct("=II")  # struct ethtool_stats: command, count; then u64 values
 
-SPARE = 1024
-"""Entries more than were announced: the kernel writes as many as there are by now, whatever room it was told of."""
+MOST_STATISTICS = 1 << 17
+"""Entries that are believed: the largest drivers have some ten thousand (queues x counters)."""
 
 
 def takes_vlan_tags_off(name: str) -> bool | None:
     """Whether the interface's receive side strips VLAN tags before XDP (rxvlan offload); None where it does not say."""
-    value = ffi.new("__u32[2]", [ETHTOOL_GFLAGS, 0])  # struct ethtool_value
+    value = bytearray(_VALUE.pack(ETHTOOL_GFLAGS, 0))
     try:
-        call(f"ETHTOOL_GFLAGS({name})", "xt_ethtool", os.fsencode(name), value)
+        _ask("ETHTOOL_GFLAGS", name, value)
     except KernelError:
         return None
-    return bool(value[1] & ETH_FLAG_RXVLAN)
+    return bool(_VALUE.unpack(value)[1] & ETH_FLAG_RXVLAN)
 
 
-def statistics_names(interface: str) -> list[str]:
-    """What the driver counts beside the standard counters, in the order of statistics(). Raises KernelError."""
-    request = bytearray(_COUNT.pack(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
-    _ask("ETHTOOL_GSSET_INFO", interface, request)
-    _, _, known, count = _COUNT.unpack(request)
-    if not known or not count:
-        return []
-    names = bytearray(_STRINGS.size + (count + SPARE) * ETH_GSTRING_LEN)
+def statistics_names(interface: str) -> list[str] | None:
+    """What the driver counts beside the standard counters, in the order of statistics(). Raises KernelError.
+
+    None where their number changed meanwhile: to be tried again.
+    """
+    count = _statistics_count(interface)
+    names = bytearray(_STRINGS.size + count * ETH_GSTRING_LEN)
     _STRINGS.pack_into(names, 0, ETHTOOL_GSTRINGS, ETH_SS_STATS, count)
-    _ask("ETHTOOL_GSTRINGS", interface, names)
-    count = min(_STRINGS.unpack_from(names)[2], count + SPARE)
-    ends = range(_STRINGS.size, _STRINGS.size + count * ETH_GSTRING_LEN, ETH_GSTRING_LEN)
+    if count and (not _fits("ETHTOOL_GSTRINGS", interface, names) or _STRINGS.unpack_from(names)[2] != count):
+        return None
+    ends = range(_STRINGS.size, len(names), ETH_GSTRING_LEN)
     return [names[start : start + ETH_GSTRING_LEN].split(b"\0")[0].decode("utf-8", "replace") for start in ends]
 
 
 def statistics(interface: str, count: int) -> list[int] | None:
     """The values of the `count` names; None if there are others by now. Raises KernelError."""
-    values = bytearray(_STATS.size + (count + SPARE) * 8)
-    _STATS.pack_into(values, 0, ETHTOOL_GSTATS, count)
-    _ask("ETHTOOL_GSTATS", interface, values)
-    if _STATS.unpack_from(values)[1] != count:
+    if _statistics_count(interface) != count:
         return None
-    return list(memoryview(values)[_STATS.size : _STATS.size + 8 * count].cast("Q"))
+    values = bytearray(_STATS.size + count * 8)
+    _STATS.pack_into(values, 0, ETHTOOL_GSTATS, count)
+    if not _fits("ETHTOOL_GSTATS", interface, values) or _STATS.unpack_from(values)[1] != count:
+        return None
+    return list(memoryview(values)[_STATS.size :].cast("Q"))
+
+
+def _statistics_count(interface: str) -> int:
+    """How many there are now. Raises KernelError, E2BIG for a number that cannot be."""
+    request = bytearray(_COUNT.pack(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
+    _ask("ETHTOOL_GSSET_INFO", interface, request)
+    _, _, known, count = _COUNT.unpack(request)
+    if known and count > MOST_STATISTICS:
+        raise KernelError(f"ETHTOOL_GSSET_INFO({interface})", E2BIG, error_name(E2BIG), f"{count} statistics")
+    return count if known else 0
+
+
+def _fits(command: str, interface: str, request: bytearray) -> bool:
+    """Ask; whether the answer had room. Between two calls queues, and with them counters, may come."""
+    try:
+        _ask(command, interface, request)
+    except KernelError as error:
+        if error.errno == EFAULT:
+            return False
+        raise
+    return True
 
 
 def _ask(command: str, interface: str, request: bytearray) -> None:
-    call(f"{command}({interface})", "xt_ethtool", os.fsencode(interface), ffi.from_buffer(request))
+    """The shim lets nothing be written beyond `request`: that is EFAULT."""
+    call(f"{command}({interface})", "xt_ethtool", os.fsencode(interface), ffi.from_buffer(request), len(request))

@@ -42,6 +42,8 @@ class EthernetCounters:
         try:
             if self._names is None:
                 self._names = ethtool.statistics_names(interface)
+            if self._names is None:
+                return {}  # queues come or go just now
             if not any(map(WANTED.search, self._names)):
                 self._names = []  # nothing of what is wanted: not asked again
                 return {}

@@ -36,16 +36,17 @@ class Driver(Netlink):
         self.counters = counters
         self.asked: list[int] = []
         self.refuses = 0
+        self.refuses_only: int | None = None
         self.pfc: list[bytes] = [ack(-errno.EOPNOTSUPP)]
 
     def xt_netlink_send(self, fd: int, data: Any, length: int) -> int:
         self.answers = [self.pfc]
         return super().xt_netlink_send(fd, data, length)
 
-    def xt_ethtool(self, name: bytes, request: Any) -> int:
+    def xt_ethtool(self, name: bytes, request: Any, length: int) -> int:
         (command,) = struct.unpack_from("=I", ffi.buffer(request))
         self.asked.append(command)
-        if self.refuses:
+        if self.refuses and self.refuses_only in (None, command):
             return -self.refuses
         data = ffi.buffer(request)
         names = [name.encode().ljust(32, b"\0") for name in self.counters]
@@ -54,6 +55,8 @@ class Driver(Netlink):
             ethtool.ETHTOOL_GSTRINGS: struct.pack("=III", command, 1, len(names)) + b"".join(names),
             ethtool.ETHTOOL_GSTATS: struct.pack(f"=II{len(names)}Q", command, len(names), *self.counters.values()),
         }[command]
+        if len(answer) > length:
+            return -errno.EFAULT
         data[0 : len(answer)] = answer
         return 0
 
@@ -85,6 +88,16 @@ def test_counters_that_came_meanwhile_are_found_at_the_next_reading(driver: Driv
     assert counters.read("ens1np0") == {**WANTED, "tx_prio3_pause": 4}
 
 
+def test_counters_that_come_while_their_names_are_read_are_read_at_the_next_reading(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters = EthernetCounters(Backoff())
+    with monkeypatch.context() as patch:
+        patch.setattr(ethtool, "statistics_names", lambda interface: None)
+        assert counters.read("ens1np0") == {}
+    assert counters.read("ens1np0") == WANTED
+
+
 def test_driver_without_statistics_is_asked_once(driver: Driver) -> None:
     driver.refuses = errno.EOPNOTSUPP
     counters = EthernetCounters(Backoff())
@@ -102,7 +115,7 @@ def test_driver_without_what_is_wanted_is_asked_once(driver: Driver) -> None:
 def test_failure_is_told_for_each_counter_and_not_repeated(driver: Driver) -> None:
     counters = EthernetCounters(Backoff())
     counters.read("ens1np0")
-    driver.refuses = errno.EIO
+    driver.refuses, driver.refuses_only = errno.EIO, ethtool.ETHTOOL_GSTATS
     why = "ETHTOOL_GSTATS(ens1np0): EIO (Input/output error)"
     assert [counters.read("ens1np0") for _ in range(3)] == [dict.fromkeys(WANTED, why)] * 3
     assert driver.asked.count(ethtool.ETHTOOL_GSTATS) == 2
