@@ -13,9 +13,15 @@ from xtrace.kernel import paths
 MOST_BYTES = 4096
 """An attribute of sysfs is at most a page."""
 
+MOST_DIGITS = 20
+"""Of 64 bits."""
+LONGEST_COMPLAINT = 60
+
 FIRST_GIDS = 8
 """Entries of the GID table that are looked at for a netdev: rxe's has 1024, and the first are those in use."""
 
+_LID = re.compile(r"0x[0-9a-fA-F]{1,8}")
+_SMALL = re.compile(r"[0-9]{1,9}")
 _STATE = re.compile(r"(\d+): *\S.*")
 
 
@@ -30,16 +36,19 @@ def read(path: str | Path) -> str:
 
 
 def read_number(path: str) -> int:
-    """A counter. Raises OSError; ValueError with the text where that is none, as `N/A (no PMA)` of old kernels."""
+    """A counter: decimal digits alone. Raises OSError; ValueError with the text where that is none.
+
+    Old kernels write `N/A (no PMA)`; a number below 0 is no count either.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(descriptor, MOST_BYTES)
     finally:
         os.close(descriptor)
-    try:
-        return int(data)
-    except ValueError:
-        raise ValueError(data.decode("utf-8", "replace").strip()) from None
+    digits = data.strip()
+    if digits.isdigit() and len(digits) <= MOST_DIGITS:
+        return int(digits)
+    raise ValueError(digits[:LONGEST_COMPLAINT].decode("utf-8", "replace"))
 
 
 def read_or_none(path: str | Path) -> str | None:
@@ -64,13 +73,14 @@ def device_names() -> list[str]:
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A sort key that takes digits for numbers."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    parts = filter(None, re.split(r"([0-9]+)", name))
+    return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
 
 
 def port_numbers(device: str) -> list[int]:
     """A device's ports. Raises OSError."""
-    ports = (root() / device / "ports").iterdir()
-    return sorted(int(entry.name) for entry in ports if entry.name.isdigit())
+    names = (entry.name for entry in (root() / device / "ports").iterdir())
+    return sorted(int(name) for name in names if _SMALL.fullmatch(name))
 
 
 def port_directory(device: str, port: int) -> Path:
@@ -92,7 +102,7 @@ def state(text: str | None, names: Sequence[str]) -> str | None:
     return names[number] if number < len(names) else text
 
 
-_RATE = re.compile(r"(\d+(?:\.\d+)?) *([GM])b/sec\b.*")
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?) *([GM])b/sec\b.*")
 
 
 def rate_bps(text: str | None) -> int | None:
@@ -109,10 +119,14 @@ def parent_link(device: str, *below: str) -> str | None:
 
 def numa_node(device: str) -> int | None:
     """The NUMA node of the device's slot; None for machines and devices without."""
-    text = read_or_none(root() / device / "device" / "numa_node")
-    with suppress(ValueError):
-        return int(text) if text is not None and int(text) >= 0 else None
-    return None
+    text = read_or_none(root() / device / "device" / "numa_node") or ""
+    return int(text) if _SMALL.fullmatch(text) else None
+
+
+def lid(device: str, port: int) -> int | None:
+    """The port's local identifier; None where it is not known, or 0."""
+    text = read_or_none(port_directory(device, port) / "lid") or ""
+    return int(text, 16) or None if _LID.fullmatch(text) else None
 
 
 def netdev(device: str, port: int) -> str | None:

@@ -6,7 +6,18 @@ import pytest
 
 from tests.unit.make_rdma import grew, port, traffic
 from xtrace.model.rdma import Reading
-from xtrace.model.rdma_counters import FIGURES, Source, Track, figures, is_gauge, saturates_at, wraps
+from xtrace.model.rdma_counters import FIGURES, OUTGOING, Source, figures
+from xtrace.model.rdma_readings import (
+    ALL_ONES,
+    MOST,
+    SLACK_NS,
+    Track,
+    impossible,
+    is_gauge,
+    most_growth,
+    saturates_at,
+    wraps,
+)
 
 U32 = 1 << 32
 
@@ -103,8 +114,115 @@ def test_only_mlx5s_q_counters_wrap() -> None:
     assert not wraps(None, "local_ack_timeout_err")
 
 
+def test_mlx4s_diagnostic_counters_that_shrink_are_a_reset() -> None:
+    assert not wraps("mlx4_core", "rq_num_oos")
+
+
 def test_levels_are_no_counters() -> None:
-    assert is_gauge("active_qps") and not is_gauge("rx_pkts")
+    assert is_gauge("active_qps") and is_gauge("watermark_qps") and not is_gauge("rx_pkts")
+
+
+@pytest.mark.parametrize(
+    "last, value, delta",
+    [
+        (U32 - 1, 0, 1),
+        (U32 // 2 + 1, 0, U32 // 2 - 1),  # the longest way that is taken for a wrap
+        (U32 // 2, 0, None),
+        (U32 - 1, U32 // 2 - 2, U32 // 2 - 1),
+        (U32 - 1, U32 // 2 - 1, None),
+    ],
+)
+def test_way_around_the_end_is_a_wrap_up_to_half_of_all_values(last: int, value: int, delta: int | None) -> None:
+    reading = follow(last, value, wrapping=True)[1]
+    expected = Reading(value, None, "reset") if delta is None else Reading(U32 + value, delta, "wrapped")
+    assert reading == expected
+
+
+def test_total_after_a_wrap_and_a_reset_has_no_wraps_any_more() -> None:
+    readings = follow(U32 - 1, U32 // 4, 5, 9, wrapping=True)
+    assert readings[1].total == U32 + U32 // 4
+    assert readings[2:] == [Reading(5, None, "reset"), Reading(9, 4, "ok")]
+
+
+@pytest.mark.parametrize(
+    "kind, name, value, why",
+    [
+        ("hw", "rx_bytes", ALL_ONES, "all ones: the driver does not count it"),
+        ("eth", "rx_prio3_pause", ALL_ONES, "all ones: the driver does not count it"),
+        ("hw", "rx_bytes", ALL_ONES - 4, f"{ALL_ONES - 4}: no hardware counts to that"),
+        ("hw", "rx_bytes", -1, "-1: no hardware counts to that"),
+        ("hw", "rx_bytes", MOST, ""),
+        ("std", "port_rcv_data", 1 << 62, f"{1 << 62}: no hardware counts to that"),
+        ("std", "port_rcv_data", 1 << 60, ""),
+        ("std", "port_rcv_packets", 1 << 62, ""),
+        ("std", "symbol_error", 65536, "65536: it has 16 bits"),
+        ("std", "symbol_error", 65535, ""),
+        ("std", "link_downed", 256, "256: it has 8 bits"),
+        ("hw", "link_downed", 256, ""),
+        ("std", "port_xmit_wait", U32, ""),  # extended counters have 64 bits
+        ("hw", "out_of_sequence", U32 - 1, ""),  # where 32 bits wrap this is a count like any other
+    ],
+)
+def test_what_a_counter_cannot_stand_at(kind: str, name: str, value: int, why: str) -> None:
+    assert impossible(kind, name, value) == why
+
+
+def doubting(*values: int, most: int = 1000) -> list[Reading]:
+    track = Track()
+    return [track.read(value, most=most) for value in values]
+
+
+def test_growth_that_cannot_be_is_unavailable_and_the_next_value_goes_on_from_before() -> None:
+    _, odd, back, after = doubting(100, 5_000_000, 150, 160)
+    assert odd == Reading(None, None, "unavailable", "grew by 4999900: more than 4 times the line rate")
+    assert (back, after) == (Reading(150, None, "first"), Reading(160, 10, "ok"))
+
+
+def test_growth_of_as_much_as_can_be_is_taken() -> None:
+    assert doubting(100, 1100)[1] == Reading(1100, 1000, "ok")
+    assert doubting(100, 1101)[1].status == "unavailable"
+
+
+def test_value_that_cannot_be_and_stays_there_was_set() -> None:
+    _, odd, stays, after = doubting(100, 5_000_000, 5_000_100, 5_000_101)
+    assert odd.status == "unavailable"
+    assert (stays, after) == (Reading(5_000_100, None, "reset"), Reading(5_000_101, 1, "ok"))
+
+
+def test_values_that_cannot_be_and_leap_about_stay_unavailable() -> None:
+    assert [reading.status for reading in doubting(1, 10**9, 10**12, 10**6, 10**15)[1:]] == ["unavailable"] * 4
+
+
+def test_growth_over_a_gap_is_not_doubted() -> None:
+    track = Track()
+    track.read(1, most=10)
+    track.missed("EIO")
+    assert track.read(1000, most=10) == Reading(1000, None, "first")
+
+
+def test_growth_is_bounded_by_the_line_rate_and_by_the_fastest_where_that_is_not_known() -> None:
+    second = 10**9
+    assert most_growth(100 * 10**9, "mlx5_core", 5 * second) == 4 * 12_500_000_000 * 6, "and a second of slack"
+    assert most_growth(100 * 10**9, "mlx5_core", -SLACK_NS) == 0
+    for rate, driver in ((None, "mlx5_core"), (2_500_000_000, "rdma_rxe"), (100 * 10**9, "efa"), (10**9, None)):
+        assert most_growth(rate, driver, 0) == 4 * 200_000_000_000
+
+
+def test_figure_beyond_what_hardware_counts_is_unavailable() -> None:
+    half = MOST // 2 + 1
+    found = figures({"ip4InOctets": grew(3, half), "ip6InOctets": grew(4, half)}, {})["rx_bytes"].reading
+    assert (found.total, found.delta, found.status) == (None, None, "unavailable")
+    assert found.reason == f"{2 * half}: no hardware counts to that"
+
+
+def test_share_of_packets_is_of_those_that_an_event_is_about() -> None:
+    """What happens to sent packets is a share of those."""
+    events = {"out_of_sequence": grew(5), "packet_seq_err": grew(5)}
+    record = port(events, traffic(4, 4, rx_packets=1000, tx_packets=10))
+    assert ("rx_oos" in OUTGOING, "seq_nak_rx" in OUTGOING) == (False, True)
+    assert (record.per_million("rx_oos", "rx"), record.per_million("seq_nak_rx", "tx")) == (5_000, 500_000)
+    sent = {"cnp_rx", "cnp_ignored", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "retrans"}
+    assert sent == OUTGOING
 
 
 NAMES = {
@@ -120,6 +238,13 @@ NAMES = {
     "efa": ({"tx_bytes": "tx_bytes", "retrans_timeout_events": "ack_timeout", "rx_drops": "no_rx_wqe",
              "unresponsive_remote_events": "retry_exceeded"}),
     "hns": ({"rx_pkt": "rx_packets", "tx_cnp_pkt": "cnp_tx", "rx_cnp_pkt": "cnp_rx"}),
+    "efa, of the device": ({"cmds_err": "command_errors"}),
+    "ionic": ({"rx_rdma_ucast_bytes": "rx_bytes", "tx_rdma_ucast_bytes": "tx_bytes", "rx_rdma_ucast_pkts": "rx_packets",
+               "tx_rdma_ucast_pkts": "tx_packets", "rx_rdma_cnp_pkts": "cnp_rx", "tx_rdma_cnp_pkts": "cnp_tx",
+               "rx_rdma_ecn_pkts": "ecn_rx", "resp_rx_outouf_seq": "rx_oos", "req_rx_pkt_seq_err": "seq_nak_rx",
+               "tx_rdma_ack_timeout": "ack_timeout", "req_rx_impl_nak_seq_err": "implied_nak",
+               "req_rx_rnr_retry_err": "rnr_rx", "req_tx_retry_excd_err": "retry_exceeded",
+               "resp_rx_dup_request": "dup_req", "resp_rx_outof_buf": "no_rx_wqe", "tx_rdma_retx_pkts": "retrans"}),
     "rxe": ({"rcvd_pkts": "rx_packets", "completer_retry_err": "ack_timeout", "rcvd_seq_err": "seq_nak_rx",
              "out_of_seq_request": "rx_oos", "link_downed": "link_downed"}),
 }  # fmt: skip

@@ -10,12 +10,16 @@ from xtrace.errors import KernelError
 from xtrace.kernel import infiniband, rdma
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.model.rdma import PortId, PortInfo, PortRecord, Reading
-from xtrace.model.rdma_counters import NOT_COUNTERS, Source, Track, figures, gauge, is_gauge, saturates_at, wraps
+from xtrace.model.rdma_counters import NOT_COUNTERS, Source, figures
+from xtrace.model.rdma_readings import Track, gauge, impossible, is_gauge, most_growth, saturates_at, wraps
 from xtrace.monitors.backoff import Backoff, why
 from xtrace.monitors.rdma.ethernet import EthernetCounters
 
 GIVE_UP_AFTER = 3
 """When so many reads of a directory fail one after the other, and none worked yet, two others decide whether all do."""
+
+
+FIRST_PORT = 1
 
 
 class Directory:
@@ -89,12 +93,18 @@ class PortReader:
         self._directory = str(infiniband.port_directory(found.id.device, found.id.port))
         self._hardware = Directory(f"{self._directory}/hw_counters")
         self._standard = Directory(f"{self._directory}/counters")
+        # efa, cxgb4, mlx5 in switchdev mode: not the port's, and so shown once
+        own = infiniband.root() / found.id.device / "hw_counters"
+        self._of_device = Directory(str(own)) if found.id.port == FIRST_PORT else None
         self._ethernet = EthernetCounters(self._backoff)
         self._ethernet_of: str | None = None
         self._tracks: dict[tuple[str, str], Track] = {}
         self._sources: dict[str, Source] = {}
         """where figures come from, by their names: the first that could be read"""
         self._read_at: int | None = None
+        self._fastest = 0
+        """the highest rate that was read, in bits per second"""
+        self._most_growth: int | None = None
         self._state_before: str | None = ""
         self._netdev: str | None = None
         """as sysfs tells it; with what is fixed looked up again when the port's state changes"""
@@ -120,6 +130,7 @@ class PortReader:
     def read(self, found: Found) -> PortRecord:
         """What the port counted since the last time."""
         info = self._info(found)
+        self._note_line_rate(info)
         hardware = self._readings("hw", self._hardware_values(found), info.driver)
         standard = self._readings("std", self._standard.read(self._backoff), info.driver)
         if info.netdev != self._ethernet_of:  # another interface's counters are not to be compared with the last one's
@@ -139,6 +150,12 @@ class PortReader:
             ethernet=ethernet,
             unavailable=_unavailable(info, [*hardware.values(), *standard.values()]),
         )
+
+    def _note_line_rate(self, info: PortInfo) -> None:
+        """What counters can have grown by since the last reading. A port that is down is reported as a slow one."""
+        self._fastest = max(self._fastest, info.rate_bps or 0)
+        elapsed = 0 if self._read_at is None else self._clock() - self._read_at
+        self._most_growth = most_growth(self._fastest or None, info.driver, elapsed)
 
     def _info(self, found: Found) -> PortInfo:
         rate = infiniband.read_or_none(f"{self._directory}/rate")
@@ -167,16 +184,14 @@ class PortReader:
             return found.port.state, found.port.physical_state, found.port.lid, found.port.netdev
         state = infiniband.state(infiniband.read_or_none(f"{self._directory}/state"), rdma.PORT_STATES)
         physical = infiniband.state(infiniband.read_or_none(f"{self._directory}/phys_state"), rdma.PHYSICAL_STATES)
-        return state, physical, self._lid(), None
+        return state, physical, infiniband.lid(self.id.device, self.id.port), None
 
-    def _lid(self) -> int | None:
-        text = infiniband.read_or_none(f"{self._directory}/lid")
-        try:
-            return int(text, 0) if text else None
-        except ValueError:
-            return None
+    def _hardware_values(self, found: Found) -> dict[str, int | str]:
+        """The port's, and with the first port's the device's, which only sysfs has."""
+        of_device = self._of_device.read(self._backoff) if self._of_device else {}
+        return {**of_device, **self._port_values(found)}
 
-    def _hardware_values(self, found: Found) -> Mapping[str, int | str]:
+    def _port_values(self, found: Found) -> Mapping[str, int | str]:
         """By netlink, which reads all of them together; else by sysfs."""
         if self._netlink is not None and found.device is not None and self._backoff.reason("netlink") is None:
             try:
@@ -195,6 +210,8 @@ class PortReader:
         return {name: self._reading(kind, name, value, driver) for name, value in values.items()}
 
     def _reading(self, kind: str, name: str, value: int | str, driver: str | None) -> Reading:
+        if isinstance(value, int):
+            value = impossible(kind, name, value) or value
         if kind == "hw" and is_gauge(name) and isinstance(value, int):
             return gauge(value)
         track = self._tracks.get((kind, name))
@@ -203,8 +220,8 @@ class PortReader:
         if isinstance(value, str):
             return track.missed(value)
         if kind == "std":
-            return track.read(value, maximum=saturates_at(name))
-        return track.read(value, wrapping=kind == "hw" and wraps(driver, name))
+            return track.read(value, maximum=saturates_at(name), most=self._most_growth)
+        return track.read(value, wrapping=kind == "hw" and wraps(driver, name), most=self._most_growth)
 
 
 def _layer_of(device: rdma.RdmaDevice | None) -> str | None:

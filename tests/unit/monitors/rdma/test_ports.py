@@ -5,6 +5,7 @@ The trees follow the drivers' sources; none was tried on hardware. Links to /sys
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import cast
 
 import pytest
 
+from tests.support.net import records
+from tests.support.schema import validate
 from tests.unit.make import NS
-from tests.unit.make_rdma import EINVAL, counters, device
+from tests.unit.make_rdma import EINVAL, counters, device, write
 from xtrace.errors import KernelError, RdmaError
 from xtrace.kernel import infiniband
 from xtrace.kernel import rdma as kernel_rdma
@@ -24,6 +27,10 @@ from xtrace.monitors.rdma import ports as rdma_ports
 from xtrace.monitors.rdma.inventory import inventory
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
 from xtrace.monitors.rdma.ports import Found, PortReader
+from xtrace.sinks.jsonl.rdma import RdmaJson
+from xtrace.sinks.kinds import JsonOptions
+from xtrace.sinks.metrics.rdma import rdma_samples
+from xtrace.sinks.text.rdma import rdma_lines
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL (Invalid argument)")
 NO_PMA = "N/A (no PMA)"
@@ -129,6 +136,9 @@ def test_old_kernels_text_for_a_missing_counter_is_unavailable_and_not_zero(sysf
          {"rx_bytes": 3, "cnp_rx": 3, "rnr_rx": 4}),
         ("efa", {"rx_bytes": 1, "tx_bytes": 2, "rx_drops": 3, "retrans_pkts": 4},
          {"rx_bytes": 1, "tx_bytes": 2, "no_rx_wqe": 3, "retrans": 4}),
+        ("ionic", {"rx_rdma_ucast_bytes": 1, "rx_rdma_mcast_bytes": 2,
+                   "tx_rdma_ucast_pkts": 3, "req_rx_pkt_seq_err": 4},
+         {"rx_bytes": 3, "tx_packets": 3, "seq_nak_rx": 4}),
         ("hns3", {"rx_pkt": 1, "tx_pkt": 2, "rx_cnp_pkt": 3}, {"rx_packets": 1, "tx_packets": 2, "cnp_rx": 3}),
     ],
 )  # fmt: skip
@@ -140,6 +150,29 @@ def test_driver_without_standard_counters(
     assert {name: figure.reading.total for name, figure in record.figures.items()} == figures
     assert set(record.hardware) == set(hardware) and not record.standard
     assert (record.info.driver, record.info.netdev) == (driver, "eth7")
+
+
+def test_counters_of_the_device_stand_with_its_first_port(sysfs: Path) -> None:
+    directory = device(sysfs, "efa_0", driver="efa", ports=2)
+    for number in (1, 2):
+        counters(directory, port=number, rx_bytes=number, rx_pkts=5)
+    for name, value in {"submitted_cmds": 90, "cmds_err": 2, "no_completion_cmds": 1, "lifespan": 12}.items():
+        write(directory / "hw_counters" / name, str(value))
+    first, second = list_ports(RdmaOptions())
+    assert {name: reading.total for name, reading in first.hardware.items()} == {
+        "submitted_cmds": 90, "cmds_err": 2, "no_completion_cmds": 1, "rx_bytes": 1, "rx_pkts": 5,
+    }  # fmt: skip
+    assert first.total("command_errors") == 3
+    assert set(second.hardware) == {"rx_bytes", "rx_pkts"} and "command_errors" not in second.figures
+
+
+def test_counters_of_the_device_that_cannot_be_read_leave_the_ports_alone(sysfs: Path) -> None:
+    directory = device(sysfs, "efa_0", driver="efa")
+    counters(directory, rx_bytes=1)
+    (directory / "hw_counters").mkdir()
+    (directory / "hw_counters/cmds_err").symlink_to(EINVAL)
+    record = only()
+    assert record.total("rx_bytes") == 1 and record.hardware["cmds_err"] == UNREADABLE
 
 
 def test_levels_have_no_growth(sysfs: Path) -> None:
@@ -186,6 +219,117 @@ def test_growth_wrap_reset_and_saturation_from_tick_to_tick(sysfs: Path) -> None
     assert record.hardware["np_cnp_sent"] == Reading(1 << 32, 1, "ok")
     assert record.standard["link_downed"] == Reading(255, 254, "saturated")
     assert record.delta("rx_bytes") == 200
+
+
+def test_odd_values_are_unavailable_one_by_one_and_all_others_go_on(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    monitor = watch()
+    counters(directory, kind="counters", port_rcv_data=1 << 62, port_xmit_data=210, symbol_error=70_000)
+    counters(directory, out_of_sequence=-1, np_cnp_sent=(1 << 64) - 1, rp_cnp_handled="1_0", local_ack_timeout_err=7)
+    (record,) = monitor.tick().ports
+    counters(directory, kind="counters", port_rcv_data=110, symbol_error=1)
+    counters(directory, np_cnp_sent=9)
+    (later,) = monitor.tick().ports
+    monitor.close()
+    everything = {**record.standard, **record.hardware}
+    reasons = {name: reading.reason for name, reading in everything.items() if reading.reason}
+    assert reasons == {
+        "port_rcv_data": "4611686018427387904: no hardware counts to that",
+        "symbol_error": "70000: it has 16 bits",
+        "out_of_sequence": "no number: -1",
+        "np_cnp_sent": "all ones: the driver does not count it",
+        "rp_cnp_handled": "no number: 1_0",
+    }
+    assert (record.delta("tx_bytes"), record.delta("ack_timeout"), record.total("rx_bytes")) == (40, 2, None)
+    assert (later.total("rx_bytes"), later.delta("rx_bytes"), later.total("cnp_tx")) == (440, None, 9)
+
+
+def test_growth_beyond_what_the_line_carries_is_no_growth(sysfs: Path) -> None:
+    directory = mlx5(sysfs)  # 100 Gbit/s
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+    told = []
+    for data in (0, 10**9, 10**12, 1_500_000_000):
+        counters(directory, kind="counters", port_rcv_data=data)
+        told.append(reader.read(found).standard["port_rcv_data"])
+        clock.ns += NS
+    assert told[1:] == [
+        Reading(10**9, 10**9, "ok"),
+        Reading(None, None, "unavailable", "grew by 999000000000: more than 4 times the line rate"),
+        Reading(1_500_000_000, None, "first"),
+    ]
+
+
+def test_line_that_has_just_gone_down_was_as_fast_as_before(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+    reader.read(found)
+    clock.ns += NS
+    (directory / "ports/1/state").write_text("1: DOWN\n")
+    (directory / "ports/1/rate").write_text("2.5 Gb/sec (1X SDR)\n")
+    counters(directory, kind="counters", port_rcv_data=3 * 10**9)
+    assert reader.read(found).standard["port_rcv_data"].status == "ok"
+
+
+def test_counters_of_netlink_and_of_the_interface_are_doubted_too(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rdma_rx_bytes": (1 << 64) - 1, "y": 3})
+    reader = PortReader(found, cast("NetlinkSocket", object()), Clock())
+    monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": 1 << 63, "rx_pause": 4})
+    record = reader.read(found)
+    assert [reading.status for reading in record.hardware.values()] == ["unavailable", "first"]
+    assert [reading.status for reading in record.ethernet.values()] == ["unavailable", "first"]
+
+
+@pytest.mark.parametrize("odd", ["-1", "99999999999999999999", "1e9", "0x5", "\u0663", "", "nan", "+3", "1 2"])
+def test_what_is_no_count_is_unavailable(sysfs: Path, odd: str) -> None:
+    counters(mlx5(sysfs), out_of_sequence=odd)
+    assert only().hardware["out_of_sequence"].status == "unavailable"
+
+
+@pytest.mark.parametrize("rate", ["9" * 400 + " Gb/sec", "-1 Gb/sec", "Gb/sec", "1e400 Gb/sec"])
+@pytest.mark.parametrize("lid", ["0x" + "f" * 40, "-5", "0x0", "five"])
+def test_rate_and_lid_that_cannot_be_are_not_known(sysfs: Path, rate: str, lid: str) -> None:
+    device(sysfs, "mlx5_0", rate=rate, lid=lid)
+    assert (only().info.rate_bps, only().info.lid) == (None, None)
+
+
+def test_lid_of_an_infiniband_port(sysfs: Path) -> None:
+    device(sysfs, "mlx5_0", lid="0x1f", link_layer="InfiniBand")
+    assert only().info.lid == 31
+
+
+ODD = (0, 1, 255, 256, (1 << 32) - 1, *(1 << bits for bits in (32, 60, 61, 62, 63, 64)), (1 << 64) - 1, -1, -(1 << 63))
+
+
+def odd_text(chance: random.Random) -> bytes:
+    """What a broken driver may write: a number that cannot be, bytes that are no text, nothing."""
+    number = chance.choice((chance.choice(ODD), chance.getrandbits(chance.randrange(1, 80)), chance.randrange(1000)))
+    return chance.choice((b"%d\n" % number, b"%d\n" % number, chance.randbytes(chance.randrange(40)), b""))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_record_of_every_tree_can_be_rendered(sysfs: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    directory = mlx5(sysfs)
+    counters(directory, {"active_qps": 3, "rdma_rx_bytes": 1})
+    counters(mlx5(sysfs, "mlx5_1", "0000:5e:00.0"), rx_rdma_ucast_bytes=4)
+    files = sorted(path for path in (sysfs / "class/infiniband").glob("*/ports/1/**/*") if path.is_file())
+    monitor = watch()
+    for _ in range(12):
+        for path in chance.sample(files, chance.randrange(len(files))):
+            path.write_bytes(odd_text(chance))
+        snapshot = monitor.tick()
+        lines = records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot)))
+        assert [line["type"] for line in lines] == ["rdma_port", "rdma_port", "rdma_rails"]
+        validate(lines)
+        assert all(-(1 << 63) <= sample.value < 1 << 63 for sample in rdma_samples(snapshot))
+        assert "".join(rdma_lines(snapshot))
+    monitor.close()
 
 
 def test_failing_read_backs_off_and_works_again_later() -> None:
