@@ -71,6 +71,17 @@ def device_names() -> list[str]:
     return []
 
 
+def leads_nowhere(device: str) -> bool:
+    """Whether a device's entry is a link to a directory that is not there."""
+    entry = root() / device
+    return entry.is_symlink() and not entry.exists()
+
+
+def is_virtual_function(device: str) -> bool:
+    """Whether its slot is a virtual function of one that this machine has, too (SR-IOV's `physfn`)."""
+    return (root() / device / "device" / "physfn").exists()
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A sort key that takes digits for numbers."""
     parts = filter(None, re.split(r"([0-9]+)", name))

@@ -81,6 +81,8 @@ class PortInfo:
     pci: str | None = None
     numa_node: int | None = None
     lid: int | None = None
+    is_function: bool = False
+    """whether it is one of the virtual functions of another device of this machine (SR-IOV)"""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,19 @@ class PortRecord:
     """of its netdev: pause and physical counters, by the driver's names"""
     unavailable: str = ""
     """why nothing could be read of it; "" where something was"""
+    uncounted: str = ""
+    """why there is no figure though nothing failed; "" where there is one"""
+    gone: bool = False
+    """whether it was there in this run, and is not now"""
     health: str = "ok"
     """ok, warn or critical"""
     reasons: tuple[str, ...] = ()
+
+    @property
+    def available(self) -> bool:
+        """Whether any figure of it could be read."""
+        lacking = self.unavailable or self.uncounted
+        return not lacking and any(figure.reading.status != UNAVAILABLE for figure in self.figures.values())
 
     def delta(self, name: str) -> int | None:
         """How much a figure grew; None where that is not known."""
@@ -181,6 +193,9 @@ class Rails:
     idle: tuple[PortId, ...] = ()
     """active, without traffic while others had some"""
     down: tuple[PortId, ...] = ()
+    """not ACTIVE, or gone"""
+    unavailable: tuple[PortId, ...] = ()
+    """nothing of them can be read: gone, or unreadable"""
     health: str = "ok"
     reasons: tuple[str, ...] = ()
 

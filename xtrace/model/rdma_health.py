@@ -38,10 +38,18 @@ LIMITS: dict[str, Limit] = {
     "symbol_error": Limit(PER_MINUTE, 10.0, None, "symbol errors"),
     "rcv_errors": Limit(PER_MINUTE, 10.0, None, "receive errors"),
     "xmit_discards": Limit(PER_MINUTE, 10.0, None, "transmit discards"),
+    "constraint_errors": Limit(PER_MINUTE, 10.0, None, "constraint errors"),
+    "link_integrity_errors": Limit(PER_MINUTE, 10.0, None, "link integrity errors"),
+    "buffer_overrun_errors": Limit(PER_MINUTE, 10.0, None, "buffer overruns"),
+    "icrc": Limit(PER_MINUTE, 10.0, None, "packets with a wrong checksum"),
+    "command_errors": Limit(PER_MINUTE, 10.0, None, "device commands that failed"),
     "rx_oos": Limit(PER_MILLION, 100.0, 10_000.0, "packets out of sequence"),
     "seq_nak_rx": Limit(PER_MILLION, 100.0, 10_000.0, "sequence NAKs received"),
-    "rnr_rx": Limit(PER_MILLION, 1_000.0, None, "receiver not ready NAKs"),
-    "no_rx_wqe": Limit(PER_MILLION, 1_000.0, None, "packets without a receive buffer"),
+    "implied_nak": Limit(PER_MILLION, 100.0, 10_000.0, "implied NAKs"),
+    "dup_req": Limit(PER_MILLION, 1_000.0, 10_000.0, "repeated requests received"),
+    "retrans": Limit(PER_MILLION, 1_000.0, 10_000.0, "packets sent again"),
+    "rnr_rx": Limit(PER_MILLION, 1_000.0, 100_000.0, "receiver not ready NAKs"),
+    "no_rx_wqe": Limit(PER_MILLION, 1_000.0, 100_000.0, "packets without a receive buffer"),
     "cnp_rx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications received"),
     "cnp_tx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications sent"),
     "paused": Limit(PERCENT, 1.0, 20.0, "of the time paused"),
@@ -51,6 +59,18 @@ LIMITS: dict[str, Limit] = {
 """Above the number, not at it: 0 means the first event counts."""
 
 Limits = Mapping[str, Limit]
+
+ANY = ""
+MEANINGS = {
+    (ANY, "duplicate_request"): "the other side sent them again: an answer was lost, or only late",
+    (ANY, "dup_req"): "the other side sent them again: an answer was lost, or only late",
+    (ANY, "resp_rx_dup_request"): "the other side sent them again: an answer was lost, or only late",
+    ("rdma_rxe", "completer_retry_err"): "rxe counts every retry here, also those that a NAK asked for",
+    ("efa", "unresponsive_remote_events"): "efa counts remote hosts that stopped answering here, not retries",
+    ("efa", "rx_drops"): "efa counts packets dropped for any reason here",
+    ("mlx5_core", "roce_adp_retrans"): "mlx5 counts those of its adaptive timer alone",
+}
+"""What a counter can and cannot mean, by driver and its name for it, where that is not what the figure's name says."""
 
 
 def parse_limits(text: str, what: str = "--threshold") -> dict[str, Limit]:
@@ -107,6 +127,8 @@ def _state(record: PortRecord, was_active: bool) -> Iterator[Finding]:
         if record.info.physical_state:
             where += f", link {record.info.physical_state}"
         yield Finding(CRITICAL if was_active else WARN, where + (", was ACTIVE" if was_active else ""))
+    if record.uncounted:
+        yield Finding(WARN, f"not judged: {record.uncounted}")
 
 
 def _level(value: float, limit: Limit) -> str | None:
@@ -131,7 +153,15 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
         level = _level(value, limit)
         if level:
             share = f" ({value:.0f} per million packets)" if limit.unit == PER_MILLION else ""
-            yield Finding(level, f"{limit.words} {delta} in {_seconds(seconds)}{share}")
+            meaning = _meaning(record, name)
+            yield Finding(level, f"{limit.words} {delta} in {_seconds(seconds)}{share}" + (meaning and f": {meaning}"))
+
+
+def _meaning(record: PortRecord, figure: str) -> str:
+    """What to know of the driver's counters behind a figure."""
+    names = record.figures[figure].names
+    known = (MEANINGS.get((driver, name)) for name in names for driver in (record.info.driver or ANY, ANY))
+    return next(filter(None, known), "")
 
 
 def _seconds(seconds: float) -> str:
@@ -158,24 +188,38 @@ def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
 
 
 def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
-    """How evenly active ports carried bytes, both directions together; packets where not all count bytes."""
+    """How evenly active ports carried bytes, both directions together; packets where not all count bytes.
+
+    Virtual functions that carry nothing wait for a guest, and are no rails.
+    """
+    records = [record for record in records if not _waits(record)]
     active = [record for record in records if record.info.state == "ACTIVE" and not record.unavailable]
-    down = tuple(record.id for record in records if record.info.state not in (None, "ACTIVE"))
+    down = tuple(record.id for record in records if record.gone or record.info.state not in (None, "ACTIVE"))
+    unavailable = tuple(record.id for record in records if record.unavailable)
     carried = _carried(active, "bytes")
     if len(carried) < len(active):
         carried = _carried(active, "packets")
     mean = sum(carried.values()) / len(carried) if carried else 0
-    if len(carried) < 2 or not mean:
-        return Rails(len(carried), None, (), down)
-    idle = tuple(port for port, amount in carried.items() if not amount)
-    found = Rails(len(carried), max(carried.values()) / mean, idle, down)
+    found = Rails(len(carried), None, (), down, unavailable)
+    if len(carried) >= 2 and mean:
+        idle = tuple(port for port, amount in carried.items() if not amount)
+        found = replace(found, imbalance=max(carried.values()) / mean, idle=idle)
     findings = sorted(_uneven(found, limits), key=lambda finding: LEVELS.index(finding.level), reverse=True)
     if not findings:
         return found
     return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))
 
 
+def _waits(record: PortRecord) -> bool:
+    """Whether it is a virtual function that carried nothing: by bytes, or packets where bytes are not known."""
+    amounts = _carried([record], "bytes") or _carried([record], "packets")
+    return record.info.is_function and not record.gone and not any(amounts.values())
+
+
 def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
+    if found.unavailable:
+        ports = ", ".join(map(str, found.unavailable))
+        yield Finding(CRITICAL, f"{len(found.unavailable)} ports gone or unreadable: {ports}")
     even = _level(found.imbalance or 0, limits["imbalance"])
     if even:
         yield Finding(even, f"{found.imbalance:.2f} {limits['imbalance'].words}")

@@ -340,6 +340,14 @@ def test_only_devices_of_nccl_processes_are_told_of_without_mode_rdma() -> None:
     assert len(nics().tick().ports) == 3
 
 
+def test_device_that_is_gone_is_told_of_without_mode_rdma() -> None:
+    gone = replace(port("mlx5_9", 1), gone=True, unavailable="the RDMA device is gone")
+    watched = Nics(cast("Monitor[RdmaSnapshot]", PlayedRdma(QueuePairs(), (port("mlx5_0", 1), gone))), lambda: [1])
+    told = watched.tick()
+    assert [record.id.device for record in told.ports] == ["mlx5_9"]
+    assert told.rails.health == "critical"
+
+
 def test_rails_are_those_of_nccl_processes_without_mode_rdma() -> None:
     ports = tuple(replace(port(f"mlx5_{number}", tx), info=PortInfo("ACTIVE")) for number, tx in enumerate((45, 45, 0)))
     played = PlayedRdma(PAIRS, (*ports, replace(port("mlx5_9", 5), info=PortInfo("DOWN"))))

@@ -10,7 +10,8 @@ from xtrace.errors import KernelError
 from xtrace.kernel import infiniband, rdma
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.model.rdma import PortId
-from xtrace.monitors.rdma.ports import Found
+from xtrace.monitors.backoff import why
+from xtrace.monitors.rdma.ports import FIRST_PORT, Found
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,17 @@ def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> li
     if netlink is not None:
         devices = [device for device in rdma.devices(netlink) if not matches(device.name, excluded)]
         devices.sort(key=lambda device: infiniband.natural(device.name))
-        return [found for device in devices for found in _ports_of(netlink, device)]
-    names = [name for name in infiniband.device_names() if not matches(name, excluded)]
-    return [Found(PortId(name, port), None, None) for name in names for port in _sysfs_ports(name)]
+        known = {device.name for device in devices}
+        broken = [name for name in _names(excluded) if name not in known and infiniband.leads_nowhere(name)]
+        return [
+            *(found for device in devices for found in _ports_of(netlink, device)),
+            *(found for name in broken for found in _sysfs_ports(name)),
+        ]
+    return [found for name in _names(excluded) for found in _sysfs_ports(name)]
+
+
+def _names(excluded: Sequence[str]) -> list[str]:
+    return [name for name in infiniband.device_names() if not matches(name, excluded)]
 
 
 def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Found]:
@@ -43,12 +52,18 @@ def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Found]:
     return [Found(PortId(device.name, port.number), device, port) for port in ports]
 
 
-def _sysfs_ports(device: str) -> list[int]:
+def _sysfs_ports(device: str) -> list[Found]:
+    """One that is lost, in place of the ports of a device whose are not known."""
+    lost = "it has no ports"
     try:
-        return infiniband.port_numbers(device)
+        numbers = infiniband.port_numbers(device)
     except OSError as error:
-        log.debug("%s: %s", device, error)
-        return []
+        numbers, lost = [], f"its ports cannot be read: {why(error)}"
+        if infiniband.leads_nowhere(device):
+            lost = "its link in sysfs leads nowhere"
+    if not numbers:
+        return [Found(PortId(device, FIRST_PORT), None, None, lost)]
+    return [Found(PortId(device, number), None, None) for number in numbers]
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import infiniband, rdma
 from xtrace.messages import Say
-from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
+from xtrace.model.rdma import PortId, PortInfo, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
 from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
 from xtrace.model.snapshot import Setup
 from xtrace.monitors.rdma.blind_spots import BlindSpots
@@ -22,6 +22,7 @@ from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
 log = logging.getLogger(__name__)
 
 
+GONE = "the RDMA device is gone"
 NO_RDMA = "no RDMA device here: ls /sys/class/infiniband shows those whose driver is loaded"
 
 
@@ -96,6 +97,12 @@ class RdmaMonitor:
         self._seen: dict[tuple[str, str], Seen] = {}
         self._blind_spots = BlindSpots(say_invisible or say)
         self._last: list[Found] = []
+        self._everything: list[Found] = []
+        """all ports there are, also those that were not asked for"""
+        self._known: dict[PortId, tuple[PortInfo, int]] = {}
+        """ports that were there in this run: what was last known of them, and the device's index"""
+        self._lost: frozenset[PortId] = frozenset()
+        """whose loss was said"""
         self.ended = False
         with ExitStack() as opening:
             self._netlink = open_netlink()
@@ -135,7 +142,7 @@ class RdmaMonitor:
         if not chosen:
             wanted = ", ".join(self._options.interfaces)
             raise RdmaError(f"no RDMA port has interface {wanted}: there are {there}; choose one with -d")
-        self._last = chosen
+        self._last, self._everything = chosen, everything
         return chosen
 
     def _elsewhere(self) -> str:
@@ -206,29 +213,65 @@ class RdmaMonitor:
             log.debug("%s: taking the ports of the last interval", error)
         else:
             self._last = [found for found in everything if self._takes(found)]
+            self._everything = everything
         return self._last
 
     def _tell_changes(self, chosen: Sequence[Found]) -> None:
         present = {found.identity for found in chosen}
         for identity in [identity for identity in self._readers if identity not in present]:
             del self._readers[identity]
-            self._say(f"{identity[0]}: the RDMA device is gone")
+            self._say(f"{identity[0]}: {GONE}")
         for found in chosen:
-            if found.identity not in self._readers:
+            if found.identity not in self._readers and not found.lost:
                 self._say(f"{found.id}: an RDMA device has come")
 
     def _read(self, chosen: Sequence[Found]) -> list[PortRecord]:
         self._devices = frozenset(found.id.device for found in chosen)
+        self._say_lost(chosen)
         records = []
         for found in chosen:
+            if found.lost:
+                records.append(self._without(found.id, found.lost))
+                continue
             reader = self._readers.get(found.identity)
             if reader is None:
                 reader = self._readers[found.identity] = PortReader(found, self._netlink)
             record = judge(reader.read(found), self._options.limits, reader.was_active)
             reader.was_active = reader.was_active or record.info.state == "ACTIVE"
             records.append(record)
-        self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev}
+            self._known[found.id] = record.info, found.identity[1]
+        records += self._gone({found.id for found in chosen})
+        records.sort(key=lambda record: (infiniband.natural(record.id.device), record.id.port))
+        self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev and not record.gone}
         return records
+
+    def _say_lost(self, chosen: Sequence[Found]) -> None:
+        for found in chosen:
+            if found.lost and found.id not in self._lost:
+                self._say(f"{found.id}: {found.lost}")
+        self._lost = frozenset(found.id for found in chosen if found.lost)
+
+    def _gone(self, present: set[PortId]) -> Iterator[PortRecord]:
+        """Ports that were there, and are not: what nobody reports is taken for well."""
+        now = {found.identity[1]: found.id for found in self._everything if found.device}
+        elsewhere = {found.id for found in self._everything}
+        for port in [port for port in self._known if port not in present]:
+            successor = now.get(self._known[port][1])
+            if port in elsewhere:
+                yield self._without(port, "it no longer has an interface that was asked for")
+            elif successor is None:
+                yield self._without(port, GONE)
+            elif any(PortId(successor.device, port.port) == one for one in present):
+                del self._known[port]  # renamed, and still watched
+            else:
+                yield self._without(port, f"it is called {successor.device} now")
+
+    def _without(self, port: PortId, reason: str) -> PortRecord:
+        """The record of a port of which there is nothing to read."""
+        info, _ = self._known.get(port, (PortInfo(), -1))
+        info = replace(info, state=None, physical_state=None, rate=None, rate_bps=None, lid=None)
+        record = PortRecord(port, info, None, unavailable=reason, gone=port in self._known)
+        return judge(record, self._options.limits, was_active=False)
 
     def finish(self) -> RdmaSnapshot:
         """End the last interval."""

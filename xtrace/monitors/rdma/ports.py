@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from xtrace.errors import KernelError
 from xtrace.kernel import infiniband, rdma
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.model.rdma import PortId, PortInfo, PortRecord, Reading
+from xtrace.model.rdma import UNAVAILABLE, Figure, PortId, PortInfo, PortRecord, Reading
 from xtrace.model.rdma_counters import NOT_COUNTERS, Source, figures
 from xtrace.model.rdma_readings import Track, gauge, impossible, is_gauge, most_growth, saturates_at, wraps
 from xtrace.monitors.backoff import Backoff, why
@@ -72,6 +72,8 @@ class Found:
     id: PortId
     device: rdma.RdmaDevice | None
     port: rdma.RdmaPort | None
+    lost: str = ""
+    """why nothing can be read of it, whatever is tried"""
 
     @property
     def identity(self) -> tuple[PortId, int]:
@@ -125,6 +127,7 @@ class PortReader:
             firmware=firmware or None,
             pci=pci if pci and ":" in pci else None,
             numa_node=infiniband.numa_node(device),
+            is_function=infiniband.is_virtual_function(device),
         )
 
     def read(self, found: Found) -> PortRecord:
@@ -140,15 +143,19 @@ class PortReader:
         now = self._clock()
         interval = None if self._read_at is None else now - self._read_at
         self._read_at = now
+        known = figures(hardware, standard, self._sources)
+        readings = [*hardware.values(), *standard.values()]
+        unavailable = _unavailable(info, readings, known.values())
         return PortRecord(
             id=self.id,
             info=info,
             interval_ns=interval,
-            figures=figures(hardware, standard, self._sources),
+            figures=known,
             hardware=hardware,
             standard=standard,
             ethernet=ethernet,
-            unavailable=_unavailable(info, [*hardware.values(), *standard.values()]),
+            unavailable=unavailable,
+            uncounted="" if unavailable or known else _uncounted(len(readings)),
         )
 
     def _note_line_rate(self, info: PortInfo) -> None:
@@ -176,6 +183,7 @@ class PortReader:
             pci=fixed.pci,
             numa_node=fixed.numa_node,
             lid=lid or None,
+            is_function=fixed.is_function,
         )
 
     def _state(self, found: Found) -> tuple[str | None, str | None, int | None, str | None]:
@@ -231,10 +239,19 @@ def _layer_of(device: rdma.RdmaDevice | None) -> str | None:
     return "Ethernet" if {"roce", "iw", "usnic"} & set(device.protocol.split("|")) else "InfiniBand"
 
 
-def _unavailable(info: PortInfo, readings: Iterable[Reading]) -> str:
+def _unavailable(info: PortInfo, readings: Sequence[Reading], known: Collection[Figure]) -> str:
     """Why nothing could be counted, where there is something to count and none of it could be read."""
-    reasons = [reading.reason for reading in readings if reading.status == "unavailable"]
-    worked = any(reading.status != "unavailable" for reading in readings)
-    if reasons and not worked:
-        return f"counters: {reasons[0]}"
-    return "" if worked or info.state else "nothing of it can be read"
+    failed = [reading for reading in readings if reading.status == UNAVAILABLE]
+    if failed and len(failed) == len(readings):
+        return f"counters: {failed[0].reason}"
+    figures_failed = [figure.reading for figure in known if figure.reading.status == UNAVAILABLE]
+    if figures_failed and len(figures_failed) == len(known):
+        return f"counters: {figures_failed[0].reason}"
+    return "" if readings or info.state else "nothing of it can be read"
+
+
+def _uncounted(counters: int) -> str:
+    """Why a port has no figure though nothing failed."""
+    if counters:
+        return f"none of its {counters} counters has a name that is known"
+    return "it has no counters: its driver counts nothing, or only for another network namespace"

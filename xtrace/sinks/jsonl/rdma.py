@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from xtrace.model.rdma import PortRecord, Process, QueuePairRecord, RdmaSnapshot, Reading
-from xtrace.model.rdma_counters import OUTGOING
+from xtrace.model.rdma_counters import OUTGOING, TICKS
 from xtrace.model.rdma_processes import Owned, by_process
 from xtrace.model.snapshot import Setup
 from xtrace.sinks.jsonl.lines import rendered
@@ -59,6 +59,7 @@ def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:
         "imbalance": None if rails.imbalance is None else round(rails.imbalance, 3),
         "idle": [str(port) for port in rails.idle],
         "down": [str(port) for port in rails.down],
+        "unavailable": [str(port) for port in rails.unavailable],
         "health": rails.health,
         "reasons": list(rails.reasons),
         "queue_pairs_ts": timestamp(pairs.end_ns) if pairs.end_ns else None,
@@ -95,7 +96,7 @@ def port_summary(record: PortRecord, host: str) -> Record:
         **_port(record),
         "hw_counters": len(record.hardware),
         "counters": len(record.standard),
-        "unavailable": record.unavailable or None,
+        "unavailable": record.unavailable or record.uncounted or None,
     }
 
 
@@ -116,7 +117,7 @@ def port_record(record: PortRecord, common: Record) -> Record:
         "ethernet": _readings(record.ethernet),
         "health": record.health,
         "reasons": list(record.reasons),
-        "unavailable": record.unavailable or None,
+        "unavailable": record.unavailable or record.uncounted or None,
     }
 
 
@@ -127,7 +128,7 @@ def _rounded(number: float | None, digits: int) -> float | None:
 def _figure(record: PortRecord, name: str) -> Record:
     reading, names = record.figures[name]
     rendered = {**_reading(reading), "names": list(names)}
-    if name not in TRAFFIC:
+    if name not in TRAFFIC and name not in TICKS:
         share = record.per_million(name, "tx" if name in OUTGOING else "rx")
         rendered["per_million"] = _rounded(share, 3)
     return rendered

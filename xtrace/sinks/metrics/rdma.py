@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from xtrace.model.rdma import GAUGE, PortRecord, RdmaSnapshot
-from xtrace.model.rdma_counters import FIGURES
+from xtrace.model.rdma import GAUGE, SATURATED, PortRecord, RdmaSnapshot
+from xtrace.model.rdma_counters import FIGURES, TICKS
 from xtrace.model.rdma_health import LEVELS
 from xtrace.model.rdma_processes import by_process
 from xtrace.sinks.metrics.sample import Labels, Sample
@@ -35,17 +35,17 @@ DESCRIBED = {
     "xtrace_rdma_ethernet_counter_total": "Pause, discard and link counters of the RDMA port's interface",
     "xtrace_rdma_port_info": "1; what the RDMA port is stands in the labels",
     "xtrace_rdma_port_active": "1 while the RDMA port is ACTIVE, else 0",
-    "xtrace_rdma_port_available": "1 while counters of the RDMA port can be read, else 0",
+    "xtrace_rdma_port_available": "1 while any figure of the RDMA port can be read, else 0",
     "xtrace_rdma_port_health": "0 ok, 1 warn, 2 critical",
     "xtrace_rdma_rate_bits_per_second": "Line rate of the RDMA port as its driver tells it",
     "xtrace_rdma_bits_per_second": "Bits per second in the last interval",
     "xtrace_rdma_line_rate_share": "Part of the line rate used in the last interval, 0 to 1",
     "xtrace_rdma_unavailable_counters": "Counters of the RDMA port that could not be read",
-    "xtrace_rdma_saturated_counters": "Counters of the RDMA port that stand at their maximum",
+    "xtrace_rdma_saturated_counters": "Counters of events at the RDMA port that stand at their maximum",
     "xtrace_rdma_invisible_share": "Part of the port's traffic that mode xdp's hook did not see, 0 to 1",
     "xtrace_rdma_rail_imbalance": "Traffic of the busiest active port by the mean of all",
     "xtrace_rdma_rails_idle": "Active ports without traffic while others had some",
-    "xtrace_rdma_rails_down": "RDMA ports that are not ACTIVE",
+    "xtrace_rdma_rails_down": "RDMA ports that are not ACTIVE, or gone",
     "xtrace_rdma_queue_pairs": "Queue pairs when they were last asked for",
 }
 
@@ -96,13 +96,15 @@ def _port(record: PortRecord, labels: Labels) -> Iterator[Sample]:
     known = tuple((name, text) for name, text in described if text)
     readings = [*record.hardware.values(), *record.standard.values(), *record.ethernet.values()]
     statuses = Counter(reading.status for reading in readings)
+    # a full count of ticks tells of no event that would be missed
+    ticks = sum(record.figures[name].reading.status == SATURATED for name in TICKS if name in record.figures)
     yield Sample("xtrace_rdma_port_info", "gauge", (*labels, *known), 1)
-    if info.state is not None:
+    if info.state is not None or record.gone:
         yield Sample("xtrace_rdma_port_active", "gauge", labels, int(info.state == "ACTIVE"))
-    yield Sample("xtrace_rdma_port_available", "gauge", labels, int(not record.unavailable))
+    yield Sample("xtrace_rdma_port_available", "gauge", labels, int(record.available))
     yield Sample("xtrace_rdma_port_health", "gauge", labels, LEVELS.index(record.health))
     yield Sample("xtrace_rdma_unavailable_counters", "gauge", labels, statuses["unavailable"])
-    yield Sample("xtrace_rdma_saturated_counters", "gauge", labels, statuses["saturated"])
+    yield Sample("xtrace_rdma_saturated_counters", "gauge", labels, statuses[SATURATED] - ticks)
     if info.rate_bps is not None:
         yield Sample("xtrace_rdma_rate_bits_per_second", "gauge", labels, info.rate_bps)
     for direction in ("rx", "tx"):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from xtrace.model.rdma import PortRecord, QueuePairRecord, RdmaSnapshot, Reading
-from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, OUTGOING
+from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, OUTGOING, TICKS
 from xtrace.model.rdma_processes import by_process
 from xtrace.sinks.render import short_id
 
@@ -38,10 +38,11 @@ def rdma_lines(snapshot: RdmaSnapshot) -> Iterator[str]:
     for error in snapshot.queue_pairs.errors:
         yield f"queue pairs unavailable: {error}\n"
     rails = snapshot.rails
-    if rails.imbalance is not None or (rails.ports > 1 and rails.down):
+    if rails.imbalance is not None or rails.unavailable or (rails.ports > 1 and rails.down):
         even = "-" if rails.imbalance is None else f"{rails.imbalance:.2f}"
         idle, down = (",".join(map(str, ports)) or "-" for ports in (rails.idle, rails.down))
-        yield f"rails {clock} ports={rails.ports} imbalance={even} idle={idle} down={down} {rails.health}\n"
+        lost = f" unavailable={','.join(map(str, rails.unavailable))}" if rails.unavailable else ""
+        yield f"rails {clock} ports={rails.ports} imbalance={even} idle={idle} down={down} {rails.health}{lost}\n"
 
 
 def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
@@ -101,7 +102,7 @@ def _figure(record: PortRecord, name: str) -> str:
     if reading.status == "ok" and not reading.delta:
         return ""
     text = f"{name}={amount(reading)}"
-    share = record.per_million(name, "tx" if name in OUTGOING else "rx")
+    share = None if name in TICKS else record.per_million(name, "tx" if name in OUTGOING else "rx")
     if share:
         text += f" ({share:.1f}/M)"
     return f"{text} [{'+'.join(names)}]"

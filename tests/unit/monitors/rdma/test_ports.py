@@ -532,15 +532,219 @@ def test_device_that_comes_and_one_that_goes_are_followed_and_said(sysfs: Path) 
     assert came["mlx5_1/1"].interval_ns is None and came["mlx5_1/1"].delta("rx_bytes") is None, "the first reading"
     assert came["mlx5_1/1"].total("rx_bytes") == 400
     first.rename(sysfs / "gone")
-    assert list(by_name(monitor.tick())) == ["mlx5_1/1"]
+    left = by_name(monitor.tick())
+    assert [(name, record.gone) for name, record in left.items()] == [("mlx5_0/1", True), ("mlx5_1/1", False)]
     (sysfs / "class/infiniband/mlx5_1").rename(sysfs / "gone_too")
-    assert monitor.tick().ports == () and not monitor.ended
+    assert all(record.gone for record in monitor.tick().ports) and not monitor.ended
+    (sysfs / "gone").rename(first)
+    back = by_name(monitor.tick())
+    assert (back["mlx5_0/1"].health, back["mlx5_0/1"].gone, back["mlx5_1/1"].gone) == ("ok", False, True)
     monitor.close()
     assert said == [
         "mlx5_1/1: an RDMA device has come",
         "mlx5_0/1: the RDMA device is gone",
         "mlx5_1/1: the RDMA device is gone",
+        "mlx5_0/1: an RDMA device has come",
     ]
+
+
+def test_device_that_is_gone_is_critical_and_has_its_record_and_series(sysfs: Path) -> None:
+    for number in range(3):
+        mlx5(sysfs, f"mlx5_{number}", f"0000:{number:02x}:00.0", f"ens{number}")
+    monitor = watch()
+    (sysfs / "class/infiniband/mlx5_1").rename(sysfs / "gone")
+    for _ in range(2):
+        snapshot = monitor.tick()
+    monitor.close()
+    assert [str(record.id) for record in snapshot.ports] == ["mlx5_0/1", "mlx5_1/1", "mlx5_2/1"]
+    gone = snapshot.ports[1]
+    assert (gone.health, gone.reasons) == ("critical", ("unavailable: the RDMA device is gone",))
+    assert (gone.info.state, gone.info.rate_bps) == (None, None)
+    assert (gone.info.netdev, gone.info.pci) == ("ens1", "0000:01:00.0")
+    assert monitor.netdevs() == {PortId("mlx5_0", 1): "ens0", PortId("mlx5_2", 1): "ens2"}
+    rails = snapshot.rails
+    assert (rails.health, rails.reasons[0]) == ("critical", "1 ports gone or unreadable: mlx5_1/1")
+    assert (rails.down, rails.unavailable) == ((PortId("mlx5_1", 1),), (PortId("mlx5_1", 1),))
+    lines = records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot)))
+    validate(lines)
+    assert (lines[1]["unavailable"], lines[1]["health"]) == ("the RDMA device is gone", "critical")
+    assert lines[1]["interval_s"] is None
+    assert lines[3]["unavailable"] == ["mlx5_1/1"]
+    values = {(sample.name, dict(sample.labels).get("device")): sample.value for sample in rdma_samples(snapshot)}
+    assert values["xtrace_rdma_port_available", "mlx5_1"] == 0 == values["xtrace_rdma_port_active", "mlx5_1"]
+    assert (values["xtrace_rdma_port_health", "mlx5_1"], values["xtrace_rdma_rails_down", None]) == (2, 1)
+    assert ("xtrace_rdma_rate_bits_per_second", "mlx5_1") not in values
+    text = "".join(rdma_lines(snapshot))
+    assert "mlx5_1/1" in text and "critical: unavailable: the RDMA device is gone" in text
+    assert text.splitlines()[-1].endswith("down=mlx5_1/1 critical unavailable=mlx5_1/1")
+
+
+def test_port_whose_interface_left_is_there_and_not_watched(sysfs: Path) -> None:
+    mlx5(sysfs)
+    mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
+    monitor = watch(options=RdmaOptions(interfaces=("ens*",)))
+    (sysfs / "devices/0000:5e:00.0/net/ens2np0").rename(sysfs / "devices/0000:5e:00.0/net/moved")
+    record = by_name(monitor.tick())["mlx5_1/1"]
+    monitor.close()
+    assert record.reasons == ("unavailable: it no longer has an interface that was asked for",)
+
+
+@pytest.mark.parametrize("wanted, reasons", [((), None), (("mlx5_0",), ("unavailable: it is called roce3 now",))])
+def test_device_that_was_renamed_is_not_gone_where_it_is_still_watched(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch, wanted: tuple[str, ...], reasons: tuple[str, ...] | None
+) -> None:
+    mlx5(sysfs)
+    name = ["mlx5_0"]
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: Closing())
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(4, name[0], 1)])
+    monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rx_bytes": 1})
+    monitor = watch(options=RdmaOptions(devices=wanted, queue_pairs=False))
+    (sysfs / "class/infiniband/mlx5_0").rename(sysfs / "class/infiniband/roce3")
+    name[0] = "roce3"
+    for _ in range(2):
+        found = {name: record.reasons for name, record in by_name(monitor.tick()).items()}
+    monitor.close()
+    assert found == ({"roce3/1": ()} if reasons is None else {"mlx5_0/1": reasons})
+
+
+class Closing:
+    """A netlink socket that is never asked."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_link_that_leads_nowhere_is_reported(sysfs: Path) -> None:
+    mlx5(sysfs)
+    (sysfs / "class/infiniband/mlx5_1").symlink_to("../../devices/nowhere")
+    said: list[str] = []
+    monitor = watch(said)
+    for _ in range(2):
+        snapshot = monitor.tick()
+    (sysfs / "class/infiniband/mlx5_1").unlink()
+    after = monitor.tick()
+    monitor.close()
+    record = by_name(snapshot)["mlx5_1/1"]
+    assert (record.health, record.reasons) == ("critical", ("unavailable: its link in sysfs leads nowhere",))
+    assert snapshot.rails.health == "critical" and by_name(snapshot)["mlx5_0/1"].health == "ok"
+    assert said == ["mlx5_1/1: its link in sysfs leads nowhere"]
+    assert list(by_name(after)) == ["mlx5_0/1"], "it never was there"
+    validate(records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot))))
+
+
+def test_link_that_leads_nowhere_is_reported_where_netlink_does_not_know_it(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mlx5_0", "mlx5_1", "mlx5_2"):
+        (sysfs / "class/infiniband" / name).symlink_to("../../devices/nowhere")
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(4, "mlx5_0", 1)])
+    monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    found = inventory(cast("NetlinkSocket", object()), ["mlx5_2"])
+    assert [(str(one.id), one.lost) for one in found] == [
+        ("mlx5_0/1", ""),  # in a container without the machine's /sys/devices
+        ("mlx5_1/1", "its link in sysfs leads nowhere"),
+    ]
+
+
+def test_device_without_ports_is_reported(sysfs: Path) -> None:
+    (sysfs / "class/infiniband/mlx5_0/ports").mkdir(parents=True)
+    (sysfs / "class/infiniband/mlx5_1").mkdir()
+    found = {str(record.id): record.unavailable for record in list_ports(RdmaOptions())}
+    assert found == {
+        "mlx5_0/1": "it has no ports",
+        "mlx5_1/1": "its ports cannot be read: ENOENT (No such file or directory)",
+    }
+
+
+def test_port_without_any_figure_is_never_ok_and_never_available(sysfs: Path) -> None:
+    silent, strange, broken = (device(sysfs, name, driver="new", pci=name) for name in ("silent", "strange", "broken"))
+    assert silent
+    counters(strange, rx_frobs=1, tx_frobs=2)
+    counters(broken, rx_frobs=1, rx_bytes=EINVAL)
+    monitor = watch()
+    snapshot = monitor.tick()
+    monitor.close()
+    found = by_name(snapshot)
+    assert {name: (record.health, record.available, record.reasons) for name, record in found.items()} == {
+        "broken/1": ("critical", False, ("unavailable: counters: EINVAL (Invalid argument)",)),
+        "silent/1": ("warn", False, (
+            "not judged: it has no counters: its driver counts nothing, or only for another network namespace",)),
+        "strange/1": ("warn", False, ("not judged: none of its 2 counters has a name that is known",)),
+    }  # fmt: skip
+    available = [sample.value for sample in rdma_samples(snapshot) if sample.name == "xtrace_rdma_port_available"]
+    assert available == [0, 0, 0]
+    lines = records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot)))
+    assert all(line["unavailable"] for line in lines)
+
+
+def test_virtual_function_is_known_by_its_link_to_the_physical_one(sysfs: Path) -> None:
+    mlx5(sysfs)
+    mlx5(sysfs, "mlx5_1", "0000:3b:00.1", "ens1v0")
+    (sysfs / "devices/0000:3b:00.1/physfn").symlink_to("../0000:3b:00.0")
+    assert [record.info.is_function for record in list_ports(RdmaOptions())] == [False, True]
+
+
+def test_what_is_fixed_is_read_again_when_the_state_changes(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = mlx5(sysfs)
+    tried = reads_of(monkeypatch, "numa_node")
+    monitor = watch()
+    monitor.tick()
+    assert len(tried) == 1
+    (directory / "ports/1/state").write_text("1: DOWN\n")
+    (sysfs / "devices/0000:3b:00.0/net/ens1np0").rename(sysfs / "devices/0000:3b:00.0/net/renamed")
+    (record,) = monitor.tick().ports
+    assert (record.info.netdev, len(tried)) == ("renamed", 2)
+    monitor.tick()
+    monitor.close()
+    assert len(tried) == 2
+
+
+def test_counters_of_sysfs_are_no_levels_and_do_not_wrap(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    counters(directory, kind="counters", active_lanes=4, unknown_errors=(1 << 32) - 1)
+    monitor = watch()
+    counters(directory, kind="counters", active_lanes=9, unknown_errors=3)
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert record.standard["active_lanes"] == Reading(9, 5, "ok")
+    assert record.standard["unknown_errors"] == Reading(3, None, "reset")
+
+
+def test_another_device_of_the_same_name_begins_anew(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    index = [4]
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: Closing())
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(index[0], "mlx5_0", 1)])
+    monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rx_pkts": 7})
+    said: list[str] = []
+    monitor = watch(said, RdmaOptions(queue_pairs=False))
+    assert monitor.tick().ports[0].hardware["rx_pkts"].status == "ok"
+    index[0] = 5
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert (record.hardware["rx_pkts"].status, record.gone) == ("first", False)
+    assert said == ["mlx5_0/1: the RDMA device is gone", "mlx5_0/1: an RDMA device has come"]
+
+
+def test_setting_among_netlinks_counters_is_left_out(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"lifespan": 10, "rx_pkts": 7})
+    assert set(PortReader(found, cast("NetlinkSocket", object())).read(found).hardware) == {"rx_pkts"}
+
+
+@pytest.mark.parametrize(
+    "protocol, layer",
+    [("roce", "Ethernet"), ("iw", "Ethernet"), ("roce|usnic", "Ethernet"), ("ib", "InfiniBand"), ("", None)],
+)
+def test_link_layer_by_protocol_where_sysfs_does_not_tell(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, layer: str | None
+) -> None:
+    found = Found(PortId("x0", 1), kernel_rdma.RdmaDevice(0, "x0", 1, protocol), None)
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {})
+    assert PortReader(found, cast("NetlinkSocket", object())).read(found).info.link_layer == layer
 
 
 def test_port_that_loses_its_link_is_critical(sysfs: Path) -> None:

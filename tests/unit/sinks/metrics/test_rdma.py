@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
+
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from xtrace.config import RESERVED_LABELS
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
@@ -62,6 +64,45 @@ def test_state_health_rate_and_share() -> None:
     assert values(found, "xtrace_rdma_line_rate_share")["mlx5_0", "1", "rx"] == 1
 
 
+@pytest.mark.parametrize("state", ["INIT", "ARMED", "DOWN", "ACTIVE_DEFER"])
+def test_port_on_its_way_to_active_is_not_active(state: str) -> None:
+    found = samples(port(standard=traffic(4, 4), state=state))
+    assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 0}
+
+
+def test_port_whose_state_is_not_known_is_neither_active_nor_not() -> None:
+    record = port(standard=traffic(4, 4))
+    unknown = replace(record, info=replace(record.info, state=None, rate_bps=None))
+    assert not values(samples(unknown), "xtrace_rdma_port_active")
+    assert values(samples(replace(unknown, gone=True)), "xtrace_rdma_port_active") == {("mlx5_0", "1"): 0}
+    assert not values(samples(unknown), "xtrace_rdma_rate_bits_per_second")
+
+
+def test_counters_that_are_not_known_have_no_sample_of_any_kind() -> None:
+    level = Reading(None, None, "gauge")
+    hardware = {"rx_bytes": UNREADABLE, "y": UNREADABLE, "active_qps": level}
+    found = samples(port(hardware, ethernet={"rx_pause": UNREADABLE}))
+    assert all(sample.value is not None for sample in found)
+    counted = ("_bytes_total", "_counter_total", "_level")
+    assert not [sample for sample in found if sample.name.endswith(counted)]
+
+
+def test_saturated_counters_are_counted_without_the_one_of_ticks() -> None:
+    full = {"symbol_error": Reading(65535, None, "saturated"), "link_downed": Reading(255, 3, "saturated")}
+    ticks = {"port_xmit_wait": Reading((1 << 32) - 1, None, "saturated")}
+    assert values(samples(port(standard={**full, **ticks})), "xtrace_rdma_saturated_counters") == {("mlx5_0", "1"): 2}
+    found = samples(port({"x": UNREADABLE}, ticks))
+    assert values(found, "xtrace_rdma_saturated_counters") == {("mlx5_0", "1"): 0}
+    assert values(found, "xtrace_rdma_xmit_wait_total") == {("mlx5_0", "1"): (1 << 32) - 1}
+
+
+def test_port_is_available_where_any_figure_of_it_is() -> None:
+    one = samples(port({"out_of_sequence": UNREADABLE}, traffic(4, 4)))
+    assert values(one, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1}
+    for record in (port({"out_of_sequence": UNREADABLE, "x": grew(1)}), port({"x": grew(1)}), port()):
+        assert values(samples(record), "xtrace_rdma_port_available") == {("mlx5_0", "1"): 0}
+
+
 def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
     many = [pair(number, process=Process(number, f"job{number}")) for number in range(MOST_COMMANDS + 5)]
     found = values(rdma_samples(snapshot([], many)), "xtrace_rdma_queue_pairs")
@@ -70,11 +111,12 @@ def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
 
 
 def test_rails_and_blind_spots() -> None:
-    rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1),))
+    rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1), PortId("mlx5_4", 1)))
     spot = BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)
     found = list(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
     assert values(found, "xtrace_rdma_rail_imbalance") == {(): 1.5}
-    assert values(found, "xtrace_rdma_rails_idle") == {(): 1} == values(found, "xtrace_rdma_rails_down")
+    assert values(found, "xtrace_rdma_rails_idle") == {(): 1}
+    assert values(found, "xtrace_rdma_rails_down") == {(): 2}
     assert values(found, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "rx"): 0.97}
 
 
