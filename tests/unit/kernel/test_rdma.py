@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,29 @@ def test_counters_come_together_under_the_drivers_names(answered: FakeKernel, ke
     assert {"sent_pkts", "rcvd_pkts", "rcvd_seq_err", "link_downed"} <= set(values)
     assert values["sent_pkts"] == {"linux-5.10": 30, "linux-7.3": 350}[kernel]
     assert ("sent_bytes" in values) == (kernel != "linux-5.10"), "rxe counts bytes only where it is new"
+
+
+@pytest.mark.parametrize("value", [0, (1 << 32) - 1, 1 << 32, 0x0123_4567_89AB_CDEF, (1 << 64) - 1])
+def test_counters_have_64_bits(answered: FakeKernel, value: int) -> None:
+    entry = pack_nested(
+        81,
+        pack_attribute(rdma.STAT_HWCOUNTER_NAME, b"rx_bytes\0"),
+        pack_attribute(rdma.STAT_HWCOUNTER_VALUE, value.to_bytes(8, sys.byteorder)),
+    )
+    reply = message(rdma.STAT_GET, pack_nested(rdma.STAT_HWCOUNTERS, entry))
+    assert rdma.counters(ask(answered, [reply, ack()]), RXE, 1) == {"rx_bytes": value}
+
+
+def test_counter_of_another_width_is_damage_and_no_smaller_number(answered: FakeKernel) -> None:
+    entry = pack_nested(
+        81,
+        pack_attribute(rdma.STAT_HWCOUNTER_NAME, b"rx_bytes\0"),
+        pack_attribute(rdma.STAT_HWCOUNTER_VALUE, b"\1\2\3\4"),
+    )
+    reply = message(rdma.STAT_GET, pack_nested(rdma.STAT_HWCOUNTERS, entry))
+    with pytest.raises(KernelError) as caught:
+        rdma.counters(ask(answered, [reply, ack()]), RXE, 1)
+    assert caught.value.errno == errno.EBADMSG
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -206,8 +206,8 @@ def test_port_on_its_way_to_active_is_not_there_yet(state: str) -> None:
 def test_rail_that_is_unreadable_or_gone_is_critical_and_no_idle_one() -> None:
     lost = port(where=PortId("mlx5_2", 1), unavailable="counters: EINVAL")
     gone = replace(lost, id=PortId("mlx5_3", 1), info=replace(lost.info, state=None), gone=True)
-    found = rails([rail("mlx5_0", 4000), rail("mlx5_1", 4000), lost, gone], LIMITS)
-    assert (found.ports, found.imbalance, found.idle) == (2, 1.0, ())
+    found = rails([rail("mlx5_0", 10_000), rail("mlx5_1", 6_000), lost, gone], LIMITS)
+    assert (found.ports, found.imbalance, found.idle) == (2, 1.25, ()), "by bytes, which all that are left count"
     assert found.unavailable == (PortId("mlx5_2", 1), PortId("mlx5_3", 1)) and found.down == (PortId("mlx5_3", 1),)
     assert (found.health, found.reasons) == ("critical", ("2 ports gone or unreadable: mlx5_2/1, mlx5_3/1",))
 

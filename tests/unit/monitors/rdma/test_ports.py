@@ -628,6 +628,7 @@ def test_link_that_leads_nowhere_is_reported(sysfs: Path) -> None:
     record = by_name(snapshot)["mlx5_1/1"]
     assert (record.health, record.reasons) == ("critical", ("unavailable: its link in sysfs leads nowhere",))
     assert snapshot.rails.health == "critical" and by_name(snapshot)["mlx5_0/1"].health == "ok"
+    assert not record.gone, "nothing is known to have been there"
     assert said == ["mlx5_1/1: its link in sysfs leads nowhere"]
     assert list(by_name(after)) == ["mlx5_0/1"], "it never was there"
     validate(records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot))))
@@ -709,6 +710,16 @@ def test_counters_of_sysfs_are_no_levels_and_do_not_wrap(sysfs: Path) -> None:
     monitor.close()
     assert record.standard["active_lanes"] == Reading(9, 5, "ok")
     assert record.standard["unknown_errors"] == Reading(3, None, "reset")
+
+
+def test_counters_of_the_interface_do_not_wrap(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    (found,) = inventory(None)
+    reader = PortReader(found, None, Clock())
+    values = iter([(1 << 32) - 1, 3])
+    monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": next(values)})
+    reader.read(found)
+    assert reader.read(found).ethernet["rx_discards_phy"] == Reading(3, None, "reset")
 
 
 def test_another_device_of_the_same_name_begins_anew(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,6 +101,76 @@ def test_thread_that_ended_and_one_that_is_not_told_are_unknown_and_the_kernels_
     watch.close()
     assert found == [Process(None, "[ib_core]"), Process(None, ""), Process(None, "")]
     assert owner_of(9999) is None
+
+
+def test_each_queue_pair_has_its_own_process(answers: Answers, tmp_path: Path) -> None:
+    for pid, name in ((5001, "first"), (5002, "second")):
+        (tmp_path / f"{pid}").mkdir()
+        (tmp_path / f"{pid}/status").write_text(f"Name:\tx\nTgid:\t{pid}\nPid:\t{pid}\n")
+        (tmp_path / f"{pid}/comm").write_text(f"{name}\n")
+    answers.pairs["mlx5_0"] = [
+        rdma.QueuePair(number, 1, "RC", "RTS", 18, pid) for number, pid in ((1, 5001), (2, 5002), (3, 5001), (4, None))
+    ]
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    found = [(record.number, record.process.pid, record.process.command) for record in watch.latest.records]
+    watch.close()
+    assert found == [(1, 5001, "first"), (2, 5002, "second"), (3, 5001, "first"), (4, None, "")]
+
+
+def test_port_that_is_not_told_is_the_only_one_or_unknown(answers: Answers) -> None:
+    answers.pairs["mlx5_0"] = [rdma.QueuePair(1, None, "RC", "RTS")]
+    answers.pairs["mlx5_1"] = [rdma.QueuePair(2, None, "RC", "RTS"), rdma.QueuePair(3, 2, "RC", "RTS")]
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    found = [str(record.id) for record in watch.latest.records]
+    watch.close()
+    assert found == ["mlx5_0/1", "mlx5_1/0", "mlx5_1/2"], "mlx5_1 has two ports"
+
+
+@pytest.mark.parametrize("seconds, rest", [(0.0, 1.0), (0.05, 1.0), (0.1, 1.0), (0.5, 5.0), (3.0, 30.0)])
+def test_rest_after_a_round_is_ten_times_as_long(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch, seconds: float, rest: float
+) -> None:
+    """A clock that each round moves on, and a wait that ends the thread."""
+    monkeypatch.setattr(rdma_queue_pairs, "ROUND_EVERY_S", 1.0)
+    now = [1000.0]
+    monkeypatch.setattr(rdma_queue_pairs, "time", SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns))
+
+    def slow(socket: object) -> list[rdma.RdmaDevice]:
+        now[0] += seconds
+        return []
+
+    monkeypatch.setattr(rdma, "devices", slow)
+    waited: list[float] = []
+
+    class Once(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            self.set()
+            return True
+
+    monkeypatch.setattr(rdma_queue_pairs, "threading", SimpleNamespace(Event=Once, Lock=threading.Lock, Thread=Inline))
+    QueuePairWatch(lambda name: True).close()
+    assert waited == [pytest.approx(rest)]
+
+
+class Inline:
+    """A thread that has run when it was started."""
+
+    def __init__(self, target: Callable[[], None], name: str, daemon: bool) -> None:
+        self._target = target
+
+    def start(self) -> None:
+        """Run it."""
+        self._target()
+
+    def join(self, timeout: float) -> None:
+        """It has ended."""
+
+    def is_alive(self) -> bool:
+        """It has ended."""
+        return False
 
 
 def test_owner_is_looked_up_in_the_own_proc_also_where_the_machines_is_named(
