@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.nccl.jobs import watching
-from tests.nccl.ras_double import communicator, document, missing, rank, serving
+from tests.nccl.ras_double import communicator, document, missing, rank, serving, without_commas
 from tests.support.net import of_type
 
 STATUS = document(
@@ -46,6 +46,27 @@ def test_missing_ranks_and_skew_are_reported() -> None:
     assert told["collectives"] == [{"function": "AllReduce", "least": 117, "most": 120}]
     assert (told["nccl_version"], told["timeouts"]) == ("2.28.9", 1)
     assert f"RAS service 127.0.0.1:{service.server_address[1]} answers: NCCL 2.28.9" in said
+
+
+def test_answer_that_lacks_a_comma_just_when_ranks_are_missing_is_read() -> None:
+    answer = without_commas(STATUS)
+    with pytest.raises(ValueError, match="delimiter"):
+        json.loads(answer)
+    with serving(answer) as service:
+        records, _ = asked(service.server_address[1], until=b" answers: ")
+    (told,) = of_type(records, "nccl_ras")
+    assert (told["missing_ranks"], told["skew"]) == ([2], 3)
+
+
+def test_missing_ranks_and_those_behind_are_told_with_where_they_run() -> None:
+    with serving(STATUS) as service:
+        records, _ = asked(service.server_address[1], until=b" answers: ")
+    (told,) = of_type(records, "nccl_ras")
+    where = {"host": "192.0.2.2", "pid": 2000, "cuda_device": 0, "nvml_device": 0}
+    assert told["missing"] == [{"rank": 2, **where, "dead": False}]
+    where = {"host": "192.0.2.1", "pid": 1003, "cuda_device": 3, "nvml_device": 3}
+    assert told["behind"] == [{"function": "AllReduce", "ranks": 1, "first": [{"rank": 3, **where}]}]
+    assert told["age_s"] == 0
 
 
 def test_nobody_there_is_one_line() -> None:

@@ -9,35 +9,21 @@ import logging
 import socket
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
-import orjson
-
-from xtrace.errors import XtraceError
-from xtrace.model.nccl import RasCommunicator, RasReport
-from xtrace.printable import printable
+from xtrace.model.nccl_ras import RasReport
+from xtrace.monitors.nccl.ras_status import RasError, RasMemory, parse_status
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
 """For a whole answer. The service waits for its ranks for 5 s by default, twice."""
+STALE_AFTER = 10
+"""Rounds in which a communicator is not heard of. Where two jobs share a port, one of them answers, by chance."""
 MOST_BYTES = 32 << 20
 LONGEST_LINE = 4096
-LONGEST_WORD = 64
-MOST_NUMBER = (1 << 63) - 1
-"""What listens on the port may be anybody's: nothing of it is taken as it comes."""
 RECEIVE = 1 << 16
 CLOSE_S = 1.0
-
-IN_PROGRESS = 7
-"""ncclResult_t: no error."""
-
-
-class RasError(XtraceError):
-    """The service cannot be reached, or does not answer as it should."""
 
 
 class RasClient:
@@ -99,51 +85,6 @@ class RasClient:
         return b"".join(parts)
 
 
-def parse_status(data: bytes, address: str, at_ns: int) -> RasReport:
-    """The answer to a question for the status. Raises RasError for what it does not understand."""
-    try:
-        document = orjson.loads(data)
-        return RasReport(
-            address=address,
-            at_ns=at_ns,
-            nccl_version=word(document["nccl_version"]),
-            communicators=tuple(map(parse_communicator, document["communicators"])),
-            timeouts=number(document["ras"]["timeouts_count"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RasError(f"its answer is not understood: {type(error).__name__}: {error}") from error
-
-
-def number(value: object) -> int:
-    """A number as NCCL writes it. Raises ValueError for any other."""
-    if type(value) is not int or not 0 <= value <= MOST_NUMBER:
-        raise ValueError(f"{str(value)[:LONGEST_WORD]!r} is no number of its")
-    return value
-
-
-def word(value: object) -> str:
-    """A short text, without what a terminal would act upon."""
-    return printable(str(value)[:LONGEST_WORD])
-
-
-def parse_communicator(found: Mapping[str, Any]) -> RasCommunicator:
-    """One element of `communicators`."""
-    calls: defaultdict[str, list[int]] = defaultdict(list)
-    for rank in found["ranks"]:
-        for name, count in rank["collective_counts"].items():
-            calls[word(name)].append(number(count))
-    return RasCommunicator(
-        name=f"{word(found['hash'])}:{word(found['secondary_hash'])}",
-        size=number(found["size"]),
-        ranks=number(found["ranks_count"]),
-        missing=tuple(number(rank["rank"]) for rank in found["missing_ranks"]),
-        async_errors=tuple(
-            number(rank["rank"]) for rank in found["ranks"] if rank["status"]["async_error"] not in (0, IN_PROGRESS)
-        ),
-        counts={name: (min(counts), max(counts)) for name, counts in calls.items()},
-    )
-
-
 class RasPoller:
     """Asks at once and then again and again; what it last heard is taken by the tick."""
 
@@ -152,6 +93,8 @@ class RasPoller:
         self._name = "[{}]:{}".format(*address) if ":" in address[0] else "{}:{}".format(*address)
         self._every_s = every_s
         self._heard: RasReport | None = None
+        self._memory = RasMemory(round(STALE_AFTER * every_s * 1e9))
+        self._said_unread = False
         self.answers: bool | None = None
         """whether it did when it was last asked; None before"""
         self._lock = threading.Lock()
@@ -185,6 +128,10 @@ class RasPoller:
             self._note(False, f"RAS service {self._name}: {reason}; asking again every {self._every_s:.0f} s")
             return
         self._note(True, f"RAS service {self._name} answers: NCCL {report.nccl_version}")
+        if report.unread and not self._said_unread:
+            log.warning("RAS service %s: %d communicators are not understood", self._name, report.unread)
+        self._said_unread = bool(report.unread)
+        report = self._memory.with_others(report, time.monotonic_ns())
         with self._lock:
             self._heard = report
 

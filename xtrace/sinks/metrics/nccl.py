@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from xtrace.model.nccl import NcclSnapshot, RasCommunicator, RasReport
+from xtrace.model.nccl import NcclSnapshot
+from xtrace.model.nccl_ras import RasCommunicator, RasReport
 from xtrace.sinks.metrics.sample import Labels, Sample
 from xtrace.sinks.render import valid_unicode
 
@@ -31,6 +32,7 @@ DESCRIBED = {
     "xtrace_nccl_ras_missing_ranks": "Ranks of a communicator that did not.",
     "xtrace_nccl_ras_async_error_ranks": "Ranks on which a communicator has failed.",
     "xtrace_nccl_ras_skew_calls": "By how many calls of one collective a communicator's ranks differ, at most.",
+    "xtrace_nccl_ras_age_seconds": "Time since the RAS service reported the communicator: other jobs may answer there.",
 }
 """Of every metric of this file one line; docs/metrics.md says the same."""
 
@@ -79,6 +81,7 @@ def ras_samples(report: RasReport) -> Iterator[Sample]:
         yield Sample("xtrace_nccl_ras_missing_ranks", "gauge", labels, len(communicator.missing))
         yield Sample("xtrace_nccl_ras_async_error_ranks", "gauge", labels, len(communicator.async_errors))
         yield Sample("xtrace_nccl_ras_skew_calls", "gauge", labels, communicator.skew)
+        yield Sample("xtrace_nccl_ras_age_seconds", "gauge", labels, round(communicator.age_ns / 1e9, 3))
 
 
 def _badness(communicator: RasCommunicator) -> tuple[int, int, int]:
