@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import infiniband, rdma
 from xtrace.messages import Say
-from xtrace.model.rdma import PortId, PortInfo, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
+from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
 from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
 from xtrace.model.snapshot import Setup
 from xtrace.monitors.rdma.blind_spots import BlindSpots
+from xtrace.monitors.rdma.gone import GONE, KnownPorts
 from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma.ports import Found, PortReader
 from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
@@ -22,7 +23,6 @@ from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
 log = logging.getLogger(__name__)
 
 
-GONE = "the RDMA device is gone"
 NO_RDMA = "no RDMA device here: ls /sys/class/infiniband shows those whose driver is loaded"
 
 
@@ -99,8 +99,7 @@ class RdmaMonitor:
         self._last: list[Found] = []
         self._everything: list[Found] = []
         """all ports there are, also those that were not asked for"""
-        self._known: dict[PortId, tuple[PortInfo, int]] = {}
-        """ports that were there in this run: what was last known of them, and the device's index"""
+        self._known = KnownPorts()
         self._lost: frozenset[PortId] = frozenset()
         """whose loss was said"""
         self.ended = False
@@ -231,7 +230,7 @@ class RdmaMonitor:
         records = []
         for found in chosen:
             if found.lost:
-                records.append(self._without(found.id, found.lost))
+                records.append(self._judged(self._known.without(found.id, found.lost)))
                 continue
             reader = self._readers.get(found.identity)
             if reader is None:
@@ -239,39 +238,20 @@ class RdmaMonitor:
             record = judge(reader.read(found), self._options.limits, reader.was_active)
             reader.was_active = reader.was_active or record.info.state == "ACTIVE"
             records.append(record)
-            self._known[found.id] = record.info, found.identity[1]
-        records += self._gone({found.id for found in chosen})
+            self._known.note(found, record.info)
+        records += map(self._judged, self._known.gone({found.id for found in chosen}, self._everything))
         records.sort(key=lambda record: (infiniband.natural(record.id.device), record.id.port))
         self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev and not record.gone}
         return records
+
+    def _judged(self, record: PortRecord) -> PortRecord:
+        return judge(record, self._options.limits, was_active=False)
 
     def _say_lost(self, chosen: Sequence[Found]) -> None:
         for found in chosen:
             if found.lost and found.id not in self._lost:
                 self._say(f"{found.id}: {found.lost}")
         self._lost = frozenset(found.id for found in chosen if found.lost)
-
-    def _gone(self, present: set[PortId]) -> Iterator[PortRecord]:
-        """Ports that were there, and are not: what nobody reports is taken for well."""
-        now = {found.identity[1]: found.id for found in self._everything if found.device}
-        elsewhere = {found.id for found in self._everything}
-        for port in [port for port in self._known if port not in present]:
-            successor = now.get(self._known[port][1])
-            if port in elsewhere:
-                yield self._without(port, "it no longer has an interface that was asked for")
-            elif successor is None:
-                yield self._without(port, GONE)
-            elif any(PortId(successor.device, port.port) == one for one in present):
-                del self._known[port]  # renamed, and still watched
-            else:
-                yield self._without(port, f"it is called {successor.device} now")
-
-    def _without(self, port: PortId, reason: str) -> PortRecord:
-        """The record of a port of which there is nothing to read."""
-        info, _ = self._known.get(port, (PortInfo(), -1))
-        info = replace(info, state=None, physical_state=None, rate=None, rate_bps=None, lid=None)
-        record = PortRecord(port, info, None, unavailable=reason, gone=port in self._known)
-        return judge(record, self._options.limits, was_active=False)
 
     def finish(self) -> RdmaSnapshot:
         """End the last interval."""
