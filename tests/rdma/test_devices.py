@@ -60,7 +60,9 @@ def test_device_that_comes_and_goes_is_followed(tmp_path: Path) -> None:
         wait_until(lambda: "is gone" in tool.errors.read_text(), "word of its end")
         before = len(tool.records("rdma_port"))
         wait_until(lambda: len(tool.records("rdma_port")) > before, "further intervals")
-        assert {r["device"] for r in tool.records("rdma_port")[before:]} == {DEVICE}
+        wait_until(lambda: len(tool.records("rdma_port")) > before + 1, "a whole interval")
+        left = {r["device"]: r["unavailable"] for r in tool.records("rdma_port")[before:]}
+        assert left == {DEVICE: None, SECOND: "the RDMA device is gone"}
     finally:
         subprocess.run(["ip", "link", "delete", "veth9"], check=True)
         said = tool.stop()
