@@ -1,5 +1,5 @@
-# The image holds one static executable and what the law and a scanner ask for; see deploy/static.
-# BASE: any image of Debian 12 or newer, for instance one made by debootstrap where no registry is reachable.
+# The image contains one static executable, licenses and an SBOM; see deploy/static.
+# BASE: any image of Debian 12 or newer, for instance one made with debootstrap if no registry is reachable.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS packages
@@ -12,7 +12,7 @@ FROM packages AS build
 ARG SOURCE_DATE_EPOCH
 COPY . .
 RUN deploy/static/build.sh
-# What is missing in the executable shows where nothing else is.
+# Run it in the otherwise empty root, where anything the executable lacks is missing.
 RUN mkdir -p /image/etc/ssl/certs /image/sbom \
     && cp dist/xtrace-catch /image/ \
     && chroot /image /xtrace-catch --version && chroot /image /xtrace-catch --help >/dev/null \
@@ -21,7 +21,7 @@ RUN mkdir -p /image/etc/ssl/certs /image/sbom \
     && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
     && find /image -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
 
-# For looking around in the same network: make docker-shell.
+# Debug image with a shell and network tools: make docker-shell.
 FROM ${BASE} AS debug
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
     ca-certificates curl iproute2 iputils-ping wget >/dev/null

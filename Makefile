@@ -11,11 +11,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
-TEST_PACKAGES := clang-format bpftool ethtool iproute2 iputils-ping iperf3 jq libcap2-bin openssl procps time util-linux
+TEST_PACKAGES := bpftool ethtool iproute2 iputils-ping iperf3 jq libcap2-bin mandoc openssl procps time util-linux
 SERVER_PACKAGES := victoria-metrics prometheus openssl curl
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
 C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c)
-PYTHON_SOURCES := xtrace tests benchmarks deploy/static build_ffi.py setup.py
+PYTHON_SOURCES := xtrace tests benchmarks deploy build_ffi.py setup.py
 OPTIONS = $(if $(INTERFACE),-i $(INTERFACE)) $(ARGS)
 
 # Under sudo the tree still belongs to whoever cloned it: build as its owner, install and monitor as root.
@@ -23,19 +23,19 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint bench install uninstall clean static
+.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub options bench install uninstall clean static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local, PYTHON=/usr/bin/python3;"
 	@echo "  of docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, DOCKER_BUILD=\"--network host\""
 
-# $(1): packages. Asks for nothing where all are there; installs them only as root.
+# $(1): packages, $(2): the target that installs them. Asks for nothing where all are there; installs only as root.
 define need_packages
 	@missing="$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || printf '%s ' $$p; done)"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then echo "make: install what your distribution calls: $$missing" >&2; exit 1; fi; \
-	if [ "$$(id -u)" != 0 ]; then echo "make: missing packages: $$missing: run 'sudo make deps', or install them" >&2; exit 1; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "make: missing packages: $$missing: run 'sudo make $(2)', or install them" >&2; exit 1; fi; \
 	echo "installing: $$missing"; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null
 endef
 
@@ -49,16 +49,20 @@ define need_servers
 endef
 
 deps:  ## install the packages that building and testing need (as root)
-	$(call need_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	$(call need_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES),deps)
 	$(need_servers)
 
-.PHONY: build-packages test-packages server-packages
+.PHONY: build-packages test-packages server-packages vm-packages static-packages
 server-packages:
-	$(call need_packages,$(SERVER_PACKAGES))
+	$(call need_packages,$(SERVER_PACKAGES),$@)
 build-packages:
-	$(call need_packages,$(if $(wildcard $(BIN)/xtrace-catch),,$(BUILD_PACKAGES)))
+	$(call need_packages,$(if $(wildcard $(BIN)/xtrace-catch),,$(BUILD_PACKAGES)),deps)
 test-packages: build-packages
-	$(call need_packages,$(TEST_PACKAGES))
+	$(call need_packages,$(TEST_PACKAGES),deps)
+vm-packages:
+	$(call need_packages,$(VM_PACKAGES),$@)
+static-packages:
+	$(call need_packages,$(shell deploy/static/build.sh --packages),$@)
 
 $(BIN)/python: | build-packages
 	@$(AS_OWNER) $(PYTHON) -m venv $(VENV)
@@ -75,12 +79,17 @@ $(VENV)/dev: $(VENV)/built
 	@$(AS_OWNER) rm -rf build
 	@$(AS_OWNER) touch $@
 
+# By the owner, as soon as a source has changed: the command, which root runs, writes nothing into the tree.
+$(VENV)/compiled: $(VENV)/built $(wildcard xtrace/*.py xtrace/*/*.py)
+	@$(AS_OWNER) $(BIN)/python -m compileall -q xtrace
+	@$(AS_OWNER) touch $@
+
 # Found from any directory, also through a link.
 xtrace-catch: Makefile
-	@printf '#!/bin/sh\nexec "$$(dirname "$$(readlink -f "$$0")")/$(BIN)/xtrace-catch" "$$@"\n' > $@.new
+	@printf '#!/bin/sh\nexport PYTHONDONTWRITEBYTECODE=1\nexec "$$(dirname "$$(readlink -f "$$0")")/$(BIN)/xtrace-catch" "$$@"\n' > $@.new
 	@chmod 755 $@.new && chown --reference=Makefile $@.new && mv $@.new $@
 
-build: $(VENV)/built xtrace-catch  ## build ./xtrace-catch
+build: $(VENV)/built $(VENV)/compiled xtrace-catch  ## build ./xtrace-catch
 
 run: build  ## monitor INTERFACE (default eth0, else the default route's) with ARGS
 	@./xtrace-catch $(OPTIONS)
@@ -105,45 +114,59 @@ test: test-packages build $(VENV)/dev  ## run the tests; as root all tiers, else
 	$(need_servers)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest $(ARGS)
 
-test-vm: build $(VENV)/dev  ## the kernel and netns tiers on Linux 5.10, 6.1, 6.12 and the newest, emulated; slow
-	$(call need_packages,$(VM_PACKAGES))
+test-vm: vm-packages build $(VENV)/dev  ## the kernel and netns tiers on Linux 5.10, 6.1, 6.12 and the newest, emulated; slow
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm $(ARGS)
 
-test-rdma: build $(VENV)/dev  ## RDMA between two emulated machines, on Linux 5.10 and the newest; slow
-	$(call need_packages,$(VM_PACKAGES))
+test-rdma: vm-packages build $(VENV)/dev  ## RDMA between two emulated machines, on Linux 5.10 and the newest; slow
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.pair $(ARGS)
 
 lint: test-packages build $(VENV)/dev  ## ruff, mypy, clang-format, import directions
 	@$(BIN)/ruff check --no-cache $(PYTHON_SOURCES)
 	@$(BIN)/ruff format --no-cache --check --quiet $(PYTHON_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/mypy --cache-dir=/dev/null --no-error-summary
-	@clang-format --dry-run --Werror $(C_SOURCES)
+	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -q --no-header tests/unit/test_imports.py
+
+stub: build  ## write what mypy knows of the shim, xtrace/_native.pyi, after a change to csrc/*.h
+	@$(AS_OWNER) $(BIN)/python build_ffi.py
+
+options: $(VENV)/built  ## write the documents' tables of options and the shell completions from xtrace/options/table.py
+	@$(AS_OWNER) $(BIN)/python -m deploy.options
 
 bench: test-packages build $(VENV)/dev  ## measure: start, memory, packet cost, drain, push (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
-static:  ## build dist/xtrace-catch, one static executable, with its licences and SBOM
-	$(call need_packages,$(shell deploy/static/build.sh --packages))
+static: static-packages  ## build dist/xtrace-catch, one static executable, with its licences and SBOM
 	@echo "building dist/xtrace-catch"
 	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/static/build.sh
 	@ls -l dist/xtrace-catch
 
+# Where the shells look for them, below a prefix that is /usr or /usr/local.
+BASH_COMPLETION := share/bash-completion/completions/xtrace-catch
+ZSH_COMPLETION := share/zsh/site-functions/_xtrace-catch
+FISH_COMPLETION := share/fish/vendor_completions.d/xtrace-catch.fish
+
 install: build  ## install the command into PREFIX/bin with its own environment in PREFIX/lib/xtrace-catch (as root)
 	@test -w $(PREFIX) || { echo "make: $(PREFIX) is not writable: sudo make install" >&2; exit 1; }
+	@$(AS_OWNER) rm -rf $(VENV)/wheel
+	@$(AS_OWNER) $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheel .
+	@$(AS_OWNER) rm -rf build
 	@$(PYTHON) -m venv --clear $(PREFIX)/lib/xtrace-catch
-	@$(PREFIX)/lib/xtrace-catch/bin/pip install --quiet --disable-pip-version-check .
-	@rm -rf build
+	@$(PREFIX)/lib/xtrace-catch/bin/pip install --quiet --disable-pip-version-check $(VENV)/wheel/*.whl
 	@install -D -m 644 docs/man/xtrace-catch.8 $(PREFIX)/share/man/man8/xtrace-catch.8
+	@install -D -m 644 deploy/completion/xtrace-catch.bash $(PREFIX)/$(BASH_COMPLETION)
+	@install -D -m 644 deploy/completion/_xtrace-catch $(PREFIX)/$(ZSH_COMPLETION)
+	@install -D -m 644 deploy/completion/xtrace-catch.fish $(PREFIX)/$(FISH_COMPLETION)
 	@mkdir -p $(PREFIX)/bin && ln -sf $(PREFIX)/lib/xtrace-catch/bin/xtrace-catch $(PREFIX)/bin/xtrace-catch
 	@echo "installed $(PREFIX)/bin/xtrace-catch"
 
 uninstall:  ## remove what install made
 	@rm -rf $(PREFIX)/lib/xtrace-catch
 	@rm -f $(PREFIX)/bin/xtrace-catch $(PREFIX)/share/man/man8/xtrace-catch.8
+	@rm -f $(addprefix $(PREFIX)/,$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 
 clean:  ## remove everything that was built
-	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native* xtrace/*.o csrc/*.o
+	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native*.so xtrace/*.o csrc/*.o
 	@find xtrace tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Containers
@@ -153,7 +176,7 @@ DOCKER_BUILD ?=
 BASE ?= debian:bookworm-slim
 IMAGE := xtrace-catch
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml))
+EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell $(AS_OWNER) git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml))
 COMPOSE = $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) -p $(IMAGE)
 # What the user gave goes to the container under the names that the tool reads.
 SETTINGS = $(if $(INTERFACE),NETWORK_INTERFACE=$(INTERFACE)) $(if $(DEVICE),RDMA_DEVICE=$(DEVICE)) $(if $(MODE),MONITOR_MODE=$(MODE))
@@ -162,7 +185,7 @@ NCCL = $(findstring nccl,$(MODE))
 LEAST_PRIVILEGE = --network host $(if $(NCCL),--pid host --cap-add SYS_PTRACE --security-opt apparmor=unconfined) --cap-drop ALL $(addprefix --cap-add ,$(CAPABILITIES)) --read-only \
 	-v /proc:/host/proc:ro -v /sys:/host/sys:ro
 BUILD_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg VERSION=$(VERSION) \
-	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$(shell date -u -d @$(EPOCH) +%FT%TZ)
+	--build-arg REVISION=$(shell $(AS_OWNER) git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$(shell date -u -d @$(EPOCH) +%FT%TZ)
 
 .PHONY: docker-build docker-image docker-run docker-up docker-up-xdp docker-up-rdma docker-up-nccl docker-down
 .PHONY: docker-logs docker-shell docker-info docker-test docker-clean docker-network-info test-container

@@ -1,13 +1,16 @@
 """Compiles the system call shim into `xtrace._native` (cffi, API mode).
 
 The C headers are the only place where structs are written down: their text, without preprocessor
-lines and comments cffi cannot read, is the cdef.
+lines and comments cffi cannot read, is the cdef. `python build_ffi.py` (`make stub`) writes what type checkers
+know of the compiled module, xtrace/_native.pyi.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cffi import FFI
 
@@ -45,8 +48,10 @@ MACROS = [("XT_VERSION", f'"{version()}"')]
 # paths of this machine stay out of the debug information, which Python's own flags may ask for
 FLAGS = [f"-ffile-prefix-map={ROOT}=.", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
+CDEF = KERNEL_TYPES + "".join(definitions(header) + "\n" for header in HEADERS)
+
 ffibuilder = FFI()
-ffibuilder.cdef(KERNEL_TYPES + "".join(definitions(header) + "\n" for header in HEADERS))
+ffibuilder.cdef(CDEF)
 ffibuilder.set_source(
     MODULE,
     PREAMBLE,
@@ -58,5 +63,79 @@ ffibuilder.set_source(
     py_limited_api=True,
 )
 
+STUB = ROOT / "xtrace/_native.pyi"
+STUB_HEAD = '''"""What type checkers know of the compiled shim: written by `make stub` from csrc/*.h."""
+
+from typing import Any, Literal, overload
+
+'''
+STUB_FFI = """\
+class _FFI:
+    NULL: Any
+    def buffer(self, cdata: Any, size: int = ...) -> Any: ...
+    def cast(self, cdecl: str, value: Any) -> Any: ...
+    @overload
+    def from_buffer(self, cdecl: str, python_buffer: Any) -> Any: ...
+    @overload
+    def from_buffer(self, cdecl: Any) -> Any: ...
+    def memmove(self, dest: Any, src: Any, n: int) -> None: ...
+    def new_allocator(self, *, should_clear_after_alloc: bool) -> Any: ...
+    def offsetof(self, cdecl: str, *fields: str | int) -> int: ...
+    def sizeof(self, cdecl: Any) -> int: ...
+    def string(self, cdata: Any, maxlen: int = ...) -> bytes: ...
+    def typeof(self, cdecl: Any) -> Any: ...
+"""
+"""What is used of cffi.FFI; `new` follows, which knows our structs."""
+
+
+def stub(ffi: Any, lib: Any) -> str:
+    """The text of xtrace/_native.pyi for the compiled module's `ffi` and `lib`."""
+    structs = ffi.list_types()[1]
+    lines = [STUB_HEAD, *(line for name in structs for line in struct_stub(ffi.typeof(f"struct {name}"), name))]
+    lines += [STUB_FFI, *(new_stub(f'Literal["struct {name} *"]', f"struct_{name}") for name in structs)]
+    lines.append(new_stub("str", "Any"))
+    lines.append("\nclass _Lib:\n")
+    values = {name: getattr(lib, name) for name in dir(lib)}
+    lines += [f"    {name}: int\n" for name, value in values.items() if isinstance(value, int)]
+    functions = {name: ffi.typeof(value) for name, value in values.items() if not isinstance(value, int)}
+    lines += [
+        f"    def {name}(self{parameters_stub(function, name)}) -> {type_stub(function.result)}: ...\n"
+        for name, function in functions.items()
+    ]
+    return "".join([*lines, "\nffi: _FFI\nlib: _Lib\n"])
+
+
+def struct_stub(struct: Any, name: str) -> Iterator[str]:
+    """A class of the fields; what points to a struct has its fields, too."""
+    yield f"class struct_{name}:\n"
+    yield from (f"    {field}: {type_stub(found.type)}\n" for field, found in struct.fields)
+    yield "\n"
+
+
+def new_stub(cdecl: str, result: str) -> str:
+    """One overload of ffi.new()."""
+    return f"    @overload\n    def new(self, cdecl: {cdecl}, init: Any = ...) -> {result}: ...\n"
+
+
+def parameters_stub(function: Any, name: str) -> str:
+    """A function's parameters, by the names that the header gives them."""
+    declared = re.search(rf"\b{name}\(([^)]*)\)", CDEF)
+    if declared is None:
+        raise ValueError(f"{name} is declared in no header")
+    names = (parameter.split()[-1].lstrip("*") for parameter in declared.group(1).split(","))
+    found = [f", {own}: {type_stub(ctype)}" for own, ctype in zip(names, function.args, strict=False)]
+    return "".join([*found, ", /"]) if found else ""
+
+
+def type_stub(ctype: Any) -> str:
+    """A C type in Python: pointers to our structs have the structs' fields; other pointers take and give anything."""
+    target = ctype.item if ctype.kind == "pointer" else ctype
+    if target.kind == "struct":
+        return str(target.cname.replace(" ", "_"))
+    return {"void": "None", "primitive": "int", "enum": "int"}.get(ctype.kind, "Any")
+
+
 if __name__ == "__main__":
-    ffibuilder.compile(verbose=True)
+    from xtrace import _native
+
+    STUB.write_text(stub(_native.ffi, _native.lib))

@@ -14,6 +14,7 @@ from tests.support.flood import frame
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Batch, Map, Program
 from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, Interface, InterfaceCounts
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.tables import Drained, FlowTables, Place, Plan, load_object_spec
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
@@ -22,7 +23,7 @@ from xtrace.stop import Stop
 
 FLOWS = 100_000
 ROUNDS = 5
-INTERFACE = Interface("bench0", 0, "xdp", "native")
+INTERFACE = Interface("bench0", 0, Hook.XDP, XdpMode.NATIVE)
 
 
 def fill(program: Program) -> None:
@@ -41,7 +42,7 @@ def snapshot(drained: Drained, tables: FlowTables, start_ns: int) -> FlowSnapsho
         record_offset_ns=tables.clock_offset(),
         wall_offset_ns=offset,
         flows=drained.flows,
-        interfaces=((INTERFACE, drained.counts.get((0, False), InterfaceCounts())),),
+        interfaces=((INTERFACE, drained.counts.get((0, Direction.INGRESS), InterfaceCounts())),),
     )
 
 

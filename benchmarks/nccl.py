@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
 from tests.nccl.jobs import calling, real_library, standin
+from tests.nccl.shown import own
 from xtrace.kernel import constants, uprobe
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import load_trivial
@@ -33,7 +34,8 @@ def do_nothing(library: Path) -> AbstractContextManager[object]:
 
 
 def watch(library: Path) -> AbstractContextManager[object]:
-    """Mode nccl."""
+    """Mode nccl, which sees none of the machine's processes but the one that calls."""
+    os.environ["XTRACE_PROCFS"] = str(own())
     return closing(NcclMonitor(lambda text: None))
 
 

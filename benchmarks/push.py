@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts
+from xtrace.model.words import Hook, XdpMode
+from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.exposition import Exposition
-from xtrace.sinks.metrics.flows import FlowMetrics
-from xtrace.sinks.push.delivery import pack
+from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics
+from xtrace.sinks.metrics.sample import Interval
 from xtrace.sinks.push.transport import Http
 from xtrace.target import Target
 
@@ -21,7 +23,7 @@ FLOWS = SERIES // 4
 """Each has two counters and two gauges."""
 ROUNDS = 9
 SECOND = 1_000_000_000
-INTERFACE = Interface("bench0", 0, "xdp", "native")
+INTERFACE = Interface("bench0", 0, Hook.XDP, XdpMode.NATIVE)
 CONSTANT = (("host", "node-17.example.net"), ("host_ip", "192.0.2.17"))
 
 
@@ -64,10 +66,10 @@ def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
     return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, 0, 0, flows, ((INTERFACE, counts),))
 
 
-def gzip_ms(body: bytes) -> float:
+def gzip_ms(encoding: Exposition, body: bytes) -> float:
     """As the delivery does it."""
     begun = time.perf_counter()
-    pack(body)
+    encoding.compress(body)
     return (time.perf_counter() - begun) * 1000
 
 
@@ -79,22 +81,22 @@ def measure() -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/api/v1/import/prometheus"
     transport = Http(Target(url, url), "bench")
-    metrics = FlowMetrics(FLOWS, Exposition(CONSTANT).constant)
+    metrics, encoding = FlowMetrics(MetricsOptions(FLOWS)), Exposition(CONSTANT)
     gzip, encode, whole, size = [], [], [], 0
     for number in range(1, ROUNDS + 2):
-        interval, exposition = snapshot(packed, number, choice), Exposition(CONSTANT)
+        interval = snapshot(packed, number, choice)
         begun = time.perf_counter()
-        metrics.write(interval, exposition)
-        body = exposition.render()
+        encoding.add(metrics.samples(interval), DESCRIBED, Interval.of(interval))
+        body = encoding.body()
         encoded = time.perf_counter()
-        outcome = transport.send(pack(body))
+        outcome = transport.send(encoding.compress(body), encoding.headers)
         ended = time.perf_counter()
         assert outcome.delivered, outcome
         if number > 1:  # the first makes the series
             assert body.count(b"\nxtrace_network_") == SERIES
             encode.append((encoded - begun) * 1000)
             whole.append((ended - begun) * 1000)
-            gzip.append(gzip_ms(body))
+            gzip.append(gzip_ms(encoding, body))
             size = len(body)
     transport.close()
     server.shutdown()

@@ -76,7 +76,7 @@ class NoNetlink:
 
 def measure() -> Iterator[str]:
     """Lines: a tick against the floor, files opened, memory allocated."""
-    syscall.lib = NoNetlink()
+    syscall.lib = NoNetlink()  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as directory:
         os.environ["XTRACE_SYSFS"] = directory
         build(Path(directory))

@@ -39,7 +39,6 @@ enum traffic_type {
 	TRAFFIC_SCTP,
 	TRAFFIC_ROCE_V2,
 	TRAFFIC_ROCE_V1_IBOE,
-	TRAFFIC_INFINIBAND,
 	TRAFFIC_ARP,
 	TRAFFIC_OTHER,
 	TRAFFIC_TYPES,
@@ -107,6 +106,14 @@ struct interface_counters {
 	struct packet_count total;
 	struct packet_count filtered;
 	struct packet_count unattributed[TRAFFIC_TYPES]; /* by enum traffic_type */
+};
+
+/* A network as the LPM tries of --net and --exclude-net take it: the bits of family and address that count,
+ * then both. */
+struct network {
+	__u32 prefix_length;
+	__u32 family;	  /* 4 or 6, so that no IPv6 network takes in the mapped IPv4 addresses */
+	__u8 address[16]; /* as in struct flow_key */
 };
 
 /* Entries of the front cache that one run of the flush program empties. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/ethtool.h>
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -26,6 +27,23 @@ _Static_assert(sizeof(struct interface_counters) == 16 * (2 + TRAFFIC_TYPES), "n
 _Static_assert(sizeof(struct nccl_key) == 24, "nccl_key is three 64-bit words");
 _Static_assert(sizeof(struct nccl_counters) == 8 * (4 + NCCL_RESULTS + NCCL_LATENCY_BUCKETS) + 16,
 	       "no padding");
+
+/* The kernel's structs, as far as their fields are named in shim.h. */
+#define SAME_PLACE(own, field, kernel, its_field)                                                            \
+	_Static_assert(offsetof(struct own, field) == offsetof(struct kernel, its_field) &&                  \
+			   sizeof(((struct own *)0)->field) == sizeof(((struct kernel *)0)->its_field),      \
+		       #own "." #field " is where " #kernel " has it")
+
+SAME_PLACE(xt_prog_info, id, bpf_prog_info, id);
+SAME_PLACE(xt_prog_info, name, bpf_prog_info, name);
+SAME_PLACE(xt_link_info, ifindex, bpf_link_info, xdp.ifindex);
+SAME_PLACE(xt_ethtool_value, data, ethtool_value, data);
+SAME_PLACE(xt_ethtool_sset_info, sset_mask, ethtool_sset_info, sset_mask);
+SAME_PLACE(xt_ethtool_sset_info, data, ethtool_sset_info, data[0]);
+SAME_PLACE(xt_ethtool_gstrings, len, ethtool_gstrings, len);
+SAME_PLACE(xt_ethtool_stats, n_stats, ethtool_stats, n_stats);
+_Static_assert(sizeof(struct xt_ethtool_gstrings) == offsetof(struct ethtool_gstrings, data), "no padding");
+_Static_assert(sizeof(struct xt_ethtool_stats) == offsetof(struct ethtool_stats, data), "no padding");
 
 /* An attribute is passed up to the end of the last field a command uses: older kernels know no more. */
 #define ATTR_SIZE(last) (offsetof(union bpf_attr, last) + sizeof(((union bpf_attr *)0)->last))
@@ -266,16 +284,6 @@ int xt_link_create_uprobes(int prog_fd, const struct xt_uprobes *request)
 	attr.count = request->count;
 	attr.flags = request->flags;
 	return result(syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr)));
-}
-
-int xt_link_update(int link_fd, int new_prog_fd)
-{
-	union bpf_attr attr;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.link_update.link_fd = link_fd;
-	attr.link_update.new_prog_fd = new_prog_fd;
-	return sys_bpf(BPF_LINK_UPDATE, &attr, ATTR_SIZE(link_update));
 }
 
 int xt_link_detach(int link_fd)

@@ -87,7 +87,6 @@ int xt_prog_test_run(struct xt_test_run *request);
 
 /* bpf(): links and object information */
 int xt_link_create(int prog_fd, int target_ifindex, __u32 attach_type, __u32 flags);
-int xt_link_update(int link_fd, int new_prog_fd);
 /* Where functions of one file begin, or return; offsets are the file's. All arrays have `count` elements. */
 struct xt_uprobes {
 	const char *path;
@@ -99,6 +98,30 @@ struct xt_uprobes {
 
 int xt_link_create_uprobes(int prog_fd, const struct xt_uprobes *request);
 int xt_link_detach(int link_fd);
+/* What it fills: beginnings of struct bpf_prog_info and bpf_link_info, up to the last field that is read. */
+struct xt_prog_info {
+	__u32 type;
+	__u32 id;
+	__u8 tag[8];
+	__u32 jited_prog_len;
+	__u32 xlated_prog_len;
+	__u64 jited_prog_insns;
+	__u64 xlated_prog_insns;
+	__u64 load_time;
+	__u32 created_by_uid;
+	__u32 nr_map_ids;
+	__u64 map_ids;
+	char name[16];
+};
+
+struct xt_link_info {
+	__u32 type;
+	__u32 id;
+	__u32 prog_id;
+	__u32 padding;
+	__u32 ifindex; /* xdp.ifindex, tcx.ifindex; 0 when the interface is gone */
+};
+
 int xt_obj_get_info(int fd, void *info, __u32 *info_len);
 int xt_prog_get_fd_by_id(__u32 id);
 
@@ -117,9 +140,34 @@ int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);
 
+struct xt_ethtool_value {
+	__u32 cmd;
+	__u32 data;
+};
+
+struct xt_ethtool_sset_info { /* of one set of strings */
+	__u32 cmd;
+	__u32 reserved;
+	__u64 sset_mask;
+	__u32 data; /* how many strings, where sset_mask has still a bit */
+	__u32 padding;
+};
+
+struct xt_ethtool_gstrings { /* then the strings */
+	__u32 cmd;
+	__u32 string_set;
+	__u32 len; /* in strings */
+};
+
+struct xt_ethtool_stats { /* then as many 64-bit values */
+	__u32 cmd;
+	__u32 n_stats;
+};
+
 /*
- * ioctl(SIOCETHTOOL) about an interface; request begins with an ETHTOOL_* command, and its `length` bytes
- * take the answer. -EFAULT where the answer is longer: nothing is written beyond, and request is as it was.
+ * ioctl(SIOCETHTOOL) about an interface. `request` begins with an ETHTOOL_* command; the answer replaces its
+ * `length` bytes. Returns -EFAULT if the answer is longer: nothing is written beyond `length`, and `request`
+ * is unchanged.
  */
 int xt_ethtool(const char *interface, void *request, size_t length);
 

@@ -62,13 +62,6 @@ struct {
 	MAP_UINT(max_entries, 4);
 } counters SEC(".maps");
 
-/* A network as the LPM trie takes it: the bits of family and address that count, then both. */
-struct network {
-	__u32 prefix_length;
-	__u32 family; /* 4 or 6, so that no IPv6 network takes in the mapped IPv4 addresses */
-	__u8 address[16];
-};
-
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_LPM_TRIE);
 	MAP_TYPE(key, struct network);

@@ -7,13 +7,14 @@ import os
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from xtrace.config import DEFAULT_INTERFACE, TERMINAL_TOP, Config
+from xtrace.config import Config
 from xtrace.errors import RdmaError
-from xtrace.kernel import paths, proc, rtnetlink
+from xtrace.kernel import paths, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
 from xtrace.messages import message
+from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import ANY, Selection, is_open
@@ -22,6 +23,7 @@ from xtrace.monitors.joins.flows_rdma import JoinedXdp
 from xtrace.monitors.joins.rdma_nccl import JoinedNccl, Nics
 from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
+from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.jsonl.sink import JsonLines
@@ -38,15 +40,18 @@ log = logging.getLogger("xtrace")
 
 LEAST_FLUSH_S = 0.5
 """What the push gets at the end even where blocked output took all the time there was."""
-DIRECTIONS = {"ingress": (False,), "egress": (True,), "both": (False, True)}
-"""--direction as whether it is egress."""
+DIRECTIONS = {
+    "ingress": (Direction.INGRESS,),
+    "egress": (Direction.EGRESS,),
+    "both": (Direction.INGRESS, Direction.EGRESS),
+}
+"""What --direction means."""
 
 
 def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor until the end; the exit code."""
     output = OutputStream(STDOUT, stop)
-    roots = config.rdma.roots  # an error in them comes before anything is attached
-    paths.choose(proc=roots.get("XTRACE_PROCFS"), sys=roots.get("XTRACE_SYSFS"))
+    paths.choose(config.procfs, config.sysfs)  # before anything is attached: they may be wrong
     if config.list_interfaces:
         show_list(config, output)
         return 0
@@ -138,7 +143,7 @@ def watch_flows(config: Config) -> XdpMonitor:
     """Mode xdp, attached."""
     options = XdpOptions(
         selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
-        choice=Choice(config.hook, config.xdp_mode),
+        choice=Choice.of(config.hook, config.xdp_mode),
         directions=DIRECTIONS[config.direction or "ingress"],
         max_flows=config.max_flows,
         filters=config.filters,
@@ -211,7 +216,7 @@ def default_interface() -> str:
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         if rtnetlink.link(netlink, DEFAULT_INTERFACE) is not None:
             return DEFAULT_INTERFACE
-        route = rtnetlink.default_route(netlink)
+        route = routes.default_route(netlink)
         link = rtnetlink.link(netlink, route.index) if route else None
     if link is None:
         return DEFAULT_INTERFACE  # which is then said not to exist

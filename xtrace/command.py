@@ -9,9 +9,10 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 
-from xtrace.config import Answered, parse
+from xtrace.config import parse
 from xtrace.errors import VerifierError, XtraceError
 from xtrace.kernel.syscall import ffi, lib
+from xtrace.options.command_line import Answered
 from xtrace.printable import printable
 from xtrace.sinks.stream import STDOUT, OutputClosed, OutputStream
 from xtrace.stop import Stop

@@ -1,7 +1,15 @@
 """What can go wrong, as exceptions whose text is the one line the user sees.
 
-This module imports nothing: every other module may import it.
+This module imports nothing of the package: every other module may import it.
 """
+
+import os
+from errno import errorcode
+
+
+def error_name(number: int) -> str:
+    """`EPERM (Operation not permitted)` for 1."""
+    return f"{errorcode.get(number, f'errno {number}')} ({os.strerror(number)})"
 
 
 class XtraceError(Exception):
@@ -41,21 +49,21 @@ class KernelError(XtraceError):
     `detail` what the kernel or this tool adds to it.
     """
 
-    def __init__(self, call: str, errno: int, error_name: str, detail: str = "") -> None:
+    def __init__(self, call: str, errno: int, detail: str = "") -> None:
         self.call = call
         self.errno = errno
         self.detail = detail
-        super().__init__(f"{call}: {error_name}" + (f": {detail}" if detail else ""))
+        super().__init__(f"{call}: {error_name(errno)}" + (f": {detail}" if detail else ""))
 
 
 class VerifierError(KernelError):
     """The kernel refused a program. `detail` holds the verifier's last lines, `log` all of them."""
 
-    def __init__(self, call: str, errno: int, error_name: str, log: str) -> None:
+    def __init__(self, call: str, errno: int, log: str) -> None:
         self.log = log
         # Linux 7.3 explains itself at length after what it has always said
         terse = log.partition("\nVerification failed: ")[0]
         lines = [line.strip() for line in terse.splitlines() if line.strip()]
         while lines and lines[-1].startswith(("processed ", "verification time ", "stack depth ")):
             lines.pop()
-        super().__init__(call, errno, error_name, " | ".join(lines[-3:]))
+        super().__init__(call, errno, " | ".join(lines[-3:]))

@@ -12,7 +12,7 @@ from xtrace.errors import XtraceError
 from xtrace.model.snapshot import Snapshot
 from xtrace.monitors import Monitor
 from xtrace.sinks import Sink
-from xtrace.sinks.kinds import Totals
+from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.stop import Stop
 

@@ -1,4 +1,4 @@
-"""Where metrics are pushed to: --push and VICTORIAMETRICS_* to one frozen Target. Secrets stay out of every text."""
+"""Where metrics are pushed to: --push and VICTORIAMETRICS_* to one frozen Target. No text contains a secret."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xtrace.errors import UsageError
+from xtrace.values import boolean
 
 PREFIX = "VICTORIAMETRICS_"
 DEFAULT_URL = "http://localhost:8428/api/v1/import/prometheus"
 IMPORT_PATH = "/api/v1/import/prometheus"
 REMOTE_WRITE_PATH = "/api/v1/write"
 
-BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2, token"""
 _HEADERS_WE_SET = frozenset({"content-encoding", "content-length", "content-type", "host"})
@@ -21,7 +21,7 @@ _HEADERS_WE_SET = frozenset({"content-encoding", "content-length", "content-type
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and how to be let in. What may hold a secret is no part of its text."""
+    """A server, and how to authenticate to it. What may hold a secret is not part of its text."""
 
     url: str = field(repr=False)
     """without userinfo"""
@@ -44,16 +44,8 @@ class Target:
         return self.url.lower().startswith("https:")
 
 
-def boolean(text: str, variable: str) -> bool:
-    """`true 1 yes false 0 no`, in any case."""
-    try:
-        return BOOLEANS[text.strip().lower()]
-    except KeyError:
-        raise UsageError(f"{variable} '{text}': write true or false") from None
-
-
 def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | None:
-    """The target that --push (`given`) or the environment name; None where nothing is to be pushed.
+    """The target that --push (`given`) or the environment names; None where nothing is pushed.
 
     Raises UsageError.
     """
@@ -65,8 +57,8 @@ def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | 
         url, userinfo = split_url(given, "--push")
         if userinfo is not None and userinfo[1]:
             raise UsageError(
-                f"--push: a password on the command line is seen by all users of this host: set {PREFIX}USERNAME and"
-                f" {PREFIX}PASSWORD_FILE, or put the URL into {PREFIX}REMOTE_WRITE"
+                f"--push: a password on the command line is visible to all users of this host (set {PREFIX}USERNAME and"
+                f" {PREFIX}PASSWORD_FILE, or put the URL in {PREFIX}REMOTE_WRITE)"
             )
     else:
         url, userinfo = split_url(environment.get(f"{PREFIX}REMOTE_WRITE") or DEFAULT_URL, f"{PREFIX}REMOTE_WRITE")
@@ -93,9 +85,9 @@ def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | 
 
 
 def forgotten(given: str | None, environment: Mapping[str, str]) -> str | None:
-    """The warning that a URL is set but nothing is pushed, if that is so."""
+    """The warning where a URL is set but nothing is pushed; else None."""
     if given is None and environment.get(f"{PREFIX}REMOTE_WRITE") and not environment.get(f"{PREFIX}ENABLED"):
-        return f"{PREFIX}REMOTE_WRITE is set, but nothing is pushed: set {PREFIX}ENABLED=true, too"
+        return f"{PREFIX}REMOTE_WRITE is set, but metrics are not pushed (set {PREFIX}ENABLED=true too)"
     return None
 
 
@@ -103,18 +95,18 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
     """An http(s) URL without its userinfo, and that: name and password. Without a path, the import path is added."""
     from urllib.parse import unquote, urlsplit, urlunsplit
 
-    usage = f"write http://host:8428{IMPORT_PATH}"
+    usage = f"(use http://host:8428{IMPORT_PATH})"
     try:
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
     except ValueError:
-        # of the URL nothing is told, nor of the error, which quotes it: it may hold a password
-        raise UsageError(f"{what}: no URL, or its port is no number: {usage}") from None
+        # neither the URL nor the error, which quotes it, is shown: it may hold a password
+        raise UsageError(f"{what}: not a valid URL {usage}") from None
     if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", text.strip()):
-        raise UsageError(f"{what}: no http or https URL: {usage}")
+        raise UsageError(f"{what}: not an http or https URL {usage}")
     path = parts.path if parts.path.strip("/") else IMPORT_PATH
     if path.rstrip("/").endswith(REMOTE_WRITE_PATH):
-        raise UsageError(f"{what}: remote write ({REMOTE_WRITE_PATH}) is not spoken: {usage}")
+        raise UsageError(f"{what}: remote write, {REMOTE_WRITE_PATH}, is not supported {usage}")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     url = urlunsplit((parts.scheme, netloc, path, parts.query, ""))
     if parts.username is None:
@@ -128,9 +120,9 @@ def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
     for header in filter(None, (part.strip() for part in text.split("^^"))):
         name, colon, value = (part.strip() for part in header.partition(":"))
         if not colon or not _HEADER_NAME.fullmatch(name) or not value.isprintable():
-            raise UsageError(f"{PREFIX}HEADERS: not understood: write 'Name: value', several separated by ^^")
+            raise UsageError(f"{PREFIX}HEADERS: malformed header (use 'Name: value', several separated by ^^)")
         if name.lower() in _HEADERS_WE_SET:
-            raise UsageError(f"{PREFIX}HEADERS: {name} is set by the tool itself: leave it out")
+            raise UsageError(f"{PREFIX}HEADERS: {name} is set by xtrace-catch itself (leave it out)")
         headers.append((name, value))
     return tuple(headers)
 
@@ -138,16 +130,16 @@ def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
 def _check(target: Target) -> None:
     """Raises UsageError for settings that contradict each other."""
     if target.password and target.password_file:
-        raise UsageError(f"{PREFIX}PASSWORD and {PREFIX}PASSWORD_FILE are both set: leave one out")
+        raise UsageError(f"{PREFIX}PASSWORD and {PREFIX}PASSWORD_FILE are both set (unset one)")
     if target.bearer_token and target.bearer_token_file:
-        raise UsageError(f"{PREFIX}BEARER_TOKEN and {PREFIX}BEARER_TOKEN_FILE are both set: leave one out")
+        raise UsageError(f"{PREFIX}BEARER_TOKEN and {PREFIX}BEARER_TOKEN_FILE are both set (unset one)")
     if any(name.lower() == "authorization" for name, _ in target.headers) and (
         target.username or target.bearer_token or target.bearer_token_file
     ):
-        raise UsageError(f"{PREFIX}HEADERS has Authorization, and {PREFIX}USERNAME or _BEARER_TOKEN is set: choose one")
+        raise UsageError(f"{PREFIX}HEADERS has Authorization, and {PREFIX}USERNAME or _BEARER_TOKEN is set (use one)")
     if target.username and (target.bearer_token or target.bearer_token_file):
-        raise UsageError(f"{PREFIX}USERNAME and {PREFIX}BEARER_TOKEN[_FILE] are both set: leave one out")
+        raise UsageError(f"{PREFIX}USERNAME and {PREFIX}BEARER_TOKEN[_FILE] are both set (unset one)")
     if (target.password or target.password_file) and not target.username:
-        raise UsageError(f"{PREFIX}PASSWORD[_FILE] needs {PREFIX}USERNAME")
+        raise UsageError(f"{PREFIX}PASSWORD[_FILE] is set without {PREFIX}USERNAME (set both)")
     if bool(target.cert_file) != bool(target.key_file):
-        raise UsageError(f"{PREFIX}CERT_FILE and {PREFIX}KEY_FILE belong together: set both")
+        raise UsageError(f"{PREFIX}CERT_FILE or {PREFIX}KEY_FILE is set without the other (set both)")

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Gets a source package from where the distribution's binary packages come from, without touching the
-# system's list of sources: apt-source.sh PACKAGE VERSION CACHE TARGET
-# Where the archive has VERSION no more (or not yet), another revision of the same upstream version.
+# Usage: apt-source.sh PACKAGE VERSION CACHE TARGET
+# Downloads a source package from the archive of the distribution's binary packages, without changing the system's list
+# of sources. If the archive does not have VERSION, another revision of the same upstream version is used.
 set -eu
 package=$1 version=$2 cache=$3 target=$4
 mkdir -p "$cache/lists/partial" "$cache/archives/partial"

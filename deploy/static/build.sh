@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds dist/xtrace-catch, one static executable, its licences and its SBOM: build.sh [--packages]
-# Tried on Debian 12 and 13; `make static` and the Dockerfile run this and nothing else.
-# --packages lists the packages it needs.
+# Usage: build.sh [--packages]
+# Builds dist/xtrace-catch, one static executable, with its licenses and SBOM. --packages lists the packages it needs.
+# `make static` and the Dockerfile run only this script. Tried on Debian 12 and 13.
 set -eu
 cd "$(dirname "$0")/../.."
 python=/usr/bin/python3
@@ -9,7 +9,7 @@ work=.static
 packages="clang gcc libc6-dev linux-libc-dev dpkg-dev python3 python3-venv python3-dev ca-certificates
 	libssl-dev zlib1g-dev libzstd-dev libffi-dev libbluetooth-dev"
 
-# Debian 12's rustc is too old for orjson; rustc-web is the newer one that its browser is built with.
+# Debian 12's rustc is too old for orjson; rustc-web is the newer one packaged for building browsers.
 rust() {
 	known rustc-web || { test "$(id -u)" = 0 && apt-get -qq update && known rustc-web; } >/dev/null &&
 		echo rustc-web cargo-web || echo rustc cargo
@@ -20,7 +20,7 @@ if [ "${1:-}" = --packages ]; then
 	echo $packages $(rust)
 	exit
 fi
-PATH=/usr/bin:/bin # no toolchain of the user's own: the SBOM says what the distribution's packages are
+PATH=/usr/bin:/bin # not the user's own toolchain: the SBOM lists the distribution's packages
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"
 export PATH SOURCE_DATE_EPOCH LC_ALL=C.UTF-8 PIP_DISABLE_PIP_VERSION_CHECK=1
 if ! cmp -s deploy/static/tools.txt $work/tools; then

@@ -13,7 +13,7 @@ from typing import Any
 from tests.support.net import ROOT, Namespace
 
 EXECUTABLE = ROOT / "dist/xtrace-catch"
-LIMIT_S = 30
+LIMIT_S = 60
 
 MOUNT = 'mount -t proc proc "$0/proc" && mount -t sysfs sysfs "$0/sys" && exec chroot "$0" /xtrace-catch "$@"'
 """In a mount namespace of its own; $0 is the directory."""

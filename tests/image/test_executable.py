@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.net import ROOT
 
 MOST_BYTES, MOST_COMPRESSED = 25_000_000, 10_000_000
-MOST_MEMORY_KB = 16 << 10
+MOST_MEMORY_KB = (16 if sys.version_info < (3, 12) else 20) << 10
+"""Debian 12's Python 3.11 takes 15.3 MiB, Debian 13's 3.13 takes 18.0; either takes 5 more to list interfaces."""
 TRIES = 5
 
 
@@ -42,7 +44,9 @@ def test_the_version_is_told_in_little_memory(root: Path) -> None:
 
 def test_no_path_of_the_machine_that_built_it_is_in_it(executable: Path) -> None:
     content = executable.read_bytes()
-    assert str(ROOT).encode() not in content
+    # the tree's own name alone may be as short as /src, which is part of other words
+    paths = [str(path).encode() for path in ROOT.iterdir()] + [b"\0%b\0" % bytes(ROOT)]
+    assert [path for path in paths if path in content] == []
     assert str(Path.home()).encode() + b"/." not in content
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.kernel.counter import FULL, MAX_FLOWS, TC, XDP, Counter, counting, present
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.tables import Plan
 
 VARIANTS: Mapping[str, Mapping[str, bool | int]] = {
@@ -24,8 +25,12 @@ VARIANTS: Mapping[str, Mapping[str, bool | int]] = {
 
 CACHES = ("as the tool runs", "one cache entry", "PREEMPT_RT")
 
-HOOKS: Mapping[str, tuple[str, bool]] = {"XDP": (XDP, False), "tc ingress": (TC, False), "tc egress": (TC, True)}
-"""The programs, and whether they are loaded for egress."""
+HOOKS: Mapping[str, tuple[str, Direction]] = {
+    "XDP": (XDP, Direction.INGRESS),
+    "tc ingress": (TC, Direction.INGRESS),
+    "tc egress": (TC, Direction.EGRESS),
+}
+"""The programs, and for which direction they are loaded."""
 
 
 def build(plan: Plan, changes: Mapping[str, bool | int]) -> Iterator[Counter]:
@@ -62,8 +67,8 @@ def counter(shared_counter: Counter) -> Counter:
 
 @pytest.fixture(scope="module", params=list(HOOKS.values()), ids=list(HOOKS))
 def any_hook(request: pytest.FixtureRequest) -> Iterator[Counter]:
-    program, egress = request.param
-    with counting(program=program, egress=egress) as counter:
+    program, direction = request.param
+    with counting(program=program, direction=direction) as counter:
         yield counter
 
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from tests.kernel.reference import Parsed, parse, parse_ipoib, parse_raw_ip
-from tests.support.frames import IPV4, IPV6
+from tests.support.frames import IPV4, IPV6, tcp_flags
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.tables import NO_FILTERS, Drained, FlowTables, Place, Plan
 
 XDP, TC = "xdp_ingress", "tc_packet"
@@ -23,8 +24,8 @@ XDP, TC = "xdp_ingress", "tc_packet"
 VERDICTS = {XDP: 2, TC: 0xFFFFFFFF}
 """XDP_PASS, and TC_ACT_UNSPEC: what comes next is not their business."""
 
-INGRESS = (0, False)
-"""Interface slot 0, not egress: where the counters of a Counter are unless it asks for another place."""
+INGRESS = (0, Direction.INGRESS)
+"""Interface slot 0, ingress: where the counters of a Counter are unless it asks for another place."""
 
 MAX_FLOWS = 65536
 FULL = 16
@@ -51,12 +52,14 @@ class Interval:
     """What was drained, copied out of the buffers that the next drain reuses."""
 
     flows: dict[FlowKey, FlowRecord]
-    counts: dict[tuple[int, bool], InterfaceCounts]
+    counts: dict[tuple[int, Direction], InterfaceCounts]
 
     @property
     def sums(self) -> Sums:
         """The flows without their times."""
-        return {key: (record.packets, record.bytes, record.tcp_flags) for key, record in self.flows.items()}
+        return {
+            key: (record.packets, record.bytes, tcp_flags(record.spread_flags)) for key, record in self.flows.items()
+        }
 
     @property
     def all(self) -> InterfaceCounts:
@@ -80,10 +83,11 @@ def read(drained: Drained) -> Interval:
     records = list(drained.flows)
     interval = Interval({record.key: record for record in records}, dict(drained.counts))
     assert len(interval.flows) == len(records), "a flow was drained twice"
-    slots = {(key.slot, bool(key.flags & 1)) for key in interval.flows}
+    directions = (Direction.INGRESS, Direction.EGRESS)
+    slots = {(key.slot, directions[key.flags & EGRESS]) for key in interval.flows}
     assert slots <= set(interval.counts), "flows of an interface that counted no packet"
     for where, counts in interval.counts.items():
-        flows = [record for record in records if (record.key.slot, bool(record.key.flags & 1)) == where]
+        flows = [record for record in records if (record.key.slot, directions[record.key.flags & EGRESS]) == where]
         in_flows = PacketCount(sum(flow.packets for flow in flows), sum(flow.bytes for flow in flows))
         assert in_flows + counts.unattributed_total + counts.filtered == counts.total, where
     return interval
@@ -146,7 +150,7 @@ class Counter:
 
     def here(self, key: FlowKey) -> FlowKey:
         """The key of a flow that is seen at this place."""
-        return key._replace(slot=self.place.slot, flags=key.flags | EGRESS * self.place.egress)
+        return key._replace(slot=self.place.slot, flags=key.flags | EGRESS * self.place.direction.bit)
 
     def size(self, frame: bytes) -> int:
         """How many bytes of a frame are on the wire."""
@@ -169,13 +173,13 @@ def counting(
     *,
     program: str = XDP,
     slot: int = 0,
-    egress: bool = False,
+    direction: Direction = Direction.INGRESS,
     link_layer: int = lib.LINK_LAYER_ETHERNET,
     filters: Filters = NO_FILTERS,
 ) -> Iterator[Counter]:
     """A Counter, by default as the tool would run it on this kernel at an interface's XDP hook."""
     having = having or present()
-    place = Place(slot, egress, link_layer, having.frags and program == XDP)
+    place = Place(slot, direction, link_layer, having.frags and program == XDP)
     with ExitStack() as owned:
         tables = owned.enter_context(closing(FlowTables(plan or Plan.make(MAX_FLOWS), having, filters)))
         yield Counter(tables, owned.enter_context(tables.load(program, place)), place)

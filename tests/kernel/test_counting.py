@@ -18,6 +18,7 @@ from tests.support.frames import ACK, FIN, SYN, TCP, UDP, udp
 from xtrace.kernel import syscall
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import FlowKey, InterfaceCounts, PacketCount
+from xtrace.model.words import Direction
 from xtrace.monitors.flows import tables
 from xtrace.monitors.flows.tables import Drained, Place, Plan, load_object_spec
 
@@ -121,10 +122,10 @@ def test_program_counts_under_its_slot() -> None:
             for frame in frames:
                 counter.count(frame)
             drained = counter.tables.take()
-            assert drained.counts == {(1, False): InterfaceCounts(size_of(frames))}
+            assert drained.counts == {(1, Direction.INGRESS): InterfaceCounts(size_of(frames))}
             assert set(read(drained).flows) == {parse(frame).key._replace(slot=1) for frame in frames}
-            assert list(drained.flows.indexes(1, egress=False)) == list(range(len(frames)))
-            assert not drained.flows.indexes(0, egress=False)
+            assert list(drained.flows.indexes(1, Direction.INGRESS)) == list(range(len(frames)))
+            assert not drained.flows.indexes(0, Direction.INGRESS)
 
 
 def take_of_two(counter: Counter) -> Drained:
@@ -140,7 +141,7 @@ def test_interfaces_that_share_the_tables_do_not_mix() -> None:
         for _ in range(2):
             interval = read(take_of_two(counter))
             assert interval.counts[INGRESS] == InterfaceCounts(PacketCount(3, 3 * size))
-            assert interval.counts[1, False] == InterfaceCounts(PacketCount(5, 5 * size))
+            assert interval.counts[1, Direction.INGRESS] == InterfaceCounts(PacketCount(5, 5 * size))
             assert interval.sums == {key: (3, 3 * size, 0), key._replace(slot=1): (5, 5 * size, 0)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -40,12 +41,16 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from xtrace.model.filters import Filters, Network, parse_networks, parse_ports, parse_types
+from xtrace.model.filters import Filters, parse_networks, parse_ports, parse_types
 from xtrace.model.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.tables import Place, Plan
 
+if TYPE_CHECKING:
+    from xtrace.model.filters import Network
+
 DNS = 53
-LEAVING = Place(egress=True)
+LEAVING = Place(direction=Direction.EGRESS)
 
 
 def options(
@@ -77,7 +82,7 @@ def measure(counters: Iterable[Counter], frames: Sequence[bytes]) -> tuple[Inter
         for frame in frames:
             counter.count(frame)
     interval = counter.take()
-    return interval, interval.counts[0, False], interval.counts[0, True]
+    return interval, interval.counts[0, Direction.INGRESS], interval.counts[0, Direction.EGRESS]
 
 
 def expected_of(counters: Iterable[Counter], frames: Sequence[bytes]) -> Sums:

@@ -73,7 +73,7 @@ def test_frame_is_counted_under_its_flow_at_every_hook(hook: Counter, group: str
     cases = taken(hook, GROUPS[group])
     interval = hook.measure(frames_of(cases))
     assert interval.sums == written(hook, cases)
-    assert set(interval.counts) <= {(0, hook.place.egress)}
+    assert set(interval.counts) <= {(0, hook.place.direction)}
     assert cases or group == "bare"
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.kernel.counter import TC, XDP, Counter
 from tests.kernel.damage import MAKERS, Maker, frames_for
 from xtrace.kernel.bpf import Program
-from xtrace.kernel.syscall import ffi, try_call
+from xtrace.kernel.syscall import ffi, lib, try_call
 from xtrace.model.flow import PacketCount
 
 FRAMES = int(os.environ.get("XTRACE_FUZZ_FRAMES", "200000"))
@@ -42,7 +42,7 @@ class Runner:
         request, length = self._request, len(frame)
         ffi.memmove(self._frame, frame, length)
         request.data_size_in, request.data_size_out = length, self.ROOM
-        result = try_call("xt_prog_test_run", request)
+        result = try_call(lib.xt_prog_test_run, request)
         assert result == 0, f"{result}: {frame.hex()}"
         return request.retval, self._bytes_out[: request.data_size_out]
 

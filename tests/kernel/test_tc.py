@@ -42,8 +42,9 @@ from tests.support.frames import (
 from xtrace.kernel import constants
 from xtrace.kernel.bpf import Map, Program
 from xtrace.model.flow import FlowKey, PacketCount
+from xtrace.model.words import Direction
 
-pytestmark = pytest.mark.parametrize("any_hook", [(TC, True)], ids=["egress"], indirect=True)
+pytestmark = pytest.mark.parametrize("any_hook", [(TC, Direction.EGRESS)], ids=["egress"], indirect=True)
 
 TIMESTAMPS = b"\x01\x01\x08\x0a" + bytes(8)
 FLOW, FLOW6, UDP_FLOW = flow4(TCP, 5, 6), flow6(TCP, 5, 6), flow4(UDP, 5, 6)

@@ -18,6 +18,7 @@ from tests.kernel.counter import TC, Counter, counting, present
 from tests.kernel.reference import parse
 from xtrace.kernel import constants
 from xtrace.kernel.bpf import Link
+from xtrace.model.words import Direction
 
 LOOPBACK = 1
 """lo's index in every network namespace"""
@@ -38,7 +39,7 @@ def any_leaving() -> Iterator[Counter]:
     if not int(Path("/sys/class/net/lo/flags").read_text(), 16) & 1:
         pytest.skip("lo is down")
     with (
-        counting(program=TC, egress=True) as counter,
+        counting(program=TC, direction=Direction.EGRESS) as counter,
         Link.attach(counter.program, LOOPBACK, constants.ATTACH_TYPE_TCX_EGRESS, 0),
     ):
         yield counter

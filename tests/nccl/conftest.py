@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,19 @@ from xtrace.kernel import uprobe
 
 
 @pytest.fixture(scope="session")
-def real() -> Path:
-    """NVIDIA's own library: downloaded where this tier is required, else only if it is in the cache."""
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """NVIDIA's own library: downloaded where this tier is required, else only if it is in the cache.
+
+    A copy, of which probes see no calls but those of this run.
+    """
     library = real_library(fetch=bool(REQUIRED & {"all", "nccl"}))
     if library is None:
         skip_or_fail("nccl", f"no {WHEEL} in XTRACE_NCCL_CACHE; XTRACE_REQUIRE=nccl downloads it, 322 MB")
     assert library is not None
-    return library
+    copy = tmp_path_factory.mktemp("real") / library.name
+    shutil.copyfile(library, copy)
+    yield copy
+    copy.unlink()
 
 
 @pytest.fixture(params=["uprobe_multi", "perf_event"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.nccl.native import native
+from tests.nccl.shown import own, shown
 from tests.netns.tool import Tool, bounded, environment
 from xtrace.model.nccl_names import SIZES
 
@@ -104,7 +105,9 @@ def calling(library: Path, calls: int, threads: int = 1, prefix: Sequence[str] =
     """A caller that has mapped the library, and waits."""
     command = [*prefix, str(native("caller")), str(library), str(calls), str(threads)]
     with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
-        yield Caller(process)
+        caller = Caller(process)
+        with shown(process.pid):
+            yield caller
 
 
 def expected(functions: Sequence[str], calls: int, threads: int = 1) -> dict[tuple[str, int], tuple[int, int]]:
@@ -145,23 +148,26 @@ def job(variables: Mapping[str, str] | None = None) -> Iterator[Job]:
     command = [sys.executable, str(HERE / "job.py"), str(standin())]
     env = {**os.environ, **(variables or {})}
     with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)) as process:
-        yield Job(process)
+        made = Job(process)
+        with shown(process.pid):
+            yield made
 
 
 @contextmanager
 def watching(
     *arguments: str, prefix: Sequence[str] = (), variables: dict[str, str] | None = None, **options: Any
 ) -> Iterator[Tool]:
-    """The tool in mode nccl, JSON into a file unless piped, just started."""
+    """The tool in mode nccl, JSON into a file unless piped, just started. It sees the processes that are shown."""
+    variables = {"XTRACE_PROCFS": str(own()), **(variables or {})}
     command = [*prefix, sys.executable, "-m", "xtrace", "-m", "nccl", "-o", "json", *arguments]
     with tempfile.TemporaryFile() as output:
-        options = {"stdout": output, "stderr": subprocess.PIPE, "env": environment(**(variables or {})), **options}
+        options = {"stdout": output, "stderr": subprocess.PIPE, "env": environment(**variables), **options}
         with bounded(subprocess.Popen(command, cwd=ROOT, **options)) as process:
             yield Tool(process, output)
 
 
 def wait_for_probes(tool: Tool, *libraries: Path) -> None:
-    """Until these are probed, the stand-in unless told otherwise; others on the machine may use NCCL, too."""
+    """Until these are probed, the stand-in unless told otherwise."""
     for library in libraries or (standin(),):
         line = f"functions of {library} ".encode()
         if line not in tool._said:

@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-typedef struct communicator {
+struct communicator {
 	int nranks, rank, device;
-} * comm_t;
+};
+typedef struct communicator *comm_t;
 
 typedef struct {
 	char internal[128];

@@ -21,6 +21,7 @@ from tests.nccl.jobs import (
     wait_for_probes,
     watching,
 )
+from tests.nccl.shown import shown
 from tests.nccl.test_privileges import NAMES, limited
 from tests.netns.tool import bounded
 from xtrace.kernel.symbols import function_offsets
@@ -59,7 +60,7 @@ def test_another_file_under_the_path_of_a_library_moves_no_probe(tmp_path: Path,
         with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as impostor:
             assert impostor.stdout is not None
             assert impostor.stdout.readline() == b"ready\n"
-            with watching("-t", "100ms", prefix=prefix) as tool:
+            with shown(impostor.pid), watching("-t", "100ms", prefix=prefix) as tool:
                 wait_for_probes(tool, library)
                 with calling(library, CALLS) as caller:
                     if prefix:

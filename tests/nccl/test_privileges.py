@@ -10,24 +10,32 @@ import pytest
 
 from tests.conftest import skip_or_fail
 from tests.nccl.jobs import ROOT, calling, operations, standin, total
+from tests.nccl.shown import own
 from tests.netns.tool import environment
 from tests.support.net import records
+from tests.support.reading import needed_to_read
 
 CALLS = 1_100
 NAMES = ("bpf", "perfmon", "sys_ptrace")
 
 
 def limited(*capabilities: str) -> list[str]:
-    """A prefix that leaves a command only these capabilities."""
+    """A prefix that leaves a command only these capabilities, and those that it needs to read this tree."""
     if shutil.which("setpriv") is None:
         skip_or_fail("nccl", "no setpriv: install util-linux")
+    return only(*capabilities, *needed_to_read(only()))
+
+
+def only(*capabilities: str) -> list[str]:
     kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
     return ["setpriv", f"--bounding-set={kept}", f"--inh-caps={kept}"]
 
 
 def tool(prefix: list[str], *arguments: str) -> subprocess.Popen[bytes]:
     command = [*prefix, sys.executable, "-m", "xtrace", "-m", "nccl", "-o", "json", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(XTRACE_PROCFS=str(own())), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 @pytest.mark.parametrize("missing", NAMES)

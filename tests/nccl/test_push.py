@@ -24,6 +24,8 @@ ALERTS = DEPLOY / "alerts" / "xtrace-nccl.yml"
 QUIET = {"XtraceNcclUnattributedCalls", "XtraceNcclRasSilent"}
 """Alerts of what does not happen here."""
 
+INTERVALS = 8
+
 
 def panels() -> list[tuple[str, str]]:
     """Title and query of everything the dashboard shows."""
@@ -46,15 +48,16 @@ def live() -> Iterator[tuple[Server, int, list[dict[str, Any]]]]:
         ras = f"127.0.0.1:{service.server_address[1]}"
         with (
             job({"STANDIN_ASYNC_ERROR": "6"}) as process,
-            watching("--push", server.url, "--ras", ras, "-t", "500ms") as tool,
+            watching("--push", server.url, "--ras", ras, "-t", "500ms", stdout=subprocess.PIPE) as tool,
         ):
             wait_for_probes(tool)
             process.do("CommInitRank", "world", 8, 5)
-            for _ in range(20):
+            for _ in range(INTERVALS):  # with calls in each, for rates
                 process.do("AllReduce", "world", 1000, 7)
                 process.do("AllReduce", "nobody", 1000, 7)
                 process.do("CommGetAsyncError", "world")
-                time.sleep(0.2)  # several intervals with calls in each, for rates
+                tool.wait_until_it_prints(b'"function":"AllReduce"')
+                tool.wait_until_it_prints(b'"type":"nccl",')
             result = tool.stop()
         assert result.code == 0
         server.flush()
@@ -76,7 +79,7 @@ def test_counters_are_what_the_records_add_up_to(live: tuple[Server, int, list[d
     ):
         pushed = last(server, f'xtrace_nccl_{metric}{{function="AllReduce"}}')
         assert pushed == total(found, field, function="AllReduce") > 0
-    assert last(server, "xtrace_nccl_async_errors_total") == 20
+    assert last(server, "xtrace_nccl_async_errors_total") == INTERVALS
 
 
 def test_every_query_of_the_dashboard_has_a_result(live: tuple[Server, int, list[dict[str, Any]]]) -> None:

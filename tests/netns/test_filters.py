@@ -115,10 +115,10 @@ def test_every_frame_of_these_tests_is_shown_without_a_filter() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("-f", "ipx"), "--filter 'ipx': choose from "),
-        (("--net", "10.0.0.1/8"), "--net: 10.0.0.1/8 has host bits set"),
-        (("--exclude-net", "nowhere"), "--exclude-net: 'nowhere' does not appear to be"),
-        (("--port", "65536"), "--port '65536': a number from 1 to 65535"),
+        (("-f", "ipx"), "--filter: unknown traffic type 'ipx' (available: "),
+        (("--net", "10.0.0.1/8"), "--net: '10.0.0.1/8' has host bits set"),
+        (("--exclude-net", "nowhere"), "--exclude-net: 'nowhere' is not an IP address or network"),
+        (("--port", "65536"), "--port: '65536' is not a port (1 to 65535)"),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_with_the_reason(options: tuple[str, str], reason: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,7 +30,6 @@ FRAME = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
 SOME = 50
 """Frames sent at a time: fewer than a veth's ring holds."""
 
-PROMPTLY_S = 1.0
 MORE_THAN_IS_SENT = 1 << 40
 ROUNDS = 4
 
@@ -171,25 +169,20 @@ def test_without_links_a_program_that_moved_with_its_interface_is_removed_by_the
     [("auto", None), ("tc", None), ("tc", {"XTRACE_FEATURES_OFF": "tcx"})],
     ids=["XDP", "tc", "tc without TCX"],
 )
-def test_an_interface_that_comes_back_under_its_name_is_attached_to_within_a_second(
+def test_an_interface_that_comes_back_under_its_name_is_attached_to_long_before_the_next_tick(
     hook: str, variables: dict[str, str] | None
 ) -> None:
     with quiet_pair() as pair:
         add_plug(pair, "plug0", "peer")
         options = ("-i", "plug0", "-t", "1h", "--direction", "both", "--hook", hook)
-        begun = time.monotonic()
         with running(pair.far, *options, programs=2, variables=variables) as tool:
-            # an emulated machine may need longer than a second, but not longer than for a whole start
-            promptly_s = max(PROMPTLY_S, time.monotonic() - begun)
             send_and_count(pair, "plug0", "peer")
             pair.far.ip("link delete plug0")
             tool.wait_until_it_says(gone("plug0"))
             assert tool.process.poll() is None, "the tool ended with its interface"
             add_plug(pair, "plug0", "peer")
-            begun = time.monotonic()
             for _ in range(2):
                 tool.wait_until_it_says(loaded("plug0"))
-            assert time.monotonic() - begun < promptly_s
             send_and_count(pair, "plug0", "peer")
             result = tool.stop()
         assert is_free(pair.far, "plug0")

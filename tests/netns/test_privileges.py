@@ -10,10 +10,11 @@ import pytest
 
 from tests.netns.tool import LIMIT_S, ONLY_INGRESS, attached_program, bounded, environment, is_free, started, tc_started
 from tests.support.net import ROOT, Namespace, veth_pair
+from tests.support.reading import needed_to_read
 
 NEEDED = ("bpf", "net_admin", "perfmon")
 USER = ROOT.stat().st_uid or 65534
-"""Not root: the owner of this tree, who can read it, or nobody."""
+"""Not root: the owner of this tree, or nobody."""
 
 
 def as_user(*capabilities: str) -> list[str]:
@@ -27,10 +28,8 @@ def run_as_user(
     namespace: Namespace, *capabilities: str, options: tuple[str, ...] = (), variables: dict[str, str] | None = None
 ) -> tuple[int, bytes, list[str]]:
     """A short run; exit code, stdout, and the lines of stderr."""
-    if subprocess.run([*as_user(), sys.executable, "-c", "import xtrace"], cwd=ROOT, capture_output=True).returncode:
-        pytest.skip(f"user {USER} cannot read this tree or run {sys.executable}")
     run = (sys.executable, "-m", "xtrace", "-i", "far0", "-t", "100", "-c", "1")
-    command = [*as_user(*capabilities), *run, *options]
+    command = [*as_user(*capabilities, *needed_to_read(as_user())), *run, *options]
     pipe = subprocess.PIPE
     with bounded(namespace.start(*command, stdout=pipe, stderr=pipe, env=environment(**(variables or {})))) as process:
         stdout, stderr = process.communicate(timeout=LIMIT_S)

@@ -26,7 +26,8 @@ from xtrace.kernel import tc
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.elf import ProgramSpec
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.kernel.tc import TcAttachment
+from xtrace.model.words import Direction
+from xtrace.monitors.flows.clsact import TcAttachment, orphans, token_of
 
 PROG_TYPE_SCHED_CLS = 3
 TC_ACT_UNSPEC, TC_ACT_SHOT = -1, 2
@@ -304,25 +305,26 @@ def trivial(verdict: int) -> Program:
     return Program.load(spec, {}, prog_type=PROG_TYPE_SCHED_CLS, attach_type=0)
 
 
-def attach(ifindex: int, directions: list[str], verdict: int) -> dict[str, TcAttachment]:
-    """Everything wanted; neither the program's descriptor nor the netlink socket outlives this."""
-    attachments: dict[str, TcAttachment] = {}
+def attach(ifindex: int, directions: list[str], verdict: int) -> dict[str, tuple[TcAttachment, int]]:
+    """Everything wanted, with its program's id; neither the program's descriptor nor the socket outlives this."""
+    attachments: dict[str, tuple[TcAttachment, int]] = {}
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         for direction in directions:
             with trivial(verdict) as program:
-                attachment = TcAttachment.attach(netlink, ifindex, direction == "egress", program.fileno())
+                attachment = TcAttachment.attach(netlink, ifindex, Direction(direction), program.fileno())
+                prog_id = program.id()
             name = f"{direction} 2" if direction in attachments else direction
-            attachments[name] = attachment
+            attachments[name] = attachment, prog_id
     return attachments
 
 
-def describe(attachment: TcAttachment) -> dict[str, Any]:
+def describe(attachment: TcAttachment, prog_id: int) -> dict[str, Any]:
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        listed = tc.filters(netlink, attachment.ifindex, attachment.egress)
-    (own,) = [found for found in listed if found.token == attachment.token]
+        listed = tc.filters(netlink, attachment.ifindex, attachment.parent)
+    (own,) = [found for found in listed if token_of(found) == attachment.token]
     assert (own.priority, own.handle, own.kind) == (attachment.priority, attachment.handle, "bpf")
-    assert (own.protocol, own.direct_action) == (tc.ETH_P_ALL, True)
-    return {"token": own.token, "priority": own.priority, "handle": own.handle, "prog_id": own.prog_id}
+    assert own.protocol == tc.ETH_P_ALL
+    return {"token": attachment.token, "priority": own.priority, "handle": own.handle, "prog_id": prog_id}
 
 
 def obey(command: str, ifindex: int, attachments: dict[str, TcAttachment]) -> dict[str, Any]:
@@ -330,9 +332,9 @@ def obey(command: str, ifindex: int, attachments: dict[str, TcAttachment]) -> di
         return {name: attachment.alive() for name, attachment in attachments.items()}
     if command == "orphans":
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
-            return {"tokens": [orphan.token for orphan in tc.orphans(netlink, ifindex)]}
+            return {"tokens": [token_of(orphan) for orphan in orphans(netlink, ifindex)]}
     for attachment in attachments.values():
-        attachment.detach()
+        attachment.close()
     return {}
 
 
@@ -347,11 +349,12 @@ def main() -> None:
     except OSError:
         ifindex = 99999
     try:
-        attachments = attach(ifindex, options.directions, options.verdict)
+        attached = attach(ifindex, options.directions, options.verdict)
     except KernelError as error:
         print(json.dumps({"error": {"errno": error.errno, "text": str(error)}}), flush=True)
         return
-    print(json.dumps({"attached": {name: describe(each) for name, each in attachments.items()}}), flush=True)
+    print(json.dumps({"attached": {name: describe(*each) for name, each in attached.items()}}), flush=True)
+    attachments = {name: attachment for name, (attachment, _) in attached.items()}
     for line in sys.stdin:
         print(json.dumps(obey(line.strip(), ifindex, attachments)), flush=True)
 

@@ -29,8 +29,8 @@ OUTAGE_S = float(os.environ.get("XTRACE_OUTAGE_S", "2"))
 LIMIT_S = float(os.environ.get("XTRACE_LIMIT_S", "60")) + FLOOD_PACKETS / 100_000 + 4 * OUTAGE_S
 """After this long a process that a test started is killed, which fails the test that waits for it."""
 
-SETTLE_S = 5.0
-"""How long what the kernel does in the background may take."""
+SETTLE_S = 60.0
+"""How long what the kernel does in the background may take on a machine under load."""
 
 CPUS = sorted(os.sched_getaffinity(0))[:2]
 
@@ -140,6 +140,18 @@ class Tool:
     def wait_until_it_prints(self, wanted: bytes) -> None:
         """Read piped data up to a line that contains `wanted`."""
         self._printed += read_until(self.process.stdout, wanted)
+
+    def wait_for_intervals(self, number: int) -> None:
+        """Until that many more, of one interface and direction, are in the file that its data goes to."""
+        at, left = os.fstat(self._output.fileno()).st_size, number
+
+        def written() -> bool:
+            nonlocal at, left
+            new = os.pread(self._output.fileno(), 1 << 24, at)
+            at, left = at + len(new), left - new.count(b'"type":"interface"')
+            return left <= 0 or self.process.poll() is not None
+
+        assert eventually(written, LIMIT_S) and left <= 0, f"{left} of {number} intervals did not come"
 
     def wait(self) -> Result:
         """Read what is piped, and wait for the end of the process."""

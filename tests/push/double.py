@@ -108,7 +108,7 @@ class Double:
         got = self._http.request("POST" if request.body else "GET", url, body=request.body or None, headers=headers)
         return Answer(got.status, got.data)
 
-    def wait_for(self, number: int, limit_s: float = 20.0) -> Request:
+    def wait_for(self, number: int, limit_s: float = 60.0) -> Request:
         """The request of that number, once it came."""
         deadline = time.monotonic() + limit_s
         while len(self.requests) <= number:

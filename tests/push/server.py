@@ -16,7 +16,7 @@ from typing import Any
 
 import urllib3
 
-STARTS_WITHIN_S = 20
+STARTS_WITHIN_S = 60
 
 Labels = frozenset[tuple[str, str]]
 Samples = list[tuple[int, float]]

@@ -196,4 +196,4 @@ def test_address_without_the_switch_is_warned_of_once(wired: Wire) -> None:
         assert not asked.requests
     assert (result.code, SECRET in result.stderr.decode()) == (0, False)
     warned = [line for line in result.said if "VICTORIAMETRICS" in line]
-    assert len(warned) == 1 and "nothing is pushed: set VICTORIAMETRICS_ENABLED=true" in warned[0]
+    assert len(warned) == 1 and "metrics are not pushed (set VICTORIAMETRICS_ENABLED=true too)" in warned[0]

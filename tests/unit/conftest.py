@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fake_kernel import FakeKernel
+from xtrace.kernel import paths
 from xtrace.sinks.stream import OutputStream
 from xtrace.stop import Stop
 
@@ -65,6 +66,12 @@ def output(stop: Stop, tmp_path: Path) -> Iterator[tuple[OutputStream, Callable[
     path = tmp_path / "output"
     with path.open("wb") as file:
         yield OutputStream(file.fileno(), stop), path.read_bytes
+
+
+@pytest.fixture(autouse=True)
+def usual_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--procfs and --sysfs of one test do not reach the next."""
+    monkeypatch.setattr(paths, "_chosen", {})
 
 
 @pytest.fixture

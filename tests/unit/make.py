@@ -20,6 +20,7 @@ from xtrace.model.flow import (
     InterfaceCounts,
     PacketCount,
 )
+from xtrace.model.words import XdpMode
 
 IPV4, ARP, IPV6, LLDP, RDMA_OVER_ETHERNET = 0x0800, 0x0806, 0x86DD, 0x88CC, 0x8915
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE = 6, 17, 1, 58, 132, 47
@@ -28,7 +29,7 @@ NS = 1_000_000_000
 BOOT = 1_767_225_600 * NS
 """Wall clock when the monotonic clock of these tests stood at 0: 2026-01-01T00:00:00Z."""
 
-ETH0 = Interface("eth0", slot=0, xdp_mode="native")
+ETH0 = Interface("eth0", slot=0, xdp_mode=XdpMode.NATIVE)
 
 
 def features(**changes: bool) -> Features:

@@ -17,11 +17,9 @@ from xtrace.stop import Stop
 
 @pytest.fixture
 def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two mlx5 ports, and an environment that is as before afterwards."""
+    """Two mlx5 ports."""
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
     monkeypatch.setattr(assembly, "source_address", lambda: None)
-    monkeypatch.setenv("XTRACE_SYSFS", "/nowhere")
-    monkeypatch.setenv("XTRACE_PROCFS", "/proc")
     tree = tmp_path / "sys"
     for number in range(2):
         made = device(tree, f"mlx5_{number}", driver="mlx5_core", pci=f"0000:0{number}:00.0", netdevs=[f"ens{number}"])
@@ -72,5 +70,5 @@ def test_wrong_device_and_wrong_directory_are_errors_with_their_exit_codes(
     with pytest.raises(UsageError, match="no such directory") as missing:
         run("-m rdma", tmp_path / "nothing", stop, monkeypatch, tmp_path)
     assert missing.value.exit_code == 2
-    with pytest.raises(UsageError, match="no proc file system: stat not found there"):
+    with pytest.raises(UsageError, match="not a proc file system: stat not found in it"):
         run(f"-m rdma --procfs {tmp_path}", sysfs, stop, monkeypatch, tmp_path)

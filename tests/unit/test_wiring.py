@@ -20,6 +20,7 @@ from xtrace.model.flow import FlowSnapshot
 from xtrace.model.nccl import NcclProcess, NcclSnapshot
 from xtrace.model.rdma import PortId, QueuePairRecord, RdmaSnapshot, Seen
 from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 
 TICKS = 3
@@ -77,8 +78,8 @@ class Rdma(Source[RdmaSnapshot]):
         self.seen: list[int | None] = []
         self._seen: Seen | None = None
 
-    def note_seen(self, seen: Mapping[tuple[str, str], Seen]) -> None:
-        self._seen = seen["eth0", "rx"]
+    def note_seen(self, seen: Mapping[tuple[str, Direction], Seen]) -> None:
+        self._seen = seen["eth0", Direction.INGRESS]
 
     def queue_pairs_seen(self) -> set[QueuePairRecord]:
         return {pair()}

@@ -19,7 +19,7 @@ LOADS = {
     "xdp": ["--hook", "xdp"],
     "tc": ["--hook", "tc", "--direction", "both"],
 }
-"""Options with which the tool loads its programs; a run is left out where --help does not tell of one of them."""
+"""Options with which the tool loads its programs; a run is left out where --help-all does not have one of them."""
 
 INTERFACE = "verify0"
 SLOWLY = {"XTRACE_FLOOD_PACKETS": "400000", "XTRACE_FUZZ_FRAMES": "20000", "XTRACE_LIMIT_S": "300"}
@@ -71,7 +71,7 @@ def load_programs(channel: Channel) -> None:
     """Let the tool load its programs for each set of options."""
     subprocess.run(["ip", "link", "add", INTERFACE, "type", "veth", "peer", "name", "verify1"], check=True)
     subprocess.run(["ip", "link", "set", INTERFACE, "up"], check=True)
-    told = subprocess.run([sys.executable, "-m", "xtrace", "--help"], capture_output=True, text=True).stdout
+    told = subprocess.run([sys.executable, "-m", "xtrace", "--help-all"], capture_output=True, text=True).stdout
     for name, options in LOADS.items():
         chosen = options if all(word in told for word in options if word.startswith("--")) else []
         if name == "xdp" or chosen:

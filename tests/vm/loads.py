@@ -56,5 +56,5 @@ class Recorder:
 
 
 if __name__ == "__main__":
-    syscall.lib = Recorder(syscall.lib)
+    syscall.lib = Recorder(syscall.lib)  # type: ignore[assignment]
     sys.exit(main())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,17 +12,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from xtrace.errors import KernelError, VerifierError
-from xtrace.kernel import constants, privileges
+from xtrace.kernel import abi, constants, privileges, syscall
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
-from xtrace.kernel.syscall import call, close, error_name, ffi, try_call
+from xtrace.kernel.syscall import Arguments, call, close, ffi, try_call
 
 VERIFIER_LOG_SIZE = 1 << 24
 """Room in bytes for the verifier's explanation; the kernel takes at most 2^24 up to Linux 5.15."""
 
 BTF_LOG_SIZE = 1 << 16
 
-ENTRIES_MARGIN = 64
-"""Entries beyond a map's capacity that one batch has room for: the kernel returns whole hash buckets."""
+BATCH_MARGIN = 64
+"""Entries beyond a map's capacity that a batch should have room for: the kernel returns whole hash buckets."""
 
 Owner = TypeVar("Owner", bound="Fd")
 
@@ -63,10 +62,12 @@ class Fd:
         self.close()
 
 
-def bpf_call(what: str, function: str, *arguments: Any) -> int:
+def bpf_call(
+    what: str, function: Callable[Arguments, int], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> int:
     """`syscall.call()`; EPERM says which of its causes there is evidence for."""
     try:
-        return call(what, function, *arguments)
+        return call(what, function, *arguments, **named)
     except KernelError as error:
         if error.errno == errno.EPERM:
             raise privileges.explain(error) from error
@@ -78,13 +79,13 @@ def load_btf(btf: bytes) -> Fd:
 
     Raises KernelError with the kernel's last words where it does not understand `btf`.
     """
-    result = try_call("xt_btf_load", btf, len(btf), ffi.NULL, 0)
+    result = try_call(syscall.lib.xt_btf_load, btf, len(btf), ffi.NULL, 0)
     if result < 0:
         log = ffi.new("char[]", BTF_LOG_SIZE)
-        result = try_call("xt_btf_load", btf, len(btf), log, BTF_LOG_SIZE)
+        result = try_call(syscall.lib.xt_btf_load, btf, len(btf), log, BTF_LOG_SIZE)
         if result < 0:
             text = ffi.string(log).decode(errors="replace")
-            raise VerifierError("BPF_BTF_LOAD", -result, error_name(-result), text)
+            raise VerifierError("BPF_BTF_LOAD", -result, text)
     return Fd(result)
 
 
@@ -136,7 +137,7 @@ class Map(Fd):
         template = cls.create(spec.inner, btf) if spec.inner else None
         try:
             request.inner_map_fd = template.fileno() if template else 0
-            bpf_map = cls(bpf_call(f"BPF_MAP_CREATE({spec.name})", "xt_map_create", request), spec)
+            bpf_map = cls(bpf_call(f"BPF_MAP_CREATE({spec.name})", syscall.lib.xt_map_create, request), spec)
         finally:
             if template:
                 template.close()
@@ -144,7 +145,7 @@ class Map(Fd):
             if spec.contents is not None and any(spec.contents):
                 bpf_map.update(bytes(4), spec.contents)
             if spec.frozen:
-                bpf_call(f"BPF_MAP_FREEZE({spec.name})", "xt_map_freeze", bpf_map.fileno())
+                bpf_call(f"BPF_MAP_FREEZE({spec.name})", syscall.lib.xt_map_freeze, bpf_map.fileno())
         except BaseException:
             bpf_map.close()
             raise
@@ -153,16 +154,16 @@ class Map(Fd):
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         """BPF_MAP_UPDATE_ELEM."""
         what = f"BPF_MAP_UPDATE_ELEM({self.spec.name})"
-        bpf_call(what, "xt_map_update", self.fileno(), key, value, flags)
+        bpf_call(what, syscall.lib.xt_map_update, self.fileno(), key, value, flags)
 
     def lookup(self, key: bytes) -> bytes | None:
         """BPF_MAP_LOOKUP_ELEM: the value, of a per-CPU map all CPUs' values; None without the key."""
         value = ffi.new("char[]", self.element_size)
-        result = try_call("xt_map_lookup", self.fileno(), key, value)
+        result = try_call(syscall.lib.xt_map_lookup, self.fileno(), key, value)
         if result == -errno.ENOENT:
             return None
         if result < 0:
-            raise KernelError(f"BPF_MAP_LOOKUP_ELEM({self.spec.name})", -result, error_name(-result))
+            raise KernelError(f"BPF_MAP_LOOKUP_ELEM({self.spec.name})", -result)
         return bytes(ffi.buffer(value))
 
     @property
@@ -177,27 +178,27 @@ class Map(Fd):
         entries = self.spec.max_entries
         if not batched:
             for index in range(entries):
-                yield self.lookup(struct.pack("=I", index)) or b""
+                yield self.lookup(abi.U32.pack(index)) or b""
             return
         batch = Batch(4, self.element_size, entries)
         count, position = ffi.new("__u32 *", entries), ffi.new("__u32 *")
         arguments = (self.fileno(), ffi.NULL, position, batch.keys, batch.values, count)
-        bpf_call(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", "xt_map_lookup_batch", *arguments)
+        bpf_call(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", syscall.lib.xt_map_lookup_batch, *arguments)
         values = ffi.buffer(batch.values)
         for index in range(count[0]):
             yield values[index * self.element_size : (index + 1) * self.element_size]
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values of a hash map, which may change meanwhile: BPF_MAP_LOOKUP_BATCH until it says ENOENT."""
-        batch = Batch(self.spec.key_size, self.spec.value_size, self.spec.max_entries + ENTRIES_MARGIN)
+        batch = Batch(self.spec.key_size, self.spec.value_size, self.spec.max_entries + BATCH_MARGIN)
         count, position, start = ffi.new("__u32 *"), ffi.new("__u32[2]"), ffi.NULL
         result = 0
         while result == 0:
             count[0] = batch.capacity
             arguments = (self.fileno(), start, position, batch.keys, batch.values, count)
-            result = try_call("xt_map_lookup_batch", *arguments)
+            result = try_call(syscall.lib.xt_map_lookup_batch, *arguments)
             if result not in (0, -errno.ENOENT):
-                raise KernelError(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", -result, error_name(-result))
+                raise KernelError(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", -result)
             keys, values = ffi.buffer(batch.keys), ffi.buffer(batch.values)
             for at in range(count[0]):
                 key = keys[at * batch.key_size : (at + 1) * batch.key_size]
@@ -206,9 +207,9 @@ class Map(Fd):
 
     def delete(self, key: bytes) -> None:
         """BPF_MAP_DELETE_ELEM; a key that is not there is no error."""
-        result = try_call("xt_map_delete", self.fileno(), key)
+        result = try_call(syscall.lib.xt_map_delete, self.fileno(), key)
         if result not in (0, -errno.ENOENT):
-            raise KernelError(f"BPF_MAP_DELETE_ELEM({self.spec.name})", -result, error_name(-result))
+            raise KernelError(f"BPF_MAP_DELETE_ELEM({self.spec.name})", -result)
 
     def drain_into(self, batch: Batch) -> int:
         """Move every entry of a hash map to the end of `batch`, which grows as needed.
@@ -224,7 +225,9 @@ class Map(Fd):
             count[0] = batch.capacity - batch.count
             keys = batch.keys + batch.count * batch.key_size
             values = batch.values + batch.count * batch.value_size
-            result = try_call("xt_map_lookup_and_delete_batch", self.fileno(), start, position, keys, values, count)
+            result = try_call(
+                syscall.lib.xt_map_lookup_and_delete_batch, self.fileno(), start, position, keys, values, count
+            )
             if result in (0, -errno.ENOENT):
                 batch.count += count[0]
             if result == -errno.ENOENT:
@@ -233,7 +236,7 @@ class Map(Fd):
                 batch.grow()  # one hash bucket held more than there was room for
             elif result < 0:
                 what = f"BPF_MAP_LOOKUP_AND_DELETE_BATCH({self.spec.name})"
-                raise KernelError(what, -result, error_name(-result))
+                raise KernelError(what, -result)
             if result == 0:
                 start = position
 
@@ -249,7 +252,7 @@ class SharedWord:
 
     def __init__(self, bpf_map: Map) -> None:
         address = ffi.new("void **")
-        call(f"mmap({bpf_map.spec.name})", "xt_map_mmap", bpf_map.fileno(), 4, address)
+        call(f"mmap({bpf_map.spec.name})", syscall.lib.xt_map_mmap, bpf_map.fileno(), 4, address)
         self._word = ffi.cast("__u32 *", address[0])
 
     def load(self) -> int:
@@ -258,11 +261,11 @@ class SharedWord:
 
     def store(self, value: int) -> None:
         """Store `value` whole, after everything stored before."""
-        try_call("xt_store_release", self._word, value)
+        syscall.lib.xt_store_release(self._word, value)
 
     def close(self) -> None:
         """Unmap; the object is of no more use."""
-        try_call("xt_munmap", self._word, 4)
+        try_call(syscall.lib.xt_munmap, self._word, 4)
 
 
 @dataclass(frozen=True)
@@ -314,25 +317,25 @@ class Program(Fd):
     @staticmethod
     def _load(name: str, request: Any) -> int:
         what = f"BPF_PROG_LOAD({name})"
-        result = try_call("xt_prog_load", request)
+        result = try_call(syscall.lib.xt_prog_load, request)
         if result >= 0:
             return result
         # the log costs time and memory, so it is asked for only when there is something to explain
         log = ffi.new("char[]", VERIFIER_LOG_SIZE)
         request.log_buf, request.log_size, request.log_level = log, VERIFIER_LOG_SIZE - 1, 1
-        result = try_call("xt_prog_load", request)
+        result = try_call(syscall.lib.xt_prog_load, request)
         if result >= 0:
             return result
-        error = VerifierError(what, -result, error_name(-result), ffi.string(log).decode(errors="replace"))
+        error = VerifierError(what, -result, ffi.string(log).decode(errors="replace"))
         if error.errno == errno.EPERM and not error.log:
             raise privileges.explain(error) from error
         raise error
 
     def id(self) -> int:
         """Its number among all programs (struct bpf_prog_info)."""
-        info, length = ffi.new("__u32[2]"), ffi.new("__u32 *", 8)
-        call(f"BPF_OBJ_GET_INFO_BY_FD({self.name})", "xt_obj_get_info", self.fileno(), info, length)
-        return int(info[1])  # behind the type
+        info = ffi.new("struct xt_prog_info *")
+        _get_info(self.name, self, info)
+        return info.id
 
     def test_run(
         self, frame: bytes, *, repeat: int = 1, flags: int = 0, batch_size: int = 0, context: bytes = b""
@@ -347,7 +350,7 @@ class Program(Fd):
         request.data_in, request.data_size_in = data_in, len(frame)
         request.ctx_in, request.ctx_size_in = (context_in, len(context)) if context else (ffi.NULL, 0)
         request.data_out, request.data_size_out = (out, room) if room else (ffi.NULL, 0)
-        bpf_call(f"BPF_PROG_TEST_RUN({self.name})", "xt_prog_test_run", request)
+        bpf_call(f"BPF_PROG_TEST_RUN({self.name})", syscall.lib.xt_prog_test_run, request)
         data_out = ffi.buffer(out, min(request.data_size_out, room))[:]
         return RunResult(request.retval, data_out, request.duration)
 
@@ -359,31 +362,35 @@ class Link(Fd):
     def attach(cls, program: Program, ifindex: int, attach_type: int, flags: int) -> Link:
         """BPF_LINK_CREATE; `flags` are those of the attach type: XDP_FLAGS_*, LINK_BEFORE_ALL."""
         what = f"BPF_LINK_CREATE({program.name}, ifindex {ifindex})"
-        return cls(bpf_call(what, "xt_link_create", program.fileno(), ifindex, attach_type, flags))
+        return cls(bpf_call(what, syscall.lib.xt_link_create, program.fileno(), ifindex, attach_type, flags))
 
     def ifindex(self) -> int:
         """The interface it is attached to, 0 when that is gone (struct bpf_link_info)."""
-        info, length = ffi.new("__u32[16]"), ffi.new("__u32 *", 64)
-        call("BPF_OBJ_GET_INFO_BY_FD(link)", "xt_obj_get_info", self.fileno(), info, length)
-        # type, id, prog_id, padding to 8 bytes, then the union: xdp.ifindex, tcx.ifindex
-        return int(info[4])
+        info = ffi.new("struct xt_link_info *")
+        _get_info("link", self, info)
+        return info.ifindex
 
     def detach(self) -> None:
         """BPF_LINK_DETACH: also where somebody else holds a descriptor of the link. Once closed, nothing."""
         if not self.closed:
-            try_call("xt_link_detach", self.fileno())
+            try_call(syscall.lib.xt_link_detach, self.fileno())
 
 
 def program_name(program_id: int) -> str:
     """A loaded program's name (struct bpf_prog_info); empty where the privilege to ask is missing."""
-    number = try_call("xt_prog_get_fd_by_id", program_id)
+    number = try_call(syscall.lib.xt_prog_get_fd_by_id, program_id)
     if number < 0:
         return ""
+    info = ffi.new("struct xt_prog_info *")
     with Fd(number) as program:
-        info, length = ffi.new("char[]", 128), ffi.new("__u32 *", 128)
-        call(f"BPF_OBJ_GET_INFO_BY_FD(program {program_id})", "xt_obj_get_info", program.fileno(), info, length)
-        # type, id, tag[8], two lengths, two pointers, load_time, uid, nr_map_ids, map_ids: 64 bytes
-        return str(ffi.string(info + 64, 16).decode(errors="replace"))
+        _get_info(f"program {program_id}", program, info)
+    return ffi.string(info.name).decode(errors="replace")
+
+
+def _get_info(name: str, owner: Fd, info: Any) -> None:
+    """BPF_OBJ_GET_INFO_BY_FD: fill a struct, of which the kernel may know more."""
+    length = ffi.new("__u32 *", ffi.sizeof(info[0]))
+    call(f"BPF_OBJ_GET_INFO_BY_FD({name})", syscall.lib.xt_obj_get_info, owner.fileno(), info, length)
 
 
 def kernel_name(name: str) -> bytes:

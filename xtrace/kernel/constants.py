@@ -3,6 +3,7 @@
 MAP_TYPE_ARRAY = 2
 MAP_TYPE_PERCPU_ARRAY = 6
 MAP_TYPE_ARRAY_OF_MAPS = 12
+MAP_TYPE_HASH_OF_MAPS = 13
 
 PROG_TYPE_KPROBE = 2
 """Uprobes, too."""
@@ -19,7 +20,8 @@ UPROBE_MULTI_RETURN = 1
 LINK_BEFORE_ALL = 1 << 3
 """BPF_F_BEFORE without a program named: first in the list of an interface's TCX programs (Linux 6.6)."""
 
-MAP_NO_PREALLOC = 1
+MAP_READ_ONLY_PROG = 0x80
+"""BPF_F_RDONLY_PROG: programs do not write to it."""
 MAP_MMAPABLE = 0x400
 
 PROG_HAS_FRAGS = 0x20

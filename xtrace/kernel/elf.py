@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
+from xtrace.kernel import constants
 from xtrace.kernel.btf import Btf, InfoRecords, SectionLayout, cut, parse_ext, text, unpack
 
 __all__ = ["MapSpec", "ObjectSpec", "ProgramSpec", "Relocation", "link", "parse_object", "patch_constants"]
@@ -32,8 +33,7 @@ _CALL = 0x85  # BPF_JMP | BPF_CALL; of another function of the object when src_r
 _PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE, _PSEUDO_CALL = 1, 2, 1
 _SLOT = 8  # bytes
 
-_MAP_TYPE_ARRAY, _MAP_TYPES_OF_MAPS = 2, (12, 13)
-_F_RDONLY_PROG, _F_MMAPABLE = 0x80, 0x400
+_MAP_TYPES_OF_MAPS = (constants.MAP_TYPE_ARRAY_OF_MAPS, constants.MAP_TYPE_HASH_OF_MAPS)
 
 _DATA_SECTION = re.compile(r"\.(rodata|data|bss)(?:\.(.+))?", re.DOTALL)
 _IDENT = b"\x7fELF\x02\x01\x01"  # 64 bit, little endian, version 1
@@ -334,12 +334,12 @@ def _data_maps(elf: _Elf, btf: Btf) -> Iterator[tuple[int, MapSpec]]:
         is_constant = kind == "rodata"
         spec = MapSpec(
             name=own_name or kind,
-            map_type=_MAP_TYPE_ARRAY,
+            map_type=constants.MAP_TYPE_ARRAY,
             key_size=4,
             value_size=section.size,
             max_entries=1,
             # a section of its own is what a variable has so that user space can map it
-            flags=_F_RDONLY_PROG if is_constant else _F_MMAPABLE if own_name else 0,
+            flags=constants.MAP_READ_ONLY_PROG if is_constant else constants.MAP_MMAPABLE if own_name else 0,
             btf_value_type_id=btf.datasecs.get(section.name, 0),
             contents=elf.contents(section),
             variables=elf.objects.get(index, {}),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from errno import E2BIG, EFAULT
-from struct import Struct
 
 from xtrace.errors import KernelError
-from xtrace.kernel.syscall import call, error_name, ffi
+from xtrace.kernel import abi, syscall
+from xtrace.kernel.syscall import call, ffi
 
 ETHTOOL_GFLAGS = 0x25
 ETH_FLAG_RXVLAN = 1 << 8
@@ -18,10 +18,10 @@ ETHTOOL_GSSET_INFO = 0x37
 ETH_SS_STATS = 1
 ETH_GSTRING_LEN = 32
 
-_VALUE = Struct("=II")  # struct ethtool_value: command, data
-_COUNT = Struct("=IIQI")  # struct ethtool_sset_info of one set: command, reserved, mask, data
-_STRINGS = Struct("=III")  # struct ethtool_gstrings: command, set, count; then names
-_STATS = Struct("=II")  # struct ethtool_stats: command, count; then u64 values
+_VALUE = abi.layout("struct xt_ethtool_value", "cmd", "data")
+_COUNT = abi.layout("struct xt_ethtool_sset_info", "cmd", "reserved", "sset_mask", "data")
+_STRINGS = abi.layout("struct xt_ethtool_gstrings", "cmd", "string_set", "len")  # then names
+_STATS = abi.layout("struct xt_ethtool_stats", "cmd", "n_stats")  # then u64 values
 
 MOST_STATISTICS = 1 << 17
 """Entries that are believed: the largest drivers have some ten thousand (queues x counters)."""
@@ -68,7 +68,7 @@ def _statistics_count(interface: str) -> int:
     _ask("ETHTOOL_GSSET_INFO", interface, request)
     _, _, known, count = _COUNT.unpack(request)
     if known and count > MOST_STATISTICS:
-        raise KernelError(f"ETHTOOL_GSSET_INFO({interface})", E2BIG, error_name(E2BIG), f"{count} statistics")
+        raise KernelError(f"ETHTOOL_GSSET_INFO({interface})", E2BIG, f"{count} statistics")
     return count if known else 0
 
 
@@ -84,5 +84,6 @@ def _fits(command: str, interface: str, request: bytearray) -> bool:
 
 
 def _ask(command: str, interface: str, request: bytearray) -> None:
-    """The shim lets nothing be written beyond `request`: that is EFAULT."""
-    call(f"{command}({interface})", "xt_ethtool", os.fsencode(interface), ffi.from_buffer(request), len(request))
+    """The shim writes nothing beyond `request`: a longer answer is EFAULT."""
+    buffer = ffi.from_buffer(request)
+    call(f"{command}({interface})", syscall.lib.xt_ethtool, os.fsencode(interface), buffer, len(request))

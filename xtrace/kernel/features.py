@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xtrace.errors import UsageError
-from xtrace.kernel import constants
+from xtrace.kernel import constants, syscall
 from xtrace.kernel.syscall import close, ffi, try_call
 
 SWITCH = "XTRACE_FEATURES_OFF"
@@ -77,7 +77,7 @@ def load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
     request.insns, request.insn_cnt, request.license = code, len(RETURN_XDP_PASS) // 8, license_text
     request.prog_type, request.expected_attach_type = prog_type, attach_type
     request.prog_flags, request.prog_name = flags, b"probe"
-    return try_call("xt_prog_load", request)
+    return try_call(syscall.lib.xt_prog_load, request)
 
 
 def _takes_frags() -> bool:
@@ -89,7 +89,7 @@ def _attaches_tcx() -> bool:
     if fd < 0:
         return False
     # no interface has this index: a kernel that knows the attach type says so, another says EINVAL
-    result = try_call("xt_link_create", fd, 0x7FFFFFFF, constants.ATTACH_TYPE_TCX_INGRESS, 0)
+    result = try_call(syscall.lib.xt_link_create, fd, 0x7FFFFFFF, constants.ATTACH_TYPE_TCX_INGRESS, 0)
     _close(fd)
     return result == -errno.ENODEV
 
@@ -98,12 +98,12 @@ def _batches_percpu_arrays() -> bool:
     request = ffi.new("struct xt_map_create *")
     request.map_type, request.key_size, request.value_size = constants.MAP_TYPE_PERCPU_ARRAY, 4, 8
     request.max_entries, request.map_name = 1, b"probe_batch"
-    fd = try_call("xt_map_create", request)
+    fd = try_call(syscall.lib.xt_map_create, request)
     if fd < 0:
         return False
     # with room for no entry a kernel that knows the command returns at once, another says ENOTSUPP
     count = ffi.new("__u32 *", 0)
-    result = try_call("xt_map_lookup_batch", fd, ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, count)
+    result = try_call(syscall.lib.xt_map_lookup_batch, fd, ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, count)
     _close(fd)
     return result in (0, -errno.EFAULT)
 

@@ -6,7 +6,7 @@ padded to four bytes. What the messages of one protocol mean is another module's
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EAGAIN, EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENOMSG
@@ -26,7 +26,6 @@ NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
 NLM_F_DUMP = 0x300
 
-NLMSG_NOOP = 0x1
 NLMSG_ERROR = 0x2
 NLMSG_DONE = 0x3
 NLMSG_OVERRUN = 0x4
@@ -80,7 +79,7 @@ class Header(NamedTuple):
 
 def malformed(detail: str) -> KernelError:
     """The error for bytes that are not what they claim to be: EBADMSG."""
-    return KernelError("netlink reply", EBADMSG, syscall.error_name(EBADMSG), detail)
+    return KernelError("netlink reply", EBADMSG, detail)
 
 
 def _align(length: int) -> int:
@@ -99,6 +98,11 @@ def unsigned(value: bytes, size: int) -> int:
     if len(value) != size:
         raise malformed(f"{len(value)} bytes where a u{8 * size} was expected")
     return int.from_bytes(value, sys.byteorder)
+
+
+def optional_unsigned(values: Mapping[int, bytes], kind: int, size: int) -> int | None:
+    """The same for the attribute `kind` of those that were parsed; None without it."""
+    return unsigned(values[kind], size) if kind in values else None
 
 
 def text(value: bytes) -> str:
@@ -173,7 +177,7 @@ def _verdict(what: str, header: Header, payload: bytes) -> KernelError | None:
         return malformed(f"an answer to {what} without a valid error number")
     if code == 0:
         return None
-    return KernelError(what, -code, syscall.error_name(-code), _extended_ack(header, payload))
+    return KernelError(what, -code, _extended_ack(header, payload))
 
 
 @dataclass(slots=True)
@@ -199,7 +203,7 @@ class NetlinkSocket:
 
     def __init__(self, protocol: int, groups: int = 0) -> None:
         """`groups`: bit mask of multicast groups (RTMGRP_*). Raises KernelError."""
-        self._fd = syscall.call(f"netlink socket({protocol})", "xt_netlink_open", protocol, groups)
+        self._fd = syscall.call(f"netlink socket({protocol})", syscall.lib.xt_netlink_open, protocol, groups)
         self._sequence = 0
         self._buffer = bytearray(BUFFER_BYTES)
 
@@ -230,7 +234,7 @@ class NetlinkSocket:
         what = what or f"netlink message {message_type}"
         answer = self._exchange(what, message_type, flags | NLM_F_ACK, payload)
         if answer.lost:
-            raise KernelError(what, ENOBUFS, syscall.error_name(ENOBUFS), "the answer may have been lost")
+            raise KernelError(what, ENOBUFS, "the answer may have been lost")
         return answer.messages
 
     def dump(
@@ -247,7 +251,7 @@ class NetlinkSocket:
             if not answer.interrupted and not answer.lost:
                 return answer.messages
         errno = ENOBUFS if answer.lost else EINTR
-        raise KernelError(what, errno, syscall.error_name(errno), f"no undisturbed dump in {DUMP_TRIES} tries")
+        raise KernelError(what, errno, f"no undisturbed dump in {DUMP_TRIES} tries")
 
     def notifications(self) -> list[Message]:
         """The multicast messages waiting now, without blocking; poll() fileno() to wait for them.
@@ -307,7 +311,7 @@ class NetlinkSocket:
         if answer.error:
             raise answer.error
         if not answer.complete and not answer.lost:
-            raise KernelError(what, ENOMSG, syscall.error_name(ENOMSG), "the kernel gave no complete answer")
+            raise KernelError(what, ENOMSG, "the kernel gave no complete answer")
         return answer
 
     def _take(
@@ -329,7 +333,7 @@ class NetlinkSocket:
         self._sequence = self._sequence % 0xFFFFFFFF + 1  # never 0, which notifications carry
         length = _MESSAGE.size + len(payload)
         message = _MESSAGE.pack(length, message_type, flags | NLM_F_REQUEST, self._sequence, 0) + payload
-        syscall.call(f"send({what})", "xt_netlink_send", self._fd, syscall.ffi.from_buffer(message), length)
+        syscall.call(f"send({what})", syscall.lib.xt_netlink_send, self._fd, syscall.ffi.from_buffer(message), length)
 
     def _receive(self, what: str) -> bytes | None:
         """The next datagram, whole; None if there is none. KernelError, EMSGSIZE for one too large to believe."""
@@ -339,7 +343,7 @@ class NetlinkSocket:
         if size:
             size = self._receive_into_buffer(what, 0)
         if size > len(self._buffer):
-            raise KernelError(f"recv({what})", EMSGSIZE, syscall.error_name(EMSGSIZE), f"a datagram of {size} bytes")
+            raise KernelError(f"recv({what})", EMSGSIZE, f"a datagram of {size} bytes")
         return bytes(memoryview(self._buffer)[:size]) if size else None
 
     def _receive_into_buffer(self, what: str, flags: int) -> int:
@@ -349,7 +353,7 @@ class NetlinkSocket:
         """
         buffer = syscall.ffi.from_buffer(self._buffer)
         flags |= MSG_TRUNC | MSG_DONTWAIT
-        result = syscall.try_call("xt_netlink_recv", self._fd, buffer, len(self._buffer), flags)
+        result = syscall.try_call(syscall.lib.xt_netlink_recv, self._fd, buffer, len(self._buffer), flags)
         if result < 0 and result != -EAGAIN:
-            raise KernelError(f"recv({what})", -result, syscall.error_name(-result))
+            raise KernelError(f"recv({what})", -result)
         return max(result, 0)

@@ -5,7 +5,6 @@ What belongs to this process (its /proc/self, its /sys/class/net) is read at its
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from xtrace.errors import UsageError
@@ -14,11 +13,11 @@ HOST = Path("/host")
 """Where a container gets the machine's proc and sys: `-v /proc:/host/proc:ro -v /sys:/host/sys:ro`."""
 
 _chosen: dict[str, str] = {}
-"""By --procfs and --sysfs, for the whole process: names of file systems to directories."""
+"""Directories of this process's proc and sys, where the user chose them."""
 
 
 def choose(proc: str | None = None, sys: str | None = None) -> None:
-    """Take these directories from now on; None leaves the choice to the environment. Raises UsageError."""
+    """Use these directories from now on; None stands for the default. Raises UsageError."""
     _chosen.clear()
     _chosen.update({name: path for name, path in (("proc", proc), ("sys", sys)) if path})
     procfs()
@@ -26,25 +25,25 @@ def choose(proc: str | None = None, sys: str | None = None) -> None:
 
 
 def procfs() -> Path:
-    """--procfs, else XTRACE_PROCFS, else /host/proc where it is mounted, else /proc. Raises UsageError."""
-    return _root("proc", ("stat",), "XTRACE_PROCFS")
+    """The chosen directory, else /host/proc if mounted, else /proc. Raises UsageError."""
+    return _root("proc", ("stat",), "--procfs and XTRACE_PROCFS")
 
 
 def sysfs() -> Path:
-    """--sysfs, else XTRACE_SYSFS, else /host/sys where it is mounted, else /sys. Raises UsageError."""
-    return _root("sys", ("kernel", "class"), "XTRACE_SYSFS")
+    """The chosen directory, else /host/sys if mounted, else /sys. Raises UsageError."""
+    return _root("sys", ("kernel", "class"), "--sysfs and XTRACE_SYSFS")
 
 
-def _root(name: str, entries: tuple[str, ...], variable: str) -> Path:
-    """One of `entries` is in every mounted one, so that another directory, or an empty one, is not taken for it."""
-    given = _chosen.get(name) or os.environ.get(variable, "")
+def _root(name: str, entries: tuple[str, ...], settings: str) -> Path:
+    """One of `entries` exists in every mounted one: another directory, or an empty one, is not mistaken for it."""
+    given = _chosen.get(name)
     if given:
         if not Path(given).is_dir():
-            raise UsageError(f"{given}: no such directory: --{name}fs and {variable} name a mounted {name} file system")
+            raise UsageError(f"{given}: no such directory ({settings} must name a mounted {name} file system)")
         if not _is_one(Path(given), entries):
+            missing = " and ".join(entries)
             raise UsageError(
-                f"{given}: no {name} file system: {' and '.join(entries)} not found there;"
-                f" --{name}fs and {variable} name a mounted one"
+                f"{given}: not a {name} file system: {missing} not found in it ({settings} must name a mounted one)"
             )
         return Path(given)
     mounted = HOST / name

@@ -9,7 +9,15 @@ from ipaddress import ip_address
 from struct import Struct
 
 from xtrace.errors import KernelError
-from xtrace.kernel.netlink import NetlinkSocket, attributes, pack_attribute, parse_attributes, text, unsigned
+from xtrace.kernel.netlink import (
+    NetlinkSocket,
+    attributes,
+    optional_unsigned,
+    pack_attribute,
+    parse_attributes,
+    text,
+    unsigned,
+)
 
 NETLINK_RDMA = 20
 
@@ -120,10 +128,6 @@ def _name(names: tuple[str, ...], number: int) -> str:
     return names[number] if number < len(names) else f"{number}"
 
 
-def _optional(values: dict[int, bytes], kind: int, size: int) -> int | None:
-    return unsigned(values[kind], size) if kind in values else None
-
-
 def _required(values: dict[int, bytes], kind: int, size: int) -> int:
     return unsigned(values.get(kind, b""), size)
 
@@ -156,7 +160,7 @@ def parse_port(payload: bytes) -> RdmaPort:
         number=_required(values, PORT_INDEX, 4),
         state=_name(PORT_STATES, _required(values, PORT_STATE, 1)),
         physical_state=_name(PHYSICAL_STATES, _required(values, PORT_PHYS_STATE, 1)),
-        lid=_optional(values, LID, 4),
+        lid=optional_unsigned(values, LID, 4),
         netdev=_optional_text(values, NDEV_NAME),
     )
 
@@ -178,12 +182,12 @@ def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
         state = _name(QP_STATES, _required(values, RES_STATE, 1))
         yield QueuePair(
             number=_required(values, RES_LQPN, 4),
-            port=_optional(values, PORT_INDEX, 4),
+            port=optional_unsigned(values, PORT_INDEX, 4),
             type=QP_TYPES.get(kind, f"{kind}"),
             state=state,
             # told as 0 until the move to RTR sets it
-            remote=None if state in UNCONNECTED else _optional(values, RES_RQPN, 4),
-            pid=_optional(values, RES_PID, 4),
+            remote=None if state in UNCONNECTED else optional_unsigned(values, RES_RQPN, 4),
+            pid=optional_unsigned(values, RES_PID, 4),
             kernel=_optional_text(values, RES_KERN_NAME),
         )
 

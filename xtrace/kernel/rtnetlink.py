@@ -1,34 +1,33 @@
-"""Interfaces, their addresses, the default route, and XDP programs by netlink (uapi/linux/rtnetlink.h, if_link.h)."""
+"""Interfaces, what happens to them, and XDP programs by netlink (uapi/linux/rtnetlink.h, if_link.h)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from errno import ENODEV, ENOMSG
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from struct import Struct
+from types import TracebackType
+from typing import NamedTuple
 
 from xtrace.errors import KernelError
-from xtrace.kernel import syscall
 from xtrace.kernel.netlink import (
+    NETLINK_ROUTE,
     NetlinkSocket,
     attributes,
     malformed,
+    optional_unsigned,
     pack_attribute,
     pack_nested,
     parse_attributes,
     text,
     unpack,
-    unsigned,
 )
 
+RTMGRP_LINK = 1
+
 RTM_NEWLINK = 16
+RTM_DELLINK = 17
 RTM_GETLINK = 18
 RTM_SETLINK = 19
-RTM_NEWADDR = 20
-RTM_GETADDR = 22
-RTM_NEWROUTE = 24
-RTM_GETROUTE = 26
-
-AF_INET = 2
-AF_INET6 = 10
 
 IFF_UP = 0x1
 
@@ -57,29 +56,7 @@ IFLA_XDP_HW_PROG_ID = 7
 IFLA_XDP_EXPECTED_FD = 8
 
 XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
-XDP_FLAGS_SKB_MODE = 1 << 1
-XDP_FLAGS_DRV_MODE = 1 << 2
-XDP_FLAGS_HW_MODE = 1 << 3
 XDP_FLAGS_REPLACE = 1 << 4
-
-IFA_ADDRESS = 1
-IFA_LOCAL = 2
-IFA_F_SECONDARY = 0x01  # for IPv6 the same bit is IFA_F_TEMPORARY
-IFA_F_DADFAILED = 0x08
-IFA_F_DEPRECATED = 0x20
-IFA_F_TENTATIVE = 0x40
-
-RTA_OIF = 4
-RTA_GATEWAY = 5
-RTA_PRIORITY = 6
-RTA_PREFSRC = 7
-RTA_MULTIPATH = 9
-RTA_VIA = 18
-RT_TABLE_MAIN = 254
-RT_SCOPE_LINK = 253
-RTN_UNICAST = 1
-RTNH_F_DEAD = 0x1
-RTM_F_CLONED = 0x200
 
 OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
 """IF_OPER_* of uapi/linux/if.h by number, spelled as in /sys/class/net/*/operstate."""
@@ -91,14 +68,9 @@ IFNAMSIZ = 16
 ALTIFNAMSIZ = 128
 
 _IFINFOMSG = Struct("=BxHiII")  # struct ifinfomsg: family, ARPHRD type, index, flags, change
-_STATS64 = Struct("=8Q")  # the start of struct rtnl_link_stats64, which grows at its end
-_IFADDRMSG = Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
-_RTMSG = Struct("=8BI")  # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
-_RTNEXTHOP = Struct("=HBBi")  # struct rtnexthop: length, flags, hops, index
+_STATS64 = Struct("=4Q")  # the start of struct rtnl_link_stats64, which grows at its end
 _INT = Struct("=i")
 _U32 = Struct("=I")
-
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +85,6 @@ class XdpOwner:
     prog_id: int
     native_id: int | None = None
     generic_id: int | None = None
-    offload_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +114,6 @@ class LinkInfo:
     rx_bytes: int | None = None
     tx_packets: int | None = None
     tx_bytes: int | None = None
-    rx_dropped: int | None = None
-    tx_dropped: int | None = None
 
     @property
     def is_up(self) -> bool:
@@ -152,37 +121,16 @@ class LinkInfo:
         return bool(self.flags & IFF_UP)
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultRoute:
-    """Interface index, the source address packets get (None: no usable one), the gateway (None: on-link)."""
-
-    index: int
-    source: str | None
-    gateway: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    metric: int
-    index: int
-    source: Address | None
-    gateway: Address | None
-
-
-def _optional(values: dict[int, bytes], kind: int, size: int) -> int | None:
-    return unsigned(values[kind], size) if kind in values else None
-
-
 def _parse_xdp(value: bytes) -> XdpOwner | None:
     values = parse_attributes(value)
-    attached = _optional(values, IFLA_XDP_ATTACHED, 1)
+    attached = optional_unsigned(values, IFLA_XDP_ATTACHED, 1)
     if not attached:
         return None
-    native = _optional(values, IFLA_XDP_DRV_PROG_ID, 4)
-    generic = _optional(values, IFLA_XDP_SKB_PROG_ID, 4)
-    offload = _optional(values, IFLA_XDP_HW_PROG_ID, 4)
-    prog_id = _optional(values, IFLA_XDP_PROG_ID, 4) or offload or native or generic or 0
-    return XdpOwner(XDP_MODES.get(attached, f"mode {attached}"), prog_id, native, generic, offload)
+    native = optional_unsigned(values, IFLA_XDP_DRV_PROG_ID, 4)
+    generic = optional_unsigned(values, IFLA_XDP_SKB_PROG_ID, 4)
+    offload = optional_unsigned(values, IFLA_XDP_HW_PROG_ID, 4)
+    prog_id = optional_unsigned(values, IFLA_XDP_PROG_ID, 4) or offload or native or generic or 0
+    return XdpOwner(XDP_MODES.get(attached, f"mode {attached}"), prog_id, native, generic)
 
 
 def _parse_altnames(value: bytes) -> tuple[str, ...]:
@@ -196,11 +144,11 @@ def parse_link(payload: bytes) -> LinkInfo:
     name = text(values.get(IFLA_IFNAME, b""))
     if index <= 0 or not name:
         raise malformed(f"an interface with index {index} and name {name!r}")
-    operstate = _optional(values, IFLA_OPERSTATE, 1) or 0
-    counters: tuple[int | None, ...] = (None,) * 8
+    operstate = optional_unsigned(values, IFLA_OPERSTATE, 1) or 0
+    counters: tuple[int | None, ...] = (None,) * 4
     if IFLA_STATS64 in values:
         counters = unpack(_STATS64, values[IFLA_STATS64], "rtnl_link_stats64")
-    rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_dropped, tx_dropped = counters
+    rx_packets, tx_packets, rx_bytes, tx_bytes = counters
     info = parse_attributes(values.get(IFLA_LINKINFO, b""))
     return LinkInfo(
         index=index,
@@ -208,9 +156,9 @@ def parse_link(payload: bytes) -> LinkInfo:
         flags=flags,
         link_type=link_type,
         operstate=OPERSTATES[operstate] if operstate < len(OPERSTATES) else "unknown",
-        mtu=_optional(values, IFLA_MTU, 4) or 0,
+        mtu=optional_unsigned(values, IFLA_MTU, 4) or 0,
         kind=text(info.get(IFLA_INFO_KIND, b"")),
-        master=_optional(values, IFLA_MASTER, 4),
+        master=optional_unsigned(values, IFLA_MASTER, 4),
         slave_kind=text(info.get(IFLA_INFO_SLAVE_KIND, b"")),
         address=values.get(IFLA_ADDRESS, b"").hex(":"),
         xdp=_parse_xdp(values.get(IFLA_XDP, b"")),
@@ -220,8 +168,6 @@ def parse_link(payload: bytes) -> LinkInfo:
         rx_bytes=rx_bytes,
         tx_packets=tx_packets,
         tx_bytes=tx_bytes,
-        rx_dropped=rx_dropped,
-        tx_dropped=tx_dropped,
     )
 
 
@@ -263,107 +209,57 @@ def link(socket: NetlinkSocket, name_or_index: str | int) -> LinkInfo | None:
     for kind, payload in replies:
         if kind == RTM_NEWLINK:
             return parse_link(payload)
-    raise KernelError(what, ENOMSG, syscall.error_name(ENOMSG), "acknowledged without a description")
+    raise KernelError(what, ENOMSG, "acknowledged without a description")
 
 
-def _address(value: bytes) -> Address:
-    try:
-        return ip_address(value)
-    except ValueError:
-        raise malformed(f"an address of {len(value)} bytes") from None
+class LinkChange(Enum):
+    """What happened to an interface."""
+
+    APPEARED_OR_CHANGED = RTM_NEWLINK
+    GONE = RTM_DELLINK
+    """deleted, or moved to another network namespace (LinkInfo.moved)"""
 
 
-def _gateway(values: dict[int, bytes]) -> Address | None:
-    """RTA_VIA (struct rtvia: u16 family, address) is an IPv4 route's IPv6 gateway."""
-    if RTA_GATEWAY in values:
-        return _address(values[RTA_GATEWAY])
-    return _address(values[RTA_VIA][2:]) if RTA_VIA in values else None
+class LinkEvent(NamedTuple):
+    """A change of an interface, and the whole interface as it was then; by now it may be different."""
+
+    change: LinkChange
+    link: LinkInfo
 
 
-def _first_path(value: bytes) -> tuple[int, Address | None] | None:
-    """Interface index and gateway of the first live path of a multipath route."""
-    offset = 0
-    while offset < len(value):
-        length, flags, _, index = unpack(_RTNEXTHOP, value[offset:], "rtnexthop")
-        if length < _RTNEXTHOP.size or offset + length > len(value):
-            raise malformed(f"a next hop claims {length} of {len(value) - offset} bytes")
-        if not flags & RTNH_F_DEAD:
-            return index, _gateway(parse_attributes(value[offset + _RTNEXTHOP.size : offset + length]))
-        offset += (length + 3) & ~3
-    return None
+class LinkEvents:
+    """What happens to the interfaces of the network namespace from now on. Owns a socket; poll() fileno() to wait."""
 
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK)
 
-def _parse_default(family: int, payload: bytes) -> _Route | None:
-    """What an RTM_NEWROUTE without destination says, if it is a usable default route of the main table.
+    def __enter__(self) -> "LinkEvents":
+        self._socket.__enter__()
+        return self
 
-    A route of which the kernel names only a next hop object (sysctl nexthop_compat_mode=0) is passed over.
-    """
-    found, _, src_len, tos, table, _, _, kind, flags = unpack(_RTMSG, payload, "rtmsg")
-    values = parse_attributes(payload[_RTMSG.size :])
-    # The family counts: with IPv6 switched off the kernel answers an IPv6 dump with all it has.
-    if (found, src_len, tos, table, kind) != (family, 0, 0, RT_TABLE_MAIN, RTN_UNICAST):
-        return None
-    if flags & (RTM_F_CLONED | RTNH_F_DEAD):
-        return None
-    index = _optional(values, RTA_OIF, 4)
-    path = (index, _gateway(values)) if index else _first_path(values.get(RTA_MULTIPATH, b""))
-    if path is None:
-        return None
-    source = _address(values[RTA_PREFSRC]) if RTA_PREFSRC in values else None
-    return _Route(_optional(values, RTA_PRIORITY, 4) or 0, path[0], source, path[1])
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.__exit__(kind, error, trace)
 
+    def fileno(self) -> int:
+        """Readable when there are events."""
+        return self._socket.fileno()
 
-def _rank_address(family: int, route: _Route, payload: bytes) -> tuple[tuple[int, bool, bool, int], Address] | None:
-    """(rank, address) of an RTM_NEWADDR as source for `route`, lowest first; None if it cannot be one.
+    def read(self) -> Iterator[LinkEvent]:
+        """The events that wait, oldest first. KernelError where some were lost: then only links() knows the rest.
 
-    The order of inet_select_addr() (net/ipv4/devinet.c): global scope, then the route's own interface, the
-    gateway's subnet, primary before secondary. For IPv6 that puts stable before temporary addresses, so that
-    the address names the host for long.
-    """
-    found, prefix, flags, scope, index = unpack(_IFADDRMSG, payload, "ifaddrmsg")
-    values = parse_attributes(payload[_IFADDRMSG.size :])
-    peer = values.get(IFA_ADDRESS, b"")
-    local = values.get(IFA_LOCAL, peer)
-    if found != family or not local or flags & (IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE):
-        return None
-    if scope > RT_SCOPE_LINK or (scope == RT_SCOPE_LINK and index != route.index):
-        return None
-    try:
-        subnet = ip_network((peer or local, prefix), strict=False)
-    except ValueError:
-        raise malformed(f"an address of {len(peer)} bytes with prefix length {prefix}") from None
-    outside = route.gateway is None or route.gateway not in subnet
-    return (scope, index != route.index, outside, flags & IFA_F_SECONDARY), _address(local)
+        Bridges and wireless drivers also send messages about a link that do not describe it; those are left out.
+        """
+        for kind, payload in self._socket.notifications():
+            if kind in (RTM_NEWLINK, RTM_DELLINK):
+                described = parse_link(payload)
+                if described.rx_packets is not None:
+                    yield LinkEvent(LinkChange(kind), described)
 
-
-def _source(socket: NetlinkSocket, family: int, route: _Route) -> Address | None:
-    request = _IFADDRMSG.pack(family, 0, 0, 0, 0)
-    replies = socket.dump(RTM_GETADDR, request, what="RTM_GETADDR")
-    ranked = [_rank_address(family, route, payload) for kind, payload in replies if kind == RTM_NEWADDR]
-    return min((entry for entry in ranked if entry), key=lambda entry: entry[0], default=(None, None))[1]
-
-
-def _is_default(payload: bytes) -> bool:
-    """Has rtm_dst_len 0. A payload too short to tell passes too, for the parser to complain."""
-    return payload[1:2] in (b"\0", b"")
-
-
-def default_route(socket: NetlinkSocket) -> DefaultRoute | None:
-    """The host's default route: IPv4 before IPv6, lowest metric, main table, unicast only. Raises KernelError.
-
-    The source is the route's own (RTA_PREFSRC) or the address the kernel would choose.
-    """
-    for family in (AF_INET, AF_INET6):
-        request = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        replies = socket.dump(RTM_GETROUTE, request, what="RTM_GETROUTE", keep=_is_default)
-        parsed = [_parse_default(family, payload) for kind, payload in replies if kind == RTM_NEWROUTE]
-        route = min((entry for entry in parsed if entry), key=lambda entry: entry.metric, default=None)
-        if route:
-            source = route.source or _source(socket, family, route)
-            return DefaultRoute(
-                route.index, str(source) if source else None, str(route.gateway) if route.gateway else None
-            )
-    return None
+    def discard(self) -> None:
+        """Forget the events that wait."""
+        self._socket.discard()
 
 
 def _set_xdp(socket: NetlinkSocket, what: str, ifindex: int, *members: bytes) -> None:

@@ -1,46 +1,42 @@
 """The seam to the kernel: every system call of the package goes through `call()`.
 
-`lib` is the compiled shim (csrc/shim.c). Unit tests put a fake in its place.
+`lib` is the compiled shim (csrc/shim.c). Unit tests put a fake in its place, so its functions are looked up here
+when they are called: `call(what, syscall.lib.xt_map_freeze, fd)`. Its constants do not change, so `lib` may be
+imported for them.
 """
 
-import errno as errno_module
-import os
-from typing import Any
+from collections.abc import Callable
+from errno import EAGAIN, EINTR
+from typing import ParamSpec
 
-from xtrace._native import ffi
-from xtrace._native import lib as _compiled
+from xtrace._native import ffi, lib
 from xtrace.errors import KernelError
 
-__all__ = ["EAGAIN_RETRIES", "call", "close", "error_name", "ffi", "lib", "try_call"]
+__all__ = ["EAGAIN_RETRIES", "Arguments", "call", "close", "ffi", "lib", "try_call"]
 
-lib: Any = _compiled
+Arguments = ParamSpec("Arguments")
 
 EAGAIN_RETRIES = 5
 """BPF_PROG_LOAD returns EAGAIN when a signal interrupts the verifier; a few more tries are normal."""
 
 
-def error_name(errno: int) -> str:
-    """`EPERM (Operation not permitted)` for 1."""
-    return f"{errno_module.errorcode.get(errno, f'errno {errno}')} ({os.strerror(errno)})"
-
-
-def try_call(function: str, *arguments: Any) -> int:
+def try_call(function: Callable[Arguments, int], *arguments: Arguments.args, **named: Arguments.kwargs) -> int:
     """Call a shim function; the result (>= 0) or -errno. EAGAIN and EINTR are retried a few times."""
     for _ in range(EAGAIN_RETRIES):
-        result: int = getattr(lib, function)(*arguments)
-        if result not in (-errno_module.EAGAIN, -errno_module.EINTR):
+        result = function(*arguments, **named)
+        if result not in (-EAGAIN, -EINTR):
             break
+    return result
+
+
+def call(what: str, function: Callable[Arguments, int], *arguments: Arguments.args, **named: Arguments.kwargs) -> int:
+    """Call a shim function, raising KernelError for `what` (`BPF_MAP_CREATE(flows_a)`) if it fails."""
+    result = try_call(function, *arguments, **named)
+    if result < 0:
+        raise KernelError(what, -result)
     return result
 
 
 def close(descriptor: int) -> None:
     """Release a descriptor, once: after an interruption its number may already be somebody else's."""
     lib.xt_close(descriptor)
-
-
-def call(what: str, function: str, *arguments: Any) -> int:
-    """Call a shim function, raising KernelError for `what` (`BPF_MAP_CREATE(flows_a)`) if it fails."""
-    result = try_call(function, *arguments)
-    if result < 0:
-        raise KernelError(what, -result, error_name(-result))
-    return result

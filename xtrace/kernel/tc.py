@@ -1,41 +1,26 @@
 """Programs at tc by netlink: the clsact qdisc, and bpf filters on it in direct-action mode.
 
 For kernels without TCX links. Messages and numbers: uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h; what the
-kernel makes of them: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the process that made it. So
-that the next one can tell what a killed one left, a filter's name ends in a token, and whoever owns the filter
-holds the abstract unix socket of that token, which ends with the process.
-
-Abstract sockets belong to a network namespace, and so do interfaces: filters are seen only in the namespace where
-their owner's socket is seen too. An interface that moves to another namespace loses its qdiscs on the way
-(dev_shutdown() in __dev_change_net_namespace()).
+kernel makes of them: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the process that made it.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import re
 import socket as sockets
 from dataclasses import dataclass
-from errno import EADDRINUSE, EEXIST, ENOSPC
+from enum import IntEnum
+from errno import EEXIST, ENOSPC
 from struct import Struct
-from types import TracebackType
 
 from xtrace.errors import KernelError
-from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import (
-    NETLINK_ROUTE,
     NetlinkSocket,
     pack_attribute,
     pack_nested,
     parse_attributes,
     text,
     unpack,
-    unsigned,
 )
-from xtrace.kernel.syscall import error_name
-
-log = logging.getLogger(__name__)
 
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
@@ -49,10 +34,6 @@ RTM_GETTFILTER = 46
 TC_H_CLSACT = 0xFFFFFFF1
 CLSACT_HANDLE = 0xFFFF0000
 """TC_H_MAKE(TC_H_CLSACT, 0), which the ingress qdisc has too."""
-PARENT_INGRESS = 0xFFFFFFF2
-"""TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)"""
-PARENT_EGRESS = 0xFFFFFFF3
-"""TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)"""
 
 TCA_KIND = 1
 TCA_OPTIONS = 2
@@ -60,7 +41,6 @@ TCA_CHAIN = 11
 TCA_BPF_FD = 6
 TCA_BPF_NAME = 7
 TCA_BPF_FLAGS = 8
-TCA_BPF_ID = 11
 TCA_BPF_FLAG_ACT_DIRECT = 1 << 0
 
 ETH_P_ALL = 0x0003
@@ -68,9 +48,16 @@ MAX_PRIORITY = 0xFFFF
 MAX_HANDLE = 0x7FFFFFFF
 """The kernel takes 32 bits; its idr warns about some uses of more than INT_MAX (lib/idr.c)."""
 
-NAME_PREFIX = "xtrace-catch:"
-TOKEN_BYTES = 8
-_OUR_NAME = re.compile(rf"{NAME_PREFIX}([0-9a-f]{{{2 * TOKEN_BYTES}}})")
+
+class Parent(IntEnum):
+    """Where filters hang on clsact: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and TC_H_MIN_EGRESS."""
+
+    INGRESS = 0xFFFFFFF2
+    EGRESS = 0xFFFFFFF3
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
 
 _TCMSG = Struct("=B3xiIII")  # struct tcmsg: family, ifindex, handle, parent, info
 _U32 = Struct("=I")
@@ -80,33 +67,20 @@ _U32 = Struct("=I")
 class TcFilter:
     """One filter on the clsact qdisc of an interface.
 
-    `protocol` is an ethertype, ETH_P_ALL for every one. `name`, `prog_id` and `direct_action` are those of kind
-    bpf: "" where it was given none, None where it runs classic BPF.
+    `protocol` is an ethertype, ETH_P_ALL for every one. `name` is that of kind bpf, "" where it was given none.
     """
 
     ifindex: int
-    egress: bool
+    parent: Parent
     priority: int
     protocol: int
     handle: int
     kind: str
     name: str = ""
-    prog_id: int | None = None
-    direct_action: bool = False
-
-    @property
-    def token(self) -> str | None:
-        """What names the socket of its owner; None for a filter that is not ours."""
-        found = _OUR_NAME.fullmatch(self.name)
-        return found.group(1) if found else None
 
 
-def _direction(egress: bool) -> str:
-    return "egress" if egress else "ingress"
-
-
-def _call(message: str, ifindex: int, egress: bool) -> str:
-    return f"{message}({_direction(egress)} of interface {ifindex})"
+def _call(message: str, ifindex: int, parent: Parent) -> str:
+    return f"{message}({parent} of interface {ifindex})"
 
 
 def ensure_clsact(socket: NetlinkSocket, ifindex: int) -> None:
@@ -129,7 +103,7 @@ def ensure_clsact(socket: NetlinkSocket, ifindex: int) -> None:
                 f" with it: `tc qdisc del dev ... {kind}` removes both, if nobody needs them"
             )
             detail = "; ".join(filter(None, (error.detail, meaning)))
-            raise KernelError(what, EEXIST, error_name(EEXIST), detail) from error
+            raise KernelError(what, EEXIST, detail) from error
 
 
 def _qdisc_at_clsact(socket: NetlinkSocket, ifindex: int) -> str | None:
@@ -147,144 +121,89 @@ def _info(priority: int, protocol: int) -> int:
 
 
 def _message(where: TcFilter, *extra: bytes) -> bytes:
-    parent = PARENT_EGRESS if where.egress else PARENT_INGRESS
-    header = _TCMSG.pack(0, where.ifindex, where.handle, parent, _info(where.priority, where.protocol))
+    header = _TCMSG.pack(0, where.ifindex, where.handle, where.parent, _info(where.priority, where.protocol))
     return header + pack_attribute(TCA_KIND, where.kind.encode() + b"\0") + b"".join(extra)
 
 
-def _parse(payload: bytes, ifindex: int, egress: bool) -> TcFilter:
+def _parse(payload: bytes, ifindex: int, parent: Parent) -> TcFilter:
     """The payload of an RTM_NEWTFILTER. KernelError if damaged."""
     _, _, handle, _, info = unpack(_TCMSG, payload, "tcmsg")
     values = parse_attributes(payload[_TCMSG.size :])
     kind = text(values.get(TCA_KIND, b""))
     # each kind numbers its options on its own
     options = parse_attributes(values.get(TCA_OPTIONS, b"")) if kind == "bpf" else {}
-    flags = unsigned(options[TCA_BPF_FLAGS], 4) if TCA_BPF_FLAGS in options else 0
     return TcFilter(
         ifindex,
-        egress,
+        parent,
         priority=info >> 16,
         protocol=sockets.ntohs(info & 0xFFFF),
         handle=handle,
         kind=kind,
         name=text(options.get(TCA_BPF_NAME, b"")),
-        prog_id=unsigned(options[TCA_BPF_ID], 4) if TCA_BPF_ID in options else None,
-        direct_action=bool(flags & TCA_BPF_FLAG_ACT_DIRECT),
     )
 
 
-def _dump(socket: NetlinkSocket, ifindex: int, egress: bool, info: int = 0) -> list[TcFilter]:
+def _dump(socket: NetlinkSocket, ifindex: int, parent: Parent, info: int = 0) -> list[TcFilter]:
     """Filters of chain 0, which is where packets begin; `info` narrows it to one priority and protocol.
 
     Before its filters the kernel sends each priority on its own, with handle 0 (tcf_chain_dump()); it may have none.
     """
-    parent = PARENT_EGRESS if egress else PARENT_INGRESS
     request = _TCMSG.pack(0, ifindex, 0, parent, info) + pack_attribute(TCA_CHAIN, _U32.pack(0))
-    replies = socket.dump(RTM_GETTFILTER, request, what=_call("RTM_GETTFILTER", ifindex, egress))
-    return [_parse(payload, ifindex, egress) for kind, payload in replies if kind == RTM_NEWTFILTER]
+    replies = socket.dump(RTM_GETTFILTER, request, what=_call("RTM_GETTFILTER", ifindex, parent))
+    return [_parse(payload, ifindex, parent) for kind, payload in replies if kind == RTM_NEWTFILTER]
 
 
-def filters(socket: NetlinkSocket, ifindex: int, egress: bool) -> list[TcFilter]:
+def filters(socket: NetlinkSocket, ifindex: int, parent: Parent) -> list[TcFilter]:
     """Everybody's filters in the order they run; none without clsact or without the interface. Raises KernelError."""
-    return [found for found in _dump(socket, ifindex, egress) if found.handle]
+    return [found for found in _dump(socket, ifindex, parent) if found.handle]
 
 
-def orphans(socket: NetlinkSocket, ifindex: int) -> list[TcFilter]:
-    """Filters, of both directions, whose owner is no more: a `kill -9` leaves them. Raises KernelError."""
-    ours = [found for egress in (False, True) for found in filters(socket, ifindex, egress) if found.token]
-    return [found for found in ours if not _is_held(found)]
-
-
-def _hold(ifindex: int, token: str) -> sockets.socket:
-    """Bind the abstract socket of a filter. Raises KernelError, EADDRINUSE if somebody else holds it.
-
-    It is bound before the filter is created and closed after it was deleted: unbound means without owner.
-    """
-    address = f"xtrace-catch/{ifindex}/{token}"
-    holder = None
-    try:
-        holder = sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM | sockets.SOCK_CLOEXEC)
-        holder.bind("\0" + address)
-    except OSError as error:
-        if holder is not None:
-            holder.close()
-        number = error.errno or 0
-        raise KernelError(f"bind(@{address})", number, error_name(number)) from error
-    return holder
-
-
-def _is_held(found: TcFilter) -> bool:
-    """Whether somebody holds its socket; also for the moment that somebody else is trying or removing it."""
-    try:
-        _hold(found.ifindex, found.token or "").close()
-    except KernelError as error:
-        if error.errno != EADDRINUSE:
-            raise
-        return True
-    return False
-
-
-def _remove_orphan(socket: NetlinkSocket, orphan: TcFilter) -> bool:
-    """Delete a filter while holding its socket, so that no two do; False if somebody else was quicker."""
-    try:
-        holder = _hold(orphan.ifindex, orphan.token or "")
-    except KernelError as error:
-        if error.errno != EADDRINUSE:
-            raise
-        return False
-    with holder:
-        return _delete(socket, orphan)
-
-
-def _is_there(socket: NetlinkSocket, wanted: TcFilter) -> bool:
+def is_there(socket: NetlinkSocket, wanted: TcFilter) -> bool:
     """Whether a filter of this priority, protocol, handle and name is there."""
-    listed = _dump(socket, wanted.ifindex, wanted.egress, _info(wanted.priority, wanted.protocol))
+    listed = _dump(socket, wanted.ifindex, wanted.parent, _info(wanted.priority, wanted.protocol))
     return any((found.handle, found.name) == (wanted.handle, wanted.name) for found in listed)
 
 
-def _delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
+def delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
     """Delete this filter and no other; False if it was not there. Raises KernelError where it stays.
 
-    Handle 0 would mean all of its priority (tc_del_tfilter()); filters() lists none, and ours never have it.
+    Handle 0 would mean all of its priority (tc_del_tfilter()); filters() lists none, and none is created with it.
     """
-    if not _is_there(socket, unwanted):
+    if not is_there(socket, unwanted):
         return False
-    what = _call("RTM_DELTFILTER", unwanted.ifindex, unwanted.egress)
+    what = _call("RTM_DELTFILTER", unwanted.ifindex, unwanted.parent)
     try:
         socket.request(RTM_DELTFILTER, 0, _message(unwanted), what=what)
     except KernelError:
         # ENOENT, ENODEV, or EINVAL with its qdisc: somebody was quicker, and it is gone
-        if _is_there(socket, unwanted):
+        if is_there(socket, unwanted):
             raise
     return True
 
 
-def _create(socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int, token: str) -> TcFilter:
+def create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, name: str, handle: int) -> TcFilter:
     """Create a filter with the lowest priority number that is free. Raises KernelError.
 
-    The handle comes from the token. So a delete hits ours or nothing, and those who replace handle 1 without
-    looking do not hit ours. In return two that start in the same instant may come to share a priority, which does
-    no harm: after TC_ACT_UNSPEC the kernel goes on with the next handle as with the next priority.
+    Two that start in the same instant with different handles may come to share a priority, which does no harm:
+    after TC_ACT_UNSPEC the kernel goes on with the next handle as with the next priority.
     """
-    name = NAME_PREFIX + token
-    handle = int(token, 16) % MAX_HANDLE + 1
     options = pack_nested(
         TCA_OPTIONS,
         pack_attribute(TCA_BPF_FD, _U32.pack(prog_fd)),
         pack_attribute(TCA_BPF_NAME, name.encode() + b"\0"),
         pack_attribute(TCA_BPF_FLAGS, _U32.pack(TCA_BPF_FLAG_ACT_DIRECT)),
     )
-    what = _call("RTM_NEWTFILTER", ifindex, egress)
-    taken = {found.priority for found in _dump(socket, ifindex, egress)}
+    what = _call("RTM_NEWTFILTER", ifindex, parent)
+    taken = {found.priority for found in _dump(socket, ifindex, parent)}
     for priority in range(1, MAX_PRIORITY + 1):
         if priority in taken:
             continue
-        wanted = TcFilter(ifindex, egress, priority, ETH_P_ALL, handle, "bpf", name, direct_action=True)
+        wanted = TcFilter(ifindex, parent, priority, ETH_P_ALL, handle, "bpf", name)
         try:
             socket.request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _message(wanted, options), what=what)
         except KernelError:
             # EEXIST, or EINVAL where another protocol or kind is: was somebody quicker?
-            listed = _dump(socket, ifindex, egress)
+            listed = _dump(socket, ifindex, parent)
             if any((found.priority, found.handle, found.name) == (priority, handle, name) for found in listed):
                 return wanted  # the kernel did it, and its answer was lost
             taken = {found.priority for found in listed}
@@ -292,72 +211,4 @@ def _create(socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int, tok
                 raise
         else:
             return wanted
-    raise KernelError(what, ENOSPC, error_name(ENOSPC), "every priority is taken")
-
-
-class TcAttachment:
-    """A program attached by a filter of our own, and the socket that says so; `close()` ends both."""
-
-    stays_when_moved = False  # the kernel removes the qdiscs of an interface that moves (dev_shutdown())
-
-    def __init__(self, own: TcFilter, token: str, holder: sockets.socket) -> None:
-        self.ifindex = own.ifindex
-        self.egress = own.egress
-        self.priority = own.priority
-        self.handle = own.handle
-        self.token = token
-        self._filter = own
-        self._holder = holder
-
-    @classmethod
-    def attach(cls, socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int) -> TcAttachment:
-        """Attach a loaded program of type SCHED_CLS, of which the kernel then keeps a reference of its own.
-
-        Replaces nothing but orphans of ours, which go first, in both directions. Raises KernelError: EEXIST
-        where an ingress qdisc is in the way, EOPNOTSUPP for a qdisc with a shared block.
-        """
-        ensure_clsact(socket, ifindex)
-        for orphan in orphans(socket, ifindex):
-            if _remove_orphan(socket, orphan):
-                _say_replaced(socket, orphan)
-        token = os.urandom(TOKEN_BYTES).hex()
-        holder = _hold(ifindex, token)
-        try:
-            own = _create(socket, ifindex, egress, prog_fd, token)
-        except BaseException:
-            holder.close()
-            raise
-        return cls(own, token, holder)
-
-    def __enter__(self) -> TcAttachment:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.detach()
-
-    def alive(self) -> bool:
-        """Whether the filter still is there: not after its interface, its qdisc or itself was deleted."""
-        with NetlinkSocket(NETLINK_ROUTE) as socket:
-            return _is_there(socket, self._filter)
-
-    def detach(self) -> None:
-        """Delete the filter if it is there, and the socket; any number of times.
-
-        Programs that run at this moment end after it: a grace period must follow before counts are final.
-        Raises KernelError where the filter stays; the next xtrace-catch on this interface will remove it.
-        """
-        if self._holder.fileno() < 0:
-            return
-        with self._holder, NetlinkSocket(NETLINK_ROUTE) as socket:
-            _delete(socket, self._filter)
-
-    close = detach
-    """As owners of other attachments call it."""
-
-
-def _say_replaced(socket: NetlinkSocket, orphan: TcFilter) -> None:
-    link = rtnetlink.link(socket, orphan.ifindex)
-    name = link.name if link else f"interface {orphan.ifindex}"
-    log.info("replaced the filter a killed xtrace-catch left on %s (%s)", name, _direction(orphan.egress))
+    raise KernelError(what, ENOSPC, "every priority is taken")

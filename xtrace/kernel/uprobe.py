@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from xtrace.errors import KernelError
-from xtrace.kernel import constants
+from xtrace.errors import XtraceError
+from xtrace.kernel import constants, syscall
 from xtrace.kernel.bpf import Fd, Program
 from xtrace.kernel.features import load_trivial, switched_off
 from xtrace.kernel.syscall import call, close, ffi, try_call
@@ -24,17 +24,21 @@ def attach_multi(program: Program, path: str, offsets: Sequence[int], cookies: S
     request.path, request.offsets, request.cookies = alive
     request.count = len(offsets)
     request.flags = constants.UPROBE_MULTI_RETURN if at_return else 0
-    return Fd(call(f"BPF_LINK_CREATE({program.name}, {path})", "xt_link_create_uprobes", program.fileno(), request))
+    return Fd(
+        call(f"BPF_LINK_CREATE({program.name}, {path})", syscall.lib.xt_link_create_uprobes, program.fileno(), request)
+    )
 
 
 def attach_event(program: Program, path: str, offset: int, *, at_return: bool) -> Fd:
     """perf_event_open and PERF_EVENT_IOC_SET_BPF: `program` at one offset of a file, for every process."""
     name = ffi.new("char[]", os.fsencode(path))
     what = f"perf_event_open(uprobe, {path})"
-    event = Fd(call(what, "xt_perf_event_open_uprobe", pmu_type(), return_flag() if at_return else 0, name, offset))
+    event = Fd(
+        call(what, syscall.lib.xt_perf_event_open_uprobe, pmu_type(), return_flag() if at_return else 0, name, offset)
+    )
     try:
         what = f"PERF_EVENT_IOC_SET_BPF({program.name})"
-        call(what, "xt_perf_event_set_bpf", event.fileno(), program.fileno())
+        call(what, syscall.lib.xt_perf_event_set_bpf, event.fileno(), program.fileno())
     except BaseException:
         event.close()
         raise
@@ -43,13 +47,11 @@ def attach_event(program: Program, path: str, offset: int, *, at_return: bool) -
 
 @lru_cache(maxsize=1)
 def pmu_type() -> int:
-    """The number of the uprobe PMU; KernelError where the kernel has none."""
+    """The number of the uprobe PMU; XtraceError where the kernel has none."""
     try:
         return int((PMU / "type").read_text())
     except OSError as error:
-        number = error.errno or errno.ENOENT
-        reason = "this kernel has no uprobes (CONFIG_UPROBE_EVENTS)"
-        raise KernelError(f"{PMU}/type", number, os.strerror(number), reason) from error
+        raise XtraceError(f"{PMU}/type: {error.strerror}: this kernel has no uprobes (CONFIG_UPROBE_EVENTS)") from error
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +72,6 @@ def has_multi() -> bool:
     path, place = ffi.new("char[]", b"/"), ffi.new("__u64[]", [0])
     request.path, request.offsets, request.cookies, request.count = path, place, place, 1
     # a kernel that knows the attach type finds that / is no regular file; another says EINVAL
-    result = try_call("xt_link_create_uprobes", fd, request)
+    result = try_call(syscall.lib.xt_link_create_uprobes, fd, request)
     close(fd)
     return result == -errno.EBADF

@@ -1,16 +1,23 @@
-"""What the user wants to see: decided per packet in the kernel, where the rest is counted as filtered."""
+"""Filters: each packet is checked in the kernel, where what does not match is counted as filtered."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from xtrace.errors import UsageError
+from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.values import items, unknown
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+    Network = IPv4Network | IPv6Network
 
 TYPES = {
     "tcp": ("TCP",),
@@ -23,20 +30,18 @@ TYPES = {
     "ib": ("RoCE_v1_IBoE", "RoCE_v2"),
     "all": (),
 }
-"""Names that --filter takes, and the traffic types they mean; RoCE v2 is not udp."""
+"""Names for --filter and the traffic types they mean; RoCE v2 is not udp."""
 
-_NETWORK = struct.Struct("=II16s")
-_FAMILY_BITS = 32
+_NETWORK = abi.layout("struct network", "prefix_length", "family", "address")
+_FAMILY_BITS = 8 * (abi.offset("struct network", "address") - abi.offset("struct network", "family"))
 _MAPPED = bytes(10) + b"\xff\xff"
 _IPV4_PREFIX = 96
 """Bits of ::ffff:0:0/96, in which IPv4 addresses stand."""
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 @dataclass(frozen=True)
 class Filters:
-    """All filters must agree; within one, any value is enough. Empty means off."""
+    """All filters must match; within one, any value is enough. Empty means off."""
 
     types: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
@@ -72,53 +77,54 @@ def network_key(network: Network) -> bytes:
     return _NETWORK.pack(bits, 4 if is_mapped else 6, packed)
 
 
-def parse_types(text: str) -> frozenset[str]:
-    """`roce,tcp` to traffic types; `all` anywhere is no filter."""
-    names = [name.lower() for name in _items(text, "--filter")]
-    for name in names:
-        if name not in TYPES:
-            raise UsageError(f"--filter '{name}': choose from {', '.join(TYPES)}")
-    if "all" in names:
+def parse_types(text: str, name: str = "--filter") -> frozenset[str]:
+    """`roce,tcp` to traffic types; `all` anywhere is no filter. Raises UsageError."""
+    given = [item.lower() for item in items(text, name)]
+    for item in given:
+        if item not in TYPES:
+            raise unknown(name, "traffic type", item, TYPES)
+    if "all" in given:
         return frozenset()
-    return frozenset(kind for name in names for kind in TYPES[name])
+    return frozenset(traffic_type for item in given for traffic_type in TYPES[item])
 
 
-def parse_networks(text: str, option: str) -> tuple[Network, ...]:
-    """`10.0.0.0/8,fd00::/8`; an address alone is a network of its own."""
-    networks = tuple(_network(item, option) for item in _items(text, option))
+def parse_networks(text: str, name: str) -> tuple[Network, ...]:
+    """`10.0.0.0/8,fd00::/8`; an address alone is a network of its own. Raises UsageError."""
+    networks = tuple(_network(item, name) for item in items(text, name))
     if len(networks) > lib.MAX_NETWORKS:
-        raise UsageError(f"{option}: at most {lib.MAX_NETWORKS} networks")
+        raise UsageError(f"{name}: {len(networks)} networks are too many (at most {lib.MAX_NETWORKS})")
     return networks
 
 
-def _network(item: str, option: str) -> Network:
+def _network(item: str, name: str) -> Network:
     if "%" in item:
-        raise UsageError(f"{option}: {item!r}: packets have no scope: leave out what follows the %")
+        raise UsageError(f"{name}: '{item}' has a scope, which packets do not carry (leave out the % and the rest)")
+    from ipaddress import ip_network  # which the help and the version need not wait for
+
+    with suppress(ValueError):
+        return ip_network(item)
     try:
-        return ipaddress.ip_network(item)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}: write an address, or a network as 10.0.0.0/8 or fd00::/8") from None
+        network = ip_network(item, strict=False)
+    except ValueError:
+        raise UsageError(
+            f"{name}: '{item}' is not an IP address or network (for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"
+        ) from None
+    address = item.partition("/")[0]
+    raise UsageError(f"{name}: '{item}' has host bits set (use {network}, or {address} for the one address)")
 
 
-def parse_ports(text: str) -> frozenset[int]:
-    """`80,443`"""
+def parse_ports(text: str, name: str = "--port") -> frozenset[int]:
+    """`80,443` to numbers. Raises UsageError."""
     ports = set()
-    for item in _items(text, "--port"):
+    for item in items(text, name):
         if not re.fullmatch(r"[0-9]{1,5}", item) or not 1 <= int(item) <= 65535:
-            raise UsageError(f"--port '{item}': a number from 1 to 65535")
+            raise UsageError(f"{name}: '{item}' is not a port (1 to 65535)")
         ports.add(int(item))
     return frozenset(ports)
 
 
-def _items(text: str, option: str) -> list[str]:
-    items = [item.strip() for item in text.split(",")]
-    if not all(items):
-        raise UsageError(f"{option} '{text}': a value is empty")
-    return items
-
-
 def describe(filters: Filters) -> Iterable[str]:
-    """The filters that are on, as the `start` record tells them."""
+    """The filters that are on, as the `start` record shows them."""
     if filters.types:
         yield "types " + " ".join(sorted(filters.types))
     if filters.networks:

@@ -1,26 +1,42 @@
 """Flows as user space sees them: keys, records, and mode xdp's snapshot of one interval.
 
-This is the one place in Python that knows the byte layout of csrc/flow.h: integers there are in
-host byte order, addresses are bytes as on the wire.
+Byte layouts are those of csrc/flow.h, by kernel/abi.py: integers are in host byte order, addresses are bytes as on
+the wire.
 """
 
 from __future__ import annotations
 
 import heapq
-import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from struct import Struct
 from typing import NamedTuple
 
+from xtrace.kernel import abi
+from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Snapshot
+from xtrace.model.words import Direction, Hook, XdpMode
 
-TRAFFIC_TYPES = ("TCP", "UDP", "ICMP", "SCTP", "RoCE_v2", "RoCE_v1_IBoE", "InfiniBand", "ARP", "Other")
+TRAFFIC_TYPES = abi.names(
+    {
+        lib.TRAFFIC_TCP: "TCP",
+        lib.TRAFFIC_UDP: "UDP",
+        lib.TRAFFIC_ICMP: "ICMP",
+        lib.TRAFFIC_SCTP: "SCTP",
+        lib.TRAFFIC_ROCE_V2: "RoCE_v2",
+        lib.TRAFFIC_ROCE_V1_IBOE: "RoCE_v1_IBoE",
+        lib.TRAFFIC_ARP: "ARP",
+        lib.TRAFFIC_OTHER: "Other",
+    },
+    lib.TRAFFIC_TYPES,
+)
 """Names in the order of enum traffic_type (csrc/flow.h)."""
 
-EGRESS, FRAGMENT, ROCE_V1, ROCE_V2, HAS_SRC_QPN, LATER_FRAGMENT = 1, 2, 4, 8, 16, 32
-"""FLOW_* of csrc/flow.h."""
+EGRESS, FRAGMENT, LATER_FRAGMENT = lib.FLOW_EGRESS, lib.FLOW_FRAGMENT, lib.FLOW_LATER_FRAGMENT
+ROCE_V1, ROCE_V2, HAS_SRC_QPN = lib.FLOW_ROCE_V1, lib.FLOW_ROCE_V2, lib.FLOW_HAS_SRC_QPN
 
 ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6, ETHERTYPE_ROCE_V1 = 0x0800, 0x0806, 0x86DD, 0x8915
 PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMPV6, PROTOCOL_SCTP = 1, 6, 17, 58, 132
@@ -33,16 +49,9 @@ _BY_PROTOCOL = {
     PROTOCOL_ICMPV6: "ICMP",
 }
 
-KEY = struct.Struct("=16s16sHHIHHBBBB")
-COUNTERS = struct.Struct("=QQQQQ")
-_INTERFACE_COUNTERS = struct.Struct(f"={2 * (2 + len(TRAFFIC_TYPES))}Q")
 NO_ADDRESS = bytes(16)
-_SLOT_OFFSET, _FLAGS_OFFSET = 44, 47
 _IS_EGRESS = bytes(flags & EGRESS for flags in range(256))
 """For bytes.translate()."""
-_PACKED_KEY = struct.Struct(f"{KEY.size}s")
-_BYTES_INDEX, _PACKETS_INDEX = 1, 0
-_COUNTER_WORDS = COUNTERS.size // 8
 
 
 class FlowKey(NamedTuple):
@@ -99,7 +108,7 @@ class FlowRecord(NamedTuple):
     """One flow in one interval: struct flow_key and struct flow_counters.
 
     Times are nanoseconds of a clock of their own (FlowSnapshot.record_offset_ns); the flags still have bit i in
-    byte i (see tcp_flags()).
+    byte i.
     """
 
     key: FlowKey
@@ -109,10 +118,19 @@ class FlowRecord(NamedTuple):
     last_ns: int
     spread_flags: int
 
-    @property
-    def tcp_flags(self) -> int:
-        """The OR of all TCP flags bytes: multiplying adds up all bytes in the top one, and none overlap."""
-        return (self.spread_flags * 0x0101010101010101 >> 56) & 0xFF
+
+KEY = abi.layout("struct flow_key", *FlowKey._fields)
+COUNTERS = abi.layout("struct flow_counters", *FlowRecord._fields[1:-1], "tcp_flags")
+"""A FlowRecord behind its key; what it calls spread_flags is the header's tcp_flags."""
+SLOT_OFFSET = abi.offset("struct flow_key", "slot")
+"""Of a packed key, in bytes."""
+_FLAGS_OFFSET = abi.offset("struct flow_key", "flags")
+_PACKED_KEY = Struct(f"{KEY.size}s")
+_WORD = abi.U64.size
+_BYTES_INDEX = abi.offset("struct flow_counters", "bytes") // _WORD
+_PACKETS_INDEX = abi.offset("struct flow_counters", "packets") // _WORD
+_COUNTER_WORDS = COUNTERS.size // _WORD
+_INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed")
 
 
 class FlowTable:
@@ -143,7 +161,7 @@ class FlowTable:
 
     def packed_keys(self) -> Iterator[bytes]:
         """Every flow's struct flow_key as bytes, by index."""
-        return (key for (key,) in _PACKED_KEY.iter_unpack(self.keys))
+        return chain.from_iterable(_PACKED_KEY.iter_unpack(self.keys))
 
     def packed_key(self, index: int) -> bytes:
         """One flow's struct flow_key as bytes."""
@@ -172,15 +190,15 @@ class FlowTable:
             return PacketCount(sum(packets), sum(sizes))
         return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
 
-    def indexes(self, slot: int, egress: bool) -> Sequence[int]:
+    def indexes(self, slot: int, direction: Direction) -> Sequence[int]:
         """The indexes of one interface's and direction's flows."""
         if self._places is None:
             self._places = self._find_places()
-        return self._places.get((slot, egress), ())
+        return self._places.get((slot, direction.bit), ())
 
     def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
-        """All indexes by slot and direction."""
-        slots = bytes(self.keys[_SLOT_OFFSET :: KEY.size])
+        """All indexes by slot and FLOW_EGRESS."""
+        slots = bytes(self.keys[SLOT_OFFSET :: KEY.size])
         egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
         if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
             return {(slots[0], egress[0]): range(self._count)}
@@ -191,7 +209,7 @@ class FlowTable:
 
 
 class PacketCount(NamedTuple):
-    """struct packet_count."""
+    """struct packet_count: two words of struct interface_counters each."""
 
     packets: int
     bytes: int
@@ -246,23 +264,17 @@ class Interface:
 
     name: str
     slot: int
-    hook: str = "xdp"
-    """`xdp` or `tc`"""
-    xdp_mode: str | None = None
-    """`native` or `generic`"""
-    egress: bool = False
+    hook: Hook = Hook.XDP
+    xdp_mode: XdpMode | None = None
+    """None at tc"""
+    direction: Direction = Direction.INGRESS
     merges: bool = False
     """whether its driver hands merged packets to XDP"""
 
     @property
-    def direction(self) -> str:
-        """`ingress` or `egress`"""
-        return "egress" if self.egress else "ingress"
-
-    @property
     def units(self) -> str:
         """What a packet is: on the `wire`, or a `frame` as the kernel merged it (GRO, GSO)."""
-        return "frame" if self.xdp_mode == "generic" or self.merges else "wire"
+        return "frame" if self.xdp_mode is XdpMode.GENERIC or self.merges else "wire"
 
 
 class Origin(NamedTuple):
@@ -319,7 +331,7 @@ class Selection:
 def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool = False) -> Selection:
     """Choose an interface's `top` largest flows by bytes (0: all), largest first if `ordered` or limited."""
     table = snapshot.flows
-    indexes = table.indexes(interface.slot, interface.egress)
+    indexes = table.indexes(interface.slot, interface.direction)
     size = table.byte_counts
     if top and len(indexes) > top:
         chosen: Sequence[int] = heapq.nlargest(top, indexes, key=size.__getitem__)

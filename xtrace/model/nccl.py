@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import ASYNC_ERROR, MOST_BYTES, NO_ERRORS, RESULTS
 from xtrace.model.nccl_ras import RasReport
@@ -15,12 +15,6 @@ from xtrace.printable import printable
 
 COUNTER_MASK = (1 << 64) - 1
 """Counters are 64 bits wide here as in the kernel: sums of counts that make no sense wrap."""
-
-KEY = struct.Struct("=QIIIBBxx")
-COUNTERS = struct.Struct(f"={4 + lib.NCCL_RESULTS + lib.NCCL_LATENCY_BUCKETS}Q16s")
-TOTALS = struct.Struct("=6Q")
-COMMUNICATOR_KEY = struct.Struct("=QI4x")
-COMMUNICATOR = struct.Struct("=IIi4x")
 
 
 class CallKey(NamedTuple):
@@ -32,6 +26,9 @@ class CallKey(NamedTuple):
     rank: int
     function: int
     datatype: int
+
+
+KEY = abi.layout("struct nccl_key", *(field.replace("pid", "tgid") for field in CallKey._fields))
 
 
 class Counters(NamedTuple):
@@ -69,6 +66,9 @@ class Counters(NamedTuple):
         )
 
 
+COUNTERS = abi.layout("struct nccl_counters", *Counters._fields)
+
+
 class CallTotals(NamedTuple):
     """struct nccl_totals: sum of calls + nested + duplicate + unattributed == entries."""
 
@@ -88,6 +88,11 @@ class CallTotals(NamedTuple):
         if not isinstance(other, CallTotals):
             return NotImplemented
         return CallTotals(*(one + another & COUNTER_MASK for one, another in zip(self, other, strict=True)))
+
+
+TOTALS = abi.layout("struct nccl_totals", *CallTotals._fields)
+COMMUNICATOR_KEY = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
+COMMUNICATOR = abi.layout("struct nccl_communicator", "nranks", "rank", "device")
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 
-FUNCTIONS = (
-    "AllReduce",
-    "Broadcast",
-    "Bcast",
-    "Reduce",
-    "AllGather",
-    "ReduceScatter",
-    "AlltoAll",
-    "Gather",
-    "Scatter",
-    "Send",
-    "Recv",
-    "CommInitRank",
-    "CommInitRankConfig",
-    "CommInitRankScalable",
-    "CommInitAll",
-    "CommSplit",
-    "CommShrink",
-    "CommCount",
-    "CommUserRank",
-    "CommCuDevice",
-    "CommGetAsyncError",
-    "CommFinalize",
-    "CommDestroy",
-    "CommAbort",
-    "GroupStart",
-    "GroupEnd",
+FUNCTIONS = abi.names(
+    {
+        lib.NCCL_ALL_REDUCE: "AllReduce",
+        lib.NCCL_BROADCAST: "Broadcast",
+        lib.NCCL_BCAST: "Bcast",
+        lib.NCCL_REDUCE: "Reduce",
+        lib.NCCL_ALL_GATHER: "AllGather",
+        lib.NCCL_REDUCE_SCATTER: "ReduceScatter",
+        lib.NCCL_ALL_TO_ALL: "AlltoAll",
+        lib.NCCL_GATHER: "Gather",
+        lib.NCCL_SCATTER: "Scatter",
+        lib.NCCL_SEND: "Send",
+        lib.NCCL_RECV: "Recv",
+        lib.NCCL_COMM_INIT_RANK: "CommInitRank",
+        lib.NCCL_COMM_INIT_RANK_CONFIG: "CommInitRankConfig",
+        lib.NCCL_COMM_INIT_RANK_SCALABLE: "CommInitRankScalable",
+        lib.NCCL_COMM_INIT_ALL: "CommInitAll",
+        lib.NCCL_COMM_SPLIT: "CommSplit",
+        lib.NCCL_COMM_SHRINK: "CommShrink",
+        lib.NCCL_COMM_COUNT: "CommCount",
+        lib.NCCL_COMM_USER_RANK: "CommUserRank",
+        lib.NCCL_COMM_CU_DEVICE: "CommCuDevice",
+        lib.NCCL_COMM_GET_ASYNC_ERROR: "CommGetAsyncError",
+        lib.NCCL_COMM_FINALIZE: "CommFinalize",
+        lib.NCCL_COMM_DESTROY: "CommDestroy",
+        lib.NCCL_COMM_ABORT: "CommAbort",
+        lib.NCCL_GROUP_START: "GroupStart",
+        lib.NCCL_GROUP_END: "GroupEnd",
+    },
+    lib.NCCL_FUNCTIONS,
 )
 """In the order of enum nccl_function."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from xtrace.model.snapshot import Snapshot
+from xtrace.model.words import Direction, Word
 
 Status = Literal["first", "ok", "wrapped", "reset", "saturated", "unavailable", "gauge"]
 """What a counter's figure is worth.
@@ -29,6 +30,19 @@ SATURATED: Final = "saturated"
 UNAVAILABLE: Final = "unavailable"
 FIRST: Final = "first"
 GAUGE: Final = "gauge"
+
+
+class Health(Word):
+    """How well a port is, best first."""
+
+    OK = "ok"
+    WARN = "warn"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 is the best."""
+        return tuple(Health).index(self)
 
 
 class Reading(NamedTuple):
@@ -66,7 +80,7 @@ class PortInfo:
     """What a port is, and how it stands. None where it is not known."""
 
     state: str | None = None
-    """ACTIVE, DOWN, INIT, ARMED"""
+    """ACTIVE, DOWN, INIT, ARMED, or what the driver writes"""
     physical_state: str | None = None
     """LINK_UP, POLLING, DISABLED"""
     link_layer: str | None = None
@@ -83,6 +97,16 @@ class PortInfo:
     lid: int | None = None
     is_function: bool = False
     """whether it is one of the virtual functions of another device of this machine (SR-IOV)"""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it carries traffic."""
+        return self.state == "ACTIVE"
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is known to carry none."""
+        return self.state is not None and not self.is_active
 
 
 @dataclass(frozen=True)
@@ -104,11 +128,10 @@ class PortRecord:
     unavailable: str = ""
     """why nothing could be read of it; "" where something was"""
     uncounted: str = ""
-    """why there is no figure though nothing failed; "" where there is one"""
+    """why there is no figure although nothing failed; "" if there is one"""
     gone: bool = False
     """whether it was there in this run, and is not now"""
-    health: str = "ok"
-    """ok, warn or critical"""
+    health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 
     @property
@@ -132,19 +155,19 @@ class PortRecord:
         delta = self.delta(name)
         return None if delta is None or not self.interval_ns else delta * 1e9 / self.interval_ns
 
-    def bit_rate(self, direction: str) -> float | None:
-        """Bits per second, `rx` or `tx`."""
-        rate = self.per_second(f"{direction}_bytes")
+    def bit_rate(self, direction: Direction) -> float | None:
+        """Bits per second."""
+        rate = self.per_second(f"{direction.rx_tx}_bytes")
         return None if rate is None else 8 * rate
 
-    def share(self, direction: str) -> float | None:
+    def share(self, direction: Direction) -> float | None:
         """Part of the line rate that a direction used, 0 to 1; more where the rate is told wrong."""
         rate = self.bit_rate(direction)
         return None if rate is None or not self.info.rate_bps else rate / self.info.rate_bps
 
-    def per_million(self, name: str, direction: str) -> float | None:
+    def per_million(self, name: str, direction: Direction) -> float | None:
         """A figure's growth per million packets of a direction; None without packets."""
-        delta, packets = self.delta(name), self.delta(f"{direction}_packets")
+        delta, packets = self.delta(name), self.delta(f"{direction.rx_tx}_packets")
         return None if delta is None or not packets else delta * 1e6 / packets
 
 
@@ -196,7 +219,7 @@ class Rails:
     """not ACTIVE, or gone"""
     unavailable: tuple[PortId, ...] = ()
     """nothing of them can be read: gone, or unreadable"""
-    health: str = "ok"
+    health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 
 
@@ -213,8 +236,7 @@ class BlindSpot:
 
     id: PortId
     netdev: str
-    direction: str
-    """rx or tx"""
+    direction: Direction
     unit: str
     """bytes, or packets where the driver does not count bytes"""
     carried: int
@@ -228,7 +250,7 @@ class BlindSpot:
         return max(0.0, 1 - self.seen / self.carried) if self.carried else 0.0
 
     def __str__(self) -> str:
-        way = "received" if self.direction == "rx" else "sent"
+        way = "sent" if self.direction is Direction.EGRESS else "received"
         return (
             f"{100 * self.invisible:.0f} % of what {self.id} {way} is invisible on {self.netdev}:"
             " offloaded to hardware; -m rdma shows it"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from xtrace.model.rdma import UNAVAILABLE, Figure, Reading
 from xtrace.model.rdma_readings import MOST, OCTETS
+from xtrace.model.words import Direction
 
 
 class Source(NamedTuple):
@@ -126,7 +127,13 @@ LINK = (
 OUTGOING = frozenset(
     {"cnp_rx", "cnp_ignored", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "retrans"}
 )
-"""Figures about packets that this host sent: per million of those. The others are about received ones."""
+"""Figures about packets that this host sent. The others are about received ones."""
+
+
+def direction_of(figure: str) -> Direction:
+    """Whose packets a figure's events are given per million of: those sent, or those received."""
+    return Direction.EGRESS if figure in OUTGOING else Direction.INGRESS
+
 
 NOT_COUNTERS = frozenset({"lifespan"})
 """Files among hw_counters that are settings."""

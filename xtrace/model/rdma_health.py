@@ -10,18 +10,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from xtrace.errors import UsageError
-from xtrace.model.rdma import PortId, PortRecord, Rails
-from xtrace.model.rdma_counters import LINK, OUTGOING
-
-OK, WARN, CRITICAL = "ok", "warn", "critical"
-LEVELS = (OK, WARN, CRITICAL)
-"""Best first."""
+from xtrace.model.rdma import Health, PortId, PortRecord, Rails
+from xtrace.model.rdma_counters import LINK, direction_of
+from xtrace.values import unknown
 
 PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
 
 
 class Limit(NamedTuple):
-    """From where on something is worth a warning, and is critical; None: never."""
+    """Above which value something is worth a warning, or critical; None: never."""
 
     unit: str
     warn: float | None
@@ -73,25 +70,31 @@ MEANINGS = {
 """What a counter can and cannot mean, by driver and its name for it, where that is not what the figure's name says."""
 
 
-def parse_limits(text: str, what: str = "--threshold") -> dict[str, Limit]:
-    """`ack_timeout=10:100,rx_oos=off` to LIMITS with those changed: NAME=WARN[:CRITICAL], `off` for never.
+def parse_limits(text: str, name: str = "--threshold") -> dict[str, Limit]:
+    """LIMITS with the changes of `ack_timeout=10:100,rx_oos=off`: NAME=WARN[:CRITICAL], `off` for never.
 
     Raises UsageError.
     """
     limits = dict(LIMITS)
+    changed = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        name, separator, value = part.partition("=")
-        if name not in limits or not separator:
-            raise UsageError(f"{what} '{part}': write NAME=WARN[:CRITICAL]; names are {', '.join(LIMITS)}")
-        warn, _, critical = value.partition(":")
-        least, most = (_number(number, f"{what} '{part}'") for number in (warn, critical or "off"))
-        if least is not None and most is not None and most < least:
-            raise UsageError(f"{what} '{part}': critical is below the warning: write the lower number first")
-        limits[name] = limits[name]._replace(warn=least, critical=most)
+        limit, separator, value = part.partition("=")
+        if not separator:
+            raise UsageError(f"{name}: '{part}' is not NAME=WARN[:CRITICAL] (for example ack_timeout=10:100)")
+        if limit not in limits:
+            raise unknown(name, "threshold", limit, LIMITS)
+        if limit in changed:
+            raise UsageError(f"{name}: {limit} is given twice (give it once)")
+        changed.add(limit)
+        first, _, second = value.partition(":")
+        warn, critical = (_number(number, f"{name}: {part}") for number in (first, second or "off"))
+        if warn is not None and critical is not None and critical < warn:
+            raise UsageError(f"{name}: {part}: critical is below warn (give the lower number first)")
+        limits[limit] = limits[limit]._replace(warn=warn, critical=critical)
     return limits
 
 
-def _number(text: str, what: str) -> float | None:
+def _number(text: str, name: str) -> float | None:
     if text == "off":
         return None
     try:
@@ -99,7 +102,7 @@ def _number(text: str, what: str) -> float | None:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise UsageError(f"{what}: '{text}' is no number from 0 on, and not off")
+        raise UsageError(f"{name}: '{text}' is not a number (use 0 or more, or off)")
     return number
 
 
@@ -107,34 +110,34 @@ def _number(text: str, what: str) -> float | None:
 class Finding:
     """One thing that is not well."""
 
-    level: str
+    level: Health
     reason: str
 
 
 def judge(record: PortRecord, limits: Limits, was_active: bool) -> PortRecord:
     """The record with health and reasons. `was_active`: whether the port was ACTIVE before, in this run."""
     findings = [*_state(record, was_active), *_counts(record, limits), *_saturated(record), *_paused(record, limits)]
-    findings.sort(key=lambda finding: LEVELS.index(finding.level), reverse=True)
-    health = findings[0].level if findings else OK
+    findings.sort(key=lambda finding: finding.level.rank, reverse=True)
+    health = findings[0].level if findings else Health.OK
     return replace(record, health=health, reasons=tuple(finding.reason for finding in findings))
 
 
 def _state(record: PortRecord, was_active: bool) -> Iterator[Finding]:
     if record.unavailable:
-        yield Finding(CRITICAL, f"unavailable: {record.unavailable}")
-    elif record.info.state not in (None, "ACTIVE"):
+        yield Finding(Health.CRITICAL, f"unavailable: {record.unavailable}")
+    elif record.info.is_down:
         where = f"port {record.info.state}"
         if record.info.physical_state:
             where += f", link {record.info.physical_state}"
-        yield Finding(CRITICAL if was_active else WARN, where + (", was ACTIVE" if was_active else ""))
+        yield Finding(Health.CRITICAL if was_active else Health.WARN, where + (", was ACTIVE" if was_active else ""))
     if record.uncounted:
-        yield Finding(WARN, f"not judged: {record.uncounted}")
+        yield Finding(Health.WARN, f"not judged: {record.uncounted}")
 
 
-def _level(value: float, limit: Limit) -> str | None:
+def _level(value: float, limit: Limit) -> Health | None:
     if limit.critical is not None and value > limit.critical:
-        return CRITICAL
-    return WARN if limit.warn is not None and value > limit.warn else None
+        return Health.CRITICAL
+    return Health.WARN if limit.warn is not None and value > limit.warn else None
 
 
 def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
@@ -147,7 +150,7 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
         if limit.unit == PER_MINUTE:
             value = delta * 60 / seconds
         else:
-            value = record.per_million(name, "tx" if name in OUTGOING else "rx")
+            value = record.per_million(name, direction_of(name))
             # without a count of packets the share is not known: more than the events themselves it cannot be
             value = 1e6 if value is None else value
         level = _level(value, limit)
@@ -172,7 +175,7 @@ def _saturated(record: PortRecord) -> Iterator[Finding]:
     for name in LINK:
         figure = record.figures.get(name)
         if figure and figure.reading.status == "saturated":
-            yield Finding(WARN, f"{name} saturated at {figure.reading.total}: reset it to count again")
+            yield Finding(Health.WARN, f"{name} saturated at {figure.reading.total}: reset it to count again")
 
 
 def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
@@ -193,8 +196,8 @@ def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
     Virtual functions that carry nothing wait for a guest, and are no rails.
     """
     records = [record for record in records if not _waits(record)]
-    active = [record for record in records if record.info.state == "ACTIVE" and not record.unavailable]
-    down = tuple(record.id for record in records if record.gone or record.info.state not in (None, "ACTIVE"))
+    active = [record for record in records if record.info.is_active and not record.unavailable]
+    down = tuple(record.id for record in records if record.gone or record.info.is_down)
     unavailable = tuple(record.id for record in records if record.unavailable)
     carried = _carried(active, "bytes")
     if len(carried) < len(active):
@@ -204,7 +207,7 @@ def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
     if len(carried) >= 2 and mean:
         idle = tuple(port for port, amount in carried.items() if not amount)
         found = replace(found, imbalance=max(carried.values()) / mean, idle=idle)
-    findings = sorted(_uneven(found, limits), key=lambda finding: LEVELS.index(finding.level), reverse=True)
+    findings = sorted(_uneven(found, limits), key=lambda finding: finding.level.rank, reverse=True)
     if not findings:
         return found
     return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))
@@ -219,7 +222,7 @@ def _waits(record: PortRecord) -> bool:
 def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
     if found.unavailable:
         ports = ", ".join(map(str, found.unavailable))
-        yield Finding(CRITICAL, f"{len(found.unavailable)} ports gone or unreadable: {ports}")
+        yield Finding(Health.CRITICAL, f"{len(found.unavailable)} ports gone or unreadable: {ports}")
     even = _level(found.imbalance or 0, limits["imbalance"])
     if even:
         yield Finding(even, f"{found.imbalance:.2f} {limits['imbalance'].words}")

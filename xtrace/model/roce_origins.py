@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, ip_address
 
 from xtrace.model.flow import HAS_SRC_QPN, UNKNOWN_ORIGIN, FlowKey, FlowRecord, Interface, Origin
 from xtrace.model.rdma import PortId, QueuePairRecord
+from xtrace.model.words import Direction
 
 UNCONNECTED = frozenset({"RESET", "INIT"})
 """States in which a queue pair takes and sends no packets, and does not know its remote one yet."""
@@ -57,7 +58,7 @@ class RoceOrigins:
         """What is known for sure of a RoCE flow's origin."""
         service = key.opcode >> 5
         kinds = SERVICES.get(service, ())
-        if interface.egress:
+        if interface.direction is Direction.EGRESS:
             pair = self._sender(interface.name, key, kinds)
             return UNKNOWN_ORIGIN if pair is None else _origin(pair, pair.number)
         pair = _only(self._local[interface.name, key.dst_qpn], kinds)

@@ -19,7 +19,7 @@ class Snapshot:
     """One tick of one monitor: what happened in the interval that ended at `end_ns`."""
 
     mode: ClassVar[str]
-    """the mode it belongs to, by which sinks find what renders it (sinks/kinds.py)"""
+    """the mode it belongs to, by which sinks find what renders it (sinks/registry.py)"""
 
     end_ns: int
     """wall clock, ns since the epoch"""

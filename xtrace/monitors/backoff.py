@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from xtrace.kernel.syscall import error_name
+from xtrace.errors import error_name
 
 FIRST_PAUSE_NS = 10_000_000_000
 LONGEST_PAUSE_NS = 600_000_000_000

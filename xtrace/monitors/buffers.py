@@ -1,33 +1,42 @@
-"""What every mode with two buffers has: types, the switch between the buffers, the grace period."""
+"""What every mode with two buffers has: one counts while the other one is read (csrc/buffers.h).
+
+An interval ends with a flip and a grace period; only then is its buffer read. The last one ends with the grace period
+alone, once nothing is attached any more, and both buffers are read.
+"""
 
 from __future__ import annotations
 
-import logging
-import struct
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import NamedTuple, Protocol
 
-from xtrace.errors import ObjectError, VerifierError
-from xtrace.kernel.bpf import Fd, Map, SharedWord, load_btf
-from xtrace.kernel.elf import ObjectSpec
-
-log = logging.getLogger(__name__)
-
-_INDEX = struct.Struct("=I")
+from xtrace.errors import ObjectError
+from xtrace.kernel import abi
+from xtrace.kernel.bpf import Batch, Map, SharedWord
 
 
-def load_types(spec: ObjectSpec) -> Fd | None:
-    """The object's type information, loaded; None where the kernel does not take it."""
-    try:
-        return load_btf(spec.btf)
-    except VerifierError as error:
-        log.debug("%s: going on without type information", error)
-        return None
+class Ended(NamedTuple):
+    """An interval that is over."""
+
+    monotonic_ns: int
+    """CLOCK_MONOTONIC at its end"""
+    buffers: tuple[int, ...]
+    """0 is A, 1 is B: those that hold what was counted in it; no program writes to them any more"""
+
+
+class Table(Protocol):
+    """What one buffer counts by key. It is emptied while it belongs to user space."""
+
+    def drain_into(self, batch: Batch) -> int:
+        """Move all entries to the end of `batch`, which is the caller's; how many came."""
+
+    def memory(self) -> int:
+        """Bytes of kernel memory it is charged for."""
 
 
 class Switch:
-    """Says which buffer counts, and waits until the other one is not written to any more (csrc/buffers.h)."""
+    """Says which buffer counts, and waits until the other one is not written to any more."""
 
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self.grace_ns = 0
@@ -42,18 +51,24 @@ class Switch:
             opening.callback(self._active.close)
             self._owned = opening.pop_all()
 
-    def flip(self) -> tuple[int, int]:
-        """Make the other buffer count; the one that counted, and since when (CLOCK_MONOTONIC ns) it does not."""
+    def flip(self) -> Ended:
+        """Make the other buffer count, and wait for the grace period."""
         buffer = self._active.load()
         self._active.store(1 - buffer)
         end = time.monotonic_ns()
         self.wait_grace_period()
-        return buffer, end
+        return Ended(end, (buffer,))
+
+    def finish(self) -> Ended:
+        """End the last interval. No program that counts may be attached any more."""
+        end = time.monotonic_ns()
+        self.wait_grace_period()
+        return Ended(end, (0, 1))
 
     def wait_grace_period(self) -> None:
         """Return when no program that runs now runs any more: the kernel waits for RCU in this update."""
         begun = time.monotonic_ns()
-        self._grace.update(_INDEX.pack(0), _INDEX.pack(self._element.fileno()))
+        self._grace.update(abi.U32.pack(0), abi.U32.pack(self._element.fileno()))
         self.grace_ns = time.monotonic_ns() - begun
 
     def close(self) -> None:

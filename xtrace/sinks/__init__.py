@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from xtrace.model.snapshot import Setup, Snapshot
 
 if TYPE_CHECKING:
-    from xtrace.sinks.kinds import Totals
+    from xtrace.sinks.registry import Totals
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from xtrace.errors import XtraceError
-from xtrace.kernel import rtnetlink
+from xtrace.kernel import routes
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.sinks.render import valid_unicode
 
@@ -29,7 +29,7 @@ class Identity:
         return {**dict(self._own()), **({"labels": labels} if labels else {})}
 
     def series(self) -> tuple[tuple[str, str], ...]:
-        """The labels of a series, whose names differ (config.RESERVED_LABELS)."""
+        """The labels of a series, whose names differ (xtrace.options.labels.RESERVED_LABELS)."""
         return (*self._own(), *((name, valid_unicode(value)) for name, value in self.labels))
 
     def _own(self) -> tuple[tuple[str, str], ...]:
@@ -41,7 +41,7 @@ def source_address() -> str | None:
     """The source address of the default route; None where there is none, or the kernel does not tell."""
     try:
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
-            route = rtnetlink.default_route(netlink)
+            route = routes.default_route(netlink)
     except XtraceError as error:
         log.debug("host_ip is left out: %s", error)
         return None

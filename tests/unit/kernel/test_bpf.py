@@ -589,7 +589,8 @@ def test_link_is_made_for_the_interface_and_hook_in_the_mode_asked_for(
 
 def test_program_tells_its_number_among_all(kernel: FakeKernel) -> None:
     def answer(fd: int, info: Any, length: Any) -> int:
-        told = struct.pack("=2I", 6, 4711)  # struct bpf_prog_info: type, id
+        # struct bpf_prog_info, up to its name
+        told = struct.pack("=II8sIIQQQIIQ16s", 6, 4711, b"", 0, 0, 0, 0, 0, 0, 0, 0, b"flush")
         assert length[0] == len(told)
         ffi.memmove(info, told, len(told))
         return 0
@@ -716,6 +717,8 @@ processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 
 
 def test_explanation_that_newer_verifiers_add_is_in_the_log_and_not_in_the_line() -> None:
-    error = VerifierError("BPF_PROG_LOAD(raw)", errno.EACCES, "EACCES", EXPLAINED)
-    assert str(error) == "BPF_PROG_LOAD(raw): EACCES: 0: R1=ctx() R10=fp0 | 0: (95) exit | R0 !read_ok"
+    error = VerifierError("BPF_PROG_LOAD(raw)", errno.EACCES, EXPLAINED)
+    assert (
+        str(error) == "BPF_PROG_LOAD(raw): EACCES (Permission denied): 0: R1=ctx() R10=fp0 | 0: (95) exit | R0 !read_ok"
+    )
     assert error.log == EXPLAINED

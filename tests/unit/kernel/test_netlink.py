@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xtrace.errors import KernelError
+from xtrace.errors import KernelError, error_name
 from xtrace.kernel import netlink, syscall
 from xtrace.kernel.netlink import Message, NetlinkSocket
 
@@ -18,6 +18,7 @@ OWN = 1
 """In played messages: replaced by the sequence number of the request that is being answered."""
 STALE = 77
 LINK = 16
+NLMSG_NOOP = 1
 MULTI = 0x2
 FD = 40
 
@@ -207,7 +208,7 @@ def test_refused_request_has_the_number_and_name_of_the_error(play: Any, number:
     _, socket = play([ack(-number)])
     caught = failure(socket.request, 19, what="RTM_SETLINK(eth7)")
     assert (caught.call, caught.errno, caught.detail) == ("RTM_SETLINK(eth7)", number, "")
-    assert str(caught) == f"RTM_SETLINK(eth7): {syscall.error_name(number)}"
+    assert str(caught) == f"RTM_SETLINK(eth7): {error_name(number)}"
 
 
 def test_refused_request_shows_the_drivers_words(play: Any) -> None:
@@ -244,7 +245,7 @@ def test_acknowledgement_without_a_believable_error_number_is_damage(play: Any) 
 def test_answers_to_earlier_requests_and_notifications_are_ignored(play: Any) -> None:
     stale = [message(LINK, b"old.", sequence=STALE), ack(-errno.EPERM, sequence=STALE)]
     notification = message(LINK, b"news", sequence=0)
-    _, socket = play([*stale, notification + message(LINK, b"mine"), message(netlink.NLMSG_NOOP) + ack()])
+    _, socket = play([*stale, notification + message(LINK, b"mine"), message(NLMSG_NOOP) + ack()])
     assert socket.request(18) == [Message(LINK, b"mine")]
 
 

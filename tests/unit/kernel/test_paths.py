@@ -16,11 +16,8 @@ Root = Callable[[], Path]
 
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty /host, and nothing in the environment."""
+    """An empty /host."""
     monkeypatch.setattr(paths, "HOST", tmp_path)
-    monkeypatch.setattr(paths, "_chosen", {})
-    for variable in ("XTRACE_PROCFS", "XTRACE_SYSFS"):
-        monkeypatch.delenv(variable, raising=False)
     return tmp_path
 
 
@@ -43,28 +40,26 @@ def test_an_empty_directory_below_host_is_not_taken_for_it(root: Root, name: str
 
 
 @pytest.mark.parametrize("root, name, entry", ROOTS)
-def test_the_environment_wins_over_host_and_the_option_over_both(
-    root: Root, name: str, entry: str, host: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for directory in (host / name / entry, host / "variable" / entry, host / "option" / entry):
+def test_a_chosen_directory_wins_over_host(root: Root, name: str, entry: str, host: Path) -> None:
+    for directory in (host / name / entry, host / "chosen" / entry):
         directory.mkdir(parents=True)
-    monkeypatch.setenv(f"XTRACE_{name.upper()}FS", str(host / "variable"))
-    assert root() == host / "variable"
-    paths.choose(**{name: str(host / "option")})
-    assert root() == host / "option"
+    paths.choose(**{name: str(host / "chosen")})
+    assert root() == host / "chosen"
+    paths.choose()
+    assert root() == host / name
 
 
 @pytest.mark.parametrize("root, name, entry", ROOTS)
-def test_a_chosen_one_that_is_not_there_is_told(root: Root, name: str, entry: str, host: Path) -> None:
-    told = rf"^{host}/nowhere: no such directory: --{name}fs and XTRACE_{name.upper()}FS"
-    with pytest.raises(UsageError, match=told):
+def test_a_chosen_directory_must_exist(root: Root, name: str, entry: str, host: Path) -> None:
+    expected = rf"^{host}/nowhere: no such directory \(--{name}fs and XTRACE_{name.upper()}FS"
+    with pytest.raises(UsageError, match=expected):
         paths.choose(**{name: f"{host}/nowhere"})
 
 
 @pytest.mark.parametrize("root, name, entry", ROOTS)
-def test_a_directory_that_is_something_else_is_told(root: Root, name: str, entry: str, host: Path) -> None:
-    told = rf"^{host}: no {name} file system: {entry}.* not found there; --{name}fs and XTRACE_{name.upper()}FS"
-    with pytest.raises(UsageError, match=told):
+def test_a_chosen_directory_must_be_a_mounted_file_system(root: Root, name: str, entry: str, host: Path) -> None:
+    expected = rf"^{host}: not a {name} file system: {entry}.* not found in it \(--{name}fs and XTRACE_{name.upper()}FS"
+    with pytest.raises(UsageError, match=expected):
         paths.choose(**{name: f"{host}"})
 
 

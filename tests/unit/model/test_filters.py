@@ -48,20 +48,21 @@ def test_every_type_that_can_be_asked_for_is_one_that_flows_have() -> None:
     assert {kind for kinds in TYPES.values() for kind in kinds} <= set(TRAFFIC_TYPES)
 
 
-CHOICES = "choose from tcp, udp, icmp, sctp, roce_v1, roce_v2, roce, ib, all"
+CHOICES = "(available: tcp, udp, icmp, sctp, roce_v1, roce_v2, roce, ib, all)"
+EMPTY = "--filter is empty (give a value or leave it out)"
 
 
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("arp", f"--filter 'arp': {CHOICES}"),
-        ("tcp,rdma", f"--filter 'rdma': {CHOICES}"),
-        ("all,rdma", f"--filter 'rdma': {CHOICES}"),
-        ("tcp udp", f"--filter 'tcp udp': {CHOICES}"),
-        ("", "--filter '': a value is empty"),
-        ("tcp,", "--filter 'tcp,': a value is empty"),
-        ("tcp,,udp", "--filter 'tcp,,udp': a value is empty"),
-        (" ", "--filter ' ': a value is empty"),
+        ("arp", f"--filter: unknown traffic type 'arp' {CHOICES}"),
+        ("tcp,rdma", f"--filter: unknown traffic type 'rdma' {CHOICES}"),
+        ("all,rdma", f"--filter: unknown traffic type 'rdma' {CHOICES}"),
+        ("tcp udp", f"--filter: unknown traffic type 'tcp udp' {CHOICES}"),
+        ("", EMPTY),
+        ("tcp,", "--filter: empty value in 'tcp,' (remove the extra comma)"),
+        ("tcp,,udp", "--filter: empty value in 'tcp,,udp' (remove the extra comma)"),
+        (" ", EMPTY),
     ],
 )
 def test_unknown_type_is_refused_with_the_choices(text: str, told: str) -> None:
@@ -86,38 +87,49 @@ def test_networks_are_those_named_and_an_address_is_one_of_its_own(text: str, ne
     assert [str(network) for network in parse_networks(text, "--net")] == networks
 
 
+EXAMPLES = "(for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"
+
+
 @pytest.mark.parametrize("option", ["--net", "--exclude-net"])
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("10.0.0.1/8", "10.0.0.1/8 has host bits set"),
-        ("fd00::1/8", "fd00::1/8 has host bits set"),
-        ("10.0.0.0/33", "'10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
-        ("fd00::/129", "'fd00::/129' does not appear to be an IPv4 or IPv6 network"),
-        ("10.0.0/8", "'10.0.0/8' does not appear to be an IPv4 or IPv6 network"),
-        ("10.0.0.256", "'10.0.0.256' does not appear to be an IPv4 or IPv6 network"),
-        ("example.org", "'example.org' does not appear to be an IPv4 or IPv6 network"),
-        ("10.0.0.0/8,eth0", "'eth0' does not appear to be an IPv4 or IPv6 network"),
-        ("10.0.0.0/", "'10.0.0.0/' does not appear to be an IPv4 or IPv6 network"),
+        ("10.0.0.1/8", "'10.0.0.1/8' has host bits set (use 10.0.0.0/8, or 10.0.0.1 for the one address)"),
+        ("fd00::1/8", "'fd00::1/8' has host bits set (use fd00::/8, or fd00::1 for the one address)"),
+        ("10.0.0.0/33", f"'10.0.0.0/33' is not an IP address or network {EXAMPLES}"),
+        ("fd00::/129", f"'fd00::/129' is not an IP address or network {EXAMPLES}"),
+        ("10.0.0/8", f"'10.0.0/8' is not an IP address or network {EXAMPLES}"),
+        ("10.0.0.256", f"'10.0.0.256' is not an IP address or network {EXAMPLES}"),
+        ("example.org", f"'example.org' is not an IP address or network {EXAMPLES}"),
+        ("10.0.0.0/8,eth0", f"'eth0' is not an IP address or network {EXAMPLES}"),
+        ("10.0.0.0/", f"'10.0.0.0/' is not an IP address or network {EXAMPLES}"),
     ],
 )
 def test_wrong_network_is_refused_with_the_reason_and_an_example(option: str, text: str, reason: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_networks(text, option)
-    assert str(caught.value) == f"{option}: {reason}: write an address, or a network as 10.0.0.0/8 or fd00::/8"
+    assert str(caught.value) == f"{option}: {reason}"
 
 
-@pytest.mark.parametrize("text", ["", ",", "10.0.0.0/8,", ",10.0.0.0/8"])
-def test_empty_network_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("", " is empty (give a value or leave it out)"),
+        (",", " is empty (give a value or leave it out)"),
+        ("10.0.0.0/8,", ": empty value in '10.0.0.0/8,' (remove the extra comma)"),
+        (",10.0.0.0/8", ": empty value in ',10.0.0.0/8' (remove the extra comma)"),
+    ],
+)
+def test_empty_network_is_refused(text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_networks(text, "--exclude-net")
-    assert str(caught.value) == f"--exclude-net '{text}': a value is empty"
+    assert str(caught.value) == f"--exclude-net{told}"
 
 
 def test_as_many_networks_are_taken_as_the_trie_has_room_for() -> None:
     texts = [str(ip_address(number)) for number in range(lib.MAX_NETWORKS + 1)]
     assert len(parse_networks(",".join(texts[:-1]), "--net")) == lib.MAX_NETWORKS == 256
-    with pytest.raises(UsageError, match=r"^--net: at most 256 networks$"):
+    with pytest.raises(UsageError, match=r"^--net: 257 networks are too many \(at most 256\)$"):
         parse_networks(",".join(texts), "--net")
 
 
@@ -133,14 +145,22 @@ def test_ports_are_those_named(text: str, ports: set[int]) -> None:
 def test_wrong_port_is_refused_with_the_range(item: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_ports(f"443,{item}")
-    assert str(caught.value) == f"--port '{item}': a number from 1 to 65535"
+    assert str(caught.value) == f"--port: '{item}' is not a port (1 to 65535)"
 
 
-@pytest.mark.parametrize("text", ["", ",", "80,", "80,,443"])
-def test_empty_port_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("", " is empty (give a value or leave it out)"),
+        (",", " is empty (give a value or leave it out)"),
+        ("80,", ": empty value in '80,' (remove the extra comma)"),
+        ("80,,443", ": empty value in '80,,443' (remove the extra comma)"),
+    ],
+)
+def test_empty_port_is_refused(text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_ports(text)
-    assert str(caught.value) == f"--port '{text}': a value is empty"
+    assert str(caught.value) == f"--port{told}"
 
 
 @pytest.mark.parametrize("name", TRAFFIC_TYPES)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.unit.make_samples import flat
 from xtrace.kernel import proc, symbols
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.syscall import ffi, lib
@@ -53,8 +54,9 @@ from xtrace.monitors.nccl import libraries, sums
 from xtrace.monitors.nccl.calls import Known, check_sum
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.sums import Sums
-from xtrace.sinks.metrics.nccl import DESCRIBED, MOST_COMMUNICATORS, MOST_PROCESSES, nccl_samples
-from xtrace.sinks.metrics.sources import SOURCES
+from xtrace.sinks.kinds import MetricsOptions
+from xtrace.sinks.metrics.nccl import DESCRIBED, MOST_COMMUNICATORS, MOST_PROCESSES, NcclMetrics, nccl_samples
+from xtrace.sinks.registry import KINDS
 from xtrace.sinks.text.nccl import nccl_lines
 
 NO_RANK = int(lib.NCCL_NO_RANK)
@@ -213,7 +215,7 @@ def snapshot(**fields: Any) -> NcclSnapshot:
 
 
 def test_metrics_are_described_and_told_once() -> None:
-    samples = list(nccl_samples(snapshot(ras=REPORT, ras_answers=True)))
+    samples = flat(nccl_samples(snapshot(ras=REPORT, ras_answers=True)))
     assert {sample.name for sample in samples} == set(DESCRIBED)
     assert len({(sample.name, sample.labels) for sample in samples}) == len(samples)
     values = {(sample.name, *(value for _, value in sample.labels)): sample.value for sample in samples}
@@ -236,7 +238,7 @@ def test_each_sum_is_shown_under_its_own_name() -> None:
     processes = (process(operations=(sized, unsized)),)
     totals = CallTotals(entries=17, unattributed=3)
     told = NcclSnapshot(5_000_000_000, 10**9, processes, totals, Sums().add(processes, totals), ras_answers=False)
-    values = {(sample.name, dict(sample.labels).get("function")): sample.value for sample in nccl_samples(told)}
+    values = {(sample.name, dict(sample.labels).get("function")): sample.value for sample in flat(nccl_samples(told))}
     names = ("calls", "requested_bytes", "unsized_calls", "returned_calls", "call_seconds")
     assert [values[f"xtrace_nccl_{name}_total", "AllReduce"] for name in names] == [9, 36, 0, 7, 3.0]
     assert [values[f"xtrace_nccl_{name}_total", "AllGather"] for name in names] == [5, 0, 5, 2, 1.0]
@@ -252,7 +254,7 @@ def ras_communicator(name: str, missing: int = 0, failed: int = 0, skew: int = 0
 
 def test_what_a_ras_service_says_is_shown_under_its_own_names() -> None:
     report = RasReport("localhost:1", 0, "2.28.9", (ras_communicator("0x1", 2, 3, 5, 7 * 10**9),), 0)
-    values = {sample.name: sample.value for sample in nccl_samples(NcclSnapshot(1, 10**9, ras=report))}
+    values = {sample.name: sample.value for sample in flat(nccl_samples(NcclSnapshot(1, 10**9, ras=report)))}
     shown = ("ranks", "missing_ranks", "async_error_ranks", "skew_calls", "age_seconds")
     assert [values[f"xtrace_nccl_ras_{name}"] for name in shown] == [80, 2, 3, 5, 7.0]
     assert "xtrace_nccl_ras_up" not in values
@@ -265,7 +267,7 @@ def test_communicators_of_a_ras_service_are_bounded_and_the_worst_are_kept() -> 
         ras_communicator("missing", missing=1), ras_communicator("worse", missing=2),
     ]  # fmt: skip
     report = RasReport("localhost:1", 0, "2.28.9", (*well, *bad), 0)
-    samples = nccl_samples(NcclSnapshot(1, 10**9, ras=report))
+    samples = flat(nccl_samples(NcclSnapshot(1, 10**9, ras=report)))
     told = [dict(sample.labels)["communicator"] for sample in samples if sample.name == "xtrace_nccl_ras_ranks"]
     assert len(told) == MOST_COMMUNICATORS == 100
     assert told[:4] == ["worse", "missing", "failed", "skewed"]
@@ -286,11 +288,13 @@ def test_text_names_missing_ranks_and_those_behind_a_few_of_them() -> None:
 
 
 def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
-    assert not [sample for sample in nccl_samples(snapshot()) if sample.name.startswith("xtrace_nccl_ras")]
+    assert not [sample for sample in flat(nccl_samples(snapshot())) if sample.name.startswith("xtrace_nccl_ras")]
 
 
 def test_push_knows_the_mode() -> None:
-    assert SOURCES[NcclSnapshot].samples is nccl_samples
+    make = KINDS[NcclSnapshot.mode].metrics
+    assert make is not None
+    assert isinstance(make(MetricsOptions(1)), NcclMetrics)
 
 
 def test_text_is_a_block_per_process_and_a_line_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +326,7 @@ def test_metrics_of_communicators_are_bounded_and_not_of_idle_processes() -> Non
     idle = [NcclProcess(pid, "worker", None, ("/libnccl.so.2",), True, False) for pid in range(10)]
     hidden = NcclProcess(10, "hidden", None, ("/libnccl.so.2",), False, False)
     busy = [process(pid) for pid in range(11, 12 + MOST_PROCESSES)]
-    samples = nccl_samples(NcclSnapshot(1, 1_000_000_000, (*idle, hidden, *busy)))
+    samples = flat(nccl_samples(NcclSnapshot(1, 1_000_000_000, (*idle, hidden, *busy))))
     told = [dict(sample.labels)["pid"] for sample in samples if sample.name == "xtrace_nccl_communicators"]
     assert told == [str(pid) for pid in range(11, 11 + MOST_PROCESSES)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.make_rdma import grew, port, traffic
 from xtrace.model.rdma import Reading
-from xtrace.model.rdma_counters import FIGURES, OUTGOING, Source, figures
+from xtrace.model.rdma_counters import FIGURES, OUTGOING, Source, direction_of, figures
 from xtrace.model.rdma_readings import (
     ALL_ONES,
     MOST,
@@ -18,6 +18,7 @@ from xtrace.model.rdma_readings import (
     saturates_at,
     wraps,
 )
+from xtrace.model.words import Direction
 
 U32 = 1 << 32
 
@@ -219,8 +220,9 @@ def test_share_of_packets_is_of_those_that_an_event_is_about() -> None:
     """What happens to sent packets is a share of those."""
     events = {"out_of_sequence": grew(5), "packet_seq_err": grew(5)}
     record = port(events, traffic(4, 4, rx_packets=1000, tx_packets=10))
-    assert ("rx_oos" in OUTGOING, "seq_nak_rx" in OUTGOING) == (False, True)
-    assert (record.per_million("rx_oos", "rx"), record.per_million("seq_nak_rx", "tx")) == (5_000, 500_000)
+    assert (direction_of("rx_oos"), direction_of("seq_nak_rx")) == (Direction.INGRESS, Direction.EGRESS)
+    shares = {name: record.per_million(name, direction_of(name)) for name in ("rx_oos", "seq_nak_rx")}
+    assert shares == {"rx_oos": 5_000, "seq_nak_rx": 500_000}
     sent = {"cnp_rx", "cnp_ignored", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "retrans"}
     assert sent == OUTGOING
 
@@ -314,16 +316,17 @@ def test_every_vendor_name_belongs_to_one_figure() -> None:
 
 def test_rates_and_share_of_the_line_rate() -> None:
     record = port(standard=traffic(62_500_000_000, 0))
-    assert record.bit_rate("rx") == 100e9
-    assert record.share("rx") == 1.0
-    assert record.bit_rate("tx") == 0
+    assert record.bit_rate(Direction.INGRESS) == 100e9
+    assert record.share(Direction.INGRESS) == 1.0
+    assert record.bit_rate(Direction.EGRESS) == 0
 
 
 def test_rate_without_an_interval_is_not_known() -> None:
-    assert port(standard=traffic(4, 4), interval_ns=None).bit_rate("rx") is None
-    assert port(standard=traffic(4, 4), rate_bps=None).share("rx") is None
+    assert port(standard=traffic(4, 4), interval_ns=None).bit_rate(Direction.INGRESS) is None
+    assert port(standard=traffic(4, 4), rate_bps=None).share(Direction.INGRESS) is None
 
 
 def test_share_per_million_packets_is_not_known_without_packets() -> None:
-    assert port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=1000)).per_million("rx_oos", "rx") == 5000
-    assert port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=0)).per_million("rx_oos", "rx") is None
+    some, none = (port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=packets)) for packets in (1000, 0))
+    assert some.per_million("rx_oos", Direction.INGRESS) == 5000
+    assert none.per_million("rx_oos", Direction.INGRESS) is None

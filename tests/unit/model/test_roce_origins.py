@@ -10,8 +10,9 @@ from tests.unit.make_rdma import MLX5, PERFTEST, pair
 from xtrace.model.flow import EGRESS, FlowKey, Interface, Origin
 from xtrace.model.rdma import PortId, Process, QueuePairRecord
 from xtrace.model.roce_origins import RoceOrigins
+from xtrace.model.words import Direction, Hook
 
-OUT = Interface("eth0", slot=0, hook="tc", egress=True)
+OUT = Interface("eth0", slot=0, hook=Hook.TC, direction=Direction.EGRESS)
 RC_SEND, UC_SEND, UD_SEND = 4, 36, 100
 OWNER = (434, "ib_write_bw", "0123456789ab" + 52 * "0")
 NOTHING = Origin()
@@ -24,7 +25,7 @@ def leaving(key: FlowKey) -> FlowKey:
 def find(
     pairs: Iterable[QueuePairRecord], interface: Interface, key: FlowKey, others: Iterable[FlowKey] = ()
 ) -> Origin:
-    flows = [flow(found) for found in (key, *others)] if interface.egress else []
+    flows = [flow(found) for found in (key, *others)] if interface is OUT else []
     return RoceOrigins(pairs, {MLX5: "eth0", PortId("mlx5_1", 1): "eth1"}, flows).find(interface, key)
 
 

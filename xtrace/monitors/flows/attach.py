@@ -1,95 +1,53 @@
-"""Attaching the packet programs to an interface: which hook, what it changes, why not."""
+"""Attaching the packet programs to an interface: at which hook, and what the user reads about it."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
-from xtrace.kernel.bpf import Link, Program, program_name
+from xtrace.kernel.attachment import Attachment, LinkAttachment, NetlinkXdpAttachment
+from xtrace.kernel.bpf import Program
 from xtrace.kernel.ethtool import takes_vlan_tags_off
-from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
-from xtrace.kernel.syscall import lib
-from xtrace.kernel.tc import TcAttachment
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say, message
+from xtrace.model.words import Direction, Hook, XdpMode
+from xtrace.monitors.flows.clsact import TcAttachment
+from xtrace.monitors.flows.kinds import MERGING_KINDS, TC_KINDS, effect, link_layer
+from xtrace.monitors.flows.refusals import XDP_PROGRAM, XdpRefused, XdpTaken, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import FlowTables, Place
-
-log = logging.getLogger(__name__)
 
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
 """What a driver says that will say it again: then asking once more, for its words, attaches nothing."""
 
-XDP_PROGRAM, TC_PROGRAM = "xdp_ingress", "tc_packet"
-FLAGS = {"native": constants.XDP_FLAGS_NATIVE, "generic": constants.XDP_FLAGS_GENERIC}
-TCX_TYPES = (constants.ATTACH_TYPE_TCX_INGRESS, constants.ATTACH_TYPE_TCX_EGRESS)
-"""By whether it is egress."""
-
-LOOPBACK_LINK_TYPE = 772
-ETHERNET_LINK_TYPES = (1, LOOPBACK_LINK_TYPE)
-"""ARPHRD_ETHER, ARPHRD_LOOPBACK: frames begin with an Ethernet header (linux/if_arp.h)."""
-INFINIBAND_LINK_TYPE = 32
-"""ARPHRD_INFINIBAND: IPoIB."""
-RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
-"""ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: frames begin with an IP header."""
-
-EFFECTS = {
-    "veth": "its peer stops segmentation offload (GSO) while attached; detaching may drop what waits in its queue",
-    "bond": "it runs in its members, and no interface can join it that has an XDP program or takes none",
-    "tun": "frames are copied into new buffers while attached",
-    "virtio_net": "its queues may restart and LRO goes off while attached",
+AUTO = "auto"
+TC_PROGRAM = "tc_packet"
+FLAGS = {XdpMode.NATIVE: constants.XDP_FLAGS_NATIVE, XdpMode.GENERIC: constants.XDP_FLAGS_GENERIC}
+TCX_TYPES = {
+    Direction.INGRESS: constants.ATTACH_TYPE_TCX_INGRESS,
+    Direction.EGRESS: constants.ATTACH_TYPE_TCX_EGRESS,
 }
-"""What native XDP changes, by rtnetlink kind or driver."""
-
-MERGING_KINDS = frozenset({"tun"})
-"""Kinds whose drivers give XDP what their sender merged (GSO), also in native mode."""
-
-TC_KINDS = MERGING_KINDS | {"bond"}
-"""Kinds on which tc is taken unless XDP is asked for. XDP on a bond runs in its members' drivers, where it sees what
-the bond drops, and other members are refused while it is attached (bond_enslave())."""
-
-USUAL_EFFECT = "many NICs restart their queues for a moment; LRO and hardware GRO go off while attached"
-GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
-
-
-class XdpRefused(InterfaceError):
-    """XDP cannot be had on an interface; tc may."""
-
-    advice = "try --hook tc or --xdp-mode generic"
-
-
-class XdpTaken(XdpRefused):
-    """Another XDP program is there, in whatever mode."""
-
-    advice = "try --hook tc"
-
-
-class Attachment(Protocol):
-    """A packet program on an interface."""
-
-    stays_when_moved: bool
-    """whether it stays attached, out of reach, when its interface moves to another network namespace"""
-
-    def alive(self) -> bool:
-        """Whether it still is there: not after the interface has gone."""
-
-    def close(self) -> None:
-        """Detach and release."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for."""
+    """What the user asked for. None: what is best for the interface."""
 
-    hook: str
-    """auto, xdp or tc"""
-    xdp_mode: str
-    """auto, native or generic"""
+    hook: Hook | None = None
+    xdp_mode: XdpMode | None = None
+
+    @classmethod
+    def of(cls, hook: str, xdp_mode: str) -> Choice:
+        """What --hook and --xdp-mode mean, `auto` among them."""
+        return cls(None if hook == AUTO else Hook(hook), None if xdp_mode == AUTO else XdpMode(xdp_mode))
+
+    @property
+    def is_xdp(self) -> bool:
+        """Whether XDP is asked for: then nothing else will do."""
+        return self.hook is Hook.XDP or self.xdp_mode is not None
 
 
 @dataclass(frozen=True)
@@ -97,90 +55,13 @@ class Attached:
     """How a program was attached, and its owner."""
 
     attachment: Attachment
-    hook: str
-    """xdp or tc"""
-    xdp_mode: str | None
-    """native, generic; None at tc"""
+    hook: Hook
+    xdp_mode: XdpMode | None
+    """None at tc"""
     since_ns: int
     """when it was attached, CLOCK_MONOTONIC"""
     merges: bool = False
     """whether the driver hands merged packets to XDP"""
-
-
-class LinkAttachment:
-    """By BPF_LINK_CREATE: the kernel detaches it with its last descriptor."""
-
-    stays_when_moved = False
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def alive(self) -> bool:
-        """Whether the interface is there."""
-        return self._link.ifindex() != 0
-
-    def close(self) -> None:
-        """Detach, also where somebody else holds the link, and release."""
-        with self._link:
-            self._link.detach()
-
-
-class NetlinkXdpAttachment:
-    """By rtnetlink, where links are refused. A `kill -9` leaves it attached; see whose()."""
-
-    stays_when_moved = True
-
-    def __init__(self, program: Program, ifindex: int, flags: int) -> None:
-        # the program is needed to say what is to be detached
-        self._program, self._ifindex, self._flags = program, ifindex, flags
-        self._id = program.id()
-
-    def alive(self) -> bool:
-        """Whether this very program is there: others can replace it (`ip -force`)."""
-        with NetlinkSocket(NETLINK_ROUTE) as netlink:
-            link = rtnetlink.link(netlink, self._ifindex)
-        if link is None or link.xdp is None:
-            return False
-        return self._id in (link.xdp.prog_id, link.xdp.native_id, link.xdp.generic_id)
-
-    def close(self) -> None:
-        """Detach it, and nothing else that may be there now."""
-        with self._program, NetlinkSocket(NETLINK_ROUTE) as netlink:
-            try:
-                rtnetlink.xdp_detach(netlink, self._ifindex, self._program.fileno(), self._flags)
-            except KernelError as error:
-                if error.errno != errno.ENODEV:
-                    raise
-                # deleted, and the program with it; or moved to another namespace, out of reach
-                log.debug("ifindex %d: nothing to detach: %s", self._ifindex, error)
-
-
-def link_layer(link: LinkInfo) -> int:
-    """Which header frames of this interface begin with; InterfaceError for those this version cannot read."""
-    if link.link_type in ETHERNET_LINK_TYPES:
-        return int(lib.LINK_LAYER_ETHERNET)
-    if link.link_type == INFINIBAND_LINK_TYPE:
-        return int(lib.LINK_LAYER_IPOIB)
-    if link.link_type in RAW_IP_LINK_TYPES:
-        return int(lib.LINK_LAYER_NONE)
-    raise InterfaceError(
-        f"{link.name}: frames of link type {link.link_type} are not understood: choose another interface"
-    )
-
-
-def effect(link: LinkInfo, mode: str) -> str:
-    """What attaching XDP in `mode` changes on this interface, in half a sentence."""
-    if mode == "generic":
-        return GENERIC_EFFECT
-    if link.link_type == LOOPBACK_LINK_TYPE:
-        return ""  # it has no native XDP, and says so
-    return EFFECTS.get(link.kind) or EFFECTS.get(driver(link.name)) or USUAL_EFFECT
-
-
-def driver(name: str) -> str:
-    """The interface's driver by sysfs; empty for virtual ones."""
-    path = Path("/sys/class/net") / name / "device/driver"
-    return path.resolve().name if path.exists() else ""
 
 
 class Attacher:
@@ -193,24 +74,25 @@ class Attacher:
         self._say = say
         self._told_of_tags = False
 
-    def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
+    def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
         """Attach for one direction. Raises InterfaceError or KernelError; nothing is ever replaced."""
         layer = link_layer(link)
-        wants_xdp = self._choice.hook == "xdp" or self._choice.xdp_mode != "auto"
-        if egress or self._choice.hook == "tc" or (link.kind in TC_KINDS and not wants_xdp):
-            return self._tc(link, Place(slot, egress, layer))
-        place = Place(slot, False, layer, self._tables.features.frags)
-        mode = self._choice.xdp_mode
+        choice = self._choice
+        prefers_tc = link.kind in TC_KINDS and not choice.is_xdp
+        if direction is Direction.EGRESS or choice.hook is Hook.TC or prefers_tc:
+            return self._tc(link, Place(slot, direction, layer))
+        place = Place(slot, direction, layer, self._tables.features.frags)
+        mode = choice.xdp_mode or XdpMode.NATIVE
         try:
-            return self._xdp(link, place, "native" if mode == "auto" else mode)
+            return self._xdp(link, place, mode)
         except XdpRefused as refusal:
-            if wants_xdp:
-                advice = XdpTaken.advice if mode == "generic" else refusal.advice
+            if choice.is_xdp:
+                advice = XdpTaken.advice if mode is XdpMode.GENERIC else refusal.advice
                 raise InterfaceError(f"{refusal}; {advice}") from refusal
             self._say(f"{refusal}; taking tc ingress instead")
-            return self._tc(link, Place(slot, False, layer))
+            return self._tc(link, Place(slot, direction, layer))
 
-    def _xdp(self, link: LinkInfo, place: Place, mode: str) -> Attached:
+    def _xdp(self, link: LinkInfo, place: Place, mode: XdpMode) -> Attached:
         refuse_if_owned(link)
         if changes := effect(link, mode):
             self._say(f"attaching {mode} XDP to {link.name}: {changes}")
@@ -221,7 +103,7 @@ class Attacher:
         except BaseException:
             program.close()
             raise
-        attached = Attached(attachment, "xdp", mode, time.monotonic_ns(), link.kind in MERGING_KINDS)
+        attached = Attached(attachment, Hook.XDP, mode, time.monotonic_ns(), link.kind in MERGING_KINDS)
         details = f"{mode}, frags" if place.frags else mode
         self._say(message("XDP program loaded on {}", link.name) + f" ({details})")
         self._tell_of_tags(link)
@@ -235,23 +117,23 @@ class Attacher:
                 f"{link.name}: VLAN tags that it takes off (rxvlan offload) are not seen at XDP; --hook tc sees them"
             )
 
-    def _xdp_attachment(self, program: Program, link: LinkInfo, mode: str) -> Attachment:
+    def _xdp_attachment(self, program: Program, link: LinkInfo, mode: XdpMode) -> Attachment:
         if not self._tables.features.links:
             attachment = NetlinkXdpAttachment(program, link.index, FLAGS[mode])
             try:
-                rtnetlink.xdp_attach(self._netlink, link.index, program.fileno(), FLAGS[mode])
+                attachment.attach(self._netlink)
             except KernelError as error:
                 raise XdpRefused(f"{link.name}: {mode} XDP refused: {error.detail or error}") from error
             return attachment
         try:
-            bpf_link = Link.attach(program, link.index, constants.ATTACH_TYPE_XDP, FLAGS[mode])
+            by_link = LinkAttachment.attach(program, link.index, constants.ATTACH_TYPE_XDP, FLAGS[mode])
         except KernelError as error:
             reason = self._reason(link, program, mode, error)
             raise XdpRefused(f"{link.name}: {mode} XDP refused: {reason}") from error
         program.close()
-        return LinkAttachment(bpf_link)
+        return by_link
 
-    def _reason(self, link: LinkInfo, program: Program, mode: str, error: KernelError) -> str:
+    def _reason(self, link: LinkInfo, program: Program, mode: XdpMode, error: KernelError) -> str:
         """The kernel's own words. BPF_LINK_CREATE returns a number only; rtnetlink adds a text to the same refusal."""
         now = rtnetlink.link(self._netlink, link.index)
         if now is None:
@@ -268,46 +150,23 @@ class Attacher:
         try:
             rtnetlink.xdp_detach(self._netlink, link.index, program.fileno(), FLAGS[mode])
         except KernelError as failure:
-            removed = f"`ip link set dev {link.name} {OFF[mode]} off` removes it"
+            removed = f"{removal(link.name, mode)} removes it"
             raise InterfaceError(f"{link.name}: an XDP program stays attached: {failure}: {removed}") from error
         return str(error)
 
     def _tc(self, link: LinkInfo, place: Place) -> Attached:
-        direction = "egress" if place.egress else "ingress"
+        direction = place.direction
         with self._tables.load(TC_PROGRAM, place) as program:
+            attachment: Attachment
             try:
-                attachment: Attachment
                 if self._tables.features.tcx:
-                    attach_type = TCX_TYPES[place.egress]
-                    bpf_link = Link.attach(program, link.index, attach_type, constants.LINK_BEFORE_ALL)
-                    attachment, how = LinkAttachment(bpf_link), "tcx"
+                    attach_type, first = TCX_TYPES[direction], constants.LINK_BEFORE_ALL
+                    attachment, how = LinkAttachment.attach(program, link.index, attach_type, first), "tcx"
                 else:
-                    attachment = TcAttachment.attach(self._netlink, link.index, place.egress, program.fileno())
+                    attachment = TcAttachment.attach(self._netlink, link.index, direction, program.fileno())
                     how = "clsact"
             except KernelError as error:
                 raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error
-        attached = Attached(attachment, "tc", None, time.monotonic_ns())
+        attached = Attached(attachment, Hook.TC, None, time.monotonic_ns())
         self._say(message("tc program loaded on {}", link.name) + f" ({direction}, {how})")
         return attached
-
-
-def refuse_if_owned(link: LinkInfo) -> None:
-    """Raise XdpTaken where another XDP program is attached."""
-    if link.xdp is not None:
-        number = link.xdp.prog_id
-        raise XdpTaken(
-            f"{link.name}: XDP program id {number} is attached there ({link.xdp.mode}), and is not replaced:"
-            f" {whose(link.name, link.xdp)}"
-        )
-
-
-OFF = {"native": "xdpdrv", "generic": "xdpgeneric", "offload": "xdpoffload"}
-"""iproute2's words for the modes."""
-
-
-def whose(name: str, owner: XdpOwner) -> str:
-    """Where to look for its owner: a program of ours without a link may have been left by a `kill -9`."""
-    if program_name(owner.prog_id) == XDP_PROGRAM:
-        removed = f"`ip link set dev {name} {OFF.get(owner.mode, 'xdp')} off`"
-        return f"another xtrace-catch runs, or was killed and left it: then {removed} removes it"
-    return f"`bpftool prog show id {owner.prog_id}` tells what it is"

@@ -1,27 +1,28 @@
 """The two flow tables and their front caches: flip, grace period, flush, drain.
 
 The promise that every packet is counted exactly once is kept here and in csrc/xdp_monitor.c; the
-steps are told in docs/architecture.md.
+steps are in docs/architecture.md.
 """
 
 from __future__ import annotations
 
 import logging
-import struct
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from xtrace.kernel import constants
-from xtrace.kernel.bpf import Batch, Map, Program, possible_cpus
-from xtrace.kernel.elf import MapSpec, ObjectSpec, patch_constants
+from xtrace.kernel import abi, constants
+from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Program, possible_cpus
+from xtrace.kernel.collection import Collection
+from xtrace.kernel.elf import MapSpec, ObjectSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.filters import Filters, network_key
 from xtrace.model.flow import COUNTERS, KEY, FlowTable, InterfaceCounts
-from xtrace.monitors.buffers import Switch, load_types
+from xtrace.model.words import Direction
+from xtrace.monitors.buffers import Ended, Switch, Table
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +34,11 @@ CLOCK_MONOTONIC_COARSE = 6
 
 NO_FILTERS = Filters()
 
-_INDEX = struct.Struct("=I")
-_FLUSH_REQUEST = struct.Struct("=II8x")
+_FLUSH_REQUEST = abi.layout("struct flush_request", "buffer", "next")
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
 LEAST_CACHE_ENTRIES = 256
-
-BATCH_MARGIN = 64
-"""Entries beyond a table's capacity, so that its last hash bucket finds room."""
 
 
 def load_object_spec() -> ObjectSpec:
@@ -78,8 +75,8 @@ class Plan:
         buckets = 1 << (self.max_flows - 1).bit_length()
         table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
         cache = self.cpus * self.cache_entries * ffi.sizeof("struct cache_entry")
-        counters = self.slots * 2 * self.cpus * 16 * (2 + lib.TRAFFIC_TYPES)
-        return int(2 * (table + cache + counters))
+        counters = self.slots * 2 * self.cpus * ffi.sizeof("struct interface_counters")
+        return 2 * (table + cache + counters)
 
     def resize(self, spec: MapSpec) -> MapSpec:
         """`spec` with the number of entries this plan gives it."""
@@ -97,7 +94,7 @@ class Place:
     """Where a load of a packet program is going to be attached."""
 
     slot: int = 0
-    egress: bool = False
+    direction: Direction = Direction.INGRESS
     link_layer: int = lib.LINK_LAYER_ETHERNET
     frags: bool = False
 
@@ -108,8 +105,8 @@ class Drained:
 
     end_monotonic_ns: int
     flows: FlowTable
-    counts: Mapping[tuple[int, bool], InterfaceCounts]
-    """by interface slot and whether it is egress"""
+    counts: Mapping[tuple[int, Direction], InterfaceCounts]
+    """by interface slot and direction"""
 
 
 class FlowTables:
@@ -121,30 +118,20 @@ class FlowTables:
         self._filters = filters
         self.drain_ns = 0
         """how long the last drain took after it"""
-        self._spec = load_object_spec()
-        self._owned = ExitStack()
         self._batch = Batch(KEY.size, COUNTERS.size, plan.max_flows + BATCH_MARGIN)
+        self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._jiffies_base = 0
         with ExitStack() as opening:
-            opening.push(self._owned)
-            self._open()
-            opening.pop_all()
-
-    def _open(self) -> None:
-        own = self._owned.enter_context
-        btf = load_types(self._spec) if self.features.btf else None
-        self._btf = own(btf) if btf else None
-        self._maps = {
-            name: own(Map.create(self.plan.resize(spec), self._btf))
-            for name, spec in self._spec.maps.items()
-            if not spec.frozen  # constants differ per load, so each load has its own
-        }
-        self._switch = own(Switch(self._maps))
-        self._fill_filters()
-        self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
-        self._clock = own(self.load("sample_clock"))
-        self._jiffies_base = -self.clock_offset() // self._jiffy_ns
-        self._flush = own(self.load("flush_cache"))
+            own = opening.enter_context
+            self._collection = own(Collection(load_object_spec(), plan.resize, typed=features.btf))
+            self._maps = self._collection.maps
+            self._tables: tuple[Table, Table] = self._maps["flows_a"], self._maps["flows_b"]
+            self._switch = own(Switch(self._maps))
+            self._fill_filters()
+            self._clock = own(self.load("sample_clock"))
+            self._jiffies_base = -self.clock_offset() // self._jiffy_ns
+            self._flush = own(self.load("flush_cache"))
+            self._owned = opening.pop_all()
 
     def _fill_filters(self) -> None:
         """Set the filters' maps, which do not change afterwards."""
@@ -155,7 +142,7 @@ class FlowTables:
             for network in networks:
                 self._maps[name].update(network_key(network), b"\1")
         for index, word in self._filters.port_words().items():
-            self._maps["ports"].update(_INDEX.pack(index), struct.pack("=Q", word))
+            self._maps["ports"].update(abi.U32.pack(index), abi.U64.pack(word))
 
     def close(self) -> None:
         """Release all maps and programs."""
@@ -170,74 +157,62 @@ class FlowTables:
         """Load a program of the object on the shared maps, its constants set for this kernel and place."""
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
-        is_tc = self._spec.programs[program].section == "tc"
-        flags = constants.PROG_HAS_FRAGS if place.frags else 0
-        constants_spec = patch_constants(
-            self._spec.maps["rodata"],
-            {
-                "interface_slot": place.slot,
-                "is_egress": place.egress,
-                "link_layer": place.link_layer,
-                "has_frags": place.frags,
-                "is_realtime": self.features.realtime,
-                "slots": self.plan.slots,
-                "possible_cpus": self.plan.cpus,
-                "cache_entries": self.plan.cache_entries,
-                "jiffy_ns": self._jiffy_ns,
-                "jiffies_base": self._jiffies_base,
-                **self._filters.constants(),
-            },
+        values = {
+            "interface_slot": place.slot,
+            "is_egress": place.direction.bit,
+            "link_layer": place.link_layer,
+            "has_frags": place.frags,
+            "is_realtime": self.features.realtime,
+            "slots": self.plan.slots,
+            "possible_cpus": self.plan.cpus,
+            "cache_entries": self.plan.cache_entries,
+            "jiffy_ns": self._jiffy_ns,
+            "jiffies_base": self._jiffies_base,
+            **self._filters.constants(),
+        }
+        is_tc = self._collection.spec.programs[program].section == "tc"
+        return self._collection.load(
+            program,
+            values,
+            prog_type=constants.PROG_TYPE_SCHED_CLS if is_tc else constants.PROG_TYPE_XDP,
+            attach_type=0 if is_tc else constants.ATTACH_TYPE_XDP,
+            flags=constants.PROG_HAS_FRAGS if place.frags else 0,
         )
-        with Map.create(constants_spec, self._btf) as rodata:
-            maps = {**self._maps, "rodata": rodata}
-            spec = self._spec.programs[program]
-            return Program.load(
-                spec,
-                maps,
-                licence=self._spec.license,
-                btf=self._btf,
-                prog_type=constants.PROG_TYPE_SCHED_CLS if is_tc else constants.PROG_TYPE_XDP,
-                attach_type=0 if is_tc else constants.ATTACH_TYPE_XDP,
-                flags=flags,
-            )
 
     def memory(self) -> int:
         """Bytes of kernel memory the shared maps take, as the kernel tells."""
-        return sum(bpf_map.memory() for bpf_map in self._maps.values())
+        return self._collection.memory()
 
     def clock_offset(self) -> int:
         """What to add, in ns, to a record's times for CLOCK_MONOTONIC; true to one kernel tick."""
-        (sample,) = struct.unpack_from("=Q", self._clock.test_run(bytes(16)).frame)
+        (sample,) = abi.U64.unpack_from(self._clock.test_run(bytes(16)).frame)
         return time.monotonic_ns() - int(sample) + self._jiffies_base * self._jiffy_ns
 
     def take(self) -> Drained:
         """End the interval of the active buffer and start the other's."""
-        buffer, end = self._switch.flip()
-        return self._collect(end, [buffer])
+        return self._collect(self._switch.flip())
 
     def finish(self) -> Drained:
         """End the last interval. No program that counts may be attached any more."""
-        end = time.monotonic_ns()
-        self.wait_grace_period()
-        return self._collect(end, [0, 1])
+        return self._collect(self._switch.finish())
 
     def wait_grace_period(self) -> None:
         """Return when no program that runs now runs any more."""
         self._switch.wait_grace_period()
 
-    def _collect(self, end_monotonic_ns: int, buffers: Sequence[int]) -> Drained:
+    def _collect(self, interval: Ended) -> Drained:
         begun = time.monotonic_ns()
         self._batch.count = 0
         drained = []
-        for buffer in buffers:
+        for buffer in interval.buffers:
             self._flush_cache(buffer)
-            drained.append(self._maps["flows_b" if buffer else "flows_a"].drain_into(self._batch))
+            drained.append(self._tables[buffer].drain_into(self._batch))
         if len(drained) > 1 and all(drained):
             merge_duplicates(self._batch)
-        counts = self._take_counters(buffers)
+        counts = self._take_counters(interval.buffers)
         keys, values = memoryview(ffi.buffer(self._batch.keys)), memoryview(ffi.buffer(self._batch.values))
         self.drain_ns = time.monotonic_ns() - begun
-        return Drained(end_monotonic_ns, FlowTable(keys, values, self._batch.count), counts)
+        return Drained(interval.monotonic_ns, FlowTable(keys, values, self._batch.count), counts)
 
     def _flush_cache(self, buffer: int) -> None:
         if self.features.realtime:
@@ -246,17 +221,18 @@ class FlowTables:
         repeat = -(-entries // lib.FLUSH_ENTRIES)
         self._flush.test_run(_FLUSH_REQUEST.pack(buffer, 0), repeat=repeat)
 
-    def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, bool], InterfaceCounts]:
+    def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, Direction], InterfaceCounts]:
         """Read and zero the inactive counters."""
         per_buffer = 2 * self.plan.slots
-        taken: dict[tuple[int, bool], InterfaceCounts] = {}
+        taken: dict[tuple[int, Direction], InterfaceCounts] = {}
         counters = self._maps["counters"]
+        directions = tuple(Direction)
         for index, element in enumerate(counters.lookup_all(self.features.percpu_batch)):
             buffer, place = divmod(index, per_buffer)
             if buffer not in buffers or element.count(0) == len(element):
                 continue
-            counters.update(_INDEX.pack(index), bytes(len(element)))
-            where = (place // 2, bool(place % 2))
+            counters.update(abi.U32.pack(index), bytes(len(element)))
+            where = (place // 2, directions[place % 2])
             taken[where] = taken.get(where, InterfaceCounts()) + InterfaceCounts.from_per_cpu(element)
         return taken
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from xtrace.errors import XtraceError
 from xtrace.model.flow import Interface
+from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows.attach import Attached
 from xtrace.monitors.flows.coverage import Coverage
 
@@ -23,8 +24,7 @@ class Watched:
     name: str
     slot: int
     coverage: Coverage
-    attached: dict[bool, Attached] = field(default_factory=dict)
-    """by whether it is egress"""
+    attached: dict[Direction, Attached] = field(default_factory=dict)
     until_ns: int | None = None
     """when it was detached; its last interval is not taken yet"""
     stays: bool = False
@@ -37,10 +37,10 @@ class Watched:
 
     def interfaces(self) -> Iterator[Interface]:
         """As records name it, per direction."""
-        for egress, attached in self.attached.items():
-            yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, egress, attached.merges)
+        for direction, attached in self.attached.items():
+            yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, direction, attached.merges)
 
-    def mode_that_stays(self) -> str | None:
+    def mode_that_stays(self) -> XdpMode | None:
         """The XDP mode of a program that stays attached when the interface moves to another namespace, if any."""
         stay = (attached for attached in self.attached.values() if attached.attachment.stays_when_moved)
         return next((attached.xdp_mode for attached in stay), None)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, Interface
+from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot
 from xtrace.model.rdma import Seen
 from xtrace.model.roce_origins import RoceOrigins
+from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.joins.relay import Relay
 from xtrace.monitors.rdma.monitor import RdmaMonitor
@@ -36,20 +37,17 @@ class JoinedXdp(Relay[FlowSnapshot]):
 
     def _tell_what_was_seen(self, snapshot: FlowSnapshot) -> list[FlowRecord]:
         """Add up RoCE by interface and direction; the flows that leave."""
-        interfaces = {(interface.slot, interface.egress): interface for interface, _ in snapshot.interfaces}
-        seen = {_where(interface): Seen(0, 0) for interface in interfaces.values()}
+        interfaces = {(interface.slot, interface.direction.bit): interface for interface, _ in snapshot.interfaces}
+        seen = {(interface.name, interface.direction): Seen(0, 0) for interface in interfaces.values()}
         leaving = []
         for flow in snapshot.flows.roce():
-            interface = interfaces.get((flow.key.slot, bool(flow.key.flags & EGRESS)))
+            interface = interfaces.get((flow.key.slot, flow.key.flags & EGRESS))
             if interface is None:
                 continue
-            before = seen[_where(interface)]
-            seen[_where(interface)] = Seen(before.packets + flow.packets, before.bytes + flow.bytes)
-            if interface.egress:
+            where = (interface.name, interface.direction)
+            before = seen[where]
+            seen[where] = Seen(before.packets + flow.packets, before.bytes + flow.bytes)
+            if interface.direction is Direction.EGRESS:
                 leaving.append(flow)
         self._rdma.note_seen(seen)
         return leaving
-
-
-def _where(interface: Interface) -> tuple[str, str]:
-    return interface.name, "tx" if interface.egress else "rx"

@@ -1,6 +1,6 @@
 """The two call tables and the probes that fill them.
 
-The promise is that of the flow tables (monitors/tables.py): every call in exactly one interval.
+The promise is that of the flow tables (monitors/flows/tables.py): every call in exactly one interval.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import errno
 import logging
 import os
 import platform
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from xtrace.errors import KernelError, PrivilegeError, VerifierError
-from xtrace.kernel import constants, uprobe
-from xtrace.kernel.bpf import Batch, Fd, Map, Program
-from xtrace.kernel.elf import MapSpec, patch_constants
+from xtrace.kernel import abi, constants, uprobe
+from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Fd, Program
+from xtrace.kernel.collection import Collection
+from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.nccl import (
@@ -31,7 +31,7 @@ from xtrace.model.nccl import (
     CallTotals,
     Counters,
 )
-from xtrace.monitors.buffers import Switch, load_types
+from xtrace.monitors.buffers import Ended, Switch, Table
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ BEGIN, RETURN = "call_begins", "call_returns"
 FUNCTION_BITS = 8
 """Of a probe's cookie, below the file's number."""
 
-BATCH_MARGIN = 64
 RUNNING_PER_CPU = 512
 """Room for calls that have not returned: an LRU map keeps up to 128 free entries for each CPU to itself."""
 LEAST_RUNNING = 16384
@@ -69,23 +68,15 @@ class CallTables:
     def __init__(self, max_keys: int = lib.NCCL_MAX_KEYS) -> None:
         self.multi = uprobe.has_multi()
         """one link per file and end of the functions, instead of an event per place"""
-        self._spec = load_object(OBJECT)
         self.max_keys = max_keys
         self._programs: dict[str, Program] = {}
         self._batch = Batch(KEY.size, COUNTERS.size, max_keys + BATCH_MARGIN)
-        self._owned = ExitStack()
         with ExitStack() as opening:
-            opening.push(self._owned)
-            own = self._owned.enter_context
-            btf = load_types(self._spec)
-            self._btf: Fd | None = own(btf) if btf else None
-            self._maps = {
-                name: own(Map.create(self._resize(spec), self._btf))
-                for name, spec in self._spec.maps.items()
-                if not spec.frozen  # constants differ per load
-            }
-            self._switch = own(Switch(self._maps))
-            opening.pop_all()
+            self._collection = opening.enter_context(Collection(load_object(OBJECT), self._resize))
+            self._maps = self._collection.maps
+            self._tables: tuple[Table, Table] = self._maps["calls_a"], self._maps["calls_b"]
+            self._switch = opening.enter_context(Switch(self._maps))
+            self._owned = opening.pop_all()
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         if spec.name in ("calls_a", "calls_b"):
@@ -106,7 +97,7 @@ class CallTables:
 
     def memory(self) -> int:
         """Bytes of kernel memory the maps take, as the kernel tells."""
-        return sum(bpf_map.memory() for bpf_map in self._maps.values())
+        return self._collection.memory()
 
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
         """Probe functions (enum nccl_function) at their file offsets; closing what is returned detaches.
@@ -150,33 +141,23 @@ class CallTables:
             "has_cookie": self.multi,
             "own_cookie": cookie,
         }
-        with Map.create(patch_constants(self._spec.maps["rodata"], values), self._btf) as rodata:
-            return Program.load(
-                self._spec.programs[name],
-                {**self._maps, "rodata": rodata},
-                licence=self._spec.license,
-                btf=self._btf,
-                prog_type=constants.PROG_TYPE_KPROBE,
-                attach_type=constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0,
-            )
+        attach_type = constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0
+        return self._collection.load(name, values, prog_type=constants.PROG_TYPE_KPROBE, attach_type=attach_type)
 
     def take(self) -> TakenCalls:
         """End the interval of the active buffer and start the other's."""
-        buffer, end = self._switch.flip()
-        return self._collect(end, [buffer])
+        return self._collect(self._switch.flip())
 
     def finish(self) -> TakenCalls:
         """End the last interval. No probe may be attached any more."""
-        end = time.monotonic_ns()
-        self._switch.wait_grace_period()
-        return self._collect(end, [0, 1])
+        return self._collect(self._switch.finish())
 
-    def _collect(self, end_monotonic_ns: int, buffers: Sequence[int]) -> TakenCalls:
+    def _collect(self, interval: Ended) -> TakenCalls:
         calls: dict[CallKey, Counters] = {}
         totals = CallTotals()
-        for buffer in buffers:
+        for buffer in interval.buffers:
             self._batch.count = 0
-            self._maps["calls_b" if buffer else "calls_a"].drain_into(self._batch)
+            self._tables[buffer].drain_into(self._batch)
             keys, values = ffi.buffer(self._batch.keys), memoryview(ffi.buffer(self._batch.values))
             for at in range(self._batch.count):
                 key = CallKey(*KEY.unpack_from(keys, at * KEY.size))
@@ -184,10 +165,10 @@ class CallTables:
                 calls[key] = calls[key] + counters if key in calls else counters
             totals += self._take_totals(buffer)
         check_sum(calls, totals)
-        return TakenCalls(end_monotonic_ns, calls, totals)
+        return TakenCalls(interval.monotonic_ns, calls, totals)
 
     def _take_totals(self, buffer: int) -> CallTotals:
-        index = buffer.to_bytes(4, "little")
+        index = abi.U32.pack(buffer)
         totals = CallTotals(*TOTALS.unpack(self._maps["totals"].lookup(index) or bytes(TOTALS.size)))
         self._maps["totals"].update(index, bytes(TOTALS.size))
         return totals

@@ -10,9 +10,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from xtrace.errors import XtraceError
-from xtrace.kernel import privileges, proc
+from xtrace.kernel import privileges, proc, syscall
 from xtrace.kernel.bpf import Fd
-from xtrace.kernel.syscall import call
 from xtrace.messages import Say
 from xtrace.model.nccl import (
     CallKey,
@@ -68,7 +67,7 @@ class NcclMonitor:
             self._tables = opening.enter_context(CallTables())
             self._files = ProbedFiles(self._tables, say)
             opening.callback(self._files.close)
-            self._timer = opening.enter_context(Fd(call("timerfd_create", "xt_timerfd", SCAN_NS)))
+            self._timer = opening.enter_context(Fd(syscall.call("timerfd_create", syscall.lib.xt_timerfd, SCAN_NS)))
             self._look()
             self._start_ns = time.monotonic_ns()
             if not self._finder.users:

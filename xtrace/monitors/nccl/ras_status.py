@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from xtrace.errors import XtraceError
+from xtrace.model.nccl_names import IN_PROGRESS
 from xtrace.model.nccl_ras import MOST_NAMED, Behind, RasCommunicator, RasRank, RasReport
 from xtrace.printable import printable
 
@@ -19,9 +20,6 @@ MOST_NUMBER = (1 << 63) - 1
 """What listens on the port may be anybody's: nothing of it is taken as it comes."""
 MOST_KEPT = 1000
 """Communicators of other answers that are remembered."""
-
-IN_PROGRESS = 7
-"""ncclResult_t: no error."""
 
 _NO_COMMA = re.compile(rb'([^\s,{])(\s+"status"\s*:)')
 """NCCL 2.28.9 leaves out the comma between a missing rank's devices and its status."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Seen
+from xtrace.model.words import Direction
 
 WINDOW_NS = 30_000_000_000
 """Hooks and ports are not read at the very same moment: over a short time that alone would look like a difference."""
@@ -16,8 +17,6 @@ SILENT_INTERVALS = 2
 WORTH_SAYING = 0.05
 
 UNITS = ("bytes", "packets")
-DIRECTIONS = ("rx", "tx")
-
 
 NOTHING = Seen(0, 0)
 
@@ -32,13 +31,13 @@ class _Window:
     carried: dict[str, int | None] = field(default_factory=lambda: dict.fromkeys(UNITS, 0))
     seen: Seen = NOTHING
 
-    def add(self, record: PortRecord, direction: str, seen: Seen) -> None:
+    def add(self, record: PortRecord, direction: Direction, seen: Seen) -> None:
         """One more interval. A unit that is not known of one interval is not known of the window."""
         self.length_ns += record.interval_ns or 0
         for unit in UNITS:
-            before, delta = self.carried[unit], record.delta(f"{direction}_{unit}")
+            before, delta = self.carried[unit], record.delta(f"{direction.rx_tx}_{unit}")
             self.carried[unit] = None if before is None or delta is None else before + delta
-        self.busy += any(record.delta(f"{direction}_{unit}") for unit in UNITS)
+        self.busy += any(record.delta(f"{direction.rx_tx}_{unit}") for unit in UNITS)
         self.seen = Seen(self.seen.packets + seen.packets, self.seen.bytes + seen.bytes)
 
     @property
@@ -46,7 +45,7 @@ class _Window:
         """Whether it can be judged."""
         return self.length_ns >= WINDOW_NS or (self.busy >= SILENT_INTERVALS and not self.seen.packets)
 
-    def spot(self, record: PortRecord, direction: str) -> BlindSpot | None:
+    def spot(self, record: PortRecord, direction: Direction) -> BlindSpot | None:
         """In bytes, or in packets where the driver does not count bytes; None where nothing was carried."""
         for unit, amount in (("bytes", self.seen.bytes), ("packets", self.seen.packets)):
             carried = self.carried[unit]
@@ -60,22 +59,26 @@ class BlindSpots:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._windows: dict[tuple[PortId, str], _Window] = {}
-        self._latest: dict[tuple[PortId, str], BlindSpot] = {}
-        self._told: set[tuple[PortId, str]] = set()
+        self._windows: dict[tuple[PortId, Direction], _Window] = {}
+        self._latest: dict[tuple[PortId, Direction], BlindSpot] = {}
+        self._told: set[tuple[PortId, Direction]] = set()
 
     @property
     def told(self) -> bool:
         """Whether anything was said."""
         return bool(self._told)
 
-    def compare(self, records: Sequence[PortRecord], seen: Mapping[tuple[str, str], Seen]) -> tuple[BlindSpot, ...]:
-        """The last complete windows' results. `seen`: by interface and `rx` or `tx`, where a hook looks."""
+    def compare(
+        self, records: Sequence[PortRecord], seen: Mapping[tuple[str, Direction], Seen]
+    ) -> tuple[BlindSpot, ...]:
+        """The last complete windows' results. `seen`: by interface and direction, where a hook looks."""
         return tuple(self._compare(records, seen))
 
-    def _compare(self, records: Sequence[PortRecord], seen: Mapping[tuple[str, str], Seen]) -> Iterator[BlindSpot]:
+    def _compare(
+        self, records: Sequence[PortRecord], seen: Mapping[tuple[str, Direction], Seen]
+    ) -> Iterator[BlindSpot]:
         for record in records:
-            for direction in DIRECTIONS:
+            for direction in Direction:
                 where = (record.id, direction)
                 amount = seen.get((record.info.netdev or "", direction))
                 if amount is None or record.interval_ns is None:
@@ -88,7 +91,7 @@ class BlindSpots:
                 if where in self._latest:
                     yield self._latest[where]
 
-    def _judge(self, window: _Window, record: PortRecord, direction: str) -> None:
+    def _judge(self, window: _Window, record: PortRecord, direction: Direction) -> None:
         where = (record.id, direction)
         spot = window.spot(record, direction)
         if spot is None:

@@ -14,6 +14,7 @@ from xtrace.messages import Say
 from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
 from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
 from xtrace.model.snapshot import Setup
+from xtrace.model.words import Direction
 from xtrace.monitors.rdma.blind_spots import BlindSpots
 from xtrace.monitors.rdma.gone import GONE, KnownPorts
 from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_netlink
@@ -94,7 +95,7 @@ class RdmaMonitor:
         self._devices: frozenset[str] = frozenset()
         """those that were read last"""
         self._netdevs: dict[PortId, str] = {}
-        self._seen: dict[tuple[str, str], Seen] = {}
+        self._seen: dict[tuple[str, Direction], Seen] = {}
         self._blind_spots = BlindSpots(say_invisible or say)
         self._last: list[Found] = []
         self._everything: list[Found] = []
@@ -182,8 +183,8 @@ class RdmaMonitor:
         """Whether it was said that something is invisible."""
         return self._blind_spots.told
 
-    def note_seen(self, seen: Mapping[tuple[str, str], Seen]) -> None:
-        """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and `rx` or `tx`."""
+    def note_seen(self, seen: Mapping[tuple[str, Direction], Seen]) -> None:
+        """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and direction."""
         self._seen = dict(seen)
 
     def tick(self) -> RdmaSnapshot:
@@ -236,7 +237,7 @@ class RdmaMonitor:
             if reader is None:
                 reader = self._readers[found.identity] = PortReader(found, self._netlink)
             record = judge(reader.read(found), self._options.limits, reader.was_active)
-            reader.was_active = reader.was_active or record.info.state == "ACTIVE"
+            reader.was_active = reader.was_active or record.info.is_active
             records.append(record)
             self._known.note(found, record.info)
         records += map(self._judged, self._known.gone({found.id for found in chosen}, self._everything))

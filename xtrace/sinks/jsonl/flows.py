@@ -86,7 +86,7 @@ class FlowLines:
         process = _process(origin)
         self._process = ffi.from_buffer(process)
         lines.src_qpn = NO_QPN if origin.src_qpn is None else origin.src_qpn
-        lines.process = {"start": self._process, "length": len(process)}
+        lines.process.start, lines.process.length = self._process, len(process)
         lines.has_origin = 1
 
 

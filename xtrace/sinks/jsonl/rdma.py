@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from xtrace.model.rdma import PortRecord, Process, QueuePairRecord, RdmaSnapshot, Reading
-from xtrace.model.rdma_counters import OUTGOING, TICKS
+from xtrace.model.rdma_counters import TICKS, direction_of
 from xtrace.model.rdma_processes import Owned, by_process
 from xtrace.model.snapshot import Setup
+from xtrace.model.words import Direction
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
@@ -42,7 +43,7 @@ def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:
         spots = [spot for spot in snapshot.blind_spots if spot.id == record.id]
         yield {
             **port_record(record, common),
-            **{f"{spot.direction}_invisible": round(spot.invisible, 4) for spot in spots},
+            **{f"{spot.direction.rx_tx}_invisible": round(spot.invisible, 4) for spot in spots},
         }
     pairs = snapshot.queue_pairs
     for owned in by_process(pairs.records):
@@ -108,9 +109,9 @@ def port_record(record: PortRecord, common: Record) -> Record:
         "interval_s": None if record.interval_ns is None else round(record.interval_ns / 1e9, 3),
         **_port(record),
         **{name: record.delta(name) for name in TRAFFIC},
-        **{f"{direction}_bps": _rounded(record.bit_rate(direction), 0) for direction in ("rx", "tx")},
-        **{f"{direction}_pps": _rounded(record.per_second(f"{direction}_packets"), 1) for direction in ("rx", "tx")},
-        **{f"{direction}_share": _rounded(record.share(direction), 6) for direction in ("rx", "tx")},
+        **{f"{way.rx_tx}_bps": _rounded(record.bit_rate(way), 0) for way in Direction},
+        **{f"{way.rx_tx}_pps": _rounded(record.per_second(f"{way.rx_tx}_packets"), 1) for way in Direction},
+        **{f"{way.rx_tx}_share": _rounded(record.share(way), 6) for way in Direction},
         "figures": {name: _figure(record, name) for name in record.figures},
         "hw_counters": _readings(record.hardware),
         "counters": _readings(record.standard),
@@ -129,7 +130,7 @@ def _figure(record: PortRecord, name: str) -> Record:
     reading, names = record.figures[name]
     rendered = {**_reading(reading), "names": list(names)}
     if name not in TRAFFIC and name not in TICKS:
-        share = record.per_million(name, "tx" if name in OUTGOING else "rx")
+        share = record.per_million(name, direction_of(name))
         rendered["per_million"] = _rounded(share, 3)
     return rendered
 

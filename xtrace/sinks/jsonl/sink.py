@@ -9,7 +9,8 @@ from xtrace.model.snapshot import Snapshot
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.lines import line
-from xtrace.sinks.kinds import ByMode, JsonOptions, Record, Totals
+from xtrace.sinks.kinds import JsonOptions, Record
+from xtrace.sinks.registry import ByMode, Totals
 from xtrace.sinks.render import timestamp
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from xtrace.sinks.metrics.sample import Sample
+from xtrace.sinks.metrics.encoding import gzip
+from xtrace.sinks.metrics.sample import Interval, Labels, Metric, Sample
 from xtrace.sinks.render import valid_unicode
 
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+_PIECES = 4
+"""That make a line: the metric's name, labels, value, time."""
+
+_KEPT = 2
+"""Rendered labels that a generation keeps, as a multiple of the most samples that one body had."""
 
 
 def label(name: str, value: str) -> str:
@@ -24,51 +31,76 @@ def label_text(labels: Iterable[tuple[str, str]]) -> str:
 
 
 class Exposition:
-    """The samples of one tick.
+    """An Encoding: text, compressed by gzip.
 
     `constant` labels are on every series; where a series has one of that name itself, its own counts.
     """
 
-    def __init__(self, constant: Iterable[tuple[str, str]]) -> None:
-        self._constant = tuple(constant)
-        self.constant = label_text(self._constant)
-        self._kinds: dict[str, str] = {}
-        self._described: dict[str, str] = {}
-        self._lines: dict[str, list[str]] = {}
+    headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
 
-    def metric(self, name: str, kind: str, description: str | None = None) -> list[str]:
-        """The lines of a metric, to append to: `{labels} value milliseconds`, without its name."""
-        lines = self._lines.get(name)
-        if lines is None:
-            lines = self._lines[name] = []
-            self._kinds[name] = kind
-            if description:
-                self._described[name] = description
-        return lines
+    def __init__(self, constant: Labels) -> None:
+        self._constant = constant
+        self._described: dict[str, Metric] = {}
+        self._pieces: dict[str, list[str]] = {}
+        """of lines, by metric: _PIECES each. Joined once, at the end: lines are long, and copying them costs most."""
+        self._rendered: dict[int, tuple[Labels, str]] = {}
+        """labels and their text by id(labels), which is theirs alone while they are kept here. Hashing the labels
+        themselves would read all their parts, most of which are in no cache."""
+        self._rendered_before: dict[int, tuple[Labels, str]] = {}
+        """the generation before"""
+        self._samples = self._most_samples = 0
 
-    def add(self, samples: Iterable[Sample], described: Mapping[str, str], end_ms: int) -> None:
-        """Samples of any kind, at the end of their interval."""
-        for name, kind, labels, value in samples:
-            lines = self.metric(name, kind, described.get(name))
-            lines.append(f"{{{self._with_constant(labels)}}} {value} {end_ms}")
+    def add(self, samples: Iterable[Sample], described: Mapping[str, Metric], interval: Interval) -> None:
+        """Lines for samples; their metrics in the order of `described`."""
+        self._described.update(described)
+        pieces, rendered, count = self._pieces, self._rendered, 0
+        for name in described:
+            pieces.setdefault(name, [])
+        start, end = (f" {ms}\n" for ms in interval)
+        for labels, values, before in samples:
+            count += 1
+            try:
+                _, text = rendered[id(labels)]
+            except KeyError:
+                _, text = self._render(labels)
+            if before is not None:
+                for name, value in before.items():
+                    pieces[name].extend((name, text, str(value), start))
+            for name, value in values.items():
+                pieces[name].extend((name, text, str(value), end))
+        self._samples += count
 
-    def _with_constant(self, labels: tuple[tuple[str, str], ...]) -> str:
-        own = {name for name, _ in labels}
-        return label_text((*labels, *(constant for constant in self._constant if constant[0] not in own)))
+    def _render(self, labels: Labels) -> tuple[Labels, str]:
+        known = self._rendered_before.get(id(labels))
+        if known is None:
+            own = {name for name, _ in labels}
+            constant = (label for label in self._constant if label[0] not in own)
+            known = labels, f"{{{label_text((*labels, *constant))}}} "
+        self._rendered[id(labels)] = known
+        return known
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self._pieces.values())) // _PIECES
 
-    def render(self) -> bytes:
-        """The body of a request; empties the exposition."""
-        parts = []
-        for name, lines in self._lines.items():
-            if not lines:
-                continue
-            if name in self._described:
-                parts.append(f"# HELP {name} {self._described[name]}\n")
-            parts.append(f"# TYPE {name} {self._kinds[name]}\n{name}")
-            parts.append(f"\n{name}".join(lines))
-            parts.append("\n")
-        self._lines.clear()
+    def body(self) -> bytes:
+        """All lines, as UTF-8."""
+        parts: list[str] = []
+        for name, pieces in self._pieces.items():
+            if pieces:
+                metric = self._described[name]
+                parts.append(f"# HELP {name} {metric.help}\n# TYPE {name} {metric.kind}\n")
+                parts += pieces
+        self._pieces.clear()
+        self._forget()
         return "".join(parts).encode()
+
+    def _forget(self) -> None:
+        """Begin a new generation once the present one could hold all series twice: the others are gone, or idle."""
+        self._most_samples = max(self._most_samples, self._samples)
+        self._samples = 0
+        if len(self._rendered) > _KEPT * self._most_samples:
+            self._rendered_before, self._rendered = self._rendered, {}
+
+    def compress(self, body: bytes) -> bytes:
+        """By gzip."""
+        return gzip(body)

@@ -10,41 +10,65 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
-from xtrace.model.flow_totals import MOST_TOTALS, Where
-from xtrace.sinks.metrics.exposition import Exposition, label_text
+from xtrace.model.flow_totals import MOST_TOTALS, FlowSetup, Where
+from xtrace.sinks.kinds import MetricsOptions
+from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 from xtrace.sinks.metrics.series import Counted, Group, Series
 from xtrace.sinks.render import address
 
-FLOW_COUNTERS = ("xtrace_network_bytes_total", "xtrace_network_packets_total")
-FLOW_GAUGES = ("xtrace_network_flow_bytes", "xtrace_network_flow_packets")
-NIC_COUNTERS = ("xtrace_nic_bytes_total", "xtrace_nic_packets_total")
-INTERFACE_COUNTERS = ("xtrace_interface_{}_total", "xtrace_unattributed_{}_total", "xtrace_filtered_{}_total")
+BYTES, PACKETS = "xtrace_network_bytes_total", "xtrace_network_packets_total"
+FLOW_BYTES, FLOW_PACKETS = "xtrace_network_flow_bytes", "xtrace_network_flow_packets"
+NIC_BYTES, NIC_PACKETS = "xtrace_nic_bytes_total", "xtrace_nic_packets_total"
+IDLE = {FLOW_BYTES: 0, FLOW_PACKETS: 0}
+"""Of flows that no longer gain."""
 
 DESCRIBED = {
-    "xtrace_network_bytes_total": "Frame bytes of the flow.",
-    "xtrace_network_packets_total": "Packets of the flow.",
-    "xtrace_network_flow_bytes": "Frame bytes of the flow in the last interval.",
-    "xtrace_network_flow_packets": "Packets of the flow in the last interval.",
-    "xtrace_interface_bytes_total": "Frame bytes of all packets that reached the hook.",
-    "xtrace_interface_packets_total": "All packets that reached the hook.",
-    "xtrace_unattributed_bytes_total": "Frame bytes counted without a flow: the flow table had no room.",
-    "xtrace_unattributed_packets_total": "Packets counted without a flow: the flow table had no room.",
-    "xtrace_filtered_bytes_total": "Frame bytes that a filter refused.",
-    "xtrace_filtered_packets_total": "Packets that a filter refused.",
-    "xtrace_nic_bytes_total": "Bytes that the interface counted itself, by its own definition: only to compare.",
-    "xtrace_nic_packets_total": "Packets that the interface counted itself, by its own definition: only to compare.",
+    BYTES: Metric(
+        "counter", "bytes", "Bytes of the flow's frames since its series began, with Ethernet header, without FCS."
+    ),
+    PACKETS: Metric("counter", "packets", "Packets of the flow since its series began."),
+    FLOW_BYTES: Metric("gauge", "bytes", "Bytes of the flow's frames in the last interval."),
+    FLOW_PACKETS: Metric("gauge", "packets", "Packets of the flow in the last interval."),
+    NIC_BYTES: Metric(
+        "counter",
+        "bytes",
+        "Bytes that the interface's own counter grew by during this run; drivers differ in what they count.",
+    ),
+    NIC_PACKETS: Metric(
+        "counter",
+        "packets",
+        "Packets that the interface's own counter grew by during this run; drivers differ in what they count.",
+    ),
+    "xtrace_interface_bytes_total": Metric(
+        "counter", "bytes", "Bytes of all frames that reached the hook, filtered and unattributed ones included."
+    ),
+    "xtrace_interface_packets_total": Metric(
+        "counter", "packets", "All packets that reached the hook, filtered and unattributed ones included."
+    ),
+    "xtrace_unattributed_bytes_total": Metric(
+        "counter", "bytes", "Bytes of frames counted without a flow because the flow table had no room."
+    ),
+    "xtrace_unattributed_packets_total": Metric(
+        "counter", "packets", "Packets counted without a flow because the flow table had no room."
+    ),
+    "xtrace_filtered_bytes_total": Metric("counter", "bytes", "Bytes of frames that a filter refused."),
+    "xtrace_filtered_packets_total": Metric("counter", "packets", "Packets that a filter refused."),
 }
-"""Of every metric of this file one line; docs/metrics.md says the same."""
+"""The order is that of the output."""
 
-Lines = list[str]
+INTERFACE_COUNTERS = tuple(DESCRIBED)[6:]
+"""Bytes and packets of each of series.Counted."""
 
 
 class FlowMetrics:
     """The state of all series between ticks."""
 
-    def __init__(self, most: int, constant: str) -> None:
-        self._most = most
-        self._constant = f",{constant}" if constant else ""
+    described = DESCRIBED
+
+    def __init__(self, options: MetricsOptions) -> None:
+        self._most = options.max_series
+        self._drained: tuple[int, int, int] | None = None
+        """of the last snapshot: flows, ns of its grace period and of its drain"""
         self._groups: dict[Where, Group] = {}
         self._tick = 0
 
@@ -53,9 +77,24 @@ class FlowMetrics:
         groups = self._groups.values()
         return sum(len(group.places) for group in groups), sum(len(group.remembered) for group in groups)
 
-    def write(self, snapshot: FlowSnapshot, into: Exposition) -> None:
-        """Count one interval and append its samples."""
+    def own(self, setup: FlowSetup | None) -> Values:
+        """How full the flow table was, what its drain took, how many flows have series or are remembered."""
+        names = ("xtrace_catch_push_flow_series", "xtrace_catch_push_flow_series_remembered")
+        values: dict[str, int | float] = dict(zip(names, self.state(), strict=True))
+        if setup is not None and self._drained is not None:
+            flows, grace_ns, drain_ns = self._drained
+            values |= {
+                "xtrace_catch_flow_table_flows": flows,
+                "xtrace_catch_flow_table_capacity": setup.max_flows,
+                "xtrace_catch_grace_period_seconds": grace_ns / 1e9,
+                "xtrace_catch_drain_seconds": drain_ns / 1e9,
+            }
+        return values
+
+    def samples(self, snapshot: FlowSnapshot) -> list[Sample]:
+        """Count one interval; samples of what changed in it."""
         self._tick += 1
+        self._drained = len(snapshot.flows), snapshot.grace_ns, snapshot.drain_ns
         now_ns = snapshot.end_ns - snapshot.wall_offset_ns
         for group in self._groups.values():
             group.begin(now_ns, snapshot.interval_ns)
@@ -65,12 +104,13 @@ class FlowMetrics:
             members.setdefault(where, []).append(interface)
             self._group(where, now_ns).count(counts)
         self._choose(snapshot, members)
-        writer = Writer(into, snapshot, self._tick)
+        samples: list[Sample] = []
         for where, group in self._groups.items():
             group.settle()
-            writer.flows(group)
+            samples += self._flow_samples(group)
             if where in members:
-                writer.interface(group)
+                samples += self._interface_samples(group)
+        return samples
 
     def _choose(self, snapshot: FlowSnapshot, members: dict[Where, list[Interface]]) -> None:
         """Find the flows that have series, and choose others among the rest."""
@@ -79,18 +119,16 @@ class FlowMetrics:
         for where, interfaces in members.items():
             for interface in interfaces:
                 known.update(self._groups[where].keys(interface.slot))
+        holders = list(map(known.get, table.packed_keys())) if known else [None] * len(table)
         packets, size = table.packet_counts, table.byte_counts
-        found = set()
-        for index, key in enumerate(table.packed_keys()) if known else ():
-            series = known.get(key)
+        for index, series in enumerate(holders):
             if series is not None:
                 series.gained_packets += packets[index]
                 series.gained_bytes += size[index]
-                found.add(index)
         for where, interfaces in members.items():
-            indexes = [table.indexes(interface.slot, interface.egress) for interface in interfaces]
+            indexes = [table.indexes(interface.slot, interface.direction) for interface in interfaces]
             joined = indexes[0] if len(indexes) == 1 else [index for part in indexes for index in part]
-            self._groups[where].choose(table, joined, found)
+            self._groups[where].choose(table, joined, holders)
 
     def _where(self, interface: Interface) -> Where:
         """Interfaces that come and go for ever share, in the end, one name."""
@@ -102,66 +140,57 @@ class FlowMetrics:
     def _group(self, where: Where, now_ns: int) -> Group:
         group = self._groups.get(where)
         if group is None:
-            own = label_text((("interface", where[0]), ("direction", where[1]))) + self._constant
+            own: Labels = (("interface", where[0]), ("direction", where[1]))
             group = self._groups[where] = Group(
                 most=self._most,
-                other=Series(f'{{src_ip="other",dst_ip="other",{own}}}'),
-                labels=f"{{{own}}}",
-                text_of=lambda key: f"{{{label_text(flow_labels(FlowKey(*KEY.unpack(key))))},{own}}}",
+                other=Series((("src_ip", "other"), ("dst_ip", "other"), *own)),
+                labels=own,
+                labels_of=lambda key: (*flow_labels(FlowKey(*KEY.unpack(key))), *own),
             )
             group.begin(now_ns, 0)
         return group
 
-
-class Writer:
-    """Appends one tick's samples."""
-
-    def __init__(self, into: Exposition, snapshot: FlowSnapshot, tick: int) -> None:
-        end_ms = snapshot.end_ns // 1_000_000
-        self._start, self._end = str((snapshot.end_ns - snapshot.interval_ns) // 1_000_000), str(end_ms)
-        self._tick = tick
-        self._counters = [into.metric(name, "counter", DESCRIBED[name]) for name in FLOW_COUNTERS]
-        self._gauges = [into.metric(name, "gauge", DESCRIBED[name]) for name in FLOW_GAUGES]
-        self._nic = [into.metric(name, "counter", DESCRIBED[name]) for name in NIC_COUNTERS]
-        names = [pattern.format(unit) for pattern in INTERFACE_COUNTERS for unit in ("bytes", "packets")]
-        self._interface = [into.metric(name, "counter", DESCRIBED[name]) for name in names]
-
-    def flows(self, group: Group) -> None:
-        """Those that gained; of those that no longer do, one 0 of the gauges."""
-        end, (size, packets) = self._end, self._gauges
+    def _flow_samples(self, group: Group) -> list[Sample]:
+        """Of those that gained; of those that no longer do, one 0 of the gauges."""
+        tick, last = self._tick, self._tick - 1
+        new = tuple.__new__  # a Sample's own takes twice the time, which shows where there are many
+        samples = []
         for series in (*group.places.values(), group.other, *group.ended):
-            labels = series.labels
             if series.gained_packets:
-                self._count(series, self._counters)
-                size.append(f"{labels} {series.gained_bytes} {end}")
-                packets.append(f"{labels} {series.gained_packets} {end}")
-            elif series.written == self._tick - 1:
-                size.append(f"{labels} 0 {end}")
-                packets.append(f"{labels} 0 {end}")
+                before = None if series.written == last else _before(series, BYTES, PACKETS)
+                series.written = tick
+                values = {
+                    BYTES: series.bytes,
+                    PACKETS: series.packets,
+                    FLOW_BYTES: series.gained_bytes,
+                    FLOW_PACKETS: series.gained_packets,
+                }
+                samples.append(new(Sample, (series.labels, values, before)))
+            elif series.written == last:
+                samples.append(Sample(series.labels, IDLE))
+        return samples
 
-    def _count(self, series: Series, counters: list[Lines]) -> None:
-        """Bytes and packets so far; before them what they were, where the interval before was not written."""
-        labels, (size, packets) = series.labels, counters
-        if series.written != self._tick - 1:
-            size.append(f"{labels} {series.bytes - series.gained_bytes} {self._start}")
-            packets.append(f"{labels} {series.packets - series.gained_packets} {self._start}")
-        size.append(f"{labels} {series.bytes} {self._end}")
-        packets.append(f"{labels} {series.packets} {self._end}")
-        series.written = self._tick
-
-    def interface(self, group: Group) -> None:
-        """The counters of the interface."""
-        if group.written != self._tick - 1:
-            self._append(group, group.before, self._start)
-        self._append(group, group.counted, self._end)
+    def _interface_samples(self, group: Group) -> Iterator[Sample]:
+        """The counters of the interface, and its own."""
+        last = self._tick - 1
+        before = None if group.written == last else _interface_values(group.before)
         group.written = self._tick
+        yield Sample(group.labels, _interface_values(group.counted), before)
         if group.nic_is_known:
-            self._count(group.nic, self._nic)
+            nic = group.nic
+            before = None if nic.written == last else _before(nic, NIC_BYTES, NIC_PACKETS)
+            nic.written = self._tick
+            yield Sample(nic.labels, {NIC_BYTES: nic.bytes, NIC_PACKETS: nic.packets}, before)
 
-    def _append(self, group: Group, counted: Counted, at: str) -> None:
-        values = [value for count in counted for value in (count.bytes, count.packets)]
-        for lines, value in zip(self._interface, values, strict=True):
-            lines.append(f"{group.labels} {value} {at}")
+
+def _before(series: Series, size: str, packets: str) -> Values:
+    """A series' counters as they were when the interval began."""
+    return {size: series.bytes - series.gained_bytes, packets: series.packets - series.gained_packets}
+
+
+def _interface_values(counted: Counted) -> Values:
+    values = (value for count in counted for value in (count.bytes, count.packets))
+    return dict(zip(INTERFACE_COUNTERS, values, strict=True))
 
 
 def flow_labels(key: FlowKey) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Mode nccl's metrics. How many series there are is bounded where they are summed (monitors/sums.py), and here."""
+"""Mode nccl's metrics. How many series there are is bounded where they are summed (monitors/nccl/sums.py), and here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import islice
 
 from xtrace.model.nccl import NcclSnapshot
 from xtrace.model.nccl_ras import RasCommunicator, RasReport
-from xtrace.sinks.metrics.sample import Labels, Sample
+from xtrace.model.snapshot import Setup
+from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 from xtrace.sinks.render import valid_unicode
 
 MOST_PROCESSES = 500
@@ -17,41 +18,86 @@ MOST_COMMUNICATORS = 100
 """Of a RAS service; first those with missing ranks, then those with most skew."""
 
 DESCRIBED = {
-    "xtrace_nccl_processes": "Processes that use NCCL.",
-    "xtrace_nccl_communicators": "Communicators of a process that are known; not of those that only have NCCL mapped.",
-    "xtrace_nccl_calls_total": "NCCL calls that began.",
-    "xtrace_nccl_requested_bytes_total": "Bytes that they asked for; not what a NIC carried.",
-    "xtrace_nccl_unsized_calls_total": "Calls whose bytes are not known, and not among the requested bytes.",
-    "xtrace_nccl_returned_calls_total": "NCCL calls that returned.",
-    "xtrace_nccl_call_seconds_total": "Time in which they returned: of the call, not of the collective.",
-    "xtrace_nccl_errors_total": "NCCL calls that returned an error.",
-    "xtrace_nccl_async_errors_total": "Times that a communicator was told to have failed (ncclCommGetAsyncError).",
-    "xtrace_nccl_unattributed_calls_total": "NCCL calls that a full table had no room for.",
-    "xtrace_nccl_ras_up": "Whether the RAS service answered when it was last asked.",
-    "xtrace_nccl_ras_ranks": "Ranks of a communicator that answered the RAS service.",
-    "xtrace_nccl_ras_missing_ranks": "Ranks of a communicator that did not.",
-    "xtrace_nccl_ras_async_error_ranks": "Ranks on which a communicator has failed.",
-    "xtrace_nccl_ras_skew_calls": "By how many calls of one collective a communicator's ranks differ, at most.",
-    "xtrace_nccl_ras_age_seconds": "Time since the RAS service reported the communicator: other jobs may answer there.",
+    "xtrace_nccl_processes": Metric(
+        "gauge", "processes", "Processes that have NCCL loaded, whether they call it or not."
+    ),
+    "xtrace_nccl_communicators": Metric(
+        "gauge",
+        "communicators",
+        "Communicators of a process that are known; absent for one that has made no NCCL call.",
+    ),
+    "xtrace_nccl_calls_total": Metric("counter", "calls", "NCCL calls that began, by process, function and datatype."),
+    "xtrace_nccl_requested_bytes_total": Metric(
+        "counter", "bytes", "Bytes of data that NCCL calls were given to move; what NICs carried for them differs."
+    ),
+    "xtrace_nccl_unsized_calls_total": Metric(
+        "counter", "calls", "NCCL calls of unknown size, which add nothing to the requested bytes."
+    ),
+    "xtrace_nccl_returned_calls_total": Metric("counter", "calls", "NCCL calls that returned."),
+    "xtrace_nccl_call_seconds_total": Metric(
+        "counter",
+        "seconds",
+        "Time from beginning to return of the NCCL calls that returned; collectives may run on after it.",
+    ),
+    "xtrace_nccl_errors_total": Metric("counter", "calls", "NCCL calls that returned an error, by process and error."),
+    "xtrace_nccl_async_errors_total": Metric(
+        "counter", "times", "Times that ncclCommGetAsyncError reported that a communicator has failed."
+    ),
+    "xtrace_nccl_unattributed_calls_total": Metric(
+        "counter", "calls", "NCCL calls that no other metric counts because the call table had no room."
+    ),
+    "xtrace_nccl_ras_up": Metric("gauge", "", "1 if NCCL's RAS service answered the last query, else 0."),
+    "xtrace_nccl_ras_ranks": Metric("gauge", "ranks", "Ranks of a communicator that answered the RAS service."),
+    "xtrace_nccl_ras_missing_ranks": Metric(
+        "gauge", "ranks", "Ranks of a communicator that did not answer the RAS service."
+    ),
+    "xtrace_nccl_ras_async_error_ranks": Metric(
+        "gauge", "ranks", "Ranks of a communicator on which it has failed, according to the RAS service."
+    ),
+    "xtrace_nccl_ras_skew_calls": Metric(
+        "gauge", "calls", "Calls of one collective by which a communicator's ranks differ, at most."
+    ),
+    "xtrace_nccl_ras_age_seconds": Metric(
+        "gauge",
+        "seconds",
+        "Time since the RAS service last reported the communicator; jobs that share its port answer in turn.",
+    ),
 }
-"""Of every metric of this file one line; docs/metrics.md says the same."""
+"""The order is that of the output."""
+
+
+class NcclMetrics:
+    """Processes, calls, errors, communicators."""
+
+    described = DESCRIBED
+
+    def samples(self, snapshot: NcclSnapshot) -> Iterator[Sample]:
+        """All series of one interval."""
+        return nccl_samples(snapshot)
+
+    def own(self, setup: Setup | None) -> Values:
+        """Nothing: mode nccl has no figures of the tool itself."""
+        return {}
 
 
 def nccl_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
     """All of one interval."""
-    yield Sample("xtrace_nccl_processes", "gauge", (), len(snapshot.processes))
+    values = {
+        "xtrace_nccl_processes": len(snapshot.processes),
+        "xtrace_nccl_unattributed_calls_total": snapshot.sums.totals.unattributed,
+    }
+    if snapshot.ras_answers is not None:
+        values["xtrace_nccl_ras_up"] = int(snapshot.ras_answers)
+    yield Sample((), values)
     # of one that is not probed they are not known, and of workers that only have the library there are none
     users = (process for process in snapshot.processes if process.communicators or process.operations)
     for process in islice(users, MOST_PROCESSES):
-        yield Sample("xtrace_nccl_communicators", "gauge", (("pid", str(process.pid)),), len(process.communicators))
+        yield Sample((("pid", str(process.pid)),), {"xtrace_nccl_communicators": len(process.communicators)})
     yield from call_samples(snapshot)
     for where, count in snapshot.sums.errors.items():
         name = "xtrace_nccl_async_errors_total" if where.is_async else "xtrace_nccl_errors_total"
         labels = (("pid", where.pid), ("command", valid_unicode(where.command)), ("error", where.error))
-        yield Sample(name, "counter", labels, count)
-    yield Sample("xtrace_nccl_unattributed_calls_total", "counter", (), snapshot.sums.totals.unattributed)
-    if snapshot.ras_answers is not None:
-        yield Sample("xtrace_nccl_ras_up", "gauge", (), int(snapshot.ras_answers))
+        yield Sample(labels, {name: count})
     if snapshot.ras is not None:
         yield from ras_samples(snapshot.ras)
 
@@ -65,23 +111,28 @@ def call_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
             ("function", series.function),
             ("datatype", series.datatype),
         )
-        yield Sample("xtrace_nccl_calls_total", "counter", labels, calls.calls)
-        yield Sample("xtrace_nccl_requested_bytes_total", "counter", labels, calls.requested_bytes)
-        yield Sample("xtrace_nccl_unsized_calls_total", "counter", labels, calls.unsized_calls)
-        yield Sample("xtrace_nccl_returned_calls_total", "counter", labels, calls.returned)
-        yield Sample("xtrace_nccl_call_seconds_total", "counter", labels, calls.latency_ns / 1e9)
+        values = {
+            "xtrace_nccl_calls_total": calls.calls,
+            "xtrace_nccl_requested_bytes_total": calls.requested_bytes,
+            "xtrace_nccl_unsized_calls_total": calls.unsized_calls,
+            "xtrace_nccl_returned_calls_total": calls.returned,
+            "xtrace_nccl_call_seconds_total": calls.latency_ns / 1e9,
+        }
+        yield Sample(labels, values)
 
 
 def ras_samples(report: RasReport) -> Iterator[Sample]:
-    """Of each communicator that a RAS service told of, the worst first."""
+    """Of each communicator that a RAS service reported, the worst first."""
     worst_first = sorted(report.communicators, key=_badness, reverse=True)
     for communicator in worst_first[:MOST_COMMUNICATORS]:
-        labels = (("communicator", communicator.name),)
-        yield Sample("xtrace_nccl_ras_ranks", "gauge", labels, communicator.ranks)
-        yield Sample("xtrace_nccl_ras_missing_ranks", "gauge", labels, len(communicator.missing))
-        yield Sample("xtrace_nccl_ras_async_error_ranks", "gauge", labels, len(communicator.async_errors))
-        yield Sample("xtrace_nccl_ras_skew_calls", "gauge", labels, communicator.skew)
-        yield Sample("xtrace_nccl_ras_age_seconds", "gauge", labels, round(communicator.age_ns / 1e9, 3))
+        values = {
+            "xtrace_nccl_ras_ranks": communicator.ranks,
+            "xtrace_nccl_ras_missing_ranks": len(communicator.missing),
+            "xtrace_nccl_ras_async_error_ranks": len(communicator.async_errors),
+            "xtrace_nccl_ras_skew_calls": communicator.skew,
+            "xtrace_nccl_ras_age_seconds": round(communicator.age_ns / 1e9, 3),
+        }
+        yield Sample((("communicator", communicator.name),), values)
 
 
 def _badness(communicator: RasCommunicator) -> tuple[int, int, int]:

@@ -9,11 +9,11 @@ short ones do not make new series without end. What has no place counts in `othe
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from xtrace.model.flow import NOTHING, FlowTable, InterfaceCounts, PacketCount
+from xtrace.model.flow import NOTHING, SLOT_OFFSET, FlowTable, InterfaceCounts, PacketCount
+from xtrace.sinks.metrics.sample import Labels
 
 KEPT_NS = 300 * 10**9
 """A flow that comes back within this time continues its counters."""
@@ -21,9 +21,6 @@ HALF_LIFE_NS = 60 * 10**9
 OUTWEIGHS = 2
 REMEMBERED = 5
 """Flows that lost their place and whose counters are kept, as a multiple of the places."""
-
-_SLOT = 44
-"""Offset of the interface's slot in a packed key: it may change, and so is no part of what names a flow here."""
 
 
 Counted = tuple[PacketCount, PacketCount, PacketCount]
@@ -35,9 +32,8 @@ class Series:
 
     __slots__ = ("active_ns", "bytes", "gained_bytes", "gained_packets", "labels", "packets", "weight", "written")
 
-    def __init__(self, labels: str, total: PacketCount = NOTHING) -> None:
+    def __init__(self, labels: Labels, total: PacketCount = NOTHING) -> None:
         self.labels = labels
-        """`{...}`, complete"""
         self.packets, self.bytes = total
         self.gained_packets = self.gained_bytes = 0
         """in this interval; not in the sums yet"""
@@ -45,7 +41,7 @@ class Series:
         self.active_ns = 0
         """end of the last interval it gained in, CLOCK_MONOTONIC"""
         self.written = -1
-        """number of the last tick it was written in"""
+        """number of the last tick it had a sample in"""
 
     def settle(self, now_ns: int) -> None:
         """Add what was gained."""
@@ -60,16 +56,16 @@ class Group:
 
     most: int
     other: Series
-    labels: str
-    """`{...}` of the interface's own counters"""
-    text_of: Callable[[bytes], str]
+    labels: Labels
+    """of the interface's own counters"""
+    labels_of: Callable[[bytes], Labels]
     """a packed key to the labels of its series"""
     nic: Series = field(init=False)
     """what the interface counted itself"""
     nic_is_known: bool = False
     """in this interval"""
     written: int = -1
-    """number of the last tick its own counters were written in"""
+    """number of the last tick its own counters had samples in"""
     counted: Counted = (NOTHING, NOTHING, NOTHING)
     before: Counted = (NOTHING, NOTHING, NOTHING)
     """the same when the interval began"""
@@ -78,7 +74,8 @@ class Group:
     """of flows that lost their place: counters and when they were last active, longest ago first"""
     ended: list[Series] = field(default_factory=list)
     """those that lost their place in this tick, or gave it up"""
-    _texts: set[str] = field(default_factory=set)
+    _labels: set[Labels] = field(default_factory=set)
+    """of those that hold places"""
     _now_ns: int = 0
 
     def __post_init__(self) -> None:
@@ -97,11 +94,12 @@ class Group:
             series.gained_packets = series.gained_bytes = 0
         self.nic_is_known = False
 
-    def keys(self, slot: int) -> Iterator[tuple[bytes, Series]]:
+    def keys(self, slot: int) -> Mapping[bytes, Series]:
         """The flows that hold places, under the keys that the kernel has for them."""
+        if slot == 0:
+            return self.places
         number = bytes([slot])
-        for key, series in self.places.items():
-            yield key[:_SLOT] + number + key[_SLOT + 1 :], series
+        return {key[:SLOT_OFFSET] + number + key[SLOT_OFFSET + 1 :]: series for key, series in self.places.items()}
 
     def count(self, counts: InterfaceCounts) -> None:
         """Add what the interface counted in all."""
@@ -112,12 +110,12 @@ class Group:
             self.nic.gained_bytes += counts.nic.bytes
             self.nic_is_known = True
 
-    def choose(self, table: FlowTable, indexes: Sequence[int], found: AbstractSet[int]) -> None:
-        """Give places to those that deserve one; `found` are the indexes of those that hold one."""
+    def choose(self, table: FlowTable, indexes: Sequence[int], holders: Sequence[Series | None]) -> None:
+        """Give places to those that deserve one; `holders` are the series of the table's flows that have them."""
         for series in self.places.values():
             if series.gained_bytes > series.weight:
                 series.weight = series.gained_bytes
-        without = [index for index in indexes if index not in found]
+        without = [index for index in indexes if holders[index] is None]
         if not without:
             return
         admitted = self._admit(table, self._largest(table, without))
@@ -142,14 +140,15 @@ class Group:
         admitted = 0
         for index in candidates:
             key = table.packed_key(index)
-            key = key[:_SLOT] + b"\0" + key[_SLOT + 1 :]
+            # the slot may change, and so is no part of what names a flow here
+            key = key[:SLOT_OFFSET] + b"\0" + key[SLOT_OFFSET + 1 :]
             if key in self.places:  # the interface went and came back within the interval, in another slot
                 self.places[key].gained_packets += packets[index]
                 self.places[key].gained_bytes += size[index]
                 admitted += 1
                 continue
-            labels = self.text_of(key)
-            if labels in self._texts:  # two keys of the same text must not share a series
+            labels = self.labels_of(key)
+            if labels in self._labels:  # two keys of the same labels must not share a series
                 continue
             if free > 0:
                 free -= 1
@@ -162,17 +161,17 @@ class Group:
             admitted += 1
         return admitted
 
-    def _open(self, key: bytes, labels: str, gained: PacketCount) -> None:
+    def _open(self, key: bytes, labels: Labels, gained: PacketCount) -> None:
         total, active_ns = self.remembered.pop(key, (NOTHING, 0))
         series = self.places[key] = Series(labels, total if self._is_kept(active_ns) else NOTHING)
         series.gained_packets, series.gained_bytes = gained
         series.weight = gained.bytes
-        self._texts.add(labels)
+        self._labels.add(labels)
 
     def _end(self, key: bytes) -> None:
         """Take the place; what the flow gained in this interval is part of `other`."""
         series = self.places.pop(key)
-        self._texts.discard(series.labels)
+        self._labels.discard(series.labels)
         series.gained_packets = series.gained_bytes = 0
         self.ended.append(series)
         self.remembered[key] = PacketCount(series.packets, series.bytes), series.active_ns
@@ -182,17 +181,20 @@ class Group:
 
     def settle(self) -> None:
         """Add what was gained; forget what has been idle for long."""
-        long_ago, idle = self._now_ns - KEPT_NS, []
+        now_ns, idle = self._now_ns, []
+        long_ago = now_ns - KEPT_NS
         for key, series in self.places.items():
-            if series.gained_packets:
-                series.settle(self._now_ns)
+            if series.gained_packets:  # Series.settle(), without a call for each
+                series.packets += series.gained_packets
+                series.bytes += series.gained_bytes
+                series.active_ns = now_ns
             elif series.active_ns <= long_ago:
                 idle.append(key)
         self.other.settle(self._now_ns)
         self.nic.settle(self._now_ns)
         for key in idle:
             series = self.places.pop(key)
-            self._texts.discard(series.labels)
+            self._labels.discard(series.labels)
             self.ended.append(series)
         while self.remembered:
             oldest = next(iter(self.remembered))

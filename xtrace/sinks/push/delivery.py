@@ -10,12 +10,13 @@ import logging
 import random
 import threading
 import time
-import zlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from xtrace.sinks.metrics.encoding import Encoding
+from xtrace.sinks.metrics.own import Figures
 from xtrace.sinks.push.selfcheck import Probe, SelfCheck
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 
 LONGEST_RETRY_AFTER_S = 300.0
 PAUSE_AT_END_S = 0.25
-GZIP_LEVEL = 6
-"""gzip's own; a fifth smaller than 1."""
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 @dataclass(eq=False)
@@ -43,12 +41,6 @@ class Batch:
     is_packed: bool = False
     waits: bool = True
     """whether it is neither delivered nor dropped"""
-
-
-def pack(body: bytes) -> bytes:
-    """`body` in gzip's format."""
-    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
-    return packer.compress(body) + packer.flush()
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,8 @@ class Transport(Protocol):
     shown: str
     """its name in messages"""
 
-    def send(self, body: bytes) -> Outcome:
-        """Send a gzip body; never raises for what the server or the network does."""
+    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        """Send a body with headers that say what it is; never raises for what the server or the network does."""
 
     def stored(self, probe: Probe) -> bool | None:
         """Whether the server has the sample; None where it cannot be asked."""
@@ -78,33 +70,18 @@ class Transport(Protocol):
         """Give up the connections."""
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What happened so far, for the tool's own metrics."""
-
-    waiting_batches: int = 0
-    waiting_bytes: int = 0
-    requests: int = 0
-    """delivered"""
-    samples: int = 0
-    """delivered"""
-    failures: int = 0
-    """attempts that failed and are made again"""
-    dropped: dict[str, tuple[int, int]] = field(default_factory=lambda: {"overflow": (0, 0), "refused": (0, 0)})
-    """batches and samples by reason"""
-    request_s: float | None = None
-    """how long the last request took"""
-    stored: bool | None = None
-    """whether the server had what was last asked for"""
-
-
 class Delivery:
     """Owns the queue and the thread."""
 
     def __init__(
-        self, transport: Transport, limit: int = QUEUE_BYTES, clock: Callable[[], float] = time.monotonic
+        self,
+        transport: Transport,
+        encoding: Encoding,
+        limit: int = QUEUE_BYTES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
+        self._encoding = encoding
         self._limit = limit
         self._clock = clock
         self._waiting: deque[Batch] = deque()
@@ -200,7 +177,7 @@ class Delivery:
 
     def _send(self, batch: Batch) -> Outcome:
         try:
-            return self._transport.send(batch.body)
+            return self._transport.send(batch.body, self._encoding.headers)
         except Exception as error:  # noqa: BLE001 a thread that ends takes all samples with it
             # the error's own text could quote what is secret
             return Outcome(False, True, f"{type(error).__name__} in the HTTP client")
@@ -229,7 +206,7 @@ class Delivery:
                 if not self._raw:
                     return
                 batch = self._raw.popleft()
-            packed = pack(batch.body) if batch.waits else b""
+            packed = self._encoding.compress(batch.body) if batch.waits else b""
             with self._changed:
                 if batch.waits:  # not dropped meanwhile
                     self._waiting_bytes += len(packed) - len(batch.body)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
-from xtrace.model.flow import FlowSnapshot
-from xtrace.model.snapshot import Snapshot
+from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
-from xtrace.sinks.kinds import Totals
+from xtrace.sinks.kinds import MetricsOptions
+from xtrace.sinks.metrics import own
+from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.exposition import Exposition, label_text
-from xtrace.sinks.metrics.flows import FlowMetrics
-from xtrace.sinks.metrics.own import DESCRIBED, SelfMetrics
-from xtrace.sinks.metrics.sources import SOURCES
+from xtrace.sinks.metrics.own import SelfMetrics
+from xtrace.sinks.metrics.sample import Interval
 from xtrace.sinks.push.delivery import Batch, Delivery, Transport
 from xtrace.sinks.push.selfcheck import Probe
+from xtrace.sinks.registry import ByMode, Totals
 
 log = logging.getLogger(__name__)
 
-NS_PER_MS = 1_000_000
 LOST = {"overflow": "for which there was no room", "refused": "which the server refused"}
 """What became of samples, by the reasons of Figures.dropped."""
 
@@ -32,11 +33,13 @@ class Push:
     def __init__(self, transport: Transport, identity: Identity, max_series: int) -> None:
         self._shown = transport.shown
         self._identity = identity
-        self._exposition = Exposition(identity.series())
-        self._flows = FlowMetrics(max_series, self._exposition.constant)
+        self._encoding: Encoding = Exposition(identity.series())
+        self._kinds = ByMode(lambda kind: kind.metrics(MetricsOptions(max_series)) if kind.metrics else None)
+        self._setups: Mapping[str, Setup] = {}
         self._self = SelfMetrics()
-        self._delivery = Delivery(transport)
-        self._end_ms = 0
+        self._delivery = Delivery(transport, self._encoding)
+        self._interval: Interval | None = None
+        """the last"""
         self._spent_ns = 0
         """in this tick so far"""
         self.undelivered = False
@@ -45,35 +48,35 @@ class Push:
     def start(self, run: Run) -> None:
         """Take note of what runs."""
         self._self.start(run)
+        self._setups = run.setups
 
     def write(self, snapshot: Snapshot) -> None:
-        """Render one interval of one monitor. Kinds without metrics are passed over."""
+        """Take the samples of one interval of one monitor, if its mode has metrics."""
         begun = time.monotonic_ns()
-        self._end_ms = snapshot.end_ns // NS_PER_MS
-        if isinstance(snapshot, FlowSnapshot):
-            self._flows.write(snapshot, self._exposition)
-            self._self.note(snapshot)
-        elif type(snapshot) in SOURCES:
-            source = SOURCES[type(snapshot)]
-            self._exposition.add(source.samples(snapshot), source.described, self._end_ms)
+        self._interval = Interval.of(snapshot)
+        kind = self._kinds[snapshot.mode]
+        if kind is not None:
+            self._encoding.add(kind.samples(snapshot), kind.described, self._interval)
         self._spent_ns += time.monotonic_ns() - begun
 
     def flush(self) -> None:
         """Hand the tick's samples over, and what the tool says of itself."""
-        if not self._end_ms:
+        if self._interval is None:
             return
         begun = time.monotonic_ns()
-        samples = self._self.samples(self._delivery.figures, self._flows.state())
-        self._exposition.add(samples, DESCRIBED, self._end_ms)
+        modes = [kind.own(self._setups.get(mode)) for mode, kind in self._kinds.items() if kind is not None]
+        samples = self._self.samples(self._delivery.figures, modes)
+        self._encoding.add(samples, own.DESCRIBED, self._interval)
         self._submit()
         self._self.note_render(self._spent_ns + time.monotonic_ns() - begun)
         self._spent_ns = 0
 
     def _submit(self) -> None:
-        samples = len(self._exposition)
-        if samples:
+        samples = len(self._encoding)
+        if samples and self._interval is not None:
             selector = f"{PROBE}{{{label_text(self._identity.series())}}}"
-            self._delivery.submit(Batch(self._exposition.render(), samples, Probe(selector, self._end_ms)))
+            probe = Probe(selector, self._interval.end_ms)
+            self._delivery.submit(Batch(self._encoding.body(), samples, probe))
 
     def end(self, totals: Totals) -> None:
         """Nothing: the last tick's samples are the last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -29,8 +30,6 @@ OK, TOO_MANY_REQUESTS, REQUEST_TIMEOUT = range(200, 300), 429, 408
 NO_CONTENT = 204
 
 EXPORT_PATH = "/api/v1/export"
-
-TYPE = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
 
 
 def advice(status: int, words: str) -> str:
@@ -59,10 +58,10 @@ class Http:
         """Close the connections."""
         self._manager.clear()
 
-    def send(self, body: bytes) -> Outcome:
-        """POST a gzip body."""
+    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        """POST a body, with what `headers` say of it beside the server's own."""
         try:
-            headers = {**TYPE, **self._headers()}
+            headers = {**headers, **self._headers()}
         except OSError as error:
             return Outcome(False, True, f"{error.filename}: {error.strerror}")
         except UnicodeError:

@@ -37,7 +37,7 @@ class FlowText:
 
     def _interface_lines(self, snapshot: FlowSnapshot, interface: Interface, counts: InterfaceCounts) -> Iterator[str]:
         with_direction = self._options.with_direction
-        direction = f" {'out' if interface.egress else 'in'}" if with_direction else ""
+        direction = f" {interface.direction.in_out}" if with_direction else ""
         selection = select(snapshot, interface, self._options.top, ordered=True)
         for flow in map(snapshot.flows.__getitem__, selection.chosen):
             origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
@@ -94,7 +94,7 @@ def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterat
     if not key.is_ip and not key.is_roce:
         yield f"ethertype=0x{key.ethertype:04x}"
     if with_direction:
-        yield "out" if interface.egress else "in"
+        yield interface.direction.in_out
 
 
 def _endpoint(key: FlowKey, packed: bytes, port: int) -> str:

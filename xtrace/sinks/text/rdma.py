@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from xtrace.model.rdma import PortRecord, QueuePairRecord, RdmaSnapshot, Reading
-from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, OUTGOING, TICKS
+from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, TICKS, direction_of
 from xtrace.model.rdma_processes import by_process
+from xtrace.model.words import Direction
 from xtrace.sinks.render import short_id
 
 UNITS = ("", "k", "M", "G", "T")
@@ -55,27 +56,28 @@ def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
     length = "-" if record.interval_ns is None else f"{record.interval_ns / 1e9:.1f}s"
     yield f"{record.id} {clock} {length} {' '.join(word for word in words if word)} {record.health}\n"
     if not record.unavailable:  # else the reasons say it
-        yield from (_traffic(record, direction) for direction in ("rx", "tx"))
+        yield from (_traffic(record, direction) for direction in Direction)
         for title, names in (("congestion", CONGESTION), ("loss", LOSS), ("link", LINK)):
             yield from _figures(record, title, names)
     if record.reasons:
         yield f"  {record.health}: {'; '.join(record.reasons)}\n"
 
 
-def _traffic(record: PortRecord, direction: str) -> str:
+def _traffic(record: PortRecord, direction: Direction) -> str:
     """`  rx 97.2 Gbit/s 97.2 % of line rate, 11.9 M packets/s, mean 1024 B, total 12345 bytes 678 packets`"""
+    way = direction.rx_tx
     rate, share = record.bit_rate(direction), record.share(direction)
-    packets = record.per_second(f"{direction}_packets")
-    size, count = record.delta(f"{direction}_bytes"), record.delta(f"{direction}_packets")
+    packets = record.per_second(f"{way}_packets")
+    size, count = record.delta(f"{way}_bytes"), record.delta(f"{way}_packets")
     parts = ["- bit/s" if rate is None else f"{scaled(rate)}bit/s"]
     if share is not None:
         parts[0] += f" {100 * share:.1f} % of line rate"
     parts.append("- packets/s" if packets is None else f"{scaled(packets)}packets/s")
     if size is not None and count:
         parts.append(f"mean {size / count:.0f} B")
-    totals = [record.total(f"{direction}_{unit}") for unit in ("bytes", "packets")]
+    totals = [record.total(f"{way}_{unit}") for unit in ("bytes", "packets")]
     known = ["-" if total is None else str(total) for total in totals]
-    return f"  {direction} {', '.join(parts)}, total {known[0]} bytes {known[1]} packets\n"
+    return f"  {way} {', '.join(parts)}, total {known[0]} bytes {known[1]} packets\n"
 
 
 def scaled(number: float) -> str:
@@ -102,7 +104,7 @@ def _figure(record: PortRecord, name: str) -> str:
     if reading.status == "ok" and not reading.delta:
         return ""
     text = f"{name}={amount(reading)}"
-    share = None if name in TICKS else record.per_million(name, "tx" if name in OUTGOING else "rx")
+    share = None if name in TICKS else record.per_million(name, direction_of(name))
     if share:
         text += f" ({share:.1f}/M)"
     return f"{text} [{'+'.join(names)}]"

@@ -6,7 +6,8 @@ from itertools import islice
 
 from xtrace.model.snapshot import Snapshot
 from xtrace.sinks import Run
-from xtrace.sinks.kinds import ByMode, TextOptions, Totals
+from xtrace.sinks.kinds import TextOptions
+from xtrace.sinks.registry import ByMode, Totals
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 
 LINES_AT_ONCE = 1000

@@ -14,25 +14,20 @@ import pytest
 
 from tests.unit.fake_kernel import FakeKernel
 from tests.unit.make import features
-from xtrace.errors import InterfaceError, KernelError, PrivilegeError
+from xtrace.errors import InterfaceError, KernelError, PrivilegeError, error_name
 from xtrace.kernel import constants, rtnetlink
-from xtrace.kernel.bpf import Link, Program
+from xtrace.kernel.attachment import LinkAttachment
+from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import Features
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
-from xtrace.kernel.syscall import error_name, ffi, lib
+from xtrace.kernel.syscall import lib
+from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows import attach as attach_module
-from xtrace.monitors.flows.attach import (
-    Attached,
-    Attacher,
-    Choice,
-    LinkAttachment,
-    XdpRefused,
-    driver,
-    effect,
-    link_layer,
-    refuse_if_owned,
-)
+from xtrace.monitors.flows import kinds
+from xtrace.monitors.flows.attach import Attached, Attacher, Choice
+from xtrace.monitors.flows.kinds import driver, effect, link_layer
+from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 ETH0 = LinkInfo(index=4, name="eth0", flags=1, link_type=1)
@@ -54,11 +49,11 @@ OWNER_NAMED = (
 
 
 class FakeRtnetlink:
-    """Plays the part of xtrace.kernel.rtnetlink that attaching uses, and the filters of xtrace.kernel.tc."""
+    """Plays the part of xtrace.kernel.rtnetlink that attaching uses, and the filters of clsact.py."""
 
     def __init__(self) -> None:
         self.now: LinkInfo | None = ETH0
-        self.refusal = KernelError("RTM_SETLINK", errno.EOPNOTSUPP, error_name(errno.EOPNOTSUPP), "driver says no")
+        self.refusal = KernelError("RTM_SETLINK", errno.EOPNOTSUPP, "driver says no")
         self.takes = False
         self.refuses_filters = False
         self.takes_tags_off: bool | None = None
@@ -78,12 +73,12 @@ class FakeRtnetlink:
         self.done.append(("detach", ifindex, expected_prog_fd, flags))
         number = errno.ENODEV if self.now is None else errno.EEXIST if self.now.xdp is None else 0
         if number:
-            raise KernelError("RTM_SETLINK", number, error_name(number))
+            raise KernelError("RTM_SETLINK", number)
 
-    def add_filter(self, socket: NetlinkSocket, ifindex: int, egress: bool, prog_fd: int) -> Any:
-        self.done.append(("filter", ifindex, egress, prog_fd))
+    def add_filter(self, socket: NetlinkSocket, ifindex: int, direction: Direction, prog_fd: int) -> Any:
+        self.done.append(("filter", ifindex, direction, prog_fd))
         if self.refuses_filters:
-            raise KernelError("RTM_NEWTFILTER", errno.EEXIST, error_name(errno.EEXIST), "an ingress qdisc")
+            raise KernelError("RTM_NEWTFILTER", errno.EEXIST, "an ingress qdisc")
         return SimpleNamespace(close=lambda: self.done.append(("filter removed",)))
 
 
@@ -108,7 +103,7 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> FakeRtnetlink:
     for name in ("link", "xdp_attach", "xdp_detach"):
         monkeypatch.setattr(rtnetlink, name, getattr(fake, name))
     monkeypatch.setattr(attach_module, "TcAttachment", SimpleNamespace(attach=fake.add_filter))
-    monkeypatch.setattr(attach_module, "driver", lambda name: "")
+    monkeypatch.setattr(kinds, "driver", lambda name: "")
     monkeypatch.setattr(attach_module, "takes_vlan_tags_off", lambda name: fake.takes_tags_off)
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
@@ -124,18 +119,22 @@ class Bench:
         self.attached: list[Attached] = []
         self.tables = FakeTables(kernel, features())
 
-    def attach(self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, egress: bool = False) -> Attached:
-        self.attached.append(self.attacher(hook, mode).attach(link, 3, egress))
+    def attach(
+        self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, direction: Direction = Direction.INGRESS
+    ) -> Attached:
+        self.attached.append(self.attacher(hook, mode).attach(link, 3, direction))
         return self.attached[-1]
 
     def attacher(self, hook: str, mode: str) -> Attacher:
         tables = cast("FlowTables", self.tables)
-        return Attacher(cast("NetlinkSocket", object()), tables, Choice(hook, mode), self.said.append)
+        return Attacher(cast("NetlinkSocket", object()), tables, Choice.of(hook, mode), self.said.append)
 
-    def refused(self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, egress: bool = False) -> str:
+    def refused(
+        self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, direction: Direction = Direction.INGRESS
+    ) -> str:
         """The error's text."""
         with pytest.raises(InterfaceError) as caught:
-            self.attach(hook, mode, link, egress)
+            self.attach(hook, mode, link, direction)
         return str(caught.value)
 
     def links_tried(self) -> list[tuple[Any, ...]]:
@@ -171,7 +170,7 @@ def test_that_the_nic_takes_tags_off_is_said_once_and_only_of_xdp(bench: Bench, 
     assert told not in bench.said
     attacher = bench.attacher("auto", "auto")
     for slot in (3, 4):
-        bench.attached.append(attacher.attach(ETH0, slot, False))
+        bench.attached.append(attacher.attach(ETH0, slot, Direction.INGRESS))
     assert bench.said.count(told) == 1
     interfaces.takes_tags_off = False
     bench.attach()
@@ -237,30 +236,30 @@ def test_generic_mode_that_is_refused_advises_tc_alone(hook: str, bench: Bench) 
     assert bench.links_tried() == [(4, XDP, GENERIC)]
 
 
-@pytest.mark.parametrize("egress, attach_type, word", [(False, INGRESS, "ingress"), (True, EGRESS, "egress")])
+@pytest.mark.parametrize("direction, attach_type", [(Direction.INGRESS, INGRESS), (Direction.EGRESS, EGRESS)])
 def test_hook_tc_touches_no_xdp_and_is_first_of_its_direction(
-    egress: bool, attach_type: int, word: str, bench: Bench, interfaces: FakeRtnetlink
+    direction: Direction, attach_type: int, bench: Bench, interfaces: FakeRtnetlink
 ) -> None:
-    assert how(bench.attach("tc", egress=egress)) == ("tc", None)
+    assert how(bench.attach("tc", direction=direction)) == ("tc", None)
     assert bench.links_tried() == [(4, attach_type, BEFORE)]
-    assert bench.said == [f"tc program loaded on eth0 ({word}, tcx)"]
-    assert bench.tables.loaded == [("tc_packet", Place(3, egress, lib.LINK_LAYER_ETHERNET))]
+    assert bench.said == [f"tc program loaded on eth0 ({direction.value}, tcx)"]
+    assert bench.tables.loaded == [("tc_packet", Place(3, direction, lib.LINK_LAYER_ETHERNET))]
     assert interfaces.done == []
 
 
 def test_egress_is_at_tc_whatever_the_xdp_mode(bench: Bench) -> None:
-    assert how(bench.attach("auto", "native", egress=True)) == ("tc", None)
+    assert how(bench.attach("auto", "native", direction=Direction.EGRESS)) == ("tc", None)
     assert bench.links_tried() == [(4, EGRESS, BEFORE)]
 
 
-@pytest.mark.parametrize("egress, word", [(False, "ingress"), (True, "egress")])
+@pytest.mark.parametrize("direction", list(Direction))
 def test_kernel_without_tcx_gets_a_filter_at_clsact(
-    egress: bool, word: str, bench: Bench, interfaces: FakeRtnetlink
+    direction: Direction, bench: Bench, interfaces: FakeRtnetlink
 ) -> None:
     bench.tables.features = features(tcx=False)
-    assert how(bench.attach("tc", egress=egress)) == ("tc", None)
-    assert interfaces.done == [("filter", 4, egress, bench.tables.programs[0])]
-    assert bench.said == [f"tc program loaded on eth0 ({word}, clsact)"]
+    assert how(bench.attach("tc", direction=direction)) == ("tc", None)
+    assert interfaces.done == [("filter", 4, direction, bench.tables.programs[0])]
+    assert bench.said == [f"tc program loaded on eth0 ({direction.value}, clsact)"]
     assert bench.links_tried() == []
     assert bench.kernel.open == set(), "the filter holds the program"
 
@@ -284,7 +283,7 @@ def test_filter_that_is_refused_says_why(bench: Bench, interfaces: FakeRtnetlink
 
 def test_tc_that_is_refused_says_the_direction_and_why(bench: Bench) -> None:
     bench.kernel.answer("xt_link_create", -errno.EBUSY)
-    assert bench.refused("tc", egress=True) == (
+    assert bench.refused("tc", direction=Direction.EGRESS) == (
         "eth0: tc egress refused: BPF_LINK_CREATE(tc_packet, ifindex 4): EBUSY (Device or resource busy)"
     )
 
@@ -295,13 +294,13 @@ def test_xdp_takes_frames_with_fragments_where_the_kernel_can_and_says_so(
 ) -> None:
     bench.tables.features = features(frags=has_frags)
     bench.attach()
-    assert bench.tables.loaded == [("xdp_ingress", Place(3, False, lib.LINK_LAYER_ETHERNET, has_frags))]
+    assert bench.tables.loaded == [("xdp_ingress", Place(3, Direction.INGRESS, lib.LINK_LAYER_ETHERNET, has_frags))]
     assert bench.said[-1] == f"XDP program loaded on eth0 ({details})"
 
 
 def test_refusal_without_a_text_of_the_kernel_shows_its_error(bench: Bench, interfaces: FakeRtnetlink) -> None:
     bench.kernel.answer("xt_link_create", -errno.EINVAL)
-    interfaces.refusal = KernelError("RTM_SETLINK(XDP attach)", errno.EINVAL, error_name(errno.EINVAL))
+    interfaces.refusal = KernelError("RTM_SETLINK(XDP attach)", errno.EINVAL)
     told = bench.refused("xdp")
     assert told.startswith("eth0: native XDP refused: RTM_SETLINK(XDP attach): EINVAL (Invalid argument); ")
 
@@ -337,7 +336,7 @@ def test_tc_asked_for_does_not_mind_an_xdp_program(bench: Bench) -> None:
 
 def test_program_of_another_xtrace_catch_is_told_from_others(bench: Bench) -> None:
     def info(fd: int, told: Any, length: Any) -> int:
-        ffi.memmove(told + 64, b"xdp_ingress", 11)  # prog_info.name
+        told.name = b"xdp_ingress"
         return 0
 
     bench.kernel.answer("xt_obj_get_info", info)
@@ -352,13 +351,14 @@ def test_program_that_stays_where_it_was_only_tried_is_said_with_what_removes_it
     bench: Bench, interfaces: FakeRtnetlink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise KernelError("RTM_SETLINK", errno.ENOMEM, "ENOMEM")
+        raise KernelError("RTM_SETLINK", errno.ENOMEM)
 
     bench.kernel.answer("xt_link_create", -errno.EINVAL)
     interfaces.takes = True
     monkeypatch.setattr(rtnetlink, "xdp_detach", refuse)
     assert bench.refused() == (
-        "eth0: an XDP program stays attached: RTM_SETLINK: ENOMEM: `ip link set dev eth0 xdpdrv off` removes it"
+        "eth0: an XDP program stays attached: RTM_SETLINK: ENOMEM (Cannot allocate memory):"
+        " `ip link set dev eth0 xdpdrv off` removes it"
     )
 
 
@@ -431,11 +431,11 @@ def test_closing_detaches_before_it_releases(hook: str, bench: Bench) -> None:
 @pytest.mark.parametrize("ifindex, alive", [(4, True), (0, False)])
 def test_link_is_alive_as_long_as_its_interface_is_there(ifindex: int, alive: bool, kernel: FakeKernel) -> None:
     def info(fd: int, told: Any, length: Any) -> int:
-        told[4] = ifindex
+        told.ifindex = ifindex
         return 0
 
     kernel.answer("xt_obj_get_info", info)
-    with closing(LinkAttachment(Link.attach(Program(9, "xdp_ingress"), 4, XDP, NATIVE))) as attachment:
+    with closing(LinkAttachment.attach(Program(9, "xdp_ingress"), 4, XDP, NATIVE)) as attachment:
         assert attachment.alive() is alive
 
 
@@ -446,7 +446,7 @@ def without_links(bench: Bench, interfaces: FakeRtnetlink) -> Bench:
     interfaces.takes = True
 
     def info(fd: int, told: Any, length: Any) -> int:
-        told[1] = 77  # prog_info.id
+        told.id = 77
         return 0
 
     bench.kernel.answer("xt_obj_get_info", info)
@@ -551,7 +551,7 @@ def test_frames_are_read_from_the_header_that_the_link_type_begins_with(
 ) -> None:
     link = replace(ETH0, link_type=link_type)
     assert link_layer(link) == layer
-    bench.attach("tc", link=link, egress=True)
+    bench.attach("tc", link=link, direction=Direction.EGRESS)
     assert bench.tables.loaded[0][1].link_layer == layer
 
 
@@ -600,7 +600,7 @@ def test_link_is_detached_and_released_once_however_often_it_is_closed(bench: Be
 def test_lines_are_chinese_under_a_chinese_locale(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
     bench.attach("xdp")
-    bench.attach("tc", egress=True)
+    bench.attach("tc", direction=Direction.EGRESS)
     assert bench.said[1:] == ["XDP 程序已加载到 eth0 (native, frags)", "tc 程序已加载到 eth0 (egress, tcx)"]
 
 
@@ -621,9 +621,9 @@ def test_lines_are_chinese_under_a_chinese_locale(bench: Bench, monkeypatch: pyt
 def test_effect_of_native_xdp_is_that_of_the_driver(
     link: LinkInfo, named: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attach_module, "driver", lambda name: named)
-    assert effect(link, "native") == told
-    assert effect(link, "generic") == WHAT_GENERIC_DOES
+    monkeypatch.setattr(kinds, "driver", lambda name: named)
+    assert effect(link, XdpMode.NATIVE) == told
+    assert effect(link, XdpMode.GENERIC) == WHAT_GENERIC_DOES
 
 
 def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,5 +631,5 @@ def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "eth0" / "device").mkdir(parents=True)
     (tmp_path / "eth0" / "device" / "driver").symlink_to(tmp_path / "drivers" / "virtio_net")
     (tmp_path / "br0").mkdir()
-    monkeypatch.setattr(attach_module, "Path", lambda path: {"/sys/class/net": tmp_path}[path])
+    monkeypatch.setattr(kinds, "Path", lambda path: {"/sys/class/net": tmp_path}[path])
     assert [driver(name) for name in ("eth0", "br0", "gone0")] == ["virtio_net", "", ""]

@@ -6,9 +6,10 @@ import pytest
 
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.model.flow import PacketCount
+from xtrace.model.words import Direction
 from xtrace.monitors.flows.coverage import LEAST_PACKETS, WINDOW_NS, Coverage
 
-INGRESS, EGRESS = False, True
+INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
 
 
 def link(rx: int, tx: int = 0, size: int = 100) -> LinkInfo:
@@ -64,11 +65,11 @@ def test_link_without_counters_is_not_known(coverage: Coverage) -> None:
     assert coverage.passed(INGRESS) is None
 
 
-def watch(coverage: Coverage, intervals: int, nic: int, seen: int, egress: bool = False) -> None:
+def watch(coverage: Coverage, intervals: int, nic: int, seen: int, direction: Direction = INGRESS) -> None:
     """Intervals of 5 s in which the interface counts `nic` packets and the hook `seen`."""
     for number in range(intervals):
-        coverage.sample(link(*((0, nic * number) if egress else (nic * number, 0))))
-        coverage.compare(egress, PacketCount(seen, seen * 100), number * 5_000_000_000)
+        coverage.sample(link(*((0, nic * number) if direction is EGRESS else (nic * number, 0))))
+        coverage.compare(direction, PacketCount(seen, seen * 100), number * 5_000_000_000)
 
 
 def test_hook_that_misses_a_share_over_the_window_is_said_once(coverage: Coverage, said: list[str]) -> None:
@@ -77,7 +78,7 @@ def test_hook_that_misses_a_share_over_the_window_is_said_once(coverage: Coverag
 
 
 def test_direction_that_is_missed_is_named(coverage: Coverage, said: list[str]) -> None:
-    watch(coverage, 40, nic=1000, seen=0, egress=True)
+    watch(coverage, 40, nic=1000, seen=0, direction=EGRESS)
     assert said == ["eth0: 100 % of the packets that it counts as sent are not seen by the hook"]
 
 

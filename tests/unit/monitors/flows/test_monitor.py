@@ -19,6 +19,7 @@ from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows import monitor as xdp_module
 from xtrace.monitors.flows import watched as watched_module
 from xtrace.monitors.flows.attach import Attached, Choice
@@ -29,7 +30,7 @@ from xtrace.monitors.flows.tables import Drained, Plan
 NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
 """RTM_* of uapi/linux/rtnetlink.h"""
 
-INGRESS, BOTH = (False,), (False, True)
+INGRESS, BOTH = (Direction.INGRESS,), tuple(Direction)
 NO_FILTERS = Filters()
 
 
@@ -52,9 +53,9 @@ class World:
         self.now = 1000
         self.links = [LO, ETH0]
         self.events: list[tuple[int, LinkInfo]] = []
-        self.refuses: dict[tuple[str, bool], XtraceError] = {}
+        self.refuses: dict[tuple[str, Direction], XtraceError] = {}
         self.flows: list[FlowRecord] = []
-        self.counts: dict[tuple[int, bool], InterfaceCounts] | None = None
+        self.counts: dict[tuple[int, Direction], InterfaceCounts] | None = None
         self.has = features()
         self.filters: Filters | None = None
         self.said: list[str] = []
@@ -116,16 +117,17 @@ class FakeAttacher:
 
     def __init__(self, world: World, choice: Choice, say: Say) -> None:
         self._world = world
-        world.note(f"hook {choice.hook} mode {choice.xdp_mode}")
+        world.note(f"hook {choice.hook or 'auto'} mode {choice.xdp_mode or 'auto'}")
 
-    def attach(self, link: LinkInfo, slot: int, egress: bool) -> Attached:
-        refusal = self._world.refuses.get((link.name, egress))
+    def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
+        refusal = self._world.refuses.get((link.name, direction))
         if refusal is not None:
             raise refusal
-        place = f"{link.name} slot {slot}{' egress' if egress else ''}"
+        leaving = direction is Direction.EGRESS
+        place = f"{link.name} slot {slot}{' egress' if leaving else ''}"
         self._world.detached_by_others.discard(place)
         attachment = FakeAttachment(self._world, place)
-        hook, mode = ("tc", None) if egress else ("xdp", "native")
+        hook, mode = (Hook.TC, None) if leaving else (Hook.XDP, XdpMode.NATIVE)
         return Attached(attachment, hook, mode, self._world.now, self._world.merges)
 
 
@@ -175,9 +177,9 @@ class FakeTables:
     def _drained(self) -> Drained:
         flows, counts = self._world.flows, self._world.counts
         if counts is None:
-            places = {(record.key.slot, bool(record.key.flags & EGRESS)) for record in flows}
+            places = {(f.key.slot, BOTH[f.key.flags & EGRESS]) for f in flows}
             counts = {
-                place: counts_of([f for f in flows if (f.key.slot, bool(f.key.flags & EGRESS)) == place])
+                place: counts_of([f for f in flows if (f.key.slot, BOTH[f.key.flags & EGRESS]) == place])
                 for place in places
             }
         return Drained(self._world.now, table(flows), counts)
@@ -208,8 +210,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(features_module, "probe", lambda: made.probe())
     monkeypatch.setattr(rtnetlink, "links", made.list_links)
     monkeypatch.setattr(rtnetlink, "link", made.one_link)
-    monkeypatch.setattr(xdp_module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
-    monkeypatch.setattr(xdp_module, "parse_link", lambda link: link)
+    for module in (xdp_module, rtnetlink):
+        monkeypatch.setattr(module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
+    monkeypatch.setattr(rtnetlink, "parse_link", lambda link: link)
     monkeypatch.setattr(xdp_module, "FlowTables", tables)
     monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
     monkeypatch.setattr(xdp_module, "time", made)
@@ -218,10 +221,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def start(
-    world: World, *patterns: str, directions: tuple[bool, ...] = INGRESS, filters: Filters = NO_FILTERS
+    world: World, *patterns: str, directions: tuple[Direction, ...] = INGRESS, filters: Filters = NO_FILTERS
 ) -> XdpMonitor:
-    selection, choice = Selection(patterns or ("eth0",)), Choice("auto", "auto")
-    options = XdpOptions(selection, choice, directions, max_flows=100, filters=filters)
+    options = XdpOptions(Selection(patterns or ("eth0",)), Choice(), directions, max_flows=100, filters=filters)
     return XdpMonitor(options, world.said.append)
 
 
@@ -286,7 +288,7 @@ def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_releas
 
 def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) -> None:
     filters = Filters(exclude_dns=True)
-    options = XdpOptions(Selection(("eth0", "lo")), Choice("auto", "auto"), INGRESS, 4321, filters)
+    options = XdpOptions(Selection(("eth0", "lo")), Choice(), INGRESS, 4321, filters)
     made = XdpMonitor(options, world.said.append)
     plan = cast("FakeTables", made._tables).plan
     made.close()
@@ -302,14 +304,14 @@ def test_missing_privileges_are_said_before_anything_else(world: World, monkeypa
 
 
 def test_interface_that_cannot_be_attached_to_is_the_error_and_leaves_nothing(world: World) -> None:
-    world.refuses["eth0", False] = PrivilegeError("eth0: no")
+    world.refuses["eth0", Direction.INGRESS] = PrivilegeError("eth0: no")
     with pytest.raises(PrivilegeError, match=r"^eth0: no$"):
         start(world)
     assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]
 
 
 def test_interface_that_refuses_one_direction_alone_is_detached_from_the_other_before_the_error(world: World) -> None:
-    world.refuses["eth0", True] = InterfaceError("eth0: no egress")
+    world.refuses["eth0", Direction.EGRESS] = InterfaceError("eth0: no egress")
     with pytest.raises(InterfaceError, match=r"^eth0: no egress$"):
         start(world, directions=BOTH)
     assert world.attached == []
@@ -363,7 +365,7 @@ def test_one_name_that_no_interface_has_is_one_line(world: World, caplog: pytest
 
 def test_one_interface_that_takes_it_is_enough(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.links = [LO, ETH0, ETH1, ETH2]
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     made = start(world, "eth*")
     assert [(found.name, found.slot) for found in made.interfaces] == [("eth0", 0), ("eth2", 1)]
     assert caplog.messages == ["eth1: no"]
@@ -372,7 +374,8 @@ def test_one_interface_that_takes_it_is_enough(world: World, caplog: pytest.LogC
 
 def test_several_that_all_refuse_are_a_failure(world: World) -> None:
     world.links = [ETH0, ETH1]
-    world.refuses = {("eth0", False): InterfaceError("eth0: no"), ("eth1", False): InterfaceError("eth1: no")}
+    for name in ("eth0", "eth1"):
+        world.refuses[name, Direction.INGRESS] = InterfaceError(f"{name}: no")
     with pytest.raises(InterfaceError, match=r"^no interface could be attached to"):
         start(world, "eth*")
 
@@ -417,8 +420,8 @@ def test_changes_are_readable_at_the_listening_socket(monitor: XdpMonitor) -> No
     assert monitor.fileno() == 77
 
 
-def test_memory_and_grace_period_are_those_of_the_tables(monitor: XdpMonitor) -> None:
-    assert (monitor.setup.map_memory, monitor.grace_ns) == (20 << 20, 9)
+def test_memory_is_that_of_the_tables(monitor: XdpMonitor) -> None:
+    assert monitor.setup.map_memory == 20 << 20
 
 
 def test_setup_shows_hooks_features_filters_and_room(world: World) -> None:
@@ -448,7 +451,7 @@ def test_snapshot_has_the_flows_the_counts_and_both_clocks(world: World, monitor
     snapshot = monitor.tick()
     assert list(snapshot.flows) == world.flows
     (eth0,) = monitor.interfaces
-    assert eth0 == Interface("eth0", 0, "xdp", "native")
+    assert eth0 == Interface("eth0", 0, Hook.XDP, XdpMode.NATIVE)
     assert snapshot.interfaces == ((eth0, counts_of(world.flows)),)
     assert (snapshot.end_ns, snapshot.wall_offset_ns, snapshot.record_offset_ns) == (6000 + 10**18, 10**18, 123)
 
@@ -477,7 +480,7 @@ def test_own_counters_that_cannot_be_read_are_not_known_and_end_nothing(
     monitor.tick()
 
     def refuse(socket: object, index: int) -> LinkInfo:
-        raise KernelError("RTM_GETLINK", errno.ENOBUFS, "ENOBUFS")
+        raise KernelError("RTM_GETLINK", errno.ENOBUFS)
 
     monkeypatch.setattr(rtnetlink, "link", refuse)
     ((_, counts),) = monitor.tick().interfaces
@@ -509,8 +512,8 @@ def test_both_directions_have_their_own_hooks_and_counts(world: World) -> None:
     world.flows = [flow(packets=1), flow(key(flags=EGRESS), packets=2)]
     found = [(of, counts.total.packets) for of, counts in made.tick().interfaces]
     assert found == [
-        (Interface("eth0", 0, "xdp", "native"), 1),
-        (Interface("eth0", 0, "tc", None, egress=True), 2),
+        (Interface("eth0", 0, Hook.XDP, XdpMode.NATIVE), 1),
+        (Interface("eth0", 0, Hook.TC, None, direction=Direction.EGRESS), 2),
     ]
     made.close()
 
@@ -520,14 +523,14 @@ def test_counts_that_add_up_are_not_mentioned(
 ) -> None:
     world.flows = [flow(packets=3, size=300)]
     unattributed = (PacketCount(1, 60), *(PacketCount(0, 0),) * 8)
-    world.counts = {(0, False): InterfaceCounts(PacketCount(6, 480), PacketCount(2, 120), unattributed)}
+    world.counts = {(0, Direction.INGRESS): InterfaceCounts(PacketCount(6, 480), PacketCount(2, 120), unattributed)}
     monitor.tick()
     assert caplog.messages == []
 
 
 def test_miscount_is_an_error_line(world: World, monitor: XdpMonitor, caplog: pytest.LogCaptureFixture) -> None:
     world.flows = [flow(packets=3, size=300)]
-    world.counts = {(0, False): InterfaceCounts(total=PacketCount(5, 420))}
+    world.counts = {(0, Direction.INGRESS): InterfaceCounts(total=PacketCount(5, 420))}
     monitor.tick()
     assert [(record.levelno, record.message) for record in caplog.records] == [
         (logging.ERROR, "slot 0 ingress: counts do not add up: 2 packets, 120 bytes missing")
@@ -659,7 +662,7 @@ def test_messages_that_are_not_about_interfaces_are_passed_over(
     def parse(link: LinkInfo) -> LinkInfo:
         raise AssertionError("not a link")
 
-    monkeypatch.setattr(xdp_module, "parse_link", parse)
+    monkeypatch.setattr(rtnetlink, "parse_link", parse)
     happens(world, monitor, (NEW_ADDRESS, ETH0))
     assert world.happened == []
 
@@ -668,7 +671,7 @@ def test_interface_that_comes_and_refuses_is_an_error_line_and_the_others_go_on(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any")
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     happens(world, made, (NEW_LINK, ETH1), (NEW_LINK, ETH2))
     assert [(record.levelno, record.message) for record in caplog.records] == [(logging.ERROR, "eth1: no")]
     assert world.attached == ["eth0 slot 0", "eth2 slot 1"]
@@ -680,7 +683,7 @@ def test_interface_that_refused_is_asked_again_when_it_goes_up_or_down_and_not_a
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "eth*")
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     up, down = ETH1, replace(ETH1, flags=0)
     happens(world, made, (NEW_LINK, up), (NEW_LINK, up), (NEW_LINK, up))
     assert len(caplog.messages) == 1
@@ -696,7 +699,7 @@ def test_interface_that_refused_and_went_is_asked_anew_when_it_is_back(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any")
-    world.refuses["eth1", False] = InterfaceError("eth1: no")
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
     happens(world, made, (NEW_LINK, ETH1), (DEL_LINK, ETH1), (NEW_LINK, ETH1))
     assert caplog.messages == ["eth1: no"] * 2
     made.close()
@@ -706,7 +709,7 @@ def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_wha
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any", directions=BOTH)
-    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    world.refuses["eth1", Direction.EGRESS] = InterfaceError("eth1: no egress")
     happens(world, made, (NEW_LINK, ETH1))
     assert caplog.messages == ["eth1: no egress"]
     assert world.attached == ["eth0 slot 0", "eth0 slot 0 egress"]
@@ -742,7 +745,7 @@ def test_more_changes_than_the_socket_holds_are_made_up_for_by_looking_again(
     made = start(world, "any")
 
     def overflows(self: FakeSocket) -> None:
-        raise KernelError("recv(netlink notification)", errno.ENOBUFS, "ENOBUFS")
+        raise KernelError("recv(netlink notification)", errno.ENOBUFS)
 
     world.links = [LO, ETH1]
     monkeypatch.setattr(FakeSocket, "notifications", overflows)
@@ -759,7 +762,7 @@ def test_events_older_than_the_answer_are_forgotten_where_some_were_lost(
     world.events = [(DEL_LINK, replace(ETH0, moved=True)), (NEW_LINK, replace(ETH0, name="lan0"))]
 
     def overflows(self: FakeSocket) -> None:
-        raise KernelError("recv(netlink notification)", errno.ENOBUFS, "ENOBUFS")
+        raise KernelError("recv(netlink notification)", errno.ENOBUFS)
 
     world.happened.clear()
     with monkeypatch.context() as once:
@@ -785,7 +788,7 @@ def test_list_that_cannot_be_had_is_asked_for_again_at_the_next_tick_and_ends_no
     made = start(world, "any")
 
     def refuse(*_: object) -> None:
-        raise KernelError("RTM_GETLINK", errno.EINTR, "EINTR")
+        raise KernelError("RTM_GETLINK", errno.EINTR)
 
     with monkeypatch.context() as once:
         once.setattr(FakeSocket, "notifications", refuse)
@@ -805,12 +808,12 @@ def test_slot_of_a_program_that_could_not_be_detached_is_not_given_to_another(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any")
-    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.ENOMEM, "ENOMEM")
+    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.ENOMEM)
     happens(world, made, (DEL_LINK, ETH0))
     made.tick()
     happens(world, made, (NEW_LINK, ETH1))
     assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
-    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: ENOMEM"]
+    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: ENOMEM (Cannot allocate memory)"]
     made.close()
 
 
@@ -842,7 +845,7 @@ def test_one_glob_leaves_room_for_all_that_are_named(world: World) -> None:
 
 def test_interface_that_refuses_one_direction_at_the_start_is_not_said_to_be_monitored(world: World) -> None:
     world.links = [ETH0, ETH1]
-    world.refuses["eth1", True] = InterfaceError("eth1: no egress")
+    world.refuses["eth1", Direction.EGRESS] = InterfaceError("eth1: no egress")
     made = start(world, "eth*", directions=BOTH)
     assert [(found.name, found.direction) for found in made.interfaces] == [("eth0", "ingress"), ("eth0", "egress")]
     made.close()
@@ -937,9 +940,9 @@ def test_program_that_cannot_be_detached_is_said_and_keeps_no_other_attached(
 ) -> None:
     world.links = [ETH0, ETH1]
     made = start(world, "eth*", directions=BOTH)
-    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.EBUSY, "EBUSY")
+    world.stays["eth0 slot 0"] = KernelError("RTM_DELTFILTER", errno.EBUSY)
     getattr(made, ends)()
     made.close()
     assert world.attached == ["eth0 slot 0"]
-    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: EBUSY"]
+    assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: EBUSY (Device or resource busy)"]
     assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]

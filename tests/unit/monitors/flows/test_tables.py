@@ -22,6 +22,7 @@ from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.filters import Filters, parse_networks
 from xtrace.model.flow import COUNTERS, KEY, TRAFFIC_TYPES, FlowRecord, FlowTable, InterfaceCounts, PacketCount
+from xtrace.model.words import Direction
 from xtrace.monitors import buffers
 from xtrace.monitors.flows import tables as tables_module
 from xtrace.monitors.flows.monitor import OPEN_SLOTS
@@ -242,7 +243,7 @@ def test_counters_of_the_taken_buffer_are_summed_and_zeroed_and_the_others_stay(
     maps.counters[0] = one_cpu * 2  # buffer A, ingress
     maps.counters[2] = [5] * COUNTER_WORDS * 2  # buffer B, ingress
     drained = tables.take()
-    assert drained.counts == {(0, False): InterfaceCounts(PacketCount(20, 2000), PacketCount(2, 120))}
+    assert drained.counts == {(0, Direction.INGRESS): InterfaceCounts(PacketCount(20, 2000), PacketCount(2, 120))}
     assert not any(maps.counters[0])
     assert all(maps.counters[2])
 
@@ -252,8 +253,8 @@ def test_counters_of_both_buffers_are_added_at_the_end(maps: Maps, opened: Calla
     for index in range(4):
         maps.counters[index][0] = 10 + index
     drained = tables.finish()
-    assert drained.counts[0, False].total.packets == 10 + 12
-    assert drained.counts[0, True].total.packets == 11 + 13
+    assert drained.counts[0, Direction.INGRESS].total.packets == 10 + 12
+    assert drained.counts[0, Direction.EGRESS].total.packets == 11 + 13
     assert not any(map(any, maps.counters))
 
 
@@ -261,7 +262,8 @@ def test_counters_of_several_interfaces_are_told_apart(maps: Maps, opened: Calla
     tables = opened(plan=Plan(max_flows=64, slots=3, cpus=2, cache_entries=8))
     maps.counters = [[100 + index, *[0] * (2 * COUNTER_WORDS - 1)] for index in range(2 * 3 * 2)]
     first = {where: counts.total.packets for where, counts in tables.take().counts.items()}
-    assert first == {(0, False): 100, (0, True): 101, (1, False): 102, (1, True): 103, (2, False): 104, (2, True): 105}
+    came, left = Direction
+    assert first == {(0, came): 100, (0, left): 101, (1, came): 102, (1, left): 103, (2, came): 104, (2, left): 105}
     second = {where: counts.total.packets for where, counts in tables.take().counts.items()}
     assert second == {where: packets + 6 for where, packets in first.items()}
 
@@ -383,7 +385,7 @@ def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: C
     tables = opened(plan=replace(PLAN, slots=8))
     wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
     wanted |= {"is_realtime": 0, "slots": 8, "possible_cpus": 2, "cache_entries": 8}
-    told = constants_of(maps, tables, Place(7, True, lib.LINK_LAYER_NONE, frags=True))
+    told = constants_of(maps, tables, Place(7, Direction.EGRESS, lib.LINK_LAYER_NONE, frags=True))
     assert {name: told[name] for name in wanted} == wanted
     assert told["jiffy_ns"] > 0
     told = constants_of(maps, tables)
@@ -402,7 +404,7 @@ def test_slot_that_the_counters_have_no_room_for_is_refused(maps: Maps, opened: 
         ("xdp_ingress", Place(), (6, 37, 0)),
         ("xdp_ingress", Place(frags=True), (6, 37, constants.PROG_HAS_FRAGS)),
         ("tc_packet", Place(), (3, 0, 0)),
-        ("tc_packet", Place(egress=True), (3, 0, 0)),
+        ("tc_packet", Place(direction=Direction.EGRESS), (3, 0, 0)),
         ("flush_cache", Place(), (6, 37, 0)),
     ],
 )
@@ -443,7 +445,7 @@ def test_every_load_of_the_packet_program_has_the_filters_switches(
     maps: Maps, opened: Callable[..., FlowTables]
 ) -> None:
     tables = opened(filters=FILTERS, plan=replace(PLAN, slots=4))
-    for place in (Place(), Place(slot=3, egress=True)):
+    for place in (Place(), Place(slot=3, direction=Direction.EGRESS)):
         told = constants_of(maps, tables, place)
         wanted = 1 << TRAFFIC_TYPES.index("TCP") | 1 << TRAFFIC_TYPES.index("RoCE_v2")
         assert told["wanted_types"] == wanted

@@ -27,7 +27,7 @@ class PlayedTables:
 
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
         if self.fails:
-            raise KernelError("perf_event_open", 24, "EMFILE")
+            raise KernelError("perf_event_open", 24)
         probes = ExitStack()
         self.attached.append(file_number)
         probes.callback(self.attached.remove, file_number)
@@ -84,7 +84,8 @@ def test_what_failed_is_tried_again_later(
     for _ in range(3):
         files.probe(USER, library(1))
     assert [record.getMessage() for record in caplog.records] == [
-        "pid 7 (python3): /1/libnccl.so.2: not probed: perf_event_open: EMFILE; trying again later"
+        "pid 7 (python3): /1/libnccl.so.2: not probed: perf_event_open: EMFILE (Too many open files);"
+        " trying again later"
     ]
     tables.fails = False
     files.probe(USER, library(1))

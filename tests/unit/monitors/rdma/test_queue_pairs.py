@@ -17,10 +17,11 @@ from tests.unit.make_rdma import counters, device, grew, pair, port, traffic
 from xtrace.assembly import rdma_options
 from xtrace.config import parse
 from xtrace.errors import KernelError
-from xtrace.kernel import rdma
+from xtrace.kernel import paths, rdma
 from xtrace.kernel.proc import owner_of
 from xtrace.model.flow import FlowSnapshot, Interface
 from xtrace.model.rdma import Process, Seen
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
 from xtrace.monitors.rdma import blind_spots
 from xtrace.monitors.rdma import queue_pairs as rdma_queue_pairs
@@ -49,7 +50,7 @@ class Answers:
     def queue_pairs(self, socket: object, device: rdma.RdmaDevice) -> list[rdma.QueuePair]:
         self.go.wait()
         if device.name in self.broken:
-            raise KernelError(f"RDMA RES_QP_GET({device.name})", 5, "EIO")
+            raise KernelError(f"RDMA RES_QP_GET({device.name})", 5)
         return self.pairs[device.name]
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Answers
 
 def after_a_round(watch: QueuePairWatch, rounds: int = 1) -> None:
     """Wait for that many rounds to end."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     for _ in range(rounds):
         ended = watch.latest.end_ns
         while watch.latest.end_ns == ended:
@@ -180,7 +181,7 @@ def test_owner_is_looked_up_in_the_own_proc_also_where_the_machines_is_named(
     other = tmp_path / str(os.getpid())
     other.mkdir()
     (other / "status").write_text("Tgid:\t1\n")
-    monkeypatch.setenv("XTRACE_PROCFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "proc", str(tmp_path))
     found = owner_of(os.getpid())
     assert found is not None
     assert (found.pid, found.command) == (os.getpid(), Path("/proc/self/comm").read_text().strip())
@@ -192,7 +193,7 @@ def test_device_that_does_not_answer_does_not_hide_the_others(answers: Answers) 
     after_a_round(watch)
     latest = watch.latest
     watch.close()
-    assert len(latest.records) == 1 and latest.errors == ("RDMA RES_QP_GET(mlx5_1): EIO",)
+    assert len(latest.records) == 1 and latest.errors == ("RDMA RES_QP_GET(mlx5_1): EIO (Input/output error)",)
 
 
 def test_device_that_is_not_asked_for_is_not_asked(answers: Answers) -> None:
@@ -236,7 +237,7 @@ def test_devices_may_come_and_go_while_the_thread_asks_which_there_are(
             monitor.tick()
             return False
 
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
     for name in ("mlx5_0", "mlx5_1"):
         device(tmp_path, name)
@@ -295,7 +296,7 @@ class PlayedXdp:
         return self._told
 
 
-OUT = Interface("ens1np0", slot=1, hook="tc", egress=True)
+OUT = Interface("ens1np0", slot=1, hook=Hook.TC, direction=Direction.EGRESS)
 
 
 def test_modes_together_know_origins_and_what_the_hook_missed(
@@ -304,11 +305,11 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     sysfs = tmp_path / "sys"
     directory = device(sysfs, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
     counters(directory, kind="counters", port_rcv_data=0, port_xmit_data=0, port_rcv_packets=0, port_xmit_packets=0)
-    monkeypatch.setenv("XTRACE_SYSFS", str(sysfs))
+    monkeypatch.setitem(paths._chosen, "sys", str(sysfs))
     said: list[str] = []
     monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
     monkeypatch.setattr(monitor, "queue_pairs_seen", lambda: {pair(17, 18)})
-    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     key = roce(4, dst_qpn=17)
     told = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
     joined = JoinedXdp(PlayedXdp(told), monitor)  # type: ignore[arg-type]
@@ -320,7 +321,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     monitor.close()
     assert flows.origin(inside, key).src_qpn == 18
     (spot,) = ports.blind_spots
-    assert (spot.direction, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
+    assert (spot.direction.rx_tx, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
     assert said == [str(spot)], "said once, and of egress nothing: no hook looks there"
     assert again[1].blind_spots == (), "nothing was carried in the second window"
 
@@ -330,13 +331,13 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
 ) -> None:
     directory = device(tmp_path, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
     counters(directory, kind="counters", port_rcv_data=0, port_rcv_packets=0)
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
     assert quiet_monitor(["eth9"], (), print) is None, "an interface without RDMA"
     said: list[str] = []
     monitor = quiet_monitor(["ens1np0"], (), said.append)
     assert monitor is not None
-    inside = Interface("ens1np0", slot=0, xdp_mode="native")
+    inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     told = snapshot([], [(inside, snapshot().interfaces[0][1])])
     joined = JoinedXdp(PlayedXdp(told), monitor, alone=True)  # type: ignore[arg-type]
     joined.tick()
@@ -355,7 +356,7 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
 
 def test_mode_xdp_asks_nothing_of_a_kernel_without_rdma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "class").mkdir()
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: pytest.fail("opened a socket"))
     assert quiet_monitor(["eth0"], (), print) is None
 
@@ -364,7 +365,7 @@ def test_short_time_proves_nothing_where_the_hook_saw_some() -> None:
     said: list[str] = []
     spots = BlindSpots(said.append)
     record = port(standard=traffic(10_000, 0), interval_ns=10 * NS)
-    seen = {("eth0", "rx"): Seen(50, 5_000)}
+    seen = {("eth0", Direction.INGRESS): Seen(50, 5_000)}
     assert [len(spots.compare([record], seen)) for _ in range(3)] == [0, 0, 1]
     assert spots.compare([record], seen)[0].carried == 30_000, "the last window's, until the next is complete"
     assert len(said) == 1 and said[0].startswith("50 % of what mlx5_0/1 received is invisible on eth0")
@@ -373,7 +374,7 @@ def test_short_time_proves_nothing_where_the_hook_saw_some() -> None:
 def test_driver_that_counts_no_bytes_is_compared_in_packets() -> None:
     spots = BlindSpots(print)
     record = port({"rcvd_pkts": grew(100)}, interval_ns=30 * NS)
-    (spot,) = spots.compare([record], {("eth0", "rx"): Seen(100, 106_800)})
+    (spot,) = spots.compare([record], {("eth0", Direction.INGRESS): Seen(100, 106_800)})
     assert (spot.unit, spot.invisible) == ("packets", 0)
 
 
@@ -385,10 +386,10 @@ def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_o
             """Nothing is open."""
 
     def failing(socket: object) -> list[rdma.RdmaDevice]:
-        raise KernelError("RDMA GET", 4, "EINTR")
+        raise KernelError("RDMA GET", 4)
 
     (tmp_path / "class").mkdir()
-    monkeypatch.setenv("XTRACE_SYSFS", str(tmp_path))
+    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", Socket)
     monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST])
     monkeypatch.setattr(rdma, "ports", lambda socket, device: [rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.frames import tcp_flags
 from tests.unit.make import ARP, BOOT, ETH0, IPV4, IPV6, LLDP, NS, RDMA_OVER_ETHERNET, flow, key, roce, snapshot, spread
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import (
@@ -29,6 +30,7 @@ from xtrace.model.flow import (
     select,
 )
 from xtrace.model.roce import opcode_name
+from xtrace.model.words import XdpMode
 from xtrace.sinks.jsonl import flows as flow_lines
 from xtrace.sinks.jsonl.flows import FlowLines
 from xtrace.sinks.render import tcp_flag_names
@@ -74,7 +76,7 @@ def expected(record: FlowRecord, interval: FlowSnapshot, interface: Interface = 
     said["first_seen"] = utc(wall_ns(interval, record.first_ns))
     said["last_seen"] = utc(wall_ns(interval, record.last_ns))
     if kind == "TCP":
-        said["tcp_flags"] = tcp_flag_names(record.tcp_flags)
+        said["tcp_flags"] = tcp_flag_names(tcp_flags(record.spread_flags))
     if kind == "ICMP" and not where.flags & LATER_FRAGMENT:
         said |= {"icmp_type": where.src_port, "icmp_code": where.dst_port}
     if not where.is_ip:
@@ -156,7 +158,7 @@ def test_no_flow_is_no_line() -> None:
 
 
 def test_unit_of_merged_packets_is_the_frame() -> None:
-    (line,) = rendered(snapshot([flow()]), Interface("eth0", 0, xdp_mode="generic"))
+    (line,) = rendered(snapshot([flow()]), Interface("eth0", 0, xdp_mode=XdpMode.GENERIC))
     assert line["units"] == "frame"
 
 
@@ -169,6 +171,11 @@ def test_midnight_is_passed_within_an_interval(day: str) -> None:
     assert line["first_seen"] == f"{day}T23:59:58.000Z"
     assert line["last_seen"] == utc(wall + 5 * NS)
     assert line["last_seen"][:10] > day
+
+
+def test_every_tcp_flags_byte_comes_back_as_it_was_on_the_wire() -> None:
+    lines = rendered(snapshot([flow(tcp_flags=flags) for flags in range(256)]))
+    assert [line["tcp_flags"] for line in lines] == [tcp_flag_names(flags) for flags in range(256)]
 
 
 def test_what_is_rendered_at_once_is_bounded_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:

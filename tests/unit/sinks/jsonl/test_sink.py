@@ -35,6 +35,7 @@ from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
     LATER_FRAGMENT,
+    TRAFFIC_TYPES,
     FlowKey,
     FlowRecord,
     FlowSnapshot,
@@ -42,10 +43,11 @@ from xtrace.model.flow import (
     PacketCount,
 )
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
+from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
-from xtrace.sinks.kinds import Totals
+from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.stop import Stop
 
@@ -53,7 +55,11 @@ Output = tuple[OutputStream, Callable[[], bytes]]
 Record = dict[str, Any]
 
 FLOWS = FlowSetup(
-    interfaces=(ETH0, Interface("lo", 1, xdp_mode="generic"), Interface("eth0", 0, "tc", egress=True)),
+    interfaces=(
+        ETH0,
+        Interface("lo", 1, xdp_mode=XdpMode.GENERIC),
+        Interface("eth0", 0, Hook.TC, direction=Direction.EGRESS),
+    ),
     features=("btf", "frags"),
     filters=("types RoCE_v2", "port 53 443", "exclude-dns"),
     map_memory=20_296_336,
@@ -61,7 +67,7 @@ FLOWS = FlowSetup(
 )
 RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 LATER = FRAGMENT | LATER_FRAGMENT
-TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * 6, PacketCount(0, 0), PacketCount(4, 400))
+TYPES_UNATTRIBUTED = (PacketCount(3, 300), *(PacketCount(0, 0),) * (len(TRAFFIC_TYPES) - 2), PacketCount(4, 400))
 
 
 def written(output: Output, interval: FlowSnapshot, top: int = 0) -> list[Record]:
@@ -297,7 +303,7 @@ def test_interval_is_its_measured_length_in_seconds(output: Output, length_ns: i
 def test_interface_that_came_or_went_within_the_interval_has_its_own_length(output: Output) -> None:
     flows = [flow(), flow(key(slot=1))]
     part = replace(counts_of(flows[1:]), interval_ns=1_260_000_000)
-    eth1 = Interface("eth1", 1, xdp_mode="native")
+    eth1 = Interface("eth1", 1, xdp_mode=XdpMode.NATIVE)
     lines = written(output, snapshot(flows, [(ETH0, counts_of(flows[:1])), (eth1, part)]))
     assert [(line["interface"], line["interval_s"]) for line in lines] == [
         ("eth0", 5.0),
@@ -309,7 +315,7 @@ def test_interface_that_came_or_went_within_the_interval_has_its_own_length(outp
 
 def test_driver_that_hands_merged_packets_to_xdp_counts_frames(output: Output) -> None:
     flows = [flow()]
-    tun = Interface("tun0", 0, "xdp", "native", merges=True)
+    tun = Interface("tun0", 0, Hook.XDP, XdpMode.NATIVE, merges=True)
     assert [line["units"] for line in written(output, snapshot(flows, [(tun, counts_of(flows))]))] == ["frame"] * 2
 
 
@@ -320,7 +326,7 @@ def test_packets_from_the_unspecified_address_to_itself_have_addresses_and_a_pro
 
 def test_interface_that_went_and_came_back_is_one_in_the_end_record(output: Output) -> None:
     totals = Totals()
-    for slot, hook, mode in ((0, "xdp", "native"), (1, "tc", None)):
+    for slot, hook, mode in ((0, Hook.XDP, XdpMode.NATIVE), (1, Hook.TC, None)):
         flows = [flow(key(slot=slot), packets=2, size=100)]
         totals.add(snapshot(flows, [(Interface("eth0", slot, hook, mode), counts_of(flows))]))
     stream, contents = output
@@ -343,10 +349,11 @@ def test_interfaces_that_come_and_go_for_ever_share_totals_beyond_a_limit(monkey
 
 
 @pytest.mark.parametrize(
-    "hook, mode, units", [("xdp", "native", "wire"), ("xdp", "generic", "frame"), ("tc", None, "wire")]
+    "hook, mode, units",
+    [(Hook.XDP, XdpMode.NATIVE, "wire"), (Hook.XDP, XdpMode.GENERIC, "frame"), (Hook.TC, None, "wire")],
 )
 def test_units_of_flows_and_interface_tell_whether_frames_were_merged(
-    output: Output, hook: str, mode: str | None, units: str
+    output: Output, hook: Hook, mode: XdpMode | None, units: str
 ) -> None:
     flows = [flow()]
     lines = written(output, snapshot(flows, [(Interface("eth0", 0, hook, mode), counts_of(flows))]))
@@ -364,7 +371,7 @@ def test_flows_beyond_top_are_one_other_record(output: Output) -> None:
 
 
 def test_each_interface_has_its_flows_before_its_own_record(output: Output) -> None:
-    eth1 = Interface("eth1", slot=1, hook="tc", egress=True)
+    eth1 = Interface("eth1", slot=1, hook=Hook.TC, direction=Direction.EGRESS)
     mine, others = [flow()], [flow(key(slot=1, flags=EGRESS)), flow(key(slot=1, flags=EGRESS))]
     interval = snapshot(mine + others, [(ETH0, counts_of(mine)), (eth1, counts_of(others))])
     told = [(line["type"], line["interface"], line["direction"]) for line in written(output, interval)]
@@ -379,7 +386,7 @@ def test_each_interface_has_its_flows_before_its_own_record(output: Output) -> N
 
 def test_both_directions_of_an_interface_have_their_own_flows_and_records(output: Output) -> None:
     came, left = [flow(packets=1, size=60)], [flow(key(flags=EGRESS), packets=2, size=200)]
-    eth0_out = Interface("eth0", slot=0, hook="tc", egress=True)
+    eth0_out = Interface("eth0", slot=0, hook=Hook.TC, direction=Direction.EGRESS)
     interval = snapshot(came + left, [(ETH0, counts_of(came)), (eth0_out, counts_of(left))])
     told = [(line["type"], line["direction"], line["bytes"]) for line in written(output, interval)]
     assert told == [
@@ -425,7 +432,7 @@ def test_host_is_escaped_as_json(output: Output) -> None:
 
 def test_interface_name_that_is_no_utf8_is_written_with_a_replacement(output: Output) -> None:
     name = b"up\xff".decode("utf-8", "surrogateescape")
-    (line,) = written(output, snapshot([], [(Interface(name, 0, xdp_mode="native"), counts_of([]))]))
+    (line,) = written(output, snapshot([], [(Interface(name, 0, xdp_mode=XdpMode.NATIVE), counts_of([]))]))
     assert line["interface"] == "up\ufffd"
 
 

@@ -21,11 +21,14 @@ from xtrace.model.flow import (
     PacketCount,
 )
 from xtrace.model.flow_totals import MOST_TOTALS
+from xtrace.model.words import Direction, Hook
+from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics, flow_labels
+from xtrace.sinks.metrics.sample import Interval
 from xtrace.sinks.metrics.series import HALF_LIFE_NS, REMEMBERED
 
-CONSTANT = 'host="n1"'
+CONSTANT = (("host", "n1"),)
 TICK = 5 * NS
 BYTES, PACKETS = "xtrace_network_bytes_total", "xtrace_network_packets_total"
 
@@ -50,7 +53,8 @@ class Run:
     """Ticks of five seconds, one after the other."""
 
     def __init__(self, most: int) -> None:
-        self.metrics = FlowMetrics(most, CONSTANT)
+        self.metrics = FlowMetrics(MetricsOptions(most))
+        self.exposition = Exposition(CONSTANT)
         self.now = 0
         self.grown: dict[tuple[str, str], int] = {}
         self._last: dict[str, int] = {}
@@ -62,10 +66,10 @@ class Run:
         length: int = TICK,
     ) -> list[Line]:
         """One interval's samples, after a look at whether they are in order and add up."""
-        exposition = Exposition(())
         start, self.now = self.now, self.now + length
-        self.metrics.write(snapshot(flows, interfaces, start_ns=start, end_ns=self.now), exposition)
-        lines = parsed(exposition.render())
+        interval = snapshot(flows, interfaces, start_ns=start, end_ns=self.now)
+        self.exposition.add(self.metrics.samples(interval), DESCRIBED, Interval.of(interval))
+        lines = parsed(self.exposition.body())
         grown = {"bytes": 0, "packets": 0}
         for line in lines:
             series = f"{line.name}{sorted(line.labels.items())}"
@@ -200,8 +204,8 @@ def test_interface_that_comes_back_in_another_slot_within_an_interval_has_one_se
 
 def test_directions_and_interfaces_have_series_of_their_own() -> None:
     run = Run(1)
-    egress = Interface("eth0", 0, "tc", egress=True)
-    other = Interface('e"1', 1, "tc")
+    egress = Interface("eth0", 0, Hook.TC, direction=Direction.EGRESS)
+    other = Interface('e"1', 1, Hook.TC)
     flows = [flow(key(), 1, 100), flow(key(flags=EGRESS), 2, 200), flow(key(slot=1), 3, 300)]
     lines = run.tick(flows, [(i, counts_of([f])) for i, f in zip((ETH0, egress, other), flows, strict=True)])
     found = {(line.labels["interface"], line.labels["direction"], line.value) for line in lines if line.name == PACKETS}
@@ -251,10 +255,10 @@ def test_interface_that_is_gone_is_not_written_and_continues_when_it_is_back() -
 
 
 def test_interfaces_without_end_share_one_name_in_the_end() -> None:
-    metrics = FlowMetrics(1, CONSTANT)
+    metrics = FlowMetrics(MetricsOptions(1))
     for number in range(0, MOST_TOTALS + 100, 100):
         interfaces = [(Interface(f"veth{number + n}", n), counts_of(())) for n in range(100)]
-        metrics.write(snapshot((), interfaces), Exposition(()))
+        metrics.samples(snapshot((), interfaces))
     assert len(metrics._groups) == MOST_TOTALS + 1
 
 

@@ -8,20 +8,22 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
-from xtrace.config import RESERVED_LABELS
-from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from tests.unit.make_samples import Value, flat
+from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
+from xtrace.model.words import Direction
+from xtrace.options.labels import RESERVED_LABELS
+from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
-from xtrace.sinks.metrics.sample import Sample
-from xtrace.sinks.metrics.sources import SOURCES
+from xtrace.sinks.registry import KINDS
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL")
 
 
-def samples(*ports: PortRecord) -> list[Sample]:
-    return list(rdma_samples(snapshot(ports)))
+def samples(*ports: PortRecord) -> list[Value]:
+    return flat(rdma_samples(snapshot(ports)))
 
 
-def values(found: Iterable[Sample], name: str) -> dict[tuple[str, ...], float]:
+def values(found: Iterable[Value], name: str) -> dict[tuple[str, ...], float]:
     """Values of one metric by the values of its labels."""
     return {tuple(text for _, text in sample.labels): sample.value for sample in found if sample.name == name}
 
@@ -29,7 +31,8 @@ def values(found: Iterable[Sample], name: str) -> dict[tuple[str, ...], float]:
 def test_figures_are_counters_of_the_hardwares_totals() -> None:
     found = samples(port({"local_ack_timeout_err": grew(3, 70)}, traffic(4000, 8000)))
     (timeouts,) = (sample for sample in found if sample.name == "xtrace_rdma_ack_timeout_total")
-    assert timeouts == ("xtrace_rdma_ack_timeout_total", "counter", (("device", "mlx5_0"), ("port", "1")), 70)
+    assert timeouts == ("xtrace_rdma_ack_timeout_total", (("device", "mlx5_0"), ("port", "1")), 70)
+    assert DESCRIBED["xtrace_rdma_ack_timeout_total"].kind == "counter"
     assert values(found, "xtrace_rdma_rx_bytes_total") == {("mlx5_0", "1"): 4_000_000}
 
 
@@ -55,7 +58,7 @@ def test_levels_are_gauges() -> None:
 
 
 def test_state_health_rate_and_share() -> None:
-    record = replace(port(standard=traffic(62_500_000_000, 0)), health="warn")
+    record = replace(port(standard=traffic(62_500_000_000, 0)), health=Health.WARN)
     found = samples(record, port(where=PortId("mlx5_1", 1), state="DOWN", unavailable="counters: EINVAL"))
     assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
     assert values(found, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
@@ -105,15 +108,15 @@ def test_port_is_available_where_any_figure_of_it_is() -> None:
 
 def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
     many = [pair(number, process=Process(number, f"job{number}")) for number in range(MOST_COMMANDS + 5)]
-    found = values(rdma_samples(snapshot([], many)), "xtrace_rdma_queue_pairs")
+    found = values(flat(rdma_samples(snapshot([], many))), "xtrace_rdma_queue_pairs")
     assert len(found) == MOST_COMMANDS + 1
     assert found["mlx5_0", "other", "RTS"] == 5
 
 
 def test_rails_and_blind_spots() -> None:
     rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1), PortId("mlx5_4", 1)))
-    spot = BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)
-    found = list(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
+    spot = BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30)
+    found = flat(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
     assert values(found, "xtrace_rdma_rail_imbalance") == {(): 1.5}
     assert values(found, "xtrace_rdma_rails_idle") == {(): 1}
     assert values(found, "xtrace_rdma_rails_down") == {(): 2}
@@ -129,7 +132,9 @@ def test_every_series_is_told_once_and_every_metric_described() -> None:
         [pair(17), pair(19, state="RTR")],
         Rails(2, 1.0),
     )
-    found = list(SOURCES[type(everything)].samples(everything))
+    make = KINDS[everything.mode].metrics
+    assert make is not None
+    found = flat(make(MetricsOptions(1)).samples(everything))
     series = [(sample.name, sample.labels) for sample in found]
     assert len(series) == len(set(series))
     assert {sample.name for sample in found} <= set(DESCRIBED)

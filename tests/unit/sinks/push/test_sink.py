@@ -5,31 +5,33 @@ from __future__ import annotations
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from tests.unit.make import ETH0, NS, flow, snapshot
+from tests.unit.make_samples import flat
 from xtrace.errors import UsageError
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.nccl import NcclSetup
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
+from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
 from xtrace.sinks.metrics import own as self_metrics
-from xtrace.sinks.metrics import sources
-from xtrace.sinks.metrics.exposition import Exposition, label, label_text
-from xtrace.sinks.metrics.own import SelfMetrics
-from xtrace.sinks.metrics.sample import Sample
-from xtrace.sinks.push.delivery import Figures, Outcome
+from xtrace.sinks.metrics.flows import FlowMetrics
+from xtrace.sinks.metrics.own import Figures, SelfMetrics
+from xtrace.sinks.metrics.sample import Metric, Sample, Values
+from xtrace.sinks.push.delivery import Outcome
 from xtrace.sinks.push.selfcheck import Probe
 from xtrace.sinks.push.sink import Push
 from xtrace.sinks.push.transport import Http, export_url, proxy_for, retry_after
+from xtrace.sinks.registry import KINDS
 from xtrace.target import Target
 
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
@@ -42,12 +44,30 @@ RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 class Temperature(Snapshot):
     """A mode that these tests have made up."""
 
+    mode = "weather"
+
     degrees: float
 
 
-def temperature_samples(snapshot: Temperature) -> Iterator[Sample]:
-    yield Sample("xtrace_degrees", "gauge", (("room", "a"),), snapshot.degrees)
-    yield Sample("xtrace_turns_total", "counter", (("host", "own"),), 7)
+class Weather:
+    """It, as sinks show it."""
+
+    described: ClassVar = {
+        "xtrace_degrees": Metric("gauge", "degrees", "How warm it is, in degrees."),
+        "xtrace_turns_total": Metric("counter", "turns", "How often it turned."),
+    }
+
+    def samples(self, snapshot: Temperature) -> Iterator[Sample]:
+        yield Sample((("room", "a"),), {"xtrace_degrees": snapshot.degrees})
+        yield Sample((("host", "own"),), {"xtrace_turns_total": 7})
+
+    def own(self, setup: Setup | None) -> Values:
+        return {}
+
+
+def shown(metrics: Callable[[MetricsOptions], MetricsKind] | None) -> Kind:
+    """The made-up mode's row of the registry: only its metrics are asked for here."""
+    return replace(KINDS["rdma"], metrics=metrics)
 
 
 class Server:
@@ -59,7 +79,8 @@ class Server:
         self.texts: list[str] = []
         self.takes = takes
 
-    def send(self, body: bytes) -> Outcome:
+    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        assert headers["Content-Encoding"] == "gzip"
         self.texts.append(zlib.decompress(body, 31).decode())
         return Outcome(True) if self.takes else Outcome(False, True, "busy", 100.0)
 
@@ -71,8 +92,7 @@ class Server:
 
 
 def test_any_kind_of_snapshot_becomes_metrics_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    described = {"xtrace_degrees": "How warm it is, in degrees."}
-    monkeypatch.setitem(sources.SOURCES, Temperature, sources.Source(temperature_samples, described))
+    monkeypatch.setitem(KINDS, "weather", shown(lambda _: Weather()))
     server = Server()
     push = Push(server, NAME, 10)
     push.start(RUN)
@@ -84,12 +104,13 @@ def test_any_kind_of_snapshot_becomes_metrics_once_it_is_registered(monkeypatch:
     assert text.startswith(
         "# HELP xtrace_degrees How warm it is, in degrees.\n# TYPE xtrace_degrees gauge\n"
         f'xtrace_degrees{{room="a",{own}}} 21.5 5250\n'
-        "# TYPE xtrace_turns_total counter\n"
+        "# HELP xtrace_turns_total How often it turned.\n# TYPE xtrace_turns_total counter\n"
         'xtrace_turns_total{host="own",host_ip="192.0.2.1",collect_agg="pod-7",rack="r\\"1"} 7 5250\n'
     )
 
 
-def test_kind_that_nobody_registered_is_passed_over() -> None:
+def test_mode_without_metrics_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "weather", shown(None))
     server = Server()
     push = Push(server, NAME, 10)
     push.write(Temperature(5 * NS, NS, 21.5))
@@ -133,26 +154,6 @@ def test_run_without_push_loads_none_of_its_modules() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-@pytest.mark.parametrize(
-    "value, text",
-    [("a", 'x="a"'), ('a"b', 'x="a\\"b"'), ("a\\b", 'x="a\\\\b"'), ("a\nb", 'x="a\\nb"'), ("a\udcff", 'x="a\ufffd"')],
-)
-def test_label_values_are_escaped(value: str, text: str) -> None:
-    assert label("x", value) == text
-
-
-def test_label_without_a_value_is_left_out() -> None:
-    assert label_text((("a", "1"), ("b", ""), ("c", "3"))) == 'a="1",c="3"'
-
-
-def test_exposition_is_empty_after_it_was_rendered() -> None:
-    exposition = Exposition(())
-    exposition.add([Sample("a", "gauge", (), 1)], {}, 5)
-    assert len(exposition) == 1
-    assert exposition.render() == b"# TYPE a gauge\na{} 1 5\n"
-    assert (len(exposition), exposition.render()) == (0, b"")
-
-
 def test_identity_is_the_same_in_records_and_series_and_leaves_out_what_is_not_known() -> None:
     assert NAME.record() == {"host": "n1", "host_ip": "192.0.2.1", "collect_agg": "pod-7", "labels": {"rack": 'r"1'}}
     assert NAME.series() == (
@@ -165,12 +166,14 @@ def test_identity_is_the_same_in_records_and_series_and_leaves_out_what_is_not_k
 
 def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     own = SelfMetrics()
-    unknown = {sample.name for sample in own.samples(Figures(), (0, 0))}
+    unknown = {sample.name for sample in flat(own.samples(Figures()))}
     assert not {"xtrace_catch_push_stored", "xtrace_catch_drain_seconds", "xtrace_catch_push_request_seconds"} & unknown
     own.start(RUN)
-    own.note(snapshot([flow()]))
     own.note_render(1000)
-    known = [sample.name for sample in own.samples(Figures(request_s=0.1, stored=True), (1, 2))]
+    flows = FlowMetrics(MetricsOptions(10))
+    assert "xtrace_catch_drain_seconds" not in flows.own(FLOWS), "nothing was drained yet"
+    flows.samples(snapshot([flow()]))
+    known = [sample.name for sample in flat(own.samples(Figures(request_s=0.1, stored=True), [flows.own(FLOWS)]))]
     assert set(known) == set(self_metrics.DESCRIBED)
 
 
@@ -187,7 +190,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
 def test_memory_of_the_maps_of_all_modes_is_told(setups: dict[str, Setup], expected: list[int]) -> None:
     own = SelfMetrics()
     own.start(Run("0.1.0", 5.0, ("xdp",), setups))
-    samples = list(own.samples(Figures(), (0, 0)))
+    samples = flat(own.samples(Figures()))
     assert [s.value for s in samples if s.name == "xtrace_catch_map_memory_bytes"] == expected
 
 

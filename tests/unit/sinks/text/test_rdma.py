@@ -14,6 +14,7 @@ from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from xtrace.model.flow import Origin
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
 from xtrace.model.rdma_health import LIMITS, judge
+from xtrace.model.words import Direction
 from xtrace.sinks.jsonl.rdma import rdma_records
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text.rdma import rdma_lines, scaled
@@ -99,16 +100,16 @@ def test_numbers_with_units(number: float, text: str) -> None:
 
 
 def test_json_has_what_the_hook_missed_only_where_it_looked() -> None:
-    told = replace(snapshot([port()]), blind_spots=(BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30),))
+    told = replace(snapshot([port()]), blind_spots=(BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30),))
     record = next(rdma_records(told, {"host": "n1"}))
     assert record["rx_invisible"] == 0.97 and "tx_invisible" not in record
 
 
 def test_blind_spot_is_one_plain_sentence() -> None:
-    assert str(BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 30)) == (
+    assert str(BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30)) == (
         "97 % of what mlx5_0/1 received is invisible on eth0: offloaded to hardware; -m rdma shows it"
     )
-    assert BlindSpot(MLX5, "eth0", "rx", "bytes", 1000, 1014).invisible == 0, "frames have link headers"
+    assert BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 1014).invisible == 0, "frames have link headers"
 
 
 def test_text_sink_renders_both_kinds(output: tuple[OutputStream, Callable[[], bytes]]) -> None:

@@ -37,8 +37,9 @@ from xtrace.model.flow import (
     PacketCount,
 )
 from xtrace.model.flow_totals import FlowSetup
+from xtrace.model.words import Direction, Hook
 from xtrace.sinks import Run
-from xtrace.sinks.kinds import Totals
+from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputStream
 from xtrace.sinks.text.sink import Text
 
@@ -198,7 +199,7 @@ def test_flow_line(output: Output, where: FlowKey, line: str) -> None:
     assert written(output, snapshot([flow(where)]))[0] == line
 
 
-@pytest.mark.parametrize("egress, word", [(False, "in"), (True, "out")])
+@pytest.mark.parametrize("direction, word", [(Direction.INGRESS, "in"), (Direction.EGRESS, "out")])
 @pytest.mark.parametrize(
     "where, end",
     [
@@ -209,11 +210,11 @@ def test_flow_line(output: Output, where: FlowKey, line: str) -> None:
     ids=["tcp", "tagged fragment", "roce"],
 )
 def test_direction_is_the_last_word_of_flows_and_interface_where_both_are_watched(
-    output: Output, where: FlowKey, end: str, egress: bool, word: str
+    output: Output, where: FlowKey, end: str, direction: Direction, word: str
 ) -> None:
-    flows = [flow(where._replace(flags=where.flags | (EGRESS if egress else 0)))]
+    flows = [flow(where._replace(flags=where.flags | direction.bit))]
     stream, contents = output
-    eth0 = Interface("eth0", 0, "tc", egress=egress)
+    eth0 = Interface("eth0", 0, Hook.TC, direction=direction)
     Text(stream, with_direction=True).write(snapshot(flows, [(eth0, counts_of(flows))]))
     of_flow, of_interface = contents().decode().splitlines()
     assert of_flow.endswith(f" {end} {word}")
@@ -223,8 +224,8 @@ def test_direction_is_the_last_word_of_flows_and_interface_where_both_are_watche
 def test_both_directions_of_an_interface_are_told_apart(output: Output) -> None:
     came, left = [flow(packets=1, size=60)], [flow(key(flags=EGRESS), packets=2, size=200)]
     directions = [
-        (Interface("eth0", 0, "tc"), counts_of(came)),
-        (Interface("eth0", 0, "tc", None, True), counts_of(left)),
+        (Interface("eth0", 0, Hook.TC), counts_of(came)),
+        (Interface("eth0", 0, Hook.TC, None, Direction.EGRESS), counts_of(left)),
     ]
     stream, contents = output
     Text(stream, with_direction=True).write(snapshot(came + left, directions))
@@ -234,7 +235,8 @@ def test_both_directions_of_an_interface_are_told_apart(output: Output) -> None:
 
 def test_direction_is_not_said_where_only_one_is_watched(output: Output) -> None:
     flows = [flow(key(flags=EGRESS))]
-    lines = written(output, snapshot(flows, [(Interface("eth0", 0, "tc", egress=True), counts_of(flows))]))
+    eth0 = Interface("eth0", 0, Hook.TC, direction=Direction.EGRESS)
+    lines = written(output, snapshot(flows, [(eth0, counts_of(flows))]))
     assert [line.split()[-1] for line in lines] == ["eth0", "filtered=0"]
 
 

@@ -1,0 +1,92 @@
+# bash completion for xtrace-catch. Generated from the table of options: make options
+
+# Values for the option $1, one a line. Fails where it takes none.
+_xtrace_catch_values() {
+    local path
+    case $1 in
+        -m|--mode)
+            printf '%s\n' xdp rdma nccl
+            ;;
+        -i|--interface)
+            printf '%s\n' any
+            for path in /sys/class/net/*/ifindex; do
+                path=${path%/ifindex}
+                printf '%s\n' "${path##*/}"
+            done
+            ;;
+        -d|--device|--exclude-device)
+            for path in "${XTRACE_SYSFS:-/sys}"/class/infiniband/*; do
+                [[ -e $path ]] && printf '%s\n' "${path##*/}"
+            done
+            true
+            ;;
+        --direction)
+            printf '%s\n' ingress egress both
+            ;;
+        -f|--filter)
+            printf '%s\n' tcp udp icmp sctp roce_v1 roce_v2 roce ib all
+            ;;
+        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--max-series|--label|--max-flows|--ras|--ras-interval|--sysfs|--procfs)
+            ;;
+        -o|--format)
+            printf '%s\n' auto text json none
+            ;;
+        --hook)
+            printf '%s\n' auto xdp tc
+            ;;
+        --xdp-mode)
+            printf '%s\n' auto native generic
+            ;;
+        --threshold)
+            printf '%s\n' retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle=
+            ;;
+        *) return 1 ;;
+    esac
+}
+
+_xtrace_catch() {
+    local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --qps -l --list --push --max-series --label --hook --xdp-mode --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
+    list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
+    COMPREPLY=()
+
+    # readline splits words at = and : too; what counts here is what blanks separate
+    value=${line##*[[:blank:]]}
+    line=${line%"$value"}
+    option=${line%"${line##*[![:blank:]]}"}
+    option=${option##*[[:blank:]]}
+    if [[ $value == --*=* ]]; then
+        option=${value%%=*}
+        value=${value#*=}
+    elif [[ $value == -* ]]; then
+        option=
+    fi
+    if ! values=$(_xtrace_catch_values "$option"); then
+        mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$value")
+        return
+    fi
+    case $option in
+        --sysfs|--procfs)
+            mapfile -t values < <(compgen -d -- "$value")
+            compopt -o filenames 2> /dev/null
+            ;;
+        *) mapfile -t values <<< "$values" ;;
+    esac
+
+    # of a list what is before the last comma stays
+    chosen=
+    if [[ $list == *" $option "* ]]; then
+        chosen=${value%"${value##*,}"}
+        compopt -o nospace 2> /dev/null
+    fi
+    # readline replaces only what follows the last character at which it splits words
+    prefix=${value%"${value##*[$COMP_WORDBREAKS]}"}
+    for candidate in "${values[@]}"; do
+        if [[ -n $candidate && ,$chosen != *",$candidate,"* && $chosen$candidate == "$value"* ]]; then
+            candidate=$chosen$candidate
+            COMPREPLY+=("${candidate#"$prefix"}")
+        fi
+    done
+}
+
+complete -F _xtrace_catch xtrace-catch

@@ -1,0 +1,49 @@
+# fish completion for xtrace-catch. Generated from the table of options: make options
+
+function __xtrace_catch_interfaces
+    printf '%s\n' any
+    for path in /sys/class/net/*/ifindex
+        string split -r -m 2 -f 2 / $path
+    end
+end
+
+function __xtrace_catch_devices
+    set -l root /sys
+    set -q XTRACE_SYSFS; and set root $XTRACE_SYSFS
+    for path in $root/class/infiniband/*
+        string split -r -m 1 -f 2 / $path
+    end
+end
+
+complete -c xtrace-catch -f
+complete -c xtrace-catch -s m -l mode -x -a '(__fish_complete_list , "printf %s\\\\n xdp rdma nccl")' -d 'xdp (flows), rdma, nccl, or several'
+complete -c xtrace-catch -s i -l interface -x -a '(__fish_complete_list , __xtrace_catch_interfaces)' -d 'interfaces or globs (eth*), or any'
+complete -c xtrace-catch -s d -l device -x -a '(__fish_complete_list , __xtrace_catch_devices)' -d 'RDMA devices or globs (mlx5_*)'
+complete -c xtrace-catch -l exclude-device -x -a '(__fish_complete_list , __xtrace_catch_devices)' -d 'RDMA devices or globs that are never read'
+complete -c xtrace-catch -l direction -x -a 'ingress egress both' -d 'ingress, egress or both'
+complete -c xtrace-catch -s f -l filter -x -a '(__fish_complete_list , "printf %s\\\\n tcp udp icmp sctp roce_v1 roce_v2 roce ib all")' -d 'only these traffic types (tcp, udp, roce, ...)'
+complete -c xtrace-catch -l net -x -d 'only packets to or from these networks'
+complete -c xtrace-catch -l exclude-net -x -d 'no packets to or from these networks'
+complete -c xtrace-catch -l port -x -d 'only packets to or from these ports'
+complete -c xtrace-catch -l exclude-dns -d 'no packets to or from port 53'
+complete -c xtrace-catch -s t -l interval -x -d 'how often to report: 500ms, 5s, 1m'
+complete -c xtrace-catch -s c -l count -x -d 'stop after N intervals'
+complete -c xtrace-catch -s o -l format -x -a 'auto text json none' -d 'auto, text, json or none'
+complete -c xtrace-catch -l top -x -d 'top N flows by bytes'
+complete -c xtrace-catch -l qps -d 'show each queue pair, not only how many a process has'
+complete -c xtrace-catch -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
+complete -c xtrace-catch -l push -x -d 'also send metrics to VictoriaMetrics'
+complete -c xtrace-catch -l max-series -x -d 'flows that have time series of their own'
+complete -c xtrace-catch -l label -x -d 'add a label to every record and series'
+complete -c xtrace-catch -l hook -x -a 'auto xdp tc' -d 'where to attach: auto, xdp or tc'
+complete -c xtrace-catch -l xdp-mode -x -a 'auto native generic' -d 'auto, native or generic XDP'
+complete -c xtrace-catch -l max-flows -x -d 'capacity of each flow table'
+complete -c xtrace-catch -l threshold -x -a '(__fish_complete_list , "printf %s\\\\n retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle=")' -d 'when an RDMA port\'s health is warn or critical'
+complete -c xtrace-catch -l ras -x -d 'query NCCL\'s RAS service for missing ranks and skew'
+complete -c xtrace-catch -l ras-interval -x -d 'how often to query the RAS service'
+complete -c xtrace-catch -l sysfs -x -a '(__fish_complete_directories)' -d 'where the host\'s /sys is mounted'
+complete -c xtrace-catch -l procfs -x -a '(__fish_complete_directories)' -d 'where the host\'s /proc is mounted'
+complete -c xtrace-catch -l debug -d 'more detail on stderr, tracebacks, the verifier\'s log'
+complete -c xtrace-catch -s V -l version -d 'print the version and exit'
+complete -c xtrace-catch -s h -l help -d 'print the main options and exit'
+complete -c xtrace-catch -l help-all -d 'print all options and variables and exit'

@@ -1,0 +1,71 @@
+"""The text format: lines by metric, labels, times, and what is kept from one body to the next."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from xtrace.sinks.metrics.exposition import Exposition, label, label_text
+from xtrace.sinks.metrics.sample import Interval, Labels, Metric, Sample
+
+DESCRIBED = {"a_total": Metric("counter", "things", "All."), "b": Metric("gauge", "", "Some.")}
+X: Labels = (("x", "1"),)
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [("a", 'x="a"'), ('a"b', 'x="a\\"b"'), ("a\\b", 'x="a\\\\b"'), ("a\nb", 'x="a\\nb"'), ("a\udcff", 'x="a\ufffd"')],
+)
+def test_label_values_are_escaped(value: str, text: str) -> None:
+    assert label("x", value) == text
+
+
+def test_label_without_a_value_is_left_out() -> None:
+    assert label_text((("a", "1"), ("b", ""), ("c", "3"))) == 'a="1",c="3"'
+
+
+def test_exposition_is_empty_after_it_was_rendered() -> None:
+    exposition = Exposition(())
+    exposition.add([Sample((), {"b": 1})], DESCRIBED, Interval(0, 5))
+    assert len(exposition) == 1
+    assert exposition.body() == b"# HELP b Some.\n# TYPE b gauge\nb{} 1 5\n"
+    assert (len(exposition), exposition.body()) == (0, b"")
+
+
+def test_lines_of_a_metric_stand_together_whoever_added_them_and_each_has_its_time() -> None:
+    exposition = Exposition((("host", "n"),))
+    exposition.add([Sample((), {"b": 0.5, "a_total": 9}, {"a_total": 7})], DESCRIBED, Interval(1000, 2000))
+    exposition.add([Sample(X, {"a_total": 3})], DESCRIBED, Interval(1001, 2001))
+    assert len(exposition) == 4
+    assert exposition.body().decode() == (
+        "# HELP a_total All.\n# TYPE a_total counter\n"
+        'a_total{host="n"} 7 1000\n'
+        'a_total{host="n"} 9 2000\n'
+        'a_total{x="1",host="n"} 3 2001\n'
+        '# HELP b Some.\n# TYPE b gauge\nb{host="n"} 0.5 2000\n'
+    )
+
+
+def test_labels_of_a_series_count_before_constant_ones_of_the_same_name() -> None:
+    exposition = Exposition((("x", "constant"), ("y", "2")))
+    exposition.add([Sample(X, {"b": 1})], DESCRIBED, Interval(0, 5))
+    assert exposition.body().endswith(b'\nb{x="1",y="2"} 1 5\n')
+
+
+def test_body_is_compressed_as_its_headers_say() -> None:
+    exposition = Exposition(())
+    assert exposition.headers == {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
+    assert zlib.decompress(exposition.compress(b"a{} 1 5\n"), 16 + zlib.MAX_WBITS) == b"a{} 1 5\n"
+
+
+def test_labels_that_come_and_go_are_not_kept_for_ever() -> None:
+    exposition = Exposition(())
+    staying: list[Labels] = [(("stays", str(number)),) for number in range(10)]
+    for tick in range(100):
+        passing: list[Labels] = [(("tick", str(tick)), ("n", str(number))) for number in range(10)]
+        samples = [Sample(labels, {"b": tick}) for labels in (*staying, *passing)]
+        exposition.add(samples, DESCRIBED, Interval(0, 5))
+        text = exposition.body().decode()
+        assert all(f"b{{{label_text(labels)}}} {tick} 5\n" in text for labels in (*staying, *passing))
+        assert len(exposition._rendered) + len(exposition._rendered_before) <= 5 * len(samples)

@@ -1,0 +1,376 @@
+"""What type checkers know of the compiled shim: written by `make stub` from csrc/*.h."""
+
+from typing import Any, Literal, overload
+
+class struct_cache_entry:
+    flow: struct_flow_entry
+    challenger: int
+
+class struct_flow_counters:
+    packets: int
+    bytes: int
+    first_ns: int
+    last_ns: int
+    tcp_flags: int
+
+class struct_flow_entry:
+    key: struct_flow_key
+    counters: struct_flow_counters
+
+class struct_flow_key:
+    src: Any
+    dst: Any
+    src_port: int
+    dst_port: int
+    dst_qpn: int
+    src_qpn: int
+    vlan_id: int
+    ethertype: int
+    slot: int
+    protocol: int
+    opcode: int
+    flags: int
+
+class struct_flush_request:
+    buffer: int
+    next: int
+    padding: Any
+
+class struct_interface_counters:
+    total: struct_packet_count
+    filtered: struct_packet_count
+    unattributed: Any
+
+class struct_nccl_communicator:
+    nranks: int
+    rank: int
+    device: int
+    padding: int
+
+class struct_nccl_communicator_key:
+    communicator: int
+    tgid: int
+    padding: int
+
+class struct_nccl_counters:
+    calls: int
+    elements: int
+    returned: int
+    latency_ns: int
+    results: Any
+    latency: Any
+    command: Any
+
+class struct_nccl_key:
+    communicator: int
+    tgid: int
+    nranks: int
+    rank: int
+    function: int
+    datatype: int
+    padding: int
+
+class struct_nccl_totals:
+    entries: int
+    nested: int
+    duplicate: int
+    unattributed: int
+    unattributed_elements: int
+    unattributed_returns: int
+
+class struct_network:
+    prefix_length: int
+    family: int
+    address: Any
+
+class struct_packet_count:
+    packets: int
+    bytes: int
+
+class struct_xt_ethtool_gstrings:
+    cmd: int
+    string_set: int
+    len: int
+
+class struct_xt_ethtool_sset_info:
+    cmd: int
+    reserved: int
+    sset_mask: int
+    data: int
+    padding: int
+
+class struct_xt_ethtool_stats:
+    cmd: int
+    n_stats: int
+
+class struct_xt_ethtool_value:
+    cmd: int
+    data: int
+
+class struct_xt_flow_lines:
+    keys: struct_flow_key
+    values: struct_flow_counters
+    chosen: Any
+    count: int
+    next: int
+    names: struct_xt_names
+    before: struct_xt_text
+    units: Any
+    record_offset: int
+    wall_offset: int
+    start: int
+    end: int
+    asks_for_origin: int
+    has_origin: int
+    src_qpn: int
+    process: struct_xt_text
+    out: Any
+    room: int
+    used: int
+
+class struct_xt_link_info:
+    type: int
+    id: int
+    prog_id: int
+    padding: int
+    ifindex: int
+
+class struct_xt_map_create:
+    map_type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    map_flags: int
+    inner_map_fd: int
+    btf_fd: int
+    btf_key_type_id: int
+    btf_value_type_id: int
+    map_name: Any
+
+class struct_xt_names:
+    traffic_types: Any
+    opcodes: Any
+    tcp_flags: Any
+
+class struct_xt_prog_info:
+    type: int
+    id: int
+    tag: Any
+    jited_prog_len: int
+    xlated_prog_len: int
+    jited_prog_insns: int
+    xlated_prog_insns: int
+    load_time: int
+    created_by_uid: int
+    nr_map_ids: int
+    map_ids: int
+    name: Any
+
+class struct_xt_prog_load:
+    prog_type: int
+    expected_attach_type: int
+    prog_flags: int
+    insn_cnt: int
+    insns: Any
+    license: Any
+    prog_btf_fd: int
+    func_info_rec_size: int
+    func_info_cnt: int
+    line_info_rec_size: int
+    line_info_cnt: int
+    log_level: int
+    log_size: int
+    func_info: Any
+    line_info: Any
+    log_buf: Any
+    prog_name: Any
+
+class struct_xt_test_run:
+    prog_fd: int
+    flags: int
+    repeat: int
+    batch_size: int
+    data_size_in: int
+    ctx_size_in: int
+    data_in: Any
+    ctx_in: Any
+    data_out: Any
+    data_size_out: int
+    retval: int
+    duration: int
+
+class struct_xt_text:
+    start: Any
+    length: int
+
+class struct_xt_uprobes:
+    path: Any
+    offsets: Any
+    cookies: Any
+    count: int
+    flags: int
+
+class _FFI:
+    NULL: Any
+    def buffer(self, cdata: Any, size: int = ...) -> Any: ...
+    def cast(self, cdecl: str, value: Any) -> Any: ...
+    @overload
+    def from_buffer(self, cdecl: str, python_buffer: Any) -> Any: ...
+    @overload
+    def from_buffer(self, cdecl: Any) -> Any: ...
+    def memmove(self, dest: Any, src: Any, n: int) -> None: ...
+    def new_allocator(self, *, should_clear_after_alloc: bool) -> Any: ...
+    def offsetof(self, cdecl: str, *fields: str | int) -> int: ...
+    def sizeof(self, cdecl: Any) -> int: ...
+    def string(self, cdata: Any, maxlen: int = ...) -> bytes: ...
+    def typeof(self, cdecl: Any) -> Any: ...
+    @overload
+    def new(self, cdecl: Literal["struct cache_entry *"], init: Any = ...) -> struct_cache_entry: ...
+    @overload
+    def new(self, cdecl: Literal["struct flow_counters *"], init: Any = ...) -> struct_flow_counters: ...
+    @overload
+    def new(self, cdecl: Literal["struct flow_entry *"], init: Any = ...) -> struct_flow_entry: ...
+    @overload
+    def new(self, cdecl: Literal["struct flow_key *"], init: Any = ...) -> struct_flow_key: ...
+    @overload
+    def new(self, cdecl: Literal["struct flush_request *"], init: Any = ...) -> struct_flush_request: ...
+    @overload
+    def new(self, cdecl: Literal["struct interface_counters *"], init: Any = ...) -> struct_interface_counters: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_communicator *"], init: Any = ...) -> struct_nccl_communicator: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_communicator_key *"], init: Any = ...) -> struct_nccl_communicator_key: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_counters *"], init: Any = ...) -> struct_nccl_counters: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_key *"], init: Any = ...) -> struct_nccl_key: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_totals *"], init: Any = ...) -> struct_nccl_totals: ...
+    @overload
+    def new(self, cdecl: Literal["struct network *"], init: Any = ...) -> struct_network: ...
+    @overload
+    def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_gstrings *"], init: Any = ...) -> struct_xt_ethtool_gstrings: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_sset_info *"], init: Any = ...) -> struct_xt_ethtool_sset_info: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_stats *"], init: Any = ...) -> struct_xt_ethtool_stats: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_ethtool_value *"], init: Any = ...) -> struct_xt_ethtool_value: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_flow_lines *"], init: Any = ...) -> struct_xt_flow_lines: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_link_info *"], init: Any = ...) -> struct_xt_link_info: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_map_create *"], init: Any = ...) -> struct_xt_map_create: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_names *"], init: Any = ...) -> struct_xt_names: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_prog_info *"], init: Any = ...) -> struct_xt_prog_info: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_prog_load *"], init: Any = ...) -> struct_xt_prog_load: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_test_run *"], init: Any = ...) -> struct_xt_test_run: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_text *"], init: Any = ...) -> struct_xt_text: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_uprobes *"], init: Any = ...) -> struct_xt_uprobes: ...
+    @overload
+    def new(self, cdecl: str, init: Any = ...) -> Any: ...
+
+class _Lib:
+    DEFAULT_MAX_FLOWS: int
+    FLOW_EGRESS: int
+    FLOW_FRAGMENT: int
+    FLOW_HAS_SRC_QPN: int
+    FLOW_LATER_FRAGMENT: int
+    FLOW_ROCE_V1: int
+    FLOW_ROCE_V2: int
+    FLUSH_ENTRIES: int
+    FRONT_CACHE_ENTRIES: int
+    LINK_LAYER_ETHERNET: int
+    LINK_LAYER_IPOIB: int
+    LINK_LAYER_NONE: int
+    MAX_NETWORKS: int
+    NCCL_ALL_GATHER: int
+    NCCL_ALL_REDUCE: int
+    NCCL_ALL_TO_ALL: int
+    NCCL_BCAST: int
+    NCCL_BROADCAST: int
+    NCCL_COMM_ABORT: int
+    NCCL_COMM_COUNT: int
+    NCCL_COMM_CU_DEVICE: int
+    NCCL_COMM_DESTROY: int
+    NCCL_COMM_FINALIZE: int
+    NCCL_COMM_GET_ASYNC_ERROR: int
+    NCCL_COMM_INIT_ALL: int
+    NCCL_COMM_INIT_RANK: int
+    NCCL_COMM_INIT_RANK_CONFIG: int
+    NCCL_COMM_INIT_RANK_SCALABLE: int
+    NCCL_COMM_SHRINK: int
+    NCCL_COMM_SPLIT: int
+    NCCL_COMM_USER_RANK: int
+    NCCL_FIRST_BUCKET_BITS: int
+    NCCL_FUNCTIONS: int
+    NCCL_GATHER: int
+    NCCL_GROUP_END: int
+    NCCL_GROUP_START: int
+    NCCL_LATENCY_BUCKETS: int
+    NCCL_MAX_KEYS: int
+    NCCL_MOST_DEVICES: int
+    NCCL_MOST_PENDING: int
+    NCCL_NO_DATATYPE: int
+    NCCL_NO_DEVICE: int
+    NCCL_NO_RANK: int
+    NCCL_OTHER_RESULT: int
+    NCCL_RECV: int
+    NCCL_REDUCE: int
+    NCCL_REDUCE_SCATTER: int
+    NCCL_RESULTS: int
+    NCCL_SCATTER: int
+    NCCL_SEND: int
+    TRAFFIC_ARP: int
+    TRAFFIC_ICMP: int
+    TRAFFIC_OTHER: int
+    TRAFFIC_ROCE_V1_IBOE: int
+    TRAFFIC_ROCE_V2: int
+    TRAFFIC_SCTP: int
+    TRAFFIC_TCP: int
+    TRAFFIC_TYPES: int
+    TRAFFIC_UDP: int
+    XT_LINES_DONE: int
+    XT_LINES_FULL: int
+    XT_LINES_NEED_ORIGIN: int
+    XT_LINE_LENGTH: int
+    def xt_btf_load(self, btf: Any, size: int, log_buf: Any, log_size: int, /) -> int: ...
+    def xt_close(self, fd: int, /) -> int: ...
+    def xt_ethtool(self, interface: Any, request: Any, length: int, /) -> int: ...
+    def xt_flow_lines(self, lines: struct_xt_flow_lines, /) -> int: ...
+    def xt_link_create(self, prog_fd: int, target_ifindex: int, attach_type: int, flags: int, /) -> int: ...
+    def xt_link_create_uprobes(self, prog_fd: int, request: struct_xt_uprobes, /) -> int: ...
+    def xt_link_detach(self, link_fd: int, /) -> int: ...
+    def xt_map_create(self, request: struct_xt_map_create, /) -> int: ...
+    def xt_map_delete(self, map_fd: int, key: Any, /) -> int: ...
+    def xt_map_freeze(self, map_fd: int, /) -> int: ...
+    def xt_map_lookup(self, map_fd: int, key: Any, value: Any, /) -> int: ...
+    def xt_map_lookup_and_delete_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, /) -> int: ...
+    def xt_map_lookup_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, /) -> int: ...
+    def xt_map_mmap(self, map_fd: int, length: int, address: Any, /) -> int: ...
+    def xt_map_update(self, map_fd: int, key: Any, value: Any, flags: int, /) -> int: ...
+    def xt_munmap(self, address: Any, length: int, /) -> int: ...
+    def xt_netlink_open(self, protocol: int, groups: int, /) -> int: ...
+    def xt_netlink_recv(self, fd: int, buffer: Any, length: int, flags: int, /) -> int: ...
+    def xt_netlink_send(self, fd: int, message: Any, length: int, /) -> int: ...
+    def xt_obj_get_info(self, fd: int, info: Any, info_len: Any, /) -> int: ...
+    def xt_perf_event_open_uprobe(self, type: int, config: int, path: Any, offset: int, /) -> int: ...
+    def xt_perf_event_set_bpf(self, event_fd: int, prog_fd: int, /) -> int: ...
+    def xt_prog_get_fd_by_id(self, id: int, /) -> int: ...
+    def xt_prog_load(self, request: struct_xt_prog_load, /) -> int: ...
+    def xt_prog_test_run(self, request: struct_xt_test_run, /) -> int: ...
+    def xt_store_release(self, address: Any, value: int, /) -> None: ...
+    def xt_timerfd(self, period_ns: int, /) -> int: ...
+    def xt_version(self) -> Any: ...
+
+ffi: _FFI
+lib: _Lib

@@ -1,0 +1,84 @@
+"""Programs attached to interfaces: by links, or XDP by rtnetlink where links are refused."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Protocol
+
+from xtrace.errors import KernelError
+from xtrace.kernel import rtnetlink
+from xtrace.kernel.bpf import Link, Program
+from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
+
+log = logging.getLogger(__name__)
+
+
+class Attachment(Protocol):
+    """A packet program on an interface."""
+
+    stays_when_moved: bool
+    """whether it stays attached, out of reach, when its interface moves to another network namespace"""
+
+    def alive(self) -> bool:
+        """Whether it still is there: not after the interface has gone."""
+
+    def close(self) -> None:
+        """Detach and release."""
+
+
+class LinkAttachment:
+    """By BPF_LINK_CREATE: the kernel detaches it with its last descriptor."""
+
+    stays_when_moved = False
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @classmethod
+    def attach(cls, program: Program, ifindex: int, attach_type: int, flags: int) -> LinkAttachment:
+        """BPF_LINK_CREATE; the link keeps the program, whose descriptor may be closed then. Raises KernelError."""
+        return cls(Link.attach(program, ifindex, attach_type, flags))
+
+    def alive(self) -> bool:
+        """Whether the interface is there."""
+        return self._link.ifindex() != 0
+
+    def close(self) -> None:
+        """Detach, also where somebody else holds the link, and release."""
+        with self._link:
+            self._link.detach()
+
+
+class NetlinkXdpAttachment:
+    """By rtnetlink, where links are refused. Owns the program; a `kill -9` leaves it attached."""
+
+    stays_when_moved = True
+
+    def __init__(self, program: Program, ifindex: int, flags: int) -> None:
+        # the program is needed to say what is to be detached
+        self._program, self._ifindex, self._flags = program, ifindex, flags
+        self._id = program.id()
+
+    def attach(self, netlink: NetlinkSocket) -> None:
+        """Attach it where there is none. Raises KernelError, with the driver's reason as detail."""
+        rtnetlink.xdp_attach(netlink, self._ifindex, self._program.fileno(), self._flags)
+
+    def alive(self) -> bool:
+        """Whether this very program is there: others can replace it (`ip -force`)."""
+        with NetlinkSocket(NETLINK_ROUTE) as netlink:
+            link = rtnetlink.link(netlink, self._ifindex)
+        if link is None or link.xdp is None:
+            return False
+        return self._id in (link.xdp.prog_id, link.xdp.native_id, link.xdp.generic_id)
+
+    def close(self) -> None:
+        """Detach it, and nothing else that may be there now."""
+        with self._program, NetlinkSocket(NETLINK_ROUTE) as netlink:
+            try:
+                rtnetlink.xdp_detach(netlink, self._ifindex, self._program.fileno(), self._flags)
+            except KernelError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                # deleted, and the program with it; or moved to another namespace, out of reach
+                log.debug("ifindex %d: nothing to detach: %s", self._ifindex, error)

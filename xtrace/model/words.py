@@ -1,0 +1,47 @@
+"""Words of the output and of the command line that mean the same in all modes, as enums."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Word(str, Enum):
+    """An enum whose members are the documented words themselves: StrEnum of Python 3.11."""
+
+    __str__ = str.__str__
+
+
+class Hook(Word):
+    """Where a program sees packets."""
+
+    XDP = "xdp"
+    TC = "tc"
+
+
+class XdpMode(Word):
+    """Whether XDP runs in the driver or behind it."""
+
+    NATIVE = "native"
+    GENERIC = "generic"
+
+
+class Direction(Word):
+    """Which way packets cross an interface."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+    @property
+    def bit(self) -> int:
+        """FLOW_EGRESS of a flow key's flags; also the direction's place among an interface's counters."""
+        return int(self is Direction.EGRESS)
+
+    @property
+    def in_out(self) -> str:
+        """The word of lines of text."""
+        return "out" if self is Direction.EGRESS else "in"
+
+    @property
+    def rx_tx(self) -> str:
+        """The word of ports and of their counters."""
+        return "tx" if self is Direction.EGRESS else "rx"

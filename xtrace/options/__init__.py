@@ -1,0 +1,1 @@
+"""The command line: one table of options, and what reads it: the parser, the help, the documents."""

@@ -1,0 +1,53 @@
+"""--label and XTRACE_LABELS: constant labels on every record and series."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from xtrace.errors import UsageError
+
+MOST_LABELS, LONGEST_LABEL = 10, 256
+"""Servers cut off series with many labels, and long values: VictoriaMetrics takes 30 labels by default."""
+
+RESERVED_LABELS = frozenset(
+    {
+        *("host", "host_ip", "collect_agg", "interface", "direction"),
+        *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type"),
+        *("src_qpn", "dst_qpn", "opcode", "vlan", "icmp_type", "icmp_code", "fragment", "ethertype"),
+        *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
+        *("pid", "function", "datatype", "error", "communicator"),
+        *("version", "reason"),
+    }
+)
+"""Labels of this tool's own series; names that begin with `__` are the server's."""
+
+
+def parse_label(text: str, name: str) -> tuple[str, str]:
+    """`rack=r1` to name and value. Raises UsageError."""
+    label, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not value or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", label):
+        raise UsageError(f"{name}: '{text}' is not NAME=VALUE (a name has letters, digits and _; a value is not empty)")
+    if label in RESERVED_LABELS or label.startswith("__"):
+        raise UsageError(f"{name}: the name '{label}' is reserved (choose another)")
+    if len(value) > LONGEST_LABEL:
+        raise UsageError(f"{name}: the value of '{label}' has {len(value)} characters (at most {LONGEST_LABEL})")
+    return label, value
+
+
+def merge_labels(of_option: Iterable[str], of_variable: str) -> tuple[tuple[str, str], ...]:
+    """All of --label, and those of XTRACE_LABELS (comma-separated) whose names --label does not have."""
+    parts = [part for part in of_variable.split(",") if part.strip()]
+    labels = {**_unique(parts, "XTRACE_LABELS"), **_unique(of_option, "--label")}
+    if len(labels) > MOST_LABELS:
+        raise UsageError(f"--label: {len(labels)} labels are too many (at most {MOST_LABELS})")
+    return tuple(labels.items())
+
+
+def _unique(texts: Iterable[str], name: str) -> Mapping[str, str]:
+    labels: dict[str, str] = {}
+    for label, value in (parse_label(text, name) for text in texts):
+        if label in labels:
+            raise UsageError(f"{name}: '{label}' is given twice (give each name once)")
+        labels[label] = value
+    return labels

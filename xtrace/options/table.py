@@ -1,0 +1,254 @@
+"""The table of options. The parser, `-h`, the manual page, docs/options.md and shell completion all follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
+from xtrace.model.filters import TYPES, parse_networks, parse_ports, parse_types
+from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
+from xtrace.options.option import Option, Source, Takes, Variable
+from xtrace.target import DEFAULT_URL
+from xtrace.values import address, as_given, boolean, choice, duration, items, names, unknown, whole_number
+
+if TYPE_CHECKING:
+    from xtrace.model.filters import Network
+    from xtrace.model.rdma_health import Limit
+
+XDP, RDMA, NCCL = "xdp", "rdma", "nccl"
+MODES = (XDP, RDMA, NCCL)
+"""What can be monitored; the first is the default."""
+
+DEFAULT_INTERFACE = "eth0"
+MOST_INTERFACES = 128
+DEFAULT_INTERVAL_MS, SHORTEST_MS, LONGEST_MS = 5000, 100, 3_600_000
+TERMINAL_TOP = 50
+MOST_NUMBER = 2**31
+FEWEST_FLOWS, MOST_FLOWS = 1, 1 << 22
+DEFAULT_MAX_SERIES, MOST_SERIES = 1000, 1_000_000
+RAS_PORT = 28028
+"""NCCL_RAS_ADDR's default."""
+DEFAULT_RAS_MS, LEAST_RAS_MS = 60_000, 10_000
+"""A question goes to all ranks of a job."""
+
+FORMATS = ("auto", "text", "json", "none")
+DIRECTIONS = ("ingress", "egress", "both")
+HOOKS = ("auto", "xdp", "tc")
+XDP_MODES = ("auto", "native", "generic")
+
+SELECTION = "What to monitor"
+FILTERS = "Which packets"
+OUTPUT = "Output"
+METRICS = "Metrics"
+ATTACHING = "Attaching and capacity"
+JOBS = "RDMA and NCCL"
+GENERAL = "General"
+GROUPS = (SELECTION, FILTERS, OUTPUT, METRICS, ATTACHING, JOBS, GENERAL)
+"""Titles, in the order of the help."""
+
+
+def parse_modes(text: str, name: str) -> tuple[str, ...]:
+    """`xdp,rdma` to its parts, in the order of MODES."""
+    given = items(text, name)
+    for mode in given:
+        if mode not in MODES:
+            raise unknown(name, "mode", mode, MODES)
+    return tuple(mode for mode in MODES if mode in given)
+
+
+def parse_interfaces(text: str, name: str) -> tuple[str, ...]:
+    """Names, globs and `any`, as many as there are slots for."""
+    found = names(text, name)
+    if len(found) > MOST_INTERFACES:
+        raise UsageError(
+            f"{name}: {len(found)} names are too many (at most {MOST_INTERFACES}; use any, or a glob such as eth*)"
+        )
+    return found
+
+
+def parse_thresholds(text: str, name: str) -> Mapping[str, Limit]:
+    """All thresholds of port health, those that `text` names changed."""
+    from xtrace.model.rdma_health import parse_limits  # which the help and the version need not wait for
+
+    return parse_limits(text, name)
+
+
+def _switch(*flags: str, group: str, help: str, **more: Any) -> Option[bool]:  # noqa: A002 - as the row calls it
+    return Option(flags, "", help, group, boolean, default=False, takes=Takes.NOTHING, **more)
+
+
+# the formatter would give each value of a row a line of its own
+# fmt: off
+MODE: Option[tuple[str, ...]] = Option(
+    ("-m", "--mode"), "MODE", "xdp (flows), rdma, nccl, or several", SELECTION, parse_modes, MODES[:1], MODES[0],
+    "xdp counts the packets of every flow; rdma reads the counters of RDMA ports (docs/rdma.md); nccl counts the calls"
+    " that processes make to NCCL (docs/nccl.md).",
+    takes=Takes.LIST, variables=("MONITOR_MODE",), values=MODES, is_main=True,
+)
+INTERFACE: Option[tuple[str, ...]] = Option(
+    ("-i", "--interface"), "IF", "interfaces or globs (eth*), or any", SELECTION, parse_interfaces, (),
+    DEFAULT_INTERFACE,
+    "Alternative names work too. any: every interface that is up, except lo, veth and members of a bond, team or"
+    " bridge. Interfaces that match and appear later are monitored too, up to 256 in all, 64 of them by glob or any."
+    f" Where there is no {DEFAULT_INTERFACE}, the default is the interface of the default route.",
+    takes=Takes.LIST, variables=("NETWORK_INTERFACE",), values=("any",), source=Source.INTERFACES, is_main=True,
+)
+DEVICE: Option[tuple[str, ...]] = Option(
+    ("-d", "--device"), "DEV", "RDMA devices or globs (mlx5_*)", SELECTION, names, (), "all",
+    "In mode xdp without -i: the interfaces of these devices.",
+    takes=Takes.LIST, variables=("RDMA_DEVICE",), source=Source.DEVICES, is_main=True,
+)
+EXCLUDE_DEVICE: Option[tuple[str, ...]] = Option(
+    ("--exclude-device",), "DEV", "RDMA devices or globs that are never read", SELECTION, names, (),
+    takes=Takes.LIST, variables=("XTRACE_EXCLUDE_DEVICE",), source=Source.DEVICES,
+)
+DIRECTION: Option[str | None] = Option(
+    ("--direction",), "DIR", "ingress, egress or both", SELECTION, choice("direction", DIRECTIONS), None,
+    DIRECTIONS[0], modes=(XDP,), values=DIRECTIONS, is_main=True,
+)
+
+FILTER: Option[frozenset[str]] = Option(
+    ("-f", "--filter"), "TYPE", "only these traffic types (tcp, udp, roce, ...)", FILTERS, parse_types, frozenset(),
+    details=f"The types are {', '.join(TYPES)}. icmp includes ICMPv6; roce and ib are both versions of RoCE; RoCE v2 is"
+    " not udp. Packets that a filter leaves out are counted as filtered. A packet must match all filters.",
+    takes=Takes.LIST, modes=(XDP,), values=tuple(TYPES), is_main=True,
+)
+NET: Option[tuple[Network, ...]] = Option(
+    ("--net",), "CIDR", "only packets to or from these networks", FILTERS, parse_networks, (),
+    takes=Takes.LIST, modes=(XDP,), is_main=True,
+)
+EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
+    ("--exclude-net",), "CIDR", "no packets to or from these networks", FILTERS, parse_networks, (),
+    takes=Takes.LIST, modes=(XDP,),
+)
+PORT: Option[frozenset[int]] = Option(
+    ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
+    details="Ports of TCP, UDP and SCTP; packets without ports do not match.",
+    takes=Takes.LIST, modes=(XDP,), is_main=True,
+)
+EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
+
+INTERVAL = Option(
+    ("-t", "--interval"), "TIME", "how often to report: 500ms, 5s, 1m", OUTPUT, duration(SHORTEST_MS, LONGEST_MS),
+    DEFAULT_INTERVAL_MS, "5s", "A plain number is milliseconds; from 100ms to 1h.",
+    variables=("INTERVAL_MS",), is_main=True,
+)
+COUNT = Option(
+    ("-c", "--count"), "N", "stop after N intervals", OUTPUT, whole_number(1, MOST_NUMBER), 0, "no limit",
+    is_main=True,
+)
+FORMAT = Option(
+    ("-o", "--format"), "FORMAT", "auto, text, json or none", OUTPUT, choice("format", FORMATS), FORMATS[0], FORMATS[0],
+    "auto: text on a terminal, JSON Lines otherwise. none: metrics only, with --push.",
+    values=FORMATS, is_main=True,
+)
+TOP: Option[int | None] = Option(
+    ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
+    f"{TERMINAL_TOP} on a terminal",
+    "For each interface; the other flows are added up as one. 0 shows all, which is the default unless the output is a"
+    " terminal.",
+    modes=(XDP,), is_main=True,
+)
+QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only how many a process has", modes=(RDMA,))
+LIST = _switch(
+    "-l", "--list", group=OUTPUT, help="list interfaces (-m rdma: RDMA ports) and exit",
+    details="Needs no privileges. With -o json the list is JSON Lines.", is_main=True,
+)
+
+PUSH: Option[str | None] = Option(
+    ("--push",), "URL", "also send metrics to VictoriaMetrics", METRICS, as_given, None,
+    details="For example http://localhost:8428; where the URL has no path, /api/v1/import/prometheus is added."
+    " VICTORIAMETRICS_ENABLED=true does the same, with the URL in VICTORIAMETRICS_REMOTE_WRITE or the default"
+    f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
+    variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
+)
+MAX_SERIES = Option(
+    ("--max-series",), "N", "flows that have time series of their own", METRICS, whole_number(1, MOST_SERIES),
+    DEFAULT_MAX_SERIES, str(DEFAULT_MAX_SERIES),
+    "Per interface and direction; all other flows share one series. Works only with --push.", modes=(XDP,),
+)
+LABEL: Option[tuple[str, str] | None] = Option(
+    ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
+    details=f"Repeat the option for more labels, or separate them by commas in XTRACE_LABELS: at most {MOST_LABELS}"
+    f" labels, values of at most {LONGEST_LABEL} characters.",
+    takes=Takes.EACH, variables=("XTRACE_LABELS",),
+)
+
+HOOK = Option(
+    ("--hook",), "HOOK", "where to attach: auto, xdp or tc", ATTACHING, choice("hook", HOOKS), HOOKS[0], HOOKS[0],
+    "auto attaches native XDP for ingress, or tc where that is not possible, and tc for egress. tc works for both"
+    " directions and changes nothing on the NIC; attaching native XDP may restart the NIC's queues for a moment.",
+    modes=(XDP,), values=HOOKS,
+)
+XDP_MODE = Option(
+    ("--xdp-mode",), "MODE", "auto, native or generic XDP", ATTACHING, choice("XDP mode", XDP_MODES), XDP_MODES[0],
+    XDP_MODES[0],
+    "auto is native. generic works on every interface, but counts packets that the kernel has merged as one.",
+    modes=(XDP,), values=XDP_MODES,
+)
+MAX_FLOWS = Option(
+    ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
+    lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
+    "Packets of flows that do not fit are counted as unattributed.", modes=(XDP,),
+)
+
+THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "when an RDMA port's health is warn or critical", JOBS,
+    parse_thresholds, None,
+    details="off disables a threshold. docs/rdma.md lists names, units and defaults.",
+    takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), modes=(RDMA, NCCL), source=Source.THRESHOLDS,
+)
+RAS: Option[tuple[str, int] | None] = Option(
+    ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, address, None,
+    details=f"NCCL's default port is {RAS_PORT}.", modes=(NCCL,),
+)
+RAS_INTERVAL = Option(
+    ("--ras-interval",), "TIME", "how often to query the RAS service", JOBS, duration(LEAST_RAS_MS, LONGEST_MS),
+    DEFAULT_RAS_MS, "1m", "From 10s to 1h: each query goes to all ranks.", modes=(NCCL,),
+)
+
+SYSFS: Option[str | None] = Option(
+    ("--sysfs",), "DIR", "where the host's /sys is mounted", GENERAL, as_given, None, "/host/sys if mounted, else /sys",
+    variables=("XTRACE_SYSFS",), source=Source.DIRECTORIES,
+)
+PROCFS: Option[str | None] = Option(
+    ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
+    "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
+)
+DEBUG = _switch("--debug", group=GENERAL, help="more detail on stderr, tracebacks, the verifier's log")
+VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit", is_main=True)
+HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
+HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and variables and exit", is_main=True)
+# fmt: on
+
+OPTIONS: tuple[Option[Any], ...] = (
+    *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
+    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
+    *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
+    *(PUSH, MAX_SERIES, LABEL),
+    *(HOOK, XDP_MODE, MAX_FLOWS),
+    *(THRESHOLD, RAS, RAS_INTERVAL),
+    *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
+)
+"""Every option, by group."""
+
+VARIABLES = (
+    Variable("XTRACE_HOST", "host name in records and metrics", "the system's host name"),
+    Variable("HOST_IP", "host_ip in records and metrics", "source address of the default route"),
+    Variable("COLLECT_AGG", "collect_agg in records and metrics"),
+    Variable("VICTORIAMETRICS_USERNAME", "user name for basic authentication"),
+    Variable("VICTORIAMETRICS_PASSWORD", "password for basic authentication"),
+    Variable("VICTORIAMETRICS_PASSWORD_FILE", "file that holds the password"),
+    Variable("VICTORIAMETRICS_BEARER_TOKEN", "bearer token, instead of basic authentication"),
+    Variable("VICTORIAMETRICS_BEARER_TOKEN_FILE", "file that holds the token"),
+    Variable("VICTORIAMETRICS_HEADERS", "further request headers: 'Name: value', separated by ^^"),
+    Variable("VICTORIAMETRICS_CA_FILE", "PEM file of the certificate authority to trust", "the system's"),
+    Variable("VICTORIAMETRICS_CERT_FILE", "PEM file of the client certificate"),
+    Variable("VICTORIAMETRICS_KEY_FILE", "PEM file of the client certificate's key"),
+    Variable("VICTORIAMETRICS_INSECURE_SKIP_VERIFY", "whether to skip verifying the server's certificate", "false"),
+    Variable("http_proxy, https_proxy, no_proxy", "proxies for --push"),
+    Variable("LC_ALL, LC_MESSAGES, LANG", "language of messages: Chinese for zh*, else English"),
+)
+"""What only the environment sets."""

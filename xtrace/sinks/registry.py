@@ -1,0 +1,128 @@
+"""The registry of modes: for each its Kind.
+
+A new mode has a row in KINDS, and files of its own in the folders that the row names. Those are imported when the
+first snapshot of the mode arrives: they cost start time and memory, which runs without that mode do not pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from xtrace.model.snapshot import Snapshot
+from xtrace.sinks.kinds import (
+    JsonKind,
+    JsonOptions,
+    Kind,
+    MetricsKind,
+    MetricsOptions,
+    ModeTotals,
+    TextKind,
+    TextOptions,
+)
+
+Made = TypeVar("Made")
+
+
+def _flow_text(options: TextOptions) -> TextKind:
+    from xtrace.sinks.text.flows import FlowText
+
+    return FlowText(options)
+
+
+def _flow_json(options: JsonOptions) -> JsonKind:
+    from xtrace.sinks.jsonl.interfaces import FlowJson
+
+    return FlowJson(options)
+
+
+def _flow_metrics(options: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.flows import FlowMetrics
+
+    return FlowMetrics(options)
+
+
+def _flow_totals() -> ModeTotals:
+    from xtrace.model.flow_totals import FlowTotals
+
+    return FlowTotals()
+
+
+def _rdma_text(_: TextOptions) -> TextKind:
+    from xtrace.sinks.text.rdma import RdmaText
+
+    return RdmaText()
+
+
+def _rdma_json(options: JsonOptions) -> JsonKind:
+    from xtrace.sinks.jsonl.rdma import RdmaJson
+
+    return RdmaJson(options)
+
+
+def _rdma_metrics(_: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.rdma import RdmaMetrics
+
+    return RdmaMetrics()
+
+
+def _nccl_text(_: TextOptions) -> TextKind:
+    from xtrace.sinks.text.nccl import NcclText
+
+    return NcclText()
+
+
+def _nccl_json(options: JsonOptions) -> JsonKind:
+    from xtrace.sinks.jsonl.nccl import NcclJson
+
+    return NcclJson(options)
+
+
+def _nccl_metrics(_: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.nccl import NcclMetrics
+
+    return NcclMetrics()
+
+
+def _nccl_totals() -> ModeTotals:
+    from xtrace.model.nccl import RunCalls
+
+    return RunCalls()
+
+
+KINDS = {
+    "xdp": Kind(_flow_text, _flow_json, _flow_metrics, _flow_totals),
+    "rdma": Kind(_rdma_text, _rdma_json, _rdma_metrics),
+    "nccl": Kind(_nccl_text, _nccl_json, _nccl_metrics, _nccl_totals),
+}
+"""By Snapshot.mode."""
+
+
+class ByMode(dict[str, Made]):
+    """What `make` makes of a mode's Kind, once, when it is first asked for."""
+
+    def __init__(self, make: Callable[[Kind], Made]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, mode: str) -> Made:
+        made = self[mode] = self._make(KINDS[mode])
+        return made
+
+
+class Totals:
+    """What a whole run adds up to."""
+
+    def __init__(self, intervals: int = 0) -> None:
+        self.intervals = intervals
+        self.by_mode: dict[str, Any] = {}
+        """a ModeTotals for each mode that has any"""
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add one interval of one mode."""
+        make = KINDS[snapshot.mode].totals
+        if make is None:
+            return
+        if snapshot.mode not in self.by_mode:
+            self.by_mode[snapshot.mode] = make()
+        self.by_mode[snapshot.mode].add(snapshot)
