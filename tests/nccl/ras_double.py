@@ -1,4 +1,4 @@
-"""A double of NCCL's RAS service: it speaks the documented protocol, as far as the tool asks for it.
+"""A double of NCCL's RAS service: it speaks the part of the documented protocol that the tool uses.
 
 NCCL's own service needs GPUs. The commands, the answers and the document's fields are those of NCCL 2.30's
 src/ras/client_support.cc and of its user guide's chapter on RAS.

@@ -1,4 +1,4 @@
-"""What a network driver says by ioctl(SIOCETHTOOL) (uapi/linux/ethtool.h)."""
+"""Settings and statistics of network drivers, by ioctl(SIOCETHTOOL) (uapi/linux/ethtool.h)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _STRINGS = abi.layout("struct xt_ethtool_gstrings", "cmd", "string_set", "len") 
 _STATS = abi.layout("struct xt_ethtool_stats", "cmd", "n_stats")  # then u64 values
 
 MOST_STATISTICS = 1 << 17
-"""Entries that are believed: the largest drivers have some ten thousand (queues x counters)."""
+"""More are taken for an error: the largest drivers have some ten thousand (queues x counters)."""
 
 
 def takes_vlan_tags_off(name: str) -> bool | None:
-    """Whether the interface's receive side strips VLAN tags before XDP (rxvlan offload); None where it does not say."""
+    """Whether the interface strips VLAN tags before XDP (rxvlan offload); None if the driver does not report it."""
     value = bytearray(_VALUE.pack(ETHTOOL_GFLAGS, 0))
     try:
         _ask("ETHTOOL_GFLAGS", name, value)
@@ -38,9 +38,9 @@ def takes_vlan_tags_off(name: str) -> bool | None:
 
 
 def statistics_names(interface: str) -> list[str] | None:
-    """What the driver counts beside the standard counters, in the order of statistics(). Raises KernelError.
+    """The names of the driver's own statistics, in the order of statistics(). Raises KernelError.
 
-    None where their number changed meanwhile: to be tried again.
+    None if their number changed during the call: try again.
     """
     count = _statistics_count(interface)
     names = bytearray(_STRINGS.size + count * ETH_GSTRING_LEN)
@@ -52,7 +52,7 @@ def statistics_names(interface: str) -> list[str] | None:
 
 
 def statistics(interface: str, count: int) -> list[int] | None:
-    """The values of the `count` names; None if there are others by now. Raises KernelError."""
+    """The values of the driver's `count` statistics; None if their number has changed. Raises KernelError."""
     if _statistics_count(interface) != count:
         return None
     values = bytearray(_STATS.size + count * 8)
@@ -63,7 +63,7 @@ def statistics(interface: str, count: int) -> list[int] | None:
 
 
 def _statistics_count(interface: str) -> int:
-    """How many there are now. Raises KernelError, E2BIG for a number that cannot be."""
+    """How many statistics there are now. Raises KernelError, E2BIG for an implausible number."""
     request = bytearray(_COUNT.pack(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
     _ask("ETHTOOL_GSSET_INFO", interface, request)
     _, _, known, count = _COUNT.unpack(request)
@@ -73,7 +73,7 @@ def _statistics_count(interface: str) -> int:
 
 
 def _fits(command: str, interface: str, request: bytearray) -> bool:
-    """Ask; whether the answer had room. Between two calls queues, and with them counters, may come."""
+    """Send a request; False if the answer did not fit, because queues and their counters were added in between."""
     try:
         _ask(command, interface, request)
     except KernelError as error:

@@ -14,11 +14,12 @@ MOST_BYTES = 4096
 """An attribute of sysfs is at most a page."""
 
 MOST_DIGITS = 20
-"""Of 64 bits."""
-LONGEST_COMPLAINT = 60
+"""of a 64-bit number"""
+LONGEST_QUOTE = 60
+"""bytes of a bad value that an error shows"""
 
 FIRST_GIDS = 8
-"""Entries of the GID table that are looked at for a netdev: rxe's has 1024, and the first are those in use."""
+"""Entries of the GID table that are searched for a netdev: rxe's table has 1024, and uses the first ones."""
 
 _LID = re.compile(r"0x[0-9a-fA-F]{1,8}")
 _SMALL = re.compile(r"[0-9]{1,9}")
@@ -26,7 +27,7 @@ _STATE = re.compile(r"(\d+): *\S.*")
 
 
 def read(path: str | Path) -> str:
-    """An attribute, without the spaces around it. Raises OSError."""
+    """An attribute, without surrounding white space. Raises OSError."""
     # os.open() and one read(): a tick reads thousands of these, and file objects cost four times that
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -36,9 +37,9 @@ def read(path: str | Path) -> str:
 
 
 def read_number(path: str) -> int:
-    """A counter: decimal digits alone. Raises OSError; ValueError with the text where that is none.
+    """A counter: decimal digits only. Raises OSError; ValueError with the text of anything else.
 
-    Old kernels write `N/A (no PMA)`; a number below 0 is no count either.
+    Old kernels write `N/A (no PMA)`; a negative number is not a count either.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -48,11 +49,11 @@ def read_number(path: str) -> int:
     digits = data.strip()
     if digits.isdigit() and len(digits) <= MOST_DIGITS:
         return int(digits)
-    raise ValueError(digits[:LONGEST_COMPLAINT].decode("utf-8", "replace"))
+    raise ValueError(digits[:LONGEST_QUOTE].decode("utf-8", "replace"))
 
 
 def read_or_none(path: str | Path) -> str | None:
-    """An attribute; None where it is not there, cannot be read, or is empty."""
+    """An attribute; None if it is missing, unreadable or empty."""
     try:
         return read(path) or None
     except OSError:
@@ -65,25 +66,25 @@ def root() -> Path:
 
 
 def device_names() -> list[str]:
-    """The devices' names, sorted as people count: mlx5_2 before mlx5_10. None where RDMA is not there."""
+    """The devices' names in natural order: mlx5_2 before mlx5_10. Empty without RDMA."""
     with suppress(OSError):
         return sorted((entry.name for entry in root().iterdir()), key=natural)
     return []
 
 
-def leads_nowhere(device: str) -> bool:
-    """Whether a device's entry is a link to a directory that is not there."""
+def is_broken_link(device: str) -> bool:
+    """Whether a device's entry is a link whose target does not exist."""
     entry = root() / device
     return entry.is_symlink() and not entry.exists()
 
 
 def is_virtual_function(device: str) -> bool:
-    """Whether its slot is a virtual function of one that this machine has, too (SR-IOV's `physfn`)."""
+    """Whether the device is a virtual function of another device of this machine (SR-IOV's `physfn`)."""
     return (root() / device / "device" / "physfn").exists()
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key that takes digits for numbers."""
+    """A sort key that compares digits as numbers."""
     parts = filter(None, re.split(r"([0-9]+)", name))
     return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
 
@@ -100,14 +101,14 @@ def port_directory(device: str, port: int) -> Path:
 
 
 def entries(directory: str | Path) -> list[str]:
-    """The names in a directory; none where it is not there."""
+    """The names in a directory; empty if it does not exist."""
     with suppress(OSError):
         return sorted(entry.name for entry in Path(directory).iterdir())
     return []
 
 
 def state(text: str | None, names: Sequence[str]) -> str | None:
-    """The name that netlink has for `4: ACTIVE` or `5: LinkUp`: `names` by number; other text as it is."""
+    """Netlink's name for `4: ACTIVE` or `5: LinkUp`, from `names` by number; other text unchanged."""
     found = _STATE.fullmatch(text or "")
     number = int(found.group(1)) if found else len(names)
     return names[number] if number < len(names) else text
@@ -117,7 +118,7 @@ _RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?) *([GM])b/sec\b.*")
 
 
 def rate_bps(text: str | None) -> int | None:
-    """Bits per second of `100 Gb/sec (4X EDR)`; None for what is not understood."""
+    """Bits per second of `100 Gb/sec (4X EDR)`; None for any other text."""
     found = _RATE.fullmatch(text or "")
     return round(float(found.group(1)) * (10**9 if found.group(2) == "G" else 10**6)) if found else None
 
@@ -129,13 +130,13 @@ def parent_link(device: str, *below: str) -> str | None:
 
 
 def numa_node(device: str) -> int | None:
-    """The NUMA node of the device's slot; None for machines and devices without."""
+    """The NUMA node of the device's slot; None without one."""
     text = read_or_none(root() / device / "device" / "numa_node") or ""
     return int(text) if _SMALL.fullmatch(text) else None
 
 
 def lid(device: str, port: int) -> int | None:
-    """The port's local identifier; None where it is not known, or 0."""
+    """The port's local identifier; None if unknown or 0."""
     text = read_or_none(port_directory(device, port) / "lid") or ""
     return int(text, 16) or None if _LID.fullmatch(text) else None
 

@@ -1,4 +1,4 @@
-"""RDMA devices, ports, hardware counters and queue pairs by netlink (uapi/rdma/rdma_netlink.h). Needs no privilege."""
+"""RDMA devices, ports, hardware counters and queue pairs by netlink (uapi/rdma/rdma_netlink.h). Needs no privileges."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ _AF_INET, _AF_INET6 = 2, 10
 
 @dataclass(frozen=True, slots=True)
 class RdmaDevice:
-    """One RDMA device. Its index changes when it goes and comes back."""
+    """One RDMA device. One that is removed and added again has another index."""
 
     index: int
     name: str
     ports: int
     protocol: str = ""
-    """`ib`, `roce`, `iw`, `opa`; "" where the driver does not say"""
+    """`ib`, `roce`, `iw`, `opa`; "" if the driver does not report it"""
     firmware: str = ""
 
 
@@ -97,7 +97,7 @@ class RdmaPort:
     physical_state: str
     lid: int | None = None
     netdev: str | None = None
-    """None: it has none, or in another network namespace"""
+    """None: it has none, or one in another network namespace"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
             port=optional_unsigned(values, PORT_INDEX, 4),
             type=QP_TYPES.get(kind, f"{kind}"),
             state=state,
-            # told as 0 until the move to RTR sets it
+            # reported as 0 until the transition to RTR sets it
             remote=None if state in UNCONNECTED else optional_unsigned(values, RES_RQPN, 4),
             pid=optional_unsigned(values, RES_PID, 4),
             kernel=_optional_text(values, RES_KERN_NAME),
@@ -193,7 +193,7 @@ def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
 
 
 def _socket_address(value: bytes) -> str | None:
-    """The address in a struct sockaddr_storage, without its port; None for a family without IP."""
+    """The address in a struct sockaddr_storage, without the port; None for other families than IP."""
     family = int.from_bytes(value[:2], "little") if len(value) >= 2 else 0
     if family == _AF_INET and len(value) >= 8:
         return str(ip_address(value[4:8]))
@@ -203,7 +203,7 @@ def _socket_address(value: bytes) -> str | None:
 
 
 def parse_connections(payload: bytes) -> Iterator[Connection]:
-    """The connections of one part of an answer to RES_CM_ID_GET that have a queue pair and addresses."""
+    """The connections with queue pair and addresses in one part of an answer to RES_CM_ID_GET."""
     for _, entry in attributes(parse_attributes(payload).get(RES_CM_ID, b"")):
         values = parse_attributes(entry)
         source = _socket_address(values.get(RES_SRC_ADDR, b""))
@@ -225,26 +225,26 @@ def ports(socket: NetlinkSocket, device: RdmaDevice) -> list[RdmaPort]:
 
 
 def counters(socket: NetlinkSocket, device: RdmaDevice, port: int) -> dict[str, int]:
-    """A port's hardware counters, read together. Raises KernelError, EINVAL from drivers that have none."""
+    """A port's hardware counters, all read at once. Raises KernelError, EINVAL if the driver has none."""
     what = f"RDMA STAT_GET({device.name}/{port})"
     replies = socket.request(STAT_GET, 0, _of(device.index, port), what=what)
     return next((parse_counters(payload) for kind, payload in replies if kind == STAT_GET), {})
 
 
 def queue_pairs(socket: NetlinkSocket, device: RdmaDevice) -> list[QueuePair]:
-    """A device's queue pairs, of every process this one may see. It can take seconds. Raises KernelError."""
+    """A device's queue pairs, of all processes visible to this one. Can take seconds. Raises KernelError."""
     replies = _dump(socket, RES_QP_GET, device, f"RDMA RES_QP_GET({device.name})")
     return [pair for payload in replies for pair in parse_queue_pairs(payload)]
 
 
 def connections(socket: NetlinkSocket, device: RdmaDevice) -> list[Connection]:
-    """What RDMA-CM connected on a device. Raises KernelError."""
+    """A device's connections made by RDMA-CM. Raises KernelError."""
     replies = _dump(socket, RES_CM_ID_GET, device, f"RDMA RES_CM_ID_GET({device.name})")
     return [connection for payload in replies for connection in parse_connections(payload)]
 
 
 def netns_mode(socket: NetlinkSocket) -> str:
-    """`shared`: every network namespace sees all devices; `exclusive`: each its own. Raises KernelError."""
+    """`shared`: every network namespace has all devices; `exclusive`: each has its own. Raises KernelError."""
     for kind, payload in socket.request(SYS_GET, what="RDMA SYS_GET"):
         mode = parse_attributes(payload).get(SYS_NETNS_MODE)
         if kind == SYS_GET and mode is not None:
@@ -253,7 +253,7 @@ def netns_mode(socket: NetlinkSocket) -> str:
 
 
 def _dump(socket: NetlinkSocket, message: int, device: RdmaDevice, what: str) -> list[bytes]:
-    """The payloads about a device; none where it went meanwhile, or has nothing of the kind."""
+    """The payloads about a device; empty if it is gone or has no such objects."""
     try:
         replies = socket.dump(message, _of(device.index), what=what)
     except KernelError as error:

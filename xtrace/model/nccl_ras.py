@@ -1,4 +1,4 @@
-"""What NCCL's RAS service reports of communicators; no I/O."""
+"""Communicators as NCCL's RAS service reports them; no I/O."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MOST_NAMED = 16
-"""Ranks that are named with where they run, of each list."""
+"""Ranks per list that are shown with host, process and GPU."""
 
 
 class RasRank(NamedTuple):
-    """A rank and where it runs; None where the service does not say."""
+    """A rank and where it runs; None if the service does not report it."""
 
     rank: int
     host: str
     pid: int | None = None
     cuda_device: int | None = None
-    """as the process numbers them"""
+    """by the process's numbering"""
     nvml_device: int | None = None
-    """as the machine numbers them"""
+    """by the machine's numbering"""
     is_dead: bool | None = None
-    """of a missing one: given up by the service; else it only does not answer"""
+    """of a missing rank: whether the service considers it dead, or it only does not answer"""
 
     def __str__(self) -> str:
         gpu = "" if self.cuda_device is None else f"/gpu{self.cuda_device}"
@@ -29,7 +29,7 @@ class RasRank(NamedTuple):
 
 
 class Behind(NamedTuple):
-    """The ranks that called a collective least, where not all called it as often."""
+    """The ranks with the fewest calls of a collective, if ranks differ."""
 
     total: int
     ranks: tuple[RasRank, ...]
@@ -48,29 +48,29 @@ class RasCommunicator:
     missing: tuple[int, ...]
     """ranks"""
     async_errors: tuple[int, ...]
-    """ranks that have one"""
+    """ranks with an asynchronous error"""
     counts: Mapping[str, tuple[int, int]]
-    """collective -> least and most calls of a rank"""
+    """collective -> fewest and most calls of a rank"""
     absent: tuple[RasRank, ...] = ()
-    """the first MOST_NAMED of the missing ones"""
+    """the first MOST_NAMED missing ranks"""
     behind: Mapping[str, Behind] = field(default_factory=dict)
-    """by collective, of those whose counts differ"""
+    """by collective, if its counts differ"""
     processes: frozenset[tuple[str, int]] = frozenset()
-    """host and pid of all its ranks: which job it belongs to"""
+    """host and pid of all its ranks; they identify the job"""
     nccl_version: str = ""
-    """"": the report's"""
+    """empty: that of the report"""
     age_ns: int = 0
-    """since the answer that it is from; 0: the report's own"""
+    """age of the answer it comes from; 0: the report's own"""
 
     @property
     def skew(self) -> int:
-        """By how many calls of one collective the ranks differ, at most."""
+        """Largest difference between ranks in calls of one collective."""
         return max((most - least for least, most in self.counts.values()), default=0)
 
 
 @dataclass(frozen=True)
 class RasReport:
-    """An answer of a RAS service, with what earlier ones reported of other jobs."""
+    """An answer of a RAS service, with other jobs' communicators from earlier answers."""
 
     address: str
     at_ns: int
@@ -78,6 +78,6 @@ class RasReport:
     nccl_version: str
     communicators: tuple[RasCommunicator, ...]
     timeouts: int
-    """of its own questions to other ranks"""
+    """of the service's queries to other ranks"""
     unread: int = 0
-    """communicators that were not understood"""
+    """communicators that could not be parsed"""

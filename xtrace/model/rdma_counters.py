@@ -1,8 +1,7 @@
-"""What RDMA drivers call their counters, and how readings become figures.
+"""Names of RDMA drivers' counters, and how readings become figures.
 
-The names are those of the drivers' sources (drivers/infiniband/hw/*, drivers/infiniband/sw/rxe), which changed
-some of them over time; ionic's come from its firmware. Names are matched whole: `rx_bytes` of one driver is not part
-of a longer name of another.
+The names are from the drivers' sources (drivers/infiniband/hw/*, drivers/infiniband/sw/rxe), old and new ones; ionic's
+come from its firmware. Only whole names match: `rx_bytes` of one driver may be part of another's longer name.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from xtrace.model.words import Direction
 
 
 class Source(NamedTuple):
-    """Where a figure may come from: counters of one set, added up, in units of `scale`."""
+    """A possible source of a figure: counters of one set, added up, in units of `scale`."""
 
     set: str
     """`hw` (hw_counters) or `std` (counters)"""
@@ -110,7 +109,7 @@ FIGURES: dict[str, tuple[Source, ...]] = {
     "link_integrity_errors": (_std("local_link_integrity_errors"),),
     "buffer_overrun_errors": (_std("excessive_buffer_overrun_errors"),),
 }  # fmt: skip
-"""Name for all drivers -> where it may come from; the first that can be read is taken, and kept to."""
+"""Common name -> possible sources; the first that can be read is used from then on."""
 
 CONGESTION = ("cnp_rx", "cnp_ignored", "cnp_tx", "ecn_rx", "xmit_wait", "slow_restart")
 LOSS = (
@@ -118,7 +117,7 @@ LOSS = (
     "retrans", "icrc",
 )  # fmt: skip
 TICKS = frozenset({"xmit_wait"})
-"""Figures that count time, not events: of them a share of packets, or standing at the maximum, means nothing."""
+"""Figures that count time, not events: neither their share of packets nor their maximum means anything."""
 LINK = (
     "link_downed", "link_error_recovery", "symbol_error", "rcv_errors", "xmit_discards", "constraint_errors",
     "link_integrity_errors", "buffer_overrun_errors", "command_errors",
@@ -127,21 +126,21 @@ LINK = (
 OUTGOING = frozenset(
     {"cnp_rx", "cnp_ignored", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "retrans"}
 )
-"""Figures about packets that this host sent. The others are about received ones."""
+"""Figures about packets that this host sent; the others are about received packets."""
 
 
 def direction_of(figure: str) -> Direction:
-    """Whose packets a figure's events are given per million of: those sent, or those received."""
+    """Direction of the packets that a figure's share per million refers to."""
     return Direction.EGRESS if figure in OUTGOING else Direction.INGRESS
 
 
 NOT_COUNTERS = frozenset({"lifespan"})
-"""Files among hw_counters that are settings."""
+"""Files in hw_counters that are settings."""
 
 GONE = Reading(None, None, UNAVAILABLE, "the driver no longer has it")
 
 _WORST = ("unavailable", "first", "reset", "saturated", "wrapped", "ok")
-"""A sum is worth as little as the least of what was added."""
+"""A sum has the worst status of its parts."""
 
 
 def _sum(readings: list[Reading], scale: int) -> Reading:
@@ -151,17 +150,17 @@ def _sum(readings: list[Reading], scale: int) -> Reading:
     total = None if None in totals else scale * sum(t for t in totals if t is not None)
     delta = None if None in deltas else scale * sum(d for d in deltas if d is not None)
     if total is not None and total > MOST:
-        return Reading(None, None, UNAVAILABLE, f"{total}: no hardware counts to that")
+        return Reading(None, None, UNAVAILABLE, f"{total}: not a possible count")
     return Reading(total, delta, worst.status, worst.reason)
 
 
 def figures(
     hardware: Mapping[str, Reading], standard: Mapping[str, Reading], kept: dict[str, Source] | None = None
 ) -> dict[str, Figure]:
-    """The figures that a port's counters give. What the driver does not count is not among them.
+    """A port's figures; those that the driver does not count are absent.
 
-    `kept`: of figures that were read before, where from; this call adds to it. They stay with that: the totals of two
-    counters are two numbers, and going from one to the other would look like growth.
+    `kept`: the sources of figures that were read before; this call adds to it. Figures stay with their source: the
+    totals of two counters differ, and changing from one to the other would look like growth.
     """
     kept = {} if kept is None else kept
     sets = {"hw": hardware, "std": standard}
@@ -181,7 +180,7 @@ Sets = Mapping[str, Mapping[str, Reading]]
 
 
 def _choose(sources: tuple[Source, ...], sets: Sets) -> Source | None:
-    """The first source that can be read, else the first that is there at all, with those of its counters that are."""
+    """The first source that can be read, else the first that exists, reduced to the counters that exist."""
     present = [
         source._replace(names=tuple(name for name in source.names if name in sets[source.set])) for source in sources
     ]
@@ -191,6 +190,6 @@ def _choose(sources: tuple[Source, ...], sets: Sets) -> Source | None:
 
 
 def _read_from(source: Source, sets: Sets) -> Figure:
-    """Its counters added up; what once was there and no longer is makes it unavailable."""
+    """Its counters added up; a counter that has disappeared makes it unavailable."""
     readings = [sets[source.set].get(name, GONE) for name in source.names]
     return Figure(_sum(readings, source.scale), source.names)

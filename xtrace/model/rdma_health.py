@@ -1,6 +1,6 @@
-"""Whether a port is well: thresholds, and the verdict with its reasons.
+"""Health of ports and rails: thresholds, and verdicts with reasons.
 
-Every threshold has a unit that does not depend on the interval: events per minute, per million packets, or percent.
+Thresholds do not depend on the interval: events per minute, per million packets, or percent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "
 
 
 class Limit(NamedTuple):
-    """Above which value something is worth a warning, or critical; None: never."""
+    """Values above which something is a warning or critical; None: never."""
 
     unit: str
     warn: float | None
     critical: float | None
     words: str
-    """what is counted, for people"""
+    """what is counted, in reasons"""
 
 
 LIMITS: dict[str, Limit] = {
@@ -38,13 +38,13 @@ LIMITS: dict[str, Limit] = {
     "constraint_errors": Limit(PER_MINUTE, 10.0, None, "constraint errors"),
     "link_integrity_errors": Limit(PER_MINUTE, 10.0, None, "link integrity errors"),
     "buffer_overrun_errors": Limit(PER_MINUTE, 10.0, None, "buffer overruns"),
-    "icrc": Limit(PER_MINUTE, 10.0, None, "packets with a wrong checksum"),
-    "command_errors": Limit(PER_MINUTE, 10.0, None, "device commands that failed"),
+    "icrc": Limit(PER_MINUTE, 10.0, None, "ICRC errors"),
+    "command_errors": Limit(PER_MINUTE, 10.0, None, "failed device commands"),
     "rx_oos": Limit(PER_MILLION, 100.0, 10_000.0, "packets out of sequence"),
     "seq_nak_rx": Limit(PER_MILLION, 100.0, 10_000.0, "sequence NAKs received"),
     "implied_nak": Limit(PER_MILLION, 100.0, 10_000.0, "implied NAKs"),
     "dup_req": Limit(PER_MILLION, 1_000.0, 10_000.0, "repeated requests received"),
-    "retrans": Limit(PER_MILLION, 1_000.0, 10_000.0, "packets sent again"),
+    "retrans": Limit(PER_MILLION, 1_000.0, 10_000.0, "retransmissions"),
     "rnr_rx": Limit(PER_MILLION, 1_000.0, 100_000.0, "receiver not ready NAKs"),
     "no_rx_wqe": Limit(PER_MILLION, 1_000.0, 100_000.0, "packets without a receive buffer"),
     "cnp_rx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications received"),
@@ -53,21 +53,21 @@ LIMITS: dict[str, Limit] = {
     "imbalance": Limit(RATIO, 1.5, None, "times the mean on the busiest port"),
     "idle": Limit(RATIO, 0.0, None, "active ports without traffic while others had some"),
 }
-"""Above the number, not at it: 0 means the first event counts."""
+"""Exceeded above the number, not at it: with 0 the first event counts."""
 
 Limits = Mapping[str, Limit]
 
 ANY = ""
 MEANINGS = {
-    (ANY, "duplicate_request"): "the other side sent them again: an answer was lost, or only late",
-    (ANY, "dup_req"): "the other side sent them again: an answer was lost, or only late",
-    (ANY, "resp_rx_dup_request"): "the other side sent them again: an answer was lost, or only late",
-    ("rdma_rxe", "completer_retry_err"): "rxe counts every retry here, also those that a NAK asked for",
-    ("efa", "unresponsive_remote_events"): "efa counts remote hosts that stopped answering here, not retries",
+    (ANY, "duplicate_request"): "the remote side repeated them: a response was lost or late",
+    (ANY, "dup_req"): "the remote side repeated them: a response was lost or late",
+    (ANY, "resp_rx_dup_request"): "the remote side repeated them: a response was lost or late",
+    ("rdma_rxe", "completer_retry_err"): "rxe counts every retry here, including those after a NAK",
+    ("efa", "unresponsive_remote_events"): "efa counts unresponsive remote hosts here, not retries",
     ("efa", "rx_drops"): "efa counts packets dropped for any reason here",
-    ("mlx5_core", "roce_adp_retrans"): "mlx5 counts those of its adaptive timer alone",
+    ("mlx5_core", "roce_adp_retrans"): "mlx5 counts only retransmissions by its adaptive timer",
 }
-"""What a counter can and cannot mean, by driver and its name for it, where that is not what the figure's name says."""
+"""By driver and its name for a counter: what it means, if that differs from the figure's name."""
 
 
 def parse_limits(text: str, name: str = "--threshold") -> dict[str, Limit]:
@@ -108,14 +108,14 @@ def _number(text: str, name: str) -> float | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not well."""
+    """One reason for bad health."""
 
     level: Health
     reason: str
 
 
 def judge(record: PortRecord, limits: Limits, was_active: bool) -> PortRecord:
-    """The record with health and reasons. `was_active`: whether the port was ACTIVE before, in this run."""
+    """The record with health and reasons. `was_active`: whether the port was ACTIVE earlier in this run."""
     findings = [*_state(record, was_active), *_counts(record, limits), *_saturated(record), *_paused(record, limits)]
     findings.sort(key=lambda finding: finding.level.rank, reverse=True)
     health = findings[0].level if findings else Health.OK
@@ -151,7 +151,7 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
             value = delta * 60 / seconds
         else:
             value = record.per_million(name, direction_of(name))
-            # without a count of packets the share is not known: more than the events themselves it cannot be
+            # without a packet count the share is unknown; every packet may be affected
             value = 1e6 if value is None else value
         level = _level(value, limit)
         if level:
@@ -161,7 +161,7 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
 
 
 def _meaning(record: PortRecord, figure: str) -> str:
-    """What to know of the driver's counters behind a figure."""
+    """What the driver's counters behind a figure mean, if it differs from the figure's name."""
     names = record.figures[figure].names
     known = (MEANINGS.get((driver, name)) for name in names for driver in (record.info.driver or ANY, ANY))
     return next(filter(None, known), "")
@@ -191,9 +191,9 @@ def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
 
 
 def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
-    """How evenly active ports carried bytes, both directions together; packets where not all count bytes.
+    """How evenly active ports carried bytes, both directions together; packets if not all drivers count bytes.
 
-    Virtual functions that carry nothing wait for a guest, and are no rails.
+    Virtual functions without traffic are not rails: they wait for a guest.
     """
     records = [record for record in records if not _waits(record)]
     active = [record for record in records if record.info.is_active and not record.unavailable]
@@ -214,7 +214,7 @@ def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
 
 
 def _waits(record: PortRecord) -> bool:
-    """Whether it is a virtual function that carried nothing: by bytes, or packets where bytes are not known."""
+    """Whether it is a virtual function without traffic: by bytes, or by packets if bytes are unknown."""
     amounts = _carried([record], "bytes") or _carried([record], "packets")
     return record.info.is_function and not record.gone and not any(amounts.values())
 
@@ -232,7 +232,7 @@ def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
 
 
 def _carried(records: Sequence[PortRecord], unit: str) -> dict[PortId, int]:
-    """Of ports that tell both directions."""
+    """Traffic of ports that count both directions."""
     found = {}
     for record in records:
         received, sent = record.delta(f"rx_{unit}"), record.delta(f"tx_{unit}")

@@ -1,4 +1,4 @@
-"""Reads that fail are not repeated at every tick: some firmware writes each into the kernel's log."""
+"""Failing reads are retried less and less often: some firmware writes each failure to the kernel log."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from xtrace.errors import error_name
 
 FIRST_PAUSE_NS = 10_000_000_000
 LONGEST_PAUSE_NS = 600_000_000_000
-"""A read that fails is tried again after 10 s, 20 s, ... at most 10 minutes: some firmware logs every one."""
+"""A failing read is retried after 10 s, 20 s, ... at most 10 minutes."""
 
 
 class Backoff:
-    """What fails, and when it may be tried again."""
+    """Remembers failing reads and when to retry them."""
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._failing: dict[str, tuple[int, int, str]] = {}
-        """what -> when it may be tried again, the pause after that, why it failed"""
+        """what -> when to retry it, the pause after that, why it failed"""
 
     def reason(self, what: str) -> str | None:
-        """Why `what` is not to be tried now; None if it is."""
+        """Why `what` is not to be read now; None if it is."""
         if not self._failing:
             return None
         until, _, why = self._failing.get(what, (0, 0, ""))
         return why if self._clock() < until else None
 
     def failed(self, what: str, why: str) -> str:
-        """Note a failure; `why`."""
+        """Note a failure; returns `why`."""
         _, pause, _ = self._failing.get(what, (0, FIRST_PAUSE_NS, ""))
         self._failing[what] = (self._clock() + pause, min(2 * pause, LONGEST_PAUSE_NS), why)
         return why
 
     def succeeded(self, what: str) -> None:
-        """Note that it works."""
+        """Note a success."""
         if self._failing:
             self._failing.pop(what, None)
 
 
 def why(error: OSError | ValueError) -> str:
-    """A failed read in a few words."""
+    """Why a read failed, in a few words."""
     if isinstance(error, OSError):
         return error_name(error.errno or 0)
-    return f"no number: {error}"
+    return f"not a number: {error}"

@@ -1,4 +1,4 @@
-"""What drivers say by ioctl(SIOCETHTOOL), with a played kernel."""
+"""Drivers' settings and statistics by ioctl(SIOCETHTOOL), with a fake kernel."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ ALL_LEGACY_FLAGS = 0x1801_8180
 """LRO, NTUPLE, RXHASH, TXVLAN, RXVLAN of enum ethtool_flags"""
 
 
-@pytest.mark.parametrize("flags, taken_off", [(0, False), (0x80, False), (0x100, True), (ALL_LEGACY_FLAGS, True)])
-def test_flag_tells_whether_tags_are_taken_off(kernel: FakeKernel, flags: int, taken_off: bool) -> None:
-    asked = []
+@pytest.mark.parametrize("flags, stripped", [(0, False), (0x80, False), (0x100, True), (ALL_LEGACY_FLAGS, True)])
+def test_flag_shows_whether_tags_are_stripped(kernel: FakeKernel, flags: int, stripped: bool) -> None:
+    commands = []
 
     def driver(interface: bytes, request: Any, length: int) -> int:
         assert length == len(request) == 8
         command, _ = struct.unpack("=II", ffi.buffer(request))
-        asked.append((interface, command))
+        commands.append((interface, command))
         ffi.buffer(request)[:] = struct.pack("=II", command, flags)
         return 0
 
     kernel.answer("xt_ethtool", driver)
-    assert takes_vlan_tags_off("eth0") is taken_off
-    assert asked == [(b"eth0", 0x25)]
+    assert takes_vlan_tags_off("eth0") is stripped
+    assert commands == [(b"eth0", 0x25)]
 
 
 @pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.ENODEV, errno.EPERM])
-def test_interface_that_does_not_say_is_unknown(kernel: FakeKernel, error: int) -> None:
+def test_driver_that_does_not_report_the_flag_is_unknown(kernel: FakeKernel, error: int) -> None:
     kernel.answer("xt_ethtool", -error)
     assert takes_vlan_tags_off("eth0") is None
 
 
 class Changing:
-    """A driver whose statistics are others at each command: `counts` tells how many, the last stays.
+    """A driver with a different number of statistics at each command: `counts`; the last one stays.
 
-    `polite`: a kernel since 2025, which writes nothing where there are others than it was told of; else an older one,
-    which writes what there is. The shim takes care that this ends at the buffer.
+    `polite`: a kernel since 2025, which writes nothing if the number differs from the requested one; an older one
+    one writes all it has. The shim ensures that this ends at the buffer.
     """
 
     def __init__(self, *counts: int, polite: bool = False) -> None:
@@ -52,16 +52,16 @@ class Changing:
         self.polite = polite
 
     def __call__(self, interface: bytes, request: Any, length: int) -> int:
-        command, told = struct.unpack_from("=II", ffi.buffer(request))
+        command, requested = struct.unpack_from("=II", ffi.buffer(request))
         count = self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]
         if command == ethtool.ETHTOOL_GSSET_INFO:
             answer = struct.pack("=IIQI", command, 0, 2, count)
         elif command == ethtool.ETHTOOL_GSTRINGS:
-            (told,) = struct.unpack_from("=I", ffi.buffer(request), 8)
-            count = 0 if self.polite and told not in (0, count) else count
+            (requested,) = struct.unpack_from("=I", ffi.buffer(request), 8)
+            count = 0 if self.polite and requested not in (0, count) else count
             answer = struct.pack("=III", command, 1, count) + b"rx_pause".ljust(32, b"\0") * count
         else:
-            count = 0 if self.polite and told not in (0, count) else count
+            count = 0 if self.polite and requested not in (0, count) else count
             answer = struct.pack(f"=II{count}Q", command, count, *range(count))
         if len(answer) > length:
             return -errno.EFAULT
@@ -88,7 +88,7 @@ def test_statistics_that_changed_since_their_names_were_read_are_not_read_at_all
     assert ethtool.statistics_names("eth0") == ["rx_pause"] * 5
 
 
-def test_number_of_statistics_that_cannot_be_takes_no_memory(kernel: FakeKernel) -> None:
+def test_implausible_number_of_statistics_allocates_nothing(kernel: FakeKernel) -> None:
     kernel.answer("xt_ethtool", Changing((1 << 32) - 1))
     with pytest.raises(KernelError, match=r"ETHTOOL_GSSET_INFO\(eth0\): E2BIG .*4294967295 statistics"):
         ethtool.statistics_names("eth0")

@@ -1,4 +1,4 @@
-"""When a port is unwell, and what is said of it."""
+"""Health of ports and rails, and its reasons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_port_without_events_is_ok() -> None:
     assert verdict(port({"local_ack_timeout_err": grew(0)}, traffic(4, 4))) == ("ok", ())
 
 
-def test_reason_says_what_how_many_and_in_which_time() -> None:
+def test_reason_has_words_count_and_interval() -> None:
     assert verdict(port({"local_ack_timeout_err": grew(3)})) == ("warn", ("local ACK timeouts 3 in 5 s",))
     assert verdict(port({"local_ack_timeout_err": grew(12)})) == ("critical", ("local ACK timeouts 12 in 5 s",))
 
@@ -150,7 +150,7 @@ def on(driver: str | None, record: PortRecord) -> PortRecord:
         ("cnp_rx", "rp_cnp_handled", "warn"),
     ],
 )
-def test_quarter_of_the_packets_going_wrong_is_never_ok(figure: str, counter: str, level: str) -> None:
+def test_errors_for_a_quarter_of_the_packets_are_never_ok(figure: str, counter: str, level: str) -> None:
     record = port({counter: grew(258_649)}, traffic(4, 4, rx_packets=1_000_000, tx_packets=1_000_000))
     health, (reason,) = verdict(record)
     assert health == level and "258649 in 5 s (258649 per million packets)" in reason
@@ -167,47 +167,47 @@ def test_errors_of_the_link_are_worth_a_warning(counter: str) -> None:
 
 
 def test_failed_commands_of_the_device_and_wrong_checksums_are_worth_a_warning() -> None:
-    assert verdict(port({"cmds_err": grew(1)})) == ("warn", ("device commands that failed 1 in 5 s",))
+    assert verdict(port({"cmds_err": grew(1)})) == ("warn", ("failed device commands 1 in 5 s",))
     assert verdict(port({"rx_icrc_encapsulated": grew(1)}))[0] == "warn"
 
 
-def test_reason_says_what_a_drivers_counter_can_and_cannot_mean() -> None:
+def test_reason_explains_a_counter_that_differs_from_its_figure() -> None:
     soft = on("rdma_rxe", port({"completer_retry_err": grew(12)}))
-    told = "local ACK timeouts 12 in 5 s: rxe counts every retry here, also those that a NAK asked for"
-    assert verdict(soft) == ("critical", (told,))
+    reason = "local ACK timeouts 12 in 5 s: rxe counts every retry here, including those after a NAK"
+    assert verdict(soft) == ("critical", (reason,))
     repeated = on("rdma_rxe", port({"duplicate_request": grew(5), "rcvd_pkts": grew(1000)}))
-    told = "repeated requests received 5 in 5 s (5000 per million packets): the other side sent them again: an answer"
-    assert verdict(repeated) == ("warn", (f"{told} was lost, or only late",))
+    reason = "repeated requests received 5 in 5 s (5000 per million packets): the remote side repeated them: a"
+    assert verdict(repeated) == ("warn", (f"{reason} response was lost or late",))
     efa = on("efa", port({"unresponsive_remote_events": grew(1)}))
     assert "not retries" in verdict(efa)[1][0]
     assert ":" not in verdict(on(None, port({"completer_retry_err": grew(12)})))[1][0]
 
 
-def test_port_that_waited_to_send_is_no_alarm_however_long() -> None:
+def test_time_waited_to_send_is_no_alarm() -> None:
     full = Reading((1 << 32) - 1, None, "saturated")
     assert verdict(port(standard={"port_xmit_wait": full})) == ("ok", ())
     assert verdict(port(standard={"port_xmit_wait": grew(4_000_000_000)})) == ("ok", ())
 
 
 @pytest.mark.parametrize("events, level", [(0, "ok"), (1, "warn"), (5, "warn"), (6, "critical")])
-def test_limit_itself_is_not_beyond_it(events: int, level: str) -> None:
+def test_value_at_the_limit_is_not_above_it(events: int, level: str) -> None:
     """ack_timeout: critical above 60 a minute, which are five in five seconds."""
     assert verdict(port({"local_ack_timeout_err": grew(events)}))[0] == level
 
 
 @pytest.mark.parametrize("events, level", [(100, "ok"), (101, "warn"), (10_000, "warn"), (10_001, "critical")])
-def test_limit_of_a_share_itself_is_not_beyond_it(events: int, level: str) -> None:
+def test_share_at_the_limit_is_not_above_it(events: int, level: str) -> None:
     assert verdict(port({"out_of_sequence": grew(events)}, traffic(4, 4, rx_packets=1_000_000)))[0] == level
 
 
 @pytest.mark.parametrize("state", ["INIT", "ARMED", "NOP", "ACTIVE_DEFER"])
-def test_port_on_its_way_to_active_is_not_there_yet(state: str) -> None:
+def test_port_in_transition_to_active_is_a_warning(state: str) -> None:
     assert verdict(port(state=state)) == ("warn", (f"port {state}, link LINK_UP",))
     found = rails([rail("mlx5_0", 4000), rail("mlx5_1", 4000), rail("mlx5_2", 0, state)], LIMITS)
     assert (found.ports, found.idle, found.down) == (2, (), (PortId("mlx5_2", 1),))
 
 
-def test_rail_that_is_unreadable_or_gone_is_critical_and_no_idle_one() -> None:
+def test_unreadable_or_gone_rail_is_critical_and_not_idle() -> None:
     lost = port(where=PortId("mlx5_2", 1), unavailable="counters: EINVAL")
     gone = replace(lost, id=PortId("mlx5_3", 1), info=replace(lost.info, state=None), gone=True)
     found = rails([rail("mlx5_0", 10_000), rail("mlx5_1", 6_000), lost, gone], LIMITS)
@@ -229,7 +229,7 @@ def test_port_whose_state_or_traffic_is_not_known_is_no_rail() -> None:
 
 
 @pytest.mark.parametrize("state", ["ACTIVE", "DOWN"])
-def test_virtual_function_that_carries_nothing_is_no_rail(state: str) -> None:
+def test_virtual_function_without_traffic_is_not_a_rail(state: str) -> None:
     waiting, busy = rail("mlx5_2", 0, state), rail("mlx5_3", 4000)
     functions = [replace(record, info=replace(record.info, is_function=True)) for record in (waiting, busy)]
     found = rails([rail("mlx5_0", 4000), rail("mlx5_1", 4000), *functions], LIMITS)

@@ -29,7 +29,7 @@ class JoinedXdp(Relay[FlowSnapshot]):
         """The snapshot, whose RoCE flows can be asked for their origin."""
         leaving = self._tell_what_was_seen(snapshot)
         if self._alone:
-            if not self._rdma.told:
+            if not self._rdma.reported_invisible:
                 self._rdma.tick()
             return snapshot
         origins = RoceOrigins(self._rdma.queue_pairs_seen(), self._rdma.netdevs(), leaving)

@@ -1,4 +1,4 @@
-"""Answers of NCCL's RAS service: how they are read, and what is kept of earlier ones (src/ras/client_support.cc)."""
+"""Answers of NCCL's RAS service: parsing, and what is kept of earlier ones (src/ras/client_support.cc)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from xtrace.printable import printable
 
 LONGEST_WORD = 64
 MOST_NUMBER = (1 << 63) - 1
-"""What listens on the port may be anybody's: nothing of it is taken as it comes."""
+"""Limits on answers: anything may listen on that port."""
 MOST_KEPT = 1000
-"""Communicators of other answers that are remembered."""
+"""Communicators of earlier answers that are kept."""
 
 _NO_COMMA = re.compile(rb'([^\s,{])(\s+"status"\s*:)')
-"""NCCL 2.28.9 leaves out the comma between a missing rank's devices and its status."""
+"""NCCL 2.28.9 omits the comma between a missing rank's devices and its status."""
 
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
 
 
 class RasError(XtraceError):
-    """The service cannot be reached, or does not answer as it should."""
+    """The service cannot be reached, or its answer is invalid."""
 
 
 def parse_status(data: bytes, address: str, at_ns: int) -> RasReport:
-    """The answer to a question for the status. Raises RasError for what it does not understand.
+    """Parse the answer to a status query. Raises RasError if it is invalid.
 
-    One communicator that is not understood leaves the others alone.
+    A communicator that cannot be parsed does not affect the others.
     """
     try:
         document = load(data)
@@ -52,7 +52,7 @@ def parse_status(data: bytes, address: str, at_ns: int) -> RasReport:
             unread=len(errors),
         )
     except MALFORMED as error:
-        raise RasError(f"its answer is not understood: {type(error).__name__}: {error}") from error
+        raise RasError(f"cannot parse the answer: {type(error).__name__}: {error}") from error
 
 
 def _read_communicator(found: Any) -> RasCommunicator | Exception:
@@ -63,7 +63,7 @@ def _read_communicator(found: Any) -> RasCommunicator | Exception:
 
 
 def load(data: bytes) -> Any:
-    """The document, with a comma where NCCL forgets it. Raises ValueError."""
+    """Parse the document, adding the comma that NCCL omits. Raises ValueError."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -71,19 +71,19 @@ def load(data: bytes) -> Any:
 
 
 def number(value: object) -> int:
-    """A number as NCCL writes it. Raises ValueError for any other."""
+    """A non-negative number of 63 bits. Raises ValueError otherwise."""
     if type(value) is not int or not 0 <= value <= MOST_NUMBER:
-        raise ValueError(f"{str(value)[:LONGEST_WORD]!r} is no number of its")
+        raise ValueError(f"{str(value)[:LONGEST_WORD]!r} is not a valid number")
     return value
 
 
 def word(value: object) -> str:
-    """A short text, without what a terminal would act upon."""
+    """A short text, without control characters."""
     return printable(str(value)[:LONGEST_WORD])
 
 
 def parse_communicator(found: Mapping[str, Any]) -> RasCommunicator:
-    """One element of `communicators`."""
+    """Parse an element of `communicators`."""
     ranks = found["ranks"]
     calls: defaultdict[str, list[tuple[int, Any]]] = defaultdict(list)
     for rank in ranks:
@@ -116,7 +116,7 @@ def _behind(ranks: list[Any]) -> Behind:
 
 
 def parse_rank(found: Mapping[str, Any]) -> RasRank:
-    """One element of `ranks` or `missing_ranks`: where it runs, as far as that is told."""
+    """Parse an element of `ranks` or `missing_ranks`: where it runs, as far as reported."""
     status = found.get("status")
     dead = status.get("considered_dead") if isinstance(status, dict) else None
     return RasRank(
@@ -130,7 +130,7 @@ def parse_rank(found: Mapping[str, Any]) -> RasRank:
 
 
 def _optional(value: object) -> int | None:
-    """None also for what is no number: it says where a rank is, and nothing is counted by it."""
+    """A number, or None: it only shows where a rank runs, so a bad one is not an error."""
     return value if type(value) is int and 0 <= value <= MOST_NUMBER else None
 
 
@@ -148,9 +148,9 @@ class _Kept:
 
 
 class RasMemory:
-    """Communicators by name, newest first, until they were not heard of for so long.
+    """Keeps communicators that earlier answers reported, newest first, until they are stale.
 
-    Jobs that share a port answer by chance.
+    If jobs share a port, a random one answers.
     """
 
     def __init__(self, stale_ns: int) -> None:
@@ -158,21 +158,22 @@ class RasMemory:
         self._kept: dict[str, _Kept] = {}
 
     def with_others(self, report: RasReport, now_ns: int) -> RasReport:
-        """The report, and after its communicators those of other jobs, newest first. `now_ns` is monotonic."""
+        """The report with the communicators of other jobs appended, newest first. `now_ns` is monotonic."""
         own = {communicator.name: communicator for communicator in report.communicators}
         processes = frozenset().union(*(communicator.processes for communicator in own.values()))
         others = [
             kept
             for name, kept in self._kept.items()
-            # one of the same processes that this answer no longer has was destroyed
+            # one of the same processes that is no longer reported was destroyed
             if name not in own
             and processes.isdisjoint(kept.communicator.processes)
             and now_ns - kept.at_ns <= self._stale_ns
         ]
         del others[MOST_KEPT:]
-        told = [replace(communicator, nccl_version=report.nccl_version) for communicator in own.values()]
+        current = [replace(communicator, nccl_version=report.nccl_version) for communicator in own.values()]
         self._kept = {
-            kept.communicator.name: kept for kept in [*(_Kept(communicator, now_ns) for communicator in told), *others]
+            kept.communicator.name: kept
+            for kept in [*(_Kept(communicator, now_ns) for communicator in current), *others]
         }
         aged = [replace(kept.communicator, age_ns=now_ns - kept.at_ns) for kept in others]
-        return replace(report, communicators=(*told, *aged))
+        return replace(report, communicators=(*current, *aged))

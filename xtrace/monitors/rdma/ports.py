@@ -1,4 +1,4 @@
-"""One RDMA port: reads what netlink and sysfs tell of it, remembers what it read before."""
+"""One RDMA port: reads its state and counters by netlink and sysfs, and compares them with the reading before."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from xtrace.monitors.backoff import Backoff, why
 from xtrace.monitors.rdma.ethernet import EthernetCounters
 
 GIVE_UP_AFTER = 3
-"""When so many reads of a directory fail one after the other, and none worked yet, two others decide whether all do."""
-
+"""If the first reads of a directory fail, this many in a row, two others decide whether all of it is given up."""
 
 FIRST_PORT = 1
 
@@ -30,8 +29,8 @@ class Directory:
         self._files: list[tuple[str, str]] = []
 
     def read(self, backoff: Backoff) -> dict[str, int | str]:
-        """Values by name; where one cannot be read, why. One failing read leaves the others alone."""
-        if not self._files:  # of a device that has just come it may not be there yet
+        """Values by name, or why a value cannot be read. A failing read does not affect the others."""
+        if not self._files:  # it may not exist yet for a device that has just appeared
             names = [name for name in infiniband.entries(self._path) if name not in NOT_COUNTERS]
             self._files = [(name, f"{self._path}/{name}") for name in names]
         refused = backoff.reason(self._path)
@@ -73,16 +72,16 @@ class Found:
     device: rdma.RdmaDevice | None
     port: rdma.RdmaPort | None
     lost: str = ""
-    """why nothing can be read of it, whatever is tried"""
+    """why nothing can be read of it at all"""
 
     @property
     def identity(self) -> tuple[PortId, int]:
-        """Another index is another device, whatever its name."""
+        """Port and device index: the same name with another index is another device."""
         return self.id, self.device.index if self.device else -1
 
 
 class PortReader:
-    """Reads one port, again and again."""
+    """Reads one port at every tick."""
 
     def __init__(
         self, found: Found, netlink: NetlinkSocket | None, clock: Callable[[], int] = time.monotonic_ns
@@ -95,25 +94,25 @@ class PortReader:
         self._directory = str(infiniband.port_directory(found.id.device, found.id.port))
         self._hardware = Directory(f"{self._directory}/hw_counters")
         self._standard = Directory(f"{self._directory}/counters")
-        # efa, cxgb4, mlx5 in switchdev mode: not the port's, and so shown once
+        # efa, cxgb4, mlx5 in switchdev mode: of the device, so shown with one port only
         own = infiniband.root() / found.id.device / "hw_counters"
         self._of_device = Directory(str(own)) if found.id.port == FIRST_PORT else None
         self._ethernet = EthernetCounters(self._backoff)
         self._ethernet_of: str | None = None
         self._tracks: dict[tuple[str, str], Track] = {}
         self._sources: dict[str, Source] = {}
-        """where figures come from, by their names: the first that could be read"""
+        """the source of each figure: the first one that could be read"""
         self._read_at: int | None = None
         self._fastest = 0
-        """the highest rate that was read, in bits per second"""
+        """highest line rate seen, in bits per second"""
         self._most_growth: int | None = None
         self._state_before: str | None = ""
         self._netdev: str | None = None
-        """as sysfs tells it; with what is fixed looked up again when the port's state changes"""
+        """according to sysfs; read again, like `_fixed`, when the port's state changes"""
         self._fixed = PortInfo()
 
     def _read_fixed(self, found: Found) -> PortInfo:
-        """What stays as it is while the device is there."""
+        """What does not change while the device exists."""
         device = self.id.device
         pci = infiniband.parent_link(device)
         driver = infiniband.parent_link(device, "driver")
@@ -131,12 +130,12 @@ class PortReader:
         )
 
     def read(self, found: Found) -> PortRecord:
-        """What the port counted since the last time."""
+        """The port's record: its state, and what it counted since the last call."""
         info = self._info(found)
         self._note_line_rate(info)
         hardware = self._readings("hw", self._hardware_values(found), info.driver)
         standard = self._readings("std", self._standard.read(self._backoff), info.driver)
-        if info.netdev != self._ethernet_of:  # another interface's counters are not to be compared with the last one's
+        if info.netdev != self._ethernet_of:  # counters of different interfaces must not be compared
             self._ethernet_of = info.netdev
             self._tracks = {key: track for key, track in self._tracks.items() if key[0] != "eth"}
         ethernet = self._readings("eth", self._ethernet.read(info.netdev), info.driver)
@@ -159,7 +158,7 @@ class PortReader:
         )
 
     def _note_line_rate(self, info: PortInfo) -> None:
-        """What counters can have grown by since the last reading. A port that is down is reported as a slow one."""
+        """Set how much counters can have grown since the last reading. A port that is down reports a low rate."""
         self._fastest = max(self._fastest, info.rate_bps or 0)
         elapsed = 0 if self._read_at is None else self._clock() - self._read_at
         self._most_growth = most_growth(self._fastest or None, info.driver, elapsed)
@@ -195,12 +194,12 @@ class PortReader:
         return state, physical, infiniband.lid(self.id.device, self.id.port), None
 
     def _hardware_values(self, found: Found) -> dict[str, int | str]:
-        """The port's, and with the first port's the device's, which only sysfs has."""
+        """The port's counters, and with the first port the device's, which only sysfs has."""
         of_device = self._of_device.read(self._backoff) if self._of_device else {}
         return {**of_device, **self._port_values(found)}
 
     def _port_values(self, found: Found) -> Mapping[str, int | str]:
-        """By netlink, which reads all of them together; else by sysfs."""
+        """By netlink, which reads all of them at once; else by sysfs."""
         if self._netlink is not None and found.device is not None and self._backoff.reason("netlink") is None:
             try:
                 values = rdma.counters(self._netlink, found.device, self.id.port)
@@ -214,7 +213,7 @@ class PortReader:
     def _readings(self, kind: str, values: Mapping[str, int | str], driver: str | None) -> dict[str, Reading]:
         for (of, name), track in self._tracks.items():
             if of == kind and name not in values:
-                track.missed("not there")
+                track.missed("missing")
         return {name: self._reading(kind, name, value, driver) for name, value in values.items()}
 
     def _reading(self, kind: str, name: str, value: int | str, driver: str | None) -> Reading:
@@ -233,25 +232,25 @@ class PortReader:
 
 
 def _layer_of(device: rdma.RdmaDevice | None) -> str | None:
-    """Where sysfs is not there to tell; drivers may speak several protocols, "roce|usnic"."""
+    """The link layer by protocol, if sysfs is not available; drivers may have several, as in "roce|usnic"."""
     if device is None or not device.protocol:
         return None
     return "Ethernet" if {"roce", "iw", "usnic"} & set(device.protocol.split("|")) else "InfiniBand"
 
 
 def _unavailable(info: PortInfo, readings: Sequence[Reading], known: Collection[Figure]) -> str:
-    """Why nothing could be counted, where there is something to count and none of it could be read."""
+    """Why nothing could be counted, if there are counters and none of them could be read; else ""."""
     failed = [reading for reading in readings if reading.status == UNAVAILABLE]
     if failed and len(failed) == len(readings):
         return f"counters: {failed[0].reason}"
     figures_failed = [figure.reading for figure in known if figure.reading.status == UNAVAILABLE]
     if figures_failed and len(figures_failed) == len(known):
         return f"counters: {figures_failed[0].reason}"
-    return "" if readings or info.state else "nothing of it can be read"
+    return "" if readings or info.state else "nothing can be read"
 
 
 def _uncounted(counters: int) -> str:
-    """Why a port has no figure though nothing failed."""
+    """Why a port has no figures although nothing failed."""
     if counters:
-        return f"none of its {counters} counters has a name that is known"
-    return "it has no counters: its driver counts nothing, or only for another network namespace"
+        return f"none of its {counters} counters has a known name"
+    return "no counters (the driver has none, or none in this network namespace)"

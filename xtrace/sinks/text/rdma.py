@@ -1,4 +1,4 @@
-"""Mode rdma as text: a block per port, then its processes and how even the rails are."""
+"""Mode rdma as text: a block per port, then processes and rails."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
     ]  # fmt: skip
     length = "-" if record.interval_ns is None else f"{record.interval_ns / 1e9:.1f}s"
     yield f"{record.id} {clock} {length} {' '.join(word for word in words if word)} {record.health}\n"
-    if not record.unavailable:  # else the reasons say it
+    if not record.unavailable:  # else the reasons show why
         yield from (_traffic(record, direction) for direction in Direction)
         for title, names in (("congestion", CONGESTION), ("loss", LOSS), ("link", LINK)):
             yield from _figures(record, title, names)
@@ -89,14 +89,14 @@ def scaled(number: float) -> str:
 
 
 def _figures(record: PortRecord, title: str, names: Sequence[str]) -> Iterator[str]:
-    """What grew, what is not known, each with the driver's names; all others are known to have stood still."""
+    """Figures that grew or are unknown, with the driver's names, and how many are unchanged."""
     present = [name for name in names if name in record.figures]
     if not present:
         return
-    told = [text for name in present if (text := _figure(record, name))]
-    quiet = len(present) - len(told)
+    shown = [text for name in present if (text := _figure(record, name))]
+    quiet = len(present) - len(shown)
     rest = [f"{quiet} unchanged"] if quiet else []
-    yield f"  {title}: {', '.join([*told, *rest])}\n"
+    yield f"  {title}: {', '.join([*shown, *rest])}\n"
 
 
 def _figure(record: PortRecord, name: str) -> str:
@@ -111,7 +111,7 @@ def _figure(record: PortRecord, name: str) -> str:
 
 
 def amount(reading: Reading) -> str:
-    """A growth, or in words why there is none."""
+    """The growth, or in words why there is none."""
     if reading.status == "unavailable":
         return "unavailable"
     if reading.status == "saturated":

@@ -52,7 +52,7 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Clock:
-    """Moves when told."""
+    """Advanced by the test."""
 
     def __init__(self) -> None:
         self.ns = 0
@@ -66,8 +66,8 @@ def only(options: RdmaOptions | None = None) -> PortRecord:
     return record
 
 
-def watch(said: list[str] | None = None, options: RdmaOptions | None = None) -> RdmaMonitor:
-    return RdmaMonitor(options or RdmaOptions(), (said if said is not None else []).append)
+def watch(reported: list[str] | None = None, options: RdmaOptions | None = None) -> RdmaMonitor:
+    return RdmaMonitor(options or RdmaOptions(), (reported if reported is not None else []).append)
 
 
 def by_name(snapshot: RdmaSnapshot) -> dict[str, PortRecord]:
@@ -82,7 +82,7 @@ def mlx5(sysfs: Path, name: str = "mlx5_0", pci: str = "0000:3b:00.0", netdev: s
     return directory
 
 
-def test_mlx5_port_with_all_it_is_and_counts(sysfs: Path) -> None:
+def test_mlx5_port(sysfs: Path) -> None:
     mlx5(sysfs)
     record = only()
     info = record.info
@@ -123,7 +123,7 @@ def test_old_kernels_text_for_a_missing_counter_is_unavailable_and_not_zero(sysf
     directory = mlx5(sysfs)
     counters(directory, kind="counters", port_rcv_data=NO_PMA, symbol_error=NO_PMA)
     record = only()
-    assert record.standard["symbol_error"].reason.startswith("no number")
+    assert record.standard["symbol_error"].reason.startswith("not a number")
     assert record.total("rx_bytes") is None and record.total("tx_bytes") == 800
 
 
@@ -154,7 +154,7 @@ def test_driver_without_standard_counters(
     assert (record.info.driver, record.info.netdev) == (driver, "eth7")
 
 
-def test_counters_of_the_device_stand_with_its_first_port(sysfs: Path) -> None:
+def test_device_counters_are_shown_with_its_first_port(sysfs: Path) -> None:
     directory = device(sysfs, "efa_0", driver="efa", ports=2)
     for number in (1, 2):
         counters(directory, port=number, rx_bytes=number, rx_pkts=5)
@@ -223,7 +223,7 @@ def test_growth_wrap_reset_and_saturation_from_tick_to_tick(sysfs: Path) -> None
     assert record.delta("rx_bytes") == 200
 
 
-def test_odd_values_are_unavailable_one_by_one_and_all_others_go_on(sysfs: Path) -> None:
+def test_odd_values_are_unavailable_one_by_one(sysfs: Path) -> None:
     directory = mlx5(sysfs)
     monitor = watch()
     counters(directory, kind="counters", port_rcv_data=1 << 62, port_xmit_data=210, symbol_error=70_000)
@@ -236,34 +236,34 @@ def test_odd_values_are_unavailable_one_by_one_and_all_others_go_on(sysfs: Path)
     everything = {**record.standard, **record.hardware}
     reasons = {name: reading.reason for name, reading in everything.items() if reading.reason}
     assert reasons == {
-        "port_rcv_data": "4611686018427387904: no hardware counts to that",
-        "symbol_error": "70000: it has 16 bits",
-        "out_of_sequence": "no number: -1",
+        "port_rcv_data": "4611686018427387904: not a possible count",
+        "symbol_error": "70000: more than the counter's 16 bits",
+        "out_of_sequence": "not a number: -1",
         "np_cnp_sent": "all ones: the driver does not count it",
-        "rp_cnp_handled": "no number: 1_0",
+        "rp_cnp_handled": "not a number: 1_0",
     }
     assert (record.delta("tx_bytes"), record.delta("ack_timeout"), record.total("rx_bytes")) == (40, 2, None)
     assert (later.total("rx_bytes"), later.delta("rx_bytes"), later.total("cnp_tx")) == (440, None, 9)
 
 
-def test_growth_beyond_what_the_line_carries_is_no_growth(sysfs: Path) -> None:
+def test_growth_beyond_the_line_rate_is_unavailable(sysfs: Path) -> None:
     directory = mlx5(sysfs)  # 100 Gbit/s
     (found,) = inventory(None)
     clock = Clock()
     reader = PortReader(found, None, clock)
-    told = []
+    readings = []
     for data in (0, 10**9, 10**12, 1_500_000_000):
         counters(directory, kind="counters", port_rcv_data=data)
-        told.append(reader.read(found).standard["port_rcv_data"])
+        readings.append(reader.read(found).standard["port_rcv_data"])
         clock.ns += NS
-    assert told[1:] == [
+    assert readings[1:] == [
         Reading(10**9, 10**9, "ok"),
         Reading(None, None, "unavailable", "grew by 999000000000: more than 4 times the line rate"),
         Reading(1_500_000_000, None, "first"),
     ]
 
 
-def test_line_that_has_just_gone_down_was_as_fast_as_before(sysfs: Path) -> None:
+def test_port_that_has_just_gone_down_keeps_its_rate_limit(sysfs: Path) -> None:
     directory = mlx5(sysfs)
     (found,) = inventory(None)
     clock = Clock()
@@ -276,7 +276,7 @@ def test_line_that_has_just_gone_down_was_as_fast_as_before(sysfs: Path) -> None
     assert reader.read(found).standard["port_rcv_data"].status == "ok"
 
 
-def test_counters_of_netlink_and_of_the_interface_are_doubted_too(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netlink_and_interface_counters_are_checked_too(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlx5(sysfs)
     found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
     monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rdma_rx_bytes": (1 << 64) - 1, "y": 3})
@@ -288,14 +288,14 @@ def test_counters_of_netlink_and_of_the_interface_are_doubted_too(sysfs: Path, m
 
 
 @pytest.mark.parametrize("odd", ["-1", "99999999999999999999", "1e9", "0x5", "\u0663", "", "nan", "+3", "1 2"])
-def test_what_is_no_count_is_unavailable(sysfs: Path, odd: str) -> None:
+def test_value_that_is_not_a_count_is_unavailable(sysfs: Path, odd: str) -> None:
     counters(mlx5(sysfs), out_of_sequence=odd)
     assert only().hardware["out_of_sequence"].status == "unavailable"
 
 
 @pytest.mark.parametrize("rate", ["9" * 400 + " Gb/sec", "-1 Gb/sec", "Gb/sec", "1e400 Gb/sec"])
 @pytest.mark.parametrize("lid", ["0x" + "f" * 40, "-5", "0x0", "five"])
-def test_rate_and_lid_that_cannot_be_are_not_known(sysfs: Path, rate: str, lid: str) -> None:
+def test_impossible_rate_and_lid_are_unknown(sysfs: Path, rate: str, lid: str) -> None:
     device(sysfs, "mlx5_0", rate=rate, lid=lid)
     assert (only().info.rate_bps, only().info.lid) == (None, None)
 
@@ -396,8 +396,8 @@ def test_counter_that_was_not_there_for_a_while_has_no_rate_when_it_is_back(
     answers = iter([{"rdma_rx_bytes": 1}, {"rdma_rx_bytes": 2}, {}, {"rdma_rx_bytes": 9}, {"rdma_rx_bytes": 10}])
     monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: next(answers))
     reader = PortReader(found, cast("NetlinkSocket", object()), Clock())
-    told = [reader.read(found).hardware.get("rdma_rx_bytes") for _ in range(5)]
-    assert told[1:] == [Reading(2, 1, "ok"), None, Reading(9, None, "first"), Reading(10, 1, "ok")]
+    readings = [reader.read(found).hardware.get("rdma_rx_bytes") for _ in range(5)]
+    assert readings[1:] == [Reading(2, 1, "ok"), None, Reading(9, None, "first"), Reading(10, 1, "ok")]
 
 
 def test_counters_of_another_interface_are_not_compared_with_those_of_the_last(
@@ -408,11 +408,11 @@ def test_counters_of_another_interface_are_not_compared_with_those_of_the_last(
     values = iter([1, 2, 900, 901])
     reader = PortReader(found, None, Clock())
     monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": next(values)})
-    told = []
+    readings = []
     for netdev in ("ens1np0", "ens1np0", "bond0", "bond0"):
         port = kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP", netdev=netdev)
-        told.append(reader.read(replace(found, port=port)).ethernet["rx_discards_phy"])
-    assert told[1:] == [Reading(2, 1, "ok"), Reading(900, None, "first"), Reading(901, 1, "ok")]
+        readings.append(reader.read(replace(found, port=port)).ethernet["rx_discards_phy"])
+    assert readings[1:] == [Reading(2, 1, "ok"), Reading(900, None, "first"), Reading(901, 1, "ok")]
 
 
 def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,13 +473,11 @@ def test_devices_are_sorted_as_people_count(sysfs: Path) -> None:
 
 
 def test_no_rdma_device_is_one_line(sysfs: Path) -> None:
-    with pytest.raises(RdmaError, match=r"^no RDMA device here: "):
+    with pytest.raises(RdmaError, match=r"^no RDMA device found \(ls "):
         watch()
 
 
-def test_no_rdma_device_here_may_be_because_another_namespace_has_it(
-    sysfs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_without_devices_hints_at_another_network_namespace(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Socket:
         def close(self) -> None:
             """Nothing is open."""
@@ -487,15 +485,17 @@ def test_no_rdma_device_here_may_be_because_another_namespace_has_it(
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", Socket)
     monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [])
     monkeypatch.setattr(kernel_rdma, "netns_mode", lambda socket: "exclusive")
-    with pytest.raises(RdmaError, match=r"no RDMA device here: .*RDMA's mode is exclusive.*: run it in that of"):
+    with pytest.raises(
+        RdmaError, match=r"no RDMA device found .*exclusive to a network namespace here: run the tool in the device's"
+    ):
         watch()
 
 
-def test_unknown_device_lists_those_there_are(sysfs: Path) -> None:
+def test_error_for_an_unknown_device_lists_the_available_ones(sysfs: Path) -> None:
     mlx5(sysfs)
     with pytest.raises(RdmaError) as caught:
         watch(options=RdmaOptions(devices=("mlx5_9",)))
-    assert str(caught.value) == "RDMA device mlx5_9 not found: there are mlx5_0/1 (ens1np0); choose one with -d"
+    assert str(caught.value) == "RDMA device mlx5_9 not found (available: mlx5_0/1 on ens1np0)"
 
 
 def test_one_unknown_device_does_not_keep_the_known_from_being_watched(
@@ -512,7 +512,7 @@ def test_ports_can_be_chosen_by_their_interface(sysfs: Path) -> None:
     mlx5(sysfs)
     mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
     assert only(RdmaOptions(interfaces=("ens2*",))).id.device == "mlx5_1"
-    with pytest.raises(RdmaError, match="no RDMA port has interface eth9: there are mlx5_0/1"):
+    with pytest.raises(RdmaError, match=r"no RDMA port has interface eth9 \(available: mlx5_0/1 on "):
         list_ports(RdmaOptions(interfaces=("eth9",)))
 
 
@@ -521,14 +521,14 @@ def test_interfaces_of_devices(sysfs: Path) -> None:
     device(sysfs, "mlx5_1", pci="0000:5e:00.0", driver="mlx5_core")
     assert netdevs_of(("mlx5_*",)) == ("ens1np0",)
     assert netdevs_of(()) == ()
-    with pytest.raises(RdmaError, match="mlx5_1 has no network interface: choose one with -i"):
+    with pytest.raises(RdmaError, match=r"mlx5_1 has no network interface \(choose one with -i\)"):
         netdevs_of(("mlx5_1",))
 
 
-def test_device_that_comes_and_one_that_goes_are_followed_and_said(sysfs: Path) -> None:
+def test_appearing_and_disappearing_devices_are_followed_and_reported(sysfs: Path) -> None:
     first = mlx5(sysfs)
-    said: list[str] = []
-    monitor = watch(said)
+    reported: list[str] = []
+    monitor = watch(reported)
     mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
     came = by_name(monitor.tick())
     assert came["mlx5_1/1"].interval_ns is None and came["mlx5_1/1"].delta("rx_bytes") is None, "the first reading"
@@ -542,15 +542,15 @@ def test_device_that_comes_and_one_that_goes_are_followed_and_said(sysfs: Path) 
     back = by_name(monitor.tick())
     assert (back["mlx5_0/1"].health, back["mlx5_0/1"].gone, back["mlx5_1/1"].gone) == ("ok", False, True)
     monitor.close()
-    assert said == [
-        "mlx5_1/1: an RDMA device has come",
+    assert reported == [
+        "mlx5_1/1: RDMA device appeared",
         "mlx5_0/1: the RDMA device is gone",
         "mlx5_1/1: the RDMA device is gone",
-        "mlx5_0/1: an RDMA device has come",
+        "mlx5_0/1: RDMA device appeared",
     ]
 
 
-def test_device_that_is_gone_is_critical_and_has_its_record_and_series(sysfs: Path) -> None:
+def test_device_that_is_gone_is_critical_and_keeps_record_and_series(sysfs: Path) -> None:
     for number in range(3):
         mlx5(sysfs, f"mlx5_{number}", f"0000:{number:02x}:00.0", f"ens{number}")
     monitor = watch()
@@ -581,18 +581,18 @@ def test_device_that_is_gone_is_critical_and_has_its_record_and_series(sysfs: Pa
     assert text.splitlines()[-1].endswith("down=mlx5_1/1 critical unavailable=mlx5_1/1")
 
 
-def test_port_whose_interface_left_is_there_and_not_watched(sysfs: Path) -> None:
+def test_port_whose_interface_left_is_unavailable(sysfs: Path) -> None:
     mlx5(sysfs)
     mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
     monitor = watch(options=RdmaOptions(interfaces=("ens*",)))
     (sysfs / "devices/0000:5e:00.0/net/ens2np0").rename(sysfs / "devices/0000:5e:00.0/net/moved")
     record = by_name(monitor.tick())["mlx5_1/1"]
     monitor.close()
-    assert record.reasons == ("unavailable: it no longer has an interface that was asked for",)
+    assert record.reasons == ("unavailable: its interface is no longer one selected with -i",)
 
 
-@pytest.mark.parametrize("wanted, reasons", [((), None), (("mlx5_0",), ("unavailable: it is called roce3 now",))])
-def test_device_that_was_renamed_is_not_gone_where_it_is_still_watched(
+@pytest.mark.parametrize("wanted, reasons", [((), None), (("mlx5_0",), ("unavailable: renamed to roce3",))])
+def test_renamed_device_is_not_gone_if_still_selected(
     sysfs: Path, monkeypatch: pytest.MonkeyPatch, wanted: tuple[str, ...], reasons: tuple[str, ...] | None
 ) -> None:
     mlx5(sysfs)
@@ -611,32 +611,32 @@ def test_device_that_was_renamed_is_not_gone_where_it_is_still_watched(
 
 
 class Closing:
-    """A netlink socket that is never asked."""
+    """A netlink socket that is never used."""
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def test_link_that_leads_nowhere_is_reported(sysfs: Path) -> None:
+def test_broken_link_is_reported(sysfs: Path) -> None:
     mlx5(sysfs)
     (sysfs / "class/infiniband/mlx5_1").symlink_to("../../devices/nowhere")
-    said: list[str] = []
-    monitor = watch(said)
+    reported: list[str] = []
+    monitor = watch(reported)
     for _ in range(2):
         snapshot = monitor.tick()
     (sysfs / "class/infiniband/mlx5_1").unlink()
     after = monitor.tick()
     monitor.close()
     record = by_name(snapshot)["mlx5_1/1"]
-    assert (record.health, record.reasons) == ("critical", ("unavailable: its link in sysfs leads nowhere",))
+    assert (record.health, record.reasons) == ("critical", ("unavailable: broken link in /sys/class/infiniband",))
     assert snapshot.rails.health == "critical" and by_name(snapshot)["mlx5_0/1"].health == "ok"
     assert not record.gone, "nothing is known to have been there"
-    assert said == ["mlx5_1/1: its link in sysfs leads nowhere"]
+    assert reported == ["mlx5_1/1: broken link in /sys/class/infiniband"]
     assert list(by_name(after)) == ["mlx5_0/1"], "it never was there"
     validate(records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot))))
 
 
-def test_link_that_leads_nowhere_is_reported_where_netlink_does_not_know_it(
+def test_broken_link_is_reported_if_netlink_does_not_know_the_device(
     sysfs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("mlx5_0", "mlx5_1", "mlx5_2"):
@@ -646,7 +646,7 @@ def test_link_that_leads_nowhere_is_reported_where_netlink_does_not_know_it(
     found = inventory(cast("NetlinkSocket", object()), ["mlx5_2"])
     assert [(str(one.id), one.lost) for one in found] == [
         ("mlx5_0/1", ""),  # in a container without the machine's /sys/devices
-        ("mlx5_1/1", "its link in sysfs leads nowhere"),
+        ("mlx5_1/1", "broken link in /sys/class/infiniband"),
     ]
 
 
@@ -655,8 +655,8 @@ def test_device_without_ports_is_reported(sysfs: Path) -> None:
     (sysfs / "class/infiniband/mlx5_1").mkdir()
     found = {str(record.id): record.unavailable for record in list_ports(RdmaOptions())}
     assert found == {
-        "mlx5_0/1": "it has no ports",
-        "mlx5_1/1": "its ports cannot be read: ENOENT (No such file or directory)",
+        "mlx5_0/1": "no ports",
+        "mlx5_1/1": "ports cannot be read: ENOENT (No such file or directory)",
     }
 
 
@@ -672,8 +672,8 @@ def test_port_without_any_figure_is_never_ok_and_never_available(sysfs: Path) ->
     assert {name: (record.health, record.available, record.reasons) for name, record in found.items()} == {
         "broken/1": ("critical", False, ("unavailable: counters: EINVAL (Invalid argument)",)),
         "silent/1": ("warn", False, (
-            "not judged: it has no counters: its driver counts nothing, or only for another network namespace",)),
-        "strange/1": ("warn", False, ("not judged: none of its 2 counters has a name that is known",)),
+            "not judged: no counters (the driver has none, or none in this network namespace)",)),
+        "strange/1": ("warn", False, ("not judged: none of its 2 counters has a known name",)),
     }  # fmt: skip
     available = [sample.value for sample in flat(rdma_samples(snapshot)) if sample.name == "xtrace_rdma_port_available"]
     assert available == [0, 0, 0]
@@ -681,14 +681,14 @@ def test_port_without_any_figure_is_never_ok_and_never_available(sysfs: Path) ->
     assert all(line["unavailable"] for line in lines)
 
 
-def test_virtual_function_is_known_by_its_link_to_the_physical_one(sysfs: Path) -> None:
+def test_virtual_function_is_recognized_by_its_physfn_link(sysfs: Path) -> None:
     mlx5(sysfs)
     mlx5(sysfs, "mlx5_1", "0000:3b:00.1", "ens1v0")
     (sysfs / "devices/0000:3b:00.1/physfn").symlink_to("../0000:3b:00.0")
     assert [record.info.is_function for record in list_ports(RdmaOptions())] == [False, True]
 
 
-def test_what_is_fixed_is_read_again_when_the_state_changes(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_properties_are_read_again_when_the_state_changes(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = mlx5(sysfs)
     tried = reads_of(monkeypatch, "numa_node")
     monitor = watch()
@@ -703,7 +703,7 @@ def test_what_is_fixed_is_read_again_when_the_state_changes(sysfs: Path, monkeyp
     assert len(tried) == 2
 
 
-def test_counters_of_sysfs_are_no_levels_and_do_not_wrap(sysfs: Path) -> None:
+def test_sysfs_counters_are_not_levels_and_do_not_wrap(sysfs: Path) -> None:
     directory = mlx5(sysfs)
     counters(directory, kind="counters", active_lanes=4, unknown_errors=(1 << 32) - 1)
     monitor = watch()
@@ -724,24 +724,24 @@ def test_counters_of_the_interface_do_not_wrap(sysfs: Path, monkeypatch: pytest.
     assert reader.read(found).ethernet["rx_discards_phy"] == Reading(3, None, "reset")
 
 
-def test_another_device_of_the_same_name_begins_anew(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_device_of_the_same_name_starts_over(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlx5(sysfs)
     index = [4]
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: Closing())
     monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(index[0], "mlx5_0", 1)])
     monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
     monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rx_pkts": 7})
-    said: list[str] = []
-    monitor = watch(said, RdmaOptions(queue_pairs=False))
+    reported: list[str] = []
+    monitor = watch(reported, RdmaOptions(queue_pairs=False))
     assert monitor.tick().ports[0].hardware["rx_pkts"].status == "ok"
     index[0] = 5
     (record,) = monitor.tick().ports
     monitor.close()
     assert (record.hardware["rx_pkts"].status, record.gone) == ("first", False)
-    assert said == ["mlx5_0/1: the RDMA device is gone", "mlx5_0/1: an RDMA device has come"]
+    assert reported == ["mlx5_0/1: the RDMA device is gone", "mlx5_0/1: RDMA device appeared"]
 
 
-def test_setting_among_netlinks_counters_is_left_out(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_among_netlink_counters_is_omitted(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlx5(sysfs)
     found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
     monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"lifespan": 10, "rx_pkts": 7})
@@ -752,7 +752,7 @@ def test_setting_among_netlinks_counters_is_left_out(sysfs: Path, monkeypatch: p
     "protocol, layer",
     [("roce", "Ethernet"), ("iw", "Ethernet"), ("roce|usnic", "Ethernet"), ("ib", "InfiniBand"), ("", None)],
 )
-def test_link_layer_by_protocol_where_sysfs_does_not_tell(
+def test_link_layer_by_protocol_without_sysfs(
     sysfs: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, layer: str | None
 ) -> None:
     found = Found(PortId("x0", 1), kernel_rdma.RdmaDevice(0, "x0", 1, protocol), None)

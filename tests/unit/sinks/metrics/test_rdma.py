@@ -36,7 +36,7 @@ def test_figures_are_counters_of_the_hardwares_totals() -> None:
     assert values(found, "xtrace_rdma_rx_bytes_total") == {("mlx5_0", "1"): 4_000_000}
 
 
-def test_unknown_counters_keep_the_drivers_name_and_known_ones_are_not_told_twice() -> None:
+def test_unknown_counters_keep_the_drivers_name_and_known_ones_appear_once() -> None:
     found = samples(port({"rx_read_requests": grew(1, 9), "out_of_sequence": grew(1)}, {"VL15_dropped": grew(0, 2)}))
     assert values(found, "xtrace_rdma_counter_total") == {
         ("mlx5_0", "1", "hw", "rx_read_requests"): 9,
@@ -44,7 +44,7 @@ def test_unknown_counters_keep_the_drivers_name_and_known_ones_are_not_told_twic
     }
 
 
-def test_what_is_unavailable_has_no_sample_but_is_counted() -> None:
+def test_unavailable_counters_have_no_sample_but_are_counted() -> None:
     found = samples(port({"out_of_sequence": UNREADABLE, "other": UNREADABLE}))
     assert not values(found, "xtrace_rdma_rx_oos_total") and not values(found, "xtrace_rdma_counter_total")
     assert not values(found, "xtrace_rdma_bits_per_second")
@@ -68,12 +68,12 @@ def test_state_health_rate_and_share() -> None:
 
 
 @pytest.mark.parametrize("state", ["INIT", "ARMED", "DOWN", "ACTIVE_DEFER"])
-def test_port_on_its_way_to_active_is_not_active(state: str) -> None:
+def test_port_in_transition_to_active_is_not_active(state: str) -> None:
     found = samples(port(standard=traffic(4, 4), state=state))
     assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 0}
 
 
-def test_port_whose_state_is_not_known_is_neither_active_nor_not() -> None:
+def test_port_in_unknown_state_has_no_active_sample() -> None:
     record = port(standard=traffic(4, 4))
     unknown = replace(record, info=replace(record.info, state=None, rate_bps=None))
     assert not values(samples(unknown), "xtrace_rdma_port_active")
@@ -81,7 +81,7 @@ def test_port_whose_state_is_not_known_is_neither_active_nor_not() -> None:
     assert not values(samples(unknown), "xtrace_rdma_rate_bits_per_second")
 
 
-def test_counters_that_are_not_known_have_no_sample_of_any_kind() -> None:
+def test_unknown_counters_have_no_sample_of_any_kind() -> None:
     level = Reading(None, None, "gauge")
     hardware = {"rx_bytes": UNREADABLE, "y": UNREADABLE, "active_qps": level}
     found = samples(port(hardware, ethernet={"rx_pause": UNREADABLE}))
@@ -99,7 +99,7 @@ def test_saturated_counters_are_counted_without_the_one_of_ticks() -> None:
     assert values(found, "xtrace_rdma_xmit_wait_total") == {("mlx5_0", "1"): (1 << 32) - 1}
 
 
-def test_port_is_available_where_any_figure_of_it_is() -> None:
+def test_port_is_available_if_any_figure_is() -> None:
     one = samples(port({"out_of_sequence": UNREADABLE}, traffic(4, 4)))
     assert values(one, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1}
     for record in (port({"out_of_sequence": UNREADABLE, "x": grew(1)}), port({"x": grew(1)}), port()):
@@ -123,7 +123,7 @@ def test_rails_and_blind_spots() -> None:
     assert values(found, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "rx"): 0.97}
 
 
-def test_every_series_is_told_once_and_every_metric_described() -> None:
+def test_every_series_appears_once_and_every_metric_is_described() -> None:
     everything = snapshot(
         [
             port({"local_ack_timeout_err": grew(3), "x": grew(1)}, traffic(4, 4), ethernet={"rx_pause": grew(1)}),
