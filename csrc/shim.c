@@ -393,21 +393,52 @@ int xt_netlink_recv(int fd, void *buffer, size_t length, int flags)
 	return result(recv(fd, buffer, length, flags));
 }
 
-int xt_ethtool(const char *interface, void *request)
+/*
+ * A copy of `length` bytes that ends where a page begins that nobody may touch. Whoever writes beyond it gets
+ * EFAULT, the kernel as well. NULL, and errno: there is no memory for it.
+ */
+static char *guarded_copy(const void *bytes, size_t length, size_t page, size_t room)
 {
+	char *memory;
+
+	memory = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		return NULL;
+	if (mprotect(memory + room, page, PROT_NONE) < 0) {
+		munmap(memory, room + page);
+		return NULL;
+	}
+	memcpy(memory + room - length, bytes, length);
+	return memory;
+}
+
+/*
+ * Of some commands the kernel writes as much as the driver has by now, whatever room it was told of (until
+ * 7b07be1ff1cb, "ethtool: Avoid overflowing userspace buffer on stats query"): never into memory that has
+ * neighbours.
+ */
+int xt_ethtool(const char *interface, void *request, size_t length)
+{
+	size_t page = sysconf(_SC_PAGESIZE), room = (length + page - 1) / page * page;
 	struct ifreq ifreq;
+	char *memory;
 	int fd, ret;
 
 	memset(&ifreq, 0, sizeof(ifreq));
 	if (strlen(interface) >= sizeof(ifreq.ifr_name))
 		return -ENODEV;
 	strcpy(ifreq.ifr_name, interface);
-	ifreq.ifr_data = request;
-	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
+	memory = guarded_copy(request, length, page, room);
+	if (!memory)
 		return -errno;
-	ret = result(ioctl(fd, SIOCETHTOOL, &ifreq));
-	close(fd);
+	ifreq.ifr_data = memory + room - length;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ret = fd < 0 ? -errno : result(ioctl(fd, SIOCETHTOOL, &ifreq));
+	if (fd >= 0)
+		close(fd);
+	if (ret >= 0)
+		memcpy(request, memory + room - length, length);
+	munmap(memory, room + page);
 	return ret;
 }
 

@@ -141,7 +141,6 @@ int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);
 
-/* ioctl(SIOCETHTOOL) on an interface; request begins with an ETHTOOL_* command and receives the reply. */
 struct xt_ethtool_value {
 	__u32 cmd;
 	__u32 data;
@@ -166,6 +165,11 @@ struct xt_ethtool_stats { /* followed by n_stats 64-bit values */
 	__u32 n_stats;
 };
 
-int xt_ethtool(const char *interface, void *request);
+/*
+ * ioctl(SIOCETHTOOL) about an interface. `request` begins with an ETHTOOL_* command; the answer replaces its
+ * `length` bytes. Returns -EFAULT if the answer is longer: nothing is written beyond `length`, and `request`
+ * is unchanged.
+ */
+int xt_ethtool(const char *interface, void *request, size_t length);
 
 int xt_close(int fd);

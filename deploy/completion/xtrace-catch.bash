@@ -38,7 +38,7 @@ _xtrace_catch_values() {
             printf '%s\n' auto native generic
             ;;
         --threshold)
-            printf '%s\n' retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= rx_oos= seq_nak_rx= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle=
+            printf '%s\n' retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle=
             ;;
         *) return 1 ;;
     esac

@@ -1,4 +1,4 @@
-"""A double of NCCL's RAS service: it speaks the documented protocol, as far as the tool asks for it.
+"""A double of NCCL's RAS service: it speaks the part of the documented protocol that the tool uses.
 
 NCCL's own service needs GPUs. The commands, the answers and the document's fields are those of NCCL 2.30's
 src/ras/client_support.cc and of its user guide's chapter on RAS.
@@ -7,6 +7,7 @@ src/ras/client_support.cc and of its user guide's chapter on RAS.
 from __future__ import annotations
 
 import json
+import re
 import socketserver
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,6 +68,11 @@ def document(*communicators: dict[str, Any]) -> bytes:
         },
         indent=2,
     ).encode()
+
+
+def without_commas(answer: bytes) -> bytes:
+    """As NCCL 2.28.9 writes it: none between a missing rank's devices and its status."""
+    return re.sub(rb'("nvml_dev": \d+),(\s+"status": \{\s+"unresponsive")', rb"\1\2", answer)
 
 
 class Service(socketserver.ThreadingTCPServer):

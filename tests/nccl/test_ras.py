@@ -1,4 +1,4 @@
-"""--ras: missing ranks and skew, as the RAS service (a double of it) tells them; and what is wrong with a service."""
+"""--ras: missing ranks and skew, as (a double of) the RAS service reports them; and failing services."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.nccl.jobs import watching
-from tests.nccl.ras_double import communicator, document, missing, rank, serving
+from tests.nccl.ras_double import communicator, document, missing, rank, serving, without_commas
 from tests.support.net import of_type
 
 STATUS = document(
@@ -24,8 +24,8 @@ STATUS = document(
 )
 
 
-def asked(port: int, *arguments: str, until: bytes) -> tuple[list[dict[str, Any]], str]:
-    """The records and stderr of a run that asks a port of loopback, until it says something."""
+def run(port: int, *arguments: str, until: bytes) -> tuple[list[dict[str, Any]], str]:
+    """The records and stderr of a run that queries a loopback port until `until` appears on stderr."""
     with watching("--ras", f"127.0.0.1:{port}", "-t", "100ms", *arguments, stdout=subprocess.PIPE) as tool:
         tool.wait_until_it_says(until)
         if until == b" answers: ":
@@ -37,43 +37,64 @@ def asked(port: int, *arguments: str, until: bytes) -> tuple[list[dict[str, Any]
 
 def test_missing_ranks_and_skew_are_reported() -> None:
     with serving(STATUS) as service:
-        records, said = asked(service.server_address[1], until=b" answers: ")
+        records, stderr = run(service.server_address[1], until=b" answers: ")
         assert service.commands == ["CLIENT PROTOCOL 2", "SET FORMAT json", "VERBOSE STATUS"]
-    (told,) = of_type(records, "nccl_ras")
-    assert told["communicator"] == "0x9f3c:0x1:0x2"
-    assert (told["nranks"], told["ranks"], told["missing_ranks"], told["async_error_ranks"]) == (4, 3, [2], [3])
-    assert told["skew"] == 3
-    assert told["collectives"] == [{"function": "AllReduce", "least": 117, "most": 120}]
-    assert (told["nccl_version"], told["timeouts"]) == ("2.28.9", 1)
-    assert f"RAS service 127.0.0.1:{service.server_address[1]} answers: NCCL 2.28.9" in said
+    (record,) = of_type(records, "nccl_ras")
+    assert record["communicator"] == "0x9f3c:0x1:0x2"
+    assert (record["nranks"], record["ranks"], record["missing_ranks"], record["async_error_ranks"]) == (4, 3, [2], [3])
+    assert record["skew"] == 3
+    assert record["collectives"] == [{"function": "AllReduce", "least": 117, "most": 120}]
+    assert (record["nccl_version"], record["timeouts"]) == ("2.28.9", 1)
+    assert f"RAS service 127.0.0.1:{service.server_address[1]} answers: NCCL 2.28.9" in stderr
 
 
-def test_nobody_there_is_one_line() -> None:
+def test_answer_with_the_missing_comma_is_parsed() -> None:
+    answer = without_commas(STATUS)
+    with pytest.raises(ValueError, match="delimiter"):
+        json.loads(answer)
+    with serving(answer) as service:
+        records, _ = run(service.server_address[1], until=b" answers: ")
+    (record,) = of_type(records, "nccl_ras")
+    assert (record["missing_ranks"], record["skew"]) == ([2], 3)
+
+
+def test_missing_and_slow_ranks_are_reported_with_host_pid_and_gpu() -> None:
+    with serving(STATUS) as service:
+        records, _ = run(service.server_address[1], until=b" answers: ")
+    (record,) = of_type(records, "nccl_ras")
+    where = {"host": "192.0.2.2", "pid": 2000, "cuda_device": 0, "nvml_device": 0}
+    assert record["missing"] == [{"rank": 2, **where, "dead": False}]
+    where = {"host": "192.0.2.1", "pid": 1003, "cuda_device": 3, "nvml_device": 3}
+    assert record["behind"] == [{"function": "AllReduce", "ranks": 1, "first": [{"rank": 3, **where}]}]
+    assert record["age_s"] == 0
+
+
+def test_refused_connection_is_one_line() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        records, said = asked(port, until=b"Connection refused")
-    assert said.count("RAS service") == 1
-    assert f"RAS service 127.0.0.1:{port}: Connection refused; asking again every 60 s" in said
+        records, stderr = run(port, until=b"Connection refused")
+    assert stderr.count("RAS service") == 1
+    assert f"RAS service 127.0.0.1:{port}: Connection refused; retrying every 60 s" in stderr
     assert of_type(records, "nccl_ras") == []
     assert of_type(records, "nccl")
 
 
 def test_an_older_nccl_without_json_is_one_line() -> None:
     with serving(b"Job summary\n", has_json=False) as service:
-        records, said = asked(service.server_address[1], until=b"2.28.7")
+        records, stderr = run(service.server_address[1], until=b"2.28.7")
         assert "VERBOSE STATUS" not in service.commands
-    assert said.count("RAS service") == 1
-    assert "it has no JSON: NCCL 2.28.7 or newer is needed; asking again every 60 s" in said
+    assert stderr.count("RAS service") == 1
+    assert "no JSON support: NCCL 2.28.7 or newer is needed; retrying every 60 s" in stderr
     assert of_type(records, "nccl_ras") == []
 
 
 @pytest.mark.parametrize(
     "answer", [b"", b"{", b"[]", b'{"nccl_version": "2.28.9"}', STATUS.replace(b'"size"', b'"sighs"')]
 )
-def test_an_answer_that_is_none_is_said_and_ends_nothing(answer: bytes) -> None:
+def test_invalid_answer_is_reported_and_ends_nothing(answer: bytes) -> None:
     with serving(answer) as service:
-        records, _ = asked(service.server_address[1], until=b"its answer is not understood")
+        records, _ = run(service.server_address[1], until=b"cannot parse the answer")
     assert of_type(records, "nccl_ras") == []
     assert of_type(records, "nccl")
 
@@ -91,26 +112,26 @@ HUGE = 123456789012345678901234567890
         document(communicator(4, [rank(0, {})], [missing(HUGE)])),
     ],
 )
-def test_numbers_that_are_none_are_not_understood(answer: bytes) -> None:
+def test_invalid_numbers_are_rejected(answer: bytes) -> None:
     with serving(answer) as service:
-        records, said = asked(service.server_address[1], until=b"its answer is not understood")
+        records, stderr = run(service.server_address[1], until=b"cannot parse the answer")
     assert of_type(records, "nccl_ras") == []
-    assert len(said) < 2000
+    assert len(stderr) < 2000
 
 
-def test_what_a_service_calls_things_is_short_and_does_nothing_to_a_terminal() -> None:
+def test_names_of_a_service_are_cut_and_have_no_control_characters() -> None:
     evil = "\x1b[2J\nforged line\x07" + "x" * 1000
     found = {**communicator(4, [rank(0, {})], []), "hash": evil}
     with serving(document(found).replace(b'"2.28.9"', json.dumps(evil).encode())) as service:
-        records, said = asked(service.server_address[1], until=b" answers: ")
-    (told,) = of_type(records, "nccl_ras")
-    assert told["communicator"].startswith("?[2J?forged line?xxx")
-    assert len(told["communicator"]) < 150
-    assert "\x1b" not in said
-    assert not [line for line in said.splitlines() if line.startswith("forged")]
+        records, stderr = run(service.server_address[1], until=b" answers: ")
+    (record,) = of_type(records, "nccl_ras")
+    assert record["communicator"].startswith("?[2J?forged line?xxx")
+    assert len(record["communicator"]) < 150
+    assert "\x1b" not in stderr
+    assert not [line for line in stderr.splitlines() if line.startswith("forged")]
 
 
-def test_a_service_that_answers_no_line_is_given_up() -> None:
+def test_endless_answer_without_a_line_end_is_given_up() -> None:
     with socket.socket() as endless:
         endless.bind(("127.0.0.1", 0))
         endless.listen()
@@ -123,11 +144,11 @@ def test_a_service_that_answers_no_line_is_given_up() -> None:
 
         thread = threading.Thread(target=pour)
         thread.start()
-        asked(endless.getsockname()[1], until=b"it answers no line")
+        run(endless.getsockname()[1], until=b"answered without a line end")
         thread.join()
 
 
-def test_a_name_that_no_host_can_have_is_one_line() -> None:
+def test_invalid_host_name_is_one_line() -> None:
     with watching("--ras", "a..b:28028", "-t", "100ms", stdout=subprocess.PIPE) as tool:
         tool.wait_until_it_says(b"RAS service a..b:28028: ")
         result = tool.stop()

@@ -120,21 +120,21 @@ class Tool:
         try:
             wait_until(lambda: self._started(form) or self.process.poll() is not None, "start of the tool")
         except AssertionError as late:
-            raise AssertionError(f"{late}; it said: {self.errors.read_text()}") from None
+            raise AssertionError(f"{late}; stderr: {self.errors.read_text()}") from None
         assert self.process.poll() is None, self.errors.read_text()
 
     def _started(self, form: str) -> bool:
-        """Text says nothing at the start; stderr does where programs are attached, and the first interval's rows do."""
+        """Whether it runs: by its start record, or in text by the first interval's lines."""
         return bool(self.records("start") if form == "json" else self.output.stat().st_size)
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        """What it has written so far of a kind."""
+        """Records of a kind that it has written so far."""
         lines = self.output.read_bytes().splitlines(keepends=True)
         found = [json.loads(line) for line in lines if line.endswith(b"\n")]
         return [record for record in found if record["type"] == kind]
 
     def stop(self) -> str:
-        """Let it end in order; what it said on stderr."""
+        """End it in order; returns its stderr."""
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(READY_WITHIN_S) == 0, self.errors.read_text()
         return self.errors.read_text()
@@ -146,8 +146,8 @@ def hardware_counters() -> dict[str, int]:
     return {file.name: int(file.read_text()) for file in files if file.name != "lifespan"}
 
 
-CAPTURE = "exec tcpdump -Z root -i eth0 -s 160 -B 16384 -w {0} udp port 4791 2>{0}.said"
-LISTENING = "grep -q 'listening on' {0}.said"
+CAPTURE = "exec tcpdump -Z root -i eth0 -s 160 -B 16384 -w {0} udp port 4791 2>{0}.stderr"
+LISTENING = "grep -q 'listening on' {0}.stderr"
 OPCODES = "-m", "tests.rdma.pair"
 
 

@@ -36,7 +36,7 @@ def seen(records: Sequence[dict[str, Any]]) -> Opcodes:
 
 
 def deltas(records: Sequence[dict[str, Any]]) -> Counter[str]:
-    """What mode rdma's records say each hardware counter grew by."""
+    """Growth of each hardware counter, by mode rdma's records."""
     grown: Counter[str] = Counter()
     for record in records:
         if record["type"] == "rdma_port":

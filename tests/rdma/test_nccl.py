@@ -26,10 +26,10 @@ def test_process_with_nccl_has_the_devices_of_its_queue_pairs(peer: Peer, tmp_pa
     peer.wait(client)
     server.finish()
     tool.stop()
-    told = next(record for record in of_server() if record["queue_pairs"])
-    print(told)
-    assert (told["devices"], told["queue_pairs"], told["probed"], told["calls"]) == ([DEVICE], 1, True, 0)
+    record = next(record for record in of_server() if record["queue_pairs"])
+    print(record)
+    assert (record["devices"], record["queue_pairs"], record["probed"], record["calls"]) == ([DEVICE], 1, True, 0)
     # software RDMA counts no bytes before Linux 7: not known, and not 0
     counts_bytes = Path(f"/sys/class/infiniband/{DEVICE}/ports/1/counters").is_dir()
-    assert [told[name] is not None for name in ("nic_tx_bytes", "nic_rx_bytes")] == [counts_bytes] * 2
+    assert [record[name] is not None for name in ("nic_tx_bytes", "nic_rx_bytes")] == [counts_bytes] * 2
     assert {record["device"] for record in tool.records("rdma_port")} == {DEVICE}

@@ -33,7 +33,7 @@ def test_queue_pair_of_a_running_program_has_its_pid_command_and_remote_number(p
     assert {r["command"] for r in tool.records("rdma_qp") if r["pid"] is None} <= {"[ib_core]", None}
 
 
-def test_roce_rows_have_source_queue_pair_and_process_of_the_join(peer: Peer, tmp_path: Path) -> None:
+def test_roce_flows_have_source_queue_pair_and_process_of_the_join(peer: Peer, tmp_path: Path) -> None:
     tool = Tool(tmp_path, "-m", "xdp,rdma", "-i", "eth0", "--direction", "both", "--qps", "-t", "1s")
     server = Server(*LONG)
     client = start_client(peer, *LONG)

@@ -64,7 +64,7 @@ def test_list_as_table_and_records(sysfs: Path, stop: Stop, monkeypatch: pytest.
 def test_wrong_device_and_wrong_directory_are_errors_with_their_exit_codes(
     sysfs: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(RdmaError, match="there are mlx5_0/1") as unknown:
+    with pytest.raises(RdmaError, match=r"\(available: mlx5_0/1 on ens0") as unknown:
         run("-m rdma -d mlx5_9", sysfs, stop, monkeypatch, tmp_path)
     assert unknown.value.exit_code == 1
     with pytest.raises(UsageError, match="no such directory") as missing:

@@ -174,14 +174,23 @@ EXAMPLES: dict[str, Record] = {
         **TICK,
         "address": "localhost:28028",
         "nccl_version": "2.28.9",
+        "age_s": 0.0,
         "timeouts": 0,
         "communicator": "0x1:0x2:0x3",
         "nranks": 8,
         "ranks": 7,
         "missing_ranks": [3],
+        "missing": [{"rank": 3, "host": "192.0.2.2", "pid": 9, "cuda_device": 0, "nvml_device": None, "dead": False}],
         "async_error_ranks": [],
         "skew": 2,
         "collectives": [{"function": "AllReduce", "least": 10, "most": 12}],
+        "behind": [
+            {
+                "function": "AllReduce",
+                "ranks": 1,
+                "first": [{"rank": 1, "host": "192.0.2.1", "pid": None, "cuda_device": 1, "nvml_device": 1}],
+            }
+        ],
     },
     "nccl": {
         "type": "nccl",

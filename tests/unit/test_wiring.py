@@ -71,7 +71,7 @@ class Flows(Source[FlowSnapshot]):
 class Rdma(Source[RdmaSnapshot]):
     """A port that carried the ticks' number in bytes; remembers what mode xdp had seen when it ticked."""
 
-    told = False
+    reported_invisible = False
 
     def __init__(self, mode: str) -> None:
         super().__init__(mode)

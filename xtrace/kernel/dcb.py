@@ -1,4 +1,4 @@
-"""Priority flow control by netlink (uapi/linux/dcbnl.h). Reading needs no privilege."""
+"""Priority flow control by netlink (uapi/linux/dcbnl.h). Reading needs no privileges."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _IEEE_PFC = Struct("@3BH8Q8Q")  # struct ieee_pfc: capability, enabled, bypass, 
 
 
 def pfc_frames(socket: NetlinkSocket, interface: str) -> dict[str, int]:
-    """Return pause frames sent (requests) and received (indications) per priority; empty if not reported.
+    """Pause frames sent (requests) and received (indications) per priority; empty if the driver does not report them.
 
-    `socket` is of NETLINK_ROUTE. Raises KernelError, with EOPNOTSUPP for drivers without DCB.
+    `socket` is one of NETLINK_ROUTE. Raises KernelError, EOPNOTSUPP from drivers without DCB.
     """
     name = interface.encode("utf-8", "surrogateescape") + b"\0"
     request = _DCBMSG.pack(0, CMD_IEEE_GET, 0) + pack_attribute(ATTR_IFNAME, name)
     for kind, payload in socket.request(RTM_GETDCB, 0, request, what=f"RTM_GETDCB({interface})"):
-        reply = parse_attributes(payload[_DCBMSG.size :]) if kind == RTM_GETDCB else {}
-        found = parse_attributes(reply.get(ATTR_IEEE, b"")).get(ATTR_IEEE_PFC)
+        attributes = parse_attributes(payload[_DCBMSG.size :]) if kind == RTM_GETDCB else {}
+        found = parse_attributes(attributes.get(ATTR_IEEE, b"")).get(ATTR_IEEE_PFC)
         if found is not None:
             counts = unpack(_IEEE_PFC, found, "ieee_pfc")[4:]
             return {

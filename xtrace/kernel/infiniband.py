@@ -13,15 +13,22 @@ from xtrace.kernel import paths
 MOST_BYTES = 4096
 """A sysfs attribute is at most a page long."""
 
-FIRST_GIDS = 8
-"""GID table entries searched for a netdev: rxe's table has 1024 entries, of which the first are in use."""
+MOST_DIGITS = 20
+"""of a 64-bit number"""
+LONGEST_QUOTE = 60
+"""bytes of a bad value that an error shows"""
 
+FIRST_GIDS = 8
+"""Entries of the GID table that are searched for a netdev: rxe's table has 1024, and uses the first ones."""
+
+_LID = re.compile(r"0x[0-9a-fA-F]{1,8}")
+_SMALL = re.compile(r"[0-9]{1,9}")
 _STATE = re.compile(r"(\d+): *\S.*")
 
 
 def read(path: str | Path) -> str:
-    """Return an attribute without surrounding white space. Raises OSError."""
-    # os.open() and one read(): a tick reads thousands of files, and file objects cost four times as much
+    """An attribute, without surrounding white space. Raises OSError."""
+    # os.open() and one read(): a tick reads thousands of these, and file objects cost four times that
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, MOST_BYTES).decode("utf-8", "surrogateescape").strip()
@@ -30,20 +37,23 @@ def read(path: str | Path) -> str:
 
 
 def read_number(path: str) -> int:
-    """Return a counter. Raises OSError, or ValueError with a text such as `N/A (no PMA)` of old kernels."""
+    """A counter: decimal digits only. Raises OSError; ValueError with the text of anything else.
+
+    Old kernels write `N/A (no PMA)`; a negative number is not a count either.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(descriptor, MOST_BYTES)
     finally:
         os.close(descriptor)
-    try:
-        return int(data)
-    except ValueError:
-        raise ValueError(data.decode("utf-8", "replace").strip()) from None
+    digits = data.strip()
+    if digits.isdigit() and len(digits) <= MOST_DIGITS:
+        return int(digits)
+    raise ValueError(digits[:LONGEST_QUOTE].decode("utf-8", "replace"))
 
 
 def read_or_none(path: str | Path) -> str | None:
-    """Return an attribute; None if it is missing, unreadable or empty."""
+    """An attribute; None if it is missing, unreadable or empty."""
     try:
         return read(path) or None
     except OSError:
@@ -56,21 +66,33 @@ def root() -> Path:
 
 
 def device_names() -> list[str]:
-    """Return device names in natural order (mlx5_2 before mlx5_10); empty without RDMA."""
+    """The devices' names in natural order: mlx5_2 before mlx5_10. Empty without RDMA."""
     with suppress(OSError):
         return sorted((entry.name for entry in root().iterdir()), key=natural)
     return []
 
 
+def is_broken_link(device: str) -> bool:
+    """Whether a device's entry is a link whose target does not exist."""
+    entry = root() / device
+    return entry.is_symlink() and not entry.exists()
+
+
+def is_virtual_function(device: str) -> bool:
+    """Whether the device is a virtual function of another device of this machine (SR-IOV's `physfn`)."""
+    return (root() / device / "device" / "physfn").exists()
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """Return a sort key that compares digits as numbers."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    """A sort key that compares digits as numbers."""
+    parts = filter(None, re.split(r"([0-9]+)", name))
+    return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
 
 
 def port_numbers(device: str) -> list[int]:
-    """Return a device's port numbers. Raises OSError."""
-    ports = (root() / device / "ports").iterdir()
-    return sorted(int(entry.name) for entry in ports if entry.name.isdigit())
+    """A device's ports. Raises OSError."""
+    names = (entry.name for entry in (root() / device / "ports").iterdir())
+    return sorted(int(name) for name in names if _SMALL.fullmatch(name))
 
 
 def port_directory(device: str, port: int) -> Path:
@@ -79,24 +101,24 @@ def port_directory(device: str, port: int) -> Path:
 
 
 def entries(directory: str | Path) -> list[str]:
-    """Return the names in a directory; empty if it does not exist."""
+    """The names in a directory; empty if it does not exist."""
     with suppress(OSError):
         return sorted(entry.name for entry in Path(directory).iterdir())
     return []
 
 
 def state(text: str | None, names: Sequence[str]) -> str | None:
-    """Return netlink's name for `4: ACTIVE` or `5: LinkUp`, from `names` by number; other text unchanged."""
+    """Netlink's name for `4: ACTIVE` or `5: LinkUp`, from `names` by number; other text unchanged."""
     found = _STATE.fullmatch(text or "")
     number = int(found.group(1)) if found else len(names)
     return names[number] if number < len(names) else text
 
 
-_RATE = re.compile(r"(\d+(?:\.\d+)?) *([GM])b/sec\b.*")
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?) *([GM])b/sec\b.*")
 
 
 def rate_bps(text: str | None) -> int | None:
-    """Return the bits per second of `100 Gb/sec (4X EDR)`; None if it cannot be parsed."""
+    """Bits per second of `100 Gb/sec (4X EDR)`; None for any other text."""
     found = _RATE.fullmatch(text or "")
     return round(float(found.group(1)) * (10**9 if found.group(2) == "G" else 10**6)) if found else None
 
@@ -108,11 +130,15 @@ def parent_link(device: str, *below: str) -> str | None:
 
 
 def numa_node(device: str) -> int | None:
-    """Return the NUMA node of the device's slot; None if there is none."""
-    text = read_or_none(root() / device / "device" / "numa_node")
-    with suppress(ValueError):
-        return int(text) if text is not None and int(text) >= 0 else None
-    return None
+    """The NUMA node of the device's slot; None without one."""
+    text = read_or_none(root() / device / "device" / "numa_node") or ""
+    return int(text) if _SMALL.fullmatch(text) else None
+
+
+def lid(device: str, port: int) -> int | None:
+    """The port's local identifier; None if unknown or 0."""
+    text = read_or_none(port_directory(device, port) / "lid") or ""
+    return int(text, 16) or None if _LID.fullmatch(text) else None
 
 
 def netdev(device: str, port: int) -> str | None:

@@ -1,4 +1,4 @@
-"""RDMA devices, ports, hardware counters and queue pairs by netlink (uapi/rdma/rdma_netlink.h), without privileges."""
+"""RDMA devices, ports, hardware counters and queue pairs by netlink (uapi/rdma/rdma_netlink.h). Needs no privileges."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _AF_INET, _AF_INET6 = 2, 10
 
 @dataclass(frozen=True, slots=True)
 class RdmaDevice:
-    """One RDMA device. Its index changes when it is removed and added again."""
+    """One RDMA device. One that is removed and added again has another index."""
 
     index: int
     name: str
@@ -97,7 +97,7 @@ class RdmaPort:
     physical_state: str
     lid: int | None = None
     netdev: str | None = None
-    """None: no netdev, or it is in another network namespace"""
+    """None: it has none, or one in another network namespace"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def parse_queue_pairs(payload: bytes) -> Iterator[QueuePair]:
 
 
 def _socket_address(value: bytes) -> str | None:
-    """Return the IP address in a struct sockaddr_storage; None for other address families."""
+    """The address in a struct sockaddr_storage, without the port; None for other families than IP."""
     family = int.from_bytes(value[:2], "little") if len(value) >= 2 else 0
     if family == _AF_INET and len(value) >= 8:
         return str(ip_address(value[4:8]))
@@ -203,7 +203,7 @@ def _socket_address(value: bytes) -> str | None:
 
 
 def parse_connections(payload: bytes) -> Iterator[Connection]:
-    """Yield the connections with queue pair and addresses in one part of a reply to RES_CM_ID_GET."""
+    """The connections with queue pair and addresses in one part of an answer to RES_CM_ID_GET."""
     for _, entry in attributes(parse_attributes(payload).get(RES_CM_ID, b"")):
         values = parse_attributes(entry)
         source = _socket_address(values.get(RES_SRC_ADDR, b""))
@@ -225,26 +225,26 @@ def ports(socket: NetlinkSocket, device: RdmaDevice) -> list[RdmaPort]:
 
 
 def counters(socket: NetlinkSocket, device: RdmaDevice, port: int) -> dict[str, int]:
-    """Return a port's hardware counters, read together. Raises KernelError, with EINVAL for drivers without any."""
+    """A port's hardware counters, all read at once. Raises KernelError, EINVAL if the driver has none."""
     what = f"RDMA STAT_GET({device.name}/{port})"
     replies = socket.request(STAT_GET, 0, _of(device.index, port), what=what)
     return next((parse_counters(payload) for kind, payload in replies if kind == STAT_GET), {})
 
 
 def queue_pairs(socket: NetlinkSocket, device: RdmaDevice) -> list[QueuePair]:
-    """Return a device's queue pairs, of all visible processes. Can take seconds. Raises KernelError."""
+    """A device's queue pairs, of all processes visible to this one. Can take seconds. Raises KernelError."""
     replies = _dump(socket, RES_QP_GET, device, f"RDMA RES_QP_GET({device.name})")
     return [pair for payload in replies for pair in parse_queue_pairs(payload)]
 
 
 def connections(socket: NetlinkSocket, device: RdmaDevice) -> list[Connection]:
-    """Return a device's RDMA-CM connections. Raises KernelError."""
+    """A device's connections made by RDMA-CM. Raises KernelError."""
     replies = _dump(socket, RES_CM_ID_GET, device, f"RDMA RES_CM_ID_GET({device.name})")
     return [connection for payload in replies for connection in parse_connections(payload)]
 
 
 def netns_mode(socket: NetlinkSocket) -> str:
-    """Return `shared` if every network namespace sees all devices, `exclusive` if only its own. Raises KernelError."""
+    """`shared`: every network namespace has all devices; `exclusive`: each has its own. Raises KernelError."""
     for kind, payload in socket.request(SYS_GET, what="RDMA SYS_GET"):
         mode = parse_attributes(payload).get(SYS_NETNS_MODE)
         if kind == SYS_GET and mode is not None:
@@ -253,7 +253,7 @@ def netns_mode(socket: NetlinkSocket) -> str:
 
 
 def _dump(socket: NetlinkSocket, message: int, device: RdmaDevice, what: str) -> list[bytes]:
-    """Return the reply payloads of a dump for one device; empty if the device is gone or has no such objects."""
+    """The payloads about a device; empty if it is gone or has no such objects."""
     try:
         replies = socket.dump(message, _of(device.index), what=what)
     except KernelError as error:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import ASYNC_ERROR, MOST_BYTES, NO_ERRORS, RESULTS
+from xtrace.model.nccl_ras import RasReport
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.printable import printable
 
@@ -178,41 +179,6 @@ class NcclProcess:
         for communicator in self.communicators:
             yield from communicator.operations
         yield from self.operations
-
-
-@dataclass(frozen=True)
-class RasCommunicator:
-    """A communicator as NCCL's RAS service tells of it."""
-
-    name: str
-    """its hashes"""
-    size: int
-    ranks: int
-    """that answered"""
-    missing: tuple[int, ...]
-    """ranks"""
-    async_errors: tuple[int, ...]
-    """ranks that have one"""
-    counts: Mapping[str, tuple[int, int]]
-    """collective -> least and most calls of a rank"""
-
-    @property
-    def skew(self) -> int:
-        """By how many calls of one collective the ranks differ, at most."""
-        return max((most - least for least, most in self.counts.values()), default=0)
-
-
-@dataclass(frozen=True)
-class RasReport:
-    """An answer of a RAS service."""
-
-    address: str
-    at_ns: int
-    """wall clock"""
-    nccl_version: str
-    communicators: tuple[RasCommunicator, ...]
-    timeouts: int
-    """of its own questions to other ranks"""
 
 
 class Series(NamedTuple):

@@ -1,7 +1,6 @@
-"""RDMA ports as every part of the tool sees them: what was read, what it means, one interval's snapshot.
+"""RDMA ports, readings, queue pairs, and the snapshot of one interval.
 
-Plain data and arithmetic, no I/O. What the drivers' counters are called is rdma_counters.py's business,
-what is good or bad rdma_health.py's.
+Plain data and arithmetic, no I/O. Names of drivers' counters are in rdma_counters.py, verdicts in rdma_health.py.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Direction, Word
 
 Status = Literal["first", "ok", "wrapped", "reset", "saturated", "unavailable", "gauge"]
-"""What a counter's figure is worth.
+"""What a reading means.
 
-first        read for the first time, or again after it could not be: a total, nothing of this interval to subtract from
+first        read for the first time, or again after failed reads: a total, but nothing to subtract
 ok           grew by `delta`
-wrapped      a 32-bit counter went past its end; `delta` is right
-reset        smaller than before for another reason; how much it grew is not known
-saturated    stands at its maximum, where the hardware keeps it: nothing more is counted
-unavailable  could not be read; `reason` says why
+wrapped      a 32-bit counter wrapped around; `delta` is correct
+reset        smaller than before for another reason, or set to another value; its growth is unknown
+saturated    at its maximum, where the hardware stops counting
+unavailable  could not be read, or has an impossible value; `reason` gives the cause
 gauge        a level, which goes up and down
 """
 
@@ -33,7 +32,7 @@ GAUGE: Final = "gauge"
 
 
 class Health(Word):
-    """How well a port is, best first."""
+    """Health of a port or of all rails, best first."""
 
     OK = "ok"
     WARN = "warn"
@@ -46,10 +45,10 @@ class Health(Word):
 
 
 class Reading(NamedTuple):
-    """One counter in one interval. `total` and `delta` are None where they are not known, never 0 instead."""
+    """One counter in one interval. `total` and `delta` are None if unknown, never 0."""
 
     total: int | None
-    """since the driver was loaded, or its last reset, with 32-bit wraps added"""
+    """since the driver was loaded or the counter was reset, with 32-bit wraps added"""
     delta: int | None
     """in this interval"""
     status: Status
@@ -57,16 +56,16 @@ class Reading(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """One or more counters of a driver under the name that is the same for all drivers."""
+    """One or more counters of a driver under the name common to all drivers."""
 
     reading: Reading
     names: tuple[str, ...]
-    """what the driver calls them"""
+    """the driver's names"""
 
 
 @dataclass(frozen=True)
 class PortId:
-    """A port by the names people use: `mlx5_0`, 1."""
+    """A port: `mlx5_0`, 1."""
 
     device: str
     port: int
@@ -77,16 +76,16 @@ class PortId:
 
 @dataclass(frozen=True)
 class PortInfo:
-    """What a port is, and how it stands. None where it is not known."""
+    """Description and state of a port. None: not known."""
 
     state: str | None = None
-    """ACTIVE, DOWN, INIT, ARMED, or what the driver writes"""
+    """ACTIVE, DOWN, INIT, ARMED, or other text of the driver"""
     physical_state: str | None = None
     """LINK_UP, POLLING, DISABLED"""
     link_layer: str | None = None
     """Ethernet or InfiniBand"""
     rate: str | None = None
-    """as the driver writes it: `100 Gb/sec (4X EDR)`"""
+    """in the driver's words: `100 Gb/sec (4X EDR)`"""
     rate_bps: int | None = None
     """bits per second"""
     netdev: str | None = None
@@ -95,6 +94,8 @@ class PortInfo:
     pci: str | None = None
     numa_node: int | None = None
     lid: int | None = None
+    is_function: bool = False
+    """whether it is a virtual function of another device of this machine (SR-IOV)"""
 
     @property
     def is_active(self) -> bool:
@@ -103,7 +104,7 @@ class PortInfo:
 
     @property
     def is_down(self) -> bool:
-        """Whether it is known to carry none."""
+        """Whether its state is known and not ACTIVE."""
         return self.state is not None and not self.is_active
 
 
@@ -114,27 +115,37 @@ class PortRecord:
     id: PortId
     info: PortInfo
     interval_ns: int | None
-    """between this port's own readings; None at its first"""
+    """between this port's readings; None for the first one"""
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    """by the names of rdma_counters.FIGURES"""
+    """by their names in rdma_counters.FIGURES"""
     hardware: Mapping[str, Reading] = field(default_factory=dict)
     """hw_counters, by the driver's names"""
     standard: Mapping[str, Reading] = field(default_factory=dict)
-    """counters, by the names of sysfs"""
+    """counters, by sysfs's names"""
     ethernet: Mapping[str, Reading] = field(default_factory=dict)
-    """of its netdev: pause and physical counters, by the driver's names"""
+    """its netdev's pause and physical counters, by the driver's names"""
     unavailable: str = ""
-    """why nothing could be read of it; "" where something was"""
+    """why nothing could be read of it; "" if something was"""
+    uncounted: str = ""
+    """why there is no figure although nothing failed; "" if there is one"""
+    gone: bool = False
+    """whether it disappeared during this run"""
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 
+    @property
+    def available(self) -> bool:
+        """Whether any figure could be read."""
+        lacking = self.unavailable or self.uncounted
+        return not lacking and any(figure.reading.status != UNAVAILABLE for figure in self.figures.values())
+
     def delta(self, name: str) -> int | None:
-        """How much a figure grew; None where that is not known."""
+        """How much a figure grew; None if unknown."""
         found = self.figures.get(name)
         return found.reading.delta if found else None
 
     def total(self, name: str) -> int | None:
-        """What a figure stands at; None where that is not known."""
+        """A figure's total; None if unknown."""
         found = self.figures.get(name)
         return found.reading.total if found else None
 
@@ -149,7 +160,7 @@ class PortRecord:
         return None if rate is None else 8 * rate
 
     def share(self, direction: Direction) -> float | None:
-        """Part of the line rate that a direction used, 0 to 1; more where the rate is told wrong."""
+        """Part of the line rate that a direction used, 0 to 1; above 1 if the driver reports a wrong rate."""
         rate = self.bit_rate(direction)
         return None if rate is None or not self.info.rate_bps else rate / self.info.rate_bps
 
@@ -160,7 +171,7 @@ class PortRecord:
 
 
 class Process(NamedTuple):
-    """Who owns a queue pair, as far as it is known."""
+    """The owner of a queue pair, as far as known."""
 
     pid: int | None
     """thread group id, in the reader's pid namespace"""
@@ -170,7 +181,7 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True)
 class QueuePairRecord:
-    """A queue pair as it was last seen."""
+    """A queue pair when it was last read."""
 
     id: PortId
     number: int
@@ -179,18 +190,18 @@ class QueuePairRecord:
     remote: int | None
     process: Process
     remote_address: str | None = None
-    """where RDMA-CM connected it to"""
+    """the remote address, if RDMA-CM connected it"""
 
 
 @dataclass(frozen=True)
 class QueuePairs:
-    """All queue pairs, as one round of asking found them."""
+    """All queue pairs of one round of reading."""
 
     records: tuple[QueuePairRecord, ...] = ()
     end_ns: int = 0
-    """wall clock at the end of the round; 0: none has ended yet"""
+    """wall clock at the end of the round; 0: no round has ended yet"""
     errors: tuple[str, ...] = ()
-    """devices that could not be asked, and why"""
+    """devices that could not be read, and why"""
 
 
 @dataclass(frozen=True)
@@ -200,16 +211,19 @@ class Rails:
     ports: int
     """active ports with known bytes"""
     imbalance: float | None
-    """bytes of the busiest port by the mean of all; None without traffic, or fewer than two ports"""
+    """bytes of the busiest port divided by the mean of all; None without traffic or with fewer than two ports"""
     idle: tuple[PortId, ...] = ()
-    """active, without traffic while others had some"""
+    """active ports without traffic while others had some"""
     down: tuple[PortId, ...] = ()
+    """not ACTIVE, or gone"""
+    unavailable: tuple[PortId, ...] = ()
+    """gone or unreadable"""
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 
 
 class Seen(NamedTuple):
-    """RoCE traffic that a hook saw on an interface in one direction."""
+    """RoCE traffic that a hook saw on one interface in one direction."""
 
     packets: int
     bytes: int
@@ -217,21 +231,21 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class BlindSpot:
-    """What a netdev's hook saw of its RDMA port's traffic in one direction."""
+    """How much of an RDMA port's traffic in one direction its netdev's hook saw."""
 
     id: PortId
     netdev: str
     direction: Direction
     unit: str
-    """bytes, or packets where the driver does not count bytes"""
+    """bytes, or packets if the driver does not count bytes"""
     carried: int
     """by the hardware"""
     seen: int
-    """by the hook; in bytes it counts link headers too, and so a little more"""
+    """by the hook; its bytes include link headers and are slightly more"""
 
     @property
     def invisible(self) -> float:
-        """Part of what the hardware carried that the hook did not see, 0 to 1."""
+        """Part of the hardware's traffic that the hook did not see, 0 to 1."""
         return max(0.0, 1 - self.seen / self.carried) if self.carried else 0.0
 
     def __str__(self) -> str:
@@ -252,6 +266,6 @@ class RdmaSnapshot(Snapshot):
     queue_pairs: QueuePairs = QueuePairs()
     rails: Rails = Rails(0, None)
     blind_spots: tuple[BlindSpot, ...] = ()
-    """with mode xdp, for ports whose netdev it watches"""
+    """with mode xdp, for ports on its interfaces"""
     every_queue_pair: bool = False
-    """whether --qps asks for each"""
+    """whether to show each one (--qps)"""

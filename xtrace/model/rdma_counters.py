@@ -1,8 +1,7 @@
-"""What RDMA drivers call their counters, how wide those are, and how readings become figures.
+"""Names of RDMA drivers' counters, and how readings become figures.
 
-The names are those of the drivers' sources (drivers/infiniband/hw/*, drivers/infiniband/sw/rxe), which changed
-some of them over time; widths of `counters/` are those of the InfiniBand specification's PortCounters (16.1.3.5).
-Names are matched whole: `rx_bytes` of one driver is not part of a longer name of another.
+The names are from the drivers' sources (drivers/infiniband/hw/*, drivers/infiniband/sw/rxe), old and new ones; ionic's
+come from its firmware. Only whole names match: `rx_bytes` of one driver may be part of another's longer name.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from xtrace.model.rdma import FIRST, GAUGE, RESET, SATURATED, UNAVAILABLE, Figure, Reading
+from xtrace.model.rdma import UNAVAILABLE, Figure, Reading
+from xtrace.model.rdma_readings import MOST, OCTETS
 from xtrace.model.words import Direction
 
 
 class Source(NamedTuple):
-    """Where a figure may come from: counters of one set, added up, in units of `scale`."""
+    """A possible source of a figure: counters of one set, added up, in units of `scale`."""
 
     set: str
     """`hw` (hw_counters) or `std` (counters)"""
@@ -31,57 +31,72 @@ def _std(name: str, scale: int = 1) -> Source:
     return Source("std", (name,), scale)
 
 
-OCTETS = 4
-"""port_{xmit,rcv}_data count 4-octet words, on Ethernet too."""
-
 FIGURES: dict[str, tuple[Source, ...]] = {
     # traffic
     "rx_bytes": (
         _std("port_rcv_data", OCTETS), _hw("rdma_rx_bytes"), _hw("rx_bytes"), _hw("rcvd_bytes"),
-        _hw("ip4InOctets", "ip6InOctets"),
+        _hw("ip4InOctets", "ip6InOctets"), _hw("rx_rdma_ucast_bytes", "rx_rdma_mcast_bytes"),
     ),
     "tx_bytes": (
         _std("port_xmit_data", OCTETS), _hw("rdma_tx_bytes"), _hw("tx_bytes"), _hw("sent_bytes"),
-        _hw("ip4OutOctets", "ip6OutOctets"),
+        _hw("ip4OutOctets", "ip6OutOctets"), _hw("tx_rdma_ucast_bytes", "tx_rdma_mcast_bytes"),
     ),
     "rx_packets": (
         _std("port_rcv_packets"), _hw("rdma_rx_packets"), _hw("rx_pkts"), _hw("rcvd_pkts"), _hw("rx_pkt"),
-        _hw("ip4InPkts", "ip6InPkts"),
+        _hw("ip4InPkts", "ip6InPkts"), _hw("rx_rdma_ucast_pkts", "rx_rdma_mcast_pkts"),
     ),
     "tx_packets": (
         _std("port_xmit_packets"), _hw("rdma_tx_packets"), _hw("tx_pkts"), _hw("sent_pkts"), _hw("tx_pkt"),
-        _hw("ip4OutPkts", "ip6OutPkts"),
+        _hw("ip4OutPkts", "ip6OutPkts"), _hw("tx_rdma_ucast_pkts", "tx_rdma_mcast_pkts"),
     ),
     # congestion
-    "cnp_rx": (_hw("rp_cnp_handled"), _hw("rx_cnp_pkts"), _hw("cnpHandled"), _hw("rx_cnp_pkt")),
+    "cnp_rx": (
+        _hw("rp_cnp_handled"), _hw("rx_cnp_pkts"), _hw("cnpHandled"), _hw("rx_cnp_pkt"), _hw("rx_rdma_cnp_pkts"),
+    ),
     "cnp_ignored": (_hw("rp_cnp_ignored"), _hw("cnpIgnored")),
-    "cnp_tx": (_hw("np_cnp_sent"), _hw("np_cnp_pkts"), _hw("tx_cnp_pkts"), _hw("cnpSent"), _hw("tx_cnp_pkt")),
-    "ecn_rx": (_hw("np_ecn_marked_roce_packets"), _hw("rx_ecn_marked_pkts"), _hw("RxECNMrkd")),
+    "cnp_tx": (
+        _hw("np_cnp_sent"), _hw("np_cnp_pkts"), _hw("tx_cnp_pkts"), _hw("cnpSent"), _hw("tx_cnp_pkt"),
+        _hw("tx_rdma_cnp_pkts"),
+    ),
+    "ecn_rx": (
+        _hw("np_ecn_marked_roce_packets"), _hw("rx_ecn_marked_pkts"), _hw("RxECNMrkd"), _hw("rx_rdma_ecn_pkts"),
+    ),
     "xmit_wait": (_std("port_xmit_wait"),),
     "slow_restart": (_hw("roce_slow_restart"),),
     # loss
     "rx_oos": (
         _hw("out_of_sequence"), _hw("oos_drop_count"), _hw("out_of_seq_request"), _hw("Rcvd Out of order packets"),
+        _hw("resp_rx_outouf_seq"),
     ),
     "seq_nak_rx": (
         _hw("packet_seq_err"), _hw("seq_err_naks_rcvd"), _hw("rcvd_seq_err"), _hw("Nak Sequence Error"),
+        _hw("req_rx_pkt_seq_err"),
     ),
     "ack_timeout": (
         _hw("local_ack_timeout_err"), _hw("to_retransmits"), _hw("completer_retry_err"), _hw("RTO"),
-        _hw("retrans_timeout_events"),
+        _hw("retrans_timeout_events"), _hw("tx_rdma_ack_timeout"),
     ),
-    "implied_nak": (_hw("implied_nak_seq_err"), _hw("missing_resp"), _hw("Nak Sequence Error Implied")),
-    "rnr_rx": (_hw("rnr_nak_retry_err"), _hw("rnr_naks_rcvd"), _hw("RNR received"), _hw("rcvd_rnr_err")),
+    "implied_nak": (
+        _hw("implied_nak_seq_err"), _hw("missing_resp"), _hw("Nak Sequence Error Implied"),
+        _hw("req_rx_impl_nak_seq_err"),
+    ),
+    "rnr_rx": (
+        _hw("rnr_nak_retry_err"), _hw("rnr_naks_rcvd"), _hw("RNR received"), _hw("rcvd_rnr_err"),
+        _hw("req_rx_rnr_retry_err"),
+    ),
     "retry_exceeded": (
         _hw("req_transport_retries_exceeded"), _hw("max_retry_exceeded"), _hw("retry_exceeded_err"),
-        _hw("unresponsive_remote_events"),
+        _hw("unresponsive_remote_events"), _hw("req_tx_retry_excd_err"),
     ),
-    "dup_req": (_hw("duplicate_request"), _hw("dup_req")),
-    "no_rx_wqe": (_hw("out_of_buffer"), _hw("rx_out_of_buffer"), _hw("rx_drops")),
+    "dup_req": (_hw("duplicate_request"), _hw("dup_req"), _hw("resp_rx_dup_request")),
+    "no_rx_wqe": (_hw("out_of_buffer"), _hw("rx_out_of_buffer"), _hw("rx_drops"), _hw("resp_rx_outof_buf")),
     "retrans": (
         _hw("roce_adp_retrans", "roce_adp_retrans_to"), _hw("retrans_pkts"), _hw("RetransSegs"), _hw("tcpRetransSegs"),
+        _hw("tx_rdma_retx_pkts"),
     ),
     "icrc": (_hw("rx_icrc_encapsulated"), _hw("CRC errors")),
+    # the device
+    "command_errors": (_hw("cmds_err", "no_completion_cmds"),),
     # link
     "link_downed": (_std("link_downed"), _hw("link_downed")),
     "link_error_recovery": (_std("link_error_recovery"),),
@@ -94,122 +109,38 @@ FIGURES: dict[str, tuple[Source, ...]] = {
     "link_integrity_errors": (_std("local_link_integrity_errors"),),
     "buffer_overrun_errors": (_std("excessive_buffer_overrun_errors"),),
 }  # fmt: skip
-"""Name for all drivers -> where it may come from; the first that can be read is taken, and kept to."""
+"""Common name -> possible sources; the first that can be read is used from then on."""
 
 CONGESTION = ("cnp_rx", "cnp_ignored", "cnp_tx", "ecn_rx", "xmit_wait", "slow_restart")
 LOSS = (
     "rx_oos", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "dup_req", "no_rx_wqe",
     "retrans", "icrc",
 )  # fmt: skip
+TICKS = frozenset({"xmit_wait"})
+"""Figures that count time, not events: neither their share of packets nor their maximum means anything."""
 LINK = (
     "link_downed", "link_error_recovery", "symbol_error", "rcv_errors", "xmit_discards", "constraint_errors",
-    "link_integrity_errors", "buffer_overrun_errors",
+    "link_integrity_errors", "buffer_overrun_errors", "command_errors",
 )  # fmt: skip
 
 OUTGOING = frozenset(
     {"cnp_rx", "cnp_ignored", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "retrans"}
 )
-"""Figures about packets that this host sent. The others are about received ones."""
+"""Figures about packets that this host sent; the others are about received packets."""
 
 
 def direction_of(figure: str) -> Direction:
-    """Whose packets a figure's events are given per million of: those sent, or those received."""
+    """Direction of the packets that a figure's share per million refers to."""
     return Direction.EGRESS if figure in OUTGOING else Direction.INGRESS
 
 
-STICKY_BITS = {
-    "symbol_error": 16, "port_rcv_errors": 16, "port_xmit_discards": 16, "VL15_dropped": 16,
-    "port_rcv_remote_physical_errors": 16, "port_rcv_switch_relay_errors": 16, "link_downed": 8,
-    "link_error_recovery": 8, "port_rcv_constraint_errors": 8, "port_xmit_constraint_errors": 8,
-    "local_link_integrity_errors": 4, "excessive_buffer_overrun_errors": 4, "port_xmit_wait": 32,
-    "port_rcv_data": 32, "port_xmit_data": 32, "port_rcv_packets": 32, "port_xmit_packets": 32,
-}  # fmt: skip
-"""Widths of those in `counters/` that stop at their maximum. Data and packets have 64 bits where the hardware has
-the extended set; then they pass this value so fast that standing at it means the narrow set all the same."""
-
-MLX5_WIDE = frozenset(
-    {
-        "rp_cnp_ignored", "rp_cnp_handled", "np_ecn_marked_roce_packets", "np_cnp_sent", "rx_icrc_encapsulated",
-        "cc_rx_ce_pkts", "cc_rx_cnp_pkts", "cc_tx_cnp_pkts", "rdma_rx_bytes", "rdma_rx_packets", "rdma_tx_bytes",
-        "rdma_tx_packets",
-    }
-)  # fmt: skip
-"""mlx5's 64-bit hw_counters; all others are Q counters of 32 bits, which wrap (its counters.c)."""
-
-WRAPS_AT = 1 << 32
 NOT_COUNTERS = frozenset({"lifespan"})
-"""Files among hw_counters that are settings."""
-
-
-def is_gauge(name: str) -> bool:
-    """Whether a hw_counter is a level: bnxt_re's active_qps and the like, and their high-water marks."""
-    return name.startswith(("active_", "watermark_"))
-
-
-def wraps(driver: str | None, name: str) -> bool:
-    """Whether a hw_counter has 32 bits and starts again at 0."""
-    return driver == "mlx5_core" and name not in MLX5_WIDE
-
-
-def saturates_at(name: str) -> int | None:
-    """The value at which one of `counters/` stays; None for those that do not."""
-    bits = STICKY_BITS.get(name)
-    return None if bits is None else (1 << bits) - 1
-
-
-class Track:
-    """One counter over time: turns what was read into a Reading."""
-
-    __slots__ = ("_base", "_gap", "_last")
-
-    def __init__(self) -> None:
-        self._last: int | None = None
-        self._base = 0
-        """what wraps have added up to"""
-        self._gap = False
-        """whether it was not read in the interval before"""
-
-    def read(self, value: int, *, wrapping: bool = False, maximum: int | None = None) -> Reading:
-        """Take a value that was read."""
-        last, self._last = self._last, value
-        after_gap, self._gap = self._gap, False
-        reading = self._compare(last, value, wrapping=wrapping, maximum=maximum)
-        if not after_gap or reading.delta is None:
-            return reading
-        # it grew in more than one interval, and by how much in the last is not known
-        return reading._replace(delta=None, status=reading.status if reading.status == SATURATED else FIRST)
-
-    def _compare(self, last: int | None, value: int, *, wrapping: bool, maximum: int | None) -> Reading:
-        """What `value` is after `last`."""
-        if maximum is not None and value == maximum:
-            # the step to the maximum is known to be at least what it shows; after that nothing is counted
-            return Reading(value, value - last if last is not None and last < value else None, SATURATED)
-        if last is None:
-            return Reading(value, None, FIRST)
-        if value >= last:
-            return Reading(self._base + value, value - last, "ok")
-        # a wrap goes from near the end to near the start; anything else that shrinks was set back
-        if wrapping and last < WRAPS_AT and value - last + WRAPS_AT < WRAPS_AT // 2:
-            self._base += WRAPS_AT
-            return Reading(self._base + value, value - last + WRAPS_AT, "wrapped")
-        self._base = 0
-        return Reading(value, None, RESET)
-
-    def missed(self, reason: str) -> Reading:
-        """It could not be read. The next value is a first one, but its total goes on from the last that was."""
-        self._gap = True
-        return Reading(None, None, UNAVAILABLE, reason)
-
-
-def gauge(value: int) -> Reading:
-    """The Reading of a level."""
-    return Reading(value, None, GAUGE)
-
+"""Files in hw_counters that are settings."""
 
 GONE = Reading(None, None, UNAVAILABLE, "the driver no longer has it")
 
 _WORST = ("unavailable", "first", "reset", "saturated", "wrapped", "ok")
-"""A sum is worth as little as the least of what was added."""
+"""A sum has the worst status of its parts."""
 
 
 def _sum(readings: list[Reading], scale: int) -> Reading:
@@ -218,16 +149,18 @@ def _sum(readings: list[Reading], scale: int) -> Reading:
     deltas = [reading.delta for reading in readings]
     total = None if None in totals else scale * sum(t for t in totals if t is not None)
     delta = None if None in deltas else scale * sum(d for d in deltas if d is not None)
+    if total is not None and total > MOST:
+        return Reading(None, None, UNAVAILABLE, f"{total}: not a possible count")
     return Reading(total, delta, worst.status, worst.reason)
 
 
 def figures(
     hardware: Mapping[str, Reading], standard: Mapping[str, Reading], kept: dict[str, Source] | None = None
 ) -> dict[str, Figure]:
-    """The figures that a port's counters give. What the driver does not count is not among them.
+    """A port's figures; those that the driver does not count are absent.
 
-    `kept`: of figures that were read before, where from; this call adds to it. They stay with that: the totals of two
-    counters are two numbers, and going from one to the other would look like growth.
+    `kept`: the sources of figures that were read before; this call adds to it. Figures stay with their source: the
+    totals of two counters differ, and changing from one to the other would look like growth.
     """
     kept = {} if kept is None else kept
     sets = {"hw": hardware, "std": standard}
@@ -247,7 +180,7 @@ Sets = Mapping[str, Mapping[str, Reading]]
 
 
 def _choose(sources: tuple[Source, ...], sets: Sets) -> Source | None:
-    """The first source that can be read, else the first that is there at all, with those of its counters that are."""
+    """The first source that can be read, else the first that exists, reduced to the counters that exist."""
     present = [
         source._replace(names=tuple(name for name in source.names if name in sets[source.set])) for source in sources
     ]
@@ -257,6 +190,6 @@ def _choose(sources: tuple[Source, ...], sets: Sets) -> Source | None:
 
 
 def _read_from(source: Source, sets: Sets) -> Figure:
-    """Its counters added up; what once was there and no longer is makes it unavailable."""
+    """Its counters added up; a counter that has disappeared makes it unavailable."""
     readings = [sets[source.set].get(name, GONE) for name in source.names]
     return Figure(_sum(readings, source.scale), source.names)

@@ -1,6 +1,6 @@
-"""Whether a port is well: thresholds, and the verdict with its reasons.
+"""Health of ports and rails: thresholds, and verdicts with reasons.
 
-Every threshold has a unit that does not depend on the interval: events per minute, per million packets, or percent.
+Thresholds do not depend on the interval: events per minute, per million packets, or percent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "
 
 
 class Limit(NamedTuple):
-    """Above which value something is worth a warning, or critical; None: never."""
+    """Values above which something is a warning or critical; None: never."""
 
     unit: str
     warn: float | None
     critical: float | None
     words: str
-    """what is counted, for people"""
+    """what is counted, in reasons"""
 
 
 LIMITS: dict[str, Limit] = {
@@ -35,19 +35,39 @@ LIMITS: dict[str, Limit] = {
     "symbol_error": Limit(PER_MINUTE, 10.0, None, "symbol errors"),
     "rcv_errors": Limit(PER_MINUTE, 10.0, None, "receive errors"),
     "xmit_discards": Limit(PER_MINUTE, 10.0, None, "transmit discards"),
+    "constraint_errors": Limit(PER_MINUTE, 10.0, None, "constraint errors"),
+    "link_integrity_errors": Limit(PER_MINUTE, 10.0, None, "link integrity errors"),
+    "buffer_overrun_errors": Limit(PER_MINUTE, 10.0, None, "buffer overruns"),
+    "icrc": Limit(PER_MINUTE, 10.0, None, "ICRC errors"),
+    "command_errors": Limit(PER_MINUTE, 10.0, None, "failed device commands"),
     "rx_oos": Limit(PER_MILLION, 100.0, 10_000.0, "packets out of sequence"),
     "seq_nak_rx": Limit(PER_MILLION, 100.0, 10_000.0, "sequence NAKs received"),
-    "rnr_rx": Limit(PER_MILLION, 1_000.0, None, "receiver not ready NAKs"),
-    "no_rx_wqe": Limit(PER_MILLION, 1_000.0, None, "packets without a receive buffer"),
+    "implied_nak": Limit(PER_MILLION, 100.0, 10_000.0, "implied NAKs"),
+    "dup_req": Limit(PER_MILLION, 1_000.0, 10_000.0, "repeated requests received"),
+    "retrans": Limit(PER_MILLION, 1_000.0, 10_000.0, "retransmissions"),
+    "rnr_rx": Limit(PER_MILLION, 1_000.0, 100_000.0, "receiver not ready NAKs"),
+    "no_rx_wqe": Limit(PER_MILLION, 1_000.0, 100_000.0, "packets without a receive buffer"),
     "cnp_rx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications received"),
     "cnp_tx": Limit(PER_MILLION, 10_000.0, None, "congestion notifications sent"),
     "paused": Limit(PERCENT, 1.0, 20.0, "of the time paused"),
     "imbalance": Limit(RATIO, 1.5, None, "times the mean on the busiest port"),
     "idle": Limit(RATIO, 0.0, None, "active ports without traffic while others had some"),
 }
-"""Above the number, not at it: 0 means the first event counts."""
+"""Exceeded above the number, not at it: with 0 the first event counts."""
 
 Limits = Mapping[str, Limit]
+
+ANY = ""
+MEANINGS = {
+    (ANY, "duplicate_request"): "the remote side repeated them: a response was lost or late",
+    (ANY, "dup_req"): "the remote side repeated them: a response was lost or late",
+    (ANY, "resp_rx_dup_request"): "the remote side repeated them: a response was lost or late",
+    ("rdma_rxe", "completer_retry_err"): "rxe counts every retry here, including those after a NAK",
+    ("efa", "unresponsive_remote_events"): "efa counts unresponsive remote hosts here, not retries",
+    ("efa", "rx_drops"): "efa counts packets dropped for any reason here",
+    ("mlx5_core", "roce_adp_retrans"): "mlx5 counts only retransmissions by its adaptive timer",
+}
+"""By driver and its name for a counter: what it means, if that differs from the figure's name."""
 
 
 def parse_limits(text: str, name: str = "--threshold") -> dict[str, Limit]:
@@ -88,14 +108,14 @@ def _number(text: str, name: str) -> float | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not well."""
+    """One reason for bad health."""
 
     level: Health
     reason: str
 
 
 def judge(record: PortRecord, limits: Limits, was_active: bool) -> PortRecord:
-    """The record with health and reasons. `was_active`: whether the port was ACTIVE before, in this run."""
+    """The record with health and reasons. `was_active`: whether the port was ACTIVE earlier in this run."""
     findings = [*_state(record, was_active), *_counts(record, limits), *_saturated(record), *_paused(record, limits)]
     findings.sort(key=lambda finding: finding.level.rank, reverse=True)
     health = findings[0].level if findings else Health.OK
@@ -110,6 +130,8 @@ def _state(record: PortRecord, was_active: bool) -> Iterator[Finding]:
         if record.info.physical_state:
             where += f", link {record.info.physical_state}"
         yield Finding(Health.CRITICAL if was_active else Health.WARN, where + (", was ACTIVE" if was_active else ""))
+    if record.uncounted:
+        yield Finding(Health.WARN, f"not judged: {record.uncounted}")
 
 
 def _level(value: float, limit: Limit) -> Health | None:
@@ -129,12 +151,20 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
             value = delta * 60 / seconds
         else:
             value = record.per_million(name, direction_of(name))
-            # without a count of packets the share is not known: more than the events themselves it cannot be
+            # without a packet count the share is unknown; every packet may be affected
             value = 1e6 if value is None else value
         level = _level(value, limit)
         if level:
             share = f" ({value:.0f} per million packets)" if limit.unit == PER_MILLION else ""
-            yield Finding(level, f"{limit.words} {delta} in {_seconds(seconds)}{share}")
+            meaning = _meaning(record, name)
+            yield Finding(level, f"{limit.words} {delta} in {_seconds(seconds)}{share}" + (meaning and f": {meaning}"))
+
+
+def _meaning(record: PortRecord, figure: str) -> str:
+    """What the driver's counters behind a figure mean, if it differs from the figure's name."""
+    names = record.figures[figure].names
+    known = (MEANINGS.get((driver, name)) for name in names for driver in (record.info.driver or ANY, ANY))
+    return next(filter(None, known), "")
 
 
 def _seconds(seconds: float) -> str:
@@ -161,24 +191,38 @@ def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
 
 
 def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
-    """How evenly active ports carried bytes, both directions together; packets where not all count bytes."""
+    """How evenly active ports carried bytes, both directions together; packets if not all drivers count bytes.
+
+    Virtual functions without traffic are not rails: they wait for a guest.
+    """
+    records = [record for record in records if not _waits(record)]
     active = [record for record in records if record.info.is_active and not record.unavailable]
-    down = tuple(record.id for record in records if record.info.is_down)
+    down = tuple(record.id for record in records if record.gone or record.info.is_down)
+    unavailable = tuple(record.id for record in records if record.unavailable)
     carried = _carried(active, "bytes")
     if len(carried) < len(active):
         carried = _carried(active, "packets")
     mean = sum(carried.values()) / len(carried) if carried else 0
-    if len(carried) < 2 or not mean:
-        return Rails(len(carried), None, (), down)
-    idle = tuple(port for port, amount in carried.items() if not amount)
-    found = Rails(len(carried), max(carried.values()) / mean, idle, down)
+    found = Rails(len(carried), None, (), down, unavailable)
+    if len(carried) >= 2 and mean:
+        idle = tuple(port for port, amount in carried.items() if not amount)
+        found = replace(found, imbalance=max(carried.values()) / mean, idle=idle)
     findings = sorted(_uneven(found, limits), key=lambda finding: finding.level.rank, reverse=True)
     if not findings:
         return found
     return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))
 
 
+def _waits(record: PortRecord) -> bool:
+    """Whether it is a virtual function without traffic: by bytes, or by packets if bytes are unknown."""
+    amounts = _carried([record], "bytes") or _carried([record], "packets")
+    return record.info.is_function and not record.gone and not any(amounts.values())
+
+
 def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
+    if found.unavailable:
+        ports = ", ".join(map(str, found.unavailable))
+        yield Finding(Health.CRITICAL, f"{len(found.unavailable)} ports gone or unreadable: {ports}")
     even = _level(found.imbalance or 0, limits["imbalance"])
     if even:
         yield Finding(even, f"{found.imbalance:.2f} {limits['imbalance'].words}")
@@ -188,7 +232,7 @@ def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
 
 
 def _carried(records: Sequence[PortRecord], unit: str) -> dict[PortId, int]:
-    """Of ports that tell both directions."""
+    """Traffic of ports that count both directions."""
     found = {}
     for record in records:
         received, sent = record.delta(f"rx_{unit}"), record.delta(f"tx_{unit}")

@@ -1,4 +1,4 @@
-"""Queue pairs by who owns them."""
+"""Queue pairs by owner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xtrace.model.rdma import Process, QueuePairRecord
 
 @dataclass
 class Owned:
-    """What one process, or kernel module, has on one device."""
+    """The queue pairs of one process or kernel module on one device."""
 
     device: str
     owner: Process
@@ -20,12 +20,12 @@ class Owned:
 
     @property
     def count(self) -> int:
-        """All its queue pairs there."""
+        """Number of queue pairs."""
         return sum(self.states.values())
 
 
 def by_process(records: Iterable[QueuePairRecord]) -> list[Owned]:
-    """Per device and owner, most queue pairs first."""
+    """Grouped by device and owner, most queue pairs first."""
     found: dict[tuple[str, Process], Owned] = {}
     for record in records:
         key = (record.id.device, record.process)

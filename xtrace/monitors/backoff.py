@@ -1,4 +1,4 @@
-"""Backoff for failing reads, which some firmware logs to the kernel log each time."""
+"""Failing reads are retried less and less often: some firmware writes each failure to the kernel log."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from xtrace.errors import error_name
 
 FIRST_PAUSE_NS = 10_000_000_000
 LONGEST_PAUSE_NS = 600_000_000_000
-"""A failed read is retried after 10 s, then 20 s, and so on, up to 10 minutes."""
+"""A failing read is retried after 10 s, 20 s, ... at most 10 minutes."""
 
 
 class Backoff:
-    """Which reads fail, and when they may be retried."""
+    """Remembers failing reads and when to retry them."""
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._failing: dict[str, tuple[int, int, str]] = {}
-        """what -> time of the next try, the pause after that, the reason"""
+        """what -> when to retry it, the pause after that, why it failed"""
 
     def reason(self, what: str) -> str | None:
-        """Return why `what` must not be read now; None if it may be."""
+        """Why `what` is not to be read now; None if it is."""
         if not self._failing:
             return None
         until, _, why = self._failing.get(what, (0, 0, ""))
         return why if self._clock() < until else None
 
     def failed(self, what: str, why: str) -> str:
-        """Note a failure; return `why`."""
+        """Note a failure; returns `why`."""
         _, pause, _ = self._failing.get(what, (0, FIRST_PAUSE_NS, ""))
         self._failing[what] = (self._clock() + pause, min(2 * pause, LONGEST_PAUSE_NS), why)
         return why
@@ -40,7 +40,7 @@ class Backoff:
 
 
 def why(error: OSError | ValueError) -> str:
-    """Describe a failed read in a few words."""
+    """Why a read failed, in a few words."""
     if isinstance(error, OSError):
         return error_name(error.errno or 0)
     return f"not a number: {error}"

@@ -31,11 +31,10 @@ from xtrace.model.nccl import (
     NcclSnapshot,
     NicTraffic,
     Operation,
-    RasCommunicator,
-    RasReport,
     total_bytes,
 )
 from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, SIZES, latency_limit_ns, requested_bytes
+from xtrace.model.nccl_ras import Behind, RasCommunicator, RasRank, RasReport
 from xtrace.model.rdma import (
     Figure,
     PortId,
@@ -56,7 +55,7 @@ from xtrace.monitors.nccl.calls import Known, check_sum
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.sums import Sums
 from xtrace.sinks.kinds import MetricsOptions
-from xtrace.sinks.metrics.nccl import DESCRIBED, MOST_PROCESSES, NcclMetrics, nccl_samples
+from xtrace.sinks.metrics.nccl import DESCRIBED, MOST_COMMUNICATORS, MOST_PROCESSES, NcclMetrics, nccl_samples
 from xtrace.sinks.registry import KINDS
 from xtrace.sinks.text.nccl import nccl_lines
 
@@ -231,6 +230,63 @@ def test_metrics_are_described_and_told_once() -> None:
     assert values["xtrace_nccl_ras_up",] == 1
 
 
+def test_each_sum_is_shown_under_its_own_name() -> None:
+    """All different, so that none can stand in for another."""
+    counted_calls = counted(9, 90, returned=7, latency_ns=3_000_000_000)
+    unsized = Operation("AllGather", "float32", None, counted(5, 50, returned=2, latency_ns=1_000_000_000))
+    sized = Operation("AllReduce", "float32", 36, counted_calls)
+    processes = (process(operations=(sized, unsized)),)
+    totals = CallTotals(entries=17, unattributed=3)
+    told = NcclSnapshot(5_000_000_000, 10**9, processes, totals, Sums().add(processes, totals), ras_answers=False)
+    values = {(sample.name, dict(sample.labels).get("function")): sample.value for sample in flat(nccl_samples(told))}
+    names = ("calls", "requested_bytes", "unsized_calls", "returned_calls", "call_seconds")
+    assert [values[f"xtrace_nccl_{name}_total", "AllReduce"] for name in names] == [9, 36, 0, 7, 3.0]
+    assert [values[f"xtrace_nccl_{name}_total", "AllGather"] for name in names] == [5, 0, 5, 2, 1.0]
+    assert values["xtrace_nccl_unattributed_calls_total", None] == 3
+    assert values["xtrace_nccl_ras_up", None] == 0
+
+
+def ras_communicator(name: str, missing: int = 0, failed: int = 0, skew: int = 0, age_ns: int = 0) -> RasCommunicator:
+    counts = {"AllReduce": (10, 10 + skew)}
+    lost, broken = tuple(range(missing)), tuple(range(failed))
+    return RasCommunicator(name, 90, 80, lost, broken, counts, age_ns=age_ns)
+
+
+def test_what_a_ras_service_says_is_shown_under_its_own_names() -> None:
+    report = RasReport("localhost:1", 0, "2.28.9", (ras_communicator("0x1", 2, 3, 5, 7 * 10**9),), 0)
+    values = {sample.name: sample.value for sample in flat(nccl_samples(NcclSnapshot(1, 10**9, ras=report)))}
+    shown = ("ranks", "missing_ranks", "async_error_ranks", "skew_calls", "age_seconds")
+    assert [values[f"xtrace_nccl_ras_{name}"] for name in shown] == [80, 2, 3, 5, 7.0]
+    assert "xtrace_nccl_ras_up" not in values
+
+
+def test_communicators_of_a_ras_service_are_bounded_and_the_worst_are_kept() -> None:
+    well = [ras_communicator(f"well{number}") for number in range(MOST_COMMUNICATORS)]
+    bad = [
+        ras_communicator("skewed", skew=9), ras_communicator("failed", failed=1, skew=1),
+        ras_communicator("missing", missing=1), ras_communicator("worse", missing=2),
+    ]  # fmt: skip
+    report = RasReport("localhost:1", 0, "2.28.9", (*well, *bad), 0)
+    samples = flat(nccl_samples(NcclSnapshot(1, 10**9, ras=report)))
+    told = [dict(sample.labels)["communicator"] for sample in samples if sample.name == "xtrace_nccl_ras_ranks"]
+    assert len(told) == MOST_COMMUNICATORS == 100
+    assert told[:4] == ["worse", "missing", "failed", "skewed"]
+
+
+def test_text_names_missing_ranks_and_those_behind_a_few_of_them() -> None:
+    ranks = tuple(RasRank(number, "n1", 100 + number, number, number) for number in range(9))
+    found = RasCommunicator(
+        "0x1", 100, 91, tuple(range(9)), (), {"AllReduce": (1, 3)}, ranks, {"AllReduce": Behind(70, ranks[:1])},
+        age_ns=65 * 10**9,
+    )  # fmt: skip
+    line = next(nccl_lines(NcclSnapshot(1, 10**9, ras=RasReport("localhost:1", 0, "2.28.9", (found,), 0))))
+    assert line == (
+        "ras 0x1 ranks=91/100 missing=0,1,2,3,4,5,6,7,8 skew=2 AllReduce=1..3"
+        " missing_at=0@n1/100/gpu0,1@n1/101/gpu1,2@n1/102/gpu2,3@n1/103/gpu3,+5"
+        " behind_AllReduce=0@n1/100/gpu0,+69 age=65s\n"
+    )
+
+
 def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
     assert not [sample for sample in flat(nccl_samples(snapshot())) if sample.name.startswith("xtrace_nccl_ras")]
 
@@ -342,6 +398,14 @@ def test_only_devices_of_nccl_processes_are_told_of_without_mode_rdma() -> None:
     assert [record.id.device for record in told.ports] == ["mlx5_0", "mlx5_1"]
     assert {record.process.pid for record in told.queue_pairs.records} == {7}
     assert len(nics().tick().ports) == 3
+
+
+def test_device_that_is_gone_is_told_of_without_mode_rdma() -> None:
+    gone = replace(port("mlx5_9", 1), gone=True, unavailable="the RDMA device is gone")
+    watched = Nics(cast("Monitor[RdmaSnapshot]", PlayedRdma(QueuePairs(), (port("mlx5_0", 1), gone))), lambda: [1])
+    told = watched.tick()
+    assert [record.id.device for record in told.ports] == ["mlx5_9"]
+    assert told.rails.health == "critical"
 
 
 def test_rails_are_those_of_nccl_processes_without_mode_rdma() -> None:

@@ -1,4 +1,4 @@
-"""What readings become: wraps, resets, saturation told apart; names that are the same for all drivers."""
+"""What readings become: wraps, resets, saturation; names common to all drivers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import pytest
 
 from tests.unit.make_rdma import grew, port, traffic
 from xtrace.model.rdma import Reading
-from xtrace.model.rdma_counters import FIGURES, Source, Track, figures, is_gauge, saturates_at, wraps
+from xtrace.model.rdma_counters import FIGURES, OUTGOING, Source, direction_of, figures
+from xtrace.model.rdma_readings import (
+    ALL_ONES,
+    MOST,
+    SLACK_NS,
+    Track,
+    impossible,
+    is_gauge,
+    most_growth,
+    saturates_at,
+    wraps,
+)
 from xtrace.model.words import Direction
 
 U32 = 1 << 32
@@ -70,22 +81,22 @@ def after_a_gap(*values: int, wrapping: bool = False, maximum: int | None = None
     return [*readings, *(track.read(value, wrapping=wrapping, maximum=maximum) for value in others)]
 
 
-def test_growth_while_it_could_not_be_read_is_in_the_total_and_in_no_interval() -> None:
+def test_growth_during_failed_reads_is_in_the_total_and_in_no_interval() -> None:
     assert after_a_gap(10, 14, 15)[1:] == [Reading(14, None, "first"), Reading(15, 1, "ok")]
 
 
-def test_wrap_while_it_could_not_be_read_is_in_the_total() -> None:
+def test_wrap_during_failed_reads_is_in_the_total() -> None:
     _, back, after = after_a_gap(U32 - 10, 5, 6, wrapping=True)
     assert back == Reading(U32 + 5, None, "first")
     assert after == Reading(U32 + 6, 1, "ok")
 
 
-def test_reset_and_saturation_while_it_could_not_be_read_are_told() -> None:
+def test_reset_and_saturation_during_failed_reads_are_reported() -> None:
     assert after_a_gap(10, 4)[1] == Reading(4, None, "reset")
     assert after_a_gap(10, 255, maximum=255)[1] == Reading(255, None, "saturated")
 
 
-def test_what_was_never_32_bits_wide_does_not_wrap() -> None:
+def test_wider_counter_does_not_wrap() -> None:
     assert follow(9_000_000_000, 0, 7, wrapping=True)[1:] == [Reading(0, None, "reset"), Reading(7, 7, "ok")]
 
 
@@ -104,8 +115,116 @@ def test_only_mlx5s_q_counters_wrap() -> None:
     assert not wraps(None, "local_ack_timeout_err")
 
 
+def test_mlx4s_diagnostic_counters_that_shrink_are_a_reset() -> None:
+    assert not wraps("mlx4_core", "rq_num_oos")
+
+
 def test_levels_are_no_counters() -> None:
-    assert is_gauge("active_qps") and not is_gauge("rx_pkts")
+    assert is_gauge("active_qps") and is_gauge("watermark_qps") and not is_gauge("rx_pkts")
+
+
+@pytest.mark.parametrize(
+    "last, value, delta",
+    [
+        (U32 - 1, 0, 1),
+        (U32 // 2 + 1, 0, U32 // 2 - 1),  # the longest way that is taken for a wrap
+        (U32 // 2, 0, None),
+        (U32 - 1, U32 // 2 - 2, U32 // 2 - 1),
+        (U32 - 1, U32 // 2 - 1, None),
+    ],
+)
+def test_decrease_is_a_wrap_up_to_half_of_all_values(last: int, value: int, delta: int | None) -> None:
+    reading = follow(last, value, wrapping=True)[1]
+    expected = Reading(value, None, "reset") if delta is None else Reading(U32 + value, delta, "wrapped")
+    assert reading == expected
+
+
+def test_total_after_a_wrap_and_a_reset_excludes_the_wrap() -> None:
+    readings = follow(U32 - 1, U32 // 4, 5, 9, wrapping=True)
+    assert readings[1].total == U32 + U32 // 4
+    assert readings[2:] == [Reading(5, None, "reset"), Reading(9, 4, "ok")]
+
+
+@pytest.mark.parametrize(
+    "kind, name, value, why",
+    [
+        ("hw", "rx_bytes", ALL_ONES, "all ones: the driver does not count it"),
+        ("eth", "rx_prio3_pause", ALL_ONES, "all ones: the driver does not count it"),
+        ("hw", "rx_bytes", ALL_ONES - 4, f"{ALL_ONES - 4}: not a possible count"),
+        ("hw", "rx_bytes", -1, "-1: not a possible count"),
+        ("hw", "rx_bytes", MOST, ""),
+        ("std", "port_rcv_data", 1 << 62, f"{1 << 62}: not a possible count"),
+        ("std", "port_rcv_data", 1 << 60, ""),
+        ("std", "port_rcv_packets", 1 << 62, ""),
+        ("std", "symbol_error", 65536, "65536: more than the counter's 16 bits"),
+        ("std", "symbol_error", 65535, ""),
+        ("std", "link_downed", 256, "256: more than the counter's 8 bits"),
+        ("hw", "link_downed", 256, ""),
+        ("std", "port_xmit_wait", U32, ""),  # extended counters have 64 bits
+        ("hw", "out_of_sequence", U32 - 1, ""),  # where 32 bits wrap this is a count like any other
+    ],
+)
+def test_impossible_values(kind: str, name: str, value: int, why: str) -> None:
+    assert impossible(kind, name, value) == why
+
+
+def doubting(*values: int, most: int = 1000) -> list[Reading]:
+    track = Track()
+    return [track.read(value, most=most) for value in values]
+
+
+def test_impossible_growth_is_unavailable_and_the_next_value_continues_from_before() -> None:
+    _, odd, back, after = doubting(100, 5_000_000, 150, 160)
+    assert odd == Reading(None, None, "unavailable", "grew by 4999900: more than 4 times the line rate")
+    assert (back, after) == (Reading(150, None, "first"), Reading(160, 10, "ok"))
+
+
+def test_largest_possible_growth_is_accepted() -> None:
+    assert doubting(100, 1100)[1] == Reading(1100, 1000, "ok")
+    assert doubting(100, 1101)[1].status == "unavailable"
+
+
+def test_impossible_growth_to_a_value_that_stays_is_a_reset() -> None:
+    _, odd, stays, after = doubting(100, 5_000_000, 5_000_100, 5_000_101)
+    assert odd.status == "unavailable"
+    assert (stays, after) == (Reading(5_000_100, None, "reset"), Reading(5_000_101, 1, "ok"))
+
+
+def test_erratic_impossible_values_stay_unavailable() -> None:
+    assert [reading.status for reading in doubting(1, 10**9, 10**12, 10**6, 10**15)[1:]] == ["unavailable"] * 4
+
+
+def test_growth_over_a_gap_is_not_limited() -> None:
+    track = Track()
+    track.read(1, most=10)
+    track.missed("EIO")
+    assert track.read(1000, most=10) == Reading(1000, None, "first")
+
+
+def test_growth_is_limited_by_the_line_rate_or_by_the_fastest_if_unknown() -> None:
+    second = 10**9
+    assert most_growth(100 * 10**9, "mlx5_core", 5 * second) == 4 * 12_500_000_000 * 6, "and a second of slack"
+    assert most_growth(100 * 10**9, "mlx5_core", -SLACK_NS) == 0
+    for rate, driver in ((None, "mlx5_core"), (2_500_000_000, "rdma_rxe"), (100 * 10**9, "efa"), (10**9, None)):
+        assert most_growth(rate, driver, 0) == 4 * 200_000_000_000
+
+
+def test_figure_beyond_what_hardware_counts_is_unavailable() -> None:
+    half = MOST // 2 + 1
+    found = figures({"ip4InOctets": grew(3, half), "ip6InOctets": grew(4, half)}, {})["rx_bytes"].reading
+    assert (found.total, found.delta, found.status) == (None, None, "unavailable")
+    assert found.reason == f"{2 * half}: not a possible count"
+
+
+def test_share_refers_to_packets_of_the_events_direction() -> None:
+    """What happens to sent packets is a share of those."""
+    events = {"out_of_sequence": grew(5), "packet_seq_err": grew(5)}
+    record = port(events, traffic(4, 4, rx_packets=1000, tx_packets=10))
+    assert (direction_of("rx_oos"), direction_of("seq_nak_rx")) == (Direction.INGRESS, Direction.EGRESS)
+    shares = {name: record.per_million(name, direction_of(name)) for name in ("rx_oos", "seq_nak_rx")}
+    assert shares == {"rx_oos": 5_000, "seq_nak_rx": 500_000}
+    sent = {"cnp_rx", "cnp_ignored", "seq_nak_rx", "ack_timeout", "implied_nak", "rnr_rx", "retry_exceeded", "retrans"}
+    assert sent == OUTGOING
 
 
 NAMES = {
@@ -121,6 +240,13 @@ NAMES = {
     "efa": ({"tx_bytes": "tx_bytes", "retrans_timeout_events": "ack_timeout", "rx_drops": "no_rx_wqe",
              "unresponsive_remote_events": "retry_exceeded"}),
     "hns": ({"rx_pkt": "rx_packets", "tx_cnp_pkt": "cnp_tx", "rx_cnp_pkt": "cnp_rx"}),
+    "efa, of the device": ({"cmds_err": "command_errors"}),
+    "ionic": ({"rx_rdma_ucast_bytes": "rx_bytes", "tx_rdma_ucast_bytes": "tx_bytes", "rx_rdma_ucast_pkts": "rx_packets",
+               "tx_rdma_ucast_pkts": "tx_packets", "rx_rdma_cnp_pkts": "cnp_rx", "tx_rdma_cnp_pkts": "cnp_tx",
+               "rx_rdma_ecn_pkts": "ecn_rx", "resp_rx_outouf_seq": "rx_oos", "req_rx_pkt_seq_err": "seq_nak_rx",
+               "tx_rdma_ack_timeout": "ack_timeout", "req_rx_impl_nak_seq_err": "implied_nak",
+               "req_rx_rnr_retry_err": "rnr_rx", "req_tx_retry_excd_err": "retry_exceeded",
+               "resp_rx_dup_request": "dup_req", "resp_rx_outof_buf": "no_rx_wqe", "tx_rdma_retx_pkts": "retrans"}),
     "rxe": ({"rcvd_pkts": "rx_packets", "completer_retry_err": "ack_timeout", "rcvd_seq_err": "seq_nak_rx",
              "out_of_seq_request": "rx_oos", "link_downed": "link_downed"}),
 }  # fmt: skip
@@ -148,7 +274,7 @@ def test_sum_with_an_unavailable_part_is_unavailable_and_not_the_rest() -> None:
     assert figures({"ip4InOctets": grew(3), "ip6InOctets": gone}, {})["rx_bytes"].reading == gone
 
 
-def test_hardware_that_cannot_be_asked_one_way_is_asked_the_other() -> None:
+def test_second_source_is_used_if_the_first_cannot_be_read() -> None:
     gone = Reading(None, None, "unavailable", "not a number: N/A (no PMA)")
     assert figures({"rx_bytes": grew(3)}, {"port_rcv_data": gone})["rx_bytes"].reading.delta == 3
 
@@ -157,14 +283,14 @@ def test_figure_keeps_to_the_counter_it_was_first_read_from() -> None:
     kept: dict[str, Source] = {}
     gone = Reading(None, None, "unavailable", "EIO")
     other = {"rdma_rx_bytes": grew(9)}
-    told = [
+    readings = [
         figures(other, {"port_rcv_data": reading}, kept)["rx_bytes"].reading
         for reading in (gone, grew(1), gone, grew(2))
     ]
-    assert told == [grew(9)] * 4, "the standard one could not be read at first"
+    assert readings == [grew(9)] * 4, "the standard one could not be read at first"
     kept.clear()
-    told = [figures(other, {"port_rcv_data": reading}, kept)["rx_bytes"].reading for reading in (grew(1, 10), gone)]
-    assert told == [Reading(40, 4, "ok"), gone]
+    readings = [figures(other, {"port_rcv_data": reading}, kept)["rx_bytes"].reading for reading in (grew(1, 10), gone)]
+    assert readings == [Reading(40, 4, "ok"), gone]
 
 
 def test_sum_is_unavailable_when_a_part_of_it_goes() -> None:
@@ -175,7 +301,7 @@ def test_sum_is_unavailable_when_a_part_of_it_goes() -> None:
     assert found.reading.reason == "the driver no longer has it"
 
 
-def test_what_a_driver_does_not_count_is_absent() -> None:
+def test_figure_that_the_driver_does_not_count_is_absent() -> None:
     assert "rx_bytes" not in figures({"rcvd_pkts": grew(3)}, {})
     assert port({"rcvd_pkts": grew(3)}).delta("rx_bytes") is None
 

@@ -1,6 +1,8 @@
-"""When a port is unwell, and what is said of it."""
+"""Health of ports and rails, and its reasons."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +22,7 @@ def test_port_without_events_is_ok() -> None:
     assert verdict(port({"local_ack_timeout_err": grew(0)}, traffic(4, 4))) == ("ok", ())
 
 
-def test_reason_says_what_how_many_and_in_which_time() -> None:
+def test_reason_has_words_count_and_interval() -> None:
     assert verdict(port({"local_ack_timeout_err": grew(3)})) == ("warn", ("local ACK timeouts 3 in 5 s",))
     assert verdict(port({"local_ack_timeout_err": grew(12)})) == ("critical", ("local ACK timeouts 12 in 5 s",))
 
@@ -129,3 +131,108 @@ def test_packets_are_compared_where_not_every_driver_counts_bytes() -> None:
     software = port({"rcvd_pkts": grew(300), "sent_pkts": grew(0)}, where=PortId("rxe0", 1))
     hardware = port(standard=traffic(4000, 0, rx_packets=100, tx_packets=0))
     assert rails([software, hardware], LIMITS).imbalance == 1.5
+
+
+def on(driver: str | None, record: PortRecord) -> PortRecord:
+    return replace(record, info=replace(record.info, driver=driver))
+
+
+@pytest.mark.parametrize(
+    "figure, counter, level",
+    [
+        ("dup_req", "duplicate_request", "critical"),
+        ("rx_oos", "out_of_sequence", "critical"),
+        ("implied_nak", "implied_nak_seq_err", "critical"),
+        ("seq_nak_rx", "packet_seq_err", "critical"),
+        ("rnr_rx", "rnr_nak_retry_err", "critical"),
+        ("no_rx_wqe", "out_of_buffer", "critical"),
+        ("retrans", "retrans_pkts", "critical"),
+        ("cnp_rx", "rp_cnp_handled", "warn"),
+    ],
+)
+def test_errors_for_a_quarter_of_the_packets_are_never_ok(figure: str, counter: str, level: str) -> None:
+    record = port({counter: grew(258_649)}, traffic(4, 4, rx_packets=1_000_000, tx_packets=1_000_000))
+    health, (reason,) = verdict(record)
+    assert health == level and "258649 in 5 s (258649 per million packets)" in reason
+    assert figure in LIMITS
+
+
+@pytest.mark.parametrize(
+    "counter",
+    ["port_rcv_constraint_errors", "local_link_integrity_errors", "excessive_buffer_overrun_errors", "symbol_error"],
+)
+def test_errors_of_the_link_are_worth_a_warning(counter: str) -> None:
+    assert verdict(port(standard={counter: grew(1)}))[0] == "warn"  # 12 a minute
+    assert verdict(port(standard={counter: grew(1)}, interval_ns=10 * NS))[0] == "ok"
+
+
+def test_failed_commands_of_the_device_and_wrong_checksums_are_worth_a_warning() -> None:
+    assert verdict(port({"cmds_err": grew(1)})) == ("warn", ("failed device commands 1 in 5 s",))
+    assert verdict(port({"rx_icrc_encapsulated": grew(1)}))[0] == "warn"
+
+
+def test_reason_explains_a_counter_that_differs_from_its_figure() -> None:
+    soft = on("rdma_rxe", port({"completer_retry_err": grew(12)}))
+    reason = "local ACK timeouts 12 in 5 s: rxe counts every retry here, including those after a NAK"
+    assert verdict(soft) == ("critical", (reason,))
+    repeated = on("rdma_rxe", port({"duplicate_request": grew(5), "rcvd_pkts": grew(1000)}))
+    reason = "repeated requests received 5 in 5 s (5000 per million packets): the remote side repeated them: a"
+    assert verdict(repeated) == ("warn", (f"{reason} response was lost or late",))
+    efa = on("efa", port({"unresponsive_remote_events": grew(1)}))
+    assert "not retries" in verdict(efa)[1][0]
+    assert ":" not in verdict(on(None, port({"completer_retry_err": grew(12)})))[1][0]
+
+
+def test_time_waited_to_send_is_no_alarm() -> None:
+    full = Reading((1 << 32) - 1, None, "saturated")
+    assert verdict(port(standard={"port_xmit_wait": full})) == ("ok", ())
+    assert verdict(port(standard={"port_xmit_wait": grew(4_000_000_000)})) == ("ok", ())
+
+
+@pytest.mark.parametrize("events, level", [(0, "ok"), (1, "warn"), (5, "warn"), (6, "critical")])
+def test_value_at_the_limit_is_not_above_it(events: int, level: str) -> None:
+    """ack_timeout: critical above 60 a minute, which are five in five seconds."""
+    assert verdict(port({"local_ack_timeout_err": grew(events)}))[0] == level
+
+
+@pytest.mark.parametrize("events, level", [(100, "ok"), (101, "warn"), (10_000, "warn"), (10_001, "critical")])
+def test_share_at_the_limit_is_not_above_it(events: int, level: str) -> None:
+    assert verdict(port({"out_of_sequence": grew(events)}, traffic(4, 4, rx_packets=1_000_000)))[0] == level
+
+
+@pytest.mark.parametrize("state", ["INIT", "ARMED", "NOP", "ACTIVE_DEFER"])
+def test_port_in_transition_to_active_is_a_warning(state: str) -> None:
+    assert verdict(port(state=state)) == ("warn", (f"port {state}, link LINK_UP",))
+    found = rails([rail("mlx5_0", 4000), rail("mlx5_1", 4000), rail("mlx5_2", 0, state)], LIMITS)
+    assert (found.ports, found.idle, found.down) == (2, (), (PortId("mlx5_2", 1),))
+
+
+def test_unreadable_or_gone_rail_is_critical_and_not_idle() -> None:
+    lost = port(where=PortId("mlx5_2", 1), unavailable="counters: EINVAL")
+    gone = replace(lost, id=PortId("mlx5_3", 1), info=replace(lost.info, state=None), gone=True)
+    found = rails([rail("mlx5_0", 10_000), rail("mlx5_1", 6_000), lost, gone], LIMITS)
+    assert (found.ports, found.imbalance, found.idle) == (2, 1.25, ()), "by bytes, which all that are left count"
+    assert found.unavailable == (PortId("mlx5_2", 1), PortId("mlx5_3", 1)) and found.down == (PortId("mlx5_3", 1),)
+    assert (found.health, found.reasons) == ("critical", ("2 ports gone or unreadable: mlx5_2/1, mlx5_3/1",))
+
+
+def test_all_rails_gone_is_critical() -> None:
+    gone = replace(port(unavailable="the RDMA device is gone"), gone=True)
+    assert rails([gone], LIMITS).health == "critical"
+
+
+def test_port_whose_state_or_traffic_is_not_known_is_no_rail() -> None:
+    stateless = rail("mlx5_1", 4000)
+    stateless = replace(stateless, info=replace(stateless.info, state=None))
+    found = rails([rail("mlx5_0", 4000), stateless, port(where=PortId("mlx5_2", 1))], LIMITS)
+    assert (found.ports, found.imbalance, found.idle, found.down) == (1, None, (), ())
+
+
+@pytest.mark.parametrize("state", ["ACTIVE", "DOWN"])
+def test_virtual_function_without_traffic_is_not_a_rail(state: str) -> None:
+    waiting, busy = rail("mlx5_2", 0, state), rail("mlx5_3", 4000)
+    functions = [replace(record, info=replace(record.info, is_function=True)) for record in (waiting, busy)]
+    found = rails([rail("mlx5_0", 4000), rail("mlx5_1", 4000), *functions], LIMITS)
+    assert (found.ports, found.imbalance, found.idle, found.down, found.health) == (3, 1.0, (), (), "ok")
+    gone = replace(functions[0], gone=True, unavailable="the RDMA device is gone")
+    assert rails([rail("mlx5_0", 4000), gone], LIMITS).health == "critical"

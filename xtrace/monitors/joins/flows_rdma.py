@@ -29,7 +29,7 @@ class JoinedXdp(Relay[FlowSnapshot]):
         """Return the snapshot with a lookup of RoCE flows."""
         leaving = self._note_seen(snapshot)
         if self._alone:
-            if not self._rdma.told:
+            if not self._rdma.reported_invisible:
                 self._rdma.tick()
             return snapshot
         origins = RoceOrigins(self._rdma.queue_pairs_seen(), self._rdma.netdevs(), leaving)

@@ -37,7 +37,7 @@ class Nics(Relay[RdmaSnapshot]):
         pids = set(self._users())
         own = tuple(record for record in snapshot.queue_pairs.records if record.process.pid in pids)
         devices = {record.id.device for record in own}
-        ports = tuple(record for record in snapshot.ports if record.id.device in devices)
+        ports = tuple(record for record in snapshot.ports if record.gone or record.id.device in devices)
         return replace(
             snapshot,
             ports=ports,

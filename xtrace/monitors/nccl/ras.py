@@ -1,6 +1,6 @@
-"""NCCL's RAS service (NCCL 2.24, JSON since 2.28.7): asked by a thread of its own, because it asks all ranks.
+"""NCCL's RAS service (NCCL 2.24, JSON since 2.28.7), queried in a separate thread, because it queries all ranks.
 
-The protocol is one of lines over TCP, told in NCCL's user guide ("RAS") and src/ras/client_support.cc.
+The protocol is lines over TCP, documented in NCCL's user guide ("RAS") and src/ras/client_support.cc.
 """
 
 from __future__ import annotations
@@ -9,37 +9,25 @@ import logging
 import socket
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
-import orjson
-
-from xtrace.errors import XtraceError
-from xtrace.model.nccl import RasCommunicator, RasReport
-from xtrace.model.nccl_names import IN_PROGRESS
-from xtrace.printable import printable
+from xtrace.model.nccl_ras import RasReport
+from xtrace.monitors.nccl.ras_status import RasError, RasMemory, parse_status
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
-"""For a whole answer. The service waits for its ranks for 5 s by default, twice."""
+"""for a complete answer; the service waits for its ranks for 5 s by default, twice"""
+STALE_AFTER = 10
+"""Rounds after which an unreported communicator is dropped. If jobs share a port, a random one answers."""
 MOST_BYTES = 32 << 20
 LONGEST_LINE = 4096
-LONGEST_WORD = 64
-MOST_NUMBER = (1 << 63) - 1
-"""What listens on the port may be anybody's: nothing of it is taken as it comes."""
 RECEIVE = 1 << 16
 CLOSE_S = 1.0
 
 
-class RasError(XtraceError):
-    """The service cannot be reached, or does not answer as it should."""
-
-
 class RasClient:
-    """One connection, for one question."""
+    """One connection, for one query."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._socket = socket.create_connection(address, CONNECT_S)
@@ -60,10 +48,10 @@ class RasClient:
         """The status of all communicators as JSON. Raises RasError, or OSError."""
         answer = self._ask("CLIENT PROTOCOL 2")
         if not answer.startswith("SERVER PROTOCOL "):
-            raise RasError(f"it answers {answer[:60]!r}: no RAS service of NCCL")
+            raise RasError(f"answered {answer[:60]!r}: not NCCL's RAS service")
         answer = self._ask("SET FORMAT json")
         if answer != "OK":
-            raise RasError("it has no JSON: NCCL 2.28.7 or newer is needed")
+            raise RasError("no JSON support: NCCL 2.28.7 or newer is needed")
         self._socket.sendall(b"VERBOSE STATUS\n")
         return self._rest()
 
@@ -71,19 +59,19 @@ class RasClient:
         self._socket.sendall(f"{line}\n".encode())
         while b"\n" not in self._received:
             if len(self._received) > LONGEST_LINE:
-                raise RasError("it answers no line: no RAS service of NCCL")
+                raise RasError("answered without a line end: not NCCL's RAS service")
             data = self._receive()
             if not data:
-                raise RasError("it closed the connection before the end of a line")
+                raise RasError("closed the connection before the end of a line")
             self._received += data
         answer, _, self._received = self._received.partition(b"\n")
         return answer.decode("utf-8", "replace").strip()
 
     def _receive(self) -> bytes:
-        """What has come; nothing at the end. Raises RasError when time is up, however slowly it drips."""
+        """The next bytes; empty at the end. Raises RasError when ANSWER_S is over, however slowly they arrive."""
         left = self._until - time.monotonic()
         if left <= 0:
-            raise RasError(f"no whole answer within {ANSWER_S:.0f} s")
+            raise RasError(f"no complete answer within {ANSWER_S:.0f} s")
         self._socket.settimeout(left)
         return self._socket.recv(RECEIVE)
 
@@ -93,101 +81,62 @@ class RasClient:
             parts.append(data)
             size += len(data)
             if size > MOST_BYTES:
-                raise RasError(f"its answer is longer than {MOST_BYTES} bytes")
+                raise RasError(f"answer is longer than {MOST_BYTES} bytes")
         return b"".join(parts)
 
 
-def parse_status(data: bytes, address: str, at_ns: int) -> RasReport:
-    """The answer to a question for the status. Raises RasError for what it does not understand."""
-    try:
-        document = orjson.loads(data)
-        return RasReport(
-            address=address,
-            at_ns=at_ns,
-            nccl_version=word(document["nccl_version"]),
-            communicators=tuple(map(parse_communicator, document["communicators"])),
-            timeouts=number(document["ras"]["timeouts_count"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RasError(f"its answer is not understood: {type(error).__name__}: {error}") from error
-
-
-def number(value: object) -> int:
-    """A number as NCCL writes it. Raises ValueError for any other."""
-    if type(value) is not int or not 0 <= value <= MOST_NUMBER:
-        raise ValueError(f"{str(value)[:LONGEST_WORD]!r} is no number of its")
-    return value
-
-
-def word(value: object) -> str:
-    """A short text, without what a terminal would act upon."""
-    return printable(str(value)[:LONGEST_WORD])
-
-
-def parse_communicator(found: Mapping[str, Any]) -> RasCommunicator:
-    """One element of `communicators`."""
-    calls: defaultdict[str, list[int]] = defaultdict(list)
-    for rank in found["ranks"]:
-        for name, count in rank["collective_counts"].items():
-            calls[word(name)].append(number(count))
-    return RasCommunicator(
-        name=f"{word(found['hash'])}:{word(found['secondary_hash'])}",
-        size=number(found["size"]),
-        ranks=number(found["ranks_count"]),
-        missing=tuple(number(rank["rank"]) for rank in found["missing_ranks"]),
-        async_errors=tuple(
-            number(rank["rank"]) for rank in found["ranks"] if rank["status"]["async_error"] not in (0, IN_PROGRESS)
-        ),
-        counts={name: (min(counts), max(counts)) for name, counts in calls.items()},
-    )
-
-
 class RasPoller:
-    """Asks at once and then again and again; what it last heard is taken by the tick."""
+    """Queries the service at once, then periodically; ticks take the last report."""
 
     def __init__(self, address: tuple[str, int], every_s: float) -> None:
         self._address = address
         self._name = "[{}]:{}".format(*address) if ":" in address[0] else "{}:{}".format(*address)
         self._every_s = every_s
-        self._heard: RasReport | None = None
+        self._latest: RasReport | None = None
+        self._memory = RasMemory(round(STALE_AFTER * every_s * 1e9))
+        self._reported_unread = False
         self.answers: bool | None = None
-        """whether it did when it was last asked; None before"""
+        """whether it answered the last query; None before the first"""
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ras", daemon=True)
         self._thread.start()
 
     def take(self) -> RasReport | None:
-        """A report that came since the last call."""
+        """The report since the last call, if any."""
         with self._lock:
-            heard, self._heard = self._heard, None
-        return heard
+            latest, self._latest = self._latest, None
+        return latest
 
     def close(self) -> None:
-        """Ask no more. A question that is not answered yet ends with the process."""
+        """Stop. A pending query ends with the process."""
         self._stop.set()
         self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            asked = time.monotonic()
+            started = time.monotonic()
             self._ask()
-            self._stop.wait(max(0.0, self._every_s - (time.monotonic() - asked)))
+            self._stop.wait(max(0.0, self._every_s - (time.monotonic() - started)))
 
     def _ask(self) -> None:
         try:
             with RasClient(self._address) as client:
                 report = parse_status(client.status(), self._name, time.time_ns())
-        except (OSError, RasError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+        except (OSError, RasError, UnicodeError) as error:  # UnicodeError: an invalid host name
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            self._note(False, f"RAS service {self._name}: {reason}; asking again every {self._every_s:.0f} s")
+            self._note(False, f"RAS service {self._name}: {reason}; retrying every {self._every_s:.0f} s")
             return
         self._note(True, f"RAS service {self._name} answers: NCCL {report.nccl_version}")
+        if report.unread and not self._reported_unread:
+            log.warning("RAS service %s: cannot parse %d communicators", self._name, report.unread)
+        self._reported_unread = bool(report.unread)
+        report = self._memory.with_others(report, time.monotonic_ns())
         with self._lock:
-            self._heard = report
+            self._latest = report
 
     def _note(self, answers: bool, text: str) -> None:
-        """Say what has changed, once."""
+        """Report a change, once."""
         if self.answers is not answers and not self._stop.is_set():
             log.info("%s", text)
         self.answers = answers

@@ -1,4 +1,4 @@
-"""What RDMA hardware carries past mode xdp's hooks."""
+"""RDMA traffic that mode xdp's hooks do not see."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Seen
 from xtrace.model.words import Direction
 
 WINDOW_NS = 30_000_000_000
-"""Hooks and ports are not read at the very same moment: over a short time that alone would look like a difference."""
+"""Hooks and ports are not read at the same instant; over a short window that alone would look like a difference."""
 
 SILENT_INTERVALS = 2
-"""Where a hook saw nothing at all in this many intervals with traffic, nothing can be said against it: no waiting."""
+"""A hook that saw nothing at all in this many intervals with traffic is reported without waiting for the window."""
 
-WORTH_SAYING = 0.05
+WORTH_REPORTING = 0.05
+"""smaller parts may be measurement error"""
 
 UNITS = ("bytes", "packets")
 
@@ -23,7 +24,7 @@ NOTHING = Seen(0, 0)
 
 @dataclass
 class _Window:
-    """What one port and direction, and the hook, have counted since it began."""
+    """What a port and the hook have counted in one direction since the window began."""
 
     length_ns: int = 0
     busy: int = 0
@@ -32,7 +33,7 @@ class _Window:
     seen: Seen = NOTHING
 
     def add(self, record: PortRecord, direction: Direction, seen: Seen) -> None:
-        """One more interval. A unit that is not known of one interval is not known of the window."""
+        """Add an interval. A unit that is unknown in one interval is unknown for the window."""
         self.length_ns += record.interval_ns or 0
         for unit in UNITS:
             before, delta = self.carried[unit], record.delta(f"{direction.rx_tx}_{unit}")
@@ -42,11 +43,11 @@ class _Window:
 
     @property
     def complete(self) -> bool:
-        """Whether it can be judged."""
+        """Whether the window can be judged."""
         return self.length_ns >= WINDOW_NS or (self.busy >= SILENT_INTERVALS and not self.seen.packets)
 
     def spot(self, record: PortRecord, direction: Direction) -> BlindSpot | None:
-        """In bytes, or in packets where the driver does not count bytes; None where nothing was carried."""
+        """The result in bytes, or in packets if the driver does not count bytes; None without traffic."""
         for unit, amount in (("bytes", self.seen.bytes), ("packets", self.seen.packets)):
             carried = self.carried[unit]
             if carried:
@@ -55,23 +56,23 @@ class _Window:
 
 
 class BlindSpots:
-    """Compares window by window; says once of each port and direction what is invisible there."""
+    """Compares port and hook window by window; reports once per port and direction what is invisible."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
         self._windows: dict[tuple[PortId, Direction], _Window] = {}
         self._latest: dict[tuple[PortId, Direction], BlindSpot] = {}
-        self._told: set[tuple[PortId, Direction]] = set()
+        self._reported: set[tuple[PortId, Direction]] = set()
 
     @property
-    def told(self) -> bool:
-        """Whether anything was said."""
-        return bool(self._told)
+    def reported(self) -> bool:
+        """Whether anything was reported."""
+        return bool(self._reported)
 
     def compare(
         self, records: Sequence[PortRecord], seen: Mapping[tuple[str, Direction], Seen]
     ) -> tuple[BlindSpot, ...]:
-        """The last complete windows' results. `seen`: by interface and direction, where a hook looks."""
+        """The results of the last complete windows. `seen`: by interface and direction of each hook."""
         return tuple(self._compare(records, seen))
 
     def _compare(
@@ -98,6 +99,6 @@ class BlindSpots:
             self._latest.pop(where, None)
             return
         self._latest[where] = spot
-        if spot.invisible >= WORTH_SAYING and where not in self._told:
-            self._told.add(where)
-            self._say(str(spot))
+        if spot.invisible >= WORTH_REPORTING and where not in self._reported:
+            self._reported.add(where)
+            self._report(str(spot))

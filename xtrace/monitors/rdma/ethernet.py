@@ -1,4 +1,4 @@
-"""Pause, discard and link counters of the network interface below an RDMA port, where its driver has them."""
+"""Pause, discard and link counters of the network interface below an RDMA port, if its driver has them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from xtrace.monitors.backoff import Backoff
 WANTED = re.compile(
     r"pause|pfc|xo(?:ff|n)\b|discards?_(?:phy|prio)|prio\d_discard|link_down_events|(?:crc|symbol)_err\w*_phy"
 )
-"""Of the hundreds that drivers have. mlx5: rx_prio3_pause_duration (in microseconds), rx_discards_phy; bnxt_en:
-rx_pfc_ena_frames_pri3; ice: rx_priority_3_xoff.nic."""
+"""Counters that are read, of a driver's hundreds. mlx5: rx_prio3_pause_duration (in microseconds), rx_discards_phy;
+bnxt_en: rx_pfc_ena_frames_pri3; ice: rx_priority_3_xoff.nic."""
 
 
 class EthernetCounters:
-    """Reads one interface after the other as the port's changes. An interface in another namespace has none here."""
+    """Reads the counters of a port's interface, which may change. One in another network namespace cannot be read."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
@@ -27,7 +27,7 @@ class EthernetCounters:
         self._has_dcb = True
 
     def read(self, interface: str | None) -> dict[str, int | str]:
-        """Values by the driver's names; where they cannot be read, why. None where there are none to read."""
+        """Values by the driver's names, or why a value cannot be read. Empty if there is nothing to read."""
         if interface != self._interface:
             self._interface, self._names, self._has_dcb = interface, None, True
         if interface is None:
@@ -42,8 +42,10 @@ class EthernetCounters:
         try:
             if self._names is None:
                 self._names = ethtool.statistics_names(interface)
+            if self._names is None:
+                return {}  # the number of queues is changing
             if not any(map(WANTED.search, self._names)):
-                self._names = []  # nothing of what is wanted: not asked again
+                self._names = []  # no wanted counter: not read again
                 return {}
             values = ethtool.statistics(interface, len(self._names))
         except KernelError as error:
@@ -53,12 +55,12 @@ class EthernetCounters:
             return dict.fromkeys(names, self._backoff.failed("ethtool", str(error)))
         self._backoff.succeeded("ethtool")
         if values is None:
-            self._names = None  # queues came or went: asked again at the next tick
+            self._names = None  # the number of queues changed: names are read again at the next tick
             return {}
         return {name: value for name, value in zip(self._names, values, strict=True) if WANTED.search(name)}
 
     def _pfc(self, interface: str) -> dict[str, int | str]:
-        """Drivers without DCB are asked once."""
+        """Frames of priority flow control; a driver without DCB is queried once."""
         if not self._has_dcb or self._backoff.reason("dcb"):
             return {}
         try:

@@ -10,28 +10,37 @@ from xtrace.errors import KernelError
 from xtrace.kernel import infiniband, rdma
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.model.rdma import PortId
-from xtrace.monitors.rdma.ports import Found
+from xtrace.monitors.backoff import why
+from xtrace.monitors.rdma.ports import FIRST_PORT, Found
 
 log = logging.getLogger(__name__)
 
 
 def open_netlink() -> NetlinkSocket | None:
-    """A socket to ask RDMA netlink; None where the kernel has none, and sysfs has to do."""
+    """A socket for RDMA netlink; None if the kernel does not have it, and sysfs has to do."""
     try:
         return NetlinkSocket(rdma.NETLINK_RDMA)
     except KernelError as error:
-        log.debug("%s: reading sysfs alone", error)
+        log.debug("%s: using sysfs only", error)
         return None
 
 
 def inventory(netlink: NetlinkSocket | None, excluded: Sequence[str] = ()) -> list[Found]:
-    """All ports there are, by device and number. Raises KernelError where netlink does not answer."""
+    """All ports, by device and number. Raises KernelError if netlink fails."""
     if netlink is not None:
         devices = [device for device in rdma.devices(netlink) if not matches(device.name, excluded)]
         devices.sort(key=lambda device: infiniband.natural(device.name))
-        return [found for device in devices for found in _ports_of(netlink, device)]
-    names = [name for name in infiniband.device_names() if not matches(name, excluded)]
-    return [Found(PortId(name, port), None, None) for name in names for port in _sysfs_ports(name)]
+        known = {device.name for device in devices}
+        broken = [name for name in _names(excluded) if name not in known and infiniband.is_broken_link(name)]
+        return [
+            *(found for device in devices for found in _ports_of(netlink, device)),
+            *(found for name in broken for found in _sysfs_ports(name)),
+        ]
+    return [found for name in _names(excluded) for found in _sysfs_ports(name)]
+
+
+def _names(excluded: Sequence[str]) -> list[str]:
+    return [name for name in infiniband.device_names() if not matches(name, excluded)]
 
 
 def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Found]:
@@ -43,16 +52,22 @@ def _ports_of(netlink: NetlinkSocket, device: rdma.RdmaDevice) -> list[Found]:
     return [Found(PortId(device.name, port.number), device, port) for port in ports]
 
 
-def _sysfs_ports(device: str) -> list[int]:
+def _sysfs_ports(device: str) -> list[Found]:
+    """A device's ports; if they are unknown, one lost port in their place."""
+    lost = "no ports"
     try:
-        return infiniband.port_numbers(device)
+        numbers = infiniband.port_numbers(device)
     except OSError as error:
-        log.debug("%s: %s", device, error)
-        return []
+        numbers, lost = [], f"ports cannot be read: {why(error)}"
+        if infiniband.is_broken_link(device):
+            lost = "broken link in /sys/class/infiniband"
+    if not numbers:
+        return [Found(PortId(device, FIRST_PORT), None, None, lost)]
+    return [Found(PortId(device, number), None, None) for number in numbers]
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is one of those, or fits one of the globs."""
+    """Whether a name matches one of the names or globs."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

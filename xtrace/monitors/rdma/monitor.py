@@ -1,4 +1,4 @@
-"""Mode rdma: what the ports of RDMA devices carry, and how they suffer."""
+"""Mode rdma: traffic, counters and health of the ports of RDMA devices."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
 from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction
 from xtrace.monitors.rdma.blind_spots import BlindSpots
+from xtrace.monitors.rdma.gone import GONE, KnownPorts
 from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma.ports import Found, PortReader
 from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
 
 log = logging.getLogger(__name__)
 
-
-NO_RDMA = "no RDMA device here: ls /sys/class/infiniband shows those whose driver is loaded"
+NO_RDMA = "no RDMA device found (ls /sys/class/infiniband lists those with a loaded driver)"
 
 
 @dataclass(frozen=True)
 class RdmaOptions:
-    """What the user asked for."""
+    """What the user selected."""
 
     devices: tuple[str, ...] = ()
     """names and globs; empty: every device"""
     interfaces: tuple[str, ...] = ()
     """without `devices`: ports by their netdev"""
     excluded: tuple[str, ...] = ()
-    """devices never to be read, names and globs"""
+    """devices that are never read; names and globs"""
     limits: Limits = field(default_factory=lambda: LIMITS)
     every_queue_pair: bool = False
     queue_pairs: bool = True
-    """whether to ask for them at all"""
+    """whether to read them at all"""
     joined: bool = False
-    """whether queue_pairs_seen() is called at every tick, for mode xdp's rows"""
+    """whether queue_pairs_seen() is called at every tick, for mode xdp's flows"""
 
 
 def list_ports(options: RdmaOptions) -> list[PortRecord]:
-    """The ports that were asked for as they stand now. Raises RdmaError as the monitor does."""
+    """The selected ports in their current state. Raises RdmaError as the monitor does."""
     monitor = RdmaMonitor(replace(options, queue_pairs=False), log.debug)
     try:
         return list(monitor.first)
@@ -54,49 +54,54 @@ def list_ports(options: RdmaOptions) -> list[PortRecord]:
 
 
 def netdevs_of(devices: Sequence[str]) -> tuple[str, ...]:
-    """The network interfaces of RDMA devices, none where no device is named. Raises RdmaError where there is none."""
+    """The network interfaces of these RDMA devices. Raises RdmaError if they have none."""
     if not devices:
         return ()
     found = {record.info.netdev: None for record in list_ports(RdmaOptions(devices=tuple(devices)))}
     names = tuple(name for name in found if name)
     if not names:
-        raise RdmaError(f"RDMA device {', '.join(devices)} has no network interface: choose one with -i")
+        raise RdmaError(f"RDMA device {', '.join(devices)} has no network interface (choose one with -i)")
     return names
 
 
-def quiet_monitor(interfaces: Sequence[str], excluded: Sequence[str], say: Say) -> RdmaMonitor | None:
-    """For mode xdp alone: watches the RDMA ports of these interfaces, to say what is invisible there.
+def quiet_monitor(interfaces: Sequence[str], excluded: Sequence[str], report: Say) -> RdmaMonitor | None:
+    """For mode xdp alone: monitors the RDMA ports of these interfaces, to report traffic that its hooks do not see.
 
-    None where there are no such ports. Nothing is asked of a kernel without RDMA devices: opening the socket would
-    make it load RDMA's modules.
+    None if there are no such ports. On a kernel without RDMA devices no socket is opened, which would make it load
+    RDMA's modules.
     """
     if not infiniband.device_names():
         return None
     options = RdmaOptions(interfaces=tuple(interfaces), excluded=tuple(excluded), queue_pairs=False)
     try:
-        return RdmaMonitor(options, log.debug, say)
+        return RdmaMonitor(options, log.debug, report)
     except XtraceError as error:
         log.debug("%s", error)
         return None
 
 
 class RdmaMonitor:
-    """Reads ports at every tick; follows devices as they come and go. Needs no privilege."""
+    """Reads ports at every tick; follows devices that appear and disappear. Needs no privileges."""
 
     mode = "rdma"
     setup = Setup()
 
-    def __init__(self, options: RdmaOptions, say: Say, say_invisible: Say | None = None) -> None:
-        """`say`: devices that come and go; `say_invisible`, else the same: what mode xdp's hooks do not see."""
+    def __init__(self, options: RdmaOptions, report: Say, report_invisible: Say | None = None) -> None:
+        """`report`: appearing and disappearing devices; `report_invisible`, or else it: what mode xdp's hooks miss."""
         self._options = options
-        self._say = say
+        self._report = report
         self._readers: dict[tuple[PortId, int], PortReader] = {}
         self._devices: frozenset[str] = frozenset()
-        """those that were read last"""
+        """those of the last interval"""
         self._netdevs: dict[PortId, str] = {}
         self._seen: dict[tuple[str, Direction], Seen] = {}
-        self._blind_spots = BlindSpots(say_invisible or say)
+        self._blind_spots = BlindSpots(report_invisible or report)
         self._last: list[Found] = []
+        self._everything: list[Found] = []
+        """all ports of the host, including those not selected"""
+        self._known = KnownPorts()
+        self._lost: frozenset[PortId] = frozenset()
+        """those already reported as lost"""
         self.ended = False
         with ExitStack() as opening:
             self._netlink = open_netlink()
@@ -116,34 +121,34 @@ class RdmaMonitor:
         return watch
 
     def _first_inventory(self) -> list[Found]:
-        """Raises RdmaError where nothing of what was asked for is there."""
+        """The selected ports. Raises RdmaError if there are none."""
         try:
             everything = inventory(self._netlink, self._options.excluded)
         except KernelError as error:
-            log.debug("%s: reading sysfs alone", error)
+            log.debug("%s: using sysfs only", error)
             self._netlink = None
             everything = inventory(None, self._options.excluded)
         if not everything:
             raise RdmaError(NO_RDMA + self._elsewhere())
-        there = ", ".join(f"{found.id} ({netdev_of(found) or 'no interface'})" for found in everything)
+        available = ", ".join(f"{found.id} on {netdev_of(found) or 'no interface'}" for found in everything)
         names = [found.id.device for found in everything]
         missing = [wanted for wanted in self._options.devices if not any(matches(name, [wanted]) for name in names)]
         chosen = [found for found in everything if self._takes(found)]
         for wanted in missing if chosen else ():
-            log.error("RDMA device %s not found: there are %s", wanted, there)
+            log.error("RDMA device %s not found (available: %s)", wanted, available)
         if not chosen and missing:
-            raise RdmaError(f"RDMA device {', '.join(missing)} not found: there are {there}; choose one with -d")
+            raise RdmaError(f"RDMA device {', '.join(missing)} not found (available: {available})")
         if not chosen:
             wanted = ", ".join(self._options.interfaces)
-            raise RdmaError(f"no RDMA port has interface {wanted}: there are {there}; choose one with -d")
-        self._last = chosen
+            raise RdmaError(f"no RDMA port has interface {wanted} (available: {available})")
+        self._last, self._everything = chosen, everything
         return chosen
 
     def _elsewhere(self) -> str:
-        """Where devices may be that are not here."""
+        """A hint if devices may be in another network namespace."""
         try:
             if self._netlink is not None and rdma.netns_mode(self._netlink) == "exclusive":
-                return "; each network namespace has its own (RDMA's mode is exclusive): run it in that of the device"
+                return "; RDMA devices are exclusive to a network namespace here: run the tool in the device's"
         except KernelError as error:
             log.debug("%s", error)
         return ""
@@ -154,7 +159,7 @@ class RdmaMonitor:
         return not self._options.interfaces or matches(netdev_of(found) or "", self._options.interfaces)
 
     def _takes_device(self, name: str) -> bool:
-        """Called in the thread that asks for queue pairs: from here only what is replaced, never changed."""
+        """Called in the thread that reads queue pairs: uses only what is replaced, never modified."""
         return name in self._devices
 
     def fileno(self) -> int:
@@ -165,7 +170,7 @@ class RdmaMonitor:
         """Never called."""
 
     def queue_pairs_seen(self) -> set[QueuePairRecord]:
-        """All queue pairs that were seen since the last call, where mode xdp is joined."""
+        """All queue pairs seen since the last call, if joined with mode xdp."""
         return self._queue_pairs.seen() if self._queue_pairs else set()
 
     def netdevs(self) -> dict[PortId, str]:
@@ -173,18 +178,18 @@ class RdmaMonitor:
         return dict(self._netdevs)
 
     @property
-    def told(self) -> bool:
-        """Whether it was said that something is invisible."""
-        return self._blind_spots.told
+    def reported_invisible(self) -> bool:
+        """Whether invisible traffic was reported."""
+        return self._blind_spots.reported
 
     def note_seen(self, seen: Mapping[tuple[str, Direction], Seen]) -> None:
-        """What mode xdp's hooks saw of RoCE in the interval that ends now, by interface and direction."""
+        """Note the RoCE traffic that mode xdp's hooks saw in the interval that ends now."""
         self._seen = dict(seen)
 
     def tick(self) -> RdmaSnapshot:
         """End the current interval, start the next."""
-        chosen = self._look_again()
-        self._tell_changes(chosen)
+        chosen = self._inventory()
+        self._report_changes(chosen)
         records = tuple(self._read(chosen))
         now = time.monotonic_ns()
         snapshot = RdmaSnapshot(
@@ -199,37 +204,54 @@ class RdmaMonitor:
         self._start_ns, self._seen = now, {}
         return snapshot
 
-    def _look_again(self) -> list[Found]:
-        """The ports there are now; those of the last time where the kernel does not answer this once."""
+    def _inventory(self) -> list[Found]:
+        """The selected ports now; those of the last interval if the kernel does not answer."""
         try:
             everything = inventory(self._netlink, self._options.excluded)
         except KernelError as error:
-            log.debug("%s: taking the ports of the last interval", error)
+            log.debug("%s: using the ports of the last interval", error)
         else:
             self._last = [found for found in everything if self._takes(found)]
+            self._everything = everything
         return self._last
 
-    def _tell_changes(self, chosen: Sequence[Found]) -> None:
+    def _report_changes(self, chosen: Sequence[Found]) -> None:
         present = {found.identity for found in chosen}
         for identity in [identity for identity in self._readers if identity not in present]:
             del self._readers[identity]
-            self._say(f"{identity[0]}: the RDMA device is gone")
+            self._report(f"{identity[0]}: {GONE}")
         for found in chosen:
-            if found.identity not in self._readers:
-                self._say(f"{found.id}: an RDMA device has come")
+            if found.identity not in self._readers and not found.lost:
+                self._report(f"{found.id}: RDMA device appeared")
 
     def _read(self, chosen: Sequence[Found]) -> list[PortRecord]:
         self._devices = frozenset(found.id.device for found in chosen)
+        self._report_lost(chosen)
         records = []
         for found in chosen:
+            if found.lost:
+                records.append(self._judged(self._known.without(found.id, found.lost)))
+                continue
             reader = self._readers.get(found.identity)
             if reader is None:
                 reader = self._readers[found.identity] = PortReader(found, self._netlink)
             record = judge(reader.read(found), self._options.limits, reader.was_active)
             reader.was_active = reader.was_active or record.info.is_active
             records.append(record)
-        self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev}
+            self._known.note(found, record.info)
+        records += map(self._judged, self._known.gone({found.id for found in chosen}, self._everything))
+        records.sort(key=lambda record: (infiniband.natural(record.id.device), record.id.port))
+        self._netdevs = {record.id: record.info.netdev for record in records if record.info.netdev and not record.gone}
         return records
+
+    def _judged(self, record: PortRecord) -> PortRecord:
+        return judge(record, self._options.limits, was_active=False)
+
+    def _report_lost(self, chosen: Sequence[Found]) -> None:
+        for found in chosen:
+            if found.lost and found.id not in self._lost:
+                self._report(f"{found.id}: {found.lost}")
+        self._lost = frozenset(found.id for found in chosen if found.lost)
 
     def finish(self) -> RdmaSnapshot:
         """End the last interval."""

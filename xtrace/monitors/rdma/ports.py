@@ -1,21 +1,24 @@
-"""One RDMA port: reads what netlink and sysfs tell of it, remembers what it read before."""
+"""One RDMA port: reads its state and counters by netlink and sysfs, and compares them with the reading before."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from xtrace.errors import KernelError
 from xtrace.kernel import infiniband, rdma
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.model.rdma import PortId, PortInfo, PortRecord, Reading
-from xtrace.model.rdma_counters import NOT_COUNTERS, Source, Track, figures, gauge, is_gauge, saturates_at, wraps
+from xtrace.model.rdma import UNAVAILABLE, Figure, PortId, PortInfo, PortRecord, Reading
+from xtrace.model.rdma_counters import NOT_COUNTERS, Source, figures
+from xtrace.model.rdma_readings import Track, gauge, impossible, is_gauge, most_growth, saturates_at, wraps
 from xtrace.monitors.backoff import Backoff, why
 from xtrace.monitors.rdma.ethernet import EthernetCounters
 
 GIVE_UP_AFTER = 3
-"""When so many reads of a directory fail one after the other, and none worked yet, two others decide whether all do."""
+"""If the first reads of a directory fail, this many in a row, two others decide whether all of it is given up."""
+
+FIRST_PORT = 1
 
 
 class Directory:
@@ -26,8 +29,8 @@ class Directory:
         self._files: list[tuple[str, str]] = []
 
     def read(self, backoff: Backoff) -> dict[str, int | str]:
-        """Values by name; where one cannot be read, why. One failing read leaves the others alone."""
-        if not self._files:  # of a device that has just come it may not be there yet
+        """Values by name, or why a value cannot be read. A failing read does not affect the others."""
+        if not self._files:  # it may not exist yet for a device that has just appeared
             names = [name for name in infiniband.entries(self._path) if name not in NOT_COUNTERS]
             self._files = [(name, f"{self._path}/{name}") for name in names]
         refused = backoff.reason(self._path)
@@ -68,15 +71,17 @@ class Found:
     id: PortId
     device: rdma.RdmaDevice | None
     port: rdma.RdmaPort | None
+    lost: str = ""
+    """why nothing can be read of it at all"""
 
     @property
     def identity(self) -> tuple[PortId, int]:
-        """Another index is another device, whatever its name."""
+        """Port and device index: the same name with another index is another device."""
         return self.id, self.device.index if self.device else -1
 
 
 class PortReader:
-    """Reads one port, again and again."""
+    """Reads one port at every tick."""
 
     def __init__(
         self, found: Found, netlink: NetlinkSocket | None, clock: Callable[[], int] = time.monotonic_ns
@@ -89,19 +94,25 @@ class PortReader:
         self._directory = str(infiniband.port_directory(found.id.device, found.id.port))
         self._hardware = Directory(f"{self._directory}/hw_counters")
         self._standard = Directory(f"{self._directory}/counters")
+        # efa, cxgb4, mlx5 in switchdev mode: of the device, so shown with one port only
+        own = infiniband.root() / found.id.device / "hw_counters"
+        self._of_device = Directory(str(own)) if found.id.port == FIRST_PORT else None
         self._ethernet = EthernetCounters(self._backoff)
         self._ethernet_of: str | None = None
         self._tracks: dict[tuple[str, str], Track] = {}
         self._sources: dict[str, Source] = {}
-        """where figures come from, by their names: the first that could be read"""
+        """the source of each figure: the first one that could be read"""
         self._read_at: int | None = None
+        self._fastest = 0
+        """highest line rate seen, in bits per second"""
+        self._most_growth: int | None = None
         self._state_before: str | None = ""
         self._netdev: str | None = None
-        """as sysfs tells it; with what is fixed looked up again when the port's state changes"""
+        """according to sysfs; read again, like `_fixed`, when the port's state changes"""
         self._fixed = PortInfo()
 
     def _read_fixed(self, found: Found) -> PortInfo:
-        """What stays as it is while the device is there."""
+        """What does not change while the device exists."""
         device = self.id.device
         pci = infiniband.parent_link(device)
         driver = infiniband.parent_link(device, "driver")
@@ -115,30 +126,42 @@ class PortReader:
             firmware=firmware or None,
             pci=pci if pci and ":" in pci else None,
             numa_node=infiniband.numa_node(device),
+            is_function=infiniband.is_virtual_function(device),
         )
 
     def read(self, found: Found) -> PortRecord:
-        """What the port counted since the last time."""
+        """The port's record: its state, and what it counted since the last call."""
         info = self._info(found)
+        self._note_line_rate(info)
         hardware = self._readings("hw", self._hardware_values(found), info.driver)
         standard = self._readings("std", self._standard.read(self._backoff), info.driver)
-        if info.netdev != self._ethernet_of:  # another interface's counters are not to be compared with the last one's
+        if info.netdev != self._ethernet_of:  # counters of different interfaces must not be compared
             self._ethernet_of = info.netdev
             self._tracks = {key: track for key, track in self._tracks.items() if key[0] != "eth"}
         ethernet = self._readings("eth", self._ethernet.read(info.netdev), info.driver)
         now = self._clock()
         interval = None if self._read_at is None else now - self._read_at
         self._read_at = now
+        known = figures(hardware, standard, self._sources)
+        readings = [*hardware.values(), *standard.values()]
+        unavailable = _unavailable(info, readings, known.values())
         return PortRecord(
             id=self.id,
             info=info,
             interval_ns=interval,
-            figures=figures(hardware, standard, self._sources),
+            figures=known,
             hardware=hardware,
             standard=standard,
             ethernet=ethernet,
-            unavailable=_unavailable(info, [*hardware.values(), *standard.values()]),
+            unavailable=unavailable,
+            uncounted="" if unavailable or known else _uncounted(len(readings)),
         )
+
+    def _note_line_rate(self, info: PortInfo) -> None:
+        """Set how much counters can have grown since the last reading. A port that is down reports a low rate."""
+        self._fastest = max(self._fastest, info.rate_bps or 0)
+        elapsed = 0 if self._read_at is None else self._clock() - self._read_at
+        self._most_growth = most_growth(self._fastest or None, info.driver, elapsed)
 
     def _info(self, found: Found) -> PortInfo:
         rate = infiniband.read_or_none(f"{self._directory}/rate")
@@ -159,6 +182,7 @@ class PortReader:
             pci=fixed.pci,
             numa_node=fixed.numa_node,
             lid=lid or None,
+            is_function=fixed.is_function,
         )
 
     def _state(self, found: Found) -> tuple[str | None, str | None, int | None, str | None]:
@@ -167,17 +191,15 @@ class PortReader:
             return found.port.state, found.port.physical_state, found.port.lid, found.port.netdev
         state = infiniband.state(infiniband.read_or_none(f"{self._directory}/state"), rdma.PORT_STATES)
         physical = infiniband.state(infiniband.read_or_none(f"{self._directory}/phys_state"), rdma.PHYSICAL_STATES)
-        return state, physical, self._lid(), None
+        return state, physical, infiniband.lid(self.id.device, self.id.port), None
 
-    def _lid(self) -> int | None:
-        text = infiniband.read_or_none(f"{self._directory}/lid")
-        try:
-            return int(text, 0) if text else None
-        except ValueError:
-            return None
+    def _hardware_values(self, found: Found) -> dict[str, int | str]:
+        """The port's counters, and with the first port the device's, which only sysfs has."""
+        of_device = self._of_device.read(self._backoff) if self._of_device else {}
+        return {**of_device, **self._port_values(found)}
 
-    def _hardware_values(self, found: Found) -> Mapping[str, int | str]:
-        """By netlink, which reads all of them together; else by sysfs."""
+    def _port_values(self, found: Found) -> Mapping[str, int | str]:
+        """By netlink, which reads all of them at once; else by sysfs."""
         if self._netlink is not None and found.device is not None and self._backoff.reason("netlink") is None:
             try:
                 values = rdma.counters(self._netlink, found.device, self.id.port)
@@ -191,10 +213,12 @@ class PortReader:
     def _readings(self, kind: str, values: Mapping[str, int | str], driver: str | None) -> dict[str, Reading]:
         for (of, name), track in self._tracks.items():
             if of == kind and name not in values:
-                track.missed("not there")
+                track.missed("missing")
         return {name: self._reading(kind, name, value, driver) for name, value in values.items()}
 
     def _reading(self, kind: str, name: str, value: int | str, driver: str | None) -> Reading:
+        if isinstance(value, int):
+            value = impossible(kind, name, value) or value
         if kind == "hw" and is_gauge(name) and isinstance(value, int):
             return gauge(value)
         track = self._tracks.get((kind, name))
@@ -203,21 +227,30 @@ class PortReader:
         if isinstance(value, str):
             return track.missed(value)
         if kind == "std":
-            return track.read(value, maximum=saturates_at(name))
-        return track.read(value, wrapping=kind == "hw" and wraps(driver, name))
+            return track.read(value, maximum=saturates_at(name), most=self._most_growth)
+        return track.read(value, wrapping=kind == "hw" and wraps(driver, name), most=self._most_growth)
 
 
 def _layer_of(device: rdma.RdmaDevice | None) -> str | None:
-    """Where sysfs is not there to tell; drivers may speak several protocols, "roce|usnic"."""
+    """The link layer by protocol, if sysfs is not available; drivers may have several, as in "roce|usnic"."""
     if device is None or not device.protocol:
         return None
     return "Ethernet" if {"roce", "iw", "usnic"} & set(device.protocol.split("|")) else "InfiniBand"
 
 
-def _unavailable(info: PortInfo, readings: Iterable[Reading]) -> str:
-    """Why nothing could be counted, where there is something to count and none of it could be read."""
-    reasons = [reading.reason for reading in readings if reading.status == "unavailable"]
-    worked = any(reading.status != "unavailable" for reading in readings)
-    if reasons and not worked:
-        return f"counters: {reasons[0]}"
-    return "" if worked or info.state else "nothing of it can be read"
+def _unavailable(info: PortInfo, readings: Sequence[Reading], known: Collection[Figure]) -> str:
+    """Why nothing could be counted, if there are counters and none of them could be read; else ""."""
+    failed = [reading for reading in readings if reading.status == UNAVAILABLE]
+    if failed and len(failed) == len(readings):
+        return f"counters: {failed[0].reason}"
+    figures_failed = [figure.reading for figure in known if figure.reading.status == UNAVAILABLE]
+    if figures_failed and len(figures_failed) == len(known):
+        return f"counters: {figures_failed[0].reason}"
+    return "" if readings or info.state else "nothing can be read"
+
+
+def _uncounted(counters: int) -> str:
+    """Why a port has no figures although nothing failed."""
+    if counters:
+        return f"none of its {counters} counters has a known name"
+    return "no counters (the driver has none, or none in this network namespace)"

@@ -1,4 +1,4 @@
-"""Asks for queue pairs in a thread of its own: drivers may take seconds to answer, and ticks must not wait."""
+"""Reads queue pairs in a separate thread: drivers may take seconds to answer, and ticks must not wait."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ log = logging.getLogger(__name__)
 
 ROUND_EVERY_S = 1.0
 REST_BY_DURATION = 10
-"""After a round of s seconds rest for ten times as long: asking costs firmware commands."""
+"""Pause after a round, as a multiple of its duration: reading costs firmware commands."""
 
 CLOSE_WITHIN_S = 2.0
-"""How long the end waits for an answer that is under way; the thread does not outlive the process."""
+"""How long close() waits for a pending answer; the thread does not outlive the process."""
 
 UNKNOWN = Process(None, "")
 
 
 class QueuePairWatch:
-    """Rounds of asking; the last one's answer, and all that were seen since the last tick."""
+    """Reads all queue pairs round after round; keeps the last round's, and all seen since the last tick."""
 
     def __init__(self, takes: Callable[[str], bool], *, keep_seen: bool = False) -> None:
-        """`takes`: whether a device, by name, is to be asked. Raises KernelError without RDMA netlink.
+        """`takes`: whether to read a device, by name. Raises KernelError without RDMA netlink.
 
-        `keep_seen`: somebody calls seen() at every tick; else what was seen would only grow.
+        `keep_seen`: seen() is called at every tick; otherwise the set would grow without bound.
         """
         self._takes = takes
         self._keep_seen = keep_seen
@@ -45,18 +45,18 @@ class QueuePairWatch:
 
     @property
     def latest(self) -> QueuePairs:
-        """What the last complete round found."""
+        """The queue pairs of the last complete round."""
         with self._lock:
             return self._latest
 
     def seen(self) -> set[QueuePairRecord]:
-        """All queue pairs of the rounds since the last call, and of the one before them; none without `keep_seen`."""
+        """All queue pairs of the rounds since the last call and of the one before; empty without `keep_seen`."""
         with self._lock:
             seen, self._since = self._since, set(self._latest.records if self._keep_seen else ())
         return seen
 
     def close(self) -> None:
-        """End the thread; one that waits for a driver's answer is left behind, with its socket."""
+        """End the thread; one that still waits for a driver is left behind, with its socket."""
         self._stop.set()
         self._thread.join(CLOSE_WITHIN_S)
         if not self._thread.is_alive():
@@ -67,7 +67,7 @@ class QueuePairWatch:
             begun = time.monotonic()
             try:
                 found = self._round()
-            except Exception as error:  # or the thread would end, and its last answer be told for ever
+            except Exception as error:  # or the thread would end, and its last round be reported for ever
                 log.debug("queue pairs", exc_info=True)
                 found = QueuePairs((), time.time_ns(), (f"{type(error).__name__}: {error}",))
             with self._lock:
@@ -77,7 +77,7 @@ class QueuePairWatch:
             self._stop.wait(max(ROUND_EVERY_S, REST_BY_DURATION * (time.monotonic() - begun)))
 
     def _round(self) -> QueuePairs:
-        """Ask every device; what fails of one leaves the others alone."""
+        """Read every device; a failing one does not affect the others."""
         records: list[QueuePairRecord] = []
         errors: list[str] = []
         try:
@@ -108,7 +108,7 @@ class QueuePairWatch:
             )
 
     def _remote_addresses(self, device: rdma.RdmaDevice) -> dict[int, str]:
-        """Where RDMA-CM connected queue pairs to; without it that is not known."""
+        """The remote address of each queue pair that RDMA-CM connected."""
         try:
             found = rdma.connections(self._netlink, device)
         except KernelError as error:
@@ -118,7 +118,7 @@ class QueuePairWatch:
 
 
 def _process(pair: rdma.QueuePair, known: dict[int, Process]) -> Process:
-    """The owner: a kernel module in brackets, as ps writes kernel threads; a process; or unknown."""
+    """The owner: a process; a kernel module in brackets, as ps shows kernel threads; or unknown."""
     if pair.kernel is not None:
         return Process(None, f"[{pair.kernel}]")
     if pair.pid is None:

@@ -10,12 +10,12 @@ from xtrace.model.nccl import (
     NcclSetup,
     NcclSnapshot,
     Operation,
-    RasReport,
     RunCalls,
     sum_counters,
     total_bytes,
 )
 from xtrace.model.nccl_names import IN_PROGRESS, latency_limit_ns
+from xtrace.model.nccl_ras import RasRank, RasReport
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
@@ -139,12 +139,14 @@ def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
             "type": "nccl_ras",
             **common,
             "address": report.address,
-            "nccl_version": report.nccl_version,
+            "nccl_version": communicator.nccl_version or report.nccl_version,
+            "age_s": round(communicator.age_ns / 1e9, 3),
             "timeouts": report.timeouts,
             "communicator": communicator.name,
             "nranks": communicator.size,
             "ranks": communicator.ranks,
             "missing_ranks": list(communicator.missing),
+            "missing": [{**rank_record(rank), "dead": rank.is_dead} for rank in communicator.absent],
             "async_error_ranks": list(communicator.async_errors),
             "skew": communicator.skew,
             "collectives": [
@@ -152,7 +154,22 @@ def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
                 for name, (least, most) in communicator.counts.items()
                 if most
             ],
+            "behind": [
+                {"function": name, "ranks": behind.total, "first": [rank_record(rank) for rank in behind.ranks]}
+                for name, behind in communicator.behind.items()
+            ],
         }
+
+
+def rank_record(rank: RasRank) -> Record:
+    """A rank and where it runs."""
+    return {
+        "rank": rank.rank,
+        "host": valid_unicode(rank.host),
+        "pid": rank.pid,
+        "cuda_device": rank.cuda_device,
+        "nvml_device": rank.nvml_device,
+    }
 
 
 def interval_record(snapshot: NcclSnapshot, common: Record) -> Record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from xtrace.model.rdma import PortRecord, Process, QueuePairRecord, RdmaSnapshot, Reading
-from xtrace.model.rdma_counters import direction_of
+from xtrace.model.rdma_counters import TICKS, direction_of
 from xtrace.model.rdma_processes import Owned, by_process
 from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction
@@ -23,7 +23,7 @@ class RdmaJson:
         self._identity = options.identity
 
     def setup(self, setup: Setup) -> Record:
-        """Nothing: what is read shows in every interval."""
+        """Nothing: mode rdma has no setup."""
         return {}
 
     def lines(self, snapshot: RdmaSnapshot) -> Iterator[bytes]:
@@ -31,12 +31,12 @@ class RdmaJson:
         return rendered(rdma_records(snapshot, self._identity))
 
     def totals(self, totals: object) -> Record:
-        """Nothing: totals stand in every record of a port."""
+        """Nothing: every port record has totals."""
         return {}
 
 
 def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:
-    """All records of one interval: ports, processes, queue pairs if asked for, rails."""
+    """All records of one interval: ports, processes, queue pairs with --qps, rails."""
     common = {"ts": timestamp(snapshot.end_ns), **identity}
     seconds = round(snapshot.interval_ns / 1e9, 3)
     for record in snapshot.ports:
@@ -60,6 +60,7 @@ def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:
         "imbalance": None if rails.imbalance is None else round(rails.imbalance, 3),
         "idle": [str(port) for port in rails.idle],
         "down": [str(port) for port in rails.down],
+        "unavailable": [str(port) for port in rails.unavailable],
         "health": rails.health,
         "reasons": list(rails.reasons),
         "queue_pairs_ts": timestamp(pairs.end_ns) if pairs.end_ns else None,
@@ -68,9 +69,9 @@ def rdma_records(snapshot: RdmaSnapshot, identity: Record) -> Iterator[Record]:
 
 
 def _port(record: PortRecord) -> Record:
-    """What a port is, and how it stands."""
+    """Description and state of a port."""
     info = record.info
-    told = {
+    fields = {
         "device": record.id.device,
         "port": record.id.port,
         "state": info.state,
@@ -85,23 +86,23 @@ def _port(record: PortRecord) -> Record:
         "numa_node": info.numa_node,
         "lid": info.lid,
     }
-    return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in told.items()}
+    return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
 def port_summary(record: PortRecord, host: str) -> Record:
-    """A port as -l -m rdma lists it."""
+    """A port in the list of -l -m rdma."""
     return {
         "type": "rdma_link",
         "host": valid_unicode(host),
         **_port(record),
         "hw_counters": len(record.hardware),
         "counters": len(record.standard),
-        "unavailable": record.unavailable or None,
+        "unavailable": record.unavailable or record.uncounted or None,
     }
 
 
 def port_record(record: PortRecord, common: Record) -> Record:
-    """One port. null is not known, never zero."""
+    """One port. Unknown is null, never zero."""
     return {
         "type": "rdma_port",
         **common,
@@ -117,7 +118,7 @@ def port_record(record: PortRecord, common: Record) -> Record:
         "ethernet": _readings(record.ethernet),
         "health": record.health,
         "reasons": list(record.reasons),
-        "unavailable": record.unavailable or None,
+        "unavailable": record.unavailable or record.uncounted or None,
     }
 
 
@@ -128,7 +129,7 @@ def _rounded(number: float | None, digits: int) -> float | None:
 def _figure(record: PortRecord, name: str) -> Record:
     reading, names = record.figures[name]
     rendered = {**_reading(reading), "names": list(names)}
-    if name not in TRAFFIC:
+    if name not in TRAFFIC and name not in TICKS:
         share = record.per_million(name, direction_of(name))
         rendered["per_million"] = _rounded(share, 3)
     return rendered
@@ -155,7 +156,7 @@ def _owner(process: Process) -> Record:
 
 
 def process_record(owned: Owned, common: Record) -> Record:
-    """What one process, or kernel module, has on one device."""
+    """The queue pairs of one process or kernel module on one device."""
     return {
         "type": "rdma_process",
         **common,

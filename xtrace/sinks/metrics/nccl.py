@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from xtrace.model.nccl import NcclSnapshot, RasCommunicator, RasReport
+from xtrace.model.nccl import NcclSnapshot
+from xtrace.model.nccl_ras import RasCommunicator, RasReport
 from xtrace.model.snapshot import Setup
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 from xtrace.sinks.render import valid_unicode
@@ -55,6 +56,11 @@ DESCRIBED = {
     ),
     "xtrace_nccl_ras_skew_calls": Metric(
         "gauge", "calls", "Calls of one collective by which a communicator's ranks differ, at most."
+    ),
+    "xtrace_nccl_ras_age_seconds": Metric(
+        "gauge",
+        "seconds",
+        "Time since the RAS service last reported the communicator; jobs that share its port answer in turn.",
     ),
 }
 """The order is that of the output."""
@@ -124,6 +130,7 @@ def ras_samples(report: RasReport) -> Iterator[Sample]:
             "xtrace_nccl_ras_missing_ranks": len(communicator.missing),
             "xtrace_nccl_ras_async_error_ranks": len(communicator.async_errors),
             "xtrace_nccl_ras_skew_calls": communicator.skew,
+            "xtrace_nccl_ras_age_seconds": round(communicator.age_ns / 1e9, 3),
         }
         yield Sample((("communicator", communicator.name),), values)
 

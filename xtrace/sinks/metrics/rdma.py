@@ -1,6 +1,6 @@
-"""Mode rdma as metrics. Counters are the hardware's totals, so increase() is right across restarts of the tool, too.
+"""Mode rdma as metrics. Counters are the hardware's totals, so increase() is correct across restarts of the tool.
 
-Not so after a 32-bit counter wrapped: a restart forgets the wraps, and the total's fall is taken for a reset.
+The exception is a 32-bit counter that has wrapped: a restart forgets the wraps, and the drop looks like a reset.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from xtrace.model.rdma import GAUGE, PortRecord, Rails, RdmaSnapshot
-from xtrace.model.rdma_counters import FIGURES
+from xtrace.model.rdma import GAUGE, SATURATED, UNAVAILABLE, PortRecord, Rails, RdmaSnapshot
+from xtrace.model.rdma_counters import FIGURES, TICKS
 from xtrace.model.rdma_processes import by_process
 from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 
 NAMED = {(source.set, name) for sources in FIGURES.values() for source in sources for name in source.names}
-"""Counters that have a name of ours."""
+"""Counters that have a common name."""
 
 MOST_COMMANDS = 50
-"""Commands with series of their own; the others' queue pairs are added up as `other`."""
+"""Commands with their own series; queue pairs of the others are summed as `other`."""
 
 FIGURE_METRICS = {
     "rx_bytes": Metric("counter", "bytes", "Bytes that the RDMA port received, as its driver counts them."),
@@ -66,6 +66,7 @@ FIGURE_METRICS = {
         "counter", "retransmissions", "Retransmissions, of packets or of requests, as the driver counts them."
     ),
     "icrc": Metric("counter", "packets", "Packets received with a wrong invariant CRC (ICRC): damaged on the way."),
+    "command_errors": Metric("counter", "commands", "Commands to the device that failed, or that it did not complete."),
     "link_downed": Metric("counter", "times", "Times that the link went down because recovery from errors failed."),
     "link_error_recovery": Metric("counter", "times", "Times that the link recovered from errors and stayed up."),
     "symbol_error": Metric("counter", "errors", "Minor errors on the physical lanes of the link."),
@@ -83,7 +84,7 @@ FIGURE_METRICS = {
         "counter", "times", "Times that receive buffers overran in several flow control periods in a row."
     ),
 }
-"""Of the figures, which mean the same with all drivers."""
+"""Metrics of the figures, which are common to all drivers."""
 
 DESCRIBED = {
     **{f"xtrace_rdma_{name}_total": FIGURE_METRICS[name] for name in FIGURES},
@@ -104,7 +105,7 @@ DESCRIBED = {
     ),
     "xtrace_rdma_port_info": Metric("gauge", "", "Always 1; the labels describe the RDMA port."),
     "xtrace_rdma_port_active": Metric("gauge", "", "1 while the RDMA port is in state ACTIVE, else 0."),
-    "xtrace_rdma_port_available": Metric("gauge", "", "1 while counters of the RDMA port can be read, else 0."),
+    "xtrace_rdma_port_available": Metric("gauge", "", "1 while any figure of the RDMA port can be read, else 0."),
     "xtrace_rdma_port_health": Metric(
         "gauge", "", "Health of the RDMA port in the last interval: 0 ok, 1 warn, 2 critical."
     ),
@@ -112,7 +113,7 @@ DESCRIBED = {
         "gauge", "counters", "Counters of the RDMA port and its interface that could not be read in the last interval."
     ),
     "xtrace_rdma_saturated_counters": Metric(
-        "gauge", "counters", "Counters of the RDMA port that have reached their maximum and grow no more."
+        "gauge", "counters", "Counters of events at the RDMA port that have reached their maximum and grow no more."
     ),
     "xtrace_rdma_rate_bits_per_second": Metric(
         "gauge", "bits per second", "Line rate of the RDMA port as its driver reports it."
@@ -134,12 +135,12 @@ DESCRIBED = {
     "xtrace_rdma_rails_idle": Metric(
         "gauge", "ports", "Active RDMA ports without traffic in the last interval while others had some."
     ),
-    "xtrace_rdma_rails_down": Metric("gauge", "ports", "RDMA ports that are not in state ACTIVE."),
+    "xtrace_rdma_rails_down": Metric("gauge", "ports", "RDMA ports that are not in state ACTIVE, or gone."),
     "xtrace_rdma_queue_pairs": Metric(
         "gauge", "queue pairs", "Queue pairs that the kernel listed last, by device, command and state."
     ),
 }
-"""The order is that of the output."""
+"""In the order of the output."""
 
 
 class RdmaMetrics:
@@ -157,7 +158,7 @@ class RdmaMetrics:
 
 
 def rdma_samples(snapshot: RdmaSnapshot) -> Iterator[Sample]:
-    """All series of one interval. What is not known has no sample."""
+    """All series of one interval. Unknown values have no sample."""
     for record in snapshot.ports:
         labels = (("device", record.id.device), ("port", str(record.id.port)))
         yield Sample(labels, {**_figures(record), **_port(record)})
@@ -177,7 +178,7 @@ def _figures(record: PortRecord) -> Values:
 
 
 def _other_counters(record: PortRecord, labels: Labels) -> Iterator[Sample]:
-    """Those that keep the driver's name."""
+    """Counters under the driver's names."""
     for kind, readings in (("hw", record.hardware), ("std", record.standard)):
         for name, reading in readings.items():
             if (kind, name) not in NAMED and reading.status != GAUGE and reading.total is not None:
@@ -207,13 +208,15 @@ def _info(record: PortRecord, labels: Labels) -> Sample:
 def _port(record: PortRecord) -> Values:
     readings = [*record.hardware.values(), *record.standard.values(), *record.ethernet.values()]
     statuses = Counter(reading.status for reading in readings)
+    # a full count of ticks hides no event
+    ticks = sum(record.figures[name].reading.status == SATURATED for name in TICKS if name in record.figures)
     values = {
-        "xtrace_rdma_port_available": int(not record.unavailable),
+        "xtrace_rdma_port_available": int(record.available),
         "xtrace_rdma_port_health": record.health.rank,
-        "xtrace_rdma_unavailable_counters": statuses["unavailable"],
-        "xtrace_rdma_saturated_counters": statuses["saturated"],
+        "xtrace_rdma_unavailable_counters": statuses[UNAVAILABLE],
+        "xtrace_rdma_saturated_counters": statuses[SATURATED] - ticks,
     }
-    if record.info.state is not None:
+    if record.info.state is not None or record.gone:
         values["xtrace_rdma_port_active"] = int(record.info.is_active)
     if record.info.rate_bps is not None:
         values["xtrace_rdma_rate_bits_per_second"] = record.info.rate_bps
@@ -241,7 +244,7 @@ def _rails(rails: Rails) -> Values:
 
 
 def _queue_pairs(snapshot: RdmaSnapshot) -> Iterator[Sample]:
-    """By device, command and state: processes come and go, commands stay."""
+    """By device, command and state: processes are short-lived, commands are not."""
     owned = by_process(snapshot.queue_pairs.records)
     commands = list(dict.fromkeys(process.owner.command for process in owned))[:MOST_COMMANDS]
     counts: Counter[tuple[str, str, str]] = Counter()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from xtrace.model.nccl import (
     Communicator,
     NcclProcess,
     NcclSnapshot,
     Operation,
-    RasReport,
     sum_counters,
     total_bytes,
 )
+from xtrace.model.nccl_ras import RasRank, RasReport
 from xtrace.sinks.render import short_id
 
 NOT_KNOWN = "n/a"
+MOST_SHOWN = 4
+"""Ranks that a line names with where they run."""
 
 
 class NcclText:
@@ -115,7 +117,18 @@ def ras_lines(report: RasReport) -> Iterator[str]:
         words += [f"{name}={least}..{most}" for name, (least, most) in communicator.counts.items() if least != most]
         if communicator.async_errors:
             words.append(f"async_errors={','.join(map(str, communicator.async_errors))}")
+        if communicator.absent:
+            words.append(f"missing_at={places(communicator.absent, len(communicator.missing))}")
+        words += [f"behind_{name}={places(last.ranks, last.total)}" for name, last in communicator.behind.items()]
+        if communicator.age_ns:
+            words.append(f"age={communicator.age_ns / 1e9:.0f}s")
         yield " ".join(words) + "\n"
+
+
+def places(ranks: Sequence[RasRank], count: int) -> str:
+    """`2@192.0.2.2/2000/gpu0,+3`: rank, host, pid, GPU of the first, and how many more there are."""
+    more = count - min(len(ranks), MOST_SHOWN)
+    return ",".join([*map(str, ranks[:MOST_SHOWN]), *([f"+{more}"] if more > 0 else [])])
 
 
 def requested(size: int | None, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Mode rdma as text: a block per port, then its processes and how even the rails are."""
+"""Mode rdma as text: a block per port, then processes and rails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from xtrace.model.rdma import PortRecord, QueuePairRecord, RdmaSnapshot, Reading
-from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, direction_of
+from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, TICKS, direction_of
 from xtrace.model.rdma_processes import by_process
 from xtrace.model.words import Direction
 from xtrace.sinks.render import short_id
@@ -39,10 +39,11 @@ def rdma_lines(snapshot: RdmaSnapshot) -> Iterator[str]:
     for error in snapshot.queue_pairs.errors:
         yield f"queue pairs unavailable: {error}\n"
     rails = snapshot.rails
-    if rails.imbalance is not None or (rails.ports > 1 and rails.down):
+    if rails.imbalance is not None or rails.unavailable or (rails.ports > 1 and rails.down):
         even = "-" if rails.imbalance is None else f"{rails.imbalance:.2f}"
         idle, down = (",".join(map(str, ports)) or "-" for ports in (rails.idle, rails.down))
-        yield f"rails {clock} ports={rails.ports} imbalance={even} idle={idle} down={down} {rails.health}\n"
+        lost = f" unavailable={','.join(map(str, rails.unavailable))}" if rails.unavailable else ""
+        yield f"rails {clock} ports={rails.ports} imbalance={even} idle={idle} down={down} {rails.health}{lost}\n"
 
 
 def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
@@ -54,7 +55,7 @@ def port_lines(record: PortRecord, clock: str) -> Iterator[str]:
     ]  # fmt: skip
     length = "-" if record.interval_ns is None else f"{record.interval_ns / 1e9:.1f}s"
     yield f"{record.id} {clock} {length} {' '.join(word for word in words if word)} {record.health}\n"
-    if not record.unavailable:  # else the reasons say it
+    if not record.unavailable:  # else the reasons show why
         yield from (_traffic(record, direction) for direction in Direction)
         for title, names in (("congestion", CONGESTION), ("loss", LOSS), ("link", LINK)):
             yield from _figures(record, title, names)
@@ -88,14 +89,14 @@ def scaled(number: float) -> str:
 
 
 def _figures(record: PortRecord, title: str, names: Sequence[str]) -> Iterator[str]:
-    """What grew, what is not known, each with the driver's names; all others are known to have stood still."""
+    """Figures that grew or are unknown, with the driver's names, and how many are unchanged."""
     present = [name for name in names if name in record.figures]
     if not present:
         return
-    told = [text for name in present if (text := _figure(record, name))]
-    quiet = len(present) - len(told)
+    shown = [text for name in present if (text := _figure(record, name))]
+    quiet = len(present) - len(shown)
     rest = [f"{quiet} unchanged"] if quiet else []
-    yield f"  {title}: {', '.join([*told, *rest])}\n"
+    yield f"  {title}: {', '.join([*shown, *rest])}\n"
 
 
 def _figure(record: PortRecord, name: str) -> str:
@@ -103,14 +104,14 @@ def _figure(record: PortRecord, name: str) -> str:
     if reading.status == "ok" and not reading.delta:
         return ""
     text = f"{name}={amount(reading)}"
-    share = record.per_million(name, direction_of(name))
+    share = None if name in TICKS else record.per_million(name, direction_of(name))
     if share:
         text += f" ({share:.1f}/M)"
     return f"{text} [{'+'.join(names)}]"
 
 
 def amount(reading: Reading) -> str:
-    """A growth, or in words why there is none."""
+    """The growth, or in words why there is none."""
     if reading.status == "unavailable":
         return "unavailable"
     if reading.status == "saturated":

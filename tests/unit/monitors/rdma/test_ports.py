@@ -5,6 +5,7 @@ The trees follow the drivers' sources; none was tried on hardware. Links to /sys
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import cast
 
 import pytest
 
+from tests.support.net import records
+from tests.support.schema import validate
 from tests.unit.make import NS
-from tests.unit.make_rdma import EINVAL, counters, device
+from tests.unit.make_rdma import EINVAL, counters, device, write
+from tests.unit.make_samples import flat
 from xtrace.errors import KernelError, RdmaError
 from xtrace.kernel import infiniband, paths
 from xtrace.kernel import rdma as kernel_rdma
@@ -25,6 +29,10 @@ from xtrace.monitors.rdma import ports as rdma_ports
 from xtrace.monitors.rdma.inventory import inventory
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
 from xtrace.monitors.rdma.ports import Found, PortReader
+from xtrace.sinks.jsonl.rdma import RdmaJson
+from xtrace.sinks.kinds import JsonOptions
+from xtrace.sinks.metrics.rdma import rdma_samples
+from xtrace.sinks.text.rdma import rdma_lines
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL (Invalid argument)")
 NO_PMA = "N/A (no PMA)"
@@ -44,7 +52,7 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Clock:
-    """Moves when told."""
+    """Advanced by the test."""
 
     def __init__(self) -> None:
         self.ns = 0
@@ -58,8 +66,8 @@ def only(options: RdmaOptions | None = None) -> PortRecord:
     return record
 
 
-def watch(said: list[str] | None = None, options: RdmaOptions | None = None) -> RdmaMonitor:
-    return RdmaMonitor(options or RdmaOptions(), (said if said is not None else []).append)
+def watch(reported: list[str] | None = None, options: RdmaOptions | None = None) -> RdmaMonitor:
+    return RdmaMonitor(options or RdmaOptions(), (reported if reported is not None else []).append)
 
 
 def by_name(snapshot: RdmaSnapshot) -> dict[str, PortRecord]:
@@ -74,7 +82,7 @@ def mlx5(sysfs: Path, name: str = "mlx5_0", pci: str = "0000:3b:00.0", netdev: s
     return directory
 
 
-def test_mlx5_port_with_all_it_is_and_counts(sysfs: Path) -> None:
+def test_mlx5_port(sysfs: Path) -> None:
     mlx5(sysfs)
     record = only()
     info = record.info
@@ -130,6 +138,9 @@ def test_old_kernels_text_for_a_missing_counter_is_unavailable_and_not_zero(sysf
          {"rx_bytes": 3, "cnp_rx": 3, "rnr_rx": 4}),
         ("efa", {"rx_bytes": 1, "tx_bytes": 2, "rx_drops": 3, "retrans_pkts": 4},
          {"rx_bytes": 1, "tx_bytes": 2, "no_rx_wqe": 3, "retrans": 4}),
+        ("ionic", {"rx_rdma_ucast_bytes": 1, "rx_rdma_mcast_bytes": 2,
+                   "tx_rdma_ucast_pkts": 3, "req_rx_pkt_seq_err": 4},
+         {"rx_bytes": 3, "tx_packets": 3, "seq_nak_rx": 4}),
         ("hns3", {"rx_pkt": 1, "tx_pkt": 2, "rx_cnp_pkt": 3}, {"rx_packets": 1, "tx_packets": 2, "cnp_rx": 3}),
     ],
 )  # fmt: skip
@@ -141,6 +152,29 @@ def test_driver_without_standard_counters(
     assert {name: figure.reading.total for name, figure in record.figures.items()} == figures
     assert set(record.hardware) == set(hardware) and not record.standard
     assert (record.info.driver, record.info.netdev) == (driver, "eth7")
+
+
+def test_device_counters_are_shown_with_its_first_port(sysfs: Path) -> None:
+    directory = device(sysfs, "efa_0", driver="efa", ports=2)
+    for number in (1, 2):
+        counters(directory, port=number, rx_bytes=number, rx_pkts=5)
+    for name, value in {"submitted_cmds": 90, "cmds_err": 2, "no_completion_cmds": 1, "lifespan": 12}.items():
+        write(directory / "hw_counters" / name, str(value))
+    first, second = list_ports(RdmaOptions())
+    assert {name: reading.total for name, reading in first.hardware.items()} == {
+        "submitted_cmds": 90, "cmds_err": 2, "no_completion_cmds": 1, "rx_bytes": 1, "rx_pkts": 5,
+    }  # fmt: skip
+    assert first.total("command_errors") == 3
+    assert set(second.hardware) == {"rx_bytes", "rx_pkts"} and "command_errors" not in second.figures
+
+
+def test_counters_of_the_device_that_cannot_be_read_leave_the_ports_alone(sysfs: Path) -> None:
+    directory = device(sysfs, "efa_0", driver="efa")
+    counters(directory, rx_bytes=1)
+    (directory / "hw_counters").mkdir()
+    (directory / "hw_counters/cmds_err").symlink_to(EINVAL)
+    record = only()
+    assert record.total("rx_bytes") == 1 and record.hardware["cmds_err"] == UNREADABLE
 
 
 def test_levels_have_no_growth(sysfs: Path) -> None:
@@ -187,6 +221,117 @@ def test_growth_wrap_reset_and_saturation_from_tick_to_tick(sysfs: Path) -> None
     assert record.hardware["np_cnp_sent"] == Reading(1 << 32, 1, "ok")
     assert record.standard["link_downed"] == Reading(255, 254, "saturated")
     assert record.delta("rx_bytes") == 200
+
+
+def test_odd_values_are_unavailable_one_by_one(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    monitor = watch()
+    counters(directory, kind="counters", port_rcv_data=1 << 62, port_xmit_data=210, symbol_error=70_000)
+    counters(directory, out_of_sequence=-1, np_cnp_sent=(1 << 64) - 1, rp_cnp_handled="1_0", local_ack_timeout_err=7)
+    (record,) = monitor.tick().ports
+    counters(directory, kind="counters", port_rcv_data=110, symbol_error=1)
+    counters(directory, np_cnp_sent=9)
+    (later,) = monitor.tick().ports
+    monitor.close()
+    everything = {**record.standard, **record.hardware}
+    reasons = {name: reading.reason for name, reading in everything.items() if reading.reason}
+    assert reasons == {
+        "port_rcv_data": "4611686018427387904: not a possible count",
+        "symbol_error": "70000: more than the counter's 16 bits",
+        "out_of_sequence": "not a number: -1",
+        "np_cnp_sent": "all ones: the driver does not count it",
+        "rp_cnp_handled": "not a number: 1_0",
+    }
+    assert (record.delta("tx_bytes"), record.delta("ack_timeout"), record.total("rx_bytes")) == (40, 2, None)
+    assert (later.total("rx_bytes"), later.delta("rx_bytes"), later.total("cnp_tx")) == (440, None, 9)
+
+
+def test_growth_beyond_the_line_rate_is_unavailable(sysfs: Path) -> None:
+    directory = mlx5(sysfs)  # 100 Gbit/s
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+    readings = []
+    for data in (0, 10**9, 10**12, 1_500_000_000):
+        counters(directory, kind="counters", port_rcv_data=data)
+        readings.append(reader.read(found).standard["port_rcv_data"])
+        clock.ns += NS
+    assert readings[1:] == [
+        Reading(10**9, 10**9, "ok"),
+        Reading(None, None, "unavailable", "grew by 999000000000: more than 4 times the line rate"),
+        Reading(1_500_000_000, None, "first"),
+    ]
+
+
+def test_port_that_has_just_gone_down_keeps_its_rate_limit(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+    reader.read(found)
+    clock.ns += NS
+    (directory / "ports/1/state").write_text("1: DOWN\n")
+    (directory / "ports/1/rate").write_text("2.5 Gb/sec (1X SDR)\n")
+    counters(directory, kind="counters", port_rcv_data=3 * 10**9)
+    assert reader.read(found).standard["port_rcv_data"].status == "ok"
+
+
+def test_netlink_and_interface_counters_are_checked_too(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rdma_rx_bytes": (1 << 64) - 1, "y": 3})
+    reader = PortReader(found, cast("NetlinkSocket", object()), Clock())
+    monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": 1 << 63, "rx_pause": 4})
+    record = reader.read(found)
+    assert [reading.status for reading in record.hardware.values()] == ["unavailable", "first"]
+    assert [reading.status for reading in record.ethernet.values()] == ["unavailable", "first"]
+
+
+@pytest.mark.parametrize("odd", ["-1", "99999999999999999999", "1e9", "0x5", "\u0663", "", "nan", "+3", "1 2"])
+def test_value_that_is_not_a_count_is_unavailable(sysfs: Path, odd: str) -> None:
+    counters(mlx5(sysfs), out_of_sequence=odd)
+    assert only().hardware["out_of_sequence"].status == "unavailable"
+
+
+@pytest.mark.parametrize("rate", ["9" * 400 + " Gb/sec", "-1 Gb/sec", "Gb/sec", "1e400 Gb/sec"])
+@pytest.mark.parametrize("lid", ["0x" + "f" * 40, "-5", "0x0", "five"])
+def test_impossible_rate_and_lid_are_unknown(sysfs: Path, rate: str, lid: str) -> None:
+    device(sysfs, "mlx5_0", rate=rate, lid=lid)
+    assert (only().info.rate_bps, only().info.lid) == (None, None)
+
+
+def test_lid_of_an_infiniband_port(sysfs: Path) -> None:
+    device(sysfs, "mlx5_0", lid="0x1f", link_layer="InfiniBand")
+    assert only().info.lid == 31
+
+
+ODD = (0, 1, 255, 256, (1 << 32) - 1, *(1 << bits for bits in (32, 60, 61, 62, 63, 64)), (1 << 64) - 1, -1, -(1 << 63))
+
+
+def odd_text(chance: random.Random) -> bytes:
+    """What a broken driver may write: a number that cannot be, bytes that are no text, nothing."""
+    number = chance.choice((chance.choice(ODD), chance.getrandbits(chance.randrange(1, 80)), chance.randrange(1000)))
+    return chance.choice((b"%d\n" % number, b"%d\n" % number, chance.randbytes(chance.randrange(40)), b""))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_record_of_every_tree_can_be_rendered(sysfs: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    directory = mlx5(sysfs)
+    counters(directory, {"active_qps": 3, "rdma_rx_bytes": 1})
+    counters(mlx5(sysfs, "mlx5_1", "0000:5e:00.0"), rx_rdma_ucast_bytes=4)
+    files = sorted(path for path in (sysfs / "class/infiniband").glob("*/ports/1/**/*") if path.is_file())
+    monitor = watch()
+    for _ in range(12):
+        for path in chance.sample(files, chance.randrange(len(files))):
+            path.write_bytes(odd_text(chance))
+        snapshot = monitor.tick()
+        lines = records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot)))
+        assert [line["type"] for line in lines] == ["rdma_port", "rdma_port", "rdma_rails"]
+        validate(lines)
+        assert all(-(1 << 63) <= sample.value < 1 << 63 for sample in flat(rdma_samples(snapshot)))
+        assert "".join(rdma_lines(snapshot))
+    monitor.close()
 
 
 def test_failing_read_backs_off_and_works_again_later() -> None:
@@ -251,8 +396,8 @@ def test_counter_that_was_not_there_for_a_while_has_no_rate_when_it_is_back(
     answers = iter([{"rdma_rx_bytes": 1}, {"rdma_rx_bytes": 2}, {}, {"rdma_rx_bytes": 9}, {"rdma_rx_bytes": 10}])
     monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: next(answers))
     reader = PortReader(found, cast("NetlinkSocket", object()), Clock())
-    told = [reader.read(found).hardware.get("rdma_rx_bytes") for _ in range(5)]
-    assert told[1:] == [Reading(2, 1, "ok"), None, Reading(9, None, "first"), Reading(10, 1, "ok")]
+    readings = [reader.read(found).hardware.get("rdma_rx_bytes") for _ in range(5)]
+    assert readings[1:] == [Reading(2, 1, "ok"), None, Reading(9, None, "first"), Reading(10, 1, "ok")]
 
 
 def test_counters_of_another_interface_are_not_compared_with_those_of_the_last(
@@ -263,11 +408,11 @@ def test_counters_of_another_interface_are_not_compared_with_those_of_the_last(
     values = iter([1, 2, 900, 901])
     reader = PortReader(found, None, Clock())
     monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": next(values)})
-    told = []
+    readings = []
     for netdev in ("ens1np0", "ens1np0", "bond0", "bond0"):
         port = kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP", netdev=netdev)
-        told.append(reader.read(replace(found, port=port)).ethernet["rx_discards_phy"])
-    assert told[1:] == [Reading(2, 1, "ok"), Reading(900, None, "first"), Reading(901, 1, "ok")]
+        readings.append(reader.read(replace(found, port=port)).ethernet["rx_discards_phy"])
+    assert readings[1:] == [Reading(2, 1, "ok"), Reading(900, None, "first"), Reading(901, 1, "ok")]
 
 
 def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,13 +473,11 @@ def test_devices_are_sorted_as_people_count(sysfs: Path) -> None:
 
 
 def test_no_rdma_device_is_one_line(sysfs: Path) -> None:
-    with pytest.raises(RdmaError, match=r"^no RDMA device here: "):
+    with pytest.raises(RdmaError, match=r"^no RDMA device found \(ls "):
         watch()
 
 
-def test_no_rdma_device_here_may_be_because_another_namespace_has_it(
-    sysfs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_without_devices_hints_at_another_network_namespace(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Socket:
         def close(self) -> None:
             """Nothing is open."""
@@ -342,15 +485,17 @@ def test_no_rdma_device_here_may_be_because_another_namespace_has_it(
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", Socket)
     monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [])
     monkeypatch.setattr(kernel_rdma, "netns_mode", lambda socket: "exclusive")
-    with pytest.raises(RdmaError, match=r"no RDMA device here: .*RDMA's mode is exclusive.*: run it in that of"):
+    with pytest.raises(
+        RdmaError, match=r"no RDMA device found .*exclusive to a network namespace here: run the tool in the device's"
+    ):
         watch()
 
 
-def test_unknown_device_lists_those_there_are(sysfs: Path) -> None:
+def test_error_for_an_unknown_device_lists_the_available_ones(sysfs: Path) -> None:
     mlx5(sysfs)
     with pytest.raises(RdmaError) as caught:
         watch(options=RdmaOptions(devices=("mlx5_9",)))
-    assert str(caught.value) == "RDMA device mlx5_9 not found: there are mlx5_0/1 (ens1np0); choose one with -d"
+    assert str(caught.value) == "RDMA device mlx5_9 not found (available: mlx5_0/1 on ens1np0)"
 
 
 def test_one_unknown_device_does_not_keep_the_known_from_being_watched(
@@ -367,7 +512,7 @@ def test_ports_can_be_chosen_by_their_interface(sysfs: Path) -> None:
     mlx5(sysfs)
     mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
     assert only(RdmaOptions(interfaces=("ens2*",))).id.device == "mlx5_1"
-    with pytest.raises(RdmaError, match="no RDMA port has interface eth9: there are mlx5_0/1"):
+    with pytest.raises(RdmaError, match=r"no RDMA port has interface eth9 \(available: mlx5_0/1 on "):
         list_ports(RdmaOptions(interfaces=("eth9",)))
 
 
@@ -376,28 +521,243 @@ def test_interfaces_of_devices(sysfs: Path) -> None:
     device(sysfs, "mlx5_1", pci="0000:5e:00.0", driver="mlx5_core")
     assert netdevs_of(("mlx5_*",)) == ("ens1np0",)
     assert netdevs_of(()) == ()
-    with pytest.raises(RdmaError, match="mlx5_1 has no network interface: choose one with -i"):
+    with pytest.raises(RdmaError, match=r"mlx5_1 has no network interface \(choose one with -i\)"):
         netdevs_of(("mlx5_1",))
 
 
-def test_device_that_comes_and_one_that_goes_are_followed_and_said(sysfs: Path) -> None:
+def test_appearing_and_disappearing_devices_are_followed_and_reported(sysfs: Path) -> None:
     first = mlx5(sysfs)
-    said: list[str] = []
-    monitor = watch(said)
+    reported: list[str] = []
+    monitor = watch(reported)
     mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
     came = by_name(monitor.tick())
     assert came["mlx5_1/1"].interval_ns is None and came["mlx5_1/1"].delta("rx_bytes") is None, "the first reading"
     assert came["mlx5_1/1"].total("rx_bytes") == 400
     first.rename(sysfs / "gone")
-    assert list(by_name(monitor.tick())) == ["mlx5_1/1"]
+    left = by_name(monitor.tick())
+    assert [(name, record.gone) for name, record in left.items()] == [("mlx5_0/1", True), ("mlx5_1/1", False)]
     (sysfs / "class/infiniband/mlx5_1").rename(sysfs / "gone_too")
-    assert monitor.tick().ports == () and not monitor.ended
+    assert all(record.gone for record in monitor.tick().ports) and not monitor.ended
+    (sysfs / "gone").rename(first)
+    back = by_name(monitor.tick())
+    assert (back["mlx5_0/1"].health, back["mlx5_0/1"].gone, back["mlx5_1/1"].gone) == ("ok", False, True)
     monitor.close()
-    assert said == [
-        "mlx5_1/1: an RDMA device has come",
+    assert reported == [
+        "mlx5_1/1: RDMA device appeared",
         "mlx5_0/1: the RDMA device is gone",
         "mlx5_1/1: the RDMA device is gone",
+        "mlx5_0/1: RDMA device appeared",
     ]
+
+
+def test_device_that_is_gone_is_critical_and_keeps_record_and_series(sysfs: Path) -> None:
+    for number in range(3):
+        mlx5(sysfs, f"mlx5_{number}", f"0000:{number:02x}:00.0", f"ens{number}")
+    monitor = watch()
+    (sysfs / "class/infiniband/mlx5_1").rename(sysfs / "gone")
+    for _ in range(2):
+        snapshot = monitor.tick()
+    monitor.close()
+    assert [str(record.id) for record in snapshot.ports] == ["mlx5_0/1", "mlx5_1/1", "mlx5_2/1"]
+    gone = snapshot.ports[1]
+    assert (gone.health, gone.reasons) == ("critical", ("unavailable: the RDMA device is gone",))
+    assert (gone.info.state, gone.info.rate_bps) == (None, None)
+    assert (gone.info.netdev, gone.info.pci) == ("ens1", "0000:01:00.0")
+    assert monitor.netdevs() == {PortId("mlx5_0", 1): "ens0", PortId("mlx5_2", 1): "ens2"}
+    rails = snapshot.rails
+    assert (rails.health, rails.reasons[0]) == ("critical", "1 ports gone or unreadable: mlx5_1/1")
+    assert (rails.down, rails.unavailable) == ((PortId("mlx5_1", 1),), (PortId("mlx5_1", 1),))
+    lines = records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot)))
+    validate(lines)
+    assert (lines[1]["unavailable"], lines[1]["health"]) == ("the RDMA device is gone", "critical")
+    assert lines[1]["interval_s"] is None
+    assert lines[3]["unavailable"] == ["mlx5_1/1"]
+    values = {(sample.name, dict(sample.labels).get("device")): sample.value for sample in flat(rdma_samples(snapshot))}
+    assert values["xtrace_rdma_port_available", "mlx5_1"] == 0 == values["xtrace_rdma_port_active", "mlx5_1"]
+    assert (values["xtrace_rdma_port_health", "mlx5_1"], values["xtrace_rdma_rails_down", None]) == (2, 1)
+    assert ("xtrace_rdma_rate_bits_per_second", "mlx5_1") not in values
+    text = "".join(rdma_lines(snapshot))
+    assert "mlx5_1/1" in text and "critical: unavailable: the RDMA device is gone" in text
+    assert text.splitlines()[-1].endswith("down=mlx5_1/1 critical unavailable=mlx5_1/1")
+
+
+def test_port_whose_interface_left_is_unavailable(sysfs: Path) -> None:
+    mlx5(sysfs)
+    mlx5(sysfs, "mlx5_1", "0000:5e:00.0", "ens2np0")
+    monitor = watch(options=RdmaOptions(interfaces=("ens*",)))
+    (sysfs / "devices/0000:5e:00.0/net/ens2np0").rename(sysfs / "devices/0000:5e:00.0/net/moved")
+    record = by_name(monitor.tick())["mlx5_1/1"]
+    monitor.close()
+    assert record.reasons == ("unavailable: its interface is no longer one selected with -i",)
+
+
+@pytest.mark.parametrize("wanted, reasons", [((), None), (("mlx5_0",), ("unavailable: renamed to roce3",))])
+def test_renamed_device_is_not_gone_if_still_selected(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch, wanted: tuple[str, ...], reasons: tuple[str, ...] | None
+) -> None:
+    mlx5(sysfs)
+    name = ["mlx5_0"]
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: Closing())
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(4, name[0], 1)])
+    monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rx_bytes": 1})
+    monitor = watch(options=RdmaOptions(devices=wanted, queue_pairs=False))
+    (sysfs / "class/infiniband/mlx5_0").rename(sysfs / "class/infiniband/roce3")
+    name[0] = "roce3"
+    for _ in range(2):
+        found = {name: record.reasons for name, record in by_name(monitor.tick()).items()}
+    monitor.close()
+    assert found == ({"roce3/1": ()} if reasons is None else {"mlx5_0/1": reasons})
+
+
+class Closing:
+    """A netlink socket that is never used."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_broken_link_is_reported(sysfs: Path) -> None:
+    mlx5(sysfs)
+    (sysfs / "class/infiniband/mlx5_1").symlink_to("../../devices/nowhere")
+    reported: list[str] = []
+    monitor = watch(reported)
+    for _ in range(2):
+        snapshot = monitor.tick()
+    (sysfs / "class/infiniband/mlx5_1").unlink()
+    after = monitor.tick()
+    monitor.close()
+    record = by_name(snapshot)["mlx5_1/1"]
+    assert (record.health, record.reasons) == ("critical", ("unavailable: broken link in /sys/class/infiniband",))
+    assert snapshot.rails.health == "critical" and by_name(snapshot)["mlx5_0/1"].health == "ok"
+    assert not record.gone, "nothing is known to have been there"
+    assert reported == ["mlx5_1/1: broken link in /sys/class/infiniband"]
+    assert list(by_name(after)) == ["mlx5_0/1"], "it never was there"
+    validate(records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot))))
+
+
+def test_broken_link_is_reported_if_netlink_does_not_know_the_device(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mlx5_0", "mlx5_1", "mlx5_2"):
+        (sysfs / "class/infiniband" / name).symlink_to("../../devices/nowhere")
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(4, "mlx5_0", 1)])
+    monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    found = inventory(cast("NetlinkSocket", object()), ["mlx5_2"])
+    assert [(str(one.id), one.lost) for one in found] == [
+        ("mlx5_0/1", ""),  # in a container without the machine's /sys/devices
+        ("mlx5_1/1", "broken link in /sys/class/infiniband"),
+    ]
+
+
+def test_device_without_ports_is_reported(sysfs: Path) -> None:
+    (sysfs / "class/infiniband/mlx5_0/ports").mkdir(parents=True)
+    (sysfs / "class/infiniband/mlx5_1").mkdir()
+    found = {str(record.id): record.unavailable for record in list_ports(RdmaOptions())}
+    assert found == {
+        "mlx5_0/1": "no ports",
+        "mlx5_1/1": "ports cannot be read: ENOENT (No such file or directory)",
+    }
+
+
+def test_port_without_any_figure_is_never_ok_and_never_available(sysfs: Path) -> None:
+    silent, strange, broken = (device(sysfs, name, driver="new", pci=name) for name in ("silent", "strange", "broken"))
+    assert silent
+    counters(strange, rx_frobs=1, tx_frobs=2)
+    counters(broken, rx_frobs=1, rx_bytes=EINVAL)
+    monitor = watch()
+    snapshot = monitor.tick()
+    monitor.close()
+    found = by_name(snapshot)
+    assert {name: (record.health, record.available, record.reasons) for name, record in found.items()} == {
+        "broken/1": ("critical", False, ("unavailable: counters: EINVAL (Invalid argument)",)),
+        "silent/1": ("warn", False, (
+            "not judged: no counters (the driver has none, or none in this network namespace)",)),
+        "strange/1": ("warn", False, ("not judged: none of its 2 counters has a known name",)),
+    }  # fmt: skip
+    available = [sample.value for sample in flat(rdma_samples(snapshot)) if sample.name == "xtrace_rdma_port_available"]
+    assert available == [0, 0, 0]
+    lines = records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot)))
+    assert all(line["unavailable"] for line in lines)
+
+
+def test_virtual_function_is_recognized_by_its_physfn_link(sysfs: Path) -> None:
+    mlx5(sysfs)
+    mlx5(sysfs, "mlx5_1", "0000:3b:00.1", "ens1v0")
+    (sysfs / "devices/0000:3b:00.1/physfn").symlink_to("../0000:3b:00.0")
+    assert [record.info.is_function for record in list_ports(RdmaOptions())] == [False, True]
+
+
+def test_fixed_properties_are_read_again_when_the_state_changes(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = mlx5(sysfs)
+    tried = reads_of(monkeypatch, "numa_node")
+    monitor = watch()
+    monitor.tick()
+    assert len(tried) == 1
+    (directory / "ports/1/state").write_text("1: DOWN\n")
+    (sysfs / "devices/0000:3b:00.0/net/ens1np0").rename(sysfs / "devices/0000:3b:00.0/net/renamed")
+    (record,) = monitor.tick().ports
+    assert (record.info.netdev, len(tried)) == ("renamed", 2)
+    monitor.tick()
+    monitor.close()
+    assert len(tried) == 2
+
+
+def test_sysfs_counters_are_not_levels_and_do_not_wrap(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    counters(directory, kind="counters", active_lanes=4, unknown_errors=(1 << 32) - 1)
+    monitor = watch()
+    counters(directory, kind="counters", active_lanes=9, unknown_errors=3)
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert record.standard["active_lanes"] == Reading(9, 5, "ok")
+    assert record.standard["unknown_errors"] == Reading(3, None, "reset")
+
+
+def test_counters_of_the_interface_do_not_wrap(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    (found,) = inventory(None)
+    reader = PortReader(found, None, Clock())
+    values = iter([(1 << 32) - 1, 3])
+    monkeypatch.setattr(reader._ethernet, "read", lambda interface: {"rx_discards_phy": next(values)})
+    reader.read(found)
+    assert reader.read(found).ethernet["rx_discards_phy"] == Reading(3, None, "reset")
+
+
+def test_another_device_of_the_same_name_starts_over(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    index = [4]
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: Closing())
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(index[0], "mlx5_0", 1)])
+    monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rx_pkts": 7})
+    reported: list[str] = []
+    monitor = watch(reported, RdmaOptions(queue_pairs=False))
+    assert monitor.tick().ports[0].hardware["rx_pkts"].status == "ok"
+    index[0] = 5
+    (record,) = monitor.tick().ports
+    monitor.close()
+    assert (record.hardware["rx_pkts"].status, record.gone) == ("first", False)
+    assert reported == ["mlx5_0/1: the RDMA device is gone", "mlx5_0/1: RDMA device appeared"]
+
+
+def test_setting_among_netlink_counters_is_omitted(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"lifespan": 10, "rx_pkts": 7})
+    assert set(PortReader(found, cast("NetlinkSocket", object())).read(found).hardware) == {"rx_pkts"}
+
+
+@pytest.mark.parametrize(
+    "protocol, layer",
+    [("roce", "Ethernet"), ("iw", "Ethernet"), ("roce|usnic", "Ethernet"), ("ib", "InfiniBand"), ("", None)],
+)
+def test_link_layer_by_protocol_without_sysfs(
+    sysfs: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, layer: str | None
+) -> None:
+    found = Found(PortId("x0", 1), kernel_rdma.RdmaDevice(0, "x0", 1, protocol), None)
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {})
+    assert PortReader(found, cast("NetlinkSocket", object())).read(found).info.link_layer == layer
 
 
 def test_port_that_loses_its_link_is_critical(sysfs: Path) -> None:

@@ -1,13 +1,14 @@
-"""Queue pairs asked for in a thread, and modes joined: against played answers."""
+"""Queue pairs read in a thread, and joined modes, with fake answers."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,7 +34,7 @@ CONTAINER = "0123456789ab" + 52 * "0"
 
 
 class Answers:
-    """What RDMA netlink would say; a round waits until the test lets it go on."""
+    """Fake answers of RDMA netlink; a round waits until the test lets it continue."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pairs = {"mlx5_0": [rdma.QueuePair(17, 1, "RC", "RTS", 18, 4242)], "mlx5_1": []}
@@ -89,7 +90,7 @@ def test_thread_is_resolved_to_its_process_command_and_container(answers: Answer
     assert (str(record.id), record.number, record.remote, record.remote_address) == ("mlx5_0/1", 17, 18, "10.0.0.2")
 
 
-def test_thread_that_ended_and_one_that_is_not_told_are_unknown_and_the_kernels_is_named(answers: Answers) -> None:
+def test_owner_of_an_ended_or_unreported_thread_is_unknown_and_a_kernel_module_is_named(answers: Answers) -> None:
     answers.pairs["mlx5_0"] = [
         rdma.QueuePair(1, 1, "GSI", "RTS", kernel="ib_core"),
         rdma.QueuePair(2, 1, "UD", "RTS", pid=9999),
@@ -103,10 +104,78 @@ def test_thread_that_ended_and_one_that_is_not_told_are_unknown_and_the_kernels_
     assert owner_of(9999) is None
 
 
-def test_owner_is_looked_up_in_the_own_proc_also_where_the_machines_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_queue_pair_has_its_own_process(answers: Answers, tmp_path: Path) -> None:
+    for pid, name in ((5001, "first"), (5002, "second")):
+        (tmp_path / f"{pid}").mkdir()
+        (tmp_path / f"{pid}/status").write_text(f"Name:\tx\nTgid:\t{pid}\nPid:\t{pid}\n")
+        (tmp_path / f"{pid}/comm").write_text(f"{name}\n")
+    answers.pairs["mlx5_0"] = [
+        rdma.QueuePair(number, 1, "RC", "RTS", 18, pid) for number, pid in ((1, 5001), (2, 5002), (3, 5001), (4, None))
+    ]
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    found = [(record.number, record.process.pid, record.process.command) for record in watch.latest.records]
+    watch.close()
+    assert found == [(1, 5001, "first"), (2, 5002, "second"), (3, 5001, "first"), (4, None, "")]
+
+
+def test_unreported_port_is_the_only_one_or_unknown(answers: Answers) -> None:
+    answers.pairs["mlx5_0"] = [rdma.QueuePair(1, None, "RC", "RTS")]
+    answers.pairs["mlx5_1"] = [rdma.QueuePair(2, None, "RC", "RTS"), rdma.QueuePair(3, 2, "RC", "RTS")]
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    found = [str(record.id) for record in watch.latest.records]
+    watch.close()
+    assert found == ["mlx5_0/1", "mlx5_1/0", "mlx5_1/2"], "mlx5_1 has two ports"
+
+
+@pytest.mark.parametrize("seconds, rest", [(0.0, 1.0), (0.05, 1.0), (0.1, 1.0), (0.5, 5.0), (3.0, 30.0)])
+def test_rest_after_a_round_is_ten_times_as_long(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch, seconds: float, rest: float
 ) -> None:
-    """The kernel tells a queue pair's process by its number in the reader's pid namespace."""
+    """A clock that each round moves on, and a wait that ends the thread."""
+    monkeypatch.setattr(rdma_queue_pairs, "ROUND_EVERY_S", 1.0)
+    now = [1000.0]
+    monkeypatch.setattr(rdma_queue_pairs, "time", SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns))
+
+    def slow(socket: object) -> list[rdma.RdmaDevice]:
+        now[0] += seconds
+        return []
+
+    monkeypatch.setattr(rdma, "devices", slow)
+    waited: list[float] = []
+
+    class Once(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            self.set()
+            return True
+
+    monkeypatch.setattr(rdma_queue_pairs, "threading", SimpleNamespace(Event=Once, Lock=threading.Lock, Thread=Inline))
+    QueuePairWatch(lambda name: True).close()
+    assert waited == [pytest.approx(rest)]
+
+
+class Inline:
+    """A thread that has run when it was started."""
+
+    def __init__(self, target: Callable[[], None], name: str, daemon: bool) -> None:
+        self._target = target
+
+    def start(self) -> None:
+        """Run it."""
+        self._target()
+
+    def join(self, timeout: float) -> None:
+        """It has ended."""
+
+    def is_alive(self) -> bool:
+        """It has ended."""
+        return False
+
+
+def test_owner_is_looked_up_in_own_proc_regardless_of_procfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel reports a queue pair's process by its number in the reader's PID namespace."""
     other = tmp_path / str(os.getpid())
     other.mkdir()
     (other / "status").write_text("Tgid:\t1\n")
@@ -125,14 +194,14 @@ def test_device_that_does_not_answer_does_not_hide_the_others(answers: Answers) 
     assert len(latest.records) == 1 and latest.errors == ("RDMA RES_QP_GET(mlx5_1): EIO (Input/output error)",)
 
 
-def test_device_that_is_not_asked_for_is_not_asked(answers: Answers) -> None:
+def test_device_that_is_not_selected_is_not_read(answers: Answers) -> None:
     watch = QueuePairWatch(lambda name: name == "mlx5_1")
     after_a_round(watch)
     assert watch.latest.records == ()
     watch.close()
 
 
-def test_round_that_fails_is_told_and_does_not_end_the_asking(
+def test_failing_round_is_reported_and_does_not_end_the_thread(
     answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(socket: object) -> list[rdma.RdmaDevice]:
@@ -152,9 +221,7 @@ def test_round_that_fails_is_told_and_does_not_end_the_asking(
     assert latest.records and latest.errors == ()
 
 
-def test_devices_may_come_and_go_while_the_thread_asks_which_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_devices_may_change_while_the_thread_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Meanwhile(str):
         """A device's name; whoever compares it finds that a device has gone, which a tick notices."""
 
@@ -176,7 +243,7 @@ def test_devices_may_come_and_go_while_the_thread_asks_which_there_are(
     monitor.close()
 
 
-def test_what_was_seen_is_not_kept_where_nobody_asks_for_it(answers: Answers) -> None:
+def test_seen_queue_pairs_are_not_kept_without_keep_seen(answers: Answers) -> None:
     watch = QueuePairWatch(lambda name: True)
     after_a_round(watch, 3)
     assert watch.latest.records and watch.seen() == set() and watch.seen() == set()
@@ -184,11 +251,11 @@ def test_what_was_seen_is_not_kept_where_nobody_asks_for_it(answers: Answers) ->
 
 
 @pytest.mark.parametrize("modes, joined", [("rdma", False), ("nccl", False), ("xdp,nccl", False), ("xdp,rdma", True)])
-def test_what_was_seen_is_kept_for_modes_xdp_and_rdma_together(modes: str, *, joined: bool) -> None:
+def test_seen_queue_pairs_are_kept_for_modes_xdp_and_rdma_together(modes: str, *, joined: bool) -> None:
     assert rdma_options(parse(["-m", modes], {}, "1")).joined == joined
 
 
-def test_what_is_seen_between_two_ticks_is_kept_for_the_second(answers: Answers) -> None:
+def test_queue_pairs_seen_between_two_ticks_are_kept_for_the_second(answers: Answers) -> None:
     watch = QueuePairWatch(lambda name: True, keep_seen=True)
     after_a_round(watch, 2)
     watch.seen()
@@ -215,14 +282,14 @@ class PlayedXdp:
 
     ended = False
 
-    def __init__(self, told: FlowSnapshot) -> None:
-        self._told = told
+    def __init__(self, ticked: FlowSnapshot) -> None:
+        self._snapshot = ticked
 
     def fileno(self) -> int:
         return -1
 
     def tick(self) -> FlowSnapshot:
-        return self._told
+        return self._snapshot
 
 
 OUT = Interface("ens1np0", slot=1, hook=Hook.TC, direction=Direction.EGRESS)
@@ -235,13 +302,13 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     directory = device(sysfs, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
     counters(directory, kind="counters", port_rcv_data=0, port_xmit_data=0, port_rcv_packets=0, port_xmit_packets=0)
     monkeypatch.setitem(paths._chosen, "sys", str(sysfs))
-    said: list[str] = []
-    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
+    reported: list[str] = []
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), reported.append)
     monkeypatch.setattr(monitor, "queue_pairs_seen", lambda: {pair(17, 18)})
     inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     key = roce(4, dst_qpn=17)
-    told = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
-    joined = JoinedXdp(PlayedXdp(told), monitor)  # type: ignore[arg-type]
+    ticked = snapshot([flow(key, packets=3, size=300)], [(inside, snapshot([flow(key)]).interfaces[0][1])])
+    joined = JoinedXdp(PlayedXdp(ticked), monitor)  # type: ignore[arg-type]
     counters(directory, kind="counters", port_rcv_data=2500, port_xmit_data=9, port_rcv_packets=100)
     monkeypatch.setattr(blind_spots, "WINDOW_NS", 1)
     flows = joined.tick()
@@ -251,11 +318,11 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     assert flows.origin(inside, key).src_qpn == 18
     (spot,) = ports.blind_spots
     assert (spot.direction.rx_tx, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
-    assert said == [str(spot)], "said once, and of egress nothing: no hook looks there"
+    assert reported == [str(spot)], "reported once, and nothing for egress, where there is no hook"
     assert again[1].blind_spots == (), "nothing was carried in the second window"
 
 
-def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
+def test_mode_xdp_alone_reports_invisible_traffic_once_and_stops_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = device(tmp_path, "mlx5_0", driver="mlx5_core", netdevs=["ens1np0"])
@@ -263,41 +330,41 @@ def test_mode_xdp_alone_says_once_what_it_does_not_see_and_asks_no_more(
     monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
     assert quiet_monitor(["eth9"], (), print) is None, "an interface without RDMA"
-    said: list[str] = []
-    monitor = quiet_monitor(["ens1np0"], (), said.append)
+    reported: list[str] = []
+    monitor = quiet_monitor(["ens1np0"], (), reported.append)
     assert monitor is not None
     inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
-    told = snapshot([], [(inside, snapshot().interfaces[0][1])])
-    joined = JoinedXdp(PlayedXdp(told), monitor, alone=True)  # type: ignore[arg-type]
+    ticked = snapshot([], [(inside, snapshot().interfaces[0][1])])
+    joined = JoinedXdp(PlayedXdp(ticked), monitor, alone=True)  # type: ignore[arg-type]
     joined.tick()
-    assert said == [], "nothing was carried yet"
+    assert reported == [], "nothing was carried yet"
     for data in (1000, 2000, 3000):
-        told_before = list(said)
+        reported_before = list(reported)
         counters(directory, kind="counters", port_rcv_data=data)
         assert joined.tick().find_origin is None
     monitor.close()
     assert (
-        told_before
-        == said
+        reported_before
+        == reported
         == ["100 % of what mlx5_0/1 received is invisible on ens1np0: offloaded to hardware; -m rdma shows it"]
     )
 
 
-def test_mode_xdp_asks_nothing_of_a_kernel_without_rdma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mode_xdp_opens_no_rdma_socket_without_rdma_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "class").mkdir()
     monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: pytest.fail("opened a socket"))
     assert quiet_monitor(["eth0"], (), print) is None
 
 
-def test_short_time_proves_nothing_where_the_hook_saw_some() -> None:
-    said: list[str] = []
-    spots = BlindSpots(said.append)
+def test_short_window_is_not_judged_if_the_hook_saw_something() -> None:
+    reported: list[str] = []
+    spots = BlindSpots(reported.append)
     record = port(standard=traffic(10_000, 0), interval_ns=10 * NS)
     seen = {("eth0", Direction.INGRESS): Seen(50, 5_000)}
     assert [len(spots.compare([record], seen)) for _ in range(3)] == [0, 0, 1]
     assert spots.compare([record], seen)[0].carried == 30_000, "the last window's, until the next is complete"
-    assert len(said) == 1 and said[0].startswith("50 % of what mlx5_0/1 received is invisible on eth0")
+    assert len(reported) == 1 and reported[0].startswith("50 % of what mlx5_0/1 received is invisible on eth0")
 
 
 def test_driver_that_counts_no_bytes_is_compared_in_packets() -> None:
@@ -323,9 +390,9 @@ def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_o
     monkeypatch.setattr(rdma, "devices", lambda socket: [FIRST])
     monkeypatch.setattr(rdma, "ports", lambda socket, device: [rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
     monkeypatch.setattr(rdma, "counters", lambda socket, device, port: {"rcvd_pkts": 7})
-    said: list[str] = []
-    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), said.append)
+    reported: list[str] = []
+    monitor = RdmaMonitor(RdmaOptions(queue_pairs=False), reported.append)
     monkeypatch.setattr(rdma, "devices", failing)
     (record,) = monitor.tick().ports
     monitor.close()
-    assert record.delta("rx_packets") == 0 and said == []
+    assert record.delta("rx_packets") == 0 and reported == []

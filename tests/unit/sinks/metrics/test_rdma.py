@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
+
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from tests.unit.make_samples import Value, flat
 from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
@@ -34,7 +36,7 @@ def test_figures_are_counters_of_the_hardwares_totals() -> None:
     assert values(found, "xtrace_rdma_rx_bytes_total") == {("mlx5_0", "1"): 4_000_000}
 
 
-def test_unknown_counters_keep_the_drivers_name_and_known_ones_are_not_told_twice() -> None:
+def test_unknown_counters_keep_the_drivers_name_and_known_ones_appear_once() -> None:
     found = samples(port({"rx_read_requests": grew(1, 9), "out_of_sequence": grew(1)}, {"VL15_dropped": grew(0, 2)}))
     assert values(found, "xtrace_rdma_counter_total") == {
         ("mlx5_0", "1", "hw", "rx_read_requests"): 9,
@@ -42,7 +44,7 @@ def test_unknown_counters_keep_the_drivers_name_and_known_ones_are_not_told_twic
     }
 
 
-def test_what_is_unavailable_has_no_sample_but_is_counted() -> None:
+def test_unavailable_counters_have_no_sample_but_are_counted() -> None:
     found = samples(port({"out_of_sequence": UNREADABLE, "other": UNREADABLE}))
     assert not values(found, "xtrace_rdma_rx_oos_total") and not values(found, "xtrace_rdma_counter_total")
     assert not values(found, "xtrace_rdma_bits_per_second")
@@ -65,6 +67,45 @@ def test_state_health_rate_and_share() -> None:
     assert values(found, "xtrace_rdma_line_rate_share")["mlx5_0", "1", "rx"] == 1
 
 
+@pytest.mark.parametrize("state", ["INIT", "ARMED", "DOWN", "ACTIVE_DEFER"])
+def test_port_in_transition_to_active_is_not_active(state: str) -> None:
+    found = samples(port(standard=traffic(4, 4), state=state))
+    assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 0}
+
+
+def test_port_in_unknown_state_has_no_active_sample() -> None:
+    record = port(standard=traffic(4, 4))
+    unknown = replace(record, info=replace(record.info, state=None, rate_bps=None))
+    assert not values(samples(unknown), "xtrace_rdma_port_active")
+    assert values(samples(replace(unknown, gone=True)), "xtrace_rdma_port_active") == {("mlx5_0", "1"): 0}
+    assert not values(samples(unknown), "xtrace_rdma_rate_bits_per_second")
+
+
+def test_unknown_counters_have_no_sample_of_any_kind() -> None:
+    level = Reading(None, None, "gauge")
+    hardware = {"rx_bytes": UNREADABLE, "y": UNREADABLE, "active_qps": level}
+    found = samples(port(hardware, ethernet={"rx_pause": UNREADABLE}))
+    assert all(sample.value is not None for sample in found)
+    counted = ("_bytes_total", "_counter_total", "_level")
+    assert not [sample for sample in found if sample.name.endswith(counted)]
+
+
+def test_saturated_counters_are_counted_without_the_one_of_ticks() -> None:
+    full = {"symbol_error": Reading(65535, None, "saturated"), "link_downed": Reading(255, 3, "saturated")}
+    ticks = {"port_xmit_wait": Reading((1 << 32) - 1, None, "saturated")}
+    assert values(samples(port(standard={**full, **ticks})), "xtrace_rdma_saturated_counters") == {("mlx5_0", "1"): 2}
+    found = samples(port({"x": UNREADABLE}, ticks))
+    assert values(found, "xtrace_rdma_saturated_counters") == {("mlx5_0", "1"): 0}
+    assert values(found, "xtrace_rdma_xmit_wait_total") == {("mlx5_0", "1"): (1 << 32) - 1}
+
+
+def test_port_is_available_if_any_figure_is() -> None:
+    one = samples(port({"out_of_sequence": UNREADABLE}, traffic(4, 4)))
+    assert values(one, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1}
+    for record in (port({"out_of_sequence": UNREADABLE, "x": grew(1)}), port({"x": grew(1)}), port()):
+        assert values(samples(record), "xtrace_rdma_port_available") == {("mlx5_0", "1"): 0}
+
+
 def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
     many = [pair(number, process=Process(number, f"job{number}")) for number in range(MOST_COMMANDS + 5)]
     found = values(flat(rdma_samples(snapshot([], many))), "xtrace_rdma_queue_pairs")
@@ -73,15 +114,16 @@ def test_queue_pairs_by_command_and_state_and_the_smallest_together() -> None:
 
 
 def test_rails_and_blind_spots() -> None:
-    rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1),))
+    rails = Rails(3, 1.5, (PortId("mlx5_2", 1),), (PortId("mlx5_3", 1), PortId("mlx5_4", 1)))
     spot = BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30)
     found = flat(rdma_samples(replace(snapshot(rails=rails), blind_spots=(spot,))))
     assert values(found, "xtrace_rdma_rail_imbalance") == {(): 1.5}
-    assert values(found, "xtrace_rdma_rails_idle") == {(): 1} == values(found, "xtrace_rdma_rails_down")
+    assert values(found, "xtrace_rdma_rails_idle") == {(): 1}
+    assert values(found, "xtrace_rdma_rails_down") == {(): 2}
     assert values(found, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "rx"): 0.97}
 
 
-def test_every_series_is_told_once_and_every_metric_described() -> None:
+def test_every_series_appears_once_and_every_metric_is_described() -> None:
     everything = snapshot(
         [
             port({"local_ack_timeout_err": grew(3), "x": grew(1)}, traffic(4, 4), ethernet={"rx_pause": grew(1)}),

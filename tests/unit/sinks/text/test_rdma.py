@@ -53,7 +53,7 @@ def test_driver_that_counts_no_bytes_shows_a_dash_and_no_zero() -> None:
     assert shown[1] == "  rx - bit/s, 100 packets/s, total - bytes 900 packets"
 
 
-def test_port_that_cannot_be_read_says_so_and_shows_no_figures() -> None:
+def test_unreadable_port_shows_the_reason_and_no_figures() -> None:
     shown = lines(judge(port(unavailable="counters: EINVAL"), LIMITS, was_active=False))
     assert shown[1:] == ["  critical: unavailable: counters: EINVAL"]
 
@@ -67,7 +67,7 @@ def test_port_that_cannot_be_read_says_so_and_shows_no_figures() -> None:
         (Reading(1 << 32, 3, "wrapped"), "ack_timeout=3"),
     ],
 )
-def test_what_is_not_known_is_said_in_words(reading: Reading, text: str) -> None:
+def test_unknown_growth_is_shown_in_words(reading: Reading, text: str) -> None:
     assert f"  loss: {text} [local_ack_timeout_err]" in lines(port({"local_ack_timeout_err": reading}))
 
 
@@ -79,8 +79,8 @@ def test_processes_queue_pairs_and_rails() -> None:
         kernels,
         pair(21, None, process=Process(None, "")),
     ]
-    told = snapshot([], pairs, Rails(2, 1.25, (PortId("mlx5_1", 1),)))
-    shown = "".join(rdma_lines(told)).splitlines()
+    rendered = snapshot([], pairs, Rails(2, 1.25, (PortId("mlx5_1", 1),)))
+    shown = "".join(rdma_lines(rendered)).splitlines()
     assert shown[:3] == [
         "mlx5_0 pid=434 ib_write_bw queue_pairs=2 RTS=1 RTR=1 container=0123456789ab",
         "mlx5_0 pid=- [ib_core] queue_pairs=1 RTS=1",
@@ -88,7 +88,7 @@ def test_processes_queue_pairs_and_rails() -> None:
     ]
     assert shown[3] == "mlx5_0/1 qp 17 RC RTS -> 18 10.0.0.2 pid=434 ib_write_bw"
     assert shown[-1].endswith("ports=2 imbalance=1.25 idle=mlx5_1/1 down=- ok")
-    without = "".join(rdma_lines(replace(told, every_queue_pair=False)))
+    without = "".join(rdma_lines(replace(rendered, every_queue_pair=False)))
     assert " qp 17 " not in without
 
 
@@ -100,8 +100,8 @@ def test_numbers_with_units(number: float, text: str) -> None:
 
 
 def test_json_has_what_the_hook_missed_only_where_it_looked() -> None:
-    told = replace(snapshot([port()]), blind_spots=(BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30),))
-    record = next(rdma_records(told, {"host": "n1"}))
+    shown = replace(snapshot([port()]), blind_spots=(BlindSpot(MLX5, "eth0", Direction.INGRESS, "bytes", 1000, 30),))
+    record = next(rdma_records(shown, {"host": "n1"}))
     assert record["rx_invisible"] == 0.97 and "tx_invisible" not in record
 
 
