@@ -1,4 +1,4 @@
-"""Attaching: which mode, what is said, who else is there, and that it disturbs no traffic."""
+"""Attaching: choice of the mode, messages, other programs, and no disturbance of traffic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.netns.tool import (
 from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until, veth_pair
 
 NO_NATIVE = "Underlying driver does not support XDP in native mode"
-"""The kernel's words, net/core/dev.c."""
+"""The kernel's message, net/core/dev.c."""
 
 
 def test_auto_takes_native_xdp_where_the_driver_has_it() -> None:
@@ -53,14 +53,14 @@ def test_generic_is_used_where_asked_for() -> None:
     assert {record["xdp_mode"] for record in of_type(result.records, "interface")} == {"generic"}
 
 
-def test_auto_falls_back_to_tc_ingress_and_says_why_in_the_kernels_words() -> None:
+def test_auto_falls_back_to_tc_ingress_and_gives_the_kernels_reason() -> None:
     with veth_pair() as pair:
         result = run_to_end(pair.far, "-i", "lo", "-c", "1", "-t", "100")
         assert is_free(pair.far, "lo")
     assert result.code == 0
     first, loaded = tc_started("lo", "ingress")
     assert result.said[0] == first
-    assert result.said[1:] == [f"lo: native XDP refused: {NO_NATIVE}; taking tc ingress instead", loaded]
+    assert result.said[1:] == [f"lo: native XDP refused: {NO_NATIVE}; using tc ingress instead", loaded]
     (hook,) = result.records[0]["hooks"]
     assert hook == {"interface": "lo", "direction": "ingress", "hook": "tc", "xdp_mode": None}
 
@@ -90,7 +90,7 @@ def test_native_xdp_is_refused_in_one_line_where_the_driver_lacks_it(options: tu
     assert result.said[1:] == [f"xtrace-catch: lo: native XDP refused: {NO_NATIVE}; {advice}"]
 
 
-def test_the_start_is_said_in_chinese_where_the_locale_is_chinese() -> None:
+def test_the_start_is_reported_in_chinese_under_a_chinese_locale() -> None:
     with veth_pair() as pair, running(pair.far, "-i", "far0", variables={"LANG": "zh_CN.UTF-8"}) as tool:
         result = tool.stop()
     assert result.code == 0
@@ -100,7 +100,7 @@ def test_the_start_is_said_in_chinese_where_the_locale_is_chinese() -> None:
 
 @contextmanager
 def other_program(namespace: Namespace, mode: str) -> Iterator[int]:
-    """Somebody else's XDP program on far0; its id."""
+    """Another XDP program on far0; its id."""
     with bounded(
         namespace.start(
             sys.executable,
@@ -128,7 +128,7 @@ def test_another_xdp_program_is_named_and_never_replaced(theirs: str, ours: tupl
     assert (result.code, result.stdout) == (1, b"")
     assert result.said[0] == preparing("far0")
     (line,) = result.said[1:]
-    assert line.startswith(f"xtrace-catch: far0: XDP program id {program} is attached there ({theirs}), and is not")
+    assert line.startswith(f"xtrace-catch: far0: XDP program id {program} is already attached ({theirs}) and is not")
     assert f"`bpftool prog show id {program}`" in line
     assert line.endswith("; try --hook tc"), "no other mode has room beside it"
 
@@ -144,8 +144,8 @@ def test_where_another_xdp_program_is_auto_counts_at_tc_and_names_it(theirs: str
     assert result.code == 0
     started, refused, loaded = result.said
     assert [started, loaded] == tc_started("far0", "ingress")
-    assert refused.startswith(f"far0: XDP program id {program} is attached there ({theirs}), and is not replaced: ")
-    assert refused.endswith("; taking tc ingress instead")
+    assert refused.startswith(f"far0: XDP program id {program} is already attached ({theirs}) and is not replaced: ")
+    assert refused.endswith("; using tc ingress instead")
     assert_sums_close(result.records)
     (request,) = flows(result.records, icmp_type=8, dst_ip="10.0.0.2")
     assert request["packets"] == 3
@@ -159,8 +159,8 @@ def test_a_second_instance_that_insists_on_xdp_ends_and_the_first_goes_on() -> N
         assert_passes_traffic(pair)
         result = first.stop()
     assert (second.code, second.stdout, len(second.said)) == (1, b"", 2)
-    assert f"XDP program id {program} is attached there (native)" in second.said[1]
-    assert "another xtrace-catch runs" in second.said[1]
+    assert f"XDP program id {program} is already attached (native)" in second.said[1]
+    assert "it belongs to another xtrace-catch" in second.said[1]
     result.assert_quiet_success()
     assert of_type(result.records, "end")[0]["interfaces"][0]["packets"] > 0
 

@@ -125,7 +125,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("interval", ["100", "1h"], ids=["blocked before the signal", "blocked after the signal"])
-def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_told(interval: str) -> None:
+def test_a_blocked_reader_is_abandoned_after_sigterm_and_every_dropped_record_is_reported(interval: str) -> None:
     with (
         veth_pair(addresses=False) as pair,
         running(pair.far, "-i", "far0", "-t", interval, stdout=subprocess.PIPE) as tool,
@@ -147,7 +147,7 @@ def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_
         assert int(told.group(1)) + written in (4097, 4098)
 
 
-def test_a_deleted_interface_is_told_waited_for_and_all_its_packets_are_written() -> None:
+def test_a_deleted_interface_is_reported_awaited_and_all_its_packets_are_written() -> None:
     with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "500") as tool:
         program = attached_program(pair.far)
         assert program is not None
@@ -160,7 +160,7 @@ def test_a_deleted_interface_is_told_waited_for_and_all_its_packets_are_written(
     assert result.code == 0
     assert result.said == [
         *started(),
-        "far0: the interface is gone; what it carried until then is counted; it is monitored again when it comes back",
+        "far0: the interface is gone; packets seen until then are counted; it is monitored again when it comes back",
     ]
     lines = result.records
     assert_sums_close(lines)
@@ -190,7 +190,7 @@ def test_a_renamed_interface_is_counted_on() -> None:
         pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
         send(pair, 500)
         result = tool.stop()
-    assert (result.code, result.said) == (0, [*started(), "far0: the interface is called renamed0 now"])
+    assert (result.code, result.said) == (0, [*started(), "far0: the interface was renamed to renamed0"])
     assert_sums_close(result.records)
     assert streamed(result.records) == 1000
     assert {record["interface"] for record in of_type(result.records, "interface")} <= {"far0", "renamed0"}

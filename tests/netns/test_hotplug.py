@@ -1,4 +1,4 @@
-"""Interfaces that come, go, change their name or their namespace while the tool runs: nothing is lost or left."""
+"""Interfaces that appear, disappear, are renamed or moved while the tool runs: nothing is lost or left behind."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ MORE_THAN_IS_SENT = 1 << 40
 ROUNDS = 4
 
 FLOODED = ("-i", "far0,plug*", "-t", "100")
-GONE = "{}: the interface is gone; what it carried until then is counted"
-MOVED = "{}: the interface moved to another network namespace; what it carried until then is counted"
+GONE = "{}: the interface is gone; packets seen until then are counted"
+MOVED = "{}: the interface moved to another network namespace; packets seen until then are counted"
 HOOKS = pytest.mark.parametrize("hook", ["auto", "tc"])
 
 
@@ -112,7 +112,7 @@ def test_an_interface_that_is_renamed_during_a_flood_is_counted_on_under_each_of
                     pair.far.ip(f"link set plug{number} down")
                     pair.far.ip(f"link set plug{number} name plug{number + 1}")
                     pair.far.ip(f"link set plug{number + 1} up")
-                    renamed = f"plug{number}: the interface is called plug{number + 1} now"
+                    renamed = f"plug{number}: the interface was renamed to plug{number + 1}"
                     tool.wait_until_it_says(renamed.encode())
             result = tool.stop()
         received = pair.far.statistics("far0")["packets"]
@@ -155,7 +155,7 @@ def test_without_links_a_program_that_moved_with_its_interface_is_removed_by_the
     with quiet_pair() as pair:
         with running(pair.far, "-i", "far0", variables={"XTRACE_FEATURES_OFF": "links"}) as tool:
             pair.far.ip(f"link set far0 netns {pair.near.name}")
-            tool.wait_until_it_says(b"its XDP program stays attached there")
+            tool.wait_until_it_says(b"its XDP program stays attached")
             result = tool.stop()
         assert result.code == 0
         assert attached_program(pair.near) is not None
@@ -220,7 +220,7 @@ def test_an_interface_renamed_into_a_pattern_is_attached_to() -> None:
 
 
 @HOOKS
-def test_an_interface_that_is_deleted_with_nothing_else_watched_is_waited_for(hook: str) -> None:
+def test_an_interface_that_is_deleted_with_nothing_else_watched_is_awaited(hook: str) -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "far0", "-t", "100", "--hook", hook) as tool:
         send_and_count(pair, "far0", "near0")
         pair.far.ip("link delete far0")
@@ -258,7 +258,7 @@ def test_any_follows_interfaces_that_are_added_set_up_renamed_and_deleted() -> N
                 assert received == SOME
                 pair.far.ip(f"link set {name} down")
                 pair.far.ip(f"link set {name} name was{number}")
-                tool.wait_until_it_says(f"{name}: the interface is called was{number} now".encode())
+                tool.wait_until_it_says(f"{name}: the interface was renamed to was{number}".encode())
                 pair.far.ip(f"link delete was{number}")
                 tool.wait_until_it_says(gone(f"was{number}"))
             assert tool.process.poll() is None
@@ -292,7 +292,7 @@ def test_an_interface_that_came_and_went_more_often_than_there_are_slots_is_atta
     with quiet_pair() as pair:
         add_plug(pair, "plug0", "peer")
         with running(pair.far, "-i", "plug0", "-t", "4s") as tool:
-            for answer in (loaded("plug0"), b"plug0: not monitored: 2 interfaces are, and no slot is free"):
+            for answer in (loaded("plug0"), b"plug0: not monitored: all 2 slots are in use"):
                 send_and_count(pair, "plug0", "peer")
                 pair.far.ip("link delete plug0")
                 tool.wait_until_it_says(gone("plug0"))
@@ -343,12 +343,12 @@ def test_any_leaves_an_interface_that_becomes_a_member_of_another() -> None:
 
 
 @pytest.mark.parametrize("what", ["qdisc del dev far0 clsact", "filter del dev far0 ingress"])
-def test_a_filter_that_somebody_else_removes_is_told_and_what_it_had_counted_written(what: str) -> None:
+def test_a_filter_removed_by_others_is_reported_and_its_counts_are_written(what: str) -> None:
     options = ("-i", "far0", "-t", "100", "--hook", "tc")
     with quiet_pair() as pair, running(pair.far, *options, variables={"XTRACE_FEATURES_OFF": "tcx"}) as tool:
         send_and_count(pair, "far0", "near0")
         pair.far.run("tc", *what.split())
-        tool.wait_until_it_says(b"far0: somebody else detached the program; what it carried until then is counted")
+        tool.wait_until_it_says(b"far0: the program was detached by someone else; packets seen until then are counted")
         result = tool.stop()
     assert result.code == 0
     assert_sums_close(result.records)

@@ -1,4 +1,4 @@
-"""What reads the output: a slow reader, one that leaves, jq, a terminal."""
+"""Readers of the output: a slow one, one that leaves, jq, a terminal."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_json_lines_can_be_limited_too_and_still_add_up() -> None:
     assert len(of_type(lines, "other")) == len(busy) > 0
 
 
-def test_without_eth0_the_default_routes_interface_is_taken_and_said() -> None:
+def test_without_eth0_the_default_routes_interface_is_used_and_reported() -> None:
     with veth_pair() as pair:
         pair.far.ip("route add default via 10.0.0.1")
         with launched(pair.far, "-t", "1h") as tool:
@@ -227,7 +227,7 @@ def test_an_unknown_interface_is_answered_with_those_that_exist(arguments: tuple
         result = run_to_end(pair.far, *arguments)
     name = arguments[-1] if arguments else "eth0"
     assert (result.code, result.stdout) == (1, b"")
-    assert result.said == [f"xtrace-catch: interface {name} not found: there are lo, far0; choose one with -i"]
+    assert result.said == [f"xtrace-catch: interface {name} not found (available: lo, far0); choose one with -i"]
 
 
 def test_output_that_cannot_be_written_is_an_error_in_one_line() -> None:

@@ -162,7 +162,7 @@ def test_without_frags_native_xdp_is_refused_at_mtu_9000_and_tc_counts_whole_fra
             result = tool.stop()
     assert result.code == 0
     assert result.said[2].startswith("far0: native XDP refused: ")
-    assert result.said[2].endswith("; taking tc ingress instead")
+    assert result.said[2].endswith("; using tc ingress instead")
     assert result.said[3:] == tc_started("far0", "ingress")[1:]
     (request,) = flows(result.records, src_ip="10.0.0.1", icmp_type=8)
     assert (request["packets"], request["bytes"]) == (5, 5 * (14 + 20 + 8 + 8000))
