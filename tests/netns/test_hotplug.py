@@ -13,6 +13,7 @@ from tests.netns.load import flooding, send_frames
 from tests.netns.tool import (
     CPUS,
     LIMIT_S,
+    XDP_ON_FAR0,
     attached_program,
     eventually,
     flows,
@@ -33,10 +34,10 @@ SOME = 50
 MORE_THAN_IS_SENT = 1 << 40
 ROUNDS = 4
 
-FLOODED = ("-i", "far0,plug*", "-t", "100")
+FLOODED = ("-i", "far0,plug*", "--hook", "xdp", "-t", "100")
 GONE = "{}: the interface is gone; packets seen until then are counted"
 MOVED = "{}: the interface moved to another network namespace; packets seen until then are counted"
-HOOKS = pytest.mark.parametrize("hook", ["auto", "tc"])
+HOOKS = pytest.mark.parametrize("hook", ["xdp", "tc"])
 
 
 def add_plug(pair: Pair, name: str, peer: str) -> None:
@@ -153,7 +154,7 @@ def test_an_interface_that_is_moved_away_and_back_during_a_flood_is_counted_whil
 
 def test_without_links_a_program_that_moved_with_its_interface_is_removed_by_the_command_that_is_named() -> None:
     with quiet_pair() as pair:
-        with running(pair.far, "-i", "far0", variables={"XTRACE_FEATURES_OFF": "links"}) as tool:
+        with running(pair.far, *XDP_ON_FAR0, variables={"XTRACE_FEATURES_OFF": "links"}) as tool:
             pair.far.ip(f"link set far0 netns {pair.near.name}")
             tool.wait_until_it_says(b"its XDP program stays attached")
             result = tool.stop()
@@ -166,15 +167,19 @@ def test_without_links_a_program_that_moved_with_its_interface_is_removed_by_the
 
 @pytest.mark.parametrize(
     ("hook", "variables"),
-    [("auto", None), ("tc", None), ("tc", {"XTRACE_FEATURES_OFF": "tcx"})],
+    [
+        (("--xdp-mode", "native"), None),
+        (("--hook", "tc"), None),
+        (("--hook", "tc"), {"XTRACE_FEATURES_OFF": "tcx"}),
+    ],
     ids=["XDP", "tc", "tc without TCX"],
 )
 def test_an_interface_that_comes_back_under_its_name_is_attached_to_long_before_the_next_tick(
-    hook: str, variables: dict[str, str] | None
+    hook: Sequence[str], variables: dict[str, str] | None
 ) -> None:
     with quiet_pair() as pair:
         add_plug(pair, "plug0", "peer")
-        options = ("-i", "plug0", "-t", "1h", "--direction", "both", "--hook", hook)
+        options = ("-i", "plug0", "-t", "1h", "--direction", "both", *hook)
         with running(pair.far, *options, programs=2, variables=variables) as tool:
             send_and_count(pair, "plug0", "peer")
             pair.far.ip("link delete plug0")

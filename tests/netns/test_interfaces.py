@@ -22,6 +22,7 @@ WITHOUT_END = ("-t", "1h")
 AWAITED = "interface {} not found (available: lo, far0); it is monitored as soon as it appears"
 NOT_FOUND = "interface {} not found (available: lo, far0); choose one with -i"
 BOTH = ("--direction", "both")
+XDP = ("--hook", "xdp")
 
 
 def test_loopback_is_counted_in_both_directions() -> None:
@@ -48,8 +49,8 @@ def test_loopback_is_counted_in_both_directions() -> None:
 def test_an_interface_is_found_by_its_alternative_name_and_shown_by_its_own() -> None:
     with quiet_pair() as pair:
         pair.far.ip("link property add dev far0 altname an-alternative-name-of-far0")
-        result = run_to_end(pair.far, "-i", "an-alternative-name-of-*", "-c", "1", "-t", "100")
-        named = run_to_end(pair.far, "-i", "an-alternative-name-of-far0", "-c", "1", "-t", "100")
+        result = run_to_end(pair.far, "-i", "an-alternative-name-of-*", *XDP, "-c", "1", "-t", "100")
+        named = run_to_end(pair.far, "-i", "an-alternative-name-of-far0", *XDP, "-c", "1", "-t", "100")
     named.assert_quiet_success()
     result.assert_quiet_success()
     assert {record["interface"] for record in of_type(named.records, "interface")} == {"far0"}
@@ -138,7 +139,7 @@ def test_a_bridge_and_its_member_by_name_each_have_what_they_carry_themselves() 
         received = pair.far.statistics("br0")["packets"] - before
     lines = result.records
     assert_sums_close(lines)
-    assert {hook["interface"]: hook["hook"] for hook in lines[0]["hooks"]} == {"far0": "xdp", "br0": "tc"}
+    assert {hook["interface"]: hook["hook"] for hook in lines[0]["hooks"]} == {"far0": "tc", "br0": "tc"}
     for name in ("br0", "far0"):
         (flow,) = flows(lines, interface=name)
         assert (flow["dst_port"], flow["packets"], flow["bytes"]) == (53, 20, 20 * len(frame))

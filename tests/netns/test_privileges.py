@@ -48,7 +48,7 @@ def test_missing_capabilities_are_named_in_one_line(held: tuple[str, ...]) -> No
 
 def test_the_three_capabilities_are_enough_for_any_user() -> None:
     with veth_pair() as pair:
-        code, stdout, told = run_as_user(pair.far, *NEEDED)
+        code, stdout, told = run_as_user(pair.far, *NEEDED, options=("--hook", "xdp"))
     assert (code, told) == (0, [*started(), ONLY_INGRESS])
     assert b'"type":"end"' in stdout
 

@@ -44,6 +44,10 @@ TAGS_TAKEN_OFF = "far0: VLAN tags stripped by the NIC (rxvlan offload) are not v
 """The line for a veth, which has the offload enabled."""
 
 
+XDP_ON_FAR0 = ("-i", "far0", "--hook", "xdp")
+"""Options for XDP on a veth, where `auto` is tc."""
+
+
 def preparing(name: str) -> str:
     """The first line about each interface."""
     return f"Preparing to monitor network interface: {name}"
@@ -259,7 +263,7 @@ def watching(*arguments: str, mtu: int = 1500, variables: dict[str, str] | None 
         pair.near.run("sysctl", "-qw", "net.ipv6.conf.near0.keep_addr_on_down=1")
         pair.near.ip("link set near0 down")
         before = pair.far.statistics("far0")
-        with running(pair.far, "-i", "far0", *arguments, variables=variables) as tool:
+        with running(pair.far, *XDP_ON_FAR0, *arguments, variables=variables) as tool:
             pair.near.ip("link set near0 up")
             assert_passes_traffic(pair)
             yield Watch(pair, tool, before)

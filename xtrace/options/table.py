@@ -90,8 +90,9 @@ MODE: Option[tuple[str, ...]] = Option(
 INTERFACE: Option[tuple[str, ...]] = Option(
     ("-i", "--interface"), "IF", "interfaces or globs (eth*), or any", SELECTION, parse_interfaces, (),
     DEFAULT_INTERFACE,
-    "Alternative names work too. any: every interface that is up, except lo, veth and members of a bond, team or"
-    " bridge. Interfaces that match and appear later are monitored too, up to 256 in all, 64 of them by glob or any."
+    "Alternative names work too. any: every interface that is up, except lo, veth, netkit and members of a bond,"
+    " team or bridge. Interfaces that match and appear later are monitored too, up to 256 in all, 64 of them by glob or"
+    " any."
     f" Where there is no {DEFAULT_INTERFACE}, the default is the interface of the default route.",
     takes=Takes.LIST, variables=("NETWORK_INTERFACE",), values=("any",), source=Source.INTERFACES, is_main=True,
 )
@@ -178,8 +179,9 @@ LABEL: Option[tuple[str, str] | None] = Option(
 
 HOOK = Option(
     ("--hook",), "HOOK", "where to attach: auto, xdp or tc", ATTACHING, choice("hook", HOOKS), HOOKS[0], HOOKS[0],
-    "auto attaches native XDP for ingress, or tc where that is not possible, and tc for egress. tc works for both"
-    " directions and changes nothing on the NIC; attaching native XDP may restart the NIC's queues for a moment.",
+    "auto attaches native XDP for ingress, or tc where that is not possible, and tc for egress. On veth, netkit, tun"
+    " and bonds it is always tc. tc works for both directions and changes nothing on the NIC; attaching native XDP may"
+    " restart the NIC's queues for a moment, and on a veth it more than halves the throughput.",
     modes=(XDP,), values=HOOKS,
 )
 XDP_MODE = Option(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.monitors.flows.kinds import PAIR_KINDS
 
 ANY = "any"
 
@@ -54,7 +55,7 @@ class Selection:
     def nothing_chosen(self, links: Iterable[LinkInfo]) -> str:
         """The error where `any` and globs match nothing."""
         why = (
-            ": any excludes lo, veths, members of bonds, teams and bridges, and interfaces that are down"
+            ": any excludes lo, veth and netkit, members of bonds, teams and bridges, and interfaces that are down"
             if ANY in self.patterns
             else ""
         )
@@ -79,7 +80,7 @@ def _is_member(link: LinkInfo) -> bool:
 
 def _matches(pattern: str, link: LinkInfo) -> bool:
     if pattern == ANY:
-        # lo and veth do not carry the host's own traffic
-        return link.is_up and not _is_member(link) and link.name != "lo" and link.kind != "veth"
+        # lo, veth and netkit do not carry the host's own traffic
+        return link.is_up and not _is_member(link) and link.name != "lo" and link.kind not in PAIR_KINDS
     names = (link.name, *link.altnames)
     return pattern in names or (is_open(pattern) and any(fnmatch.fnmatchcase(name, pattern) for name in names))

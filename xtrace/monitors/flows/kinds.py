@@ -28,9 +28,14 @@ EFFECTS = {
 MERGING_KINDS = frozenset({"tun"})
 """Kinds whose drivers pass packets merged by the sender (GSO) to XDP, even in native mode."""
 
-TC_KINDS = MERGING_KINDS | {"bond"}
+PAIR_KINDS = frozenset({"veth", "netkit"})
+"""Kinds with two ends on this host, one of them often in a container."""
+
+TC_KINDS = MERGING_KINDS | PAIR_KINDS | {"bond"}
 """Kinds on which `auto` uses tc. XDP on a bond runs in the members' drivers, where it also sees packets that
-the bond drops, and while it is attached bond_enslave() refuses other members."""
+the bond drops, and while it is attached bond_enslave() refuses other members. XDP on a veth takes away its peer's
+segmentation offload and with it more than half of the throughput, and packets that bpf_redirect_peer() delivers do not
+pass the driver. netkit has no native XDP."""
 
 USUAL_EFFECT = "many NICs restart their queues briefly; LRO and hardware GRO are off while attached"
 GENERIC_EFFECT = "packets are seen after the driver, and merged ones (GRO) count once; the NIC is not reconfigured"

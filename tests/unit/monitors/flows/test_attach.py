@@ -633,3 +633,9 @@ def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "br0").mkdir()
     monkeypatch.setattr(kinds, "Path", lambda path: {"/sys/class/net": tmp_path}[path])
     assert [driver(name) for name in ("eth0", "br0", "gone0")] == ["virtio_net", "", ""]
+
+
+@pytest.mark.parametrize("kind", ["veth", "netkit"])
+def test_auto_takes_tc_on_pairs_that_xdp_slows_down_or_does_not_see(kind: str, bench: Bench) -> None:
+    assert how(bench.attach(link=replace(ETH0, kind=kind))) == ("tc", None)
+    assert how(bench.attach("xdp", link=replace(ETH0, kind=kind))) == ("xdp", "native")

@@ -349,7 +349,10 @@ def test_without_any_interface_to_watch_the_run_does_not_start(world: World, cap
     "pattern, why",
     [
         ("wlan*", ""),
-        ("any", ": any excludes lo, veths, members of bonds, teams and bridges, and interfaces that are down"),
+        (
+            "any",
+            ": any excludes lo, veth and netkit, members of bonds, teams and bridges, and interfaces that are down",
+        ),
     ],
 )
 def test_patterns_that_match_no_interface_are_an_error_that_lists_the_interfaces(
