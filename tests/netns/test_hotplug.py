@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +18,9 @@ from tests.netns.tool import (
     CPUS,
     LIMIT_S,
     XDP_ON_FAR0,
+    Tool,
     attached_program,
+    bounded,
     eventually,
     flows,
     is_free,
@@ -25,7 +31,7 @@ from tests.netns.tool import (
     total,
 )
 from tests.support.frames import IPV4, UDP, ethernet, ipv4, udp
-from tests.support.net import Namespace, Pair, assert_sums_close, of_type, quiet_pair, veth_pair
+from tests.support.net import Namespace, Pair, assert_sums_close, of_type, quiet_pair, read_until, veth_pair
 
 FRAME = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
 SOME = 50
@@ -347,14 +353,92 @@ def test_any_leaves_an_interface_that_becomes_a_member_of_another() -> None:
     assert set(by_interface(result.records)) == {"br0", "tap0"}
 
 
-@pytest.mark.parametrize("what", ["qdisc del dev far0 clsact", "filter del dev far0 ingress"])
-def test_a_filter_removed_by_others_is_reported_and_its_counts_are_written(what: str) -> None:
-    options = ("-i", "far0", "-t", "100", "--hook", "tc")
-    with quiet_pair() as pair, running(pair.far, *options, variables={"XTRACE_FEATURES_OFF": "tcx"}) as tool:
+DETACHED = "far0: the program was detached by someone else; packets seen until then are counted"
+
+
+def detach_links(pair: Pair, tool: Tool) -> None:
+    """Detach the links that the tool holds, by their ids: those of other processes may be on an equal interface."""
+    shown = [path.read_text() for path in Path(f"/proc/{tool.process.pid}/fdinfo").iterdir()]
+    links = [match.group(1) for text in shown if (match := re.search(r"^link_id:\s*(\d+)$", text, re.MULTILINE))]
+    assert links
+    for number in links:
+        pair.far.run("bpftool", "link", "detach", "id", number)
+
+
+def by_command(*arguments: str) -> Callable[[Pair, Tool], None]:
+    """Detach by a command in far's namespace."""
+
+    def detach(pair: Pair, tool: Tool) -> None:
+        pair.far.run(*arguments)
+
+    return detach
+
+
+WAYS_TO_DETACH: dict[str, tuple[tuple[str, ...], str, Callable[[Pair, Tool], None]]] = {
+    "XDP link": (("--hook", "xdp"), "", detach_links),
+    "generic XDP link": (("--xdp-mode", "generic"), "", detach_links),
+    "XDP by ip link": (("--hook", "xdp"), "links", by_command("ip", "link", "set", "dev", "far0", "xdpdrv", "off")),
+    "tcx link": (("--hook", "tc"), "", detach_links),
+    "clsact": (("--hook", "tc"), "tcx", by_command("tc", "qdisc", "del", "dev", "far0", "clsact")),
+    "filter": (("--hook", "tc"), "tcx", by_command("tc", "filter", "del", "dev", "far0", "ingress")),
+    "egress filter": (
+        ("--hook", "tc", "--direction", "both"),
+        "tcx",
+        by_command("tc", "filter", "del", "dev", "far0", "egress"),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_DETACH)
+def test_a_program_detached_by_others_is_reported_recorded_and_attached_again(way: str) -> None:
+    """Long before the next tick, and without losing or doubling a packet counted before or after."""
+    hook, off, detach = WAYS_TO_DETACH[way]
+    if way == "tcx link" and tc_way() != "tcx":
+        pytest.skip("TCX links are of Linux 6.6")
+    programs = 2 if "both" in hook else 1
+    options = ("-i", "far0", "-t", "1h", *hook)
+    with (
+        quiet_pair() as pair,
+        running(pair.far, *options, programs=programs, variables={"XTRACE_FEATURES_OFF": off}) as tool,
+    ):
         send_and_count(pair, "far0", "near0")
-        pair.far.run("tc", *what.split())
-        tool.wait_until_it_says(b"far0: the program was detached by someone else; packets seen until then are counted")
+        detach(pair, tool)
+        tool.wait_until_it_says(DETACHED.encode())
+        for _ in range(programs):
+            tool.wait_until_it_says(loaded("far0"))
+        send_and_count(pair, "far0", "near0")
         result = tool.stop()
+        assert is_free(pair.far, "far0")
     assert result.code == 0
     assert_sums_close(result.records)
-    assert by_interface(result.records) == {"far0": SOME}
+    assert by_interface(result.records) == {"far0": 2 * SOME}
+    assert [line for line in result.said if "detached" in line] == [f"{DETACHED}; next attempt to attach in 2 s"]
+    (hook_record,) = of_type(result.records, "hook")
+    assert (hook_record["interface"], hook_record["attached"]) == ("far0", True)
+
+
+def test_a_detached_program_whose_place_is_taken_is_recorded_in_every_interval_and_fails_the_run() -> None:
+    """With XDP required nothing is left to count with."""
+    with quiet_pair() as pair, running(pair.far, *XDP_ON_FAR0, "-t", "100") as tool:
+        detach_links(pair, tool)
+        command = (sys.executable, "-m", "tests.netns.other_program", "far0", "native")
+        with bounded(pair.far.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as holder:
+            read_until(holder.stdout, b"attached")
+            tool.wait_until_it_says(DETACHED.encode())
+            tool.wait_until_it_says(b"is already attached (native) and is not replaced")
+            result = tool.stop()
+    assert result.code == 1
+    assert result.said[-1].startswith("xtrace-catch: no interface is monitored any more: far0: XDP program id ")
+    absent = of_type(result.records, "hook")
+    assert len(absent) > 3
+    assert {(record["attached"], record["reason"]) for record in absent} == {(False, "detached")}
+    assert of_type(result.records, "end")
+
+
+def test_a_named_interface_that_is_missing_has_a_hook_record_in_every_interval() -> None:
+    with quiet_pair() as pair:
+        result = run_to_end(pair.far, "-i", "far0,plug0", "-t", "100", "-c", "2")
+    assert result.code == 0
+    assert [(record["interface"], record["reason"]) for record in of_type(result.records, "hook")] == [
+        ("plug0", "not_found")
+    ] * 2

@@ -78,7 +78,8 @@ class NetlinkXdpAttachment:
             try:
                 rtnetlink.xdp_detach(netlink, self._ifindex, self._program.fileno(), self._flags)
             except KernelError as error:
-                if error.errno != errno.ENODEV:
+                if error.errno not in (errno.ENODEV, errno.EEXIST):
                     raise
-                # deleted, and the program with it; or moved to another namespace, out of reach
+                # EEXIST: detached or replaced by others. ENODEV: the interface was deleted, and the program with it;
+                # or it moved to another namespace, out of reach
                 log.debug("ifindex %d: nothing to detach: %s", self._ifindex, error)

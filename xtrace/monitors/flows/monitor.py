@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
 from xtrace.kernel import features, privileges
@@ -17,8 +17,9 @@ from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.attach import Attacher, Choice
 from xtrace.monitors.flows.interfaces import Selection
-from xtrace.monitors.flows.roster import Roster
+from xtrace.monitors.flows.roster import Roster, RosterState
 from xtrace.monitors.flows.tables import Drained, FlowTables, Plan
+from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class XdpMonitor:
             slots = min(named + OPEN_SLOTS if options.selection.is_open else named, MOST_SLOTS)
             self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
             opening.callback(self._tables.close)
+            self._wakeups = opening.enter_context(closing(Wakeups(self._events.fileno())))
             attacher = Attacher(netlink, self._tables, options.choice, report)
             self._roster = Roster(options.selection, options.directions, slots, attacher, netlink, self._events, report)
             opening.callback(self._roster.detach_all)
@@ -87,38 +89,45 @@ class XdpMonitor:
         )
 
     def fileno(self) -> int:
-        """Readable when interfaces changed: call react() then."""
-        return self._events.fileno()
+        """Readable when interfaces changed, and every second: call react() then."""
+        return self._wakeups.fileno()
 
     def react(self) -> None:
-        """Attach to interfaces that appeared, release those that disappeared."""
+        """Attach to interfaces that appeared, release those that disappeared, replace programs detached by others."""
+        self._wakeups.acknowledge()
+        self._follow()
+
+    def _follow(self) -> None:
         self._roster.react()
+        self._roster.notice_detached()
+        self._roster.retry()
 
     def tick(self) -> FlowSnapshot:
         """End the current interval, start the next."""
-        self._roster.react()
-        self._roster.notice_detached()
+        self._follow()
         if self._roster.has_lost:
             # a program that started before it was detached must not count into the next buffer
             self._tables.wait_grace_period()
         self._roster.sample()
-        snapshot = self._snapshot(self._tables.take())
+        snapshot = self._snapshot(self._tables.take(), self._roster.state())
         self._roster.drained()
         return snapshot
 
     def finish(self) -> FlowSnapshot:
         """Detach, end the last interval."""
+        self._roster.notice_detached()
+        state = self._roster.state()
         self._roster.detach_all()
         self.ended = True
         self._roster.sample()
-        return self._snapshot(self._tables.finish())
+        return self._snapshot(self._tables.finish(), state)
 
     def close(self) -> None:
         """Detach and release everything."""
         self.ended = True
         self._opened.close()
 
-    def _snapshot(self, drained: Drained) -> FlowSnapshot:
+    def _snapshot(self, drained: Drained, state: RosterState) -> FlowSnapshot:
         interfaces = tuple(
             (interface, self._counts(drained, watched, interface))
             for watched in self._roster.watched
@@ -137,6 +146,9 @@ class XdpMonitor:
             interfaces=interfaces,
             grace_ns=self._tables.grace_ns,
             drain_ns=self._tables.drain_ns,
+            attached=state.attached,
+            unattached=state.unattached,
+            reattached=state.reattached,
         )
         self._start_ns = drained.end_monotonic_ns
         return snapshot

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceError
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkChange, LinkEvent, LinkEvents, LinkInfo
 from xtrace.messages import Say, message
-from xtrace.model.words import Direction
+from xtrace.model.flow import Unattached
+from xtrace.model.words import Absence, Direction
+from xtrace.monitors.flows.absent import Absentees
 from xtrace.monitors.flows.attach import Attacher
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
@@ -23,6 +26,15 @@ GONE = "the interface is gone"
 MOVED = "the interface moved to another network namespace"
 BECAME_MEMBER = "became a member of another interface, which counts its packets too"
 DETACHED = "the program was detached by someone else"
+
+
+class RosterState(NamedTuple):
+    """The selected interfaces at the end of an interval."""
+
+    attached: int
+    unattached: tuple[Unattached, ...]
+    reattached: tuple[str, ...]
+    """names of those attached since the last call that were not before"""
 
 
 class Roster:
@@ -50,10 +62,7 @@ class Roster:
         self._events = events
         self._report = report
         self.watched: list[Watched] = []
-        self._refused: dict[int, bool] = {}
-        """interfaces that refused attachment, by index: whether they were up"""
-        self._waiting: set[int] = set()
-        """indexes of interfaces refused because no slot was free"""
+        self._absent = Absentees()
         self._lost_slots: set[int] = set()
         """slots of programs that could not be detached and go on counting"""
         self._is_stale = False
@@ -101,14 +110,34 @@ class Roster:
             self._look_again()
 
     def notice_detached(self) -> None:
-        """A program that somebody else detached counts nothing: that must not look like silence on the wire."""
-        for watched in self.watched:
-            if watched.lost or self._is_attached(watched):
+        """A program detached by someone else counts nothing, which must not look like silence on the wire."""
+        for watched in list(self.watched):
+            if watched.lost or watched.alive():
                 continue
             link = self._look_up(watched.index)
-            if link is not None:
-                self._refused[watched.index] = link.is_up
-            self._lose(watched.index, GONE if link is None else DETACHED)
+            if link is None:
+                self.react()  # the event, if there is one, distinguishes a move from a deletion
+                self._lose(watched.index, GONE)
+            else:
+                pause = self._absent.detached(link, DETACHED)
+                self._lose(watched.index, DETACHED, f"; next attempt to attach in {pause:.0f} s")
+
+    def retry(self) -> None:
+        """Attach again where programs were detached by others, or no slot was free."""
+        for index in self._absent.due():
+            link = self._look_up(index)
+            if link is not None and self._find(index) is None and self._wants(link):
+                self._attach_and_report(link)
+
+    def state(self) -> RosterState:
+        """Which selected interfaces are monitored and which are not, those that do not exist included."""
+        present = [watched.name for watched in self.watched if not watched.lost]
+        missing = [name for name in self._selection.names if name not in present and self._is_missing(name)]
+        absent = (
+            *self._absent.listed(self._selection.names),
+            *(Unattached(name, Absence.NOT_FOUND, "no such interface", True) for name in missing),
+        )
+        return RosterState(len(present), absent, self._absent.take_returned())
 
     @property
     def has_lost(self) -> bool:
@@ -130,11 +159,8 @@ class Roster:
         self._lost_slots |= {watched.slot for watched in self.watched if watched.stays}
         kept = [watched for watched in self.watched if not watched.lost]
         has_room, self.watched = len(kept) < len(self.watched), kept
-        if has_room and self._waiting:
-            for index in self._waiting:
-                self._refused.pop(index, None)
-            self._waiting.clear()
-            self._look_again()
+        if has_room and self._absent.slots_released():
+            self.retry()
 
     def _free_slot(self) -> int | None:
         """The first free slot; see drained()."""
@@ -156,10 +182,9 @@ class Roster:
             if now is not None:
                 self._changed(now)
             return
-        if watched is not None and self._look_up(link.index) is not None and self._is_attached(watched):
+        if watched is not None and self._look_up(link.index) is not None and watched.alive():
             return  # it came back, or the event is of an earlier interface with this index
-        self._refused.pop(link.index, None)
-        self._waiting.discard(link.index)
+        self._absent.gone(link.index)
         self._lose(link.index, MOVED if link.moved else GONE)
 
     def _look_again(self) -> None:
@@ -175,7 +200,7 @@ class Roster:
         for watched in self.watched:
             if watched.index not in present:
                 self._lose(watched.index, GONE)
-        self._refused = {index: up for index, up in self._refused.items() if index in present}
+        self._absent.keep(present)
         for link in links:
             self._changed(link)
 
@@ -190,44 +215,52 @@ class Roster:
             return
         # retry after a refusal only when the interface has gone up or down, not at every change
         if self._wants(link):
-            error = self._try_watch(link)
-            if error is not None:
-                log.error("%s", error)
+            self._attach_and_report(link)
+
+    def _attach_and_report(self, link: LinkInfo) -> None:
+        error = self._try_watch(link)
+        if error is not None:
+            log.error("%s", error)
 
     def _wants(self, link: LinkInfo) -> bool:
-        return self._selection.takes(link) and self._refused.get(link.index) is not link.is_up
+        return self._selection.takes(link) and self._absent.may_try(link)
 
     def _find(self, index: int) -> Watched | None:
         return next((watched for watched in self.watched if watched.index == index and not watched.lost), None)
 
     def _try_watch(self, link: LinkInfo) -> XtraceError | None:
-        """Attach to an interface in all directions, or return the error; a partial success is undone."""
+        """Attach to an interface in all directions, or return the error unless it is that of the last attempt.
+
+        A partial success is undone.
+        """
         slot = self._free_slot()
         if slot is None:
-            self._refused[link.index] = link.is_up
-            self._waiting.add(link.index)
-            return InterfaceError(f"{link.name}: not monitored: all {len(self._slots)} slots are in use")
-        self._report(message("Preparing to monitor network interface: {}", link.name))
+            detail = f"not monitored: all {len(self._slots)} slots are in use"
+            is_new = self._absent.without_slot(link, detail)
+            return InterfaceError(f"{link.name}: {detail}") if is_new else None
+        if not self._absent.has_failed(link.index):
+            self._report(message("Preparing to monitor network interface: {}", link.name))
         watched = Watched(link.index, link.name, slot, Coverage(link.name, self._report))
         try:
             for direction in self._directions:
                 watched.attached[direction] = self._attacher.attach(link, slot, direction)
         except XtraceError as error:
-            self._refused[link.index] = link.is_up
+            is_new = self._absent.refused(link, str(error).removeprefix(f"{link.name}: "))
             if watched.attached:
                 # one direction was attached and has counted: the next snapshot includes its packets
                 watched.close()
                 self.watched.append(watched)
-            return error
+            return error if is_new else None
+        self._absent.attached(link)
         self.watched.append(watched)
         return None
 
-    def _lose(self, index: int, why: str) -> None:
+    def _lose(self, index: int, why: str, next_step: str = "") -> None:
         watched = self._find(index)
         if watched is None:
             return
         watched.close(moved=why == MOVED)  # after a move some programs stay attached
-        line = f"{watched.name}: {why}; packets seen until then are counted"
+        line = f"{watched.name}: {why}; packets seen until then are counted{next_step}"
         if why == GONE and watched.name in self._selection.names:
             line += "; it is monitored again when it comes back"
         self._report(line)
@@ -235,17 +268,17 @@ class Roster:
             command = removal(watched.name, mode)
             self._report(f"{watched.name}: its XDP program stays attached: {command} in that namespace removes it")
 
-    def _is_attached(self, watched: Watched) -> bool:
-        """Whether its programs are attached, as far as is known."""
-        try:
-            return watched.alive()
-        except KernelError as error:
-            log.debug("%s: cannot check the attachment: %s", watched.name, error)
-            return True
-
     def _look_up(self, index: int) -> LinkInfo | None:
         try:
             return rtnetlink.link(self._netlink, index)
         except KernelError as error:
             log.debug("%s", error)
             return None
+
+    def _is_missing(self, name: str) -> bool:
+        """Whether no interface has this name or alternative name, as far as is known."""
+        try:
+            return rtnetlink.link(self._netlink, name) is None
+        except KernelError as error:
+            log.debug("%s", error)
+            return False

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from xtrace.errors import XtraceError
+from xtrace.errors import KernelError, XtraceError
 from xtrace.model.flow import Interface
 from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows.attach import Attached
@@ -46,8 +46,12 @@ class Watched:
         return next((attached.xdp_mode for attached in stay), None)
 
     def alive(self) -> bool:
-        """Whether all of its programs are still attached."""
-        return all(attached.attachment.alive() for attached in self.attached.values())
+        """Whether all of its programs are still attached, as far as is known."""
+        try:
+            return all(attached.attachment.alive() for attached in self.attached.values())
+        except KernelError as error:
+            log.debug("%s: cannot check the attachment: %s", self.name, error)
+            return True
 
     def rename(self, name: str) -> None:
         """Use the interface's new name from now on."""

@@ -18,8 +18,9 @@ from xtrace.kernel.features import Features
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
-from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount
-from xtrace.model.words import Direction, Hook, XdpMode
+from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, Unattached
+from xtrace.model.words import Absence, Direction, Hook, XdpMode
+from xtrace.monitors.flows import absent as absent_module
 from xtrace.monitors.flows import monitor as xdp_module
 from xtrace.monitors.flows import watched as watched_module
 from xtrace.monitors.flows.attach import Attached, Choice
@@ -80,8 +81,8 @@ class World:
         self.note("list interfaces")
         return self.links
 
-    def one_link(self, socket: object, index: int) -> LinkInfo | None:
-        return next((link for link in self.links if link.index == index), None)
+    def one_link(self, socket: object, wanted: int | str) -> LinkInfo | None:
+        return next((link for link in self.links if wanted in (link.index, link.name)), None)
 
 
 class FakeSocket:
@@ -153,6 +154,22 @@ class FakeAttachment:
         self._world.attached.remove(self._place)
 
 
+class FakeWakeups:
+    """A timer that tests need not wait for."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def acknowledge(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class FakeTables:
     """Flow tables with the world's flows in them."""
 
@@ -217,6 +234,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
     monkeypatch.setattr(xdp_module, "time", made)
     monkeypatch.setattr(watched_module, "time", made)
+    monkeypatch.setattr(absent_module, "time", made)
+    monkeypatch.setattr(xdp_module, "Wakeups", FakeWakeups)
     return made
 
 
@@ -246,7 +265,7 @@ def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) ->
     """These happen, the kernel tells of them, and the loop sees that."""
     for kind, link in events:
         others = [other for other in world.links if other.index != link.index]
-        if kind == DEL_LINK:
+        if kind == DEL_LINK and link.rx_packets is not None:
             world.links = others
             world.detached_by_others |= {place for place in world.attached if place.startswith(f"{link.name} ")}
         elif link.rx_packets is not None:
@@ -928,15 +947,92 @@ def test_member_of_a_bond_that_was_named_stays_watched(world: World, monitor: Xd
     assert world.attached == ["eth0 slot 0"]
 
 
-def test_program_that_somebody_else_detached_is_reported_and_not_forced_back(world: World, monitor: XdpMonitor) -> None:
+DETACHED = "eth0: the program was detached by someone else; packets seen until then are counted"
+SECOND = 1_000_000_000
+
+
+def test_program_detached_by_others_is_reported_and_attached_again_after_a_pause(
+    world: World, monitor: XdpMonitor
+) -> None:
     world.detached_by_others.add("eth0 slot 0")
-    assert told(monitor) == [("eth0", 0, "ingress")]
-    assert world.said == ["eth0: the program was detached by someone else; packets seen until then are counted"]
+    monitor.react()
+    assert world.said == [f"{DETACHED}; next attempt to attach in 2 s"]
+    snapshot = monitor.tick()
+    assert [found.name for found, _ in snapshot.interfaces] == ["eth0"]
+    assert (snapshot.attached, snapshot.reattached) == (0, ())
+    assert snapshot.unattached == (
+        Unattached("eth0", Absence.DETACHED, "the program was detached by someone else", is_named=True),
+    )
+    world.now += 2 * SECOND - 1
     happens(world, monitor, (NEW_LINK, ETH0))
-    assert told(monitor) == []
-    world.detached_by_others.clear()
-    happens(world, monitor, (NEW_LINK, replace(ETH0, flags=0)))
-    assert world.attached == ["eth0 slot 0"], "asked again as it went down"
+    assert world.attached == []
+    world.now += 1
+    monitor.react()
+    assert world.attached == ["eth0 slot 0"]
+    snapshot = monitor.tick()
+    assert (snapshot.attached, snapshot.unattached, snapshot.reattached) == (1, (), ("eth0",))
+    assert monitor.tick().reattached == ()
+
+
+def test_pauses_grow_while_others_detach_the_program_again_and_not_after_a_quiet_minute(
+    world: World, monitor: XdpMonitor
+) -> None:
+    def pause() -> int:
+        world.detached_by_others |= set(world.attached)
+        monitor.react()
+        monitor.tick()
+        begun = world.now
+        while not world.attached:
+            world.now += SECOND
+            monitor.react()
+        return (world.now - begun) // SECOND
+
+    assert [pause() for _ in range(7)] == [2, 4, 8, 16, 32, 60, 60]
+    world.now += 61 * SECOND
+    assert pause() == 2
+
+
+def test_failing_attempts_to_attach_again_are_reported_once_and_fail_the_run(
+    world: World, monitor: XdpMonitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.refuses["eth0", Direction.INGRESS] = InterfaceError("eth0: taken")
+    world.detached_by_others.add("eth0 slot 0")
+    monitor.react()
+    for _ in range(100):
+        world.now += SECOND
+        monitor.react()
+    assert caplog.messages == ["eth0: taken"]
+    assert world.said.count("Preparing to monitor network interface: eth0") == 1
+    snapshot = monitor.finish()
+    assert snapshot.unattached == (Unattached("eth0", Absence.DETACHED, "taken", is_named=True),)
+    assert snapshot.failure == "no interface is monitored any more: eth0: taken"
+
+
+def test_detached_interface_fails_no_run_that_still_monitors_another(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    made = start(world, "eth*")
+    world.detached_by_others.add("eth0 slot 0")
+    assert made.finish().failure == ""
+    made.close()
+
+
+def test_named_interface_that_is_gone_is_listed_as_not_found_and_is_no_failure(
+    world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0))
+    snapshot = monitor.finish()
+    assert snapshot.unattached == (Unattached("eth0", Absence.NOT_FOUND, "no such interface", is_named=True),)
+    assert snapshot.failure == ""
+
+
+def test_interface_that_refuses_is_wanted_only_if_it_is_named(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
+    for pattern, wanted in (("eth*", False), ("eth1", True)):
+        made = start(world, "eth0", pattern)
+        (absent,) = made.tick().unattached
+        assert (absent.name, absent.reason, absent.is_wanted) == ("eth1", Absence.REFUSED, wanted)
+        made.close()
 
 
 def test_interface_that_went_without_a_word_is_noticed_at_the_tick(world: World, monitor: XdpMonitor) -> None:
