@@ -20,7 +20,7 @@ FLOWS = 65536
 def start_ms(pair: Pair) -> float:
     """From the start of the process to the line that says it is attached."""
     begun = time.perf_counter()
-    with pair.far.catch("-i", pair.far_if, "-c", "1", "-t", "100ms", "-o", "none") as tool:
+    with pair.far.catch("-i", pair.far_if, "--hook", "xdp", "-c", "1", "-t", "100ms", "-o", "none") as tool:
         read_until(tool.stderr, b"XDP program loaded on")
         spent = time.perf_counter() - begun
         tool.communicate()
@@ -42,7 +42,7 @@ def peak_rss_mb(pid: int) -> float:
 
 def memory(pair: Pair) -> tuple[float, float, int]:
     """Peak RSS and map memory in MB, and the flows of the largest interval."""
-    tool = pair.far.catch("-i", pair.far_if, "-t", "2s", "-c", "3", "-o", "json")
+    tool = pair.far.catch("-i", pair.far_if, "--hook", "xdp", "-t", "2s", "-c", "3", "-o", "json")
     read_until(tool.stderr, b"XDP program loaded on")
     sender = pair.near.flood(pair.near_if, 16 * FLOWS, "--flows", str(FLOWS))
     assert tool.stdout is not None

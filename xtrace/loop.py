@@ -93,6 +93,8 @@ class Loop:
             snapshot = monitor.finish() if last else monitor.tick()
             self._totals.add(snapshot)
             self._each_sink(partial(_write, snapshot))
+            if last and snapshot.failure:
+                self._failure = self._failure or XtraceError(snapshot.failure)
         self._each_sink(lambda sink: sink.flush())
 
     def _each_sink(self, act: Callable[[Sink], None]) -> None:

@@ -1,4 +1,4 @@
-"""Attaching: which mode, what is said, who else is there, and that it disturbs no traffic."""
+"""Attaching: choice of the mode, messages, other programs, and no disturbance of traffic."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.netns.load import streaming
+from tests.netns.load import send_frames, streaming
 from tests.netns.tool import (
+    XDP_ON_FAR0,
     assert_passes_traffic,
     attached_program,
     bounded,
@@ -28,14 +29,15 @@ from tests.netns.tool import (
     total,
     xdp_mode,
 )
+from tests.support.frames import IPV4, UDP, ethernet, ipv4, udp
 from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until, veth_pair
 
 NO_NATIVE = "Underlying driver does not support XDP in native mode"
-"""The kernel's words, net/core/dev.c."""
+"""The kernel's message, net/core/dev.c."""
 
 
-def test_auto_takes_native_xdp_where_the_driver_has_it() -> None:
-    with veth_pair() as pair, running(pair.far, "-i", "far0") as tool:
+def test_xdp_is_native_on_a_veth_if_requested() -> None:
+    with veth_pair() as pair, running(pair.far, *XDP_ON_FAR0) as tool:
         assert '"xdp":{"mode":1' in pair.far.ip("-j link show far0").replace(" ", "")
         result = tool.stop()
         assert attached_program(pair.far) is None
@@ -53,14 +55,14 @@ def test_generic_is_used_where_asked_for() -> None:
     assert {record["xdp_mode"] for record in of_type(result.records, "interface")} == {"generic"}
 
 
-def test_auto_falls_back_to_tc_ingress_and_says_why_in_the_kernels_words() -> None:
+def test_auto_falls_back_to_tc_ingress_and_gives_the_kernels_reason() -> None:
     with veth_pair() as pair:
         result = run_to_end(pair.far, "-i", "lo", "-c", "1", "-t", "100")
         assert is_free(pair.far, "lo")
     assert result.code == 0
     first, loaded = tc_started("lo", "ingress")
     assert result.said[0] == first
-    assert result.said[1:] == [f"lo: native XDP refused: {NO_NATIVE}; taking tc ingress instead", loaded]
+    assert result.said[1:] == [f"lo: native XDP refused: {NO_NATIVE}; using tc ingress instead", loaded]
     (hook,) = result.records[0]["hooks"]
     assert hook == {"interface": "lo", "direction": "ingress", "hook": "tc", "xdp_mode": None}
 
@@ -90,30 +92,39 @@ def test_native_xdp_is_refused_in_one_line_where_the_driver_lacks_it(options: tu
     assert result.said[1:] == [f"xtrace-catch: lo: native XDP refused: {NO_NATIVE}; {advice}"]
 
 
-def test_the_start_is_said_in_chinese_where_the_locale_is_chinese() -> None:
-    with veth_pair() as pair, running(pair.far, "-i", "far0", variables={"LANG": "zh_CN.UTF-8"}) as tool:
+def test_the_start_is_reported_in_chinese_under_a_chinese_locale() -> None:
+    with veth_pair() as pair, running(pair.far, *XDP_ON_FAR0, variables={"LANG": "zh_CN.UTF-8"}) as tool:
         result = tool.stop()
     assert result.code == 0
     assert result.said[0] == "准备监控网络接口: far0"
     assert result.said[2] == f"XDP 程序已加载到 far0 ({xdp_mode('native')})"
 
 
+SOME = 50
+
+
+def received(namespace: Namespace) -> int:
+    """UDP datagrams that reached the IP layer, for a socket or for none."""
+    shown = namespace.run("nstat", "-asz", "UdpInDatagrams", "UdpNoPorts").split()
+    return sum(int(shown[shown.index(name) + 1]) for name in ("UdpInDatagrams", "UdpNoPorts"))
+
+
 @contextmanager
-def other_program(namespace: Namespace, mode: str) -> Iterator[int]:
-    """Somebody else's XDP program on far0; its id."""
+def other_program(namespace: Namespace, mode: str, interface: str = "far0") -> Iterator[int]:
+    """Another XDP program on an interface; its id."""
     with bounded(
         namespace.start(
             sys.executable,
             "-m",
             "tests.netns.other_program",
-            "far0",
+            interface,
             mode,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
     ) as holder:
         read_until(holder.stdout, b"attached")
-        program = attached_program(namespace)
+        program = attached_program(namespace, interface)
         assert program is not None
         yield program
 
@@ -128,45 +139,89 @@ def test_another_xdp_program_is_named_and_never_replaced(theirs: str, ours: tupl
     assert (result.code, result.stdout) == (1, b"")
     assert result.said[0] == preparing("far0")
     (line,) = result.said[1:]
-    assert line.startswith(f"xtrace-catch: far0: XDP program id {program} is attached there ({theirs}), and is not")
+    assert line.startswith(f"xtrace-catch: far0: XDP program id {program} is already attached ({theirs}) and is not")
     assert f"`bpftool prog show id {program}`" in line
     assert line.endswith("; try --hook tc"), "no other mode has room beside it"
 
 
-@pytest.mark.parametrize("theirs", ["native", "generic"])
-def test_where_another_xdp_program_is_auto_counts_at_tc_and_names_it(theirs: str) -> None:
-    with veth_pair() as pair, other_program(pair.far, theirs) as program:
-        with running(pair.far, "-i", "far0", "-t", "1h") as tool:
-            assert attached_program(pair.far) == program
-            pair.near.run("ping", "-q", "-c3", "-i0.01", "-w10", "10.0.0.2")
+def test_beside_another_xdp_program_auto_counts_at_tc_and_names_it() -> None:
+    """On the loopback, because on a veth auto is tc anyway."""
+    with veth_pair() as pair, other_program(pair.far, "generic", "lo") as program:
+        with running(pair.far, "-i", "lo", "-t", "1h") as tool:
+            assert attached_program(pair.far, "lo") == program
+            pair.far.run("ping", "-q", "-c3", "-i0.01", "-w10", "127.0.0.1")
             result = tool.stop()
-        assert attached_program(pair.far) == program
+        assert attached_program(pair.far, "lo") == program
     assert result.code == 0
     started, refused, loaded = result.said
-    assert [started, loaded] == tc_started("far0", "ingress")
-    assert refused.startswith(f"far0: XDP program id {program} is attached there ({theirs}), and is not replaced: ")
-    assert refused.endswith("; taking tc ingress instead")
+    assert [started, loaded] == tc_started("lo", "ingress")
+    assert refused.startswith(f"lo: XDP program id {program} is already attached (generic) and is not replaced: ")
+    assert refused.endswith("; using tc ingress instead")
     assert_sums_close(result.records)
-    (request,) = flows(result.records, icmp_type=8, dst_ip="10.0.0.2")
+    (request,) = flows(result.records, icmp_type=8, dst_ip="127.0.0.1")
     assert request["packets"] == 3
 
 
+@pytest.mark.parametrize("direction", ["ingress", "both"])
+def test_auto_on_a_veth_is_tc_and_leaves_its_peers_offloads_alone(direction: str) -> None:
+    directions = ("ingress", "egress") if direction == "both" else (direction,)
+    options = ("-i", "far0", "--direction", direction)
+    with veth_pair() as pair, running(pair.far, *options, programs=len(directions)) as tool:
+        assert attached_program(pair.far) is None
+        assert "tcp-segmentation-offload: on" in pair.near.run("ethtool", "-k", "near0")
+        result = tool.stop()
+    assert (result.code, result.said) == (0, tc_started("far0", *directions))
+
+
+def test_auto_on_a_netkit_is_tc_without_a_refusal() -> None:
+    with veth_pair(addresses=False) as pair:
+        try:
+            pair.far.ip("link add kit0 type netkit")
+        except subprocess.CalledProcessError:
+            pytest.xfail("this kernel has no netkit (Linux 6.7)")
+        result = run_to_end(pair.far, "-i", "kit0", "-c", "1", "-t", "100")
+    assert (result.code, result.said) == (0, tc_started("kit0", "ingress"))
+
+
+@pytest.mark.parametrize(("hook", "seen"), [("auto", SOME), ("xdp", 0)])
+def test_packets_handed_over_by_bpf_redirect_peer_are_seen_where_auto_attaches(hook: str, seen: int) -> None:
+    """A host-side program can hand packets to a pod's interface past its driver, where native XDP runs."""
+    with quiet_pair() as pair:
+        pair.near.ip("link add uplink0 type veth peer name uplink1")
+        for name in ("uplink0", "uplink1"):
+            pair.near.run("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1")
+            pair.near.ip(f"link set {name} up")
+        command = (sys.executable, "-m", "tests.netns.redirect_peer", "uplink0", "near0")
+        with (
+            bounded(pair.near.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as holder,
+            running(pair.far, "-i", "far0", "-t", "1h", "--hook", hook) as tool,
+        ):
+            read_until(holder.stdout, b"attached")
+            before = received(pair.far)
+            frame = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
+            send_frames(pair.near, "uplink1", [frame] * SOME)
+            assert eventually(lambda: received(pair.far) == before + SOME)
+            result = tool.stop()
+    assert result.code == 0
+    assert total(result.records) == seen
+
+
 def test_a_second_instance_that_insists_on_xdp_ends_and_the_first_goes_on() -> None:
-    with veth_pair() as pair, running(pair.far, "-i", "far0") as first:
+    with veth_pair() as pair, running(pair.far, *XDP_ON_FAR0) as first:
         program = attached_program(pair.far)
-        second = run_to_end(pair.far, "-i", "far0", "--hook", "xdp")
+        second = run_to_end(pair.far, *XDP_ON_FAR0)
         assert attached_program(pair.far) == program
         assert_passes_traffic(pair)
         result = first.stop()
     assert (second.code, second.stdout, len(second.said)) == (1, b"", 2)
-    assert f"XDP program id {program} is attached there (native)" in second.said[1]
-    assert "another xtrace-catch runs" in second.said[1]
+    assert f"XDP program id {program} is already attached (native)" in second.said[1]
+    assert "it belongs to another xtrace-catch" in second.said[1]
     result.assert_quiet_success()
     assert of_type(result.records, "end")[0]["interfaces"][0]["packets"] > 0
 
 
 def test_a_second_instance_counts_the_same_at_tc() -> None:
-    with quiet_pair() as pair, running(pair.far, "-i", "far0") as first, running(pair.far, "-i", "far0") as second:
+    with quiet_pair() as pair, running(pair.far, *XDP_ON_FAR0) as first, running(pair.far, "-i", "far0") as second:
         pair.near.run("ping", "-q", "-c3", "-i0.01", "-s100", "-w10", "10.0.0.2")
         results = first.stop(), second.stop()
         assert is_free(pair.far, "far0")
@@ -182,7 +237,7 @@ def test_an_interface_taken_over_by_hand_can_be_watched_again_after_its_owner_le
         with other_program(pair.far, "native") as program:
             pass
         assert eventually(lambda: not is_loaded(program))
-        run_to_end(pair.far, "-i", "far0", "-c", "1", "-t", "100").assert_quiet_success()
+        run_to_end(pair.far, *XDP_ON_FAR0, "-c", "1", "-t", "100").assert_quiet_success()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.support.net import assert_sums_close, quiet_pair
 from xtrace.model.flow import PacketCount
 
 HOOKS = pytest.mark.parametrize(
-    "options", [(), ("--hook", "tc"), ("--xdp-mode", "generic")], ids=["XDP", "tc", "generic"]
+    "options", [("--hook", "xdp"), ("--hook", "tc"), ("--xdp-mode", "generic")], ids=["XDP", "tc", "generic"]
 )
 KERNELS = [kernel for kernel, _ in groupby(TRUTH, lambda name: name.partition("/")[0])]
 

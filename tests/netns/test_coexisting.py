@@ -1,4 +1,4 @@
-"""Programs of others at tc: they keep their place and their say, and ours counts beside them."""
+"""Programs of others at tc: they keep their place and their verdict, and ours counts beside them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WITHOUT_TCX = {"XTRACE_FEATURES_OFF": "tcx"}
 
 @contextmanager
 def other_program(namespace: Namespace, direction: str, verdict: int) -> Iterator[int]:
-    """Somebody else's TCX program on far0, behind those that are there; its id."""
+    """Another TCX program on far0, behind those that are there; its id."""
     command = (sys.executable, "-m", "tests.netns.tcx", "attach", "far0", direction, str(verdict))
     before = tcx_programs(namespace, "far0")
     with bounded(namespace.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as holder:
@@ -74,7 +74,7 @@ def tcx() -> None:
 @needs_tcx
 @pytest.mark.parametrize(("verdict", "passes"), [(GO_ON, True), (DROP, False)])
 @pytest.mark.parametrize("first", ["theirs", "ours"])
-def test_a_tcx_program_of_others_has_its_say_and_ours_counts_whoever_came_first(
+def test_a_tcx_program_of_others_keeps_its_verdict_and_ours_counts_in_either_order(
     first: str, verdict: int, passes: bool
 ) -> None:
     with quiet_pair() as pair:
@@ -97,7 +97,7 @@ def test_a_tcx_program_of_others_has_its_say_and_ours_counts_whoever_came_first(
 @pytest.mark.parametrize(("verdict", "passes"), [(PASS, True), (DROP, False)])
 @pytest.mark.parametrize("first", ["theirs", "ours"])
 @pytest.mark.parametrize("variables", [None, WITHOUT_TCX], ids=["tcx", "clsact"])
-def test_a_filter_by_iproute2_has_its_say_and_ours_counts_before_it(
+def test_a_filter_by_iproute2_keeps_its_verdict_and_ours_counts_before_it(
     variables: dict[str, str] | None, first: str, verdict: int, passes: bool
 ) -> None:
     with quiet_pair() as pair:

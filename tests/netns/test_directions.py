@@ -1,4 +1,4 @@
-"""Both directions: what one end sends is what the other receives, and what their counters say."""
+"""Both directions: one end sends what the other receives, in agreement with their counters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from tests.netns.load import run_iperf, send_frames
 from tests.netns.tool import (
     ONLY_INGRESS,
+    XDP_ON_FAR0,
     Result,
     Tool,
     attached_program,
@@ -63,10 +64,10 @@ def is_settled(pair: Pair) -> bool:
 
 
 def iperf_both_ends(
-    offloads: str, hook: str, variables: dict[str, str] | None = None
+    offloads: str, hook: Sequence[str], variables: dict[str, str] | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[tuple[str, str], int]]:
     """iperf3 from near0 to far0, watched at both ends: the records of both, and what the interfaces counted."""
-    options = (*BOTH, "--hook", hook)
+    options = (*BOTH, *hook)
     with quiet_pair() as pair:
         switch_offloads(pair, offloads)
         before = interface_counts(pair)
@@ -93,14 +94,14 @@ def figures(lines: Sequence[dict[str, Any]], direction: str) -> tuple[int, int]:
 
 HOOKS = pytest.mark.parametrize(
     ("hook", "variables"),
-    [("tc", None), ("tc", WITHOUT_TCX), ("auto", None)],
+    [(("--hook", "tc"), None), (("--hook", "tc"), WITHOUT_TCX), (("--xdp-mode", "native"), None)],
     ids=["tc", "tc without TCX", "XDP for ingress"],
 )
 
 
 @HOOKS
 def test_without_offloads_each_direction_has_the_packets_of_the_interfaces_own_counters(
-    hook: str, variables: dict[str, str] | None
+    hook: Sequence[str], variables: dict[str, str] | None
 ) -> None:
     near, far, counted = iperf_both_ends("off", hook, variables)
     assert figures(near, "egress") == figures(far, "ingress")
@@ -113,14 +114,14 @@ def test_without_offloads_each_direction_has_the_packets_of_the_interfaces_own_c
 
 @HOOKS
 def test_with_offloads_the_senders_egress_is_the_receivers_ingress_in_packets_and_bytes(
-    hook: str, variables: dict[str, str] | None
+    hook: Sequence[str], variables: dict[str, str] | None
 ) -> None:
     near, far, counted = iperf_both_ends("on", hook, variables)
     assert figures(near, "egress") == figures(far, "ingress")
     assert figures(far, "egress") == figures(near, "ingress")
     packets, size = figures(near, "egress")
     assert IPERF_BYTES < size <= packets * LARGEST_FRAME
-    if hook == "tc":
+    if "tc" in hook:
         assert counted["near0", "egress"] < packets / 2, "nothing was merged: the test shows nothing"
     (data,) = {flow["src_port"] for flow in flows(near, direction="egress") if flow["bytes"] > 1 << 20}
     for lines, direction in ((near, "egress"), (far, "ingress")):
@@ -129,8 +130,8 @@ def test_with_offloads_the_senders_egress_is_the_receivers_ingress_in_packets_an
         assert {flow["units"] for flow in seen} == {"wire"}
 
 
-def test_each_record_says_its_direction_and_hook() -> None:
-    with quiet_pair() as pair, running(pair.far, "-i", "far0", *BOTH, programs=2) as tool:
+def test_each_record_has_its_direction_and_hook() -> None:
+    with quiet_pair() as pair, running(pair.far, "-i", "far0", *BOTH, "--xdp-mode", "native", programs=2) as tool:
         pair.near.run("ping", "-q", "-c3", "-i0.01", "-w10", "10.0.0.2")
         result = tool.stop()
     assert ONLY_INGRESS not in result.stderr.decode()
@@ -147,7 +148,7 @@ def test_each_record_says_its_direction_and_hook() -> None:
     assert ends == {"ingress": 3, "egress": 3}
 
 
-def test_without_a_direction_only_what_enters_is_counted_and_that_is_said_once() -> None:
+def test_without_a_direction_only_ingress_is_counted_and_that_is_reported_once() -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "far0", "--hook", "tc", "-t", "100") as tool:
         pair.near.run("ping", "-q", "-c3", "-i0.01", "-w10", "10.0.0.2")
         result = tool.stop()
@@ -157,7 +158,7 @@ def test_without_a_direction_only_what_enters_is_counted_and_that_is_said_once()
     assert total(lines) == 3
 
 
-def test_text_says_in_and_out_where_both_are_watched() -> None:
+def test_text_shows_in_and_out_if_both_are_watched() -> None:
     options = ("-i", "far0", "-o", "text", "--direction", "both", "-t", "1h")
     with quiet_pair() as pair, running(pair.far, *options, programs=2) as tool:
         pair.near.run("ping", "-q", "-c3", "-i0.01", "-s100", "-w10", "10.0.0.2")
@@ -192,7 +193,7 @@ def test_without_tcx_a_filter_on_clsact_counts_and_is_gone_afterwards() -> None:
         assert is_free(pair.far, "far0")
 
 
-def test_a_filter_that_kill_9_left_is_replaced_by_the_next_run_which_says_so() -> None:
+def test_a_filter_that_kill_9_left_is_replaced_and_reported_by_the_next_run() -> None:
     options = ("-i", "far0", "-t", "1h", "--hook", "tc")
     with quiet_pair() as pair:
         with running(pair.far, *options, variables=WITHOUT_TCX) as tool:
@@ -203,14 +204,14 @@ def test_a_filter_that_kill_9_left_is_replaced_by_the_next_run_which_says_so() -
             assert entry["options"]["bpf_name"] != orphan["options"]["bpf_name"]
             result = assert_counts(pair, tool, 100)
         preparing, loaded = tc_started("far0", "ingress", how="clsact")
-        replaced = "replaced the filter a killed xtrace-catch left on far0 (ingress)"
+        replaced = "replaced the filter left on far0 by a killed xtrace-catch (ingress)"
         assert result.said == [preparing, replaced, loaded]
         assert is_free(pair.far, "far0")
 
 
 def test_without_links_xdp_by_netlink_counts_and_is_gone_afterwards() -> None:
     with quiet_pair() as pair:
-        with running(pair.far, "-i", "far0", "-t", "1h", variables=WITHOUT_LINKS) as tool:
+        with running(pair.far, *XDP_ON_FAR0, "-t", "1h", variables=WITHOUT_LINKS) as tool:
             assert attached_program(pair.far) is not None
             result = assert_counts(pair, tool, 100)
         result.assert_quiet_success()
@@ -234,7 +235,7 @@ def test_xdp_that_kill_9_left_where_there_are_no_links_is_removed_by_the_command
             refused = tool.wait()
         assert (refused.code, refused.stdout) == (1, b"")
         assert attached_program(pair.far) == orphan
-        assert f"XDP program id {orphan} is attached there ({left}), and is not replaced" in refused.said[-1]
+        assert f"XDP program id {orphan} is already attached ({left}) and is not replaced" in refused.said[-1]
         (command,) = [part for part in refused.said[-1].split("`") if part.startswith("ip ")]
         pair.far.run(*command.split())
         assert attached_program(pair.far) is None

@@ -16,6 +16,7 @@ from tests.netns.load import flood, flooding, send
 from tests.netns.stream import RECEIVER
 from tests.netns.tool import (
     LIMIT_S,
+    XDP_ON_FAR0,
     Result,
     Tool,
     assert_passes_traffic,
@@ -30,7 +31,7 @@ from tests.netns.tool import (
 )
 from tests.support.net import Pair, assert_sums_close, of_type, veth_pair
 
-WITHOUT_END = ("-i", "far0", "-t", "1h")
+WITHOUT_END = (*XDP_ON_FAR0, "-t", "1h")
 ONE_PAGE = 4096
 """Of a pipe this small the first records fill all."""
 
@@ -73,7 +74,7 @@ def test_a_signal_ends_the_run_with_the_packets_of_the_unfinished_interval(numbe
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_amid_a_flood_ends_the_run_in_order(number: signal.Signals) -> None:
-    with veth_pair(addresses=False) as pair, running(pair.far, "-i", "far0", "-t", "100") as tool:
+    with veth_pair(addresses=False) as pair, running(pair.far, *XDP_ON_FAR0, "-t", "100") as tool:
         program = attached_program(pair.far)
         with flooding(pair, 1 << 40, (1, 2), 512):
             assert eventually(lambda: pair.far.statistics("far0")["packets"] > 10_000, LIMIT_S)
@@ -85,7 +86,7 @@ def test_a_signal_amid_a_flood_ends_the_run_in_order(number: signal.Signals) -> 
 
 
 def test_count_ends_after_that_many_intervals_with_nothing_left_attached() -> None:
-    with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "1s", "-c", "3") as tool:
+    with veth_pair() as pair, running(pair.far, *XDP_ON_FAR0, "-t", "1s", "-c", "3") as tool:
         program = attached_program(pair.far)
         pair.near.run("ping", "-q", "-f", "-c", "500", "-w", "10", "10.0.0.2")
         result = tool.wait()
@@ -125,10 +126,10 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("interval", ["100", "1h"], ids=["blocked before the signal", "blocked after the signal"])
-def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_told(interval: str) -> None:
+def test_a_blocked_reader_is_abandoned_after_sigterm_and_every_dropped_record_is_reported(interval: str) -> None:
     with (
         veth_pair(addresses=False) as pair,
-        running(pair.far, "-i", "far0", "-t", interval, stdout=subprocess.PIPE) as tool,
+        running(pair.far, *XDP_ON_FAR0, "-t", interval, stdout=subprocess.PIPE) as tool,
     ):
         program = attached_program(pair.far)
         fill_one_page_pipe(pair, tool)
@@ -147,8 +148,8 @@ def test_a_blocked_reader_is_given_up_after_sigterm_and_every_dropped_record_is_
         assert int(told.group(1)) + written in (4097, 4098)
 
 
-def test_a_deleted_interface_is_told_waited_for_and_all_its_packets_are_written() -> None:
-    with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "500") as tool:
+def test_a_deleted_interface_is_reported_awaited_and_all_its_packets_are_written() -> None:
+    with veth_pair() as pair, running(pair.far, *XDP_ON_FAR0, "-t", "500") as tool:
         program = attached_program(pair.far)
         assert program is not None
         send(pair, 1000)
@@ -160,7 +161,7 @@ def test_a_deleted_interface_is_told_waited_for_and_all_its_packets_are_written(
     assert result.code == 0
     assert result.said == [
         *started(),
-        "far0: the interface is gone; what it carried until then is counted; it is monitored again when it comes back",
+        "far0: the interface is gone; packets seen until then are counted; it is monitored again when it comes back",
     ]
     lines = result.records
     assert_sums_close(lines)
@@ -182,7 +183,7 @@ def test_an_interface_set_down_and_up_again_is_counted_on() -> None:
 
 
 def test_a_renamed_interface_is_counted_on() -> None:
-    with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "100") as tool:
+    with veth_pair() as pair, running(pair.far, *XDP_ON_FAR0, "-t", "100") as tool:
         send(pair, 500)
         pair.far.ip("link set far0 down")
         pair.far.ip("link set far0 name renamed0")
@@ -190,7 +191,7 @@ def test_a_renamed_interface_is_counted_on() -> None:
         pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
         send(pair, 500)
         result = tool.stop()
-    assert (result.code, result.said) == (0, [*started(), "far0: the interface is called renamed0 now"])
+    assert (result.code, result.said) == (0, [*started(), "far0: the interface was renamed to renamed0"])
     assert_sums_close(result.records)
     assert streamed(result.records) == 1000
     assert {record["interface"] for record in of_type(result.records, "interface")} <= {"far0", "renamed0"}
@@ -206,7 +207,7 @@ def test_a_suspended_run_counts_what_came_meanwhile_when_it_is_resumed() -> None
     """Ctrl-Z and fg: the kernel goes on counting."""
     with (
         veth_pair(addresses=False) as pair,
-        running(pair.far, "-i", "far0", "-t", "100", stdout=subprocess.PIPE) as tool,
+        running(pair.far, *XDP_ON_FAR0, "-t", "100", stdout=subprocess.PIPE) as tool,
     ):
         tool.wait_until_it_prints(b'"type":"interface"')
         tool.process.send_signal(signal.SIGSTOP)
@@ -224,7 +225,7 @@ def test_a_suspended_run_counts_what_came_meanwhile_when_it_is_resumed() -> None
 
 def test_intervals_follow_each_other_without_a_gap() -> None:
     with veth_pair(addresses=False) as pair:
-        intervals = of_type(run_to_end(pair.far, "-i", "far0", "-t", "100", "-c", "10").records, "interface")
+        intervals = of_type(run_to_end(pair.far, *XDP_ON_FAR0, "-t", "100", "-c", "10").records, "interface")
     assert len(intervals) == 10
     ends = [datetime.fromisoformat(record["ts"].replace("Z", "+00:00")).timestamp() for record in intervals]
     for before, end, record in zip(ends, ends[1:], intervals[1:], strict=False):

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from tests.netns.load import FLOOD_FRAME, flood
-from tests.netns.tool import CPUS, FLOOD_PACKETS, TAGS_TAKEN_OFF, running, started, tc_started, total, xdp_mode
+from tests.netns.tool import (
+    CPUS,
+    FLOOD_PACKETS,
+    TAGS_TAKEN_OFF,
+    XDP_ON_FAR0,
+    running,
+    started,
+    tc_started,
+    total,
+    xdp_mode,
+)
 from tests.support.net import assert_sums_close, of_type, veth_pair
 from xtrace.kernel.syscall import lib
 
@@ -22,7 +32,7 @@ def caught_flood(
     """Records and stderr of a run under a flood, which were compared with what the interface received."""
     with veth_pair(addresses=False, queues=len(CPUS)) as pair:
         variables = {"XTRACE_FEATURES_OFF": features_off}
-        with running(pair.far, "-i", "far0", "-t", "100", *arguments, variables=variables) as tool:
+        with running(pair.far, *XDP_ON_FAR0, "-t", "100", *arguments, variables=variables) as tool:
             flood(pair, wanted, nets, flows)
             result = tool.stop()
         received = pair.far.statistics("far0")["packets"]

@@ -135,7 +135,7 @@ def test_a_ping_of_4000_bytes_is_two_flows_of_fragments(
 
 @HOOKS
 def test_frames_of_mtu_9000_are_counted_whole_in_both_directions(options: tuple[str, str]) -> None:
-    hook = ("--hook", "auto") if "xdp" in options else options
+    hook = ("--xdp-mode", "native") if "xdp" in options else options
     both = ("-i", "far0", "-t", "1h", "--direction", "both", *hook)
     with quiet_pair(mtu=9000) as pair, running(pair.far, *both, programs=2) as tool:
         pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8972", "-Mdo", "-w10", "10.0.0.2")

@@ -1,10 +1,14 @@
-"""Interfaces that come, go, change their name or their namespace while the tool runs: nothing is lost or left."""
+"""Interfaces that appear, disappear, are renamed or moved while the tool runs: nothing is lost or left behind."""
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,10 @@ from tests.netns.load import flooding, send_frames
 from tests.netns.tool import (
     CPUS,
     LIMIT_S,
+    XDP_ON_FAR0,
+    Tool,
     attached_program,
+    bounded,
     eventually,
     flows,
     is_free,
@@ -24,7 +31,7 @@ from tests.netns.tool import (
     total,
 )
 from tests.support.frames import IPV4, UDP, ethernet, ipv4, udp
-from tests.support.net import Namespace, Pair, assert_sums_close, of_type, quiet_pair, veth_pair
+from tests.support.net import Namespace, Pair, assert_sums_close, of_type, quiet_pair, read_until, veth_pair
 
 FRAME = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
 SOME = 50
@@ -33,10 +40,10 @@ SOME = 50
 MORE_THAN_IS_SENT = 1 << 40
 ROUNDS = 4
 
-FLOODED = ("-i", "far0,plug*", "-t", "100")
-GONE = "{}: the interface is gone; what it carried until then is counted"
-MOVED = "{}: the interface moved to another network namespace; what it carried until then is counted"
-HOOKS = pytest.mark.parametrize("hook", ["auto", "tc"])
+FLOODED = ("-i", "far0,plug*", "--hook", "xdp", "-t", "100")
+GONE = "{}: the interface is gone; packets seen until then are counted"
+MOVED = "{}: the interface moved to another network namespace; packets seen until then are counted"
+HOOKS = pytest.mark.parametrize("hook", ["xdp", "tc"])
 
 
 def add_plug(pair: Pair, name: str, peer: str) -> None:
@@ -112,7 +119,7 @@ def test_an_interface_that_is_renamed_during_a_flood_is_counted_on_under_each_of
                     pair.far.ip(f"link set plug{number} down")
                     pair.far.ip(f"link set plug{number} name plug{number + 1}")
                     pair.far.ip(f"link set plug{number + 1} up")
-                    renamed = f"plug{number}: the interface is called plug{number + 1} now"
+                    renamed = f"plug{number}: the interface was renamed to plug{number + 1}"
                     tool.wait_until_it_says(renamed.encode())
             result = tool.stop()
         received = pair.far.statistics("far0")["packets"]
@@ -153,9 +160,9 @@ def test_an_interface_that_is_moved_away_and_back_during_a_flood_is_counted_whil
 
 def test_without_links_a_program_that_moved_with_its_interface_is_removed_by_the_command_that_is_named() -> None:
     with quiet_pair() as pair:
-        with running(pair.far, "-i", "far0", variables={"XTRACE_FEATURES_OFF": "links"}) as tool:
+        with running(pair.far, *XDP_ON_FAR0, variables={"XTRACE_FEATURES_OFF": "links"}) as tool:
             pair.far.ip(f"link set far0 netns {pair.near.name}")
-            tool.wait_until_it_says(b"its XDP program stays attached there")
+            tool.wait_until_it_says(b"its XDP program stays attached")
             result = tool.stop()
         assert result.code == 0
         assert attached_program(pair.near) is not None
@@ -166,15 +173,19 @@ def test_without_links_a_program_that_moved_with_its_interface_is_removed_by_the
 
 @pytest.mark.parametrize(
     ("hook", "variables"),
-    [("auto", None), ("tc", None), ("tc", {"XTRACE_FEATURES_OFF": "tcx"})],
+    [
+        (("--xdp-mode", "native"), None),
+        (("--hook", "tc"), None),
+        (("--hook", "tc"), {"XTRACE_FEATURES_OFF": "tcx"}),
+    ],
     ids=["XDP", "tc", "tc without TCX"],
 )
 def test_an_interface_that_comes_back_under_its_name_is_attached_to_long_before_the_next_tick(
-    hook: str, variables: dict[str, str] | None
+    hook: Sequence[str], variables: dict[str, str] | None
 ) -> None:
     with quiet_pair() as pair:
         add_plug(pair, "plug0", "peer")
-        options = ("-i", "plug0", "-t", "1h", "--direction", "both", "--hook", hook)
+        options = ("-i", "plug0", "-t", "1h", "--direction", "both", *hook)
         with running(pair.far, *options, programs=2, variables=variables) as tool:
             send_and_count(pair, "plug0", "peer")
             pair.far.ip("link delete plug0")
@@ -220,7 +231,7 @@ def test_an_interface_renamed_into_a_pattern_is_attached_to() -> None:
 
 
 @HOOKS
-def test_an_interface_that_is_deleted_with_nothing_else_watched_is_waited_for(hook: str) -> None:
+def test_an_interface_that_is_deleted_with_nothing_else_watched_is_awaited(hook: str) -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "far0", "-t", "100", "--hook", hook) as tool:
         send_and_count(pair, "far0", "near0")
         pair.far.ip("link delete far0")
@@ -258,7 +269,7 @@ def test_any_follows_interfaces_that_are_added_set_up_renamed_and_deleted() -> N
                 assert received == SOME
                 pair.far.ip(f"link set {name} down")
                 pair.far.ip(f"link set {name} name was{number}")
-                tool.wait_until_it_says(f"{name}: the interface is called was{number} now".encode())
+                tool.wait_until_it_says(f"{name}: the interface was renamed to was{number}".encode())
                 pair.far.ip(f"link delete was{number}")
                 tool.wait_until_it_says(gone(f"was{number}"))
             assert tool.process.poll() is None
@@ -292,7 +303,7 @@ def test_an_interface_that_came_and_went_more_often_than_there_are_slots_is_atta
     with quiet_pair() as pair:
         add_plug(pair, "plug0", "peer")
         with running(pair.far, "-i", "plug0", "-t", "4s") as tool:
-            for answer in (loaded("plug0"), b"plug0: not monitored: 2 interfaces are, and no slot is free"):
+            for answer in (loaded("plug0"), b"plug0: not monitored: all 2 slots are in use"):
                 send_and_count(pair, "plug0", "peer")
                 pair.far.ip("link delete plug0")
                 tool.wait_until_it_says(gone("plug0"))
@@ -342,14 +353,92 @@ def test_any_leaves_an_interface_that_becomes_a_member_of_another() -> None:
     assert set(by_interface(result.records)) == {"br0", "tap0"}
 
 
-@pytest.mark.parametrize("what", ["qdisc del dev far0 clsact", "filter del dev far0 ingress"])
-def test_a_filter_that_somebody_else_removes_is_told_and_what_it_had_counted_written(what: str) -> None:
-    options = ("-i", "far0", "-t", "100", "--hook", "tc")
-    with quiet_pair() as pair, running(pair.far, *options, variables={"XTRACE_FEATURES_OFF": "tcx"}) as tool:
+DETACHED = "far0: the program was detached by someone else; packets seen until then are counted"
+
+
+def detach_links(pair: Pair, tool: Tool) -> None:
+    """Detach the links that the tool holds, by their ids: those of other processes may be on an equal interface."""
+    shown = [path.read_text() for path in Path(f"/proc/{tool.process.pid}/fdinfo").iterdir()]
+    links = [match.group(1) for text in shown if (match := re.search(r"^link_id:\s*(\d+)$", text, re.MULTILINE))]
+    assert links
+    for number in links:
+        pair.far.run("bpftool", "link", "detach", "id", number)
+
+
+def by_command(*arguments: str) -> Callable[[Pair, Tool], None]:
+    """Detach by a command in far's namespace."""
+
+    def detach(pair: Pair, tool: Tool) -> None:
+        pair.far.run(*arguments)
+
+    return detach
+
+
+WAYS_TO_DETACH: dict[str, tuple[tuple[str, ...], str, Callable[[Pair, Tool], None]]] = {
+    "XDP link": (("--hook", "xdp"), "", detach_links),
+    "generic XDP link": (("--xdp-mode", "generic"), "", detach_links),
+    "XDP by ip link": (("--hook", "xdp"), "links", by_command("ip", "link", "set", "dev", "far0", "xdpdrv", "off")),
+    "tcx link": (("--hook", "tc"), "", detach_links),
+    "clsact": (("--hook", "tc"), "tcx", by_command("tc", "qdisc", "del", "dev", "far0", "clsact")),
+    "filter": (("--hook", "tc"), "tcx", by_command("tc", "filter", "del", "dev", "far0", "ingress")),
+    "egress filter": (
+        ("--hook", "tc", "--direction", "both"),
+        "tcx",
+        by_command("tc", "filter", "del", "dev", "far0", "egress"),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_DETACH)
+def test_a_program_detached_by_others_is_reported_recorded_and_attached_again(way: str) -> None:
+    """Long before the next tick, and without losing or doubling a packet counted before or after."""
+    hook, off, detach = WAYS_TO_DETACH[way]
+    if way == "tcx link" and tc_way() != "tcx":
+        pytest.skip("TCX links are of Linux 6.6")
+    programs = 2 if "both" in hook else 1
+    options = ("-i", "far0", "-t", "1h", *hook)
+    with (
+        quiet_pair() as pair,
+        running(pair.far, *options, programs=programs, variables={"XTRACE_FEATURES_OFF": off}) as tool,
+    ):
         send_and_count(pair, "far0", "near0")
-        pair.far.run("tc", *what.split())
-        tool.wait_until_it_says(b"far0: somebody else detached the program; what it carried until then is counted")
+        detach(pair, tool)
+        tool.wait_until_it_says(DETACHED.encode())
+        for _ in range(programs):
+            tool.wait_until_it_says(loaded("far0"))
+        send_and_count(pair, "far0", "near0")
         result = tool.stop()
+        assert is_free(pair.far, "far0")
     assert result.code == 0
     assert_sums_close(result.records)
-    assert by_interface(result.records) == {"far0": SOME}
+    assert by_interface(result.records) == {"far0": 2 * SOME}
+    assert [line for line in result.said if "detached" in line] == [f"{DETACHED}; next attempt to attach in 2 s"]
+    (hook_record,) = of_type(result.records, "hook")
+    assert (hook_record["interface"], hook_record["attached"]) == ("far0", True)
+
+
+def test_a_detached_program_whose_place_is_taken_is_recorded_in_every_interval_and_fails_the_run() -> None:
+    """With XDP required nothing is left to count with."""
+    with quiet_pair() as pair, running(pair.far, *XDP_ON_FAR0, "-t", "100") as tool:
+        detach_links(pair, tool)
+        command = (sys.executable, "-m", "tests.netns.other_program", "far0", "native")
+        with bounded(pair.far.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as holder:
+            read_until(holder.stdout, b"attached")
+            tool.wait_until_it_says(DETACHED.encode())
+            tool.wait_until_it_says(b"is already attached (native) and is not replaced")
+            result = tool.stop()
+    assert result.code == 1
+    assert result.said[-1].startswith("xtrace-catch: no interface is monitored any more: far0: XDP program id ")
+    absent = of_type(result.records, "hook")
+    assert len(absent) > 3
+    assert {(record["attached"], record["reason"]) for record in absent} == {(False, "detached")}
+    assert of_type(result.records, "end")
+
+
+def test_a_named_interface_that_is_missing_has_a_hook_record_in_every_interval() -> None:
+    with quiet_pair() as pair:
+        result = run_to_end(pair.far, "-i", "far0,plug0", "-t", "100", "-c", "2")
+    assert result.code == 0
+    assert [(record["interface"], record["reason"]) for record in of_type(result.records, "hook")] == [
+        ("plug0", "not_found")
+    ] * 2

@@ -19,9 +19,10 @@ PING = 14 + 20 + 8 + 56
 """Bytes of an echo request or reply as ping sends it, on Ethernet."""
 
 WITHOUT_END = ("-t", "1h")
-AWAITED = "interface {} not found: there are lo, far0; it is watched as soon as it comes"
-NOT_FOUND = "interface {} not found: there are lo, far0; choose one with -i"
+AWAITED = "interface {} not found (available: lo, far0); it is monitored as soon as it appears"
+NOT_FOUND = "interface {} not found (available: lo, far0); choose one with -i"
 BOTH = ("--direction", "both")
+XDP = ("--hook", "xdp")
 
 
 def test_loopback_is_counted_in_both_directions() -> None:
@@ -48,8 +49,8 @@ def test_loopback_is_counted_in_both_directions() -> None:
 def test_an_interface_is_found_by_its_alternative_name_and_shown_by_its_own() -> None:
     with quiet_pair() as pair:
         pair.far.ip("link property add dev far0 altname an-alternative-name-of-far0")
-        result = run_to_end(pair.far, "-i", "an-alternative-name-of-*", "-c", "1", "-t", "100")
-        named = run_to_end(pair.far, "-i", "an-alternative-name-of-far0", "-c", "1", "-t", "100")
+        result = run_to_end(pair.far, "-i", "an-alternative-name-of-*", *XDP, "-c", "1", "-t", "100")
+        named = run_to_end(pair.far, "-i", "an-alternative-name-of-far0", *XDP, "-c", "1", "-t", "100")
     named.assert_quiet_success()
     result.assert_quiet_success()
     assert {record["interface"] for record in of_type(named.records, "interface")} == {"far0"}
@@ -176,7 +177,7 @@ def test_a_bridge_and_its_member_by_name_each_have_what_they_carry_themselves() 
         received = pair.far.statistics("br0")["packets"] - before
     lines = result.records
     assert_sums_close(lines)
-    assert {hook["interface"]: hook["hook"] for hook in lines[0]["hooks"]} == {"far0": "xdp", "br0": "tc"}
+    assert {hook["interface"]: hook["hook"] for hook in lines[0]["hooks"]} == {"far0": "tc", "br0": "tc"}
     for name in ("br0", "far0"):
         (flow,) = flows(lines, interface=name)
         assert (flow["dst_port"], flow["packets"], flow["bytes"]) == (53, 20, 20 * len(frame))
@@ -199,7 +200,7 @@ def test_two_interfaces_are_counted_apart_in_text_too() -> None:
     assert f"10.0.0.1:1024 -> 10.0.0.2:53 proto=17 packets=2 bytes={2 * len(frame)} [UDP] far0" in shown
 
 
-def test_of_two_interfaces_one_that_is_missing_is_told_and_the_other_monitored() -> None:
+def test_of_two_interfaces_a_missing_one_is_reported_and_the_other_monitored() -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "nowhere0,far0", *WITHOUT_END) as tool:
         send_frames(pair.near, "near0", [ethernet(IPV4, ipv4(UDP, udp(1024, 53)))] * 5)
         result = tool.stop()
@@ -210,7 +211,7 @@ def test_of_two_interfaces_one_that_is_missing_is_told_and_the_other_monitored()
     assert total(result.records) == 5
 
 
-def test_of_two_interfaces_one_that_refuses_is_told_once_and_the_other_monitored() -> None:
+def test_of_two_interfaces_one_that_refuses_is_reported_once_and_the_other_monitored() -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "lo,far0", "--hook", "xdp", *WITHOUT_END) as tool:
         send_frames(pair.near, "near0", [ethernet(IPV4, ipv4(UDP, udp(1024, 53)))] * 5)
         result = tool.stop()
@@ -224,18 +225,18 @@ def test_with_nothing_to_attach_to_the_run_ends_with_1() -> None:
     with quiet_pair() as pair:
         result = run_to_end(pair.far, "-i", "nowhere0,nowhere1", *WITHOUT_END)
     assert (result.code, result.stdout) == (1, b"")
-    assert result.said[-1].startswith("xtrace-catch: no interface could be attached to")
+    assert result.said[-1].startswith("xtrace-catch: could not attach to any interface")
     assert result.said[:-1] == [NOT_FOUND.format(name) for name in ("nowhere0", "nowhere1")]
 
 
 @pytest.mark.parametrize("asked", ["no*", "any"])
-def test_patterns_that_mean_no_interface_end_the_run_with_1(asked: str) -> None:
+def test_patterns_that_match_no_interface_end_the_run_with_1(asked: str) -> None:
     """`any` takes neither loopback nor a veth."""
     with quiet_pair() as pair:
         result = run_to_end(pair.far, "-i", asked, *WITHOUT_END)
     assert (result.code, result.stdout) == (1, b"")
     (line,) = result.said
-    assert line.startswith(f"xtrace-catch: no interface is meant by -i {asked}")
+    assert line.startswith(f"xtrace-catch: -i {asked} matches no interface")
 
 
 def test_any_takes_what_is_up_and_no_member_no_loopback_no_veth() -> None:

@@ -8,7 +8,15 @@ import time
 from pathlib import Path
 
 from tests.netns.load import flooding
-from tests.netns.tool import assert_passes_traffic, attached_program, eventually, is_loaded, launched, running
+from tests.netns.tool import (
+    XDP_ON_FAR0,
+    assert_passes_traffic,
+    attached_program,
+    eventually,
+    is_loaded,
+    launched,
+    running,
+)
 from tests.support.net import Pair, veth_pair
 
 ROUNDS = int(os.environ.get("XTRACE_KILL_ROUNDS", "12"))
@@ -18,13 +26,13 @@ MORE_THAN_IS_SENT = 1 << 40
 def seconds_to_start(pair: Pair) -> float:
     """How long the tool takes until it is attached."""
     begun = time.monotonic()
-    with running(pair.far, "-i", "far0"):
+    with running(pair.far, *XDP_ON_FAR0):
         return time.monotonic() - begun
 
 
 def kill_after(pair: Pair, delay_s: float, output: Path) -> int | None:
     """Start the tool, kill it after that long; the program it had attached by then."""
-    with output.open("wb") as written, launched(pair.far, "-i", "far0", "-t", "100", stdout=written) as tool:
+    with output.open("wb") as written, launched(pair.far, *XDP_ON_FAR0, "-t", "100", stdout=written) as tool:
         try:
             tool.process.wait(delay_s)
         except subprocess.TimeoutExpired:
@@ -53,8 +61,8 @@ def test_kill_9_at_any_moment_leaves_no_program_and_a_working_interface(tmp_path
 
 def test_an_interface_can_be_watched_at_once_after_kill_9() -> None:
     with veth_pair() as pair:
-        with running(pair.far, "-i", "far0") as tool:
+        with running(pair.far, *XDP_ON_FAR0) as tool:
             tool.process.kill()
             assert tool.wait().code == -9
-        with running(pair.far, "-i", "far0") as tool:
+        with running(pair.far, *XDP_ON_FAR0) as tool:
             tool.stop().assert_quiet_success()

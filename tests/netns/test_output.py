@@ -1,4 +1,4 @@
-"""What reads the output: a slow reader, one that leaves, jq, a terminal."""
+"""Readers of the output: a slow one, one that leaves, jq, a terminal."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.netns.tool import (
     CPUS,
     LIMIT_S,
     ONLY_INGRESS,
+    XDP_ON_FAR0,
     Tool,
     assert_passes_traffic,
     attached_program,
@@ -36,7 +37,7 @@ from tests.netns.tool import (
 )
 from tests.support.net import Pair, assert_sums_close, of_type, read_until, records, veth_pair
 
-COMMAND = f"{sys.executable} -m xtrace -i far0"
+COMMAND = f"{sys.executable} -m xtrace -i far0 --hook xdp"
 FLOWS = 256
 
 BLOCKED = (1 << 16) - 3 * 4096
@@ -53,7 +54,7 @@ def unread(tool: Tool) -> int:
 
 def test_a_reader_that_stops_reading_delays_records_and_loses_no_packet() -> None:
     with veth_pair(addresses=False, queues=len(CPUS)) as pair:
-        with running(pair.far, "-i", "far0", "-t", "100", stdout=subprocess.PIPE) as tool:
+        with running(pair.far, *XDP_ON_FAR0, "-t", "100", stdout=subprocess.PIPE) as tool:
             assert tool.process.stdout is not None
             with flooding(pair, 1 << 40, (1, 2), 512):
                 assert eventually(lambda: unread(tool) > BLOCKED, LIMIT_S)
@@ -95,7 +96,7 @@ def test_head_takes_its_line_and_the_tool_ends_quietly_at_once(interval: str) ->
 def test_a_reader_that_leaves_while_the_tool_waits_for_it_ends_it_quietly() -> None:
     with (
         veth_pair(addresses=False) as pair,
-        running(pair.far, "-i", "far0", "-t", "100", stdout=subprocess.PIPE) as tool,
+        running(pair.far, *XDP_ON_FAR0, "-t", "100", stdout=subprocess.PIPE) as tool,
     ):
         flood(pair, 200_000)
         assert tool.process.poll() is None
@@ -129,7 +130,7 @@ def on_terminal(pair: Pair, *arguments: str) -> list[str]:
     """The lines that a run printed to a terminal while FLOWS flows came, in one interval."""
     ours, theirs = pty.openpty()
     try:
-        with running(pair.far, "-i", "far0", "-t", "1h", *arguments, stdout=theirs) as tool:
+        with running(pair.far, *XDP_ON_FAR0, "-t", "1h", *arguments, stdout=theirs) as tool:
             os.close(theirs)
             theirs = -1
             for net in (1, 2):  # the flows of the second are twice as large
@@ -191,7 +192,7 @@ def test_a_terminal_shows_the_largest_flows_as_text_and_the_rest_as_other(
 
 
 def test_json_lines_can_be_limited_too_and_still_add_up() -> None:
-    with veth_pair(addresses=False) as pair, running(pair.far, "-i", "far0", "-t", "100", "--top", "10") as tool:
+    with veth_pair(addresses=False) as pair, running(pair.far, *XDP_ON_FAR0, "-t", "100", "--top", "10") as tool:
         flood(pair, 100_000)
         lines = tool.stop().records
         received = pair.far.statistics("far0")["packets"]
@@ -201,10 +202,10 @@ def test_json_lines_can_be_limited_too_and_still_add_up() -> None:
     assert len(of_type(lines, "other")) == len(busy) > 0
 
 
-def test_without_eth0_the_default_routes_interface_is_taken_and_said() -> None:
+def test_without_eth0_the_default_routes_interface_is_used_and_reported() -> None:
     with veth_pair() as pair:
         pair.far.ip("route add default via 10.0.0.1")
-        with launched(pair.far, "-t", "1h") as tool:
+        with launched(pair.far, "-t", "1h", "--hook", "xdp") as tool:
             tool.wait_until_it_says(b"loaded on far0")
             assert_passes_traffic(pair)
             result = tool.stop()
@@ -227,7 +228,7 @@ def test_an_unknown_interface_is_answered_with_those_that_exist(arguments: tuple
         result = run_to_end(pair.far, *arguments)
     name = arguments[-1] if arguments else "eth0"
     assert (result.code, result.stdout) == (1, b"")
-    assert result.said == [f"xtrace-catch: interface {name} not found: there are lo, far0; choose one with -i"]
+    assert result.said == [f"xtrace-catch: interface {name} not found (available: lo, far0); choose one with -i"]
 
 
 def test_output_that_cannot_be_written_is_an_error_in_one_line() -> None:

@@ -36,7 +36,7 @@ BOTH = ("ingress", "egress")
 CLSACT = "clsact ffff: parent ffff:fff1"
 CLASSIC = "bpf bytecode '1,6 0 0 0'"
 """A classifier that matches nothing, in classic BPF."""
-REPLACED = "replaced the filter a killed xtrace-catch left on far0 ({})\n"
+REPLACED = "replaced the filter left on far0 by a killed xtrace-catch ({})\n"
 
 
 class Owner:
@@ -273,7 +273,7 @@ def test_an_ingress_qdisc_is_not_replaced_and_named(pair: Pair) -> None:
         assert refused.error is not None
         assert refused.error["errno"] == errno.EEXIST
         assert "Exclusivity flag on, cannot modify; " in refused.error["text"]
-        assert "qdisc of kind ingress in the place of clsact" in refused.error["text"]
+        assert "a qdisc of kind ingress is in the place of clsact" in refused.error["text"]
     assert "ingress ffff:" in qdiscs(pair.far)
     assert len(shown(pair.far, "ingress")) == 1
 

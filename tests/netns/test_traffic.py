@@ -11,7 +11,18 @@ import pytest
 
 from tests.netns.load import flooding, run_iperf, send
 from tests.netns.stream import FRAME
-from tests.netns.tool import LIMIT_S, Watch, attached_program, bounded, flows, running, tc_started, watching
+from tests.netns.tool import (
+    LIMIT_S,
+    XDP_ON_FAR0,
+    Watch,
+    attached_program,
+    bounded,
+    flows,
+    run_to_end,
+    running,
+    tc_started,
+    watching,
+)
 from tests.netns.transfer import PORT
 from tests.support.net import Pair, read_until, veth_pair
 from xtrace.kernel import features
@@ -157,19 +168,19 @@ def test_jumbo_tcp_segments_are_counted_whole() -> None:
 def test_without_frags_native_xdp_is_refused_at_mtu_9000_and_tc_counts_whole_frames() -> None:
     with veth_pair(mtu=9000) as pair:
         variables = {"XTRACE_FEATURES_OFF": "frags"}
+        refused = run_to_end(pair.far, *XDP_ON_FAR0, variables=variables)
         with running(pair.far, "-i", "far0", *WITHOUT_END, variables=variables) as tool:
             pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8000", "-Mdo", "-w10", "10.0.0.2")
             result = tool.stop()
-    assert result.code == 0
-    assert result.said[2].startswith("far0: native XDP refused: ")
-    assert result.said[2].endswith("; taking tc ingress instead")
-    assert result.said[3:] == tc_started("far0", "ingress")[1:]
+    assert (refused.code, refused.stdout) == (1, b"")
+    assert refused.said[-1].startswith("xtrace-catch: far0: native XDP refused: ")
+    assert (result.code, result.said) == (0, tc_started("far0", "ingress"))
     (request,) = flows(result.records, src_ip="10.0.0.1", icmp_type=8)
     assert (request["packets"], request["bytes"]) == (5, 5 * (14 + 20 + 8 + 8000))
 
 
 def test_bpftool_shows_a_running_tools_flow_table_with_named_fields() -> None:
-    with veth_pair(addresses=False) as pair, running(pair.far, "-i", "far0", "-t", "1h") as tool:
+    with veth_pair(addresses=False) as pair, running(pair.far, *XDP_ON_FAR0, "-t", "1h") as tool:
         # more flows than the front cache holds, so that some are in the table before the drain
         with flooding(pair, 1 << 16, (1,), 1 << 14) as senders:
             assert senders[0].wait(LIMIT_S) == 0

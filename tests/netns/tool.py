@@ -35,17 +35,21 @@ SETTLE_S = 60.0
 CPUS = sorted(os.sched_getaffinity(0))[:2]
 
 ONLY_INGRESS = "counting ingress only; use --direction both to count egress too"
-"""What a run says that counts one direction only."""
+"""The line of a run that counts one direction only."""
 
-GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
+GENERIC_EFFECT = "packets are seen after the driver, and merged ones (GRO) count once; the NIC is not reconfigured"
 
 
-TAGS_TAKEN_OFF = "far0: VLAN tags that it takes off (rxvlan offload) are not seen at XDP; --hook tc sees them"
-"""What is said of a veth, which has the offload on."""
+TAGS_TAKEN_OFF = "far0: VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP; --hook tc shows them"
+"""The line for a veth, which has the offload enabled."""
+
+
+XDP_ON_FAR0 = ("-i", "far0", "--hook", "xdp")
+"""Options for XDP on a veth, where `auto` is tc."""
 
 
 def preparing(name: str) -> str:
-    """What is said first of each interface."""
+    """The first line about each interface."""
     return f"Preparing to monitor network interface: {name}"
 
 
@@ -56,7 +60,7 @@ def tc_way() -> str:
 
 
 def tc_started(name: str, *directions: str, how: str | None = None) -> list[str]:
-    """All that a run by tc says about an interface when nothing is wrong."""
+    """All lines of an undisturbed run at tc about an interface."""
     how = how or tc_way()
     return [preparing(name), *(f"tc program loaded on {name} ({direction}, {how})" for direction in directions)]
 
@@ -68,11 +72,11 @@ def xdp_mode(mode: str) -> str:
 
 @lru_cache(maxsize=1)
 def started() -> list[str]:
-    """All that a run says on a veth when nothing is wrong."""
+    """All lines of an undisturbed run with native XDP on a veth."""
     return [
         preparing("far0"),
-        "attaching native XDP to far0: its peer stops segmentation offload (GSO) while attached;"
-        " detaching may drop what waits in its queue",
+        "attaching native XDP to far0: the peer's segmentation offload (GSO) is off while attached;"
+        " detaching may drop queued packets",
         f"XDP program loaded on far0 ({xdp_mode('native')})",
         TAGS_TAKEN_OFF,
     ]
@@ -94,13 +98,13 @@ VALIDATED_FLOWS = 300
 
 
 def said(stderr: bytes) -> list[str]:
-    """The lines that a run said, without ONLY_INGRESS."""
+    """The lines of a run on stderr, without ONLY_INGRESS."""
     return [line for line in stderr.decode().splitlines() if line != ONLY_INGRESS]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left: its exit code, its data, and the lines it said on stderr."""
+    """The result of a run: exit code, data, lines on stderr."""
 
     code: int
     stdout: bytes
@@ -108,19 +112,19 @@ class Result:
 
     @property
     def said(self) -> list[str]:
-        """The lines on stderr, but for the one that every run says that was given no direction."""
+        """The lines on stderr, without ONLY_INGRESS."""
         return said(self.stderr)
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        """The JSON Lines, which docs/output.schema.json allows: of the flows as many as are quickly validated."""
+        """The JSON Lines, validated against docs/output.schema.json, flows only as many as are quick to validate."""
         lines = records(self.stdout)
         others = [record for record in lines if record["type"] != "flow"]
         validate(others + of_type(lines, "flow")[:VALIDATED_FLOWS])
         return lines
 
     def assert_quiet_success(self) -> None:
-        """Exit code 0, and nothing said but how it started."""
+        """Exit code 0, and no line on stderr but those of the start."""
         assert (self.code, self.said) == (0, started())
 
 
@@ -166,7 +170,7 @@ class Tool:
         return Result(code, self._printed, self._said)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
-        """Ask it to end, and wait."""
+        """Request its end, and wait."""
         self.process.send_signal(number)
         return self.wait()
 
@@ -229,7 +233,7 @@ def run_to_end(
 
 @dataclass(frozen=True)
 class Watch:
-    """A pair, the tool that watches far0, and what far0 had received before the tool began."""
+    """A pair, the tool that watches far0, and far0's counters before the tool started."""
 
     pair: Pair
     tool: Tool
@@ -259,7 +263,7 @@ def watching(*arguments: str, mtu: int = 1500, variables: dict[str, str] | None 
         pair.near.run("sysctl", "-qw", "net.ipv6.conf.near0.keep_addr_on_down=1")
         pair.near.ip("link set near0 down")
         before = pair.far.statistics("far0")
-        with running(pair.far, "-i", "far0", *arguments, variables=variables) as tool:
+        with running(pair.far, *XDP_ON_FAR0, *arguments, variables=variables) as tool:
             pair.near.ip("link set near0 up")
             assert_passes_traffic(pair)
             yield Watch(pair, tool, before)
@@ -316,7 +320,7 @@ def is_loaded(program: int) -> bool:
 
 
 def eventually(holds: Callable[[], bool], limit_s: float = SETTLE_S) -> bool:
-    """Whether `holds` becomes true in time; for what the kernel does without telling anybody."""
+    """Whether `holds` becomes true in time; for things the kernel does without notification."""
     deadline = time.monotonic() + limit_s
     while not holds():
         if time.monotonic() > deadline:

@@ -50,7 +50,8 @@ class Wire:
     @contextmanager
     def watching(self, *arguments: str, variables: dict[str, str] | None = None, **options: Any) -> Iterator[Tool]:
         """The tool on this wire, from when packets count."""
-        with running(Here(), "-i", self.watched, *arguments, variables=variables, **options) as tool:
+        hook = () if "--hook" in arguments else ("--hook", "xdp")  # at tc a veth drops frames sent without an IP stack
+        with running(Here(), "-i", self.watched, *hook, *arguments, variables=variables, **options) as tool:
             yield tool
 
 

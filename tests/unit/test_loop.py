@@ -6,6 +6,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +17,9 @@ from tests.unit.make import ETH0, counts_of, flow, snapshot
 from xtrace import loop as loop_module
 from xtrace.errors import XtraceError
 from xtrace.loop import Loop
-from xtrace.model.flow import FlowSnapshot, PacketCount
+from xtrace.model.flow import FlowSnapshot, PacketCount, Unattached
 from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.model.words import Absence
 from xtrace.sinks import Run
 from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
@@ -439,6 +441,18 @@ def test_sink_whose_reader_left_does_not_keep_the_others_from_the_end(clock: Clo
     assert monitor.asked == ["tick", "tick", "finish"]
     assert (len(leaves.snapshots), len(stays.snapshots)) == (2, 3)
     assert (len(leaves.totals), len(stays.totals)) == (0, 1)
+
+
+def test_last_snapshot_of_a_monitor_that_failed_fails_the_run_after_it_was_written(clock: Clock, run: RunLoop) -> None:
+    class Failed(Watched):
+        def _snapshot(self) -> FlowSnapshot:
+            absent = Unattached("eth0", Absence.DETACHED, "the program was detached by someone else")
+            return replace(super()._snapshot(), unattached=(absent,))
+
+    sink = Written()
+    with pytest.raises(XtraceError, match=r"^no interface is monitored any more: eth0: the program was detached"):
+        run([Failed()], [sink], 3)
+    assert (len(sink.snapshots), len(sink.totals)) == (3, 1)
 
 
 def test_sink_that_fails_ends_the_run_after_the_others_have_everything(clock: Clock, run: RunLoop) -> None:

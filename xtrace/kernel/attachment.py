@@ -1,4 +1,4 @@
-"""Programs attached to interfaces: by links, or XDP by rtnetlink where links are refused."""
+"""Programs attached to interfaces: by links, or XDP by rtnetlink where links are switched off."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Attachment(Protocol):
     """A packet program on an interface."""
 
     stays_when_moved: bool
-    """whether it stays attached, out of reach, when its interface moves to another network namespace"""
+    """whether it stays attached, out of reach, when the interface moves to another network namespace"""
 
     def alive(self) -> bool:
-        """Whether it still is there: not after the interface has gone."""
+        """Whether it is still attached: not once the interface is gone."""
 
     def close(self) -> None:
         """Detach and release."""
@@ -37,35 +37,35 @@ class LinkAttachment:
 
     @classmethod
     def attach(cls, program: Program, ifindex: int, attach_type: int, flags: int) -> LinkAttachment:
-        """BPF_LINK_CREATE; the link keeps the program, whose descriptor may be closed then. Raises KernelError."""
+        """BPF_LINK_CREATE; the link holds the program, so its descriptor may be closed. Raises KernelError."""
         return cls(Link.attach(program, ifindex, attach_type, flags))
 
     def alive(self) -> bool:
-        """Whether the interface is there."""
+        """Whether the link is still attached to an interface."""
         return self._link.ifindex() != 0
 
     def close(self) -> None:
-        """Detach, also where somebody else holds the link, and release."""
+        """Detach, even if others hold the link, and release."""
         with self._link:
             self._link.detach()
 
 
 class NetlinkXdpAttachment:
-    """By rtnetlink, where links are refused. Owns the program; a `kill -9` leaves it attached."""
+    """By rtnetlink, without links. Owns the program; a `kill -9` leaves it attached."""
 
     stays_when_moved = True
 
     def __init__(self, program: Program, ifindex: int, flags: int) -> None:
-        # the program is needed to say what is to be detached
+        # detaching must name the program
         self._program, self._ifindex, self._flags = program, ifindex, flags
         self._id = program.id()
 
     def attach(self, netlink: NetlinkSocket) -> None:
-        """Attach it where there is none. Raises KernelError, with the driver's reason as detail."""
+        """Attach if there is no program yet. Raises KernelError, with the driver's reason as detail."""
         rtnetlink.xdp_attach(netlink, self._ifindex, self._program.fileno(), self._flags)
 
     def alive(self) -> bool:
-        """Whether this very program is there: others can replace it (`ip -force`)."""
+        """Whether this very program is attached: others can replace it (`ip -force`)."""
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
             link = rtnetlink.link(netlink, self._ifindex)
         if link is None or link.xdp is None:
@@ -73,12 +73,13 @@ class NetlinkXdpAttachment:
         return self._id in (link.xdp.prog_id, link.xdp.native_id, link.xdp.generic_id)
 
     def close(self) -> None:
-        """Detach it, and nothing else that may be there now."""
+        """Detach this program and no other."""
         with self._program, NetlinkSocket(NETLINK_ROUTE) as netlink:
             try:
                 rtnetlink.xdp_detach(netlink, self._ifindex, self._program.fileno(), self._flags)
             except KernelError as error:
-                if error.errno != errno.ENODEV:
+                if error.errno not in (errno.ENODEV, errno.EEXIST):
                     raise
-                # deleted, and the program with it; or moved to another namespace, out of reach
+                # EEXIST: detached or replaced by others. ENODEV: the interface was deleted, and the program with it;
+                # or it moved to another namespace, out of reach
                 log.debug("ifindex %d: nothing to detach: %s", self._ifindex, error)

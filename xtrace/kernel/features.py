@@ -1,4 +1,4 @@
-"""What the running kernel can do: tried, never concluded from its version."""
+"""Features of the running kernel: probed, never concluded from its version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xtrace.kernel import constants, syscall
 from xtrace.kernel.syscall import close, ffi, try_call
 
 SWITCH = "XTRACE_FEATURES_OFF"
-"""Environment variable, for tests: features to treat as absent, by comma."""
+"""Environment variable for tests: features to treat as absent, comma-separated."""
 
 RETURN_XDP_PASS = bytes.fromhex("b700000002000000 9500000000000000")
 """r0 = XDP_PASS; exit"""
@@ -20,7 +20,7 @@ RETURN_XDP_PASS = bytes.fromhex("b700000002000000 9500000000000000")
 
 @dataclass(frozen=True)
 class Features:
-    """One field per feature; the name is what XTRACE_FEATURES_OFF takes."""
+    """One field per feature, with the name that XTRACE_FEATURES_OFF takes."""
 
     btf: bool
     """Type information of our object is accepted."""
@@ -36,12 +36,12 @@ class Features:
     """The kernel is PREEMPT_RT: per-CPU state needs atomic operations."""
 
     def names(self) -> list[str]:
-        """Those that are there."""
+        """Names of the available features."""
         return [name for name, present in vars(self).items() if present]
 
 
 OTHERS = frozenset({"uprobe_multi"})
-"""Features that other modules try, which SWITCH takes too."""
+"""Features probed by other modules, also accepted by SWITCH."""
 
 
 def switched_off(feature: str) -> bool:
@@ -58,7 +58,7 @@ def _off() -> frozenset[str]:
 
 
 def probe() -> Features:
-    """Try each feature; needs the capabilities to load programs."""
+    """Probe each feature; needs the capabilities to load programs."""
     off = _off()
     return Features(
         btf="btf" not in off,
@@ -71,7 +71,7 @@ def probe() -> Features:
 
 
 def load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
-    """BPF_PROG_LOAD of a program that does nothing: its descriptor, or -errno."""
+    """BPF_PROG_LOAD of a trivial program: its descriptor, or -errno."""
     request = ffi.new("struct xt_prog_load *")
     code, license_text = ffi.from_buffer(RETURN_XDP_PASS), ffi.new("char[]", b"GPL")
     request.insns, request.insn_cnt, request.license = code, len(RETURN_XDP_PASS) // 8, license_text
@@ -88,7 +88,7 @@ def _attaches_tcx() -> bool:
     fd = load_trivial(constants.PROG_TYPE_SCHED_CLS, 0, 0)
     if fd < 0:
         return False
-    # no interface has this index: a kernel that knows the attach type says so, another says EINVAL
+    # no interface has this index: ENODEV if the kernel knows the attach type, EINVAL if not
     result = try_call(syscall.lib.xt_link_create, fd, 0x7FFFFFFF, constants.ATTACH_TYPE_TCX_INGRESS, 0)
     _close(fd)
     return result == -errno.ENODEV
@@ -101,7 +101,7 @@ def _batches_percpu_arrays() -> bool:
     fd = try_call(syscall.lib.xt_map_create, request)
     if fd < 0:
         return False
-    # with room for no entry a kernel that knows the command returns at once, another says ENOTSUPP
+    # with room for no entry a kernel that knows the command returns at once; others return ENOTSUPP
     count = ffi.new("__u32 *", 0)
     result = try_call(syscall.lib.xt_map_lookup_batch, fd, ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, count)
     _close(fd)
@@ -109,7 +109,7 @@ def _batches_percpu_arrays() -> bool:
 
 
 def _is_realtime() -> bool:
-    """The file came with the RT patches; kernels built from the main line (6.12) say it in their version only."""
+    """The file comes with the RT patches; mainline kernels (6.12) show it only in their version."""
     try:
         return Path("/sys/kernel/realtime").read_text().strip() == "1"
     except OSError:

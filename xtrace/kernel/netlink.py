@@ -1,8 +1,8 @@
 """Netlink without any library: one socket, its messages and their attributes.
 
 Wire format: uapi/linux/netlink.h. Every integer is in host byte order, every header and attribute is
-padded to four bytes. What the messages of one protocol mean is another module's business
-(rtnetlink.py). Whatever arrives damaged is a KernelError with EBADMSG, never an exception of struct.
+padded to four bytes. The messages of a protocol are another module's business (rtnetlink.py).
+Damaged input is a KernelError with EBADMSG, never an exception of struct.
 """
 
 import sys
@@ -61,7 +61,7 @@ _ATTRIBUTE = Struct("=HH")  # struct nlattr: length, type
 
 
 class Message(NamedTuple):
-    """One message of a reply: its nlmsg_type, and what follows the netlink header."""
+    """One message of a reply: its nlmsg_type, and the bytes after the netlink header."""
 
     type: int
     payload: bytes
@@ -78,7 +78,7 @@ class Header(NamedTuple):
 
 
 def malformed(detail: str) -> KernelError:
-    """The error for bytes that are not what they claim to be: EBADMSG."""
+    """The error for malformed bytes: EBADMSG."""
     return KernelError("netlink reply", EBADMSG, detail)
 
 
@@ -87,7 +87,7 @@ def _align(length: int) -> int:
 
 
 def unpack(structure: Struct, payload: bytes, name: str) -> tuple[Any, ...]:
-    """The fields of the C structure `name` that `payload` starts with; KernelError if it is shorter."""
+    """The fields of the C structure `name` at the start of `payload`; KernelError if it is too short."""
     if len(payload) < structure.size:
         raise malformed(f"{len(payload)} bytes where struct {name} has {structure.size}")
     return structure.unpack_from(payload)
@@ -101,17 +101,17 @@ def unsigned(value: bytes, size: int) -> int:
 
 
 def optional_unsigned(values: Mapping[int, bytes], kind: int, size: int) -> int | None:
-    """The same for the attribute `kind` of those that were parsed; None without it."""
+    """The same for the parsed attribute `kind`; None without it."""
     return unsigned(values[kind], size) if kind in values else None
 
 
 def text(value: bytes) -> str:
-    """A string attribute up to its NUL. Interface names are bytes to the kernel, so nothing is refused."""
+    """A string attribute up to its NUL. Interface names are bytes to the kernel, so any byte is accepted."""
     return value.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, value) in the order of the message; lists repeat a type. KernelError where lengths do not fit."""
+    """(type, value) in message order; lists repeat a type. KernelError if a length does not fit."""
     offset = 0
     while offset < len(data):
         length, kind = unpack(_ATTRIBUTE, data[offset : offset + _ATTRIBUTE.size], "nlattr")
@@ -140,7 +140,7 @@ def pack_nested(kind: int, *members: bytes) -> bytes:
 
 
 def messages(datagram: bytes) -> Iterator[tuple[Header, bytes]]:
-    """The (header, payload) pairs of one datagram; KernelError where a length does not fit, after those that do."""
+    """The (header, payload) pairs of one datagram; KernelError at the first length that does not fit."""
     offset = 0
     while offset < len(datagram):
         header = Header(*unpack(_MESSAGE, datagram[offset : offset + _MESSAGE.size], "nlmsghdr"))
@@ -154,7 +154,7 @@ def _extended_ack(header: Header, payload: bytes) -> str:
     """The kernel's sentence about an error, "" without one.
 
     After the error number NLMSG_ERROR repeats the request's header, and the whole request unless
-    NLM_F_CAPPED says it was left out; NLMSG_DONE repeats nothing (netlink_ack() and
+    NLM_F_CAPPED is set; NLMSG_DONE repeats nothing (netlink_ack() and
     netlink_dump_done() in net/netlink/af_netlink.c).
     """
     if not header.flags & NLM_F_ACK_TLVS:
@@ -166,12 +166,12 @@ def _extended_ack(header: Header, payload: bytes) -> str:
     try:
         sentence = parse_attributes(payload[start:]).get(NLMSGERR_ATTR_MSG, b"")
     except KernelError:
-        return ""  # the error number is worth more than a complaint about its explanation
+        return ""  # the error number matters more than a damaged explanation
     return " ".join(sentence.split(b"\0", 1)[0].decode("utf-8", "replace").split())
 
 
 def _verdict(what: str, header: Header, payload: bytes) -> KernelError | None:
-    """What the closing NLMSG_ERROR or NLMSG_DONE says: None is success."""
+    """The error in the closing NLMSG_ERROR or NLMSG_DONE; None on success."""
     code = int.from_bytes(payload[:4], sys.byteorder, signed=True)
     if len(payload) < 4 or not -MAX_ERRNO <= code <= 0:
         return malformed(f"an answer to {what} without a valid error number")
@@ -182,7 +182,7 @@ def _verdict(what: str, header: Header, payload: bytes) -> KernelError | None:
 
 @dataclass(slots=True)
 class _Answer:
-    """What came back for one request."""
+    """The answer to one request."""
 
     messages: list[Message] = field(default_factory=list)
     complete: bool = False
@@ -197,8 +197,8 @@ class NetlinkSocket:
 
     The kernel answers a request before send() returns and produces the next part of a dump inside
     recv() (netlink_unicast_kernel() and netlink_recvmsg() in net/netlink/af_netlink.c), so nothing
-    here ever waits: an answer that is not there will not come, and is KernelError with ENOMSG. Use one socket
-    for requests and another, with `groups`, for notifications: requests discard what is not their answer.
+    here ever waits: a missing answer is KernelError with ENOMSG. Use one socket for requests and another, with
+    `groups`, for notifications: requests discard everything but their answer.
     """
 
     def __init__(self, protocol: int, groups: int = 0) -> None:
@@ -226,10 +226,10 @@ class NetlinkSocket:
         return self._fd
 
     def request(self, message_type: int, flags: int = 0, payload: bytes = b"", *, what: str = "") -> list[Message]:
-        """Send one request, wait for its acknowledgement; the messages that came before it, often none.
+        """Send one request and wait for its acknowledgement; returns the messages before it, often none.
 
         Raises KernelError named `what`: the kernel's error number with its extended ack as detail,
-        ENOBUFS when messages were lost and so perhaps the answer, EBADMSG for a damaged one.
+        ENOBUFS if messages, and so perhaps the answer, were lost, EBADMSG for a damaged one.
         """
         what = what or f"netlink message {message_type}"
         answer = self._exchange(what, message_type, flags | NLM_F_ACK, payload)
@@ -240,10 +240,10 @@ class NetlinkSocket:
     def dump(
         self, message_type: int, payload: bytes = b"", *, what: str = "", keep: Callable[[bytes], bool] | None = None
     ) -> list[Message]:
-        """The messages of a whole table, those only whose payload `keep` accepts (routing tables can be large).
+        """The messages of a whole table, filtered by `keep` on the payload (routing tables can be large).
 
-        A table that changed meanwhile (NLM_F_DUMP_INTR), or lost messages, start it again, DUMP_TRIES times in
-        all. Raises KernelError as request() does, with EINTR when the table never stood still.
+        Restarted up to DUMP_TRIES times if the table changed meanwhile (NLM_F_DUMP_INTR) or messages were lost.
+        Raises KernelError as request() does, with EINTR if the table kept changing.
         """
         what = what or f"netlink dump {message_type}"
         for _ in range(DUMP_TRIES):
@@ -251,13 +251,12 @@ class NetlinkSocket:
             if not answer.interrupted and not answer.lost:
                 return answer.messages
         errno = ENOBUFS if answer.lost else EINTR
-        raise KernelError(what, errno, f"no undisturbed dump in {DUMP_TRIES} tries")
+        raise KernelError(what, errno, f"no consistent dump in {DUMP_TRIES} attempts")
 
     def notifications(self) -> list[Message]:
-        """The multicast messages waiting now, without blocking; poll() fileno() to wait for them.
+        """The pending multicast messages, without blocking; poll() fileno() to wait for them.
 
-        Raises KernelError, ENOBUFS when some were lost: after any error the caller's picture is stale, and a dump
-        makes it whole.
+        Raises KernelError, ENOBUFS if some were lost: after any error the caller needs a dump.
         """
         waiting: list[Message] = []
         for _ in range(MAX_DATAGRAMS):
@@ -270,9 +269,9 @@ class NetlinkSocket:
         return waiting
 
     def discard(self) -> bool:
-        """Forget the notifications waiting now; False where new ones came as fast.
+        """Drop the pending notifications; False if new ones arrive as fast.
 
-        After ENOBUFS the kernel drops all that is new until everything was read (netlink_recvmsg()).
+        After ENOBUFS the kernel drops new ones until everything was read (netlink_recvmsg()).
         """
         for _ in range(DISCARD_TRIES):
             with suppress(KernelError):  # more were lost
@@ -299,7 +298,7 @@ class NetlinkSocket:
                 for header, body in messages(datagram):
                     self._take(answer, what, header, body, keep)
             except KernelError as error:
-                # Read on after damage: a dump left half read makes the kernel refuse the next with EBUSY.
+                # Read on after damage: after a dump left unfinished the kernel refuses the next with EBUSY.
                 if error.errno == ENOBUFS:
                     answer.lost = True
                 elif error.errno in (EBADMSG, EMSGSIZE):
@@ -311,7 +310,7 @@ class NetlinkSocket:
         if answer.error:
             raise answer.error
         if not answer.complete and not answer.lost:
-            raise KernelError(what, ENOMSG, "the kernel gave no complete answer")
+            raise KernelError(what, ENOMSG, "the kernel sent no complete answer")
         return answer
 
     def _take(
@@ -336,7 +335,7 @@ class NetlinkSocket:
         syscall.call(f"send({what})", syscall.lib.xt_netlink_send, self._fd, syscall.ffi.from_buffer(message), length)
 
     def _receive(self, what: str) -> bytes | None:
-        """The next datagram, whole; None if there is none. KernelError, EMSGSIZE for one too large to believe."""
+        """The next whole datagram; None if there is none. KernelError, EMSGSIZE for an implausibly large one."""
         size = self._receive_into_buffer(what, MSG_PEEK)
         if len(self._buffer) < size <= MAX_DATAGRAM_BYTES:
             self._buffer = bytearray(size)
@@ -349,7 +348,7 @@ class NetlinkSocket:
     def _receive_into_buffer(self, what: str, flags: int) -> int:
         """The datagram's full length in bytes, also where it exceeds the buffer (MSG_TRUNC); 0 if there is none.
 
-        No datagram is empty: the kernel refuses to send them (netlink_sendmsg()).
+        No datagram is empty: the kernel does not send them (netlink_sendmsg()).
         """
         buffer = syscall.ffi.from_buffer(self._buffer)
         flags |= MSG_TRUNC | MSG_DONTWAIT

@@ -1,4 +1,4 @@
-"""Which privileges this process has, and why the kernel said EPERM."""
+"""Privileges of this process, and the reasons for EPERM."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, 
 """Bit numbers, include/uapi/linux/capability.h."""
 
 XDP_NEEDS = ("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
-"""To load the packet program and to attach it. CAP_SYS_ADMIN stands in for the first and the last."""
+"""To load and attach the packet program. CAP_SYS_ADMIN includes the first and the last."""
 
 BPF_NEEDS = ("CAP_BPF", "CAP_PERFMON")
 """To load a program at all."""
 
 NCCL_NEEDS = ("CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE")
-"""To load and attach the probes, and to see what other users' processes have mapped."""
+"""To load and attach the probes, and to read the mappings of other users' processes."""
 
 
 def effective() -> frozenset[str]:
-    """Those of CAPABILITIES this process has in effect (CapEff in /proc/self/status)."""
+    """The effective capabilities of this process among CAPABILITIES (CapEff in /proc/self/status)."""
     bits = int(_status_field("CapEff"), 16)
     return frozenset(name for name, bit in CAPABILITIES.items() if bits >> bit & 1)
 
 
 def missing(needed: tuple[str, ...]) -> list[str]:
-    """Those of `needed` that are not in effect. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON."""
+    """Those of `needed` not in effect. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON."""
     held = effective()
     if "CAP_SYS_ADMIN" in held:
         held |= {"CAP_BPF", "CAP_PERFMON"}
@@ -37,14 +37,14 @@ def missing(needed: tuple[str, ...]) -> list[str]:
 
 
 def require(needed: tuple[str, ...], purpose: str) -> None:
-    """Raise PrivilegeError naming what of `needed` is missing for `purpose`."""
+    """Raise PrivilegeError naming the capabilities missing for `purpose`."""
     lacking = missing(needed)
     if lacking:
         raise PrivilegeError(f"{purpose} needs {' and '.join(lacking)}: run it with sudo, or grant these capabilities")
 
 
 def explain(error: KernelError) -> PrivilegeError:
-    """What EPERM means here, by what can be seen: capabilities, user namespace, lockdown, memlock."""
+    """The probable cause of EPERM: capabilities, user namespace, lockdown, memlock."""
     return PrivilegeError(f"{error}: {_cause()}")
 
 
@@ -60,22 +60,23 @@ def _cause() -> str:
         return f"the kernel is locked down ({locked.group(1)}, /sys/kernel/security/lockdown): BPF is restricted"
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if limit != resource.RLIM_INFINITY and not _charges_memory_to_cgroup():
-        return f"before Linux 5.11 BPF memory counts as locked, at most {limit} bytes: run `ulimit -l unlimited` first"
-    return "all capabilities are there; a security module or a container's seccomp filter may forbid bpf()"
+        advice = "run `ulimit -l unlimited` first"
+        return f"before Linux 5.11 BPF memory is locked memory, limited to {limit} bytes: {advice}"
+    return "all capabilities are present; a security module or a container's seccomp filter may forbid bpf()"
 
 
 def raise_memlock_limit() -> None:
-    """Lift RLIMIT_MEMLOCK where the kernel charges BPF memory to it; without CAP_SYS_RESOURCE it stays."""
+    """Lift RLIMIT_MEMLOCK on kernels that charge BPF memory to it; a no-op without CAP_SYS_RESOURCE."""
     if _charges_memory_to_cgroup():
         return
     try:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     except (ValueError, OSError):
-        return  # map creation will fail with EPERM, and that is explained there
+        return  # map creation fails with EPERM, which explain() interprets
 
 
 def raise_open_files_limit() -> None:
-    """As many descriptors as this process may have: without multi links each probed function takes two."""
+    """Raise the soft limit of open files to the hard one: without multi links each probed function takes two."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

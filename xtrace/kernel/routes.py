@@ -91,13 +91,13 @@ def _first_path(value: bytes) -> tuple[int, Address | None] | None:
 
 
 def _parse_default(family: int, payload: bytes) -> _Route | None:
-    """What an RTM_NEWROUTE without destination says, if it is a usable default route of the main table.
+    """The default route in an RTM_NEWROUTE without destination; None if unusable or not of the main table.
 
-    A route of which the kernel names only a next hop object (sysctl nexthop_compat_mode=0) is passed over.
+    A route given only as a next hop object (sysctl nexthop_compat_mode=0) is ignored.
     """
     found, _, src_len, tos, table, _, _, kind, flags = unpack(_RTMSG, payload, "rtmsg")
     values = parse_attributes(payload[_RTMSG.size :])
-    # The family counts: with IPv6 switched off the kernel answers an IPv6 dump with all it has.
+    # Check the family: with IPv6 disabled the kernel answers an IPv6 dump with all routes.
     if (found, src_len, tos, table, kind) != (family, 0, 0, RT_TABLE_MAIN, RTN_UNICAST):
         return None
     if flags & (RTM_F_CLONED | RTNH_F_DEAD):
@@ -141,7 +141,7 @@ def _source(socket: NetlinkSocket, family: int, route: _Route) -> Address | None
 
 
 def _is_default(payload: bytes) -> bool:
-    """Has rtm_dst_len 0. A payload too short to tell passes too, for the parser to complain."""
+    """Whether rtm_dst_len is 0. A payload too short for it passes too: the parser rejects it."""
     return payload[1:2] in (b"\0", b"")
 
 

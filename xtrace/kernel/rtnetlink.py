@@ -1,4 +1,4 @@
-"""Interfaces, what happens to them, and XDP programs by netlink (uapi/linux/rtnetlink.h, if_link.h)."""
+"""Interfaces, their changes, and XDP programs by netlink (uapi/linux/rtnetlink.h, if_link.h)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,8 +79,8 @@ _U32 = Struct("=I")
 class XdpOwner:
     """The XDP programs on an interface.
 
-    `mode`: native, generic, offload, or multi for more than one of them. `prog_id` is the program's id, with
-    multi that of the one which sees a packet first: offload, native, generic.
+    `mode`: native, generic, offload, or multi for more than one of them. `prog_id` is the program's id; with
+    multi, that of the first to see a packet: offload, native, generic.
     """
 
     mode: str
@@ -91,10 +91,10 @@ class XdpOwner:
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
-    """One interface. Counters are those of the interface since it exists, in packets and bytes.
+    """One interface. Counters are in packets and bytes since the interface was created.
 
-    They are None only where the message is not a full description: the kernel also sends RTM_NEWLINK for bridge
-    ports (AF_BRIDGE) and wireless events with little more than index and name. `xdp` means nothing there either.
+    They are None only if the message is not a full description: the kernel also sends RTM_NEWLINK for bridge
+    ports (AF_BRIDGE) and wireless events with little more than index and name. `xdp` is meaningless there too.
     """
 
     index: int
@@ -113,7 +113,7 @@ class LinkInfo:
     xdp: XdpOwner | None = None
     altnames: tuple[str, ...] = ()
     moved: bool = False
-    """of an RTM_DELLINK: it went to another network namespace, and lives on there"""
+    """of an RTM_DELLINK: it moved to another network namespace"""
     rx_packets: int | None = None
     rx_bytes: int | None = None
     tx_packets: int | None = None
@@ -183,9 +183,9 @@ def _names_protocol(tun: bytes) -> bool:
 
 
 def _link_request(index: int, *extra: bytes) -> bytes:
-    """Mask 0 leaves out RTEXT_FILTER_VF, a kilobyte and more for each SR-IOV function.
+    """An RTM_GETLINK request. Mask 0 omits RTEXT_FILTER_VF, a kilobyte and more for each SR-IOV function.
 
-    RTEXT_FILTER_SKIP_STATS must stay clear: newer kernels then leave out IFLA_STATS64 too (Linux commit
+    RTEXT_FILTER_SKIP_STATS must stay clear: with it newer kernels omit IFLA_STATS64 too (Linux commit
     105bae321862, "rtnetlink: honor RTEXT_FILTER_SKIP_STATS in IFLA_STATS").
     """
     return _IFINFOMSG.pack(0, 0, index, 0, 0) + pack_attribute(IFLA_EXT_MASK, _U32.pack(0)) + b"".join(extra)
@@ -198,7 +198,7 @@ def links(socket: NetlinkSocket) -> list[LinkInfo]:
 
 
 def link(socket: NetlinkSocket, name_or_index: str | int) -> LinkInfo | None:
-    """One interface by index, name or alternative name; None if there is none. Raises KernelError for the rest."""
+    """One interface by index, name or alternative name; None if there is none. Raises KernelError otherwise."""
     if isinstance(name_or_index, int):
         if not 0 < name_or_index < 1 << 31:
             return None
@@ -207,7 +207,7 @@ def link(socket: NetlinkSocket, name_or_index: str | int) -> LinkInfo | None:
         name = name_or_index.encode("utf-8", "surrogateescape")
         if not 0 < len(name) < ALTIFNAMSIZ or b"\0" in name:
             return None
-        # Both are looked up among names and alternative names; the short one is refused when too long.
+        # Both attributes look up names and alternative names; IFLA_IFNAME rejects long ones.
         kind = IFLA_IFNAME if len(name) < IFNAMSIZ else IFLA_ALT_IFNAME
         request = _link_request(0, pack_attribute(kind, name + b"\0"))
     what = f"RTM_GETLINK({name_or_index})"
@@ -224,7 +224,7 @@ def link(socket: NetlinkSocket, name_or_index: str | int) -> LinkInfo | None:
 
 
 class LinkChange(Enum):
-    """What happened to an interface."""
+    """The kind of a change."""
 
     APPEARED_OR_CHANGED = RTM_NEWLINK
     GONE = RTM_DELLINK
@@ -232,14 +232,14 @@ class LinkChange(Enum):
 
 
 class LinkEvent(NamedTuple):
-    """A change of an interface, and the whole interface as it was then; by now it may be different."""
+    """A change of an interface, and the interface as it was then; it may be different by now."""
 
     change: LinkChange
     link: LinkInfo
 
 
 class LinkEvents:
-    """What happens to the interfaces of the network namespace from now on. Owns a socket; poll() fileno() to wait."""
+    """Changes of the interfaces of the network namespace from now on. Owns a socket; poll() fileno() to wait."""
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK)
@@ -258,9 +258,9 @@ class LinkEvents:
         return self._socket.fileno()
 
     def read(self) -> Iterator[LinkEvent]:
-        """The events that wait, oldest first. KernelError where some were lost: then only links() knows the rest.
+        """The pending events, oldest first. KernelError if some were lost: links() then gives the whole picture.
 
-        Bridges and wireless drivers also send messages about a link that do not describe it; those are left out.
+        Partial descriptions, as bridges and wireless drivers send them, are skipped.
         """
         for kind, payload in self._socket.notifications():
             if kind in (RTM_NEWLINK, RTM_DELLINK):
@@ -269,7 +269,7 @@ class LinkEvents:
                     yield LinkEvent(LinkChange(kind), described)
 
     def discard(self) -> None:
-        """Forget the events that wait."""
+        """Drop the pending events."""
         self._socket.discard()
 
 
@@ -279,13 +279,13 @@ def _set_xdp(socket: NetlinkSocket, what: str, ifindex: int, *members: bytes) ->
 
 
 def xdp_attach(socket: NetlinkSocket, ifindex: int, prog_fd: int, flags: int) -> None:
-    """Attach a program where there is none. `flags`: one XDP_FLAGS_*_MODE, or 0 for the kernel's choice.
+    """Attach a program if there is none yet. `flags`: one XDP_FLAGS_*_MODE, or 0 for the kernel's choice.
 
-    Raises KernelError with the driver's reason as detail; EBUSY or EEXIST when a program is there.
+    Raises KernelError with the driver's reason as detail; EBUSY or EEXIST if a program is attached.
     The program stays after this process ends: xdp_detach() removes it.
     """
     if prog_fd < 0:
-        # The kernel takes -1 as "remove what is there" and then ignores XDP_FLAGS_UPDATE_IF_NOEXIST.
+        # With -1 the kernel removes the attached program and ignores XDP_FLAGS_UPDATE_IF_NOEXIST.
         raise ValueError("xdp_attach() needs a program")
     _set_xdp(
         socket,

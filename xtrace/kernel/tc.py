@@ -1,7 +1,7 @@
 """Programs at tc by netlink: the clsact qdisc, and bpf filters on it in direct-action mode.
 
-For kernels without TCX links. Messages and numbers: uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h; what the
-kernel makes of them: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the process that made it.
+For kernels without TCX links. Messages and numbers: uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h; their handling
+in the kernel: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the process that created it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RTM_GETTFILTER = 46
 
 TC_H_CLSACT = 0xFFFFFFF1
 CLSACT_HANDLE = 0xFFFF0000
-"""TC_H_MAKE(TC_H_CLSACT, 0), which the ingress qdisc has too."""
+"""TC_H_MAKE(TC_H_CLSACT, 0), shared with the ingress qdisc."""
 
 TCA_KIND = 1
 TCA_OPTIONS = 2
@@ -46,11 +46,11 @@ TCA_BPF_FLAG_ACT_DIRECT = 1 << 0
 ETH_P_ALL = 0x0003
 MAX_PRIORITY = 0xFFFF
 MAX_HANDLE = 0x7FFFFFFF
-"""The kernel takes 32 bits; its idr warns about some uses of more than INT_MAX (lib/idr.c)."""
+"""The kernel accepts 32 bits, but its idr warns about some uses beyond INT_MAX (lib/idr.c)."""
 
 
 class Parent(IntEnum):
-    """Where filters hang on clsact: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and TC_H_MIN_EGRESS."""
+    """Parents of filters on clsact: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and TC_H_MIN_EGRESS."""
 
     INGRESS = 0xFFFFFFF2
     EGRESS = 0xFFFFFFF3
@@ -67,7 +67,7 @@ _U32 = Struct("=I")
 class TcFilter:
     """One filter on the clsact qdisc of an interface.
 
-    `protocol` is an ethertype, ETH_P_ALL for every one. `name` is that of kind bpf, "" where it was given none.
+    `protocol` is an ethertype, or ETH_P_ALL. `name` is that of a bpf filter, "" if it has none.
     """
 
     ifindex: int
@@ -84,10 +84,10 @@ def _call(message: str, ifindex: int, parent: Parent) -> str:
 
 
 def ensure_clsact(socket: NetlinkSocket, ifindex: int) -> None:
-    """Create the clsact qdisc unless it is there. Nobody here ever deletes it: others may use it too.
+    """Create the clsact qdisc unless it exists. It is never deleted: others may use it too.
 
-    Raises KernelError, EEXIST where an ingress qdisc has its place. That must not pass: the ingress qdisc would
-    take an egress filter, and run it at ingress (ingress_tcf_block() in net/sched/sch_ingress.c).
+    Raises KernelError, EEXIST if an ingress qdisc is in its place: that qdisc would accept an egress filter and
+    run it at ingress (ingress_tcf_block() in net/sched/sch_ingress.c).
     """
     what = f"RTM_NEWQDISC(clsact on interface {ifindex})"
     request = _TCMSG.pack(0, ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0) + pack_attribute(TCA_KIND, b"clsact\0")
@@ -99,15 +99,15 @@ def ensure_clsact(socket: NetlinkSocket, ifindex: int) -> None:
             raise
         if kind != "clsact":
             meaning = (
-                f"the interface has a qdisc of kind {kind} in the place of clsact, and its filters would be lost"
-                f" with it: `tc qdisc del dev ... {kind}` removes both, if nobody needs them"
+                f"a qdisc of kind {kind} is in the place of clsact: if it and its filters are not needed,"
+                f" `tc qdisc del dev ... {kind}` removes them"
             )
             detail = "; ".join(filter(None, (error.detail, meaning)))
             raise KernelError(what, EEXIST, detail) from error
 
 
 def _qdisc_at_clsact(socket: NetlinkSocket, ifindex: int) -> str | None:
-    """Kind of the qdisc in the place that clsact and ingress share. The kernel's dump is of all interfaces."""
+    """Kind of the qdisc in the place shared by clsact and ingress. The kernel dumps those of all interfaces."""
     for kind, payload in socket.dump(RTM_GETQDISC, _TCMSG.pack(0, ifindex, 0, 0, 0), what="RTM_GETQDISC"):
         _, found, _, parent, _ = unpack(_TCMSG, payload, "tcmsg")
         if (kind, found, parent) == (RTM_NEWQDISC, ifindex, TC_H_CLSACT):
@@ -116,7 +116,7 @@ def _qdisc_at_clsact(socket: NetlinkSocket, ifindex: int) -> str | None:
 
 
 def _info(priority: int, protocol: int) -> int:
-    """tcm_info. The protocol is in network byte order there, and changes it only here and in _parse()."""
+    """tcm_info, with the protocol in network byte order; converted only here and in _parse()."""
     return priority << 16 | sockets.htons(protocol)
 
 
@@ -130,7 +130,7 @@ def _parse(payload: bytes, ifindex: int, parent: Parent) -> TcFilter:
     _, _, handle, _, info = unpack(_TCMSG, payload, "tcmsg")
     values = parse_attributes(payload[_TCMSG.size :])
     kind = text(values.get(TCA_KIND, b""))
-    # each kind numbers its options on its own
+    # option numbers differ between kinds
     options = parse_attributes(values.get(TCA_OPTIONS, b"")) if kind == "bpf" else {}
     return TcFilter(
         ifindex,
@@ -144,9 +144,9 @@ def _parse(payload: bytes, ifindex: int, parent: Parent) -> TcFilter:
 
 
 def _dump(socket: NetlinkSocket, ifindex: int, parent: Parent, info: int = 0) -> list[TcFilter]:
-    """Filters of chain 0, which is where packets begin; `info` narrows it to one priority and protocol.
+    """Filters of chain 0, the first for every packet; `info` restricts it to one priority and protocol.
 
-    Before its filters the kernel sends each priority on its own, with handle 0 (tcf_chain_dump()); it may have none.
+    The kernel sends an entry with handle 0 for each priority before its filters, if any (tcf_chain_dump()).
     """
     request = _TCMSG.pack(0, ifindex, 0, parent, info) + pack_attribute(TCA_CHAIN, _U32.pack(0))
     replies = socket.dump(RTM_GETTFILTER, request, what=_call("RTM_GETTFILTER", ifindex, parent))
@@ -154,20 +154,20 @@ def _dump(socket: NetlinkSocket, ifindex: int, parent: Parent, info: int = 0) ->
 
 
 def filters(socket: NetlinkSocket, ifindex: int, parent: Parent) -> list[TcFilter]:
-    """Everybody's filters in the order they run; none without clsact or without the interface. Raises KernelError."""
+    """All filters in the order they run; none without clsact or without the interface. Raises KernelError."""
     return [found for found in _dump(socket, ifindex, parent) if found.handle]
 
 
 def is_there(socket: NetlinkSocket, wanted: TcFilter) -> bool:
-    """Whether a filter of this priority, protocol, handle and name is there."""
+    """Whether a filter with this priority, protocol, handle and name exists."""
     listed = _dump(socket, wanted.ifindex, wanted.parent, _info(wanted.priority, wanted.protocol))
     return any((found.handle, found.name) == (wanted.handle, wanted.name) for found in listed)
 
 
 def delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
-    """Delete this filter and no other; False if it was not there. Raises KernelError where it stays.
+    """Delete this filter and no other; False if it does not exist. Raises KernelError if it stays.
 
-    Handle 0 would mean all of its priority (tc_del_tfilter()); filters() lists none, and none is created with it.
+    Handle 0 would delete all of a priority (tc_del_tfilter()); neither filters() nor create() yields it.
     """
     if not is_there(socket, unwanted):
         return False
@@ -175,17 +175,17 @@ def delete(socket: NetlinkSocket, unwanted: TcFilter) -> bool:
     try:
         socket.request(RTM_DELTFILTER, 0, _message(unwanted), what=what)
     except KernelError:
-        # ENOENT, ENODEV, or EINVAL with its qdisc: somebody was quicker, and it is gone
+        # ENOENT, ENODEV, or EINVAL if its qdisc is gone: it was deleted meanwhile
         if is_there(socket, unwanted):
             raise
     return True
 
 
 def create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, name: str, handle: int) -> TcFilter:
-    """Create a filter with the lowest priority number that is free. Raises KernelError.
+    """Create a filter with the lowest free priority number. Raises KernelError.
 
-    Two that start in the same instant with different handles may come to share a priority, which does no harm:
-    after TC_ACT_UNSPEC the kernel goes on with the next handle as with the next priority.
+    Two runs that start at the same moment may share a priority with different handles, which is harmless:
+    after TC_ACT_UNSPEC the kernel continues with the next handle as with the next priority.
     """
     options = pack_nested(
         TCA_OPTIONS,
@@ -202,13 +202,13 @@ def create(socket: NetlinkSocket, ifindex: int, parent: Parent, prog_fd: int, na
         try:
             socket.request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _message(wanted, options), what=what)
         except KernelError:
-            # EEXIST, or EINVAL where another protocol or kind is: was somebody quicker?
+            # EEXIST, or EINVAL if another protocol or kind has the priority: taken meanwhile?
             listed = _dump(socket, ifindex, parent)
             if any((found.priority, found.handle, found.name) == (priority, handle, name) for found in listed):
-                return wanted  # the kernel did it, and its answer was lost
+                return wanted  # created, but the answer was lost
             taken = {found.priority for found in listed}
             if priority not in taken:
                 raise
         else:
             return wanted
-    raise KernelError(what, ENOSPC, "every priority is taken")
+    raise KernelError(what, ENOSPC, "every priority is in use")

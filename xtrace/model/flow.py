@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Snapshot
-from xtrace.model.words import Direction, Hook, XdpMode
+from xtrace.model.words import Absence, Direction, Hook, XdpMode
 
 TRAFFIC_TYPES = abi.names(
     {
@@ -277,6 +277,22 @@ class Interface:
         return "frame" if self.xdp_mode is XdpMode.GENERIC or self.merges else "wire"
 
 
+@dataclass(frozen=True)
+class Unattached:
+    """A selected interface that is not monitored."""
+
+    name: str
+    reason: Absence
+    detail: str
+    is_named: bool = False
+    """whether -i names it, not `any` or a glob"""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody has to act: not if `any` or a glob matches an interface that takes no program."""
+        return self.is_named or self.reason is not Absence.REFUSED
+
+
 class Origin(NamedTuple):
     """The source's queue pair and this host's process of a RoCE flow, as far as known."""
 
@@ -307,8 +323,22 @@ class FlowSnapshot(Snapshot):
     """how long the grace period took"""
     drain_ns: int = 0
     """how long the drain took after it"""
+    attached: int = 0
+    """interfaces that were attached when the interval ended"""
+    unattached: tuple[Unattached, ...] = ()
+    """selected interfaces that were not"""
+    reattached: tuple[str, ...] = ()
+    """names of interfaces attached within the interval that were not before"""
     find_origin: Callable[[Interface, FlowKey], Origin] | None = None
     """with mode rdma: looks up a RoCE flow among the queue pairs"""
+
+    @property
+    def failure(self) -> str:
+        """Why nothing is monitored any more; empty otherwise. An interface that is gone may come back: no failure."""
+        lost = [absent for absent in self.unattached if absent.reason in (Absence.DETACHED, Absence.REFUSED)]
+        if self.attached or not lost:
+            return ""
+        return "no interface is monitored any more: " + "; ".join(f"{each.name}: {each.detail}" for each in lost)
 
     def origin(self, interface: Interface, key: FlowKey) -> Origin:
         """Return the origin of a RoCE flow: by its packets, else by its queue pair."""

@@ -25,3 +25,8 @@ class Snapshot:
     """wall clock, ns since the epoch"""
     interval_ns: int
     """measured length"""
+
+    @property
+    def failure(self) -> str:
+        """Why a run that ends with this snapshot has failed, as one line; empty if it has not."""
+        return ""

@@ -25,6 +25,16 @@ class XdpMode(Word):
     GENERIC = "generic"
 
 
+class Absence(Word):
+    """Why no program of ours is attached to a selected interface."""
+
+    NOT_FOUND = "not_found"
+    DETACHED = "detached"
+    """by someone else"""
+    REFUSED = "refused"
+    NO_SLOT = "no_slot"
+
+
 class Direction(Word):
     """The direction in which packets cross an interface."""
 

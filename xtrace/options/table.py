@@ -90,8 +90,8 @@ MODE: Option[tuple[str, ...]] = Option(
 INTERFACE: Option[tuple[str, ...]] = Option(
     ("-i", "--interface"), "IF", "interfaces or globs (eth*), or any", SELECTION, parse_interfaces, (),
     DEFAULT_INTERFACE,
-    "Alternative names work too. any: every interface that is up, except lo, veth and members of a bond, team or"
-    " bridge. Matching interfaces that appear later are monitored too, up to 256 in all, 64 of them by glob or any."
+    "Alternative names work too. any: every interface that is up, except lo, veth, netkit and members of a bond, team"
+    " or bridge. Matching interfaces that appear later are monitored too, up to 256 in all, 64 of them by glob or any."
     f" If there is no {DEFAULT_INTERFACE}, the default is the interface of the default route.",
     takes=Takes.LIST, variables=("NETWORK_INTERFACE",), values=("any",), source=Source.INTERFACES, is_main=True,
 )
@@ -177,8 +177,9 @@ LABEL: Option[tuple[str, str] | None] = Option(
 
 HOOK = Option(
     ("--hook",), "HOOK", "where to attach: auto, xdp or tc", ATTACHING, choice("hook", HOOKS), HOOKS[0], HOOKS[0],
-    "auto uses native XDP for ingress if possible, else tc, and tc for egress. tc works in both directions and does"
-    " not reconfigure the NIC; attaching native XDP may briefly restart the NIC's queues.",
+    "auto uses native XDP for ingress if possible, else tc, and tc for egress. On veth, netkit, tun and bonds it is"
+    " always tc. tc works in both directions and does not reconfigure the NIC; attaching native XDP may briefly restart"
+    " the NIC's queues, and on a veth it more than halves the throughput.",
     modes=(XDP,), values=HOOKS,
 )
 XDP_MODE = Option(

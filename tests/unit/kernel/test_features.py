@@ -101,7 +101,9 @@ def test_kernel_without_the_map_has_no_per_cpu_batches(new: FakeKernel) -> None:
 
 
 @pytest.mark.parametrize("text, expected", [("1\n", True), ("0\n", False), ("", False)])
-def test_realtime_kernel_says_so_itself(text: str, expected: bool, plain_kernel: Path, new: FakeKernel) -> None:
+def test_realtime_kernel_is_recognized_by_its_file(
+    text: str, expected: bool, plain_kernel: Path, new: FakeKernel
+) -> None:
     plain_kernel.write_text(text)
     assert probe().realtime is expected
 
@@ -110,7 +112,7 @@ def test_realtime_kernel_says_so_itself(text: str, expected: bool, plain_kernel:
     "version, expected",
     [("#1 SMP PREEMPT_RT Debian 6.12.9-1", True), ("#1 SMP PREEMPT_DYNAMIC Debian", False), ("#1 SMP", False)],
 )
-def test_realtime_kernel_without_the_file_says_so_in_its_version(
+def test_realtime_kernel_without_the_file_is_recognized_by_its_version(
     version: str, expected: bool, new: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(version=version))

@@ -154,11 +154,11 @@ def test_eperm_before_5_11_with_a_limit_names_memlock(release: str, host: Host) 
     host.files[RELEASE] = release
     host.memlock = 65536
     assert explained() == (
-        "before Linux 5.11 BPF memory counts as locked, at most 65536 bytes: run `ulimit -l unlimited` first"
+        "before Linux 5.11 BPF memory is locked memory, limited to 65536 bytes: run `ulimit -l unlimited` first"
     )
 
 
-SECURITY_MODULE = "all capabilities are there; a security module or a container's seccomp filter may forbid bpf()"
+SECURITY_MODULE = "all capabilities are present; a security module or a container's seccomp filter may forbid bpf()"
 
 
 @pytest.mark.parametrize("release", ["5.11.0", "5.15.0-100-generic", "6.1.0", "10.0", "strange", ""])
@@ -183,7 +183,7 @@ def test_eperm_without_proc_is_no_matter_of_a_user_namespace(host: Host) -> None
     assert explained() == SECURITY_MODULE
 
 
-def test_first_cause_there_is_evidence_for_is_told(host: Host) -> None:
+def test_first_cause_there_is_evidence_for_is_reported(host: Host) -> None:
     host.files |= {UID_MAP: "0 1000 1", LOCKDOWN: "none [integrity]", RELEASE: "5.10.0"}
     host.capabilities = ()
     assert "CAP_BPF, CAP_PERFMON missing" in explained()

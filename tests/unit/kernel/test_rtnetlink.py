@@ -277,7 +277,7 @@ def test_counters_are_not_mixed_up_and_later_kernels_may_append_more() -> None:
     assert (entry.rx_packets, entry.tx_packets, entry.rx_bytes, entry.tx_bytes) == (1, 2, 3, 4)
 
 
-def test_xdp_programs_of_every_mode_are_told_apart() -> None:
+def test_xdp_programs_of_every_mode_are_distinguished() -> None:
     ids = [(4, u32(40)), (5, u32(50)), (6, u32(60)), (7, u32(70))]
     assert parse_link(xdp((2, b"\0"))).xdp is None
     assert parse_link(xdp()).xdp is None
@@ -395,7 +395,7 @@ def test_no_program_is_refused_here_because_the_kernel_would_remove_anyones(play
     assert kernel.sent == []
 
 
-def test_refusal_by_the_driver_is_told_in_its_words(play: Play) -> None:
+def test_refusal_by_the_driver_keeps_the_drivers_words(play: Play) -> None:
     _, socket = play(recorded("xdp_refused"))
     caught = failure(rtnetlink.xdp_attach, socket, 7, 12, constants.XDP_FLAGS_NATIVE)
     assert (caught.call, caught.errno) == ("RTM_SETLINK(XDP attach to interface 7)", errno.EOPNOTSUPP)

@@ -97,12 +97,12 @@ def test_clsact_that_is_there_is_fine(play: Play) -> None:
     tc.ensure_clsact(socket, 3)
 
 
-def test_an_ingress_qdisc_is_refused_by_name_in_the_kernels_words(play: Play) -> None:
+def test_an_ingress_qdisc_is_refused_by_name_with_the_kernels_reason(play: Play) -> None:
     kernel, socket = play(recorded("tc-refused_qdisc"), recorded("tc-qdiscs"))
     caught = failure(tc.ensure_clsact, socket, 2)
     assert caught.errno == errno.EEXIST
     assert caught.detail.startswith(
-        "Exclusivity flag on, cannot modify; the interface has a qdisc of kind ingress in the place of clsact"
+        "Exclusivity flag on, cannot modify; a qdisc of kind ingress is in the place of clsact"
     )
     assert "`tc qdisc del dev ... ingress`" in caught.detail
     assert sent_types(kernel) == [tc.RTM_NEWQDISC, tc.RTM_GETQDISC]

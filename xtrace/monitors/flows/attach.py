@@ -1,4 +1,4 @@
-"""Attaching the packet programs to an interface: at which hook, and what the user reads about it."""
+"""Attaching the packet programs to an interface: the choice of hook, and its messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xtrace.monitors.flows.refusals import XDP_PROGRAM, XdpRefused, XdpTaken, re
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
-"""What a driver says that will say it again: then asking once more, for its words, attaches nothing."""
+"""Errors that a driver returns every time: repeating the request for the text of the refusal attaches nothing."""
 
 AUTO = "auto"
 TC_PROGRAM = "tc_packet"
@@ -35,25 +35,25 @@ TCX_TYPES = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for. None: what is best for the interface."""
+    """The user's choice of hook and mode. None: whatever suits the interface."""
 
     hook: Hook | None = None
     xdp_mode: XdpMode | None = None
 
     @classmethod
     def of(cls, hook: str, xdp_mode: str) -> Choice:
-        """What --hook and --xdp-mode mean, `auto` among them."""
+        """The choice made by --hook and --xdp-mode, `auto` included."""
         return cls(None if hook == AUTO else Hook(hook), None if xdp_mode == AUTO else XdpMode(xdp_mode))
 
     @property
     def is_xdp(self) -> bool:
-        """Whether XDP is asked for: then nothing else will do."""
+        """Whether XDP is required, so that tc is no substitute."""
         return self.hook is Hook.XDP or self.xdp_mode is not None
 
 
 @dataclass(frozen=True)
 class Attached:
-    """How a program was attached, and its owner."""
+    """An attached program: where, how and since when."""
 
     attachment: Attachment
     hook: Hook
@@ -62,21 +62,21 @@ class Attached:
     since_ns: int
     """when it was attached, CLOCK_MONOTONIC"""
     merges: bool = False
-    """whether the driver hands merged packets to XDP"""
+    """whether the driver passes merged packets to XDP"""
 
 
 class Attacher:
-    """Attaches packet programs of one set of tables, and tells the user what it does."""
+    """Attaches the packet programs of one set of tables and reports what it does."""
 
-    def __init__(self, netlink: NetlinkSocket, tables: FlowTables, choice: Choice, say: Say) -> None:
+    def __init__(self, netlink: NetlinkSocket, tables: FlowTables, choice: Choice, report: Say) -> None:
         self._netlink = netlink
         self._tables = tables
         self._choice = choice
-        self._say = say
-        self._told_of_tags = False
+        self._report = report
+        self._tags_reported = False
 
     def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
-        """Attach for one direction. Raises InterfaceError or KernelError; nothing is ever replaced."""
+        """Attach for one direction, never replacing anything. Raises InterfaceError or KernelError."""
         layer = link_layer(link)
         choice = self._choice
         prefers_tc = link.kind in TC_KINDS and not choice.is_xdp
@@ -90,14 +90,14 @@ class Attacher:
             if choice.is_xdp:
                 advice = XdpTaken.advice if mode is XdpMode.GENERIC else refusal.advice
                 raise InterfaceError(f"{refusal}; {advice}") from refusal
-            self._say(f"{refusal}; taking tc ingress instead")
+            self._report(f"{refusal}; using tc ingress instead")
             return self._tc(link, Place(slot, direction, layer))
 
     def _xdp(self, link: LinkInfo, place: Place, mode: XdpMode) -> Attached:
         refuse_if_owned(link)
         if changes := effect(link, mode):
-            self._say(f"attaching {mode} XDP to {link.name}: {changes}")
-        # the attachment keeps the program alive; its descriptor is needed only where there is no link
+            self._report(f"attaching {mode} XDP to {link.name}: {changes}")
+        # the attachment keeps the program alive; without a link it also needs the descriptor
         program = self._tables.load(XDP_PROGRAM, place)
         try:
             attachment = self._xdp_attachment(program, link, mode)
@@ -106,18 +106,19 @@ class Attacher:
             raise
         attached = Attached(attachment, Hook.XDP, mode, time.monotonic_ns(), link.kind in MERGING_KINDS)
         details = f"{mode}, frags" if place.frags else mode
-        self._say(message("XDP program loaded on {}", link.name) + f" ({details})")
-        self._tell_of_tags(link)
+        self._report(message("XDP program loaded on {}", link.name) + f" ({details})")
+        self._report_stripped_tags(link)
         if place.link_layer == lib.LINK_LAYER_NONE:
-            self._say(f"{link.name}: {UNKNOWN_PACKETS}")
+            self._report(f"{link.name}: {UNKNOWN_PACKETS}")
         return attached
 
-    def _tell_of_tags(self, link: LinkInfo) -> None:
-        """Say once that what the NIC takes off is invisible at XDP."""
-        if not self._told_of_tags and takes_vlan_tags_off(link.name):
-            self._told_of_tags = True
-            self._say(
-                f"{link.name}: VLAN tags that it takes off (rxvlan offload) are not seen at XDP; --hook tc sees them"
+    def _report_stripped_tags(self, link: LinkInfo) -> None:
+        """Report once that stripped VLAN tags are not visible at XDP."""
+        if not self._tags_reported and takes_vlan_tags_off(link.name):
+            self._tags_reported = True
+            self._report(
+                f"{link.name}: VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP;"
+                " --hook tc shows them"
             )
 
     def _xdp_attachment(self, program: Program, link: LinkInfo, mode: XdpMode) -> Attachment:
@@ -137,10 +138,10 @@ class Attacher:
         return by_link
 
     def _reason(self, link: LinkInfo, program: Program, mode: XdpMode, error: KernelError) -> str:
-        """The kernel's own words. BPF_LINK_CREATE returns a number only; rtnetlink adds a text to the same refusal."""
+        """The kernel's reason. BPF_LINK_CREATE returns only a number; rtnetlink adds a text to the same refusal."""
         now = rtnetlink.link(self._netlink, link.index)
         if now is None:
-            raise InterfaceError(f"{link.name}: the interface vanished while attaching") from error
+            raise InterfaceError(f"{link.name}: the interface disappeared while attaching") from error
         if error.errno in (errno.EBUSY, errno.EEXIST):
             refuse_if_owned(now)
         if error.errno not in LASTING_ERRORS:
@@ -149,7 +150,7 @@ class Attacher:
             rtnetlink.xdp_attach(self._netlink, link.index, program.fileno(), FLAGS[mode])
         except KernelError as answer:
             return str(answer.detail or answer)
-        # it took what it refused a moment ago: undo, and leave it at the first answer
+        # accepted what it refused a moment ago: undo it, and keep to the first answer
         try:
             rtnetlink.xdp_detach(self._netlink, link.index, program.fileno(), FLAGS[mode])
         except KernelError as failure:
@@ -171,5 +172,5 @@ class Attacher:
             except KernelError as error:
                 raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error
         attached = Attached(attachment, Hook.TC, None, time.monotonic_ns())
-        self._say(message("tc program loaded on {}", link.name) + f" ({direction}, {how})")
+        self._report(message("tc program loaded on {}", link.name) + f" ({direction}, {how})")
         return attached

@@ -1,10 +1,10 @@
-"""Our filters on the clsact qdisc: whose they are, and what a killed process left.
+"""Our filters on the clsact qdisc: who owns them, and those left behind by a killed process.
 
-A filter outlives the process that made it. So that the next one finds what a killed one left, a filter's name ends
-in a token, and whoever owns the filter holds the abstract unix socket of that token, which ends with the process.
+A filter outlives the process that created it. A filter's name ends in a token, and its owner holds the abstract unix
+socket of that token, which ends with the process: that is how the next run recognizes a filter without an owner.
 
-Abstract sockets belong to a network namespace, and so do interfaces: filters are seen only in the namespace where
-their owner's socket is seen too. An interface that moves to another namespace loses its qdiscs on the way
+Abstract sockets belong to a network namespace, and so do interfaces: a filter is visible only in the namespace where
+its owner's socket is visible too. An interface that moves to another namespace loses its qdiscs
 (dev_shutdown() in __dev_change_net_namespace()).
 """
 
@@ -32,21 +32,21 @@ PARENTS = {Direction.INGRESS: Parent.INGRESS, Direction.EGRESS: Parent.EGRESS}
 
 
 def token_of(found: TcFilter) -> str | None:
-    """What names the socket of a filter's owner; None for a filter that is not ours."""
+    """The token of the owner's socket; None for a filter that is not ours."""
     ours = _OUR_NAME.fullmatch(found.name)
     return ours.group(1) if ours else None
 
 
 def orphans(socket: NetlinkSocket, ifindex: int) -> list[TcFilter]:
-    """Filters, of both directions, whose owner is no more: a `kill -9` leaves them. Raises KernelError."""
+    """Filters of both directions without an owner, left by a `kill -9`. Raises KernelError."""
     ours = [found for parent in Parent for found in tc.filters(socket, ifindex, parent) if token_of(found)]
     return [found for found in ours if not _is_held(found)]
 
 
 def _hold(ifindex: int, token: str) -> sockets.socket:
-    """Bind the abstract socket of a filter. Raises KernelError, EADDRINUSE if somebody else holds it.
+    """Bind the abstract socket of a filter. Raises KernelError, EADDRINUSE if another process holds it.
 
-    It is bound before the filter is created and closed after it was deleted: unbound means without owner.
+    Bound before the filter is created and closed after its deletion: an unbound socket means no owner.
     """
     address = f"xtrace-catch/{ifindex}/{token}"
     holder = None
@@ -62,7 +62,7 @@ def _hold(ifindex: int, token: str) -> sockets.socket:
 
 
 def _is_held(found: TcFilter) -> bool:
-    """Whether somebody holds its socket; also for the moment that somebody else is trying or removing it."""
+    """Whether a process holds its socket, or is probing or removing the filter at this moment."""
     try:
         _hold(found.ifindex, token_of(found) or "").close()
     except KernelError as error:
@@ -73,7 +73,7 @@ def _is_held(found: TcFilter) -> bool:
 
 
 def _remove_orphan(socket: NetlinkSocket, orphan: TcFilter) -> bool:
-    """Delete a filter while holding its socket, so that no two do; False if somebody else was quicker."""
+    """Delete a filter while holding its socket, so that only one process does; False if another was faster."""
     try:
         holder = _hold(orphan.ifindex, token_of(orphan) or "")
     except KernelError as error:
@@ -85,7 +85,7 @@ def _remove_orphan(socket: NetlinkSocket, orphan: TcFilter) -> bool:
 
 
 class TcAttachment:
-    """A program attached by a filter of our own, and the socket that says so; `close()` ends both."""
+    """A program attached by our own filter, and the socket that marks its owner; `close()` ends both."""
 
     stays_when_moved = False  # the kernel removes the qdiscs of an interface that moves (dev_shutdown())
 
@@ -100,19 +100,19 @@ class TcAttachment:
 
     @classmethod
     def attach(cls, socket: NetlinkSocket, ifindex: int, direction: Direction, prog_fd: int) -> TcAttachment:
-        """Attach a loaded program of type SCHED_CLS, of which the kernel then keeps a reference of its own.
+        """Attach a loaded program of type SCHED_CLS, to which the kernel then holds its own reference.
 
-        Replaces nothing but orphans of ours, which go first, in both directions. Raises KernelError: EEXIST
-        where an ingress qdisc is in the way, EOPNOTSUPP for a qdisc with a shared block.
+        Removes our own orphans first, in both directions, and replaces nothing else. Raises KernelError: EEXIST
+        if an ingress qdisc is in the way, EOPNOTSUPP for a qdisc with a shared block.
         """
         tc.ensure_clsact(socket, ifindex)
         for orphan in orphans(socket, ifindex):
             if _remove_orphan(socket, orphan):
-                _say_replaced(socket, orphan)
+                _log_replaced(socket, orphan)
         token = os.urandom(TOKEN_BYTES).hex()
         holder = _hold(ifindex, token)
         try:
-            # by a handle of its own a delete hits ours or nothing, and those who replace handle 1 miss it
+            # with a handle of its own, a delete hits this filter or none, and `replace` of handle 1 misses it
             handle = int(token, 16) % MAX_HANDLE + 1
             own = tc.create(socket, ifindex, PARENTS[direction], prog_fd, NAME_PREFIX + token, handle)
         except BaseException:
@@ -121,15 +121,15 @@ class TcAttachment:
         return cls(own, token, holder)
 
     def alive(self) -> bool:
-        """Whether the filter still is there: not after its interface, its qdisc or itself was deleted."""
+        """Whether the filter is still there: not once the interface, the qdisc or the filter was deleted."""
         with NetlinkSocket(NETLINK_ROUTE) as socket:
             return tc.is_there(socket, self._filter)
 
     def close(self) -> None:
-        """Delete the filter if it is there, and the socket; any number of times.
+        """Delete the filter if it exists, and the socket; idempotent.
 
-        Programs that run at this moment end after it: a grace period must follow before counts are final.
-        Raises KernelError where the filter stays; the next xtrace-catch on this interface will remove it.
+        Programs running at this moment end later: a grace period must follow before counts are final.
+        Raises KernelError if the filter stays; the next xtrace-catch on this interface removes it.
         """
         if self._holder.fileno() < 0:
             return
@@ -137,7 +137,7 @@ class TcAttachment:
             tc.delete(socket, self._filter)
 
 
-def _say_replaced(socket: NetlinkSocket, orphan: TcFilter) -> None:
+def _log_replaced(socket: NetlinkSocket, orphan: TcFilter) -> None:
     link = rtnetlink.link(socket, orphan.ifindex)
     name = link.name if link else f"interface {orphan.ifindex}"
-    log.info("replaced the filter a killed xtrace-catch left on %s (%s)", name, orphan.parent)
+    log.info("replaced the filter left on %s by a killed xtrace-catch (%s)", name, orphan.parent)

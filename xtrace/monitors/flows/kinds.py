@@ -1,4 +1,4 @@
-"""What kinds of interfaces there are: how their frames begin, what XDP does to them."""
+"""Kinds of interfaces: their first header, and what XDP does to them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,27 @@ RAW_IP_LINK_TYPES = (512, 519, 65534, 768, 769, 776, 778, 823)
 """ARPHRD_PPP, RAWIP, NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: no link layer, mostly IP."""
 
 EFFECTS = {
-    "veth": "its peer stops segmentation offload (GSO) while attached; detaching may drop what waits in its queue",
-    "bond": "it runs in its members, and no interface can join it that has an XDP program or takes none",
+    "veth": "the peer's segmentation offload (GSO) is off while attached; detaching may drop queued packets",
+    "bond": "the program runs in the members; an interface that has an XDP program or does not support XDP cannot join",
     "tun": "frames are copied into new buffers while attached",
-    "virtio_net": "its queues may restart and LRO goes off while attached",
+    "virtio_net": "queues may restart; LRO is off while attached",
 }
-"""What native XDP changes, by rtnetlink kind or driver."""
+"""Side effects of native XDP, by rtnetlink kind or driver."""
 
 MERGING_KINDS = frozenset({"tun"})
-"""Kinds whose drivers give XDP what their sender merged (GSO), also in native mode."""
+"""Kinds whose drivers pass packets merged by the sender (GSO) to XDP, even in native mode."""
 
-TC_KINDS = MERGING_KINDS | {"bond"}
-"""Kinds on which tc is taken unless XDP is asked for. XDP on a bond runs in its members' drivers, where it sees what
-the bond drops, and other members are refused while it is attached (bond_enslave())."""
+PAIR_KINDS = frozenset({"veth", "netkit"})
+"""Kinds with two ends on this host, one of them often in a container."""
 
-USUAL_EFFECT = "many NICs restart their queues for a moment; LRO and hardware GRO go off while attached"
-GENERIC_EFFECT = "packets are seen after the driver, merged ones (GRO) count once; nothing changes on the NIC"
+TC_KINDS = MERGING_KINDS | PAIR_KINDS | {"bond"}
+"""Kinds on which `auto` uses tc. XDP on a bond runs in the members' drivers, where it also sees packets that
+the bond drops, and while it is attached bond_enslave() refuses other members. XDP on a veth takes away its peer's
+segmentation offload and with it more than half of the throughput, and packets that bpf_redirect_peer() delivers do not
+pass the driver. netkit has no native XDP."""
+
+USUAL_EFFECT = "many NICs restart their queues briefly; LRO and hardware GRO are off while attached"
+GENERIC_EFFECT = "packets are seen after the driver, and merged ones (GRO) count once; the NIC is not reconfigured"
 
 
 UNKNOWN_PACKETS = "XDP cannot know what its packets are: they count without addresses; --hook tc sees them"
@@ -41,7 +46,7 @@ UNKNOWN_PACKETS = "XDP cannot know what its packets are: they count without addr
 
 
 def link_layer(link: LinkInfo) -> int:
-    """Which header frames of this interface begin with; InterfaceError for those this version cannot read."""
+    """The first header of this interface's frames; InterfaceError for unsupported link types."""
     if link.link_type in ETHERNET_LINK_TYPES:
         return int(lib.LINK_LAYER_ETHERNET)
     if link.link_type == INFINIBAND_LINK_TYPE:
@@ -49,7 +54,7 @@ def link_layer(link: LinkInfo) -> int:
     if link.link_type in RAW_IP_LINK_TYPES:
         return int(lib.LINK_LAYER_NONE)
     raise InterfaceError(
-        f"{link.name}: frames of link type {link.link_type} are not understood: choose another interface"
+        f"{link.name}: frames of link type {link.link_type} are not supported; choose another interface"
     )
 
 
@@ -66,11 +71,11 @@ def xdp_layer(link: LinkInfo) -> int:
 
 
 def effect(link: LinkInfo, mode: XdpMode) -> str:
-    """What attaching XDP in `mode` changes on this interface, in half a sentence."""
+    """The side effects of attaching XDP in `mode` to this interface, as half a sentence."""
     if mode is XdpMode.GENERIC:
         return GENERIC_EFFECT
     if link.link_type == LOOPBACK_LINK_TYPE:
-        return ""  # it has no native XDP, and says so
+        return ""  # does not support native XDP
     return EFFECTS.get(link.kind) or EFFECTS.get(driver(link.name)) or USUAL_EFFECT
 
 

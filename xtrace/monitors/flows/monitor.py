@@ -1,10 +1,10 @@
-"""Mode xdp: every flow that crosses the chosen interfaces, interval by interval."""
+"""Mode xdp: every flow on the selected interfaces, interval by interval."""
 
 from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
 from xtrace.kernel import features, privileges
@@ -17,14 +17,15 @@ from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.attach import Attacher, Choice
 from xtrace.monitors.flows.interfaces import Selection
-from xtrace.monitors.flows.roster import Roster
+from xtrace.monitors.flows.roster import Roster, RosterState
 from xtrace.monitors.flows.tables import Drained, FlowTables, Plan
+from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
 
 log = logging.getLogger(__name__)
 
 OPEN_SLOTS = 64
-"""Interfaces that can be monitored at once beside those that are named, where any or a glob asks for more."""
+"""Interfaces monitored at once through `any` and globs, in addition to those named."""
 
 MOST_SLOTS = 256
 """A slot is a byte of the flow key."""
@@ -34,7 +35,7 @@ CLOCK_READINGS = 3
 
 @dataclass(frozen=True)
 class XdpOptions:
-    """What the user asked for."""
+    """The options of mode xdp."""
 
     selection: Selection
     choice: Choice
@@ -44,17 +45,17 @@ class XdpOptions:
 
 
 class XdpMonitor:
-    """Counts what crosses the interfaces, from its creation on. Which they are is the roster's business."""
+    """Counts the packets on the interfaces from its creation on. The roster decides which these are."""
 
     mode = "xdp"
 
-    def __init__(self, options: XdpOptions, say: Say) -> None:
+    def __init__(self, options: XdpOptions, report: Say) -> None:
         privileges.require(privileges.XDP_NEEDS, "mode xdp")
         privileges.raise_memlock_limit()
         self._options = options
         self.ended = False
         with ExitStack() as opening:
-            # notifications first: what changes while the first interfaces are attached is not missed
+            # notifications first, so that no change is missed while attaching to the first interfaces
             self._events = opening.enter_context(LinkEvents())
             netlink = opening.enter_context(NetlinkSocket(NETLINK_ROUTE))
             self.features = features.probe()
@@ -62,8 +63,9 @@ class XdpMonitor:
             slots = min(named + OPEN_SLOTS if options.selection.is_open else named, MOST_SLOTS)
             self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
             opening.callback(self._tables.close)
-            attacher = Attacher(netlink, self._tables, options.choice, say)
-            self._roster = Roster(options.selection, options.directions, slots, attacher, netlink, self._events, say)
+            self._wakeups = opening.enter_context(closing(Wakeups(self._events.fileno())))
+            attacher = Attacher(netlink, self._tables, options.choice, report)
+            self._roster = Roster(options.selection, options.directions, slots, attacher, netlink, self._events, report)
             opening.callback(self._roster.detach_all)
             self._start_ns = time.monotonic_ns()
             self._roster.attach_first()
@@ -71,7 +73,7 @@ class XdpMonitor:
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
-        """What is monitored now, per direction."""
+        """The monitored interfaces, per direction."""
         watched_now = (watched for watched in self._roster.watched if not watched.lost)
         return tuple(interface for watched in watched_now for interface in watched.interfaces())
 
@@ -87,45 +89,52 @@ class XdpMonitor:
         )
 
     def fileno(self) -> int:
-        """Readable when interfaces changed; then react() is to be called."""
-        return self._events.fileno()
+        """Readable when interfaces changed, and every second: call react() then."""
+        return self._wakeups.fileno()
 
     def react(self) -> None:
-        """Follow the interfaces: attach to those that came, take leave of those that went."""
+        """Attach to interfaces that appeared, release those that disappeared, replace programs detached by others."""
+        self._wakeups.acknowledge()
+        self._follow()
+
+    def _follow(self) -> None:
         self._roster.react()
+        self._roster.notice_detached()
+        self._roster.retry()
 
     def tick(self) -> FlowSnapshot:
         """End the current interval, start the next."""
-        self._roster.react()
-        self._roster.notice_detached()
+        self._follow()
         if self._roster.has_lost:
-            # a program that began before it was detached must not run into the next buffer
+            # a program that started before it was detached must not count into the next buffer
             self._tables.wait_grace_period()
         self._roster.sample()
-        snapshot = self._snapshot(self._tables.take())
+        snapshot = self._snapshot(self._tables.take(), self._roster.state())
         self._roster.drained()
         return snapshot
 
     def finish(self) -> FlowSnapshot:
         """Detach, end the last interval."""
+        self._roster.notice_detached()
+        state = self._roster.state()
         self._roster.detach_all()
         self.ended = True
         self._roster.sample()
-        return self._snapshot(self._tables.finish())
+        return self._snapshot(self._tables.finish(), state)
 
     def close(self) -> None:
         """Detach and release everything."""
         self.ended = True
         self._opened.close()
 
-    def _snapshot(self, drained: Drained) -> FlowSnapshot:
+    def _snapshot(self, drained: Drained, state: RosterState) -> FlowSnapshot:
         interfaces = tuple(
             (interface, self._counts(drained, watched, interface))
             for watched in self._roster.watched
             for interface in watched.interfaces()
         )
         check_sums(drained)
-        # one pair of readings of both clocks serves the interval's end and the records' times
+        # the interval's end and the records' times use the same pair of clock readings
         monotonic_to_wall = wall_offset()
         snapshot = FlowSnapshot(
             end_ns=drained.end_monotonic_ns + monotonic_to_wall,
@@ -137,16 +146,19 @@ class XdpMonitor:
             interfaces=interfaces,
             grace_ns=self._tables.grace_ns,
             drain_ns=self._tables.drain_ns,
+            attached=state.attached,
+            unattached=state.unattached,
+            reattached=state.reattached,
         )
         self._start_ns = drained.end_monotonic_ns
         return snapshot
 
     def _counts(self, drained: Drained, watched: Watched, interface: Interface) -> InterfaceCounts:
-        """One interface's counts, with its own interval where it came or went within this one."""
+        """One interface's counts, with its own interval if it was attached or detached within this one."""
         direction = interface.direction
         counts = drained.counts.get((watched.slot, direction), InterfaceCounts())
         counts = replace(counts, nic=watched.coverage.passed(direction))
-        if interface.units == "wire":  # merged packets are fewer than those the interface counted
+        if interface.units == "wire":  # merged packets are fewer than the interface counted
             watched.coverage.compare(direction, counts.total, drained.end_monotonic_ns)
         since_ns = watched.attached[direction].since_ns
         if since_ns <= self._start_ns and watched.until_ns is None:
@@ -157,7 +169,7 @@ class XdpMonitor:
 
 
 def wall_offset() -> int:
-    """What to add to CLOCK_MONOTONIC for wall clock ns, by the closest of some readings: any may be interrupted."""
+    """The offset from CLOCK_MONOTONIC to wall clock in ns: the closest of a few readings, as any may be interrupted."""
     readings = []
     for _ in range(CLOCK_READINGS):
         before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
@@ -166,7 +178,7 @@ def wall_offset() -> int:
 
 
 def check_sums(drained: Drained) -> None:
-    """The promise, checked in every interval: a tool that miscounts must say so."""
+    """Check the promise in every interval; log an error where it is broken."""
     for (slot, direction), counts in drained.counts.items():
         indexes = drained.flows.indexes(slot, direction)
         counted = drained.flows.sum(indexes) + counts.unattributed_total + counts.filtered

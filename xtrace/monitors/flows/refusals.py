@@ -1,4 +1,4 @@
-"""XDP that is refused: why, whose program is in the way, what removes it."""
+"""Refusals of XDP: the reason, the owner of the program in the way, the command that removes it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ OFF = {"native": "xdpdrv", "generic": "xdpgeneric", "offload": "xdpoffload"}
 
 
 class XdpRefused(InterfaceError):
-    """XDP cannot be had on an interface; tc may."""
+    """XDP cannot be attached to an interface; tc possibly can."""
 
     advice = "try --hook tc or --xdp-mode generic"
 
 
 class XdpTaken(XdpRefused):
-    """Another XDP program is there, in whatever mode."""
+    """Another XDP program is attached, in any mode."""
 
     advice = "try --hook tc"
 
 
 def refuse_if_owned(link: LinkInfo) -> None:
-    """Raise XdpTaken where another XDP program is attached."""
+    """Raise XdpTaken if another XDP program is attached."""
     if link.xdp is not None:
         number = link.xdp.prog_id
         raise XdpTaken(
-            f"{link.name}: XDP program id {number} is attached there ({link.xdp.mode}), and is not replaced:"
-            f" {whose(link.name, link.xdp)}"
+            f"{link.name}: XDP program id {number} is already attached ({link.xdp.mode}) and is not replaced:"
+            f" {owner_hint(link.name, link.xdp)}"
         )
 
 
-def whose(name: str, owner: XdpOwner) -> str:
-    """Where to look for its owner: a program of ours without a link may have been left by a `kill -9`."""
+def owner_hint(name: str, owner: XdpOwner) -> str:
+    """How to find its owner: without links, a `kill -9` leaves our own program attached."""
     if program_name(owner.prog_id) == XDP_PROGRAM:
-        return f"another xtrace-catch runs, or was killed and left it: then {removal(name, owner.mode)} removes it"
-    return f"`bpftool prog show id {owner.prog_id}` tells what it is"
+        removes = f"{removal(name, owner.mode)} removes it"
+        return f"it belongs to another xtrace-catch, or was left by a killed one: then {removes}"
+    return f"`bpftool prog show id {owner.prog_id}` shows what it is"
 
 
 def removal(name: str, mode: str) -> str:

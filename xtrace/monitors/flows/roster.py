@@ -1,16 +1,19 @@
-"""Which interfaces are monitored: follows them as they come, change and go."""
+"""The monitored interfaces: follows them as they appear, change and disappear."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceError
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkChange, LinkEvent, LinkEvents, LinkInfo
 from xtrace.messages import Say, message
-from xtrace.model.words import Direction
+from xtrace.model.flow import Unattached
+from xtrace.model.words import Absence, Direction
+from xtrace.monitors.flows.absent import Absentees
 from xtrace.monitors.flows.attach import Attacher
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
@@ -21,14 +24,23 @@ log = logging.getLogger(__name__)
 
 GONE = "the interface is gone"
 MOVED = "the interface moved to another network namespace"
-BECAME_MEMBER = "became a member of another interface, where its packets are seen again"
-DETACHED = "somebody else detached the program"
+BECAME_MEMBER = "became a member of another interface, which counts its packets too"
+DETACHED = "the program was detached by someone else"
+
+
+class RosterState(NamedTuple):
+    """The selected interfaces at the end of an interval."""
+
+    attached: int
+    unattached: tuple[Unattached, ...]
+    reattached: tuple[str, ...]
+    """names of those attached since the last call that were not before"""
 
 
 class Roster:
-    """Attaches to the interfaces that are selected, detaches from those that are no longer; gives each a slot.
+    """Attaches to the selected interfaces, detaches from those no longer selected, and assigns slots.
 
-    `watched` has them all, also those that are detached but whose last packets are not drained yet.
+    `watched` includes detached interfaces until their last packets have been drained.
     """
 
     def __init__(
@@ -39,41 +51,38 @@ class Roster:
         attacher: Attacher,
         netlink: NetlinkSocket,
         events: LinkEvents,
-        say: Say,
+        report: Say,
     ) -> None:
-        """`slots`: how many interfaces the tables have room for. `events`: opened before anything is attached."""
+        """`slots`: number of interfaces the tables have room for. `events`: opened before anything is attached."""
         self._selection = selection
         self._directions = directions
         self._slots = range(slots)
         self._attacher = attacher
         self._netlink = netlink
         self._events = events
-        self._say = say
+        self._report = report
         self.watched: list[Watched] = []
-        self._refused: dict[int, bool] = {}
-        """interfaces that could not be attached to, by index: whether they were up"""
-        self._waiting: set[int] = set()
-        """interfaces that were refused for want of a slot, by index"""
+        self._absent = Absentees()
         self._lost_slots: set[int] = set()
-        """those of programs that could not be detached, and count on"""
+        """slots of programs that could not be detached and go on counting"""
         self._is_stale = False
-        """whether events were lost, or interfaces could not be listed"""
+        """whether events were lost or the interfaces could not be listed"""
 
     def attach_first(self) -> None:
-        """Attach to what is there. Raises InterfaceError, or what it was refused with, where nothing can be."""
+        """Attach to the present interfaces. Raises InterfaceError, or the refusal, if all attempts fail."""
         links = rtnetlink.links(self._netlink)
         chosen = [link for link in links if self._selection.takes(link)]
         if left_out := self._selection.left_out(links):
             names = ",".join(left_out)
-            self._say(
-                f"-i any leaves out {names}: of a bridge's ports is seen what the bridge itself receives, not what they"
-                f" forward to each other; -i any,{names} takes them, too"
+            self._report(
+                f"-i any excludes the bridge ports {names}: on the bridge itself, packets that its ports forward to"
+                f" each other are not visible; -i any,{names} includes the ports"
             )
-        there_are = ", ".join(link.name for link in links)
+        available = ", ".join(link.name for link in links)
         missing = self._selection.missing(links)
-        advice = "it is watched as soon as it comes" if chosen else "choose one with -i"
+        advice = "it is monitored as soon as it appears" if chosen else "choose one with -i"
         failures: list[XtraceError] = [
-            InterfaceError(f"interface {name} not found: there are {there_are}; {advice}") for name in missing
+            InterfaceError(f"interface {name} not found (available: {available}); {advice}") for name in missing
         ]
         if not chosen and not missing:
             raise InterfaceError(self._selection.nothing_chosen(links))
@@ -85,69 +94,86 @@ class Roster:
             log.error("%s", failure)
         if not attached:
             privilege = next((failure for failure in failures if isinstance(failure, PrivilegeError)), None)
-            raise privilege or InterfaceError("no interface could be attached to: see -l for those there are")
+            raise privilege or InterfaceError("could not attach to any interface; -l lists them")
 
     def react(self) -> None:
-        """Follow what changed since the last call."""
+        """Process the changes since the last call."""
         try:
             for event in self._events.read():
                 self._happened(event)
         except KernelError as error:
-            log.debug("%s: asking for all interfaces instead", error)  # more changed than the socket could hold
+            log.debug("%s: listing all interfaces instead", error)  # more changes than the socket could hold
             self._is_stale = True
-            # what still waits is older than the answer, and as long as it waits, what is newer gets lost
+            # pending events are older than the list, and until they are read the kernel drops new ones
             self._events.discard()
         if self._is_stale:
             self._look_again()
 
     def notice_detached(self) -> None:
-        """A program that somebody else detached counts nothing: that must not look like silence on the wire."""
-        for watched in self.watched:
-            if watched.lost or self._is_attached(watched):
+        """A program detached by someone else counts nothing, which must not look like silence on the wire."""
+        for watched in list(self.watched):
+            if watched.lost or watched.alive():
                 continue
             link = self._look_up(watched.index)
-            if link is not None:
-                self._refused[watched.index] = link.is_up
-            self._lose(watched.index, GONE if link is None else DETACHED)
+            if link is None:
+                self.react()  # the event, if there is one, distinguishes a move from a deletion
+                self._lose(watched.index, GONE)
+            else:
+                pause = self._absent.detached(link, DETACHED)
+                self._lose(watched.index, DETACHED, f"; next attempt to attach in {pause:.0f} s")
+
+    def retry(self) -> None:
+        """Attach again where programs were detached by others, or no slot was free."""
+        for index in self._absent.due():
+            link = self._look_up(index)
+            if link is not None and self._find(index) is None and self._wants(link):
+                self._attach_and_report(link)
+
+    def state(self) -> RosterState:
+        """Which selected interfaces are monitored and which are not, those that do not exist included."""
+        present = [watched.name for watched in self.watched if not watched.lost]
+        missing = [name for name in self._selection.names if name not in present and self._is_missing(name)]
+        absent = (
+            *self._absent.listed(self._selection.names),
+            *(Unattached(name, Absence.NOT_FOUND, "no such interface", True) for name in missing),
+        )
+        return RosterState(len(present), absent, self._absent.take_returned())
 
     @property
     def has_lost(self) -> bool:
-        """Whether some are detached whose last packets are not drained yet."""
+        """Whether packets of detached interfaces remain to be drained."""
         return any(watched.lost for watched in self.watched)
 
     def sample(self) -> None:
-        """Read the interfaces' own counters, just before a flip; not of those that are detached."""
+        """Read the interfaces' own counters just before a flip, except those of detached interfaces."""
         for watched in self.watched:
             watched.coverage.sample(None if watched.lost else self._look_up(watched.index))
 
     def drained(self) -> None:
-        """The packets of those that are lost were drained. Only now can others have their slots.
+        """The packets of detached interfaces have been drained: release their slots.
 
-        Packets are told apart by slot alone. A program counts until it is detached, into the buffer that is drained
-        next: whoever took its slot before that would be shown its packets. So slots become free here, and nowhere
-        else; that of a program that could not be detached never does.
+        Only the slot identifies an interface's packets. A program counts until it is detached, into the buffer that is
+        drained next, so an interface that took its slot earlier would be credited with its packets. Slots are
+        therefore released only here; that of a program that could not be detached never is.
         """
         self._lost_slots |= {watched.slot for watched in self.watched if watched.stays}
         kept = [watched for watched in self.watched if not watched.lost]
         has_room, self.watched = len(kept) < len(self.watched), kept
-        if has_room and self._waiting:
-            for index in self._waiting:
-                self._refused.pop(index, None)
-            self._waiting.clear()
-            self._look_again()
+        if has_room and self._absent.slots_released():
+            self.retry()
 
     def _free_slot(self) -> int | None:
-        """The first slot that is not taken, or not any more: see drained()."""
+        """The first free slot; see drained()."""
         taken = {watched.slot for watched in self.watched} | self._lost_slots
         return next((slot for slot in self._slots if slot not in taken), None)
 
     def detach_all(self) -> None:
-        """Detach from every interface; what fails is logged."""
+        """Detach from every interface; failures are logged."""
         for watched in self.watched:
             watched.close()
 
     def _happened(self, event: LinkEvent) -> None:
-        """One event, which may be older than the interface's present state."""
+        """Process one event, which may be older than the interface's present state."""
         link = event.link
         watched = self._find(link.index)
         if event.change is LinkChange.APPEARED_OR_CHANGED:
@@ -156,18 +182,17 @@ class Roster:
             if now is not None:
                 self._changed(now)
             return
-        if watched is not None and self._look_up(link.index) is not None and self._is_attached(watched):
-            return  # it came back, or this is of one that had its number before
-        self._refused.pop(link.index, None)
-        self._waiting.discard(link.index)
+        if watched is not None and self._look_up(link.index) is not None and watched.alive():
+            return  # it came back, or the event is of an earlier interface with this index
+        self._absent.gone(link.index)
         self._lose(link.index, MOVED if link.moved else GONE)
 
     def _look_again(self) -> None:
-        """Compare what is watched with what there is; again at the next tick where the kernel does not answer."""
+        """Compare the watched interfaces with all that exist; retried at the next tick if the list fails."""
         try:
             links = rtnetlink.links(self._netlink)
         except KernelError as error:
-            log.debug("%s: trying again at the next tick", error)
+            log.debug("%s: retrying at the next tick", error)
             self._is_stale = True
             return
         self._is_stale = False
@@ -175,7 +200,7 @@ class Roster:
         for watched in self.watched:
             if watched.index not in present:
                 self._lose(watched.index, GONE)
-        self._refused = {index: up for index, up in self._refused.items() if index in present}
+        self._absent.keep(present)
         for link in links:
             self._changed(link)
 
@@ -183,65 +208,65 @@ class Roster:
         watched = self._find(link.index)
         if watched is not None:
             if watched.name != link.name:
-                self._say(f"{watched.name}: the interface is called {link.name} now")
+                self._report(f"{watched.name}: the interface was renamed to {link.name}")
                 watched.rename(link.name)
             if self._selection.gives_up(link):
                 self._lose(link.index, BECAME_MEMBER)
             return
-        # one that refused is tried again when it has gone up or down, not at each of its changes
+        # retry after a refusal only when the interface has gone up or down, not at every change
         if self._wants(link):
-            error = self._try_watch(link)
-            if error is not None:
-                log.error("%s", error)
+            self._attach_and_report(link)
+
+    def _attach_and_report(self, link: LinkInfo) -> None:
+        error = self._try_watch(link)
+        if error is not None:
+            log.error("%s", error)
 
     def _wants(self, link: LinkInfo) -> bool:
-        return self._selection.takes(link) and self._refused.get(link.index) is not link.is_up
+        return self._selection.takes(link) and self._absent.may_try(link)
 
     def _find(self, index: int) -> Watched | None:
         return next((watched for watched in self.watched if watched.index == index and not watched.lost), None)
 
     def _try_watch(self, link: LinkInfo) -> XtraceError | None:
-        """Attach to an interface in all directions, or return why not; nothing is left of a half success."""
+        """Attach to an interface in all directions, or return the error unless it is that of the last attempt.
+
+        A partial success is undone.
+        """
         slot = self._free_slot()
         if slot is None:
-            self._refused[link.index] = link.is_up
-            self._waiting.add(link.index)
-            return InterfaceError(f"{link.name}: not monitored: {len(self._slots)} interfaces are, and no slot is free")
-        self._say(message("Preparing to monitor network interface: {}", link.name))
-        watched = Watched(link.index, link.name, slot, Coverage(link.name, self._say))
+            detail = f"not monitored: all {len(self._slots)} slots are in use"
+            is_new = self._absent.without_slot(link, detail)
+            return InterfaceError(f"{link.name}: {detail}") if is_new else None
+        if not self._absent.has_failed(link.index):
+            self._report(message("Preparing to monitor network interface: {}", link.name))
+        watched = Watched(link.index, link.name, slot, Coverage(link.name, self._report))
         try:
             for direction in self._directions:
                 watched.attached[direction] = self._attacher.attach(link, slot, direction)
         except XtraceError as error:
-            self._refused[link.index] = link.is_up
+            is_new = self._absent.refused(link, str(error).removeprefix(f"{link.name}: "))
             if watched.attached:
-                # one direction took it, and has counted since: the next snapshot has what
+                # one direction was attached and has counted: the next snapshot includes its packets
                 watched.close()
                 self.watched.append(watched)
-            return error
+            return error if is_new else None
+        self._absent.attached(link)
         self.watched.append(watched)
         return None
 
-    def _lose(self, index: int, why: str) -> None:
+    def _lose(self, index: int, why: str, next_step: str = "") -> None:
         watched = self._find(index)
         if watched is None:
             return
-        watched.close(moved=why == MOVED)  # moved to another namespace, it would still be attached
-        line = f"{watched.name}: {why}; what it carried until then is counted"
+        watched.close(moved=why == MOVED)  # after a move some programs stay attached
+        line = f"{watched.name}: {why}; packets seen until then are counted{next_step}"
         if why == GONE and watched.name in self._selection.names:
             line += "; it is monitored again when it comes back"
-        self._say(line)
+        self._report(line)
         if why == MOVED and (mode := watched.mode_that_stays()):
             command = removal(watched.name, mode)
-            self._say(f"{watched.name}: its XDP program stays attached there: {command} in that namespace removes it")
-
-    def _is_attached(self, watched: Watched) -> bool:
-        """Whether its programs are there, as far as is known."""
-        try:
-            return watched.alive()
-        except KernelError as error:
-            log.debug("%s: is it attached? %s", watched.name, error)
-            return True
+            self._report(f"{watched.name}: its XDP program stays attached: {command} in that namespace removes it")
 
     def _look_up(self, index: int) -> LinkInfo | None:
         try:
@@ -249,3 +274,11 @@ class Roster:
         except KernelError as error:
             log.debug("%s", error)
             return None
+
+    def _is_missing(self, name: str) -> bool:
+        """Whether no interface has this name or alternative name, as far as is known."""
+        try:
+            return rtnetlink.link(self._netlink, name) is None
+        except KernelError as error:
+            log.debug("%s", error)
+            return False

@@ -1,7 +1,7 @@
 """The two flow tables and their front caches: flip, grace period, flush, drain.
 
-The promise that every packet is counted exactly once is kept here and in csrc/xdp_monitor.c; the
-steps are in docs/architecture.md.
+The promise that every packet is counted exactly once is kept here and in csrc/xdp_monitor.c; see
+docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from xtrace.monitors.buffers import Ended, Switch, Table
 log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 64 << 20
-"""Bytes all maps together may take by default; the front cache shrinks to fit."""
+"""Default limit for all maps together, in bytes; the front cache shrinks to fit."""
 
 CLOCK_MONOTONIC_COARSE = 6
-"""Its resolution is the length of a kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
+"""Its resolution is one kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
 
 NO_FILTERS = Filters()
 
@@ -48,20 +48,20 @@ def load_object_spec() -> ObjectSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the maps are made."""
+    """Sizes of the maps."""
 
     max_flows: int
     slots: int
     cpus: int
-    """numbers up to this one may be CPUs"""
+    """CPU numbers are below this"""
     cache_entries: int
     """of one CPU's front cache"""
 
     @classmethod
     def make(cls, max_flows: int, slots: int = 1) -> Plan:
-        """Fit the front cache, per CPU and a power of two, into what the flow tables leave of the limit.
+        """Fit the front cache, per CPU and a power of two, into the memory that the flow tables leave.
 
-        Tables larger than the default take what they need: then the cache is not made smaller than is useful.
+        Larger tables than the default may exceed the limit; the cache then keeps a useful size.
         """
         least = LEAST_CACHE_ENTRIES if max_flows > lib.DEFAULT_MAX_FLOWS else 1
         cpus = max(possible_cpus()) + 1
@@ -71,7 +71,7 @@ class Plan:
         return plan
 
     def memory(self) -> int:
-        """Bytes the maps will take."""
+        """Memory of the maps in bytes."""
         buckets = 1 << (self.max_flows - 1).bit_length()
         table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
         cache = self.cpus * self.cache_entries * ffi.sizeof("struct cache_entry")
@@ -79,7 +79,7 @@ class Plan:
         return 2 * (table + cache + counters)
 
     def resize(self, spec: MapSpec) -> MapSpec:
-        """`spec` with the number of entries this plan gives it."""
+        """`spec` with this plan's number of entries."""
         entries = {
             "flows_a": self.max_flows,
             "flows_b": self.max_flows,
@@ -91,7 +91,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a load of a packet program is going to be attached."""
+    """Where a packet program is going to be attached."""
 
     slot: int = 0
     direction: Direction = Direction.INGRESS
@@ -101,7 +101,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Drained:
-    """What one interval left behind."""
+    """The counts of one interval."""
 
     end_monotonic_ns: int
     flows: FlowTable
@@ -110,14 +110,14 @@ class Drained:
 
 
 class FlowTables:
-    """Owns the maps that all loads of the packet program share, and the programs run on them by hand."""
+    """Owns the maps shared by all loads of the packet program, and the programs that user space runs on them."""
 
     def __init__(self, plan: Plan, features: Features, filters: Filters = NO_FILTERS) -> None:
         self.plan = plan
         self.features = features
         self._filters = filters
         self.drain_ns = 0
-        """how long the last drain took after it"""
+        """duration of the last drain, without the grace period"""
         self._batch = Batch(KEY.size, COUNTERS.size, plan.max_flows + BATCH_MARGIN)
         self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._jiffies_base = 0
@@ -134,7 +134,7 @@ class FlowTables:
             self._owned = opening.pop_all()
 
     def _fill_filters(self) -> None:
-        """Set the filters' maps, which do not change afterwards."""
+        """Fill the filters' maps, which stay constant afterwards."""
         for name, networks in (
             ("networks", self._filters.networks),
             ("excluded_networks", self._filters.excluded_networks),
@@ -150,11 +150,11 @@ class FlowTables:
 
     @property
     def grace_ns(self) -> int:
-        """How long the last grace period took."""
+        """Duration of the last grace period."""
         return self._switch.grace_ns
 
     def load(self, program: str, place: Place = Place()) -> Program:
-        """Load a program of the object on the shared maps, its constants set for this kernel and place."""
+        """Load a program on the shared maps, with the constants of this kernel and place."""
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
         values = {
@@ -180,11 +180,11 @@ class FlowTables:
         )
 
     def memory(self) -> int:
-        """Bytes of kernel memory the shared maps take, as the kernel tells."""
+        """Kernel memory of the shared maps in bytes, as reported by the kernel."""
         return self._collection.memory()
 
     def clock_offset(self) -> int:
-        """What to add, in ns, to a record's times for CLOCK_MONOTONIC; true to one kernel tick."""
+        """The offset in ns from a record's times to CLOCK_MONOTONIC, accurate to one kernel tick."""
         (sample,) = abi.U64.unpack_from(self._clock.test_run(bytes(16)).frame)
         return time.monotonic_ns() - int(sample) + self._jiffies_base * self._jiffy_ns
 
@@ -193,11 +193,11 @@ class FlowTables:
         return self._collect(self._switch.flip())
 
     def finish(self) -> Drained:
-        """End the last interval. No program that counts may be attached any more."""
+        """End the last interval, after all counting programs have been detached."""
         return self._collect(self._switch.finish())
 
     def wait_grace_period(self) -> None:
-        """Return when no program that runs now runs any more."""
+        """Return when all programs running now have ended."""
         self._switch.wait_grace_period()
 
     def _collect(self, interval: Ended) -> Drained:
@@ -238,7 +238,7 @@ class FlowTables:
 
 
 def merge_duplicates(batch: Batch) -> None:
-    """Add up the entries of `batch` that have the same key, so that every flow is there once."""
+    """Add up the entries of `batch` with the same key, so that every flow occurs once."""
     places: dict[bytes, int] = {}
     keys, values = memoryview(ffi.buffer(batch.keys)), memoryview(ffi.buffer(batch.values))
     for index in range(batch.count):

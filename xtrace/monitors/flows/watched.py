@@ -1,4 +1,4 @@
-"""One interface as it is watched: its programs, its slot, its own counters."""
+"""One watched interface: its programs, its slot, its own counters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from xtrace.errors import XtraceError
+from xtrace.errors import KernelError, XtraceError
 from xtrace.model.flow import Interface
 from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows.attach import Attached
@@ -26,9 +26,9 @@ class Watched:
     coverage: Coverage
     attached: dict[Direction, Attached] = field(default_factory=dict)
     until_ns: int | None = None
-    """when it was detached; its last interval is not taken yet"""
+    """when it was detached; its last interval is still to be drained"""
     stays: bool = False
-    """whether a program could not be detached: it counts into the slot still"""
+    """whether a program could not be detached and still counts into the slot"""
 
     @property
     def lost(self) -> bool:
@@ -36,25 +36,29 @@ class Watched:
         return self.until_ns is not None
 
     def interfaces(self) -> Iterator[Interface]:
-        """As records name it, per direction."""
+        """Its names in records, per direction."""
         for direction, attached in self.attached.items():
             yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, direction, attached.merges)
 
     def mode_that_stays(self) -> XdpMode | None:
-        """The XDP mode of a program that stays attached when the interface moves to another namespace, if any."""
+        """The XDP mode of a program that stays attached when the interface moves to another namespace, or None."""
         stay = (attached for attached in self.attached.values() if attached.attachment.stays_when_moved)
         return next((attached.xdp_mode for attached in stay), None)
 
     def alive(self) -> bool:
-        """Whether all of its programs are attached still."""
-        return all(attached.attachment.alive() for attached in self.attached.values())
+        """Whether all of its programs are still attached, as far as is known."""
+        try:
+            return all(attached.attachment.alive() for attached in self.attached.values())
+        except KernelError as error:
+            log.debug("%s: cannot check the attachment: %s", self.name, error)
+            return True
 
     def rename(self, name: str) -> None:
-        """Go on under the interface's new name."""
+        """Use the interface's new name from now on."""
         self.name = self.coverage.name = name
 
     def close(self, moved: bool = False) -> None:
-        """Detach everything, once; what fails is said, and does not keep the rest attached.
+        """Detach everything, once; failures are logged and do not stop the rest.
 
         `moved`: the interface is in another network namespace, where some programs are out of reach.
         """

@@ -1,4 +1,4 @@
-"""Records of mode xdp: for each interface its flows, the sum of flows not shown, and its counts."""
+"""Records of mode xdp: for each interface its flows, the rest beyond --top, its counts; interfaces without a hook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xtrace.sinks.render import timestamp, valid_unicode
 
 
 class FlowJson:
-    """Renders records of type flow, other and interface."""
+    """Renders records of type flow, other, interface and hook."""
 
     def __init__(self, options: JsonOptions) -> None:
         self._options = options
@@ -45,6 +45,7 @@ class FlowJson:
             selection = select(snapshot, interface, self._options.top)
             yield from FlowLines(snapshot, interface, selection.chosen, common)
             yield from rendered(summary_records(interface, counts, selection, common))
+        yield from rendered(hook_records(snapshot, self._options.identity))
 
     def totals(self, totals: FlowTotals) -> Record:
         """Return sums by interface and direction."""
@@ -63,6 +64,16 @@ def summary_records(
         packets, size = selection.other
         yield {"type": "other", **common, "flows": selection.other_flows, "packets": packets, "bytes": size}
     yield interface_record(interface, counts, selection.flows, common)
+
+
+def hook_records(snapshot: FlowSnapshot, identity: Record) -> Iterator[Record]:
+    """One record per selected interface that is not attached, and one per interface that is attached again."""
+    common = {"type": "hook", "ts": timestamp(snapshot.end_ns), **identity}
+    for name in snapshot.reattached:
+        yield {**common, "interface": valid_unicode(name), "attached": True, "reason": None, "detail": None}
+    for absent in snapshot.unattached:
+        name, detail = valid_unicode(absent.name), valid_unicode(absent.detail)
+        yield {**common, "interface": name, "attached": False, "reason": absent.reason, "detail": detail}
 
 
 def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:

@@ -69,6 +69,8 @@ class FlowMetrics:
         self._most = options.max_series
         self._drained: tuple[int, int, int] | None = None
         """of the last snapshot: flows, ns of its grace period and of its drain"""
+        self._attached: tuple[int, int] | None = None
+        """in the last snapshot: interfaces attached, and selected but not attached"""
         self._groups: dict[Where, Group] = {}
         self._tick = 0
 
@@ -78,9 +80,12 @@ class FlowMetrics:
         return sum(len(group.places) for group in groups), sum(len(group.remembered) for group in groups)
 
     def own(self, setup: FlowSetup | None) -> Values:
-        """How full the flow table was, what its drain took, how many flows have series or are remembered."""
+        """State of the hooks and of the flow table, cost of its drain, number of flows with series or remembered."""
         names = ("xtrace_catch_push_flow_series", "xtrace_catch_push_flow_series_remembered")
         values: dict[str, int | float] = dict(zip(names, self.state(), strict=True))
+        if self._attached is not None:
+            attached = ("xtrace_catch_interfaces_attached", "xtrace_catch_interfaces_unattached")
+            values.update(zip(attached, self._attached, strict=True))
         if setup is not None and self._drained is not None:
             flows, grace_ns, drain_ns = self._drained
             values |= {
@@ -95,6 +100,7 @@ class FlowMetrics:
         """Count one interval; samples of what changed in it."""
         self._tick += 1
         self._drained = len(snapshot.flows), snapshot.grace_ns, snapshot.drain_ns
+        self._attached = snapshot.attached, sum(absent.is_wanted for absent in snapshot.unattached)
         now_ns = snapshot.end_ns - snapshot.wall_offset_ns
         for group in self._groups.values():
             group.begin(now_ns, snapshot.interval_ns)

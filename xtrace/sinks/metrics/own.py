@@ -21,6 +21,13 @@ DESCRIBED = {
     ),
     "xtrace_catch_resident_memory_bytes": Metric("gauge", "bytes", "Resident memory of the process."),
     "xtrace_catch_map_memory_bytes": Metric("gauge", "bytes", "Kernel memory that all eBPF maps take."),
+    "xtrace_catch_interfaces_attached": Metric("gauge", "interfaces", "Interfaces that are monitored."),
+    "xtrace_catch_interfaces_unattached": Metric(
+        "gauge",
+        "interfaces",
+        "Selected interfaces that are not monitored: missing, detached by someone else, or without a slot; those that"
+        " refuse every program only if they were named.",
+    ),
     "xtrace_catch_flow_table_flows": Metric(
         "gauge", "flows", "Flows that were in the flow table when the interval ended."
     ),

@@ -156,7 +156,7 @@ def test_no_free_priority_is_an_error(play: Play, token: str, monkeypatch: pytes
     monkeypatch.setattr(tc, "MAX_PRIORITY", 2)
     _, socket = play([ack()], dump(), dump(), dump(head(1), head(2)))
     caught = failure(TcAttachment.attach, socket, IF, Direction.INGRESS, PROGRAM)
-    assert (caught.errno, caught.detail) == (errno.ENOSPC, "every priority is taken")
+    assert (caught.errno, caught.detail) == (errno.ENOSPC, "every priority is in use")
     assert not is_bound(token)
 
 
@@ -276,7 +276,7 @@ def test_no_socket_to_try_is_an_error_and_not_an_owner(play: Play, monkeypatch: 
     assert failure(clsact.orphans, socket, IF).errno == errno.EMFILE
 
 
-def test_attach_removes_the_orphans_of_both_directions_and_says_so(
+def test_attach_removes_the_orphans_of_both_directions_and_reports_it(
     play: Play, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -293,8 +293,8 @@ def test_attach_removes_the_orphans_of_both_directions_and_says_so(
         (handle_of(left[1]), EGRESS),
     ]
     assert caplog.messages == [
-        "replaced the filter a killed xtrace-catch left on eth0 (ingress)",
-        "replaced the filter a killed xtrace-catch left on eth0 (egress)",
+        "replaced the filter left on eth0 by a killed xtrace-catch (ingress)",
+        "replaced the filter left on eth0 by a killed xtrace-catch (egress)",
     ]
 
 

@@ -26,7 +26,7 @@ def coverage(said: list[str]) -> Coverage:
     return Coverage("eth0", said.append)
 
 
-def test_first_sample_says_nothing_of_an_interval(coverage: Coverage) -> None:
+def test_first_sample_gives_no_interval(coverage: Coverage) -> None:
     assert coverage.passed(INGRESS) is None
     coverage.sample(link(7))
     assert coverage.passed(INGRESS) is None
@@ -72,28 +72,28 @@ def watch(coverage: Coverage, intervals: int, nic: int, seen: int, direction: Di
         coverage.compare(direction, PacketCount(seen, seen * 100), number * 5_000_000_000)
 
 
-def test_hook_that_misses_a_share_over_the_window_is_said_once(coverage: Coverage, said: list[str]) -> None:
+def test_hook_that_misses_a_share_over_the_window_is_reported_once(coverage: Coverage, said: list[str]) -> None:
     watch(coverage, 40, nic=1000, seen=600)
-    assert said == ["eth0: 40 % of the packets that it counts as received are not seen by the hook"]
+    assert said == ["eth0: the hook did not see 40 % of the packets counted by the interface as received"]
 
 
 def test_direction_that_is_missed_is_named(coverage: Coverage, said: list[str]) -> None:
     watch(coverage, 40, nic=1000, seen=0, direction=EGRESS)
-    assert said == ["eth0: 100 % of the packets that it counts as sent are not seen by the hook"]
+    assert said == ["eth0: the hook did not see 100 % of the packets counted by the interface as sent"]
 
 
 @pytest.mark.parametrize("nic, seen", [(1000, 960), (1000, 1000), (1000, 5000), (LEAST_PACKETS // 7 // 2, 0), (0, 0)])
-def test_little_that_is_missed_is_not_said(coverage: Coverage, said: list[str], nic: int, seen: int) -> None:
+def test_little_that_is_missed_is_not_reported(coverage: Coverage, said: list[str], nic: int, seen: int) -> None:
     watch(coverage, 40, nic, seen)
     assert said == []
 
 
-def test_nothing_is_said_before_the_window_is_full(coverage: Coverage, said: list[str]) -> None:
+def test_nothing_is_reported_before_the_window_is_full(coverage: Coverage, said: list[str]) -> None:
     watch(coverage, WINDOW_NS // 5_000_000_000, nic=1000, seen=0)
     assert said == []
 
 
-def test_late_counters_that_come_in_the_same_window_are_not_said(coverage: Coverage, said: list[str]) -> None:
+def test_late_counters_that_come_in_the_same_window_are_not_reported(coverage: Coverage, said: list[str]) -> None:
     """The driver shows all at the end of the window."""
     for number in range(8):
         coverage.sample(link(6000 if number >= 6 else 0))

@@ -25,6 +25,7 @@ HOST = [
     link("tap0", kind="tun", master=7),
     link("tun0", kind="tun", link_type=65534),
     link("veth1a2b", kind="veth"),
+    link("nk0", kind="netkit"),
     link("ibs8f0", link_type=32),
     link("eth0.7", kind="vlan"),
 ]
@@ -34,7 +35,7 @@ def taken(*patterns: str) -> list[str]:
     return [found.name for found in HOST if Selection(patterns).takes(found)]
 
 
-def test_any_is_what_is_up_and_no_member_and_neither_lo_nor_veth() -> None:
+def test_any_is_every_interface_that_is_up_except_lo_veth_netkit_and_members() -> None:
     assert taken("any") == ["eth0", "eth10", "bond0", "br0", "tun0", "ibs8f0", "eth0.7"]
 
 
@@ -44,7 +45,7 @@ def test_any_takes_an_interface_once_it_goes_up() -> None:
     assert selection.takes(link("eth9"))
 
 
-@pytest.mark.parametrize("name", ["lo", "eth1", "ens1", "veth1a2b", "tap0"])
+@pytest.mark.parametrize("name", ["lo", "eth1", "ens1", "veth1a2b", "nk0", "tap0"])
 def test_what_any_leaves_out_is_taken_by_name(name: str) -> None:
     assert taken(name) == [name]
     assert name in taken("any", name)
@@ -56,7 +57,7 @@ def test_what_any_leaves_out_is_taken_by_name(name: str) -> None:
         ("eth*", ["eth0", "eth1", "eth10", "eth0.7"]),
         ("eth?", ["eth0", "eth1"]),
         ("eth[02-9]", ["eth0"]),
-        ("*0", ["eth0", "eth10", "bond0", "br0", "tap0", "tun0", "ibs8f0"]),
+        ("*0", ["eth0", "eth10", "bond0", "br0", "tap0", "tun0", "nk0", "ibs8f0"]),
         ("ETH*", []),
         ("veth*", ["veth1a2b"]),
         ("wlan*", []),

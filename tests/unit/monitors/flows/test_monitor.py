@@ -18,8 +18,9 @@ from xtrace.kernel.features import Features
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
-from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount
-from xtrace.model.words import Direction, Hook, XdpMode
+from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, Unattached
+from xtrace.model.words import Absence, Direction, Hook, XdpMode
+from xtrace.monitors.flows import absent as absent_module
 from xtrace.monitors.flows import monitor as xdp_module
 from xtrace.monitors.flows import watched as watched_module
 from xtrace.monitors.flows.attach import Attached, Choice
@@ -40,7 +41,7 @@ def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
 
 LO = replace(interface("lo", 1), link_type=772)
 GONE_AND_AWAITED = (
-    "the interface is gone; what it carried until then is counted; it is monitored again when it comes back"
+    "the interface is gone; packets seen until then are counted; it is monitored again when it comes back"
 )
 ETH0, ETH1, ETH2 = interface("eth0", 4), interface("eth1", 5), interface("eth2", 6)
 
@@ -80,8 +81,8 @@ class World:
         self.note("list interfaces")
         return self.links
 
-    def one_link(self, socket: object, index: int) -> LinkInfo | None:
-        return next((link for link in self.links if link.index == index), None)
+    def one_link(self, socket: object, wanted: int | str) -> LinkInfo | None:
+        return next((link for link in self.links if wanted in (link.index, link.name)), None)
 
 
 class FakeSocket:
@@ -153,6 +154,22 @@ class FakeAttachment:
         self._world.attached.remove(self._place)
 
 
+class FakeWakeups:
+    """A timer that tests need not wait for."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def acknowledge(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class FakeTables:
     """Flow tables with the world's flows in them."""
 
@@ -217,6 +234,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
     monkeypatch.setattr(xdp_module, "time", made)
     monkeypatch.setattr(watched_module, "time", made)
+    monkeypatch.setattr(absent_module, "time", made)
+    monkeypatch.setattr(xdp_module, "Wakeups", FakeWakeups)
     return made
 
 
@@ -246,7 +265,7 @@ def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) ->
     """These happen, the kernel tells of them, and the loop sees that."""
     for kind, link in events:
         others = [other for other in world.links if other.index != link.index]
-        if kind == DEL_LINK:
+        if kind == DEL_LINK and link.rx_packets is not None:
             world.links = others
             world.detached_by_others |= {place for place in world.attached if place.startswith(f"{link.name} ")}
         elif link.rx_packets is not None:
@@ -258,7 +277,7 @@ def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) ->
 # Start and end
 
 
-def test_documented_line_is_said_before_attaching(world: World) -> None:
+def test_documented_line_is_reported_before_attaching(world: World) -> None:
     start(world).close()
     assert world.said == ["Preparing to monitor network interface: eth0"]
 
@@ -296,7 +315,7 @@ def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) ->
     assert plan.max_flows == 4321
 
 
-def test_missing_privileges_are_said_before_anything_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_privileges_are_reported_before_anything_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privileges, "missing", lambda needed: ["CAP_BPF"])
     with pytest.raises(PrivilegeError, match=r"^mode xdp needs CAP_BPF: "):
         start(world)
@@ -328,37 +347,46 @@ def test_unknown_feature_switch_is_refused_before_any_map(world: World, monkeypa
     assert world.happened == ["raise memlock", "listen", "open netlink", "close netlink", "stop listening"]
 
 
-def test_name_that_no_interface_has_is_said_with_those_there_are_and_the_others_are_watched(
+def test_name_that_no_interface_has_is_reported_with_those_there_are_and_the_others_are_watched(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "nosuch0", "eth0")
     assert [found.name for found in made.interfaces] == ["eth0"]
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.ERROR, "interface nosuch0 not found: there are lo, eth0; it is watched as soon as it comes")
+        (logging.ERROR, "interface nosuch0 not found (available: lo, eth0); it is monitored as soon as it appears")
     ]
     made.close()
 
 
 def test_without_any_interface_to_watch_the_run_does_not_start(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InterfaceError, match=r"^no interface could be attached to: see -l for those there are$"):
+    with pytest.raises(InterfaceError, match=r"^could not attach to any interface; -l lists them$"):
         start(world, "nosuch0", "nosuch1")
     assert [text.split()[1] for text in caplog.messages] == ["nosuch0", "nosuch1"]
 
 
 @pytest.mark.parametrize(
     "pattern, why",
-    [("wlan*", ""), ("any", ", which leaves out lo, veths, members of bonds, teams and bridges, and what is down")],
+    [
+        ("wlan*", ""),
+        (
+            "any",
+            ": any excludes lo, veth and netkit, members of bonds, teams and bridges, and interfaces that are down",
+        ),
+    ],
 )
-def test_patterns_that_mean_no_interface_are_told_with_those_there_are(pattern: str, why: str, world: World) -> None:
+def test_patterns_that_match_no_interface_are_an_error_that_lists_the_interfaces(
+    pattern: str, why: str, world: World
+) -> None:
     world.links = [LO, replace(ETH0, kind="veth")]
     with pytest.raises(InterfaceError) as caught:
         start(world, pattern)
-    told = f"no interface is meant by -i {pattern}{why}: there are lo, eth0; name one, as in -i eth0"
+    told = f"-i {pattern} matches no interface{why} (available: lo, eth0)"
     assert str(caught.value) == told
 
 
 def test_one_name_that_no_interface_has_is_one_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InterfaceError, match=r"^interface nosuch0 not found: there are lo, eth0; choose one with -i$"):
+    line = r"^interface nosuch0 not found \(available: lo, eth0\); choose one with -i$"
+    with pytest.raises(InterfaceError, match=line):
         start(world, "nosuch0")
     assert caplog.messages == []
 
@@ -376,7 +404,7 @@ def test_several_that_all_refuse_are_a_failure(world: World) -> None:
     world.links = [ETH0, ETH1]
     for name in ("eth0", "eth1"):
         world.refuses[name, Direction.INGRESS] = InterfaceError(f"{name}: no")
-    with pytest.raises(InterfaceError, match=r"^no interface could be attached to"):
+    with pytest.raises(InterfaceError, match=r"^could not attach to any interface"):
         start(world, "eth*")
 
 
@@ -488,7 +516,7 @@ def test_own_counters_that_cannot_be_read_are_not_known_and_end_nothing(
 
 
 @pytest.mark.parametrize("merges, times", [(False, 1), (True, 0)])
-def test_that_the_hook_misses_packets_is_said_where_both_count_the_same_packets(
+def test_that_the_hook_misses_packets_is_reported_where_both_count_the_same_packets(
     world: World, merges: bool, times: int
 ) -> None:
     world.merges = merges
@@ -498,7 +526,7 @@ def test_that_the_hook_misses_packets_is_said_where_both_count_the_same_packets(
         world.now += 5_000_000_000
         made.tick()
     made.close()
-    told = "eth0: 100 % of the packets that it counts as received are not seen by the hook"
+    told = "eth0: the hook did not see 100 % of the packets counted by the interface as received"
     assert world.said.count(told) == times
 
 
@@ -572,7 +600,9 @@ def test_any_watches_an_interface_once_it_is_up_and_not_before(world: World) -> 
     made.close()
 
 
-def test_interface_that_goes_is_said_and_its_last_interval_is_told_once(world: World, monitor: XdpMonitor) -> None:
+def test_interface_that_goes_is_reported_and_its_last_interval_is_counted_once(
+    world: World, monitor: XdpMonitor
+) -> None:
     happens(world, monitor, (DEL_LINK, ETH0))
     assert world.happened == ["detach eth0 slot 0"]
     assert world.said == [f"eth0: {GONE_AND_AWAITED}"]
@@ -628,13 +658,15 @@ def test_slot_is_given_again_only_after_its_last_packets_are_drained(world: Worl
     made.close()
 
 
-def test_interface_that_is_renamed_is_said_and_goes_on_under_its_new_name(world: World, monitor: XdpMonitor) -> None:
+def test_interface_that_is_renamed_is_reported_and_goes_on_under_its_new_name(
+    world: World, monitor: XdpMonitor
+) -> None:
     happens(world, monitor, (NEW_LINK, replace(ETH0, name="wan0")))
-    assert world.said == ["eth0: the interface is called wan0 now"]
+    assert world.said == ["eth0: the interface was renamed to wan0"]
     assert world.happened == [], "still attached, as before"
     assert told(monitor) == [("wan0", 0, "ingress")]
     happens(world, monitor, (DEL_LINK, replace(ETH0, name="wan0")))
-    assert world.said[1:] == ["wan0: the interface is gone; what it carried until then is counted"]
+    assert world.said[1:] == ["wan0: the interface is gone; packets seen until then are counted"]
 
 
 def test_name_that_a_renamed_interface_left_is_watched_when_another_takes_it(world: World, monitor: XdpMonitor) -> None:
@@ -679,7 +711,7 @@ def test_interface_that_comes_and_refuses_is_an_error_line_and_the_others_go_on(
     made.close()
 
 
-def test_interface_that_refused_is_asked_again_when_it_goes_up_or_down_and_not_at_every_change(
+def test_interface_that_refused_is_retried_when_it_goes_up_or_down_and_not_at_every_change(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "eth*")
@@ -695,7 +727,7 @@ def test_interface_that_refused_is_asked_again_when_it_goes_up_or_down_and_not_a
     made.close()
 
 
-def test_interface_that_refused_and_went_is_asked_anew_when_it_is_back(
+def test_interface_that_refused_and_went_is_retried_when_it_is_back(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any")
@@ -705,7 +737,7 @@ def test_interface_that_refused_and_went_is_asked_anew_when_it_is_back(
     made.close()
 
 
-def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_what_that_counted_is_told(
+def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_its_counts_are_kept(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start(world, "any", directions=BOTH)
@@ -722,14 +754,14 @@ def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_wha
     made.close()
 
 
-def test_interface_beyond_the_last_slot_is_said_not_to_be_watched(
+def test_interface_beyond_the_last_slot_is_reported_as_not_monitored(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.links = [interface(f"eth{number}", 10 + number) for number in range(OPEN_SLOTS)]
     made = start(world, "any")
     assert len(world.attached) == OPEN_SLOTS
     happens(world, made, (NEW_LINK, interface("eth99", 999)))
-    assert caplog.messages == ["eth99: not monitored: 64 interfaces are, and no slot is free"]
+    assert caplog.messages == ["eth99: not monitored: all 64 slots are in use"]
     assert len(world.attached) == OPEN_SLOTS
     gone = world.links[7]
     world.links = [link for link in world.links if link is not gone] + [interface("eth99", 999)]
@@ -782,7 +814,7 @@ def test_going_of_an_interface_that_is_there_and_attached_is_an_old_story(world:
     assert world.said == []
 
 
-def test_list_that_cannot_be_had_is_asked_for_again_at_the_next_tick_and_ends_nothing(
+def test_list_that_fails_is_requested_again_at_the_next_tick_and_ends_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = start(world, "any")
@@ -826,13 +858,13 @@ def test_interface_is_attached_to_as_it_is_now_and_not_as_it_was_when_it_changed
     made.close()
 
 
-def test_what_the_hook_misses_is_said_under_the_interfaces_new_name(world: World, monitor: XdpMonitor) -> None:
+def test_what_the_hook_misses_is_reported_under_the_interfaces_new_name(world: World, monitor: XdpMonitor) -> None:
     happens(world, monitor, (NEW_LINK, replace(ETH0, name="lan0")))
     for number in range(20):
         world.links = [LO, replace(counted(ETH0.index, 1000 * number), name="lan0")]
         world.now += 5_000_000_000
         monitor.tick()
-    assert world.said[1:] == ["lan0: 100 % of the packets that it counts as received are not seen by the hook"]
+    assert world.said[1:] == ["lan0: the hook did not see 100 % of the packets counted by the interface as received"]
 
 
 def test_one_glob_leaves_room_for_all_that_are_named(world: World) -> None:
@@ -843,7 +875,7 @@ def test_one_glob_leaves_room_for_all_that_are_named(world: World) -> None:
     made.close()
 
 
-def test_interface_that_refuses_one_direction_at_the_start_is_not_said_to_be_monitored(world: World) -> None:
+def test_interface_that_refuses_one_direction_at_the_start_is_not_reported_as_monitored(world: World) -> None:
     world.links = [ETH0, ETH1]
     world.refuses["eth1", Direction.EGRESS] = InterfaceError("eth1: no egress")
     made = start(world, "eth*", directions=BOTH)
@@ -851,17 +883,17 @@ def test_interface_that_refuses_one_direction_at_the_start_is_not_said_to_be_mon
     made.close()
 
 
-def test_ports_of_bridges_that_any_leaves_out_are_named(world: World) -> None:
+def test_bridge_ports_excluded_by_any_are_named(world: World) -> None:
     port = replace(ETH1, master=9, slave_kind="bridge")
     world.links = [ETH0, port, replace(port, index=7, name="tap0", kind="tun"), replace(port, index=8, flags=0)]
     start(world, "any").close()
     assert world.said[0] == (
-        "-i any leaves out eth1: of a bridge's ports is seen what the bridge itself receives, not what they forward to"
-        " each other; -i any,eth1 takes them, too"
+        "-i any excludes the bridge ports eth1: on the bridge itself, packets that its ports forward to"
+        " each other are not visible; -i any,eth1 includes the ports"
     )
     world.said.clear()
     start(world, "any", "eth1").close()
-    assert not any("leaves out" in line for line in world.said)
+    assert not any("excludes" in line for line in world.said)
 
 
 def test_last_packets_of_an_interface_that_went_are_all_in_the_interval_that_tells_it(
@@ -902,8 +934,7 @@ def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) ->
     happens(world, made, (NEW_LINK, replace(ETH0, master=9)))
     assert world.attached == []
     assert world.said[-1] == (
-        "eth0: became a member of another interface, where its packets are seen again;"
-        " what it carried until then is counted"
+        "eth0: became a member of another interface, which counts its packets too; packets seen until then are counted"
     )
     assert told(made) == [("eth0", 0, "ingress")]
     happens(world, made, (NEW_LINK, ETH0))
@@ -916,15 +947,92 @@ def test_member_of_a_bond_that_was_named_stays_watched(world: World, monitor: Xd
     assert world.attached == ["eth0 slot 0"]
 
 
-def test_program_that_somebody_else_detached_is_said_and_not_forced_back(world: World, monitor: XdpMonitor) -> None:
+DETACHED = "eth0: the program was detached by someone else; packets seen until then are counted"
+SECOND = 1_000_000_000
+
+
+def test_program_detached_by_others_is_reported_and_attached_again_after_a_pause(
+    world: World, monitor: XdpMonitor
+) -> None:
     world.detached_by_others.add("eth0 slot 0")
-    assert told(monitor) == [("eth0", 0, "ingress")]
-    assert world.said == ["eth0: somebody else detached the program; what it carried until then is counted"]
+    monitor.react()
+    assert world.said == [f"{DETACHED}; next attempt to attach in 2 s"]
+    snapshot = monitor.tick()
+    assert [found.name for found, _ in snapshot.interfaces] == ["eth0"]
+    assert (snapshot.attached, snapshot.reattached) == (0, ())
+    assert snapshot.unattached == (
+        Unattached("eth0", Absence.DETACHED, "the program was detached by someone else", is_named=True),
+    )
+    world.now += 2 * SECOND - 1
     happens(world, monitor, (NEW_LINK, ETH0))
-    assert told(monitor) == []
-    world.detached_by_others.clear()
-    happens(world, monitor, (NEW_LINK, replace(ETH0, flags=0)))
-    assert world.attached == ["eth0 slot 0"], "asked again as it went down"
+    assert world.attached == []
+    world.now += 1
+    monitor.react()
+    assert world.attached == ["eth0 slot 0"]
+    snapshot = monitor.tick()
+    assert (snapshot.attached, snapshot.unattached, snapshot.reattached) == (1, (), ("eth0",))
+    assert monitor.tick().reattached == ()
+
+
+def test_pauses_grow_while_others_detach_the_program_again_and_not_after_a_quiet_minute(
+    world: World, monitor: XdpMonitor
+) -> None:
+    def pause() -> int:
+        world.detached_by_others |= set(world.attached)
+        monitor.react()
+        monitor.tick()
+        begun = world.now
+        while not world.attached:
+            world.now += SECOND
+            monitor.react()
+        return (world.now - begun) // SECOND
+
+    assert [pause() for _ in range(7)] == [2, 4, 8, 16, 32, 60, 60]
+    world.now += 61 * SECOND
+    assert pause() == 2
+
+
+def test_failing_attempts_to_attach_again_are_reported_once_and_fail_the_run(
+    world: World, monitor: XdpMonitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.refuses["eth0", Direction.INGRESS] = InterfaceError("eth0: taken")
+    world.detached_by_others.add("eth0 slot 0")
+    monitor.react()
+    for _ in range(100):
+        world.now += SECOND
+        monitor.react()
+    assert caplog.messages == ["eth0: taken"]
+    assert world.said.count("Preparing to monitor network interface: eth0") == 1
+    snapshot = monitor.finish()
+    assert snapshot.unattached == (Unattached("eth0", Absence.DETACHED, "taken", is_named=True),)
+    assert snapshot.failure == "no interface is monitored any more: eth0: taken"
+
+
+def test_detached_interface_fails_no_run_that_still_monitors_another(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    made = start(world, "eth*")
+    world.detached_by_others.add("eth0 slot 0")
+    assert made.finish().failure == ""
+    made.close()
+
+
+def test_named_interface_that_is_gone_is_listed_as_not_found_and_is_no_failure(
+    world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, (DEL_LINK, ETH0))
+    snapshot = monitor.finish()
+    assert snapshot.unattached == (Unattached("eth0", Absence.NOT_FOUND, "no such interface", is_named=True),)
+    assert snapshot.failure == ""
+
+
+def test_interface_that_refuses_is_wanted_only_if_it_is_named(world: World) -> None:
+    world.links = [ETH0, ETH1]
+    world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
+    for pattern, wanted in (("eth*", False), ("eth1", True)):
+        made = start(world, "eth0", pattern)
+        (absent,) = made.tick().unattached
+        assert (absent.name, absent.reason, absent.is_wanted) == ("eth1", Absence.REFUSED, wanted)
+        made.close()
 
 
 def test_interface_that_went_without_a_word_is_noticed_at_the_tick(world: World, monitor: XdpMonitor) -> None:
@@ -935,7 +1043,7 @@ def test_interface_that_went_without_a_word_is_noticed_at_the_tick(world: World,
 
 
 @pytest.mark.parametrize("ends", ["finish", "close"])
-def test_program_that_cannot_be_detached_is_said_and_keeps_no_other_attached(
+def test_program_that_cannot_be_detached_is_reported_and_keeps_no_other_attached(
     ends: str, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.links = [ETH0, ETH1]

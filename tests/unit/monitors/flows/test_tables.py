@@ -258,7 +258,7 @@ def test_counters_of_both_buffers_are_added_at_the_end(maps: Maps, opened: Calla
     assert not any(map(any, maps.counters))
 
 
-def test_counters_of_several_interfaces_are_told_apart(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+def test_counters_of_several_interfaces_are_distinguished(maps: Maps, opened: Callable[..., FlowTables]) -> None:
     tables = opened(plan=Plan(max_flows=64, slots=3, cpus=2, cache_entries=8))
     maps.counters = [[100 + index, *[0] * (2 * COUNTER_WORDS - 1)] for index in range(2 * 3 * 2)]
     first = {where: counts.total.packets for where, counts in tables.take().counts.items()}

@@ -42,9 +42,10 @@ from xtrace.model.flow import (
     FlowSnapshot,
     Interface,
     PacketCount,
+    Unattached,
 )
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
-from xtrace.model.words import Direction, Hook, XdpMode
+from xtrace.model.words import Absence, Direction, Hook, XdpMode
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
@@ -108,6 +109,16 @@ def test_interface_record_is_the_documented_one_byte_for_byte(output: Output) ->
         b'{"traffic_type":"Other","packets":4,"bytes":400}],'
         b'"units":"wire","nic_packets":null,"nic_bytes":null,"hook":"xdp","xdp_mode":"native"}\n'
     )
+
+
+def test_hook_records_follow_the_interfaces(output: Output) -> None:
+    absent = Unattached("wlan0", Absence.DETACHED, "the program was detached by someone else")
+    interval = replace(snapshot(), unattached=(absent,), reattached=("eth1",))
+    common = {"type": "hook", "ts": "2026-01-01T00:00:05.000Z", "host": "n1"}
+    assert written(output, interval)[-2:] == [
+        {**common, "interface": "eth1", "attached": True, "reason": None, "detail": None},
+        {**common, "interface": "wlan0", "attached": False, "reason": "detached", "detail": absent.detail},
+    ]
 
 
 def test_start_record_tells_what_runs(output: Output) -> None:

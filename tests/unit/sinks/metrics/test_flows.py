@@ -19,9 +19,10 @@ from xtrace.model.flow import (
     Interface,
     InterfaceCounts,
     PacketCount,
+    Unattached,
 )
 from xtrace.model.flow_totals import MOST_TOTALS
-from xtrace.model.words import Direction, Hook
+from xtrace.model.words import Absence, Direction, Hook
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics, flow_labels
@@ -200,6 +201,15 @@ def test_interface_that_comes_back_in_another_slot_within_an_interval_has_one_se
     counts = [(ETH0, counts_of(flows[:1])), (again, counts_of(flows[1:]))]
     assert samples(run.tick(flows, counts), "80") == [(0, 0), (300, 5)]
     assert samples(run.tick(flows[1:], counts[1:]), "80") == [(500, 10)]
+
+
+def test_interfaces_that_are_attached_and_those_that_should_be_are_counted() -> None:
+    metrics = FlowMetrics(MetricsOptions(1))
+    absent = [Unattached("eth1", reason, "") for reason in Absence]
+    metrics.samples(replace(snapshot(), attached=2, unattached=tuple(absent)))
+    values = metrics.own(None)
+    assert values["xtrace_catch_interfaces_attached"] == 2
+    assert values["xtrace_catch_interfaces_unattached"] == len(Absence) - 1, "a glob may match what takes no program"
 
 
 def test_directions_and_interfaces_have_series_of_their_own() -> None:
