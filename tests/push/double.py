@@ -1,4 +1,4 @@
-"""A small HTTP server between the tool and nothing, or VictoriaMetrics: it answers as a test wants."""
+"""A small HTTP server with scripted answers, optionally in front of VictoriaMetrics."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GZIP = 16 + zlib.MAX_WBITS
 
 @dataclass
 class Request:
-    """What came in."""
+    """A received request."""
 
     at: float
     target: str
     headers: Message
-    """found in any case"""
+    """case-insensitive"""
     body: bytes
 
     @property
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What goes out; `drip_s` is the pause after each byte of the body."""
+    """A response; `drip_s` is the pause after each byte of the body."""
 
     status: int = 204
     body: bytes = b""
@@ -45,7 +45,7 @@ class Answer:
 
 
 class Double:
-    """`answer` is asked with the number of the request, from 0; None forwards to `behind`."""
+    """`answer` gets the request's number, from 0, and returns the response; None forwards to `behind`."""
 
     def __init__(
         self, answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
@@ -59,7 +59,7 @@ class Double:
             protocol_version = "HTTP/1.1"
 
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-                """Quiet."""
+                """Log nothing."""
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -98,7 +98,7 @@ class Double:
         return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def answer_to(self, request: Request) -> Answer:
-        """What the test wants, or what is behind says."""
+        """Return the scripted answer, or that of the server behind."""
         answer = self._answer(len(self.requests) - 1)
         if answer is not None:
             return answer
@@ -109,7 +109,7 @@ class Double:
         return Answer(got.status, got.data)
 
     def wait_for(self, number: int, limit_s: float = 60.0) -> Request:
-        """The request of that number, once it came."""
+        """Wait for the request of that number and return it."""
         deadline = time.monotonic() + limit_s
         while len(self.requests) <= number:
             assert time.monotonic() < deadline, f"{len(self.requests)} requests came"
@@ -117,7 +117,7 @@ class Double:
         return self.requests[number]
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.ended.set()
         self._server.shutdown()
         self._thread.join()
@@ -129,7 +129,7 @@ class Double:
 def double(
     answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
 ) -> Iterator[Double]:
-    """A Double, gone afterwards."""
+    """Run a Double for the block."""
     made = Double(answer, behind, tls)
     try:
         yield made

@@ -1,4 +1,4 @@
-"""Being let in: passwords, tokens, certificates, proxies; and that no secret is told to anybody else."""
+"""Authentication, TLS and proxies; no secret appears in any message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wired() -> Iterator[Wire]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[str, str]:
-    """A certificate of 127.0.0.1 that nobody else has signed, and its key."""
+    """A self-signed certificate of 127.0.0.1 and its key."""
     files = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
     names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
     kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
@@ -36,7 +36,7 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
 
 
 def run(wired: Wire, url: str, count: int = 2, /, **variables: str) -> Result:
-    """A short run that pushes as the environment says, at debug level."""
+    """A short run at debug level with the push variables given."""
     of_push = {"VICTORIAMETRICS_" + name: value for name, value in variables.items() if name.isupper()}
     proxies = {name: value for name, value in variables.items() if name.islower()}
     settings = {"VICTORIAMETRICS_ENABLED": "true", "VICTORIAMETRICS_REMOTE_WRITE": url, **of_push, **proxies}
@@ -75,7 +75,7 @@ def test_password_from_a_file_that_changes_is_read_again(wired: Wire, tmp_path: 
         assert server.export("xtrace_interface_packets_total")
 
 
-def test_wrong_password_is_said_once_and_everything_else_goes_on(wired: Wire) -> None:
+def test_wrong_password_is_reported_once_and_the_run_continues(wired: Wire) -> None:
     with victoria_metrics("-httpAuth.username=monitor", "-httpAuth.password=right", user="monitor:right") as server:
         result = run(wired, server.url, 4, USERNAME="monitor", PASSWORD=SECRET)
         assert not server.export('{__name__!=""}')
@@ -85,7 +85,7 @@ def test_wrong_password_is_said_once_and_everything_else_goes_on(wired: Wire) ->
     assert lost.endswith(" samples of 4 ticks, which the server refused")
 
 
-def test_userinfo_of_the_url_is_used_and_not_told(wired: Wire) -> None:
+def test_userinfo_of_the_url_is_used_and_not_logged(wired: Wire) -> None:
     with victoria_metrics(
         "-httpAuth.username=monitor", f"-httpAuth.password={SECRET}", user=f"monitor:{SECRET}"
     ) as server:
@@ -116,7 +116,7 @@ def test_secret_file_that_is_missing_at_the_start_is_refused(wired: Wire, tmp_pa
     assert [line for line in result.said if line.startswith(told)]
 
 
-def test_secret_file_that_goes_away_is_said_and_tried_again(wired: Wire, tmp_path: Path) -> None:
+def test_secret_file_that_disappears_is_reported_and_retried(wired: Wire, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(SECRET)
 
@@ -131,7 +131,7 @@ def test_secret_file_that_goes_away_is_said_and_tried_again(wired: Wire, tmp_pat
     assert said_of_push(result)[0].startswith(f"{file}: No such file or directory: keeping")
 
 
-def test_certificate_is_verified_with_the_authority_given_and_else_refused(
+def test_certificate_is_verified_with_the_given_authority_and_otherwise_rejected(
     wired: Wire, certificate: tuple[str, str]
 ) -> None:
     files = [f"-tlsCertFile={certificate[0]}", f"-tlsKeyFile={certificate[1]}"]
@@ -148,7 +148,7 @@ def test_certificate_is_verified_with_the_authority_given_and_else_refused(
         )
 
 
-def test_certificate_of_the_client_is_shown(wired: Wire, certificate: tuple[str, str]) -> None:
+def test_client_certificate_is_presented(wired: Wire, certificate: tuple[str, str]) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     context.load_verify_locations(certificate[0])
@@ -188,7 +188,7 @@ def test_file_that_cannot_be_used_is_a_usage_error_before_anything_is_attached(
     assert "loaded on" not in result.stderr.decode()
 
 
-def test_address_without_the_switch_is_warned_of_once(wired: Wire) -> None:
+def test_url_without_the_switch_is_warned_of_once(wired: Wire) -> None:
     options = ("-i", wired.watched, "-o", "none", "-t", "200ms", "-c", "2")
     with double(lambda n: Answer()) as asked:
         variables = {"VICTORIAMETRICS_REMOTE_WRITE": asked.base.replace("://", f"://monitor:{SECRET}@")}

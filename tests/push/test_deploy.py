@@ -33,13 +33,13 @@ INTERVALS = 18
 
 
 def panels() -> list[tuple[str, str]]:
-    """Title and query of everything the dashboard shows."""
+    """Return titles and queries of all panels."""
     shown = json.loads(DASHBOARD.read_text())["panels"]
     return [(panel["title"], target["expr"]) for panel in shown for target in panel.get("targets", ())]
 
 
 def filled(expression: str) -> str:
-    """A panel's query with Grafana's variables set."""
+    """Return a panel's query with Grafana's variables set."""
     for name, value in {"$host": ".*", "$interface": ".*", "$__rate_interval": "5s", "$__range": "1m"}.items():
         expression = expression.replace(name, value)
     assert "$" not in expression
@@ -60,7 +60,7 @@ def documented() -> list[str]:
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[tuple[Server, int]]:
-    """A server that a run has just filled, and when; with few series, so that there is `other`."""
+    """A server filled by a run with few series, so that `other` exists; and the time of its end."""
     with victoria_metrics("-search.latencyOffset=1ms") as server, wire() as wired:
         with (
             wired.traffic(),

@@ -1,4 +1,4 @@
-"""Servers that are away, frozen, busy or of another opinion: nothing is lost, no tick waits, every end is bounded."""
+"""Servers that are down, frozen, busy or reject: nothing is lost, no tick waits, every end is bounded."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.push.wire import wire
 from tests.support.net import of_type
 
 LONG = "XTRACE_OUTAGE_S" in os.environ
-"""Whether the full length is asked for, in which single late ticks of a busy machine show on both tools."""
+"""Whether outages have their full length, so that late ticks of a busy machine show in both runs."""
 INTERVAL_MS = 500
 OUTAGE = round(OUTAGE_S * 1000 / INTERVAL_MS)
-"""How many intervals an outage takes."""
+"""Length of an outage in intervals."""
 AS_JSON = ("-o", "json", "-t", f"{INTERVAL_MS}ms")
 LATE_MS = 50
-"""No tick may be later than this because of the push."""
+"""The most that the push may delay a tick."""
 
 
 def pushing(url: str, *arguments: str) -> tuple[str, ...]:
@@ -39,14 +39,14 @@ def said_of_push(result: Result) -> list[str]:
 
 
 def lateness(lines: Sequence[dict[str, Any]]) -> list[int]:
-    """By how many ms the gap between two ticks is longer than an interval; the last is cut short, and left out."""
+    """Return by how many ms gaps between ticks exceed an interval, without the last, which is cut short."""
     ends = [ms(record["ts"]) for record in of_type(lines, "interface")]
     return [later - earlier - INTERVAL_MS for earlier, later in pairwise(ends[:-1])]
 
 
 @contextmanager
 def away(server: Server, how: Signals) -> Iterator[None]:
-    """The server is ended, or frozen, for the block."""
+    """The server is stopped or frozen for the block."""
     if how == SIGSTOP:
         server.send(SIGSTOP)
     else:
@@ -59,9 +59,9 @@ def away(server: Server, how: Signals) -> Iterator[None]:
 
 
 def run_through_outage(how: Signals) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
-    """A run in the middle third of which the server was away, beside one without push.
+    """Run with the server down in the middle third, beside a run without push.
 
-    The records of both, and by how many ms each tick of the first was held up by its push.
+    Returns the records of both, and the delay in ms of each tick of the first by its push.
     """
     with victoria_metrics() as server, wire() as wired, wired.traffic():
         with (
@@ -69,7 +69,7 @@ def run_through_outage(how: Signals) -> tuple[list[dict[str, Any]], list[dict[st
             wired.watching(*AS_JSON, "--hook", "tc") as control,
         ):
             tool.wait_for_intervals(OUTAGE)
-            # what a killed server had taken, but not written yet, is gone
+            # a killed server loses accepted samples that it has not written yet
             lost_until_ms = round(time.time() * 1000) + 2 * INTERVAL_MS if how == SIGKILL else 0
             with away(server, how):
                 tool.wait_for_intervals(OUTAGE)
@@ -100,7 +100,7 @@ def test_through_an_outage_everything_arrives_and_ticks_go_on(how: Signals) -> N
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
-def test_a_signal_during_an_outage_ends_the_run_in_time_and_tells_what_was_not_delivered(number: Signals) -> None:
+def test_a_signal_during_an_outage_ends_the_run_in_time_and_reports_undelivered_samples(number: Signals) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with wire() as wired, wired.traffic(), wired.watching(*pushing(url)) as tool:
         tool.wait_until_it_says(b"Connection refused")
@@ -121,7 +121,7 @@ def test_a_frozen_server_does_not_hold_up_the_end() -> None:
         assert " not delivered within " in said_of_push(result)[-1]
 
 
-def test_unknown_host_is_said_once_and_the_run_goes_on() -> None:
+def test_unknown_host_is_reported_once_and_the_run_continues() -> None:
     with wire() as wired, wired.watching(*pushing("http://nowhere.invalid:8428", "-c", "8")) as tool:
         result = tool.wait()
     assert result.code == 1
@@ -160,21 +160,23 @@ def test_retry_after_is_waited_for() -> None:
     assert gap >= asked_s
 
 
-def test_what_the_server_refuses_is_dropped_counted_and_said_once_in_its_own_words() -> None:
+def test_rejected_batches_are_dropped_counted_and_reported_once_with_the_servers_text() -> None:
     with (
         double(lambda n: Answer(400, b'cannot parse "x"\nmore\n') if n < 4 else Answer()) as refusing,
         wire() as wired,
         wired.watching(*pushing(refusing.base)) as tool,
     ):
-        told = refusing.wait_for(5).text
+        shown = refusing.wait_for(5).text
         result = tool.stop()
     assert result.code == 1
     refused, lost = said_of_push(result)
     assert refused == 'refused, and dropped: 400 Bad Request: cannot parse "x" more'
     assert lost.endswith(" samples of 4 ticks, which the server refused")
-    counted = [line for line in told.splitlines() if line.startswith("xtrace_catch_push_dropped_batches_total{")]
+    counted = [line for line in shown.splitlines() if line.startswith("xtrace_catch_push_dropped_batches_total{")]
     assert [line.split()[-2] for line in counted if 'reason="refused"' in line] == ["4"]
-    assert len({request.body for request in refusing.requests}) == len(refusing.requests), "refused ones came again"
+    assert len({request.body for request in refusing.requests}) == len(refusing.requests), (
+        "a rejected batch was sent again"
+    )
 
 
 def test_slow_answers_lose_nothing_and_do_not_stay_in_the_way() -> None:
@@ -197,12 +199,12 @@ def test_slow_answers_lose_nothing_and_do_not_stay_in_the_way() -> None:
         slow.wait_for(8)
         result = tool.stop()
         assert result.code == 0, result.said
-        # the second batch was only said to be taken
+        # the second batch was acknowledged but not forwarded
         taken = {ms(record["ts"]) for record in of_type(result.records, "interface")}
         assert len({at for at, _ in next(iter(server.export("xtrace_catch_build_info").values()))}) == len(taken) - 1
 
 
-def test_silent_rejection_is_noticed() -> None:
+def test_silent_loss_is_reported() -> None:
     with (
         victoria_metrics("-storage.maxHourlySeries=3") as server,
         wire() as wired,

@@ -1,4 +1,4 @@
-"""Prometheus' own tool on the alerts of mode rdma."""
+"""promtool accepts the alerts of mode rdma."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from pathlib import Path
 ALERTS = Path(__file__).parents[2] / "deploy/alerts/rdma.yml"
 
 
-def test_prometheus_understands_the_alerts() -> None:
+def test_promtool_accepts_the_alerts() -> None:
     done = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

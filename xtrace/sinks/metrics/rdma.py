@@ -1,4 +1,4 @@
-"""Mode rdma as metrics. Counters are the hardware's totals, so increase() is right across restarts of the tool, too.
+"""Metrics of mode rdma. Counters are the hardware's totals, so increase() is correct across restarts of the tool.
 
 Not so after a 32-bit counter wrapped: a restart forgets the wraps, and the total's fall is taken for a reset.
 """
@@ -16,10 +16,10 @@ from xtrace.model.words import Direction
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 
 NAMED = {(source.set, name) for sources in FIGURES.values() for source in sources for name in source.names}
-"""Counters that have a name of ours."""
+"""Counters with a common name."""
 
 MOST_COMMANDS = 50
-"""Commands with series of their own; the others' queue pairs are added up as `other`."""
+"""Commands with their own series; queue pairs of the others are summed as `other`."""
 
 FIGURE_METRICS = {
     "rx_bytes": Metric("counter", "bytes", "Bytes that the RDMA port received, as its driver counts them."),
@@ -83,7 +83,7 @@ FIGURE_METRICS = {
         "counter", "times", "Times that receive buffers overran in several flow control periods in a row."
     ),
 }
-"""Of the figures, which mean the same with all drivers."""
+"""Help texts of figures that have the same meaning with all drivers."""
 
 DESCRIBED = {
     **{f"xtrace_rdma_{name}_total": FIGURE_METRICS[name] for name in FIGURES},
@@ -139,7 +139,7 @@ DESCRIBED = {
         "gauge", "queue pairs", "Queue pairs that the kernel listed last, by device, command and state."
     ),
 }
-"""The order is that of the output."""
+"""In output order."""
 
 
 class RdmaMetrics:
@@ -148,16 +148,16 @@ class RdmaMetrics:
     described = DESCRIBED
 
     def samples(self, snapshot: RdmaSnapshot) -> Iterator[Sample]:
-        """All series of one interval."""
+        """Return all samples of one interval."""
         return rdma_samples(snapshot)
 
     def own(self, setup: Setup | None) -> Values:
-        """Nothing: mode rdma has no figures of the tool itself."""
+        """Return nothing: mode rdma has no figures of the tool itself."""
         return {}
 
 
 def rdma_samples(snapshot: RdmaSnapshot) -> Iterator[Sample]:
-    """All series of one interval. What is not known has no sample."""
+    """Yield all samples of one interval; unknown values have none."""
     for record in snapshot.ports:
         labels = (("device", record.id.device), ("port", str(record.id.port)))
         yield Sample(labels, {**_figures(record), **_port(record)})
@@ -177,7 +177,7 @@ def _figures(record: PortRecord) -> Values:
 
 
 def _other_counters(record: PortRecord, labels: Labels) -> Iterator[Sample]:
-    """Those that keep the driver's name."""
+    """Yield counters under the driver's name."""
     for kind, readings in (("hw", record.hardware), ("std", record.standard)):
         for name, reading in readings.items():
             if (kind, name) not in NAMED and reading.status != GAUGE and reading.total is not None:
@@ -241,7 +241,7 @@ def _rails(rails: Rails) -> Values:
 
 
 def _queue_pairs(snapshot: RdmaSnapshot) -> Iterator[Sample]:
-    """By device, command and state: processes come and go, commands stay."""
+    """Yield numbers of queue pairs by device, command and state; PIDs would make series without bound."""
     owned = by_process(snapshot.queue_pairs.records)
     commands = list(dict.fromkeys(process.owner.command for process in owned))[:MOST_COMMANDS]
     counts: Counter[tuple[str, str, str]] = Counter()

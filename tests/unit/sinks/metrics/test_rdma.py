@@ -1,4 +1,4 @@
-"""Mode rdma as metrics: the hardware's totals, and no sample where nothing is known."""
+"""Metrics of mode rdma: the hardware's totals; unknown values have no sample."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_figures_are_counters_of_the_hardwares_totals() -> None:
     assert values(found, "xtrace_rdma_rx_bytes_total") == {("mlx5_0", "1"): 4_000_000}
 
 
-def test_unknown_counters_keep_the_drivers_name_and_known_ones_are_not_told_twice() -> None:
+def test_unknown_counters_keep_the_drivers_name_and_known_ones_appear_once() -> None:
     found = samples(port({"rx_read_requests": grew(1, 9), "out_of_sequence": grew(1)}, {"VL15_dropped": grew(0, 2)}))
     assert values(found, "xtrace_rdma_counter_total") == {
         ("mlx5_0", "1", "hw", "rx_read_requests"): 9,
@@ -41,7 +41,7 @@ def test_unknown_counters_keep_the_drivers_name_and_known_ones_are_not_told_twic
     }
 
 
-def test_what_is_unavailable_has_no_sample_but_is_counted() -> None:
+def test_unavailable_counters_have_no_sample_but_are_counted() -> None:
     found = samples(port({"out_of_sequence": UNREADABLE, "other": UNREADABLE}))
     assert not values(found, "xtrace_rdma_rx_oos_total") and not values(found, "xtrace_rdma_counter_total")
     assert not values(found, "xtrace_rdma_bits_per_second")
@@ -80,7 +80,7 @@ def test_rails_and_blind_spots() -> None:
     assert values(found, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "rx"): 0.97}
 
 
-def test_every_series_is_told_once_and_every_metric_described() -> None:
+def test_every_series_appears_once_and_every_metric_is_described() -> None:
     everything = snapshot(
         [
             port({"local_ack_timeout_err": grew(3), "x": grew(1)}, traffic(4, 4), ethernet={"rx_pause": grew(1)}),

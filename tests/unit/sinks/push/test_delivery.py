@@ -1,4 +1,4 @@
-"""The queue and its thread: order, retries, limits, the end; with a server that does what a test says."""
+"""The queue and its thread: order, retries, limits, shutdown; with a scripted server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OK, BUSY, NO = Outcome(True), Outcome(False, True, "busy"), Outcome(False, False
 
 
 class Server:
-    """Answers in turn, then always with the last; `held` requests wait until the test lets go."""
+    """Gives scripted answers, then repeats the last; requests wait while `held` is clear."""
 
     shown = "http://m/api"
 
@@ -82,7 +82,7 @@ class Shouting(Exposition):
         return body.upper()
 
 
-def test_bodies_are_compressed_and_announced_as_the_encoding_says() -> None:
+def test_encoding_compresses_bodies_and_sets_headers() -> None:
     sent = []
 
     class Listening(Server):
@@ -106,7 +106,7 @@ def test_batches_arrive_in_order_each_once() -> None:
     assert server.closed
 
 
-def test_what_fails_is_sent_again_before_what_came_later(caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_batch_is_resent_before_later_ones(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     server = Server([BUSY, BUSY, BUSY, OK])
     with delivering(server) as made:
@@ -118,7 +118,7 @@ def test_what_fails_is_sent_again_before_what_came_later(caplog: pytest.LogCaptu
     assert [message.partition(": ")[2].partition(" ")[0] for message in caplog.messages] == ["busy:", "delivering"]
 
 
-def test_error_that_nobody_expected_is_one_line_without_its_text_and_tried_again(
+def test_unexpected_error_is_one_line_without_its_text_and_retried(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server([OK])
@@ -152,7 +152,7 @@ def test_pauses_grow_to_a_limit_and_differ(monkeypatch: pytest.MonkeyPatch) -> N
         assert made._pause(1e9) == module.LONGEST_RETRY_AFTER_S
 
 
-def test_refused_batch_is_dropped_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_rejected_batch_is_dropped_counted_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     server = Server([NO, NO, Outcome(False, False, "401 who"), OK])
     with delivering(server) as made:
         for name in "abcd":
@@ -163,7 +163,7 @@ def test_refused_batch_is_dropped_counted_and_said_once(caplog: pytest.LogCaptur
     assert [message.rpartition(": ")[2] for message in caplog.messages] == ["400 no", "401 who"]
 
 
-def test_oldest_batches_are_dropped_where_too_much_waits(caplog: pytest.LogCaptureFixture) -> None:
+def test_oldest_batches_are_dropped_when_the_queue_is_full(caplog: pytest.LogCaptureFixture) -> None:
     server = Server([OK])
     server.held.clear()
     noise = [bytes((7 * n * n + k) & 0x7F for n in range(1000)).decode() for k in range(8)]
@@ -180,7 +180,7 @@ def test_oldest_batches_are_dropped_where_too_much_waits(caplog: pytest.LogCaptu
     assert len([message for message in caplog.messages if "oldest samples are dropped" in message]) == 1
 
 
-def test_batch_that_is_being_sent_is_not_dropped() -> None:
+def test_batch_in_flight_is_not_dropped() -> None:
     server = Server([OK])
     server.held.clear()
     with delivering(server, limit=100) as made:
@@ -206,7 +206,7 @@ def test_submitting_does_not_wait_for_a_server_that_hangs() -> None:
         server.held.set()
 
 
-def test_end_is_bounded_where_the_server_hangs_and_tells_what_is_left() -> None:
+def test_close_is_bounded_when_the_server_hangs_and_returns_what_is_left() -> None:
     server = Server([OK])
     server.held.clear()
     made = Delivery(server, TEXT)
@@ -218,7 +218,7 @@ def test_end_is_bounded_where_the_server_hangs_and_tells_what_is_left() -> None:
     made._thread.join(GIVE_UP_S)
 
 
-def test_end_is_bounded_where_the_server_fails_for_ever() -> None:
+def test_close_is_bounded_when_the_server_keeps_failing() -> None:
     made = Delivery(Server([Outcome(False, True, "busy", retry_after_s=100.0)]), TEXT)
     made.submit(batch("x"))
     assert made.close(0.2) == (1, 1)
@@ -226,7 +226,7 @@ def test_end_is_bounded_where_the_server_fails_for_ever() -> None:
     assert not made._thread.is_alive()
 
 
-def test_end_interrupts_a_pause_and_tries_once_more() -> None:
+def test_close_interrupts_a_pause_and_tries_once_more() -> None:
     server = Server([Outcome(False, True, "busy", retry_after_s=100.0), OK])
     made = Delivery(server, TEXT)
     made.submit(batch("x"))
@@ -239,9 +239,9 @@ def probed(number: int) -> Batch:
     return Batch(b"x", 1, Probe("up", number))
 
 
-@pytest.mark.parametrize("stored, says", [(True, 0), (False, 1), (None, 0)])
-def test_sample_is_read_back_after_a_while_and_its_absence_said(
-    stored: bool | None, says: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("stored, reports", [(True, 0), (False, 1), (None, 0)])
+def test_sample_is_read_back_after_a_while_and_its_absence_reported(
+    stored: bool | None, reports: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(selfcheck, "PROBE_AFTER_S", 0.0)
     monkeypatch.setattr(selfcheck, "PROBE_EVERY_S", 0.0)
@@ -252,10 +252,10 @@ def test_sample_is_read_back_after_a_while_and_its_absence_said(
         eventually(lambda: made.figures.requests == 6)
     assert [probe.at_ms for probe in server.probes] == [0, 2, 4]
     assert made.figures.stored is stored
-    assert len([message for message in caplog.messages if "does not show up at 0" in message]) == says
+    assert len([message for message in caplog.messages if "does not show up at 0" in message]) == reports
 
 
-def test_sample_is_not_looked_for_at_once() -> None:
+def test_sample_is_not_queried_at_once() -> None:
     server = Server([OK])
     with delivering(server) as made:
         made.submit(probed(1))

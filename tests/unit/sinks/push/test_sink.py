@@ -41,7 +41,7 @@ RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 
 @dataclass(frozen=True)
 class Temperature(Snapshot):
-    """A mode that these tests have made up."""
+    """A made-up mode."""
 
     mode = "weather"
 
@@ -49,7 +49,7 @@ class Temperature(Snapshot):
 
 
 class Weather:
-    """It, as sinks show it."""
+    """The made-up mode's metrics."""
 
     described: ClassVar = {
         "xtrace_degrees": Metric("gauge", "degrees", "How warm it is, in degrees."),
@@ -65,12 +65,12 @@ class Weather:
 
 
 def shown(metrics: Callable[[MetricsOptions], MetricsKind] | None) -> Kind:
-    """The made-up mode's row of the registry: only its metrics are asked for here."""
+    """Return the made-up mode's registry row, with metrics only."""
     return replace(KINDS["rdma"], metrics=metrics)
 
 
 class Server:
-    """Takes everything, or nothing."""
+    """Accepts everything or nothing."""
 
     shown = "http://m/api"
 
@@ -108,7 +108,7 @@ def test_any_kind_of_snapshot_becomes_metrics_once_it_is_registered(monkeypatch:
     )
 
 
-def test_mode_without_metrics_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mode_without_metrics_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "weather", shown(None))
     server = Server()
     push = Push(server, NAME, 10)
@@ -130,7 +130,7 @@ def test_one_request_per_tick_has_the_snapshots_of_all_monitors() -> None:
     assert len(server.texts) == 2
 
 
-def test_what_another_sinks_failure_kept_from_being_flushed_is_sent_in_the_end() -> None:
+def test_samples_not_flushed_because_another_sink_failed_are_sent_at_close() -> None:
     server = Server()
     push = Push(server, NAME, 10)
     push.write(snapshot([flow()]))
@@ -138,7 +138,7 @@ def test_what_another_sinks_failure_kept_from_being_flushed_is_sent_in_the_end()
     assert ["xtrace_network_bytes_total" in text for text in server.texts] == [True]
 
 
-def test_what_is_not_delivered_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_undelivered_samples_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     push = Push(Server(takes=False), NAME, 10)
     push.write(snapshot([flow()]))
     push.flush()
@@ -153,7 +153,7 @@ def test_run_without_push_loads_none_of_its_modules() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_identity_is_the_same_in_records_and_series_and_leaves_out_what_is_not_known() -> None:
+def test_identity_is_the_same_in_records_and_series_and_leaves_out_unknown_values() -> None:
     assert NAME.record() == {"host": "n1", "host_ip": "192.0.2.1", "collect_agg": "pod-7", "labels": {"rack": 'r"1'}}
     assert NAME.series() == (
         *(("host", "n1"), ("host_ip", "192.0.2.1"), ("collect_agg", "pod-7")),
@@ -186,7 +186,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
         ({}, []),
     ],
 )
-def test_memory_of_the_maps_of_all_modes_is_told(setups: dict[str, Setup], expected: list[int]) -> None:
+def test_map_memory_is_the_sum_over_modes(setups: dict[str, Setup], expected: list[int]) -> None:
     own = SelfMetrics()
     own.start(Run("0.1.0", 5.0, ("xdp",), setups))
     samples = flat(own.samples(Figures()))
@@ -200,7 +200,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after(format_datetime(datetime.now(timezone.utc) - timedelta(hours=1))) == 0.0
 
 
-def test_export_is_beside_the_import() -> None:
+def test_export_url_is_derived_from_the_import_url() -> None:
     probe = Probe('up{host="a"}', 1500)
     url = export_url("http://m/x/api/v1/import/prometheus?k=1", probe)
     assert url == "http://m/x/api/v1/export?match%5B%5D=up%7Bhost%3D%22a%22%7D&start=1.5&end=1.5"
@@ -217,9 +217,7 @@ def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("proxy", ["http://s3cr3t@[bad", "socks5://u:s3cr3t@p:1", "http://p:s3cr3t"])
-def test_proxy_that_cannot_be_one_is_a_usage_error_without_its_password(
-    proxy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_proxy_is_a_usage_error_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(UsageError, match=r"^http_proxy: no http or https URL") as caught:
@@ -231,7 +229,7 @@ def test_proxy_that_cannot_be_one_is_a_usage_error_without_its_password(
     "content, why", [(None, "No such file or directory"), (b"", "is empty"), (b"\xff", "is no text")]
 )
 @pytest.mark.parametrize("setting", ["password_file", "bearer_token_file"])
-def test_file_of_a_secret_that_cannot_be_used_is_refused_at_the_start(
+def test_unusable_secret_file_is_refused_at_startup(
     setting: str, content: bytes | None, why: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "secret"
