@@ -84,6 +84,11 @@ class Server:
         assert answer.status == 200, answer.data
         return answer.data
 
+    def post(self, path: str, body: bytes) -> None:
+        """Send a POST request."""
+        answer = self._http.request("POST", self.base + path, body=body, retries=False, timeout=30.0)
+        assert answer.status in (200, 204), answer.data
+
     def flush(self) -> None:
         """Make all accepted samples visible."""
         self.get("/internal/force_flush")
