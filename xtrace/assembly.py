@@ -188,7 +188,7 @@ def make_push(config: Config, identity: Identity, version: str) -> Push:
 
     assert config.target is not None
     if config.target.skip_verify:
-        log.warning("push to %s: the server's certificate is not verified: anybody may be it", config.target.shown)
+        log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it names whole URLs
     return Push(Http(config.target, version), identity, config.max_series)
 

@@ -1,4 +1,4 @@
-"""Where metrics are pushed to: --push and VICTORIAMETRICS_* to one frozen Target. No text contains a secret."""
+"""Parse --push and VICTORIAMETRICS_* into one frozen Target, whose text contains no secret."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _HEADERS_WE_SET = frozenset({"content-encoding", "content-length", "content-type
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and how to authenticate to it. What may hold a secret is not part of its text."""
+    """A server and its credentials. Fields that may hold a secret are excluded from repr()."""
 
     url: str = field(repr=False)
     """without userinfo"""
     shown: str
-    """the URL as messages name it: no userinfo, no query"""
+    """the URL for messages: no userinfo, no query"""
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     password_file: str | None = None
@@ -40,12 +40,12 @@ class Target:
 
     @property
     def is_https(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether the server is reached by TLS."""
         return self.url.lower().startswith("https:")
 
 
 def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | None:
-    """The target that --push (`given`) or the environment names; None where nothing is pushed.
+    """Return the target set by --push (`given`) or the environment; None if pushing is off.
 
     Raises UsageError.
     """
@@ -85,14 +85,14 @@ def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | 
 
 
 def forgotten(given: str | None, environment: Mapping[str, str]) -> str | None:
-    """The warning where a URL is set but nothing is pushed; else None."""
+    """Return a warning if a URL is set but pushing is off; else None."""
     if given is None and environment.get(f"{PREFIX}REMOTE_WRITE") and not environment.get(f"{PREFIX}ENABLED"):
         return f"{PREFIX}REMOTE_WRITE is set, but metrics are not pushed (set {PREFIX}ENABLED=true too)"
     return None
 
 
 def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]:
-    """An http(s) URL without its userinfo, and that: name and password. Without a path, the import path is added."""
+    """Split an http(s) URL into URL and userinfo (name, password). An empty path becomes the import path."""
     from urllib.parse import unquote, urlsplit, urlunsplit
 
     usage = f"(use http://host:8428{IMPORT_PATH})"
@@ -100,7 +100,7 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
     except ValueError:
-        # neither the URL nor the error, which quotes it, is shown: it may hold a password
+        # neither the URL nor the error, which quotes it: they may contain a password
         raise UsageError(f"{what}: not a valid URL {usage}") from None
     if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", text.strip()):
         raise UsageError(f"{what}: not an http or https URL {usage}")
@@ -115,7 +115,7 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
 
 
 def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
-    """`Name: value`, several separated by `^^`, as vmagent takes them."""
+    """Parse headers as vmagent does: `Name: value`, separated by `^^`. Raises UsageError."""
     headers = []
     for header in filter(None, (part.strip() for part in text.split("^^"))):
         name, colon, value = (part.strip() for part in header.partition(":"))
@@ -128,7 +128,7 @@ def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _check(target: Target) -> None:
-    """Raises UsageError for settings that contradict each other."""
+    """Raise UsageError for contradictory settings."""
     if target.password and target.password_file:
         raise UsageError(f"{PREFIX}PASSWORD and {PREFIX}PASSWORD_FILE are both set (unset one)")
     if target.bearer_token and target.bearer_token_file:

@@ -86,7 +86,7 @@ def run_through_outage(how: Signals) -> tuple[list[dict[str, Any]], list[dict[st
         (held_up,) = server.export("xtrace_catch_push_render_seconds").values()
     if how != SIGSTOP:
         said = said_of_push(result)
-        assert said[0].endswith("keeping what is counted, trying again")
+        assert said[0].endswith("samples are queued, retrying")
         assert any(line.startswith("delivering again after ") for line in said)
     return lines, others.records, [seconds * 1000 for _, seconds in held_up]
 
@@ -126,7 +126,7 @@ def test_unknown_host_is_reported_once_and_the_run_continues() -> None:
         result = tool.wait()
     assert result.code == 1
     first, *_, last = said_of_push(result)
-    assert first.startswith("the host's name is not known (DNS)")
+    assert first.startswith("unknown host (DNS)")
     assert last.startswith("ended; not delivered within 2.0 s: ")
     assert len(said_of_push(result)) == 2
 
@@ -144,7 +144,7 @@ def test_busy_server_gets_the_same_batch_again_and_in_the_end_has_everything(sta
         result = tool.stop()
         assert result.code == 0, result.said
         assert busy.requests[1].body == busy.requests[2].body == busy.requests[3].body
-        assert f"{status} " in said_of_push(result)[0] and ": try later: keeping" in said_of_push(result)[0]
+        assert f"{status} " in said_of_push(result)[0] and ": try later; samples are queued" in said_of_push(result)[0]
         assert_server_has_all(server, result.records)
 
 
@@ -170,8 +170,8 @@ def test_rejected_batches_are_dropped_counted_and_reported_once_with_the_servers
         result = tool.stop()
     assert result.code == 1
     refused, lost = said_of_push(result)
-    assert refused == 'refused, and dropped: 400 Bad Request: cannot parse "x" more'
-    assert lost.endswith(" samples of 4 ticks, which the server refused")
+    assert refused == 'rejected and dropped: 400 Bad Request: cannot parse "x" more'
+    assert lost.endswith(" samples of 4 intervals: rejected by the server")
     counted = [line for line in shown.splitlines() if line.startswith("xtrace_catch_push_dropped_batches_total{")]
     assert [line.split()[-2] for line in counted if 'reason="refused"' in line] == ["4"]
     assert len({request.body for request in refusing.requests}) == len(refusing.requests), (
@@ -211,7 +211,7 @@ def test_silent_loss_is_reported() -> None:
         wired.traffic(),
         wired.watching(*pushing(server.url)) as tool,
     ):
-        tool.wait_until_it_says(b"takes the samples, but does not show xtrace_catch_build_info{")
+        tool.wait_until_it_says(b"accepts samples but does not return xtrace_catch_build_info{")
         assert tool.stop().code == 0
 
 

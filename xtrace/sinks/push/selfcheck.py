@@ -1,4 +1,4 @@
-"""Reads one sample back now and then: a server may answer that all is well, and store nothing."""
+"""Read one sample back now and then: a server may acknowledge samples without storing them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from dataclasses import dataclass
 log = logging.getLogger(__name__)
 
 PROBE_AFTER_S, PROBE_EVERY_S = 5.0, 60.0
-"""A server shows what it took within seconds; one series read back per minute costs it nothing."""
+"""Samples become visible within seconds; one series per minute is a negligible load."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One sample by which a server shows that it stored a batch."""
+    """A sample whose presence shows that a batch was stored."""
 
     selector: str
-    """as in PromQL"""
+    """a PromQL selector"""
     at_ms: int
 
 
 class SelfCheck:
-    """Asks for a sample some time after its batch was delivered; says when the answer changes."""
+    """Queries a sample some time after its delivery; logs when the answer changes."""
 
     def __init__(self, ask: Callable[[Probe], bool | None], shown: str) -> None:
         self.stored: bool | None = None
-        """the last answer; None before it, or where the server cannot be asked"""
+        """the last answer; None before the first, or if the server cannot be queried"""
         self._ask, self._shown = ask, shown
         self._wanted: tuple[Probe, float] | None = None
         self._next = 0.0
 
     def delivered(self, probe: Probe, now: float) -> None:
-        """A batch was taken; ask for one that was taken before, if it is time (`now` in s, monotonic)."""
+        """A batch was delivered; query an earlier one if it is time (`now`: seconds, monotonic)."""
         if self._wanted is None:
             if now >= self._next:
                 self._wanted = probe, now
@@ -44,8 +44,8 @@ class SelfCheck:
         before, self.stored = self.stored, self._ask(wanted)
         if self.stored is False and before is not False:
             log.error(
-                "push to %s: the server takes the samples, but does not show %s at %d: see its log and"
-                " its vm_rows_invalid_total, vm_rows_ignored_total and limits on series",
+                "push to %s: the server accepts samples but does not return %s at %d (check its log,"
+                " vm_rows_invalid_total, vm_rows_ignored_total and its series limits)",
                 self._shown,
                 wanted.selector,
                 wanted.at_ms,

@@ -1,4 +1,4 @@
-"""HTTP to one server by urllib3: keep-alive, authentication, TLS, proxies; and what answers and errors mean."""
+"""HTTP to one server by urllib3: keep-alive, authentication, TLS, proxies; meaning of answers and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xtrace.target import IMPORT_PATH, PREFIX, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 MOST_WORDS = 200
-"""Characters of a server's complaint that are told."""
+"""Characters of a server's error text that are logged."""
 MOST_READ = 4096
 
 OK, TOO_MANY_REQUESTS, REQUEST_TIMEOUT = range(200, 300), 429, 408
@@ -33,22 +33,22 @@ EXPORT_PATH = "/api/v1/export"
 
 
 def advice(status: int, words: str) -> str:
-    """What to do about a refusal, where that is known."""
+    """Return advice for a rejection; empty if none is known."""
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return "; set VICTORIAMETRICS_USERNAME and _PASSWORD_FILE, or _BEARER_TOKEN_FILE"
     if status == HTTPStatus.NOT_FOUND or "unsupported path" in words:
-        return "; is the path /api/v1/import/prometheus?"
+        return "; check the path (/api/v1/import/prometheus)"
     return ""
 
 
 class Http:
-    """Sends to a Target."""
+    """A Transport to a Target."""
 
     def __init__(self, target: Target, version: str) -> None:
         self._target = target
         self.shown = target.shown
         self._agent = f"xtrace-catch/{version}"
-        # unverified TLS is warned of by this tool, in its own words
+        # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         _check_secret_files(target)
         context = tls_context(target) if target.is_https else None
@@ -59,23 +59,23 @@ class Http:
         self._manager.clear()
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        """POST a body, with what `headers` say of it beside the server's own."""
+        """POST a body with its content headers and the target's headers."""
         try:
             headers = {**headers, **self._headers()}
         except OSError as error:
             return Outcome(False, True, f"{error.filename}: {error.strerror}")
         except UnicodeError:
-            return Outcome(False, True, "the file of the password or token is no text")
+            return Outcome(False, True, "password or token file is not text")
         try:
             response = self._request("POST", self._target.url, body, headers)
             return self._outcome(response)
         except (HTTPError, OSError) as error:
             return Outcome(False, True, reason(error))
-        except ValueError:  # of headers, and its text would quote them
-            return Outcome(False, True, "user, token or headers hold characters that HTTP does not allow")
+        except ValueError:  # from headers; its text quotes them
+            return Outcome(False, True, "user name, token or headers contain characters that HTTP does not allow")
 
     def stored(self, probe: Probe) -> bool | None:
-        """Ask the server's export for one sample; None where it has no such path, or is not to be reached."""
+        """Query the export endpoint for one sample; None if there is none or it cannot be reached."""
         url = export_url(self._target.url, probe)
         if url is None:
             return None
@@ -95,7 +95,7 @@ class Http:
     def _outcome(self, response: urllib3.BaseHTTPResponse) -> Outcome:
         status = response.status
         if status in OK:
-            # nothing is expected to follow: a connection on which something does is not used again
+            # a connection with a body left unread is not reused
             if status == NO_CONTENT or response.headers.get("Content-Length") == "0":
                 response.drain_conn()
                 response.release_conn()
@@ -108,7 +108,7 @@ class Http:
         return Outcome(False, False, words)
 
     def _words(self, response: urllib3.BaseHTTPResponse) -> str:
-        """`400 Bad Request: the server's first line`."""
+        """Return `400 Bad Request: start of the server's text`."""
         try:
             text = some_of(response).decode("utf-8", "replace")
         except (HTTPError, OSError):
@@ -120,7 +120,7 @@ class Http:
         return said + advice(response.status, line)
 
     def _headers(self) -> dict[str, str]:
-        """Files are read for each request, so that a new password or token counts at once."""
+        """Return the target's headers. Secret files are read each time, so a rotated secret applies at once."""
         target = self._target
         headers = {"User-Agent": self._agent, **dict(target.headers)}
         token = target.bearer_token or _secret_file(target.bearer_token_file)
@@ -143,7 +143,7 @@ class Http:
 
 
 def manager(target: Target, context: ssl.SSLContext | None) -> urllib3.PoolManager:
-    """Connections to the server, or to the proxy before it. Raises UsageError for a proxy that cannot be one."""
+    """Return connections to the server or its proxy. Raises UsageError for an invalid proxy URL."""
     parts = urlsplit(target.url)
     options: dict[str, Any] = {"maxsize": 1, "ssl_context": context, "retries": False}
     proxy = proxy_for(parts.scheme, parts.netloc)
@@ -153,8 +153,8 @@ def manager(target: Target, context: ssl.SSLContext | None) -> urllib3.PoolManag
         url = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
         headers = urllib3.make_headers(proxy_basic_auth=unquote(url.auth)) if url.auth else None
         return urllib3.ProxyManager(url._replace(auth=None).url, proxy_headers=headers, **options)
-    except (HTTPError, ValueError):  # their texts quote the URL, which may hold a password
-        raise UsageError(f"{parts.scheme}_proxy: no http or https URL: write http://host:3128") from None
+    except (HTTPError, ValueError):  # their texts quote the URL, which may contain a password
+        raise UsageError(f"{parts.scheme}_proxy: not an http or https URL (use http://host:3128)") from None
 
 
 def _base64(data: bytes) -> str:
@@ -168,33 +168,35 @@ def _secret_file(path: str | None) -> str | None:
 
 
 def _check_secret_files(target: Target) -> None:
-    """Raises UsageError for files that cannot be read at the start. Later they are read again for each request."""
+    """Raise UsageError for files that cannot be read at startup. Later each request reads them again."""
     for name, path in (("PASSWORD_FILE", target.password_file), ("BEARER_TOKEN_FILE", target.bearer_token_file)):
         try:
             secret = _secret_file(path)
         except (OSError, UnicodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is no text"
-            raise UsageError(f"{PREFIX}{name} {path}: {why}: give a file that holds it alone") from None
+            why = error.strerror if isinstance(error, OSError) else "is not text"
+            raise UsageError(f"{PREFIX}{name} {path}: {why} (the file must contain only the secret)") from None
         if secret == "":
-            raise UsageError(f"{PREFIX}{name} {path}: is empty: give a file that holds it alone")
+            raise UsageError(f"{PREFIX}{name} {path}: is empty (the file must contain only the secret)")
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
-    """Verification as asked for. Raises UsageError for files that cannot be used."""
+    """Return the TLS context for a target. Raises UsageError for unusable files."""
     try:
         context = ssl.create_default_context(cafile=target.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"{PREFIX}CA_FILE {target.ca_file}: {_why(error)}: give a file of PEM certificates") from None
+        raise UsageError(
+            f"{PREFIX}CA_FILE {target.ca_file}: {_why(error)} (a file of PEM certificates is needed)"
+        ) from None
     if target.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if target.cert_file and target.key_file:
         try:
-            # without the password callback a key that needs one would be asked for on the terminal
+            # without the callback OpenSSL would prompt for an encrypted key's passphrase on the terminal
             context.load_cert_chain(target.cert_file, target.key_file, password=lambda: "")
         except (OSError, ssl.SSLError) as error:
             files = f"{PREFIX}CERT_FILE {target.cert_file}, {PREFIX}KEY_FILE {target.key_file}"
-            raise UsageError(f"{files}: {_why(error)}: give PEM files that belong together") from None
+            raise UsageError(f"{files}: {_why(error)} (a matching pair of PEM files is needed)") from None
     return context
 
 
@@ -203,7 +205,7 @@ def _why(error: OSError) -> str:
 
 
 def proxy_for(scheme: str, netloc: str) -> str | None:
-    """The proxy that http_proxy, https_proxy and no_proxy name for a server."""
+    """Return the proxy for a server according to http_proxy, https_proxy and no_proxy; None if direct."""
     proxies = getproxies_environment()
     if proxy_bypass_environment(netloc, proxies):
         return None
@@ -211,7 +213,7 @@ def proxy_for(scheme: str, netloc: str) -> str | None:
 
 
 def export_url(url: str, probe: Probe) -> str | None:
-    """Where a server that takes `url` shows one sample; None where that does not follow from the path."""
+    """Return the export URL for one sample; None if it cannot be derived from the import URL."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     if not path.endswith(IMPORT_PATH):
@@ -221,7 +223,7 @@ def export_url(url: str, probe: Probe) -> str | None:
 
 
 def some_of(response: urllib3.BaseHTTPResponse) -> bytes:
-    """The start of a body, as far as it comes at once; the connection is not used again."""
+    """Return the part of a body that is available at once; the connection is closed."""
     try:
         return response.read1(MOST_READ) or b""
     finally:
@@ -229,7 +231,7 @@ def some_of(response: urllib3.BaseHTTPResponse) -> bytes:
 
 
 def retry_after(text: str | None) -> float | None:
-    """Seconds, from a number or an HTTP date (RFC 9110 10.2.3); None where there is none, or nonsense."""
+    """Parse Retry-After, a number or an HTTP date (RFC 9110 10.2.3), to seconds; None if absent or invalid."""
     if text is None:
         return None
     if text.strip().isdigit():
@@ -241,16 +243,16 @@ def retry_after(text: str | None) -> float | None:
 
 
 def reason(error: BaseException) -> str:
-    """Why no answer came, in few words and without the URL, which urllib3's own texts repeat."""
+    """Return why a request failed, briefly and without the URL, which urllib3's texts repeat."""
     if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return "the host's name is not known (DNS)"
-    # of connections refused urllib3 says, too, that they timed out
+        return "unknown host (DNS)"
+    # urllib3 derives refused connections from this class too
     if type(error) is urllib3.exceptions.ConnectTimeoutError:
         return f"no connection within {CONNECT_S:.0f} s"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"no answer within {ANSWER_S:.0f} s"
     if isinstance(error, urllib3.exceptions.ProxyError):
-        return f"by the proxy: {reason(error.original_error)}"
+        return f"proxy: {reason(error.original_error)}"
     if isinstance(error, (ssl.SSLError, urllib3.exceptions.SSLError)):
         found = next((part for part in (error, *error.args) if isinstance(part, ssl.SSLError)), None)
         detail = getattr(found, "verify_message", None) or getattr(found, "reason", None) or "failed"
@@ -260,4 +262,4 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = next((part for part in cause.args if isinstance(part, BaseException)), None) or cause.__cause__
-    return "the connection ended before the answer"
+    return "connection closed before the answer"

@@ -177,7 +177,7 @@ def test_oldest_batches_are_dropped_when_the_queue_is_full(caplog: pytest.LogCap
         server.held.set()
         eventually(lambda: made.figures.waiting_batches == 0)
     assert server.bodies[-1] == noise[-1], "the newest was dropped"
-    assert len([message for message in caplog.messages if "oldest samples are dropped" in message]) == 1
+    assert len([message for message in caplog.messages if "dropping the oldest samples" in message]) == 1
 
 
 def test_batch_in_flight_is_not_dropped() -> None:
@@ -252,7 +252,7 @@ def test_sample_is_read_back_after_a_while_and_its_absence_reported(
         eventually(lambda: made.figures.requests == 6)
     assert [probe.at_ms for probe in server.probes] == [0, 2, 4]
     assert made.figures.stored is stored
-    assert len([message for message in caplog.messages if "does not show up at 0" in message]) == reports
+    assert len([message for message in caplog.messages if "does not return up at 0" in message]) == reports
 
 
 def test_sample_is_not_queried_at_once() -> None:

@@ -220,13 +220,13 @@ def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
 def test_invalid_proxy_is_a_usage_error_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(UsageError, match=r"^http_proxy: no http or https URL") as caught:
+    with pytest.raises(UsageError, match=r"^http_proxy: not an http or https URL") as caught:
         Http(Target("http://m:8428/x", "http://m:8428/x"), "1")
     assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "content, why", [(None, "No such file or directory"), (b"", "is empty"), (b"\xff", "is no text")]
+    "content, why", [(None, "No such file or directory"), (b"", "is empty"), (b"\xff", "is not text")]
 )
 @pytest.mark.parametrize("setting", ["password_file", "bearer_token_file"])
 def test_unusable_secret_file_is_refused_at_startup(
@@ -240,4 +240,4 @@ def test_unusable_secret_file_is_refused_at_startup(
     with pytest.raises(UsageError) as caught:
         Http(target, "1")
     variable = f"VICTORIAMETRICS_{setting.upper()}"
-    assert str(caught.value) == f"{variable} {path}: {why}: give a file that holds it alone"
+    assert str(caught.value) == f"{variable} {path}: {why} (the file must contain only the secret)"
