@@ -16,6 +16,9 @@ REMOTE_WRITE_PATH = "/api/v1/write"
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2, token"""
+_SECRET_NAME = re.compile(r"auth|cred|jwt|key|pass|pwd|secret|sess|sig|token", re.IGNORECASE)
+"""Names of parameters in a URL's query whose values are secrets"""
+LONGEST_SHOWN_NAME = 32
 _HEADERS_WE_SET = frozenset({"content-encoding", "content-length", "content-type", "host"})
 
 
@@ -55,11 +58,7 @@ def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | 
         return None
     if given is not None:
         url, userinfo = split_url(given, "--push")
-        if userinfo is not None and userinfo[1]:
-            raise UsageError(
-                f"--push: a password on the command line is visible to all users of this host (set {PREFIX}USERNAME and"
-                f" {PREFIX}PASSWORD_FILE, or put the URL in {PREFIX}REMOTE_WRITE)"
-            )
+        _refuse_visible_secrets(url, userinfo)
     else:
         url, userinfo = split_url(environment.get(f"{PREFIX}REMOTE_WRITE") or DEFAULT_URL, f"{PREFIX}REMOTE_WRITE")
 
@@ -125,6 +124,23 @@ def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
             raise UsageError(f"{PREFIX}HEADERS: {name} is set by xtrace-catch itself (leave it out)")
         headers.append((name, value))
     return tuple(headers)
+
+
+def _refuse_visible_secrets(url: str, userinfo: tuple[str, str | None] | None) -> None:
+    """Raise UsageError for secrets in --push's URL. A user name alone counts as one: many servers take tokens there."""
+    from urllib.parse import parse_qsl, urlsplit
+
+    visible = "on the command line is visible to all users of this host"
+    if userinfo is not None:
+        what = "a password" if userinfo[1] else "a user name or token"
+        raise UsageError(
+            f"--push: {what} {visible} (set {PREFIX}USERNAME and {PREFIX}PASSWORD_FILE or {PREFIX}BEARER_TOKEN_FILE, or"
+            f" put the URL in {PREFIX}REMOTE_WRITE)"
+        )
+    for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if _SECRET_NAME.search(name):
+            shown = name if name.isprintable() and len(name) <= LONGEST_SHOWN_NAME else "a secret"
+            raise UsageError(f"--push: {shown} in the URL {visible} (put the URL in {PREFIX}REMOTE_WRITE)")
 
 
 def _check(target: Target) -> None:

@@ -42,6 +42,8 @@ class Answer:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     drip_s: float = 0.0
+    reason: str | None = None
+    """phrase after the status; None: the usual one"""
 
 
 class Double:
@@ -57,6 +59,8 @@ class Double:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            timeout = 30
+            """seconds; close() waits for connections"""
 
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
                 """Log nothing."""
@@ -71,7 +75,7 @@ class Double:
             do_GET = do_POST  # noqa: N815
 
             def _send(self, answer: Answer) -> None:
-                self.send_response(answer.status)
+                self.send_response(answer.status, answer.reason)
                 for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                     if answer.status != 204 or name != "Content-Length":
                         self.send_header(name, value)
@@ -85,7 +89,7 @@ class Double:
 
         self.ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server.daemon_threads = False
         self._scheme = "https" if tls else "http"
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)

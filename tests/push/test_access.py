@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import shlex
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.netns.tool import Result, run_to_end
+from tests.netns.tool import Result, environment, run_to_end
 from tests.push.double import Answer, double
 from tests.push.server import victoria_metrics
 from tests.push.wire import Here, Wire, wire
@@ -157,6 +159,25 @@ def test_client_certificate_is_presented(wired: Wire, certificate: tuple[str, st
     with double(lambda n: Answer(), tls=context) as asked:
         assert run(wired, asked.base, CA_FILE=certificate[0], **own).code == 0
         assert asked.requests
+
+
+def test_encrypted_key_is_refused_without_a_prompt(wired: Wire, certificate: tuple[str, str], tmp_path: Path) -> None:
+    encrypted = str(tmp_path / "encrypted.pem")
+    convert = ["openssl", "pkey", "-in", certificate[1], "-aes256", "-passout", f"pass:{SECRET}", "-out", encrypted]
+    subprocess.run(convert, check=True)
+    variables = environment(
+        VICTORIAMETRICS_ENABLED="true",
+        VICTORIAMETRICS_REMOTE_WRITE="https://127.0.0.1:1",
+        VICTORIAMETRICS_CERT_FILE=certificate[0],
+        VICTORIAMETRICS_KEY_FILE=encrypted,
+    )
+    tool = shlex.join([sys.executable, "-m", "xtrace", "-i", wired.watched, "-c", "1"])
+    # with a terminal, on which OpenSSL could ask; as input it gets an end of file
+    command = ["script", "--quiet", "--return", "--command", tool, "/dev/null"]
+    done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stdout
+    assert "pass phrase" not in done.stdout
+    assert f"VICTORIAMETRICS_KEY_FILE {encrypted}: the key is encrypted (openssl pkey decrypts it)" in done.stdout
 
 
 def test_proxy_variables_are_honoured(wired: Wire) -> None:

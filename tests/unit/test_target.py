@@ -83,6 +83,21 @@ def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -
             "a password on the command line is visible to all users of this host (set VICTORIAMETRICS_USERNAME and",
         ),
         (
+            f"http://{SECRET}@m",
+            {},
+            "a user name or token on the command line is visible to all users of this host (set VICTORIAMETRICS_",
+        ),
+        *(
+            (
+                f"http://m/x?n=1&{name}={SECRET}",
+                {},
+                f"--push: {name} in the URL on the command line is visible to all users of this host"
+                " (put the URL in VICTORIAMETRICS_REMOTE_WRITE)",
+            )
+            for name in ("authKey", "token", "access_token", "api_key", "password", "sig", "X-Amz-Credential")
+        ),
+        (f"http://m/x?token{SECRET * 9}=1", {}, "--push: a secret in the URL on the command line"),
+        (
             "http://m",
             {"PASSWORD": SECRET},
             "VICTORIAMETRICS_PASSWORD[_FILE] is set without VICTORIAMETRICS_USERNAME (set both)",
@@ -90,6 +105,8 @@ def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -
         ("http://m", {"USERNAME": "u", "PASSWORD": SECRET, "PASSWORD_FILE": "f"}, "are both set (unset one)"),
         ("http://m", {"BEARER_TOKEN": SECRET, "BEARER_TOKEN_FILE": "f"}, "are both set (unset one)"),
         ("http://m", {"USERNAME": "u", "BEARER_TOKEN": SECRET}, "are both set (unset one)"),
+        ("http://m", {"USERNAME": "u", "BEARER_TOKEN_FILE": "f"}, "are both set (unset one)"),
+        (None, {"ENABLED": "1", "REMOTE_WRITE": "http://u@m", "BEARER_TOKEN": SECRET}, "are both set (unset one)"),
         (
             "http://m",
             {"CERT_FILE": "c"},

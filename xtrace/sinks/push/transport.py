@@ -7,26 +7,24 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from xtrace.errors import UsageError
 from xtrace.printable import printable
+from xtrace.sinks.push.connections import manager
 from xtrace.sinks.push.delivery import Outcome
+from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
 from xtrace.sinks.push.selfcheck import Probe
-from xtrace.target import IMPORT_PATH, PREFIX, Target
+from xtrace.target import IMPORT_PATH, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 MOST_WORDS = 200
 """Characters of a server's error text that are logged."""
 MOST_READ = 4096
 
-OK, TOO_MANY_REQUESTS, REQUEST_TIMEOUT = range(200, 300), 429, 408
+OK, REDIRECTS, TOO_MANY_REQUESTS, REQUEST_TIMEOUT = range(200, 300), range(300, 400), 429, 408
 NO_CONTENT = 204
 
 EXPORT_PATH = "/api/v1/export"
@@ -36,6 +34,8 @@ def advice(status: int, words: str) -> str:
     """Return advice for a rejection; empty if none is known."""
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return "; set VICTORIAMETRICS_USERNAME and _PASSWORD_FILE, or _BEARER_TOKEN_FILE"
+    if status in REDIRECTS:
+        return "; redirects are not followed, push to the final URL"
     if status == HTTPStatus.NOT_FOUND or "unsupported path" in words:
         return "; check the path (/api/v1/import/prometheus)"
     return ""
@@ -46,13 +46,14 @@ class Http:
 
     def __init__(self, target: Target, version: str) -> None:
         self._target = target
+        self._secrets = Secrets()
+        self._secrets.note_query(urlsplit(target.url).query)
         self.shown = target.shown
         self._agent = f"xtrace-catch/{version}"
         # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        _check_secret_files(target)
-        context = tls_context(target) if target.is_https else None
-        self._manager = manager(target, context)
+        check_secret_files(target)
+        self._manager = manager(target, self._secrets)
 
     def close(self) -> None:
         """Close the connections."""
@@ -113,103 +114,25 @@ class Http:
             text = some_of(response).decode("utf-8", "replace")
         except (HTTPError, OSError):
             text = ""
-        for secret in self._secrets():
-            text = text.replace(secret, "***")
-        line = printable(text, instead=" ").strip()[:MOST_WORDS]
-        said = f"{response.status} {response.reason or ''}".strip() + (f": {line}" if line else "")
-        return said + advice(response.status, line)
+        phrase = printable(self._secrets.mask(response.reason or ""), instead=" ").strip()[:MOST_WORDS]
+        line = printable(self._secrets.mask(text), instead=" ").strip()[:MOST_WORDS]
+        status = f"{response.status} {phrase}".strip()
+        return status + (f": {line}" if line else "") + advice(response.status, line)
 
     def _headers(self) -> dict[str, str]:
         """Return the target's headers. Secret files are read each time, so a rotated secret applies at once."""
-        target = self._target
+        target, secrets = self._target, self._secrets
+        for _, value in target.headers:
+            secrets.note_header(value)
         headers = {"User-Agent": self._agent, **dict(target.headers)}
-        token = target.bearer_token or _secret_file(target.bearer_token_file)
+        token = target.bearer_token or read_secret(target.bearer_token_file)
         if token:
+            secrets.note(token)
             headers["Authorization"] = f"Bearer {token}"
         elif target.username:
-            password = target.password or _secret_file(target.password_file) or ""
-            basic = f"{target.username}:{password}".encode()
-            headers["Authorization"] = "Basic " + _base64(basic)
+            password = target.password or read_secret(target.password_file)
+            headers["Authorization"] = "Basic " + secrets.note_basic(target.username, password)
         return headers
-
-    def _secrets(self) -> list[str]:
-        target = self._target
-        try:
-            files = [_secret_file(target.password_file), _secret_file(target.bearer_token_file)]
-        except OSError:
-            files = []
-        values = [target.password, target.bearer_token, *files, *(value for _, value in target.headers)]
-        return [value for value in values if value]
-
-
-def manager(target: Target, context: ssl.SSLContext | None) -> urllib3.PoolManager:
-    """Return connections to the server or its proxy. Raises UsageError for an invalid proxy URL."""
-    parts = urlsplit(target.url)
-    options: dict[str, Any] = {"maxsize": 1, "ssl_context": context, "retries": False}
-    proxy = proxy_for(parts.scheme, parts.netloc)
-    if proxy is None:
-        return urllib3.PoolManager(**options)
-    try:
-        url = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(url.auth)) if url.auth else None
-        return urllib3.ProxyManager(url._replace(auth=None).url, proxy_headers=headers, **options)
-    except (HTTPError, ValueError):  # their texts quote the URL, which may contain a password
-        raise UsageError(f"{parts.scheme}_proxy: not an http or https URL (use http://host:3128)") from None
-
-
-def _base64(data: bytes) -> str:
-    from binascii import b2a_base64
-
-    return b2a_base64(data, newline=False).decode()
-
-
-def _secret_file(path: str | None) -> str | None:
-    return Path(path).read_text().strip() if path else None
-
-
-def _check_secret_files(target: Target) -> None:
-    """Raise UsageError for files that cannot be read at startup. Later each request reads them again."""
-    for name, path in (("PASSWORD_FILE", target.password_file), ("BEARER_TOKEN_FILE", target.bearer_token_file)):
-        try:
-            secret = _secret_file(path)
-        except (OSError, UnicodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is not text"
-            raise UsageError(f"{PREFIX}{name} {path}: {why} (the file must contain only the secret)") from None
-        if secret == "":
-            raise UsageError(f"{PREFIX}{name} {path}: is empty (the file must contain only the secret)")
-
-
-def tls_context(target: Target) -> ssl.SSLContext:
-    """Return the TLS context for a target. Raises UsageError for unusable files."""
-    try:
-        context = ssl.create_default_context(cafile=target.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(
-            f"{PREFIX}CA_FILE {target.ca_file}: {_why(error)} (a file of PEM certificates is needed)"
-        ) from None
-    if target.skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if target.cert_file and target.key_file:
-        try:
-            # without the callback OpenSSL would prompt for an encrypted key's passphrase on the terminal
-            context.load_cert_chain(target.cert_file, target.key_file, password=lambda: "")
-        except (OSError, ssl.SSLError) as error:
-            files = f"{PREFIX}CERT_FILE {target.cert_file}, {PREFIX}KEY_FILE {target.key_file}"
-            raise UsageError(f"{files}: {_why(error)} (a matching pair of PEM files is needed)") from None
-    return context
-
-
-def _why(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or str(error)
-
-
-def proxy_for(scheme: str, netloc: str) -> str | None:
-    """Return the proxy for a server according to http_proxy, https_proxy and no_proxy; None if direct."""
-    proxies = getproxies_environment()
-    if proxy_bypass_environment(netloc, proxies):
-        return None
-    return proxies.get(scheme)
 
 
 def export_url(url: str, probe: Probe) -> str | None:

@@ -115,7 +115,7 @@ def test_failed_batch_is_resent_before_later_ones(caplog: pytest.LogCaptureFixtu
         eventually(lambda: made.figures.requests == 2)
     assert server.bodies == ["a", "a", "a", "a", "b"]
     assert made.figures.failures == 3
-    assert [message.partition(": ")[2].partition(" ")[0] for message in caplog.messages] == ["busy:", "delivering"]
+    assert [message.partition(": ")[2].partition(" ")[0] for message in caplog.messages] == ["busy;", "delivering"]
 
 
 def test_unexpected_error_is_one_line_without_its_text_and_retried(
@@ -150,6 +150,35 @@ def test_pauses_grow_to_a_limit_and_differ(monkeypatch: pytest.MonkeyPatch) -> N
             assert len(pauses) > 1
         assert made._pause(7.0) == 7.0
         assert made._pause(1e9) == module.LONGEST_RETRY_AFTER_S
+
+
+def test_each_failure_lengthens_the_pause_until_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def longest_of(_: float, longest: float) -> float:
+        pauses.append(longest)
+        return longest
+
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.008)
+    monkeypatch.setattr("random.uniform", longest_of)
+    with delivering(Server([BUSY, BUSY, BUSY, BUSY, BUSY, OK, BUSY, BUSY, OK])) as made:
+        made.submit(batch("a"))
+        made.submit(batch("b"))
+        eventually(lambda: made.figures.requests == 2)
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.008, 0.001, 0.002]
+
+
+def test_attempts_at_the_end_are_repeated_with_short_pauses_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_AT_END_S", 0.02)
+    server = Server([Outcome(False, True, "busy", retry_after_s=100.0)])
+    made = Delivery(server, TEXT)
+    made.submit(batch("x"))
+    eventually(lambda: made.figures.failures == 1)
+    assert made.close(0.3) == (1, 1)
+    made._thread.join(GIVE_UP_S)
+    # each pause but the last takes 0.02 s of 0.3 s
+    assert 2 <= len(server.bodies) <= 2 + 0.3 / 0.02
 
 
 def test_rejected_batch_is_dropped_counted_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:

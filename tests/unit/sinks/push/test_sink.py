@@ -27,10 +27,11 @@ from xtrace.sinks.metrics import own as self_metrics
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics
 from xtrace.sinks.metrics.sample import Metric, Sample, Values
+from xtrace.sinks.push.connections import proxy_for
 from xtrace.sinks.push.delivery import Outcome
 from xtrace.sinks.push.selfcheck import Probe
 from xtrace.sinks.push.sink import Push
-from xtrace.sinks.push.transport import Http, export_url, proxy_for, retry_after
+from xtrace.sinks.push.transport import Http, export_url, retry_after
 from xtrace.target import Target
 
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
