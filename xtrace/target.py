@@ -12,7 +12,16 @@ from xtrace.values import boolean
 PREFIX = "VICTORIAMETRICS_"
 DEFAULT_URL = "http://localhost:8428/api/v1/import/prometheus"
 IMPORT_PATH = "/api/v1/import/prometheus"
-REMOTE_WRITE_PATH = "/api/v1/write"
+OTHER_IMPORTS = {
+    "/api/v1/write": "remote write",
+    "/api/v1/import": "JSON lines",
+    "/api/v1/import/csv": "CSV",
+    "/api/v1/import/native": "the native format of VictoriaMetrics",
+    "/influx/write": "the line protocol of InfluxDB",
+    "/api/v2/write": "the line protocol of InfluxDB",
+    "/api/put": "the format of OpenTSDB",
+}
+"""Ends of paths for other formats. Some answer 204 to anything, and store nothing."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2, token"""
@@ -104,8 +113,12 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
     if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", text.strip()):
         raise UsageError(f"{what}: not an http or https URL {usage}")
     path = parts.path if parts.path.strip("/") else IMPORT_PATH
-    if path.rstrip("/").endswith(REMOTE_WRITE_PATH):
-        raise UsageError(f"{what}: remote write, {REMOTE_WRITE_PATH}, is not supported {usage}")
+    trimmed = path.rstrip("/")
+    if trimmed.endswith(IMPORT_PATH):
+        path = trimmed  # VictoriaMetrics does not know it with a slash
+    for end, takes in OTHER_IMPORTS.items():
+        if trimmed.endswith(end) or f"/influx{trimmed}" == end:
+            raise UsageError(f"{what}: {takes}, {trimmed}, is not supported {usage}")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     url = urlunsplit((parts.scheme, netloc, path, parts.query, ""))
     if parts.username is None:

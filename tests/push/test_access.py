@@ -54,7 +54,7 @@ def said_of_push(result: Result) -> list[str]:
     return [line.partition("prometheus: ")[2] for line in result.said if line.startswith("push to ")]
 
 
-def test_password_from_a_file_that_changes_is_read_again(wired: Wire, tmp_path: Path) -> None:
+def test_password_from_a_file_that_changes_is_read_again_and_nothing_is_lost(wired: Wire, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("old\n")
     arguments = ("-httpAuth.username=monitor", f"-httpAuth.password={SECRET}")
@@ -68,10 +68,13 @@ def test_password_from_a_file_that_changes_is_read_again(wired: Wire, tmp_path: 
         result = run(wired, asked.base, 4, USERNAME="monitor", PASSWORD_FILE=str(file))
         sent = [base64.b64decode(request.headers["Authorization"].split()[1]).decode() for request in asked.requests]
     assert sent == ["monitor:old", "monitor:old", *["monitor:" + SECRET] * (len(sent) - 2)] and len(sent) > 2
-    refused, lost = said_of_push(result)
-    assert refused.startswith("rejected and dropped: 401 Unauthorized: not the *** one; set VICTORIAMETRICS_USERNAME")
-    assert lost.startswith("ended; lost: ") and lost.endswith(" samples of 1 intervals: rejected by the server")
-    assert result.code == 1
+    failed, again = said_of_push(result)
+    assert failed.startswith("401 Unauthorized: not the *** one; set VICTORIAMETRICS_USERNAME and _PASSWORD_FILE")
+    assert failed.endswith("; samples are queued, retrying")
+    assert again.startswith("delivering again after ")
+    assert result.code == 0
+    bodies = [request.body for request in asked.requests]
+    assert bodies[0] == bodies[1] and len(set(bodies)) == len(bodies) - 1, "the rejected batch came again"
     with victoria_metrics(*arguments, user=f"monitor:{SECRET}") as server:
         assert run(wired, server.url, USERNAME="monitor", PASSWORD_FILE=str(file)).code == 0
         assert server.export("xtrace_interface_packets_total")
@@ -82,9 +85,9 @@ def test_wrong_password_is_reported_once_and_the_run_continues(wired: Wire) -> N
         result = run(wired, server.url, 4, USERNAME="monitor", PASSWORD=SECRET)
         assert not server.export('{__name__!=""}')
     assert result.code == 1
-    said, lost = said_of_push(result)
-    assert said.startswith("rejected and dropped: 401 Unauthorized")
-    assert lost.endswith(" samples of 4 intervals: rejected by the server")
+    failed, ended = said_of_push(result)
+    assert failed.startswith("401 Unauthorized") and failed.endswith("; samples are queued, retrying")
+    assert ended.startswith("ended; not delivered within 2.0 s: ")
 
 
 def test_userinfo_of_the_url_is_used_and_not_logged(wired: Wire) -> None:

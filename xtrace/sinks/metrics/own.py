@@ -81,6 +81,8 @@ class Figures:
     """batches and samples by reason"""
     request_s: float | None = None
     """duration of the last request"""
+    doubt: str = ""
+    """the last answer to a delivery, if it was not the usual one"""
     stored: bool | None = None
     """whether the server had the last sample queried"""
 

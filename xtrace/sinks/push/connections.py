@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,8 +17,22 @@ from xtrace.sinks.push.secrets import Secrets
 from xtrace.target import PREFIX, Target
 
 
-def manager(target: Target, secrets: Secrets) -> urllib3.PoolManager:
-    """Return connections to the server or its proxy. Raises UsageError for an invalid proxy URL."""
+def manager(target: Target, secrets: Secrets, connecting: Callable[[], None]) -> urllib3.PoolManager:
+    """Return connections, direct or by a proxy, that call `connecting`. Raises UsageError for an invalid proxy."""
+    made = _manager(target, secrets)
+    # the pool keeps a connection object when it connects again, and does not count that
+    pool = made.connection_from_url(target.url)
+
+    class Connection(pool.ConnectionCls):  # type: ignore[name-defined, misc]
+        def connect(self) -> None:
+            connecting()
+            super().connect()
+
+    pool.ConnectionCls = Connection
+    return made
+
+
+def _manager(target: Target, secrets: Secrets) -> urllib3.PoolManager:
     parts = urlsplit(target.url)
     context = tls_context(target) if target.is_https else None
     options: dict[str, Any] = {"maxsize": 1, "ssl_context": context, "retries": False}

@@ -11,13 +11,14 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
 
 from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.own import Figures
-from xtrace.sinks.push.selfcheck import Probe, SelfCheck
+from xtrace.sinks.push.acknowledged import Acknowledged
+from xtrace.sinks.push.batch import Batch, Outcome, Transport
+from xtrace.sinks.push.selfcheck import SelfCheck
 
 log = logging.getLogger(__name__)
 
@@ -29,45 +30,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 
 LONGEST_RETRY_AFTER_S = 300.0
 PAUSE_AT_END_S = 0.25
-
-
-@dataclass(eq=False)
-class Batch:
-    """One tick's samples."""
-
-    body: bytes
-    samples: int
-    probe: Probe | None = None
-    is_packed: bool = False
-    waits: bool = True
-    """False once delivered or dropped"""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of a request."""
-
-    delivered: bool
-    retry: bool = False
-    """whether a later attempt may succeed"""
-    reason: str = ""
-    retry_after_s: float | None = None
-
-
-class Transport(Protocol):
-    """A connection to one server."""
-
-    shown: str
-    """the server's name in messages"""
-
-    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        """Send a body with its content headers. Server and network errors are Outcomes, not exceptions."""
-
-    def stored(self, probe: Probe) -> bool | None:
-        """Return whether the server has the sample; None if it cannot be queried."""
-
-    def close(self) -> None:
-        """Close all connections."""
 
 
 class Delivery:
@@ -97,7 +59,8 @@ class Delivery:
         self._troubled_since: float | None = None
         self._last_rejection: str | None = None
         self._overflowing = False
-        self._check = SelfCheck(transport.stored, transport.shown)
+        self._check = SelfCheck(transport.times, transport.shown)
+        self._acknowledged: Acknowledged[Batch] = Acknowledged(transport.times)
         # a request that hangs must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="push", daemon=True)
         self._thread.start()
@@ -160,7 +123,9 @@ class Delivery:
         self._figures = replace(self._figures, dropped=dropped)
 
     def _run(self) -> None:
-        while (batch := self._next()) is not None:
+        while (batch := self._next()) is not None or self._restore(ending=True):
+            if batch is None:
+                continue
             begun = self._clock()
             outcome = self._send(batch)
             took = self._clock() - begun
@@ -169,11 +134,28 @@ class Delivery:
                 if not outcome.retry:
                     self._remove(batch)
             if outcome.delivered:
-                self._delivered(batch, took)
+                self._delivered(batch, outcome, took)
+                self._restore(ending=False)
             elif not outcome.retry:
                 self._refused(batch, outcome.reason)
             else:
                 self._failed(outcome)
+
+    def _restore(self, ending: bool) -> bool:
+        """Queue batches that the server has lost since it acknowledged them; return whether there are any."""
+        if self._closes_at is not None and self._clock() >= self._closes_at:
+            return False
+        lost = self._acknowledged.lost(self._clock(), ending)
+        if lost:
+            with self._changed:
+                for batch in reversed(lost):
+                    batch.waits = True
+                    self._waiting.appendleft(batch)
+                    self._waiting_bytes += len(batch.body)
+            log.warning(
+                "push to %s: the server lost %d intervals; sending them again", self._transport.shown, len(lost)
+            )
+        return bool(lost)
 
     def _send(self, batch: Batch) -> Outcome:
         try:
@@ -212,15 +194,20 @@ class Delivery:
                     self._waiting_bytes += len(packed) - len(batch.body)
                     batch.body, batch.is_packed = packed, True
 
-    def _delivered(self, batch: Batch, took: float) -> None:
+    def _delivered(self, batch: Batch, outcome: Outcome, took: float) -> None:
         now = self._clock()
         with self._changed:
             left = len(self._waiting)
             figures = self._figures
             self._figures = replace(
-                figures, requests=figures.requests + 1, samples=figures.samples + batch.samples, request_s=took
+                figures,
+                requests=figures.requests + 1,
+                samples=figures.samples + batch.samples,
+                request_s=took,
+                doubt=outcome.doubt,
             )
             self._overflowing = self._overflowing and left > 0
+        was_troubled = self._troubled_since is not None
         if self._troubled_since is not None:
             log.info(
                 "push to %s: delivering again after %.0f s; intervals queued: %d",
@@ -229,6 +216,16 @@ class Delivery:
                 left,
             )
         self._attempts, self._troubled_since, self._last_rejection = 0, None, None
+        if outcome.doubt and not figures.doubt:
+            log.warning(
+                "push to %s: answered %s instead of 204 No Content: samples may not be stored (check the path)",
+                self._transport.shown,
+                outcome.doubt,
+            )
+        has_ended = outcome.reconnected or was_troubled
+        self._acknowledged.add(batch, now, has_ended)
+        if has_ended:
+            self._check.forget()
         if batch.probe is not None:
             self._check.delivered(batch.probe, now)
 

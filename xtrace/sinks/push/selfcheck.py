@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-PROBE_AFTER_S, PROBE_EVERY_S = 5.0, 60.0
-"""Samples become visible within seconds; one series per minute is a negligible load."""
+VISIBLE_AFTER_S = 5.0
+"""VictoriaMetrics shows samples within 2 s, unless it is busy."""
+PROBE_EVERY_S = 60.0
+"""One series per minute is a negligible load."""
+
+Times = Callable[[str, int, int], "set[int] | None"]
+"""As Transport.times(): selector, start and end in ms."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,17 @@ class Probe:
 class SelfCheck:
     """Queries a sample some time after its delivery; logs when the answer changes."""
 
-    def __init__(self, ask: Callable[[Probe], bool | None], shown: str) -> None:
+    def __init__(self, times: Times, shown: str) -> None:
         self.stored: bool | None = None
         """the last answer; None before the first, or if the server cannot be queried"""
-        self._ask, self._shown = ask, shown
+        self._times, self._shown = times, shown
+        self._is_unknown_reported = False
         self._wanted: tuple[Probe, float] | None = None
         self._next = 0.0
+
+    def forget(self) -> None:
+        """Forget the sample to query: the server may have lost it, which others find out (acknowledged.py)."""
+        self._wanted = None
 
     def delivered(self, probe: Probe, now: float) -> None:
         """A batch was delivered; query an earlier one if it is time (`now`: seconds, monotonic)."""
@@ -38,10 +48,15 @@ class SelfCheck:
                 self._wanted = probe, now
             return
         wanted, since = self._wanted
-        if now - since < PROBE_AFTER_S:
+        if now - since < VISIBLE_AFTER_S:
             return
         self._wanted, self._next = None, now + PROBE_EVERY_S
-        before, self.stored = self.stored, self._ask(wanted)
+        # a server that keeps one sample of many (-dedup.minScrapeInterval) keeps a later one
+        found = self._times(wanted.selector, wanted.at_ms, probe.at_ms)
+        before, self.stored = self.stored, None if found is None else bool(found)
+        if found is None and not self._is_unknown_reported:
+            self._is_unknown_reported = True
+            log.info("push to %s: cannot check that samples are stored: no /api/v1/export found there", self._shown)
         if self.stored is False and before is not False:
             log.error(
                 "push to %s: the server accepts samples but does not return %s at %d (check its log,"

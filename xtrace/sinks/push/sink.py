@@ -15,7 +15,8 @@ from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.exposition import Exposition, label_text
 from xtrace.sinks.metrics.own import SelfMetrics
 from xtrace.sinks.metrics.sample import Interval
-from xtrace.sinks.push.delivery import Batch, Delivery, Transport
+from xtrace.sinks.push.batch import Batch, Transport
+from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.selfcheck import Probe
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,11 @@ class Push:
         if batches:
             self.undelivered = True
             log.error("push to %s: ended; not delivered within %.1f s: %d samples", self._shown, limit_s, samples)
-        for reason, (ticks, lost) in self._delivery.figures.dropped.items():
+        figures = self._delivery.figures
+        if figures.stored is False or (figures.doubt and not figures.stored):
+            self.undelivered = True
+            log.error("push to %s: ended; the server accepted samples but seems not to store them", self._shown)
+        for reason, (ticks, lost) in figures.dropped.items():
             if ticks:
                 self.undelivered = True
                 log.error(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from pathlib import PurePosixPath
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+import orjson
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from xtrace.printable import printable
+from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import manager
-from xtrace.sinks.push.delivery import Outcome
 from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
-from xtrace.sinks.push.selfcheck import Probe
 from xtrace.target import IMPORT_PATH, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
@@ -24,10 +26,20 @@ MOST_WORDS = 200
 """Characters of a server's error text that are logged."""
 MOST_READ = 4096
 
-OK, REDIRECTS, TOO_MANY_REQUESTS, REQUEST_TIMEOUT = range(200, 300), range(300, 400), 429, 408
-NO_CONTENT = 204
-
+OK, REDIRECTS = range(200, 300), range(300, 400)
+MAY_PASS = (
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    # while a token or password is being replaced
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+)
+"""Errors of the client that a later attempt may not meet, beside all errors of the server."""
 EXPORT_PATH = "/api/v1/export"
+MOST_EXPORTS = 3
+"""Paths tried for it where the import path is not the usual one."""
+MOST_EXPORTED = 1 << 20
 
 
 def advice(status: int, words: str) -> str:
@@ -47,13 +59,16 @@ class Http:
     def __init__(self, target: Target, version: str) -> None:
         self._target = target
         self._secrets = Secrets()
+        self._connects = 0
+        self._is_closed = False
+        """whether this side closed the last connection"""
         self._secrets.note_query(urlsplit(target.url).query)
         self.shown = target.shown
         self._agent = f"xtrace-catch/{version}"
         # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         check_secret_files(target)
-        self._manager = manager(target, self._secrets)
+        self._manager = manager(target, self._secrets, self._count_connect)
 
     def close(self) -> None:
         """Close the connections."""
@@ -68,24 +83,28 @@ class Http:
         except UnicodeError:
             return Outcome(False, True, "password or token file is not text")
         try:
+            before = self._connects
             response = self._request("POST", self._target.url, body, headers)
-            return self._outcome(response)
+            is_new, self._is_closed = self._connects > before and not self._is_closed, False
+            return replace(self._outcome(response), reconnected=is_new)
         except (HTTPError, OSError) as error:
+            self._is_closed = False
             return Outcome(False, True, reason(error))
         except ValueError:  # from headers; its text quotes them
             return Outcome(False, True, "user name, token or headers contain characters that HTTP does not allow")
 
-    def stored(self, probe: Probe) -> bool | None:
-        """Query the export endpoint for one sample; None if there is none or it cannot be reached."""
-        url = export_url(self._target.url, probe)
-        if url is None:
-            return None
-        try:
-            response = self._request("GET", url, None, self._headers())
-            found = some_of(response)
-        except (HTTPError, OSError, ValueError):
-            return None
-        return bool(found.strip()) if response.status == 200 else None
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        """Return the times (ms) of the stored samples of a series; None if no export is found, or it is unreachable."""
+        for url in export_urls(self._target.url, selector, start_ms, end_ms):
+            try:
+                response = self._request("GET", url, None, self._headers())
+                found = sample_times(read_all(response)) if response.status == HTTPStatus.OK else None
+                self._finish(response)
+            except (HTTPError, OSError, ValueError):
+                return None
+            if found is not None:
+                return found
+        return None
 
     def _request(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         timeout = urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S)
@@ -96,27 +115,39 @@ class Http:
     def _outcome(self, response: urllib3.BaseHTTPResponse) -> Outcome:
         status = response.status
         if status in OK:
-            # a connection with a body left unread is not reused
-            if status == NO_CONTENT or response.headers.get("Content-Length") == "0":
-                response.drain_conn()
-                response.release_conn()
-            else:
-                response.close()
-            return Outcome(True)
+            self._finish(response)
+            doubt = "" if status == HTTPStatus.NO_CONTENT else f"{status} {self._phrase(response)}".strip()
+            return Outcome(True, doubt=doubt)
         words = self._words(response)
-        if status >= 500 or status in (TOO_MANY_REQUESTS, REQUEST_TIMEOUT):
+        if status >= 500 or status in MAY_PASS:
             return Outcome(False, True, words, retry_after(response.headers.get("Retry-After")))
         return Outcome(False, False, words)
+
+    def _finish(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Reuse the connection if the response was read to its end or has no body, else close it."""
+        if response.status == HTTPStatus.NO_CONTENT or response.length_remaining == 0 or response.closed:
+            response.drain_conn()
+            response.release_conn()
+        else:
+            response.close()
+            self._is_closed = True
+
+    def _count_connect(self) -> None:
+        self._connects += 1
+
+    def _phrase(self, response: urllib3.BaseHTTPResponse) -> str:
+        return printable(self._secrets.mask(response.reason or ""), instead=" ").strip()[:MOST_WORDS]
 
     def _words(self, response: urllib3.BaseHTTPResponse) -> str:
         """Return `400 Bad Request: start of the server's text`."""
         try:
-            text = some_of(response).decode("utf-8", "replace")
+            text = response.read1(MOST_READ).decode("utf-8", "replace")
         except (HTTPError, OSError):
             text = ""
-        phrase = printable(self._secrets.mask(response.reason or ""), instead=" ").strip()[:MOST_WORDS]
+        finally:
+            self._finish(response)
         line = printable(self._secrets.mask(text), instead=" ").strip()[:MOST_WORDS]
-        status = f"{response.status} {phrase}".strip()
+        status = f"{response.status} {self._phrase(response)}".strip()
         return status + (f": {line}" if line else "") + advice(response.status, line)
 
     def _headers(self) -> dict[str, str]:
@@ -135,22 +166,39 @@ class Http:
         return headers
 
 
-def export_url(url: str, probe: Probe) -> str | None:
-    """Return the export URL for one sample; None if it cannot be derived from the import URL."""
+def export_urls(url: str, selector: str, start_ms: int, end_ms: int) -> list[str]:
+    """Return URLs that may export samples of a series: beside the import path (cluster: /select), or above the path."""
     parts = urlsplit(url)
-    path = parts.path.rstrip("/")
-    if not path.endswith(IMPORT_PATH):
-        return None
-    query = urlencode({"match[]": probe.selector, "start": probe.at_ms / 1000, "end": probe.at_ms / 1000})
-    return urlunsplit(parts._replace(path=path.removesuffix(IMPORT_PATH) + EXPORT_PATH, query=query))
+    prefix, found, _ = parts.path.partition(IMPORT_PATH)
+    if found:
+        prefixes = [prefix.replace("/insert/", "/select/", 1)]
+    else:
+        above = PurePosixPath(parts.path).parents
+        prefixes = [str(path).rstrip("/") for path in above][:MOST_EXPORTS]
+    query = urlencode({"match[]": selector, "start": start_ms / 1000, "end": end_ms / 1000})
+    query = "&".join(filter(None, (parts.query, query)))
+    return [urlunsplit(parts._replace(path=prefix + EXPORT_PATH, query=query)) for prefix in prefixes]
 
 
-def some_of(response: urllib3.BaseHTTPResponse) -> bytes:
-    """Return the part of a body that is available at once; the connection is closed."""
+def read_all(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return a body of at most MOST_EXPORTED bytes. Raises ValueError for a longer one."""
+    body = b""
+    while piece := response.read(MOST_EXPORTED):
+        body += piece
+        if len(body) > MOST_EXPORTED:
+            raise ValueError("too long")
+    return body
+
+
+def sample_times(exported: bytes) -> set[int] | None:
+    """Return the times (ms) in an export: JSON Lines with `timestamps`; None if it is none."""
+    times: set[int] = set()
     try:
-        return response.read1(MOST_READ) or b""
-    finally:
-        response.close()
+        for line in exported.splitlines():
+            times.update(orjson.loads(line)["timestamps"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return times
 
 
 def retry_after(text: str | None) -> float | None:

@@ -7,13 +7,15 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import pytest
 
 from xtrace.sinks.metrics.exposition import Exposition
+from xtrace.sinks.push import acknowledged, selfcheck
 from xtrace.sinks.push import delivery as module
-from xtrace.sinks.push import selfcheck
-from xtrace.sinks.push.delivery import Batch, Delivery, Outcome
+from xtrace.sinks.push.batch import Batch, Outcome
+from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.selfcheck import Probe
 
 GIVE_UP_S = 60.0
@@ -26,13 +28,14 @@ class Server:
 
     shown = "http://m/api"
 
-    def __init__(self, answers: Sequence[Outcome], stored: bool | None = True) -> None:
+    def __init__(self, answers: Sequence[Outcome], stored: set[int] | Literal["all"] | None = "all") -> None:
         self.bodies: list[str] = []
-        self.probes: list[Probe] = []
+        self.queries: list[tuple[int, int]] = []
         self.closed = False
         self.held = threading.Event()
         self.held.set()
-        self._answers, self._stored = list(answers), stored
+        self.stored = stored
+        self._answers = list(answers)
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         assert headers == TEXT.headers
@@ -40,9 +43,9 @@ class Server:
         self.held.wait(GIVE_UP_S)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
-    def stored(self, probe: Probe) -> bool | None:
-        self.probes.append(probe)
-        return self._stored
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        self.queries.append((start_ms, end_ms))
+        return set(range(start_ms, end_ms + 1)) if self.stored == "all" else self.stored
 
     def close(self) -> None:
         self.closed = True
@@ -265,23 +268,35 @@ def test_close_interrupts_a_pause_and_tries_once_more() -> None:
 
 
 def probed(number: int) -> Batch:
-    return Batch(b"x", 1, Probe("up", number))
+    return Batch(f"b{number}".encode(), 1, Probe("up", number))
 
 
-@pytest.mark.parametrize("stored, reports", [(True, 0), (False, 1), (None, 0)])
-def test_sample_is_read_back_after_a_while_and_its_absence_reported(
-    stored: bool | None, reports: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "stored, expected, message",
+    [
+        ("all", True, None),
+        (set(), False, "does not return up at 0 (check its log"),
+        (None, None, "cannot check that samples are stored: no /api/v1/export found there"),
+    ],
+)
+def test_sample_is_read_back_after_a_while_and_its_absence_reported_once(
+    stored: set[int] | None,
+    expected: bool | None,
+    message: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(selfcheck, "PROBE_AFTER_S", 0.0)
+    caplog.set_level("INFO")
+    monkeypatch.setattr(selfcheck, "VISIBLE_AFTER_S", 0.0)
     monkeypatch.setattr(selfcheck, "PROBE_EVERY_S", 0.0)
     server = Server([OK], stored)
     with delivering(server) as made:
         for number in range(6):
             made.submit(probed(number))
         eventually(lambda: made.figures.requests == 6)
-    assert [probe.at_ms for probe in server.probes] == [0, 2, 4]
-    assert made.figures.stored is stored
-    assert len([message for message in caplog.messages if "does not return up at 0" in message]) == reports
+    assert server.queries == [(0, 1), (2, 3), (4, 5)]
+    assert made.figures.stored is expected
+    assert [message in text for text in caplog.messages if message] == ([True] if message else [])
 
 
 def test_sample_is_not_queried_at_once() -> None:
@@ -290,5 +305,70 @@ def test_sample_is_not_queried_at_once() -> None:
         made.submit(probed(1))
         made.submit(probed(2))
         eventually(lambda: made.figures.requests == 2)
-    assert server.probes == []
+    assert server.queries == []
     assert made.figures.stored is None
+
+
+@pytest.mark.parametrize("how", [Outcome(True, reconnected=True), BUSY], ids=["reconnected", "failed"])
+def test_batches_that_a_restarted_server_lost_are_sent_again(how: Outcome, caplog: pytest.LogCaptureFixture) -> None:
+    answers = [OK, OK, OK, how, *([OK] if how is BUSY else [])]
+    server = Server([*answers, OK], stored={1, 3})
+    with delivering(server) as made:
+        for number in (1, 2, 3, 4):
+            made.submit(probed(number))
+        eventually(lambda: made.figures.requests == 4)
+        assert server.queries == [], "the server may not show everything yet"
+    assert server.bodies.count("b2") == 2 and server.bodies.count("b1") == server.bodies.count("b3") == 1
+    assert server.queries == [(1, 3)]
+    assert "the server lost 1 intervals; sending them again" in caplog.text
+
+
+def test_nothing_is_sent_again_while_the_connection_lasts_or_where_the_server_cannot_be_queried() -> None:
+    for answers, stored in (([OK], set[int]()), ([OK, Outcome(True, reconnected=True), OK], None)):
+        server = Server(answers, stored)
+        with delivering(server) as made:
+            for number in range(5):
+                made.submit(probed(number))
+        assert len(server.bodies) == 5
+
+
+def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
+    queries = []
+
+    def times(selector: str, start_ms: int, end_ms: int) -> set[int]:
+        queries.append((selector, start_ms, end_ms))
+        return {100}
+
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(times)
+    first, second, third = probed(100), probed(200), probed(300)
+    kept.add(first, 10.0, reconnected=True)
+    kept.add(second, 11.0, reconnected=False)
+    kept.add(third, 12.0, reconnected=True)
+    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S - 0.1, ending=False) == []
+    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S, ending=False) == [second]
+    assert queries == [("up", 100, 200)]
+    assert kept.lost(1000.0, ending=True) == [], "the third came after"
+
+
+def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), most_bytes=5)
+    for number in range(4):
+        kept.add(probed(number), 1.0, reconnected=False)
+    kept.add(probed(4), 2.0, reconnected=True)
+    assert len(kept.lost(2.0, ending=True)) == 1, "two bytes each, five in all"
+    kept = acknowledged.Acknowledged(lambda *_: set())
+    kept.add(probed(1), 1.0, reconnected=False)
+    kept.add(probed(2), 1.0 + acknowledged.KEPT_S + 0.1, reconnected=False)
+    kept.add(probed(3), 100.0, reconnected=True)
+    assert [batch.body for batch in kept.lost(100.0, ending=True)] == [b"b2"]
+
+
+def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server([OK, Outcome(True, doubt="200 OK")])
+    with delivering(server) as made:
+        for number in range(4):
+            made.submit(probed(number))
+    assert [text.partition(": ")[2] for text in caplog.messages] == [
+        "answered 200 OK instead of 204 No Content: samples may not be stored (check the path)"
+    ]
+    assert made.figures.doubt == "200 OK"

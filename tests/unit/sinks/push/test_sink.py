@@ -27,11 +27,10 @@ from xtrace.sinks.metrics import own as self_metrics
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics
 from xtrace.sinks.metrics.sample import Metric, Sample, Values
+from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import proxy_for
-from xtrace.sinks.push.delivery import Outcome
-from xtrace.sinks.push.selfcheck import Probe
 from xtrace.sinks.push.sink import Push
-from xtrace.sinks.push.transport import Http, export_url, retry_after
+from xtrace.sinks.push.transport import Http, export_urls, retry_after, sample_times
 from xtrace.target import Target
 
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
@@ -84,7 +83,7 @@ class Server:
         self.texts.append(zlib.decompress(body, 31).decode())
         return Outcome(True) if self.takes else Outcome(False, True, "busy", 100.0)
 
-    def stored(self, probe: Probe) -> bool | None:
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
         return None
 
     def close(self) -> None:
@@ -201,11 +200,37 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after(format_datetime(datetime.now(timezone.utc) - timedelta(hours=1))) == 0.0
 
 
-def test_export_url_is_derived_from_the_import_url() -> None:
-    probe = Probe('up{host="a"}', 1500)
-    url = export_url("http://m/x/api/v1/import/prometheus?k=1", probe)
-    assert url == "http://m/x/api/v1/export?match%5B%5D=up%7Bhost%3D%22a%22%7D&start=1.5&end=1.5"
-    assert export_url("http://m/other", probe) is None
+EXPORT_QUERY = "match%5B%5D=up%7Bhost%3D%22a%22%7D&start=1.5&end=2.0"
+
+
+@pytest.mark.parametrize(
+    "url, expected",
+    [
+        ("http://m/api/v1/import/prometheus", ["http://m/api/v1/export?"]),
+        ("http://m/x/api/v1/import/prometheus?k=1", ["http://m/x/api/v1/export?k=1&"]),
+        ("http://m/api/v1/import/prometheus/metrics/job/a", ["http://m/api/v1/export?"]),
+        ("http://m/insert/7/prometheus/api/v1/import/prometheus", ["http://m/select/7/prometheus/api/v1/export?"]),
+        ("http://m/push", ["http://m/api/v1/export?"]),
+        ("http://m/vm/push", ["http://m/vm/api/v1/export?", "http://m/api/v1/export?"]),
+    ],
+)
+def test_export_url_is_derived_from_the_import_url(url: str, expected: list[str]) -> None:
+    assert export_urls(url, 'up{host="a"}', 1500, 2000) == [each + EXPORT_QUERY for each in expected]
+
+
+@pytest.mark.parametrize(
+    "exported, expected",
+    [
+        (b"", set()),
+        (b'{"metric":{},"values":[1,1],"timestamps":[5,7]}\n{"metric":{},"values":[1],"timestamps":[9]}\n', {5, 7, 9}),
+        (b"OK", None),
+        (b"<html>", None),
+        (b'{"status":"success"}', None),
+        (b"[1]", None),
+    ],
+)
+def test_times_come_from_an_export_only(exported: bytes, expected: set[int] | None) -> None:
+    assert sample_times(exported) == expected
 
 
 def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.push.double import Answer, Double, double
-from xtrace.sinks.push.delivery import Outcome
+from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.transport import Http
 from xtrace.target import Target, parse_target
 
@@ -28,10 +28,46 @@ def send(server: Double, **settings: Any) -> Outcome:
         http.close()
 
 
-@pytest.mark.parametrize("status", [200, 202, 204])
-def test_success_is_delivered(status: int) -> None:
-    with double(lambda _: Answer(status)) as server:
-        assert send(server) == Outcome(True)
+def test_no_content_is_delivered() -> None:
+    with double(lambda _: Answer()) as server:
+        assert send(server) == Outcome(True, reconnected=True)
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", b"x" * 10_000])
+def test_other_success_is_delivered_but_doubtful(body: bytes) -> None:
+    with double(lambda _: Answer(200, body)) as server:
+        outcome = send(server)
+    assert (outcome.delivered, outcome.doubt) == (True, "200 OK")
+
+
+def test_only_a_connection_that_the_server_closed_counts_as_new() -> None:
+    def answer(number: int) -> Answer:
+        # 1: kept; 3: closed by the server; 5: too long to be read, closed by the client
+        return {3: Answer(headers={"Connection": "close"}), 5: Answer(200, b"x" * 100_000)}.get(number, Answer())
+
+    with double(answer) as server:
+        http = Http(Target(server.base + "/x", ""), "1")
+        found = [http.send(b"", HEADERS).reconnected for _ in range(8)]
+        http.close()
+    assert found == [True, False, False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "answer, expected",
+    [
+        (Answer(200, b'{"metric":{},"values":[1],"timestamps":[1500]}\n'), {1500}),
+        (Answer(200), set()),
+        (Answer(404, b"no such path"), None),
+        (Answer(200, b"OK"), None),
+        (Answer(200, b'{"metric":{},"values":[1],"timestamps":[1]}\n' * 50_000), None),
+    ],
+)
+def test_stored_samples_are_read_by_export(answer: Answer, expected: set[int] | None) -> None:
+    with double(lambda _: answer) as server:
+        http = Http(Target(server.base + "/api/v1/import/prometheus", ""), "1")
+        assert http.times("up", 1000, 2000) == expected
+        http.close()
+        assert server.requests[0].target == "/api/v1/export?match%5B%5D=up&start=1.0&end=2.0"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
@@ -43,7 +79,7 @@ def test_redirect_is_not_delivered_and_not_followed(status: int) -> None:
     assert "redirects are not followed" in outcome.reason
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 507])
+@pytest.mark.parametrize("status", [401, 403, 407, 408, 429, 500, 502, 503, 504, 507])
 def test_failure_that_may_pass_is_retried(status: int) -> None:
     with double(lambda _: Answer(status, headers={"Retry-After": "7"})) as server:
         outcome = send(server)
