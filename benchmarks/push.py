@@ -1,4 +1,4 @@
-"""Cost of a tick's push, from the snapshot to the server's answer, over gzip alone of the same body."""
+"""Measure a tick's push, from snapshot to server's answer, against gzip alone of the same body."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CONSTANT = (("host", "node-17.example.net"), ("host_ip", "192.0.2.17"))
 
 
 class Server(BaseHTTPRequestHandler):
-    """Reads what comes, and answers 204 without doing anything with it."""
+    """Reads and discards requests; answers 204."""
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        """Quiet."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -42,7 +42,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 def keys(choice: random.Random) -> bytes:
-    """Flows as a server has them: clients with high ports, few services."""
+    """Return packed keys of typical server traffic: clients with high ports, few services."""
 
     def mapped() -> bytes:
         return bytes(10) + b"\xff\xff\x0a" + choice.randbytes(3)
@@ -56,7 +56,7 @@ def keys(choice: random.Random) -> bytes:
 
 
 def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
-    """All flows with new counts."""
+    """Return a snapshot of all flows with new counts."""
     values = b"".join(
         COUNTERS.pack(choice.randrange(1, 10**5), choice.randrange(64, 10**8), 0, 0, 0) for _ in range(FLOWS)
     )
@@ -67,14 +67,14 @@ def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
 
 
 def gzip_ms(encoding: Exposition, body: bytes) -> float:
-    """As the delivery does it."""
+    """Return the time that compressing as in Delivery takes."""
     begun = time.perf_counter()
     encoding.compress(body)
     return (time.perf_counter() - begun) * 1000
 
 
 def measure() -> Iterator[str]:
-    """Two lines: the costs, smallest of several rounds each, and their ratio."""
+    """Yield the costs, each the smallest of several rounds, and their ratio."""
     choice = random.Random(7)
     packed = keys(choice)
     server = HTTPServer(("127.0.0.1", 0), Server)

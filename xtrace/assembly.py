@@ -60,7 +60,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
         log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
         # opened first, so that it is closed last
-        push = make_push(config, identity, version) if config.target else None
+        push = make_push(config, identity, version, opened) if config.target else None
         if push is not None:
             opened.callback(close_push, push, stop)
         monitors = wire(config, opened)
@@ -180,12 +180,14 @@ def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, ope
     return nics
 
 
-def make_push(config: Config, identity: Identity, version: str) -> Push:
+def make_push(config: Config, identity: Identity, version: str, opened: ExitStack) -> Push:
     """Return the sink of --push. Its modules are imported here: they cost start time and memory."""
+    from xtrace.sinks.push.claim import claimed
     from xtrace.sinks.push.sink import Push
     from xtrace.sinks.push.transport import Http
 
     assert config.target is not None
+    opened.enter_context(claimed(config.target.shown, identity.series()))
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs

@@ -1,4 +1,4 @@
-"""Where metrics are pushed to: --push and VICTORIAMETRICS_* to one frozen Target. No text contains a secret."""
+"""Parse --push and VICTORIAMETRICS_* into one frozen Target, whose text contains no secret."""
 
 from __future__ import annotations
 
@@ -12,21 +12,33 @@ from xtrace.values import boolean
 PREFIX = "VICTORIAMETRICS_"
 DEFAULT_URL = "http://localhost:8428/api/v1/import/prometheus"
 IMPORT_PATH = "/api/v1/import/prometheus"
-REMOTE_WRITE_PATH = "/api/v1/write"
+OTHER_IMPORTS = {
+    "/api/v1/write": "remote write",
+    "/api/v1/import": "JSON lines",
+    "/api/v1/import/csv": "CSV",
+    "/api/v1/import/native": "the native format of VictoriaMetrics",
+    "/influx/write": "the line protocol of InfluxDB",
+    "/api/v2/write": "the line protocol of InfluxDB",
+    "/api/put": "the format of OpenTSDB",
+}
+"""Ends of paths for other formats. Some answer 204 to anything, and store nothing."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 5.6.2, token"""
+_SECRET_NAME = re.compile(r"auth|cred|jwt|key|pass|pwd|secret|sess|sig|token", re.IGNORECASE)
+"""Names of parameters in a URL's query whose values are secrets"""
+LONGEST_SHOWN_NAME = 32
 _HEADERS_WE_SET = frozenset({"content-encoding", "content-length", "content-type", "host"})
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and how to authenticate to it. What may hold a secret is not part of its text."""
+    """A server and its credentials. Fields that may hold a secret are excluded from repr()."""
 
     url: str = field(repr=False)
     """without userinfo"""
     shown: str
-    """the URL as messages name it: no userinfo, no query"""
+    """the URL for messages: no userinfo, no query"""
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     password_file: str | None = None
@@ -40,12 +52,12 @@ class Target:
 
     @property
     def is_https(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether the server is reached by TLS."""
         return self.url.lower().startswith("https:")
 
 
 def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | None:
-    """The target that --push (`given`) or the environment names; None where nothing is pushed.
+    """Return the target set by --push (`given`) or the environment; None if pushing is off.
 
     Raises UsageError.
     """
@@ -55,11 +67,7 @@ def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | 
         return None
     if given is not None:
         url, userinfo = split_url(given, "--push")
-        if userinfo is not None and userinfo[1]:
-            raise UsageError(
-                f"--push: a password on the command line is visible to all users of this host (set {PREFIX}USERNAME and"
-                f" {PREFIX}PASSWORD_FILE, or put the URL in {PREFIX}REMOTE_WRITE)"
-            )
+        _refuse_visible_secrets(url, userinfo)
     else:
         url, userinfo = split_url(environment.get(f"{PREFIX}REMOTE_WRITE") or DEFAULT_URL, f"{PREFIX}REMOTE_WRITE")
 
@@ -85,14 +93,14 @@ def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | 
 
 
 def forgotten(given: str | None, environment: Mapping[str, str]) -> str | None:
-    """The warning where a URL is set but nothing is pushed; else None."""
+    """Return a warning if a URL is set but pushing is off; else None."""
     if given is None and environment.get(f"{PREFIX}REMOTE_WRITE") and not environment.get(f"{PREFIX}ENABLED"):
         return f"{PREFIX}REMOTE_WRITE is set, but metrics are not pushed (set {PREFIX}ENABLED=true too)"
     return None
 
 
 def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]:
-    """An http(s) URL without its userinfo, and that: name and password. Without a path, the import path is added."""
+    """Split an http(s) URL into URL and userinfo (name, password). An empty path becomes the import path."""
     from urllib.parse import unquote, urlsplit, urlunsplit
 
     usage = f"(use http://host:8428{IMPORT_PATH})"
@@ -100,13 +108,17 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
     except ValueError:
-        # neither the URL nor the error, which quotes it, is shown: it may hold a password
+        # neither the URL nor the error, which quotes it: they may contain a password
         raise UsageError(f"{what}: not a valid URL {usage}") from None
     if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", text.strip()):
         raise UsageError(f"{what}: not an http or https URL {usage}")
     path = parts.path if parts.path.strip("/") else IMPORT_PATH
-    if path.rstrip("/").endswith(REMOTE_WRITE_PATH):
-        raise UsageError(f"{what}: remote write, {REMOTE_WRITE_PATH}, is not supported {usage}")
+    trimmed = path.rstrip("/")
+    if trimmed.endswith(IMPORT_PATH):
+        path = trimmed  # VictoriaMetrics does not know it with a slash
+    for end, takes in OTHER_IMPORTS.items():
+        if trimmed.endswith(end) or f"/influx{trimmed}" == end:
+            raise UsageError(f"{what}: {takes}, {trimmed}, is not supported {usage}")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     url = urlunsplit((parts.scheme, netloc, path, parts.query, ""))
     if parts.username is None:
@@ -115,7 +127,7 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
 
 
 def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
-    """`Name: value`, several separated by `^^`, as vmagent takes them."""
+    """Parse headers as vmagent does: `Name: value`, separated by `^^`. Raises UsageError."""
     headers = []
     for header in filter(None, (part.strip() for part in text.split("^^"))):
         name, colon, value = (part.strip() for part in header.partition(":"))
@@ -127,8 +139,25 @@ def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
+def _refuse_visible_secrets(url: str, userinfo: tuple[str, str | None] | None) -> None:
+    """Raise UsageError for secrets in --push's URL. A user name alone counts as one: many servers take tokens there."""
+    from urllib.parse import parse_qsl, urlsplit
+
+    visible = "on the command line is visible to all users of this host"
+    if userinfo is not None:
+        what = "a password" if userinfo[1] else "a user name or token"
+        raise UsageError(
+            f"--push: {what} {visible} (set {PREFIX}USERNAME and {PREFIX}PASSWORD_FILE or {PREFIX}BEARER_TOKEN_FILE, or"
+            f" put the URL in {PREFIX}REMOTE_WRITE)"
+        )
+    for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if _SECRET_NAME.search(name):
+            shown = name if name.isprintable() and len(name) <= LONGEST_SHOWN_NAME else "a secret"
+            raise UsageError(f"--push: {shown} in the URL {visible} (put the URL in {PREFIX}REMOTE_WRITE)")
+
+
 def _check(target: Target) -> None:
-    """Raises UsageError for settings that contradict each other."""
+    """Raise UsageError for contradictory settings."""
     if target.password and target.password_file:
         raise UsageError(f"{PREFIX}PASSWORD and {PREFIX}PASSWORD_FILE are both set (unset one)")
     if target.bearer_token and target.bearer_token_file:

@@ -1,4 +1,4 @@
-"""What the server has against what the same run printed as JSON Lines."""
+"""Compare the server's data with the JSON Lines of the same run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FLOW_LABELS = ("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_
 
 
 def ms(ts: str) -> int:
-    """Milliseconds since the epoch of a record's time."""
+    """Return a record's time in milliseconds since the epoch."""
     return round(datetime.fromisoformat(ts.replace("Z", "+00:00")).timestamp() * 1000)
 
 
 def grown(server: Server, metric: str) -> Grown:
-    """The increments of all series of a counter, each of which begins with what it was before its first interval."""
+    """Sum the increments of all series of a counter; each starts with its value before its first interval."""
     sums: Grown = Counter()
     for labels, samples in server.export(metric).items():
         named = dict(labels)
@@ -42,7 +42,7 @@ def printed(lines: LINES, kinds: Sequence[str], field: str) -> Grown:
 
 
 def assert_server_has_all(server: Server, lines: LINES, since_ms: int = 0) -> None:
-    """In each interval that ended after `since_ms` the raw samples grew by what the records say, in both units."""
+    """Assert that raw samples grew as the records state, in both units, in each interval after `since_ms`."""
 
     def later(sums: Grown) -> Grown:
         return Counter({key: value for key, value in sums.items() if key[0] > since_ms})
@@ -62,17 +62,17 @@ def assert_server_has_all(server: Server, lines: LINES, since_ms: int = 0) -> No
 
 
 def last(server: Server, metric: str) -> int:
-    """The sum of the last values of all series of a counter."""
+    """Return the sum of the last values of all series of a counter."""
     return sum(int(samples[-1][1]) for samples in server.export(metric).values())
 
 
 def last_minus_first(server: Server, metric: str) -> int:
-    """The sum of (last - first) over all series of a counter."""
+    """Return the sum of (last - first) over all series of a counter."""
     return sum(int(samples[-1][1] - samples[0][1]) for samples in server.export(metric).values())
 
 
 def assert_each_series_is_its_flow(server: Server, lines: LINES) -> None:
-    """A flow that has series of its own grew in each interval by what its record says, and its gauge says the same."""
+    """Assert that series and gauge of each flow match its record in every interval."""
     records: Counter[tuple[Any, ...]] = Counter()
     for record in of_type(lines, "flow"):
         records[(ms(record["ts"]), *(str(record[name]) for name in FLOW_LABELS))] += record["bytes"]

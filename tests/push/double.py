@@ -1,4 +1,4 @@
-"""A small HTTP server between the tool and nothing, or VictoriaMetrics: it answers as a test wants."""
+"""A small HTTP server with scripted answers, optionally in front of VictoriaMetrics."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GZIP = 16 + zlib.MAX_WBITS
 
 @dataclass
 class Request:
-    """What came in."""
+    """A received request."""
 
     at: float
     target: str
     headers: Message
-    """found in any case"""
+    """case-insensitive"""
     body: bytes
 
     @property
@@ -36,16 +36,18 @@ class Request:
 
 @dataclass
 class Answer:
-    """What goes out; `drip_s` is the pause after each byte of the body."""
+    """A response; `drip_s` is the pause after each byte of the body."""
 
     status: int = 204
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     drip_s: float = 0.0
+    reason: str | None = None
+    """phrase after the status; None: the usual one"""
 
 
 class Double:
-    """`answer` is asked with the number of the request, from 0; None forwards to `behind`."""
+    """`answer` gets the request's number, from 0, and returns the response; None forwards to `behind`."""
 
     def __init__(
         self, answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
@@ -57,9 +59,11 @@ class Double:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            timeout = 30
+            """seconds; close() waits for connections"""
 
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-                """Quiet."""
+                """Log nothing."""
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -71,7 +75,7 @@ class Double:
             do_GET = do_POST  # noqa: N815
 
             def _send(self, answer: Answer) -> None:
-                self.send_response(answer.status)
+                self.send_response(answer.status, answer.reason)
                 for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                     if answer.status != 204 or name != "Content-Length":
                         self.send_header(name, value)
@@ -85,7 +89,7 @@ class Double:
 
         self.ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server.daemon_threads = False
         self._scheme = "https" if tls else "http"
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
@@ -98,7 +102,7 @@ class Double:
         return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def answer_to(self, request: Request) -> Answer:
-        """What the test wants, or what is behind says."""
+        """Return the scripted answer, or that of the server behind."""
         answer = self._answer(len(self.requests) - 1)
         if answer is not None:
             return answer
@@ -109,7 +113,7 @@ class Double:
         return Answer(got.status, got.data)
 
     def wait_for(self, number: int, limit_s: float = 60.0) -> Request:
-        """The request of that number, once it came."""
+        """Wait for the request of that number and return it."""
         deadline = time.monotonic() + limit_s
         while len(self.requests) <= number:
             assert time.monotonic() < deadline, f"{len(self.requests)} requests came"
@@ -117,7 +121,7 @@ class Double:
         return self.requests[number]
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.ended.set()
         self._server.shutdown()
         self._thread.join()
@@ -129,7 +133,7 @@ class Double:
 def double(
     answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
 ) -> Iterator[Double]:
-    """A Double, gone afterwards."""
+    """Run a Double for the block."""
     made = Double(answer, behind, tls)
     try:
         yield made

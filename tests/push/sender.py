@@ -17,7 +17,7 @@ SLICE_S = 0.02
 
 
 def frames(flows: int) -> list[bytes]:
-    """One of each flow."""
+    """Return one frame per flow."""
     made = [
         ethernet(IPV4, ipv4(UDP, roce(bth(4, 17, deth(99))), src="10.9.0.1", dst="10.9.0.2")),
         ethernet(IPV4, ipv4(UDP, roce(bth(8, 193, bytes(256))), src="10.9.0.1", dst="10.9.0.2")),
@@ -40,7 +40,7 @@ def main(interface: str, flows: str, rate: str) -> None:
         sender.bind((interface, 0))
         print("sending", flush=True)
         while not select.select([sys.stdin], [], [], 0)[0]:
-            # what is sent differs from one moment to the next: flows pause, and come back
+            # a random choice, so that flows pause and return
             for frame in choice.choices(sent, weights, k=int(int(rate) * SLICE_S)):
                 sender.send(frame)
             time.sleep(SLICE_S)

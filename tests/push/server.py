@@ -1,4 +1,4 @@
-"""VictoriaMetrics as it is installed, on loopback, with a directory of its own; and its raw samples."""
+"""Run the installed VictoriaMetrics on loopback with a temporary directory, and read its raw samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Samples = list[tuple[int, float]]
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Server:
-    """One VictoriaMetrics; it may be stopped and started again on the same data."""
+    """A VictoriaMetrics that can be stopped and restarted on the same data."""
 
     def __init__(self, directory: Path, *arguments: str, user: str | None = None, scheme: str = "http") -> None:
         self.port = free_port()
@@ -59,12 +59,12 @@ class Server:
                 time.sleep(0.02)
 
     def send(self, number: Signals) -> None:
-        """SIGSTOP freezes it, SIGCONT lets it go on."""
+        """Send a signal, such as SIGSTOP or SIGCONT."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def stop(self, number: Signals = SIGTERM) -> None:
-        """End it, and wait. After SIGKILL it has lost what it had taken in the last seconds."""
+        """Stop the server and wait. SIGKILL loses samples of the last seconds."""
         assert self._process is not None
         self._process.send_signal(number)
         self._process.send_signal(SIGCONT)
@@ -72,7 +72,7 @@ class Server:
         self._process = None
 
     def close(self) -> None:
-        """End it, however it is."""
+        """Kill the server if it runs."""
         self._http.clear()
         if self._process is not None:
             self._process.kill()
@@ -84,15 +84,20 @@ class Server:
         assert answer.status == 200, answer.data
         return answer.data
 
+    def post(self, path: str, body: bytes) -> None:
+        """Send a POST request."""
+        answer = self._http.request("POST", self.base + path, body=body, retries=False, timeout=30.0)
+        assert answer.status in (200, 204), answer.data
+
     def flush(self) -> None:
-        """Make everything that was taken visible."""
+        """Make all accepted samples visible."""
         self.get("/internal/force_flush")
 
     def export(self, selector: str) -> dict[Labels, Samples]:
         """Raw samples by labels, `__name__` among them, oldest first."""
         self.flush()
         series: dict[Labels, Samples] = {}
-        # without an end it shows what is older than the current second
+        # without an end, export omits the current second
         fields = {"match[]": selector, "end": str(time.time() + 3600)}
         for line in self.get("/api/v1/export", **fields).splitlines():
             found = json.loads(line)
@@ -110,7 +115,7 @@ class Server:
 
 @contextmanager
 def victoria_metrics(*arguments: str, user: str | None = None, scheme: str = "http") -> Iterator[Server]:
-    """A Server, gone afterwards."""
+    """Run a Server for the block."""
     with tempfile.TemporaryDirectory() as directory:
         server = Server(Path(directory), *arguments, user=user, scheme=scheme)
         try:
@@ -120,7 +125,7 @@ def victoria_metrics(*arguments: str, user: str | None = None, scheme: str = "ht
 
 
 def increments(samples: Sequence[tuple[int, float]]) -> dict[int, int]:
-    """What a counter's raw samples say it grew by, under the time of the sample that tells it; it never decreases."""
+    """Return a counter's increments by time of sample; asserts that it never decreases."""
     grown = {}
     for (_, before), (at_ms, after) in pairwise(samples):
         assert after >= before, f"a counter decreased: {samples}"

@@ -1,4 +1,4 @@
-"""Bounds: series, memory, and the length of a tick, with more flows than there are series for."""
+"""Bounds on series and memory with more flows than series."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.net import of_type
 
 FLOWS_PER_SENDER = 1 << 16
 PASSES = 8
-"""Through all flows; of two flows none has ever twice the packets of the other and one more."""
+"""Through all flows; no flow ever has more than twice the packets of another, plus one."""
 MOST_SERIES = 1000
 MOST_RSS = 100_000_000
 

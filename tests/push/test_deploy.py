@@ -7,21 +7,16 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.push.server import Server, victoria_metrics
+from tests.push.shipped import ALERTS, DASHBOARD, DOCUMENT, alerts, documented, filled, panels
 from tests.push.wire import wire
 from xtrace.sinks.metrics import flows as flow_metrics
 from xtrace.sinks.metrics import nccl as nccl_metrics
 from xtrace.sinks.metrics import own as self_metrics
 from xtrace.sinks.metrics import rdma as rdma_metrics
-
-ROOT = Path(__file__).parents[2]
-DASHBOARD = ROOT / "deploy" / "grafana" / "xtrace-catch.json"
-ALERTS = ROOT / "deploy" / "alerts" / "xtrace-catch.yml"
-DOCUMENT = ROOT / "docs" / "metrics.md"
 
 DESCRIBED = {
     **flow_metrics.DESCRIBED,
@@ -32,35 +27,9 @@ DESCRIBED = {
 INTERVALS = 18
 
 
-def panels() -> list[tuple[str, str]]:
-    """Title and query of everything the dashboard shows."""
-    shown = json.loads(DASHBOARD.read_text())["panels"]
-    return [(panel["title"], target["expr"]) for panel in shown for target in panel.get("targets", ())]
-
-
-def filled(expression: str) -> str:
-    """A panel's query with Grafana's variables set."""
-    for name, value in {"$host": ".*", "$interface": ".*", "$__rate_interval": "5s", "$__range": "1m"}.items():
-        expression = expression.replace(name, value)
-    assert "$" not in expression
-    return expression
-
-
-def alerts() -> list[str]:
-    """The expressions of the alerts: blocks under `expr: |`."""
-    return re.findall(r"expr: \|\n((?: {10}.*\n)+)", ALERTS.read_text())
-
-
-def documented() -> list[str]:
-    """The queries of docs/metrics.md."""
-    blocks = re.findall(r"```promql\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 @pytest.fixture(scope="module")
 def live() -> Iterator[tuple[Server, int]]:
-    """A server that a run has just filled, and when; with few series, so that there is `other`."""
+    """A server filled by a run with few series, so that `other` exists; and the time of its end."""
     with victoria_metrics("-search.latencyOffset=1ms") as server, wire() as wired:
         with (
             wired.traffic(),
@@ -86,7 +55,7 @@ def test_promtool_accepts_the_alerts_and_the_server_runs_them(live: tuple[Server
     assert checked.returncode == 0, checked.stderr
     server, now = live
     assert len(alerts()) == ALERTS.read_text().count("- alert:")
-    firing = {expression: server.query(expression, now) for expression in alerts()}
+    firing = {expression: server.query(expression, now) for expression in alerts().values()}
     quiet = {expression: result for expression, result in firing.items() if "other" not in expression}
     assert not any(quiet.values()), quiet
 

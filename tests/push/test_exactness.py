@@ -1,4 +1,4 @@
-"""What the server has is what was counted: by raw samples, read back from a real VictoriaMetrics."""
+"""The raw samples in a real VictoriaMetrics are exactly what was counted."""
 
 from __future__ import annotations
 

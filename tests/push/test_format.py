@@ -1,4 +1,4 @@
-"""The exposition as Prometheus' own tool reads it."""
+"""promtool accepts the exposition."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tests.push.wire import wire
 
 
 def one_sample_each(body: str) -> str:
-    """The exposition with the last sample of every series, for a promtool that takes a series' second one for a fault.
+    """Return the exposition with only the last sample of every series: promtool rejects a second one.
 
-    It goes by name and labels alone. Samples of one series may have different times, never the same.
+    Samples of one series may have different times, never the same.
     """
     lines = body.splitlines()
     of_series = [line.rsplit(" ", 2) for line in lines if not line.startswith("#")]
@@ -20,7 +20,7 @@ def one_sample_each(body: str) -> str:
     return "".join(f"{line}\n" for line in last.values())
 
 
-def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
+def test_promtool_accepts_the_metrics() -> None:
     with (
         double(lambda number: Answer()) as server,
         wire() as wired,

@@ -1,4 +1,4 @@
-"""A veth: the tool watches one end here, where the servers are, too; traffic comes from the other, far away."""
+"""A veth pair: the tool and the servers are at this end, traffic comes from a namespace at the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _numbers = itertools.count()
 
 
 class Here(Namespace):
-    """The namespace of the tests themselves."""
+    """The tests' own namespace."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -29,7 +29,7 @@ class Here(Namespace):
 
 @dataclass(frozen=True)
 class Wire:
-    """`watched` is the end here; what enters it is sent from `sender`, in a namespace of its own."""
+    """`watched` is the local end; frames are sent from `sender` in namespace `far`."""
 
     watched: str
     far: Namespace
@@ -37,7 +37,7 @@ class Wire:
 
     @contextmanager
     def traffic(self, flows: int = 200, rate: int = 4000) -> Iterator[None]:
-        """Frames of many flows, some RoCE, until the end of the block."""
+        """Send frames of many flows, some RoCE, during the block."""
         command = (sys.executable, "-m", "tests.push.sender", self.sender, str(flows), str(rate))
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with bounded(self.far.start(*command, **options)) as sender:
@@ -49,7 +49,7 @@ class Wire:
 
     @contextmanager
     def watching(self, *arguments: str, variables: dict[str, str] | None = None, **options: Any) -> Iterator[Tool]:
-        """The tool on this wire, from when packets count."""
+        """Run the tool on this wire; it is attached when the block begins."""
         hook = () if "--hook" in arguments else ("--hook", "xdp")  # at tc a veth drops frames sent without an IP stack
         with running(Here(), "-i", self.watched, *hook, *arguments, variables=variables, **options) as tool:
             yield tool
@@ -57,7 +57,7 @@ class Wire:
 
 @contextmanager
 def wire() -> Iterator[Wire]:
-    """A Wire, gone afterwards; without IPv6, so that no packet moves but what is sent."""
+    """Set up a Wire for the block; without IPv6, so that only frames sent by a test move."""
     number = next(_numbers)
     namespace, watched = f"xt{os.getpid()}-push{number}", f"xp{os.getpid()}-{number}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)

@@ -32,6 +32,10 @@ def refusal(given: str | None = None, **variables: str) -> str:
         ("https://m/", f"https://m{IMPORT_PATH}"),
         ("http://[::1]:8428/insert/0/prometheus/api/v1/import/prometheus", None),
         ("http://m/any?extra_label=a%3Db", None),
+        ("http://m/any/", None),
+        ("http://m/rewrite", None),
+        (f"http://m{IMPORT_PATH}/", f"http://m{IMPORT_PATH}"),
+        (f"http://m{IMPORT_PATH}/metrics/job/a", None),
     ],
 )
 def test_path_is_added_where_there_is_none(given: str, url: str | None) -> None:
@@ -77,11 +81,35 @@ def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -
         (f"http://m:{SECRET}@", {}, "--push: not "),
         ("", {}, "--push: not an http or https URL (use http://host:8428/api/v1/import/prometheus)"),
         ("http://m/api/v1/write", {}, "--push: remote write, /api/v1/write, is not supported (use http"),
+        ("http://m/api/v1/import", {}, "--push: JSON lines, /api/v1/import, is not supported (use http"),
+        ("http://m/x/api/v1/import/", {}, "--push: JSON lines, /x/api/v1/import, is not supported (use http"),
+        ("http://m/api/v1/import/csv", {}, "--push: CSV, /api/v1/import/csv, is not supported (use http"),
+        ("http://m/write", {}, "--push: the line protocol of InfluxDB, /write, is not supported (use http"),
+        (
+            "http://m/influx/write",
+            {},
+            "--push: the line protocol of InfluxDB, /influx/write, is not supported (use http",
+        ),
         (
             f"http://u:{SECRET}@m",
             {},
             "a password on the command line is visible to all users of this host (set VICTORIAMETRICS_USERNAME and",
         ),
+        (
+            f"http://{SECRET}@m",
+            {},
+            "a user name or token on the command line is visible to all users of this host (set VICTORIAMETRICS_",
+        ),
+        *(
+            (
+                f"http://m/x?n=1&{name}={SECRET}",
+                {},
+                f"--push: {name} in the URL on the command line is visible to all users of this host"
+                " (put the URL in VICTORIAMETRICS_REMOTE_WRITE)",
+            )
+            for name in ("authKey", "token", "access_token", "api_key", "password", "sig", "X-Amz-Credential")
+        ),
+        (f"http://m/x?token{SECRET * 9}=1", {}, "--push: a secret in the URL on the command line"),
         (
             "http://m",
             {"PASSWORD": SECRET},
@@ -90,6 +118,8 @@ def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -
         ("http://m", {"USERNAME": "u", "PASSWORD": SECRET, "PASSWORD_FILE": "f"}, "are both set (unset one)"),
         ("http://m", {"BEARER_TOKEN": SECRET, "BEARER_TOKEN_FILE": "f"}, "are both set (unset one)"),
         ("http://m", {"USERNAME": "u", "BEARER_TOKEN": SECRET}, "are both set (unset one)"),
+        ("http://m", {"USERNAME": "u", "BEARER_TOKEN_FILE": "f"}, "are both set (unset one)"),
+        (None, {"ENABLED": "1", "REMOTE_WRITE": "http://u@m", "BEARER_TOKEN": SECRET}, "are both set (unset one)"),
         (
             "http://m",
             {"CERT_FILE": "c"},

@@ -1,1 +1,1 @@
-"""Snapshots as samples of metrics."""
+"""Turn snapshots into samples of metrics."""

@@ -1,4 +1,4 @@
-"""Bodies made of samples: what every form of them provides, whoever sends or serves it."""
+"""The interface of encodings, which turn samples into request bodies."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Protocol
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 
 GZIP_LEVEL = 6
-"""gzip's own; a fifth smaller than 1."""
+"""gzip's default; output is a fifth smaller than at level 1."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class Encoding(Protocol):
-    """Collects the samples of one tick, of all monitors, and makes one body of them. It knows the constant labels."""
+    """Collects one tick's samples of all monitors, adds the constant labels and encodes them as one body."""
 
     headers: Mapping[str, str]
-    """HTTP headers that say what a compressed body is"""
+    """HTTP content headers of a compressed body"""
 
     def add(self, samples: Iterable[Sample], described: Mapping[str, Metric], interval: Interval) -> None:
-        """Take samples, whose metrics are all among those described."""
+        """Add samples; `described` contains all their metrics."""
 
     def __len__(self) -> int:
-        """How many values, each with its time, have been added since the last body."""
+        """Return how many timestamped values were added since the last body."""
 
     def body(self) -> bytes:
-        """What has been added, and begin anew."""
+        """Return everything added so far and start over."""
 
     def compress(self, body: bytes) -> bytes:
-        """A body as the headers announce it. May be called by another thread than the one that adds."""
+        """Compress a body as announced by `headers`. May be called from another thread."""
 
 
 def gzip(body: bytes) -> bytes:
-    """`body` in gzip's format (RFC 1952)."""
+    """Compress `body` to the gzip format (RFC 1952)."""
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
     return packer.compress(body) + packer.flush()

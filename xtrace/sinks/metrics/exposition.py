@@ -1,4 +1,4 @@
-"""Prometheus' text format with timestamps: lines of one metric together, after what describes it.
+"""The Prometheus text format with timestamps, grouped by metric.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -14,26 +14,26 @@ from xtrace.sinks.render import valid_unicode
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 _PIECES = 4
-"""That make a line: the metric's name, labels, value, time."""
+"""Pieces per line: metric name, labels, value, time."""
 
 _KEPT = 2
-"""Rendered labels that a generation keeps, as a multiple of the most samples that one body had."""
+"""Rendered label sets kept per generation, as a multiple of the largest number of samples in a body."""
 
 
 def label(name: str, value: str) -> str:
-    """`name="value"`, escaped."""
+    """Return `name="value"`, escaped."""
     return f'{name}="{valid_unicode(value).translate(_ESCAPED)}"'
 
 
 def label_text(labels: Iterable[tuple[str, str]]) -> str:
-    """`a="1",b="2"`; an empty value is the same as no label, and left out."""
+    """Return `a="1",b="2"`; labels with an empty value are left out."""
     return ",".join(label(name, value) for name, value in labels if value)
 
 
 class Exposition:
-    """An Encoding: text, compressed by gzip.
+    """The text format as an Encoding, compressed by gzip.
 
-    `constant` labels are on every series; where a series has one of that name itself, its own counts.
+    `constant` labels are added to every series; a label of the same name in the sample overrides them.
     """
 
     headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
@@ -42,16 +42,16 @@ class Exposition:
         self._constant = constant
         self._described: dict[str, Metric] = {}
         self._pieces: dict[str, list[str]] = {}
-        """of lines, by metric: _PIECES each. Joined once, at the end: lines are long, and copying them costs most."""
+        """pieces of lines by metric, _PIECES each. Joined once at the end: copying the long lines costs most."""
         self._rendered: dict[int, tuple[Labels, str]] = {}
-        """labels and their text by id(labels), which is theirs alone while they are kept here. Hashing the labels
-        themselves would read all their parts, most of which are in no cache."""
+        """labels and their text by id(labels), which is unique while they are kept here. Hashing the labels
+        would touch all their strings, most of them outside the CPU caches."""
         self._rendered_before: dict[int, tuple[Labels, str]] = {}
-        """the generation before"""
+        """the previous generation"""
         self._samples = self._most_samples = 0
 
     def add(self, samples: Iterable[Sample], described: Mapping[str, Metric], interval: Interval) -> None:
-        """Lines for samples; their metrics in the order of `described`."""
+        """Add lines for samples, ordered by metric as in `described`."""
         self._described.update(described)
         pieces, rendered, count = self._pieces, self._rendered, 0
         for name in described:
@@ -83,7 +83,7 @@ class Exposition:
         return sum(map(len, self._pieces.values())) // _PIECES
 
     def body(self) -> bytes:
-        """All lines, as UTF-8."""
+        """Return all lines as UTF-8 and start over."""
         parts: list[str] = []
         for name, pieces in self._pieces.items():
             if pieces:
@@ -95,12 +95,12 @@ class Exposition:
         return "".join(parts).encode()
 
     def _forget(self) -> None:
-        """Begin a new generation once the present one could hold all series twice: the others are gone, or idle."""
+        """Start a new generation once this one could hold all series twice; the rest are gone or idle."""
         self._most_samples = max(self._most_samples, self._samples)
         self._samples = 0
         if len(self._rendered) > _KEPT * self._most_samples:
             self._rendered_before, self._rendered = self._rendered, {}
 
     def compress(self, body: bytes) -> bytes:
-        """By gzip."""
+        """Compress by gzip."""
         return gzip(body)

@@ -1,8 +1,8 @@
-"""Mode xdp's snapshots as metrics: flows, interfaces, losses.
+"""Metrics of mode xdp: flows, interfaces, losses.
 
-Per interval, interface and direction the increments of all flow series, `other` included, and of
-unattributed and filtered add up to that of xtrace_interface_*_total, in the raw samples: a series that was
-not written in the interval before begins with its old value, 0 when it is new, at this interval's start.
+In the raw samples, per interval, interface and direction, the increments of all flow series (`other` included) plus
+unattributed plus filtered equal the increment of xtrace_interface_*_total: a series without a sample in the previous
+interval starts with its old value (0 if new) at the start of this interval.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BYTES, PACKETS = "xtrace_network_bytes_total", "xtrace_network_packets_total"
 FLOW_BYTES, FLOW_PACKETS = "xtrace_network_flow_bytes", "xtrace_network_flow_packets"
 NIC_BYTES, NIC_PACKETS = "xtrace_nic_bytes_total", "xtrace_nic_packets_total"
 IDLE = {FLOW_BYTES: 0, FLOW_PACKETS: 0}
-"""Of flows that no longer gain."""
+"""Values of flows that stopped."""
 
 DESCRIBED = {
     BYTES: Metric(
@@ -54,33 +54,33 @@ DESCRIBED = {
     "xtrace_filtered_bytes_total": Metric("counter", "bytes", "Bytes of frames that a filter refused."),
     "xtrace_filtered_packets_total": Metric("counter", "packets", "Packets that a filter refused."),
 }
-"""The order is that of the output."""
+"""In output order."""
 
 INTERFACE_COUNTERS = tuple(DESCRIBED)[6:]
-"""Bytes and packets of each of series.Counted."""
+"""Bytes and packets of each member of series.Counted."""
 
 
 class FlowMetrics:
-    """The state of all series between ticks."""
+    """State of all flow series between ticks."""
 
     described = DESCRIBED
 
     def __init__(self, options: MetricsOptions) -> None:
         self._most = options.max_series
         self._drained: tuple[int, int, int] | None = None
-        """of the last snapshot: flows, ns of its grace period and of its drain"""
+        """of the last snapshot: flows, grace period (ns), drain (ns)"""
         self._attached: tuple[int, int] | None = None
         """in the last snapshot: interfaces attached, and selected but not attached"""
         self._groups: dict[Where, Group] = {}
         self._tick = 0
 
     def state(self) -> tuple[int, int]:
-        """How many flows have series, and of how many others the counters are kept."""
+        """Return the number of flows with series and of flows whose counters are remembered."""
         groups = self._groups.values()
         return sum(len(group.places) for group in groups), sum(len(group.remembered) for group in groups)
 
     def own(self, setup: FlowSetup | None) -> Values:
-        """State of the hooks and of the flow table, cost of its drain, number of flows with series or remembered."""
+        """Return the state of the hooks, use of the flow table, duration of the drain, and numbers of series."""
         names = ("xtrace_catch_push_flow_series", "xtrace_catch_push_flow_series_remembered")
         values: dict[str, int | float] = dict(zip(names, self.state(), strict=True))
         if self._attached is not None:
@@ -97,7 +97,7 @@ class FlowMetrics:
         return values
 
     def samples(self, snapshot: FlowSnapshot) -> list[Sample]:
-        """Count one interval; samples of what changed in it."""
+        """Count one interval; return samples of what changed."""
         self._tick += 1
         self._drained = len(snapshot.flows), snapshot.grace_ns, snapshot.drain_ns
         self._attached = snapshot.attached, sum(absent.is_wanted for absent in snapshot.unattached)
@@ -119,7 +119,7 @@ class FlowMetrics:
         return samples
 
     def _choose(self, snapshot: FlowSnapshot, members: dict[Where, list[Interface]]) -> None:
-        """Find the flows that have series, and choose others among the rest."""
+        """Add to flows that have series, then admit others."""
         table = snapshot.flows
         known: dict[bytes, Series] = {}
         for where, interfaces in members.items():
@@ -137,7 +137,7 @@ class FlowMetrics:
             self._groups[where].choose(table, joined, holders)
 
     def _where(self, interface: Interface) -> Where:
-        """Interfaces that come and go for ever share, in the end, one name."""
+        """Return the group of an interface; beyond MOST_TOTALS all share the name `other`."""
         where = (interface.name, interface.direction)
         if where not in self._groups and len(self._groups) >= MOST_TOTALS:
             return ("other", interface.direction)
@@ -157,9 +157,9 @@ class FlowMetrics:
         return group
 
     def _flow_samples(self, group: Group) -> list[Sample]:
-        """Of those that gained; of those that no longer do, one 0 of the gauges."""
+        """Return samples of flows with traffic, and one 0 of the gauges of flows that stopped."""
         tick, last = self._tick, self._tick - 1
-        new = tuple.__new__  # a Sample's own takes twice the time, which shows where there are many
+        new = tuple.__new__  # Sample() takes twice the time, which matters with many flows
         samples = []
         for series in (*group.places.values(), group.other, *group.ended):
             if series.gained_packets:
@@ -177,7 +177,7 @@ class FlowMetrics:
         return samples
 
     def _interface_samples(self, group: Group) -> Iterator[Sample]:
-        """The counters of the interface, and its own."""
+        """Return samples of the hook's and the NIC's counters."""
         last = self._tick - 1
         before = None if group.written == last else _interface_values(group.before)
         group.written = self._tick
@@ -190,7 +190,7 @@ class FlowMetrics:
 
 
 def _before(series: Series, size: str, packets: str) -> Values:
-    """A series' counters as they were when the interval began."""
+    """Return a series' counters at the start of the interval."""
     return {size: series.bytes - series.gained_bytes, packets: series.packets - series.gained_packets}
 
 
@@ -200,7 +200,7 @@ def _interface_values(counted: Counted) -> Values:
 
 
 def flow_labels(key: FlowKey) -> Iterator[tuple[str, str]]:
-    """What names a flow beside its interface; the same values as in its JSON record."""
+    """Yield a flow's labels without its interface; values as in its JSON record."""
     traffic_type = key.traffic_type
     if key.has_addresses:
         yield "src_ip", address(key.src)

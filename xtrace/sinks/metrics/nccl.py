@@ -1,4 +1,4 @@
-"""Mode nccl's metrics. How many series there are is bounded where they are summed (monitors/nccl/sums.py), and here."""
+"""Metrics of mode nccl. The number of series is bounded in monitors/nccl/sums.py and here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 from xtrace.sinks.render import valid_unicode
 
 MOST_PROCESSES = 500
-"""That have a series of their communicators: as many as have series of their calls."""
+"""Processes with a series of their communicators: as many as have series of their calls."""
 
 MOST_COMMUNICATORS = 100
-"""Of a RAS service; first those with missing ranks, then those with most skew."""
+"""Communicators of a RAS service with series: first by missing ranks, then by skew."""
 
 DESCRIBED = {
     "xtrace_nccl_processes": Metric(
@@ -63,7 +63,7 @@ DESCRIBED = {
         "Time since the RAS service last reported the communicator; jobs that share its port answer in turn.",
     ),
 }
-"""The order is that of the output."""
+"""In output order."""
 
 
 class NcclMetrics:
@@ -72,16 +72,16 @@ class NcclMetrics:
     described = DESCRIBED
 
     def samples(self, snapshot: NcclSnapshot) -> Iterator[Sample]:
-        """All series of one interval."""
+        """Return all samples of one interval."""
         return nccl_samples(snapshot)
 
     def own(self, setup: Setup | None) -> Values:
-        """Nothing: mode nccl has no figures of the tool itself."""
+        """Return nothing: mode nccl has no figures of the tool itself."""
         return {}
 
 
 def nccl_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
-    """All of one interval."""
+    """Yield all samples of one interval."""
     values = {
         "xtrace_nccl_processes": len(snapshot.processes),
         "xtrace_nccl_unattributed_calls_total": snapshot.sums.totals.unattributed,
@@ -89,7 +89,7 @@ def nccl_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
     if snapshot.ras_answers is not None:
         values["xtrace_nccl_ras_up"] = int(snapshot.ras_answers)
     yield Sample((), values)
-    # of one that is not probed they are not known, and of workers that only have the library there are none
+    # unknown for a process that is not probed; a worker that only maps the library has none
     users = (process for process in snapshot.processes if process.communicators or process.operations)
     for process in islice(users, MOST_PROCESSES):
         yield Sample((("pid", str(process.pid)),), {"xtrace_nccl_communicators": len(process.communicators)})
@@ -103,7 +103,7 @@ def nccl_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
 
 
 def call_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
-    """Of each process, function and datatype."""
+    """Yield calls by process, function and datatype."""
     for series, calls in snapshot.sums.calls.items():
         labels: Labels = (
             ("pid", series.pid),
@@ -122,7 +122,7 @@ def call_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
 
 
 def ras_samples(report: RasReport) -> Iterator[Sample]:
-    """Of each communicator that a RAS service reported, the worst first."""
+    """Yield ranks and skew of communicators that a RAS service reported, worst first."""
     worst_first = sorted(report.communicators, key=_badness, reverse=True)
     for communicator in worst_first[:MOST_COMMUNICATORS]:
         values = {

@@ -1,4 +1,4 @@
-"""What the tool reports about itself: version, cost, and how the push goes."""
+"""The tool's own metrics: version, cost, state of the push."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ DESCRIBED = {
         "gauge", "", "1 if the sample read back last was stored by the server, 0 if not; absent where that is unknown."
     ),
 }
-"""The order is that of the output."""
+"""In output order."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """How the push has gone so far."""
+    """State of the push."""
 
     waiting_batches: int = 0
     waiting_bytes: int = 0
@@ -83,17 +83,19 @@ class Figures:
     samples: int = 0
     """delivered"""
     failures: int = 0
-    """attempts that failed and are made again"""
+    """failed attempts that are retried"""
     dropped: dict[str, tuple[int, int]] = field(default_factory=lambda: {"overflow": (0, 0), "refused": (0, 0)})
     """batches and samples by reason"""
     request_s: float | None = None
-    """how long the last request took"""
+    """duration of the last request"""
+    doubt: str = ""
+    """the last answer to a delivery, if it was not the usual one"""
     stored: bool | None = None
-    """whether the server had what was last asked for"""
+    """whether the server had the last sample queried"""
 
 
 class SelfMetrics:
-    """Knows the run, and what was noted since."""
+    """Collects the tool's own figures."""
 
     def __init__(self) -> None:
         self._run: Run | None = None
@@ -101,15 +103,15 @@ class SelfMetrics:
         self._render_ns: int | None = None
 
     def start(self, run: Run) -> None:
-        """Remember how the tool runs."""
+        """Note the run's setup."""
         self._run = run
 
     def note_render(self, spent_ns: int) -> None:
-        """Remember what a tick's push took of the main thread."""
+        """Note the main thread's time for a tick's push."""
         self._render_ns = spent_ns
 
     def samples(self, push: Figures, modes: Iterable[Values] = ()) -> Iterator[Sample]:
-        """All of this tick; `modes`: what each mode's MetricsKind adds."""
+        """Yield this tick's samples; `modes`: values added by each mode's MetricsKind."""
         yield Sample((("version", self._run.version if self._run else ""),), {"xtrace_catch_build_info": 1})
         values = {**self._process(), **_push_values(push)}
         for own in modes:
@@ -154,5 +156,5 @@ def _push_values(push: Figures) -> Values:
 
 
 def resident_bytes() -> int:
-    """RSS of this process (proc(5), statm)."""
+    """Return the RSS of this process (proc(5), statm)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

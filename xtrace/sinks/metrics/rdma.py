@@ -1,4 +1,4 @@
-"""Mode rdma as metrics. Counters are the hardware's totals, so increase() is correct across restarts of the tool.
+"""Metrics of mode rdma. Counters are the hardware's totals, so increase() is correct across restarts of the tool.
 
 The exception is a 32-bit counter that has wrapped: a restart forgets the wraps, and the drop looks like a reset.
 """
@@ -16,7 +16,7 @@ from xtrace.model.words import Direction
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 
 NAMED = {(source.set, name) for sources in FIGURES.values() for source in sources for name in source.names}
-"""Counters that have a common name."""
+"""Counters with a common name."""
 
 MOST_COMMANDS = 50
 """Commands with their own series; queue pairs of the others are summed as `other`."""
@@ -84,7 +84,7 @@ FIGURE_METRICS = {
         "counter", "times", "Times that receive buffers overran in several flow control periods in a row."
     ),
 }
-"""Metrics of the figures, which are common to all drivers."""
+"""Help texts of figures that have the same meaning with all drivers."""
 
 DESCRIBED = {
     **{f"xtrace_rdma_{name}_total": FIGURE_METRICS[name] for name in FIGURES},
@@ -140,7 +140,7 @@ DESCRIBED = {
         "gauge", "queue pairs", "Queue pairs that the kernel listed last, by device, command and state."
     ),
 }
-"""In the order of the output."""
+"""In output order."""
 
 
 class RdmaMetrics:
@@ -149,16 +149,16 @@ class RdmaMetrics:
     described = DESCRIBED
 
     def samples(self, snapshot: RdmaSnapshot) -> Iterator[Sample]:
-        """All series of one interval."""
+        """Return all samples of one interval."""
         return rdma_samples(snapshot)
 
     def own(self, setup: Setup | None) -> Values:
-        """Nothing: mode rdma has no figures of the tool itself."""
+        """Return nothing: mode rdma has no figures of the tool itself."""
         return {}
 
 
 def rdma_samples(snapshot: RdmaSnapshot) -> Iterator[Sample]:
-    """All series of one interval. Unknown values have no sample."""
+    """Yield all samples of one interval; unknown values have none."""
     for record in snapshot.ports:
         labels = (("device", record.id.device), ("port", str(record.id.port)))
         yield Sample(labels, {**_figures(record), **_port(record)})
@@ -178,7 +178,7 @@ def _figures(record: PortRecord) -> Values:
 
 
 def _other_counters(record: PortRecord, labels: Labels) -> Iterator[Sample]:
-    """Counters under the driver's names."""
+    """Yield counters under the driver's name."""
     for kind, readings in (("hw", record.hardware), ("std", record.standard)):
         for name, reading in readings.items():
             if (kind, name) not in NAMED and reading.status != GAUGE and reading.total is not None:
@@ -244,7 +244,7 @@ def _rails(rails: Rails) -> Values:
 
 
 def _queue_pairs(snapshot: RdmaSnapshot) -> Iterator[Sample]:
-    """By device, command and state: processes are short-lived, commands are not."""
+    """Yield numbers of queue pairs by device, command and state; PIDs would make series without bound."""
     owned = by_process(snapshot.queue_pairs.records)
     commands = list(dict.fromkeys(process.owner.command for process in owned))[:MOST_COMMANDS]
     counts: Counter[tuple[str, str, str]] = Counter()

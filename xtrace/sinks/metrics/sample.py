@@ -1,4 +1,4 @@
-"""What a metrics back end receives: samples, and what their metrics are."""
+"""Samples and the descriptions of their metrics."""
 
 from __future__ import annotations
 
@@ -10,43 +10,42 @@ from xtrace.model.snapshot import Snapshot
 NS_PER_MS = 1_000_000
 
 Labels = tuple[tuple[str, str], ...]
-"""Names and values, without the constant ones (host, --label), which the encoding adds. An empty value is no label."""
+"""Names and values without the constant labels (host, --label), which the encoding adds. An empty value means none."""
 
 Values = Mapping[str, int | float]
-"""By the metric's name."""
+"""By metric name."""
 
 
 class Metric(NamedTuple):
-    """What every sample of a metric has in common; docs/metrics.md shows the same."""
+    """Description of a metric, as in docs/metrics.md."""
 
     kind: Literal["counter", "gauge"]
-    """counters are cumulative, since the start of this run or before"""
+    """counters are cumulative since the start of the run, or longer"""
     unit: str
-    """of its values, in the plural; empty where they have none"""
+    """of its values, in the plural; empty if dimensionless"""
     help: str
-    """one line: what is counted, and when it grows"""
+    """one line: what is counted and when it grows"""
 
 
 class Sample(NamedTuple):
-    """Values of metrics that have their labels in common, at the end of an interval.
+    """Values of all metrics that share one set of labels, at the end of an interval.
 
-    One sample for all of them, because that is how they are produced, and how encodings want them: labels are
-    rendered, sorted or compared once.
+    They are produced together, and encodings render, sort or compare the labels once.
     """
 
     labels: Labels
     values: Values
     before: Values | None = None
-    """counters as they stood when the interval began, where that is not known from the interval before"""
+    """counters at the start of the interval, if the previous interval has no sample of them"""
 
 
 class Interval(NamedTuple):
-    """When samples were taken: milliseconds of the wall clock since the epoch."""
+    """Start and end of an interval: wall clock, milliseconds since the epoch."""
 
     start_ms: int
     end_ms: int
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Interval:
-        """That of a snapshot."""
+        """Return the interval of a snapshot."""
         return cls((snapshot.end_ns - snapshot.interval_ns) // NS_PER_MS, snapshot.end_ns // NS_PER_MS)

@@ -16,19 +16,19 @@ from xtrace.model.flow import NOTHING, SLOT_OFFSET, FlowTable, InterfaceCounts, 
 from xtrace.sinks.metrics.sample import Labels
 
 KEPT_NS = 300 * 10**9
-"""A flow that comes back within this time continues its counters."""
+"""A flow that returns within this time continues its counters."""
 HALF_LIFE_NS = 60 * 10**9
 OUTWEIGHS = 2
 REMEMBERED = 5
-"""Flows that lost their place and whose counters are kept, as a multiple of the places."""
+"""Displaced flows whose counters are kept, as a multiple of the places."""
 
 
 Counted = tuple[PacketCount, PacketCount, PacketCount]
-"""All packets, unattributed ones, filtered ones."""
+"""All packets, unattributed packets, filtered packets."""
 
 
 class Series:
-    """The counters of one flow, or of all others together."""
+    """Counters of one flow, or of all other flows together."""
 
     __slots__ = ("active_ns", "bytes", "gained_bytes", "gained_packets", "labels", "packets", "weight", "written")
 
@@ -36,15 +36,15 @@ class Series:
         self.labels = labels
         self.packets, self.bytes = total
         self.gained_packets = self.gained_bytes = 0
-        """in this interval; not in the sums yet"""
+        """in this interval; not yet in the totals"""
         self.weight = 0.0
         self.active_ns = 0
-        """end of the last interval it gained in, CLOCK_MONOTONIC"""
+        """end of the last interval with traffic, CLOCK_MONOTONIC"""
         self.written = -1
-        """number of the last tick it had a sample in"""
+        """last tick with a sample"""
 
     def settle(self, now_ns: int) -> None:
-        """Add what was gained."""
+        """Add this interval's gain to the totals."""
         self.packets += self.gained_packets
         self.bytes += self.gained_bytes
         self.active_ns = now_ns
@@ -57,32 +57,32 @@ class Group:
     most: int
     other: Series
     labels: Labels
-    """of the interface's own counters"""
+    """of the interface's counters"""
     labels_of: Callable[[bytes], Labels]
-    """a packed key to the labels of its series"""
+    """from a packed key to series labels"""
     nic: Series = field(init=False)
-    """what the interface counted itself"""
+    """the NIC's own counters"""
     nic_is_known: bool = False
-    """in this interval"""
+    """whether this interval has NIC counters"""
     written: int = -1
-    """number of the last tick its own counters had samples in"""
+    """last tick in which the interface's counters had samples"""
     counted: Counted = (NOTHING, NOTHING, NOTHING)
     before: Counted = (NOTHING, NOTHING, NOTHING)
-    """the same when the interval began"""
+    """the same at the start of the interval"""
     places: dict[bytes, Series] = field(default_factory=dict)
     remembered: dict[bytes, tuple[PacketCount, int]] = field(default_factory=dict)
-    """of flows that lost their place: counters and when they were last active, longest ago first"""
+    """counters of displaced flows and when they were last active, oldest first"""
     ended: list[Series] = field(default_factory=list)
-    """those that lost their place in this tick, or gave it up"""
+    """series displaced or expired in this tick"""
     _labels: set[Labels] = field(default_factory=set)
-    """of those that hold places"""
+    """of flows that hold places"""
     _now_ns: int = 0
 
     def __post_init__(self) -> None:
         self.nic = Series(self.labels)
 
     def begin(self, now_ns: int, elapsed_ns: int) -> None:
-        """An interval that ended at `now_ns` (CLOCK_MONOTONIC) is to be counted."""
+        """Start counting an interval that ended at `now_ns` (CLOCK_MONOTONIC)."""
         self._now_ns = now_ns
         self.before = self.counted
         self.ended.clear()
@@ -95,14 +95,14 @@ class Group:
         self.nic_is_known = False
 
     def keys(self, slot: int) -> Mapping[bytes, Series]:
-        """The flows that hold places, under the keys that the kernel has for them."""
+        """Return series by the packed keys that the kernel uses for them."""
         if slot == 0:
             return self.places
         number = bytes([slot])
         return {key[:SLOT_OFFSET] + number + key[SLOT_OFFSET + 1 :]: series for key, series in self.places.items()}
 
     def count(self, counts: InterfaceCounts) -> None:
-        """Add what the interface counted in all."""
+        """Add the interface's counters."""
         total, unattributed, filtered = self.counted
         self.counted = total + counts.total, unattributed + counts.unattributed_total, filtered + counts.filtered
         if counts.nic is not None:
@@ -111,7 +111,7 @@ class Group:
             self.nic_is_known = True
 
     def choose(self, table: FlowTable, indexes: Sequence[int], holders: Sequence[Series | None]) -> None:
-        """Give places to those that deserve one; `holders` are the series of the table's flows that have them."""
+        """Admit flows; `holders` has the series, if any, of each flow in the table."""
         for series in self.places.values():
             if series.gained_bytes > series.weight:
                 series.weight = series.gained_bytes
@@ -125,7 +125,7 @@ class Group:
             self.other.gained_bytes = total.bytes - sum(series.gained_bytes for series in shown)
 
     def _largest(self, table: FlowTable, indexes: list[int]) -> list[int]:
-        """Those that may get a place, largest first."""
+        """Return candidates for a place, largest first."""
         size = table.byte_counts
         if len(self.places) >= self.most:
             bar = OUTWEIGHS * min(series.weight for series in self.places.values())
@@ -133,22 +133,22 @@ class Group:
         return heapq.nlargest(self.most, indexes, key=size.__getitem__)
 
     def _admit(self, table: FlowTable, candidates: Sequence[int]) -> int:
-        """Places for candidates, largest first, as long as they outweigh who is there; how many got one."""
+        """Give places to candidates as long as they outweigh the holders; return how many were admitted."""
         packets, size = table.packet_counts, table.byte_counts
         free = self.most - len(self.places)
         lightest = iter(sorted(self.places, key=lambda key: self.places[key].weight) if free < len(candidates) else ())
         admitted = 0
         for index in candidates:
             key = table.packed_key(index)
-            # the slot may change, and so is no part of what names a flow here
+            # the slot may change, so it does not identify a flow here
             key = key[:SLOT_OFFSET] + b"\0" + key[SLOT_OFFSET + 1 :]
-            if key in self.places:  # the interface went and came back within the interval, in another slot
+            if key in self.places:  # the interface disappeared and returned in another slot within the interval
                 self.places[key].gained_packets += packets[index]
                 self.places[key].gained_bytes += size[index]
                 admitted += 1
                 continue
             labels = self.labels_of(key)
-            if labels in self._labels:  # two keys of the same labels must not share a series
+            if labels in self._labels:  # two keys with the same labels must not share a series
                 continue
             if free > 0:
                 free -= 1
@@ -169,7 +169,7 @@ class Group:
         self._labels.add(labels)
 
     def _end(self, key: bytes) -> None:
-        """Take the place; what the flow gained in this interval is part of `other`."""
+        """Displace a flow; its gain in this interval goes to `other`."""
         series = self.places.pop(key)
         self._labels.discard(series.labels)
         series.gained_packets = series.gained_bytes = 0
@@ -180,7 +180,7 @@ class Group:
         return active_ns > self._now_ns - KEPT_NS
 
     def settle(self) -> None:
-        """Add what was gained; forget what has been idle for long."""
+        """Add gains to the totals; expire idle flows."""
         now_ns, idle = self._now_ns, []
         long_ago = now_ns - KEPT_NS
         for key, series in self.places.items():

@@ -1,1 +1,1 @@
-"""Samples to a server, by HTTP."""
+"""Push samples to a server over HTTP."""

@@ -1,7 +1,7 @@
-"""Batches on their way to a server: a bounded queue, and a thread of its own that sends, waits and tries again.
+"""Deliver batches to a server: a bounded queue, and a thread that sends, waits and retries.
 
-What is counted goes on meanwhile: the main thread only appends. Counters are cumulative and every sample
-has its time, so a batch that arrives late, or twice, changes no sum.
+The main thread only appends and never waits. Counters are cumulative and every sample has a timestamp, so a
+batch that arrives late or twice changes no sum.
 """
 
 from __future__ import annotations
@@ -11,63 +11,25 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
 
 from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.own import Figures
-from xtrace.sinks.push.selfcheck import Probe, SelfCheck
+from xtrace.sinks.push.acknowledged import Acknowledged
+from xtrace.sinks.push.batch import Batch, Outcome, Transport
+from xtrace.sinks.push.selfcheck import SelfCheck
 
 log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 32 << 20
-"""What may wait; beyond it the oldest batch is dropped."""
+"""Limit of the queue; beyond it the oldest batch is dropped."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
-"""Between attempts: doubled with each, and shortened by up to a half at random, so that many senders spread."""
+"""Pause between attempts: doubles each time, randomly shortened by up to half to spread many senders."""
 
 LONGEST_RETRY_AFTER_S = 300.0
 PAUSE_AT_END_S = 0.25
-
-
-@dataclass(eq=False)
-class Batch:
-    """One tick's samples."""
-
-    body: bytes
-    samples: int
-    probe: Probe | None = None
-    is_packed: bool = False
-    waits: bool = True
-    """whether it is neither delivered nor dropped"""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a request."""
-
-    delivered: bool
-    retry: bool = False
-    """whether it may go better later"""
-    reason: str = ""
-    retry_after_s: float | None = None
-
-
-class Transport(Protocol):
-    """Talks to one server."""
-
-    shown: str
-    """its name in messages"""
-
-    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        """Send a body with headers that say what it is; never raises for what the server or the network does."""
-
-    def stored(self, probe: Probe) -> bool | None:
-        """Whether the server has the sample; None where it cannot be asked."""
-
-    def close(self) -> None:
-        """Give up the connections."""
 
 
 class Delivery:
@@ -87,24 +49,25 @@ class Delivery:
         self._waiting: deque[Batch] = deque()
         self._waiting_bytes = 0
         self._raw: deque[Batch] = deque()
-        """those of them that are not packed"""
+        """queued batches that are not compressed yet"""
         self._in_flight = False
-        """whether the oldest is being sent"""
+        """whether the oldest batch is being sent"""
         self._changed = threading.Condition()
         self._figures = Figures()
         self._closes_at: float | None = None
         self._attempts = 0
         self._troubled_since: float | None = None
-        self._said_refused: str | None = None
+        self._last_rejection: str | None = None
         self._overflowing = False
-        self._check = SelfCheck(transport.stored, transport.shown)
+        self._check = SelfCheck(transport.times, transport.shown)
+        self._acknowledged: Acknowledged[Batch] = Acknowledged(transport.times)
         # a request that hangs must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="push", daemon=True)
         self._thread.start()
 
     @property
     def figures(self) -> Figures:
-        """As of now."""
+        """Current figures."""
         with self._changed:
             return replace(
                 self._figures,
@@ -114,7 +77,7 @@ class Delivery:
             )
 
     def submit(self, batch: Batch) -> None:
-        """Take a batch; never waits for the network."""
+        """Queue a batch; never waits for the network."""
         with self._changed:
             self._waiting.append(batch)
             self._raw.append(batch)
@@ -123,7 +86,7 @@ class Delivery:
             self._changed.notify()
 
     def close(self, limit_s: float) -> tuple[int, int]:
-        """Deliver what waits, at most this long; batches and samples that are left."""
+        """Deliver queued batches for at most `limit_s`; return the batches and samples left over."""
         with self._changed:
             self._closes_at = self._clock() + limit_s
             self._changed.notify()
@@ -135,7 +98,7 @@ class Delivery:
         return left
 
     def _make_room(self) -> None:
-        """Drop the oldest batches beyond the limit, but for one being sent, and the newest, whatever its size."""
+        """Drop the oldest batches beyond the limit, except one in flight and the newest."""
         oldest = int(self._in_flight)
         while len(self._waiting) > oldest + 1 and self._waiting_bytes > self._limit:
             batch = self._waiting[oldest]
@@ -144,13 +107,13 @@ class Delivery:
             if not self._overflowing:
                 self._overflowing = True
                 log.error(
-                    "push to %s: more than %d MiB wait: the oldest samples are dropped",
+                    "push to %s: more than %d MiB queued; dropping the oldest samples",
                     self._transport.shown,
                     self._limit >> 20,
                 )
 
     def _remove(self, batch: Batch) -> None:
-        self._waiting.remove(batch)  # it is the first, or the second
+        self._waiting.remove(batch)  # always the first or the second
         self._waiting_bytes -= len(batch.body)
         batch.waits = False
 
@@ -160,7 +123,9 @@ class Delivery:
         self._figures = replace(self._figures, dropped=dropped)
 
     def _run(self) -> None:
-        while (batch := self._next()) is not None:
+        while (batch := self._next()) is not None or self._restore(ending=True):
+            if batch is None:
+                continue
             begun = self._clock()
             outcome = self._send(batch)
             took = self._clock() - begun
@@ -169,21 +134,38 @@ class Delivery:
                 if not outcome.retry:
                     self._remove(batch)
             if outcome.delivered:
-                self._delivered(batch, took)
+                self._delivered(batch, outcome, took)
+                self._restore(ending=False)
             elif not outcome.retry:
                 self._refused(batch, outcome.reason)
             else:
                 self._failed(outcome)
 
+    def _restore(self, ending: bool) -> bool:
+        """Queue batches that the server has lost since it acknowledged them; return whether there are any."""
+        if self._closes_at is not None and self._clock() >= self._closes_at:
+            return False
+        lost = self._acknowledged.lost(self._clock(), ending)
+        if lost:
+            with self._changed:
+                for batch in reversed(lost):
+                    batch.waits = True
+                    self._waiting.appendleft(batch)
+                    self._waiting_bytes += len(batch.body)
+            log.warning(
+                "push to %s: the server lost %d intervals; sending them again", self._transport.shown, len(lost)
+            )
+        return bool(lost)
+
     def _send(self, batch: Batch) -> Outcome:
         try:
             return self._transport.send(batch.body, self._encoding.headers)
-        except Exception as error:  # noqa: BLE001 a thread that ends takes all samples with it
-            # the error's own text could quote what is secret
+        except Exception as error:  # noqa: BLE001 - if the thread ends, all samples are lost
+            # the error's text could quote a secret
             return Outcome(False, True, f"{type(error).__name__} in the HTTP client")
 
     def _next(self) -> Batch | None:
-        """The oldest batch, packed, once there is one; None at the end."""
+        """Wait for a batch and return the oldest, compressed; None at the end."""
         with self._changed:
             while not self._waiting:
                 if self._closes_at is not None:
@@ -200,7 +182,7 @@ class Delivery:
                     return oldest
 
     def _pack(self) -> None:
-        """Compress what came since, without keeping the main thread from adding to it."""
+        """Compress new batches without blocking the main thread."""
         while True:
             with self._changed:
                 if not self._raw:
@@ -208,44 +190,59 @@ class Delivery:
                 batch = self._raw.popleft()
             packed = self._encoding.compress(batch.body) if batch.waits else b""
             with self._changed:
-                if batch.waits:  # not dropped meanwhile
+                if batch.waits:  # not dropped in the meantime
                     self._waiting_bytes += len(packed) - len(batch.body)
                     batch.body, batch.is_packed = packed, True
 
-    def _delivered(self, batch: Batch, took: float) -> None:
+    def _delivered(self, batch: Batch, outcome: Outcome, took: float) -> None:
         now = self._clock()
         with self._changed:
             left = len(self._waiting)
             figures = self._figures
             self._figures = replace(
-                figures, requests=figures.requests + 1, samples=figures.samples + batch.samples, request_s=took
+                figures,
+                requests=figures.requests + 1,
+                samples=figures.samples + batch.samples,
+                request_s=took,
+                doubt=outcome.doubt,
             )
             self._overflowing = self._overflowing and left > 0
+        was_troubled = self._troubled_since is not None
         if self._troubled_since is not None:
             log.info(
-                "push to %s: delivering again after %.0f s; intervals that wait: %d",
+                "push to %s: delivering again after %.0f s; intervals queued: %d",
                 self._transport.shown,
                 now - self._troubled_since,
                 left,
             )
-        self._attempts, self._troubled_since, self._said_refused = 0, None, None
+        self._attempts, self._troubled_since, self._last_rejection = 0, None, None
+        if outcome.doubt and not figures.doubt:
+            log.warning(
+                "push to %s: answered %s instead of 204 No Content: samples may not be stored (check the path)",
+                self._transport.shown,
+                outcome.doubt,
+            )
+        has_ended = outcome.reconnected or was_troubled
+        self._acknowledged.add(batch, now, has_ended)
+        if has_ended:
+            self._check.forget()
         if batch.probe is not None:
             self._check.delivered(batch.probe, now)
 
     def _refused(self, batch: Batch, reason: str) -> None:
-        """The server will not take this batch, whenever it is sent."""
+        """The server permanently rejects this batch."""
         with self._changed:
             self._count_dropped("refused", batch)
-        if reason != self._said_refused:
-            log.error("push to %s: refused, and dropped: %s", self._transport.shown, reason)
-        self._attempts, self._troubled_since, self._said_refused = 0, None, reason
+        if reason != self._last_rejection:
+            log.error("push to %s: rejected and dropped: %s", self._transport.shown, reason)
+        self._attempts, self._troubled_since, self._last_rejection = 0, None, reason
 
     def _failed(self, outcome: Outcome) -> None:
         with self._changed:
             self._figures = replace(self._figures, failures=self._figures.failures + 1)
         if self._troubled_since is None:
             self._troubled_since = self._clock()
-            log.error("push to %s: %s: keeping what is counted, trying again", self._transport.shown, outcome.reason)
+            log.error("push to %s: %s; samples are queued, retrying", self._transport.shown, outcome.reason)
         self._wait(self._pause(outcome.retry_after_s))
         self._attempts += 1
 
@@ -253,10 +250,10 @@ class Delivery:
         if retry_after_s is not None:
             return min(retry_after_s, LONGEST_RETRY_AFTER_S)
         longest = min(FIRST_PAUSE_S * 2 ** min(self._attempts, 16), LONGEST_PAUSE_S)
-        return random.uniform(longest / 2, longest)  # noqa: S311 spreads senders, keeps no secret
+        return random.uniform(longest / 2, longest)  # noqa: S311 - spreads senders, no secret
 
     def _wait(self, pause_s: float) -> None:
-        """Let time pass, and compress what comes; near the end of the process not for long."""
+        """Wait, compressing new batches meanwhile; only briefly once the process ends."""
         until = self._clock() + pause_s
         while True:
             self._pack()

@@ -1,4 +1,4 @@
-"""Reads one sample back now and then: a server may answer that all is well, and store nothing."""
+"""Read one sample back now and then: a server may acknowledge samples without storing them."""
 
 from __future__ import annotations
 
@@ -8,44 +8,59 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-PROBE_AFTER_S, PROBE_EVERY_S = 5.0, 60.0
-"""A server shows what it took within seconds; one series read back per minute costs it nothing."""
+VISIBLE_AFTER_S = 5.0
+"""VictoriaMetrics shows samples within 2 s, unless it is busy."""
+PROBE_EVERY_S = 60.0
+"""One series per minute is a negligible load."""
+
+Times = Callable[[str, int, int], "set[int] | None"]
+"""As Transport.times(): selector, start and end in ms."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One sample by which a server shows that it stored a batch."""
+    """A sample whose presence shows that a batch was stored."""
 
     selector: str
-    """as in PromQL"""
+    """a PromQL selector"""
     at_ms: int
 
 
 class SelfCheck:
-    """Asks for a sample some time after its batch was delivered; says when the answer changes."""
+    """Queries a sample some time after its delivery; logs when the answer changes."""
 
-    def __init__(self, ask: Callable[[Probe], bool | None], shown: str) -> None:
+    def __init__(self, times: Times, shown: str) -> None:
         self.stored: bool | None = None
-        """the last answer; None before it, or where the server cannot be asked"""
-        self._ask, self._shown = ask, shown
+        """the last answer; None before the first, or if the server cannot be queried"""
+        self._times, self._shown = times, shown
+        self._is_unknown_reported = False
         self._wanted: tuple[Probe, float] | None = None
         self._next = 0.0
 
+    def forget(self) -> None:
+        """Forget the sample to query: the server may have lost it, which others find out (acknowledged.py)."""
+        self._wanted = None
+
     def delivered(self, probe: Probe, now: float) -> None:
-        """A batch was taken; ask for one that was taken before, if it is time (`now` in s, monotonic)."""
+        """A batch was delivered; query an earlier one if it is time (`now`: seconds, monotonic)."""
         if self._wanted is None:
             if now >= self._next:
                 self._wanted = probe, now
             return
         wanted, since = self._wanted
-        if now - since < PROBE_AFTER_S:
+        if now - since < VISIBLE_AFTER_S:
             return
         self._wanted, self._next = None, now + PROBE_EVERY_S
-        before, self.stored = self.stored, self._ask(wanted)
+        # a server that keeps one sample of many (-dedup.minScrapeInterval) keeps a later one
+        found = self._times(wanted.selector, wanted.at_ms, probe.at_ms)
+        before, self.stored = self.stored, None if found is None else bool(found)
+        if found is None and not self._is_unknown_reported:
+            self._is_unknown_reported = True
+            log.info("push to %s: cannot check that samples are stored: no /api/v1/export found there", self._shown)
         if self.stored is False and before is not False:
             log.error(
-                "push to %s: the server takes the samples, but does not show %s at %d: see its log and"
-                " its vm_rows_invalid_total, vm_rows_ignored_total and limits on series",
+                "push to %s: the server accepts samples but does not return %s at %d (check its log,"
+                " vm_rows_invalid_total, vm_rows_ignored_total and its series limits)",
                 self._shown,
                 wanted.selector,
                 wanted.at_ms,

@@ -1,4 +1,4 @@
-"""The push sink: what every mode counts, as metrics to VictoriaMetrics, one request per tick."""
+"""The push sink: metrics of all modes to VictoriaMetrics, one request per tick."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.exposition import Exposition, label_text
 from xtrace.sinks.metrics.own import SelfMetrics
 from xtrace.sinks.metrics.sample import Interval
-from xtrace.sinks.push.delivery import Batch, Delivery, Transport
+from xtrace.sinks.push.batch import Batch, Transport
+from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.selfcheck import Probe
 from xtrace.sinks.registry import ByMode, Totals
 
 log = logging.getLogger(__name__)
 
-LOST = {"overflow": "for which there was no room", "refused": "which the server refused"}
-"""What became of samples, by the reasons of Figures.dropped."""
+LOST = {"overflow": "queue full", "refused": "rejected by the server"}
+"""Texts for the reasons of Figures.dropped."""
 
 PROBE = "xtrace_catch_build_info"
 
 
 class Push:
-    """Renders in the main thread, between ticks; everything that may take its time is the delivery's."""
+    """Renders in the main thread between ticks; Delivery does everything that may block."""
 
     def __init__(self, transport: Transport, identity: Identity, max_series: int) -> None:
         self._shown = transport.shown
@@ -39,19 +40,19 @@ class Push:
         self._self = SelfMetrics()
         self._delivery = Delivery(transport, self._encoding)
         self._interval: Interval | None = None
-        """the last"""
+        """the last one written"""
         self._spent_ns = 0
         """in this tick so far"""
         self.undelivered = False
-        """after close(): whether something was left"""
+        """after close(): whether samples were lost"""
 
     def start(self, run: Run) -> None:
-        """Take note of what runs."""
+        """Note the run's setup."""
         self._self.start(run)
         self._setups = run.setups
 
     def write(self, snapshot: Snapshot) -> None:
-        """Take the samples of one interval of one monitor, if its mode has metrics."""
+        """Add one interval of one monitor, if its mode has metrics."""
         begun = time.monotonic_ns()
         self._interval = Interval.of(snapshot)
         kind = self._kinds[snapshot.mode]
@@ -60,7 +61,7 @@ class Push:
         self._spent_ns += time.monotonic_ns() - begun
 
     def flush(self) -> None:
-        """Hand the tick's samples over, and what the tool says of itself."""
+        """Queue the tick's samples and the tool's own metrics."""
         if self._interval is None:
             return
         begun = time.monotonic_ns()
@@ -79,16 +80,22 @@ class Push:
             self._delivery.submit(Batch(self._encoding.body(), samples, probe))
 
     def end(self, totals: Totals) -> None:
-        """Nothing: the last tick's samples are the last."""
+        """Do nothing: the last tick's samples are the last."""
 
     def close(self, limit_s: float) -> None:
-        """Deliver what waits, at most for this long, and say what was left."""
-        self._submit()  # where another sink's failure came before flush()
+        """Deliver queued samples for at most `limit_s`; log what was lost."""
+        self._submit()  # in case another sink failed before flush()
         batches, samples = self._delivery.close(limit_s)
         if batches:
             self.undelivered = True
             log.error("push to %s: ended; not delivered within %.1f s: %d samples", self._shown, limit_s, samples)
-        for reason, (ticks, lost) in self._delivery.figures.dropped.items():
+        figures = self._delivery.figures
+        if figures.stored is False or (figures.doubt and not figures.stored):
+            self.undelivered = True
+            log.error("push to %s: ended; the server accepted samples but seems not to store them", self._shown)
+        for reason, (ticks, lost) in figures.dropped.items():
             if ticks:
                 self.undelivered = True
-                log.error("push to %s: ended; lost: %d samples of %d ticks, %s", self._shown, lost, ticks, LOST[reason])
+                log.error(
+                    "push to %s: ended; lost: %d samples of %d intervals: %s", self._shown, lost, ticks, LOST[reason]
+                )

@@ -1,90 +1,110 @@
-"""HTTP to one server by urllib3: keep-alive, authentication, TLS, proxies; and what answers and errors mean."""
+"""HTTP to one server by urllib3: keep-alive, authentication, TLS, proxies; meaning of answers and errors."""
 
 from __future__ import annotations
 
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from pathlib import PurePosixPath
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
+import orjson
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from xtrace.errors import UsageError
 from xtrace.printable import printable
-from xtrace.sinks.push.delivery import Outcome
-from xtrace.sinks.push.selfcheck import Probe
-from xtrace.target import IMPORT_PATH, PREFIX, Target
+from xtrace.sinks.push.batch import Outcome
+from xtrace.sinks.push.connections import manager
+from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
+from xtrace.target import IMPORT_PATH, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 MOST_WORDS = 200
-"""Characters of a server's complaint that are told."""
+"""Characters of a server's error text that are logged."""
 MOST_READ = 4096
 
-OK, TOO_MANY_REQUESTS, REQUEST_TIMEOUT = range(200, 300), 429, 408
-NO_CONTENT = 204
-
+OK, REDIRECTS = range(200, 300), range(300, 400)
+MAY_PASS = (
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    # while a token or password is being replaced
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+)
+"""Errors of the client that a later attempt may not meet, beside all errors of the server."""
 EXPORT_PATH = "/api/v1/export"
+MOST_EXPORTS = 3
+"""Paths tried for it where the import path is not the usual one."""
+MOST_EXPORTED = 1 << 20
 
 
 def advice(status: int, words: str) -> str:
-    """What to do about a refusal, where that is known."""
+    """Return advice for a rejection; empty if none is known."""
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return "; set VICTORIAMETRICS_USERNAME and _PASSWORD_FILE, or _BEARER_TOKEN_FILE"
+    if status in REDIRECTS:
+        return "; redirects are not followed, push to the final URL"
     if status == HTTPStatus.NOT_FOUND or "unsupported path" in words:
-        return "; is the path /api/v1/import/prometheus?"
+        return "; check the path (/api/v1/import/prometheus)"
     return ""
 
 
 class Http:
-    """Sends to a Target."""
+    """A Transport to a Target."""
 
     def __init__(self, target: Target, version: str) -> None:
         self._target = target
+        self._secrets = Secrets()
+        self._connects = 0
+        self._is_closed = False
+        """whether this side closed the last connection"""
+        self._secrets.note_query(urlsplit(target.url).query)
         self.shown = target.shown
         self._agent = f"xtrace-catch/{version}"
-        # unverified TLS is warned of by this tool, in its own words
+        # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        _check_secret_files(target)
-        context = tls_context(target) if target.is_https else None
-        self._manager = manager(target, context)
+        check_secret_files(target)
+        self._manager = manager(target, self._secrets, self._count_connect)
 
     def close(self) -> None:
         """Close the connections."""
         self._manager.clear()
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        """POST a body, with what `headers` say of it beside the server's own."""
+        """POST a body with its content headers and the target's headers."""
         try:
             headers = {**headers, **self._headers()}
         except OSError as error:
             return Outcome(False, True, f"{error.filename}: {error.strerror}")
         except UnicodeError:
-            return Outcome(False, True, "the file of the password or token is no text")
+            return Outcome(False, True, "password or token file is not text")
         try:
+            before = self._connects
             response = self._request("POST", self._target.url, body, headers)
-            return self._outcome(response)
+            is_new, self._is_closed = self._connects > before and not self._is_closed, False
+            return replace(self._outcome(response), reconnected=is_new)
         except (HTTPError, OSError) as error:
+            self._is_closed = False
             return Outcome(False, True, reason(error))
-        except ValueError:  # of headers, and its text would quote them
-            return Outcome(False, True, "user, token or headers hold characters that HTTP does not allow")
+        except ValueError:  # from headers; its text quotes them
+            return Outcome(False, True, "user name, token or headers contain characters that HTTP does not allow")
 
-    def stored(self, probe: Probe) -> bool | None:
-        """Ask the server's export for one sample; None where it has no such path, or is not to be reached."""
-        url = export_url(self._target.url, probe)
-        if url is None:
-            return None
-        try:
-            response = self._request("GET", url, None, self._headers())
-            found = some_of(response)
-        except (HTTPError, OSError, ValueError):
-            return None
-        return bool(found.strip()) if response.status == 200 else None
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        """Return the times (ms) of the stored samples of a series; None if no export is found, or it is unreachable."""
+        for url in export_urls(self._target.url, selector, start_ms, end_ms):
+            try:
+                response = self._request("GET", url, None, self._headers())
+                found = sample_times(read_all(response)) if response.status == HTTPStatus.OK else None
+                self._finish(response)
+            except (HTTPError, OSError, ValueError):
+                return None
+            if found is not None:
+                return found
+        return None
 
     def _request(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         timeout = urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S)
@@ -95,141 +115,94 @@ class Http:
     def _outcome(self, response: urllib3.BaseHTTPResponse) -> Outcome:
         status = response.status
         if status in OK:
-            # nothing is expected to follow: a connection on which something does is not used again
-            if status == NO_CONTENT or response.headers.get("Content-Length") == "0":
-                response.drain_conn()
-                response.release_conn()
-            else:
-                response.close()
-            return Outcome(True)
+            self._finish(response)
+            doubt = "" if status == HTTPStatus.NO_CONTENT else f"{status} {self._phrase(response)}".strip()
+            return Outcome(True, doubt=doubt)
         words = self._words(response)
-        if status >= 500 or status in (TOO_MANY_REQUESTS, REQUEST_TIMEOUT):
+        if status >= 500 or status in MAY_PASS:
             return Outcome(False, True, words, retry_after(response.headers.get("Retry-After")))
         return Outcome(False, False, words)
 
+    def _finish(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Reuse the connection if the response was read to its end or has no body, else close it."""
+        if response.status == HTTPStatus.NO_CONTENT or response.length_remaining == 0 or response.closed:
+            response.drain_conn()
+            response.release_conn()
+        else:
+            response.close()
+            self._is_closed = True
+
+    def _count_connect(self) -> None:
+        self._connects += 1
+
+    def _phrase(self, response: urllib3.BaseHTTPResponse) -> str:
+        return printable(self._secrets.mask(response.reason or ""), instead=" ").strip()[:MOST_WORDS]
+
     def _words(self, response: urllib3.BaseHTTPResponse) -> str:
-        """`400 Bad Request: the server's first line`."""
+        """Return `400 Bad Request: start of the server's text`."""
         try:
-            text = some_of(response).decode("utf-8", "replace")
+            text = response.read1(MOST_READ).decode("utf-8", "replace")
         except (HTTPError, OSError):
             text = ""
-        for secret in self._secrets():
-            text = text.replace(secret, "***")
-        line = printable(text, instead=" ").strip()[:MOST_WORDS]
-        said = f"{response.status} {response.reason or ''}".strip() + (f": {line}" if line else "")
-        return said + advice(response.status, line)
+        finally:
+            self._finish(response)
+        line = printable(self._secrets.mask(text), instead=" ").strip()[:MOST_WORDS]
+        status = f"{response.status} {self._phrase(response)}".strip()
+        return status + (f": {line}" if line else "") + advice(response.status, line)
 
     def _headers(self) -> dict[str, str]:
-        """Files are read for each request, so that a new password or token counts at once."""
-        target = self._target
+        """Return the target's headers. Secret files are read each time, so a rotated secret applies at once."""
+        target, secrets = self._target, self._secrets
+        for _, value in target.headers:
+            secrets.note_header(value)
         headers = {"User-Agent": self._agent, **dict(target.headers)}
-        token = target.bearer_token or _secret_file(target.bearer_token_file)
+        token = target.bearer_token or read_secret(target.bearer_token_file)
         if token:
+            secrets.note(token)
             headers["Authorization"] = f"Bearer {token}"
         elif target.username:
-            password = target.password or _secret_file(target.password_file) or ""
-            basic = f"{target.username}:{password}".encode()
-            headers["Authorization"] = "Basic " + _base64(basic)
+            password = target.password or read_secret(target.password_file)
+            headers["Authorization"] = "Basic " + secrets.note_basic(target.username, password)
         return headers
 
-    def _secrets(self) -> list[str]:
-        target = self._target
-        try:
-            files = [_secret_file(target.password_file), _secret_file(target.bearer_token_file)]
-        except OSError:
-            files = []
-        values = [target.password, target.bearer_token, *files, *(value for _, value in target.headers)]
-        return [value for value in values if value]
 
-
-def manager(target: Target, context: ssl.SSLContext | None) -> urllib3.PoolManager:
-    """Connections to the server, or to the proxy before it. Raises UsageError for a proxy that cannot be one."""
-    parts = urlsplit(target.url)
-    options: dict[str, Any] = {"maxsize": 1, "ssl_context": context, "retries": False}
-    proxy = proxy_for(parts.scheme, parts.netloc)
-    if proxy is None:
-        return urllib3.PoolManager(**options)
-    try:
-        url = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(url.auth)) if url.auth else None
-        return urllib3.ProxyManager(url._replace(auth=None).url, proxy_headers=headers, **options)
-    except (HTTPError, ValueError):  # their texts quote the URL, which may hold a password
-        raise UsageError(f"{parts.scheme}_proxy: no http or https URL: write http://host:3128") from None
-
-
-def _base64(data: bytes) -> str:
-    from binascii import b2a_base64
-
-    return b2a_base64(data, newline=False).decode()
-
-
-def _secret_file(path: str | None) -> str | None:
-    return Path(path).read_text().strip() if path else None
-
-
-def _check_secret_files(target: Target) -> None:
-    """Raises UsageError for files that cannot be read at the start. Later they are read again for each request."""
-    for name, path in (("PASSWORD_FILE", target.password_file), ("BEARER_TOKEN_FILE", target.bearer_token_file)):
-        try:
-            secret = _secret_file(path)
-        except (OSError, UnicodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is no text"
-            raise UsageError(f"{PREFIX}{name} {path}: {why}: give a file that holds it alone") from None
-        if secret == "":
-            raise UsageError(f"{PREFIX}{name} {path}: is empty: give a file that holds it alone")
-
-
-def tls_context(target: Target) -> ssl.SSLContext:
-    """Verification as asked for. Raises UsageError for files that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=target.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"{PREFIX}CA_FILE {target.ca_file}: {_why(error)}: give a file of PEM certificates") from None
-    if target.skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if target.cert_file and target.key_file:
-        try:
-            # without the password callback a key that needs one would be asked for on the terminal
-            context.load_cert_chain(target.cert_file, target.key_file, password=lambda: "")
-        except (OSError, ssl.SSLError) as error:
-            files = f"{PREFIX}CERT_FILE {target.cert_file}, {PREFIX}KEY_FILE {target.key_file}"
-            raise UsageError(f"{files}: {_why(error)}: give PEM files that belong together") from None
-    return context
-
-
-def _why(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or str(error)
-
-
-def proxy_for(scheme: str, netloc: str) -> str | None:
-    """The proxy that http_proxy, https_proxy and no_proxy name for a server."""
-    proxies = getproxies_environment()
-    if proxy_bypass_environment(netloc, proxies):
-        return None
-    return proxies.get(scheme)
-
-
-def export_url(url: str, probe: Probe) -> str | None:
-    """Where a server that takes `url` shows one sample; None where that does not follow from the path."""
+def export_urls(url: str, selector: str, start_ms: int, end_ms: int) -> list[str]:
+    """Return URLs that may export samples of a series: beside the import path (cluster: /select), or above the path."""
     parts = urlsplit(url)
-    path = parts.path.rstrip("/")
-    if not path.endswith(IMPORT_PATH):
-        return None
-    query = urlencode({"match[]": probe.selector, "start": probe.at_ms / 1000, "end": probe.at_ms / 1000})
-    return urlunsplit(parts._replace(path=path.removesuffix(IMPORT_PATH) + EXPORT_PATH, query=query))
+    prefix, found, _ = parts.path.partition(IMPORT_PATH)
+    if found:
+        prefixes = [prefix.replace("/insert/", "/select/", 1)]
+    else:
+        above = PurePosixPath(parts.path).parents
+        prefixes = [str(path).rstrip("/") for path in above][:MOST_EXPORTS]
+    query = urlencode({"match[]": selector, "start": start_ms / 1000, "end": end_ms / 1000})
+    query = "&".join(filter(None, (parts.query, query)))
+    return [urlunsplit(parts._replace(path=prefix + EXPORT_PATH, query=query)) for prefix in prefixes]
 
 
-def some_of(response: urllib3.BaseHTTPResponse) -> bytes:
-    """The start of a body, as far as it comes at once; the connection is not used again."""
+def read_all(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return a body of at most MOST_EXPORTED bytes. Raises ValueError for a longer one."""
+    body = b""
+    while piece := response.read(MOST_EXPORTED):
+        body += piece
+        if len(body) > MOST_EXPORTED:
+            raise ValueError("too long")
+    return body
+
+
+def sample_times(exported: bytes) -> set[int] | None:
+    """Return the times (ms) in an export: JSON Lines with `timestamps`; None if it is none."""
+    times: set[int] = set()
     try:
-        return response.read1(MOST_READ) or b""
-    finally:
-        response.close()
+        for line in exported.splitlines():
+            times.update(orjson.loads(line)["timestamps"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return times
 
 
 def retry_after(text: str | None) -> float | None:
-    """Seconds, from a number or an HTTP date (RFC 9110 10.2.3); None where there is none, or nonsense."""
+    """Parse Retry-After, a number or an HTTP date (RFC 9110 10.2.3), to seconds; None if absent or invalid."""
     if text is None:
         return None
     if text.strip().isdigit():
@@ -241,16 +214,16 @@ def retry_after(text: str | None) -> float | None:
 
 
 def reason(error: BaseException) -> str:
-    """Why no answer came, in few words and without the URL, which urllib3's own texts repeat."""
+    """Return why a request failed, briefly and without the URL, which urllib3's texts repeat."""
     if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return "the host's name is not known (DNS)"
-    # of connections refused urllib3 says, too, that they timed out
+        return "unknown host (DNS)"
+    # urllib3 derives refused connections from this class too
     if type(error) is urllib3.exceptions.ConnectTimeoutError:
         return f"no connection within {CONNECT_S:.0f} s"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"no answer within {ANSWER_S:.0f} s"
     if isinstance(error, urllib3.exceptions.ProxyError):
-        return f"by the proxy: {reason(error.original_error)}"
+        return f"proxy: {reason(error.original_error)}"
     if isinstance(error, (ssl.SSLError, urllib3.exceptions.SSLError)):
         found = next((part for part in (error, *error.args) if isinstance(part, ssl.SSLError)), None)
         detail = getattr(found, "verify_message", None) or getattr(found, "reason", None) or "failed"
@@ -260,4 +233,4 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = next((part for part in cause.args if isinstance(part, BaseException)), None) or cause.__cause__
-    return "the connection ended before the answer"
+    return "connection closed before the answer"

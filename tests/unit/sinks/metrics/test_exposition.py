@@ -1,4 +1,4 @@
-"""The text format: lines by metric, labels, times, and what is kept from one body to the next."""
+"""The text format: lines by metric, labels, times, cached labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_exposition_is_empty_after_it_was_rendered() -> None:
     assert (len(exposition), exposition.body()) == (0, b"")
 
 
-def test_lines_of_a_metric_stand_together_whoever_added_them_and_each_has_its_time() -> None:
+def test_lines_are_grouped_by_metric_and_keep_their_times() -> None:
     exposition = Exposition((("host", "n"),))
     exposition.add([Sample((), {"b": 0.5, "a_total": 9}, {"a_total": 7})], DESCRIBED, Interval(1000, 2000))
     exposition.add([Sample(X, {"a_total": 3})], DESCRIBED, Interval(1001, 2001))
@@ -47,7 +47,7 @@ def test_lines_of_a_metric_stand_together_whoever_added_them_and_each_has_its_ti
     )
 
 
-def test_labels_of_a_series_count_before_constant_ones_of_the_same_name() -> None:
+def test_own_labels_override_constant_ones() -> None:
     exposition = Exposition((("x", "constant"), ("y", "2")))
     exposition.add([Sample(X, {"b": 1})], DESCRIBED, Interval(0, 5))
     assert exposition.body().endswith(b'\nb{x="1",y="2"} 1 5\n')
@@ -59,7 +59,7 @@ def test_body_is_compressed_as_its_headers_say() -> None:
     assert zlib.decompress(exposition.compress(b"a{} 1 5\n"), 16 + zlib.MAX_WBITS) == b"a{} 1 5\n"
 
 
-def test_labels_that_come_and_go_are_not_kept_for_ever() -> None:
+def test_cached_labels_are_bounded() -> None:
     exposition = Exposition(())
     staying: list[Labels] = [(("stays", str(number)),) for number in range(10)]
     for tick in range(100):

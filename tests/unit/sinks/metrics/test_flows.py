@@ -1,4 +1,4 @@
-"""Flows as series: which are shown, and that every tick's samples add up."""
+"""Which flows have series, and that every tick's samples add up."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Run:
         interfaces: Sequence[tuple[Interface, InterfaceCounts]] | None = None,
         length: int = TICK,
     ) -> list[Line]:
-        """One interval's samples, after a look at whether they are in order and add up."""
+        """One interval's samples, after checking that they are in order and add up."""
         start, self.now = self.now, self.now + length
         interval = snapshot(flows, interfaces, start_ns=start, end_ns=self.now)
         self.exposition.add(self.metrics.samples(interval), DESCRIBED, Interval.of(interval))
@@ -112,7 +112,7 @@ def test_series_begins_with_0_at_the_intervals_start_and_its_gauge_ends_with_one
     assert shown(run.tick()) == {}
 
 
-def test_flow_that_comes_back_continues_from_its_old_value_at_the_start_of_that_interval() -> None:
+def test_flow_that_returns_continues_from_its_old_value_at_the_start_of_that_interval() -> None:
     run = Run(10)
     run.tick(sized(1500))
     run.tick()
@@ -120,7 +120,7 @@ def test_flow_that_comes_back_continues_from_its_old_value_at_the_start_of_that_
     assert samples(run.tick(sized(100)), "1") == [(1500, 15), (1600, 20)]
 
 
-def test_flow_that_comes_back_after_more_than_five_minutes_is_a_new_series() -> None:
+def test_flow_that_returns_after_more_than_five_minutes_is_a_new_series() -> None:
     run = Run(10)
     run.tick(sized(1500))
     for _ in range(59):
@@ -132,7 +132,7 @@ def test_flow_that_comes_back_after_more_than_five_minutes_is_a_new_series() -> 
     assert samples(run.tick(sized(100)), "1") == [(0, 305), (100, 310)]
 
 
-def test_intervals_longer_than_flows_are_kept_end_gauges_and_continue_counters_all_the_same() -> None:
+def test_intervals_longer_than_the_retention_end_gauges_and_continue_counters() -> None:
     run = Run(10)
     run.tick(sized(1500, 10), length=3600 * NS)
     lines = run.tick(sized(500), length=3600 * NS)
@@ -178,7 +178,7 @@ def test_idle_flow_loses_its_place_in_time_to_one_of_its_own_size() -> None:
     assert shown(run.tick(sized(0, 100))) == {"2": 100}
 
 
-def test_other_never_decreases_however_long_there_is_none() -> None:
+def test_other_never_decreases_after_a_silence() -> None:
     run = Run(1)
     run.tick(sized(100, 10))
     for _ in range(100):
@@ -186,7 +186,7 @@ def test_other_never_decreases_however_long_there_is_none() -> None:
     assert samples(run.tick(sized(100, 10)), "other") == [(10, 505), (20, 510)]
 
 
-def test_counters_that_are_remembered_are_bounded() -> None:
+def test_remembered_counters_are_bounded() -> None:
     run = Run(3)
     for number in range(1, 200):
         run.tick([flow(key(ports=(port, 80)), 1, 3 ** (number // 6)) for port in (number, number + 200, number + 400)])
@@ -239,7 +239,7 @@ def test_interface_and_its_losses_are_counters_that_begin_with_0() -> None:
     assert set(values) == {name for name in DESCRIBED if not name.startswith("xtrace_nic_")}
 
 
-def test_what_the_interface_counts_itself_is_written_where_it_is_known() -> None:
+def test_nic_counters_are_written_when_known() -> None:
     run = Run(10)
     name = "xtrace_nic_packets_total"
 
@@ -264,7 +264,7 @@ def test_interface_that_is_gone_is_not_written_and_continues_when_it_is_back() -
     assert [line.value for line in run.tick(sized(100)) if line.name == name] == [1500, 1600]
 
 
-def test_interfaces_without_end_share_one_name_in_the_end() -> None:
+def test_interfaces_beyond_the_limit_share_one_name() -> None:
     metrics = FlowMetrics(MetricsOptions(1))
     for number in range(0, MOST_TOTALS + 100, 100):
         interfaces = [(Interface(f"veth{number + n}", n), counts_of(())) for n in range(100)]
@@ -316,7 +316,7 @@ def test_labels_name_a_flow_as_its_record_does(where: FlowKey, expected: str) ->
     assert " ".join(f"{name}={value}" for name, value in flow_labels(where)) == expected
 
 
-def test_two_keys_that_read_the_same_do_not_share_a_series() -> None:
+def test_two_keys_with_equal_labels_do_not_share_a_series() -> None:
     """An IPv6 packet with mapped addresses reads as IPv4's."""
     run = Run(10)
     twins = [flow(key(), 1, 200), flow(key(ethertype=0x86DD), 1, 100)]

@@ -1,4 +1,4 @@
-"""Mode rdma as metrics: the hardware's totals, and no sample where nothing is known."""
+"""Metrics of mode rdma: the hardware's totals; unknown values have no sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue and its thread: order, retries, limits, the end; with a server that does what a test says."""
+"""The queue and its thread: order, retries, limits, shutdown; with a scripted server."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import pytest
 
 from xtrace.sinks.metrics.exposition import Exposition
+from xtrace.sinks.push import acknowledged, selfcheck
 from xtrace.sinks.push import delivery as module
-from xtrace.sinks.push import selfcheck
-from xtrace.sinks.push.delivery import Batch, Delivery, Outcome
+from xtrace.sinks.push.batch import Batch, Outcome
+from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.selfcheck import Probe
 
 GIVE_UP_S = 60.0
@@ -22,17 +24,18 @@ OK, BUSY, NO = Outcome(True), Outcome(False, True, "busy"), Outcome(False, False
 
 
 class Server:
-    """Answers in turn, then always with the last; `held` requests wait until the test lets go."""
+    """Gives scripted answers, then repeats the last; requests wait while `held` is clear."""
 
     shown = "http://m/api"
 
-    def __init__(self, answers: Sequence[Outcome], stored: bool | None = True) -> None:
+    def __init__(self, answers: Sequence[Outcome], stored: set[int] | Literal["all"] | None = "all") -> None:
         self.bodies: list[str] = []
-        self.probes: list[Probe] = []
+        self.queries: list[tuple[int, int]] = []
         self.closed = False
         self.held = threading.Event()
         self.held.set()
-        self._answers, self._stored = list(answers), stored
+        self.stored = stored
+        self._answers = list(answers)
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         assert headers == TEXT.headers
@@ -40,9 +43,9 @@ class Server:
         self.held.wait(GIVE_UP_S)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
-    def stored(self, probe: Probe) -> bool | None:
-        self.probes.append(probe)
-        return self._stored
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        self.queries.append((start_ms, end_ms))
+        return set(range(start_ms, end_ms + 1)) if self.stored == "all" else self.stored
 
     def close(self) -> None:
         self.closed = True
@@ -82,7 +85,7 @@ class Shouting(Exposition):
         return body.upper()
 
 
-def test_bodies_are_compressed_and_announced_as_the_encoding_says() -> None:
+def test_encoding_compresses_bodies_and_sets_headers() -> None:
     sent = []
 
     class Listening(Server):
@@ -106,7 +109,7 @@ def test_batches_arrive_in_order_each_once() -> None:
     assert server.closed
 
 
-def test_what_fails_is_sent_again_before_what_came_later(caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_batch_is_resent_before_later_ones(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     server = Server([BUSY, BUSY, BUSY, OK])
     with delivering(server) as made:
@@ -115,10 +118,10 @@ def test_what_fails_is_sent_again_before_what_came_later(caplog: pytest.LogCaptu
         eventually(lambda: made.figures.requests == 2)
     assert server.bodies == ["a", "a", "a", "a", "b"]
     assert made.figures.failures == 3
-    assert [message.partition(": ")[2].partition(" ")[0] for message in caplog.messages] == ["busy:", "delivering"]
+    assert [message.partition(": ")[2].partition(" ")[0] for message in caplog.messages] == ["busy;", "delivering"]
 
 
-def test_error_that_nobody_expected_is_one_line_without_its_text_and_tried_again(
+def test_unexpected_error_is_one_line_without_its_text_and_retried(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server([OK])
@@ -152,7 +155,36 @@ def test_pauses_grow_to_a_limit_and_differ(monkeypatch: pytest.MonkeyPatch) -> N
         assert made._pause(1e9) == module.LONGEST_RETRY_AFTER_S
 
 
-def test_refused_batch_is_dropped_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_failure_lengthens_the_pause_until_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def longest_of(_: float, longest: float) -> float:
+        pauses.append(longest)
+        return longest
+
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.008)
+    monkeypatch.setattr("random.uniform", longest_of)
+    with delivering(Server([BUSY, BUSY, BUSY, BUSY, BUSY, OK, BUSY, BUSY, OK])) as made:
+        made.submit(batch("a"))
+        made.submit(batch("b"))
+        eventually(lambda: made.figures.requests == 2)
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.008, 0.001, 0.002]
+
+
+def test_attempts_at_the_end_are_repeated_with_short_pauses_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_AT_END_S", 0.02)
+    server = Server([Outcome(False, True, "busy", retry_after_s=100.0)])
+    made = Delivery(server, TEXT)
+    made.submit(batch("x"))
+    eventually(lambda: made.figures.failures == 1)
+    assert made.close(0.3) == (1, 1)
+    made._thread.join(GIVE_UP_S)
+    # each pause but the last takes 0.02 s of 0.3 s
+    assert 2 <= len(server.bodies) <= 2 + 0.3 / 0.02
+
+
+def test_rejected_batch_is_dropped_counted_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     server = Server([NO, NO, Outcome(False, False, "401 who"), OK])
     with delivering(server) as made:
         for name in "abcd":
@@ -163,7 +195,7 @@ def test_refused_batch_is_dropped_counted_and_said_once(caplog: pytest.LogCaptur
     assert [message.rpartition(": ")[2] for message in caplog.messages] == ["400 no", "401 who"]
 
 
-def test_oldest_batches_are_dropped_where_too_much_waits(caplog: pytest.LogCaptureFixture) -> None:
+def test_oldest_batches_are_dropped_when_the_queue_is_full(caplog: pytest.LogCaptureFixture) -> None:
     server = Server([OK])
     server.held.clear()
     noise = [bytes((7 * n * n + k) & 0x7F for n in range(1000)).decode() for k in range(8)]
@@ -177,10 +209,10 @@ def test_oldest_batches_are_dropped_where_too_much_waits(caplog: pytest.LogCaptu
         server.held.set()
         eventually(lambda: made.figures.waiting_batches == 0)
     assert server.bodies[-1] == noise[-1], "the newest was dropped"
-    assert len([message for message in caplog.messages if "oldest samples are dropped" in message]) == 1
+    assert len([message for message in caplog.messages if "dropping the oldest samples" in message]) == 1
 
 
-def test_batch_that_is_being_sent_is_not_dropped() -> None:
+def test_batch_in_flight_is_not_dropped() -> None:
     server = Server([OK])
     server.held.clear()
     with delivering(server, limit=100) as made:
@@ -206,7 +238,7 @@ def test_submitting_does_not_wait_for_a_server_that_hangs() -> None:
         server.held.set()
 
 
-def test_end_is_bounded_where_the_server_hangs_and_tells_what_is_left() -> None:
+def test_close_is_bounded_when_the_server_hangs_and_returns_what_is_left() -> None:
     server = Server([OK])
     server.held.clear()
     made = Delivery(server, TEXT)
@@ -218,7 +250,7 @@ def test_end_is_bounded_where_the_server_hangs_and_tells_what_is_left() -> None:
     made._thread.join(GIVE_UP_S)
 
 
-def test_end_is_bounded_where_the_server_fails_for_ever() -> None:
+def test_close_is_bounded_when_the_server_keeps_failing() -> None:
     made = Delivery(Server([Outcome(False, True, "busy", retry_after_s=100.0)]), TEXT)
     made.submit(batch("x"))
     assert made.close(0.2) == (1, 1)
@@ -226,7 +258,7 @@ def test_end_is_bounded_where_the_server_fails_for_ever() -> None:
     assert not made._thread.is_alive()
 
 
-def test_end_interrupts_a_pause_and_tries_once_more() -> None:
+def test_close_interrupts_a_pause_and_tries_once_more() -> None:
     server = Server([Outcome(False, True, "busy", retry_after_s=100.0), OK])
     made = Delivery(server, TEXT)
     made.submit(batch("x"))
@@ -236,30 +268,107 @@ def test_end_interrupts_a_pause_and_tries_once_more() -> None:
 
 
 def probed(number: int) -> Batch:
-    return Batch(b"x", 1, Probe("up", number))
+    return Batch(f"b{number}".encode(), 1, Probe("up", number))
 
 
-@pytest.mark.parametrize("stored, says", [(True, 0), (False, 1), (None, 0)])
-def test_sample_is_read_back_after_a_while_and_its_absence_said(
-    stored: bool | None, says: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "stored, expected, message",
+    [
+        ("all", True, None),
+        (set(), False, "does not return up at 0 (check its log"),
+        (None, None, "cannot check that samples are stored: no /api/v1/export found there"),
+    ],
+)
+def test_sample_is_read_back_after_a_while_and_its_absence_reported_once(
+    stored: set[int] | None,
+    expected: bool | None,
+    message: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(selfcheck, "PROBE_AFTER_S", 0.0)
+    caplog.set_level("INFO")
+    monkeypatch.setattr(selfcheck, "VISIBLE_AFTER_S", 0.0)
     monkeypatch.setattr(selfcheck, "PROBE_EVERY_S", 0.0)
     server = Server([OK], stored)
     with delivering(server) as made:
         for number in range(6):
             made.submit(probed(number))
         eventually(lambda: made.figures.requests == 6)
-    assert [probe.at_ms for probe in server.probes] == [0, 2, 4]
-    assert made.figures.stored is stored
-    assert len([message for message in caplog.messages if "does not show up at 0" in message]) == says
+    assert server.queries == [(0, 1), (2, 3), (4, 5)]
+    assert made.figures.stored is expected
+    assert [message in text for text in caplog.messages if message] == ([True] if message else [])
 
 
-def test_sample_is_not_looked_for_at_once() -> None:
+def test_sample_is_not_queried_at_once() -> None:
     server = Server([OK])
     with delivering(server) as made:
         made.submit(probed(1))
         made.submit(probed(2))
         eventually(lambda: made.figures.requests == 2)
-    assert server.probes == []
+    assert server.queries == []
     assert made.figures.stored is None
+
+
+@pytest.mark.parametrize("how", [Outcome(True, reconnected=True), BUSY], ids=["reconnected", "failed"])
+def test_batches_that_a_restarted_server_lost_are_sent_again(how: Outcome, caplog: pytest.LogCaptureFixture) -> None:
+    answers = [OK, OK, OK, how, *([OK] if how is BUSY else [])]
+    server = Server([*answers, OK], stored={1, 3})
+    with delivering(server) as made:
+        for number in (1, 2, 3, 4):
+            made.submit(probed(number))
+        eventually(lambda: made.figures.requests == 4)
+        assert server.queries == [], "the server may not show everything yet"
+    assert server.bodies.count("b2") == 2 and server.bodies.count("b1") == server.bodies.count("b3") == 1
+    assert server.queries == [(1, 3)]
+    assert "the server lost 1 intervals; sending them again" in caplog.text
+
+
+def test_nothing_is_sent_again_while_the_connection_lasts_or_where_the_server_cannot_be_queried() -> None:
+    for answers, stored in (([OK], set[int]()), ([OK, Outcome(True, reconnected=True), OK], None)):
+        server = Server(answers, stored)
+        with delivering(server) as made:
+            for number in range(5):
+                made.submit(probed(number))
+        assert len(server.bodies) == 5
+
+
+def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
+    queries = []
+
+    def times(selector: str, start_ms: int, end_ms: int) -> set[int]:
+        queries.append((selector, start_ms, end_ms))
+        return {100}
+
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(times)
+    first, second, third = probed(100), probed(200), probed(300)
+    kept.add(first, 10.0, reconnected=True)
+    kept.add(second, 11.0, reconnected=False)
+    kept.add(third, 12.0, reconnected=True)
+    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S - 0.1, ending=False) == []
+    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S, ending=False) == [second]
+    assert queries == [("up", 100, 200)]
+    assert kept.lost(1000.0, ending=True) == [], "the third came after"
+
+
+def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), most_bytes=5)
+    for number in range(4):
+        kept.add(probed(number), 1.0, reconnected=False)
+    kept.add(probed(4), 2.0, reconnected=True)
+    assert len(kept.lost(2.0, ending=True)) == 1, "two bytes each, five in all"
+    kept = acknowledged.Acknowledged(lambda *_: set())
+    kept.add(probed(1), 1.0, reconnected=False)
+    kept.add(probed(2), 1.0 + acknowledged.KEPT_S + 0.1, reconnected=False)
+    kept.add(probed(3), 100.0, reconnected=True)
+    assert [batch.body for batch in kept.lost(100.0, ending=True)] == [b"b2"]
+
+
+def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server([OK, Outcome(True, doubt="200 OK")])
+    with delivering(server) as made:
+        for number in range(4):
+            made.submit(probed(number))
+    assert [text.partition(": ")[2] for text in caplog.messages] == [
+        "answered 200 OK instead of 204 No Content: samples may not be stored (check the path)"
+    ]
+    assert made.figures.doubt == "200 OK"

@@ -27,10 +27,10 @@ from xtrace.sinks.metrics import own as self_metrics
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics
 from xtrace.sinks.metrics.sample import Metric, Sample, Values
-from xtrace.sinks.push.delivery import Outcome
-from xtrace.sinks.push.selfcheck import Probe
+from xtrace.sinks.push.batch import Outcome
+from xtrace.sinks.push.connections import proxy_for
 from xtrace.sinks.push.sink import Push
-from xtrace.sinks.push.transport import Http, export_url, proxy_for, retry_after
+from xtrace.sinks.push.transport import Http, export_urls, retry_after, sample_times
 from xtrace.sinks.registry import KINDS
 from xtrace.target import Target
 
@@ -42,7 +42,7 @@ RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 
 @dataclass(frozen=True)
 class Temperature(Snapshot):
-    """A mode that these tests have made up."""
+    """A made-up mode."""
 
     mode = "weather"
 
@@ -50,7 +50,7 @@ class Temperature(Snapshot):
 
 
 class Weather:
-    """It, as sinks show it."""
+    """The made-up mode's metrics."""
 
     described: ClassVar = {
         "xtrace_degrees": Metric("gauge", "degrees", "How warm it is, in degrees."),
@@ -66,12 +66,12 @@ class Weather:
 
 
 def shown(metrics: Callable[[MetricsOptions], MetricsKind] | None) -> Kind:
-    """The made-up mode's row of the registry: only its metrics are asked for here."""
+    """Return the made-up mode's registry row, with metrics only."""
     return replace(KINDS["rdma"], metrics=metrics)
 
 
 class Server:
-    """Takes everything, or nothing."""
+    """Accepts everything or nothing."""
 
     shown = "http://m/api"
 
@@ -84,7 +84,7 @@ class Server:
         self.texts.append(zlib.decompress(body, 31).decode())
         return Outcome(True) if self.takes else Outcome(False, True, "busy", 100.0)
 
-    def stored(self, probe: Probe) -> bool | None:
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
         return None
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ def test_any_kind_of_snapshot_becomes_metrics_once_it_is_registered(monkeypatch:
     )
 
 
-def test_mode_without_metrics_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mode_without_metrics_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "weather", shown(None))
     server = Server()
     push = Push(server, NAME, 10)
@@ -131,7 +131,7 @@ def test_one_request_per_tick_has_the_snapshots_of_all_monitors() -> None:
     assert len(server.texts) == 2
 
 
-def test_what_another_sinks_failure_kept_from_being_flushed_is_sent_in_the_end() -> None:
+def test_samples_not_flushed_because_another_sink_failed_are_sent_at_close() -> None:
     server = Server()
     push = Push(server, NAME, 10)
     push.write(snapshot([flow()]))
@@ -139,7 +139,7 @@ def test_what_another_sinks_failure_kept_from_being_flushed_is_sent_in_the_end()
     assert ["xtrace_network_bytes_total" in text for text in server.texts] == [True]
 
 
-def test_what_is_not_delivered_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_undelivered_samples_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     push = Push(Server(takes=False), NAME, 10)
     push.write(snapshot([flow()]))
     push.flush()
@@ -154,7 +154,7 @@ def test_run_without_push_loads_none_of_its_modules() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_identity_is_the_same_in_records_and_series_and_leaves_out_what_is_not_known() -> None:
+def test_identity_is_the_same_in_records_and_series_and_leaves_out_unknown_values() -> None:
     assert NAME.record() == {"host": "n1", "host_ip": "192.0.2.1", "collect_agg": "pod-7", "labels": {"rack": 'r"1'}}
     assert NAME.series() == (
         *(("host", "n1"), ("host_ip", "192.0.2.1"), ("collect_agg", "pod-7")),
@@ -187,7 +187,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
         ({}, []),
     ],
 )
-def test_memory_of_the_maps_of_all_modes_is_told(setups: dict[str, Setup], expected: list[int]) -> None:
+def test_map_memory_is_the_sum_over_modes(setups: dict[str, Setup], expected: list[int]) -> None:
     own = SelfMetrics()
     own.start(Run("0.1.0", 5.0, ("xdp",), setups))
     samples = flat(own.samples(Figures()))
@@ -201,11 +201,37 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after(format_datetime(datetime.now(timezone.utc) - timedelta(hours=1))) == 0.0
 
 
-def test_export_is_beside_the_import() -> None:
-    probe = Probe('up{host="a"}', 1500)
-    url = export_url("http://m/x/api/v1/import/prometheus?k=1", probe)
-    assert url == "http://m/x/api/v1/export?match%5B%5D=up%7Bhost%3D%22a%22%7D&start=1.5&end=1.5"
-    assert export_url("http://m/other", probe) is None
+EXPORT_QUERY = "match%5B%5D=up%7Bhost%3D%22a%22%7D&start=1.5&end=2.0"
+
+
+@pytest.mark.parametrize(
+    "url, expected",
+    [
+        ("http://m/api/v1/import/prometheus", ["http://m/api/v1/export?"]),
+        ("http://m/x/api/v1/import/prometheus?k=1", ["http://m/x/api/v1/export?k=1&"]),
+        ("http://m/api/v1/import/prometheus/metrics/job/a", ["http://m/api/v1/export?"]),
+        ("http://m/insert/7/prometheus/api/v1/import/prometheus", ["http://m/select/7/prometheus/api/v1/export?"]),
+        ("http://m/push", ["http://m/api/v1/export?"]),
+        ("http://m/vm/push", ["http://m/vm/api/v1/export?", "http://m/api/v1/export?"]),
+    ],
+)
+def test_export_url_is_derived_from_the_import_url(url: str, expected: list[str]) -> None:
+    assert export_urls(url, 'up{host="a"}', 1500, 2000) == [each + EXPORT_QUERY for each in expected]
+
+
+@pytest.mark.parametrize(
+    "exported, expected",
+    [
+        (b"", set()),
+        (b'{"metric":{},"values":[1,1],"timestamps":[5,7]}\n{"metric":{},"values":[1],"timestamps":[9]}\n', {5, 7, 9}),
+        (b"OK", None),
+        (b"<html>", None),
+        (b'{"status":"success"}', None),
+        (b"[1]", None),
+    ],
+)
+def test_times_come_from_an_export_only(exported: bytes, expected: set[int] | None) -> None:
+    assert sample_times(exported) == expected
 
 
 def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,21 +244,19 @@ def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("proxy", ["http://s3cr3t@[bad", "socks5://u:s3cr3t@p:1", "http://p:s3cr3t"])
-def test_proxy_that_cannot_be_one_is_a_usage_error_without_its_password(
-    proxy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_proxy_is_a_usage_error_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(UsageError, match=r"^http_proxy: no http or https URL") as caught:
+    with pytest.raises(UsageError, match=r"^http_proxy: not an http or https URL") as caught:
         Http(Target("http://m:8428/x", "http://m:8428/x"), "1")
     assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "content, why", [(None, "No such file or directory"), (b"", "is empty"), (b"\xff", "is no text")]
+    "content, why", [(None, "No such file or directory"), (b"", "is empty"), (b"\xff", "is not text")]
 )
 @pytest.mark.parametrize("setting", ["password_file", "bearer_token_file"])
-def test_file_of_a_secret_that_cannot_be_used_is_refused_at_the_start(
+def test_unusable_secret_file_is_refused_at_startup(
     setting: str, content: bytes | None, why: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "secret"
@@ -243,4 +267,4 @@ def test_file_of_a_secret_that_cannot_be_used_is_refused_at_the_start(
     with pytest.raises(UsageError) as caught:
         Http(target, "1")
     variable = f"VICTORIAMETRICS_{setting.upper()}"
-    assert str(caught.value) == f"{variable} {path}: {why}: give a file that holds it alone"
+    assert str(caught.value) == f"{variable} {path}: {why} (the file must contain only the secret)"

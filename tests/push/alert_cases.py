@@ -1,0 +1,203 @@
+"""For each alert the series of hosts where its fault is, and of hosts where it is not, the closest to it included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+STEP_S = 30
+LENGTH = 361
+"""Three hours."""
+
+Values = Sequence[float | None]
+"""One per step; None: no sample."""
+
+
+class Series(NamedTuple):
+    """A series and its values."""
+
+    name: str
+    labels: dict[str, str]
+    values: Values
+
+
+class Host(NamedTuple):
+    """The labels and series of a host, or of one of the runs on it; and whether the alert must fire at the end."""
+
+    labels: dict[str, str]
+    series: Sequence[tuple[str, dict[str, str], Values]]
+    fires: bool
+
+    def all(self) -> list[Series]:
+        """Return its series with its labels."""
+        return [Series(name, {**self.labels, **labels}, values) for name, labels, values in self.series]
+
+
+def steady(value: float, steps: int = LENGTH) -> Values:
+    return [value] * steps
+
+
+def ramp(start: float, step: float, steps: int) -> Values:
+    return [start + step * number for number in range(steps)]
+
+
+def then(*parts: Values) -> Values:
+    """Return the parts one after the other, cut, or filled up by the last value."""
+    joined = [value for part in parts for value in part][:LENGTH]
+    return joined + [joined[-1]] * (LENGTH - len(joined))
+
+
+def gone(steps: int = LENGTH) -> Values:
+    return [None] * steps
+
+
+def late(steps: int, value: float, usual: float) -> Values:
+    """Return a value that is unusual in the last steps only."""
+    return [*steady(usual, LENGTH - steps), *steady(value, steps)]
+
+
+def bursts(value: float) -> Values:
+    """Return a gauge with one sample in ten, as of flows that last an interval."""
+    return [value if number % 10 == 0 else 0 for number in range(LENGTH)]
+
+
+def counter(rate: float, start: float = 0.0) -> Values:
+    """Return a counter that grows in the last hour only."""
+    return [*steady(start, 240), *ramp(start, rate, LENGTH - 240)]
+
+
+NIC, PORT = {"interface": "eth0", "direction": "ingress"}, {"device": "mlx5_0", "port": "1"}
+OTHER = {**NIC, "src_ip": "other", "dst_ip": "other"}
+JOB = {"pid": "7", "command": "train", "error": "6"}
+BUILD = "xtrace_catch_build_info"
+FLOWS = "xtrace_network_flow_bytes"
+TABLE, CAPACITY = "xtrace_catch_flow_table_flows", "xtrace_catch_flow_table_capacity"
+DRAIN, GRACE = "xtrace_catch_drain_seconds", "xtrace_catch_grace_period_seconds"
+
+
+def simple(name: str, labels: dict[str, str], bad: Values, *good: Values) -> list[Host]:
+    """Return hosts with one series each."""
+    return [
+        Host({"host": "bad"}, [(name, labels, bad)], True),
+        *(Host({"host": f"good-{n}"}, [(name, labels, values)], False) for n, values in enumerate(good, start=1)),
+    ]
+
+
+def table(flows: Values) -> list[tuple[str, dict[str, str], Values]]:
+    return [(TABLE, {}, flows), (CAPACITY, {}, steady(1000))]
+
+
+CATCH: dict[str, list[Host]] = {
+    "XtraceCatchSilent": [
+        Host({"host": "bad"}, [(BUILD, {"version": "1"}, then(steady(1, 60), gone(1)))], True),
+        Host({"host": "two", "run": "a"}, [(BUILD, {"version": "1"}, steady(1))], False),
+        Host({"host": "two", "run": "b"}, [(BUILD, {"version": "1"}, then(steady(1, 300), gone(1)))], True),
+        Host(
+            {"host": "upgraded"},
+            [
+                (BUILD, {"version": "1"}, then(steady(1, 100), gone(1))),
+                (BUILD, {"version": "2", "host_ip": "192.0.2.1"}, then(gone(101), steady(1))),
+            ],
+            False,
+        ),
+        Host({"host": "short"}, [(BUILD, {"version": "1"}, [*steady(1, LENGTH - 8), *gone(8)])], False),
+    ],
+    "XtraceCatchUnattributedPackets": simple(
+        "xtrace_unattributed_packets_total", NIC, counter(10), steady(0), counter(0, 500)
+    ),
+    "XtraceCatchFlowTableNearlyFull": [
+        Host({"host": "bad"}, table(late(20, 850, 100)), True),
+        Host({"host": "good-1"}, table(steady(790)), False),
+        Host({"host": "good-2"}, table(late(8, 850, 100)), False),
+    ],
+    "XtraceCatchFewSeries": [
+        Host({"host": "bad"}, [(FLOWS, OTHER, bursts(900)), (FLOWS, NIC, bursts(100))], True),
+        Host({"host": "good-1"}, [(FLOWS, OTHER, bursts(400)), (FLOWS, NIC, bursts(600))], False),
+        Host({"host": "good-2"}, [(FLOWS, OTHER, late(20, 900, 0)), (FLOWS, NIC, steady(600))], False),
+    ],
+    "XtraceCatchSamplesDropped": simple(
+        "xtrace_catch_push_dropped_samples_total", {"reason": "overflow"}, counter(100), steady(0), counter(0, 100)
+    ),
+    "XtraceCatchPushFailing": simple("xtrace_catch_push_failures_total", {}, counter(1), counter(0.5), counter(0, 900)),
+    "XtraceCatchNotStored": simple("xtrace_catch_push_stored", {}, late(6, 0, 1), steady(1), late(2, 0, 1)),
+    "XtraceCatchSlowDrain": [
+        Host({"host": "bad"}, [(DRAIN, {}, late(20, 0.7, 0.1)), (GRACE, {}, steady(0.4))], True),
+        Host({"host": "good-1"}, [(DRAIN, {}, steady(0.5)), (GRACE, {}, steady(0.4))], False),
+        Host({"host": "good-2"}, [(DRAIN, {}, late(8, 0.7, 0.1)), (GRACE, {}, steady(0.4))], False),
+    ],
+    "XtraceCatchMemory": simple(
+        "xtrace_catch_resident_memory_bytes", {}, late(40, 260e6, 1e8), steady(240e6), late(20, 260e6, 1e8)
+    ),
+}
+
+RX, TX = "xtrace_rdma_rx_packets_total", "xtrace_rdma_tx_packets_total"
+
+
+def ratio(part: str, whole: str, growth: float, steps: int) -> list[tuple[str, dict[str, str], Values]]:
+    """Return two counters, of which the first grows in the last steps only."""
+    first = [*steady(50, LENGTH - steps), *ramp(50, growth, steps)]
+    return [(part, PORT, first), (whole, PORT, ramp(1e9, 10_000, LENGTH))]
+
+
+SINCE_START = then(gone(355), steady(3))
+"""A hardware's counter, as a run finds it that began minutes ago."""
+
+RDMA: dict[str, list[Host]] = {
+    "RdmaRetriesExceeded": simple("xtrace_rdma_retry_exceeded_total", PORT, counter(1), counter(0, 7), SINCE_START),
+    "RdmaLinkDowned": simple("xtrace_rdma_link_downed_total", PORT, counter(1), counter(0, 7), SINCE_START),
+    "RdmaPortUnavailable": simple("xtrace_rdma_port_available", PORT, late(20, 0, 1), steady(1), late(8, 0, 1)),
+    "RdmaAckTimeouts": simple(
+        "xtrace_rdma_ack_timeout_total", PORT, counter(2), counter(0.5), then(gone(355), steady(30)), SINCE_START
+    ),
+    "RdmaOutOfSequence": [
+        Host({"host": "bad"}, ratio("xtrace_rdma_rx_oos_total", RX, 2, 40), True),
+        Host({"host": "good-1"}, ratio("xtrace_rdma_rx_oos_total", RX, 0.5, 40), False),
+        Host({"host": "good-2"}, ratio("xtrace_rdma_rx_oos_total", RX, 2, 8), False),
+    ],
+    "RdmaCongested": [
+        Host({"host": "bad"}, ratio("xtrace_rdma_cnp_rx_total", TX, 200, 60), True),
+        Host({"host": "good-1"}, ratio("xtrace_rdma_cnp_rx_total", TX, 50, 60), False),
+        Host({"host": "good-2"}, ratio("xtrace_rdma_cnp_rx_total", TX, 200, 16), False),
+    ],
+    "RdmaCounterSaturated": simple("xtrace_rdma_saturated_counters", PORT, late(4, 1, 0), steady(0)),
+    "RdmaRailsUneven": simple("xtrace_rdma_rail_imbalance", {}, late(30, 1.6, 1), steady(1.4), late(16, 1.6, 1)),
+    "RdmaRailIdle": simple("xtrace_rdma_rails_idle", {}, late(30, 1, 0), steady(0), late(16, 1, 0)),
+}
+
+COMMUNICATOR = {"communicator": "0x5"}
+NCCL: dict[str, list[Host]] = {
+    "XtraceNcclMissingRanks": simple(
+        "xtrace_nccl_ras_missing_ranks", COMMUNICATOR, late(8, 1, 0), steady(0), late(2, 1, 0)
+    ),
+    "XtraceNcclSkew": simple("xtrace_nccl_ras_skew_calls", COMMUNICATOR, late(20, 3, 0), steady(2), late(8, 3, 0)),
+    "XtraceNcclAsyncErrors": [
+        *simple("xtrace_nccl_async_errors_total", JOB, counter(1), counter(0, 1)),
+        Host({"host": "new"}, [("xtrace_nccl_async_errors_total", JOB, then(gone(355), steady(1)))], True),
+    ],
+    "XtraceNcclAsyncErrorRanks": simple("xtrace_nccl_ras_async_error_ranks", COMMUNICATOR, late(4, 2, 0), steady(0)),
+    "XtraceNcclErrors": [
+        *simple("xtrace_nccl_errors_total", JOB, counter(1), counter(0, 1)),
+        Host({"host": "new"}, [("xtrace_nccl_errors_total", JOB, then(gone(355), steady(1)))], True),
+    ],
+    "XtraceNcclUnattributedCalls": simple(
+        "xtrace_nccl_unattributed_calls_total", {}, counter(3), steady(0), counter(0, 500)
+    ),
+    "XtraceNcclRasSilent": simple("xtrace_nccl_ras_up", {}, late(20, 0, 1), steady(1), late(8, 0, 1)),
+}
+
+CASES = {"xtrace-catch.yml": CATCH, "rdma.yml": RDMA, "xtrace-nccl.yml": NCCL}
+"""By file."""
+
+
+def hosts(cases: dict[str, list[Host]]) -> list[tuple[str, Host]]:
+    """Return all hosts with their alert; names of hosts begin with the alert's, so that no two are one."""
+    return [
+        (alert, host._replace(labels={**host.labels, "host": f"{alert}-{host.labels['host']}"}))
+        for alert, of_alert in cases.items()
+        for host in of_alert
+    ]
+
+
+def firing(cases: dict[str, list[Host]]) -> set[tuple[str, str, str]]:
+    """Return alert, host and run of all that must fire."""
+    return {(alert, host.labels["host"], host.labels.get("run", "")) for alert, host in hosts(cases) if host.fires}

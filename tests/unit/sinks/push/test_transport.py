@@ -1,0 +1,167 @@
+"""What answers mean, and that their texts show no secret."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.push.double import Answer, Double, double
+from xtrace.sinks.push.batch import Outcome
+from xtrace.sinks.push.transport import Http
+from xtrace.target import Target, parse_target
+
+SECRET = "s3cr3t+Value/7"
+HEADERS = {"Content-Type": "text/plain"}
+ECHOED = ("authorization", "proxy-authorization", "x-key")
+
+
+def send(server: Double, **settings: Any) -> Outcome:
+    http = Http(replace(Target(server.base + "/x", server.base + "/x"), **settings), "1")
+    try:
+        return http.send(b"up 1\n", HEADERS)
+    finally:
+        http.close()
+
+
+def test_no_content_is_delivered() -> None:
+    with double(lambda _: Answer()) as server:
+        assert send(server) == Outcome(True, reconnected=True)
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", b"x" * 10_000])
+def test_other_success_is_delivered_but_doubtful(body: bytes) -> None:
+    with double(lambda _: Answer(200, body)) as server:
+        outcome = send(server)
+    assert (outcome.delivered, outcome.doubt) == (True, "200 OK")
+
+
+def test_only_a_connection_that_the_server_closed_counts_as_new() -> None:
+    def answer(number: int) -> Answer:
+        # 1: kept; 3: closed by the server; 5: too long to be read, closed by the client
+        return {3: Answer(headers={"Connection": "close"}), 5: Answer(200, b"x" * 100_000)}.get(number, Answer())
+
+    with double(answer) as server:
+        http = Http(Target(server.base + "/x", ""), "1")
+        found = [http.send(b"", HEADERS).reconnected for _ in range(8)]
+        http.close()
+    assert found == [True, False, False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "answer, expected",
+    [
+        (Answer(200, b'{"metric":{},"values":[1],"timestamps":[1500]}\n'), {1500}),
+        (Answer(200), set()),
+        (Answer(404, b"no such path"), None),
+        (Answer(200, b"OK"), None),
+        (Answer(200, b'{"metric":{},"values":[1],"timestamps":[1]}\n' * 50_000), None),
+    ],
+)
+def test_stored_samples_are_read_by_export(answer: Answer, expected: set[int] | None) -> None:
+    with double(lambda _: answer) as server:
+        http = Http(Target(server.base + "/api/v1/import/prometheus", ""), "1")
+        assert http.times("up", 1000, 2000) == expected
+        http.close()
+        assert server.requests[0].target == "/api/v1/export?match%5B%5D=up&start=1.0&end=2.0"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
+def test_redirect_is_not_delivered_and_not_followed(status: int) -> None:
+    with double(lambda n: Answer(status, headers={"Location": "/other"}) if n == 0 else Answer()) as server:
+        outcome = send(server)
+        assert len(server.requests) == 1
+    assert (outcome.delivered, outcome.retry) == (False, False)
+    assert "redirects are not followed" in outcome.reason
+
+
+@pytest.mark.parametrize("status", [401, 403, 407, 408, 429, 500, 502, 503, 504, 507])
+def test_failure_that_may_pass_is_retried(status: int) -> None:
+    with double(lambda _: Answer(status, headers={"Retry-After": "7"})) as server:
+        outcome = send(server)
+    assert (outcome.delivered, outcome.retry, outcome.retry_after_s) == (False, True, 7.0)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 413, 415, 422])
+def test_rejection_is_neither_delivered_nor_retried(status: int) -> None:
+    with double(lambda _: Answer(status, b"no\n")) as server:
+        outcome = send(server)
+    assert (outcome.delivered, outcome.retry) == (False, False)
+    assert outcome.reason.startswith(f"{status} ") and ": no" in outcome.reason
+
+
+def echo(number: int) -> Answer:
+    """Reject, repeating everything that was sent in reason phrase and body."""
+    request = server_of_test[0].requests[number]
+    headers = [f"{name}: {value}" for name, value in request.headers.items() if name.lower() in ECHOED]
+    sent = " ".join((request.target, *headers))
+    return Answer(400, sent.encode(), reason=f"no such user {sent}")
+
+
+server_of_test: list[Double] = []
+
+
+@pytest.fixture
+def echoing() -> Iterator[Double]:
+    with double(echo) as server:
+        server_of_test[:] = [server]
+        yield server
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"username": "monitor", "password": SECRET},
+        {"username": SECRET},
+        {"bearer_token": SECRET},
+        {"headers": (("X-Key", SECRET),)},
+        {"headers": (("Authorization", f"Bearer {SECRET}"),)},
+        {"headers": (("Authorization", "Basic " + b64encode(f"monitor:{SECRET}".encode()).decode()),)},
+    ],
+)
+def test_server_that_repeats_its_request_shows_no_secret(echoing: Double, settings: dict[str, Any]) -> None:
+    assert_masked(send(echoing, **settings).reason)
+
+
+def assert_masked(reason: str) -> None:
+    assert reason.count("***") >= 2, "in the reason phrase and in the body"
+    for form in (SECRET, "s3cr3t", b64encode(f"monitor:{SECRET}".encode()).decode().rstrip("=")):
+        assert form not in reason
+
+
+def test_secret_of_the_url_is_masked(echoing: Double) -> None:
+    variables = {
+        "VICTORIAMETRICS_ENABLED": "true",
+        "VICTORIAMETRICS_REMOTE_WRITE": f"{echoing.base}/x?authKey={SECRET}&extra_label=a%3Db",
+    }
+    target = parse_target(None, variables)
+    assert target is not None
+    http = Http(target, "1")
+    assert_masked(http.send(b"", HEADERS).reason)
+    http.close()
+
+
+def test_secret_of_a_file_is_masked_after_it_changed(echoing: Double, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(SECRET)
+    http = Http(Target(echoing.base + "/x", "", bearer_token_file=str(file)), "1")
+    http.send(b"", HEADERS)
+    file.write_text("another-secret")
+    reason = http.send(b"", HEADERS).reason
+    http.close()
+    assert "another-secret" not in reason
+    assert SECRET not in http._secrets.mask(f"old token {SECRET}")
+
+
+def test_secret_of_a_proxy_is_masked(echoing: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", echoing.base.replace("://", "://monitor:s3cr3t%2BValue%2F7@"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    http = Http(Target("http://metrics.invalid/x", ""), "1")
+    reason = http.send(b"", HEADERS).reason
+    http.close()
+    assert echoing.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
+    assert_masked(reason)

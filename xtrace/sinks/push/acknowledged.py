@@ -1,0 +1,73 @@
+"""Batches that a server acknowledged lately. If it lost them because it was killed, they are sent again.
+
+VictoriaMetrics acknowledges samples that it holds in memory and writes them within seconds; `kill -9` loses those. It
+also ends all connections. So after a new connection, what was acknowledged before it is read back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from xtrace.sinks.push.selfcheck import VISIBLE_AFTER_S, Probe, Times
+
+KEPT_S = 30.0
+"""Before the last acknowledgement. VictoriaMetrics writes within 5 s (-inmemoryDataFlushInterval)."""
+KEPT_BYTES = 8 << 20
+
+
+class Kept(Protocol):
+    """What is read of a batch."""
+
+    body: bytes
+    probe: Probe | None
+
+
+KeptBatch = TypeVar("KeptBatch", bound=Kept)
+
+
+@dataclass(eq=False)
+class _Entry(Generic[KeptBatch]):
+    batch: KeptBatch
+    probe: Probe
+    acknowledged_at: float
+    check_at: float | None = None
+    """set once its connection has ended"""
+
+
+class Acknowledged(Generic[KeptBatch]):
+    """The batches, oldest first; times are seconds, monotonic."""
+
+    def __init__(self, times: Times, most_bytes: int = KEPT_BYTES) -> None:
+        self._times = times
+        self._most_bytes = most_bytes
+        self._entries: deque[_Entry[KeptBatch]] = deque()
+
+    def add(self, batch: KeptBatch, now: float, reconnected: bool) -> None:
+        """Keep a batch that was just acknowledged, over a new connection or the same as before."""
+        if reconnected:
+            for entry in self._entries:
+                entry.check_at = entry.check_at or now + VISIBLE_AFTER_S
+        if batch.probe is not None:
+            self._entries.append(_Entry(batch, batch.probe, now))
+        while self._entries and (self._is_old(self._entries[0], now) or self._size() > self._most_bytes):
+            self._entries.popleft()
+
+    def lost(self, now: float, ending: bool) -> list[KeptBatch]:
+        """Return the batches that the server has lost, each once. Queries it only if a check is due, or at the end."""
+        suspects = [entry for entry in self._entries if entry.check_at and (ending or entry.check_at <= now)]
+        if not suspects:
+            return []
+        self._entries = deque(entry for entry in self._entries if entry not in suspects)
+        at_ms = [entry.probe.at_ms for entry in suspects]
+        found = self._times(suspects[0].probe.selector, min(at_ms), max(at_ms))
+        if found is None:
+            return []
+        return [entry.batch for entry in suspects if entry.probe.at_ms not in found]
+
+    def _size(self) -> int:
+        return sum(len(entry.batch.body) for entry in self._entries)
+
+    def _is_old(self, entry: _Entry[KeptBatch], now: float) -> bool:
+        return entry.check_at is None and entry.acknowledged_at < now - KEPT_S

@@ -1,0 +1,52 @@
+"""Batches of samples, and the interface by which they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from xtrace.sinks.push.selfcheck import Probe
+
+
+@dataclass(eq=False)
+class Batch:
+    """One tick's samples."""
+
+    body: bytes
+    samples: int
+    probe: Probe | None = None
+    is_packed: bool = False
+    waits: bool = True
+    """False once delivered or dropped"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a request."""
+
+    delivered: bool
+    retry: bool = False
+    """whether a later attempt may succeed"""
+    reason: str = ""
+    retry_after_s: float | None = None
+    doubt: str = ""
+    """the answer, if it is none that VictoriaMetrics gives to an import; the samples may not be stored"""
+    reconnected: bool = False
+    """whether the connection used before had been closed by the server, or failed"""
+
+
+class Transport(Protocol):
+    """A connection to one server."""
+
+    shown: str
+    """the server's name in messages"""
+
+    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        """Send a body with its content headers. Server and network errors are Outcomes, not exceptions."""
+
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        """Return the times (ms) of the stored samples of a series; None if the server cannot be queried."""
+
+    def close(self) -> None:
+        """Close all connections."""

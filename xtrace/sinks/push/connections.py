@@ -1,0 +1,93 @@
+"""Connections to a server by urllib3: TLS, client certificates, proxies."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from xtrace.errors import UsageError
+from xtrace.sinks.push.secrets import Secrets
+from xtrace.target import PREFIX, Target
+
+
+def manager(target: Target, secrets: Secrets, connecting: Callable[[], None]) -> urllib3.PoolManager:
+    """Return connections, direct or by a proxy, that call `connecting`. Raises UsageError for an invalid proxy."""
+    made = _manager(target, secrets)
+    # the pool keeps a connection object when it connects again, and does not count that
+    pool = made.connection_from_url(target.url)
+
+    class Connection(pool.ConnectionCls):  # type: ignore[name-defined, misc]
+        def connect(self) -> None:
+            connecting()
+            super().connect()
+
+    pool.ConnectionCls = Connection
+    return made
+
+
+def _manager(target: Target, secrets: Secrets) -> urllib3.PoolManager:
+    parts = urlsplit(target.url)
+    context = tls_context(target) if target.is_https else None
+    options: dict[str, Any] = {"maxsize": 1, "ssl_context": context, "retries": False}
+    proxy = proxy_for(parts.scheme, parts.netloc)
+    if proxy is None:
+        return urllib3.PoolManager(**options)
+    try:
+        url = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+        headers = None
+        if url.auth:
+            username, _, password = unquote(url.auth).partition(":")
+            headers = {"proxy-authorization": "Basic " + secrets.note_basic(username, password)}
+        return urllib3.ProxyManager(url._replace(auth=None).url, proxy_headers=headers, **options)
+    except (HTTPError, ValueError):  # their texts quote the URL, which may contain a password
+        raise UsageError(f"{parts.scheme}_proxy: not an http or https URL (use http://host:3128)") from None
+
+
+def tls_context(target: Target) -> ssl.SSLContext:
+    """Return the TLS context for a target. Raises UsageError for unusable files."""
+    try:
+        context = ssl.create_default_context(cafile=target.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"{PREFIX}CA_FILE {target.ca_file}: {_why(error)} (a file of PEM certificates is needed)"
+        ) from None
+    if target.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if target.cert_file and target.key_file:
+        try:
+            # without the callback OpenSSL would prompt for an encrypted key's passphrase on the terminal
+            context.load_cert_chain(target.cert_file, target.key_file, password=lambda: "")
+        except (OSError, ssl.SSLError) as error:
+            files = f"{PREFIX}CERT_FILE {target.cert_file}, {PREFIX}KEY_FILE {target.key_file}"
+            if _is_encrypted(target.key_file):
+                raise UsageError(f"{files}: the key is encrypted (openssl pkey decrypts it)") from None
+            raise UsageError(f"{files}: {_why(error)} (a matching pair of PEM files is needed)") from None
+    return context
+
+
+def _why(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error)
+
+
+def _is_encrypted(path: str) -> bool:
+    """Return whether a PEM file mentions an encrypted key (RFC 7468, and RFC 1421's Proc-Type)."""
+    try:
+        return b"ENCRYPTED" in Path(path).read_bytes()
+    except OSError:
+        return False
+
+
+def proxy_for(scheme: str, netloc: str) -> str | None:
+    """Return the proxy for a server according to http_proxy, https_proxy and no_proxy; None if direct."""
+    proxies = getproxies_environment()
+    if proxy_bypass_environment(netloc, proxies):
+        return None
+    return proxies.get(scheme)
