@@ -1,7 +1,7 @@
-"""Where functions stand in a program or shared library, by its symbol tables.
+"""File offsets of functions in a program or shared library, from its symbol tables.
 
-Read by pread(), never mapped: a file that shrinks meanwhile would end the process with SIGBUS. ELF is as
-in the System V ABI and elf.h; offsets are what uprobes take (Documentation/trace/uprobetracer.rst).
+Read with pread(), never mapped: if a mapped file shrank, the process would die of SIGBUS. The format is that of
+the System V ABI and elf.h; uprobes take such offsets (Documentation/trace/uprobetracer.rst).
 """
 
 from __future__ import annotations

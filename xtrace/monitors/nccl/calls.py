@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 OBJECT = "nccl_probe.o"
 BEGIN, RETURN = "call_begins", "call_returns"
 FUNCTION_BITS = 8
-"""Of a probe's cookie, below the file's number."""
+"""The low bits of a probe's cookie; the file's number is above them."""
 
 RUNNING_PER_CPU = 512
-"""Room for calls that have not returned: an LRU map keeps up to 128 free entries for each CPU to itself."""
+"""Capacity for calls in progress: an LRU map may reserve up to 128 free entries per CPU."""
 LEAST_RUNNING = 16384
 
 
 class Known(NamedTuple):
-    """What calls told of a communicator."""
+    """What calls revealed about a communicator."""
 
     nranks: int | None
     rank: int | None
@@ -55,7 +55,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class TakenCalls:
-    """What one interval left behind."""
+    """The drained counts of one interval."""
 
     end_monotonic_ns: int
     calls: Mapping[CallKey, Counters]
@@ -86,7 +86,7 @@ class CallTables:
         return spec
 
     def close(self) -> None:
-        """Release all maps and programs; probes are their owners'."""
+        """Release all maps and programs; probes belong to the callers of attach()."""
         self._owned.close()
 
     def __enter__(self) -> CallTables:
@@ -96,14 +96,14 @@ class CallTables:
         self.close()
 
     def memory(self) -> int:
-        """Bytes of kernel memory the maps take, as the kernel tells."""
+        """Bytes of kernel memory charged to the maps, from fdinfo."""
         return self._collection.memory()
 
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
-        """Probe functions (enum nccl_function) at their file offsets; closing what is returned detaches.
+        """Probe functions (enum nccl_function) at their file offsets; closing the result detaches.
 
-        Returns are probed first, so that no call that is counted returns unseen.
-        Raises KernelError, or PrivilegeError with what is missing.
+        Return probes are attached first: every counted call then has its return seen.
+        Raises KernelError, or PrivilegeError naming the missing capability.
         """
         with ExitStack() as probes:
             try:
@@ -113,13 +113,13 @@ class CallTables:
                         probes.push(probe)
             except KernelError as error:
                 if error.errno in (errno.EPERM, errno.EACCES) and not isinstance(error, VerifierError):
-                    needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run it with sudo, or grant them"
+                    needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run with sudo or grant them"
                     raise PrivilegeError(f"{error}: {needs}") from error
                 raise
             return probes.pop_all()
 
     def _attach(self, name: str, path: str, places: Mapping[int, int]) -> Iterator[Fd]:
-        """One program at file offsets, by their cookies: by one link, or by an event and a load for each."""
+        """Attach one program at file offsets, keyed by cookie: by one multi link, or an event and a load each."""
         at_return = name == RETURN
         if self.multi:
             program = self._program(name)
@@ -130,7 +130,7 @@ class CallTables:
                 yield uprobe.attach_event(program, path, offset, at_return=at_return)
 
     def _program(self, name: str) -> Program:
-        """The program that is told cookies, loaded once."""
+        """The program that reads attach cookies, loaded once."""
         if name not in self._programs:
             self._programs[name] = self._owned.enter_context(self._load(name))
         return self._programs[name]
@@ -149,7 +149,7 @@ class CallTables:
         return self._collect(self._switch.flip())
 
     def finish(self) -> TakenCalls:
-        """End the last interval. No probe may be attached any more."""
+        """End the last interval. All probes must be detached."""
         return self._collect(self._switch.finish())
 
     def _collect(self, interval: Ended) -> TakenCalls:
@@ -174,7 +174,7 @@ class CallTables:
         return totals
 
     def communicators(self) -> dict[tuple[int, int], Known]:
-        """What is known now, by process id and the communicator's address."""
+        """The communicators known now, by process id and address."""
         found = {}
         for key, value in self._maps["communicators"].entries():
             address, pid = COMMUNICATOR_KEY.unpack(key)
@@ -187,12 +187,12 @@ class CallTables:
         return found
 
     def forget(self, pid: int, address: int) -> None:
-        """Of a process that has ended: its number and addresses may be another's soon."""
+        """Remove a communicator of an ended process: its pid and addresses may be reused."""
         self._maps["communicators"].delete(COMMUNICATOR_KEY.pack(address, pid))
 
 
 def check_sum(calls: Mapping[CallKey, Counters], totals: CallTotals) -> None:
-    """The promise, checked in every interval: a tool that miscounts must say so."""
+    """Check the promise in every interval; log an error if the sums differ."""
     counted = sum(counters.calls for counters in calls.values())
     counted += totals.nested + totals.duplicate + totals.unattributed
     if counted != totals.entries:

@@ -1,4 +1,4 @@
-"""Mode nccl's metrics. How many series there are is bounded where they are summed (monitors/nccl/sums.py), and here."""
+"""Metrics of mode nccl. The number of series is bounded in monitors/nccl/sums.py, and here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 from xtrace.sinks.render import valid_unicode
 
 MOST_PROCESSES = 500
-"""That have a series of their communicators: as many as have series of their calls."""
+"""Processes with a series of their communicators: as many as have series of their calls."""
 
 MOST_COMMUNICATORS = 100
 """Of a RAS service; first those with missing ranks, then those with most skew."""
@@ -70,7 +70,7 @@ class NcclMetrics:
         return nccl_samples(snapshot)
 
     def own(self, setup: Setup | None) -> Values:
-        """Nothing: mode nccl has no figures of the tool itself."""
+        """Empty: mode nccl has no metrics about the tool itself."""
         return {}
 
 
@@ -83,7 +83,7 @@ def nccl_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
     if snapshot.ras_answers is not None:
         values["xtrace_nccl_ras_up"] = int(snapshot.ras_answers)
     yield Sample((), values)
-    # of one that is not probed they are not known, and of workers that only have the library there are none
+    # unknown if it is not probed, none if it only has the library mapped
     users = (process for process in snapshot.processes if process.communicators or process.operations)
     for process in islice(users, MOST_PROCESSES):
         yield Sample((("pid", str(process.pid)),), {"xtrace_nccl_communicators": len(process.communicators)})

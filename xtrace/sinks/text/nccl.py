@@ -1,4 +1,4 @@
-"""Mode nccl in text: a block per process, then a line of the interval."""
+"""Text of mode nccl: a block per process, then a line for the interval."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     seconds = snapshot.interval_ns / 1e9
     idle = 0
     for process in snapshot.processes:
-        if process.is_idle:  # without a line of its own
+        if process.is_idle:  # counted, without its own line
             idle += 1
             continue
         yield process_line(process, seconds) + "\n"
@@ -70,7 +70,7 @@ def process_line(process: NcclProcess, seconds: float) -> str:
 
 
 def nic_words(process: NcclProcess, seconds: float) -> Iterator[str]:
-    """What its devices carried, for all their users: never part of what it asked for."""
+    """Traffic of its devices, of all their users: not comparable with its own requested bytes."""
     nic = process.nic
     if nic is None:
         yield f"devices={NOT_KNOWN}"
@@ -81,7 +81,7 @@ def nic_words(process: NcclProcess, seconds: float) -> Iterator[str]:
 
 
 def communicator_lines(communicator: Communicator, seconds: float) -> Iterator[str]:
-    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, a line for each function and datatype."""
+    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, one line per function and datatype."""
     rank = f"rank={known(communicator.rank)}/{known(communicator.nranks)}"
     gpu = "" if communicator.device is None else f" gpu={communicator.device}"
     name = f"{communicator.address:#x} {rank}{gpu}"
@@ -129,5 +129,5 @@ def rate(size: int | None, seconds: float) -> str:
 
 
 def known(number: int | None) -> str:
-    """The number, or that there is none."""
+    """The number, or `n/a`."""
     return NOT_KNOWN if number is None else str(number)
