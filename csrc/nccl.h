@@ -61,6 +61,13 @@ enum nccl_function {
 /* Default capacity of one call table, in keys. */
 #define NCCL_MAX_KEYS 8192
 
+/* The most keys of one user and of one process in an interval: nobody can fill a table alone. */
+#define NCCL_USER_KEYS 4096
+#define NCCL_PROCESS_KEYS 2048
+
+/* Probed files have numbers below this. */
+#define NCCL_FILES 1024
+
 /* The most devices of one ncclCommInitAll that are followed. */
 #define NCCL_MOST_DEVICES 32
 
@@ -106,6 +113,18 @@ struct nccl_totals {
 	__u64 unattributed;	     /* calls that did not fit the table */
 	__u64 unattributed_elements; /* theirs */
 	__u64 unattributed_returns;  /* returns that did not fit the table */
+};
+
+/* Whose keys are counted in a buffer: everybody's, a user's, a process's. */
+enum nccl_owner_kind {
+	NCCL_EVERYBODY,
+	NCCL_USER,
+	NCCL_PROCESS,
+};
+
+struct nccl_owner {
+	__u32 kind; /* enum nccl_owner_kind */
+	__u32 id;   /* real user id or process id, as the initial namespaces have it; 0 for everybody */
 };
 
 struct nccl_communicator_key {

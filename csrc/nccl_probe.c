@@ -16,8 +16,11 @@
 #include "nccl.h"
 
 /* Set by the loader, then frozen: the verifier removes what a switch turns off. */
-SWITCH(__u8, is_arm64);	   /* registers are those of arm64, else of x86-64 */
-SWITCH(__u8, has_cookie);  /* attached by a multi link, with a cookie for each function */
+SWITCH(__u8, is_arm64);	    /* registers are those of arm64, else of x86-64 */
+SWITCH(__u8, has_cookie);   /* attached by a multi link, with a cookie for each function */
+SWITCH(__u32, common_keys); /* of a call table: for whoever comes first */
+SWITCH(__u32,
+       user_share); /* keys that a user may have when those are taken; the rest of the table is for them */
 SWITCH(__u64, own_cookie); /* without cookies, each function has its own load */
 
 /* A cookie holds the file's number above enum nccl_function. */
@@ -33,6 +36,22 @@ struct {
 	MAP_TYPE(value, struct nccl_counters);
 	MAP_UINT(max_entries, NCCL_MAX_KEYS);
 } calls_a SEC(".maps"), calls_b SEC(".maps");
+
+/* How many keys each owner has in a table; more owners than keys there are not. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_TYPE(key, struct nccl_owner);
+	MAP_TYPE(value, __u32);
+	MAP_UINT(max_entries, 2 * NCCL_MAX_KEYS);
+} owners_a SEC(".maps"), owners_b SEC(".maps");
+
+/* By a file's number: CLOCK_MONOTONIC of the last call. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_UINT(max_entries, NCCL_FILES);
+} last_called SEC(".maps");
 
 /* By buffer. */
 struct {
@@ -170,26 +189,69 @@ static __always_inline struct nccl_totals *totals_of(__u32 buffer)
 	return bpf_map_lookup_elem(&totals, &buffer);
 }
 
-/* The counters of a key in a table, created if missing; null if the table is full. */
-static __always_inline struct nccl_counters *counters_in(void *table, const struct nccl_key *key)
+static __always_inline __u32 keys_of(void *owners, __u32 kind, __u32 id)
+{
+	struct nccl_owner owner = {.kind = kind, .id = id};
+	__u32 *keys = bpf_map_lookup_elem(owners, &owner);
+
+	return keys ? *keys : 0;
+}
+
+static __always_inline void add_key(void *owners, __u32 kind, __u32 id)
+{
+	struct nccl_owner owner = {.kind = kind, .id = id};
+	__u32 none = 0, *keys = bpf_map_lookup_elem(owners, &owner);
+
+	if (!keys) {
+		bpf_map_update_elem(owners, &owner, &none, BPF_NOEXIST);
+		keys = bpf_map_lookup_elem(owners, &owner);
+	}
+	if (keys)
+		__sync_fetch_and_add(keys, 1);
+}
+
+/*
+ * Whether the current user and process may have another key. Calls on other CPUs may pass this check at the
+ * same time: limits are exceeded by a few keys at most, which the table has room for or refuses.
+ */
+static __always_inline bool may_add(void *owners, __u32 user, __u32 process)
+{
+	__u32 of_user = keys_of(owners, NCCL_USER, user);
+
+	if (of_user >= NCCL_USER_KEYS || keys_of(owners, NCCL_PROCESS, process) >= NCCL_PROCESS_KEYS)
+		return false;
+	return of_user < user_share || keys_of(owners, NCCL_EVERYBODY, 0) < common_keys;
+}
+
+/* The counters of a key in a table, created if missing; null if there is no room for it. */
+static __always_inline struct nccl_counters *counters_in(void *table, void *owners,
+							 const struct nccl_key *key)
 {
 	struct nccl_counters *counters = bpf_map_lookup_elem(table, key);
+	__u32 user;
 	int error;
 
 	if (counters)
 		return counters;
+	user = bpf_get_current_uid_gid();
+	if (!may_add(owners, user, key->tgid))
+		return 0;
 	error = bpf_map_update_elem(table, key, &no_calls, BPF_NOEXIST);
 	if (error && error != -EEXIST)
 		return 0;
 	counters = bpf_map_lookup_elem(table, key);
-	if (counters && !error)
+	if (counters && !error) {
 		bpf_get_current_comm(counters->command, sizeof(counters->command));
+		add_key(owners, NCCL_EVERYBODY, 0);
+		add_key(owners, NCCL_USER, user);
+		add_key(owners, NCCL_PROCESS, key->tgid);
+	}
 	return counters;
 }
 
 static __always_inline struct nccl_counters *counters_of(const struct nccl_key *key, __u32 buffer)
 {
-	return buffer ? counters_in(&calls_b, key) : counters_in(&calls_a, key);
+	return buffer ? counters_in(&calls_b, &owners_b, key) : counters_in(&calls_a, &owners_a, key);
 }
 
 static __always_inline bool is_collective(__u32 function)
@@ -329,7 +391,8 @@ int call_begins(void *ctx)
 	    .key = {.tgid = thread >> 32, .rank = NCCL_NO_RANK, .datatype = NCCL_NO_DATATYPE}};
 	struct nccl_totals *total = totals_of(buffer);
 	struct call *earlier;
-	__u64 count = 0;
+	__u64 count = 0, *called;
+	__u32 number;
 
 	if (!total)
 		return 0; /* impossible: the map has both buffers */
@@ -356,6 +419,10 @@ int call_begins(void *ctx)
 	count_call(&call.key, count, buffer, total);
 	call.begin_ns = bpf_ktime_get_ns();
 	bpf_map_update_elem(&running, &frame, &call, BPF_ANY);
+	number = call.file & NCCL_FILES - 1;
+	called = bpf_map_lookup_elem(&last_called, &number);
+	if (called)
+		*called = call.begin_ns;
 	return 0;
 }
 

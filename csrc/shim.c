@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "flow.h"
@@ -335,26 +334,6 @@ int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 
 int xt_perf_event_set_bpf(int event_fd, int prog_fd)
 {
 	return result(ioctl(event_fd, PERF_EVENT_IOC_SET_BPF, prog_fd));
-}
-
-int xt_timerfd(__u64 period_ns)
-{
-	struct itimerspec period;
-	int fd, ret;
-
-	memset(&period, 0, sizeof(period));
-	period.it_interval.tv_sec = period_ns / 1000000000;
-	period.it_interval.tv_nsec = period_ns % 1000000000;
-	period.it_value = period.it_interval;
-	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (fd < 0)
-		return -errno;
-	if (timerfd_settime(fd, 0, &period, NULL) < 0) {
-		ret = -errno;
-		close(fd);
-		return ret;
-	}
-	return fd;
 }
 
 int xt_netlink_open(int protocol, __u32 groups)

@@ -132,9 +132,6 @@ int xt_prog_get_fd_by_id(__u32 id);
 int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 offset);
 int xt_perf_event_set_bpf(int event_fd, int prog_fd);
 
-/* A timer that makes the descriptor readable every `period_ns`, on CLOCK_MONOTONIC. */
-int xt_timerfd(__u64 period_ns);
-
 /* netlink: a raw socket, bound; one datagram sent to the kernel; one received (-EAGAIN: nothing yet). */
 int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);

@@ -11,16 +11,26 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from io import RawIOBase
 from pathlib import Path
 from typing import NamedTuple
 
+from xtrace.errors import XtraceError
 from xtrace.kernel.paths import procfs
 from xtrace.printable import printable
 
 LONGEST_COMMAND = 256
 MOST_BYTES = 1 << 16
 """The most read of one file: enough for all but command lines, which are shortened anyway."""
+MAPS_PIECE = 1 << 16
+MOST_MAPS_BYTES = 32 << 20
+"""Read of one /proc/PID/maps: 300,000 mappings with paths of usual length."""
+_EXECUTABLE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)$", re.MULTILINE)
 _CONTAINER = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+class TooManyMappings(XtraceError):
+    """A process has more mappings than are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +71,44 @@ def start_time(pid: int) -> int | None:
     return int(text.rpartition(b")")[2].split()[19]) if text else None
 
 
-def executed_files(pid: int) -> list[MappedFile]:
-    """The files that a process has mapped executable. Raises PermissionError if ptrace access is denied."""
+def real_uid(pid: int) -> int | None:
+    """The real user id. The owner of /proc/PID is not that: it is root for a process that may not be dumped."""
+    found = re.search(rb"^Uid:\t(\d+)", _read(f"{_proc()}/{pid}/status") or b"", re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
+def executed_files(pid: int) -> Iterator[list[MappedFile]]:
+    """The files that a process has mapped executable, in the order of /proc/PID/maps, some at a time.
+
+    A list, possibly empty, for every MAPS_PIECE bytes of it; the generator may be abandoned after any of them. Raises
+    PermissionError if ptrace access is denied, and TooManyMappings after MOST_MAPS_BYTES.
+    """
     try:
-        with Path(f"{_proc()}/{pid}/maps").open("rb") as lines:
-            found = [line.split(None, 5) for line in lines if b"x" in line.split(None, 2)[1]]
+        with Path(f"{_proc()}/{pid}/maps").open("rb", buffering=0) as maps:
+            yield from _mapped_files(maps)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise
-        return []
-    files = [fields for fields in found if len(fields) == 6 and fields[5].startswith(b"/")]
-    return [
-        MappedFile(device.decode(), int(inode), os.fsdecode(path.rstrip(b"\n")), addresses.decode())
-        for addresses, _, _, device, inode, path in files
-    ]
+
+
+def _mapped_files(maps: RawIOBase) -> Iterator[list[MappedFile]]:
+    left, rest = MOST_MAPS_BYTES, b""
+    while True:
+        pieces, size = [rest], 0
+        while size < MAPS_PIECE and (piece := maps.read(MAPS_PIECE)):
+            pieces.append(piece)
+            size += len(piece)
+        if not size:
+            return
+        lines, _, rest = b"".join(pieces).rpartition(b"\n")
+        once = {(device, inode, path): addresses for addresses, device, inode, path in _EXECUTABLE.findall(lines)}
+        yield [
+            MappedFile(device.decode(), int(inode), os.fsdecode(path), addresses.decode())
+            for (device, inode, path), addresses in once.items()
+        ]
+        left -= size
+        if left <= 0:
+            raise TooManyMappings(f"more than {MOST_MAPS_BYTES >> 20} MB of mappings")
 
 
 def reach(pid: int, file: MappedFile) -> int | None:

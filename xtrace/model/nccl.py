@@ -90,6 +90,7 @@ class CallTotals(NamedTuple):
 
 
 TOTALS = abi.layout("struct nccl_totals", *CallTotals._fields)
+OWNER = abi.layout("struct nccl_owner", "kind", "id")
 COMMUNICATOR_KEY = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
 COMMUNICATOR = abi.layout("struct nccl_communicator", "nranks", "rank", "device")
 
@@ -258,6 +259,17 @@ class CallSum(NamedTuple):
         )
 
 
+class Skipped(NamedTuple):
+    """What is not searched or probed at the end of an interval: other calls than those counted may exist there."""
+
+    waiting_processes: int = 0
+    """to be searched; until then they are not known to use NCCL"""
+    cut_processes: int = 0
+    """with more mappings, files or symbols than are searched"""
+    unprobed_files: int = 0
+    """with NCCL's functions, while as many files as possible are probed"""
+
+
 @dataclass(frozen=True)
 class RunSums:
     """Cumulative sums of the run so far."""
@@ -290,6 +302,7 @@ class NcclSnapshot(Snapshot):
     """received in this interval"""
     ras_answers: bool | None = None
     """whether the RAS service answered the last query; None without --ras"""
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 @dataclass

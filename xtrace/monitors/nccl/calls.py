@@ -26,6 +26,7 @@ from xtrace.model.nccl import (
     COMMUNICATOR_KEY,
     COUNTERS,
     KEY,
+    OWNER,
     TOTALS,
     CallKey,
     CallTotals,
@@ -43,6 +44,11 @@ FUNCTION_BITS = 8
 RUNNING_PER_CPU = 512
 """Capacity for calls in progress: an LRU map may reserve up to 128 free entries per CPU."""
 LEAST_RUNNING = 16384
+
+SHARES = 32
+"""A user has this part of a table for itself once everybody's keys are taken ..."""
+RESERVED = 8
+"""... and so many users do; so the table is larger by that."""
 
 
 class Known(NamedTuple):
@@ -70,17 +76,23 @@ class CallTables:
         """one link per file and end of the functions, instead of an event per place"""
         self.max_keys = max_keys
         self._programs: dict[str, Program] = {}
-        self._batch = Batch(KEY.size, COUNTERS.size, max_keys + BATCH_MARGIN)
+        self._user_share = max_keys // SHARES
+        self._entries = max_keys + RESERVED * self._user_share
+        self._batch = Batch(KEY.size, COUNTERS.size, self._entries + BATCH_MARGIN)
+        self._owned_keys = Batch(OWNER.size, abi.U32.size, self._entries + BATCH_MARGIN)
         with ExitStack() as opening:
             self._collection = opening.enter_context(Collection(load_object(OBJECT), self._resize))
             self._maps = self._collection.maps
             self._tables: tuple[Table, Table] = self._maps["calls_a"], self._maps["calls_b"]
+            self._owners: tuple[Table, Table] = self._maps["owners_a"], self._maps["owners_b"]
             self._switch = opening.enter_context(Switch(self._maps))
             self._owned = opening.pop_all()
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         if spec.name in ("calls_a", "calls_b"):
-            return replace(spec, max_entries=self.max_keys)
+            return replace(spec, max_entries=self._entries)
+        if spec.name in ("owners_a", "owners_b"):
+            return replace(spec, max_entries=2 * self._entries + 1)
         if spec.name in ("running", "bcasts"):
             return replace(spec, max_entries=max(LEAST_RUNNING, RUNNING_PER_CPU * (os.cpu_count() or 1)))
         return spec
@@ -139,6 +151,8 @@ class CallTables:
         values = {
             "is_arm64": platform.machine() == "aarch64",
             "has_cookie": self.multi,
+            "common_keys": self.max_keys,
+            "user_share": self._user_share,
             "own_cookie": cookie,
         }
         attach_type = constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0
@@ -164,6 +178,8 @@ class CallTables:
                 counters = Counters.unpack(values, at * COUNTERS.size)
                 calls[key] = calls[key] + counters if key in calls else counters
             totals += self._take_totals(buffer)
+            self._owned_keys.count = 0
+            self._owners[buffer].drain_into(self._owned_keys)
         check_sum(calls, totals)
         return TakenCalls(interval.monotonic_ns, calls, totals)
 
@@ -186,9 +202,20 @@ class CallTables:
             )
         return found
 
+    def last_called_ns(self, file_number: int) -> int:
+        """CLOCK_MONOTONIC of the last call into a file, 0 before the first."""
+        (at,) = abi.U64.unpack(self._maps["last_called"].lookup(abi.U32.pack(file_number)) or bytes(8))
+        return int(at)
+
     def forget(self, pid: int, address: int) -> None:
         """Remove a communicator of an ended process: its pid and addresses may be reused."""
         self._maps["communicators"].delete(COMMUNICATOR_KEY.pack(address, pid))
+
+    def forget_process(self, pid: int) -> None:
+        """Remove all communicators of an ended process."""
+        for owner, address in self.communicators():
+            if owner == pid:
+                self.forget(owner, address)
 
 
 def check_sum(calls: Mapping[CallKey, Counters], totals: CallTotals) -> None:

@@ -167,4 +167,5 @@ def interval_record(snapshot: NcclSnapshot, common: Record) -> Record:
         "unattributed_elements": totals.unattributed_elements,
         "unattributed_returns": totals.unattributed_returns,
         "nested_calls": totals.nested,
+        **snapshot.skipped._asdict(),
     }

@@ -45,9 +45,11 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
         yield from ras_lines(snapshot.ras)
     clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
     requested = total_bytes(operation for process in snapshot.processes for operation in process.all_operations())
+    skipped = "".join(f" {name}={count}" for name, count in snapshot.skipped._asdict().items() if count)
     yield (
         f"nccl {clock} {seconds:.1f}s processes={len(snapshot.processes)} idle={idle}"
-        f" calls={snapshot.totals.calls} requested={known(requested)} unattributed={snapshot.totals.unattributed}\n"
+        f" calls={snapshot.totals.calls} requested={known(requested)} unattributed={snapshot.totals.unattributed}"
+        f"{skipped}\n"
     )
 
 
