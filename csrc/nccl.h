@@ -27,7 +27,7 @@ enum nccl_function {
 	NCCL_COMM_INIT_ALL,
 	NCCL_COMM_SPLIT,
 	NCCL_COMM_SHRINK,
-	/* that tell of one */
+	/* that describe one */
 	NCCL_COMM_COUNT,
 	NCCL_COMM_USER_RANK,
 	NCCL_COMM_CU_DEVICE,
@@ -45,11 +45,12 @@ enum nccl_function {
 /* A call's datatype where the function has none. */
 #define NCCL_NO_DATATYPE 255
 
-/* What is not known of a communicator. */
+/* Unknown rank or device of a communicator. */
 #define NCCL_NO_RANK 0xffffffff
 #define NCCL_NO_DEVICE -1
 
-/* Results are counted by ncclResult_t (nccl.h): 0 success, 7 in progress; all from this one on together. */
+/* Results are counted by ncclResult_t (nccl.h): 0 success, 7 in progress; this one and higher ones together.
+ */
 #define NCCL_OTHER_RESULT 8
 #define NCCL_RESULTS 9
 
@@ -60,20 +61,27 @@ enum nccl_function {
 /* Default capacity of one call table, in keys. */
 #define NCCL_MAX_KEYS 8192
 
-/* Devices that ncclCommInitAll is followed to, at most. */
+/* The most keys of one user and of one process in an interval: nobody can fill a table alone. */
+#define NCCL_USER_KEYS 4096
+#define NCCL_PROCESS_KEYS 2048
+
+/* Probed files have numbers below this. */
+#define NCCL_FILES 1024
+
+/* The most devices of one ncclCommInitAll that are followed. */
 #define NCCL_MOST_DEVICES 32
 
-/* Communicators of one group of one thread whose address NCCL tells at the group's end only. */
+/* The most communicators per thread and group whose address NCCL writes only when the group ends. */
 #define NCCL_MOST_PENDING 16
 
 /*
- * Names what is counted together. Three 64-bit words without padding. Size and rank of the communicator
- * are part of it, so that an address which a later communicator takes over does not mix them.
+ * What is counted together. Three 64-bit words without padding. Size and rank of the communicator are
+ * part of the key, so that two communicators which use the same address are not mixed.
  */
 struct nccl_key {
 	__u64 communicator; /* its address in the process; 0 where the function has none */
 	__u32 tgid;	    /* process id, as the initial pid namespace has it */
-	__u32 nranks;	    /* 0: not known */
+	__u32 nranks;	    /* 0: unknown */
 	__u32 rank;	    /* or NCCL_NO_RANK */
 	__u8 function;	    /* enum nccl_function */
 	__u8 datatype;	    /* ncclDataType_t, or NCCL_NO_DATATYPE */
@@ -81,8 +89,8 @@ struct nccl_key {
 };
 
 /*
- * What is counted in one interval. Calls and elements belong to the interval in which the call began, the
- * others to that in which it returned.
+ * Counters of one interval. Calls and elements belong to the interval in which the call began, the others
+ * to that in which it returned.
  */
 struct nccl_counters {
 	__u64 calls;
@@ -99,12 +107,24 @@ struct nccl_counters {
  *	sum over keys of calls + nested + duplicate + unattributed == entries
  */
 struct nccl_totals {
-	__u64 entries;		     /* times that an entry probe ran */
+	__u64 entries;		     /* runs of an entry probe */
 	__u64 nested;		     /* ncclBroadcast called by ncclBcast: one call, seen twice */
 	__u64 duplicate;	     /* one call seen through two files that are one (overlayfs) */
-	__u64 unattributed;	     /* calls that the full table had no room for */
+	__u64 unattributed;	     /* calls that did not fit the table */
 	__u64 unattributed_elements; /* theirs */
-	__u64 unattributed_returns;  /* returns that the full table had no room for */
+	__u64 unattributed_returns;  /* returns that did not fit the table */
+};
+
+/* Whose keys are counted in a buffer: everybody's, a user's, a process's. */
+enum nccl_owner_kind {
+	NCCL_EVERYBODY,
+	NCCL_USER,
+	NCCL_PROCESS,
+};
+
+struct nccl_owner {
+	__u32 kind; /* enum nccl_owner_kind */
+	__u32 id;   /* real user id or process id, as the initial namespaces have it; 0 for everybody */
 };
 
 struct nccl_communicator_key {
@@ -113,9 +133,9 @@ struct nccl_communicator_key {
 	__u32 padding;
 };
 
-/* What a call told of a communicator. */
+/* What calls revealed about a communicator. */
 struct nccl_communicator {
-	__u32 nranks; /* 0: not known */
+	__u32 nranks; /* 0: unknown */
 	__u32 rank;   /* or NCCL_NO_RANK */
 	__s32 device; /* CUDA device ordinal, or NCCL_NO_DEVICE */
 	__u32 padding;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The NCCL probes: one program where a watched function begins and one where it returns. Every call is
- * counted, exactly once, in the call table that is active when it begins; its result and latency in the
- * one that is active when it returns.
+ * The NCCL probes: one program at the entry of a watched function and one at its return. Every call is
+ * counted exactly once, in the call table that is active when it begins; its result and latency in the
+ * table that is active when it returns.
  *
- * User space flips `active`, waits a grace period, and then owns the other table's contents, as in
- * xdp_monitor.c. Nothing here is kept per CPU: a probe can be preempted by another of the same CPU.
+ * User space flips `active`, waits for a grace period, and then owns the other table's contents, as in
+ * xdp_monitor.c. No per-CPU state: a probe can be preempted by another one on the same CPU.
  */
 #include <linux/bpf.h>
 #include <linux/errno.h>
@@ -16,16 +16,19 @@
 #include "nccl.h"
 
 /* Set by the loader, then frozen: the verifier removes what a switch turns off. */
-SWITCH(__u8, is_arm64);	   /* registers are those of arm64, else of x86-64 */
-SWITCH(__u8, has_cookie);  /* attached by a multi link, which tells the cookie of each place */
-SWITCH(__u64, own_cookie); /* where it does not, each place has a load of its own */
+SWITCH(__u8, is_arm64);	    /* registers are those of arm64, else of x86-64 */
+SWITCH(__u8, has_cookie);   /* attached by a multi link, with a cookie for each function */
+SWITCH(__u32, common_keys); /* of a call table: for whoever comes first */
+SWITCH(__u32,
+       user_share); /* keys that a user may have when those are taken; the rest of the table is for them */
+SWITCH(__u64, own_cookie); /* without cookies, each function has its own load */
 
-/* A cookie is the number of the file, and below it enum nccl_function. */
+/* A cookie holds the file's number above enum nccl_function. */
 #define FUNCTION_BITS 8
 
 #define RESULT_SUCCESS 0 /* ncclResult_t */
 #define RESULT_IN_PROGRESS 7
-#define NO_RESULT (1ULL << 32) /* no ncclResult_t has it */
+#define NO_RESULT (1ULL << 32) /* not an ncclResult_t */
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
@@ -33,6 +36,22 @@ struct {
 	MAP_TYPE(value, struct nccl_counters);
 	MAP_UINT(max_entries, NCCL_MAX_KEYS);
 } calls_a SEC(".maps"), calls_b SEC(".maps");
+
+/* How many keys each owner has in a table; more owners than keys there are not. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_TYPE(key, struct nccl_owner);
+	MAP_TYPE(value, __u32);
+	MAP_UINT(max_entries, 2 * NCCL_MAX_KEYS);
+} owners_a SEC(".maps"), owners_b SEC(".maps");
+
+/* By a file's number: CLOCK_MONOTONIC of the last call. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+	MAP_UINT(max_entries, NCCL_FILES);
+} last_called SEC(".maps");
 
 /* By buffer. */
 struct {
@@ -59,7 +78,7 @@ struct call {
 	__u64 file;
 };
 
-/* Calls that have not returned. LRU: those of threads that were killed in one are forgotten some time. */
+/* Calls in progress. LRU: entries of threads that were killed during a call are evicted eventually. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
 	MAP_TYPE(key, struct frame);
@@ -89,7 +108,7 @@ struct {
 	MAP_UINT(max_entries, 16384);
 } bcasts SEC(".maps");
 
-/* Communicators that a thread asked for within a group, and whose address was not told yet (NCCL < 2.14). */
+/* Communicators that a thread requested within a group, with their address still unknown (NCCL < 2.14). */
 struct pending_group {
 	__u64 count;
 	struct {
@@ -110,8 +129,9 @@ static const struct nccl_counters no_calls;
 static const struct pending_group no_pending;
 
 /*
- * The context is struct pt_regs (asm/ptrace.h); its registers by their number as 64-bit words. The verifier
- * wants offsets that are constants of the load itself: written in C, the compiler would make one load of two.
+ * The context is struct pt_regs (asm/ptrace.h), read as numbered 64-bit words. The verifier requires constant
+ * offsets in the load itself; written in C, the compiler would merge two loads into one with a computed
+ * offset.
  */
 #define WORD(ctx, number)                                                                                    \
 	({                                                                                                   \
@@ -163,32 +183,75 @@ static __always_inline __u64 argument(void *ctx, __u32 number)
 	}
 }
 
-/* A map of this buffer's; never null for an index below 2. */
+/* The totals of a buffer; never null for an index below 2. */
 static __always_inline struct nccl_totals *totals_of(__u32 buffer)
 {
 	return bpf_map_lookup_elem(&totals, &buffer);
 }
 
-/* The counters of a key in a table, made where there are none; null where the table is full. */
-static __always_inline struct nccl_counters *counters_in(void *table, const struct nccl_key *key)
+static __always_inline __u32 keys_of(void *owners, __u32 kind, __u32 id)
+{
+	struct nccl_owner owner = {.kind = kind, .id = id};
+	__u32 *keys = bpf_map_lookup_elem(owners, &owner);
+
+	return keys ? *keys : 0;
+}
+
+static __always_inline void add_key(void *owners, __u32 kind, __u32 id)
+{
+	struct nccl_owner owner = {.kind = kind, .id = id};
+	__u32 none = 0, *keys = bpf_map_lookup_elem(owners, &owner);
+
+	if (!keys) {
+		bpf_map_update_elem(owners, &owner, &none, BPF_NOEXIST);
+		keys = bpf_map_lookup_elem(owners, &owner);
+	}
+	if (keys)
+		__sync_fetch_and_add(keys, 1);
+}
+
+/*
+ * Whether the current user and process may have another key. Calls on other CPUs may pass this check at the
+ * same time: limits are exceeded by a few keys at most, which the table has room for or refuses.
+ */
+static __always_inline bool may_add(void *owners, __u32 user, __u32 process)
+{
+	__u32 of_user = keys_of(owners, NCCL_USER, user);
+
+	if (of_user >= NCCL_USER_KEYS || keys_of(owners, NCCL_PROCESS, process) >= NCCL_PROCESS_KEYS)
+		return false;
+	return of_user < user_share || keys_of(owners, NCCL_EVERYBODY, 0) < common_keys;
+}
+
+/* The counters of a key in a table, created if missing; null if there is no room for it. */
+static __always_inline struct nccl_counters *counters_in(void *table, void *owners,
+							 const struct nccl_key *key)
 {
 	struct nccl_counters *counters = bpf_map_lookup_elem(table, key);
+	__u32 user;
 	int error;
 
 	if (counters)
 		return counters;
+	user = bpf_get_current_uid_gid();
+	if (!may_add(owners, user, key->tgid))
+		return 0;
 	error = bpf_map_update_elem(table, key, &no_calls, BPF_NOEXIST);
 	if (error && error != -EEXIST)
 		return 0;
 	counters = bpf_map_lookup_elem(table, key);
-	if (counters && !error)
+	if (counters && !error) {
 		bpf_get_current_comm(counters->command, sizeof(counters->command));
+		add_key(owners, NCCL_EVERYBODY, 0);
+		add_key(owners, NCCL_USER, user);
+		add_key(owners, NCCL_PROCESS, key->tgid);
+	}
 	return counters;
 }
 
 static __always_inline struct nccl_counters *counters_of(const struct nccl_key *key, __u32 buffer)
 {
-	return buffer ? counters_in(&calls_b, key) : counters_in(&calls_a, key);
+	return buffer ? counters_in(&calls_b, &owners_b, key) : counters_in(&calls_a, &owners_a, key);
 }
 
 static __always_inline bool is_collective(__u32 function)
@@ -196,7 +259,7 @@ static __always_inline bool is_collective(__u32 function)
 	return function <= NCCL_RECV;
 }
 
-/* Buffer, count and datatype follow each other: where the count stands among the arguments. */
+/* Whether the arguments begin with one buffer, count and datatype, instead of two buffers. */
 static __always_inline bool has_one_buffer(__u32 function)
 {
 	return function == NCCL_BCAST || function == NCCL_SEND || function == NCCL_RECV;
@@ -226,13 +289,13 @@ static __always_inline __u64 read_collective(void *ctx, struct nccl_key *key)
 	__u64 second = argument(ctx, 1), third = argument(ctx, 2), fourth = argument(ctx, 3);
 	__u32 datatype = one_buffer ? third : fourth;
 
-	/* what is no datatype must not look like another one */
+	/* an invalid datatype must not look like a valid one */
 	key->datatype = datatype < NCCL_NO_DATATYPE ? datatype : NCCL_NO_DATATYPE - 1;
 	key->communicator = communicator_of(ctx, key->function);
 	return one_buffer ? second : third;
 }
 
-/* What the other functions are asked, for their return. */
+/* Saves the arguments of the other functions for their return. */
 static __always_inline void read_other(void *ctx, struct call *call)
 {
 	__u64 first = argument(ctx, 0), second = argument(ctx, 1), third = argument(ctx, 2),
@@ -263,7 +326,7 @@ static __always_inline void read_other(void *ctx, struct call *call)
 	case NCCL_GROUP_START:
 	case NCCL_GROUP_END:
 		break;
-	default: /* comm, and what is asked for */
+	default: /* comm, result * */
 		call->key.communicator = first;
 		call->out = second;
 	}
@@ -322,21 +385,22 @@ int call_begins(void *ctx)
 	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : own_cookie;
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct frame frame = {.thread = thread, .stack = stack_after(ctx)};
-	/* `active` is read once: a call is in one buffer with all that is counted for it */
+	/* read `active` once: everything counted for a call is in one buffer */
 	__u32 buffer = active != 0;
 	struct call call = {
 	    .key = {.tgid = thread >> 32, .rank = NCCL_NO_RANK, .datatype = NCCL_NO_DATATYPE}};
 	struct nccl_totals *total = totals_of(buffer);
 	struct call *earlier;
-	__u64 count = 0;
+	__u64 count = 0, *called;
+	__u32 number;
 
 	if (!total)
-		return 0; /* cannot be: the map has both buffers */
+		return 0; /* impossible: the map has both buffers */
 	__sync_fetch_and_add(&total->entries, 1);
 	call.file = cookie >> FUNCTION_BITS;
 	call.key.function = cookie;
 	frame.function = call.key.function;
-	/* one call that two files' probes see is not over when the second does */
+	/* the same call seen through another file: it is still in progress */
 	earlier = bpf_map_lookup_elem(&running, &frame);
 	if (earlier && earlier->file != call.file) {
 		__sync_fetch_and_add(&total->duplicate, 1);
@@ -355,6 +419,10 @@ int call_begins(void *ctx)
 	count_call(&call.key, count, buffer, total);
 	call.begin_ns = bpf_ktime_get_ns();
 	bpf_map_update_elem(&running, &frame, &call, BPF_ANY);
+	number = call.file & NCCL_FILES - 1;
+	called = bpf_map_lookup_elem(&last_called, &number);
+	if (called)
+		*called = call.begin_ns;
 	return 0;
 }
 
@@ -366,16 +434,16 @@ static __always_inline __u64 read_pointer(__u64 address)
 	return value;
 }
 
-/* Makes a communicator known; what was known under its address is forgotten. */
+/* Stores a communicator, replacing what was known under its address. */
 static __always_inline void learn(__u32 tgid, __u64 communicator, __u32 nranks, __u32 rank, __s32 device)
 {
 	struct nccl_communicator_key where = {.communicator = communicator, .tgid = tgid};
-	struct nccl_communicator told = {.nranks = nranks, .rank = rank, .device = device};
+	struct nccl_communicator value = {.nranks = nranks, .rank = rank, .device = device};
 
-	bpf_map_update_elem(&communicators, &where, &told, BPF_ANY);
+	bpf_map_update_elem(&communicators, &where, &value, BPF_ANY);
 }
 
-/* ncclCommInitAll: one communicator per device, of which rank i has number i unless a list says otherwise. */
+/* ncclCommInitAll: one communicator per device; rank i is on device i unless a list is given. */
 static __always_inline void learn_all(const struct call *call)
 {
 	__u64 communicator;
@@ -414,12 +482,12 @@ static __always_inline void await_group(const struct call *call, __u64 thread)
 	group->count = place + 1;
 }
 
-/* A group ended: of an inner one the addresses still are not there. */
+/* A group ended. After an inner group the addresses are still missing. */
 static __always_inline void learn_group(__u32 tgid, __u64 thread)
 {
 	struct pending_group *group = bpf_map_lookup_elem(&pending_groups, &thread);
 	__u64 communicator;
-	bool told = false;
+	bool learned = false;
 
 	if (!group)
 		return;
@@ -430,14 +498,14 @@ static __always_inline void learn_group(__u32 tgid, __u64 thread)
 		if (communicator) {
 			learn(tgid, communicator, group->asked[i].nranks, group->asked[i].rank,
 			      NCCL_NO_DEVICE);
-			told = true;
+			learned = true;
 		}
 	}
-	if (told)
+	if (learned)
 		bpf_map_delete_elem(&pending_groups, &thread);
 }
 
-/* What ncclCommCount and its like answered. */
+/* Stores the answer of ncclCommCount, ncclCommUserRank or ncclCommCuDevice. */
 static __always_inline void learn_answer(const struct call *call)
 {
 	struct nccl_communicator_key where = {.communicator = call->key.communicator, .tgid = call->key.tgid};
@@ -469,7 +537,7 @@ static __always_inline void forget(const struct nccl_key *key)
 	bpf_map_delete_elem(&communicators, &where);
 }
 
-/* What a call that did not fail says about communicators. */
+/* Updates the known communicators after a call that did not fail. */
 static __always_inline void learn_from(const struct call *call, __u32 function, __u64 thread)
 {
 	__u64 communicator;
@@ -489,7 +557,7 @@ static __always_inline void learn_from(const struct call *call, __u32 function, 
 		break;
 	case NCCL_COMM_SPLIT:
 	case NCCL_COMM_SHRINK:
-		/* its size is not among the arguments */
+		/* the arguments do not include its size */
 		communicator = read_pointer(call->out);
 		if (communicator)
 			learn(call->key.tgid, communicator, 0, NCCL_NO_RANK, NCCL_NO_DEVICE);
@@ -510,8 +578,8 @@ static __always_inline void learn_from(const struct call *call, __u32 function, 
 }
 
 /*
- * The bucket of a latency: the bits it has beyond those of the first. Every bit below the highest is set,
- * then they are counted, by pairs, nibbles and bytes: the verifier follows no branch for each of the buckets.
+ * The bucket of a latency: its number of bits beyond those of bucket 0. All bits below the highest one are
+ * set, then counted by pairs, nibbles and bytes, so that the verifier has no branch per bucket to follow.
  */
 static __always_inline __u64 latency_bucket(__u64 ns)
 {
@@ -556,22 +624,23 @@ int call_returns(void *ctx)
 	__u64 thread = bpf_get_current_pid_tgid();
 	__u32 function = (__u8)cookie; /* a constant to the verifier where each function has its own load */
 	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = function};
-	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), told;
+	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), reported;
 	struct call *begun = bpf_map_lookup_elem(&running, &frame);
 	__u64 counted = result;
 	struct call call;
 
 	if (!begun)
-		return 0; /* began before the probes came, or is not counted: nested, duplicate */
+		return 0; /* began before attaching, or is not counted: nested, duplicate */
 	call = *begun;
 	bpf_map_delete_elem(&running, &frame);
 	if (function == NCCL_BCAST)
 		bpf_map_delete_elem(&bcasts, &thread);
-	/* this one succeeds in telling of the communicator's failure; its own is none of that */
+	/* count the error that it reports; if the call itself fails, that is not the communicator's error */
 	if (function == NCCL_COMM_GET_ASYNC_ERROR) {
 		counted = NO_RESULT;
-		if (result == RESULT_SUCCESS && !bpf_probe_read_user(&told, sizeof(told), (void *)call.out))
-			counted = told;
+		if (result == RESULT_SUCCESS &&
+		    !bpf_probe_read_user(&reported, sizeof(reported), (void *)call.out))
+			counted = reported;
 	}
 	count_return(&call, counted, buffer);
 	if (result == RESULT_SUCCESS || result == RESULT_IN_PROGRESS)

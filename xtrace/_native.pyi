@@ -70,6 +70,10 @@ class struct_nccl_key:
     datatype: int
     padding: int
 
+class struct_nccl_owner:
+    kind: int
+    id: int
+
 class struct_nccl_totals:
     entries: int
     nested: int
@@ -245,6 +249,8 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct nccl_key *"], init: Any = ...) -> struct_nccl_key: ...
     @overload
+    def new(self, cdecl: Literal["struct nccl_owner *"], init: Any = ...) -> struct_nccl_owner: ...
+    @overload
     def new(self, cdecl: Literal["struct nccl_totals *"], init: Any = ...) -> struct_nccl_totals: ...
     @overload
     def new(self, cdecl: Literal["struct network *"], init: Any = ...) -> struct_network: ...
@@ -312,6 +318,8 @@ class _Lib:
     NCCL_COMM_SHRINK: int
     NCCL_COMM_SPLIT: int
     NCCL_COMM_USER_RANK: int
+    NCCL_EVERYBODY: int
+    NCCL_FILES: int
     NCCL_FIRST_BUCKET_BITS: int
     NCCL_FUNCTIONS: int
     NCCL_GATHER: int
@@ -325,12 +333,16 @@ class _Lib:
     NCCL_NO_DEVICE: int
     NCCL_NO_RANK: int
     NCCL_OTHER_RESULT: int
+    NCCL_PROCESS: int
+    NCCL_PROCESS_KEYS: int
     NCCL_RECV: int
     NCCL_REDUCE: int
     NCCL_REDUCE_SCATTER: int
     NCCL_RESULTS: int
     NCCL_SCATTER: int
     NCCL_SEND: int
+    NCCL_USER: int
+    NCCL_USER_KEYS: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int
     TRAFFIC_OTHER: int

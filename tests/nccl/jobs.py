@@ -143,9 +143,9 @@ class Job:
 
 
 @contextmanager
-def job(variables: Mapping[str, str] | None = None) -> Iterator[Job]:
-    """A job on the stand-in, which reads these variables."""
-    command = [sys.executable, str(HERE / "job.py"), str(standin())]
+def job(variables: Mapping[str, str] | None = None, library: Path | None = None) -> Iterator[Job]:
+    """A job on the stand-in, which reads these variables, or on a copy of it."""
+    command = [sys.executable, str(HERE / "job.py"), str(library or standin())]
     env = {**os.environ, **(variables or {})}
     with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)) as process:
         made = Job(process)

@@ -210,6 +210,9 @@ EXAMPLES: dict[str, Record] = {
         "unattributed_elements": 0,
         "unattributed_returns": 0,
         "nested_calls": 0,
+        "waiting_processes": 0,
+        "cut_processes": 0,
+        "unprobed_files": 0,
     },
 }
 

@@ -1,6 +1,6 @@
-"""Processes as /proc shows them: which files they execute, what they are called, whose they are.
+"""Processes in /proc: executable mappings, command line, container.
 
-Whatever a process did a moment ago, it may be gone now: every function says so by None or nothing.
+A process may exit at any moment: every function then returns None or an empty result.
 """
 
 from __future__ import annotations
@@ -11,21 +11,31 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from io import RawIOBase
 from pathlib import Path
 from typing import NamedTuple
 
+from xtrace.errors import XtraceError
 from xtrace.kernel.paths import procfs
 from xtrace.printable import printable
 
 LONGEST_COMMAND = 256
 MOST_BYTES = 1 << 16
-"""Read of a file: all of it, but for command lines that are shortened anyway."""
+"""The most read of one file: enough for all but command lines, which are shortened anyway."""
+MAPS_PIECE = 1 << 16
+MOST_MAPS_BYTES = 32 << 20
+"""Read of one /proc/PID/maps: 300,000 mappings with paths of usual length."""
+_EXECUTABLE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)$", re.MULTILINE)
 _CONTAINER = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+class TooManyMappings(XtraceError):
+    """A process has more mappings than are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """A file that a process executes."""
+    """A file that a process has mapped executable."""
 
     device: str
     """major:minor in hexadecimal, as /proc/PID/maps has it"""
@@ -33,7 +43,7 @@ class MappedFile:
     path: str
     """in the process's mount namespace"""
     range: str
-    """of addresses, the name of its link in /proc/PID/map_files"""
+    """address range: the name of the link in /proc/PID/map_files"""
 
 
 @lru_cache(maxsize=1)
@@ -42,54 +52,77 @@ def _proc() -> str:
 
 
 def pids() -> Iterator[int]:
-    """All processes there are now."""
+    """The ids of all current processes."""
     for name in os.listdir(_proc()):  # noqa: PTH208 - a thousand names, each second
         if name.isdigit():
             yield int(name)
 
 
 def mapped_size(pid: int) -> int | None:
-    """Pages of address space: 0 for kernel threads. It changes when a library is mapped."""
+    """Size of the address space in pages, 0 for kernel threads. It changes when a library is mapped."""
     text = _read(f"{_proc()}/{pid}/statm")
     return int(text.split(None, 1)[0]) if text else None
 
 
 def start_time(pid: int) -> int | None:
-    """Kernel ticks since boot at which it started: tells it from an earlier process of the same number."""
+    """Start time in kernel ticks since boot: distinguishes processes that reuse a pid."""
     text = _read(f"{_proc()}/{pid}/stat")
     # the name, in parentheses, may hold anything
     return int(text.rpartition(b")")[2].split()[19]) if text else None
 
 
-def executed_files(pid: int) -> list[MappedFile]:
-    """The files that it has mapped executable. Raises PermissionError where this process may not know."""
+def real_uid(pid: int) -> int | None:
+    """The real user id. The owner of /proc/PID is not that: it is root for a process that may not be dumped."""
+    found = re.search(rb"^Uid:\t(\d+)", _read(f"{_proc()}/{pid}/status") or b"", re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
+def executed_files(pid: int) -> Iterator[list[MappedFile]]:
+    """The files that a process has mapped executable, in the order of /proc/PID/maps, some at a time.
+
+    A list, possibly empty, for every MAPS_PIECE bytes of it; the generator may be abandoned after any of them. Raises
+    PermissionError if ptrace access is denied, and TooManyMappings after MOST_MAPS_BYTES.
+    """
     try:
-        with Path(f"{_proc()}/{pid}/maps").open("rb") as lines:
-            found = [line.split(None, 5) for line in lines if b"x" in line.split(None, 2)[1]]
+        with Path(f"{_proc()}/{pid}/maps").open("rb", buffering=0) as maps:
+            yield from _mapped_files(maps)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise
-        return []
-    files = [fields for fields in found if len(fields) == 6 and fields[5].startswith(b"/")]
-    return [
-        MappedFile(device.decode(), int(inode), os.fsdecode(path.rstrip(b"\n")), addresses.decode())
-        for addresses, _, _, device, inode, path in files
-    ]
+
+
+def _mapped_files(maps: RawIOBase) -> Iterator[list[MappedFile]]:
+    left, rest = MOST_MAPS_BYTES, b""
+    while True:
+        pieces, size = [rest], 0
+        while size < MAPS_PIECE and (piece := maps.read(MAPS_PIECE)):
+            pieces.append(piece)
+            size += len(piece)
+        if not size:
+            return
+        lines, _, rest = b"".join(pieces).rpartition(b"\n")
+        once = {(device, inode, path): addresses for addresses, device, inode, path in _EXECUTABLE.findall(lines)}
+        yield [
+            MappedFile(device.decode(), int(inode), os.fsdecode(path), addresses.decode())
+            for (device, inode, path), addresses in once.items()
+        ]
+        left -= size
+        if left <= 0:
+            raise TooManyMappings(f"more than {MOST_MAPS_BYTES >> 20} MB of mappings")
 
 
 def reach(pid: int, file: MappedFile) -> int | None:
-    """A descriptor of the very file, whatever mount namespace it is in, to be closed; None if there is none.
+    """A descriptor of the mapped file, in any mount namespace; the caller closes it. None if it cannot be reached.
 
-    It is opened by O_PATH: neither read nor, where it is a device, touched. By the path as the process knows it,
-    unless another file stands there for that process: then by the link in map_files, which always is the mapped
-    file but takes CAP_SYS_ADMIN.
+    Opened with O_PATH, so nothing is read and no device is touched. The process's own path is tried first; if
+    another file is there now, the link in map_files, which always leads to the mapped file but needs CAP_SYS_ADMIN.
     """
     named = _open(f"{_proc()}/{pid}/root{file.path}", os.O_NOFOLLOW)
     if named is not None and _is_mapped(named, file):
         return named
     mapped = _open(f"{_proc()}/{pid}/map_files/{file.range}")
     if mapped is None:
-        # overlayfs and btrfs may give one file two numbers: then it is found by name, too
+        # overlayfs and btrfs may report two device or inode numbers for one file: then the path is used
         return named
     if named is not None:
         os.close(named)
@@ -97,7 +130,7 @@ def reach(pid: int, file: MappedFile) -> int | None:
 
 
 def _open(path: str, flags: int = 0) -> int | None:
-    """A descriptor that cannot be read; None where nothing stands there."""
+    """An O_PATH descriptor; None if the path cannot be opened."""
     try:
         return os.open(path, os.O_PATH | os.O_CLOEXEC | flags)
     except OSError:
@@ -105,19 +138,19 @@ def _open(path: str, flags: int = 0) -> int | None:
 
 
 def _is_mapped(fd: int, file: MappedFile) -> bool:
-    """Whether a file has the numbers that the mapping has."""
+    """Whether device and inode are those of the mapping."""
     status = os.fstat(fd)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     return (device, status.st_ino) == (file.device, file.inode)
 
 
 def own_name(name: bytes) -> str:
-    """A name that a process gave itself: what is no UTF-8, or a terminal would act upon, becomes `?`."""
+    """A name chosen by a process, with invalid UTF-8 and control characters replaced by `?`."""
     return printable(name.decode(errors="replace").replace("\ufffd", "?"))
 
 
 def command(pid: int) -> str:
-    """The command line, shortened; the name in brackets where it has none; empty if the process is gone."""
+    """The shortened command line; the name in brackets if it is empty; "" if the process is gone."""
     words = _read(f"{_proc()}/{pid}/cmdline")
     if words is None:
         return ""
@@ -128,16 +161,16 @@ def command(pid: int) -> str:
 
 
 def container(pid: int, proc: str = "") -> str | None:
-    """The id of its container, by its control group: 64 hexadecimal digits; None outside of any.
+    """The container id from the control group, 64 hexadecimal digits; None outside a container.
 
-    Docker, containerd, CRI-O and podman put it into the path of the group, each with another prefix.
+    Docker, containerd, CRI-O and podman include it in the cgroup path, each with its own prefix.
     """
     found = _CONTAINER.findall(_read(f"{proc or _proc()}/{pid}/cgroup") or b"")
     return found[-1].decode() if found else None
 
 
 class Owner(NamedTuple):
-    """Whose a thread is."""
+    """The process of a thread."""
 
     pid: int
     command: str
@@ -146,12 +179,12 @@ class Owner(NamedTuple):
 
 
 def owner_of(thread: int, proc: str = "/proc") -> Owner | None:
-    """The process of a thread, by its number in this process's pid namespace; None if it is gone.
+    """The process of a thread id in this pid namespace; None if it is gone.
 
-    `proc` is that of this namespace: where a container has the machine's at /host/proc, or XTRACE_PROCFS names one,
-    the numbers there are other processes'.
+    `proc` must belong to this namespace: in the host's proc (/host/proc in a container, XTRACE_PROCFS), the same
+    number is a different process.
     """
-    # there for every thread, also for those that /proc does not list
+    # exists for every thread, although /proc lists processes only
     found = re.search(rb"^Tgid:\s*(\d+)$", _read(f"{proc}/{thread}/status") or b"", re.MULTILINE)
     if found is None:
         return None
@@ -160,10 +193,10 @@ def owner_of(thread: int, proc: str = "/proc") -> Owner | None:
 
 
 def sees_all() -> bool:
-    """Whether the process ids in proc are those that BPF programs see, the machine's.
+    """Whether the pids in proc are those of the initial pid namespace, which BPF programs report.
 
-    They are in the first pid namespace (PROC_PID_INIT_INO, linux/proc_fs.h), and in a proc of an outer namespace,
-    which calls this process by another number than it does itself.
+    True in the initial namespace (PROC_PID_INIT_INO, linux/proc_fs.h), and with the proc of an outer namespace, where
+    this process has a different pid than in its own.
     """
     if Path("/proc/self/ns/pid").stat().st_ino == 0xEFFFFFFC:
         return True
@@ -171,14 +204,14 @@ def sees_all() -> bool:
 
 
 def numbers_as_own() -> bool:
-    """Whether the process ids in proc are those of this process's pid namespace, in which netlink answers."""
-    # from the namespace of the mounted proc inwards: one number where that is the innermost
+    """Whether the pids in proc are those of this process's pid namespace, which netlink reports."""
+    # one number per namespace, from that of the mounted proc inwards: a single one if it is the innermost
     found = re.search(rb"^NSpid:((?:\s+\d+)+)$", _read(f"{_proc()}/self/status") or b"", re.MULTILINE)
     return found is not None and len(found.group(1).split()) == 1
 
 
 def _read(path: str) -> bytes | None:
-    """A small file of proc; None if it is gone. Read for each process, each second: without a file object."""
+    """The content of a small proc file; None if it is gone. Without a file object: read per process and second."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

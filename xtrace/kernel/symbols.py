@@ -1,13 +1,14 @@
-"""Where functions stand in a program or shared library, by its symbol tables.
+"""File offsets of functions in a program or shared library, from its symbol tables.
 
-Read by pread(), never mapped: a file that shrinks meanwhile would end the process with SIGBUS. ELF is as
-in the System V ABI and elf.h; offsets are what uprobes take (Documentation/trace/uprobetracer.rst).
+Read with pread(), never mapped: if a mapped file shrank, the process would die of SIGBUS. The format is that of
+the System V ABI and elf.h; uprobes take such offsets (Documentation/trace/uprobetracer.rst).
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -15,16 +16,21 @@ from typing import NamedTuple
 
 from xtrace.errors import ObjectError
 
-__all__ = ["function_offsets"]
+__all__ = ["TooLarge", "function_offsets"]
 
-MOST_BYTES = 256 << 20
-"""Read of one file. What is installed has far smaller tables; larger ones are debug builds, or nonsense."""
+MOST_BYTES = 128 << 20
+"""Read of one file. Installed programs have far smaller tables; larger ones are debug builds, or bait."""
+
+PIECE = 1 << 20
+"""Read at once: memory does not grow with what a header claims."""
 
 MOST_TABLES = 8
-"""Symbol tables looked at; linkers make two."""
+"""Symbol tables searched; linkers make two."""
 
-MOST_PLACES = 256
-"""Of one name among the strings: it may be the end of other names."""
+MOST_PLACES = 1024
+"""Occurrences of names among the strings; a name may also be the end of longer ones."""
+
+LONGEST_NAME = 256
 
 LARGEST_OFFSET = 1 << 63
 """loff_t is signed."""
@@ -41,8 +47,12 @@ _STT_FUNC = 2
 _SHN_UNDEF = 0
 
 
+class TooLarge(ObjectError):
+    """The symbol tables are larger than what is read of one file."""
+
+
 class _Table(NamedTuple):
-    """A symbol table and its strings, by place and size in the file."""
+    """Offsets and sizes in the file of a symbol table and its strings."""
 
     offset: int
     size: int
@@ -51,7 +61,7 @@ class _Table(NamedTuple):
 
 
 class _Segment(NamedTuple):
-    """What of the file is loaded where."""
+    """A loaded part of the file."""
 
     offset: int
     address: int
@@ -59,9 +69,10 @@ class _Segment(NamedTuple):
 
 
 def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, int]:
-    """File offsets of those functions of `names` that the file defines; {} unless `required` is one.
+    """File offsets of the functions in `names` that the file defines; {} if it does not define `required`.
 
-    Looks in .dynsym, then in .symtab. Raises ObjectError for what is no 64-bit file of this machine, or malformed.
+    Searches .dynsym, and .symtab only if .dynsym lacks `required`. Reads in pieces of PIECE bytes. Raises ObjectError
+    for a malformed file or one for another machine, and TooLarge if more than MOST_BYTES would have to be read.
     """
     file = _File(fd)
     header = file.read(0, _HEADER.size)
@@ -71,30 +82,30 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
     if not ident.startswith(_IDENT) or machine != _MACHINES.get(platform.machine()):
         raise ObjectError("not an ELF file of this machine")
     if (segment_count and segment_size != _SEGMENT.size) or (count and size != _SECTION.size):
-        raise ObjectError("ELF header: sizes that no 64-bit file has")
-    segments = list(_segments(file.read(segments_at, segment_count * _SEGMENT.size)))
-    for table in islice(_tables(file.read(sections_at, count * _SECTION.size)), MOST_TABLES):
-        strings = file.read(table.names_offset, table.names_size)
-        if _places(strings, required):
-            symbols = file.read(table.offset, table.size // _SYMBOL.size * _SYMBOL.size)
-            found = _functions(symbols, strings, names)
+        raise ObjectError("ELF header: invalid size of a segment or section header")
+    tables = islice(_tables(file.read(sections_at, count * _SECTION.size)), MOST_TABLES)
+    for table in tables:
+        places = _places(file, table, names)
+        if required in places.values():
+            found = _functions(file, table, places)
             if required in found:
+                segments = list(_segments(file.read(segments_at, segment_count * _SEGMENT.size)))
                 return {name: _file_offset(segments, address) for name, address in found.items()}
     return {}
 
 
 class _File:
-    """What is read of one file, all of it together no more than MOST_BYTES."""
+    """Reads one file, at most MOST_BYTES in total."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._left = MOST_BYTES
 
     def read(self, offset: int, size: int) -> bytes:
-        """All of these bytes, or ObjectError."""
+        """Exactly `size` bytes. Raises ObjectError if they cannot be read, TooLarge beyond MOST_BYTES."""
         where = f"{size} bytes at offset {offset}"
         if size > self._left:
-            raise ObjectError(f"{where}: of one file no more than {MOST_BYTES} bytes are read")
+            raise TooLarge(f"{where}: more than {MOST_BYTES} bytes to read")
         self._left -= size
         try:
             data = os.pread(self._fd, size, offset)
@@ -104,6 +115,18 @@ class _File:
             raise ObjectError(f"{where}: truncated or corrupt")
         return data
 
+    def pieces(self, offset: int, size: int, multiple: int = 1) -> Iterator[bytes]:
+        """The same in pieces of a multiple of `multiple` bytes; a part of that at the end is left out.
+
+        TooLarge comes before the first piece.
+        """
+        if size > self._left:
+            raise TooLarge(f"{size} bytes at offset {offset}: more than {MOST_BYTES} bytes to read")
+        end = offset + size // multiple * multiple
+        step = PIECE // multiple * multiple
+        for at in range(offset, end, step):
+            yield self.read(at, min(step, end - at))
+
 
 def _segments(data: bytes) -> Iterator[_Segment]:
     for kind, _, offset, address, _, size, _, _ in _SEGMENT.iter_unpack(data):
@@ -112,7 +135,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
 
 
 def _tables(data: bytes) -> Iterator[_Table]:
-    """The symbol tables, those that the dynamic linker reads first."""
+    """The symbol tables, dynamic ones first."""
     sections = list(_SECTION.iter_unpack(data))
     for wanted in (_SHT_DYNSYM, _SHT_SYMTAB):
         for _, kind, _, _, offset, size, link, _, _, _ in sections:
@@ -120,25 +143,34 @@ def _tables(data: bytes) -> Iterator[_Table]:
                 yield _Table(offset, size, sections[link][4], sections[link][5])
 
 
-def _places(strings: bytes, name: str) -> list[int]:
-    """Where a name stands. Linkers let a name be the end of a longer one (pncclSend)."""
-    wanted = name.encode() + b"\0"
-    places: list[int] = []
-    place = strings.find(wanted)
-    while place >= 0 and len(places) < MOST_PLACES:
-        places.append(place)
-        place = strings.find(wanted, place + 1)
+def _places(file: _File, table: _Table, names: Sequence[str]) -> dict[int, str]:
+    """Offsets of names among the strings of a table. Linkers let a name be the end of a longer one (pncclSend)."""
+    # names with a common beginning: the search for that literal is what runs over each byte
+    pattern = re.compile(b"(" + b"|".join(re.escape(name.encode()) for name in sorted(names)) + b")\0")
+    places: dict[int, str] = {}
+    before, at = b"", table.names_offset
+    for piece in file.pieces(table.names_offset, table.names_size):
+        data = before + piece
+        for found in pattern.finditer(data):
+            if len(places) >= MOST_PLACES:
+                return places
+            places[at - len(before) + found.start() - table.names_offset] = found.group(1).decode()
+        at += len(piece)
+        before = data[-LONGEST_NAME:]
     return places
 
 
-def _functions(symbols: bytes, strings: bytes, names: Sequence[str]) -> Mapping[str, int]:
+def _functions(file: _File, table: _Table, places: Mapping[int, str]) -> dict[str, int]:
     """Addresses of the functions that the table defines."""
-    by_place = {place: name for name in names for place in _places(strings, name)}
-    return {
-        by_place[name]: address
-        for name, info, _, section, address, _ in _SYMBOL.iter_unpack(symbols)
-        if name in by_place and info & 0x0F == _STT_FUNC and section != _SHN_UNDEF
-    }
+    found: dict[str, int] = {}
+    for piece in file.pieces(table.offset, table.size, _SYMBOL.size):
+        # the first word of every symbol is its name: most pieces have none of the wanted ones
+        if places.keys().isdisjoint(memoryview(piece).cast("I")[:: _SYMBOL.size // 4].tolist()):
+            continue
+        for name, info, _, section, address, _ in _SYMBOL.iter_unpack(piece):
+            if name in places and info & 0x0F == _STT_FUNC and section != _SHN_UNDEF:
+                found[places[name]] = address
+    return found
 
 
 def _file_offset(segments: Sequence[_Segment], address: int) -> int:

@@ -1,4 +1,7 @@
-"""Programs at functions of files: multi links (Linux 6.6), else an event per place. Gone with their descriptors."""
+"""Attaches programs to functions of files: by multi links (Linux 6.6), else by one perf event per function.
+
+The kernel detaches when the descriptor is closed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ PMU = Path("/sys/bus/event_source/devices/uprobe")
 
 
 def attach_multi(program: Program, path: str, offsets: Sequence[int], cookies: Sequence[int], *, at_return: bool) -> Fd:
-    """BPF_LINK_CREATE: `program` at all of a file's offsets, for every process that uses the file."""
+    """BPF_LINK_CREATE: attach `program` at several offsets of a file, for every process that uses it."""
     request = ffi.new("struct xt_uprobes *")
     alive = [ffi.new("char[]", os.fsencode(path)), ffi.new("__u64[]", offsets), ffi.new("__u64[]", cookies)]
     request.path, request.offsets, request.cookies = alive
@@ -30,7 +33,7 @@ def attach_multi(program: Program, path: str, offsets: Sequence[int], cookies: S
 
 
 def attach_event(program: Program, path: str, offset: int, *, at_return: bool) -> Fd:
-    """perf_event_open and PERF_EVENT_IOC_SET_BPF: `program` at one offset of a file, for every process."""
+    """perf_event_open and PERF_EVENT_IOC_SET_BPF: attach `program` at one offset of a file, for every process."""
     name = ffi.new("char[]", os.fsencode(path))
     what = f"perf_event_open(uprobe, {path})"
     event = Fd(
@@ -47,7 +50,7 @@ def attach_event(program: Program, path: str, offset: int, *, at_return: bool) -
 
 @lru_cache(maxsize=1)
 def pmu_type() -> int:
-    """The number of the uprobe PMU; XtraceError where the kernel has none."""
+    """The type number of the uprobe PMU. Raises XtraceError if the kernel has none."""
     try:
         return int((PMU / "type").read_text())
     except OSError as error:
@@ -56,13 +59,13 @@ def pmu_type() -> int:
 
 @lru_cache(maxsize=1)
 def return_flag() -> int:
-    """The bit of an event's config that means return (`config:0` in the PMU's format)."""
+    """The config bit of a return probe (`config:0` in the PMU's format)."""
     return 1 << int((PMU / "format/retprobe").read_text().strip().partition(":")[2])
 
 
 @lru_cache(maxsize=1)
 def has_multi() -> bool:
-    """Whether the kernel has multi links with cookies: tried, with a path that cannot be probed."""
+    """Whether the kernel has multi links with cookies: found by trying one on a path that cannot be probed."""
     if switched_off("uprobe_multi"):
         return False
     fd = load_trivial(constants.PROG_TYPE_KPROBE, constants.ATTACH_TYPE_UPROBE_MULTI, 0)
@@ -71,7 +74,7 @@ def has_multi() -> bool:
     request = ffi.new("struct xt_uprobes *")
     path, place = ffi.new("char[]", b"/"), ffi.new("__u64[]", [0])
     request.path, request.offsets, request.cookies, request.count = path, place, place, 1
-    # a kernel that knows the attach type finds that / is no regular file; another says EINVAL
+    # a kernel with the attach type rejects / as not a regular file (EBADF); others return EINVAL
     result = try_call(syscall.lib.xt_link_create_uprobes, fd, request)
     close(fd)
     return result == -errno.EBADF

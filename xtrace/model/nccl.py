@@ -1,4 +1,4 @@
-"""NCCL calls as they are counted and told: keys, counters, mode nccl's snapshot; no I/O."""
+"""Data model of NCCL calls: keys, counters, mode nccl's snapshot; no I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.printable import printable
 
 COUNTER_MASK = (1 << 64) - 1
-"""Counters are 64 bits wide here as in the kernel: sums of counts that make no sense wrap."""
+"""Counters are 64 bits wide as in the kernel: sums of nonsensical counts wrap."""
 
 
 class CallKey(NamedTuple):
@@ -32,7 +32,7 @@ KEY = abi.layout("struct nccl_key", *(field.replace("pid", "tgid") for field in 
 
 
 class Counters(NamedTuple):
-    """struct nccl_counters: calls and elements by when calls began, the rest by when they returned."""
+    """struct nccl_counters: calls and elements belong to the interval of the begin, the rest to that of the return."""
 
     calls: int = 0
     elements: int = 0
@@ -81,7 +81,7 @@ class CallTotals(NamedTuple):
 
     @property
     def calls(self) -> int:
-        """Each once, also those that could not be attributed."""
+        """The number of calls, each once, including unattributed ones."""
         return self.entries - self.nested - self.duplicate
 
     def __add__(self, other: tuple[object, ...]) -> CallTotals:
@@ -91,29 +91,30 @@ class CallTotals(NamedTuple):
 
 
 TOTALS = abi.layout("struct nccl_totals", *CallTotals._fields)
+OWNER = abi.layout("struct nccl_owner", "kind", "id")
 COMMUNICATOR_KEY = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
 COMMUNICATOR = abi.layout("struct nccl_communicator", "nranks", "rank", "device")
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What one function with one datatype was asked, of one communicator, in one interval."""
+    """The calls of one function with one datatype on one communicator in one interval."""
 
     function: str
     datatype: str | None
-    """None: the function has none; `unknown` for a number that no NCCL this tool knows has"""
+    """None if the function has none; `unknown` for an unrecognized number"""
     requested_bytes: int | None
-    """None: size of datatype or communicator is not known; 0 for functions that move nothing"""
+    """None if the size of datatype or communicator is unknown; 0 for functions that move no data"""
     counters: Counters
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many calls returned which error."""
+        """Number of calls by returned error."""
         return {} if self.function == ASYNC_ERROR else self._failures()
 
     @property
     def async_errors(self) -> dict[str, int]:
-        """How many calls were told which error of the communicator."""
+        """Number of CommGetAsyncError calls by the communicator error they reported."""
         return self._failures() if self.function == ASYNC_ERROR else {}
 
     def _failures(self) -> dict[str, int]:
@@ -127,16 +128,16 @@ class Communicator:
 
     address: int
     nranks: int | None
-    """None: it was made before the probes came, or by a split, and nobody asked for its size since"""
+    """None if it was created before attaching or by a split, and CommCount was not called since"""
     rank: int | None
     device: int | None
-    """CUDA device ordinal, as the process numbers them"""
+    """CUDA device ordinal in the process's numbering"""
     operations: tuple[Operation, ...]
 
 
 @dataclass(frozen=True)
 class NicTraffic:
-    """What the RDMA devices that a process uses carried in the interval, for all their users together."""
+    """Traffic of the RDMA devices that a process uses, of all their users together."""
 
     devices: tuple[str, ...]
     queue_pairs: int | None
@@ -153,67 +154,67 @@ class NcclProcess:
     command: str
     container: str | None
     libraries: tuple[str, ...]
-    """paths, as the process has them"""
+    """paths in the process's mount namespace"""
     probed: bool
-    """whether its calls are seen"""
+    """whether its calls are counted"""
     ended: bool
-    """whether it is gone; this is its last record"""
+    """whether it has exited; this is its last record"""
     communicators: tuple[Communicator, ...] = ()
     operations: tuple[Operation, ...] = ()
-    """of no communicator: groups, and what failed before there was one"""
+    """calls without a communicator: groups, and failed initializations"""
     nic: NicTraffic | None = None
     """None: not known"""
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has the library mapped only, as every worker that a job forks."""
+        """Whether it only has the library mapped, like every worker that a job forks."""
         return self.probed and not self.communicators and not self.operations
 
     @property
     def cuda_devices(self) -> list[int]:
-        """Ordinals of the devices that its communicators are known to be on."""
+        """Device ordinals of its communicators, as far as known."""
         return sorted({found.device for found in self.communicators if found.device is not None})
 
     def all_operations(self) -> Iterator[Operation]:
-        """Of all communicators, and of none."""
+        """The operations of all communicators, and those without one."""
         for communicator in self.communicators:
             yield from communicator.operations
         yield from self.operations
 
 
 class Series(NamedTuple):
-    """Whose calls of what are added up over a run."""
+    """The labels of a sum of calls."""
 
     pid: str
     command: str
     """without path and arguments"""
     function: str
     datatype: str
-    """empty where the function has none"""
+    """empty if the function has none"""
 
 
 class ErrorSeries(NamedTuple):
-    """Whose errors of which kind are."""
+    """The labels of a sum of errors."""
 
     pid: str
     command: str
     error: str
     is_async: bool
-    """told by CommGetAsyncError"""
+    """reported by CommGetAsyncError"""
 
 
 class CallSum(NamedTuple):
-    """What the calls of a series add up to."""
+    """Cumulative sums of one series."""
 
     calls: int = 0
     requested_bytes: int = 0
     unsized_calls: int = 0
-    """whose bytes are not known, and not among them"""
+    """calls of unknown size, not part of requested_bytes"""
     returned: int = 0
     latency_ns: int = 0
 
     def plus(self, operation: Operation) -> CallSum:
-        """With one more interval's."""
+        """The sum including one more interval."""
         counters, size = operation.counters, operation.requested_bytes
         return CallSum(
             self.calls + counters.calls,
@@ -224,9 +225,20 @@ class CallSum(NamedTuple):
         )
 
 
+class Skipped(NamedTuple):
+    """What is not searched or probed at the end of an interval: other calls than those counted may exist there."""
+
+    waiting_processes: int = 0
+    """to be searched; until then they are not known to use NCCL"""
+    cut_processes: int = 0
+    """with more mappings, files or symbols than are searched"""
+    unprobed_files: int = 0
+    """with NCCL's functions, while as many files as possible are probed"""
+
+
 @dataclass(frozen=True)
 class RunSums:
-    """What a run adds up to so far."""
+    """Cumulative sums of the run so far."""
 
     calls: Mapping[Series, CallSum] = field(default_factory=dict)
     errors: Mapping[ErrorSeries, int] = field(default_factory=dict)
@@ -240,7 +252,7 @@ class NcclSetup(Setup):
     attach: str = ""
     """uprobe_multi or perf_event"""
     max_keys: int = 0
-    """combinations of process, communicator, function and datatype that an interval has room for"""
+    """capacity of an interval: combinations of process, communicator, function and datatype"""
 
 
 @dataclass(frozen=True)
@@ -253,9 +265,10 @@ class NcclSnapshot(Snapshot):
     totals: CallTotals = field(default_factory=CallTotals)
     sums: RunSums = field(default_factory=RunSums)
     ras: RasReport | None = None
-    """that came in this interval"""
+    """received in this interval"""
     ras_answers: bool | None = None
-    """whether the service did when it was last asked; None where it was not"""
+    """whether the RAS service answered the last query; None without --ras"""
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 @dataclass
@@ -270,7 +283,7 @@ class RunCalls:
 
 
 def sum_counters(operations: Iterable[Operation]) -> Counters:
-    """All of them together."""
+    """The sum of the counters of several operations."""
     total = Counters()
     for operation in operations:
         total += operation.counters
@@ -278,7 +291,7 @@ def sum_counters(operations: Iterable[Operation]) -> Counters:
 
 
 def total_bytes(operations: Iterable[Operation]) -> int | None:
-    """The sum; None where a part is not known."""
+    """The sum of the requested bytes; None if any of them is unknown."""
     total = 0
     for operation in operations:
         if operation.requested_bytes is None:

@@ -1,4 +1,4 @@
-"""What NCCL's interface is called, as its header has it without `nccl`, and how large its elements are."""
+"""Names in NCCL's interface, as in nccl.h without the prefix `nccl`, and element sizes."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ FUNCTIONS = abi.names(
 """In the order of enum nccl_function."""
 
 COLLECTIVES = frozenset(FUNCTIONS[: lib.NCCL_RECV + 1])
-"""Those with a count and a datatype; Send and Recv too."""
+"""Functions with a count and a datatype, including Send and Recv."""
 
 PER_RANK = frozenset({"AllGather", "ReduceScatter", "AlltoAll", "Gather", "Scatter"})
-"""Their count is that of one rank's part: what is asked for is as often that as there are ranks."""
+"""Functions whose count is per rank: the requested size is count times the number of ranks."""
 
 ASYNC_ERROR = "CommGetAsyncError"
-"""What is counted of it are not its own results, but those it tells of the communicator."""
+"""The function whose counted results are the communicator's errors that it reports, not its own."""
 
 DATATYPES = (
     "int8",
@@ -67,7 +67,7 @@ SIZES = (1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1)
 """Bytes of one element, by ncclDataType_t."""
 
 MOST_BYTES = (1 << 63) - 1
-"""More were asked for by mistake only: NCCL takes any number for a count."""
+"""A larger request is a mistake of the caller: NCCL accepts any number as a count."""
 
 RESULTS = (
     "success",
@@ -80,7 +80,7 @@ RESULTS = (
     "in_progress",
     "other_error",
 )
-"""By ncclResult_t; the last one is all that come after."""
+"""By ncclResult_t; the last one stands for all higher ones."""
 
 IN_PROGRESS = RESULTS.index("in_progress")
 NO_ERRORS = frozenset({"success", "in_progress"})
@@ -94,9 +94,9 @@ def datatype_name(number: int) -> str | None:
 
 
 def requested_bytes(function: str, datatype: int, nranks: int | None, elements: int) -> int | None:
-    """Count times size; times the ranks where the count is one rank's part.
+    """Count times size, times ranks if the count is per rank; in bytes.
 
-    None where one of them is not known, or no count of anything that exists.
+    None if one of them is unknown, or the result is larger than MOST_BYTES.
     """
     if function not in COLLECTIVES or not elements:
         return 0
@@ -111,5 +111,5 @@ def requested_bytes(function: str, datatype: int, nranks: int | None, elements: 
 
 
 def latency_limit_ns(bucket: int) -> int | None:
-    """Latencies of this bucket are below; None for the last one."""
+    """Upper limit of a latency bucket in ns, exclusive; None for the last one."""
     return None if bucket == lib.NCCL_LATENCY_BUCKETS - 1 else 1 << lib.NCCL_FIRST_BUCKET_BITS + bucket

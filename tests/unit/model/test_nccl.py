@@ -461,10 +461,11 @@ def test_files_that_are_no_programs_have_no_functions(tmp_path: Path) -> None:
 def test_tables_that_claim_to_be_huge_are_not_read(tmp_path: Path) -> None:
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, MACHINE, 1, 0, 0, 64, 0, 64, 56, 0, 64, 2, 0)
     for size in (1 << 40, (1 << 64) - 1):
-        symbols = struct.pack("<IIQQQQIIQQ", 0, 11, 0, 0, 0, size, 1, 0, 8, 24)
+        table = struct.pack("<IIQQQQIIQQ", 0, 11, 0, 0, 0, size, 1, 0, 8, 24)
         names = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, 0, size, 0, 0, 1, 0)
-        (tmp_path / "huge").write_bytes(header + symbols + names)
-        assert libraries.find_functions(str(tmp_path / "huge")) == {}
+        (tmp_path / "huge").write_bytes(header + table + names)
+        with pytest.raises(symbols.TooLarge):
+            libraries.find_functions(str(tmp_path / "huge"))
 
 
 def test_functions_at_offsets_that_no_file_has_are_none(tmp_path: Path) -> None:
@@ -507,12 +508,34 @@ def test_what_is_read_of_one_file_is_bounded(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(symbols, "MOST_BYTES", 64 + 56 + 5 * 64 + 1000 + len(wanted) + 24)
     assert found(bytes(1000), wanted) == {0: 0x10}
     monkeypatch.setattr(symbols, "MOST_BYTES", symbols.MOST_BYTES - 1)
-    assert found(bytes(1000), wanted) == {}
+    with pytest.raises(symbols.TooLarge):
+        found(bytes(1000), wanted)
 
 
-def test_a_name_that_is_repeated_without_end_is_found_where_it_begins() -> None:
-    assert len(symbols._places(b"\0send" * 100_000 + b"\0", "send")) == symbols.MOST_PLACES
-    assert symbols._places(b"\0psend\0send\0", "send") == [2, 7]
+def places(path: Path, strings: bytes, *names: str) -> dict[int, str]:
+    """Where the names are in a table of strings that begins at offset 3 of a file."""
+    path.write_bytes(b"abc" + strings)
+    with path.open("rb") as file:
+        table = symbols._Table(0, 0, 3, len(strings))
+        return symbols._places(symbols._File(file.fileno()), table, names)
+
+
+def test_a_name_that_is_repeated_without_end_is_found_where_it_begins(tmp_path: Path) -> None:
+    assert len(places(tmp_path / "strings", b"\0send\0" * 100_000, "send")) == symbols.MOST_PLACES
+    assert places(tmp_path / "strings", b"\0psend\0send\0recv\0", "send", "recv") == {2: "send", 7: "send", 12: "recv"}
+
+
+@pytest.mark.parametrize("piece", [24, 25, 29, 31, 48])
+def test_names_and_symbols_at_the_edge_of_a_piece_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(symbols, "PIECE", piece)
+    for shift in range(piece):
+        strings = b"\0" * shift + b"\0ncclSend\0pncclSend\0"
+        found = places(tmp_path / "strings", strings, "ncclSend", "ncclRecv")
+        assert found == {shift + 1: "ncclSend", shift + 11: "ncclSend"}
+    (tmp_path / "crafted").write_bytes(elf(b"\0other\0", b"\0ncclAllReduce\0"))
+    assert libraries.find_functions(str(tmp_path / "crafted")) == {0: 0x10}
 
 
 class PlayedProc:
@@ -549,8 +572,9 @@ def played_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayedProc:
     return PlayedProc(tmp_path / "proc", monkeypatch)
 
 
-def libraries_of(finder: libraries.Finder, pid: int, *files: MappedFile) -> list[libraries.Library]:
-    return list(finder._libraries(pid, files))
+def libraries_of(files: libraries.SearchedFiles, pid: int, *mappings: MappedFile) -> list[libraries.Library]:
+    found = (files.library(pid, mapped) for mapped in mappings)
+    return [library for library in found if library is not None and library.is_user]
 
 
 def test_a_library_that_may_not_be_read_says_so(played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -559,7 +583,7 @@ def test_a_library_that_may_not_be_read_says_so(played_proc: PlayedProc, monkeyp
 
     monkeypatch.setattr(libraries, "find_functions", refuse)
     named, other = (mapping_of(played_proc.stands(1, b"x", name)) for name in ("libnccl.so.2", "other.so"))
-    (found,) = libraries_of(libraries.Finder(), 1, named, other)
+    (found,) = libraries_of(libraries.SearchedFiles(), 1, named, other)
     assert (found.offsets, found.problem) == ({}, "it cannot be read: Permission denied")
 
 
@@ -575,29 +599,12 @@ def test_a_file_is_looked_into_once_and_reached_through_each_process(
     monkeypatch.setattr(libraries, "find_functions", note)
     one = played_proc.stands(7, b"x")
     (one.parents[2] / "8").symlink_to(one.parents[1])
-    finder = libraries.Finder()
-    first, second = (libraries_of(finder, pid, mapping_of(one))[0] for pid in (7, 8))
+    files = libraries.SearchedFiles()
+    first, second = (libraries_of(files, pid, mapping_of(one))[0] for pid in (7, 8))
     # the first process may be gone by now
     assert (first.pid, second.pid) == (7, 8)
     assert first.identity == second.identity
     assert len(looked) == 1
-
-
-def test_a_file_that_is_mapped_in_pieces_is_opened_once(
-    played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(libraries, "find_functions", read_first_byte)
-    reach, reached = proc.reach, []
-
-    def note(pid: int, file: MappedFile) -> int | None:
-        reached.append(file.path)
-        return reach(pid, file)
-
-    monkeypatch.setattr(proc, "reach", note)
-    one, other = (mapping_of(played_proc.stands(7, b"x", name)) for name in ("libnccl.so.2", "other.so"))
-    found = libraries_of(libraries.Finder(), 7, one, replace(one, range="2-3"), other)
-    assert reached == ["/libnccl.so.2", "/other.so"]
-    assert [library.path for library in found] == reached
 
 
 def read_first_byte(path: str) -> dict[int, int]:
@@ -611,16 +618,16 @@ def test_a_file_that_stands_under_the_path_in_another_namespace_is_not_taken_for
     monkeypatch.setattr(libraries, "find_functions", read_first_byte)
     real = played_proc.stands(7, b"r")
     crafted = played_proc.stands(8, b"c")
-    finder = libraries.Finder()
+    files = libraries.SearchedFiles()
     # both have the very same mapping, size and time; 8 may have given its file the same inode number, too
     mapping = mapping_of(real)
-    (other,) = libraries_of(finder, 8, mapping)
-    (library,) = libraries_of(finder, 7, mapping)
+    (other,) = libraries_of(files, 8, mapping)
+    (library,) = libraries_of(files, 7, mapping)
     assert (other.offsets, library.offsets) == ({0: ord("c")}, {0: ord("r")})
     assert other.identity != library.identity
     # where the link to the mapped file may be followed, that counts
     played_proc.mapped(8, real)
-    (other,) = libraries_of(finder, 8, mapping)
+    (other,) = libraries_of(files, 8, mapping)
     assert other.identity == library.identity
     with libraries.opened(other) as path:
         assert Path(path).samefile(real)
@@ -630,7 +637,7 @@ def test_a_file_that_stands_under_the_path_in_another_namespace_is_not_taken_for
 def test_what_is_probed_is_what_was_looked_into(played_proc: PlayedProc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libraries, "find_functions", read_first_byte)
     path = played_proc.stands(7, b"1")
-    (library,) = libraries_of(libraries.Finder(), 7, mapping_of(path))
+    (library,) = libraries_of(libraries.SearchedFiles(), 7, mapping_of(path))
     with libraries.opened(library) as own:
         assert Path(own).read_bytes() == b"1"
     # the same inode, size and time of modification, of another content
@@ -656,4 +663,4 @@ def test_only_files_with_a_content_are_opened(
     elif kind == "link":
         path.symlink_to("/dev/zero")
     file = MappedFile("00:01", path.lstat().st_ino, "/libnccl.so.2", "1-2")
-    assert libraries_of(libraries.Finder(), 7, file) == []
+    assert libraries_of(libraries.SearchedFiles(), 7, file) == []

@@ -26,6 +26,7 @@ from xtrace.model.nccl import (
     COMMUNICATOR_KEY,
     COUNTERS,
     KEY,
+    OWNER,
     TOTALS,
     CallKey,
     CallTotals,
@@ -38,15 +39,20 @@ log = logging.getLogger(__name__)
 OBJECT = "nccl_probe.o"
 BEGIN, RETURN = "call_begins", "call_returns"
 FUNCTION_BITS = 8
-"""Of a probe's cookie, below the file's number."""
+"""The low bits of a probe's cookie; the file's number is above them."""
 
 RUNNING_PER_CPU = 512
-"""Room for calls that have not returned: an LRU map keeps up to 128 free entries for each CPU to itself."""
+"""Capacity for calls in progress: an LRU map may reserve up to 128 free entries per CPU."""
 LEAST_RUNNING = 16384
+
+SHARES = 32
+"""A user has this part of a table for itself once everybody's keys are taken ..."""
+RESERVED = 8
+"""... and so many users do; so the table is larger by that."""
 
 
 class Known(NamedTuple):
-    """What calls told of a communicator."""
+    """What calls revealed about a communicator."""
 
     nranks: int | None
     rank: int | None
@@ -55,7 +61,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class TakenCalls:
-    """What one interval left behind."""
+    """The drained counts of one interval."""
 
     end_monotonic_ns: int
     calls: Mapping[CallKey, Counters]
@@ -70,23 +76,29 @@ class CallTables:
         """one link per file and end of the functions, instead of an event per place"""
         self.max_keys = max_keys
         self._programs: dict[str, Program] = {}
-        self._batch = Batch(KEY.size, COUNTERS.size, max_keys + BATCH_MARGIN)
+        self._user_share = max_keys // SHARES
+        self._entries = max_keys + RESERVED * self._user_share
+        self._batch = Batch(KEY.size, COUNTERS.size, self._entries + BATCH_MARGIN)
+        self._owned_keys = Batch(OWNER.size, abi.U32.size, self._entries + BATCH_MARGIN)
         with ExitStack() as opening:
             self._collection = opening.enter_context(Collection(load_object(OBJECT), self._resize))
             self._maps = self._collection.maps
             self._tables: tuple[Table, Table] = self._maps["calls_a"], self._maps["calls_b"]
+            self._owners: tuple[Table, Table] = self._maps["owners_a"], self._maps["owners_b"]
             self._switch = opening.enter_context(Switch(self._maps))
             self._owned = opening.pop_all()
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         if spec.name in ("calls_a", "calls_b"):
-            return replace(spec, max_entries=self.max_keys)
+            return replace(spec, max_entries=self._entries)
+        if spec.name in ("owners_a", "owners_b"):
+            return replace(spec, max_entries=2 * self._entries + 1)
         if spec.name in ("running", "bcasts"):
             return replace(spec, max_entries=max(LEAST_RUNNING, RUNNING_PER_CPU * (os.cpu_count() or 1)))
         return spec
 
     def close(self) -> None:
-        """Release all maps and programs; probes are their owners'."""
+        """Release all maps and programs; probes belong to the callers of attach()."""
         self._owned.close()
 
     def __enter__(self) -> CallTables:
@@ -96,14 +108,14 @@ class CallTables:
         self.close()
 
     def memory(self) -> int:
-        """Bytes of kernel memory the maps take, as the kernel tells."""
+        """Bytes of kernel memory charged to the maps, from fdinfo."""
         return self._collection.memory()
 
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
-        """Probe functions (enum nccl_function) at their file offsets; closing what is returned detaches.
+        """Probe functions (enum nccl_function) at their file offsets; closing the result detaches.
 
-        Returns are probed first, so that no call that is counted returns unseen.
-        Raises KernelError, or PrivilegeError with what is missing.
+        Return probes are attached first: every counted call then has its return seen.
+        Raises KernelError, or PrivilegeError naming the missing capability.
         """
         with ExitStack() as probes:
             try:
@@ -113,13 +125,13 @@ class CallTables:
                         probes.push(probe)
             except KernelError as error:
                 if error.errno in (errno.EPERM, errno.EACCES) and not isinstance(error, VerifierError):
-                    needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run it with sudo, or grant them"
+                    needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run with sudo or grant them"
                     raise PrivilegeError(f"{error}: {needs}") from error
                 raise
             return probes.pop_all()
 
     def _attach(self, name: str, path: str, places: Mapping[int, int]) -> Iterator[Fd]:
-        """One program at file offsets, by their cookies: by one link, or by an event and a load for each."""
+        """Attach one program at file offsets, keyed by cookie: by one multi link, or an event and a load each."""
         at_return = name == RETURN
         if self.multi:
             program = self._program(name)
@@ -130,7 +142,7 @@ class CallTables:
                 yield uprobe.attach_event(program, path, offset, at_return=at_return)
 
     def _program(self, name: str) -> Program:
-        """The program that is told cookies, loaded once."""
+        """The program that reads attach cookies, loaded once."""
         if name not in self._programs:
             self._programs[name] = self._owned.enter_context(self._load(name))
         return self._programs[name]
@@ -139,6 +151,8 @@ class CallTables:
         values = {
             "is_arm64": platform.machine() == "aarch64",
             "has_cookie": self.multi,
+            "common_keys": self.max_keys,
+            "user_share": self._user_share,
             "own_cookie": cookie,
         }
         attach_type = constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0
@@ -149,7 +163,7 @@ class CallTables:
         return self._collect(self._switch.flip())
 
     def finish(self) -> TakenCalls:
-        """End the last interval. No probe may be attached any more."""
+        """End the last interval. All probes must be detached."""
         return self._collect(self._switch.finish())
 
     def _collect(self, interval: Ended) -> TakenCalls:
@@ -164,6 +178,8 @@ class CallTables:
                 counters = Counters.unpack(values, at * COUNTERS.size)
                 calls[key] = calls[key] + counters if key in calls else counters
             totals += self._take_totals(buffer)
+            self._owned_keys.count = 0
+            self._owners[buffer].drain_into(self._owned_keys)
         check_sum(calls, totals)
         return TakenCalls(interval.monotonic_ns, calls, totals)
 
@@ -174,7 +190,7 @@ class CallTables:
         return totals
 
     def communicators(self) -> dict[tuple[int, int], Known]:
-        """What is known now, by process id and the communicator's address."""
+        """The communicators known now, by process id and address."""
         found = {}
         for key, value in self._maps["communicators"].entries():
             address, pid = COMMUNICATOR_KEY.unpack(key)
@@ -186,13 +202,24 @@ class CallTables:
             )
         return found
 
+    def last_called_ns(self, file_number: int) -> int:
+        """CLOCK_MONOTONIC of the last call into a file, 0 before the first."""
+        (at,) = abi.U64.unpack(self._maps["last_called"].lookup(abi.U32.pack(file_number)) or bytes(8))
+        return int(at)
+
     def forget(self, pid: int, address: int) -> None:
-        """Of a process that has ended: its number and addresses may be another's soon."""
+        """Remove a communicator of an ended process: its pid and addresses may be reused."""
         self._maps["communicators"].delete(COMMUNICATOR_KEY.pack(address, pid))
+
+    def forget_process(self, pid: int) -> None:
+        """Remove all communicators of an ended process."""
+        for owner, address in self.communicators():
+            if owner == pid:
+                self.forget(owner, address)
 
 
 def check_sum(calls: Mapping[CallKey, Counters], totals: CallTotals) -> None:
-    """The promise, checked in every interval: a tool that miscounts must say so."""
+    """Check the promise in every interval; log an error if the sums differ."""
     counted = sum(counters.calls for counters in calls.values())
     counted += totals.nested + totals.duplicate + totals.unattributed
     if counted != totals.entries:

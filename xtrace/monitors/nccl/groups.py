@@ -16,10 +16,10 @@ Group = tuple[int, Known]
 
 
 def group_calls(calls: Mapping[CallKey, Counters], known: Mapping[int, Known]) -> dict[Group, list[Operation]]:
-    """One process's operations by communicator; communicators that nobody used have none.
+    """The operations of one process by communicator; an unused communicator has an empty list.
 
-    A key tells what was known of the communicator when the call began; where that was nothing, it is what
-    is known now. Communicators that followed each other at one address stay apart by their size and rank.
+    A key holds the size and rank known when the call began; if they were unknown then, the current ones apply.
+    Communicators that reused an address are separated by size and rank.
     """
     sums: defaultdict[Group, dict[tuple[int, int], Counters]] = defaultdict(dict)
     for address, facts in known.items():
@@ -39,7 +39,7 @@ def group_calls(calls: Mapping[CallKey, Counters], known: Mapping[int, Known]) -
 
 
 def make_operation(function: int, datatype: int, nranks: int | None, counters: Counters) -> Operation:
-    """The kernel's numbers by their names."""
+    """An Operation with the kernel's numbers replaced by names."""
     name = FUNCTIONS[function]
     return Operation(
         function=name,

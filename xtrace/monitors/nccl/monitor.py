@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 
 from xtrace.errors import XtraceError
-from xtrace.kernel import privileges, proc, syscall
-from xtrace.kernel.bpf import Fd
+from xtrace.kernel import privileges, proc
+from xtrace.kernel.syscall import lib
 from xtrace.messages import Say
 from xtrace.model.nccl import (
     CallKey,
@@ -22,14 +22,15 @@ from xtrace.model.nccl import (
     NcclSnapshot,
 )
 from xtrace.monitors.nccl.calls import CallTables, Known, TakenCalls
+from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
-from xtrace.monitors.nccl.libraries import Finder, User
-from xtrace.monitors.nccl.probed import ProbedFiles
 from xtrace.monitors.nccl.ras import RasPoller
 from xtrace.monitors.nccl.sums import Sums
+from xtrace.monitors.nccl.watcher import Watcher
 
-SCAN_NS = 1_000_000_000
-"""Processes are looked for this often."""
+MOST_NEWCOMERS = 256
+"""Processes per interval that are looked up because they called before they were found; of others the thread's name is
+known."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,18 @@ class NcclMonitor:
         privileges.raise_memlock_limit()
         privileges.raise_open_files_limit()
         self._say = say
-        self._finder = Finder()
         self._sums = Sums()
-        self._told_of_refused = False
-        self._gone: dict[int, User] = {}
-        """that ended in this interval"""
+        self._is_greedy_reported = False
         self._callers: set[int] = set()
         """processes whose calls were seen"""
         self.ended = False
         with ExitStack() as opening:
             self._tables = opening.enter_context(CallTables())
-            self._files = ProbedFiles(self._tables, say)
-            opening.callback(self._files.close)
-            self._timer = opening.enter_context(Fd(syscall.call("timerfd_create", syscall.lib.xt_timerfd, SCAN_NS)))
-            self._look()
+            self._watcher = Watcher(self._tables, say)
+            opening.callback(self._watcher.stop)
+            self._watched = self._watcher.take()
             self._start_ns = time.monotonic_ns()
-            if not self._finder.users:
+            if not self._watched.users:
                 say("mode nccl: no process uses NCCL now; looking for new ones every second")
             self._ras = RasPoller(ras.address, ras.every_s) if ras else None
             if self._ras:
@@ -86,42 +83,14 @@ class NcclMonitor:
 
     def pids(self) -> list[int]:
         """The processes that use NCCL."""
-        return list(self._finder.users)
+        return list(self._watched.users)
 
     def fileno(self) -> int:
-        """Readable when it is time to look for processes; then react() is to be called."""
-        return self._timer.fileno()
+        """Nothing happens between ticks: a thread follows the processes."""
+        return -1
 
     def react(self) -> None:
-        """Look for processes that came and went."""
-        with suppress(BlockingIOError):
-            os.read(self._timer.fileno(), 8)
-            self._look()
-
-    def _look(self) -> None:
-        before = self._finder.users.copy()
-        self._finder.scan()
-        for pid, user in before.items():
-            now = self._finder.users.get(pid)
-            if now is None or now.start_time != user.start_time:
-                self._gone[pid] = user
-            if now is not None and now.start_time != user.start_time:
-                self._forget(pid)
-        used = set()
-        for user in self._finder.users.values():
-            for identity, library in user.libraries.items():
-                used.add(identity)
-                if not self._files.probe(user, library):
-                    self._finder.look_anew(user.pid)
-            for identity, library in user.left_out.items():
-                used.add(identity)
-                self._files.leave_out(user, library)
-        self._files.let_go(used)
-        if self._finder.refused and not self._told_of_refused:
-            self._told_of_refused = True
-            some = ", ".join(map(str, sorted(self._finder.refused)[:5]))
-            more = ", ..." if len(self._finder.refused) > 5 else ""
-            self._say(f"mode nccl: not looked into, because ptrace access is refused: pid {some}{more}")
+        """Never called."""
 
     def tick(self) -> NcclSnapshot:
         """End the current interval, start the next."""
@@ -129,7 +98,7 @@ class NcclMonitor:
 
     def finish(self) -> NcclSnapshot:
         """Detach, end the last interval."""
-        self._files.close()
+        self._watcher.stop()
         self.ended = True
         return self._snapshot(self._tables.finish())
 
@@ -140,10 +109,13 @@ class NcclMonitor:
 
     def _snapshot(self, taken: TakenCalls) -> NcclSnapshot:
         known = self._tables.communicators()
+        self._watched = self._watcher.take()
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)
         for key, counters in taken.calls.items():
             by_process[key.pid][key] = counters
+        self._callers -= self._watched.gone.keys()
         self._callers |= by_process.keys()
+        self._report_greedy(by_process)
         processes_ = tuple(self._processes(by_process, known))
         self._forget_gone(known)
         snapshot = NcclSnapshot(
@@ -151,6 +123,7 @@ class NcclMonitor:
             interval_ns=taken.end_monotonic_ns - self._start_ns,
             processes=processes_,
             totals=taken.totals,
+            skipped=self._watched.skipped,
             sums=self._sums.add(processes_, taken.totals),
             ras=self._ras.take() if self._ras else None,
             ras_answers=self._ras.answers if self._ras else None,
@@ -158,15 +131,28 @@ class NcclMonitor:
         self._start_ns = taken.end_monotonic_ns
         return snapshot
 
+    def _report_greedy(self, by_process: Mapping[int, Mapping[CallKey, Counters]]) -> None:
+        """Say once that a process has used all the keys that one process may."""
+        for pid, calls in by_process.items():
+            if len(calls) >= lib.NCCL_PROCESS_KEYS and not self._is_greedy_reported:
+                self._is_greedy_reported = True
+                self._say(
+                    f"mode nccl: pid {pid}: {len(calls)} combinations of communicator, function and datatype in one"
+                    " interval, the most for one process: its calls with others are unattributed"
+                )
+
     def _processes(
         self, calls: Mapping[int, Mapping[CallKey, Counters]], known: Mapping[tuple[int, int], Known]
     ) -> Iterator[NcclProcess]:
-        """Those that use NCCL, and those that called it and are gone."""
+        """The processes that use NCCL, and those that called it and are gone."""
         own: defaultdict[int, dict[int, Known]] = defaultdict(dict)
         for (pid, address), facts in known.items():
             own[pid][address] = facts
-        for pid in sorted({*calls, *self._finder.users, *self._gone}):
-            user = self._finder.users.get(pid) or self._gone.get(pid) or self._finder.look_again(pid)
+        users, gone = self._watched.users, self._watched.gone
+        newcomers = islice(calls.keys() - users.keys() - gone.keys(), MOST_NEWCOMERS)
+        found = {pid: user for pid in newcomers if (user := look_up(pid)) is not None}
+        for pid in sorted({*calls, *users, *gone}):
+            user = users.get(pid) or gone.get(pid) or found.get(pid)
             yield self._process(pid, user, calls.get(pid, {}), own[pid])
 
     def _process(
@@ -175,7 +161,7 @@ class NcclMonitor:
         groups = group_calls(calls, known)
         loose = groups.pop((0, NOTHING_KNOWN), [])
         libraries = user.libraries.values() if user else ()
-        # of one that came and went between two looks all that is left is the name of the thread that called
+        # all that is left of a process that was never found is the name of the thread that called
         thread = next((counters.command for counters in calls.values()), "")
         return NcclProcess(
             pid=pid,
@@ -183,7 +169,7 @@ class NcclMonitor:
             container=user.container if user else None,
             libraries=tuple(library.path for library in libraries),
             probed=pid in self._callers or self._are_probed(user),
-            ended=pid not in self._finder.users and (pid in self._gone or proc.start_time(pid) is None),
+            ended=pid not in self._watched.users and (pid in self._watched.gone or proc.start_time(pid) is None),
             communicators=tuple(
                 Communicator(address, *facts, operations=tuple(operations))
                 for (address, facts), operations in sorted(groups.items(), key=lambda group: group[0][0])
@@ -193,24 +179,31 @@ class NcclMonitor:
 
     def _are_probed(self, user: User | None) -> bool:
         """Whether a process that was not seen calling could not have called unseen."""
-        files = (*user.libraries.values(), *user.left_out.values()) if user else ()
-        return bool(files) and all(self._files.is_probed(library) for library in files)
-
-    def _forget(self, pid: int) -> None:
-        """Another process has its number: its communicators are not that one's, nor are its calls."""
-        self._callers.discard(pid)
-        for owner, address in self._tables.communicators():
-            if owner == pid:
-                self._tables.forget(owner, address)
+        files = (user.libraries.keys() | user.left_out.keys()) if user and not user.is_cut else ()
+        return bool(files) and self._watched.probed.issuperset(files)
 
     def _forget_gone(self, known: Iterable[tuple[int, int]]) -> None:
+        """Forget the communicators of processes that ended, and which processes were seen calling."""
+        users, probed = self._watched.users, self._watched.probed
+        owners = {pid for pid, _ in known}
+        ended = {pid for pid in owners - users.keys() if self._has_ended(pid)}
         for pid, address in known:
-            if pid not in self._finder.users and self._has_ended(pid):
+            if pid in ended:
                 self._tables.forget(pid, address)
-        self._callers &= self._finder.users.keys()
-        self._gone.clear()
+        # a file that lost its probes to another one: from now on its processes may call unseen
+        self._callers = {
+            pid
+            for pid in self._callers & users.keys()
+            if probed & users[pid].libraries.keys() or not users[pid].libraries
+        }
 
     def _has_ended(self, pid: int) -> bool:
         """Whether there is no such process, or another one of that number."""
-        now, gone = proc.start_time(pid), self._gone.get(pid)
+        now, gone = proc.start_time(pid), self._watched.gone.get(pid)
         return now is None or (gone is not None and now != gone.start_time)
+
+
+def look_up(pid: int) -> User | None:
+    """A process that was not searched yet: what little can be read of it at once."""
+    start_time = proc.start_time(pid)
+    return None if start_time is None else User(pid, start_time, proc.command(pid), proc.container(pid))

@@ -1,4 +1,4 @@
-"""What a run's NCCL calls add up to, for metrics: of a bounded number of series, the rest in one."""
+"""Cumulative sums of NCCL calls for metrics: a bounded number of series, and one for the rest."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xtrace.model.nccl import (
 )
 
 MOST_SERIES = 500
-"""Combinations of process, function and datatype that have series of their own."""
+"""Combinations of process, function and datatype with their own series."""
 LONGEST_COMMAND = 64
 OTHER = "other"
 
 
 class Sums:
-    """Adds up interval after interval. Series of processes that have ended are given up with their last record."""
+    """Adds up intervals. The series of an ended process are dropped after its last record."""
 
     def __init__(self, most: int = MOST_SERIES) -> None:
         self._most = most
@@ -32,7 +32,7 @@ class Sums:
         self._ended: set[str] = set()
 
     def add(self, processes: Iterable[NcclProcess], totals: CallTotals) -> RunSums:
-        """Add one interval; the sums at its end."""
+        """Add one interval; returns the sums at its end."""
         for ended in self._ended:
             self._calls = {series: calls for series, calls in self._calls.items() if series.pid != ended}
             self._errors = {series: count for series, count in self._errors.items() if series.pid != ended}
@@ -58,6 +58,6 @@ class Sums:
 
 
 def short_name(command: str) -> str:
-    """`python3` of a command line: what is run, without its path and arguments."""
+    """The program of a command line, without path and arguments: `python3`."""
     first = command.split(" ", 1)[0]
     return (PurePath(first).name or first)[:LONGEST_COMMAND]

@@ -1,4 +1,4 @@
-"""Mode nccl's records: per process one, per communicator one, and one of the interval."""
+"""Records of mode nccl: one per process, one per communicator, and one per interval."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NcclJson:
         self._identity = options.identity
 
     def setup(self, setup: NcclSetup) -> Record:
-        """How functions are probed, and what the call table takes."""
+        """How functions are probed, and the capacity of the call table."""
         own = {"attach": setup.attach, "max_keys": setup.max_keys, "map_memory_bytes": setup.map_memory}
         return {"nccl": own}
 
@@ -58,7 +58,7 @@ def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
 
 
 def process_record(process: NcclProcess, common: Record) -> Record:
-    """One process: its sums, and the operations that belong to no communicator."""
+    """One process: its sums, and its operations without a communicator."""
     nic = process.nic
     return {
         "type": "nccl_process",
@@ -81,7 +81,7 @@ def process_record(process: NcclProcess, common: Record) -> Record:
 
 
 def communicator_record(process: NcclProcess, communicator: Communicator, common: Record) -> Record:
-    """One communicator of a process, also where nobody used it."""
+    """One communicator of a process, used or not."""
     return {
         "type": "nccl_communicator",
         **common,
@@ -96,7 +96,7 @@ def communicator_record(process: NcclProcess, communicator: Communicator, common
 
 
 def _sums(operations: Iterable[Operation], seen: bool) -> Record:
-    """Calls and bytes over several operations; null where calls are not seen at all."""
+    """Calls and bytes over several operations; null if the process is not probed."""
     operations = list(operations)
     if not seen:
         return dict.fromkeys(("calls", "requested_bytes", "returned", "errors", "async_errors"))
@@ -184,4 +184,5 @@ def interval_record(snapshot: NcclSnapshot, common: Record) -> Record:
         "unattributed_elements": totals.unattributed_elements,
         "unattributed_returns": totals.unattributed_returns,
         "nested_calls": totals.nested,
+        **snapshot.skipped._asdict(),
     }

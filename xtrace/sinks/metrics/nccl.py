@@ -46,6 +46,15 @@ DESCRIBED = {
     "xtrace_nccl_unattributed_calls_total": Metric(
         "counter", "calls", "NCCL calls that no other metric counts because the call table had no room."
     ),
+    "xtrace_nccl_waiting_processes": Metric(
+        "gauge", "processes", "Processes that were not searched for NCCL yet since they changed."
+    ),
+    "xtrace_nccl_cut_processes": Metric(
+        "gauge", "processes", "Processes with more mappings, files or symbols than are searched for NCCL."
+    ),
+    "xtrace_nccl_unprobed_files": Metric(
+        "gauge", "files", "Files with NCCL's functions that are not probed because as many as possible are."
+    ),
     "xtrace_nccl_ras_up": Metric("gauge", "", "1 if NCCL's RAS service answered the last query, else 0."),
     "xtrace_nccl_ras_ranks": Metric("gauge", "ranks", "Ranks of a communicator that answered the RAS service."),
     "xtrace_nccl_ras_missing_ranks": Metric(
@@ -85,6 +94,7 @@ def nccl_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
     values = {
         "xtrace_nccl_processes": len(snapshot.processes),
         "xtrace_nccl_unattributed_calls_total": snapshot.sums.totals.unattributed,
+        **{f"xtrace_nccl_{name}": count for name, count in snapshot.skipped._asdict().items()},
     }
     if snapshot.ras_answers is not None:
         values["xtrace_nccl_ras_up"] = int(snapshot.ras_answers)

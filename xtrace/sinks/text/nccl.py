@@ -1,4 +1,4 @@
-"""Mode nccl in text: a block per process, then a line of the interval."""
+"""Text of mode nccl: a block per process, then a line for the interval."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     seconds = snapshot.interval_ns / 1e9
     idle = 0
     for process in snapshot.processes:
-        if process.is_idle:  # without a line of its own
+        if process.is_idle:  # counted, without its own line
             idle += 1
             continue
         yield process_line(process, seconds) + "\n"
@@ -47,9 +47,11 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
         yield from ras_lines(snapshot.ras)
     clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
     requested = total_bytes(operation for process in snapshot.processes for operation in process.all_operations())
+    skipped = "".join(f" {name}={count}" for name, count in snapshot.skipped._asdict().items() if count)
     yield (
         f"nccl {clock} {seconds:.1f}s processes={len(snapshot.processes)} idle={idle}"
-        f" calls={snapshot.totals.calls} requested={known(requested)} unattributed={snapshot.totals.unattributed}\n"
+        f" calls={snapshot.totals.calls} requested={known(requested)} unattributed={snapshot.totals.unattributed}"
+        f"{skipped}\n"
     )
 
 
@@ -72,7 +74,7 @@ def process_line(process: NcclProcess, seconds: float) -> str:
 
 
 def nic_words(process: NcclProcess, seconds: float) -> Iterator[str]:
-    """What its devices carried, for all their users: never part of what it asked for."""
+    """Traffic of its devices, of all their users: not comparable with its own requested bytes."""
     nic = process.nic
     if nic is None:
         yield f"devices={NOT_KNOWN}"
@@ -83,7 +85,7 @@ def nic_words(process: NcclProcess, seconds: float) -> Iterator[str]:
 
 
 def communicator_lines(communicator: Communicator, seconds: float) -> Iterator[str]:
-    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, a line for each function and datatype."""
+    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, one line per function and datatype."""
     rank = f"rank={known(communicator.rank)}/{known(communicator.nranks)}"
     gpu = "" if communicator.device is None else f" gpu={communicator.device}"
     name = f"{communicator.address:#x} {rank}{gpu}"
@@ -142,5 +144,5 @@ def rate(size: int | None, seconds: float) -> str:
 
 
 def known(number: int | None) -> str:
-    """The number, or that there is none."""
+    """The number, or `n/a`."""
     return NOT_KNOWN if number is None else str(number)

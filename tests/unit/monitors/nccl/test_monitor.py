@@ -8,23 +8,13 @@ import pytest
 
 from xtrace.kernel import proc
 from xtrace.monitors.nccl.calls import Known
-from xtrace.monitors.nccl.libraries import User
+from xtrace.monitors.nccl.finder import User
+from xtrace.monitors.nccl.libraries import Identity, Library
 from xtrace.monitors.nccl.monitor import NcclMonitor
+from xtrace.monitors.nccl.watcher import Watched
 
+FILE = Identity(1, 1, 1, 1, 1)
 OLD, NEW = User(7, 1000, "old", None), User(7, 2000, "new", None)
-
-
-class PlayedFinder:
-    """Finds these processes one scan after the other."""
-
-    def __init__(self, *scans: dict[int, User]) -> None:
-        self._scans = list(scans)
-        self.users: dict[int, User] = {}
-        self.refused: set[int] = set()
-        self.scan()
-
-    def scan(self) -> None:
-        self.users = self._scans.pop(0)
 
 
 class PlayedTables:
@@ -40,27 +30,13 @@ class PlayedTables:
         del self.known[pid, address]
 
 
-class PlayedFiles:
-    def let_go(self, used: object) -> None:
-        """None is probed."""
-
-
-def monitor_of(*scans: dict[int, User]) -> tuple[NcclMonitor, PlayedTables]:
-    """A monitor after the first of these scans, in which process 7 has called."""
+def monitor_of(watched: Watched) -> tuple[NcclMonitor, PlayedTables]:
+    """A monitor whose thread knows that, and in which process 7 has called."""
     monitor, tables = NcclMonitor.__new__(NcclMonitor), PlayedTables()
-    monitor._finder = cast("Any", PlayedFinder(*scans))
     monitor._tables = cast("Any", tables)
-    monitor._files = cast("Any", PlayedFiles())
-    monitor._gone, monitor._callers = {}, {7}
+    monitor._watched = watched
+    monitor._callers = {7}
     return monitor, tables
-
-
-def test_a_process_that_got_another_ones_number_does_not_get_its_communicators() -> None:
-    monitor, tables = monitor_of({7: OLD}, {7: NEW})
-    monitor._look()
-    assert list(tables.known) == [(8, 0x1000)]
-    assert monitor._gone == {7: OLD}
-    assert monitor._callers == set()
 
 
 @pytest.mark.parametrize(
@@ -71,9 +47,26 @@ def test_a_process_that_got_another_ones_number_does_not_get_its_communicators()
 def test_communicators_are_kept_as_long_as_their_process(
     monkeypatch: pytest.MonkeyPatch, started: int | None, kept: bool
 ) -> None:
-    monitor, tables = monitor_of({7: OLD}, {})
+    monitor, tables = monitor_of(Watched(gone={7: OLD}))
     monkeypatch.setattr(proc, "start_time", lambda pid: started if pid == 7 else 1)
-    monitor._look()
     monitor._forget_gone(tables.communicators())
     assert ((7, 0x1000) in tables.known) is kept
     assert (8, 0x1000) in tables.known
+    assert monitor._callers == set()
+
+
+@pytest.mark.parametrize("probed", [frozenset({FILE}), frozenset()])
+def test_a_process_whose_file_lost_its_probes_is_no_longer_known_to_be_seen(probed: frozenset[Identity]) -> None:
+    library = Library(FILE, "/libnccl.so.2", 7, cast("Any", None), {0: 64})
+    user = User(7, 2000, "new", None, libraries={FILE: library})
+    monitor, tables = monitor_of(Watched(users={7: user}, probed=probed))
+    assert monitor._are_probed(user) is bool(probed)
+    monitor._forget_gone(tables.communicators())
+    assert monitor._callers == ({7} if probed else set())
+
+
+def test_a_process_that_was_not_searched_as_a_whole_may_call_unseen() -> None:
+    library = Library(FILE, "/libnccl.so.2", 7, cast("Any", None), {0: 64})
+    user = User(7, 2000, "new", None, libraries={FILE: library}, is_cut=True)
+    monitor, _ = monitor_of(Watched(users={7: user}, probed=frozenset({FILE})))
+    assert not monitor._are_probed(user)

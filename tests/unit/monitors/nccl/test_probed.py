@@ -13,17 +13,23 @@ from xtrace.kernel.proc import MappedFile
 from xtrace.monitors.backoff import FIRST_PAUSE_NS
 from xtrace.monitors.nccl import probed
 from xtrace.monitors.nccl.calls import CallTables
-from xtrace.monitors.nccl.libraries import Identity, Library, User
+from xtrace.monitors.nccl.finder import User
+from xtrace.monitors.nccl.libraries import Identity, Library
 from xtrace.monitors.nccl.probed import LINGER_NS, MOST_PROBED, ProbedFiles
+from xtrace.monitors.nccl.slots import IDLE_NS
 
 
 class PlayedTables:
-    """Attaches to nothing, or fails."""
+    """Attaches to nothing, or fails; files were called as a test says."""
+
+    def last_called_ns(self, file_number: int) -> int:
+        return self.called.get(file_number, 0)
 
     def __init__(self) -> None:
         self.fails = False
         self.attached: list[int] = []
         self.now = 0
+        self.called: dict[int, int] = {}
 
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
         if self.fails:
@@ -55,26 +61,77 @@ def library(number: int) -> Library:
     return Library(Identity(1, number, 1, 1, 1), path, 7, MappedFile("00:01", number, path, "1-2"), {0: 64})
 
 
-USER = User(7, 1, "python3", None)
+def user(*numbers: int, uid: int = 0) -> User:
+    """A process that has these files mapped."""
+    found = [library(number) for number in numbers]
+    return User(7, 1, "python3", None, {one.identity: one for one in found}, uid=uid)
+
+
+def probed_numbers(files: ProbedFiles) -> list[int]:
+    return sorted(identity.inode for identity in files.probed())
 
 
 def test_so_many_files_are_probed_and_others_when_there_is_room(
     files: ProbedFiles, tables: PlayedTables, said: list[str]
 ) -> None:
-    everything = [library(number) for number in range(MOST_PROBED + 2)]
-    for found in everything:
-        files.probe(USER, found)
-    assert len(tables.attached) == MOST_PROBED
+    everything = range(MOST_PROBED + 2)
+    files.update([user(*everything)])
+    assert probed_numbers(files) == list(range(MOST_PROBED))
+    assert files.unprobed == 2
+    files.update([user(*everything)])
     assert [line for line in said if "not probed: 64 files are, the most at once" in line] == said[MOST_PROBED:]
-    used = {found.identity for found in everything[1:]}
-    files.let_go(used)
-    tables.now += LINGER_NS + 1
-    files.let_go(used)
-    files.probe(USER, everything[-1])
-    assert [files.is_probed(found) for found in everything[-2:]] == [False, True]
-    assert len(tables.attached) == MOST_PROBED
+    files.update([user(*everything[1:])])
+    # a file without a process makes room at once
+    assert probed_numbers(files) == list(range(1, MOST_PROBED + 1))
+    assert (len(tables.attached), files.unprobed) == (MOST_PROBED, 1)
     files.close()
     assert tables.attached == []
+
+
+def test_a_file_without_a_process_stays_probed_for_a_while(files: ProbedFiles, tables: PlayedTables) -> None:
+    files.update([user(1)])
+    files.update([])
+    tables.now += LINGER_NS
+    files.update([])
+    assert probed_numbers(files) == [1]
+    tables.now += 1
+    files.update([])
+    assert tables.attached == []
+
+
+def test_one_users_copies_take_no_slot_from_another_user(files: ProbedFiles, tables: PlayedTables) -> None:
+    copies = user(*range(100, 100 + 2 * MOST_PROBED), uid=1000)
+    files.update([copies])
+    tables.now += 1
+    tables.called = dict.fromkeys(tables.attached, tables.now)  # busy ones, too
+    job = user(1, 2, 3)
+    files.update([copies, job])
+    assert probed_numbers(files)[:3] == [1, 2, 3]
+    assert len(tables.attached) == MOST_PROBED
+    held = probed_numbers(files)
+    for _ in range(3):
+        tables.now += 1
+        files.update([copies, job])
+        assert probed_numbers(files) == held
+
+
+def test_a_file_that_is_not_called_makes_room_for_one_that_waits_and_then_waits_itself(
+    files: ProbedFiles, tables: PlayedTables
+) -> None:
+    everything = user(*range(MOST_PROBED + 1))
+    files.update([everything])
+    tables.now += IDLE_NS
+    # all but that of file 9, whose number is 10, are called
+    tables.called = dict.fromkeys(set(tables.attached) - {10}, tables.now)
+    files.update([everything])
+    assert probed_numbers(files) == [number for number in range(MOST_PROBED + 1) if number != 9]
+    tables.called = dict.fromkeys(set(tables.attached) - {4}, tables.now + IDLE_NS)
+    tables.now += IDLE_NS - 1
+    files.update([everything])
+    assert 9 not in probed_numbers(files)
+    tables.now += 1
+    files.update([everything])
+    assert probed_numbers(files) == [number for number in range(MOST_PROBED + 1) if number != 3]
 
 
 def test_what_failed_is_tried_again_later(
@@ -82,14 +139,37 @@ def test_what_failed_is_tried_again_later(
 ) -> None:
     tables.fails = True
     for _ in range(3):
-        files.probe(USER, library(1))
+        files.update([user(1)])
     assert [record.getMessage() for record in caplog.records] == [
         "pid 7 (python3): /1/libnccl.so.2: not probed: perf_event_open: EMFILE (Too many open files);"
         " trying again later"
     ]
     tables.fails = False
-    files.probe(USER, library(1))
-    assert not files.is_probed(library(1))
+    files.update([user(1)])
+    assert files.probed() == frozenset()
     tables.now += FIRST_PAUSE_NS
-    files.probe(USER, library(1))
-    assert files.is_probed(library(1))
+    files.update([user(1)])
+    assert probed_numbers(files) == [1]
+
+
+def test_after_the_end_nothing_is_probed_any_more(files: ProbedFiles, tables: PlayedTables) -> None:
+    files.update([user(1)])
+    files.close()
+    files.update([user(1, 2)])
+    assert tables.attached == []
+
+
+def test_probes_that_were_being_attached_at_the_end_are_detached(
+    files: ProbedFiles, tables: PlayedTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach = tables.attach
+
+    def attach_late(path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
+        probes = attach(path, offsets, file_number)
+        files.close()
+        return probes
+
+    monkeypatch.setattr(tables, "attach", attach_late)
+    files.update([user(1)])
+    assert tables.attached == []
+    assert files.probed() == frozenset()
