@@ -357,6 +357,7 @@ def in_a_container(host_proc: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
+@pytest.mark.usefixtures("unchanged_root")
 def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path) -> None:
     host_proc = tmp_path / "proc"
     host_proc.mkdir()
