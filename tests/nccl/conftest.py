@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from tests.conftest import REQUIRED, skip_or_fail
 from tests.nccl.jobs import WHEEL, real_library
+from tests.netns.tool import bounded
+from tests.support.net import read_until
 from xtrace.kernel import uprobe
 
 
@@ -37,3 +40,13 @@ def way(request: pytest.FixtureRequest) -> dict[str, str]:
     if not uprobe.has_multi():
         pytest.skip("this kernel has no multi links (Linux 6.6)")
     return {}
+
+
+@pytest.fixture(scope="session")
+def unchanged_root() -> None:
+    """A chroot shows the files of processes in other mount namespaces by paths from the machine's root."""
+    command = ["unshare", "--mount", "sh", "-c", "echo ready; read line"]
+    with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
+        read_until(process.stdout, b"ready")
+        if not Path(f"/proc/{process.pid}/exe").readlink().exists():
+            skip_or_fail("nccl", "in a chroot files in other mount namespaces have paths of the machine's root")

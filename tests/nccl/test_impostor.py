@@ -45,6 +45,7 @@ def with_moved_function(library: Path, name: str) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.usefixtures("unchanged_root")
 @pytest.mark.parametrize("prefix", [[], limited(*NAMES)], ids=["root", "three capabilities"])
 def test_another_file_under_the_path_of_a_library_moves_no_probe(tmp_path: Path, prefix: list[str]) -> None:
     """Only root may follow the links in map_files; the others reach the crafted file, and probe that."""

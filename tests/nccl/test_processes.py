@@ -122,6 +122,7 @@ def test_one_that_is_killed_in_its_calls_leaves_exact_counts() -> None:
     assert result.code == 0
 
 
+@pytest.mark.usefixtures("unchanged_root")
 def test_a_process_in_another_mount_namespace_is_found_by_its_own_path(tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
@@ -184,6 +185,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Any:
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
+@pytest.mark.usefixtures("unchanged_root")
 def test_two_containers_of_one_image_are_counted_once_each(image: Path, way: dict[str, str]) -> None:
     if "overlay" not in Path("/proc/filesystems").read_text():
         skip_or_fail("nccl", "this kernel has no overlayfs")
@@ -355,6 +357,7 @@ def in_a_container(host_proc: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
+@pytest.mark.usefixtures("unchanged_root")
 def test_in_a_container_the_machines_proc_tells_of_all_processes(tmp_path: Path) -> None:
     host_proc = tmp_path / "proc"
     host_proc.mkdir()
