@@ -19,6 +19,7 @@ from tests.kernel.counter import MAX_FLOWS, Counter, counting, present
 from tests.support.build import compile_bpf
 from tests.support.frames import ACK, SYN, TCP, tcp
 from xtrace.errors import KernelError, VerifierError, XtraceError
+from xtrace.kernel import bpf
 from xtrace.kernel.bpf import Batch, Fd, Map, Program, load_btf
 from xtrace.kernel.elf import MapSpec, ProgramSpec
 from xtrace.kernel.syscall import ffi
@@ -217,6 +218,18 @@ def test_kernel_shows_the_programs_source_lines(visible: Counter) -> None:
     assert len(lines) > 10
     assert "return XDP_PASS;" in {source[line - 1].strip() for line in lines}
     assert "csrc/parse.h" in code
+
+
+# CPUs
+
+
+def test_list_of_cpus_that_is_not_the_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's own /sys may list others; the kernel would write beyond the buffers of per-CPU maps."""
+    cpus = len(bpf.possible_cpus())
+    bpf.check_possible_cpus()
+    monkeypatch.setattr(bpf, "possible_cpus", lambda: tuple(range(cpus + 1)))
+    with pytest.raises(XtraceError, match=f"lists {cpus + 1} CPUs, but the kernel has {cpus}: "):
+        FlowTables(SMALL, present())
 
 
 # memory

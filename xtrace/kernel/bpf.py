@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from xtrace.errors import KernelError, VerifierError
+from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import abi, constants, privileges, syscall
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
 from xtrace.kernel.syscall import Arguments, call, close, ffi, try_call
@@ -398,8 +398,32 @@ def kernel_name(name: str) -> bytes:
     return re.sub(r"[^A-Za-z0-9_.]", "_", name).encode()[: constants.OBJECT_NAME_LENGTH]
 
 
+POSSIBLE_CPUS = "/sys/devices/system/cpu/possible"
+
+MOST_CPUS = 1 << 16
+"""No kernel is built for more (CONFIG_NR_CPUS is 8192 at most on x86-64)."""
+
+
+def check_possible_cpus() -> None:
+    """Compare possible_cpus() with the number of values that the kernel returns for an element of a per-CPU map.
+
+    The kernel writes one value per possible CPU, whatever room there is. With a wrong list, such as that of a container
+    with its own /sys, it would overwrite memory, and front caches would overlap. Raises XtraceError if they differ,
+    KernelError if no map can be created.
+    """
+    values = ffi.new("__u64[]", MOST_CPUS)
+    unwritten = b"\xff" * ffi.sizeof(values)
+    ffi.memmove(values, unwritten, len(unwritten))
+    with Map.create(MapSpec("cpus", constants.MAP_TYPE_PERCPU_ARRAY, 4, 8, max_entries=1)) as probe:
+        call("BPF_MAP_LOOKUP_ELEM(cpus)", syscall.lib.xt_map_lookup, probe.fileno(), bytes(4), values)
+    found, listed = bytes(ffi.buffer(values)).index(b"\xff") // 8, len(possible_cpus())
+    if found != listed:
+        why = f"lists {listed} CPUs, but the kernel has {found}: another file is mounted there (unmount it)"
+        raise XtraceError(f"{POSSIBLE_CPUS} {why}")
+
+
 @lru_cache(maxsize=1)
-def possible_cpus(path: str = "/sys/devices/system/cpu/possible") -> tuple[int, ...]:
+def possible_cpus(path: str = POSSIBLE_CPUS) -> tuple[int, ...]:
     """Return the numbers of all possible CPUs (`0-1,4` is 0, 1, 4), the order of per-CPU values."""
     numbers: list[int] = []
     for part in Path(path).read_text().strip().split(","):

@@ -129,7 +129,7 @@ class PortRecord:
     uncounted: str = ""
     """why there is no figure although nothing failed; "" if there is one"""
     gone: bool = False
-    """whether it disappeared during this run"""
+    """whether it disappeared during this run, or was named with -d and not found"""
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 

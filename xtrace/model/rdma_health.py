@@ -1,6 +1,6 @@
 """Health of ports and rails: thresholds, and verdicts with reasons.
 
-Thresholds do not depend on the interval: events per minute, per million packets, or percent.
+Thresholds have units that do not depend on the interval: events per minute, per million packets, or percent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from xtrace.model.rdma_counters import LINK, direction_of
 from xtrace.values import unknown
 
 PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
+
+LEAST_EVENTS = 10
+"""Events in an interval from which a share of packets is judged: a few among a few hundred packets are no trend."""
 
 
 class Limit(NamedTuple):
@@ -150,6 +153,7 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
         if limit.unit == PER_MINUTE:
             value = delta * 60 / seconds
         else:
+            limit = limit if delta >= LEAST_EVENTS else _of_few(limit)
             value = record.per_million(name, direction_of(name))
             # without a packet count the share is unknown; every packet may be affected
             value = 1e6 if value is None else value
@@ -158,6 +162,11 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
             share = f" ({value:.0f} per million packets)" if limit.unit == PER_MILLION else ""
             meaning = _meaning(record, name)
             yield Finding(level, f"{limit.words} {delta} in {_seconds(seconds)}{share}" + (meaning and f": {meaning}"))
+
+
+def _of_few(limit: Limit) -> Limit:
+    """The thresholds that a few events can exceed: those at 0."""
+    return limit._replace(warn=None if limit.warn else limit.warn, critical=None if limit.critical else limit.critical)
 
 
 def _meaning(record: PortRecord, figure: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fake_kernel import FakeHash, FakeKernel
-from xtrace.errors import KernelError, ObjectError, PrivilegeError, VerifierError
+from xtrace.errors import KernelError, ObjectError, PrivilegeError, VerifierError, XtraceError
 from xtrace.kernel import bpf, constants
 from xtrace.kernel.bpf import (
     Batch,
@@ -22,6 +22,7 @@ from xtrace.kernel.bpf import (
     Map,
     Program,
     SharedWord,
+    check_possible_cpus,
     kernel_name,
     load_btf,
     possible_cpus,
@@ -697,6 +698,27 @@ def test_possible_cpus_are_read_from_the_kernels_list(text: str, numbers: tuple[
     path = tmp_path / "possible"
     path.write_text(text)
     assert possible_cpus.__wrapped__(str(path)) == numbers
+
+
+@pytest.mark.parametrize("has", [1, 2, 3, 128])
+def test_list_of_cpus_that_differs_from_the_kernels_values_is_an_error(
+    kernel: FakeKernel, two_cpus: None, has: int
+) -> None:
+    created = asked_for(kernel, "xt_map_create")
+
+    def lookup(fd: int, key: bytes, values: Any) -> int:
+        ffi.memmove(values, bytes(8 * has), 8 * has)
+        return 0
+
+    kernel.answer("xt_map_lookup", lookup)
+    if has == 2:
+        check_possible_cpus()
+    else:
+        with pytest.raises(XtraceError, match=f"^{bpf.POSSIBLE_CPUS} lists 2 CPUs, but the kernel has {has}: "):
+            check_possible_cpus()
+    made = [(request["map_type"], request["value_size"], request["max_entries"]) for request in created]
+    assert made == [(constants.MAP_TYPE_PERCPU_ARRAY, 8, 1)]
+    assert not kernel.open
 
 
 EXPLAINED = """0: R1=ctx() R10=fp0

@@ -37,14 +37,24 @@ def test_one_exceeded_retry_is_critical() -> None:
 
 
 def test_loss_is_judged_by_its_share_of_the_packets() -> None:
-    few = port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=1_000_000))
+    few = port({"out_of_sequence": grew(50)}, traffic(4, 4, rx_packets=1_000_000))
     assert verdict(few) == ("ok", ())
-    many = port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=10_000))
-    assert verdict(many) == ("warn", ("packets out of sequence 5 in 5 s (500 per million packets)",))
+    many = port({"out_of_sequence": grew(50)}, traffic(4, 4, rx_packets=100_000))
+    assert verdict(many) == ("warn", ("packets out of sequence 50 in 5 s (500 per million packets)",))
 
 
 def test_loss_without_a_count_of_packets_is_not_overlooked() -> None:
-    assert verdict(port({"out_of_sequence": grew(5)}))[0] == "critical"
+    assert verdict(port({"out_of_sequence": grew(10)}))[0] == "critical"
+
+
+@pytest.mark.parametrize("packets", [0, 9, 300])
+def test_share_of_packets_is_judged_from_ten_events_on(packets: int) -> None:
+    """A few events among few packets are a large share and no trend, unless a threshold is 0."""
+    few, enough = (port({"out_of_sequence": grew(n)}, traffic(4, 4, rx_packets=packets)) for n in (9, 10))
+    assert (verdict(few)[0], verdict(enough)[0]) == ("ok", "critical")
+    assert judge(few, parse_limits("rx_oos=0"), False).health == "warn"
+    assert judge(few, parse_limits("rx_oos=0:0"), False).health == "critical"
+    assert judge(few, parse_limits("rx_oos=1:2"), False).health == "ok"
 
 
 def test_saturated_counter_is_worth_a_warning() -> None:
@@ -175,8 +185,8 @@ def test_reason_explains_a_counter_that_differs_from_its_figure() -> None:
     soft = on("rdma_rxe", port({"completer_retry_err": grew(12)}))
     reason = "local ACK timeouts 12 in 5 s: rxe counts every retry here, including those after a NAK"
     assert verdict(soft) == ("critical", (reason,))
-    repeated = on("rdma_rxe", port({"duplicate_request": grew(5), "rcvd_pkts": grew(1000)}))
-    reason = "repeated requests received 5 in 5 s (5000 per million packets): the remote side repeated them: a"
+    repeated = on("rdma_rxe", port({"duplicate_request": grew(10), "rcvd_pkts": grew(2000)}))
+    reason = "repeated requests received 10 in 5 s (5000 per million packets): the remote side repeated them: a"
     assert verdict(repeated) == ("warn", (f"{reason} response was lost or late",))
     efa = on("efa", port({"unresponsive_remote_events": grew(1)}))
     assert "not retries" in verdict(efa)[1][0]

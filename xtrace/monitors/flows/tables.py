@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from xtrace.kernel import abi, constants
-from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Program, possible_cpus
+from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Program, check_possible_cpus, possible_cpus
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec, ObjectSpec
 from xtrace.kernel.features import Features
@@ -121,6 +121,7 @@ class FlowTables:
         self._batch = Batch(KEY.size, COUNTERS.size, plan.max_flows + BATCH_MARGIN)
         self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._jiffies_base = 0
+        check_possible_cpus()
         with ExitStack() as opening:
             own = opening.enter_context
             self._collection = own(Collection(load_object_spec(), plan.resize, typed=features.btf))

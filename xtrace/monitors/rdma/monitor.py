@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from glob import has_magic
 
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import infiniband, rdma
@@ -44,11 +45,16 @@ class RdmaOptions:
     """whether queue_pairs_seen() is called at every tick, for mode xdp's flows"""
 
 
+def _named(options: RdmaOptions) -> list[str]:
+    """Devices that are selected by name, not by a glob, and not excluded."""
+    return [name for name in options.devices if not has_magic(name) and not matches(name, options.excluded)]
+
+
 def list_ports(options: RdmaOptions) -> list[PortRecord]:
     """The selected ports in their current state. Raises RdmaError as the monitor does."""
     monitor = RdmaMonitor(replace(options, queue_pairs=False), log.debug)
     try:
-        return list(monitor.first)
+        return [record for record in monitor.first if not record.gone]
     finally:
         monitor.close()
 
@@ -99,7 +105,7 @@ class RdmaMonitor:
         self._last: list[Found] = []
         self._everything: list[Found] = []
         """all ports of the host, including those not selected"""
-        self._known = KnownPorts()
+        self._known = KnownPorts(_named(options))
         self._lost: frozenset[PortId] = frozenset()
         """those already reported as lost"""
         self.ended = False

@@ -498,14 +498,33 @@ def test_error_for_an_unknown_device_lists_the_available_ones(sysfs: Path) -> No
     assert str(caught.value) == "RDMA device mlx5_9 not found (available: mlx5_0/1 on ens1np0)"
 
 
-def test_one_unknown_device_does_not_keep_the_known_from_being_watched(
+def test_device_that_is_named_and_not_found_is_critical_until_it_appears(
     sysfs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mlx5(sysfs)
-    monitor = watch(options=RdmaOptions(devices=("mlx5_9", "mlx5_0")))
-    assert [str(record.id) for record in monitor.tick().ports] == ["mlx5_0/1"]
-    monitor.close()
+    monitor = watch(options=RdmaOptions(devices=("mlx5_9", "mlx5_0", "rocep*", "mlx5_8"), excluded=("mlx5_8",)))
+    snapshot = monitor.tick()
+    assert [str(record.id) for record in snapshot.ports] == ["mlx5_0/1", "mlx5_9/1"], "no record for a glob"
+    missing = snapshot.ports[1]
+    assert (missing.health, missing.reasons) == ("critical", ("unavailable: not found",))
+    assert (snapshot.rails.down, snapshot.rails.unavailable) == ((missing.id,), (missing.id,))
+    assert (snapshot.rails.health, monitor.netdevs()) == ("critical", {PortId("mlx5_0", 1): "ens1np0"})
+    lines = records(b"".join(RdmaJson(JsonOptions({"host": "n1"})).lines(snapshot)))
+    validate(lines)
+    assert (lines[1]["device"], lines[1]["unavailable"]) == ("mlx5_9", "not found")
+    values = {(sample.name, dict(sample.labels).get("device")): sample.value for sample in flat(rdma_samples(snapshot))}
+    assert values["xtrace_rdma_port_available", "mlx5_9"] == 0 == values["xtrace_rdma_port_active", "mlx5_9"]
     assert "RDMA device mlx5_9 not found" in caplog.text
+    mlx5(sysfs, "mlx5_9", "0000:5e:00.0", "ens2np0")
+    assert by_name(monitor.tick())["mlx5_9/1"].health == "ok"
+    (sysfs / "class/infiniband/mlx5_9").rename(sysfs / "gone")
+    assert by_name(monitor.tick())["mlx5_9/1"].reasons == ("unavailable: the RDMA device is gone",)
+    monitor.close()
+
+
+def test_list_shows_only_devices_that_exist(sysfs: Path) -> None:
+    mlx5(sysfs)
+    assert only(RdmaOptions(devices=("mlx5_9", "mlx5_0"))).id.device == "mlx5_0"
 
 
 def test_ports_can_be_chosen_by_their_interface(sysfs: Path) -> None:
