@@ -19,7 +19,7 @@ from typing import Any
 EXCLUDED = """
     _aix_support _asyncio _bootsubprocess _bz2 _ctypes _curses _dbm _decimal _elementtree _gdbm _lzma _multiprocessing
     _osx_support _posixshmem _posixsubprocess _pydecimal _pyio _pyrepl _sqlite3 _tkinter _uuid asyncio bdb bz2 cmd code
-    codeop concurrent ctypes curses decimal difflib distutils doctest getpass lzma multiprocessing nturl2path optparse
+    codeop concurrent ctypes curses decimal distutils doctest getpass lzma multiprocessing nturl2path optparse
     pdb pip pprint pydoc pydoc_data pyexpat readline rlcompleter runpy setuptools shelve spwd sqlite3 subprocess syslog
     test tkinter tty unittest webbrowser xml xmlrpc xxsubtype
 
