@@ -18,7 +18,7 @@ from typing import NamedTuple
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Snapshot
-from xtrace.model.words import Absence, Direction, Hook, XdpMode
+from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 
 TRAFFIC_TYPES = abi.names(
     {
@@ -237,6 +237,8 @@ class InterfaceCounts:
     """measured, where it came or went within the snapshot's interval; else None"""
     nic: PacketCount | None = None
     """what the interface itself counted in the interval; None: not known"""
+    coverage: Share | None = None
+    """how that compares with what the hook saw, lately; None: not known"""
 
     @property
     def unattributed_total(self) -> PacketCount:
