@@ -1,7 +1,8 @@
 """TCX links by plain bpf(), because bpftool shows them only since 7.3.
 
 `python -m tests.netns.tcx show IF` prints the ids of the programs at tc; `... attach IF DIRECTION VERDICT` attaches
-one of its own, which ends the chain with that verdict or goes on (-1), behind all others until stdin closes.
+one of its own, which ends the chain with that verdict or goes on (-1), behind all others, or with
+a last argument `first` before them, until stdin closes.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def attached(interface: str, direction: str) -> list[int]:
     return list(ids[:count])
 
 
-def hold(interface: str, direction: str, verdict: int) -> None:
-    """Attach behind all others, and stay until stdin closes."""
+def hold(interface: str, direction: str, verdict: int, flags: int = 0) -> None:
+    """Attach, and stay until stdin closes."""
     spec = compile_bpf(Path(__file__).parent / "other_tc_program.c")
     with (
         Map.create(patch_constants(spec.maps["rodata"], {"verdict": verdict & 0xFFFFFFFF})) as rodata,
@@ -54,7 +55,7 @@ def hold(interface: str, direction: str, verdict: int) -> None:
             prog_type=constants.PROG_TYPE_SCHED_CLS,
             attach_type=0,
         ) as program,
-        Link.attach(program, socket.if_nametoindex(interface), ATTACH_TYPES[direction], 0),
+        Link.attach(program, socket.if_nametoindex(interface), ATTACH_TYPES[direction], flags),
     ):
         print("attached", flush=True)
         sys.stdin.read()
@@ -65,4 +66,4 @@ if __name__ == "__main__":
     if command == "show":
         print(json.dumps({direction: attached(interface, direction) for direction in ATTACH_TYPES}))
     else:
-        hold(interface, rest[0], int(rest[1]))
+        hold(interface, rest[0], int(rest[1]), constants.LINK_BEFORE_ALL if "first" in rest else 0)

@@ -120,6 +120,7 @@ EXAMPLES: dict[str, Record] = {
         "nic_bytes": None,
         "hook": "xdp",
         "xdp_mode": "native",
+        "coverage": None,
     },
     "hook": {
         "type": "hook",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Snapshot
-from xtrace.model.words import Absence, Direction, Hook, XdpMode
+from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 
 TRAFFIC_TYPES = abi.names(
     {
@@ -237,6 +237,8 @@ class InterfaceCounts:
     """measured, if the interface appeared or disappeared within the interval; else None"""
     nic: PacketCount | None = None
     """what the interface itself counted in the interval; None: unknown"""
+    coverage: Share | None = None
+    """how that compares with what the hook saw, lately; None: unknown"""
 
     @property
     def unattributed_total(self) -> PacketCount:

@@ -35,6 +35,16 @@ class Absence(Word):
     NO_SLOT = "no_slot"
 
 
+class Share(Word):
+    """How the packets seen by a hook compare with those that the interface counts itself."""
+
+    FULL = "full"
+    NONE = "none"
+    PARTIAL = "partial"
+    REPEATED = "repeated"
+    """some are seen more than once, or dropped behind the hook"""
+
+
 class Direction(Word):
     """The direction in which packets cross an interface."""
 

@@ -158,14 +158,16 @@ class XdpMonitor:
         direction = interface.direction
         counts = drained.counts.get((watched.slot, direction), InterfaceCounts())
         counts = replace(counts, nic=watched.coverage.passed(direction))
-        if interface.units == "wire":  # merged packets are fewer than the interface counted
-            watched.coverage.compare(direction, counts.total, drained.end_monotonic_ns)
         since_ns = watched.attached[direction].since_ns
-        if since_ns <= self._start_ns and watched.until_ns is None:
-            return counts
         start = max(since_ns, self._start_ns)
         until = min(watched.until_ns or drained.end_monotonic_ns, drained.end_monotonic_ns)
-        return replace(counts, interval_ns=max(until - start, 1))
+        length_ns = max(until - start, 1)
+        merged = interface.units == "frame"
+        share = watched.coverage.compare(direction, counts.total, length_ns, merged=merged)
+        counts = replace(counts, coverage=share)
+        if since_ns <= self._start_ns and watched.until_ns is None:
+            return counts
+        return replace(counts, interval_ns=length_ns)
 
 
 def wall_offset() -> int:

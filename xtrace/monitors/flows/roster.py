@@ -240,7 +240,7 @@ class Roster:
             return InterfaceError(f"{link.name}: {detail}") if is_new else None
         if not self._absent.has_failed(link.index):
             self._report(message("Preparing to monitor network interface: {}", link.name))
-        watched = Watched(link.index, link.name, slot, Coverage(link.name, self._report))
+        watched = Watched(link.index, link.name, slot, Coverage(link.name, self._report, link))
         try:
             for direction in self._directions:
                 watched.attached[direction] = self._attacher.attach(link, slot, direction)

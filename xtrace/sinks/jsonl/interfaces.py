@@ -94,6 +94,7 @@ def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, 
         "nic_bytes": counts.nic.bytes if counts.nic else None,
         "hook": interface.hook,
         "xdp_mode": interface.xdp_mode,
+        "coverage": counts.coverage,
     }
 
 
