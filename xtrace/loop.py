@@ -86,13 +86,14 @@ class Loop:
         return False
 
     def _tick(self, last: bool) -> None:
-        """A snapshot of each monitor to each sink."""
-        for monitor in self._monitors:
-            if monitor.ended:
-                continue
-            snapshot = monitor.finish() if last else monitor.tick()
-            self._totals.add(snapshot)
-            self._each_sink(partial(_write, snapshot))
+        """End the interval of every monitor, read what each has of it, write that: none waits for another's."""
+        running = [monitor for monitor in self._monitors if not monitor.ended]
+        for monitor in running:
+            monitor.flip(last)
+        for snapshot in [monitor.finish() if last else monitor.tick() for monitor in running]:
+            if snapshot is not None:
+                self._totals.add(snapshot)
+                self._each_sink(partial(_write, snapshot))
         self._each_sink(lambda sink: sink.flush())
 
     def _each_sink(self, act: Callable[[Sink], None]) -> None:

@@ -10,7 +10,7 @@ Yielded = TypeVar("Yielded", bound=Snapshot, covariant=True)
 
 
 class Monitor(Protocol[Yielded]):
-    """Yields one Snapshot per tick, always of the same kind."""
+    """Yields at most one Snapshot per tick, always of the same kind."""
 
     @property
     def mode(self) -> str:
@@ -30,11 +30,17 @@ class Monitor(Protocol[Yielded]):
     def react(self) -> None:
         """Take note of what happened between ticks."""
 
-    def tick(self) -> Yielded:
-        """End the current interval, start the next."""
+    def flip(self, last: bool = False) -> None:
+        """End the current interval and start the next; detach everything if it is the last one.
 
-    def finish(self) -> Yielded:
-        """Detach everything, end the last interval."""
+        Brief: all monitors flip before any is read, so that no interval waits for another mode's reading.
+        """
+
+    def tick(self) -> Yielded | None:
+        """The snapshot of the interval that flip() ended, or of one that ends now. None: it comes with a later tick."""
+
+    def finish(self) -> Yielded | None:
+        """The same of the last interval."""
 
     def close(self) -> None:
         """Release everything; packets since the last snapshot are not counted."""

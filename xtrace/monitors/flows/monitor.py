@@ -15,6 +15,7 @@ from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction
+from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows.attach import Attacher, Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.roster import Roster
@@ -53,6 +54,8 @@ class XdpMonitor:
         privileges.raise_memlock_limit()
         self._options = options
         self.ended = False
+        self._interval: Ended | None = None
+        """that has ended and was not read yet"""
         with ExitStack() as opening:
             # notifications first: what changes while the first interfaces are attached is not missed
             self._events = opening.enter_context(LinkEvents())
@@ -94,31 +97,42 @@ class XdpMonitor:
         """Follow the interfaces: attach to those that came, take leave of those that went."""
         self._roster.react()
 
-    def tick(self) -> FlowSnapshot:
-        """End the current interval, start the next."""
-        self._roster.react()
-        self._roster.notice_detached()
-        if self._roster.has_lost:
-            # a program that began before it was detached must not run into the next buffer
-            self._tables.wait_grace_period()
+    def flip(self, last: bool = False) -> None:
+        """End the current interval, and start the next or detach."""
+        if last:
+            self._roster.detach_all()
+            self.ended = True
+        else:
+            self._roster.react()
+            self._roster.notice_detached()
+            if self._roster.has_lost:
+                # a program that began before it was detached must not run into the next buffer
+                self._tables.wait_grace_period()
         self._roster.sample()
-        snapshot = self._snapshot(self._tables.take())
+        self._interval = self._tables.flip(last)
+
+    def tick(self) -> FlowSnapshot:
+        """The snapshot of the interval that flip() ended, or of one that ends now."""
+        if self._interval is None:
+            self.flip()
+        snapshot = self._snapshot()
         self._roster.drained()
         return snapshot
 
     def finish(self) -> FlowSnapshot:
-        """Detach, end the last interval."""
-        self._roster.detach_all()
-        self.ended = True
-        self._roster.sample()
-        return self._snapshot(self._tables.finish())
+        """The same of the last interval."""
+        if not self.ended:
+            self.flip(last=True)
+        return self._snapshot()
 
     def close(self) -> None:
         """Detach and release everything."""
         self.ended = True
         self._opened.close()
 
-    def _snapshot(self, drained: Drained) -> FlowSnapshot:
+    def _snapshot(self) -> FlowSnapshot:
+        assert self._interval is not None
+        drained, self._interval = self._tables.collect(self._interval), None
         interfaces = tuple(
             (interface, self._counts(drained, watched, interface))
             for watched in self._roster.watched

@@ -18,7 +18,10 @@ class Relay(Generic[Yielded]):
 
     def pass_on(self, snapshot: Yielded) -> Yielded:
         """The snapshot that is yielded in its place."""
-        raise NotImplementedError
+        return snapshot
+
+    def missed(self) -> None:
+        """Take note that the source has no snapshot of this interval."""
 
     @property
     def mode(self) -> str:
@@ -43,13 +46,23 @@ class Relay(Generic[Yielded]):
         """Take note of what happened between ticks."""
         self._source.react()
 
-    def tick(self) -> Yielded:
-        """End the current interval, start the next."""
-        return self.pass_on(self._source.tick())
+    def flip(self, last: bool = False) -> None:
+        """End the current interval."""
+        self._source.flip(last)
 
-    def finish(self) -> Yielded:
-        """Detach everything, end the last interval."""
-        return self.pass_on(self._source.finish())
+    def tick(self) -> Yielded | None:
+        """The source's snapshot of the interval that has ended, passed on."""
+        return self._passed(self._source.tick())
+
+    def finish(self) -> Yielded | None:
+        """The same at the end."""
+        return self._passed(self._source.finish())
+
+    def _passed(self, snapshot: Yielded | None) -> Yielded | None:
+        if snapshot is None:
+            self.missed()
+            return None
+        return self.pass_on(snapshot)
 
     def close(self) -> None:
         """Release everything that the source holds."""
