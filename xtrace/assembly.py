@@ -16,6 +16,7 @@ from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
+from xtrace.monitors.apart import Apart
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import ANY, Selection, is_open
 from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
@@ -33,6 +34,7 @@ from xtrace.stop import GRACE_S, Stop
 
 if TYPE_CHECKING:
     from xtrace.model.flow import FlowSnapshot
+    from xtrace.model.rdma import RdmaSnapshot
     from xtrace.model.snapshot import Snapshot
     from xtrace.sinks.push.sink import Push
 
@@ -79,17 +81,19 @@ def wire(config: Config, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
     2. rdma compares it with the ports' own counters, and passes the ports' traffic to mode nccl,
     3. nccl adds that traffic to its processes.
 
-    In any other order a mode would combine its interval with another mode's previous interval.
+    In any other order a mode would combine its interval with another mode's previous interval. All flip before the
+    first ticks, and ports are read in a thread: a mode that is slow to read does not stretch another mode's interval.
     """
-    rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
+    rdma = watch_rdma(config) if "rdma" in config.modes else None
+    ports = read_apart(rdma, config, opened) if rdma else None
     xdp = opened.enter_context(closing(watch_flows(config))) if "xdp" in config.modes else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
     flows = None
     if xdp:
         flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
-    nics = watch_nics(config, rdma, calls, opened) if calls else None
+    nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = JoinedNccl(calls, nics) if calls and nics else calls
-    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or rdma, joined)
+    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or ports, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)
 
 
@@ -135,8 +139,7 @@ def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Moni
     rdma = quiet_monitor(names, config.rdma.excluded, log.info)
     if rdma is None:
         return xdp
-    opened.callback(rdma.close)
-    return JoinedXdp(xdp, rdma, alone=True)
+    return JoinedXdp(xdp, rdma, readings=read_apart(rdma, config, opened))
 
 
 def watch_flows(config: Config) -> XdpMonitor:
@@ -160,17 +163,24 @@ def watch_calls(config: Config) -> NcclMonitor:
     return NcclMonitor(log.info, ras=ras)
 
 
-def watch_nics(config: Config, rdma: RdmaMonitor | None, calls: NcclMonitor, opened: ExitStack) -> Nics | None:
+def read_apart(rdma: RdmaMonitor, config: Config, opened: ExitStack) -> Apart[RdmaSnapshot]:
+    """Return mode rdma read in a thread: a driver may take seconds, and sysfs may not answer at all."""
+    return opened.enter_context(closing(Apart(rdma, config.interval_ms / 1000, log.info)))
+
+
+def watch_nics(
+    config: Config, ports: Monitor[RdmaSnapshot] | None, calls: NcclMonitor, opened: ExitStack
+) -> Nics | None:
     """Return the traffic of RDMA devices for mode nccl: of all with mode rdma, else of those NCCL processes use."""
     if not proc.numbers_as_own():
         why = "process IDs in RDMA netlink are this container's, those in /proc are the host's; run with --pid host"
         log.info("mode nccl: no NIC traffic: %s", why)
-        return Nics(rdma) if rdma else None
-    if rdma:
-        nics = Nics(rdma)
+        return Nics(ports) if ports else None
+    if ports:
+        nics = Nics(ports)
     else:
         try:
-            own = opened.enter_context(closing(watch_rdma(config)))
+            own = read_apart(watch_rdma(config), config, opened)
             nics = Nics(own, calls.pids, config.rdma.limits)
         except RdmaError as error:
             if config.rdma.devices:

@@ -86,11 +86,13 @@ class Loop:
         return False
 
     def _tick(self, last: bool) -> None:
-        """Write a snapshot of each monitor to each sink."""
-        for monitor in self._monitors:
-            if monitor.ended:
+        """End the interval of every monitor, read what each has of it, write that: none waits for another's."""
+        running = [monitor for monitor in self._monitors if not monitor.ended]
+        for monitor in running:
+            monitor.flip(last)
+        for snapshot in [monitor.finish() if last else monitor.tick() for monitor in running]:
+            if snapshot is None:
                 continue
-            snapshot = monitor.finish() if last else monitor.tick()
             self._totals.add(snapshot)
             self._each_sink(partial(_write, snapshot))
             if last and snapshot.failure:

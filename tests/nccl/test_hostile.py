@@ -21,7 +21,7 @@ from tests.netns.tool import bounded
 from tests.support.net import of_type
 
 SECONDS = 4.0
-LONGEST_S = 2.0
+LONGEST_S = 3.0
 """Of an interval of one second, on a machine that is busy with other tests; without limits it was up to 19 s."""
 
 MOST_MEMORY = 80 << 20
@@ -69,7 +69,7 @@ def call_for_a_while(process: Job) -> int:
         ("mappings", 30_000, 1, ""),
         ("copies", 16, 5, "not probed: 64 files are, the most at once"),
         ("copies", 64, 1, "more than 16 files with NCCL's functions"),
-        ("pointers", 10_000, 2, "2048 combinations of communicator, function and datatype in one interval"),
+        ("pointers", 3_000, 1, "2048 combinations of communicator, function and datatype in one interval"),
     ],
 )
 def test_another_user_costs_a_job_no_call_and_the_tool_no_time(

@@ -92,6 +92,7 @@ class Watched:
         self.ended = False
         self.asked: list[str] = []
         self.at: list[int] = []
+        self.flips: list[int] = []
         self.reacts: Callable[[], None] = lambda: None
         self._now = now
         self._ends_at = ends_at
@@ -114,6 +115,9 @@ class Watched:
         flows = [flow(packets=len(self.asked), size=100 * len(self.asked))]
         counts = counts_of(flows, (PacketCount(1, 60), *(PacketCount(0, 0),) * 8), PacketCount(2, 120))
         return snapshot(flows, [(ETH0, counts)])
+
+    def flip(self, last: bool = False) -> None:
+        self.flips.append(self._now())
 
     def tick(self) -> FlowSnapshot:
         self.asked.append("tick")
@@ -217,6 +221,39 @@ def test_missed_ticks_are_skipped_and_not_made_up_for(clock: Clock, run: RunLoop
 
     run([monitor], [Written(stalls_once)], count=5)
     assert [(at - started) // INTERVAL for at in monitor.at] == [1, 2, 6, 7, 8]
+
+
+def test_a_monitor_that_is_slow_to_read_stretches_no_others_interval(clock: Clock, run: RunLoop) -> None:
+    started = clock.now
+    slow, fast = Watched(clock.monotonic_ns), Watched(clock.monotonic_ns)
+    durations = iter([10, 80, 0, 90, 50])
+    read = slow._snapshot
+
+    def read_slowly() -> FlowSnapshot:
+        clock.now += next(durations) * MS
+        return read()
+
+    slow._snapshot = read_slowly  # type: ignore[method-assign]
+    run([slow, fast], [Written()], count=5)
+    assert [(at - started) // MS for at in fast.flips] == [100, 200, 300, 400, 500]
+    assert fast.flips == slow.flips
+
+
+def test_every_snapshot_is_taken_before_the_first_is_written(clock: Clock, run: RunLoop) -> None:
+    first, second = Watched(clock.monotonic_ns), Watched(clock.monotonic_ns)
+    sink = Written(lambda number: setattr(clock, "now", clock.now + 30 * MS))
+    run([first, second], [sink], count=2)
+    assert first.at == second.at
+
+
+def test_a_monitor_without_a_snapshot_in_this_tick_costs_the_others_nothing(
+    clock: Clock, run: RunLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, other, sink = Watched(), Watched(), Written()
+    monkeypatch.setattr(late, "tick", lambda: None)
+    run([late, other], [sink], count=3)
+    assert len(sink.snapshots) == 2 + 2
+    assert sink.totals[0].intervals == 3
 
 
 def test_waiting_for_a_deadline_does_not_spin(clock: Clock, run: RunLoop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,7 +22,7 @@ from xtrace.model.nccl import NcclProcess, NcclSnapshot
 from xtrace.model.rdma import PortId, QueuePairRecord, RdmaSnapshot, Seen
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Direction
-from xtrace.monitors import Monitor
+from xtrace.monitors import Monitor, apart
 
 TICKS = 3
 Yielded = TypeVar("Yielded", bound=Snapshot)
@@ -44,6 +45,9 @@ class Source(Generic[Yielded]):
     def tick(self) -> Yielded:
         self.ticks += 1
         return self.snapshot(self.ticks)
+
+    def flip(self, last: bool = False) -> None:
+        """The interval ends with the tick."""
 
     def finish(self) -> Yielded:
         return self.tick()
@@ -130,7 +134,7 @@ def wired(modes: str, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
     return assembly.wire(parse(["-m", modes], {}, "1"), opened)
 
 
-def ticked(monitors: tuple[Monitor[Snapshot], ...]) -> list[list[Snapshot]]:
+def ticked(monitors: tuple[Monitor[Snapshot], ...]) -> list[list[Snapshot | None]]:
     """Each tick's snapshots, as the loop takes them."""
     return [[monitor.tick() for monitor in monitors] for _ in range(TICKS)]
 
@@ -164,8 +168,36 @@ def test_each_mode_ticks_once_and_yields_one_snapshot_of_its_kind(
     monitors = wired(modes, opened)
     expected = modes.replace("xdp,nccl", "xdp,rdma,nccl") if modes != "nccl" else "rdma,nccl"  # nccl's devices
     assert [monitor.mode for monitor in monitors] == expected.split(",")
-    assert [[type(snapshot).mode for snapshot in tick] for tick in ticked(monitors)] == [expected.split(",")] * TICKS
+    assert [[snapshot.mode for snapshot in tick if snapshot] for tick in ticked(monitors)] == [
+        expected.split(",")
+    ] * TICKS
     assert {source.ticks for source in sources} <= {0, TICKS}
+
+
+def test_ports_that_answer_late_leave_the_other_modes_alone_and_their_traffic_unknown(
+    opened: ExitStack, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "MOST_PATIENCE_S", 0.01)
+    rdma, answers = sources[1], threading.Event()
+    at_once = rdma.tick
+
+    def tick() -> RdmaSnapshot:
+        assert answers.wait(10)
+        return at_once()
+
+    monkeypatch.setattr(rdma, "tick", tick)
+    monitors = wired("xdp,rdma,nccl", opened)
+    late = [monitor.tick() for monitor in monitors]
+    assert [snapshot.mode if snapshot else None for snapshot in late] == ["xdp", None, "nccl"]
+    assert isinstance(late[2], NcclSnapshot)
+    assert late[2].processes[0].nic is None
+    answers.set()
+    monkeypatch.setattr(rdma, "tick", at_once)
+    for _ in range(100):
+        if all(snapshots := [monitor.tick() for monitor in monitors]):
+            break
+    assert isinstance(snapshots[2], NcclSnapshot)
+    assert snapshots[2].processes[0].nic is not None
 
 
 def test_all_sources_are_closed_at_the_end(sources: Sources) -> None:

@@ -10,7 +10,7 @@ Yielded = TypeVar("Yielded", bound=Snapshot, covariant=True)
 
 
 class Monitor(Protocol[Yielded]):
-    """Returns one Snapshot per tick, always of the same class."""
+    """Returns at most one Snapshot per tick, always of the same class."""
 
     @property
     def mode(self) -> str:
@@ -30,11 +30,17 @@ class Monitor(Protocol[Yielded]):
     def react(self) -> None:
         """Handle events between ticks."""
 
-    def tick(self) -> Yielded:
-        """End the current interval and start the next."""
+    def flip(self, last: bool = False) -> None:
+        """End the current interval and start the next; detach everything if it is the last one.
 
-    def finish(self) -> Yielded:
-        """Detach everything and end the last interval."""
+        Brief: all monitors flip before any is read, so that no interval waits for another mode's reading.
+        """
+
+    def tick(self) -> Yielded | None:
+        """Return the snapshot of the interval that flip() ended, or of one that ends now. None: a later tick has it."""
+
+    def finish(self) -> Yielded | None:
+        """Return the snapshot of the last interval."""
 
     def close(self) -> None:
         """Release everything; what happened since the last snapshot is lost."""

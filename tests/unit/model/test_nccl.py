@@ -393,17 +393,23 @@ def test_a_proc_of_an_outer_namespace_has_other_numbers_than_netlink(
     assert proc.numbers_as_own() is alike
 
 
+def ticked(watched: Nics) -> RdmaSnapshot:
+    snapshot = watched.tick()
+    assert snapshot is not None
+    return snapshot
+
+
 def test_only_devices_of_nccl_processes_are_told_of_without_mode_rdma() -> None:
-    told = nics(users=lambda: [7]).tick()
+    told = ticked(nics(users=lambda: [7]))
     assert [record.id.device for record in told.ports] == ["mlx5_0", "mlx5_1"]
     assert {record.process.pid for record in told.queue_pairs.records} == {7}
-    assert len(nics().tick().ports) == 3
+    assert len(ticked(nics()).ports) == 3
 
 
 def test_device_that_is_gone_is_told_of_without_mode_rdma() -> None:
     gone = replace(port("mlx5_9", 1), gone=True, unavailable="the RDMA device is gone")
     watched = Nics(cast("Monitor[RdmaSnapshot]", PlayedRdma(QueuePairs(), (port("mlx5_0", 1), gone))), lambda: [1])
-    told = watched.tick()
+    told = ticked(watched)
     assert [record.id.device for record in told.ports] == ["mlx5_9"]
     assert told.rails.health == "critical"
 
@@ -412,9 +418,9 @@ def test_rails_are_those_of_nccl_processes_without_mode_rdma() -> None:
     ports = tuple(replace(port(f"mlx5_{number}", tx), info=PortInfo("ACTIVE")) for number, tx in enumerate((45, 45, 0)))
     played = PlayedRdma(PAIRS, (*ports, replace(port("mlx5_9", 5), info=PortInfo("DOWN"))))
     watched = Nics(cast("Monitor[RdmaSnapshot]", played), lambda: [7])
-    assert watched.tick().rails == Rails(2, 1.0)
+    assert ticked(watched).rails == Rails(2, 1.0)
     strict = Nics(cast("Monitor[RdmaSnapshot]", played), lambda: [7, 8], parse_limits("imbalance=1.2"))
-    told = strict.tick().rails
+    told = ticked(strict).rails
     assert (told.ports, told.down, told.health) == (3, (), "warn")
     assert told.reasons == ("1.43 times the mean on the busiest port",)
 

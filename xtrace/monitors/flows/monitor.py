@@ -15,6 +15,7 @@ from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction
+from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows.attach import Attacher, Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.roster import Roster, RosterState
@@ -54,6 +55,10 @@ class XdpMonitor:
         privileges.raise_memlock_limit()
         self._options = options
         self.ended = False
+        self._interval: Ended | None = None
+        """that has ended and was not read yet"""
+        self._state: RosterState
+        """of the interfaces, when that interval ended"""
         with ExitStack() as opening:
             # notifications first, so that no change is missed while attaching to the first interfaces
             self._events = opening.enter_context(LinkEvents())
@@ -102,32 +107,45 @@ class XdpMonitor:
         self._roster.notice_detached()
         self._roster.retry()
 
-    def tick(self) -> FlowSnapshot:
-        """End the current interval, start the next."""
-        self._follow()
-        if self._roster.has_lost:
-            # a program that started before it was detached must not count into the next buffer
-            self._tables.wait_grace_period()
+    def flip(self, last: bool = False) -> None:
+        """End the current interval, and start the next or detach."""
+        if last:
+            self._roster.notice_detached()
+            self._state = self._roster.state()
+            self._roster.detach_all()
+            self.ended = True
+        else:
+            self._follow()
+            if self._roster.has_lost:
+                # a program that started before it was detached must not count into the next buffer
+                self._tables.wait_grace_period()
         self._roster.sample()
-        snapshot = self._snapshot(self._tables.take(), self._roster.state())
+        self._interval = self._tables.flip(last)
+
+    def tick(self) -> FlowSnapshot:
+        """Return the snapshot of the interval that flip() ended, or of one that ends now."""
+        if self._interval is None:
+            self.flip()
+        self._state = self._roster.state()
+        snapshot = self._snapshot()
         self._roster.drained()
         return snapshot
 
     def finish(self) -> FlowSnapshot:
-        """Detach, end the last interval."""
-        self._roster.notice_detached()
-        state = self._roster.state()
-        self._roster.detach_all()
-        self.ended = True
-        self._roster.sample()
-        return self._snapshot(self._tables.finish(), state)
+        """Return the snapshot of the last interval."""
+        if not self.ended:
+            self.flip(last=True)
+        return self._snapshot()
 
     def close(self) -> None:
         """Detach and release everything."""
         self.ended = True
         self._opened.close()
 
-    def _snapshot(self, drained: Drained, state: RosterState) -> FlowSnapshot:
+    def _snapshot(self) -> FlowSnapshot:
+        assert self._interval is not None
+        drained, self._interval = self._tables.collect(self._interval), None
+        state = self._state
         interfaces = tuple(
             (interface, self._counts(drained, watched, interface))
             for watched in self._roster.watched

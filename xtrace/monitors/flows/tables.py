@@ -191,17 +191,22 @@ class FlowTables:
 
     def take(self) -> Drained:
         """End the interval of the active buffer and start the other's."""
-        return self._collect(self._switch.flip())
+        return self.collect(self.flip())
 
     def finish(self) -> Drained:
         """End the last interval, after all counting programs have been detached."""
-        return self._collect(self._switch.finish())
+        return self.collect(self.flip(last=True))
+
+    def flip(self, last: bool = False) -> Ended:
+        """End the interval of the active buffer, of both if it is the last one; collect() reads what it left."""
+        return self._switch.finish() if last else self._switch.flip()
 
     def wait_grace_period(self) -> None:
         """Return when all programs running now have ended."""
         self._switch.wait_grace_period()
 
-    def _collect(self, interval: Ended) -> Drained:
+    def collect(self, interval: Ended) -> Drained:
+        """Empty the buffers of an interval that has ended, before the next one ends."""
         begun = time.monotonic_ns()
         self._batch.count = 0
         drained = []

@@ -8,29 +8,31 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot
-from xtrace.model.rdma import Seen
+from xtrace.model.rdma import RdmaSnapshot, Seen
 from xtrace.model.roce_origins import RoceOrigins
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
-from xtrace.monitors.joins.relay import Relay
 from xtrace.monitors.rdma.monitor import RdmaMonitor
+from xtrace.monitors.relay import Relay
 
 
 class JoinedXdp(Relay[FlowSnapshot]):
     """Mode xdp, which reports RoCE traffic to mode rdma and looks up flows there. It does not close `rdma`."""
 
-    def __init__(self, xdp: Monitor[FlowSnapshot], rdma: RdmaMonitor, *, alone: bool = False) -> None:
-        """`alone`: `rdma` is no mode of its own, it only reports what the hooks cannot see."""
+    def __init__(
+        self, xdp: Monitor[FlowSnapshot], rdma: RdmaMonitor, *, readings: Monitor[RdmaSnapshot] | None = None
+    ) -> None:
+        """`readings`: those of `rdma`, if it is no mode of its own; it then only reports what is invisible."""
         super().__init__(xdp)
         self._rdma = rdma
-        self._alone = alone
+        self._readings = readings
 
     def pass_on(self, snapshot: FlowSnapshot) -> FlowSnapshot:
         """Return the snapshot with a lookup of RoCE flows."""
         leaving = self._note_seen(snapshot)
-        if self._alone:
+        if self._readings is not None:
             if not self._rdma.reported_invisible:
-                self._rdma.tick()
+                self._readings.tick()
             return snapshot
         origins = RoceOrigins(self._rdma.queue_pairs_seen(), self._rdma.netdevs(), leaving)
         return replace(snapshot, find_origin=origins.find)

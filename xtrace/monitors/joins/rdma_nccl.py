@@ -9,7 +9,7 @@ from xtrace.model.nccl import NcclSnapshot, NicTraffic
 from xtrace.model.rdma import PortId, RdmaSnapshot
 from xtrace.model.rdma_health import LIMITS, Limits, rails
 from xtrace.monitors import Monitor
-from xtrace.monitors.joins.relay import Relay
+from xtrace.monitors.relay import Relay
 
 
 class Nics(Relay[RdmaSnapshot]):
@@ -28,6 +28,10 @@ class Nics(Relay[RdmaSnapshot]):
         self._users = users
         self._limits = limits
         self._last: RdmaSnapshot | None = None
+
+    def missed(self) -> None:
+        """What NICs carried in this interval is not known."""
+        self._last = None
 
     def pass_on(self, snapshot: RdmaSnapshot) -> RdmaSnapshot:
         """Return the snapshot, restricted to the devices of `users` if given."""

@@ -160,13 +160,18 @@ class CallTables:
 
     def take(self) -> TakenCalls:
         """End the interval of the active buffer and start the other's."""
-        return self._collect(self._switch.flip())
+        return self.collect(self.flip())
 
     def finish(self) -> TakenCalls:
         """End the last interval. All probes must be detached."""
-        return self._collect(self._switch.finish())
+        return self.collect(self.flip(last=True))
 
-    def _collect(self, interval: Ended) -> TakenCalls:
+    def flip(self, last: bool = False) -> Ended:
+        """End the interval of the active buffer, of both if it is the last one; collect() reads what it left."""
+        return self._switch.finish() if last else self._switch.flip()
+
+    def collect(self, interval: Ended) -> TakenCalls:
+        """Empty the buffers of an interval that has ended, before the next one ends."""
         calls: dict[CallKey, Counters] = {}
         totals = CallTotals()
         for buffer in interval.buffers:

@@ -21,7 +21,8 @@ from xtrace.model.nccl import (
     NcclSetup,
     NcclSnapshot,
 )
-from xtrace.monitors.nccl.calls import CallTables, Known, TakenCalls
+from xtrace.monitors.buffers import Ended
+from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.ras import RasPoller
@@ -61,6 +62,8 @@ class NcclMonitor:
         self._callers: set[int] = set()
         """processes whose calls were seen"""
         self.ended = False
+        self._interval: Ended | None = None
+        """that has ended and was not read yet"""
         with ExitStack() as opening:
             self._tables = opening.enter_context(CallTables())
             self._watcher = Watcher(self._tables, say)
@@ -92,22 +95,33 @@ class NcclMonitor:
     def react(self) -> None:
         """Never called."""
 
+    def flip(self, last: bool = False) -> None:
+        """End the current interval, and start the next or detach."""
+        if last:
+            self._watcher.stop()
+            self.ended = True
+        self._interval = self._tables.flip(last)
+
     def tick(self) -> NcclSnapshot:
-        """End the current interval, start the next."""
-        return self._snapshot(self._tables.take())
+        """The snapshot of the interval that flip() ended, or of one that ends now."""
+        if self._interval is None:
+            self.flip()
+        return self._snapshot()
 
     def finish(self) -> NcclSnapshot:
-        """Detach, end the last interval."""
-        self._watcher.stop()
-        self.ended = True
-        return self._snapshot(self._tables.finish())
+        """The same of the last interval."""
+        if not self.ended:
+            self.flip(last=True)
+        return self._snapshot()
 
     def close(self) -> None:
         """Detach and release everything."""
         self.ended = True
         self._opened.close()
 
-    def _snapshot(self, taken: TakenCalls) -> NcclSnapshot:
+    def _snapshot(self) -> NcclSnapshot:
+        assert self._interval is not None
+        taken, self._interval = self._tables.collect(self._interval), None
         known = self._tables.communicators()
         self._watched = self._watcher.take()
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)

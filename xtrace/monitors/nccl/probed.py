@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from xtrace.errors import XtraceError
@@ -19,6 +20,7 @@ from xtrace.monitors.nccl.calls import CallTables
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, Library, opened
 from xtrace.monitors.nccl.slots import IDLE_NS, Standing, choose
+from xtrace.monitors.nccl.sparing import Sparing
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ class ProbedFiles:
 
     def __init__(self, tables: CallTables, say: Say, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._tables = tables
-        self._say = say
+        self._say = Sparing(say, clock)
+        self._say_error = Sparing(partial(log.error, "%s"), clock)
         self._clock = clock
         self._backoff = Backoff(clock)
         self._files: dict[Identity, Probed] = {}
@@ -168,7 +171,7 @@ class ProbedFiles:
         except XtraceError as error:
             self._backoff.failed(str(identity), str(error))
             if not file.is_reported:
-                log.error("%s: not probed: %s; trying again later", where, error)
+                self._say_error(f"{where}: not probed: {error}; trying again later")
             file.is_reported = True
             return True
         file.number, file.attached_ns = number, self._clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -101,6 +102,7 @@ class RdmaMonitor:
         """those of the last interval"""
         self._netdevs: dict[PortId, str] = {}
         self._seen: dict[tuple[str, Direction], Seen] = {}
+        self._lock = threading.Lock()
         self._blind_spots = BlindSpots(report_invisible or report)
         self._last: list[Found] = []
         self._everything: list[Found] = []
@@ -189,11 +191,22 @@ class RdmaMonitor:
         return self._blind_spots.reported
 
     def note_seen(self, seen: Mapping[tuple[str, Direction], Seen]) -> None:
-        """Note the RoCE traffic that mode xdp's hooks saw in the interval that ends now."""
-        self._seen = dict(seen)
+        """Note the RoCE traffic that mode xdp's hooks saw in an interval that has ended.
+
+        For the next tick, which may be another thread's and may come after several such intervals.
+        """
+        with self._lock:
+            for where, more in seen.items():
+                before = self._seen.get(where, Seen(0, 0))
+                self._seen[where] = Seen(before.packets + more.packets, before.bytes + more.bytes)
+
+    def flip(self, last: bool = False) -> None:
+        """Nothing: the interval ends when the ports are read."""
 
     def tick(self) -> RdmaSnapshot:
         """End the current interval, start the next."""
+        with self._lock:
+            seen, self._seen = self._seen, {}
         chosen = self._inventory()
         self._report_changes(chosen)
         records = tuple(self._read(chosen))
@@ -204,10 +217,10 @@ class RdmaMonitor:
             ports=records,
             queue_pairs=self._queue_pairs.latest if self._queue_pairs else QueuePairs(),
             rails=rails(records, self._options.limits),
-            blind_spots=self._blind_spots.compare(records, self._seen),
+            blind_spots=self._blind_spots.compare(records, seen),
             every_queue_pair=self._options.every_queue_pair,
         )
-        self._start_ns, self._seen = now, {}
+        self._start_ns = now
         return snapshot
 
     def _inventory(self) -> list[Found]:

@@ -20,6 +20,7 @@ from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, Unattached
 from xtrace.model.words import Absence, Direction, Hook, XdpMode
+from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows import absent as absent_module
 from xtrace.monitors.flows import monitor as xdp_module
 from xtrace.monitors.flows import watched as watched_module
@@ -183,15 +184,11 @@ class FakeTables:
     def wait_grace_period(self) -> None:
         self._world.note("grace period")
 
-    def take(self) -> Drained:
-        self._world.note("take")
-        return self._drained()
+    def flip(self, last: bool = False) -> Ended:
+        self._world.note("drain both" if last else "take")
+        return Ended(self._world.now, (0, 1) if last else (0,))
 
-    def finish(self) -> Drained:
-        self._world.note("drain both")
-        return self._drained()
-
-    def _drained(self) -> Drained:
+    def collect(self, interval: Ended) -> Drained:
         flows, counts = self._world.flows, self._world.counts
         if counts is None:
             places = {(f.key.slot, BOTH[f.key.flags & EGRESS]) for f in flows}
@@ -199,7 +196,7 @@ class FakeTables:
                 place: counts_of([f for f in flows if (f.key.slot, BOTH[f.key.flags & EGRESS]) == place])
                 for place in places
             }
-        return Drained(self._world.now, table(flows), counts)
+        return Drained(interval.monotonic_ns, table(flows), counts)
 
     def clock_offset(self) -> int:
         return 123
@@ -414,6 +411,19 @@ def test_last_tick_detaches_before_it_drains(world: World, monitor: XdpMonitor) 
     monitor.finish()
     assert monitor.ended
     assert world.happened == ["take", "detach eth0 slot 0", "drain both"]
+
+
+def test_interval_ends_with_the_flip_however_much_later_it_is_read(world: World, monitor: XdpMonitor) -> None:
+    monitor.tick()
+    world.now += 5
+    monitor.flip()
+    world.now += 100
+    assert monitor.tick().interval_ns == 5
+    world.now += 7
+    monitor.flip(last=True)
+    world.now += 100
+    assert monitor.finish().interval_ns == 107
+    assert world.happened == ["take", "take", "detach eth0 slot 0", "drain both"]
 
 
 def test_last_tick_tells_every_interface_that_was_watched_until_then(world: World) -> None:

@@ -315,6 +315,7 @@ def test_modes_together_know_origins_and_what_the_hook_missed(
     ports = monitor.tick()
     again = joined.tick(), monitor.tick()
     monitor.close()
+    assert flows is not None
     assert flows.origin(inside, key).src_qpn == 18
     (spot,) = ports.blind_spots
     assert (spot.direction.rx_tx, spot.carried, spot.seen, spot.invisible) == ("rx", 10_000, 300, 0.97)
@@ -335,13 +336,15 @@ def test_mode_xdp_alone_reports_invisible_traffic_once_and_stops_reading(
     assert monitor is not None
     inside = Interface("ens1np0", slot=0, xdp_mode=XdpMode.NATIVE)
     ticked = snapshot([], [(inside, snapshot().interfaces[0][1])])
-    joined = JoinedXdp(PlayedXdp(ticked), monitor, alone=True)  # type: ignore[arg-type]
+    joined = JoinedXdp(PlayedXdp(ticked), monitor, readings=monitor)  # type: ignore[arg-type]
     joined.tick()
     assert reported == [], "nothing was carried yet"
     for data in (1000, 2000, 3000):
         reported_before = list(reported)
         counters(directory, kind="counters", port_rcv_data=data)
-        assert joined.tick().find_origin is None
+        flows = joined.tick()
+        assert flows is not None
+        assert flows.find_origin is None
     monitor.close()
     assert (
         reported_before

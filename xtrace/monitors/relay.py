@@ -18,7 +18,10 @@ class Relay(Generic[Yielded]):
 
     def pass_on(self, snapshot: Yielded) -> Yielded:
         """Return the snapshot to use in its place."""
-        raise NotImplementedError
+        return snapshot
+
+    def missed(self) -> None:
+        """Note that the source has no snapshot of this interval."""
 
     @property
     def mode(self) -> str:
@@ -43,13 +46,23 @@ class Relay(Generic[Yielded]):
         """Handle events between ticks."""
         self._source.react()
 
-    def tick(self) -> Yielded:
-        """End the current interval and start the next."""
-        return self.pass_on(self._source.tick())
+    def flip(self, last: bool = False) -> None:
+        """End the current interval."""
+        self._source.flip(last)
 
-    def finish(self) -> Yielded:
-        """Detach everything and end the last interval."""
-        return self.pass_on(self._source.finish())
+    def tick(self) -> Yielded | None:
+        """Return the source's snapshot of the interval that has ended, passed on."""
+        return self._passed(self._source.tick())
+
+    def finish(self) -> Yielded | None:
+        """Return the last snapshot, passed on."""
+        return self._passed(self._source.finish())
+
+    def _passed(self, snapshot: Yielded | None) -> Yielded | None:
+        if snapshot is None:
+            self.missed()
+            return None
+        return self.pass_on(snapshot)
 
     def close(self) -> None:
         """Release everything held by the source."""
