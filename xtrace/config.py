@@ -63,6 +63,8 @@ class Config:
     """where metrics are pushed to, if anywhere"""
     push_warning: str | None
     max_series: int
+    series_by: str
+    """flow, service or hosts"""
     list_interfaces: bool
     debug: bool
     ras: tuple[str, int] | None = None
@@ -105,6 +107,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         target=target,
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
+        series_by=given.value(table.SERIES_BY),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
         ras=given.value(table.RAS),
@@ -189,7 +192,8 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raises UsageError for an option that changes nothing without another one."""
-    if given.is_given(table.MAX_SERIES) and target is None:
-        raise UsageError("--max-series works only with --push (add --push URL)")
+    for option in (table.MAX_SERIES, table.SERIES_BY):
+        if given.is_given(option) and target is None:
+            raise UsageError(f"{option.name} works only with --push (add --push URL)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):
         raise UsageError("--ras-interval works only with --ras (add --ras ADDR:PORT)")

@@ -45,6 +45,8 @@ class MetricsOptions:
 
     max_series: int
     """flows with series of their own, per interface and direction"""
+    series_by: str = "flow"
+    """what shares a series: flow, service or hosts"""
 
 
 class TextKind(Protocol):
