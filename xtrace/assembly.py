@@ -201,7 +201,7 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    return Push(Http(config.target, version), identity, config.max_series)
+    return Push(Http(config.target, version), identity, config.max_series, config.series_by)
 
 
 def close_push(push: Push, stop: Stop) -> None:

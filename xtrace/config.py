@@ -61,6 +61,8 @@ class Config:
     """where metrics are pushed; None: nowhere"""
     push_warning: str | None
     max_series: int
+    series_by: str
+    """flow, service or hosts"""
     list_interfaces: bool
     debug: bool
     ras: tuple[str, int] | None = None
@@ -106,6 +108,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         target=target,
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
+        series_by=given.value(table.SERIES_BY),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
         ras=given.value(table.RAS),
@@ -190,7 +193,8 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raise UsageError for an option that has no effect without another one."""
-    if given.is_given(table.MAX_SERIES) and target is None:
-        raise UsageError("--max-series works only with --push (add --push URL)")
+    for option in (table.MAX_SERIES, table.SERIES_BY):
+        if given.is_given(option) and target is None:
+            raise UsageError(f"{option.name} works only with --push (add --push URL)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):
         raise UsageError("--ras-interval works only with --ras (add --ras ADDR:PORT)")

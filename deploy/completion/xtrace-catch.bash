@@ -31,6 +31,9 @@ _xtrace_catch_values() {
         -o|--format)
             printf '%s\n' auto text json none
             ;;
+        --series-by)
+            printf '%s\n' flow service hosts
+            ;;
         --hook)
             printf '%s\n' auto xdp tc
             ;;
@@ -46,7 +49,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --qps -l --list --push --max-series --label --hook --xdp-mode --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --qps -l --list --push --max-series --series-by --label --hook --xdp-mode --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
     COMPREPLY=()
 

@@ -34,6 +34,7 @@ complete -c xtrace-catch -l qps -d 'show each queue pair, not only the number pe
 complete -c xtrace-catch -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
 complete -c xtrace-catch -l push -x -d 'also send metrics to VictoriaMetrics'
 complete -c xtrace-catch -l max-series -x -d 'flows with their own time series'
+complete -c xtrace-catch -l series-by -x -a 'flow service hosts' -d 'what shares a time series: flow, service or hosts'
 complete -c xtrace-catch -l label -x -d 'add a label to every record and series'
 complete -c xtrace-catch -l hook -x -a 'auto xdp tc' -d 'where to attach: auto, xdp or tc'
 complete -c xtrace-catch -l xdp-mode -x -a 'auto native generic' -d 'auto, native or generic XDP'

@@ -30,6 +30,12 @@ def test_every_alert_has_hosts_where_it_fires_and_where_it_does_not(file: str) -
 
 
 @pytest.mark.parametrize("file", FILES)
+def test_promtool_accepts_the_alerts(file: str) -> None:
+    done = subprocess.run(["promtool", "check", "rules", str(RULES / file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_alerts_fire_for_their_fault_only_in_prometheus(file: str, tmp_path: Path) -> None:
     input_series = [
         {

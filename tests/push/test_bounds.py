@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+
+import pytest
 
 from tests.netns.tool import CPUS, LIMIT_S, bounded, total
 from tests.push.compare import assert_server_has_all, last_minus_first
@@ -16,6 +19,8 @@ PASSES = 8
 """Through all flows; no flow ever has more than twice the packets of another, plus one."""
 MOST_SERIES = 1000
 MOST_RSS = 100_000_000
+CHURN_S = int(os.environ.get("XTRACE_CHURN_S", "20"))
+"""Length of the run with short flows."""
 
 
 def flood(wired: Wire) -> None:
@@ -50,3 +55,39 @@ def test_a_hundred_thousand_flows_per_interval_make_a_thousand_and_one_series_ex
             for metric in (f"xtrace_network_{unit}_total", f"xtrace_network_flow_{unit}"):
                 assert len(server.export(metric)) == MOST_SERIES + 1
     assert rss < MOST_RSS, f"{rss / 1e6:.1f} MB"
+
+
+def test_short_flows_make_no_more_series_than_the_budget_allows_and_sums_are_exact() -> None:
+    most = round(CHURN_S * 5)
+    hours = (CHURN_S + 10) / 3600
+    with victoria_metrics() as server, wire() as wired:
+        options = ("-o", "json", "-t", "1s", "--max-series", str(most))
+        with wired.churn(), wired.watching("--push", server.url, *options) as tool:
+            tool.wait_for_intervals(CHURN_S)
+            result = tool.stop()
+        assert result.code == 0, result.said
+        assert_server_has_all(server, result.records)
+        flows = sum(record["flows"] for record in of_type(result.records, "interface"))
+        series = len(server.export("xtrace_network_bytes_total")) - 1
+    print(f"{flows} flows, {series} series, {most} places, {CHURN_S} s")
+    assert flows > 10 * most
+    assert most <= series <= most * (1 + hours) + 1
+
+
+@pytest.mark.parametrize("series_by", ["service", "hosts"])
+def test_series_by_service_or_hosts_are_fewer_and_add_up(series_by: str) -> None:
+    with victoria_metrics() as server, wire() as wired:
+        with (
+            wired.traffic(),
+            wired.watching("--push", server.url, "-o", "json", "-t", "500ms", "--series-by", series_by) as tool,
+        ):
+            tool.wait_for_intervals(4)
+            result = tool.stop()
+        assert result.code == 0, result.said
+        assert_server_has_all(server, result.records)
+        found = [dict(labels) for labels in server.export("xtrace_network_bytes_total")]
+    assert found
+    # all senders have higher ports than the services
+    expected = {"0"} if series_by == "service" else {None}
+    assert {labels.get("src_port") for labels in found} == expected
+    assert ("dst_port" in found[0]) == (series_by == "service")

@@ -38,7 +38,18 @@ class Wire:
     @contextmanager
     def traffic(self, flows: int = 200, rate: int = 4000) -> Iterator[None]:
         """Send frames of many flows, some RoCE, during the block."""
-        command = (sys.executable, "-m", "tests.push.sender", self.sender, str(flows), str(rate))
+        with self._sending("tests.push.sender", str(flows), str(rate)):
+            yield
+
+    @contextmanager
+    def churn(self, rate: int = 400) -> Iterator[None]:
+        """Send frames of that many new flows a second during the block."""
+        with self._sending("tests.push.churn", str(rate)):
+            yield
+
+    @contextmanager
+    def _sending(self, program: str, *arguments: str) -> Iterator[None]:
+        command = (sys.executable, "-m", program, self.sender, *arguments)
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with bounded(self.far.start(*command, **options)) as sender:
             assert sender.stdout is not None and sender.stdin is not None

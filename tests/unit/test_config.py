@@ -55,6 +55,7 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         target=None,
         push_warning=None,
         max_series=1000,
+        series_by="flow",
         list_interfaces=False,
         debug=False,
     )
@@ -93,6 +94,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
     ),
     "--max-series": ("7", {"max_series": 7}),
+    "--series-by": ("service", {"series_by": "service"}),
     "--label": ("rack=r1", {"labels": (("rack", "r1"),)}),
     "-d": ("mlx5_0", {"rdma": asdict(RdmaConfig(devices=("mlx5_0",)))}),
     "--device": ("mlx5_0,rxe*", {"rdma": asdict(RdmaConfig(devices=("mlx5_0", "rxe*")))}),
@@ -120,7 +122,7 @@ ALL_MODES = "-m xdp,rdma,nccl"
 def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     value, changed = EFFECTS[option]
     before = "" if option in ("-m", "--mode") else ALL_MODES
-    if option == "--max-series":
+    if option in ("--max-series", "--series-by"):
         before += " --push http://m"
     assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
 
@@ -137,6 +139,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),
         ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
+        ("rdma", "--series-by=hosts", "xdp", "rdma,xdp"),
         ("xdp", "--threshold=rx_oos=5", "rdma or nccl", "xdp,rdma"),
         ("xdp", "--qps", "rdma", "xdp,rdma"),
         ("nccl", "--qps", "rdma", "nccl,rdma"),
@@ -153,6 +156,7 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
     "options, complaint",
     [
         ("--max-series 5", "--max-series works only with --push (add --push URL)"),
+        ("--series-by hosts", "--series-by works only with --push (add --push URL)"),
         (
             "--hook xdp --direction both",
             "--hook xdp sees only ingress, not --direction both (use --hook tc or auto)",

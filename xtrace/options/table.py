@@ -37,6 +37,7 @@ FORMATS = ("auto", "text", "json", "none")
 DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
+SERIES = ("flow", "service", "hosts")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -166,7 +167,14 @@ PUSH: Option[str | None] = Option(
 MAX_SERIES = Option(
     ("--max-series",), "N", "flows with their own time series", METRICS, whole_number(1, MOST_SERIES),
     DEFAULT_MAX_SERIES, str(DEFAULT_MAX_SERIES),
-    "Per interface and direction; all other flows share one series. Works only with --push.", modes=(XDP,),
+    "Per interface and direction; all other flows share one series. New series: N at once, then N an hour. Works only"
+    " with --push.", modes=(XDP,),
+)
+SERIES_BY = Option(
+    ("--series-by",), "WHAT", "what shares a time series: flow, service or hosts", METRICS,
+    choice("series", SERIES), SERIES[0], SERIES[0],
+    "service: the higher of two ports becomes 0, so that a host's connections to a service share a series. hosts:"
+    " without ports and queue pairs. Works only with --push.", modes=(XDP,), values=SERIES,
 )
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
@@ -227,7 +235,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
     *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
-    *(PUSH, MAX_SERIES, LABEL),
+    *(PUSH, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),

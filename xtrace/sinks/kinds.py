@@ -38,6 +38,8 @@ class MetricsOptions:
 
     max_series: int
     """flows with their own series, per interface and direction"""
+    series_by: str = "flow"
+    """what shares a series: flow, service or hosts"""
 
 
 class TextKind(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
 from xtrace.model.flow_totals import MOST_TOTALS, FlowSetup, Where
 from xtrace.sinks.kinds import MetricsOptions
+from xtrace.sinks.metrics.grouping import RENAMES, grouped
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 from xtrace.sinks.metrics.series import Counted, Group, Series
 from xtrace.sinks.render import address
@@ -56,6 +57,9 @@ DESCRIBED = {
 }
 """In output order."""
 
+OF_CONNECTIONS = frozenset({"src_port", "dst_port", "src_qpn", "dst_qpn"})
+"""Labels that series by hosts do not have."""
+
 INTERFACE_COUNTERS = tuple(DESCRIBED)[6:]
 """Bytes and packets of each member of series.Counted."""
 
@@ -67,6 +71,8 @@ class FlowMetrics:
 
     def __init__(self, options: MetricsOptions) -> None:
         self._most = options.max_series
+        self._series_by = options.series_by
+        self._rename = RENAMES.get(options.series_by)
         self._drained: tuple[int, int, int] | None = None
         """of the last snapshot: flows, grace period (ns), drain (ns)"""
         self._attached: tuple[int, int] | None = None
@@ -120,7 +126,7 @@ class FlowMetrics:
 
     def _choose(self, snapshot: FlowSnapshot, members: dict[Where, list[Interface]]) -> None:
         """Add to flows that have series, then admit others."""
-        table = snapshot.flows
+        table = grouped(snapshot.flows, self._rename) if self._rename else snapshot.flows
         known: dict[bytes, Series] = {}
         for where, interfaces in members.items():
             for interface in interfaces:
@@ -151,7 +157,7 @@ class FlowMetrics:
                 most=self._most,
                 other=Series((("src_ip", "other"), ("dst_ip", "other"), *own)),
                 labels=own,
-                labels_of=lambda key: (*flow_labels(FlowKey(*KEY.unpack(key))), *own),
+                labels_of=lambda key: (*series_labels(FlowKey(*KEY.unpack(key)), self._series_by), *own),
             )
             group.begin(now_ns, 0)
         return group
@@ -197,6 +203,11 @@ def _before(series: Series, size: str, packets: str) -> Values:
 def _interface_values(counted: Counted) -> Values:
     values = (value for count in counted for value in (count.bytes, count.packets))
     return dict(zip(INTERFACE_COUNTERS, values, strict=True))
+
+
+def series_labels(key: FlowKey, series_by: str) -> Iterator[tuple[str, str]]:
+    """Yield the labels of a series: those of a flow, without ports and queue pairs in series by hosts."""
+    return (label for label in flow_labels(key) if series_by != "hosts" or label[0] not in OF_CONNECTIONS)
 
 
 def flow_labels(key: FlowKey) -> Iterator[tuple[str, str]]:

@@ -2,8 +2,12 @@
 
 At most `most` flows hold a place, each until it has been idle for KEPT_NS. A flow without one takes a free
 place, or that of a flow it outweighs: a flow weighs its bytes per interval, halved with every
-HALF_LIFE_NS since, and must be outweighed twice. So flows of similar size do not take turns, and
-short ones do not make new series without end. What has no place counts in `other`.
+HALF_LIFE_NS since, and must be outweighed twice. So flows of similar size do not take turns.
+
+A new series costs part of a budget: `most` at once, then as many an hour. Without it short flows would make
+new series without end, because holders that have ended weigh nothing after some minutes. While it lasts the
+largest flows of an interval go first; then those with the most bytes over several intervals, faded in the same
+way, so that long flows go before short ones. What has no place counts in `other`.
 """
 
 from __future__ import annotations
@@ -20,7 +24,10 @@ KEPT_NS = 300 * 10**9
 HALF_LIFE_NS = 60 * 10**9
 OUTWEIGHS = 2
 REMEMBERED = 5
-"""Displaced flows whose counters are kept, as a multiple of the places."""
+"""Displaced flows whose counters are kept, and flows known to have had series, as multiples of the places."""
+NEW_PER_HOUR = 1.0
+"""New series that the budget grows by in an hour, as a multiple of the places."""
+HOUR_NS = 3600 * 10**9
 
 
 Counted = tuple[PacketCount, PacketCount, PacketCount]
@@ -74,12 +81,18 @@ class Group:
     """counters of displaced flows and when they were last active, oldest first"""
     ended: list[Series] = field(default_factory=list)
     """series displaced or expired in this tick"""
+    known: dict[bytes, None] = field(default_factory=dict)
+    """flows that had series lately, oldest first: another series costs nothing, its labels are the same"""
+    waiting: dict[bytes, float] = field(default_factory=dict)
+    """bytes, faded, of flows that got no place in the last interval because the budget was used up"""
+    _budget: float = 0.0
     _labels: set[Labels] = field(default_factory=set)
     """of flows that hold places"""
     _now_ns: int = 0
 
     def __post_init__(self) -> None:
         self.nic = Series(self.labels)
+        self._budget = self.most
 
     def begin(self, now_ns: int, elapsed_ns: int) -> None:
         """Start counting an interval that ended at `now_ns` (CLOCK_MONOTONIC)."""
@@ -87,6 +100,8 @@ class Group:
         self.before = self.counted
         self.ended.clear()
         fading = 0.5 ** (elapsed_ns / HALF_LIFE_NS)
+        self._budget = min(self.most, self._budget + self.most * NEW_PER_HOUR * elapsed_ns / HOUR_NS)
+        self.waiting = {key: weight * fading for key, weight in self.waiting.items()}
         for series in self.places.values():
             series.weight *= fading
             series.gained_packets = series.gained_bytes = 0
@@ -125,30 +140,41 @@ class Group:
             self.other.gained_bytes = total.bytes - sum(series.gained_bytes for series in shown)
 
     def _largest(self, table: FlowTable, indexes: list[int]) -> list[int]:
-        """Return candidates for a place, largest first."""
+        """Return candidates for a place, in the order in which they get one."""
         size = table.byte_counts
         if len(self.places) >= self.most:
             bar = OUTWEIGHS * min(series.weight for series in self.places.values())
             indexes = [index for index in indexes if size[index] > bar]
-        return heapq.nlargest(self.most, indexes, key=size.__getitem__)
+        largest = heapq.nlargest(self.most, indexes, key=size.__getitem__)
+        if self._budget >= len(largest):
+            self.waiting.clear()
+            return largest
+        weights = {index: size[index] + self.waiting.get(self._key(table, index), 0.0) for index in largest}
+        self.waiting = {self._key(table, index): weight for index, weight in weights.items()}
+        return sorted(weights, key=weights.__getitem__, reverse=True)
+
+    @staticmethod
+    def _key(table: FlowTable, index: int) -> bytes:
+        """Return a flow's packed key without the slot, which may change."""
+        key = table.packed_key(index)
+        return key[:SLOT_OFFSET] + b"\0" + key[SLOT_OFFSET + 1 :]
 
     def _admit(self, table: FlowTable, candidates: Sequence[int]) -> int:
-        """Give places to candidates as long as they outweigh the holders; return how many were admitted."""
+        """Give places to candidates as long as they outweigh the holders and are paid for; return how many got one."""
         packets, size = table.packet_counts, table.byte_counts
         free = self.most - len(self.places)
         lightest = iter(sorted(self.places, key=lambda key: self.places[key].weight) if free < len(candidates) else ())
         admitted = 0
         for index in candidates:
-            key = table.packed_key(index)
-            # the slot may change, so it does not identify a flow here
-            key = key[:SLOT_OFFSET] + b"\0" + key[SLOT_OFFSET + 1 :]
+            key = self._key(table, index)
             if key in self.places:  # the interface disappeared and returned in another slot within the interval
                 self.places[key].gained_packets += packets[index]
                 self.places[key].gained_bytes += size[index]
                 admitted += 1
                 continue
             labels = self.labels_of(key)
-            if labels in self._labels:  # two keys with the same labels must not share a series
+            # two keys with the same labels must not share a series
+            if labels in self._labels or not self._is_paid(key):
                 continue
             if free > 0:
                 free -= 1
@@ -161,7 +187,18 @@ class Group:
             admitted += 1
         return admitted
 
+    def _is_paid(self, key: bytes) -> bool:
+        """Return whether a flow's series is not new, or the budget has room for it."""
+        return key in self.known or self._budget >= 1
+
     def _open(self, key: bytes, labels: Labels, gained: PacketCount) -> None:
+        if key not in self.known:
+            self._budget -= 1
+        self.known.pop(key, None)
+        self.known[key] = None  # the latest
+        if len(self.known) > REMEMBERED * self.most:
+            del self.known[next(iter(self.known))]
+        self.waiting.pop(key, None)
         total, active_ns = self.remembered.pop(key, (NOTHING, 0))
         series = self.places[key] = Series(labels, total if self._is_kept(active_ns) else NOTHING)
         series.gained_packets, series.gained_bytes = gained

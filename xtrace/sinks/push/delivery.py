@@ -59,6 +59,8 @@ class Delivery:
         self._troubled_since: float | None = None
         self._last_rejection: str | None = None
         self._overflowing = False
+        self._has_ended = False
+        """whether a connection ended, or a request failed, since the last delivery"""
         self._check = SelfCheck(transport.times, transport.shown)
         self._acknowledged: Acknowledged[Batch] = Acknowledged(transport.times)
         # a request that hangs must not keep the process from ending
@@ -129,6 +131,7 @@ class Delivery:
             begun = self._clock()
             outcome = self._send(batch)
             took = self._clock() - begun
+            self._has_ended = self._has_ended or outcome.reconnected or outcome.retry
             with self._changed:
                 self._in_flight = False
                 if not outcome.retry:
@@ -207,7 +210,6 @@ class Delivery:
                 doubt=outcome.doubt,
             )
             self._overflowing = self._overflowing and left > 0
-        was_troubled = self._troubled_since is not None
         if self._troubled_since is not None:
             log.info(
                 "push to %s: delivering again after %.0f s; intervals queued: %d",
@@ -222,10 +224,10 @@ class Delivery:
                 self._transport.shown,
                 outcome.doubt,
             )
-        has_ended = outcome.reconnected or was_troubled
-        self._acknowledged.add(batch, now, has_ended)
-        if has_ended:
+        self._acknowledged.add(batch, now, self._has_ended)
+        if self._has_ended:
             self._check.forget()
+        self._has_ended = False
         if batch.probe is not None:
             self._check.delivered(batch.probe, now)
 

@@ -31,11 +31,12 @@ PROBE = "xtrace_catch_build_info"
 class Push:
     """Renders in the main thread between ticks; Delivery does everything that may block."""
 
-    def __init__(self, transport: Transport, identity: Identity, max_series: int) -> None:
+    def __init__(self, transport: Transport, identity: Identity, max_series: int, series_by: str = "flow") -> None:
         self._shown = transport.shown
         self._identity = identity
         self._encoding: Encoding = Exposition(identity.series())
-        self._kinds = ByMode(lambda kind: kind.metrics(MetricsOptions(max_series)) if kind.metrics else None)
+        options = MetricsOptions(max_series, series_by)
+        self._kinds = ByMode(lambda kind: kind.metrics(options) if kind.metrics else None)
         self._setups: Mapping[str, Setup] = {}
         self._self = SelfMetrics()
         self._delivery = Delivery(transport, self._encoding)

@@ -24,6 +24,7 @@ from xtrace.model.flow import (
 from xtrace.model.flow_totals import MOST_TOTALS
 from xtrace.model.words import Absence, Direction, Hook
 from xtrace.sinks.kinds import MetricsOptions
+from xtrace.sinks.metrics import series
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics, flow_labels
 from xtrace.sinks.metrics.sample import Interval
@@ -53,10 +54,14 @@ def parsed(body: bytes) -> list[Line]:
 class Run:
     """Ticks of five seconds, one after the other."""
 
-    def __init__(self, most: int) -> None:
-        self.metrics = FlowMetrics(MetricsOptions(most))
+    written: set[tuple[tuple[str, str], ...]]
+    """labels of all series of flows so far, without `other`"""
+
+    def __init__(self, most: int, series_by: str = "flow") -> None:
+        self.metrics = FlowMetrics(MetricsOptions(most, series_by))
         self.exposition = Exposition(CONSTANT)
         self.now = 0
+        self.written = set()
         self.grown: dict[tuple[str, str], int] = {}
         self._last: dict[str, int] = {}
 
@@ -74,6 +79,8 @@ class Run:
         grown = {"bytes": 0, "packets": 0}
         for line in lines:
             series = f"{line.name}{sorted(line.labels.items())}"
+            if line.name == BYTES and line.labels["src_ip"] != "other":
+                self.written.add(tuple(sorted(line.labels.items())))
             if line.name in (BYTES, PACKETS):
                 assert line.value >= self._last.get(series, 0), "a counter decreased"
                 grown["bytes" if line.name == BYTES else "packets"] += line.value - self._last.get(series, 0)
@@ -101,6 +108,12 @@ def samples(lines: Sequence[Line], port: str, name: str = BYTES) -> list[tuple[i
         for line in lines
         if line.name == name and line.labels.get("src_port", "other") == port
     ]
+
+
+@pytest.fixture
+def without_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New series are not limited, so that a test shows who displaces whom."""
+    monkeypatch.setattr(series, "NEW_PER_HOUR", 1e9)
 
 
 def test_series_begins_with_0_at_the_intervals_start_and_its_gauge_ends_with_one_0() -> None:
@@ -155,6 +168,7 @@ def test_flows_of_similar_size_do_not_take_turns() -> None:
         assert {"3", "4"} & set(shown(run.tick(sized(*sizes)))) == set()
 
 
+@pytest.mark.usefixtures("without_budget")
 def test_flow_twice_as_large_takes_the_place_of_the_smallest_whose_gauge_ends() -> None:
     run = Run(2)
     run.tick(sized(100, 300, 50))
@@ -163,6 +177,7 @@ def test_flow_twice_as_large_takes_the_place_of_the_smallest_whose_gauge_ends() 
     assert run.metrics.state() == (2, 1)
 
 
+@pytest.mark.usefixtures("without_budget")
 def test_flow_that_lost_its_place_and_gets_it_again_continues_its_counter() -> None:
     run = Run(1)
     run.tick(sized(100))
@@ -170,6 +185,7 @@ def test_flow_that_lost_its_place_and_gets_it_again_continues_its_counter() -> N
     assert samples(run.tick(sized(5000, 1000)), "1") == [(100, 10), (5100, 15)]
 
 
+@pytest.mark.usefixtures("without_budget")
 def test_idle_flow_loses_its_place_in_time_to_one_of_its_own_size() -> None:
     run = Run(1)
     run.tick(sized(100))
@@ -322,3 +338,120 @@ def test_two_keys_with_equal_labels_do_not_share_a_series() -> None:
     twins = [flow(key(), 1, 200), flow(key(ethertype=0x86DD), 1, 100)]
     lines = run.tick(twins)
     assert shown(lines) == {"80": 200, "other": 100}
+
+
+HOUR_TICKS = 3600 * NS // TICK
+CHURN = 200
+"""New flows per tick, of one packet each, with twice as many a tick as there are places."""
+LONG, HEAVY = (50_000, 443), (50_001, 443)
+
+
+def churn(number: int) -> list[FlowRecord]:
+    """Return a tick's flows from new ports, none of which comes again."""
+    first = number * CHURN
+    return [
+        flow(key(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", ports=(n % 50_000, 53), protocol=UDP), 1, 100 + n % 7)
+        for n in range(first, first + CHURN)
+    ]
+
+
+def test_an_hour_of_short_flows_makes_at_most_twice_as_many_series_as_there_are_places() -> None:
+    run = Run(100)
+    admitted: dict[int, int] = {}
+    for number in range(HOUR_TICKS):
+        flows = churn(number)
+        if number >= HOUR_TICKS // 3:  # no more bytes in a tick than others, but in all
+            flows.append(flow(key(ports=LONG), 1, 106))
+        if number >= HOUR_TICKS // 2:
+            flows.append(flow(key(ports=HEAVY), 1, 9000))
+        shown_ports = shown(run.tick(flows))
+        for port in (LONG[0], HEAVY[0]):
+            if str(port) in shown_ports:
+                admitted.setdefault(port, number)
+    assert 150 < len(run.written) <= 200
+    # a place in 36 s, seven ticks, for whoever has most
+    assert admitted[LONG[0]] - HOUR_TICKS // 3 <= 16
+    assert admitted[HEAVY[0]] - HOUR_TICKS // 2 <= 8
+
+
+def test_flow_that_is_known_costs_nothing_of_the_budget() -> None:
+    run = Run(3)
+    run.tick(sized(100, 100, 100))
+    for _ in range(70):
+        run.tick()
+    assert run.metrics.state() == (0, 0)
+    run._last.clear()
+    # 350 s gave a third of a series
+    assert shown(run.tick(sized(100, 100, 0, 100))) == {"1": 100, "2": 100, "other": 100}
+
+
+def test_budget_that_was_not_used_does_not_grow_beyond_the_places() -> None:
+    run = Run(2)
+    run.tick((), length=50 * 3600 * NS)
+    run.tick(sized(100, 100))
+    for _ in range(100):
+        run.tick()
+    lines = run.tick([flow(key(ports=(port, 80)), 1, 100) for port in (7, 8, 9)])
+    assert shown(lines) == {"other": 300}
+
+
+WEB, CLIENTS = 443, range(40_000, 40_050)
+
+
+def connections() -> list[FlowRecord]:
+    """Return flows of many clients of one service, both ways, and others."""
+    return [
+        *(flow(key("10.0.0.1", "10.0.0.2", (client, WEB)), 1, 100) for client in CLIENTS),
+        *(flow(key("10.0.0.2", "10.0.0.1", (WEB, client)), 2, 300) for client in CLIENTS),
+        flow(key("10.0.0.1", "10.0.0.2", (123, 123), UDP), 1, 90),
+        flow(key("10.0.0.1", "10.0.0.2", (8, 0), ICMP), 1, 98),
+        flow(roce(8, 193, 99), 4, 400),
+        flow(roce(8, 194, 98), 4, 400),
+    ]
+
+
+def named(lines: Sequence[Line]) -> dict[str, int]:
+    """Return the gauges of bytes by the labels of their series, without interface, direction and host."""
+    hidden = ("interface", "direction", "host", "dst_ip", "protocol", "traffic_type")
+    return {
+        " ".join(f"{name}={value}" for name, value in line.labels.items() if name not in hidden): line.value
+        for line in lines
+        if line.name == "xtrace_network_flow_bytes"
+    }
+
+
+@pytest.mark.parametrize(
+    "series_by, expected",
+    [
+        (
+            "service",
+            {
+                "src_ip=10.0.0.1 src_port=0 dst_port=443": 5000,
+                "src_ip=10.0.0.2 src_port=443 dst_port=0": 15_000,
+                "src_ip=10.0.0.1 src_port=123 dst_port=123": 90,
+                "src_ip=10.0.0.1 src_port=0 dst_port=0 icmp_type=8 icmp_code=0": 98,
+                "src_ip=10.0.0.1 src_port=0 dst_port=0 src_qpn=99 dst_qpn=193 opcode=8": 400,
+                "src_ip=10.0.0.1 src_port=0 dst_port=0 src_qpn=98 dst_qpn=194 opcode=8": 400,
+            },
+        ),
+        (
+            "hosts",
+            {
+                "src_ip=10.0.0.1": 5000 + 90,
+                "src_ip=10.0.0.2": 15_000,
+                "src_ip=10.0.0.1 icmp_type=8 icmp_code=0": 98,
+                "src_ip=10.0.0.1 opcode=8": 800,
+            },
+        ),
+    ],
+)
+def test_connections_share_series_by_service_and_by_hosts(series_by: str, expected: dict[str, int]) -> None:
+    run = Run(10, series_by)
+    lines = run.tick(connections())
+    by_type = [line for line in lines if line.labels.get("traffic_type") == "UDP"]
+    if series_by == "hosts":  # TCP and UDP between the same hosts differ in their protocol
+        assert {line.value for line in by_type if line.name == "xtrace_network_flow_bytes"} == {90}
+        lines = [line for line in lines if line not in by_type]
+        expected = {**expected, "src_ip=10.0.0.1": 5000}
+    assert named(lines) == expected
+    run.tick(connections()[:3])

@@ -309,6 +309,15 @@ def test_sample_is_not_queried_at_once() -> None:
     assert made.figures.stored is None
 
 
+def test_connection_that_ended_with_a_rejection_is_remembered() -> None:
+    server = Server([OK, Outcome(False, False, "400 no", reconnected=True), OK], stored=set())
+    with delivering(server) as made:
+        for number in (1, 2, 3):
+            made.submit(probed(number))
+        eventually(lambda: made.figures.requests == 2)
+    assert server.bodies == ["b1", "b2", "b3", "b1"]
+
+
 @pytest.mark.parametrize("how", [Outcome(True, reconnected=True), BUSY], ids=["reconnected", "failed"])
 def test_batches_that_a_restarted_server_lost_are_sent_again(how: Outcome, caplog: pytest.LogCaptureFixture) -> None:
     answers = [OK, OK, OK, how, *([OK] if how is BUSY else [])]

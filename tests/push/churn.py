@@ -1,0 +1,35 @@
+"""Send UDP frames of flows that never come again, of unequal sizes, until stdin ends.
+
+`python -m tests.push.churn INTERFACE FLOWS_PER_SECOND`
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import select
+import socket
+import sys
+
+from tests.support.frames import IPV4, UDP, ethernet, ipv4, udp
+
+SLICE_S = 0.05
+
+
+def main(interface: str, rate: str) -> None:
+    choice = random.Random(7)
+    numbers = itertools.count()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((interface, 0))
+        print("sending", flush=True)
+        while not select.select([sys.stdin], [], [], SLICE_S)[0]:
+            for number in itertools.islice(numbers, int(int(rate) * SLICE_S)):
+                source = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+                payload = bytes(choice.randrange(18, 900))
+                sender.send(
+                    ethernet(IPV4, ipv4(UDP, udp(40_000 + number % 20_000, 53, payload), src=source, dst="10.255.0.1"))
+                )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
