@@ -27,7 +27,7 @@ ALLOWED = {
     "config": ("errors", "model", "options", "target"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
-    "listing": ("errors", "kernel", "model", "sinks"),
+    "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
         *("config", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
