@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from xtrace.config import parse
-from xtrace.errors import VerifierError, XtraceError
+from xtrace.errors import Stopped, VerifierError, XtraceError
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.options.command_line import Answered
 from xtrace.printable import printable
@@ -37,8 +37,8 @@ def failed_thread(failure: threading.ExceptHookArgs) -> None:
     log.debug("", exc_info=failure.exc_value)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def main(arguments: Sequence[str] | None = None, stop: Stop | None = None) -> int:
+    """Run the command and return its exit code. `stop`: the requests to stop, if already installed."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     level = logging.DEBUG if debug else logging.INFO
@@ -46,10 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler.setFormatter(OneLine("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     threading.excepthook = failed_thread
-    with closing(Stop()) as stop:
+    with closing(stop or Stop.installed()) as stop:
         try:
             return answer(given, stop)
         except OutputClosed:
+            return 0
+        except Stopped as stopped:
+            log.info("xtrace-catch: %s", stopped)
             return 0
         except XtraceError as error:
             log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
@@ -73,7 +76,6 @@ def answer(arguments: Sequence[str], stop: Stop) -> int:
     except Answered as answered:
         text = str(answered)
     else:
-        stop.install()
         from xtrace import assembly  # a slow import that --help and --version do not need
 
         return assembly.run(config, version, stop)

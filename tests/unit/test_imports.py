@@ -18,7 +18,7 @@ ALLOWED = {
     "errors": (),
     "messages": (),
     "printable": (),
-    "stop": (),
+    "stop": ("errors",),
     "values": ("errors",),
     "target": ("errors", "values"),
     "kernel": ("errors", "kernel", "printable"),
@@ -37,7 +37,7 @@ ALLOWED = {
         *("assembly", "config", "errors", "kernel.syscall", "options.command_line"),
         *("printable", "sinks.stream", "stop"),
     ),
-    "__main__": ("command",),
+    "__main__": ("command", "stop"),
 }
 """Part of the package -> what it may import from the others."""
 

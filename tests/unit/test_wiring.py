@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -22,6 +22,7 @@ from xtrace.model.rdma import PortId, QueuePairRecord, RdmaSnapshot, Seen
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
+from xtrace.stop import Stop
 
 TICKS = 3
 Yielded = TypeVar("Yielded", bound=Snapshot)
@@ -118,7 +119,7 @@ def opened() -> Iterator[ExitStack]:
 def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     """In place of the monitors that assembly makes."""
     flows, rdma, quiet, calls = Flows("xdp"), Rdma("rdma"), Rdma("rdma"), Calls("nccl")
-    monkeypatch.setattr(assembly, "watch_flows", lambda config: flows)
+    monkeypatch.setattr(assembly, "watch_flows", lambda config, stop: flows)
     monkeypatch.setattr(assembly, "watch_rdma", lambda config: rdma)
     monkeypatch.setattr(assembly, "watch_calls", lambda config: calls)
     monkeypatch.setattr(assembly, "quiet_monitor", lambda *_: quiet)
@@ -127,7 +128,8 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 
 def wired(modes: str, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
-    return assembly.wire(parse(["-m", modes], {}, "1"), opened)
+    stop = opened.enter_context(closing(Stop()))
+    return assembly.wire(parse(["-m", modes], {}, "1"), opened, stop)
 
 
 def ticked(monitors: tuple[Monitor[Snapshot], ...]) -> list[list[Snapshot]]:

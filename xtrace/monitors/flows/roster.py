@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceError
 from xtrace.kernel import rtnetlink
@@ -59,7 +59,7 @@ class Roster:
         self._is_stale = False
         """whether events were lost, or interfaces could not be listed"""
 
-    def attach_first(self) -> None:
+    def attach_first(self, check: Callable[[], None]) -> None:
         """Attach to what is there. Raises InterfaceError, or what it was refused with, where nothing can be."""
         links = rtnetlink.links(self._netlink)
         chosen = [link for link in links if self._selection.takes(link)]
@@ -77,7 +77,10 @@ class Roster:
         ]
         if not chosen and not missing:
             raise InterfaceError(self._selection.nothing_chosen(links))
-        failures += [error for link in chosen if (error := self._try_watch(link)) is not None]
+        for link in chosen:
+            check()
+            if (error := self._try_watch(link)) is not None:
+                failures.append(error)
         attached = not all(watched.lost for watched in self.watched)
         if not attached and len(failures) == 1:
             raise failures[0]
