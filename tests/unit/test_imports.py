@@ -18,6 +18,7 @@ ALLOWED = {
     "errors": (),
     "messages": (),
     "printable": (),
+    "diagnostics": ("printable",),
     "stop": ("errors",),
     "values": ("errors",),
     "target": ("errors", "values"),
@@ -34,8 +35,8 @@ ALLOWED = {
         *("options.table", "sinks", "stop"),
     ),
     "command": (
-        *("assembly", "config", "errors", "kernel.syscall", "options.command_line"),
-        *("printable", "sinks.stream", "stop"),
+        *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),
+        *("sinks.stream", "stop"),
     ),
     "__main__": ("command", "stop"),
 }
