@@ -8,9 +8,12 @@ def main() -> int:
     """Run the command and return its exit code; a Ctrl-C before it handles signals also ends quietly."""
     try:
         _occupy_standard_descriptors()
+        from xtrace.stop import Stop
+
+        stop = Stop.installed()  # a signal during the slow imports below is a request to stop, too
         from xtrace.command import main as run
 
-        return run()
+        return run(stop=stop)
     except KeyboardInterrupt:
         return 130
 

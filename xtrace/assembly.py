@@ -65,7 +65,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
         push = make_push(config, identity, version, opened) if config.target else None
         if push is not None:
             opened.callback(close_push, push, stop)
-        monitors = wire(config, opened)
+        monitors = wire(config, opened, stop)
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
         for sink in sinks:
@@ -74,7 +74,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
     return 1 if push is not None and push.undelivered else 0
 
 
-def wire(config: Config, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
+def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
     """Start the monitors of all modes and return them in the order in which they must tick; `opened` closes them.
 
     1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma,
@@ -83,15 +83,19 @@ def wire(config: Config, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
 
     In any other order a mode would combine its interval with another mode's previous interval. All flip before the
     first ticks, and ports are read in a thread: a mode that is slow to read does not stretch another mode's interval.
+    Raises Stopped if a stop is requested before all of them run.
     """
+    stop.check()
     rdma = watch_rdma(config) if "rdma" in config.modes else None
     ports = read_apart(rdma, config, opened) if rdma else None
-    xdp = opened.enter_context(closing(watch_flows(config))) if "xdp" in config.modes else None
+    xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
+    stop.check()
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
     flows = None
     if xdp:
         flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
     nics = watch_nics(config, ports, calls, opened) if calls else None
+    stop.check()
     joined = JoinedNccl(calls, nics) if calls and nics else calls
     in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or ports, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)
@@ -142,7 +146,7 @@ def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Moni
     return JoinedXdp(xdp, rdma, readings=read_apart(rdma, config, opened))
 
 
-def watch_flows(config: Config) -> XdpMonitor:
+def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     """Return the monitor of mode xdp, attached."""
     options = XdpOptions(
         selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
@@ -151,7 +155,7 @@ def watch_flows(config: Config) -> XdpMonitor:
         max_flows=config.max_flows,
         filters=config.filters,
     )
-    monitor = XdpMonitor(options, log.info)
+    monitor = XdpMonitor(options, log.info, stop.check)
     if config.direction is None:
         log.info("%s", message("counting ingress only; use --direction both to count egress too"))
     return monitor

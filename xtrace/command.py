@@ -10,24 +10,14 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from xtrace.config import parse
-from xtrace.errors import VerifierError, XtraceError
+from xtrace.diagnostics import Diagnostics
+from xtrace.errors import Stopped, VerifierError, XtraceError
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.options.command_line import Answered
-from xtrace.printable import printable
 from xtrace.sinks.stream import STDOUT, OutputClosed, OutputStream
 from xtrace.stop import Stop
 
 log = logging.getLogger("xtrace")
-
-
-class OneLine(logging.Formatter):
-    """Formats a message as one line without control characters: it may contain names chosen by others."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
-        """Return the text of a message; debug messages may have several lines."""
-        allowed = "\n\t" if record.levelno <= logging.DEBUG else ""
-        text = super().formatMessage(record)
-        return printable(text, kept=allowed)
 
 
 def failed_thread(failure: threading.ExceptHookArgs) -> None:
@@ -37,32 +27,40 @@ def failed_thread(failure: threading.ExceptHookArgs) -> None:
     log.debug("", exc_info=failure.exc_value)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def main(arguments: Sequence[str] | None = None, stop: Stop | None = None) -> int:
+    """Run the command and return its exit code. `stop`: the requests to stop, if already installed."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
-    level = logging.DEBUG if debug else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    diagnostics = Diagnostics()
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[diagnostics], force=True)
     threading.excepthook = failed_thread
-    with closing(Stop()) as stop:
+    with closing(stop or Stop.installed()) as stop:
         try:
             return answer(given, stop)
         except OutputClosed:
             return 0
-        except XtraceError as error:
-            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
-            if debug and isinstance(error, VerifierError):
-                log.debug("%s", error.log)
-            return error.exit_code
-        except OSError as error:
-            # a missing file of /proc or /sys, as in a container that hides them
-            log.error("xtrace-catch: %s", error, exc_info=error if debug else None)
-            return 1
-        except Exception as error:
-            log.error("xtrace-catch: internal error: %r; --debug shows where", error, exc_info=error if debug else None)
-            return 1
+        except Stopped as stopped:
+            log.info("xtrace-catch: %s", stopped)
+            return 0
+        except Exception as error:  # noqa: BLE001 - every error is one line
+            diagnostics.be_patient()
+            return report(error, debug)
+
+
+def report(error: Exception, debug: bool) -> int:
+    """Log the error that ended the run in one line, and return the exit code."""
+    shown = error if debug else None
+    if isinstance(error, XtraceError):
+        log.error("xtrace-catch: %s", error, exc_info=shown)
+        if isinstance(error, VerifierError):
+            log.debug("%s", error.log)
+        return error.exit_code
+    if isinstance(error, OSError):
+        # a missing file of /proc or /sys, as in a container that hides them
+        log.error("xtrace-catch: %s", error, exc_info=shown)
+    else:
+        log.error("xtrace-catch: internal error: %r; --debug shows where", error, exc_info=shown)
+    return 1
 
 
 def answer(arguments: Sequence[str], stop: Stop) -> int:
@@ -73,7 +71,6 @@ def answer(arguments: Sequence[str], stop: Stop) -> int:
     except Answered as answered:
         text = str(answered)
     else:
-        stop.install()
         from xtrace import assembly  # a slow import that --help and --version do not need
 
         return assembly.run(config, version, stop)

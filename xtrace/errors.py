@@ -24,6 +24,12 @@ class UsageError(XtraceError):
     exit_code = 2
 
 
+class Stopped(XtraceError):
+    """A stop was requested during start-up: a normal end."""
+
+    exit_code = 0
+
+
 class PrivilegeError(XtraceError):
     """A required capability is missing."""
 

@@ -9,6 +9,7 @@ import orjson
 
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.model.rdma import PortRecord
+from xtrace.printable import RAW_BYTES, printable
 from xtrace.sinks.jsonl.rdma import port_summary
 from xtrace.sinks.render import valid_unicode
 from xtrace.sinks.stream import OutputStream
@@ -37,7 +38,8 @@ def print_rdma_ports(records: Sequence[PortRecord], output: OutputStream, as_jso
     _print_table([RDMA_HEADINGS, *(_rdma_row(record) for record in records)], output)
 
 
-def _print_table(rows: Sequence[tuple[str, ...]], output: OutputStream) -> None:
+def _print_table(texts: Sequence[tuple[str, ...]], output: OutputStream) -> None:
+    rows = [tuple(printable(text, kept=RAW_BYTES) for text in row) for row in texts]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     output.write("".join(f"{line}\n" for line in table).encode("utf-8", "surrogateescape"))

@@ -1,6 +1,12 @@
-"""Names that others chose, made fit for a line of text."""
+"""Makes text with names chosen by others safe to print: interfaces, commands, devices, file names."""
+
+RAW_BYTES = "".join(map(chr, range(0xDCA0, 0xDD00)))
+"""Bytes from 0xa0 on that are not UTF-8, as surrogateescape decodes them. No terminal acts on them; the bytes below are
+C1 control characters in 8-bit encodings."""
 
 
 def printable(text: str, instead: str = "?", kept: str = "") -> str:
-    """`text` with `instead` for what a terminal would act upon, a line's end too, but for the characters `kept`."""
+    """Return `text` with `instead` for control and format characters (C0, C1, bidi, line ends), except for `kept`."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() or character in kept else instead for character in text)

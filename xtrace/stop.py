@@ -1,4 +1,7 @@
-"""Stop requests by signal: one flag, one descriptor to wait on, one time limit for what follows."""
+"""Stop requests by signal: one flag, one descriptor to wait on, one time limit for what follows.
+
+Imported before anything else, so that no signal is lost: it must import little.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,22 @@ import signal
 import time
 from types import FrameType
 
+from xtrace.errors import Stopped
+
 SECOND_INTERRUPT = 130
 """Exit code of an immediate exit: 128 + SIGINT."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+SAME_REQUEST_S = 0.5
+"""Seconds in which a second SIGINT belongs to the first: timeout(1) signals the process, and then its group."""
 
 GRACE_S = 2.0
 """Seconds that output may block after the request before the rest is dropped."""
 
 
 class Stop:
-    """Turns SIGINT, SIGTERM and SIGHUP into a flag and a readable descriptor; a second SIGINT exits at once.
+    """Turns SIGINT, SIGTERM and SIGHUP into a flag and a readable descriptor; a second Ctrl-C exits at once.
 
     An immediate exit still detaches programs attached by links: the kernel removes these with their descriptors.
     """
@@ -28,16 +36,27 @@ class Stop:
         self._installed = False
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
+    @classmethod
+    def installed(cls) -> Stop:
+        """Create a Stop that handles the signals. Must run in the main thread."""
+        stop = cls()
+        stop.install()
+        return stop
+
     def install(self) -> None:
-        """Install the signal handlers. Must run in the main thread."""
+        """Install the signal handlers. Must run in the main thread.
+
+        SIGHUP stays ignored under nohup. SIGINT does not: shells start background jobs with SIGINT ignored, but a
+        SIGINT sent to such a job on purpose should end it.
+        """
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
         self._installed = True
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a parent's wish
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT and time.monotonic() - self._at > SAME_REQUEST_S:
             os._exit(SECOND_INTERRUPT)
         self.request()
 
@@ -46,6 +65,11 @@ class Stop:
         if not self.requested:
             self.requested, self._at = True, time.monotonic()
             os.write(self._writable, b"\0")
+
+    def check(self) -> None:
+        """Raise Stopped if a stop is requested: for start-up, before the loop watches for requests."""
+        if self.requested:
+            raise Stopped("stopped before monitoring began")
 
     def close(self) -> None:
         """Close the descriptors and ignore the signals from now on: the process is about to exit."""

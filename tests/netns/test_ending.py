@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import signal
 import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -21,8 +26,11 @@ from tests.netns.tool import (
     Tool,
     assert_passes_traffic,
     attached_program,
+    bounded,
+    environment,
     eventually,
     is_loaded,
+    launched,
     run_to_end,
     running,
     started,
@@ -146,6 +154,123 @@ def test_a_blocked_reader_is_abandoned_after_sigterm_and_every_dropped_record_is
     if interval == "1h":
         # one interval: its 4096 flows, its interface record, and the end record if that is counted too
         assert int(told.group(1)) + written in (4097, 4098)
+
+
+@contextmanager
+def full_pipe() -> Iterator[tuple[int, int]]:
+    """Both ends of a pipe without room for a single byte."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(ONE_PAGE))
+        os.set_blocking(writer, True)
+        yield reader, writer
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@contextmanager
+def unheard(pair: Pair, stderr: int, *arguments: str, stdout: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
+    """The tool, attached to far0, whose stderr nobody reads."""
+    started = pair.far.catch("-i", "far0", *arguments, stdout=stdout, stderr=stderr, env=environment())
+    with bounded(started) as process:
+        assert eventually(lambda: attached_program(pair.far) is not None, LIMIT_S)
+        yield process
+
+
+def test_blocked_stderr_delays_no_interval_and_no_end() -> None:
+    with (
+        veth_pair(addresses=False) as pair,
+        full_pipe() as (_, writer),
+        tempfile.TemporaryFile() as output,
+        unheard(pair, writer, "-t", "1h", stdout=output) as process,
+    ):
+        program = attached_program(pair.far)
+        flood(pair, 10_000)
+        process.terminate()
+        assert process.wait(LIMIT_S) == 0
+        assert_detached(pair, program)
+        received = pair.far.statistics("far0")["packets"]
+        output.seek(0)
+        assert_complete(Result(0, output.read(), b""), received)
+
+
+def test_stdout_and_stderr_blocked_by_one_reader_end_after_sigterm() -> None:
+    with (
+        veth_pair(addresses=False) as pair,
+        full_pipe() as (_, writer),
+        unheard(pair, writer, "-t", "100", stdout=writer) as process,
+    ):
+        program = attached_program(pair.far)
+        process.terminate()
+        assert process.wait(LIMIT_S) == 1
+        assert_detached(pair, program)
+
+
+def test_lines_that_blocked_stderr_lost_are_counted_when_it_is_read_again() -> None:
+    with (
+        veth_pair(addresses=False) as pair,
+        full_pipe() as (reader, writer),
+        unheard(pair, writer, "-t", "1h", stdout=subprocess.DEVNULL) as process,
+    ):
+        filled = os.read(reader, 1 << 20)
+        assert set(filled) == {0}
+        pair.far.ip("link set far0 down")
+        pair.far.ip("link set far0 name renamed0")
+        with open(reader, "rb", closefd=False) as lines:
+            first = lines.readline()
+            assert re.fullmatch(rb"xtrace-catch: stderr was blocked, lines dropped: [1-9]\d*\n", first), first
+            assert lines.readline() == b"far0: the interface is called renamed0 now\n"
+        process.terminate()
+        assert process.wait(LIMIT_S) == 0
+
+
+def test_two_interrupts_at_once_are_one_request_to_stop() -> None:
+    """timeout -s INT sends one to the process, and one to its group."""
+    with veth_pair(addresses=False) as pair, running(pair.far, *WITHOUT_END) as tool:
+        flood(pair, 10_000)
+        tool.process.send_signal(signal.SIGINT)
+        result = tool.stop(signal.SIGINT)
+        received = pair.far.statistics("far0")["packets"]
+    result.assert_quiet_success()
+    assert_complete(result, received)
+
+
+def handles(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Whether the process has a handler for a signal by now."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    assert caught is not None, "the process has ended"
+    return bool(int(caught.group(1), 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_imports_ends_the_start(number: signal.Signals) -> None:
+    with veth_pair(addresses=False) as pair, launched(pair.far, *WITHOUT_END) as tool:
+        deadline = time.monotonic() + LIMIT_S
+        while not handles(tool.process, signal.SIGTERM):  # Python itself handles SIGINT from the start
+            assert time.monotonic() < deadline
+        result = tool.stop(number)
+        assert attached_program(pair.far) is None
+    assert (result.code, result.stdout, result.said) == (0, b"", ["xtrace-catch: stopped before monitoring began"])
+
+
+def test_a_signal_while_many_interfaces_are_attached_ends_the_start() -> None:
+    names = [f"end{number}" for number in range(40)]
+    with veth_pair(addresses=False) as pair:
+        for one, other in zip(names[::2], names[1::2], strict=True):
+            pair.far.ip(f"link add {one} type veth peer name {other}")
+            pair.far.ip(f"link set {one} up")
+            pair.far.ip(f"link set {other} up")
+        with launched(pair.far, "-i", ",".join(names), "-t", "1h") as tool:
+            tool.wait_until_it_says(b"loaded on")
+            result = tool.stop()
+        assert not any(attached_program(pair.far, name) for name in names)
+    assert (result.code, result.stdout) == (0, b"")
+    assert result.said[-1] == "xtrace-catch: stopped before monitoring began"
+    assert result.stderr.count(b"loaded on") < len(names)
 
 
 def test_a_deleted_interface_is_reported_awaited_and_all_its_packets_are_written() -> None:

@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -344,7 +345,8 @@ def monitors(monkeypatch: pytest.MonkeyPatch) -> list[FakeMonitor]:
     """Those that assembly.run() creates."""
     made: list[FakeMonitor] = []
 
-    def create(options: XdpOptions, say: Say) -> FakeMonitor:
+    def create(options: XdpOptions, say: Say, check: Callable[[], None]) -> FakeMonitor:
+        check()
         made.append(FakeMonitor(options, say))
         return made[-1]
 

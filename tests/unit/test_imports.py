@@ -18,7 +18,8 @@ ALLOWED = {
     "errors": (),
     "messages": (),
     "printable": (),
-    "stop": (),
+    "diagnostics": ("printable",),
+    "stop": ("errors",),
     "values": ("errors",),
     "target": ("errors", "values"),
     "kernel": ("errors", "kernel", "printable"),
@@ -27,17 +28,17 @@ ALLOWED = {
     "config": ("errors", "model", "options", "target"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
-    "listing": ("errors", "kernel", "model", "sinks"),
+    "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
         *("config", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
         *("options.table", "sinks", "stop"),
     ),
     "command": (
-        *("assembly", "config", "errors", "kernel.syscall", "options.command_line"),
-        *("printable", "sinks.stream", "stop"),
+        *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),
+        *("sinks.stream", "stop"),
     ),
-    "__main__": ("command",),
+    "__main__": ("command", "stop"),
 }
 """Part of the package -> what it may import from the others."""
 

@@ -84,3 +84,17 @@ def test_one_interface_name_that_is_no_utf8_does_not_hide_the_others(output: Out
     odd = LinkInfo(index=5, name=b"up\xff".decode("utf-8", "surrogateescape"), flags=0, link_type=1)
     print_interfaces([LO, odd, OWNED], stream, as_json=as_json)
     assert b"enp0s31f6" in contents()
+
+
+def test_table_cannot_act_on_a_terminal_and_its_columns_stay_aligned(output: Output) -> None:
+    stream, contents = output
+    print_interfaces([LO, LinkInfo(index=5, name="e\x1b[31m\u202e", flags=0, link_type=1)], stream, as_json=False)
+    heading, _, row = contents().decode().splitlines()
+    assert row.startswith("e?[31m?  ")
+    assert row.index("5 ") == heading.index("INDEX")
+
+
+def test_json_has_the_exact_name(output: Output) -> None:
+    stream, contents = output
+    print_interfaces([LinkInfo(index=5, name="e\x1b[31m\u202e", flags=0, link_type=1)], stream, as_json=True)
+    assert records(contents())[0]["name"] == "e\x1b[31m\u202e"

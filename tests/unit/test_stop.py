@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from xtrace import stop as stop_module
-from xtrace.stop import GRACE_S, SECOND_INTERRUPT, Stop
+from xtrace.errors import Stopped
+from xtrace.stop import GRACE_S, SAME_REQUEST_S, SECOND_INTERRUPT, Stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -57,21 +58,66 @@ def test_signal_requests_an_orderly_end(number: signal.Signals, installed: Stop)
     assert is_readable(installed)
 
 
-def test_second_interrupt_ends_at_once_with_130(installed: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """In place of the module time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(stop_module, "time", made)
+    return made
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupt_after_a_request_ends_at_once_with_130(
+    first: signal.Signals, installed: Stop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(first)
+    clock.now += SAME_REQUEST_S + 0.1
     assert ended == []
     signal.raise_signal(signal.SIGINT)
     assert ended == [130] == [SECOND_INTERRUPT]
 
 
-def test_interrupt_after_terminate_ends_at_once(installed: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_to_process_and_group_at_once_is_one_request(
+    installed: Stop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As timeout(1) sends it."""
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGINT)
-    assert ended == [130]
+    clock.now += SAME_REQUEST_S - 0.1
+    signal.raise_signal(signal.SIGINT)
+    assert ended == []
+    assert installed.requested
+
+
+def test_interrupt_is_handled_in_a_background_job_whose_shell_ignores_it(stop: Stop) -> None:
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS[:2]}
+    try:
+        stop.install()
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_start_up_is_abandoned_once_a_stop_is_requested(stop: Stop) -> None:
+    stop.check()
+    stop.request()
+    with pytest.raises(Stopped):
+        stop.check()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
@@ -109,15 +155,7 @@ def test_thousands_of_signals_do_not_block(installed: Stop) -> None:
     assert installed.requested
 
 
-def test_time_for_output_runs_from_the_first_request(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self) -> float:
-            return self.now
-
-    clock = Clock()
-    monkeypatch.setattr(stop_module, "time", clock)
+def test_time_for_output_runs_from_the_first_request(stop: Stop, clock: Clock) -> None:
     stop.request()
     assert stop.seconds_left() == GRACE_S == 2.0
     clock.now += 1.5

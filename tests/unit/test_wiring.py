@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -23,6 +23,7 @@ from xtrace.model.rdma import PortId, QueuePairRecord, RdmaSnapshot, Seen
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor, apart
+from xtrace.stop import Stop
 
 TICKS = 3
 Yielded = TypeVar("Yielded", bound=Snapshot)
@@ -122,7 +123,7 @@ def opened() -> Iterator[ExitStack]:
 def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     """In place of the monitors that assembly makes."""
     flows, rdma, quiet, calls = Flows("xdp"), Rdma("rdma"), Rdma("rdma"), Calls("nccl")
-    monkeypatch.setattr(assembly, "watch_flows", lambda config: flows)
+    monkeypatch.setattr(assembly, "watch_flows", lambda config, stop: flows)
     monkeypatch.setattr(assembly, "watch_rdma", lambda config: rdma)
     monkeypatch.setattr(assembly, "watch_calls", lambda config: calls)
     monkeypatch.setattr(assembly, "quiet_monitor", lambda *_: quiet)
@@ -131,7 +132,8 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 
 def wired(modes: str, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
-    return assembly.wire(parse(["-m", modes], {}, "1"), opened)
+    stop = opened.enter_context(closing(Stop()))
+    return assembly.wire(parse(["-m", modes], {}, "1"), opened, stop)
 
 
 def ticked(monitors: tuple[Monitor[Snapshot], ...]) -> list[list[Snapshot | None]]:

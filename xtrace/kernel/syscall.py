@@ -4,6 +4,7 @@
 `call(what, syscall.lib.xt_map_freeze, fd)`. Its constants do not change, so `lib` may be imported for them.
 """
 
+import signal
 from collections.abc import Callable
 from errno import EAGAIN, EINTR
 from typing import ParamSpec
@@ -16,15 +17,25 @@ __all__ = ["EAGAIN_RETRIES", "Arguments", "call", "close", "ffi", "lib", "try_ca
 Arguments = ParamSpec("Arguments")
 
 EAGAIN_RETRIES = 5
-"""BPF_PROG_LOAD returns EAGAIN if a signal interrupts the verifier, and is then repeated."""
+"""BPF_PROG_LOAD returns EAGAIN if a signal interrupts the verifier, BPF_PROG_TEST_RUN EINTR."""
 
 
 def try_call(function: Callable[Arguments, int], *arguments: Arguments.args, **named: Arguments.kwargs) -> int:
-    """Call a shim function; return its result (>= 0) or -errno. Retries EAGAIN and EINTR a few times."""
-    for _ in range(EAGAIN_RETRIES):
-        result = function(*arguments, **named)
-        if result not in (-EAGAIN, -EINTR):
-            break
+    """Call a shim function; return its result (>= 0) or -errno.
+
+    Retries EAGAIN and EINTR a few times with signals blocked: those that come in quick succession could interrupt
+    every try. They are handled afterwards.
+    """
+    result = function(*arguments, **named)
+    if result in (-EAGAIN, -EINTR):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            for _ in range(EAGAIN_RETRIES - 1):
+                result = function(*arguments, **named)
+                if result not in (-EAGAIN, -EINTR):
+                    break
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return result
 
 

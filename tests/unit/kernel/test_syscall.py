@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 
 import pytest
 
@@ -62,3 +63,16 @@ def test_interrupted_close_is_not_tried_again(kernel: FakeKernel) -> None:
     kernel.answer("xt_close", -errno.EINTR)
     close(7)
     assert kernel.calls == ["xt_close"]
+
+
+def test_signals_interrupt_no_retry_and_are_handled_afterwards() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    blocked = []
+
+    def interrupted_once() -> int:
+        blocked.append(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        return 0 if blocked[-1] else -errno.EINTR
+
+    assert try_call(interrupted_once) == 0
+    assert blocked == [False, True]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
@@ -50,7 +51,8 @@ class XdpMonitor:
 
     mode = "xdp"
 
-    def __init__(self, options: XdpOptions, report: Say) -> None:
+    def __init__(self, options: XdpOptions, report: Say, check: Callable[[], None] = lambda: None) -> None:
+        """Attach to the interfaces. `check` is called before each, and may raise to abandon the start."""
         privileges.require(privileges.XDP_NEEDS, "mode xdp")
         privileges.raise_memlock_limit()
         self._options = options
@@ -73,7 +75,7 @@ class XdpMonitor:
             self._roster = Roster(options.selection, options.directions, slots, attacher, netlink, self._events, report)
             opening.callback(self._roster.detach_all)
             self._start_ns = time.monotonic_ns()
-            self._roster.attach_first()
+            self._roster.attach_first(check)
             self._opened = opening.pop_all()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceError
@@ -68,7 +68,7 @@ class Roster:
         self._is_stale = False
         """whether events were lost or the interfaces could not be listed"""
 
-    def attach_first(self) -> None:
+    def attach_first(self, check: Callable[[], None]) -> None:
         """Attach to the present interfaces. Raises InterfaceError, or the refusal, if all attempts fail."""
         links = rtnetlink.links(self._netlink)
         chosen = [link for link in links if self._selection.takes(link)]
@@ -86,7 +86,10 @@ class Roster:
         ]
         if not chosen and not missing:
             raise InterfaceError(self._selection.nothing_chosen(links))
-        failures += [error for link in chosen if (error := self._try_watch(link)) is not None]
+        for link in chosen:
+            check()
+            if (error := self._try_watch(link)) is not None:
+                failures.append(error)
         attached = not all(watched.lost for watched in self.watched)
         if not attached and len(failures) == 1:
             raise failures[0]

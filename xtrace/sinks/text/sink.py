@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from xtrace.model.snapshot import Snapshot
+from xtrace.printable import RAW_BYTES, printable
 from xtrace.sinks import Run
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.registry import ByMode, Totals
@@ -29,8 +30,9 @@ class Text:
         lines = self._kinds[snapshot.mode].lines(snapshot)
         try:
             while some := list(islice(lines, LINES_AT_ONCE)):
-                # interface names are bytes, and go out as they came
-                self._stream.write("".join(some).encode("utf-8", "surrogateescape"))
+                # names are bytes, written unchanged if they are harmless
+                clean = (f"{printable(line[:-1], kept=RAW_BYTES)}\n" for line in some)
+                self._stream.write("".join(clean).encode("utf-8", "surrogateescape"))
         except OutputBlocked as blocked:
             raise OutputBlocked(blocked.lost + sum(1 for _ in lines)) from None
 

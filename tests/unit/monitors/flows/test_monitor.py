@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from tests.unit.make import counts_of, features, flow, key, table
-from xtrace.errors import InterfaceError, KernelError, PrivilegeError, UsageError, XtraceError
+from xtrace.errors import InterfaceError, KernelError, PrivilegeError, Stopped, UsageError, XtraceError
 from xtrace.kernel import features as features_module
 from xtrace.kernel import privileges, rtnetlink
 from xtrace.kernel.features import Features
@@ -332,6 +332,21 @@ def test_interface_that_refuses_one_direction_alone_is_detached_from_the_other_b
         start(world, directions=BOTH)
     assert world.attached == []
     assert world.happened.index("detach eth0 slot 0") < world.happened.index("close tables")
+
+
+def test_start_that_is_abandoned_attaches_nothing_more_and_detaches_what_it_attached(world: World) -> None:
+    world.links = [LO, ETH0, ETH1, ETH2]
+
+    def check() -> None:
+        if world.attached:
+            raise Stopped("stopped")
+
+    options = XdpOptions(Selection(("eth0", "eth1", "eth2")), Choice(), INGRESS)
+    with pytest.raises(Stopped):
+        XdpMonitor(options, world.said.append, check)
+    assert "attach eth0 slot 0" in world.happened
+    assert not any(what.startswith("attach eth1") for what in world.happened)
+    assert world.happened[-4:] == ["detach eth0 slot 0", "close tables", "close netlink", "stop listening"]
 
 
 def test_unknown_feature_switch_is_refused_before_any_map(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,6 +320,32 @@ def test_interface_name_that_is_no_utf8_is_written_as_its_bytes(output: Output) 
     assert contents().startswith(b"up\xff 00:00:05 ")
 
 
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        (b"e\x1b]0;x\x07", b"e?]0;x?"),
+        (b"c\xc2\x9b1m", b"c?1m"),
+        (b"c\x9b1m", b"c?1m"),
+        ("b\u202ex".encode(), b"b?x"),
+        (b"l\nforged", b"l?forged"),
+    ],
+    ids=["C0", "C1", "C1 in 8 bits", "bidi", "line end"],
+)
+def test_names_do_not_act_on_a_terminal(output: Output, name: bytes, shown: bytes) -> None:
+    stream, contents = output
+    interface = Interface(name.decode("utf-8", "surrogateescape"), 0)
+    Text(stream).write(snapshot([flow()], [(interface, counts_of([flow()]))]))
+    of_flow, of_interface = contents().splitlines()
+    assert of_flow.endswith(b"] " + shown)
+    assert of_interface.startswith(shown + b" 00:00:05 ")
+
+
+def test_ordinary_names_in_any_script_are_written_as_their_bytes(output: Output) -> None:
+    stream, contents = output
+    Text(stream).write(snapshot([], [(Interface("网卡é-0.1@x", 0), counts_of([]))]))
+    assert contents().startswith("网卡é-0.1@x 00:00:05 ".encode())
+
+
 def test_total_of_the_line_is_that_of_all_protocols(output: Output) -> None:
     flows = [flow(key(protocol=TCP), 1, 100), flow(key(protocol=UDP), 2, 200), flow(key("", "", (0, 0), 0), 3, 300)]
     assert " packets=6 bytes=600 " in written(output, snapshot(flows))[-1]
