@@ -65,6 +65,9 @@ enum nccl_function {
 #define NCCL_USER_KEYS 4096
 #define NCCL_PROCESS_KEYS 2048
 
+/* The most communicators of one user that are remembered; of others size and rank are unknown. */
+#define NCCL_USER_COMMUNICATORS 4096
+
 /* Probed files have numbers below this. */
 #define NCCL_FILES 1024
 
@@ -138,5 +141,5 @@ struct nccl_communicator {
 	__u32 nranks; /* 0: unknown */
 	__u32 rank;   /* or NCCL_NO_RANK */
 	__s32 device; /* CUDA device ordinal, or NCCL_NO_DEVICE */
-	__u32 padding;
+	__u32 user;   /* real user id */
 };

@@ -93,6 +93,14 @@ struct {
 	MAP_UINT(max_entries, NCCL_MAX_KEYS);
 } communicators SEC(".maps");
 
+/* How many of them each user has: user space counts anew now and then, since the map above evicts. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+	MAP_UINT(max_entries, 1024);
+} communicators_of SEC(".maps");
+
 /* Arguments of the ncclBcast that a thread is in. */
 struct bcast {
 	__u64 buffer;
@@ -434,12 +442,30 @@ static __always_inline __u64 read_pointer(__u64 address)
 	return value;
 }
 
+/* Adds to a user's number of communicators; false if it has as many as it may. */
+static __always_inline bool add_communicator(__u32 user)
+{
+	__u32 none = 0, *number = bpf_map_lookup_elem(&communicators_of, &user);
+
+	if (!number) {
+		bpf_map_update_elem(&communicators_of, &user, &none, BPF_NOEXIST);
+		number = bpf_map_lookup_elem(&communicators_of, &user);
+	}
+	if (!number || *number >= NCCL_USER_COMMUNICATORS)
+		return false;
+	__sync_fetch_and_add(number, 1);
+	return true;
+}
+
 /* Stores a communicator, replacing what was known under its address. */
 static __always_inline void learn(__u32 tgid, __u64 communicator, __u32 nranks, __u32 rank, __s32 device)
 {
 	struct nccl_communicator_key where = {.communicator = communicator, .tgid = tgid};
 	struct nccl_communicator value = {.nranks = nranks, .rank = rank, .device = device};
 
+	value.user = bpf_get_current_uid_gid();
+	if (!bpf_map_lookup_elem(&communicators, &where) && !add_communicator(value.user))
+		return;
 	bpf_map_update_elem(&communicators, &where, &value, BPF_ANY);
 }
 
@@ -533,8 +559,16 @@ static __always_inline void learn_answer(const struct call *call)
 static __always_inline void forget(const struct nccl_key *key)
 {
 	struct nccl_communicator_key where = {.communicator = key->communicator, .tgid = key->tgid};
+	struct nccl_communicator *known = bpf_map_lookup_elem(&communicators, &where);
+	__u32 user, *number;
 
+	if (!known)
+		return;
+	user = known->user;
 	bpf_map_delete_elem(&communicators, &where);
+	number = bpf_map_lookup_elem(&communicators_of, &user);
+	if (number && *number)
+		__sync_fetch_and_add(number, -1);
 }
 
 /* Updates the known communicators after a call that did not fail. */

@@ -45,7 +45,7 @@ class struct_nccl_communicator:
     nranks: int
     rank: int
     device: int
-    padding: int
+    user: int
 
 class struct_nccl_communicator_key:
     communicator: int
@@ -342,6 +342,7 @@ class _Lib:
     NCCL_SCATTER: int
     NCCL_SEND: int
     NCCL_USER: int
+    NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int

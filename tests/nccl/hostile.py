@@ -4,6 +4,7 @@
     mappings  maps a file executable NUMBER times, and maps or unmaps it once more all the time
     copies    maps NUMBER copies of LIBRARY, and calls none of them
     pointers  calls a copy of LIBRARY with NUMBER communicators that do not exist at once, each time others
+    answers   asks a copy of LIBRARY for the sizes of NUMBER such communicators at once, each time others
 
 Started as root it becomes nobody, whose DIRECTORY must be. It prints `ready` once all of it is in place, and ends with
 its standard input.
@@ -112,7 +113,24 @@ def pointers(directory: Path, number: int, library: bytes) -> Act:
     return call
 
 
-KINDS = {"tables": tables, "mappings": mappings, "copies": copies, "pointers": pointers}
+def answers(directory: Path, number: int, library: bytes) -> Act:
+    copy = directory / "libnccl.so.2"
+    copy.write_bytes(library)
+    count = ctypes.CDLL(str(copy)).ncclCommCount
+    # the stand-in reads what the address leads to: its communicators begin with their size
+    memory = ctypes.create_string_buffer(64 * number)
+    answer = ctypes.c_int()
+    shift = iter(range(1 << 60))
+
+    def ask() -> None:
+        first = ctypes.addressof(memory) + next(shift) % 16
+        for i in range(number):
+            count(ctypes.c_void_p(first + 32 * i), ctypes.byref(answer))
+
+    return ask
+
+
+KINDS = {"tables": tables, "mappings": mappings, "copies": copies, "pointers": pointers, "answers": answers}
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from tests.nccl.shown import shown
 from tests.netns.tool import bounded
 from tests.support.net import of_type
 
+FLOAT32 = 7
 SECONDS = 4.0
 LONGEST_S = 3.0
 """Of an interval of one second, on a machine that is busy with other tests; without limits it was up to 19 s."""
@@ -57,7 +58,7 @@ def memory(pid: int) -> int:
 def call_for_a_while(process: Job) -> int:
     until, calls = time.monotonic() + SECONDS, 0
     while time.monotonic() < until:
-        process.do("AllReduce", "world", 100, 7)
+        process.do("AllReduce", "world", 100, FLOAT32)
         calls += 1
     return calls
 
@@ -69,6 +70,7 @@ def call_for_a_while(process: Job) -> int:
         ("mappings", 30_000, 1, ""),
         ("copies", 16, 5, "not probed: 64 files are, the most at once"),
         ("copies", 64, 1, "more than 16 files with NCCL's functions"),
+        ("answers", 3_000, 1, ""),
         ("pointers", 3_000, 1, "2048 combinations of communicator, function and datatype in one interval"),
     ],
 )
@@ -88,11 +90,15 @@ def test_another_user_costs_a_job_no_call_and_the_tool_no_time(
         wait_for_probes(tool, library)
         process.do("CommInitRank", "world", 2, 0)
         calls = call_for_a_while(process)
+        process.do("AllGather", "world", 10, FLOAT32)
         peak = memory(tool.process.pid)
         begun = time.monotonic()
         result = tool.stop()
         took = time.monotonic() - begun
     assert total(operations(result.records, process.pid), "calls", function="AllReduce") == calls
+    # the size of its communicator is still known
+    gathered = [found for found in operations(result.records, process.pid) if found["function"] == "AllGather"]
+    assert [found["requested_bytes"] for found in gathered if found["calls"]] == [10 * 4 * 2]
     assert max(record["interval_s"] for record in of_type(result.records, "nccl")) < LONGEST_S
     assert peak < MOST_MEMORY
     assert took < LONGEST_S

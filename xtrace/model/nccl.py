@@ -93,7 +93,7 @@ class CallTotals(NamedTuple):
 TOTALS = abi.layout("struct nccl_totals", *CallTotals._fields)
 OWNER = abi.layout("struct nccl_owner", "kind", "id")
 COMMUNICATOR_KEY = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
-COMMUNICATOR = abi.layout("struct nccl_communicator", "nranks", "rank", "device")
+COMMUNICATOR = abi.layout("struct nccl_communicator", "nranks", "rank", "device", "user")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -199,13 +200,23 @@ class CallTables:
         found = {}
         for key, value in self._maps["communicators"].entries():
             address, pid = COMMUNICATOR_KEY.unpack(key)
-            nranks, rank, device = COMMUNICATOR.unpack(value)
+            nranks, rank, device, _ = COMMUNICATOR.unpack(value)
             found[pid, address] = Known(
                 nranks or None,
                 None if rank == lib.NCCL_NO_RANK else rank,
                 None if device == lib.NCCL_NO_DEVICE else device,
             )
         return found
+
+    def recount_communicators(self) -> None:
+        """Count each user's communicators anew, if one has many: an LRU map evicts some without counting that."""
+        of_user = self._maps["communicators_of"]
+        numbers = list(of_user.entries())
+        if all(abi.U32.unpack(number)[0] < lib.NCCL_USER_COMMUNICATORS // 2 for _, number in numbers):
+            return
+        counts = Counter(COMMUNICATOR.unpack(value)[3] for _, value in self._maps["communicators"].entries())
+        for key, _ in numbers:
+            of_user.update(key, abi.U32.pack(counts[abi.U32.unpack(key)[0]]))
 
     def last_called_ns(self, file_number: int) -> int:
         """CLOCK_MONOTONIC of the last call into a file, 0 before the first."""

@@ -93,6 +93,7 @@ class Watcher:
                 while self._search():
                     self._follow()
                 self._follow()
+                self._tables.recount_communicators()
             except Exception:  # or the thread would end, and new processes go unseen
                 log.exception("mode nccl: looking for processes failed; trying again")
             self._started.set()
