@@ -9,7 +9,7 @@ from xtrace.kernel.syscall import ffi
 
 
 def test_layout_has_the_bytes_that_c_writes() -> None:
-    written = ffi.new("struct nccl_communicator *", {"nranks": 8, "rank": 3, "device": -1, "padding": 77})
+    written = ffi.new("struct nccl_communicator *", {"nranks": 8, "rank": 3, "device": -1, "user": 77})
     layout = abi.layout("struct nccl_communicator", "nranks", "rank", "device")
     assert layout.unpack(ffi.buffer(written)) == (8, 3, -1)
 
