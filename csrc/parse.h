@@ -241,8 +241,7 @@ static __always_inline void *take(struct cursor *cursor, __u64 size)
 		if (size > cursor->left)
 			goto cut_short;
 	} else {
-		/* Linux 5.10 forgets the bound of a number that was spilled to the stack, so it is told again
-		 */
+		/* Linux 5.10 forgets the bounds of a spilled number: check it again. */
 		PIN(offset);
 		if (offset > FARTHEST_OFFSET)
 			goto cut_short;

@@ -413,9 +413,9 @@ static char *guarded_copy(const void *bytes, size_t length, size_t page, size_t 
 }
 
 /*
- * Of some commands the kernel writes as much as the driver has by now, whatever room it was told of (until
- * 7b07be1ff1cb, "ethtool: Avoid overflowing userspace buffer on stats query"): never into memory that has
- * neighbours.
+ * For some commands the kernel writes as much as the driver has at that moment, whatever the size it was
+ * given (until 7b07be1ff1cb, "ethtool: Avoid overflowing userspace buffer on stats query"). The buffer
+ * therefore ends at a page that cannot be written.
  */
 int xt_ethtool(const char *interface, void *request, size_t length)
 {

@@ -387,6 +387,6 @@ def test_in_a_container_without_it_there_is_an_error_and_no_wrong_figure(tmp_pat
         result = tool.wait()
     assert (result.code, result.stdout) == (1, b"")
     assert result.stderr.decode() == (
-        "xtrace-catch: mode nccl: this container's proc numbers processes otherwise than the kernel does,"
-        " whose calls could not be told apart: run it with --pid host or -v /proc:/host/proc:ro\n"
+        "xtrace-catch: mode nccl: process IDs in this container's /proc differ from the kernel's, so calls cannot be"
+        " assigned to processes (run it with --pid host or -v /proc:/host/proc:ro)\n"
     )

@@ -316,7 +316,7 @@ def test_a_renamed_interface_is_counted_on() -> None:
         pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
         send(pair, 500)
         result = tool.stop()
-    assert (result.code, result.said) == (0, [*started(), "far0: the interface was renamed to renamed0"])
+    assert (result.code, result.said_of_attaching) == (0, [*started(), "far0: the interface was renamed to renamed0"])
     assert_sums_close(result.records)
     assert streamed(result.records) == 1000
     assert {record["interface"] for record in of_type(result.records, "interface")} <= {"far0", "renamed0"}

@@ -11,7 +11,18 @@ from contextlib import contextmanager
 import pytest
 
 from tests.netns.load import send_frames
-from tests.netns.tool import bounded, flows, is_free, preparing, run_to_end, running, tc_started, total
+from tests.netns.tool import (
+    IS_UP,
+    NO_CARRIER,
+    bounded,
+    flows,
+    is_free,
+    preparing,
+    run_to_end,
+    running,
+    tc_started,
+    total,
+)
 from tests.support.frames import ICMP, IPV4, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp
 from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until
 
@@ -70,6 +81,27 @@ def test_what_the_interface_itself_counted_stands_beside_each_whole_interval(dir
     assert {record["nic_packets"] for record in (first, last)} == {None}
     assert sum(record["nic_packets"] for record in whole) == sum(record["packets"] for record in whole) == 5
     assert sum(record["nic_bytes"] for record in whole) == sum(record["bytes"] for record in whole)
+
+
+@pytest.mark.parametrize("what", ["near0", "far0"])
+def test_an_interface_without_carrier_or_down_is_reported_and_marked_until_it_is_up_again(what: str) -> None:
+    down = "far0: the interface is down; no packets until it is up (`ip link set far0 up`)"
+    line = f"far0{NO_CARRIER}" if what == "near0" else down
+    with quiet_pair() as pair:
+        namespace = pair.near if what == "near0" else pair.far
+        namespace.ip(f"link set {what} down")
+        with running(pair.far, "-i", "far0", "-t", "100") as tool:
+            tool.wait_until_it_says(line.encode())
+            tool.wait_for_intervals(2)
+            namespace.ip(f"link set {what} up")
+            tool.wait_until_it_says(f"far0{IS_UP}".encode())
+            tool.wait_for_intervals(2)
+            result = tool.stop()
+    assert result.code == 0
+    marks = [record["up"] for record in of_type(result.records, "interface")]
+    assert marks == sorted(marks)
+    assert set(marks) == {False, True}
+    assert result.said.count(line) == 1
 
 
 class Tun:

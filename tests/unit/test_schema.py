@@ -121,6 +121,7 @@ EXAMPLES: dict[str, Record] = {
         "hook": "xdp",
         "xdp_mode": "native",
         "coverage": None,
+        "up": True,
     },
     "hook": {
         "type": "hook",

@@ -30,6 +30,7 @@ RTM_GETLINK = 18
 RTM_SETLINK = 19
 
 IFF_UP = 0x1
+IFF_LOWER_UP = 1 << 16
 
 IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
@@ -123,6 +124,11 @@ class LinkInfo:
     def is_up(self) -> bool:
         """Administratively up."""
         return bool(self.flags & IFF_UP)
+
+    @property
+    def is_operational(self) -> bool:
+        """Administratively up, with a carrier. (operstate follows the carrier up to a second later.)"""
+        return self.is_up and bool(self.flags & IFF_LOWER_UP)
 
 
 def _parse_xdp(value: bytes) -> XdpOwner | None:

@@ -272,6 +272,8 @@ class Interface:
     direction: Direction = Direction.INGRESS
     merges: bool = False
     """whether its driver passes merged packets to XDP"""
+    is_up: bool = True
+    """whether it is up, with a carrier"""
 
     @property
     def units(self) -> str:

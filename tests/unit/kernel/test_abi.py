@@ -10,8 +10,15 @@ from xtrace.kernel.syscall import ffi
 
 def test_layout_has_the_bytes_that_c_writes() -> None:
     written = ffi.new("struct nccl_communicator *", {"nranks": 8, "rank": 3, "device": -1, "user": 77})
-    layout = abi.layout("struct nccl_communicator", "nranks", "rank", "device")
-    assert layout.unpack(ffi.buffer(written)) == (8, 3, -1)
+    layout = abi.layout("struct nccl_communicator", "nranks", "rank", "device", "user")
+    assert layout.unpack(ffi.buffer(written)) == (8, 3, -1, 77)
+
+
+def test_padding_is_skipped() -> None:
+    written = ffi.new("struct nccl_communicator_key *", {"communicator": 1 << 40, "tgid": 9, "padding": 77})
+    layout = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
+    assert layout.size == ffi.sizeof("struct nccl_communicator_key")
+    assert layout.unpack(ffi.buffer(written)) == (1 << 40, 9)
 
 
 def test_of_a_union_the_first_member_counts() -> None:

@@ -40,7 +40,7 @@ class _Sums:
         self.nic, self.seen = self.nic + nic, self.seen + seen
 
     def gross(self) -> Share | None:
-        """The share that the hook saw; None where that cannot be told.
+        """The share that the hook saw; None if unknown.
 
         Both packets and bytes must differ: interfaces count merged packets once, and define lengths differently.
         """

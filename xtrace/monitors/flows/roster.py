@@ -148,9 +148,11 @@ class Roster:
         return any(watched.lost for watched in self.watched)
 
     def sample(self) -> None:
-        """Read the interfaces' own counters just before a flip, except those of detached interfaces."""
+        """Read the interfaces' own counters and state just before a flip, except those of detached interfaces."""
         for watched in self.watched:
-            watched.coverage.sample(None if watched.lost else self._look_up(watched.index))
+            link = None if watched.lost else self._look_up(watched.index)
+            watched.coverage.sample(link)
+            self._follow_state(watched, link)
 
     def drained(self) -> None:
         """The packets of detached interfaces have been drained: release their slots.
@@ -213,12 +215,18 @@ class Roster:
             if watched.name != link.name:
                 self._report(f"{watched.name}: the interface was renamed to {link.name}")
                 watched.rename(link.name)
+            self._follow_state(watched, self._look_up(link.index))  # not as it was on its way to being deleted
             if self._selection.gives_up(link):
                 self._lose(link.index, BECAME_MEMBER)
             return
         # retry after a refusal only when the interface has gone up or down, not at every change
         if self._wants(link):
             self._attach_and_report(link)
+
+    def _follow_state(self, watched: Watched, link: LinkInfo | None) -> None:
+        """Report an interface that goes down or comes up: zeros then have a reason."""
+        if link is not None and (line := watched.follow(link)):
+            self._report(line)
 
     def _attach_and_report(self, link: LinkInfo) -> None:
         error = self._try_watch(link)
@@ -256,6 +264,7 @@ class Roster:
             return error if is_new else None
         self._absent.attached(link)
         self.watched.append(watched)
+        self._follow_state(watched, link)
         return None
 
     def _lose(self, index: int, why: str, next_step: str = "") -> None:

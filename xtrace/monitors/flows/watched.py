@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xtrace.errors import KernelError, XtraceError
+from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.model.flow import Interface
 from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows.attach import Attached
@@ -27,6 +28,8 @@ class Watched:
     attached: dict[Direction, Attached] = field(default_factory=dict)
     until_ns: int | None = None
     """when it was detached; its last interval is still to be drained"""
+    is_up: bool = True
+    """whether it can carry packets, as far as was reported"""
     stays: bool = False
     """whether a program could not be detached and still counts into the slot"""
 
@@ -38,7 +41,8 @@ class Watched:
     def interfaces(self) -> Iterator[Interface]:
         """Its names in records, per direction."""
         for direction, attached in self.attached.items():
-            yield Interface(self.name, self.slot, attached.hook, attached.xdp_mode, direction, attached.merges)
+            where = (attached.hook, attached.xdp_mode, direction, attached.merges)
+            yield Interface(self.name, self.slot, *where, is_up=self.is_up)
 
     def mode_that_stays(self) -> XdpMode | None:
         """The XDP mode of a program that stays attached when the interface moves to another namespace, or None."""
@@ -52,6 +56,17 @@ class Watched:
         except KernelError as error:
             log.debug("%s: cannot check the attachment: %s", self.name, error)
             return True
+
+    def follow(self, link: LinkInfo) -> str | None:
+        """Note whether it can carry packets; the line to report where that changed."""
+        if link.is_operational is self.is_up:
+            return None
+        self.is_up = link.is_operational
+        if self.is_up:
+            return f"{self.name}: the interface is up"
+        if link.is_up:
+            return f"{self.name}: no carrier; no packets until the link is up"
+        return f"{self.name}: the interface is down; no packets until it is up (`ip link set {self.name} up`)"
 
     def rename(self, name: str) -> None:
         """Use the interface's new name from now on."""

@@ -43,7 +43,7 @@ class RasOptions:
 
 
 class NcclMonitor:
-    """Counts NCCL calls from its creation on; follows processes as they come and go."""
+    """Counts NCCL calls from its creation on; follows processes as they start and end."""
 
     mode = "nccl"
 
@@ -51,8 +51,8 @@ class NcclMonitor:
         privileges.require(privileges.NCCL_NEEDS, "mode nccl")
         if not proc.sees_all():
             raise XtraceError(
-                "mode nccl: this container's proc numbers processes otherwise than the kernel does, whose calls could"
-                " not be told apart: run it with --pid host or -v /proc:/host/proc:ro"
+                "mode nccl: process IDs in this container's /proc differ from the kernel's, so calls cannot be assigned"
+                " to processes (run it with --pid host or -v /proc:/host/proc:ro)"
             )
         privileges.raise_memlock_limit()
         privileges.raise_open_files_limit()

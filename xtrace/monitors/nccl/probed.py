@@ -47,7 +47,7 @@ class Probed:
     number: int = 0
     attached_ns: int = 0
     is_reported: bool = False
-    """whether it was said why it is not probed"""
+    """whether the reason why it is not probed was reported"""
     is_left_out_reported: bool = False
     unused_since_ns: int | None = None
 

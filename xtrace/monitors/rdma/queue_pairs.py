@@ -67,7 +67,7 @@ class QueuePairWatch:
             begun = time.monotonic()
             try:
                 found = self._round()
-            except Exception as error:  # or the thread would end, and its last round be reported for ever
+            except Exception as error:  # else the thread would end, and its last round would be reported forever
                 log.debug("queue pairs", exc_info=True)
                 found = QueuePairs((), time.time_ns(), (f"{type(error).__name__}: {error}",))
             with self._lock:

@@ -95,6 +95,7 @@ def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, 
         "hook": interface.hook,
         "xdp_mode": interface.xdp_mode,
         "coverage": counts.coverage,
+        "up": interface.is_up,
     }
 
 

@@ -133,7 +133,7 @@ def operation_record(operation: Operation) -> Record:
 
 
 def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
-    """One record per communicator that a RAS service told of."""
+    """Yield one record per communicator that the RAS service reported."""
     for communicator in report.communicators:
         yield {
             "type": "nccl_ras",

@@ -32,12 +32,15 @@ from xtrace.monitors.flows.tables import Drained, Plan
 NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
 """RTM_* of uapi/linux/rtnetlink.h"""
 
+UP, ONLY_ADMINISTRATIVELY = 0x10001, 0x1
+"""IFF_UP with and without IFF_LOWER_UP"""
+
 INGRESS, BOTH = (Direction.INGRESS,), tuple(Direction)
 NO_FILTERS = Filters()
 
 
 def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
-    return LinkInfo(index=index, name=name, flags=1 if up else 0, link_type=1, rx_packets=0)
+    return LinkInfo(index=index, name=name, flags=UP if up else 0, link_type=1, rx_packets=0)
 
 
 LO = replace(interface("lo", 1), link_type=772)
@@ -701,8 +704,43 @@ def test_name_that_a_renamed_interface_left_is_watched_when_another_takes_it(wor
 
 
 def test_further_news_of_a_watched_interface_change_nothing(world: World, monitor: XdpMonitor) -> None:
-    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, replace(ETH0, flags=0)), (NEW_LINK, ETH0))
+    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, replace(ETH0, mtu=9000)), (NEW_LINK, ETH0))
     assert (world.happened, world.said) == ([], [])
+
+
+DOWN = "eth0: the interface is down; no packets until it is up (`ip link set eth0 up`)"
+NO_CARRIER = "eth0: no carrier; no packets until the link is up"
+
+
+@pytest.mark.parametrize(
+    "state, line",
+    [
+        (replace(ETH0, flags=0), DOWN),
+        (replace(ETH0, flags=ONLY_ADMINISTRATIVELY), NO_CARRIER),
+    ],
+)
+def test_interface_that_goes_down_is_reported_once_and_so_is_its_coming_up(
+    state: LinkInfo, line: str, world: World, monitor: XdpMonitor
+) -> None:
+    happens(world, monitor, (NEW_LINK, state), (NEW_LINK, state))
+    assert world.said == [line]
+    assert [found.is_up for found, _ in monitor.tick().interfaces] == [False]
+    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, replace(ETH0, operstate="up")))
+    assert world.said == [line, "eth0: the interface is up"]
+    assert [found.is_up for found, _ in monitor.tick().interfaces] == [True]
+    assert world.happened == ["take"] * 2, "it stays attached"
+
+
+def test_interface_that_is_down_at_the_start_is_reported(world: World) -> None:
+    world.links = [replace(ETH0, flags=0)]
+    start(world).close()
+    assert world.said[1:] == [DOWN]
+
+
+def test_state_is_followed_at_ticks_where_no_event_came(world: World, monitor: XdpMonitor) -> None:
+    world.links = [replace(ETH0, flags=ONLY_ADMINISTRATIVELY)]
+    ((found, _),) = monitor.tick().interfaces
+    assert (found.is_up, world.said) == (False, [NO_CARRIER])
 
 
 @pytest.mark.parametrize("kind", [NEW_LINK, DEL_LINK])

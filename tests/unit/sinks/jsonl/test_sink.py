@@ -107,7 +107,7 @@ def test_interface_record_is_the_documented_one_byte_for_byte(output: Output) ->
         b'"filtered_packets":5,"filtered_bytes":500,"flows":0,'
         b'"unattributed":[{"traffic_type":"TCP","packets":3,"bytes":300},'
         b'{"traffic_type":"Other","packets":4,"bytes":400}],'
-        b'"units":"wire","nic_packets":null,"nic_bytes":null,"hook":"xdp","xdp_mode":"native","coverage":null}\n'
+        b'"units":"wire","nic_packets":null,"nic_bytes":null,"hook":"xdp","xdp_mode":"native","coverage":null,"up":true}\n'
     )
 
 
