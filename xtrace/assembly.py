@@ -80,18 +80,16 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     3. nccl adds that traffic to its processes.
 
     In any other order a mode would combine its interval with another mode's previous interval.
-    Raises Stopped if a stop is requested before all of them run.
+    Raises Stopped if a stop is requested before everything is attached; later, what was counted must be written.
     """
     stop.check()
     rdma = opened.enter_context(closing(watch_rdma(config))) if "rdma" in config.modes else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
-    stop.check()
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
     flows = None
     if xdp:
         flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
     nics = watch_nics(config, rdma, calls, opened) if calls else None
-    stop.check()
     joined = JoinedNccl(calls, nics) if calls and nics else calls
     in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or rdma, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)
