@@ -83,19 +83,17 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
 
     In any other order a mode would combine its interval with another mode's previous interval. All flip before the
     first ticks, and ports are read in a thread: a mode that is slow to read does not stretch another mode's interval.
-    Raises Stopped if a stop is requested before all of them run.
+    Raises Stopped if a stop is requested before everything is attached; later, what was counted must be written.
     """
     stop.check()
     rdma = watch_rdma(config) if "rdma" in config.modes else None
     ports = read_apart(rdma, config, opened) if rdma else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
-    stop.check()
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
     flows = None
     if xdp:
         flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
     nics = watch_nics(config, ports, calls, opened) if calls else None
-    stop.check()
     joined = JoinedNccl(calls, nics) if calls and nics else calls
     in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or ports, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)

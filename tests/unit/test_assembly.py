@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from tests.unit.conftest import Pipe
 from tests.unit.make import features
 from xtrace import assembly
 from xtrace.config import parse
+from xtrace.errors import Stopped
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.routes import DefaultRoute
@@ -424,6 +426,25 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
         "max_flows": 77,
         "map_memory_bytes": 20_320_592,
     }
+
+
+@pytest.mark.parametrize("attached, written", [(False, []), (True, ["start", "end"])])
+def test_stop_during_start_up_ends_it_unless_everything_is_attached_already(
+    attached: bool, written: list[str], stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def create(options: XdpOptions, say: Say, check: Callable[[], None]) -> FakeMonitor:
+        check()
+        stop.request()
+        if not attached:
+            check()
+        return FakeMonitor(options, say)
+
+    monkeypatch.setattr(assembly, "XdpMonitor", create)
+    monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
+    with (tmp_path / "output").open("wb") as file, nullcontext() if attached else pytest.raises(Stopped):
+        monkeypatch.setattr(assembly, "STDOUT", file.fileno())
+        run("-o json", stop)
+    assert [line["type"] for line in records((tmp_path / "output").read_bytes())] == written
 
 
 @pytest.mark.parametrize("direction, says", [("ingress", False), ("egress", False), ("both", True)])
