@@ -9,9 +9,12 @@ from xtrace.kernel.syscall import ffi
 
 
 def test_layout_has_the_bytes_that_c_writes() -> None:
-    written = ffi.new("struct nccl_communicator *", {"nranks": 8, "rank": 3, "device": -1, "padding": 77})
-    layout = abi.layout("struct nccl_communicator", "nranks", "rank", "device")
-    assert layout.unpack(ffi.buffer(written)) == (8, 3, -1)
+    written = ffi.new("struct nccl_communicator *", {"nranks": 8, "rank": 3, "device": -1, "user": 77})
+    layout = abi.layout("struct nccl_communicator", "nranks", "rank", "device", "user")
+    assert layout.unpack(ffi.buffer(written)) == (8, 3, -1, 77)
+    padded = ffi.new("struct nccl_communicator_key *", {"communicator": 5, "tgid": 7, "padding": 77})
+    layout = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
+    assert layout.unpack(ffi.buffer(padded)) == (5, 7)
 
 
 def test_of_a_union_the_first_member_counts() -> None:
