@@ -135,6 +135,12 @@ int xt_perf_event_set_bpf(int event_fd, int prog_fd);
 /* A timer that makes the descriptor readable every `period_ns`, on CLOCK_MONOTONIC. */
 int xt_timerfd(__u64 period_ns);
 
+/*
+ * Promiscuous mode of an interface while the descriptor is open: a packet socket without protocol, which
+ * receives nothing, and its membership (packet(7), PACKET_MR_PROMISC). Other holders keep theirs.
+ */
+int xt_promiscuous(int ifindex);
+
 /* netlink: a raw socket, bound; one datagram sent to the kernel; one received (-EAGAIN: nothing yet). */
 int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);

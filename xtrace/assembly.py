@@ -148,6 +148,7 @@ def watch_flows(config: Config) -> XdpMonitor:
         directions=DIRECTIONS[config.direction or "ingress"],
         max_flows=config.max_flows,
         filters=config.filters,
+        promiscuous=config.promiscuous,
     )
     monitor = XdpMonitor(options, log.info)
     if config.direction is None:

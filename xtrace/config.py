@@ -65,6 +65,7 @@ class Config:
     max_series: int
     list_interfaces: bool
     debug: bool
+    promiscuous: bool = False
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service, if it is queried"""
     ras_interval_s: float = 0.0
@@ -107,6 +108,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         max_series=given.value(table.MAX_SERIES),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        promiscuous=given.value(table.PROMISCUOUS),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
     )

@@ -37,6 +37,7 @@ complete -c xtrace-catch -l max-series -x -d 'flows that have time series of the
 complete -c xtrace-catch -l label -x -d 'add a label to every record and series'
 complete -c xtrace-catch -l hook -x -a 'auto xdp tc' -d 'where to attach: auto, xdp or tc'
 complete -c xtrace-catch -l xdp-mode -x -a 'auto native generic' -d 'auto, native or generic XDP'
+complete -c xtrace-catch -l promiscuous -d 'put the interfaces into promiscuous mode'
 complete -c xtrace-catch -l max-flows -x -d 'capacity of each flow table'
 complete -c xtrace-catch -l threshold -x -a '(__fish_complete_list , "printf %s\\\\n retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= rx_oos= seq_nak_rx= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle=")' -d 'when an RDMA port\'s health is warn or critical'
 complete -c xtrace-catch -l ras -x -d 'query NCCL\'s RAS service for missing ranks and skew'
