@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/ethtool.h>
+#include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -350,6 +351,25 @@ int xt_timerfd(__u64 period_ns)
 	if (fd < 0)
 		return -errno;
 	if (timerfd_settime(fd, 0, &period, NULL) < 0) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+int xt_promiscuous(int ifindex)
+{
+	struct packet_mreq membership;
+	int fd, ret;
+
+	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	memset(&membership, 0, sizeof(membership));
+	membership.mr_ifindex = ifindex;
+	membership.mr_type = PACKET_MR_PROMISC;
+	if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership, sizeof(membership)) < 0) {
 		ret = -errno;
 		close(fd);
 		return ret;

@@ -136,6 +136,12 @@ int xt_perf_event_set_bpf(int event_fd, int prog_fd);
 /* A timer that makes the descriptor readable every `period_ns`, on CLOCK_MONOTONIC. */
 int xt_timerfd(__u64 period_ns);
 
+/*
+ * Put an interface into promiscuous mode while the descriptor is open: a packet socket without protocol,
+ * which receives nothing, and its membership (packet(7), PACKET_MR_PROMISC). Other holders keep theirs.
+ */
+int xt_promiscuous(int ifindex);
+
 /* netlink: open and bind a raw socket; send one datagram to the kernel; receive one (-EAGAIN: none yet). */
 int xt_netlink_open(int protocol, __u32 groups);
 int xt_netlink_send(int fd, const void *message, size_t length);

@@ -152,6 +152,7 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
         directions=DIRECTIONS[config.direction or "ingress"],
         max_flows=config.max_flows,
         filters=config.filters,
+        promiscuous=config.promiscuous,
     )
     monitor = XdpMonitor(options, log.info, stop.check)
     if config.direction is None:

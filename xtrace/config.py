@@ -65,6 +65,7 @@ class Config:
     """flow, service or hosts"""
     list_interfaces: bool
     debug: bool
+    promiscuous: bool = False
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
@@ -111,6 +112,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         series_by=given.value(table.SERIES_BY),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        promiscuous=given.value(table.PROMISCUOUS),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
         procfs=given.value(table.PROCFS),

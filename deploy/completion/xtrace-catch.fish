@@ -38,6 +38,7 @@ complete -c xtrace-catch -l series-by -x -a 'flow service hosts' -d 'what shares
 complete -c xtrace-catch -l label -x -d 'add a label to every record and series'
 complete -c xtrace-catch -l hook -x -a 'auto xdp tc' -d 'where to attach: auto, xdp or tc'
 complete -c xtrace-catch -l xdp-mode -x -a 'auto native generic' -d 'auto, native or generic XDP'
+complete -c xtrace-catch -l promiscuous -d 'put the interfaces into promiscuous mode'
 complete -c xtrace-catch -l max-flows -x -d 'capacity of each flow table'
 complete -c xtrace-catch -l threshold -x -a '(__fish_complete_list , "printf %s\\\\n retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle=")' -d 'thresholds of RDMA port health'
 complete -c xtrace-catch -l ras -x -d 'query NCCL\'s RAS service for missing ranks and skew'

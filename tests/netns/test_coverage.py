@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from tests.netns.test_hotplug import add_plug
-from tests.netns.tool import Result, Tool, bounded, running, tc_way
+from tests.netns.tool import Result, Tool, add_plug, bounded, running, tc_way
 from tests.support.net import Pair, of_type, quiet_pair, read_until
 
 

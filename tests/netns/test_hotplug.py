@@ -19,6 +19,7 @@ from tests.netns.tool import (
     LIMIT_S,
     XDP_ON_FAR0,
     Tool,
+    add_plug,
     attached_program,
     bounded,
     eventually,
@@ -44,13 +45,6 @@ FLOODED = ("-i", "far0,plug*", "--hook", "xdp", "-t", "100")
 GONE = "{}: the interface is gone; packets seen until then are counted"
 MOVED = "{}: the interface moved to another network namespace; packets seen until then are counted"
 HOOKS = pytest.mark.parametrize("hook", ["xdp", "tc"])
-
-
-def add_plug(pair: Pair, name: str, peer: str) -> None:
-    """Another veth of far, up, with its peer in near."""
-    pair.far.ip(f"link add {name} type veth peer name {peer} netns {pair.near.name}")
-    pair.near.ip(f"link set {peer} up")
-    pair.far.ip(f"link set {name} up")
 
 
 def send_and_count(pair: Pair, name: str, peer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from tests.netns.load import send_frames
 from tests.netns.tool import (
     IS_UP,
     NO_CARRIER,
+    add_plug,
     bounded,
+    eventually,
     flows,
     is_free,
     preparing,
@@ -24,7 +27,7 @@ from tests.netns.tool import (
     total,
 )
 from tests.support.frames import ICMP, IPV4, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp
-from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until
+from tests.support.net import Namespace, Pair, assert_sums_close, of_type, quiet_pair, read_until
 
 PING = 14 + 20 + 8 + 56
 """Bytes of an echo request or reply as ping sends it, on Ethernet."""
@@ -217,6 +220,57 @@ def test_a_bridge_and_its_member_by_name_each_have_what_they_carry_themselves() 
     assert received == 20
     ends = {record["interface"]: record["packets"] for record in lines[-1]["interfaces"]}
     assert ends == {"br0": 20, "far0": 20}
+
+
+BRIDGE_WORD = (
+    "br0: a bridge shows only packets to and from this host; --promiscuous shows those that its ports forward to each"
+    " other, too"
+)
+
+
+@contextmanager
+def bridge_of_two(pair: Pair) -> Iterator[None]:
+    """br0 in far, which forwards between far0 and plug0; their other ends are near0 and peer."""
+    add_plug(pair, "plug0", "peer")
+    pair.far.ip("link add br0 type bridge")
+    for name in ("far0", "plug0"):
+        pair.far.ip(f"link set {name} master br0")
+    pair.far.ip("link set br0 up")
+    yield
+
+
+def promiscuity(namespace: Namespace, name: str) -> int:
+    """How many want the interface to be promiscuous."""
+    (shown,) = json.loads(namespace.ip(f"-d -j link show {name}"))
+    return int(shown["promiscuity"])
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(("options", "seen"), [((), 0), (("--promiscuous",), 20)], ids=["plain", "promiscuous"])
+def test_what_a_bridge_forwards_is_seen_in_promiscuous_mode_alone_which_ends_with_the_run(
+    options: tuple[str, ...], seen: int, end: signal.Signals
+) -> None:
+    frame = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
+    with quiet_pair() as pair, bridge_of_two(pair):
+        with running(pair.far, "-i", "br0", "-t", "100", *options) as tool:
+            assert promiscuity(pair.far, "br0") == len(options)
+            before = pair.near.statistics("peer")["packets"]
+            send_frames(pair.near, "near0", [frame] * 20)
+            assert eventually(lambda: pair.near.statistics("peer")["packets"] == before + 20), "not forwarded"
+            tool.wait_for_intervals(2)
+            result = tool.stop(end)
+        assert eventually(lambda: promiscuity(pair.far, "br0") == 0)
+    assert total(result.records) == seen
+    assert (BRIDGE_WORD in result.said) == (not options)
+
+
+def test_promiscuous_mode_that_others_want_stays_after_the_run() -> None:
+    with quiet_pair() as pair:
+        pair.far.ip("link set far0 promisc on")
+        with running(pair.far, "-i", "far0", "-t", "1h", "--promiscuous") as tool:
+            assert promiscuity(pair.far, "far0") == 2
+            assert tool.stop().code == 0
+        assert promiscuity(pair.far, "far0") == 1
 
 
 def test_two_interfaces_are_counted_apart_in_text_too() -> None:

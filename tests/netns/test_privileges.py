@@ -53,6 +53,16 @@ def test_the_three_capabilities_are_enough_for_any_user() -> None:
     assert b'"type":"end"' in stdout
 
 
+def test_promiscuous_mode_needs_a_fourth_capability() -> None:
+    options = ("--promiscuous",)
+    with veth_pair() as pair:
+        code, stdout, told = run_as_user(pair.far, *NEEDED, options=options)
+        assert (code, stdout, len(told)) == (77, b"", 1)
+        assert told[0].startswith("xtrace-catch: --promiscuous needs CAP_NET_RAW: ")
+        code, stdout, told = run_as_user(pair.far, *NEEDED, "net_raw", options=options)
+    assert (code, told) == (0, [*tc_started("far0", "ingress"), ONLY_INGRESS])
+
+
 @pytest.mark.parametrize("features_off", ["", "tcx"])
 def test_the_three_capabilities_are_enough_for_tc_too(features_off: str) -> None:
     options = ("--hook", "tc", "--direction", "both")

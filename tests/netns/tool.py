@@ -279,6 +279,13 @@ def watching(*arguments: str, mtu: int = 1500, variables: dict[str, str] | None 
             yield Watch(pair, tool, before)
 
 
+def add_plug(pair: Pair, name: str, peer: str) -> None:
+    """Another veth of far, up, with its peer in near."""
+    pair.far.ip(f"link add {name} type veth peer name {peer} netns {pair.near.name}")
+    pair.near.ip(f"link set {peer} up")
+    pair.far.ip(f"link set {name} up")
+
+
 def assert_passes_traffic(pair: Pair) -> None:
     """far0 answers and hears: pings near0 until one answer came; its requests do not enter far0."""
     pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")

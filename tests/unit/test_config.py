@@ -99,6 +99,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "-d": ("mlx5_0", {"rdma": asdict(RdmaConfig(devices=("mlx5_0",)))}),
     "--device": ("mlx5_0,rxe*", {"rdma": asdict(RdmaConfig(devices=("mlx5_0", "rxe*")))}),
     "--exclude-device": ("mlx5_bond_0", {"rdma": asdict(RdmaConfig(excluded=("mlx5_bond_0",)))}),
+    "--promiscuous": ("", {"promiscuous": True}),
     "--qps": ("", {"rdma": asdict(RdmaConfig(every_queue_pair=True))}),
     "--threshold": ("rx_oos=5:off,paused=off", {"rdma": asdict(RdmaConfig(limits=CHANGED_LIMITS))}),
     "--sysfs": ("/s", {"sysfs": "/s"}),
@@ -134,7 +135,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
             ("rdma", option, "xdp", "rdma,xdp")
             for option in (
                 "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
-                "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic",
+                "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
             )
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),

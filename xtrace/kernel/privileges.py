@@ -9,11 +9,21 @@ from pathlib import Path
 from xtrace.errors import KernelError, PrivilegeError
 from xtrace.kernel.paths import sysfs
 
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+CAPABILITIES = {
+    "CAP_NET_ADMIN": 12,
+    "CAP_NET_RAW": 13,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
 """Bit numbers, include/uapi/linux/capability.h."""
 
 XDP_NEEDS = ("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
 """To load and attach the packet program. CAP_SYS_ADMIN includes the first and the last."""
+
+PROMISCUOUS_NEEDS = ("CAP_NET_RAW",)
+"""To open a packet socket."""
 
 BPF_NEEDS = ("CAP_BPF", "CAP_PERFMON")
 """To load a program at all."""

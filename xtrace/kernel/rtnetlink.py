@@ -30,6 +30,7 @@ RTM_GETLINK = 18
 RTM_SETLINK = 19
 
 IFF_UP = 0x1
+IFF_PROMISC = 0x100
 IFF_LOWER_UP = 1 << 16
 
 IFLA_ADDRESS = 1
@@ -124,6 +125,11 @@ class LinkInfo:
     def is_up(self) -> bool:
         """Administratively up."""
         return bool(self.flags & IFF_UP)
+
+    @property
+    def is_promiscuous(self) -> bool:
+        """Whether it receives packets for other hosts, by the wish of any process."""
+        return bool(self.flags & IFF_PROMISC)
 
     @property
     def is_operational(self) -> bool:

@@ -196,6 +196,12 @@ XDP_MODE = Option(
     "auto is native. generic works on every interface, but counts packets merged by the kernel (GRO) as one.",
     modes=(XDP,), values=XDP_MODES,
 )
+PROMISCUOUS = _switch(
+    "--promiscuous", group=ATTACHING, help="put the interfaces into promiscuous mode",
+    details="For mirror ports, and for bridges, which otherwise show only packets to and from this host. It ends with"
+    " the run, even after kill -9. Needs CAP_NET_RAW, too.",
+    modes=(XDP,),
+)
 MAX_FLOWS = Option(
     ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
     lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
@@ -236,7 +242,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
     *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
     *(PUSH, MAX_SERIES, SERIES_BY, LABEL),
-    *(HOOK, XDP_MODE, MAX_FLOWS),
+    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
 )

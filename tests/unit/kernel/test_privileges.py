@@ -80,7 +80,8 @@ def test_capabilities_are_the_bits_in_effect(host: Host) -> None:
         ("0000008000000000", {"CAP_BPF"}),
         ("000001ffffffffff", set(CAPABILITIES)),
         ("0000000000080000", {"CAP_SYS_PTRACE"}),
-        ("000001ff7fd7efff", {"CAP_PERFMON", "CAP_BPF"}),
+        ("000001ff7fd7efff", {"CAP_PERFMON", "CAP_BPF", "CAP_NET_RAW"}),
+        ("0000000000002000", {"CAP_NET_RAW"}),
     ],
 )
 def test_capabilities_have_the_kernels_bit_numbers(bits: str, held: set[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows.attach import Attacher, Choice
 from xtrace.monitors.flows.interfaces import Selection
-from xtrace.monitors.flows.roster import Roster, RosterState
+from xtrace.monitors.flows.roster import Roster, RosterState, Way
 from xtrace.monitors.flows.tables import Drained, FlowTables, Plan
 from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
@@ -44,6 +44,7 @@ class XdpOptions:
     directions: tuple[Direction, ...] = (Direction.INGRESS,)
     max_flows: int = 65536
     filters: Filters = field(default_factory=Filters)
+    promiscuous: bool = False
 
 
 class XdpMonitor:
@@ -54,6 +55,8 @@ class XdpMonitor:
     def __init__(self, options: XdpOptions, report: Say, check: Callable[[], None] = lambda: None) -> None:
         """Attach to the interfaces. `check` is called before each, and may raise to abandon the start."""
         privileges.require(privileges.XDP_NEEDS, "mode xdp")
+        if options.promiscuous:
+            privileges.require(privileges.PROMISCUOUS_NEEDS, "--promiscuous")
         privileges.raise_memlock_limit()
         self._options = options
         self.ended = False
@@ -72,7 +75,8 @@ class XdpMonitor:
             opening.callback(self._tables.close)
             self._wakeups = opening.enter_context(closing(Wakeups(self._events.fileno())))
             attacher = Attacher(netlink, self._tables, options.choice, report)
-            self._roster = Roster(options.selection, options.directions, slots, attacher, netlink, self._events, report)
+            way = Way(options.directions, options.promiscuous)
+            self._roster = Roster(options.selection, way, slots, attacher, netlink, self._events, report)
             opening.callback(self._roster.detach_all)
             self._start_ns = time.monotonic_ns()
             self._roster.attach_first(check)

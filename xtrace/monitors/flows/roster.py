@@ -28,6 +28,13 @@ BECAME_MEMBER = "became a member of another interface, which counts its packets 
 DETACHED = "the program was detached by someone else"
 
 
+class Way(NamedTuple):
+    """How to watch each interface."""
+
+    directions: Sequence[Direction]
+    promiscuous: bool = False
+
+
 class RosterState(NamedTuple):
     """The selected interfaces at the end of an interval."""
 
@@ -46,7 +53,7 @@ class Roster:
     def __init__(
         self,
         selection: Selection,
-        directions: Sequence[Direction],
+        way: Way,
         slots: int,
         attacher: Attacher,
         netlink: NetlinkSocket,
@@ -55,7 +62,8 @@ class Roster:
     ) -> None:
         """`slots`: number of interfaces the tables have room for. `events`: opened before anything is attached."""
         self._selection = selection
-        self._directions = directions
+        self._way = way
+        self._bridge_reported = False
         self._slots = range(slots)
         self._attacher = attacher
         self._netlink = netlink
@@ -253,8 +261,10 @@ class Roster:
             self._report(message("Preparing to monitor network interface: {}", link.name))
         watched = Watched(link.index, link.name, slot, Coverage(link.name, self._report, link))
         try:
-            for direction in self._directions:
+            for direction in self._way.directions:
                 watched.attached[direction] = self._attacher.attach(link, slot, direction)
+            if self._way.promiscuous:
+                watched.be_promiscuous()
         except XtraceError as error:
             is_new = self._absent.refused(link, str(error).removeprefix(f"{link.name}: "))
             if watched.attached:
@@ -265,7 +275,17 @@ class Roster:
         self._absent.attached(link)
         self.watched.append(watched)
         self._follow_state(watched, link)
+        self._report_bridge(link)
         return None
+
+    def _report_bridge(self, link: LinkInfo) -> None:
+        """Report once that a bridge passes up only its own packets."""
+        if link.kind == "bridge" and not (link.is_promiscuous or self._way.promiscuous or self._bridge_reported):
+            self._bridge_reported = True
+            self._report(
+                f"{link.name}: a bridge shows only packets to and from this host; --promiscuous shows those that its"
+                " ports forward to each other, too"
+            )
 
     def _lose(self, index: int, why: str, next_step: str = "") -> None:
         watched = self._find(index)

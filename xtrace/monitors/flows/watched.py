@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xtrace.errors import KernelError, XtraceError
+from xtrace.kernel import syscall
+from xtrace.kernel.bpf import Fd
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.model.flow import Interface
 from xtrace.model.words import Direction, XdpMode
@@ -30,6 +32,8 @@ class Watched:
     """when it was detached; its last interval is still to be drained"""
     is_up: bool = True
     """whether it can carry packets, as far as was reported"""
+    promiscuous: Fd | None = None
+    """holds promiscuous mode"""
     stays: bool = False
     """whether a program could not be detached and still counts into the slot"""
 
@@ -57,6 +61,11 @@ class Watched:
             log.debug("%s: cannot check the attachment: %s", self.name, error)
             return True
 
+    def be_promiscuous(self) -> None:
+        """Receive packets for other hosts, too, until close(). Raises KernelError."""
+        call = f"PACKET_ADD_MEMBERSHIP(promiscuous, interface {self.index})"
+        self.promiscuous = Fd(syscall.call(call, syscall.lib.xt_promiscuous, self.index))
+
     def follow(self, link: LinkInfo) -> str | None:
         """Note whether it can carry packets; the line to report where that changed."""
         if link.is_operational is self.is_up:
@@ -81,6 +90,8 @@ class Watched:
             return
         self.until_ns = time.monotonic_ns()
         self.stays = moved and self.mode_that_stays() is not None
+        if self.promiscuous is not None:
+            self.promiscuous.close()
         for attached in self.attached.values():
             self._detach(attached)
 
