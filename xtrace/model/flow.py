@@ -237,6 +237,8 @@ class InterfaceCounts:
     """measured, where it came or went within the snapshot's interval; else None"""
     nic: PacketCount | None = None
     """what the interface itself counted in the interval; None: not known"""
+    qdisc_drops: int | None = None
+    """egress: packets that the interface's queue dropped after they were counted; None: not known"""
     coverage: Share | None = None
     """how that compares with what the hook saw, lately; None: not known"""
 

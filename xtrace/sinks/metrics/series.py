@@ -64,6 +64,10 @@ class Group:
     """what the interface counted itself"""
     nic_is_known: bool = False
     """in this interval"""
+    queue: Series = field(init=False)
+    """what its queue dropped"""
+    queue_is_known: bool = False
+    """in this interval"""
     written: int = -1
     """number of the last tick its own counters had samples in"""
     counted: Counted = (NOTHING, NOTHING, NOTHING)
@@ -79,7 +83,7 @@ class Group:
     _now_ns: int = 0
 
     def __post_init__(self) -> None:
-        self.nic = Series(self.labels)
+        self.nic, self.queue = Series(self.labels), Series(self.labels)
 
     def begin(self, now_ns: int, elapsed_ns: int) -> None:
         """An interval that ended at `now_ns` (CLOCK_MONOTONIC) is to be counted."""
@@ -90,9 +94,9 @@ class Group:
         for series in self.places.values():
             series.weight *= fading
             series.gained_packets = series.gained_bytes = 0
-        for series in (self.other, self.nic):
+        for series in (self.other, self.nic, self.queue):
             series.gained_packets = series.gained_bytes = 0
-        self.nic_is_known = False
+        self.nic_is_known = self.queue_is_known = False
 
     def keys(self, slot: int) -> Mapping[bytes, Series]:
         """The flows that hold places, under the keys that the kernel has for them."""
@@ -109,6 +113,9 @@ class Group:
             self.nic.gained_packets += counts.nic.packets
             self.nic.gained_bytes += counts.nic.bytes
             self.nic_is_known = True
+        if counts.qdisc_drops is not None:
+            self.queue.gained_packets += counts.qdisc_drops
+            self.queue_is_known = True
 
     def choose(self, table: FlowTable, indexes: Sequence[int], holders: Sequence[Series | None]) -> None:
         """Give places to those that deserve one; `holders` are the series of the table's flows that have them."""
@@ -192,6 +199,7 @@ class Group:
                 idle.append(key)
         self.other.settle(self._now_ns)
         self.nic.settle(self._now_ns)
+        self.queue.settle(self._now_ns)
         for key in idle:
             series = self.places.pop(key)
             self._labels.discard(series.labels)
