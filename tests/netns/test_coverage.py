@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from tests.netns.tool import Result, Tool, add_plug, bounded, running, tc_way
+from tests.netns.tool import Result, Tool, add_plug, bounded, eventually, running, tc_way, total
 from tests.support.net import Pair, of_type, quiet_pair, read_until
 
 
@@ -105,3 +107,53 @@ def test_packets_redirected_to_the_interface_from_another_one_are_reported() -> 
             result = send_while_running(pair, tool, 4, *PINGS)
     assert len(more_than_counted(result, "received")) == 1
     assert shares(result, "ingress")[2:4] == ["repeated"] * 2
+
+
+SEND_5000 = """
+import socket
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(5000):
+    sender.sendto(bytes(958), ("10.0.0.1", 9))
+"""
+"""Frames of 1,000 bytes."""
+
+
+SENT = " nic_packets what the interface sent"
+
+
+def queue_of(pair: Pair) -> dict[str, Any]:
+    """far0's root qdisc, by iproute2."""
+    listed = json.loads(pair.far.run("tc", "-s", "-j", "qdisc", "show", "dev", "far0"))
+    (root,) = [qdisc for qdisc in listed if qdisc.get("root")]
+    return dict(root)
+
+
+@pytest.mark.parametrize("interval", ["1h", "200"])
+@pytest.mark.parametrize("queue", ["tbf rate 10mbit burst 5kb limit 20kb", "pfifo under tbf"])
+def test_packets_that_the_queue_drops_stand_beside_the_egress_that_was_handed_to_it(queue: str, interval: str) -> None:
+    with quiet_pair() as pair:
+        shaper = queue if "under" not in queue else "tbf rate 10mbit burst 5kb limit 1mb"
+        pair.far.run("tc", "qdisc", "add", "dev", "far0", "root", "handle", "1:", *shaper.split())
+        if "under" in queue:
+            pair.far.run("tc", "qdisc", "add", "dev", "far0", "parent", "1:1", "pfifo", "limit", "20")
+        sent_before = pair.far.statistics("far0", "tx")["packets"]
+        with running(pair.far, "-i", "far0", "-t", interval, "--direction", "egress") as tool:
+            pair.far.run(sys.executable, "-c", SEND_5000)
+            assert eventually(lambda: queue_of(pair)["backlog"] == 0)
+            result = tool.stop()
+        sent = pair.far.statistics("far0", "tx")["packets"] - sent_before
+        dropped = queue_of(pair)["drops"]
+    assert result.code == 0
+    assert total(result.records) == 5000
+    assert total(result.records, "qdisc_drops") == dropped == 5000 - sent > 0
+    (line,) = [line for line in result.said if "queue" in line]
+    assert line.startswith("far0: the queue (tbf) dropped ")
+    assert line.endswith(" packets after they were counted: egress is what is handed to the queue," + SENT)
+
+
+def test_an_interface_without_a_queue_has_no_drops_and_ingress_no_such_field() -> None:
+    with quiet_pair() as pair, running(pair.far, "-i", "far0", "-t", "1h", "--direction", "both", programs=2) as tool:
+        records = of_type(tool.stop().records, "interface")
+    by_direction = {record["direction"]: record for record in records}
+    assert by_direction["egress"]["qdisc_drops"] is None
+    assert "qdisc_drops" not in by_direction["ingress"]

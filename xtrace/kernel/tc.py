@@ -1,4 +1,4 @@
-"""Programs at tc by netlink: the clsact qdisc, and bpf filters on it in direct-action mode.
+"""Programs at tc by netlink: the clsact qdisc, and bpf filters on it in direct-action mode; drops of queues.
 
 For kernels without TCX links. Messages and numbers: uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h; their handling
 in the kernel: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the process that created it.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from errno import EEXIST, ENOSPC
 from struct import Struct
+from typing import NamedTuple
 
 from xtrace.errors import KernelError
 from xtrace.kernel.netlink import (
@@ -31,13 +32,16 @@ RTM_NEWTFILTER = 44
 RTM_DELTFILTER = 45
 RTM_GETTFILTER = 46
 
+TC_H_ROOT = 0xFFFFFFFF
 TC_H_CLSACT = 0xFFFFFFF1
 CLSACT_HANDLE = 0xFFFF0000
 """TC_H_MAKE(TC_H_CLSACT, 0), shared with the ingress qdisc."""
 
 TCA_KIND = 1
 TCA_OPTIONS = 2
+TCA_STATS2 = 7
 TCA_CHAIN = 11
+TCA_STATS_QUEUE = 3
 TCA_BPF_FD = 6
 TCA_BPF_NAME = 7
 TCA_BPF_FLAGS = 8
@@ -61,6 +65,7 @@ class Parent(IntEnum):
 
 _TCMSG = Struct("=B3xiIII")  # struct tcmsg: family, ifindex, handle, parent, info
 _U32 = Struct("=I")
+_QUEUE = Struct("=5I")  # struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,38 @@ class TcFilter:
     handle: int
     kind: str
     name: str = ""
+
+
+class RootQdisc(NamedTuple):
+    """An interface's root qdisc. `drops`: packets, of 32 bits; a merged packet counts once."""
+
+    kind: str
+    handle: int
+    drops: int
+
+
+def root_qdiscs(socket: NetlinkSocket) -> dict[int, RootQdisc]:
+    """Root qdiscs by interface index; interfaces without a queue (noqueue) have none. Raises KernelError.
+
+    Classful qdiscs count what their children drop as their own (qdisc_tree_reduce_backlog()), and multiqueue ones add
+    their queues up in the dump (mq_dump()): so the root has it all.
+    """
+    replies = socket.dump(RTM_GETQDISC, _TCMSG.pack(0, 0, 0, 0, 0), what="RTM_GETQDISC", keep=_is_root)
+    found = {}
+    for kind, payload in replies:
+        values = parse_attributes(payload[_TCMSG.size :])
+        queue = parse_attributes(values.get(TCA_STATS2, b"")).get(TCA_STATS_QUEUE)
+        name = text(values.get(TCA_KIND, b""))
+        if kind != RTM_NEWQDISC or queue is None or name == "noqueue":
+            continue
+        _, ifindex, handle, _, _ = unpack(_TCMSG, payload, "tcmsg")
+        found[ifindex] = RootQdisc(name, handle, unpack(_QUEUE, queue, "gnet_stats_queue")[2])
+    return found
+
+
+def _is_root(payload: bytes) -> bool:
+    """Whether tcm_parent is TC_H_ROOT."""
+    return bool(unpack(_TCMSG, payload, "tcmsg")[3] == TC_H_ROOT)
 
 
 def _call(message: str, ifindex: int, parent: Parent) -> str:

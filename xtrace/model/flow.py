@@ -237,6 +237,8 @@ class InterfaceCounts:
     """measured, if the interface appeared or disappeared within the interval; else None"""
     nic: PacketCount | None = None
     """what the interface itself counted in the interval; None: unknown"""
+    qdisc_drops: int | None = None
+    """egress: packets that the interface's queue dropped after they were counted; None: unknown"""
     coverage: Share | None = None
     """how that compares with what the hook saw, lately; None: unknown"""
 

@@ -180,3 +180,31 @@ def test_random_damage_to_filters_is_a_kernel_error_or_an_answer(play: Play) -> 
         else:
             outcomes["answer"] += 1
     assert min(outcomes.values()) > 300, outcomes
+
+
+def qdisc(ifindex: int, parent: int, kind: str, drops: int | None, handle: int = 0x10000) -> bytes:
+    """One qdisc of a dump; `drops` None: without statistics."""
+    body = struct.pack("=B3xiIII", 0, ifindex, handle, parent, 0) + pack_attribute(tc.TCA_KIND, kind.encode() + b"\0")
+    if drops is not None:
+        queue = pack_attribute(tc.TCA_STATS_QUEUE, struct.pack("=5I", 1, 2, drops, 4, 5))
+        body += pack_nested(tc.TCA_STATS2, pack_attribute(1, bytes(16)), queue)
+    return message(tc.RTM_NEWQDISC, body)
+
+
+def test_root_qdiscs_are_listed_with_their_drops_and_children_and_noqueue_are_not(play: Play) -> None:
+    _, socket = play(
+        dump(
+            qdisc(1, tc.TC_H_ROOT, "noqueue", 0, handle=0),
+            qdisc(IF, tc.TC_H_ROOT, "htb", 17),
+            qdisc(IF, 0x10001, "pfifo", 16),
+            qdisc(IF, tc.TC_H_CLSACT, "clsact", 3, handle=tc.CLSACT_HANDLE),
+            qdisc(9, tc.TC_H_ROOT, "mq", 0, handle=0),
+            qdisc(10, tc.TC_H_ROOT, "odd", None),
+        )
+    )
+    assert tc.root_qdiscs(socket) == {IF: ("htb", 0x10000, 17), 9: ("mq", 0, 0)}
+
+
+def test_qdisc_cut_short_is_an_error(play: Play) -> None:
+    _, socket = play(dump(message(tc.RTM_NEWQDISC, b"\0" * 8)))
+    assert failure(tc.root_qdiscs, socket).errno == errno.EBADMSG

@@ -13,7 +13,7 @@ from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkEvents
 from xtrace.messages import Say
 from xtrace.model.filters import Filters, describe
-from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts
+from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts, PacketCount
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended
@@ -118,6 +118,7 @@ class XdpMonitor:
         if last:
             self._roster.notice_detached()
             self._state = self._roster.state()
+            self._roster.sample_queues()
             self._roster.detach_all()
             self.ended = True
         else:
@@ -126,6 +127,8 @@ class XdpMonitor:
                 # a program that started before it was detached must not count into the next buffer
                 self._tables.wait_grace_period()
         self._roster.sample()
+        if not last:
+            self._roster.sample_queues()
         self._interval = self._tables.flip(last)
 
     def tick(self) -> FlowSnapshot:
@@ -186,12 +189,20 @@ class XdpMonitor:
         start = max(since_ns, self._start_ns)
         until = min(watched.until_ns or drained.end_monotonic_ns, drained.end_monotonic_ns)
         length_ns = max(until - start, 1)
+        dropped = watched.queue.dropped if direction is Direction.EGRESS else None
         merged = interface.units == "frame"
-        share = watched.coverage.compare(direction, counts.total, length_ns, merged=merged)
-        counts = replace(counts, coverage=share)
+        passed = without(counts.total, dropped or 0)
+        share = watched.coverage.compare(direction, passed, length_ns, merged=merged)
+        counts = replace(counts, coverage=share, qdisc_drops=dropped)
         if since_ns <= self._start_ns and watched.until_ns is None:
             return counts
         return replace(counts, interval_ns=length_ns)
+
+
+def without(seen: PacketCount, dropped: int) -> PacketCount:
+    """What is left of packets of average size when some are dropped."""
+    left = max(seen.packets - dropped, 0)
+    return PacketCount(left, seen.bytes * left // seen.packets if seen.packets else 0)
 
 
 def wall_offset() -> int:

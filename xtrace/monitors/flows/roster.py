@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError, XtraceError
-from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkChange, LinkEvent, LinkEvents, LinkInfo
 from xtrace.messages import Say, message
@@ -17,7 +16,10 @@ from xtrace.monitors.flows.absent import Absentees
 from xtrace.monitors.flows.attach import Attacher
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.links import Links
+from xtrace.monitors.flows.queue import Queue
 from xtrace.monitors.flows.refusals import removal
+from xtrace.monitors.flows.slots import Slots
 from xtrace.monitors.flows.watched import Watched
 
 log = logging.getLogger(__name__)
@@ -64,21 +66,19 @@ class Roster:
         self._selection = selection
         self._way = way
         self._bridge_reported = False
-        self._slots = range(slots)
+        self._slots = Slots(slots)
         self._attacher = attacher
-        self._netlink = netlink
+        self._links = Links(netlink)
         self._events = events
         self._report = report
         self.watched: list[Watched] = []
         self._absent = Absentees()
-        self._lost_slots: set[int] = set()
-        """slots of programs that could not be detached and go on counting"""
         self._is_stale = False
         """whether events were lost or the interfaces could not be listed"""
 
     def attach_first(self, check: Callable[[], None]) -> None:
         """Attach to the present interfaces. Raises InterfaceError, or the refusal, if all attempts fail."""
-        links = rtnetlink.links(self._netlink)
+        links = self._links.all()
         chosen = [link for link in links if self._selection.takes(link)]
         if left_out := self._selection.left_out(links):
             names = ",".join(left_out)
@@ -125,7 +125,7 @@ class Roster:
         for watched in list(self.watched):
             if watched.lost or watched.alive():
                 continue
-            link = self._look_up(watched.index)
+            link = self._links.look_up(watched.index)
             if link is None:
                 self.react()  # the event, if there is one, distinguishes a move from a deletion
                 self._lose(watched.index, GONE)
@@ -136,14 +136,14 @@ class Roster:
     def retry(self) -> None:
         """Attach again where programs were detached by others, or no slot was free."""
         for index in self._absent.due():
-            link = self._look_up(index)
+            link = self._links.look_up(index)
             if link is not None and self._find(index) is None and self._wants(link):
                 self._attach_and_report(link)
 
     def state(self) -> RosterState:
         """Which selected interfaces are monitored and which are not, those that do not exist included."""
         present = [watched.name for watched in self.watched if not watched.lost]
-        missing = [name for name in self._selection.names if name not in present and self._is_missing(name)]
+        missing = [name for name in self._selection.names if name not in present and self._links.is_missing(name)]
         absent = (
             *self._absent.listed(self._selection.names),
             *(Unattached(name, Absence.NOT_FOUND, "no such interface", True) for name in missing),
@@ -158,27 +158,23 @@ class Roster:
     def sample(self) -> None:
         """Read the interfaces' own counters and state just before a flip, except those of detached interfaces."""
         for watched in self.watched:
-            link = None if watched.lost else self._look_up(watched.index)
+            link = None if watched.lost else self._links.look_up(watched.index)
             watched.coverage.sample(link)
             self._follow_state(watched, link)
 
-    def drained(self) -> None:
-        """The packets of detached interfaces have been drained: release their slots.
+    def sample_queues(self) -> None:
+        """Read the drops of the queues behind the egress hooks."""
+        if Direction.EGRESS in self._way.directions:
+            queues = self._links.queues()
+            for watched in self.watched:
+                watched.queue.sample(None if watched.lost else queues.get(watched.index))
 
-        Only the slot identifies an interface's packets. A program counts until it is detached, into the buffer that is
-        drained next, so an interface that took its slot earlier would be credited with its packets. Slots are
-        therefore released only here; that of a program that could not be detached never is.
-        """
-        self._lost_slots |= {watched.slot for watched in self.watched if watched.stays}
-        kept = [watched for watched in self.watched if not watched.lost]
+    def drained(self) -> None:
+        """The packets of detached interfaces have been drained: release their slots."""
+        kept = self._slots.drained(self.watched)
         has_room, self.watched = len(kept) < len(self.watched), kept
         if has_room and self._absent.slots_released():
             self.retry()
-
-    def _free_slot(self) -> int | None:
-        """The first free slot; see drained()."""
-        taken = {watched.slot for watched in self.watched} | self._lost_slots
-        return next((slot for slot in self._slots if slot not in taken), None)
 
     def detach_all(self) -> None:
         """Detach from every interface; failures are logged."""
@@ -191,11 +187,11 @@ class Roster:
         watched = self._find(link.index)
         if event.change is LinkChange.APPEARED_OR_CHANGED:
             is_new = watched is None and self._wants(link)
-            now = self._look_up(link.index) if is_new else link
+            now = self._links.look_up(link.index) if is_new else link
             if now is not None:
                 self._changed(now)
             return
-        if watched is not None and self._look_up(link.index) is not None and watched.alive():
+        if watched is not None and self._links.look_up(link.index) is not None and watched.alive():
             return  # it came back, or the event is of an earlier interface with this index
         self._absent.gone(link.index)
         self._lose(link.index, MOVED if link.moved else GONE)
@@ -203,7 +199,7 @@ class Roster:
     def _look_again(self) -> None:
         """Compare the watched interfaces with all that exist; retried at the next tick if the list fails."""
         try:
-            links = rtnetlink.links(self._netlink)
+            links = self._links.all()
         except KernelError as error:
             log.debug("%s: retrying at the next tick", error)
             self._is_stale = True
@@ -223,7 +219,7 @@ class Roster:
             if watched.name != link.name:
                 self._report(f"{watched.name}: the interface was renamed to {link.name}")
                 watched.rename(link.name)
-            self._follow_state(watched, self._look_up(link.index))  # not as it was on its way to being deleted
+            self._follow_state(watched, self._links.look_up(link.index))  # not as it was on its way to being deleted
             if self._selection.gives_up(link):
                 self._lose(link.index, BECAME_MEMBER)
             return
@@ -252,14 +248,17 @@ class Roster:
 
         A partial success is undone.
         """
-        slot = self._free_slot()
+        slot = self._slots.free(self.watched)
         if slot is None:
             detail = f"not monitored: all {len(self._slots)} slots are in use"
             is_new = self._absent.without_slot(link, detail)
             return InterfaceError(f"{link.name}: {detail}") if is_new else None
         if not self._absent.has_failed(link.index):
             self._report(message("Preparing to monitor network interface: {}", link.name))
-        watched = Watched(link.index, link.name, slot, Coverage(link.name, self._report, link))
+        coverage, queue = Coverage(link.name, self._report, link), Queue(link.name, self._report)
+        watched = Watched(link.index, link.name, slot, coverage, queue)
+        if Direction.EGRESS in self._way.directions:
+            queue.sample(self._links.queues().get(link.index))
         try:
             for direction in self._way.directions:
                 watched.attached[direction] = self._attacher.attach(link, slot, direction)
@@ -299,18 +298,3 @@ class Roster:
         if why == MOVED and (mode := watched.mode_that_stays()):
             command = removal(watched.name, mode)
             self._report(f"{watched.name}: its XDP program stays attached: {command} in that namespace removes it")
-
-    def _look_up(self, index: int) -> LinkInfo | None:
-        try:
-            return rtnetlink.link(self._netlink, index)
-        except KernelError as error:
-            log.debug("%s", error)
-            return None
-
-    def _is_missing(self, name: str) -> bool:
-        """Whether no interface has this name or alternative name, as far as is known."""
-        try:
-            return rtnetlink.link(self._netlink, name) is None
-        except KernelError as error:
-            log.debug("%s", error)
-            return False

@@ -15,6 +15,7 @@ from xtrace.model.flow import Interface
 from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows.attach import Attached
 from xtrace.monitors.flows.coverage import Coverage
+from xtrace.monitors.flows.queue import Queue
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Watched:
     name: str
     slot: int
     coverage: Coverage
+    queue: Queue
     attached: dict[Direction, Attached] = field(default_factory=dict)
     until_ns: int | None = None
     """when it was detached; its last interval is still to be drained"""
@@ -79,7 +81,7 @@ class Watched:
 
     def rename(self, name: str) -> None:
         """Use the interface's new name from now on."""
-        self.name = self.coverage.name = name
+        self.name = self.coverage.name = self.queue.name = name
 
     def close(self, moved: bool = False) -> None:
         """Detach everything, once; failures are logged and do not stop the rest.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from xtrace.model.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, InterfaceCounts, PacketCount, Selection, select
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
+from xtrace.model.words import Direction
 from xtrace.sinks.jsonl.flows import FlowLines
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
@@ -96,6 +97,7 @@ def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, 
         "xdp_mode": interface.xdp_mode,
         "coverage": counts.coverage,
         "up": interface.is_up,
+        **({"qdisc_drops": counts.qdisc_drops} if interface.direction is Direction.EGRESS else {}),
     }
 
 

@@ -20,6 +20,7 @@ from xtrace.sinks.render import address
 BYTES, PACKETS = "xtrace_network_bytes_total", "xtrace_network_packets_total"
 FLOW_BYTES, FLOW_PACKETS = "xtrace_network_flow_bytes", "xtrace_network_flow_packets"
 NIC_BYTES, NIC_PACKETS = "xtrace_nic_bytes_total", "xtrace_nic_packets_total"
+QDISC_DROPS = "xtrace_qdisc_drops_total"
 IDLE = {FLOW_BYTES: 0, FLOW_PACKETS: 0}
 """Values of flows that stopped."""
 
@@ -39,6 +40,9 @@ DESCRIBED = {
         "counter",
         "packets",
         "Packets that the interface's own counter grew by during this run; drivers differ in what they count.",
+    ),
+    QDISC_DROPS: Metric(
+        "counter", "packets", "Packets that the interface's queue dropped after the egress hook had counted them."
     ),
     "xtrace_interface_bytes_total": Metric(
         "counter", "bytes", "Bytes of all frames that reached the hook, filtered and unattributed ones included."
@@ -60,7 +64,7 @@ DESCRIBED = {
 OF_CONNECTIONS = frozenset({"src_port", "dst_port", "src_qpn", "dst_qpn"})
 """Labels that series by hosts do not have."""
 
-INTERFACE_COUNTERS = tuple(DESCRIBED)[6:]
+INTERFACE_COUNTERS = tuple(DESCRIBED)[7:]
 """Bytes and packets of each member of series.Counted."""
 
 
@@ -193,6 +197,11 @@ class FlowMetrics:
             before = None if nic.written == last else _before(nic, NIC_BYTES, NIC_PACKETS)
             nic.written = self._tick
             yield Sample(nic.labels, {NIC_BYTES: nic.bytes, NIC_PACKETS: nic.packets}, before)
+        if group.queue_is_known:
+            queue = group.queue
+            before = None if queue.written == last else {QDISC_DROPS: queue.packets - queue.gained_packets}
+            queue.written = self._tick
+            yield Sample(queue.labels, {QDISC_DROPS: queue.packets}, before)
 
 
 def _before(series: Series, size: str, packets: str) -> Values:

@@ -71,6 +71,10 @@ class Group:
     """the NIC's own counters"""
     nic_is_known: bool = False
     """whether this interval has NIC counters"""
+    queue: Series = field(init=False)
+    """packets dropped by its queue"""
+    queue_is_known: bool = False
+    """whether this interval has a queue's counter"""
     written: int = -1
     """last tick in which the interface's counters had samples"""
     counted: Counted = (NOTHING, NOTHING, NOTHING)
@@ -91,7 +95,7 @@ class Group:
     _now_ns: int = 0
 
     def __post_init__(self) -> None:
-        self.nic = Series(self.labels)
+        self.nic, self.queue = Series(self.labels), Series(self.labels)
         self._budget = self.most
 
     def begin(self, now_ns: int, elapsed_ns: int) -> None:
@@ -105,9 +109,9 @@ class Group:
         for series in self.places.values():
             series.weight *= fading
             series.gained_packets = series.gained_bytes = 0
-        for series in (self.other, self.nic):
+        for series in (self.other, self.nic, self.queue):
             series.gained_packets = series.gained_bytes = 0
-        self.nic_is_known = False
+        self.nic_is_known = self.queue_is_known = False
 
     def keys(self, slot: int) -> Mapping[bytes, Series]:
         """Return series by the packed keys that the kernel uses for them."""
@@ -124,6 +128,9 @@ class Group:
             self.nic.gained_packets += counts.nic.packets
             self.nic.gained_bytes += counts.nic.bytes
             self.nic_is_known = True
+        if counts.qdisc_drops is not None:
+            self.queue.gained_packets += counts.qdisc_drops
+            self.queue_is_known = True
 
     def choose(self, table: FlowTable, indexes: Sequence[int], holders: Sequence[Series | None]) -> None:
         """Admit flows; `holders` has the series, if any, of each flow in the table."""
@@ -229,6 +236,7 @@ class Group:
                 idle.append(key)
         self.other.settle(self._now_ns)
         self.nic.settle(self._now_ns)
+        self.queue.settle(self._now_ns)
         for key in idle:
             series = self.places.pop(key)
             self._labels.discard(series.labels)

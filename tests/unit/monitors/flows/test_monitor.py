@@ -13,13 +13,14 @@ import pytest
 from tests.unit.make import counts_of, features, flow, key, table
 from xtrace.errors import InterfaceError, KernelError, PrivilegeError, Stopped, UsageError, XtraceError
 from xtrace.kernel import features as features_module
-from xtrace.kernel import privileges, rtnetlink
+from xtrace.kernel import privileges, rtnetlink, tc
 from xtrace.kernel.features import Features
 from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.kernel.tc import RootQdisc
 from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, Unattached
-from xtrace.model.words import Absence, Direction, Hook, XdpMode
+from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows import absent as absent_module
 from xtrace.monitors.flows import monitor as xdp_module
@@ -27,6 +28,7 @@ from xtrace.monitors.flows import watched as watched_module
 from xtrace.monitors.flows.attach import Attached, Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import OPEN_SLOTS, XdpMonitor, XdpOptions
+from xtrace.monitors.flows.queue import Queue
 from xtrace.monitors.flows.tables import Drained, Plan
 
 NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
@@ -68,6 +70,7 @@ class World:
         self.attached: list[str] = []
         self.detached_by_others: set[str] = set()
         self.stays: dict[str, XtraceError] = {}
+        self.queues: dict[int, RootQdisc] = {}
 
     def note(self, what: str) -> None:
         self.happened.append(what)
@@ -227,6 +230,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(features_module, "probe", lambda: made.probe())
     monkeypatch.setattr(rtnetlink, "links", made.list_links)
     monkeypatch.setattr(rtnetlink, "link", made.one_link)
+    monkeypatch.setattr(tc, "root_qdiscs", lambda socket: made.queues)
     for module in (xdp_module, rtnetlink):
         monkeypatch.setattr(module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
     monkeypatch.setattr(rtnetlink, "parse_link", lambda link: link)
@@ -1118,3 +1122,52 @@ def test_program_that_cannot_be_detached_is_reported_and_keeps_no_other_attached
     assert world.attached == ["eth0 slot 0"]
     assert caplog.messages == ["eth0: detaching: RTM_DELTFILTER: EBUSY (Device or resource busy)"]
     assert world.happened[-3:] == ["close tables", "close netlink", "stop listening"]
+
+
+def test_drops_of_the_queue_stand_beside_egress_from_the_first_interval_to_the_last(world: World) -> None:
+    world.queues = {ETH0.index: RootQdisc("tbf", 1, 5)}
+    made = start(world, directions=BOTH)
+    shown = []
+    for drops, end in ((5, made.tick), (12, made.tick), (15, made.finish)):
+        world.queues = {ETH0.index: RootQdisc("tbf", 1, drops)}
+        shown.append([counts.qdisc_drops for _, counts in end().interfaces])
+    made.close()
+    assert shown == [[None, 0], [None, 7], [None, 3]]
+    assert [line for line in world.said if "queue" in line] == [
+        "eth0: the queue (tbf) dropped 7 packets after they were counted: egress is what is handed to the queue,"
+        " nic_packets what the interface sent"
+    ]
+
+
+@pytest.mark.parametrize(
+    "last, now, dropped",
+    [
+        (RootQdisc("tbf", 1, 2**32 - 2), RootQdisc("tbf", 1, 3), 5),
+        (RootQdisc("tbf", 1, 700), RootQdisc("tbf", 1, 3), None),
+        (RootQdisc("tbf", 1, 2), RootQdisc("htb", 1, 3), None),
+        (RootQdisc("tbf", 1, 2), RootQdisc("tbf", 2, 3), None),
+        (RootQdisc("tbf", 1, 2), None, None),
+        (None, RootQdisc("tbf", 1, 2), None),
+    ],
+)
+def test_queue_that_is_another_one_now_has_unknown_drops(
+    last: RootQdisc | None, now: RootQdisc | None, dropped: int | None
+) -> None:
+    said: list[str] = []
+    queue = Queue("eth0", said.append)
+    queue.sample(last)
+    queue.sample(now)
+    assert queue.dropped == dropped
+
+
+def test_packets_that_the_queue_drops_are_not_taken_for_repeated_ones(world: World) -> None:
+    world.queues = {ETH0.index: RootQdisc("tbf", 1, 0)}
+    made = start(world, directions=(Direction.EGRESS,))
+    for number in range(1, 4):
+        world.flows = [flow(key(flags=EGRESS), packets=5000, size=5_000_000)]
+        world.links = [LO, replace(ETH0, rx_bytes=0, tx_packets=400 * number, tx_bytes=400_000 * number)]
+        world.queues = {ETH0.index: RootQdisc("tbf", 1, 4600 * number)}
+        world.now += 5 * SECOND
+        ((_, counts),) = made.tick().interfaces
+    made.close()
+    assert counts.coverage is Share.FULL

@@ -252,7 +252,20 @@ def test_interface_and_its_losses_are_counters_that_begin_with_0() -> None:
     assert values["xtrace_unattributed_packets_total"] == [0, 2]
     assert values["xtrace_filtered_bytes_total"] == [0, 180]
     assert values["xtrace_filtered_packets_total"] == [0, 3]
-    assert set(values) == {name for name in DESCRIBED if not name.startswith("xtrace_nic_")}
+    assert set(values) == {name for name in DESCRIBED if not name.startswith(("xtrace_nic_", "xtrace_qdisc_"))}
+
+
+def test_drops_of_the_queue_are_a_counter_where_they_are_known() -> None:
+    run = Run(10)
+    egress = Interface("eth0", 0, Hook.TC, direction=Direction.EGRESS)
+
+    def dropped(known: int | None) -> list[tuple[int, int]]:
+        lines = run.tick((), [(egress, replace(counts_of(()), qdisc_drops=known))])
+        return [(line.value, line.at_ms // 1000 % 100) for line in lines if line.name == "xtrace_qdisc_drops_total"]
+
+    assert dropped(None) == []
+    assert dropped(7) == [(0, 5), (7, 10)]
+    assert dropped(2) == [(9, 15)]
 
 
 def test_nic_counters_are_written_when_known() -> None:
