@@ -198,7 +198,14 @@ def bridge_of_two(pair: Pair) -> Iterator[None]:
     for name in ("far0", "plug0"):
         pair.far.ip(f"link set {name} master br0")
     pair.far.ip("link set br0 up")
+    assert eventually(lambda: all(forwards(pair.far, name) for name in ("far0", "plug0")))
     yield
+
+
+def forwards(namespace: Namespace, port: str) -> bool:
+    """Whether a bridge's port forwards, which it does some time after its carrier is there."""
+    (shown,) = json.loads(namespace.ip(f"-d -j link show {port}"))
+    return bool(shown["linkinfo"]["info_slave_data"]["state"] == "forwarding")
 
 
 def promiscuity(namespace: Namespace, name: str) -> int:

@@ -39,8 +39,8 @@ PACKAGES = (
 
 MODULES = (
     "8021q", "act_bpf", "act_gact", "act_mirred", "bonding", "bridge", "cls_bpf", "cls_matchall", "cls_u32",
-    "dummy", "ifb", "ip_gre", "ipip", "macvlan", "sch_fq_codel", "sch_ingress", "sch_netem", "sch_tbf", "sctp", "team", "tun",
-    "veth", "vrf", "vxlan",
+    "dummy", "ifb", "ip_gre", "ipip", "macvlan", "sch_fq_codel", "sch_ingress", "sch_netem", "sch_tbf", "sctp", "team",
+    "tun", "veth", "vrf", "vxlan",
 )  # fmt: skip
 """What tests may make the kernel ask modprobe for. One that a kernel does not have is left out."""
 
