@@ -225,11 +225,11 @@ def test_what_a_bridge_forwards_is_seen_in_promiscuous_mode_alone_which_ends_wit
             assert promiscuity(pair.far, "br0") == len(options)
             before = pair.near.statistics("peer")["packets"]
             send_frames(pair.near, "near0", [frame] * 20)
-            assert eventually(lambda: pair.near.statistics("peer")["packets"] == before + 20), "not forwarded"
+            assert eventually(lambda: pair.near.statistics("peer")["packets"] >= before + 20), "not forwarded"
             tool.wait_for_intervals(2)
             result = tool.stop(end)
         assert eventually(lambda: promiscuity(pair.far, "br0") == 0)
-    assert total(result.records) == seen
+    assert sum(flow["packets"] for flow in flows(result.records, dst_port=53)) == seen
     assert (BRIDGE_WORD in result.said) == (not options)
 
 
