@@ -236,7 +236,14 @@ def bridge_of_two(pair: Pair) -> Iterator[None]:
     for name in ("far0", "plug0"):
         pair.far.ip(f"link set {name} master br0")
     pair.far.ip("link set br0 up")
+    assert eventually(lambda: all(forwards(pair.far, name) for name in ("far0", "plug0")))
     yield
+
+
+def forwards(namespace: Namespace, port: str) -> bool:
+    """Whether a bridge's port forwards, which it does some time after its carrier is there."""
+    (shown,) = json.loads(namespace.ip(f"-d -j link show {port}"))
+    return bool(shown["linkinfo"]["info_slave_data"]["state"] == "forwarding")
 
 
 def promiscuity(namespace: Namespace, name: str) -> int:
@@ -256,11 +263,11 @@ def test_what_a_bridge_forwards_is_seen_in_promiscuous_mode_alone_which_ends_wit
             assert promiscuity(pair.far, "br0") == len(options)
             before = pair.near.statistics("peer")["packets"]
             send_frames(pair.near, "near0", [frame] * 20)
-            assert eventually(lambda: pair.near.statistics("peer")["packets"] == before + 20), "not forwarded"
+            assert eventually(lambda: pair.near.statistics("peer")["packets"] >= before + 20), "not forwarded"
             tool.wait_for_intervals(2)
             result = tool.stop(end)
         assert eventually(lambda: promiscuity(pair.far, "br0") == 0)
-    assert total(result.records) == seen
+    assert sum(flow["packets"] for flow in flows(result.records, dst_port=53)) == seen
     assert (BRIDGE_WORD in result.said) == (not options)
 
 
