@@ -102,6 +102,9 @@ CATCH: dict[str, list[Host]] = {
         ),
         Host({"host": "short"}, [(BUILD, {"version": "1"}, [*steady(1, LENGTH - 8), *gone(8)])], False),
     ],
+    "XtraceCatchInterfaceNotMonitored": simple(
+        "xtrace_catch_interfaces_unattached", {}, late(10, 1, 0), steady(0), late(3, 1, 0)
+    ),
     "XtraceCatchUnattributedPackets": simple(
         "xtrace_unattributed_packets_total", NIC, counter(10), steady(0), counter(0, 500)
     ),
@@ -139,13 +142,47 @@ def ratio(part: str, whole: str, growth: float, steps: int) -> list[tuple[str, d
     return [(part, PORT, first), (whole, PORT, ramp(1e9, 10_000, LENGTH))]
 
 
+def port(available: Values, health: Values) -> list[tuple[str, dict[str, str], Values]]:
+    return [("xtrace_rdma_port_available", PORT, available), ("xtrace_rdma_port_health", PORT, health)]
+
+
+def port_of_host(active: Values, rails_down: Values) -> list[tuple[str, dict[str, str], Values]]:
+    return [("xtrace_rdma_port_active", PORT, active), ("xtrace_rdma_rails_down", {}, rails_down)]
+
+
+def until(steps: int, value: float) -> Values:
+    """Return a series that ends this many steps before the end."""
+    return [*steady(value, LENGTH - steps), *gone(steps)]
+
+
 SINCE_START = then(gone(355), steady(3))
 """A hardware's counter, as a run finds it that began minutes ago."""
 
 RDMA: dict[str, list[Host]] = {
     "RdmaRetriesExceeded": simple("xtrace_rdma_retry_exceeded_total", PORT, counter(1), counter(0, 7), SINCE_START),
     "RdmaLinkDowned": simple("xtrace_rdma_link_downed_total", PORT, counter(1), counter(0, 7), SINCE_START),
-    "RdmaPortUnavailable": simple("xtrace_rdma_port_available", PORT, late(20, 0, 1), steady(1), late(8, 0, 1)),
+    "RdmaPortUnavailable": [
+        Host({"host": "bad"}, port(late(20, 0, 1), late(20, 2, 0)), True),
+        Host({"host": "good-1"}, port(steady(1), late(20, 2, 0)), False),
+        Host({"host": "good-2"}, port(late(1, 0, 1), late(1, 2, 0)), False),
+        Host({"host": "good-3"}, port(late(20, 0, 1), late(20, 1, 0)), False),
+    ],
+    "RdmaPortMissing": [
+        Host({"host": "bad"}, port_of_host(until(50, 1), steady(0)), True),
+        Host({"host": "good-1"}, port_of_host(steady(1), steady(0)), False),
+        Host({"host": "good-2"}, port_of_host(until(50, 1), until(50, 0)), False),
+        Host({"host": "good-3"}, port_of_host(until(50, 0), steady(0)), False),
+    ],
+    "RdmaPortNotJudged": [
+        Host({"host": "bad"}, port(late(40, 0, 1), late(40, 1, 0)), True),
+        Host({"host": "good-1"}, port(steady(1), late(40, 1, 0)), False),
+        Host({"host": "good-2"}, port(late(20, 0, 1), late(20, 1, 0)), False),
+    ],
+    "RdmaRepeatedRequests": [
+        Host({"host": "bad"}, ratio("xtrace_rdma_dup_req_total", RX, 200, 40), True),
+        Host({"host": "good-1"}, ratio("xtrace_rdma_dup_req_total", RX, 50, 40), False),
+        Host({"host": "good-2"}, ratio("xtrace_rdma_dup_req_total", RX, 200, 8), False),
+    ],
     "RdmaAckTimeouts": simple(
         "xtrace_rdma_ack_timeout_total", PORT, counter(2), counter(0.5), then(gone(355), steady(30)), SINCE_START
     ),
