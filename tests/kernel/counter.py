@@ -124,11 +124,11 @@ class Counter:
 
     def take(self) -> Interval:
         """End an interval and start the next."""
-        return self._ended(self.tables.take())
+        return self._ended(self.tables.collect(self.tables.flip()))
 
     def finish(self) -> Interval:
         """End the last interval."""
-        return self._ended(self.tables.finish())
+        return self._ended(self.tables.collect(self.tables.flip(last=True)))
 
     def _ended(self, drained: Drained) -> Interval:
         interval = read(drained)
@@ -138,7 +138,7 @@ class Counter:
     def empty(self) -> None:
         """Throw away what a test that failed has left, if any."""
         if self._untaken:
-            self.tables.finish()
+            self.tables.collect(self.tables.flip(last=True))
             self._untaken = 0
 
     def measure(self, frames: Iterable[bytes]) -> Interval:

@@ -121,7 +121,7 @@ def test_program_counts_under_its_slot() -> None:
         for frames in (frames_of(3), frames_of(5)):
             for frame in frames:
                 counter.count(frame)
-            drained = counter.tables.take()
+            drained = counter.tables.collect(counter.tables.flip())
             assert drained.counts == {(1, Direction.INGRESS): InterfaceCounts(size_of(frames))}
             assert set(read(drained).flows) == {parse(frame).key._replace(slot=1) for frame in frames}
             assert list(drained.flows.indexes(1, Direction.INGRESS)) == list(range(len(frames)))
@@ -132,7 +132,7 @@ def take_of_two(counter: Counter) -> Drained:
     with counter.tables.load(XDP, Place(slot=1)) as second:
         counter.count(FIRST, repeat=3)
         second.test_run(FIRST, repeat=5)
-    return counter.tables.take()
+    return counter.tables.collect(counter.tables.flip())
 
 
 def test_interfaces_that_share_the_tables_do_not_mix() -> None:

@@ -42,7 +42,7 @@ def any_linear(frags_counter: Counter) -> Counter:
         frags_counter.program.test_run(bytes(64), context=xdp_context(SHORTEST_LINEAR))
     except KernelError:
         pytest.skip("this kernel lets no test choose how much is linear (Linux 6.18)")
-    frags_counter.tables.take()
+    frags_counter.tables.collect(frags_counter.tables.flip())
     return frags_counter
 
 

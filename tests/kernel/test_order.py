@@ -68,7 +68,7 @@ def test_buffer_is_read_only_after_the_flip_and_a_grace_period(
     monkeypatch.setattr(syscall, "lib", recorder)
     with closing(FlowTables(Plan.make(64), features.probe())) as tables:
         recorder.calls.clear()
-        tables.take()
+        tables.collect(tables.flip())
         flip_and_read = [
             "xt_store_release",
             "xt_map_update(grace)",
@@ -88,5 +88,5 @@ def test_last_interval_is_read_only_after_a_grace_period(
     monkeypatch.setattr(syscall, "lib", recorder)
     with closing(FlowTables(Plan.make(64), features.probe())) as tables:
         recorder.calls.clear()
-        tables.finish()
+        tables.collect(tables.flip(last=True))
         assert steps(recorder, descriptors)[:1] == ["xt_map_update(grace)"]

@@ -48,7 +48,7 @@ def any_leaving() -> Iterator[Counter]:
 @pytest.fixture
 def leaving(any_leaving: Counter) -> Counter:
     """The program, attached where frames leave by lo."""
-    any_leaving.tables.take()
+    any_leaving.tables.collect(any_leaving.tables.flip())
     return any_leaving
 
 

@@ -36,7 +36,7 @@ def test_a_full_table_counts_calls_as_unattributed(
     with probed(max_keys=16) as tables, calling(standin(), CALLS, threads) as caller:
         caller.begin()
         caller.wait()
-        taken = tables.take()
+        taken = tables.collect(tables.flip())
     wanted = expected(STANDIN_FUNCTIONS, CALLS, threads)
     totals = taken.totals
     assert totals.unattributed > 0
@@ -52,7 +52,7 @@ def test_a_full_table_counts_calls_as_unattributed(
 def test_an_interval_without_calls_is_empty() -> None:
     with probed(max_keys=16) as tables:
         for _ in range(3):
-            taken = tables.take()
+            taken = tables.collect(tables.flip())
             assert (taken.calls, taken.totals) == ({}, CallTotals())
 
 
@@ -60,9 +60,9 @@ def test_the_last_interval_is_that_of_both_buffers() -> None:
     with probed(max_keys=1024) as tables, calling(standin(), CALLS) as caller:
         caller.begin()
         caller.wait()
-        first = tables.take()
+        first = tables.collect(tables.flip())
         assert first.totals.calls == CALLS
-        assert tables.finish().totals == CallTotals()
+        assert tables.collect(tables.flip(last=True)).totals == CallTotals()
 
 
 def test_memory_is_told_by_the_kernel_and_small() -> None:

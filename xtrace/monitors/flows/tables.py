@@ -189,14 +189,6 @@ class FlowTables:
         (sample,) = abi.U64.unpack_from(self._clock.test_run(bytes(16)).frame)
         return time.monotonic_ns() - int(sample) + self._jiffies_base * self._jiffy_ns
 
-    def take(self) -> Drained:
-        """End the interval of the active buffer and start the other's."""
-        return self.collect(self.flip())
-
-    def finish(self) -> Drained:
-        """End the last interval, after all counting programs have been detached."""
-        return self.collect(self.flip(last=True))
-
     def flip(self, last: bool = False) -> Ended:
         """End the interval of the active buffer, of both if it is the last one; collect() reads what it left."""
         return self._switch.finish() if last else self._switch.flip()

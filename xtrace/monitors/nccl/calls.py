@@ -159,14 +159,6 @@ class CallTables:
         attach_type = constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0
         return self._collection.load(name, values, prog_type=constants.PROG_TYPE_KPROBE, attach_type=attach_type)
 
-    def take(self) -> TakenCalls:
-        """End the interval of the active buffer and start the other's."""
-        return self.collect(self.flip())
-
-    def finish(self) -> TakenCalls:
-        """End the last interval. All probes must be detached."""
-        return self.collect(self.flip(last=True))
-
     def flip(self, last: bool = False) -> Ended:
         """End the interval of the active buffer, of both if it is the last one; collect() reads what it left."""
         return self._switch.finish() if last else self._switch.flip()

@@ -172,7 +172,7 @@ def opened(maps: Maps) -> Iterator[Callable[..., FlowTables]]:
 
 def test_tick_flips_waits_flushes_and_only_then_drains(maps: Maps, opened: Callable[..., FlowTables]) -> None:
     tables = opened()
-    tables.take()
+    tables.collect(tables.flip())
     assert maps.take_calls() == [
         "xt_store_release",
         "xt_map_update grace",
@@ -181,13 +181,14 @@ def test_tick_flips_waits_flushes_and_only_then_drains(maps: Maps, opened: Calla
         "xt_map_lookup_batch counters",
     ]
     assert maps.active[0] == 1
-    tables.take()
+    tables.collect(tables.flip())
     assert "xt_map_lookup_and_delete_batch flows_b" in maps.take_calls()
     assert maps.active[0] == 0
 
 
 def test_last_tick_waits_and_drains_both_tables_without_a_flip(maps: Maps, opened: Callable[..., FlowTables]) -> None:
-    opened().finish()
+    tables = opened()
+    tables.collect(tables.flip(last=True))
     assert maps.take_calls() == [
         "xt_map_update grace",
         "xt_prog_test_run",
@@ -208,7 +209,7 @@ def test_flush_reaches_every_entry_of_every_cpu(maps: Maps, opened: Callable[...
 
     tables = opened()
     maps.kernel.answer("xt_prog_test_run", run)
-    tables.finish()
+    tables.collect(tables.flip(last=True))
     assert [buffer for buffer, _ in runs] == [0, 1]
     entries = PLAN.cpus * PLAN.cache_entries
     assert all((repeat - 1) * lib.FLUSH_ENTRIES < entries <= repeat * lib.FLUSH_ENTRIES for _, repeat in runs)
@@ -216,7 +217,7 @@ def test_flush_reaches_every_entry_of_every_cpu(maps: Maps, opened: Callable[...
 
 def test_realtime_kernel_has_no_cache_to_flush(maps: Maps, opened: Callable[..., FlowTables]) -> None:
     tables = opened(features(realtime=True))
-    tables.finish()
+    tables.collect(tables.flip(last=True))
     assert "xt_prog_test_run" not in maps.take_calls()
 
 
@@ -224,9 +225,9 @@ def test_each_tick_returns_the_flows_of_its_own_interval(maps: Maps, opened: Cal
     tables = opened()
     one, two = flow(key(ports=(1, 1))), flow(key(ports=(2, 2)))
     maps.flows = {0: [one], 1: [two]}
-    assert list(tables.take().flows) == [one]
-    assert list(tables.take().flows) == [two]
-    assert list(tables.take().flows) == []
+    assert list(tables.collect(tables.flip()).flows) == [one]
+    assert list(tables.collect(tables.flip()).flows) == [two]
+    assert list(tables.collect(tables.flip()).flows) == []
 
 
 def test_flow_in_both_tables_is_one_flow_in_the_last_interval(maps: Maps, opened: Callable[..., FlowTables]) -> None:
@@ -236,7 +237,7 @@ def test_flow_in_both_tables_is_one_flow_in_the_last_interval(maps: Maps, opened
         0: [flow(packets=1, size=100, first_ns=5, last_ns=6, tcp_flags=0x02), only_a],
         1: [only_b, flow(packets=2, size=200, first_ns=7, last_ns=9, tcp_flags=0x11)],
     }
-    found = list(tables.finish().flows)
+    found = list(tables.collect(tables.flip(last=True)).flows)
     both = flow(packets=3, size=300, first_ns=5, last_ns=9, tcp_flags=0x13)
     assert sorted(found) == sorted([only_a, only_b, both])
 
@@ -248,7 +249,7 @@ def test_counters_of_the_taken_buffer_are_summed_and_zeroed_and_the_others_stay(
     one_cpu = [10, 1000, 1, 60, *[0] * (COUNTER_WORDS - 4)]
     maps.counters[0] = one_cpu * 2  # buffer A, ingress
     maps.counters[2] = [5] * COUNTER_WORDS * 2  # buffer B, ingress
-    drained = tables.take()
+    drained = tables.collect(tables.flip())
     assert drained.counts == {(0, Direction.INGRESS): InterfaceCounts(PacketCount(20, 2000), PacketCount(2, 120))}
     assert not any(maps.counters[0])
     assert all(maps.counters[2])
@@ -258,7 +259,7 @@ def test_counters_of_both_buffers_are_added_at_the_end(maps: Maps, opened: Calla
     tables = opened()
     for index in range(4):
         maps.counters[index][0] = 10 + index
-    drained = tables.finish()
+    drained = tables.collect(tables.flip(last=True))
     assert drained.counts[0, Direction.INGRESS].total.packets == 10 + 12
     assert drained.counts[0, Direction.EGRESS].total.packets == 11 + 13
     assert not any(map(any, maps.counters))
@@ -267,10 +268,10 @@ def test_counters_of_both_buffers_are_added_at_the_end(maps: Maps, opened: Calla
 def test_counters_of_several_interfaces_are_distinguished(maps: Maps, opened: Callable[..., FlowTables]) -> None:
     tables = opened(plan=Plan(max_flows=64, slots=3, cpus=2, cache_entries=8))
     maps.counters = [[100 + index, *[0] * (2 * COUNTER_WORDS - 1)] for index in range(2 * 3 * 2)]
-    first = {where: counts.total.packets for where, counts in tables.take().counts.items()}
+    first = {where: counts.total.packets for where, counts in tables.collect(tables.flip()).counts.items()}
     came, left = Direction
     assert first == {(0, came): 100, (0, left): 101, (1, came): 102, (1, left): 103, (2, came): 104, (2, left): 105}
-    second = {where: counts.total.packets for where, counts in tables.take().counts.items()}
+    second = {where: counts.total.packets for where, counts in tables.collect(tables.flip()).counts.items()}
     assert second == {where: packets + 6 for where, packets in first.items()}
 
 
@@ -292,7 +293,7 @@ def test_grace_period_and_drain_are_measured(
     readings = iter([1000, 2000, 11_000, 12_000, 19_000])
     for module in (buffers, tables_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic_ns=lambda: next(readings)))
-    assert tables.take().end_monotonic_ns == 1000
+    assert tables.collect(tables.flip()).end_monotonic_ns == 1000
     assert (tables.grace_ns, tables.drain_ns) == (9000, 7000)
 
 
