@@ -5,7 +5,7 @@
  * table that is active when it returns.
  *
  * User space flips `active`, waits for a grace period, and then owns the other table's contents, as in
- * xdp_monitor.c. No per-CPU state: a probe can be preempted by another one on the same CPU.
+ * count.h. No per-CPU state: a probe can be preempted by another one on the same CPU.
  */
 #include <linux/bpf.h>
 #include <linux/errno.h>

@@ -1,6 +1,6 @@
 """The two flow tables and their front caches: flip, grace period, flush, drain.
 
-The promise that every packet is counted exactly once is kept here and in csrc/xdp_monitor.c; see
+The promise that every packet is counted exactly once is kept here and in csrc/count.h; see
 docs/architecture.md.
 """
 
