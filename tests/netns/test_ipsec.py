@@ -185,7 +185,7 @@ def test_a_packet_counts_once_encrypted_as_the_interface_counts_it(way: Way, how
 
 @pytest.mark.parametrize("options", [("--hook", "tc"), ("--xdp-mode", "generic")], ids=["tc", "generic XDP"])
 def test_where_the_second_pass_cannot_be_told_apart_it_is_counted_and_reported(options: tuple[str, ...]) -> None:
-    pings = ("ping", "-q", "-i0.02", "-I", NEAR, FAR)
+    pings = ("ping", "-q", "-i0.02", "-s1000", "-I", NEAR, FAR)
     with quiet_pair() as pair:
         WAYS["tunnel"].make(pair)
         variables = {"XTRACE_FEATURES_OFF": "ipsec"}
