@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.netns.tool import environment
@@ -73,26 +74,38 @@ def line(since: float, server: Server, tool: subprocess.Popen[bytes], printed: P
     )
 
 
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive the block."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def run(server: Server, wired: Wire, seconds: float, rate: int) -> Iterator[str]:
     """Lines of a run, the comparison as the last."""
-    where = {"stdout": subprocess.PIPE, "stdin": subprocess.PIPE}
-    tool = Here().catch("-i", wired.watched, *OPTIONS, "--push", server.url, env=environment())
-    read_until(tool.stderr, b"loaded on")
-    printed = Printed(tool)
-    with wired.far.start(sys.executable, "-m", "tests.push.churn", wired.sender, str(rate), **where) as sender:
+    pipes = {"stdout": subprocess.PIPE, "stdin": subprocess.PIPE}
+    churn = (sys.executable, "-m", "tests.push.churn", wired.sender, str(rate))
+    watched = ("-i", wired.watched, *OPTIONS, "--push", server.url)
+    with ended(Here().catch(*watched, env=environment())) as tool:
+        read_until(tool.stderr, b"loaded on")
+        printed = Printed(tool)
         begun = time.monotonic()
-        while (left := begun + seconds - time.monotonic()) > 0 and tool.poll() is None:
-            time.sleep(min(EVERY_S, left))
-            yield line(begun, server, tool, printed)
-        sent, _ = sender.communicate()
-    peak = rss_mb(tool.pid, "VmHWM")
-    tool.send_signal(signal.SIGTERM)
-    printed.thread.join()
-    assert tool.stderr is not None
-    said = tool.stderr.read().decode()
+        with ended(wired.far.start(*churn, **pipes)) as sender:
+            while (left := begun + seconds - time.monotonic()) > 0 and tool.poll() is None:
+                time.sleep(min(EVERY_S, left))
+                yield line(begun, server, tool, printed)
+            sent, _ = sender.communicate()
+        peak = rss_mb(tool.pid, "VmHWM")
+        tool.send_signal(signal.SIGTERM)
+        printed.thread.join()
+        assert tool.stderr is not None
+        said, code = tool.stderr.read().decode(), tool.wait()
     yield f"sent: {sent.decode().splitlines()[-1]}"
     yield f"counted: {dict(printed.total)}, lost {printed.lost}; peak memory {peak:.1f} MB"
-    yield f"exit code {tool.wait()}; said: {said or 'nothing'}"
+    yield f"exit code {code}; said: {said or 'nothing'}"
     for unit, sums in printed.flows.items():
         found, metric = grown(server, METRIC.format(unit)), METRIC.format(unit)
         verdict = "equal" if +found == +sums else f"DIFFERENT: {found - sums} {sums - found}"
