@@ -224,6 +224,6 @@ def test_process_whose_devices_are_not_known_has_no_traffic(
 def test_mode_xdp_opens_no_rdma_socket_without_rdma_devices(
     sources: Sources, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infiniband, "device_names", lambda: [])
+    monkeypatch.setattr(infiniband, "device_names", list)
     monkeypatch.setattr(monitor, "quiet_monitor", lambda *_: pytest.fail("would load the kernel's RDMA modules"))
     assert wired("xdp", opened) == (sources[0],)
