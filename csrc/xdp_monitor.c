@@ -254,8 +254,8 @@ int flush_cache(struct xdp_md *ctx)
 }
 
 /*
- * Run by user space: writes now_ns() into the frame, to be set against CLOCK_MONOTONIC. Never attached. Not for
- * XDP, whose test runs wait for an RCU grace period.
+ * Run by user space: writes now_ns() into the frame, to be set against CLOCK_MONOTONIC. Never attached. Not
+ * for XDP, whose test runs wait for an RCU grace period.
  */
 SEC("tc")
 int sample_clock(struct __sk_buff *skb)
