@@ -192,6 +192,23 @@ def test_series_are_bounded_and_the_rest_shares_one() -> None:
     assert [(series.pid, calls.calls) for series, calls in found.calls.items()] == [("0", 1), ("1", 1), ("other", 3)]
 
 
+def test_series_that_is_known_grows_on_in_a_full_table() -> None:
+    kept = Sums(most=1)
+    for _ in range(3):
+        found = kept.add([process(pid, operations=(operation(),)) for pid in (1, 2)], CallTotals())
+    assert [(series.pid, calls.calls) for series, calls in found.calls.items()] == [("1", 3), ("other", 3)]
+
+
+def test_process_that_got_the_number_of_an_ended_one_begins_anew_and_stays() -> None:
+    kept = Sums()
+    failed = operation(results=results(argument=1))
+    kept.add([process(7, ended=True, operations=(failed,))], CallTotals())
+    for interval in (1, 2, 3):
+        found = kept.add([process(7, operations=(failed,))], CallTotals())
+        assert [calls.calls for calls in found.calls.values()] == [interval]
+        assert list(found.errors.values()) == [interval]
+
+
 @pytest.mark.parametrize("command, name", [("/usr/bin/python3 x.py", "python3"), ("[kworker]", "[kworker]"), ("", "")])
 def test_a_command_is_labelled_by_what_is_run(command: str, name: str) -> None:
     assert sums.short_name(command) == name
