@@ -308,6 +308,18 @@ def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
     assert not [sample for sample in flat(nccl_samples(snapshot())) if sample.name.startswith("xtrace_nccl_ras")]
 
 
+def test_age_of_an_answer_is_told_to_the_millisecond() -> None:
+    report = RasReport("localhost:1", 0, "2.28.9", (ras_communicator("0x1", age_ns=7_123_456_789),), 0)
+    samples = flat(nccl_samples(NcclSnapshot(1, 10**9, ras=report)))
+    assert [sample.value for sample in samples if sample.name == "xtrace_nccl_ras_age_seconds"] == [7.123]
+
+
+def test_mode_has_these_samples_and_no_figures_of_the_tool() -> None:
+    kind = NcclMetrics()
+    assert list(kind.samples(snapshot())) == list(nccl_samples(snapshot()))
+    assert kind.own(None) == {}
+
+
 def test_push_knows_the_mode() -> None:
     make = KINDS[NcclSnapshot.mode].metrics
     assert make is not None
