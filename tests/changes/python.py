@@ -1,7 +1,7 @@
 """The changes that a Python module offers, found in its syntax tree and made in its text.
 
 Left alone, because nobody means to test them: annotations, docstrings, decorators, assertions, the texts of messages
-(strings that are no names), debugging output.
+(strings that are no names), debugging output, names of types.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 OPPOSITE = {"min": "max", "max": "min", "any": "all", "all": "any"}
 NAME = re.compile(r"[A-Za-z][\w.:/-]*")
 """Labels, keys, file names; other strings are texts."""
+TYPE = re.compile(r"[A-Z]+[a-z]\w*")
+"""Names that are given to types, Record = dict[str, Any] or T = TypeVar("T")."""
 SILENT = {"debug", "register", "reverse"}
 """Calls whose loss nobody counts as a defect in a figure."""
 
@@ -232,6 +234,10 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
+        target = node.targets[0]
+        is_name = isinstance(target, ast.Name) and TYPE.fullmatch(target.id)
+        if is_name and isinstance(node.value, (ast.Subscript, ast.Call)):
+            return
         if self._scope and all(isinstance(target, (ast.Attribute, ast.Subscript)) for target in node.targets):
             self._add("dropped statement", node, "pass")
         self.generic_visit(node)

@@ -191,12 +191,13 @@ def test_flows_of_similar_size_do_not_take_turns() -> None:
 
 
 @pytest.mark.usefixtures("without_budget")
-def test_flows_beyond_the_last_free_place_are_in_the_rest(without_budget: None) -> None:
+def test_flows_beyond_the_last_free_place_are_in_the_rest() -> None:
     run = Run(3)
     run.tick(sized(100, 100))
     assert shown(run.tick(sized(100, 100, 90, 80, 70))) == {"1": 100, "2": 100, "3": 90, "other": 150}
 
 
+@pytest.mark.usefixtures("without_budget")
 def test_flow_twice_as_large_takes_the_place_of_the_smallest_whose_gauge_ends() -> None:
     run = Run(2)
     run.tick(sized(100, 300, 50))
