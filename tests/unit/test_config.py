@@ -452,6 +452,20 @@ def test_label_that_cannot_be_one_is_refused(label: str) -> None:
         assert refusal([], {"XTRACE_LABELS": f"ok=1,{label}"}).startswith("XTRACE_LABELS")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type", "src_qpn", "dst_qpn", "opcode"),
+        *("vlan", "icmp_type", "icmp_code", "fragment", "ethertype", "interface", "direction", "host", "host_ip"),
+        *("collect_agg", "device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command"),
+        *("state", "pid", "function", "datatype", "error", "communicator", "version", "reason"),
+    ],
+)
+def test_label_that_a_series_of_the_tool_has_is_refused(name: str) -> None:
+    """Two values of one label would make the server refuse the sample, or change its meaning."""
+    assert refusal(["--label", f"{name}=1"]) == f"--label: the name '{name}' is reserved (choose another)"
+
+
 def test_label_given_twice_and_too_many_labels_are_refused() -> None:
     assert refusal(["--label", "a=1", "--label", "a=2"]) == "--label: 'a' is given twice (give each name once)"
     assert "at most 10" in refusal([f"--label=l{number}=1" for number in range(11)])

@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.unit.make import ETH0, NS, flow, snapshot
+from tests.unit.make import ETH0, NS, flow, key, snapshot
 from tests.unit.make_samples import flat
 from xtrace.errors import UsageError
+from xtrace.model.flow import Unattached
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.nccl import NcclSetup
 from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.model.words import Absence
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
@@ -175,6 +177,71 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     flows.samples(snapshot([flow()]))
     known = [sample.name for sample in flat(own.samples(Figures(request_s=0.1, stored=True), [flows.own(FLOWS)]))]
     assert set(known) == set(self_metrics.DESCRIBED)
+
+
+def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All different, so that none can stand in for another."""
+    monkeypatch.setattr("time.time", lambda: 1_767_225_600.1234)
+    monkeypatch.setattr("time.process_time", lambda: 2.5)
+    own = SelfMetrics()
+    own.start(RUN)
+    own.note_render(3_500_000)
+    dropped = {"overflow": (11, 12), "refused": (13, 14)}
+    figures = Figures(3, 4, 5, 6, 7, dropped, request_s=0.25, stored=False)
+    values = {(sample.name, *sample.labels): sample.value for sample in flat(own.samples(figures, [{"one": 1}]))}
+    assert int(values.pop(("xtrace_catch_resident_memory_bytes",))) > 0
+    named = {
+        "start_time_seconds": 1_767_225_600.123,
+        "cpu_seconds_total": 2.5,
+        "map_memory_bytes": 20_000_000,
+        "push_flow_series": 0,
+        "push_flow_series_remembered": 0,
+        "push_render_seconds": 0.0035,
+        "push_queue_batches": 3,
+        "push_queue_bytes": 4,
+        "push_requests_total": 5,
+        "push_samples_total": 6,
+        "push_failures_total": 7,
+        "push_request_seconds": 0.25,
+        "push_stored": 0,
+    }
+    assert values == {
+        ("one",): 1,
+        ("xtrace_catch_build_info", ("version", "0.1.0")): 1,
+        **{(f"xtrace_catch_{name}",): value for name, value in named.items()},
+        ("xtrace_catch_push_dropped_batches_total", ("reason", "overflow")): 11,
+        ("xtrace_catch_push_dropped_samples_total", ("reason", "overflow")): 12,
+        ("xtrace_catch_push_dropped_batches_total", ("reason", "refused")): 13,
+        ("xtrace_catch_push_dropped_samples_total", ("reason", "refused")): 14,
+    }
+
+
+def test_memory_of_the_process_is_what_its_status_says() -> None:
+    status = Path("/proc/self/status").read_text()
+    (kilobytes,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    assert abs(self_metrics.resident_bytes() - 1024 * kilobytes) < 16 << 20
+
+
+def test_figures_of_mode_xdp_are_those_of_the_last_interval() -> None:
+    flows = FlowMetrics(MetricsOptions(1))
+    refused = Unattached("eth2", Absence.REFUSED, "")
+    absent = (Unattached("eth1", Absence.DETACHED, ""), refused, replace(refused, is_named=True))
+    both = [flow(), flow(key(ports=(1, 1)))]
+    flows.samples(replace(snapshot(both), grace_ns=4_000_000, drain_ns=7_000_000, attached=5, unattached=absent))
+    assert flows.own(FLOWS) == {
+        "xtrace_catch_push_flow_series": 1,
+        "xtrace_catch_push_flow_series_remembered": 0,
+        "xtrace_catch_interfaces_attached": 5,
+        "xtrace_catch_interfaces_unattached": 2,
+        "xtrace_catch_flow_table_flows": 2,
+        "xtrace_catch_flow_table_capacity": 65536,
+        "xtrace_catch_grace_period_seconds": 0.004,
+        "xtrace_catch_drain_seconds": 0.007,
+    }
+    assert set(flows.own(None)) == {
+        *("xtrace_catch_push_flow_series", "xtrace_catch_push_flow_series_remembered"),
+        *("xtrace_catch_interfaces_attached", "xtrace_catch_interfaces_unattached"),
+    }
 
 
 @pytest.mark.parametrize(
