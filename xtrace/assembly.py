@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
@@ -63,6 +64,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
         push = make_push(config, identity, version, opened) if config.target else None
         if push is not None:
             opened.callback(close_push, push, stop)
+        config = replace(config, output=chosen_format(config, output))
         monitors = wire(config, opened, stop)
         sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
@@ -180,13 +182,13 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     options = XdpOptions(
         selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
         choice=Choice.of(config.hook, config.xdp_mode),
-        directions=DIRECTIONS[config.direction or "ingress"],
+        directions=DIRECTIONS[config.direction or default_direction(config)],
         max_flows=config.max_flows,
         filters=config.filters,
         promiscuous=config.promiscuous,
     )
     monitor = XdpMonitor(options, log.info, stop.check)
-    if config.direction is None:
+    if config.direction is None and default_direction(config) == "ingress":
         log.info("%s", message("counting ingress only; use --direction both to count egress too"))
     return monitor
 
@@ -198,6 +200,11 @@ def netdevs_of(devices: tuple[str, ...]) -> tuple[str, ...]:
     from xtrace.monitors.rdma import monitor
 
     return monitor.netdevs_of(devices)
+
+
+def default_direction(config: Config) -> str:
+    """Return the direction if none is given: a person sees both, unless the hook sees only one."""
+    return "both" if config.output == "table" and config.hook != "xdp" else "ingress"
 
 
 def watch_calls(config: Config) -> NcclMonitor:
@@ -258,18 +265,28 @@ def close_push(push: Push, stop: Stop) -> None:
     push.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
 
 
+def chosen_format(config: Config, output: OutputStream) -> str:
+    """Return --format; `auto` is a table on a terminal, else JSON Lines."""
+    if config.output != "auto":
+        return config.output
+    return "table" if os.isatty(output.fileno()) else "json"
+
+
 def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list[Sink]:
-    """Return the sinks of --format; `auto` is text on a terminal, else JSON Lines."""
-    terminal = os.isatty(output.fileno())
-    top = config.top if config.top is not None else TERMINAL_TOP if terminal else 0
-    form = config.output
-    if form == "auto":
-        form = "text" if terminal else "json"
-    if form == "text":
+    """Return the sinks of the chosen format."""
+    is_terminal = os.isatty(output.fileno())
+    top = config.top if config.top is not None else TERMINAL_TOP if is_terminal else 0
+    if config.output == "table":
+        from xtrace.sinks.kinds import TextOptions
+        from xtrace.sinks.text.screen import Terminal, TerminalText, has_color
+
+        screen = Terminal(output.fileno(), has_color(config.color, is_terminal, os.environ), config.wide)
+        return [TerminalText(output, TextOptions(config.top, screen=screen), screen)]
+    if config.output == "text":
         from xtrace.sinks.text.sink import Text
 
         return [Text(output, top, config.direction == "both")]
-    if form == "json":
+    if config.output == "json":
         from xtrace.sinks.jsonl.sink import JsonLines
 
         return [JsonLines(output, identity, top)]

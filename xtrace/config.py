@@ -39,16 +39,16 @@ class Config:
     """names, globs, any; empty: eth0, or if there is none the default route's interface"""
     interval_ms: int
     output: str
-    """auto, text, json or none"""
+    """auto, table, text, json or none"""
     count: int
     """0: no limit"""
     top: int | None
-    """None: 50 on a terminal, else all"""
+    """None: depends on output and terminal"""
     max_flows: int
     hook: str
     xdp_mode: str
     direction: str | None
-    """None: not given, means ingress"""
+    """None: not given, means both with -o table, else ingress"""
     filters: Filters
     rdma: RdmaConfig
     host: str
@@ -65,6 +65,8 @@ class Config:
     """flow, service or hosts"""
     list_interfaces: bool
     debug: bool
+    color: str = "auto"
+    wide: bool = False
     promiscuous: bool = False
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service; None: not queried"""
@@ -112,6 +114,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         series_by=given.value(table.SERIES_BY),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        color=given.value(table.COLOR),
+        wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,

@@ -33,7 +33,8 @@ RAS_PORT = 28028
 DEFAULT_RAS_MS, LEAST_RAS_MS = 60_000, 10_000
 """Each query goes to all ranks of a job."""
 
-FORMATS = ("auto", "text", "json", "none")
+FORMATS = ("auto", "table", "text", "json", "none")
+COLORS = ("auto", "always", "never")
 DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
@@ -107,7 +108,9 @@ EXCLUDE_DEVICE: Option[tuple[str, ...]] = Option(
 )
 DIRECTION: Option[str | None] = Option(
     ("--direction",), "DIR", "ingress, egress or both", SELECTION, choice("direction", DIRECTIONS), None,
-    DIRECTIONS[0], modes=(XDP,), values=DIRECTIONS, is_main=True,
+    "by output",
+    "The default is both with -o table, so on a terminal, and ingress otherwise and with --hook xdp.",
+    modes=(XDP,), values=DIRECTIONS, is_main=True,
 )
 
 FILTER: Option[frozenset[str]] = Option(
@@ -141,15 +144,26 @@ COUNT = Option(
     is_main=True,
 )
 FORMAT = Option(
-    ("-o", "--format"), "FORMAT", "auto, text, json or none", OUTPUT, choice("format", FORMATS), FORMATS[0], FORMATS[0],
-    "auto: text on a terminal, JSON Lines otherwise. none: metrics only, with --push.",
+    ("-o", "--format"), "FORMAT", "auto, table, text, json or none", OUTPUT, choice("format", FORMATS), FORMATS[0],
+    FORMATS[0],
+    "auto: table on a terminal, JSON Lines otherwise. table: columns with rates, fitted to the terminal. text: one line"
+    " of words per flow. none: metrics only, with --push.",
     values=FORMATS, is_main=True,
 )
 TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
-    f"{TERMINAL_TOP} on a terminal",
-    "Per interface; all other flows are summed up as one. 0 shows all, the default unless output is a terminal.",
+    "by output",
+    "Per interface and direction; all other flows are summed up as one. 0 shows all. On a terminal the default is what"
+    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table.",
     modes=(XDP,), is_main=True,
+)
+WIDE = _switch(
+    "--wide", group=OUTPUT, help="never shorten addresses to fit the terminal", details="Applies to -o table.",
+)
+COLOR = Option(
+    ("--color",), "WHEN", "color the largest flows: auto, always or never", OUTPUT, choice("color", COLORS), COLORS[0],
+    COLORS[0], "auto: on a terminal, unless NO_COLOR is set or TERM is dumb. Applies to -o table.",
+    values=COLORS,
 )
 QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only the number per process", modes=(RDMA,))
 LIST = _switch(
@@ -240,7 +254,7 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
-    *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
+    *(INTERVAL, COUNT, FORMAT, TOP, WIDE, COLOR, QPS, LIST),
     *(PUSH, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
@@ -263,6 +277,7 @@ VARIABLES = (
     Variable("VICTORIAMETRICS_KEY_FILE", "PEM file of the client certificate's key"),
     Variable("VICTORIAMETRICS_INSECURE_SKIP_VERIFY", "whether to skip verifying the server's certificate", "false"),
     Variable("http_proxy, https_proxy, no_proxy", "proxies for --push"),
+    Variable("NO_COLOR", "if set, --color auto does not color"),
     Variable("LC_ALL, LC_MESSAGES, LANG", "language of messages: Chinese for zh*, else English"),
 )
 """Settings without an option."""
