@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from xtrace.monitors.joins.rdma_nccl import Nics
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
+    from xtrace.sinks.listen.sink import Listen
+    from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.sink import Push
 
 log = logging.getLogger("xtrace")
@@ -60,13 +62,18 @@ def run(config: Config, version: str, stop: Stop) -> int:
     if config.push_warning:
         log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
-        # opened first, so that it is closed last
-        push = make_push(config, identity, version, opened) if config.target else None
-        if push is not None:
-            opened.callback(close_push, push, stop)
         config = replace(config, output=chosen_format(config, output))
+        # opened first, so that they are closed last
+        push = make_push(config, identity, version, opened, stop) if config.target else None
+        listen = make_listen(config, identity, opened) if config.listen else None
+        feed = make_feed(config, push, listen, opened) if push or listen else None
         monitors = wire(config, opened, stop)
-        sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
+        # a tick's samples are complete before they are served
+        sinks: list[Sink] = [
+            *([feed] if feed else []),
+            *([listen] if listen else []),
+            *make_sinks(config, identity, output),
+        ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
         for sink in sinks:
             sink.start(Run(version, config.interval_ms / 1000, config.modes, setups))
@@ -246,8 +253,8 @@ def watch_nics(
     return nics
 
 
-def make_push(config: Config, identity: Identity, version: str, opened: ExitStack) -> Push:
-    """Return the sink of --push. Its modules are imported here: they cost start time and memory."""
+def make_push(config: Config, identity: Identity, version: str, opened: ExitStack, stop: Stop) -> Push:
+    """Return the outlet of --push. Its modules are imported here: they cost start time and memory."""
     from xtrace.sinks.push.claim import claimed
     from xtrace.sinks.push.sink import Push
     from xtrace.sinks.push.transport import Http
@@ -257,7 +264,9 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    return Push(Http(config.target, version), identity, config.max_series, config.series_by)
+    push = Push(Http(config.target, version), identity)
+    opened.callback(close_push, push, stop)
+    return push
 
 
 def close_push(push: Push, stop: Stop) -> None:
@@ -270,6 +279,30 @@ def chosen_format(config: Config, output: OutputStream) -> str:
     if config.output != "auto":
         return config.output
     return "table" if os.isatty(output.fileno()) else "json"
+
+
+def make_listen(config: Config, identity: Identity, opened: ExitStack) -> Listen:
+    """Return the sink of --listen, which serves from now on; its modules are imported here, as those of --push."""
+    from xtrace.sinks.listen.endpoint import Endpoint
+    from xtrace.sinks.listen.sink import Listen
+
+    assert config.listen is not None
+    tls = None
+    if config.listen_config:
+        from xtrace.sinks.listen.web_config import tls_context
+
+        tls = tls_context(config.listen_config)
+    return opened.enter_context(closing(Listen(Endpoint(config.listen, tls), identity)))
+
+
+def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: ExitStack) -> Feed:
+    """Return the sink that makes samples for the push and for scrapes."""
+    from xtrace.sinks.kinds import MetricsOptions
+    from xtrace.sinks.metrics.feed import Feed
+
+    outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
+    options = MetricsOptions(config.max_series, config.series_by)
+    return opened.enter_context(closing(Feed(options, outlets)))
 
 
 def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list[Sink]:

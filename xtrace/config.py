@@ -63,6 +63,10 @@ class Config:
     max_series: int
     series_by: str
     """flow, service or hosts"""
+    listen: tuple[str, int] | str | None
+    """host and port, or the path of a unix socket, where metrics are served; None: nowhere"""
+    listen_config: str | None
+    """a file that describes its TLS"""
     list_interfaces: bool
     debug: bool
     color: str = "auto"
@@ -112,6 +116,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
         series_by=given.value(table.SERIES_BY),
+        listen=given.value(table.LISTEN),
+        listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
         color=given.value(table.COLOR),
@@ -200,7 +206,9 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raise UsageError for an option that has no effect without another one."""
     for option in (table.MAX_SERIES, table.SERIES_BY):
-        if given.is_given(option) and target is None:
-            raise UsageError(f"{option.name} works only with --push (add --push URL)")
+        if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
+            raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
+    if given.is_given(table.LISTEN_CONFIG) and given.value(table.LISTEN) is None:
+        raise UsageError("--listen-config works only with --listen (add --listen ADDR:PORT)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):
         raise UsageError("--ras-interval works only with --ras (add --ras ADDR:PORT)")

@@ -35,6 +35,8 @@ complete -c xtrace-catch -l color -x -a 'auto always never' -d 'color the larges
 complete -c xtrace-catch -l qps -d 'show each queue pair, not only the number per process'
 complete -c xtrace-catch -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
 complete -c xtrace-catch -l push -x -d 'also send metrics to VictoriaMetrics'
+complete -c xtrace-catch -l listen -x -d 'serve metrics, flows and health by HTTP'
+complete -c xtrace-catch -l listen-config -x -d 'TLS for --listen'
 complete -c xtrace-catch -l max-series -x -d 'flows with their own time series'
 complete -c xtrace-catch -l series-by -x -a 'flow service hosts' -d 'what shares a time series: flow, service or hosts'
 complete -c xtrace-catch -l label -x -d 'add a label to every record and series'

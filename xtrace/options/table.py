@@ -11,7 +11,18 @@ from xtrace.model.filters import TYPES, parse_networks, parse_ports, parse_types
 from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
 from xtrace.options.option import Option, Source, Takes, Variable
 from xtrace.target import DEFAULT_URL
-from xtrace.values import address, as_given, boolean, choice, duration, items, names, unknown, whole_number
+from xtrace.values import (
+    address,
+    as_given,
+    boolean,
+    choice,
+    duration,
+    items,
+    listening,
+    names,
+    unknown,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from xtrace.model.filters import Network
@@ -147,7 +158,7 @@ FORMAT = Option(
     ("-o", "--format"), "FORMAT", "auto, table, text, json or none", OUTPUT, choice("format", FORMATS), FORMATS[0],
     FORMATS[0],
     "auto: table on a terminal, JSON Lines otherwise. table: columns with rates, fitted to the terminal. text: one line"
-    " of words per flow. none: metrics only, with --push.",
+    " of words per flow. none: metrics only, with --push or --listen.",
     values=FORMATS, is_main=True,
 )
 TOP: Option[int | None] = Option(
@@ -178,17 +189,30 @@ PUSH: Option[str | None] = Option(
     f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
 )
+LISTEN: Option[tuple[str, int] | str | None] = Option(
+    ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
+    details="Or unix:PATH. /metrics for Prometheus and VictoriaMetrics, /flows with the last interval as JSON Lines"
+    " (?top=N), /healthz. 0.0.0.0:PORT and [::]:PORT are all addresses; who can reach the port sees who talks to whom."
+    " docs/fleet.md has recipes.",
+    variables=("XTRACE_LISTEN",), is_main=True,
+)
+LISTEN_CONFIG: Option[str | None] = Option(
+    ("--listen-config",), "FILE", "TLS for --listen", METRICS, as_given, None,
+    details="A web.config.file of Prometheus' exporters: tls_server_config with cert_file and key_file, and for client"
+    " certificates client_auth_type and client_ca_file. Passwords are not supported.",
+    variables=("XTRACE_LISTEN_CONFIG",),
+)
 MAX_SERIES = Option(
     ("--max-series",), "N", "flows with their own time series", METRICS, whole_number(1, MOST_SERIES),
     DEFAULT_MAX_SERIES, str(DEFAULT_MAX_SERIES),
-    "Per interface and direction; all other flows share one series. New series: N at once, then N an hour. Works only"
-    " with --push.", modes=(XDP,),
+    "Per interface and direction; all other flows share one series. New series: N at once, then N an hour. Needs"
+    " --push or --listen.", modes=(XDP,),
 )
 SERIES_BY = Option(
     ("--series-by",), "WHAT", "what shares a time series: flow, service or hosts", METRICS,
     choice("series", SERIES), SERIES[0], SERIES[0],
     "service: the higher of two ports becomes 0, so that a host's connections to a service share a series. hosts:"
-    " without ports and queue pairs. Works only with --push.", modes=(XDP,), values=SERIES,
+    " without ports and queue pairs. Needs --push or --listen.", modes=(XDP,), values=SERIES,
 )
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
@@ -255,7 +279,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
     *(INTERVAL, COUNT, FORMAT, TOP, WIDE, COLOR, QPS, LIST),
-    *(PUSH, MAX_SERIES, SERIES_BY, LABEL),
+    *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
