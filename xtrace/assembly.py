@@ -21,6 +21,7 @@ from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import ANY, Selection, is_open
 from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
+from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
 from xtrace.monitors.joins.rdma_nccl import JoinedNccl, Nics
 from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
@@ -34,8 +35,10 @@ from xtrace.stop import GRACE_S, Stop
 
 if TYPE_CHECKING:
     from xtrace.model.flow import FlowSnapshot
+    from xtrace.model.limits import Limits
     from xtrace.model.rdma import RdmaSnapshot
     from xtrace.model.snapshot import Snapshot
+    from xtrace.model.tcp import TcpSnapshot
     from xtrace.sinks.push.sink import Push
 
 log = logging.getLogger("xtrace")
@@ -77,9 +80,10 @@ def run(config: Config, version: str, stop: Stop) -> int:
 def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
     """Start the monitors of all modes and return them in the order in which they must tick; `opened` closes them.
 
-    1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma,
-    2. rdma compares it with the ports' own counters, and passes the ports' traffic to mode nccl,
-    3. nccl adds that traffic to its processes.
+    1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma, and its flows to --tcp,
+    2. --tcp keeps the connections whose packets are among them,
+    3. rdma compares the traffic with the ports' own counters, and passes the ports' traffic to mode nccl,
+    4. nccl adds that traffic to its processes.
 
     In any other order a mode would combine its interval with another mode's previous interval. All flip before the
     first ticks, and ports are read in a thread: a mode that is slow to read does not stretch another mode's interval.
@@ -90,12 +94,16 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     ports = read_apart(rdma, config, opened) if rdma else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
-    flows = None
+    flows: Monitor[FlowSnapshot] | None = None
+    connections = None
     if xdp:
         flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
+    if flows and config.tcp is not None:
+        flows = KeptFlows(flows)
+        connections = JoinedTcp(watch_tcp(config, config.tcp, opened), flows)
     nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = JoinedNccl(calls, nics) if calls and nics else calls
-    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or ports, joined)
+    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, nics or ports, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)
 
 
@@ -158,6 +166,15 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     if config.direction is None:
         log.info("%s", message("counting ingress only; use --direction both to count egress too"))
     return monitor
+
+
+def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> Monitor[TcpSnapshot]:
+    """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp."""
+    from xtrace.monitors.tcp.monitor import TcpMonitor
+
+    interval_s = config.interval_ms / 1000
+    monitor = TcpMonitor(interval_s, limits, log.info)
+    return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True)))
 
 
 def watch_calls(config: Config) -> NcclMonitor:
