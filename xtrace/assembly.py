@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xtrace.config import Config
 from xtrace.errors import RdmaError
-from xtrace.kernel import paths, proc, routes, rtnetlink
+from xtrace.kernel import paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
@@ -92,15 +92,17 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     stop.check()
     rdma = watch_rdma(config) if "rdma" in config.modes else None
     ports = read_apart(rdma, config, opened) if rdma else None
+    # before packets are counted, so that no connection of theirs is missed
+    tcp = watch_tcp(config, config.tcp, opened) if config.tcp is not None else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
     flows: Monitor[FlowSnapshot] | None = None
     connections = None
     if xdp:
         flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
-    if flows and config.tcp is not None:
+    if flows and tcp:
         flows = KeptFlows(flows)
-        connections = JoinedTcp(watch_tcp(config, config.tcp, opened), flows)
+        connections = JoinedTcp(tcp, flows)
     nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = JoinedNccl(calls, nics) if calls and nics else calls
     in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, nics or ports, joined)
@@ -172,6 +174,7 @@ def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> Monitor[TcpS
     """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp."""
     from xtrace.monitors.tcp.monitor import TcpMonitor
 
+    privileges.require(privileges.XDP_NEEDS, "mode xdp")  # the error, before anything is said to be missing
     interval_s = config.interval_ms / 1000
     monitor = TcpMonitor(interval_s, limits, log.info)
     return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True)))

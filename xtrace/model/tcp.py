@@ -5,22 +5,20 @@ Byte layouts come from csrc/tcp.h through kernel/abi.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import sub
 from typing import NamedTuple
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
-from xtrace.model.snapshot import Snapshot
+from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Direction, Health, Word
 
-COUNTERS = (
-    *(lib.TCP_RETRANSMITTED, lib.TCP_SEGMENTS_SENT, lib.TCP_SEGMENTS_RECEIVED, lib.TCP_DATA_SENT),
-    *(lib.TCP_DATA_RECEIVED, lib.TCP_BYTES_SENT, lib.TCP_BYTES_RETRANSMITTED, lib.TCP_BYTES_ACKED),
-    *(lib.TCP_BYTES_RECEIVED, lib.TCP_DELIVERED, lib.TCP_DELIVERED_CE, lib.TCP_DUPLICATES, lib.TCP_REORDERED),
-    *(lib.TCP_OUT_OF_ORDER, lib.TCP_BUSY, lib.TCP_RECEIVER_LIMITED, lib.TCP_BUFFER_LIMITED),
-)
-"""Members of enum tcp_value that only grow while a connection lives; the others are levels."""
+COUNTERS = lib.TCP_BUFFER_LIMITED + 1
+"""The first members of enum tcp_value only grow while a connection lives; the others are levels."""
+ALL_COUNTERS = (1 << COUNTERS) - 1
+"""Their bits in Sample.known."""
 
 STATES = {
     1: "ESTABLISHED",
@@ -57,6 +55,11 @@ Ends = tuple[bytes, int, bytes, int]
 """Local address and port, remote address and port; addresses of 16 bytes, IPv4 mapped."""
 
 
+@lru_cache(maxsize=64)
+def _name(text: bytes) -> str:
+    return text.split(b"\0", 1)[0].decode(errors="replace")
+
+
 class Sample(NamedTuple):
     """struct tcp_sample: one socket at one moment."""
 
@@ -80,9 +83,8 @@ class Sample(NamedTuple):
         fields = SAMPLE.unpack_from(packed, offset)
         local, remote, local_port, remote_port, netns, cookie, _, known = fields[:8]
         congestion, event, state, error, uid = fields[_VALUES.stop :]
-        name = congestion.split(b"\0", 1)[0].decode(errors="replace")
         ends = (local, remote, local_port, remote_port)
-        return cls(*ends, netns, cookie, known, fields[_VALUES], name, event, state, error, uid)
+        return cls(*ends, netns, cookie, known, fields[_VALUES], _name(congestion), event, state, error, uid)
 
     @property
     def ends(self) -> Ends:
@@ -131,21 +133,21 @@ class Seen(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True)
-class Connection:
-    """One connection in one interval: its last sample, and the one before the interval."""
+class Connection(NamedTuple):
+    """One connection in one interval."""
 
     sample: Sample
-    before: Sample | None
-    """None: it began in this interval"""
+    """as of the end of the interval"""
+    is_new: bool
+    """whether it began in this interval"""
+    growth: tuple[int | None, ...]
+    """of the COUNTERS in this interval; None: not known"""
     has_ended: bool = False
     error: int | None = None
     """the errno it ended with, if it did so by an error"""
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
     """why, the worst first"""
-    limited_by: Limited | None = None
-    """None: not known"""
     seen: tuple[Seen, ...] = ()
     """on the monitored interfaces"""
 
@@ -154,30 +156,31 @@ class Connection:
         """Whether it ended before it was established."""
         return self.error is not None and self.sample.state == lib.TCP_STATE_SYN_SENT
 
+    @property
+    def badness(self) -> tuple[int, int, int]:
+        """The worse the higher; of two alike the one that carried more."""
+        carried = (self.growth[lib.TCP_BYTES_ACKED] or 0) + (self.growth[lib.TCP_BYTES_RECEIVED] or 0)
+        return self.health.rank, self.growth[lib.TCP_RETRANSMITTED] or 0, carried
+
     def level(self, number: int) -> int | None:
         """Return a value as of the end of the interval; None: not known."""
         return self.sample.value(number)
 
-    @property
-    def badness(self) -> tuple[int, int, int]:
-        """The worse the higher; of two alike the one that carried more."""
-        carried = (self.grown(lib.TCP_BYTES_ACKED) or 0) + (self.grown(lib.TCP_BYTES_RECEIVED) or 0)
-        return self.health.rank, self.grown(lib.TCP_RETRANSMITTED) or 0, carried
 
-    def grown(self, number: int) -> int | None:
-        """Return how much a counter grew in the interval; None: not known."""
-        return growth(self.sample, self.before, number)
+def growth(now: Sample, before: Sample | None) -> tuple[int | None, ...]:
+    """Return how much each of the COUNTERS grew. They start anew on a socket that is connected a second time."""
+    values = now.values[:COUNTERS]
+    if before is not None:
+        differences = tuple(map(sub, values, before.values))
+        values = differences if min(differences) >= 0 else tuple(map(_restarted, values, differences))
+    known = now.known & (before.known if before else -1)
+    if known & ALL_COUNTERS == ALL_COUNTERS:
+        return values
+    return tuple(value if known >> number & 1 else None for number, value in enumerate(values))
 
 
-def growth(now: Sample, before: Sample | None, number: int) -> int | None:
-    """Return how much a counter grew. It starts anew on a socket that is connected a second time."""
-    value = now.value(number)
-    if value is None or before is None:
-        return value
-    old = before.value(number)
-    if old is None:
-        return None
-    return value - old if value >= old else value
+def _restarted(value: int, difference: int) -> int:
+    return difference if difference >= 0 else value
 
 
 class Failure(NamedTuple):
@@ -202,8 +205,8 @@ class NamespaceSums:
     """that live"""
     began: int = 0
     ended: int = 0
-    sums: Mapping[int, int] = field(default_factory=dict)
-    """growth of counters over all sockets, those that ended included"""
+    sums: tuple[int, ...] = ()
+    """growth of the COUNTERS over all sockets, those that ended included; empty: not known, as in the first interval"""
     retrans_segs: int | None = None
     """RetransSegs of /proc/net/snmp: what the kernel counted; None: not known, as in the first interval"""
     while_reading: int = 0
@@ -222,7 +225,7 @@ class NamespaceSums:
     @property
     def retransmitted(self) -> int | None:
         """Packets that the sockets sent again; None where they could not be read."""
-        return self.sums.get(lib.TCP_RETRANSMITTED)
+        return self.sums[lib.TCP_RETRANSMITTED] if self.sums else None
 
     @property
     def unseen(self) -> int | None:
@@ -230,6 +233,14 @@ class NamespaceSums:
         if self.retrans_segs is None or self.retransmitted is None:
             return None
         return self.retrans_segs - self.retransmitted
+
+
+@dataclass(frozen=True)
+class TcpSetup(Setup):
+    """How --tcp runs."""
+
+    sees_ends: bool = False
+    """whether sockets that end between two readings are seen"""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.limits import Finding, Limit, Limits, level_of, worst_first
@@ -31,7 +30,9 @@ def reason_of(error: int) -> tuple[Reason, str]:
 
 
 def judge(connection: Connection, interval_ns: int, limits: Limits) -> Connection:
-    """The connection with health, reasons, and what limited it."""
+    """The connection with health and reasons."""
+    if _is_quiet(connection, limits):
+        return connection
     findings = [
         *_ended(connection),
         *_unanswered(connection, limits["tcp_timeouts"]),
@@ -39,11 +40,20 @@ def judge(connection: Connection, interval_ns: int, limits: Limits) -> Connectio
         *_windows(connection, interval_ns, limits),
         *_round_trip(connection, limits["tcp_rtt"]),
     ]
-    limited = limited_by(connection, interval_ns)
     if not findings:
-        return connection if limited is None else replace(connection, limited_by=limited)
+        return connection
     health, reasons = worst_first(findings)
-    return replace(connection, health=health, reasons=reasons, limited_by=limited)
+    return connection._replace(health=health, reasons=reasons)
+
+
+def _is_quiet(connection: Connection, limits: Limits) -> bool:
+    """Whether there is nothing to judge: of nearly all connections, of which there may be very many."""
+    grown, values = connection.growth, connection.sample.values
+    has_times = values[lib.TCP_TIMEOUTS] or grown[lib.TCP_RECEIVER_LIMITED] or grown[lib.TCP_BUFFER_LIMITED]
+    is_full = values[lib.TCP_UNREAD] and not values[lib.TCP_RECEIVE_WINDOW]
+    if has_times or is_full or grown[lib.TCP_RETRANSMITTED] or connection.error is not None:
+        return False
+    return limits["tcp_rtt"].warn is None and limits["tcp_rtt"].critical is None
 
 
 def _ended(connection: Connection) -> Iterator[Finding]:
@@ -63,10 +73,10 @@ def _unanswered(connection: Connection, limit: Limit) -> Iterator[Finding]:
 
 
 def _retransmitted(connection: Connection, limit: Limit) -> Iterator[Finding]:
-    again = connection.grown(lib.TCP_RETRANSMITTED) or 0
+    again = connection.growth[lib.TCP_RETRANSMITTED] or 0
     if again < LEAST_EVENTS or connection.sample.state == lib.TCP_STATE_SYN_SENT:
         return
-    sent = connection.grown(lib.TCP_DATA_SENT)
+    sent = connection.growth[lib.TCP_DATA_SENT]
     percent = min(100 * again / sent, 100.0) if sent else 100.0
     level = level_of(percent, limit)
     if level:
@@ -100,14 +110,14 @@ def _round_trip(connection: Connection, limit: Limit) -> Iterator[Finding]:
 
 def _percent(connection: Connection, number: int, interval_ns: int) -> float:
     """A time's part of the interval; the kernel counts it in its ticks."""
-    grown = connection.grown(number)
+    grown = connection.growth[number]
     return min(100 * 1000 * grown / interval_ns, 100.0) if grown and interval_ns else 0.0
 
 
 def limited_by(connection: Connection, interval_ns: int) -> Limited | None:
     """What held the sender up most; None: it sent nothing, or the kernel does not tell."""
-    busy = connection.grown(lib.TCP_BUSY)
-    receiver, buffer = connection.grown(lib.TCP_RECEIVER_LIMITED), connection.grown(lib.TCP_BUFFER_LIMITED)
+    busy = connection.growth[lib.TCP_BUSY]
+    receiver, buffer = connection.growth[lib.TCP_RECEIVER_LIMITED], connection.growth[lib.TCP_BUFFER_LIMITED]
     if not busy or receiver is None or buffer is None:
         return None
     shares = {

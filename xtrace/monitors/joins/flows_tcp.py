@@ -56,7 +56,7 @@ class JoinedTcp(Relay[TcpSnapshot]):
             ends = connection.sample.ends
             if index in seen:
                 self._known[ends] = None
-                chosen.append(replace(connection, seen=tuple(seen[index])))
+                chosen.append(connection._replace(seen=tuple(seen[index])))
             elif ends in self._known and (connection.health is not Health.OK or connection.has_ended):
                 chosen.append(connection)
             if connection.has_ended:

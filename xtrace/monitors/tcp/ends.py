@@ -44,19 +44,18 @@ class EndProbe:
     def __init__(self, interval_s: float) -> None:
         """Raises XtraceError: no type information, a privilege missing, a program refused."""
         offsets = find_offsets()
-        self._entries = min(max(int(ENDS_PER_S * interval_s), FEWEST_ENDS), MOST_ENDS)
-        self._batch = Batch(END_KEY.size, SAMPLE.size, self._entries + BATCH_MARGIN)
+        self.room = min(max(int(ENDS_PER_S * interval_s), FEWEST_ENDS), MOST_ENDS)
+        self._batch = Batch(END_KEY.size, SAMPLE.size, self.room + BATCH_MARGIN)
         self._lost = 0
         with ExitStack() as opening:
             self._collection = opening.enter_context(Collection(load_object(OBJECT), self._resize))
             for name, point in PROGRAMS.items():
-                values = offsets if name == "tcp_changes_state" else {**offsets}
-                with self._collection.load(name, values, prog_type=constants.PROG_TYPE_RAW_TRACEPOINT) as program:
+                with self._collection.load(name, offsets, prog_type=constants.PROG_TYPE_RAW_TRACEPOINT) as program:
                     opening.enter_context(tracepoint.attach_raw(program, point))
             self._owned = opening.pop_all()
 
     def _resize(self, spec: MapSpec) -> MapSpec:
-        return replace(spec, max_entries=self._entries) if spec.name == "ends" else spec
+        return replace(spec, max_entries=self.room) if spec.name == "ends" else spec
 
     def follow(self, networks: Iterable[int]) -> None:
         """Keep the ends of sockets in these namespaces (inode numbers), too."""

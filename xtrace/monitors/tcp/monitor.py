@@ -15,8 +15,7 @@ from xtrace.errors import XtraceError
 from xtrace.kernel.network_namespaces import inode_of
 from xtrace.messages import Say
 from xtrace.model.limits import Limits
-from xtrace.model.snapshot import Setup
-from xtrace.model.tcp import Connection, NamespaceSums, TcpSnapshot
+from xtrace.model.tcp import Connection, NamespaceSums, TcpSetup, TcpSnapshot
 from xtrace.model.tcp_health import judge, judge_failures
 from xtrace.monitors.tcp.ends import End, EndProbe
 from xtrace.monitors.tcp.namespace import WatchedNamespace
@@ -45,9 +44,9 @@ class TcpMonitor:
             self._owned = opening.pop_all()
 
     @property
-    def setup(self) -> Setup:
-        """Memory of the ends' map."""
-        return Setup(self._probe.memory() if self._probe else 0)
+    def setup(self) -> TcpSetup:
+        """Whether ends are seen, and memory."""
+        return TcpSetup(self._probe.memory() if self._probe else 0, self._probe is not None)
 
     def fileno(self) -> int:
         """Nothing happens between ticks."""

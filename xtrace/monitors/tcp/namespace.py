@@ -67,10 +67,8 @@ class WatchedNamespace:
     def _sums(self, found: Changes, lost: int | None) -> NamespaceSums:
         read = Read(self._begun or 0, self._counters.retrans_segs())
         last, self._last = self._last, read
-        sums = dict.fromkeys(COUNTERS, 0) if last else {}
-        for connection in found.connections if last else ():
-            for number in COUNTERS:
-                sums[number] += connection.grown(number) or 0
+        growths = (connection.growth for connection in found.connections)
+        sums = tuple(sum(filter(None, column)) for column in zip(*growths, strict=True)) or (0,) * COUNTERS
         rtts = [connection.level(lib.TCP_RTT) for connection in found.connections if not connection.has_ended]
         return NamespaceSums(
             self.netns,
@@ -78,7 +76,7 @@ class WatchedNamespace:
             connections=found.alive,
             began=found.began,
             ended=found.ended,
-            sums=sums,
+            sums=sums if last else (),
             retrans_segs=read.after - last.after if last else None,
             while_reading=read.after - read.before + (last.after - last.before if last else 0),
             lost_ends=lost,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.sock_diag import Samples, dump_tcp
 from xtrace.kernel.syscall import lib
-from xtrace.model.tcp import ACTIVITY_WORD, COOKIE_WORD, SAMPLE, SAMPLE_WORDS, Connection, Sample
+from xtrace.model.tcp import ACTIVITY_WORD, COOKIE_WORD, SAMPLE, SAMPLE_WORDS, Connection, Sample, growth
 from xtrace.monitors.tcp.ends import End
 
 MOST_MISSING = 65536
@@ -38,6 +38,8 @@ class Sockets:
         """by cookie, oldest first"""
         self._closed: dict[int, Sample] = {}
         """by address of a socket: what was counted of one that closed by an error and is not destroyed yet"""
+        self._view = memoryview(b"")
+        """of the dump before"""
         self._is_first = True
 
     def is_alive(self, cookie: int) -> bool:
@@ -60,6 +62,7 @@ class Sockets:
         places = dict(zip(words[COOKIE_WORD::SAMPLE_WORDS].tolist(), range(len(self._now)), strict=True))
         activity = words[ACTIVITY_WORD::SAMPLE_WORDS].tolist()
         found = Changes()
+        self._view = self._before.view()
         for end in ends:
             self._end(end, places, found)
         for cookie in self._places.keys() - places.keys():
@@ -81,14 +84,14 @@ class Sockets:
         """The socket's sample as of the dump before, or the last one that had it."""
         place = self._places.get(cookie)
         if place is not None:
-            return Sample.unpack(self._before.view(), place * SAMPLE.size)
+            return Sample.unpack(self._view, place * SAMPLE.size)
         return self._missing.get(cookie)
 
     def _change(self, cookie: int, sample: Sample, found: Changes) -> None:
         before = self._last(cookie)
         self._missing.pop(cookie, None)
         found.began += before is None
-        found.connections.append(Connection(sample, before))
+        found.connections.append(Connection(sample, before is None, growth(sample, before)))
 
     def _end(self, end: End, places: dict[int, int], found: Changes) -> None:
         """Count what a socket did until its end, once: closing and being destroyed may be far apart."""
@@ -112,7 +115,7 @@ class Sockets:
         was_connected = error is None or sample.state != lib.TCP_STATE_SYN_SENT
         found.began += is_new and was_connected
         found.ended += was_connected
-        found.connections.append(Connection(sample, before, has_ended=True, error=error))
+        found.connections.append(Connection(sample, is_new, growth(sample, before), has_ended=True, error=error))
 
     def _miss(self, cookie: int, found: Changes, *, sees_ends: bool) -> None:
         """A socket that is not listed any more, and was not seen to end."""
@@ -125,4 +128,4 @@ class Sockets:
                 self._missing.pop(next(iter(self._missing)))
             return
         found.ended += 1
-        found.connections.append(Connection(sample, sample, has_ended=True))
+        found.connections.append(Connection(sample, False, growth(sample, sample), has_ended=True))

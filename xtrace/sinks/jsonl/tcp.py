@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from xtrace.kernel.syscall import lib
-from xtrace.model.snapshot import Setup
-from xtrace.model.tcp import CONGESTION_STATES, STATES, Connection, NamespaceSums, TcpSnapshot
+from xtrace.model.tcp import CONGESTION_STATES, STATES, Connection, NamespaceSums, TcpSetup, TcpSnapshot
+from xtrace.model.tcp_health import limited_by
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import address, timestamp, valid_unicode
@@ -77,9 +77,9 @@ class TcpJson:
         self._identity = options.identity
         self._most = min(options.top or MOST_CONNECTIONS, MOST_CONNECTIONS)
 
-    def setup(self, setup: Setup) -> Record:
-        """Return the memory of the map of ends."""
-        return {"tcp_map_memory_bytes": setup.map_memory}
+    def setup(self, setup: TcpSetup) -> Record:
+        """Return whether ends are seen, and memory."""
+        return {"tcp": {"sees_ends": setup.sees_ends, "map_memory_bytes": setup.map_memory}}
 
     def lines(self, snapshot: TcpSnapshot) -> Iterator[bytes]:
         """Yield all records of one interval."""
@@ -99,12 +99,12 @@ class TcpJson:
         if len(shown) > self._most:
             shown = heapq.nlargest(self._most, shown, key=lambda connection: connection.badness)
         for connection in shown:
-            yield connection_record(connection, common)
+            yield connection_record(connection, snapshot.interval_ns, common)
         for sums in snapshot.namespaces:
             yield sums_record(sums, common, len(snapshot.connections) - len(shown))
 
 
-def connection_record(connection: Connection, common: Record) -> Record:
+def connection_record(connection: Connection, interval_ns: int, common: Record) -> Record:
     """Return the record of one connection in one interval."""
     sample = connection.sample
     ca_state = connection.level(lib.TCP_CA_STATE)
@@ -118,16 +118,16 @@ def connection_record(connection: Connection, common: Record) -> Record:
         "remote_ip": address(sample.remote),
         "remote_port": sample.remote_port,
         "state": STATES.get(sample.state, str(sample.state)),
-        "began": connection.before is None,
+        "began": connection.is_new,
         "ended": connection.has_ended,
         "error": connection.error,
         "health": connection.health,
         "reasons": list(connection.reasons),
-        "limited_by": connection.limited_by,
+        "limited_by": limited_by(connection, interval_ns),
         "congestion_algorithm": valid_unicode(sample.congestion) or None,
         "congestion_state": CONGESTION_STATES[ca_state] if ca_state is not None and known_state else None,
         **{name: None if value == UNLIMITED.get(name) else value for name, value in levels.items()},
-        **{name: connection.grown(number) for name, number in GROWN.items()},
+        **{name: connection.growth[number] for name, number in GROWN.items()},
         "interfaces": [
             {
                 "interface": valid_unicode(seen.interface),
@@ -149,7 +149,7 @@ def sums_record(sums: NamespaceSums, common: Record, not_shown: int) -> Record:
         "connections": None if sums.errors else sums.connections,
         "began": None if sums.errors else sums.began,
         "ended": None if sums.errors else sums.ended,
-        **{name: sums.sums.get(GROWN[name]) for name in SUMS},
+        **{name: sums.sums[GROWN[name]] if sums.sums else None for name in SUMS},
         "retrans_segs": sums.retrans_segs,
         "unseen": sums.unseen,
         "while_reading": sums.while_reading,

@@ -82,7 +82,7 @@ class TcpMetrics:
         known = [sums for sums in snapshot.namespaces if not sums.errors]
         for sums in known:
             for name, number in SUMS.items():
-                self._sums[name] += sums.sums.get(number, 0)
+                self._sums[name] += sums.sums[number] if sums.sums else 0
             self._sums["xtrace_tcp_unseen_retransmissions_total"] += max(sums.unseen or 0, 0)
             self._sums["xtrace_tcp_began_total"] += sums.began
             self._sums["xtrace_tcp_ended_total"] += sums.ended

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import Connection, Failure, NamespaceSums, TcpSnapshot
+from xtrace.model.tcp_health import limited_by
 from xtrace.model.words import Health
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.render import address
@@ -25,7 +26,7 @@ class TcpText:
         """Yield all lines of one interval."""
         troubled = [connection for connection in snapshot.connections if connection.health is not Health.OK]
         troubled.sort(key=lambda connection: connection.badness, reverse=True)
-        yield from (connection_line(connection) + "\n" for connection in troubled[: self._most])
+        yield from (connection_line(connection, snapshot.interval_ns) + "\n" for connection in troubled[: self._most])
         if len(troubled) > self._most:
             yield f"tcp and {len(troubled) - self._most} more connections\n"
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
@@ -34,11 +35,12 @@ class TcpText:
             yield f"tcp {clock} {snapshot.interval_ns / 1e9:.1f}s {sums_words(sums)}\n"
 
 
-def connection_line(connection: Connection) -> str:
+def connection_line(connection: Connection, interval_ns: int) -> str:
     """Return `tcp 10.0.0.1:5201 -> 10.0.0.2:40000 rtt=0.3ms warn: 3.1 % retransmitted (31 of 1000 data segments)`."""
     sample = connection.sample
     ends = f"{endpoint(sample.local, sample.local_port)} -> {endpoint(sample.remote, sample.remote_port)}"
-    limited = f"; limited by the {connection.limited_by.replace('_', ' ')}" if connection.limited_by else ""
+    by = limited_by(connection, interval_ns)
+    limited = f"; limited by the {by.replace('_', ' ')}" if by else ""
     rtt = milliseconds(connection.level(lib.TCP_RTT))
     return f"tcp {ends} rtt={rtt} {connection.health}: {'; '.join(connection.reasons)}{limited}"
 
