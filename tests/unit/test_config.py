@@ -16,6 +16,7 @@ from xtrace.errors import UsageError
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters, parse_networks
 from xtrace.model.rdma_health import LIMITS
+from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options import usage
 from xtrace.options.command_line import Answered
 from xtrace.options.table import OPTIONS
@@ -108,6 +109,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--promiscuous": ("", {"promiscuous": True}),
     "--qps": ("", {"rdma": asdict(RdmaConfig(every_queue_pair=True))}),
     "--threshold": ("rx_oos=5:off,paused=off", {"rdma": asdict(RdmaConfig(limits=CHANGED_LIMITS))}),
+    "--tcp": ("", {"tcp": {name: limit for name, limit in THRESHOLDS.items() if name.startswith("tcp_")}}),
     "--sysfs": ("/s", {"sysfs": "/s"}),
     "--procfs": ("/p", {"procfs": "/p"}),
     "-l": ("", {"list_interfaces": True}),
@@ -147,6 +149,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
             )
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),
+        ("rdma", "--tcp", "xdp", "rdma,xdp"),
         ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
         ("rdma", "--series-by=hosts", "xdp", "rdma,xdp"),
         ("xdp", "--threshold=rx_oos=5", "rdma or nccl", "xdp,rdma"),
@@ -172,6 +175,7 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
             "--hook xdp sees only ingress, not --direction both (use --hook tc or auto)",
         ),
         ("--hook tc --xdp-mode native", "--hook tc does not use XDP (leave out --xdp-mode native)"),
+        ("--threshold tcp_rtt=5", "--threshold tcp_* works only with --tcp (add --tcp)"),
         ("--direction egress --xdp-mode native", "--direction egress does not use XDP (leave out --xdp-mode native)"),
     ],
 )
@@ -522,3 +526,12 @@ def test_ras_service_that_cannot_be_queried_is_refused(options: str, complaint: 
     with pytest.raises(UsageError) as raised:
         parsed(options)
     assert complaint in str(raised.value)
+
+
+def test_thresholds_of_tcp_and_of_ports_go_to_their_own() -> None:
+    config = parsed("-m xdp,rdma --tcp --threshold tcp_rtt=5:9,rx_oos=7")
+    assert config.tcp is not None
+    assert (config.tcp["tcp_rtt"].warn, config.tcp["tcp_rtt"].critical) == (5.0, 9.0)
+    assert config.rdma.limits["rx_oos"].warn == 7.0
+    assert {*config.tcp, *config.rdma.limits} == set(THRESHOLDS)
+    assert not set(config.tcp) & set(config.rdma.limits)

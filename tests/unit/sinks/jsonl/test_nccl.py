@@ -60,7 +60,7 @@ REDUCED = {
     "latency_ns": 54_000,
     "latency_buckets": [{"below_ns": 1024, "calls": 11}, {"below_ns": 8192, "calls": 7}],
 }
-GROUPED = {
+GROUPED: dict[str, Any] = {
     "function": "GroupEnd",
     "datatype": None,
     "calls": 2,

@@ -9,9 +9,9 @@ from typing import Any
 from tests.support.schema import validate
 from tests.unit.make import BOOT, NS
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot
-from xtrace.model.rdma import BlindSpot, Health, PortId, Process, QueuePairs, Rails, RdmaSnapshot, Reading
+from xtrace.model.rdma import BlindSpot, PortId, Process, QueuePairs, Rails, RdmaSnapshot, Reading
 from xtrace.model.snapshot import Setup
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Health
 from xtrace.sinks.jsonl.rdma import RdmaJson
 from xtrace.sinks.kinds import JsonOptions
 
@@ -79,8 +79,8 @@ def test_port_has_rates_shares_and_figures_per_million_packets_of_their_directio
     assert [record[name] for name in described] == [
         *("rdma_port", AT["ts"], "n1", "mlx5_0", 1, "ACTIVE", "LINK_UP", "Ethernet", "100 Gb/sec (4X EDR)", 10**10)
     ]
-    described = ("interface", "driver", "firmware", "pci", "numa_node", "lid", "health", "reasons", "unavailable")
-    assert [record[name] for name in described] == [
+    details = ("interface", "driver", "firmware", "pci", "numa_node", "lid", "health", "reasons", "unavailable")
+    assert [record[name] for name in details] == [
         *("eth0", "mlx5_core", "28.39.1002", "0000:3b:00.0", 0, None, "ok", [], None)
     ]
 
