@@ -216,6 +216,9 @@ def test_importers_are_known_by_every_form_of_import() -> None:
 
 
 PRODUCT = b"""\
+from functools import cache
+
+
 def double(n):
     return 2 * n
 
@@ -227,9 +230,21 @@ def spin(n):
 
 def unused():
     return 5
+
+
+@cache
+def cached():
+    return 7
 """
 TESTS = """\
-from xtrace.thing import double, spin
+from xtrace.thing import cached, double, spin
+
+def test_cached():
+    cached()
+
+def test_cached_again():
+    cached.cache_info()
+    assert cached() == 7
 
 def test_double():
     assert double(4) == 8
@@ -288,6 +303,11 @@ def test_change_is_noticed_or_not_and_undone(tree: Tree, outcome: Callable[..., 
     assert not outcome("n -= 1", b"n -= 2", b"def spin").noticed
     assert outcome("return 5", b"return (", b"def unused").noticed, "it cannot be imported"
     assert not outcome("return 5", b"return 6", b"def unused").noticed
+
+
+def test_test_that_finds_the_answer_in_a_cache_concerns_the_function(outcome: Callable[..., Outcome]) -> None:
+    found = outcome("return 7", b"return 8", b"@cache")
+    assert (found.noticed, found.how) == (True, "FAILED tests/test_thing.py::test_cached_again")
 
 
 def test_change_that_never_ends_is_noticed_by_the_limit(outcome: Callable[..., Outcome]) -> None:

@@ -304,6 +304,16 @@ def test_text_names_missing_ranks_and_those_behind_a_few_of_them() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "missing, told", [(3, "0@n1/100,1@n1/101,2@n1/102"), (4, "0@n1/100,1@n1/101,2@n1/102,3@n1/103")]
+)
+def test_text_names_a_few_missing_ranks_and_no_more_than_there_are(missing: int, told: str) -> None:
+    ranks = tuple(RasRank(number, "n1", 100 + number) for number in range(missing))
+    found = RasCommunicator("0x1", 8, 8 - missing, tuple(range(missing)), (), {}, ranks)
+    line = next(nccl_lines(NcclSnapshot(1, 10**9, ras=RasReport("localhost:1", 0, "2.28.9", (found,), 0))))
+    assert line.endswith(f" missing_at={told}\n")
+
+
 def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
     assert not [sample for sample in flat(nccl_samples(snapshot())) if sample.name.startswith("xtrace_nccl_ras")]
 
