@@ -84,7 +84,7 @@ class Recorder:
         yield
         seconds = time.monotonic() - started
         calls = self._stop()
-        if item.nodeid not in self._failed and calls:
+        if item.nodeid not in self._failed:
             self._tests.append({"id": item.nodeid, "seconds": seconds, "calls": self._shown(calls)})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -178,15 +178,18 @@ def recording(*tests: tuple[str, float, list[str]], importing: list[str] | None 
         "importing": importing or [],
         "failed": [],
     }
-    return choice.Recording(json.dumps(told), {"xtrace/a.py": {"xtrace/b.py"}})
+    return choice.Recording(json.dumps(told), {"xtrace/a.py": {"xtrace/b.py", "tests/test_a.py"}})
 
 
+NAMES = "tests/test_a.py::names"
 RECORDED = (
     ("slow", 2.0, ["xtrace/a.py:10"]),
     ("quick", 0.1, ["xtrace/a.py:10", "xtrace/a.py:20"]),
     ("other", 0.5, ["xtrace/a.py:20"]),
     ("user", 0.1, ["xtrace/b.py:1"]),
     ("stranger", 0.1, ["xtrace/c.py:1"]),
+    (NAMES, 0.3, []),
+    ("tests/test_b.py::names", 0.3, []),
 )
 
 
@@ -194,9 +197,9 @@ RECORDED = (
     "scope, importing, tests",
     [
         (10, [], ["quick", "slow"]),
-        (10, ["xtrace/a.py:10"], ["quick", "slow", "other", "user"]),
-        (0, [], ["quick", "other", "slow", "user"]),
-        (99, [], ["quick", "other", "slow", "user"]),
+        (10, ["xtrace/a.py:10"], ["quick", "slow", "other", "user", NAMES]),
+        (0, [], ["quick", "other", "slow", "user", NAMES]),
+        (99, [], ["quick", "other", "slow", "user", NAMES]),
     ],
     ids=["function", "function that is called while modules are imported", "module", "function that no test calls"],
 )
@@ -213,6 +216,7 @@ def test_importers_are_known_by_every_form_of_import() -> None:
     assert "xtrace/model/flow.py" in importers["xtrace/kernel/abi.py"]
     assert "xtrace/monitors/flows/monitor.py" in importers["xtrace/kernel/features.py"]  # from xtrace.kernel import ...
     assert "xtrace/__main__.py" in importers["xtrace/command.py"]
+    assert "tests/unit/model/test_nccl.py" in importers["xtrace/model/nccl_names.py"]
 
 
 PRODUCT = b"""\

@@ -79,8 +79,8 @@ def test_port_has_rates_shares_and_figures_per_million_packets_of_their_directio
     assert [record[name] for name in described] == [
         *("rdma_port", AT["ts"], "n1", "mlx5_0", 1, "ACTIVE", "LINK_UP", "Ethernet", "100 Gb/sec (4X EDR)", 10**10)
     ]
-    described = ("interface", "driver", "firmware", "pci", "numa_node", "lid", "health", "reasons", "unavailable")
-    assert [record[name] for name in described] == [
+    rest = ("interface", "driver", "firmware", "pci", "numa_node", "lid", "health", "reasons", "unavailable")
+    assert [record[name] for name in rest] == [
         *("eth0", "mlx5_core", "28.39.1002", "0000:3b:00.0", 0, None, "ok", [], None)
     ]
 

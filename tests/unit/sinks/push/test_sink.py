@@ -290,7 +290,9 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
     own.note_render(3_500_000)
     dropped = {"overflow": (11, 12), "refused": (13, 14)}
     figures = Figures(3, 4, 5, 6, 7, dropped, request_s=0.25, stored=False)
-    values = {(sample.name, *sample.labels): sample.value for sample in flat(own.samples(figures, [{"one": 1}]))}
+    values: dict[tuple[Any, ...], Any] = {
+        (sample.name, *sample.labels): sample.value for sample in flat(own.samples(figures, [{"one": 1}]))
+    }
     assert int(values.pop(("xtrace_catch_resident_memory_bytes",))) > 0
     named = {
         "start_time_seconds": 1_767_225_600.123,
@@ -307,7 +309,7 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
         "push_request_seconds": 0.25,
         "push_stored": 0,
     }
-    assert values == {
+    expected: dict[tuple[Any, ...], Any] = {
         ("one",): 1,
         ("xtrace_catch_build_info", ("version", "0.1.0")): 1,
         **{(f"xtrace_catch_{name}",): value for name, value in named.items()},
@@ -316,6 +318,7 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
         ("xtrace_catch_push_dropped_batches_total", ("reason", "refused")): 13,
         ("xtrace_catch_push_dropped_samples_total", ("reason", "refused")): 14,
     }
+    assert values == expected
 
 
 def test_memory_of_the_process_is_what_its_status_says() -> None:

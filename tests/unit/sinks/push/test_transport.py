@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator
@@ -181,7 +182,7 @@ POOL: Any = None
 @pytest.mark.parametrize(
     "error, text",
     [
-        (errors.NameResolutionError("m", POOL, OSError("x")), "unknown host (DNS)"),
+        (errors.NameResolutionError("m", POOL, socket.gaierror(-2, "x")), "unknown host (DNS)"),
         (errors.ConnectTimeoutError(POOL, "http://secret/"), "no connection within 5 s"),
         (errors.ReadTimeoutError(POOL, "http://secret/", "x"), "no answer within 10 s"),
         (errors.NewConnectionError(POOL, "http://secret/"), "connection closed before the answer"),
