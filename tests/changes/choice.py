@@ -62,9 +62,9 @@ class Recording:
         if direct and place not in self._importing:
             return quickest(direct)
         own = self._by_module.get(change.path, [])
-        users = [
-            test for user in sorted(self._importers.get(change.path, ())) for test in self._by_module.get(user, [])
-        ]
+        importers = self._importers.get(change.path, set())
+        users = [test for user in sorted(importers) for test in self._by_module.get(user, [])]
+        users += [test for test in self._tests if test.id.partition("::")[0] in importers]
         return list({test.id: test for group in (direct, own, users) for test in quickest(group)}.values())
 
 

@@ -182,7 +182,7 @@ def recording(*tests: tuple[str, float, list[str]], importing: list[str] | None 
 
 
 NAMES = "tests/test_a.py::names"
-RECORDED = (
+RECORDED: tuple[tuple[str, float, list[str]], ...] = (
     ("slow", 2.0, ["xtrace/a.py:10"]),
     ("quick", 0.1, ["xtrace/a.py:10", "xtrace/a.py:20"]),
     ("other", 0.5, ["xtrace/a.py:20"]),
