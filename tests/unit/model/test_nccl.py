@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import platform
 import struct
@@ -31,9 +32,10 @@ from xtrace.model.nccl import (
     NcclSnapshot,
     NicTraffic,
     Operation,
+    sum_counters,
     total_bytes,
 )
-from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, SIZES, latency_limit_ns, requested_bytes
+from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, SIZES, datatype_name, latency_limit_ns, requested_bytes
 from xtrace.model.nccl_ras import Behind, RasCommunicator, RasRank, RasReport
 from xtrace.model.rdma import (
     Figure,
@@ -112,7 +114,36 @@ def test_requested_bytes_are_known_or_not_told(
     assert requested_bytes(function, datatype, nranks, 100) == size
 
 
+def test_datatypes_have_the_sizes_that_their_names_say() -> None:
+    said = {"int8": 8, "uint8": 8, "int32": 32, "uint32": 32, "int64": 64, "uint64": 64, "float16": 16}
+    said |= {"float32": 32, "float64": 64, "bfloat16": 16, "float8e4m3": 8, "float8e5m2": 8}
+    assert {name: 8 * size for name, size in zip(DATATYPES, SIZES, strict=True)} == said
+    assert [datatype_name(number) for number in (0, 7, 11, 12, 254)] == [
+        *("int8", "float32", "float8e5m2", "unknown", "unknown")
+    ]
+    assert datatype_name(int(lib.NCCL_NO_DATATYPE)) is None
+
+
+def test_hits_of_a_call_that_was_counted_already_are_no_calls() -> None:
+    counted_once = CallTotals(entries=100, nested=7, duplicate=2, unattributed=5)
+    assert counted_once.calls == 91
+    assert (counted_once + CallTotals(entries=10, nested=1)).calls == 100
+
+
+def test_counters_add_up_with_counters_alone() -> None:
+    for total in (Counters(), CallTotals()):
+        with pytest.raises(TypeError):
+            operator.add(total, (1, 2))
+        assert total + total == total
+    assert sum_counters([]) == Counters(0, 0, 0, 0)
+
+
 def test_bytes_that_cannot_be_are_not_told() -> None:
+    limit = (1 << 63) - 1
+    assert total_bytes([operation(size=limit - 1), operation(size=1)]) == limit
+    assert total_bytes([operation(size=limit), operation(size=1)]) is None
+    assert requested_bytes("AllReduce", 0, None, limit) == limit
+    assert requested_bytes("AllReduce", 0, None, limit + 1) is None
     assert requested_bytes("AllReduce", FLOAT32, None, 1 << 60) == 1 << 62
     assert requested_bytes("AllReduce", FLOAT32, None, 1 << 61) is None
     assert total_bytes([operation(size=1 << 62), operation(size=1 << 62)]) is None
@@ -267,6 +298,12 @@ def ras_communicator(name: str, missing: int = 0, failed: int = 0, skew: int = 0
     counts = {"AllReduce": (10, 10 + skew)}
     lost, broken = tuple(range(missing)), tuple(range(failed))
     return RasCommunicator(name, 90, 80, lost, broken, counts, age_ns=age_ns)
+
+
+def test_skew_is_that_of_the_collective_whose_ranks_differ_most() -> None:
+    counts = {"AllReduce": (10, 12), "Broadcast": (4, 9), "Send": (7, 7)}
+    assert RasCommunicator("0x1", 8, 8, (), (), counts).skew == 5
+    assert RasCommunicator("0x1", 8, 8, (), (), {}).skew == 0
 
 
 def test_what_a_ras_service_says_is_shown_under_its_own_names() -> None:
