@@ -6,7 +6,7 @@ import ast
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def made(source: str, kind: str) -> set[str]:
         ("a = 'x' + b", "arithmetic", set()),
         ("a = 3", "constant", {"a = 4"}),
         ("a = 1.0", "constant", {"a = 1.05"}),
+        ("a = 0.0", "constant", {"a = 0.05"}),
         ("a = True", "constant", {"a = False"}),
         ("a = None", "constant", set()),
         ("a = b['src_ip']", "name", {"a = b['src_ip_']"}),
@@ -261,10 +262,10 @@ def test_that_fails():
 """
 
 
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A copy of a small product with its tests."""
-    root = tmp_path / "root"
+    root = tmp_path_factory.mktemp("product") / "root"
     shutil.copytree(ROOT / "tests" / "changes", root / "tests" / "changes", ignore=shutil.ignore_patterns("*.pyc"))
     (root / "xtrace").mkdir()
     (root / "xtrace" / "thing.py").write_bytes(PRODUCT)
@@ -273,8 +274,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     (root / "ignored").write_text("")
     (root / ".gitignore").write_text("*.so\nignored\n")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    monkeypatch.setattr(trees, "ROOT", root)
-    return Tree.make(tmp_path / "copy")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trees, "ROOT", root)
+        yield Tree.make(root.parent / "copy")
 
 
 def test_copy_has_what_is_new_and_what_was_built_and_nothing_else(tree: Tree) -> None:
@@ -283,7 +285,7 @@ def test_copy_has_what_is_new_and_what_was_built_and_nothing_else(tree: Tree) ->
     assert not {"ignored", ".git/config"} & copied
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def outcome(tree: Tree) -> Callable[..., Outcome]:
     """Changes the product's text, and runs the tests that the recording gives."""
     recorded = choice.Recording(tree.record(["tests"]), choice.importers_of(tree.directory))
