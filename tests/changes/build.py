@@ -1,4 +1,4 @@
-"""`python -m tests.changes.build FILE`: compile, in place, what a C file is part of. Needs no setuptools, unlike pip."""
+"""`python -m tests.changes.build FILE`: compile, in place, what a C file is part of; unlike pip without setuptools."""
 
 from __future__ import annotations
 
