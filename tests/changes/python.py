@@ -169,7 +169,7 @@ class Finder(ast.NodeVisitor):
         elif isinstance(node.value, int):
             self._add("constant", node, repr(node.value + 1))
         elif isinstance(node.value, float):
-            self._add("constant", node, repr(node.value * 1.05))
+            self._add("constant", node, repr(node.value * 1.05 or 0.05))
         elif isinstance(node.value, str) and NAME.fullmatch(node.value):
             self._add("name", node, repr(node.value + "_"))
 

@@ -958,6 +958,29 @@ def test_interface_that_refuses_one_direction_at_the_start_is_not_reported_as_mo
     made.close()
 
 
+BRIDGE_SAID = (
+    "br0: a bridge shows only packets to and from this host; --promiscuous shows those that its ports forward to each"
+    " other, too"
+)
+
+
+@pytest.mark.parametrize(
+    "kind, is_promiscuous, asked, said",
+    [("bridge", False, False, 1), ("bridge", True, False, 0), ("bridge", False, True, 0), ("bond", False, False, 0)],
+)
+def test_bridge_whose_forwarded_packets_stay_hidden_is_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str, is_promiscuous: bool, asked: bool, said: int
+) -> None:
+    monkeypatch.setattr(watched_module.Watched, "be_promiscuous", lambda watched: world.note("promiscuous"))
+    flags = UP | 0x100 * is_promiscuous  # IFF_PROMISC
+    world.links = [replace(interface(name, index), kind=kind, flags=flags) for name, index in (("br0", 7), ("br1", 8))]
+    options = XdpOptions(Selection(("br0", "br1")), Choice(), INGRESS, promiscuous=asked)
+    made = XdpMonitor(options, world.said.append)
+    assert [line for line in world.said if "bridge" in line] == [BRIDGE_SAID] * said
+    assert world.happened.count("promiscuous") == 2 * asked
+    made.close()
+
+
 def test_bridge_ports_excluded_by_any_are_named(world: World) -> None:
     port = replace(ETH1, master=9, slave_kind="bridge")
     world.links = [ETH0, port, replace(port, index=7, name="tap0", kind="tun"), replace(port, index=8, flags=0)]
@@ -1163,6 +1186,9 @@ def test_drops_of_the_queue_stand_beside_egress_from_the_first_interval_to_the_l
     "last, now, dropped",
     [
         (RootQdisc("tbf", 1, 2**32 - 2), RootQdisc("tbf", 1, 3), 5),
+        (RootQdisc("tbf", 1, 2**31), RootQdisc("tbf", 1, 2**31 - 1), 2**32 - 1),
+        (RootQdisc("tbf", 1, 2**31 - 1), RootQdisc("tbf", 1, 0), None),
+        (RootQdisc("tbf", 1, 2**31 + 5), RootQdisc("tbf", 1, 2**31), None),
         (RootQdisc("tbf", 1, 700), RootQdisc("tbf", 1, 3), None),
         (RootQdisc("tbf", 1, 2), RootQdisc("htb", 1, 3), None),
         (RootQdisc("tbf", 1, 2), RootQdisc("tbf", 2, 3), None),
@@ -1207,3 +1233,21 @@ def test_wall_clock_is_read_where_nothing_came_between_the_readings(monkeypatch:
 
     monkeypatch.setattr(xdp_module, "time", Clock)
     assert xdp_module.wall_offset() == wall
+
+
+@pytest.mark.parametrize(
+    "seen, dropped, left",
+    [
+        (PacketCount(10, 1000), 0, PacketCount(10, 1000)),
+        (PacketCount(10, 1000), 4, PacketCount(6, 600)),
+        (PacketCount(3, 200), 1, PacketCount(2, 133)),
+        (PacketCount(10, 1000), 11, PacketCount(0, 0)),
+        (PacketCount(0, 0), 5, PacketCount(0, 0)),
+    ],
+)
+def test_packets_that_a_queue_dropped_have_the_average_size(seen: PacketCount, dropped: int, left: PacketCount) -> None:
+    assert xdp_module.without(seen, dropped) == left
+
+
+def test_mode_is_named_as_its_option_does(monitor: XdpMonitor) -> None:
+    assert monitor.mode == "xdp"
