@@ -12,7 +12,7 @@ from xtrace.config import Config
 from xtrace.errors import RdmaError
 from xtrace.kernel import paths, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.listing import print_interfaces, print_rdma_ports
+from xtrace.listing import print_interfaces, print_rdma_ports, surroundings
 from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.model.words import Direction
@@ -109,7 +109,8 @@ def show_list(config: Config, output: OutputStream) -> None:
         print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
         return
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        print_interfaces(rtnetlink.links(netlink), output, as_json)
+        links = rtnetlink.links(netlink)
+        print_interfaces(links, surroundings(links, netlink), output, as_json)
 
 
 def rdma_options(config: Config) -> RdmaOptions:
