@@ -116,7 +116,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
 
 def show_list(config: Config, output: OutputStream) -> None:
     """Print the interfaces, or the RDMA ports in mode rdma."""
-    from xtrace.listing import print_interfaces, print_rdma_ports
+    from xtrace.listing import print_interfaces, print_rdma_ports, surroundings
 
     as_json = config.output == "json"
     if "rdma" in config.modes:
@@ -125,7 +125,8 @@ def show_list(config: Config, output: OutputStream) -> None:
         print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
         return
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        print_interfaces(rtnetlink.links(netlink), output, as_json)
+        links = rtnetlink.links(netlink)
+        print_interfaces(links, surroundings(links, netlink), output, as_json)
 
 
 def rdma_options(config: Config) -> RdmaOptions:

@@ -71,6 +71,7 @@ class Config:
     """a file that describes its TLS"""
     list_interfaces: bool
     debug: bool
+    quiet: bool = False
     color: str = "auto"
     wide: bool = False
     promiscuous: bool = False
@@ -125,6 +126,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        quiet=given.value(table.QUIET),
         color=given.value(table.COLOR),
         wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
@@ -203,7 +205,9 @@ def parse_host_ip(environment: Mapping[str, str]) -> str | None:
 
 
 def refuse_contradictions(given: Settings) -> None:
-    """Raise UsageError if hook, XDP mode and direction contradict each other."""
+    """Raise UsageError for options that contradict each other: hook, XDP mode and direction; how much is said."""
+    if given.is_given(table.QUIET) and given.is_given(table.DEBUG):
+        raise UsageError("--quiet and --debug contradict each other (leave one out)")
     hook, xdp_mode = given.value(table.HOOK), given.value(table.XDP_MODE)
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):

@@ -50,6 +50,7 @@ complete -c xtrace-catch -l ras -x -d 'query NCCL\'s RAS service for missing ran
 complete -c xtrace-catch -l ras-interval -x -d 'how often to query the RAS service'
 complete -c xtrace-catch -l sysfs -x -a '(__fish_complete_directories)' -d 'where the host\'s /sys is mounted'
 complete -c xtrace-catch -l procfs -x -a '(__fish_complete_directories)' -d 'where the host\'s /proc is mounted'
+complete -c xtrace-catch -s q -l quiet -d 'only errors on stderr'
 complete -c xtrace-catch -l debug -d 'debug messages, tracebacks and the verifier\'s log on stderr'
 complete -c xtrace-catch -s V -l version -d 'print the version and exit'
 complete -c xtrace-catch -s h -l help -d 'print the main options and exit'

@@ -140,7 +140,7 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
     takes=Takes.LIST, modes=(XDP,),
 )
 PORT: Option[frozenset[int]] = Option(
-    ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
+    ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
     details="TCP, UDP and SCTP ports; packets without ports do not match.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
@@ -276,6 +276,7 @@ PROCFS: Option[str | None] = Option(
     ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
     "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
 )
+QUIET = _switch("-q", "--quiet", group=GENERAL, help="only errors on stderr")
 DEBUG = _switch("--debug", group=GENERAL, help="debug messages, tracebacks and the verifier's log on stderr")
 VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit")
 HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
@@ -289,7 +290,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
-    *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
+    *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )
 """Every option, by group."""
 
