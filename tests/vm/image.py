@@ -42,7 +42,7 @@ MODULES = (
     "cls_bpf", "cls_matchall", "cls_u32", "crypto_null", "dummy", "echainiv", "esp4", "esp4_offload", "geneve",
     "hmac", "ifb", "ip6_gre", "ip6_tunnel", "ip_gre", "ip_vti", "ipip", "macvlan", "mpls_gso", "mpls_iptunnel",
     "mpls_router", "sch_fq_codel", "sch_ingress", "sch_netem", "sch_tbf", "sctp", "seqiv", "sha256_generic", "sit",
-    "team", "tun", "veth", "vrf", "vxlan", "xfrm_interface", "xfrm_user",
+    "tcp_diag", "team", "tun", "veth", "vrf", "vxlan", "xfrm_interface", "xfrm_user",
 )  # fmt: skip
 """What tests may make the kernel ask modprobe for. One that a kernel does not have is left out."""
 
