@@ -17,11 +17,13 @@ from xtrace.sinks.metrics import flows as flow_metrics
 from xtrace.sinks.metrics import nccl as nccl_metrics
 from xtrace.sinks.metrics import own as self_metrics
 from xtrace.sinks.metrics import rdma as rdma_metrics
+from xtrace.sinks.metrics import tcp as tcp_metrics
 
 DESCRIBED = {
     **flow_metrics.DESCRIBED,
     **rdma_metrics.DESCRIBED,
     **nccl_metrics.DESCRIBED,
+    **tcp_metrics.DESCRIBED,
     **self_metrics.DESCRIBED,
 }
 INTERVALS = 18

@@ -1,0 +1,95 @@
+"""Connections joined to flows: by addresses, ports and direction, and where packets went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from tests.unit.make import ETH0, UDP, flow, key, snapshot
+from tests.unit.make_tcp import connection
+from tests.unit.make_tcp import snapshot as tcp_snapshot
+from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, Interface, InterfaceCounts
+from xtrace.model.tcp import Connection, TcpSnapshot
+from xtrace.model.words import Direction, Health
+from xtrace.monitors import Monitor
+from xtrace.monitors.joins import flows_tcp
+from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
+
+OUT = Interface("eth0", slot=0, direction=Direction.EGRESS)
+LOCAL, REMOTE = "10.0.0.2", "10.0.0.1"
+
+
+class Joined:
+    """Both monitors, fed by the test."""
+
+    def __init__(self) -> None:
+        unused = cast("Monitor[FlowSnapshot]", None)
+        self.flows = KeptFlows(unused)
+        self.tcp = JoinedTcp(cast("Monitor[TcpSnapshot]", None), self.flows)
+
+    def pass_on(self, records: Sequence[FlowRecord], *connections: Connection) -> tuple[Connection, ...]:
+        interfaces = ((ETH0, InterfaceCounts()), (OUT, InterfaceCounts()))
+        self.flows.pass_on(snapshot(records, interfaces))
+        return self.tcp.pass_on(tcp_snapshot(*connections)).connections
+
+
+@pytest.fixture
+def joined() -> Joined:
+    return Joined()
+
+
+SENT = flow(key(LOCAL, REMOTE, (40000, 443), flags=EGRESS), packets=10, size=1500)
+RECEIVED = flow(key(REMOTE, LOCAL, (443, 40000)), packets=5, size=330)
+
+
+def test_connection_has_its_packets_in_both_directions(joined: Joined) -> None:
+    (found,) = joined.pass_on([SENT, RECEIVED], connection())
+    assert set(found.seen) == {
+        ("eth0", Direction.EGRESS, 10, 1500),
+        ("eth0", Direction.INGRESS, 5, 330),
+    }
+
+
+@pytest.mark.parametrize("only", [SENT, RECEIVED])
+def test_one_monitored_direction_is_enough(joined: Joined, only: FlowRecord) -> None:
+    (found,) = joined.pass_on([only], connection())
+    assert len(found.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        flow(key(LOCAL, REMOTE, (40000, 443))),
+        flow(key(REMOTE, LOCAL, (443, 40000), flags=EGRESS)),
+        flow(key(REMOTE, LOCAL, (443, 40000), UDP)),
+        flow(key(REMOTE, LOCAL, (443, 40001))),
+        flow(key(REMOTE, "10.0.0.3", (443, 40000))),
+    ],
+    ids=["sent but arriving", "received but leaving", "udp", "another port", "another address"],
+)
+def test_other_packets_are_not_those_of_the_connection(joined: Joined, other: FlowRecord) -> None:
+    assert joined.pass_on([other], connection()) == ()
+
+
+def test_connection_that_stalls_stays_one_of_the_interface(joined: Joined) -> None:
+    joined.pass_on([SENT], connection())
+    (stalled,) = joined.pass_on([], connection(health=Health.WARN, reasons=("stalled",)))
+    assert stalled.seen == ()
+    assert joined.pass_on([], connection()) == ()
+    (ended,) = joined.pass_on([], connection(has_ended=True))
+    assert ended.has_ended
+    assert joined.pass_on([], connection(health=Health.WARN)) == (), "its ends may be another connection's now"
+
+
+def test_memory_of_known_connections_is_bounded(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows_tcp, "MOST_KNOWN", 3)
+    for port in range(1000, 1010):
+        sent = flow(key(LOCAL, REMOTE, (port, 443), flags=EGRESS))
+        joined.pass_on([sent], connection(local=(LOCAL, port)))
+    assert len(joined.tcp._known) == 3
+
+
+def test_without_an_interval_of_flows_no_connection_is_known_to_be_on_an_interface(joined: Joined) -> None:
+    assert joined.tcp.pass_on(tcp_snapshot(connection())).connections == ()
