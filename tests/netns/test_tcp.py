@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.netns.tool import LIMIT_S, bounded, eventually, running
-from tests.support.net import Namespace, of_type, quiet_pair, read_until, veth_pair
+from tests.support.net import ROOT, Namespace, of_type, quiet_pair, read_until, veth_pair
 
 PEERS = (sys.executable, "-m", "tests.netns.tcp_peers")
 PORT = 5001
@@ -164,6 +164,29 @@ def test_a_connection_says_what_the_kernel_says_of_it_and_where_its_packets_went
     assert {(seen["direction"], seen["packets"], seen["bytes"]) for seen in record["interfaces"]} == flows
     packets = {seen["direction"]: seen["packets"] for seen in record["interfaces"]}
     assert packets == {"egress": record["segments_sent"], "ingress": record["segments_received"]}
+
+
+def test_round_trip_is_at_least_the_delay_and_what_the_socket_says() -> None:
+    delay_ms, requests = 20, 10
+    with veth_pair() as pair:
+        command = (sys.executable, "-m", "tests.netns.delay", pair.near.name, pair.far.name, str(delay_ms))
+        link = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with bounded(link):
+            read_until(link.stdout, b"ready")
+            with (
+                peer(pair.near, "serve", "10.9.0.1", str(PORT)),
+                running(pair.far, "-i", "slow0", *BOTH[2:], "-t", "1h", programs=2) as tool,
+                peer(pair.far, "talk", "10.9.0.1", str(PORT)) as client,
+            ):
+                assert client.stdin is not None and client.stdout is not None
+                for _ in range(requests):
+                    client.stdin.write(b"\n")
+                    client.stdin.flush()
+                    said = json.loads(client.stdout.readline())
+                result = tool.stop()
+    (record,) = of_type(result.records, "tcp_connection")
+    assert record["rtt_us"] == said["rtt_us"]
+    assert record["rtt_us"] >= record["min_rtt_us"] >= 2 * delay_ms * 1000
 
 
 def ss(namespace: Namespace, field: str) -> int:

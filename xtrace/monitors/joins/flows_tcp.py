@@ -10,7 +10,6 @@ from struct import Struct
 from xtrace.kernel import abi
 from xtrace.model.flow import EGRESS, KEY, PROTOCOL_TCP, FlowSnapshot, FlowTable
 from xtrace.model.tcp import Connection, Ends, Seen, TcpSnapshot
-from xtrace.model.words import Health
 from xtrace.monitors import Monitor
 from xtrace.monitors.relay import Relay
 
@@ -46,29 +45,51 @@ class JoinedTcp(Relay[TcpSnapshot]):
         super().__init__(tcp)
         self._flows = flows
         self._known: dict[Ends, None] = {}
+        self._early: dict[Ends, Connection] = {}
+        """began or ended between the end of an interval of flows and the reading: their packets are in the next"""
 
     def pass_on(self, snapshot: TcpSnapshot) -> TcpSnapshot:
-        """Return the snapshot with those connections only: in this interval, or earlier if they are in trouble."""
+        """Return the snapshot with those connections only that have crossed an interface by now."""
         flows = self._flows.last
-        seen = _seen(snapshot, flows) if flows else {}
+        connections = self._with_early(snapshot.connections)
+        seen = _seen(connections, flows) if flows else {}
+        early, self._early = self._early, {}
         chosen = []
-        for index, connection in enumerate(snapshot.connections):
+        for index, connection in enumerate(connections):
             ends = connection.sample.ends
-            if index in seen:
+            if index in seen or ends in self._known:
                 self._known[ends] = None
-                chosen.append(connection._replace(seen=tuple(seen[index])))
-            elif ends in self._known and (connection.health is not Health.OK or connection.has_ended):
-                chosen.append(connection)
+                chosen.append(connection._replace(seen=tuple(seen.get(index, ()))))
+            elif (connection.is_new or connection.has_ended) and ends not in early:
+                self._early[ends] = connection
             if connection.has_ended:
                 self._known.pop(ends, None)
-        while len(self._known) > MOST_KNOWN:
-            self._known.pop(next(iter(self._known)))
+        for memory in (self._known, self._early):
+            while len(memory) > MOST_KNOWN:
+                memory.pop(next(iter(memory)))
         return replace(snapshot, connections=tuple(chosen))
 
+    def _with_early(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
+        """Return those of this reading, which continue what was early, and what was early and is no more."""
+        if not self._early:
+            return connections
+        early = dict(self._early)
+        continued = []
+        for connection in connections:
+            before = None if connection.is_new else early.pop(connection.sample.ends, None)
+            continued.append(_continued(before, connection) if before else connection)
+        return (*early.values(), *continued)
 
-def _seen(snapshot: TcpSnapshot, flows: FlowSnapshot) -> dict[int, list[Seen]]:
+
+def _continued(before: Connection, now: Connection) -> Connection:
+    """Return a connection over both intervals."""
+    growth = (None if None in each else sum(filter(None, each)) for each in zip(before.growth, now.growth, strict=True))
+    return now._replace(is_new=before.is_new, growth=tuple(growth))
+
+
+def _seen(connections: tuple[Connection, ...], flows: FlowSnapshot) -> dict[int, list[Seen]]:
     """Return what crossed the interfaces of each connection, by its index."""
-    leaving, arriving = _by_ends(snapshot.connections)
+    leaving, arriving = _by_ends(connections)
     interfaces = {(interface.slot, interface.direction.bit): interface for interface, _ in flows.interfaces}
     found: defaultdict[int, list[Seen]] = defaultdict(list)
     packets, size = flows.flows.packet_counts, flows.flows.byte_counts

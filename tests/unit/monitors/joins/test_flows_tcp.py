@@ -10,9 +10,10 @@ import pytest
 from tests.unit.make import ETH0, UDP, flow, key, snapshot
 from tests.unit.make_tcp import connection
 from tests.unit.make_tcp import snapshot as tcp_snapshot
+from xtrace.kernel.syscall import lib
 from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, Interface, InterfaceCounts
 from xtrace.model.tcp import Connection, TcpSnapshot
-from xtrace.model.words import Direction, Health
+from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.joins import flows_tcp
 from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
@@ -73,14 +74,31 @@ def test_other_packets_are_not_those_of_the_connection(joined: Joined, other: Fl
     assert joined.pass_on([other], connection()) == ()
 
 
-def test_connection_that_stalls_stays_one_of_the_interface(joined: Joined) -> None:
+def test_connection_that_sent_nothing_in_an_interval_stays_one_of_the_interface(joined: Joined) -> None:
     joined.pass_on([SENT], connection())
-    (stalled,) = joined.pass_on([], connection(health=Health.WARN, reasons=("stalled",)))
+    (stalled,) = joined.pass_on([], connection())
     assert stalled.seen == ()
-    assert joined.pass_on([], connection()) == ()
     (ended,) = joined.pass_on([], connection(has_ended=True))
     assert ended.has_ended
-    assert joined.pass_on([], connection(health=Health.WARN)) == (), "its ends may be another connection's now"
+    assert joined.pass_on([], connection()) == (), "its ends may be another connection's now"
+
+
+def test_connection_that_began_just_after_the_interval_is_shown_with_the_next_one(joined: Joined) -> None:
+    began = connection({lib.TCP_RETRANSMITTED: 2})._replace(is_new=True)
+    assert joined.pass_on([], began) == ()
+    (found,) = joined.pass_on([SENT], connection({lib.TCP_RETRANSMITTED: 3}))
+    assert (found.is_new, found.growth[lib.TCP_RETRANSMITTED]) == (True, 5)
+    (found,) = joined.pass_on([SENT], connection({lib.TCP_RETRANSMITTED: 3}))
+    assert (found.is_new, found.growth[lib.TCP_RETRANSMITTED]) == (False, 3)
+
+
+def test_connection_that_ended_just_after_the_interval_is_shown_with_the_next_one(joined: Joined) -> None:
+    late = connection(has_ended=True)
+    assert joined.pass_on([], late) == ()
+    (found,) = joined.pass_on([SENT])
+    assert (found.has_ended, len(found.seen)) == (True, 1)
+    assert joined.pass_on([SENT]) == ()
+    assert joined.pass_on([], late) == joined.pass_on([]) == joined.pass_on([SENT]) == (), "it is elsewhere"
 
 
 def test_memory_of_known_connections_is_bounded(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
