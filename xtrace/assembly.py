@@ -25,6 +25,7 @@ from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
 from xtrace.monitors.joins.rdma_nccl import JoinedNccl, Nics
 from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
+from xtrace.monitors.tcp.peers import Monitored
 from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
@@ -93,7 +94,8 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     rdma = watch_rdma(config) if "rdma" in config.modes else None
     ports = read_apart(rdma, config, opened) if rdma else None
     # before packets are counted, so that no connection of theirs is missed
-    tcp = watch_tcp(config, config.tcp, opened) if config.tcp is not None else None
+    monitored = Monitored(tuple(name for name in config.interfaces if not is_open(name)))
+    tcp = watch_tcp(config, config.tcp, monitored, opened) if config.tcp is not None else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
     flows: Monitor[FlowSnapshot] | None = None
@@ -101,7 +103,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     if xdp:
         flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
     if flows and tcp:
-        flows = KeptFlows(flows)
+        flows = KeptFlows(flows, monitored)
         connections = JoinedTcp(tcp, flows)
     nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = JoinedNccl(calls, nics) if calls and nics else calls
@@ -170,13 +172,13 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     return monitor
 
 
-def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> Monitor[TcpSnapshot]:
+def watch_tcp(config: Config, limits: Limits, monitored: Monitored, opened: ExitStack) -> Monitor[TcpSnapshot]:
     """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp."""
     from xtrace.monitors.tcp.monitor import TcpMonitor
 
     privileges.require(privileges.XDP_NEEDS, "mode xdp")  # the error, before anything is said to be missing
     interval_s = config.interval_ms / 1000
-    monitor = TcpMonitor(interval_s, limits, log.info)
+    monitor = TcpMonitor(interval_s, limits, log.info, monitored)
     return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True)))
 
 

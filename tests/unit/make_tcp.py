@@ -55,7 +55,8 @@ def sample(cookie: int = 1, **more: Any) -> Sample:
 
 def connection(grown: dict[int, int] | None = None, levels: dict[int, int] | None = None, **more: Any) -> Connection:
     """A connection whose counters grew so in the interval, with these levels at its end."""
-    fields = {name: more.pop(name) for name in ("has_ended", "error", "health", "reasons", "seen") if name in more}
+    own = ("has_ended", "error", "health", "reasons", "seen", "is_local")
+    fields: dict[str, Any] = {"netns": 7, **{name: more.pop(name) for name in own if name in more}}
     before = sample(values=dict.fromkeys(range(COUNTERS), 1000), unknown=more.get("unknown", ()))
     values = {number: 1000 + (grown or {}).get(number, 0) for number in range(COUNTERS)}
     if fields.get("error") is not None:
@@ -70,7 +71,6 @@ def sums(**changes: Any) -> NamespaceSums:
     grown[lib.TCP_RETRANSMITTED], grown[lib.TCP_DATA_SENT] = 12, 1000
     usual = NamespaceSums(
         netns=7,
-        name="",
         connections=812,
         began=3,
         ended=2,

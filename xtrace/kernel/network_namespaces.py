@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xtrace.errors import KernelError
 from xtrace.kernel import syscall
+from xtrace.kernel.paths import procfs
+from xtrace.kernel.proc import pids
 
+NAMED = Path("/run/netns")
+"""Where `ip netns` mounts namespaces."""
 OWN = Path("/proc/thread-self/ns/net")
 
 SNMP = "/proc/thread-self/net/snmp"
@@ -19,6 +23,20 @@ MOST_BYTES = 1 << 16
 def inode_of(namespace: Path = OWN) -> int:
     """Return the number by which the kernel tells namespaces apart (ns_common.inum)."""
     return namespace.stat().st_ino
+
+
+def all_namespaces() -> dict[int, Path]:
+    """Return a path of each network namespace that has a name or a process, by inode number: as far as may be read."""
+    found: dict[int, Path] = {}
+    for path in (*NAMED.glob("*"), *(procfs() / str(pid) / "ns/net" for pid in pids())):
+        with suppress(OSError):
+            found.setdefault(inode_of(path), path)
+    return found
+
+
+def opened(namespace: Path) -> int:
+    """Return a descriptor of a namespace, which keeps it alive until it is closed. Raises KernelError."""
+    return _open(namespace)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.joins import flows_tcp
 from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
+from xtrace.monitors.tcp.peers import Monitored
 
 OUT = Interface("eth0", slot=0, direction=Direction.EGRESS)
 LOCAL, REMOTE = "10.0.0.2", "10.0.0.1"
@@ -27,7 +28,8 @@ class Joined:
 
     def __init__(self) -> None:
         unused = cast("Monitor[FlowSnapshot]", None)
-        self.flows = KeptFlows(unused)
+        self.monitored = Monitored()
+        self.flows = KeptFlows(unused, self.monitored)
         self.tcp = JoinedTcp(cast("Monitor[TcpSnapshot]", None), self.flows)
 
     def pass_on(self, records: Sequence[FlowRecord], *connections: Connection) -> tuple[Connection, ...]:
@@ -111,3 +113,20 @@ def test_memory_of_known_connections_is_bounded(joined: Joined, monkeypatch: pyt
 
 def test_without_an_interval_of_flows_no_connection_is_known_to_be_on_an_interface(joined: Joined) -> None:
     assert joined.tcp.pass_on(tcp_snapshot(connection())).connections == ()
+
+
+def test_packets_of_a_socket_behind_a_veth_cross_it_the_other_way(joined: Joined) -> None:
+    sent_by_container = flow(key(LOCAL, REMOTE, (40000, 443)), packets=10, size=1500)
+    (found,) = joined.pass_on([sent_by_container], connection(is_local=False))
+    assert found.seen == (("eth0", Direction.INGRESS, 10, 1500),)
+
+
+def test_both_ends_of_a_connection_between_namespaces_have_its_packets(joined: Joined) -> None:
+    other = connection(local=(REMOTE, 443), remote=(LOCAL, 40000), is_local=False)
+    here, there = joined.pass_on([SENT], connection(), other)
+    assert here.seen == there.seen == (("eth0", Direction.EGRESS, 10, 1500),)
+
+
+def test_interfaces_are_told_to_whoever_looks_for_their_peers(joined: Joined) -> None:
+    joined.pass_on([])
+    assert joined.monitored.names == ("eth0",)

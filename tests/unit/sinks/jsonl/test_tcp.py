@@ -100,7 +100,7 @@ def test_sums_have_a_record_with_what_no_socket_showed() -> None:
 
 
 def test_sums_that_could_not_be_read_are_null_not_zero() -> None:
-    (found,) = records(snapshot(namespaces=(NamespaceSums(7, "", lost_ends=None, errors=("ENOENT",)),)))
+    (found,) = records(snapshot(namespaces=(NamespaceSums(7, lost_ends=None, errors=("ENOENT",)),)))
     unknown = ("connections", "began", "ended", "retransmitted_packets", "retrans_segs", "unseen", "lost_ends")
     assert {found[name] for name in unknown} == {None}
     assert found["errors"] == ["ENOENT"]

@@ -56,5 +56,5 @@ def test_series_are_as_many_whatever_fails_and_wherever() -> None:
 
 
 def test_unreadable_sockets_have_no_values() -> None:
-    found = samples(TcpMetrics(), snapshot(namespaces=(NamespaceSums(7, "", errors=("ENOENT",)),)))
+    found = samples(TcpMetrics(), snapshot(namespaces=(NamespaceSums(7, errors=("ENOENT",)),)))
     assert {name for name, _ in found} == {"xtrace_tcp_unhealthy_connections"}

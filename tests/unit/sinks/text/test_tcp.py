@@ -73,5 +73,5 @@ def test_what_is_not_known_is_no_number() -> None:
     unknown = sums(sums=(), retrans_segs=None, failures=(), rtts=(), health=Health.WARN, reasons=("failed: 4",))
     (line,) = lines(namespaces=(unknown,))
     assert "retransmitted=- unseen=- failed=0 broken=0 rtt=- warn: failed: 4" in line
-    (line,) = lines(namespaces=(NamespaceSums(7, "", errors=("sock_diag: ENOENT",)),))
+    (line,) = lines(namespaces=(NamespaceSums(7, errors=("sock_diag: ENOENT",)),))
     assert line == "tcp 00:00:05 5.0s unavailable: sock_diag: ENOENT"
