@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EPERM
 from pathlib import Path
 
 from xtrace.errors import KernelError
@@ -48,7 +49,9 @@ def entered(namespace: Path) -> Iterator[None]:
     own, other = _open(OWN), -1
     try:
         other = _open(namespace)
-        syscall.call(f"setns({namespace})", syscall.lib.xt_setns_net, other)
+        result = syscall.try_call(syscall.lib.xt_setns_net, other)
+        if result < 0:
+            raise KernelError(f"setns({namespace})", -result, "needs CAP_SYS_ADMIN" if result == -EPERM else "")
         try:
             yield
         finally:

@@ -89,6 +89,9 @@ class TcpMonitor:
         except KernelError as error:
             self._say_once(f"--tcp: namespaces of peers are not read: {error}")
             return
+        if self._peers.unfound:
+            why = "none of their processes can be looked at, which needs CAP_SYS_PTRACE, and they have no name"
+            self._say_once(f"--tcp: sockets behind {self._peers.unfound} monitored interfaces are not read: {why}")
         for netns in [netns for netns, known in self._namespaces.items() if known.path and netns not in peers]:
             self._namespaces.pop(netns).close()
             if self._probe:

@@ -30,6 +30,8 @@ class Peers:
         self._netlink = NetlinkSocket(NETLINK_ROUTE)
         self._found: dict[int, tuple[int, Path]] = {}
         """by the number that interfaces have for it: inode number and path"""
+        self.unfound = 0
+        """namespaces behind monitored interfaces that the last find() did not find"""
 
     def find(self) -> dict[int, Path]:
         """Return the paths of the namespaces by inode number, at most MOST_PEERS. Raises KernelError."""
@@ -39,6 +41,7 @@ class Peers:
         if wanted - self._found.keys():
             for inode, path in all_namespaces().items():
                 self._identify(inode, path, wanted)
+        self.unfound = len(wanted - self._found.keys())
         return dict([self._found[number] for number in sorted(self._found)][:MOST_PEERS])
 
     def close(self) -> None:
