@@ -253,17 +253,20 @@ int flush_cache(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Run by user space: writes now_ns() into the frame, to be set against CLOCK_MONOTONIC. Never attached. */
-SEC("xdp/clock")
-int sample_clock(struct xdp_md *ctx)
+/*
+ * Run by user space: writes now_ns() into the frame, to be set against CLOCK_MONOTONIC. Never attached. Not
+ * for XDP, whose test runs wait for an RCU grace period.
+ */
+SEC("tc")
+int sample_clock(struct __sk_buff *skb)
 {
-	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
+	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, 0);
 	__u64 *sample = take(&cursor, sizeof(*sample));
 
 	if (!sample)
-		return XDP_ABORTED;
+		return TC_ACT_SHOT;
 	*sample = now_ns();
-	return XDP_PASS;
+	return TC_ACT_OK;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -41,16 +41,16 @@ class Config:
     """names, globs, any; empty: eth0, or if there is none the default route's interface"""
     interval_ms: int
     output: str
-    """auto, text, json or none"""
+    """auto, table, text, json or none"""
     count: int
     """0: no limit"""
     top: int | None
-    """None: 50 on a terminal, else all"""
+    """None: depends on output and terminal"""
     max_flows: int
     hook: str
     xdp_mode: str
     direction: str | None
-    """None: not given, means ingress"""
+    """None: not given, means both with -o table, else ingress"""
     filters: Filters
     rdma: RdmaConfig
     host: str
@@ -65,8 +65,14 @@ class Config:
     max_series: int
     series_by: str
     """flow, service or hosts"""
+    listen: tuple[str, int] | str | None
+    """host and port, or the path of a unix socket, where metrics are served; None: nowhere"""
+    listen_config: str | None
+    """a file that describes its TLS"""
     list_interfaces: bool
     debug: bool
+    color: str = "auto"
+    wide: bool = False
     promiscuous: bool = False
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
@@ -115,8 +121,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
         series_by=given.value(table.SERIES_BY),
+        listen=given.value(table.LISTEN),
+        listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        color=given.value(table.COLOR),
+        wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
         tcp=parse_tcp(given),
         ras=given.value(table.RAS),
@@ -219,8 +229,10 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raise UsageError for an option that has no effect without another one."""
     for option in (table.MAX_SERIES, table.SERIES_BY):
-        if given.is_given(option) and target is None:
-            raise UsageError(f"{option.name} works only with --push (add --push URL)")
+        if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
+            raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
+    if given.is_given(table.LISTEN_CONFIG) and given.value(table.LISTEN) is None:
+        raise UsageError("--listen-config works only with --listen (add --listen ADDR:PORT)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):
         raise UsageError("--ras-interval works only with --ras (add --ras ADDR:PORT)")
 

@@ -102,7 +102,8 @@ class Server:
         for line in self.get("/api/v1/export", **fields).splitlines():
             found = json.loads(line)
             samples = zip(found["timestamps"], found["values"], strict=True)
-            series.setdefault(frozenset(found["metric"].items()), []).extend(samples)
+            own = series.setdefault(frozenset(found["metric"].items()), [])
+            own.extend((at_ms, value) for at_ms, value in samples if value is not None)  # None: a stale marker
         return {labels: sorted(samples) for labels, samples in series.items()}
 
     def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:

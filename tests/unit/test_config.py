@@ -57,6 +57,8 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         push_warning=None,
         max_series=1000,
         series_by="flow",
+        listen=None,
+        listen_config=None,
         list_interfaces=False,
         debug=False,
     )
@@ -80,6 +82,8 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "-c": ("3", {"count": 3}),
     "--count": ("1", {"count": 1}),
     "--top": ("7", {"top": 7}),
+    "--color": ("never", {"color": "never"}),
+    "--wide": ("", {"wide": True}),
     "--max-flows": ("10240", {"max_flows": 10240}),
     "--direction": ("both", {"direction": "both"}),
     "--hook": ("tc", {"hook": "tc"}),
@@ -94,6 +98,8 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
         "http://m:8428",
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
     ),
+    "--listen": ("unix:/run/x.sock", {"listen": "/run/x.sock"}),
+    "--listen-config": ("web.yml", {"listen_config": "web.yml"}),
     "--max-series": ("7", {"max_series": 7}),
     "--series-by": ("service", {"series_by": "service"}),
     "--label": ("rack=r1", {"labels": (("rack", "r1"),)}),
@@ -127,6 +133,8 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     before = "" if option in ("-m", "--mode") else ALL_MODES
     if option in ("--max-series", "--series-by"):
         before += " --push http://m"
+    if option == "--listen-config":
+        before += " --listen h:7"
     assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
 
 
@@ -159,8 +167,9 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        ("--max-series 5", "--max-series works only with --push (add --push URL)"),
-        ("--series-by hosts", "--series-by works only with --push (add --push URL)"),
+        ("--max-series 5", "--max-series works only with --push or --listen (add --push URL)"),
+        ("--listen-config f", "--listen-config works only with --listen (add --listen ADDR:PORT)"),
+        ("--series-by hosts", "--series-by works only with --push or --listen (add --push URL)"),
         (
             "--hook xdp --direction both",
             "--hook xdp sees only ingress, not --direction both (use --hook tc or auto)",
@@ -225,7 +234,7 @@ def test_short_help_fits_one_screen_and_names_the_main_options_and_where_the_oth
     lines = str(answered.value).splitlines()
     assert len(lines) <= 24
     shown = {flag for line in lines for flag in re.findall(r"(?<![\w-])--?[a-z][\w-]*", line[:30])}
-    assert shown | {"-V"} == {flag for option in OPTIONS if option.is_main for flag in option.flags}
+    assert shown == {flag for option in OPTIONS if option.is_main for flag in option.flags}
     assert "--help-all" in shown
 
 
@@ -333,7 +342,7 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--max-flows", "0"], "--max-flows 0 is out of range (1 to 4194304)"),
         (["--max-flows", "4194305"], "--max-flows 4194305 is out of range (1 to 4194304)"),
         (["--max-flows", "64k"], "--max-flows: '64k' is not a whole number (1 to 4194304)"),
-        (["-o", "xml"], "--format: unknown format 'xml' (available: auto, text, json, none)"),
+        (["-o", "xml"], "--format: unknown format 'xml' (available: auto, table, text, json, none)"),
         (["--xdp-mode", "offload"], "--xdp-mode: unknown XDP mode 'offload' (available: auto, native, generic)"),
         (["-i"], "--interface needs a value (IF[,...])"),
         (["-c"], "--count needs a value (N)"),
@@ -454,6 +463,20 @@ def test_label_that_cannot_be_one_is_refused(label: str) -> None:
     assert refusal(["--label", label]).startswith("--label")
     if label:
         assert refusal([], {"XTRACE_LABELS": f"ok=1,{label}"}).startswith("XTRACE_LABELS")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type", "src_qpn", "dst_qpn", "opcode"),
+        *("vlan", "icmp_type", "icmp_code", "fragment", "ethertype", "interface", "direction", "host", "host_ip"),
+        *("collect_agg", "device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command"),
+        *("state", "pid", "function", "datatype", "error", "communicator", "version", "reason"),
+    ],
+)
+def test_label_that_a_series_of_the_tool_has_is_refused(name: str) -> None:
+    """Two values of one label would make the server refuse the sample, or change its meaning."""
+    assert refusal(["--label", f"{name}=1"]) == f"--label: the name '{name}' is reserved (choose another)"
 
 
 def test_label_given_twice_and_too_many_labels_are_refused() -> None:

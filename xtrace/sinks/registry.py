@@ -25,6 +25,10 @@ Made = TypeVar("Made")
 
 
 def _flow_text(options: TextOptions) -> TextKind:
+    if options.screen:
+        from xtrace.sinks.text.columns import FlowColumns
+
+        return FlowColumns(options, options.screen)
     from xtrace.sinks.text.flows import FlowText
 
     return FlowText(options)

@@ -192,6 +192,23 @@ def test_series_are_bounded_and_the_rest_shares_one() -> None:
     assert [(series.pid, calls.calls) for series, calls in found.calls.items()] == [("0", 1), ("1", 1), ("other", 3)]
 
 
+def test_series_that_is_known_grows_on_in_a_full_table() -> None:
+    kept = Sums(most=1)
+    for _ in range(3):
+        found = kept.add([process(pid, operations=(operation(),)) for pid in (1, 2)], CallTotals())
+    assert [(series.pid, calls.calls) for series, calls in found.calls.items()] == [("1", 3), ("other", 3)]
+
+
+def test_process_that_got_the_number_of_an_ended_one_begins_anew_and_stays() -> None:
+    kept = Sums()
+    failed = operation(results=results(argument=1))
+    kept.add([process(7, ended=True, operations=(failed,))], CallTotals())
+    for interval in (1, 2, 3):
+        found = kept.add([process(7, operations=(failed,))], CallTotals())
+        assert [calls.calls for calls in found.calls.values()] == [interval]
+        assert list(found.errors.values()) == [interval]
+
+
 @pytest.mark.parametrize("command, name", [("/usr/bin/python3 x.py", "python3"), ("[kworker]", "[kworker]"), ("", "")])
 def test_a_command_is_labelled_by_what_is_run(command: str, name: str) -> None:
     assert sums.short_name(command) == name
@@ -289,6 +306,18 @@ def test_text_names_missing_ranks_and_those_behind_a_few_of_them() -> None:
 
 def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
     assert not [sample for sample in flat(nccl_samples(snapshot())) if sample.name.startswith("xtrace_nccl_ras")]
+
+
+def test_age_of_an_answer_is_told_to_the_millisecond() -> None:
+    report = RasReport("localhost:1", 0, "2.28.9", (ras_communicator("0x1", age_ns=7_123_456_789),), 0)
+    samples = flat(nccl_samples(NcclSnapshot(1, 10**9, ras=report)))
+    assert [sample.value for sample in samples if sample.name == "xtrace_nccl_ras_age_seconds"] == [7.123]
+
+
+def test_mode_has_these_samples_and_no_figures_of_the_tool() -> None:
+    kind = NcclMetrics()
+    assert list(kind.samples(snapshot())) == list(nccl_samples(snapshot()))
+    assert kind.own(None) == {}
 
 
 def test_push_knows_the_mode() -> None:

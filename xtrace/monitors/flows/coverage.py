@@ -135,7 +135,8 @@ class Coverage:
         window = way.window
         if window.length_ns < WINDOW_NS:
             return
-        way.misses_some = window.seen.packets < LEAST_SEEN * window.nic.packets >= LEAST_PACKETS
+        nic = window.nic.packets
+        way.misses_some = nic >= LEAST_PACKETS and window.seen.packets < LEAST_SEEN * nic
         if way.misses_some and not way.reported & {Share.NONE, Share.PARTIAL}:
             self._report_once(direction, way, Share.PARTIAL, window)
         way.window = _Sums()

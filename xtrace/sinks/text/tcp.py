@@ -35,6 +35,10 @@ class TcpText:
             where = f" netns={sums.netns}" if place else ""
             yield f"tcp {clock} {snapshot.interval_ns / 1e9:.1f}s {sums_words(sums)}{where}\n"
 
+    def totals(self, totals: object) -> tuple[str, ...]:
+        """Nothing: the health of a connection is that of an interval."""
+        return ()
+
 
 def connection_line(connection: Connection, interval_ns: int) -> str:
     """Return `tcp 10.0.0.1:5201 -> 10.0.0.2:40000 rtt=0.3ms warn: 3.1 % retransmitted (31 of 1000 data segments)`."""

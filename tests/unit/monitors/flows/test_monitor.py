@@ -943,6 +943,13 @@ def test_one_glob_leaves_room_for_all_that_are_named(world: World) -> None:
     made.close()
 
 
+def test_slots_are_those_that_a_byte_of_the_key_can_tell_apart(world: World) -> None:
+    """128 names, which may come back under another slot each, and a glob would need 320."""
+    made = start(world, "eth0", *(f"lan{number}" for number in range(127)), "vlan*")
+    assert cast("FakeTables", made._tables).plan.slots == 256
+    made.close()
+
+
 def test_interface_that_refuses_one_direction_at_the_start_is_not_reported_as_monitored(world: World) -> None:
     world.links = [ETH0, ETH1]
     world.refuses["eth1", Direction.EGRESS] = InterfaceError("eth1: no egress")
@@ -1040,6 +1047,19 @@ def test_program_detached_by_others_is_reported_and_attached_again_after_a_pause
     snapshot = monitor.tick()
     assert (snapshot.attached, snapshot.unattached, snapshot.reattached) == (1, (), ("eth0",))
     assert monitor.tick().reattached == ()
+
+
+@pytest.mark.parametrize("place", ["eth0 slot 0", "eth0 slot 0 egress"])
+def test_one_of_two_directions_detached_by_others_is_no_silence(world: World, place: str) -> None:
+    made = start(world, directions=BOTH)
+    world.said.clear()
+    world.detached_by_others.add(place)
+    made.react()
+    assert world.said == [f"{DETACHED}; next attempt to attach in 2 s"]
+    assert made.tick().unattached == (
+        Unattached("eth0", Absence.DETACHED, "the program was detached by someone else", is_named=True),
+    )
+    made.close()
 
 
 def test_pauses_grow_while_others_detach_the_program_again_and_not_after_a_quiet_minute(
@@ -1171,3 +1191,19 @@ def test_packets_that_the_queue_drops_are_not_taken_for_repeated_ones(world: Wor
         ((_, counts),) = made.tick().interfaces
     made.close()
     assert counts.coverage is Share.FULL
+
+
+def test_wall_clock_is_read_where_nothing_came_between_the_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three readings: an interrupt of 900 ns, none, one of 300 ns, each after the wall clock was read."""
+    wall = 10**18
+    times = iter([1000, wall + 1000, 1900, 2000, wall + 2000, 2000, 3000, wall + 3000, 3300])
+
+    class Clock:
+        @staticmethod
+        def monotonic_ns() -> int:
+            return next(times)
+
+        time_ns = monotonic_ns
+
+    monkeypatch.setattr(xdp_module, "time", Clock)
+    assert xdp_module.wall_offset() == wall

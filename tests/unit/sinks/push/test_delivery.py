@@ -367,9 +367,18 @@ def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
     assert len(kept.lost(2.0, ending=True)) == 1, "two bytes each, five in all"
     kept = acknowledged.Acknowledged(lambda *_: set())
     kept.add(probed(1), 1.0, reconnected=False)
-    kept.add(probed(2), 1.0 + acknowledged.KEPT_S + 0.1, reconnected=False)
+    kept.add(probed(2), 31.25, reconnected=False)
     kept.add(probed(3), 100.0, reconnected=True)
     assert [batch.body for batch in kept.lost(100.0, ending=True)] == [b"b2"]
+
+
+@pytest.mark.parametrize("later_s, kept", [(30.0, 2), (30.25, 1)])
+def test_batches_are_kept_for_half_a_minute(later_s: float, kept: int) -> None:
+    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set())
+    batches.add(probed(1), 1.0, reconnected=False)
+    batches.add(probed(2), 1.0 + later_s, reconnected=False)
+    batches.add(probed(3), 1.0 + later_s, reconnected=True)
+    assert len(batches.lost(100.0, ending=True)) == kept
 
 
 def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

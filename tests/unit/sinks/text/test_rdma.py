@@ -17,8 +17,9 @@ from xtrace.model.rdma_health import LIMITS, judge
 from xtrace.model.words import Direction
 from xtrace.sinks.jsonl.rdma import rdma_records
 from xtrace.sinks.stream import OutputStream
-from xtrace.sinks.text.rdma import rdma_lines, scaled
+from xtrace.sinks.text.rdma import rdma_lines
 from xtrace.sinks.text.sink import Text
+from xtrace.sinks.text.units import scaled
 
 BUSY = judge(
     port(
