@@ -128,7 +128,11 @@ def test_program_that_stays_attached_keeps_its_slot_and_no_other_program(
 
 @pytest.fixture
 def descriptors(kernel: FakeKernel) -> Iterator[FakeKernel]:
-    kernel.answer("xt_promiscuous", lambda index: kernel.open.add(2000 + index) or 2000 + index)
+    def open_one(index: int) -> int:
+        kernel.open.add(2000 + index)
+        return 2000 + index
+
+    kernel.answer("xt_promiscuous", open_one)
     yield kernel
 
 

@@ -27,7 +27,6 @@ from xtrace.model.nccl import (
     Counters,
 )
 from xtrace.model.nccl_names import FUNCTIONS
-from xtrace.monitors.nccl import calls as calls_module
 from xtrace.monitors.nccl.calls import CallTables, Known
 
 KEYS = 64
@@ -186,7 +185,7 @@ def test_room_for_running_calls_grows_with_the_cpus(
 ) -> None:
     """An LRU map keeps up to 128 free entries for each CPU."""
     monkeypatch.setattr(uprobe, "has_multi", lambda: True)
-    monkeypatch.setattr(calls_module.os, "cpu_count", lambda: cpus)
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
     CallTables(KEYS).close()
     assert (maps.sizes["running"], maps.sizes["bcasts"]) == (running, running)
 
