@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from xtrace.config import Config
 from xtrace.errors import RdmaError
-from xtrace.kernel import infiniband, paths, proc, routes, rtnetlink
+from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.loop import Loop
 from xtrace.messages import message
@@ -28,8 +28,10 @@ from xtrace.stop import GRACE_S, Stop
 
 if TYPE_CHECKING:
     from xtrace.model.flow import FlowSnapshot
+    from xtrace.model.limits import Limits
     from xtrace.model.rdma import RdmaSnapshot
     from xtrace.model.snapshot import Snapshot
+    from xtrace.model.tcp import TcpSnapshot
     from xtrace.monitors.apart import Apart
     from xtrace.monitors.flows.monitor import XdpMonitor
     from xtrace.monitors.joins.rdma_nccl import Nics
@@ -84,9 +86,10 @@ def run(config: Config, version: str, stop: Stop) -> int:
 def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
     """Start the monitors of all modes and return them in the order in which they must tick; `opened` closes them.
 
-    1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma,
-    2. rdma compares it with the ports' own counters, and passes the ports' traffic to mode nccl,
-    3. nccl adds that traffic to its processes.
+    1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma, and its flows to --tcp,
+    2. --tcp keeps the connections whose packets are among them,
+    3. rdma compares the traffic with the ports' own counters, and passes the ports' traffic to mode nccl,
+    4. nccl adds that traffic to its processes.
 
     In any other order a mode would combine its interval with another mode's previous interval. All flip before the
     first ticks, and ports are read in a thread: a mode that is slow to read does not stretch another mode's interval.
@@ -95,20 +98,25 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     stop.check()
     rdma = watch_rdma(config) if "rdma" in config.modes else None
     ports = read_apart(rdma, config, opened) if rdma else None
+    # before packets are counted, so that no connection of theirs is missed
+    tcp = watch_tcp(config, config.tcp, opened) if config.tcp is not None else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
-    flows = None
+    flows: Monitor[FlowSnapshot] | None = None
+    connections = None
     if xdp:
         flows = joined_flows(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
+    if flows and tcp:
+        flows, connections = joined_tcp(flows, tcp)
     nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = joined_calls(calls, nics) if calls and nics else calls
-    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or ports, joined)
+    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, nics or ports, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)
 
 
 def show_list(config: Config, output: OutputStream) -> None:
     """Print the interfaces, or the RDMA ports in mode rdma."""
-    from xtrace.listing import print_interfaces, print_rdma_ports
+    from xtrace.listing import print_interfaces, print_rdma_ports, surroundings
 
     as_json = config.output == "json"
     if "rdma" in config.modes:
@@ -117,7 +125,8 @@ def show_list(config: Config, output: OutputStream) -> None:
         print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
         return
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        print_interfaces(rtnetlink.links(netlink), output, as_json)
+        links = rtnetlink.links(netlink)
+        print_interfaces(links, surroundings(links, netlink), output, as_json)
 
 
 def rdma_options(config: Config) -> RdmaOptions:
@@ -157,6 +166,16 @@ def joined_flows(xdp: XdpMonitor, rdma: RdmaMonitor) -> Monitor[FlowSnapshot]:
     from xtrace.monitors.joins.flows_rdma import JoinedXdp
 
     return JoinedXdp(xdp, rdma)
+
+
+def joined_tcp(
+    flows: Monitor[FlowSnapshot], tcp: Monitor[TcpSnapshot]
+) -> tuple[Monitor[FlowSnapshot], Monitor[TcpSnapshot]]:
+    """Return `flows` and `tcp`, whose connections find their traffic in the flows of the same interval."""
+    from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
+
+    kept = KeptFlows(flows)
+    return kept, JoinedTcp(tcp, kept)
 
 
 def joined_calls(calls: NcclMonitor, nics: Nics) -> Monitor[Snapshot]:
@@ -212,6 +231,17 @@ def netdevs_of(devices: tuple[str, ...]) -> tuple[str, ...]:
 def default_direction(config: Config) -> str:
     """Return the direction if none is given: a person sees both, unless the hook sees only one."""
     return "both" if config.output == "table" and config.hook != "xdp" else "ingress"
+
+
+def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> Monitor[TcpSnapshot]:
+    """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp."""
+    from xtrace.monitors.apart import Apart
+    from xtrace.monitors.tcp.monitor import TcpMonitor
+
+    privileges.require(privileges.XDP_NEEDS, "mode xdp")  # the error, before anything is said to be missing
+    interval_s = config.interval_ms / 1000
+    monitor = TcpMonitor(interval_s, limits, log.info)
+    return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True)))
 
 
 def watch_calls(config: Config) -> NcclMonitor:

@@ -86,6 +86,8 @@ def monitor(arguments: Sequence[str], stop: Stop) -> int:
     except Answered as answered:
         text = str(answered)
     else:
+        if config.quiet:
+            logging.getLogger().setLevel(logging.ERROR)
         from xtrace import assembly  # a slow import that --help and --version do not need
 
         return assembly.run(config, version, stop)

@@ -26,7 +26,7 @@ from xtrace.values import (
 
 if TYPE_CHECKING:
     from xtrace.model.filters import Network
-    from xtrace.model.rdma_health import Limit
+    from xtrace.model.limits import Limit
 
 XDP, RDMA, NCCL = "xdp", "rdma", "nccl"
 MODES = (XDP, RDMA, NCCL)
@@ -82,10 +82,11 @@ def parse_interfaces(text: str, name: str) -> tuple[str, ...]:
 
 
 def parse_thresholds(text: str, name: str) -> Mapping[str, Limit]:
-    """Return all thresholds of port health, with the changes in `text`."""
-    from xtrace.model.rdma_health import parse_limits  # a slow import that --help and --version do not need
+    """Return all thresholds, with the changes in `text`."""
+    from xtrace.model.limits import changed  # slow imports that --help and --version do not need
+    from xtrace.model.thresholds import THRESHOLDS
 
-    return parse_limits(text, name)
+    return changed(THRESHOLDS, text, name)
 
 
 def _switch(*flags: str, group: str, help: str, **more: Any) -> Option[bool]:  # noqa: A002 - Option's field name
@@ -139,7 +140,7 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
     takes=Takes.LIST, modes=(XDP,),
 )
 PORT: Option[frozenset[int]] = Option(
-    ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
+    ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
     details="TCP, UDP and SCTP ports; packets without ports do not match.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
@@ -175,6 +176,12 @@ COLOR = Option(
     ("--color",), "WHEN", "color the largest flows: auto, always or never", OUTPUT, choice("color", COLORS), COLORS[0],
     COLORS[0], "auto: on a terminal, unless NO_COLOR is set or TERM is dumb. Applies to -o table.",
     values=COLORS,
+)
+TCP = _switch(
+    "--tcp", group=OUTPUT, help="show the health of TCP connections",
+    details="Of this host's sockets: round trips, retransmissions, what limited a connection, failed connects"
+    " (docs/tcp.md).",
+    modes=(XDP,), is_main=True,
 )
 QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only the number per process", modes=(RDMA,))
 LIST = _switch(
@@ -247,10 +254,10 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of RDMA port health", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of RDMA ports and TCP", JOBS,
     parse_thresholds, None,
-    details="off disables a threshold. docs/rdma.md lists names, units and defaults.",
-    takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), modes=(RDMA, NCCL), source=Source.THRESHOLDS,
+    details="off disables a threshold. docs/rdma.md and docs/tcp.md list names, units and defaults.",
+    takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
     ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, address, None,
@@ -269,8 +276,9 @@ PROCFS: Option[str | None] = Option(
     ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
     "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
 )
+QUIET = _switch("-q", "--quiet", group=GENERAL, help="only errors on stderr")
 DEBUG = _switch("--debug", group=GENERAL, help="debug messages, tracebacks and the verifier's log on stderr")
-VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit", is_main=True)
+VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit")
 HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
 HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and variables and exit", is_main=True)
 # fmt: on
@@ -278,11 +286,11 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
-    *(INTERVAL, COUNT, FORMAT, TOP, WIDE, COLOR, QPS, LIST),
+    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
     *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
-    *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
+    *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )
 """Every option, by group."""
 

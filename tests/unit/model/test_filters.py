@@ -152,11 +152,27 @@ def test_ports_are_those_named(text: str, ports: set[int]) -> None:
     assert parse_ports(text) == ports
 
 
-@pytest.mark.parametrize("item", ["0", "00", "65536", "-1", "+80", "80.0", "0x50", "http", "80-90", "8 0", "²", "1e3"])
+@pytest.mark.parametrize(
+    "item",
+    ["0", "65536", "-1", "+80", "80.0", "0x50", "http", "80-", "-90", "0-9", "80-90-99", "1-65536", "8 0", "²", "1e3"],
+)
 def test_wrong_port_is_refused_with_the_range(item: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_ports(f"443,{item}")
-    assert str(caught.value) == f"--port: '{item}' is not a port (1 to 65535)"
+    assert str(caught.value) == f"--port: '{item}' is not a port or range (1 to 65535, 8000-8100)"
+
+
+def test_range_that_runs_backwards_is_refused_with_the_one_meant() -> None:
+    with pytest.raises(UsageError, match=r"^--port: the range '90-80' is empty \(use 80-90\)$"):
+        parse_ports("443,90-80")
+
+
+@pytest.mark.parametrize(
+    "text, written",
+    [("443,80", "80 443"), ("8000-8100,80,81", "80 81 8000-8100"), ("1-65535", "1-65535"), ("7,8,9", "7-9")],
+)
+def test_ports_are_described_as_ranges(text: str, written: str) -> None:
+    assert list(describe(Filters(ports=parse_ports(text)))) == [f"port {written}"]
 
 
 @pytest.mark.parametrize(

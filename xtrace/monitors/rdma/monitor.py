@@ -13,8 +13,9 @@ from glob import has_magic
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import infiniband, rdma
 from xtrace.messages import Say
+from xtrace.model.limits import Limits
 from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
-from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
+from xtrace.model.rdma_health import LIMITS, judge, rails
 from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction
 from xtrace.monitors.rdma.blind_spots import BlindSpots

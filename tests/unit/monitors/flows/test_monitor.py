@@ -17,7 +17,6 @@ from xtrace.kernel import privileges, rtnetlink, tc
 from xtrace.kernel.features import Features
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.kernel.tc import RootQdisc
-from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, Unattached
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
@@ -123,7 +122,7 @@ class FakeSocket:
 class FakeAttacher:
     """Attaches to everything but what refuses: XDP where packets enter, tc where they leave."""
 
-    def __init__(self, world: World, choice: Choice, say: Say) -> None:
+    def __init__(self, world: World, choice: Choice) -> None:
         self._world = world
         world.note(f"hook {choice.hook or 'auto'} mode {choice.xdp_mode or 'auto'}")
 
@@ -136,7 +135,8 @@ class FakeAttacher:
         self._world.detached_by_others.discard(place)
         attachment = FakeAttachment(self._world, place)
         hook, mode = (Hook.TC, None) if leaving else (Hook.XDP, XdpMode.NATIVE)
-        return Attached(attachment, hook, mode, self._world.now, self._world.merges)
+        how = "tcx" if leaving else "native"
+        return Attached(attachment, hook, mode, self._world.now, self._world.merges, how)
 
 
 class FakeAttachment:
@@ -235,7 +235,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         monkeypatch.setattr(module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
     monkeypatch.setattr(rtnetlink, "parse_link", lambda link: link)
     monkeypatch.setattr(xdp_module, "FlowTables", tables)
-    monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
+    monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice: FakeAttacher(made, choice))
     monkeypatch.setattr(xdp_module, "time", made)
     monkeypatch.setattr(watched_module, "time", made)
     monkeypatch.setattr(absent_module, "time", made)
@@ -281,15 +281,17 @@ def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) ->
 # Start and end
 
 
-def test_documented_line_is_reported_before_attaching(world: World) -> None:
+def test_one_line_reports_an_interface_and_debug_announces_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     start(world).close()
-    assert world.said == ["Preparing to monitor network interface: eth0"]
+    assert world.said == ["XDP program loaded on eth0 (native)"]
+    assert caplog.messages[0] == "Preparing to monitor network interface: eth0"
 
 
 def test_documented_line_is_chinese_under_a_chinese_locale(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
     start(world).close()
-    assert world.said == ["准备监控网络接口: eth0"]
+    assert world.said == ["XDP 程序已加载到 eth0 (native)"]
 
 
 def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_released_in_the_end(world: World) -> None:
@@ -605,7 +607,7 @@ def test_interface_that_comes_is_watched_at_once_and_in_the_next_snapshot(world:
     made = start(world, "any")
     happens(world, made, (NEW_LINK, ETH1))
     assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
-    assert world.said[-1] == "Preparing to monitor network interface: eth1"
+    assert world.said[-1] == "XDP program loaded on eth1 (native)"
     assert told(made) == [("eth0", 0, "ingress"), ("eth1", 1, "ingress")]
     made.close()
     assert world.attached == []
@@ -738,7 +740,7 @@ def test_interface_that_goes_down_is_reported_once_and_so_is_its_coming_up(
 def test_interface_that_is_down_at_the_start_is_reported(world: World) -> None:
     world.links = [replace(ETH0, flags=0)]
     start(world).close()
-    assert world.said[1:] == [DOWN]
+    assert world.said == [f"XDP program loaded on eth0 (native): {DOWN.removeprefix('eth0: ')}"]
 
 
 def test_state_is_followed_at_ticks_where_no_event_came(world: World, monitor: XdpMonitor) -> None:
@@ -1113,7 +1115,6 @@ def test_failing_attempts_to_attach_again_are_reported_once_and_fail_the_run(
         world.now += SECOND
         monitor.react()
     assert caplog.messages == ["eth0: taken"]
-    assert world.said.count("Preparing to monitor network interface: eth0") == 1
     snapshot = monitor.finish()
     assert snapshot.unattached == (Unattached("eth0", Absence.DETACHED, "taken", is_named=True),)
     assert snapshot.failure == "no interface is monitored any more: eth0: taken"

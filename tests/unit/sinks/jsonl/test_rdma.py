@@ -9,9 +9,9 @@ from typing import Any
 from tests.support.schema import validate
 from tests.unit.make import BOOT, NS
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot
-from xtrace.model.rdma import BlindSpot, Health, PortId, Process, QueuePairs, Rails, RdmaSnapshot, Reading
+from xtrace.model.rdma import BlindSpot, PortId, Process, QueuePairs, Rails, RdmaSnapshot, Reading
 from xtrace.model.snapshot import Setup
-from xtrace.model.words import Direction
+from xtrace.model.words import Direction, Health
 from xtrace.sinks.jsonl.rdma import RdmaJson
 from xtrace.sinks.kinds import JsonOptions
 

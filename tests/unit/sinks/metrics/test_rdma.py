@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from tests.unit.make_samples import Value, flat
-from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
-from xtrace.model.words import Direction
+from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.model.words import Direction, Health
 from xtrace.options.labels import RESERVED_LABELS
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, RdmaMetrics, rdma_samples
