@@ -153,6 +153,7 @@ class struct_xt_map_create:
 
 class struct_xt_names:
     traffic_types: Any
+    tunnels: Any
     opcodes: Any
     tcp_flags: Any
 
@@ -290,6 +291,7 @@ class _Lib:
     FLOW_EGRESS: int
     FLOW_FRAGMENT: int
     FLOW_HAS_SRC_QPN: int
+    FLOW_INNER: int
     FLOW_LATER_FRAGMENT: int
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
@@ -344,6 +346,10 @@ class _Lib:
     NCCL_USER: int
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
+    QPN_BITS: int
+    QPN_MASK: int
+    TAG_LOW_BITS: int
+    TAG_MASK: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int
     TRAFFIC_OTHER: int
@@ -353,6 +359,20 @@ class _Lib:
     TRAFFIC_TCP: int
     TRAFFIC_TYPES: int
     TRAFFIC_UDP: int
+    TUNNEL_GENEVE: int
+    TUNNEL_GRE: int
+    TUNNEL_GRE_KEY: int
+    TUNNEL_GTP: int
+    TUNNEL_IP6TNL: int
+    TUNNEL_IPIP: int
+    TUNNEL_KINDS: int
+    TUNNEL_MPLS: int
+    TUNNEL_NONE: int
+    TUNNEL_PPPOE: int
+    TUNNEL_SHIFT: int
+    TUNNEL_SIT: int
+    TUNNEL_VXLAN: int
+    VERSION_SHIFT: int
     XT_LINES_DONE: int
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int
