@@ -7,6 +7,7 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <linux/perf_event.h>
+#include <linux/sched.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -296,6 +297,16 @@ int xt_link_detach(int link_fd)
 	return sys_bpf(BPF_LINK_DETACH, &attr, ATTR_SIZE(link_detach));
 }
 
+int xt_raw_tracepoint_open(int prog_fd, const char *name)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.raw_tracepoint.name = pointer(name);
+	attr.raw_tracepoint.prog_fd = prog_fd;
+	return sys_bpf(BPF_RAW_TRACEPOINT_OPEN, &attr, ATTR_SIZE(raw_tracepoint.prog_fd));
+}
+
 int xt_obj_get_info(int fd, void *info, __u32 *info_len)
 {
 	union bpf_attr attr;
@@ -475,6 +486,11 @@ int xt_ethtool(const char *interface, void *request, size_t length)
 		memcpy(request, memory + room - length, length);
 	munmap(memory, room + page);
 	return ret;
+}
+
+int xt_setns_net(int fd)
+{
+	return result(syscall(SYS_setns, fd, CLONE_NEWNET));
 }
 
 int xt_close(int fd)

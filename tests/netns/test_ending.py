@@ -108,6 +108,22 @@ def test_count_ends_after_that_many_intervals_with_nothing_left_attached() -> No
     assert sum(record["interval_s"] for record in intervals) > 2.5
 
 
+def signal_before_exec(number: signal.Signals) -> None:
+    """Leave a signal waiting for the program that is about to be executed, as its launcher does with one that comes."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_waited_while_python_started_stops_the_run_in_order(number: signal.Signals) -> None:
+    waiting: dict[str, Any] = {"preexec_fn": lambda: signal_before_exec(number)}
+    with veth_pair(addresses=False) as pair, launched(pair.far, *WITHOUT_END, **waiting) as tool:
+        result = tool.wait()
+        assert attached_program(pair.far) is None
+    assert (result.code, result.stdout) == (0, b"")
+    assert result.said[-1] == "xtrace-catch: stopped before monitoring began"
+
+
 def fill_one_page_pipe(pair: Pair, tool: Tool) -> None:
     """Shrink the tool's pipe so that its next records block, and let 4096 flows come."""
     assert tool.process.stdout is not None

@@ -33,6 +33,7 @@ from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import Interface
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction, Hook, XdpMode
+from xtrace.monitors.flows import monitor
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import XdpOptions
@@ -167,6 +168,21 @@ sys.exit(command.load()())
     ended = start(sys.executable, "-c", script, "--version")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("xtrace-catch ")
+
+
+@pytest.mark.parametrize("mode, other", [("xdp", "nccl"), ("xdp", "rdma"), ("rdma", "nccl"), ("rdma", "flows.monitor")])
+def test_modules_of_a_mode_that_is_off_are_not_imported(mode: str, other: str) -> None:
+    # the tool ends for want of privileges or devices, with all that it would need imported
+    script = f"""
+import sys
+from xtrace import command
+from xtrace.kernel import infiniband
+infiniband.device_names = list
+command.main("-m {mode} -i lo -o json".split())
+print(sorted(name for name in sys.modules if name.startswith(("xtrace.monitors.{other}", "xtrace.sinks.push"))))
+"""
+    ended = start(sys.executable, "-c", script)
+    assert ended.stdout == "[]\n", ended.stderr
 
 
 DEFECT = """
@@ -354,7 +370,7 @@ def monitors(monkeypatch: pytest.MonkeyPatch) -> list[FakeMonitor]:
         made.append(FakeMonitor(options, say))
         return made[-1]
 
-    monkeypatch.setattr(assembly, "XdpMonitor", create)
+    monkeypatch.setattr(monitor, "XdpMonitor", create)
     monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
     return made
 
@@ -423,7 +439,7 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
         "interval_s": 1.0,
         "modes": ["xdp"],
         "hooks": [{"interface": "eth7", "direction": "egress", "hook": "tc", "xdp_mode": None}],
-        "features": ["frags", "links", "tcx", "percpu_batch"],
+        "features": ["frags", "links", "tcx", "percpu_batch", "ipsec"],
         "filters": ["port 53 443", "exclude-dns"],
         "max_flows": 77,
         "map_memory_bytes": 20_320_592,
@@ -441,7 +457,7 @@ def test_stop_during_start_up_ends_it_unless_everything_is_attached_already(
             check()
         return FakeMonitor(options, say)
 
-    monkeypatch.setattr(assembly, "XdpMonitor", create)
+    monkeypatch.setattr(monitor, "XdpMonitor", create)
     monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
     with (tmp_path / "output").open("wb") as file, nullcontext() if attached else pytest.raises(Stopped):
         monkeypatch.setattr(assembly, "STDOUT", file.fileno())

@@ -73,8 +73,8 @@ def network_key(network: Network) -> bytes:
     bits = network.prefixlen + _FAMILY_BITS
     if network.version == 4:
         return _NETWORK.pack(bits + _IPV4_PREFIX, 4, _MAPPED + packed)
-    is_mapped = packed.startswith(_MAPPED) and network.prefixlen >= _IPV4_PREFIX
-    return _NETWORK.pack(bits, 4 if is_mapped else 6, packed)
+    # ip_network() refuses shorter prefixes of ::ffff:0:0/96: the last of these bits would be a host bit
+    return _NETWORK.pack(bits, 4 if packed.startswith(_MAPPED) else 6, packed)
 
 
 def parse_types(text: str, name: str = "--filter") -> frozenset[str]:

@@ -27,7 +27,7 @@ from xtrace.monitors.flows import attach as attach_module
 from xtrace.monitors.flows import kinds
 from xtrace.monitors.flows.attach import Attached, Attacher, Choice, loaded
 from xtrace.monitors.flows.kinds import driver, effect, link_layer
-from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned
+from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 ETH0 = LinkInfo(index=4, name="eth0", flags=1, link_type=1)
@@ -526,10 +526,15 @@ def test_interface_without_an_owner_is_not_refused() -> None:
         (512, lib.LINK_LAYER_NONE),
         (519, lib.LINK_LAYER_NONE),
         (768, lib.LINK_LAYER_NONE),
+        (769, lib.LINK_LAYER_NONE),
         (776, lib.LINK_LAYER_NONE),
         (778, lib.LINK_LAYER_NONE),
+        (823, lib.LINK_LAYER_NONE),
     ],
-    ids=["ethernet", "loopback", "infiniband", "tun, wireguard", "ppp", "rawip", "ipip", "sit", "gre"],
+    ids=[
+        *("ethernet", "loopback", "infiniband", "tun, wireguard", "ppp", "rawip"),
+        *("ipip", "ip6tnl", "sit", "gre", "ip6gre"),
+    ],
 )
 def test_frames_are_read_from_the_header_that_the_link_type_begins_with(
     link_type: int, layer: int, bench: Bench
@@ -659,3 +664,10 @@ def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_auto_takes_tc_on_pairs_that_xdp_slows_down_or_does_not_see(kind: str, bench: Bench) -> None:
     assert how(bench.attach(link=replace(ETH0, kind=kind))) == ("tc", None)
     assert how(bench.attach("xdp", link=replace(ETH0, kind=kind))) == ("xdp", "native")
+
+
+@pytest.mark.parametrize(
+    "mode, word", [("native", "xdpdrv"), ("generic", "xdpgeneric"), ("offload", "xdpoffload"), ("unknown", "xdp")]
+)
+def test_command_that_removes_a_program_names_its_mode_as_ip_does(mode: str, word: str) -> None:
+    assert removal("eth0", mode) == f"`ip link set dev eth0 {word} off`"
