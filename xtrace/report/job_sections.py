@@ -79,17 +79,28 @@ def nccl_section(nccl: NcclSums) -> str:
     chosen, rest = nccl.processes.top(MOST_PROCESSES)
     whole = nccl.counted.bytes
     rows = [
-        [safe(f"{command} (pid {pid}, {host})"), number(count.packets), number(count.bytes), bar(count.bytes, whole)]
+        [
+            safe(f"{command} (pid {pid}, {host})"),
+            number(count.packets),
+            _requested(nccl, (host, pid, command), count.bytes),
+            bar(count.bytes, whole),
+        ]
         for (host, pid, command), count in chosen
     ]
     if rest.packets:
         rows.append(["all others", number(rest.packets), number(rest.bytes), bar(rest.bytes, whole)])
     if rows:
-        parts.append(table("Processes", [("PROCESS", TEXT), *headings], rows))
+        note = "A sum followed by + lacks calls whose size is not known." if nccl.unsized else ""
+        parts.append(table("Processes", [("PROCESS", TEXT), *headings], rows, note))
     operations, _ = nccl.operations.top(50)
     whole = nccl.operations.total().bytes
     rows = [
-        [safe(" ".join(name)), number(count.packets), number(count.bytes), bar(count.bytes, whole)]
+        [
+            safe(" ".join(name)),
+            number(count.packets),
+            _requested(nccl, name, count.bytes),
+            bar(count.bytes, whole),
+        ]
         for name, count in operations
     ]
     if rows:
@@ -99,3 +110,10 @@ def nccl_section(nccl: NcclSums) -> str:
         shown = [("COMMUNICATOR", TEXT), ("MOST SKEW", NUMBER), ("RANKS MISSING LAST", TEXT)]
         parts.append(table("As the RAS service reported", shown, rows))
     return section("nccl", "NCCL", *parts)
+
+
+def _requested(nccl: NcclSums, key: tuple[object, ...], size: int) -> str:
+    """Return requested bytes: unknown is not 0, and a sum may lack some."""
+    if tuple(map(str, key)) not in nccl.unsized:
+        return number(size)
+    return f"{number(size)}+" if size else number(None)

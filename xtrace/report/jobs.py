@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from xtrace.report.interfaces import Record, seconds_of, text, whole
-from xtrace.report.sums import Count, Largest, Series
+from xtrace.report.sums import MOST_KEYS, Count, Largest, Series
 
 HEALTH = ("ok", "warn", "critical")
 TRAFFIC = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets")
@@ -81,6 +82,8 @@ class NcclSums:
     """by host, pid, command"""
     operations: Largest[tuple[str, str]] = field(default_factory=Largest)
     """by function and datatype"""
+    unsized: set[tuple[str, ...]] = field(default_factory=set)
+    """processes and operations with calls whose bytes are not known"""
     errors: int = 0
     unprobed: set[tuple[str, int]] = field(default_factory=set)
     missing: dict[str, str] = field(default_factory=dict)
@@ -97,7 +100,7 @@ class NcclSums:
             return
         calls, size = whole(record["calls"]), record.get("requested_bytes")
         failed = whole(record["errors"] or 0) + whole(record.get("async_errors") or 0)
-        self.processes.add(who, calls, whole(size or 0))
+        self._add_size(self.processes, who, calls, size)
         self.errors += failed
         self.add_operations(record)
 
@@ -105,7 +108,13 @@ class NcclSums:
         """Add the operations of a process or communicator."""
         for operation in record["operations"]:
             name = text(operation["function"]), text(operation.get("datatype") or "-")
-            self.operations.add(name, whole(operation["calls"]), whole(operation.get("requested_bytes") or 0))
+            self._add_size(self.operations, name, whole(operation["calls"]), operation.get("requested_bytes"))
+
+    def _add_size(self, sums: Largest[Any], key: tuple[Any, ...], calls: int, size: object) -> None:
+        """Add calls and bytes; unknown bytes are remembered, as they are not 0."""
+        sums.add(key, calls, 0 if size is None else whole(size))
+        if size is None and calls and len(self.unsized) < MOST_KEYS:
+            self.unsized.add(tuple(map(str, key)))
 
     def add_interval(self, record: Record) -> None:
         """Add a nccl record."""

@@ -246,6 +246,20 @@ def test_rdma_ports_and_nccl_have_the_sums_of_their_records(tmp_path: Path, stop
     assert int(row[6][1:]) == 2 * port["tx_bytes"]
     (row,) = page.tables["Processes"][1:]
     assert (int(row[1][1:]), int(row[2][1:])) == (process["calls"], process["requested_bytes"])
+    page = made(tmp_path, [START, process, {**process, "requested_bytes": None}, END], stop)
+    assert page.tables["Processes"][1][1:3] == ["=80", "=4096"]
+    assert "</data>+" in (tmp_path / "page.html").read_text()
+    page = made(tmp_path, [START, {**process, "requested_bytes": None}, END], stop)
+    assert page.tables["Processes"][1][2] == "unknown"
+
+
+def test_nccl_findings_and_ill_ports_are_named(tmp_path: Path, stop: Stop) -> None:
+    port = {**EXAMPLES["rdma_port"], "host": "n1", "device": "mlx5_0", "port": 1, "health": "ok", "reasons": []}
+    ill = {**port, "health": "critical", "reasons": ["too much loss"], "rx_bytes": None}
+    process = {**EXAMPLES["nccl_process"], "host": "n1", "calls": 40}
+    page = made(
+        tmp_path, [START, port, ill, process, {**EXAMPLES["nccl"], "calls": 42, "unattributed_calls": 2}, END], stop
+    )
     assert any("NCCL calls of all processes and unattributed calls add up" in finding for finding in page.findings)
     assert any("mlx5_0/1 was critical in 1 of 2 intervals: too much loss" in finding for finding in page.findings)
 
