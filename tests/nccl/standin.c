@@ -59,6 +59,21 @@ COLLECTIVE(ncclSend, const void *s, size_t count, int type, int peer, comm_t com
 COLLECTIVE(ncclRecv, void *r, size_t count, int type, int peer, comm_t comm, void *stream)
 COLLECTIVE(ncclBroadcast, const void *s, void *r, size_t count, int type, int root, comm_t comm, void *stream)
 
+COLLECTIVE(ncclAllReduceConfig, const void *s, void *r, size_t count, int type, int op, comm_t comm,
+	   void *stream, const void *config)
+COLLECTIVE(ncclReduceConfig, const void *s, void *r, size_t count, int type, int op, int root, comm_t comm,
+	   void *stream, const void *config)
+COLLECTIVE(ncclAllGatherConfig, const void *s, void *r, size_t count, int type, comm_t comm, void *stream,
+	   const void *config)
+COLLECTIVE(ncclPutSignal, const void *s, size_t count, int type, int peer, void *window, size_t offset,
+	   int index, int context, unsigned int flags, comm_t comm, void *stream)
+COLLECTIVE(ncclSignal, int peer, int index, int context, unsigned int flags, comm_t comm, void *stream)
+COLLECTIVE(ncclWaitSignal, int count, void *descriptions, comm_t comm, void *stream)
+#ifdef NEWER /* than any NCCL */
+COLLECTIVE(ncclAllReduceTwice, const void *s, void *r, size_t count, int type, int op, comm_t comm,
+	   void *stream)
+#endif
+
 result_t ncclBroadcast(const void *s, void *r, size_t count, int type, int root, comm_t comm, void *stream);
 
 /* As NCCL has it: through the symbol, in place. */

@@ -90,10 +90,43 @@ class CallTotals(NamedTuple):
         return CallTotals(*(one + another & COUNTER_MASK for one, another in zip(self, other, strict=True)))
 
 
+class Mark(NamedTuple):
+    """struct nccl_mark: a call on a communicator, by its number."""
+
+    number: int
+    begin_ns: int
+    elements: int
+    root: int
+    function: int
+    datatype: int
+
+
+class PeerCalls(NamedTuple):
+    """struct nccl_peer: sends and receives of one rank, by the other rank."""
+
+    sends: int
+    receives: int
+    last_send_ns: int
+    last_receive_ns: int
+
+
 TOTALS = abi.layout("struct nccl_totals", *CallTotals._fields)
 OWNER = abi.layout("struct nccl_owner", "kind", "id")
 COMMUNICATOR_KEY = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
-COMMUNICATOR = abi.layout("struct nccl_communicator", "nranks", "rank", "device", "user")
+MARK = abi.layout("struct nccl_mark", *Mark._fields)
+COMMUNICATOR = abi.layout(
+    "struct nccl_communicator",
+    *("nranks", "rank", "device", "user", "id", "parent", "begun", "returned", "last_begin_ns", "last_return_ns"),
+    *("children", "is_whole", "peers_lost", "marks"),
+)
+PEER_KEY = abi.layout("struct nccl_peer_key", "communicator", "tgid", "peer")
+PEER = abi.layout("struct nccl_peer", *PeerCalls._fields)
+FRAME = abi.layout("struct nccl_frame", "thread", "stack", "function")
+CALL = abi.layout(
+    "struct nccl_call",
+    *("key", "begin_ns", "out", "list", "count", "id", "parent", "number", "nranks", "rank", "root", "file"),
+)
+FILE = abi.layout("struct nccl_file", "last_called_ns", "is_live")
 
 
 @dataclass(frozen=True)
@@ -164,6 +197,8 @@ class NcclProcess:
     """calls without a communicator: groups, and failed initializations"""
     nic: NicTraffic | None = None
     """None: not known"""
+    seen_ns: int | None = None
+    """how long its calls were counted in this interval, if not all of it: its library was probed meanwhile"""
 
     @property
     def is_idle(self) -> bool:

@@ -26,6 +26,7 @@ from xtrace.model.nccl import (
     COMMUNICATOR,
     COMMUNICATOR_KEY,
     COUNTERS,
+    FILE,
     KEY,
     OWNER,
     TOTALS,
@@ -115,7 +116,8 @@ class CallTables:
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
         """Probe functions (enum nccl_function) at their file offsets; closing the result detaches.
 
-        Return probes are attached first: every counted call then has its return seen.
+        Return probes are attached first: every counted call then has its return seen. Calls are counted once all
+        probes are attached, and until the first is detached.
         Raises KernelError, or PrivilegeError naming the missing capability.
         """
         with ExitStack() as probes:
@@ -124,12 +126,17 @@ class CallTables:
                     cookies = {file_number << FUNCTION_BITS | function: at for function, at in offsets.items()}
                     for probe in self._attach(name, path, cookies):
                         probes.push(probe)
+                self._set_live(file_number, True)
+                probes.callback(self._set_live, file_number, False)
             except KernelError as error:
                 if error.errno in (errno.EPERM, errno.EACCES) and not isinstance(error, VerifierError):
                     needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run with sudo or grant them"
                     raise PrivilegeError(f"{error}: {needs}") from error
                 raise
             return probes.pop_all()
+
+    def _set_live(self, file_number: int, live: bool) -> None:
+        self._maps["files"].update(abi.U32.pack(file_number), FILE.pack(0, live))
 
     def _attach(self, name: str, path: str, places: Mapping[int, int]) -> Iterator[Fd]:
         """Attach one program at file offsets, keyed by cookie: by one multi link, or an event and a load each."""
@@ -159,9 +166,12 @@ class CallTables:
         attach_type = constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0
         return self._collection.load(name, values, prog_type=constants.PROG_TYPE_KPROBE, attach_type=attach_type)
 
-    def flip(self, last: bool = False) -> Ended:
-        """End the interval of the active buffer, of both if it is the last one; collect() reads what it left."""
-        return self._switch.finish() if last else self._switch.flip()
+    def flip(self) -> Ended:
+        """End the interval of the active buffer; collect() reads what it left.
+
+        The last interval ends so as well: what is called while probes are being detached belongs to no interval.
+        """
+        return self._switch.flip()
 
     def collect(self, interval: Ended) -> TakenCalls:
         """Empty the buffers of an interval that has ended, before the next one ends."""
@@ -192,7 +202,7 @@ class CallTables:
         found = {}
         for key, value in self._maps["communicators"].entries():
             address, pid = COMMUNICATOR_KEY.unpack(key)
-            nranks, rank, device, _ = COMMUNICATOR.unpack(value)
+            nranks, rank, device, *_ = COMMUNICATOR.unpack(value)
             found[pid, address] = Known(
                 nranks or None,
                 None if rank == lib.NCCL_NO_RANK else rank,
@@ -212,8 +222,8 @@ class CallTables:
 
     def last_called_ns(self, file_number: int) -> int:
         """CLOCK_MONOTONIC of the last call into a file, 0 before the first."""
-        (at,) = abi.U64.unpack(self._maps["last_called"].lookup(abi.U32.pack(file_number)) or bytes(8))
-        return int(at)
+        found = self._maps["files"].lookup(abi.U32.pack(file_number)) or bytes(FILE.size)
+        return int(FILE.unpack(found)[0])
 
     def forget(self, pid: int, address: int) -> None:
         """Remove a communicator of an ended process: its pid and addresses may be reused."""

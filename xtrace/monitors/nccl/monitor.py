@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from xtrace.errors import XtraceError
@@ -26,6 +26,7 @@ from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.ras import RasPoller
+from xtrace.monitors.nccl.sparing import Held
 from xtrace.monitors.nccl.sums import Sums
 from xtrace.monitors.nccl.watcher import Watcher
 
@@ -57,6 +58,7 @@ class NcclMonitor:
         privileges.raise_memlock_limit()
         privileges.raise_open_files_limit()
         self._say = say
+        held = Held(say)
         self._sums = Sums()
         self._is_greedy_reported = False
         self._callers: set[int] = set()
@@ -66,10 +68,14 @@ class NcclMonitor:
         """that has ended and was not read yet"""
         with ExitStack() as opening:
             self._tables = opening.enter_context(CallTables())
-            self._watcher = Watcher(self._tables, say)
+            self._watcher = Watcher(self._tables, held)
             opening.callback(self._watcher.stop)
             self._watched = self._watcher.take()
-            self._start_ns = time.monotonic_ns()
+            # files are probed one after the other: the first interval begins when they are, with empty tables
+            begun = self._tables.flip()
+            self._tables.collect(begun)
+            self._start_ns = begun.monotonic_ns
+            held.release()
             if not self._watched.users:
                 say("mode nccl: no process uses NCCL now; looking for new ones every second")
             self._ras = RasPoller(ras.address, ras.every_s) if ras else None
@@ -96,11 +102,11 @@ class NcclMonitor:
         """Never called."""
 
     def flip(self, last: bool = False) -> None:
-        """End the current interval, and start the next or detach."""
+        """End the current interval, and start the next. After the last one close() detaches, which may take long."""
+        self._interval = self._tables.flip()
         if last:
-            self._watcher.stop()
+            self._watcher.end()
             self.ended = True
-        self._interval = self._tables.flip(last)
 
     def tick(self) -> NcclSnapshot:
         """The snapshot of the interval that flip() ended, or of one that ends now."""
@@ -130,7 +136,7 @@ class NcclMonitor:
         self._callers -= self._watched.gone.keys()
         self._callers |= by_process.keys()
         self._report_greedy(by_process)
-        processes_ = tuple(self._processes(by_process, known))
+        processes_ = tuple(self._processes(by_process, known, taken.end_monotonic_ns))
         self._forget_gone(known)
         snapshot = NcclSnapshot(
             end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),
@@ -156,9 +162,9 @@ class NcclMonitor:
                 )
 
     def _processes(
-        self, calls: Mapping[int, Mapping[CallKey, Counters]], known: Mapping[tuple[int, int], Known]
+        self, calls: Mapping[int, Mapping[CallKey, Counters]], known: Mapping[tuple[int, int], Known], end_ns: int
     ) -> Iterator[NcclProcess]:
-        """The processes that use NCCL, and those that called it and are gone."""
+        """The processes that use NCCL, and those that called it and are gone. `end_ns`: the interval's, monotonic."""
         own: defaultdict[int, dict[int, Known]] = defaultdict(dict)
         for (pid, address), facts in known.items():
             own[pid][address] = facts
@@ -167,7 +173,8 @@ class NcclMonitor:
         found = {pid: user for pid in newcomers if (user := look_up(pid)) is not None}
         for pid in sorted({*calls, *users, *gone}):
             user = users.get(pid) or gone.get(pid) or found.get(pid)
-            yield self._process(pid, user, calls.get(pid, {}), own[pid])
+            process = self._process(pid, user, calls.get(pid, {}), own[pid])
+            yield replace(process, seen_ns=self._seen_ns(user, end_ns))
 
     def _process(
         self, pid: int, user: User | None, calls: Mapping[CallKey, Counters], known: Mapping[int, Known]
@@ -191,14 +198,20 @@ class NcclMonitor:
             operations=tuple(loose),
         )
 
+    def _seen_ns(self, user: User | None, end_ns: int) -> int | None:
+        """How long the calls of a process were counted, if its library was probed within the interval."""
+        probed = self._watched.probed
+        since = [probed[file] for file in user.libraries.keys() & probed.keys()] if user else []
+        return end_ns - min(since) if since and self._start_ns < min(since) < end_ns else None
+
     def _are_probed(self, user: User | None) -> bool:
         """Whether a process that was not seen calling could not have called unseen."""
-        files = (user.libraries.keys() | user.left_out.keys()) if user and not user.is_cut else ()
-        return bool(files) and self._watched.probed.issuperset(files)
+        files = (user.libraries.keys() | user.left_out.keys()) if user and not user.is_cut else set()
+        return bool(files) and files <= self._watched.probed.keys()
 
     def _forget_gone(self, known: Iterable[tuple[int, int]]) -> None:
         """Forget the communicators of processes that ended, and which processes were seen calling."""
-        users, probed = self._watched.users, self._watched.probed
+        users, probed = self._watched.users, self._watched.probed.keys()
         owners = {pid for pid, _ in known}
         ended = {pid for pid in owners - users.keys() if self._has_ended(pid)}
         for pid, address in known:

@@ -33,6 +33,9 @@ MOST_PROBED = 64
 ATTACH_NS = 1_000_000_000
 """How long one update attaches; the next one goes on."""
 
+MOST_NAMED = 8
+"""Unknown functions that a line names."""
+
 CLOSED_AT_ONCE = 32
 """Each detaching waits for grace periods of the kernel, which they share."""
 
@@ -81,9 +84,9 @@ class ProbedFiles:
         self.unprobed = 0
         """files with NCCL's functions that wait for room"""
 
-    def probed(self) -> frozenset[Identity]:
-        """The files whose calls are counted."""
-        return frozenset(identity for identity, file in self._files.items() if file.probes is not None)
+    def probed(self) -> dict[Identity, int]:
+        """The files whose calls are counted, and since when (CLOCK_MONOTONIC, ns)."""
+        return {identity: file.attached_ns for identity, file in self._files.items() if file.probes is not None}
 
     def update(self, users: Iterable[User]) -> list[int]:
         """Probe the files of these processes, as many as there may be, and let others go.
@@ -182,6 +185,9 @@ class ProbedFiles:
             probes.close()
             return True
         self._say(f"probing {len(library.offsets)} functions of {library.path} (pid {user.pid}: {user.command})")
+        if library.unknown:
+            some = ", ".join(library.unknown[:MOST_NAMED]) + (", ..." if len(library.unknown) > MOST_NAMED else "")
+            self._say(f"{where}: this version does not know {some}: calls of these are not seen (update xtrace-catch)")
         return True
 
     def _next_number(self) -> int:

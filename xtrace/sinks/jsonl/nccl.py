@@ -57,12 +57,18 @@ def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
     yield interval_record(snapshot, common)
 
 
+def own_interval(process: NcclProcess) -> Record:
+    """Its own length of the interval, if its calls were not counted in all of it."""
+    return {} if process.seen_ns is None else {"interval_s": round(process.seen_ns / 1e9, 3)}
+
+
 def process_record(process: NcclProcess, common: Record) -> Record:
     """One process: its sums, and its operations without a communicator."""
     nic = process.nic
     return {
         "type": "nccl_process",
         **common,
+        **own_interval(process),
         "pid": process.pid,
         "command": valid_unicode(process.command),
         "container": process.container,
@@ -85,6 +91,7 @@ def communicator_record(process: NcclProcess, communicator: Communicator, common
     return {
         "type": "nccl_communicator",
         **common,
+        **own_interval(process),
         "pid": process.pid,
         "communicator": f"{communicator.address:#x}",
         "nranks": communicator.nranks,

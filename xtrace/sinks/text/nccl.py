@@ -31,12 +31,12 @@ class NcclText:
 
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     """All lines of one interval."""
-    seconds = snapshot.interval_ns / 1e9
     idle = 0
     for process in snapshot.processes:
         if process.is_idle:  # counted, without its own line
             idle += 1
             continue
+        seconds = (process.seen_ns or snapshot.interval_ns) / 1e9
         yield process_line(process, seconds) + "\n"
         for communicator in process.communicators:
             for line in communicator_lines(communicator, seconds):
@@ -46,6 +46,7 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     if snapshot.ras is not None:
         yield from ras_lines(snapshot.ras)
     clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
+    seconds = snapshot.interval_ns / 1e9
     requested = total_bytes(operation for process in snapshot.processes for operation in process.all_operations())
     skipped = "".join(f" {name}={count}" for name, count in snapshot.skipped._asdict().items() if count)
     yield (
