@@ -79,6 +79,8 @@ enum nccl_function {
 
 /* Default capacity of one call table, in keys. */
 #define NCCL_MAX_KEYS 8192
+#define NCCL_LEAST_KEYS 256
+#define NCCL_MOST_KEYS 262144
 
 /* The most keys of one user and of one process in an interval: nobody can fill a table alone. */
 #define NCCL_USER_KEYS 4096

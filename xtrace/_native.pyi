@@ -399,10 +399,12 @@ class _Lib:
     NCCL_GROUP_END: int
     NCCL_GROUP_START: int
     NCCL_LATENCY_BUCKETS: int
+    NCCL_LEAST_KEYS: int
     NCCL_MARKS: int
     NCCL_MAX_KEYS: int
     NCCL_MAX_PEERS: int
     NCCL_MOST_DEVICES: int
+    NCCL_MOST_KEYS: int
     NCCL_MOST_PENDING: int
     NCCL_NO_DATATYPE: int
     NCCL_NO_DEVICE: int

@@ -14,6 +14,7 @@ from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
 from xtrace.messages import message
+from xtrace.model.nccl_verdicts import Limits
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.apart import Apart
@@ -22,7 +23,7 @@ from xtrace.monitors.flows.interfaces import ANY, Selection, is_open
 from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
 from xtrace.monitors.joins.rdma_nccl import JoinedNccl, Nics
-from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
+from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions, RasOptions
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
 from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
 from xtrace.sinks import Run, Sink
@@ -163,7 +164,9 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
 def watch_calls(config: Config) -> NcclMonitor:
     """Return the monitor of mode nccl, with its probes attached."""
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
-    return NcclMonitor(log.info, ras=ras)
+    hang, late = (config.rdma.limits[name].warn for name in ("hang", "late"))
+    limits = Limits(*(None if limit is None else round(limit * 1e9) for limit in (hang, late)))
+    return NcclMonitor(log.info, NcclOptions(config.host, limits, config.max_calls, ras))
 
 
 def read_apart(rdma: RdmaMonitor, config: Config, opened: ExitStack) -> Apart[RdmaSnapshot]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
 from xtrace.options import table
 from xtrace.options.command_line import Settings
@@ -66,6 +67,7 @@ class Config:
     list_interfaces: bool
     debug: bool
     promiscuous: bool = False
+    max_calls: int = lib.NCCL_MAX_KEYS
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
@@ -113,6 +115,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
         promiscuous=given.value(table.PROMISCUOUS),
+        max_calls=given.value(table.MAX_CALLS),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
         procfs=given.value(table.PROCFS),

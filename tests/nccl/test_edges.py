@@ -1,4 +1,4 @@
-"""Every interval has the calls that began in it, first and last included, and a file that comes later its own length."""
+"""Every interval has the calls that began in it, first and last included; a file that comes later has its own."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def clocked(library: Path) -> Iterator[Clocked]:
 def off(record: dict[str, Any], times: list[int]) -> int:
     """By how many a record's calls differ from those that began in its interval."""
     end = datetime.fromisoformat(record["ts"].replace("Z", "+00:00")).timestamp()
-    begin = end - record["interval_s"]
-    return abs(record["calls"] - sum(begin < time / 1e9 <= end for time in times))
+    begin: float = end - record["interval_s"]
+    return abs(int(record["calls"]) - sum(begin < time / 1e9 <= end for time in times))
 
 
 def test_first_and_last_interval_have_the_calls_that_began_in_them(way: Mapping[str, str]) -> None:

@@ -68,7 +68,7 @@ def newer_functions(library: Path) -> set[str]:
     """Of a library: those that CALLER calls, without `nccl`."""
     names = {number: symbol.removeprefix("nccl") for symbol, number in SYMBOLS.items()}
     defined = {names[number] for number in find_functions(str(library))}
-    return {name for name in defined if name.endswith("Config") or name.endswith("Signal")} - {"CommInitRankConfig"}
+    return {name for name in defined if name.endswith(("Config", "Signal"))} - {"CommInitRankConfig"}
 
 
 @pytest.mark.parametrize("which", ["standin", "newest"])

@@ -25,7 +25,7 @@ ALLOWED = {
     "kernel": ("errors", "kernel", "printable"),
     "model": ("errors", "kernel.abi", "kernel.syscall", "model", "printable", "values"),
     "options": ("errors", "kernel.syscall", "model", "options", "target", "values"),
-    "config": ("errors", "model", "options", "target"),
+    "config": ("errors", "kernel.syscall", "model", "options", "target"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
@@ -38,7 +38,11 @@ ALLOWED = {
         *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),
         *("sinks.stream", "stop"),
     ),
-    "__main__": ("command", "stop"),
+    "hang": (
+        *("errors", "hang", "model.nccl_ranks", "model.nccl_verdicts", "printable", "stop", "values"),
+        *("sinks.jsonl.lines", "sinks.jsonl.nccl_ranks", "sinks.render", "sinks.stream", "sinks.text.nccl_ranks"),
+    ),
+    "__main__": ("command", "hang", "stop"),
 }
 """Part of the package -> what it may import from the others."""
 

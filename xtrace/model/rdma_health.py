@@ -12,9 +12,11 @@ from typing import NamedTuple
 from xtrace.errors import UsageError
 from xtrace.model.rdma import Health, PortId, PortRecord, Rails
 from xtrace.model.rdma_counters import LINK, direction_of
-from xtrace.values import unknown
+from xtrace.values import duration, unknown
 
-PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
+PER_MINUTE, PER_MILLION, PERCENT, RATIO, SECONDS = "per minute", "per million packets", "%", "", "s"
+
+LONGEST_MS = 86_400_000
 
 LEAST_EVENTS = 10
 """Events in an interval from which a share of packets is judged: a few among a few hundred packets are no trend."""
@@ -55,6 +57,8 @@ LIMITS: dict[str, Limit] = {
     "paused": Limit(PERCENT, 1.0, 20.0, "of the time paused"),
     "imbalance": Limit(RATIO, 1.5, None, "times the mean on the busiest port"),
     "idle": Limit(RATIO, 0.0, None, "active ports without traffic while others had some"),
+    "hang": Limit(SECONDS, 30.0, None, "that ranks of an NCCL communicator wait for another one"),
+    "late": Limit(SECONDS, 0.1, None, "by which a rank begins NCCL calls after the others"),
 }
 """Exceeded above the number, not at it: with 0 the first event counts."""
 
@@ -90,11 +94,16 @@ def parse_limits(text: str, name: str = "--threshold") -> dict[str, Limit]:
             raise UsageError(f"{name}: {limit} is given twice (give it once)")
         changed.add(limit)
         first, _, second = value.partition(":")
-        warn, critical = (_number(number, f"{name}: {part}") for number in (first, second or "off"))
+        parse = _duration if limits[limit].unit == SECONDS else _number
+        warn, critical = (parse(number, f"{name}: {part}") for number in (first, second or "off"))
         if warn is not None and critical is not None and critical < warn:
             raise UsageError(f"{name}: {part}: critical is below warn (give the lower number first)")
         limits[limit] = limits[limit]._replace(warn=warn, critical=critical)
     return limits
+
+
+def _duration(text: str, name: str) -> float | None:
+    return None if text == "off" else duration(1, LONGEST_MS)(text, name) / 1000
 
 
 def _number(text: str, name: str) -> float | None:

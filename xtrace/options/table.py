@@ -202,6 +202,12 @@ PROMISCUOUS = _switch(
     " the run, even after kill -9. Needs CAP_NET_RAW, too.",
     modes=(XDP,),
 )
+MAX_CALLS = Option(
+    ("--max-calls",), "N", "capacity of the table of NCCL calls", ATTACHING,
+    whole_number(lib.NCCL_LEAST_KEYS, lib.NCCL_MOST_KEYS), lib.NCCL_MAX_KEYS, str(lib.NCCL_MAX_KEYS),
+    "In combinations of process, communicator, function and datatype per interval. Calls that do not fit are counted as"
+    " unattributed.", modes=(NCCL,),
+)
 MAX_FLOWS = Option(
     ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
     lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
@@ -209,9 +215,10 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of RDMA port health", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of port health and NCCL verdicts", JOBS,
     parse_thresholds, None,
-    details="off disables a threshold. docs/rdma.md lists names, units and defaults.",
+    details="off disables a threshold. docs/rdma.md lists names, units and defaults of ports; hang=30s and late=100ms"
+    " are those of NCCL's ranks (docs/nccl.md).",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), modes=(RDMA, NCCL), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
@@ -242,7 +249,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
     *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
     *(PUSH, MAX_SERIES, SERIES_BY, LABEL),
-    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
+    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
 )

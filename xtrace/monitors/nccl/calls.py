@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -23,16 +23,23 @@ from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.nccl import (
-    COMMUNICATOR,
+    CALL,
     COMMUNICATOR_KEY,
     COUNTERS,
     FILE,
+    FRAME,
     KEY,
     OWNER,
+    PEER,
+    PEER_KEY,
     TOTALS,
     CallKey,
     CallTotals,
     Counters,
+    Frame,
+    PeerCalls,
+    Running,
+    State,
 )
 from xtrace.monitors.buffers import Ended, Switch, Table
 
@@ -59,6 +66,15 @@ class Known(NamedTuple):
     nranks: int | None
     rank: int | None
     device: int | None
+
+    @classmethod
+    def of(cls, state: State) -> Known:
+        """The same with None for what is not known."""
+        return cls(
+            state.nranks or None,
+            None if state.rank == lib.NCCL_NO_RANK else state.rank,
+            None if state.device == lib.NCCL_NO_DEVICE else state.device,
+        )
 
 
 @dataclass(frozen=True)
@@ -197,18 +213,37 @@ class CallTables:
         self._maps["totals"].update(index, bytes(TOTALS.size))
         return totals
 
-    def communicators(self) -> dict[tuple[int, int], Known]:
+    def states(self) -> dict[tuple[int, int], State]:
         """The communicators known now, by process id and address."""
         found = {}
         for key, value in self._maps["communicators"].entries():
             address, pid = COMMUNICATOR_KEY.unpack(key)
-            nranks, rank, device, *_ = COMMUNICATOR.unpack(value)
-            found[pid, address] = Known(
-                nranks or None,
-                None if rank == lib.NCCL_NO_RANK else rank,
-                None if device == lib.NCCL_NO_DEVICE else device,
-            )
+            found[pid, address] = State.unpack(value)
         return found
+
+    def running(self) -> dict[Frame, Running]:
+        """The calls in progress; some of threads that were killed in a call are among them."""
+        found = {}
+        for key, value in self._maps["running"].entries():
+            found[Frame(*FRAME.unpack(key))] = Running(*CALL.unpack(value))
+        return found
+
+    def forget_running(self, frame: Frame) -> None:
+        """Remove a call whose thread is gone."""
+        self._maps["running"].delete(FRAME.pack(*frame))
+
+    def peers(self) -> dict[tuple[int, int], dict[int, PeerCalls]]:
+        """Sends and receives by process id and communicator's address, then by the other rank."""
+        found: dict[tuple[int, int], dict[int, PeerCalls]] = {}
+        for key, value in self._maps["peers"].entries():
+            address, pid, peer = PEER_KEY.unpack(key)
+            found.setdefault((pid, address), {})[peer] = PeerCalls(*PEER.unpack(value))
+        return found
+
+    def forget_peers(self, pid: int, address: int, peers: Iterable[int]) -> None:
+        """Remove the sends and receives on a communicator that ended."""
+        for peer in peers:
+            self._maps["peers"].delete(PEER_KEY.pack(address, pid, peer))
 
     def recount_communicators(self) -> None:
         """Count each user's communicators anew, if one has many: an LRU map evicts some without counting that."""
@@ -216,7 +251,7 @@ class CallTables:
         numbers = list(of_user.entries())
         if all(abi.U32.unpack(number)[0] < lib.NCCL_USER_COMMUNICATORS // 2 for _, number in numbers):
             return
-        counts = Counter(COMMUNICATOR.unpack(value)[3] for _, value in self._maps["communicators"].entries())
+        counts = Counter(State.unpack(value).user for _, value in self._maps["communicators"].entries())
         for key, _ in numbers:
             of_user.update(key, abi.U32.pack(counts[abi.U32.unpack(key)[0]]))
 
@@ -231,7 +266,7 @@ class CallTables:
 
     def forget_process(self, pid: int) -> None:
         """Remove all communicators of an ended process."""
-        for owner, address in self.communicators():
+        for owner, address in self.states():
             if owner == pid:
                 self.forget(owner, address)
 

@@ -17,6 +17,7 @@ from xtrace.model.nccl import (
 from xtrace.model.nccl_names import IN_PROGRESS, latency_limit_ns
 from xtrace.model.nccl_ras import RasRank, RasReport
 from xtrace.sinks.jsonl.lines import rendered
+from xtrace.sinks.jsonl.nccl_ranks import rank_records, verdict_records
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
 
@@ -52,6 +53,8 @@ def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
         yield process_record(process, common)
         for communicator in process.communicators:
             yield communicator_record(process, communicator, common)
+    yield from rank_records(snapshot.ranks, common)
+    yield from verdict_records(snapshot.verdicts, common)
     if snapshot.ras is not None:
         yield from ras_records(snapshot.ras, common)
     yield interval_record(snapshot, common)

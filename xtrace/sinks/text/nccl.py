@@ -13,8 +13,10 @@ from xtrace.model.nccl import (
     sum_counters,
     total_bytes,
 )
+from xtrace.model.nccl_ranks import OpenCall
 from xtrace.model.nccl_ras import RasRank, RasReport
 from xtrace.sinks.render import short_id
+from xtrace.sinks.text.nccl_ranks import NOTE, verdict_lines
 
 NOT_KNOWN = "n/a"
 MOST_SHOWN = 4
@@ -31,6 +33,11 @@ class NcclText:
 
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     """All lines of one interval."""
+    for line in verdict_lines(snapshot.verdicts, snapshot.end_ns):
+        yield line + "\n"
+    if snapshot.verdicts:
+        yield f"{NOTE}\n"
+    opened = {(rank.pid, rank.address): rank.open for rank in snapshot.ranks if rank.open}
     idle = 0
     for process in snapshot.processes:
         if process.is_idle:  # counted, without its own line
@@ -39,7 +46,8 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
         seconds = (process.seen_ns or snapshot.interval_ns) / 1e9
         yield process_line(process, seconds) + "\n"
         for communicator in process.communicators:
-            for line in communicator_lines(communicator, seconds):
+            call = opened.get((process.pid, communicator.address))
+            for line in communicator_lines(communicator, seconds, call, snapshot.end_ns):
                 yield f"  {line}\n"
         for operation in process.operations:
             yield f"  {operation_text(operation, seconds)}\n"
@@ -85,12 +93,19 @@ def nic_words(process: NcclProcess, seconds: float) -> Iterator[str]:
     yield f"nic_tx={rate(nic.tx_bytes, seconds)} nic_rx={rate(nic.rx_bytes, seconds)}"
 
 
-def communicator_lines(communicator: Communicator, seconds: float) -> Iterator[str]:
-    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, one line per function and datatype."""
+def communicator_lines(
+    communicator: Communicator, seconds: float, call: OpenCall | None = None, now_ns: int = 0
+) -> Iterator[str]:
+    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, one line per function and datatype.
+
+    `call`: the one that it is in, `now_ns`: wall clock.
+    """
     rank = f"rank={known(communicator.rank)}/{known(communicator.nranks)}"
     gpu = "" if communicator.device is None else f" gpu={communicator.device}"
     name = f"{communicator.address:#x} {rank}{gpu}"
-    if not communicator.operations:
+    if call is not None:
+        yield f"{name} in {call.arguments} for {max(0, now_ns - call.since_ns) / 1e9:.1f}s thread={call.thread}"
+    elif not communicator.operations:
         yield f"{name} idle"
     for operation in communicator.operations:
         yield f"{name} {operation_text(operation, seconds)}"
