@@ -233,6 +233,8 @@ class NicTraffic:
     """of this process"""
     tx_bytes: int | None = None
     rx_bytes: int | None = None
+    read_ns: int | None = None
+    """when the queue pairs were read, by the wall clock: they are read more seldom than others call"""
 
 
 @dataclass(frozen=True)

@@ -365,23 +365,30 @@ def nics(pairs: QueuePairs = PAIRS, users: Callable[[], list[int]] | None = None
 def test_a_process_has_the_devices_of_its_queue_pairs_and_their_bytes() -> None:
     watched = nics()
     watched.tick()
-    assert watched.traffic_of(7) == NicTraffic(("mlx5_0", "mlx5_1"), 2, 120, 10)
-    assert watched.traffic_of(8) == NicTraffic(("mlx5_2",), 1, None, 5)
-    assert watched.traffic_of(9) == NicTraffic((), 0, None, None)
+    assert watched.traffic_of(7, 1) == NicTraffic(("mlx5_0", "mlx5_1"), 2, 120, 10, read_ns=1)
+    assert watched.traffic_of(8, 1) == NicTraffic(("mlx5_2",), 1, None, 5, read_ns=1)
+    assert watched.traffic_of(9, 1) == NicTraffic((), 0, None, None, read_ns=1)
+
+
+def test_of_a_process_without_queue_pairs_in_an_earlier_round_nothing_is_known() -> None:
+    watched = nics()
+    watched.tick()
+    assert watched.traffic_of(9, 2) is None
+    assert watched.traffic_of(7, 2) is not None
 
 
 def test_before_queue_pairs_were_read_nothing_is_known() -> None:
     watched = nics(QueuePairs())
-    assert watched.traffic_of(7) is None
+    assert watched.traffic_of(7, 1) is None
     watched.tick()
-    assert watched.traffic_of(7) is None
+    assert watched.traffic_of(7, 1) is None
 
 
 def test_where_a_device_could_not_be_asked_nothing_is_known() -> None:
     watched = nics(QueuePairs(PAIRS.records, 1, ("RDMA RES_QP_GET(mlx5_3): EBUSY",)))
     watched.tick()
-    assert watched.traffic_of(7) is None
-    assert watched.traffic_of(9) is None
+    assert watched.traffic_of(7, 1) is None
+    assert watched.traffic_of(9, 1) is None
 
 
 @pytest.mark.parametrize("numbers, alike", [("4711", True), ("4711\t12", False)])

@@ -84,6 +84,7 @@ def process_record(process: NcclProcess, common: Record) -> Record:
         "operations": [operation_record(operation) for operation in process.operations],
         "devices": list(nic.devices) if nic else None,
         "queue_pairs": nic.queue_pairs if nic else None,
+        "queue_pairs_ts": timestamp(nic.read_ns) if nic and nic.read_ns else None,
         "nic_tx_bytes": nic.tx_bytes if nic else None,
         "nic_rx_bytes": nic.rx_bytes if nic else None,
     }
