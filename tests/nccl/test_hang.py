@@ -140,6 +140,18 @@ def test_class_and_culprit_are_named(hosts: Cluster, fault: str) -> None:
     assert verdict["pid"] == (None if fault == "slow_start" else hosts.ranks[CULPRIT].pid)
 
 
+def test_in_a_job_older_than_the_probes_the_rank_is_named_by_its_environment(hosts: Cluster) -> None:
+    for number in range(RANKS):
+        hosts.start_rank(number, "missing" if number == CULPRIT else "none")
+    hosts.wait_until_ready()
+    watch_all(hosts)
+    within(SLACK_S, lambda: all(b'"begun":' in hosts.records(host).read_bytes() for host in HOSTS))
+    hosts.go()
+    verdicts, _ = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    assert kinds(verdicts) == {("missing", CULPRIT)}
+    assert {(verdict["identity"], verdict["number"]) for verdict in verdicts} == {("environment", None)}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault: str) -> None:
     if shutil.which("victoria-metrics") is None:

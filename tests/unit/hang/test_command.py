@@ -127,7 +127,7 @@ def test_wrong_usage_is_refused_in_one_line(arguments: list[str], why: str) -> N
 
 
 def test_a_missing_file_and_an_empty_directory_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(XtraceError, match="hang: .*/none: No such file or directory"):
+    with pytest.raises(XtraceError, match=r"hang: .*/none: No such file or directory"):
         answer([str(tmp_path / "none")])
     with pytest.raises(UsageError, match=r"no file there ends in \.jsonl"):
         answer([str(tmp_path)])
