@@ -10,6 +10,7 @@
 #include "bpf_helpers.h"
 #include "buffers.h"
 #include "count.h"
+#include "decrypted.h"
 #include "flow.h"
 #include "merged.h"
 #include "parse.h"
@@ -188,8 +189,7 @@ static __always_inline void count_segments(const struct __sk_buff *skb, const st
 	counters->bytes = length + (segments - 1) * headers + segments * tag - segments * hidden;
 }
 
-SEC("tc")
-int tc_packet(struct __sk_buff *skb)
+static __always_inline void count_skb(struct __sk_buff *skb)
 {
 	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 	__u64 linear = skb->data_end - skb->data;
@@ -219,6 +219,13 @@ int tc_packet(struct __sk_buff *skb)
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);
 	count_packet(&packet, active != 0);
+}
+
+SEC("tc")
+int tc_packet(struct __sk_buff *skb)
+{
+	if (likely(!is_second_pass(skb)))
+		count_skb(skb);
 	return TC_ACT_UNSPEC; /* TCX_NEXT */
 }
 
@@ -253,17 +260,20 @@ int flush_cache(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Run by user space: writes now_ns() into the frame, to be set against CLOCK_MONOTONIC. Never attached. */
-SEC("xdp/clock")
-int sample_clock(struct xdp_md *ctx)
+/*
+ * Run by user space: writes now_ns() into the frame, to be set against CLOCK_MONOTONIC. Never attached. Not
+ * for XDP, whose test runs wait for an RCU grace period.
+ */
+SEC("tc")
+int sample_clock(struct __sk_buff *skb)
 {
-	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
+	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, 0);
 	__u64 *sample = take(&cursor, sizeof(*sample));
 
 	if (!sample)
-		return XDP_ABORTED;
+		return TC_ACT_SHOT;
 	*sample = now_ns();
-	return XDP_PASS;
+	return TC_ACT_OK;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -146,6 +146,26 @@ class struct_packet_count:
     packets: int
     bytes: int
 
+class struct_tcp_end_key:
+    socket: int
+    at_ns: int
+
+class struct_tcp_sample:
+    local: Any
+    remote: Any
+    local_port: int
+    remote_port: int
+    netns: int
+    cookie: int
+    activity: int
+    known: int
+    values: Any
+    congestion: Any
+    event: int
+    state: int
+    error: int
+    uid: int
+
 class struct_xt_ethtool_gstrings:
     cmd: int
     string_set: int
@@ -244,6 +264,11 @@ class struct_xt_prog_load:
     log_buf: Any
     prog_name: Any
 
+class struct_xt_tcp_samples:
+    samples: struct_tcp_sample
+    room: int
+    count: int
+
 class struct_xt_test_run:
     prog_fd: int
     flags: int
@@ -324,6 +349,10 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
     @overload
+    def new(self, cdecl: Literal["struct tcp_end_key *"], init: Any = ...) -> struct_tcp_end_key: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_sample *"], init: Any = ...) -> struct_tcp_sample: ...
+    @overload
     def new(self, cdecl: Literal["struct xt_ethtool_gstrings *"], init: Any = ...) -> struct_xt_ethtool_gstrings: ...
     @overload
     def new(self, cdecl: Literal["struct xt_ethtool_sset_info *"], init: Any = ...) -> struct_xt_ethtool_sset_info: ...
@@ -343,6 +372,8 @@ class _FFI:
     def new(self, cdecl: Literal["struct xt_prog_info *"], init: Any = ...) -> struct_xt_prog_info: ...
     @overload
     def new(self, cdecl: Literal["struct xt_prog_load *"], init: Any = ...) -> struct_xt_prog_load: ...
+    @overload
+    def new(self, cdecl: Literal["struct xt_tcp_samples *"], init: Any = ...) -> struct_xt_tcp_samples: ...
     @overload
     def new(self, cdecl: Literal["struct xt_test_run *"], init: Any = ...) -> struct_xt_test_run: ...
     @overload
@@ -429,6 +460,52 @@ class _Lib:
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
     NCCL_WAIT_SIGNAL: int
+    TCP_BUFFER_LIMITED: int
+    TCP_BUSY: int
+    TCP_BYTES_ACKED: int
+    TCP_BYTES_RECEIVED: int
+    TCP_BYTES_RETRANSMITTED: int
+    TCP_BYTES_SENT: int
+    TCP_CA_STATE: int
+    TCP_CLOSED: int
+    TCP_CWND: int
+    TCP_DATA_RECEIVED: int
+    TCP_DATA_SENT: int
+    TCP_DELIVERED: int
+    TCP_DELIVERED_CE: int
+    TCP_DELIVERY_RATE: int
+    TCP_DESTROYED: int
+    TCP_DUMPED: int
+    TCP_DUPLICATES: int
+    TCP_LOST: int
+    TCP_MAX_ENDS: int
+    TCP_MAX_NAMESPACES: int
+    TCP_MIN_RTT: int
+    TCP_NOT_SENT: int
+    TCP_OUT_OF_ORDER: int
+    TCP_PACING: int
+    TCP_PROBES: int
+    TCP_RECEIVER_LIMITED: int
+    TCP_RECEIVER_RTT: int
+    TCP_RECEIVE_WINDOW: int
+    TCP_REORDERED: int
+    TCP_RETRANSMITTED: int
+    TCP_RTO: int
+    TCP_RTT: int
+    TCP_RTT_VARIANCE: int
+    TCP_SEGMENTS_RECEIVED: int
+    TCP_SEGMENTS_SENT: int
+    TCP_SEND_MSS: int
+    TCP_SEND_WINDOW: int
+    TCP_SSTHRESH: int
+    TCP_STATE_CLOSE: int
+    TCP_STATE_ESTABLISHED: int
+    TCP_STATE_SYN_SENT: int
+    TCP_STATE_TIME_WAIT: int
+    TCP_TIMEOUTS: int
+    TCP_UNACKED: int
+    TCP_UNREAD: int
+    TCP_VALUES: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int
     TRAFFIC_OTHER: int
@@ -466,9 +543,13 @@ class _Lib:
     def xt_perf_event_set_bpf(self, event_fd: int, prog_fd: int, /) -> int: ...
     def xt_prog_get_fd_by_id(self, id: int, /) -> int: ...
     def xt_prog_load(self, request: struct_xt_prog_load, /) -> int: ...
+    def xt_prog_query(self, ifindex: int, attach_type: int, ids: Any, count: Any, /) -> int: ...
     def xt_prog_test_run(self, request: struct_xt_test_run, /) -> int: ...
     def xt_promiscuous(self, ifindex: int, /) -> int: ...
+    def xt_raw_tracepoint_open(self, prog_fd: int, name: Any, /) -> int: ...
+    def xt_setns_net(self, fd: int, /) -> int: ...
     def xt_store_release(self, address: Any, value: int, /) -> None: ...
+    def xt_tcp_read(self, datagram: Any, length: int, sequence: int, out: struct_xt_tcp_samples, /) -> int: ...
     def xt_timerfd(self, period_ns: int, /) -> int: ...
     def xt_version(self) -> Any: ...
 

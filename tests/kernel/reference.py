@@ -76,7 +76,7 @@ def parse(frame: bytes, *, stripped_tag: int | None = None) -> Parsed:
     """The flow of an Ethernet frame that came in on slot 0, maybe with a VLAN tag that was taken out of it."""
     tags = [] if stripped_tag is None else [stripped_tag]
     ethertype, packet = number(frame[12:14]), frame[14:]
-    for _ in range(MOST_TAGS):
+    for _ in range(MOST_TAGS - len(tags)):
         if ethertype in (VLAN, SERVICE_VLAN) and len(packet) >= 4:
             tags.append(number(packet[:2]))
             ethertype, packet = number(packet[2:4]), packet[4:]

@@ -88,7 +88,8 @@ class Server:
 
     def get(self, path: str, **fields: str) -> bytes:
         """The answer to a GET."""
-        answer = self._http.request("GET", self.base + path, fields=fields, retries=False, timeout=30.0)
+        # the server closes connections that were idle for a minute, perhaps just now
+        answer = self._http.request("GET", self.base + path, fields=fields, retries=1, timeout=30.0)
         assert answer.status == 200, answer.data
         return answer.data
 
@@ -110,7 +111,8 @@ class Server:
         for line in self.get("/api/v1/export", **fields).splitlines():
             found = json.loads(line)
             samples = zip(found["timestamps"], found["values"], strict=True)
-            series.setdefault(frozenset(found["metric"].items()), []).extend(samples)
+            own = series.setdefault(frozenset(found["metric"].items()), [])
+            own.extend((at_ms, value) for at_ms, value in samples if value is not None)  # None: a stale marker
         return {labels: sorted(samples) for labels, samples in series.items()}
 
     def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:

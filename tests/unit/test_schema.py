@@ -152,6 +152,9 @@ EXAMPLES: dict[str, Record] = {
         "mtu": 1500,
         "mac": "02:00:00:00:00:01",
         "xdp": {"prog_id": 7, "mode": "native"},
+        "tc": {"ingress": {"tcx": [5], "filters": ["cls_bpf"]}, "egress": {"tcx": [], "filters": []}},
+        "rdma_device": "mlx5_0",
+        "addresses": ["10.0.0.1/24", "fd00::1/64"],
     },
     **RDMA,
     "nccl_process": {
@@ -405,6 +408,8 @@ def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
         ("link", {"state": "UP"}),
         ("link", {"mac": ""}),
         ("link", {"xdp": {"prog_id": 7}}),
+        ("link", {"tc": {"ingress": {"tcx": [0], "filters": []}}}),
+        ("link", {"addresses": ["10.0.0.1"]}),
     ],
 )
 def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None:
@@ -430,7 +435,8 @@ def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None
         ("hook", {"attached": True, "reason": None, "detail": None}),
         ("interface", {"xdp_mode": "generic", "units": "frame"}),
         ("interface", {"xdp_mode": "native", "units": "frame"}),
-        ("link", {"mac": None, "xdp": None}),
+        ("link", {"mac": None, "xdp": None, "rdma_device": None, "addresses": [], "tc": {}}),
+        ("link", {"tc": {"ingress": {"tcx": None, "filters": []}}}),
     ],
 )
 def test_record_with_another_legal_value_is_taken(kind: str, change: Record) -> None:

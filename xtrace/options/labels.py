@@ -17,7 +17,7 @@ RESERVED_LABELS = frozenset(
         *("src_qpn", "dst_qpn", "opcode", "vlan", "icmp_type", "icmp_code", "fragment", "ethertype"),
         *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
         *("pid", "function", "datatype", "error", "communicator"),
-        *("version", "reason"),
+        *("version", "reason", "health", "quantile"),
     }
 )
 """Labels of the tool's own series; names that begin with `__` are reserved by the server."""

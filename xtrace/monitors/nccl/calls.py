@@ -200,7 +200,7 @@ class CallTables:
             for at in range(self._batch.count):
                 key = CallKey(*KEY.unpack_from(keys, at * KEY.size))
                 counters = Counters.unpack(values, at * COUNTERS.size)
-                calls[key] = calls[key] + counters if key in calls else counters
+                calls[key] = counters
             totals += self._take_totals(buffer)
             self._owned_keys.count = 0
             self._owners[buffer].drain_into(self._owned_keys)

@@ -13,7 +13,7 @@ from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, KEY, LATER_FRAGMENT, FlowKe
 from xtrace.model.flow_totals import MOST_TOTALS, FlowSetup, Where
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.grouping import RENAMES, grouped
-from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
+from xtrace.sinks.metrics.sample import Labels, Life, Metric, Sample, Values
 from xtrace.sinks.metrics.series import Counted, Group, Series
 from xtrace.sinks.render import address
 
@@ -167,11 +167,11 @@ class FlowMetrics:
         return group
 
     def _flow_samples(self, group: Group) -> list[Sample]:
-        """Return samples of flows with traffic, and one 0 of the gauges of flows that stopped."""
+        """Return samples of flows with traffic, one 0 of the gauges of flows that stopped, and the ends of series."""
         tick, last = self._tick, self._tick - 1
-        new = tuple.__new__  # Sample() takes twice the time, which matters with many flows
+        new, stays = tuple.__new__, Life.STAYS  # Sample() takes twice the time, which matters with many flows
         samples = []
-        for series in (*group.places.values(), group.other, *group.ended):
+        for series in (*group.places.values(), group.other):
             if series.gained_packets:
                 before = None if series.written == last else _before(series, BYTES, PACKETS)
                 series.written = tick
@@ -181,9 +181,14 @@ class FlowMetrics:
                     FLOW_BYTES: series.gained_bytes,
                     FLOW_PACKETS: series.gained_packets,
                 }
-                samples.append(new(Sample, (series.labels, values, before)))
+                samples.append(new(Sample, (series.labels, values, before, stays)))
             elif series.written == last:
-                samples.append(Sample(series.labels, IDLE))
+                samples.append(Sample(series.labels, IDLE, life=stays))
+        samples += [
+            Sample(series.labels, IDLE if series.written == last else {}, life=Life.ENDS)
+            for series in group.ended
+            if not group.holds(series.labels)  # another key with the same labels may continue the series
+        ]
         return samples
 
     def _interface_samples(self, group: Group) -> Iterator[Sample]:

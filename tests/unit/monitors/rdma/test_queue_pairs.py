@@ -353,13 +353,6 @@ def test_mode_xdp_alone_reports_invisible_traffic_once_and_stops_reading(
     )
 
 
-def test_mode_xdp_opens_no_rdma_socket_without_rdma_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "class").mkdir()
-    monkeypatch.setitem(paths._chosen, "sys", str(tmp_path))
-    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: pytest.fail("opened a socket"))
-    assert quiet_monitor(["eth0"], (), print) is None
-
-
 def test_short_window_is_not_judged_if_the_hook_saw_something() -> None:
     reported: list[str] = []
     spots = BlindSpots(reported.append)

@@ -41,7 +41,7 @@ from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction, Hook
 from xtrace.sinks import Run
 from xtrace.sinks.registry import Totals
-from xtrace.sinks.stream import OutputStream
+from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.sinks.text.sink import Text
 
 Output = tuple[OutputStream, Callable[[], bytes]]
@@ -303,6 +303,29 @@ def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.Mon
     monkeypatch.setattr(stream, "write", lambda data: parts.append(data.count(b"\n")))
     Text(stream).write(snapshot([flow() for _ in range(2500)]))
     assert parts == [1000, 1000, 501]
+
+
+def test_lines_that_a_blocked_reader_did_not_get_are_counted_to_the_last(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second thousand is cut after 400 lines; 501 were not rendered yet."""
+    stream, _ = output
+    parts = iter([None, OutputBlocked(600)])
+
+    def write(data: bytes) -> None:
+        if (failure := next(parts)) is not None:
+            raise failure
+
+    monkeypatch.setattr(stream, "write", write)
+    with pytest.raises(OutputBlocked) as caught:
+        Text(stream).write(snapshot([flow() for _ in range(2500)]))
+    assert caught.value.lost == 600 + 501
+
+
+@pytest.mark.parametrize("opcode", [0, 4])
+def test_roce_v1_is_shown_as_roce_and_not_by_its_ethertype(output: Output, opcode: int) -> None:
+    record = flow(roce(opcode=opcode, dst_qpn=193, version=1))
+    assert "ethertype" not in written(output, snapshot([record]))[0]
 
 
 def test_start_and_end_are_no_lines(output: Output) -> None:
