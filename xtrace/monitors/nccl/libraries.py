@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import re
 import stat
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
-from xtrace.kernel import proc
+from xtrace.kernel import proc, uprobe
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.symbols import TooLarge, function_offsets, functions_like
 from xtrace.model.nccl_names import FUNCTIONS
@@ -77,6 +78,8 @@ class Library:
     """why not"""
     unknown: tuple[str, ...] = ()
     """functions that look like collectives, and are not probed"""
+    dear: tuple[str, ...] = ()
+    """functions that are probed and begin with an instruction that the kernel must single-step"""
 
     @property
     def is_oversized(self) -> bool:
@@ -96,6 +99,7 @@ class Searched(NamedTuple):
     problem: str
     """why there are none, if there are none"""
     unknown: tuple[str, ...] = ()
+    dear: tuple[str, ...] = ()
 
 
 class SearchedFiles:
@@ -128,7 +132,9 @@ class SearchedFiles:
             self._files.popitem(last=False)
         try:
             offsets = find_functions(path)
-            found = Searched(offsets, NO_SYMBOL, find_unknown(path) if offsets else ())
+            found = Searched(offsets, NO_SYMBOL)
+            if offsets:
+                found = Searched(offsets, "", find_unknown(path), find_dear(path, offsets))
         except TooLarge as error:
             log.debug("%s: %s", path, error)
             found = Searched({}, OVERSIZED)
@@ -209,3 +215,19 @@ def find_unknown(path: str) -> tuple[str, ...]:
         return ()
     finally:
         os.close(fd)
+
+
+def find_dear(path: str, offsets: Mapping[int, int]) -> tuple[str, ...]:
+    """Functions, of those at these offsets, whose probes the kernel must single-step. Raises OSError."""
+    if platform.machine() != "x86_64":
+        return ()
+    fd = os.open(path, OPEN_FLAGS)
+    try:
+        codes = {function: os.pread(fd, uprobe.LONGEST_CHECKED, offset) for function, offset in offsets.items()}
+    finally:
+        os.close(fd)
+    return tuple(
+        f"nccl{FUNCTIONS[function]}"
+        for function, code in codes.items()
+        if len(code) == uprobe.LONGEST_CHECKED and not uprobe.is_emulated(code)
+    )

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -186,8 +186,13 @@ class ProbedFiles:
             return True
         self._say(f"probing {len(library.offsets)} functions of {library.path} (pid {user.pid}: {user.command})")
         if library.unknown:
-            some = ", ".join(library.unknown[:MOST_NAMED]) + (", ..." if len(library.unknown) > MOST_NAMED else "")
+            some = named(library.unknown)
             self._say(f"{where}: this version does not know {some}: calls of these are not seen (update xtrace-catch)")
+        if library.dear:
+            why = "they begin with an instruction that the kernel single-steps at a probe"
+            self._say(
+                f"{where}: calls of {named(library.dear)} cost about ten times as much as others while probed: {why}"
+            )
         return True
 
     def _next_number(self) -> int:
@@ -239,6 +244,11 @@ class ProbedFiles:
             self._closed = True
             probes = [held for file in list(self._files.values()) if (held := self._take(file)) is not None]
         close_together(probes)
+
+
+def named(functions: Sequence[str]) -> str:
+    """The first MOST_NAMED of them."""
+    return ", ".join(functions[:MOST_NAMED]) + (", ..." if len(functions) > MOST_NAMED else "")
 
 
 def close_together(probes: list[ExitStack]) -> None:
