@@ -11,9 +11,9 @@ import pytest
 from tests.support.schema import schema
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, RESULTS
-from xtrace.model.rdma import Health, RdmaSnapshot, Status
+from xtrace.model.rdma import RdmaSnapshot, Status
 from xtrace.model.snapshot import Setup
-from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
+from xtrace.model.words import Absence, Direction, Health, Hook, Share, XdpMode
 
 
 @pytest.mark.parametrize(
