@@ -32,12 +32,14 @@ from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.sinks.text.sink import Text
 from xtrace.stop import GRACE_S, Stop
+from xtrace.target import REMOTE_WRITE, Target
 
 if TYPE_CHECKING:
     from xtrace.model.flow import FlowSnapshot
     from xtrace.model.rdma import RdmaSnapshot
     from xtrace.model.snapshot import Snapshot
     from xtrace.sinks.listen.sink import Listen
+    from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.sink import Push
 
@@ -212,9 +214,23 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    push = Push(Http(config.target, version), identity)
+    push = Push(Http(config.target, version), encoding_for(config.target, identity), identity)
     opened.callback(close_push, push, stop)
     return push
+
+
+def encoding_for(target: Target, identity: Identity) -> Encoding:
+    """Return the encoding that a server takes."""
+    if target.form == REMOTE_WRITE:
+        from xtrace.sinks.metrics.remote_write import RemoteWrite
+        from xtrace.sinks.metrics.snappy import LIBRARY, is_compressing
+
+        if not is_compressing():
+            log.info("push to %s: samples are not compressed: the Python package %s is missing", target.shown, LIBRARY)
+        return RemoteWrite(identity.series())
+    from xtrace.sinks.metrics.exposition import Exposition
+
+    return Exposition(identity.series())
 
 
 def close_push(push: Push, stop: Stop) -> None:

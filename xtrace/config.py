@@ -91,7 +91,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     refuse_unused(given, modes)
     urls = given.texts(table.PUSH)
     url = urls[0] if urls else None
-    target = parse_target(url, environment)
+    target = parse_target(url, environment, given.value(table.PUSH_FORMAT))
     refuse_useless(given, target)
     return Config(
         modes=modes,
@@ -204,6 +204,8 @@ def refuse_useless(given: Settings, target: Target | None) -> None:
     for option in (table.MAX_SERIES, table.SERIES_BY):
         if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
             raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
+    if given.is_given(table.PUSH_FORMAT) and target is None:
+        raise UsageError("--push-format works only with --push (add --push URL)")
     if given.is_given(table.LISTEN_CONFIG) and given.value(table.LISTEN) is None:
         raise UsageError("--listen-config works only with --listen (add --listen ADDR:PORT)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):

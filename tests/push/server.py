@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from signal import SIGCONT, SIGTERM, Signals
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 
@@ -21,6 +21,16 @@ STARTS_WITHIN_S = 60
 Labels = frozenset[tuple[str, str]]
 Samples = list[tuple[int, float]]
 """Milliseconds and value."""
+
+
+class Stores(Protocol):
+    """A server whose raw samples can be read."""
+
+    def export(self, selector: str) -> dict[Labels, Samples]:
+        """Return raw samples by labels, oldest first."""
+
+    def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
+        """Return the result of an instant query."""
 
 
 def free_port() -> int:

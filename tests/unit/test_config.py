@@ -95,6 +95,10 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
         "http://m:8428",
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
     ),
+    "--push-format": (
+        "remote-write",
+        {"target": asdict(Target("http://m/api/v1/write", "http://m/api/v1/write", "remote-write"))},
+    ),
     "--listen": ("unix:/run/x.sock", {"listen": "/run/x.sock"}),
     "--listen-config": ("web.yml", {"listen_config": "web.yml"}),
     "--max-series": ("7", {"max_series": 7}),
@@ -127,7 +131,7 @@ ALL_MODES = "-m xdp,rdma,nccl"
 def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     value, changed = EFFECTS[option]
     before = "" if option in ("-m", "--mode") else ALL_MODES
-    if option in ("--max-series", "--series-by"):
+    if option in ("--max-series", "--series-by", "--push-format"):
         before += " --push http://m"
     if option == "--listen-config":
         before += " --listen h:7"
@@ -163,6 +167,7 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
     "options, complaint",
     [
         ("--max-series 5", "--max-series works only with --push or --listen (add --push URL)"),
+        ("--push-format import", "--push-format works only with --push (add --push URL)"),
         ("--listen-config f", "--listen-config works only with --listen (add --listen ADDR:PORT)"),
         ("--series-by hosts", "--series-by works only with --push or --listen (add --push URL)"),
         (

@@ -49,6 +49,7 @@ DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+PUSH_FORMATS = ("auto", "import", "remote-write")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -175,6 +176,13 @@ PUSH: Option[str | None] = Option(
     f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
 )
+PUSH_FORMAT = Option(
+    ("--push-format",), "FORMAT", "auto, import or remote-write", METRICS, choice("format", PUSH_FORMATS),
+    PUSH_FORMATS[0], PUSH_FORMATS[0],
+    "import: text for VictoriaMetrics. remote-write: Prometheus' remote write 1.0, for all that take it. auto: by the"
+    " path of the URL, remote-write for /api/v1/write.",
+    variables=("XTRACE_PUSH_FORMAT",), values=PUSH_FORMATS,
+)
 LISTEN: Option[tuple[str, int] | str | None] = Option(
     ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
     details="Or unix:PATH. /metrics for Prometheus and VictoriaMetrics, /flows with the last interval as JSON Lines"
@@ -265,7 +273,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
     *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
-    *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
+    *(PUSH, PUSH_FORMAT, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),

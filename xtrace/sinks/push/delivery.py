@@ -18,7 +18,7 @@ from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.own import Figures
 from xtrace.sinks.push.acknowledged import Acknowledged
 from xtrace.sinks.push.batch import Batch, Outcome, Transport
-from xtrace.sinks.push.selfcheck import SelfCheck
+from xtrace.sinks.push.selfcheck import VISIBLE_AFTER_S, SelfCheck
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ class Delivery:
             if batch is None:
                 continue
             begun = self._clock()
-            outcome = self._send(batch)
+            outcome = Outcome(True) if batch.in_doubt and self._has_stored(batch) else self._send(batch)
+            batch.in_doubt = batch.in_doubt or outcome.unanswered
             took = self._clock() - begun
             self._has_ended = self._has_ended or outcome.reconnected or outcome.retry
             with self._changed:
@@ -166,6 +167,13 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - if the thread ends, all samples are lost
             # the error's text could quote a secret
             return Outcome(False, True, f"{type(error).__name__} in the HTTP client")
+
+    def _has_stored(self, batch: Batch) -> bool:
+        """Return whether the server has stored a batch that it did not acknowledge; False if it cannot be queried."""
+        if batch.probe is None:
+            return False
+        at_ms = batch.probe.at_ms
+        return at_ms in (self._transport.times(batch.probe.selector, at_ms, at_ms) or ())
 
     def _next(self) -> Batch | None:
         """Wait for a batch and return the oldest, compressed; None at the end."""
@@ -245,7 +253,8 @@ class Delivery:
         if self._troubled_since is None:
             self._troubled_since = self._clock()
             log.error("push to %s: %s; samples are queued, retrying", self._transport.shown, outcome.reason)
-        self._wait(self._pause(outcome.retry_after_s))
+        pause_s = self._pause(outcome.retry_after_s)
+        self._wait(max(pause_s, VISIBLE_AFTER_S) if outcome.unanswered else pause_s)
         self._attempts += 1
 
     def _pause(self, retry_after_s: float | None) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.metrics.encoding import Encoding
-from xtrace.sinks.metrics.exposition import Exposition, label_text
+from xtrace.sinks.metrics.exposition import label_text
 from xtrace.sinks.metrics.own import push_samples
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 from xtrace.sinks.push.batch import Batch, Transport
@@ -25,10 +25,10 @@ PROBE = "xtrace_catch_build_info"
 class Push:
     """An Outlet that encodes in the main thread between ticks; Delivery does everything that may block."""
 
-    def __init__(self, transport: Transport, identity: Identity) -> None:
+    def __init__(self, transport: Transport, encoding: Encoding, identity: Identity) -> None:
         self._shown = transport.shown
         self._identity = identity
-        self._encoding: Encoding = Exposition(identity.series())
+        self._encoding = encoding
         self._delivery = Delivery(transport, self._encoding)
         self.undelivered = False
         """after close(): whether samples were lost"""
@@ -50,6 +50,9 @@ class Push:
 
     def close(self, limit_s: float) -> None:
         """Deliver queued samples for at most `limit_s`; log what was lost."""
+        last = self._encoding.last_body()
+        if last:
+            self._delivery.submit(Batch(last, 0))
         batches, samples = self._delivery.close(limit_s)
         if batches:
             self.undelivered = True

@@ -24,6 +24,7 @@ from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
 from xtrace.sinks.metrics import own as self_metrics
+from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics, push_samples
@@ -97,7 +98,7 @@ class Pushing(Feed):
     """A feed whose only outlet is a push."""
 
     def __init__(self, server: Server) -> None:
-        self.push = Push(server, NAME)
+        self.push = Push(server, Exposition(NAME.series()), NAME)
         super().__init__(MetricsOptions(10), [self.push])
 
     def end_within(self, limit_s: float) -> None:
