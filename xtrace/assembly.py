@@ -214,7 +214,14 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    push = Push(Http(config.target, version), encoding_for(config.target, identity), identity)
+    encoding = encoding_for(config.target, identity)
+    spool = None
+    if config.spool is not None:
+        from xtrace.sinks.push.spool import Spool
+
+        spool = Spool(*config.spool, config.target.shown, identity.series(), encoding.form)
+        opened.callback(spool.close)
+    push = Push(Http(config.target, version), encoding, identity, spool)
     opened.callback(close_push, push, stop)
     return push
 

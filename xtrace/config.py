@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xtrace.errors import UsageError
 from xtrace.model.filters import Filters
 from xtrace.options import table
 from xtrace.options.command_line import Settings
 from xtrace.options.labels import merge_labels
+from xtrace.options.option import Option
 from xtrace.options.table import OPTIONS, parse_thresholds
 from xtrace.target import Target, forgotten, parse_target
 
@@ -63,6 +64,8 @@ class Config:
     max_series: int
     series_by: str
     """flow, service or hosts"""
+    spool: tuple[str, int] | None
+    """directory and bytes for samples that are not delivered yet; None: they stay in memory"""
     listen: tuple[str, int] | str | None
     """host and port, or the path of a unix socket, where metrics are served; None: nowhere"""
     listen_config: str | None
@@ -114,6 +117,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
         series_by=given.value(table.SERIES_BY),
+        spool=given.value(table.SPOOL),
         listen=given.value(table.LISTEN),
         listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
@@ -201,11 +205,14 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raise UsageError for an option that has no effect without another one."""
-    for option in (table.MAX_SERIES, table.SERIES_BY):
+    fed: tuple[Option[Any], ...] = (table.MAX_SERIES, table.SERIES_BY)
+    for option in fed:
         if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
             raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
-    if given.is_given(table.PUSH_FORMAT) and target is None:
-        raise UsageError("--push-format works only with --push (add --push URL)")
+    pushed: tuple[Option[Any], ...] = (table.PUSH_FORMAT, table.SPOOL)
+    for option in pushed:
+        if given.is_given(option) and target is None:
+            raise UsageError(f"{option.name} works only with --push (add --push URL)")
     if given.is_given(table.LISTEN_CONFIG) and given.value(table.LISTEN) is None:
         raise UsageError("--listen-config works only with --listen (add --listen ADDR:PORT)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):

@@ -26,7 +26,7 @@ _xtrace_catch_values() {
         -f|--filter)
             printf '%s\n' tcp udp icmp sctp roce_v1 roce_v2 roce ib all
             ;;
-        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--listen|--listen-config|--max-series|--label|--max-flows|--ras|--ras-interval|--sysfs|--procfs)
+        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--spool|--listen|--listen-config|--max-series|--label|--max-flows|--ras|--ras-interval|--sysfs|--procfs)
             ;;
         -o|--format)
             printf '%s\n' auto text json none
@@ -52,7 +52,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --qps -l --list --push --push-format --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --qps -l --list --push --push-format --spool --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
     COMPREPLY=()
 

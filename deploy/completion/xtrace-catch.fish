@@ -34,6 +34,7 @@ complete -c xtrace-catch -l qps -d 'show each queue pair, not only the number pe
 complete -c xtrace-catch -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
 complete -c xtrace-catch -l push -x -d 'also send metrics to VictoriaMetrics'
 complete -c xtrace-catch -l push-format -x -a 'auto import remote-write' -d 'auto, import or remote-write'
+complete -c xtrace-catch -l spool -x -d 'keep undelivered metrics in files, at most 1G'
 complete -c xtrace-catch -l listen -x -d 'serve metrics, flows and health by HTTP'
 complete -c xtrace-catch -l listen-config -x -d 'TLS for --listen'
 complete -c xtrace-catch -l max-series -x -d 'flows with their own time series'

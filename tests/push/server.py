@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from signal import SIGCONT, SIGTERM, Signals
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Any, Protocol
 
 import urllib3
@@ -80,6 +80,10 @@ class Server:
         self._process.send_signal(SIGCONT)
         self._process.wait(30)
         self._process = None
+
+    def kill(self) -> None:
+        """Stop the server with SIGKILL."""
+        self.stop(SIGKILL)
 
     def close(self) -> None:
         """Kill the server if it runs."""

@@ -20,6 +20,7 @@ from xtrace.values import (
     items,
     listening,
     names,
+    spool,
     unknown,
     whole_number,
 )
@@ -183,6 +184,12 @@ PUSH_FORMAT = Option(
     " path of the URL, remote-write for /api/v1/write.",
     variables=("XTRACE_PUSH_FORMAT",), values=PUSH_FORMATS,
 )
+SPOOL: Option[tuple[str, int] | None] = Option(
+    ("--spool",), "DIR[:SIZE]", "keep undelivered metrics in files, at most 1G", METRICS, spool, None,
+    details="They are delivered later, by another run if need be, in order and with their times. SIZE has a unit: 500M,"
+    " 2G. Beyond it the oldest are dropped and counted. Needs --push.",
+    variables=("XTRACE_SPOOL",),
+)
 LISTEN: Option[tuple[str, int] | str | None] = Option(
     ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
     details="Or unix:PATH. /metrics for Prometheus and VictoriaMetrics, /flows with the last interval as JSON Lines"
@@ -273,7 +280,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
     *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
-    *(PUSH, PUSH_FORMAT, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
+    *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),

@@ -19,6 +19,10 @@ class Batch:
     is_packed: bool = False
     waits: bool = True
     """False once delivered or dropped"""
+    size: int = 0
+    """bytes that it takes, in memory or in its file"""
+    file: str | None = None
+    """its name in the spool, which then has the body"""
     in_doubt: bool = False
     """whether an attempt had no answer: the server may have stored it"""
 

@@ -39,6 +39,7 @@ from xtrace.target import Target
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
 FLOWS = FlowSetup(20_000_000, (ETH0,), max_flows=65536)
 CALLS = NcclSetup(3_000_000, "uprobe_multi", 1024)
+EVERYTHING = Figures(spooled_bytes=1, request_s=0.1, stored=True, dropped={"refused": (1, 1)})
 TICK = Interval(0, 5250)
 RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 
@@ -188,7 +189,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     flows = FlowMetrics(MetricsOptions(10))
     assert "xtrace_catch_drain_seconds" not in flows.own(FLOWS), "nothing was drained yet"
     flows.samples(snapshot([flow()]))
-    samples = [*own.samples(TICK, [flows.own(FLOWS)]), *push_samples(Figures(request_s=0.1, stored=True))]
+    samples = [*own.samples(TICK, [flows.own(FLOWS)]), *push_samples(EVERYTHING)]
     known = {sample.name for sample in flat(samples)}
     assert known | {name for name in self_metrics.DESCRIBED if "_listen_" in name} == set(self_metrics.DESCRIBED)
     end = [sample.value for sample in flat(samples) if sample.name == "xtrace_catch_interval_end_timestamp_seconds"]
