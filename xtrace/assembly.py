@@ -264,7 +264,7 @@ def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: 
     from xtrace.sinks.metrics.feed import Feed
 
     outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
-    options = MetricsOptions(config.max_series, config.series_by)
+    options = MetricsOptions(config.max_series, config.series_by, config.metrics == "all")
     return opened.enter_context(closing(Feed(options, outlets)))
 
 

@@ -64,6 +64,8 @@ class Config:
     max_series: int
     series_by: str
     """flow, service or hosts"""
+    metrics: str
+    """all, or counters: flows then have no gauges"""
     spool: tuple[str, int] | None
     """directory and bytes for samples that are not delivered yet; None: they stay in memory"""
     listen: tuple[str, int] | str | None
@@ -117,6 +119,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
         series_by=given.value(table.SERIES_BY),
+        metrics=given.value(table.METRICS_KEPT),
         spool=given.value(table.SPOOL),
         listen=given.value(table.LISTEN),
         listen_config=given.value(table.LISTEN_CONFIG),
@@ -205,7 +208,7 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raise UsageError for an option that has no effect without another one."""
-    fed: tuple[Option[Any], ...] = (table.MAX_SERIES, table.SERIES_BY)
+    fed: tuple[Option[Any], ...] = (table.MAX_SERIES, table.SERIES_BY, table.METRICS_KEPT)
     for option in fed:
         if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
             raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")

@@ -37,6 +37,9 @@ _xtrace_catch_values() {
         --series-by)
             printf '%s\n' flow service hosts
             ;;
+        --metrics)
+            printf '%s\n' all counters
+            ;;
         --hook)
             printf '%s\n' auto xdp tc
             ;;
@@ -52,7 +55,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --qps -l --list --push --push-format --spool --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --qps -l --list --push --push-format --spool --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
     COMPREPLY=()
 

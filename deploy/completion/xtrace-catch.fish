@@ -39,6 +39,7 @@ complete -c xtrace-catch -l listen -x -d 'serve metrics, flows and health by HTT
 complete -c xtrace-catch -l listen-config -x -d 'TLS for --listen'
 complete -c xtrace-catch -l max-series -x -d 'flows with their own time series'
 complete -c xtrace-catch -l series-by -x -a 'flow service hosts' -d 'what shares a time series: flow, service or hosts'
+complete -c xtrace-catch -l metrics -x -a 'all counters' -d 'metrics of flows: all, or counters'
 complete -c xtrace-catch -l label -x -d 'add a label to every record and series'
 complete -c xtrace-catch -l hook -x -a 'auto xdp tc' -d 'where to attach: auto, xdp or tc'
 complete -c xtrace-catch -l xdp-mode -x -a 'auto native generic' -d 'auto, native or generic XDP'

@@ -25,10 +25,10 @@ scrape_configs:
 
 
 class Prometheus:
-    """A running Prometheus. `scraped`: an address that it scrapes every second."""
+    """A running Prometheus."""
 
-    def __init__(self, directory: Path, *arguments: str, scraped: str = "") -> None:
-        (directory / "prometheus.yml").write_text(JOB.format(target=scraped) if scraped else "")
+    def __init__(self, directory: Path, *arguments: str, config: str = "") -> None:
+        (directory / "prometheus.yml").write_text(config)
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._http = urllib3.PoolManager()
@@ -91,10 +91,10 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus_server(*arguments: str, scraped: str = "") -> Iterator[Prometheus]:
+def prometheus_server(*arguments: str, config: str = "") -> Iterator[Prometheus]:
     """Run a Prometheus for the block."""
     with tempfile.TemporaryDirectory() as directory:
-        server = Prometheus(Path(directory), *arguments, scraped=scraped)
+        server = Prometheus(Path(directory), *arguments, config=config)
         try:
             yield server
         finally:
@@ -105,7 +105,7 @@ def prometheus_server(*arguments: str, scraped: str = "") -> Iterator[Prometheus
 def scraping(name: str, target: str) -> Iterator[Stores]:
     """Run one of the servers, `prometheus` or `victoria-metrics`, which scrapes `target`, for the block."""
     if name == "prometheus":
-        with prometheus_server(scraped=target) as prometheus:
+        with prometheus_server(config=JOB.format(target=target)) as prometheus:
             yield prometheus
         return
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as config:

@@ -50,6 +50,7 @@ DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+KEPT = ("all", "counters")
 PUSH_FORMATS = ("auto", "import", "remote-write")
 
 SELECTION = "What to monitor"
@@ -215,6 +216,11 @@ SERIES_BY = Option(
     "service: the higher of two ports becomes 0, so that a host's connections to a service share a series. hosts:"
     " without ports and queue pairs. Needs --push or --listen.", modes=(XDP,), values=SERIES,
 )
+METRICS_KEPT = Option(
+    ("--metrics",), "WHICH", "metrics of flows: all, or counters", METRICS, choice("metrics", KEPT), KEPT[0], KEPT[0],
+    "counters halves the number of series: flows have no gauges of the last interval, which the dashboard and the"
+    " alerts on flows use. Needs --push or --listen.", modes=(XDP,), values=KEPT,
+)
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
     details=f"Repeat the option for more labels; XTRACE_LABELS is a comma-separated list. At most {MOST_LABELS} labels,"
@@ -280,7 +286,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
     *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
-    *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
+    *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
