@@ -53,7 +53,8 @@ class FlowText:
         yield (
             f"{interface.name} {clock} {seconds:.1f}s flows={selection.flows}"
             f" packets={counts.total.packets} bytes={counts.total.bytes}"
-            f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}{undecided}{direction}\n"
+            f" unattributed={counts.unattributed_total.packets}"
+            f" filtered={counts.filtered.packets}{undecided}{direction}\n"
         )
 
 
