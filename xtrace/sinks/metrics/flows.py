@@ -1,8 +1,8 @@
 """Metrics of mode xdp: flows, interfaces, losses.
 
 In the raw samples, per interval, interface and direction, the increments of all flow series (`other` included) plus
-unattributed, filtered and fragments of unknown ports equal the increment of xtrace_interface_*_total: a series without a
-sample in the previous interval starts with its old value (0 if new) at the start of this interval.
+unattributed, filtered and fragments of unknown ports equal the increment of xtrace_interface_*_total: a series without
+a sample in the previous interval starts with its old value (0 if new) at the start of this interval.
 """
 
 from __future__ import annotations
