@@ -117,7 +117,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
 
 def show_list(config: Config, output: OutputStream) -> None:
     """Print the interfaces, or the RDMA ports in mode rdma."""
-    from xtrace.listing import print_interfaces, print_rdma_ports
+    from xtrace.listing import print_interfaces, print_rdma_ports, surroundings
 
     as_json = config.output == "json"
     if "rdma" in config.modes:
@@ -126,7 +126,8 @@ def show_list(config: Config, output: OutputStream) -> None:
         print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
         return
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        print_interfaces(rtnetlink.links(netlink), output, as_json)
+        links = rtnetlink.links(netlink)
+        print_interfaces(links, surroundings(links, netlink), output, as_json)
 
 
 def rdma_options(config: Config) -> RdmaOptions:
@@ -255,10 +256,13 @@ def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monito
 
 def watch_calls(config: Config) -> NcclMonitor:
     """Return the monitor of mode nccl, with its probes attached."""
-    from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
+    from xtrace.model import nccl_verdicts
+    from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions, RasOptions
 
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
-    return NcclMonitor(log.info, ras=ras)
+    hang, late = (config.rdma.limits[name].warn for name in ("hang", "late"))
+    limits = nccl_verdicts.Limits(*(None if limit is None else round(limit * 1e9) for limit in (hang, late)))
+    return NcclMonitor(log.info, NcclOptions(config.host, limits, config.max_calls, ras))
 
 
 def read_apart(rdma: RdmaMonitor, config: Config, opened: ExitStack) -> Apart[RdmaSnapshot]:

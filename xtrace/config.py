@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
 from xtrace.model.tcp_limits import PREFIX
 from xtrace.options import table
@@ -71,9 +72,11 @@ class Config:
     """a file that describes its TLS"""
     list_interfaces: bool
     debug: bool
+    quiet: bool = False
     color: str = "auto"
     wide: bool = False
     promiscuous: bool = False
+    max_calls: int = lib.NCCL_MAX_KEYS
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
     ras: tuple[str, int] | None = None
@@ -125,9 +128,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        quiet=given.value(table.QUIET),
         color=given.value(table.COLOR),
         wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
+        max_calls=given.value(table.MAX_CALLS),
         tcp=parse_tcp(given),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
@@ -156,6 +161,7 @@ def parse_filters(given: Settings) -> Filters:
         excluded_networks=given.value(table.EXCLUDE_NET),
         ports=given.value(table.PORT),
         exclude_dns=given.value(table.EXCLUDE_DNS),
+        inner=given.value(table.TUNNEL) == "inner",
     )
 
 
@@ -203,7 +209,9 @@ def parse_host_ip(environment: Mapping[str, str]) -> str | None:
 
 
 def refuse_contradictions(given: Settings) -> None:
-    """Raise UsageError if hook, XDP mode and direction contradict each other."""
+    """Raise UsageError for options that contradict each other: hook, XDP mode and direction; how much is said."""
+    if given.is_given(table.QUIET) and given.is_given(table.DEBUG):
+        raise UsageError("--quiet and --debug contradict each other (leave one out)")
     hook, xdp_mode = given.value(table.HOOK), given.value(table.XDP_MODE)
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):

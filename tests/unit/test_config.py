@@ -84,6 +84,8 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--top": ("7", {"top": 7}),
     "--color": ("never", {"color": "never"}),
     "--wide": ("", {"wide": True}),
+    "-q": ("", {"quiet": True}),
+    "--quiet": ("", {"quiet": True}),
     "--max-flows": ("10240", {"max_flows": 10240}),
     "--direction": ("both", {"direction": "both"}),
     "--hook": ("tc", {"hook": "tc"}),
@@ -94,6 +96,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--exclude-net": ("10.0.0.0/8,fd00::/8", {"filters": asdict(Filters(excluded_networks=NETWORKS))}),
     "--port": ("53,443", {"filters": asdict(Filters(ports=frozenset({53, 443})))}),
     "--exclude-dns": ("", {"filters": asdict(Filters(exclude_dns=True))}),
+    "--tunnel": ("inner", {"filters": asdict(Filters(inner=True))}),
     "--push": (
         "http://m:8428",
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
@@ -114,6 +117,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--procfs": ("/p", {"procfs": "/p"}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
+    "--max-calls": ("700", {"max_calls": 700}),
     "--debug": ("", {"debug": True}),
 }
 """Option, a value for it, what it changes in the Config."""
@@ -146,6 +150,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
             for option in (
                 "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
                 "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
+                "--tunnel=inner",
             )
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),
@@ -320,8 +325,8 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--exclude-net", "eth0"],
             "--exclude-net: 'eth0' is not an IP address or network (for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"),
         (["--exclude-net", ""], "--exclude-net is empty (give a value or leave it out)"),
-        (["--port", "65536"], "--port: '65536' is not a port (1 to 65535)"),
-        (["--port", "80-90"], "--port: '80-90' is not a port (1 to 65535)"),
+        (["--port", "65536"], "--port: '65536' is not a port or range (1 to 65535, 8000-8100)"),
+        (["--port", "90-80"], "--port: the range '90-80' is empty (use 80-90)"),
         (["--port", ""], "--port is empty (give a value or leave it out)"),
         (["--exclude-dns=yes"], "--exclude-dns takes no value"),
         (["--hook", "ebpf"], "--hook: unknown hook 'ebpf' (available: auto, xdp, tc)"),
@@ -351,8 +356,13 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--inter", "eth0"], "unknown option --inter (did you mean --interval?)"),
         (["--exclude-dn=1"], "unknown option --exclude-dn (did you mean --exclude-dns?)"),
         (["-x"], "unknown option -x (see --help-all)"),
-        (["eth0"], "unexpected argument 'eth0' (use -i to name an interface; see --help)"),
-        (["--", "eth0"], "unexpected argument 'eth0' (use -i to name an interface; see --help)"),
+        (["eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
+        (["--", "eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
+        (["rdma"], "unexpected argument 'rdma' (did you mean -m rdma? see --help)"),
+        (["-n"], "unknown option -n (addresses and ports are always numbers; -c N ends after N intervals)"),
+        (["-v"], "unknown option -v (--debug says more; -V prints the version)"),
+        (["--json"], "unknown option --json (use -o json)"),
+        (["-q", "--debug"], "--quiet and --debug contradict each other (leave one out)"),
         (["--list=yes"], "--list takes no value"),
     ],
 )  # fmt: skip

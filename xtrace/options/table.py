@@ -50,6 +50,7 @@ DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+PACKETS = ("outer", "inner")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -140,11 +141,18 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
     takes=Takes.LIST, modes=(XDP,),
 )
 PORT: Option[frozenset[int]] = Option(
-    ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
+    ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
     details="TCP, UDP and SCTP ports; packets without ports do not match.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
+TUNNEL = Option(
+    ("--tunnel",), "PACKET", "flows of which packets in tunnels: outer or inner", FILTERS, choice("packet", PACKETS),
+    PACKETS[0], PACKETS[0],
+    "inner: of the IP packet in the outermost VXLAN, Geneve, GRE, IP in IP, GTP-U, MPLS or PPPoE, and the filters look"
+    " at that one. Bytes are always those of the whole frame.",
+    modes=(XDP,), values=PACKETS,
+)
 
 INTERVAL = Option(
     ("-t", "--interval"), "TIME", "how often to report: 500ms, 5s, 1m", OUTPUT, duration(SHORTEST_MS, LONGEST_MS),
@@ -247,6 +255,12 @@ PROMISCUOUS = _switch(
     " the run, even after kill -9. Needs CAP_NET_RAW, too.",
     modes=(XDP,),
 )
+MAX_CALLS = Option(
+    ("--max-calls",), "N", "capacity of the table of NCCL calls", ATTACHING,
+    whole_number(lib.NCCL_LEAST_KEYS, lib.NCCL_MOST_KEYS), lib.NCCL_MAX_KEYS, str(lib.NCCL_MAX_KEYS),
+    "In combinations of process, communicator, function and datatype per interval. Calls that do not fit are counted as"
+    " unattributed.", modes=(NCCL,),
+)
 MAX_FLOWS = Option(
     ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
     lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
@@ -254,9 +268,10 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of RDMA ports and TCP", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of ports, TCP and NCCL", JOBS,
     parse_thresholds, None,
-    details="off disables a threshold. docs/rdma.md and docs/tcp.md list names, units and defaults.",
+    details="off disables a threshold. docs/rdma.md, docs/tcp.md and docs/nccl.md list names, units and"
+    " defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
@@ -276,6 +291,7 @@ PROCFS: Option[str | None] = Option(
     ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
     "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
 )
+QUIET = _switch("-q", "--quiet", group=GENERAL, help="only errors on stderr")
 DEBUG = _switch("--debug", group=GENERAL, help="debug messages, tracebacks and the verifier's log on stderr")
 VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit")
 HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
@@ -284,12 +300,12 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
-    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
+    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
     *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
     *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
-    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
+    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
-    *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
+    *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )
 """Every option, by group."""
 

@@ -159,7 +159,7 @@ class Coverage:
 
 
 _WHY_MORE = {
-    Direction.INGRESS: "some pass it twice, as after decryption (IPsec), or come from another interface (tc redirect)",
+    Direction.INGRESS: "some come from another interface (tc redirect), or pass it twice (AH, or IPsec at generic XDP)",
     Direction.EGRESS: "some pass it twice, as after a detour (ifb), or are dropped behind it",
 }
 
