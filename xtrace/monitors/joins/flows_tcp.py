@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from struct import Struct
@@ -69,10 +69,12 @@ class JoinedTcp(Relay[TcpSnapshot]):
         self._early: dict[Key, Connection] = {}
         """began or ended between the end of an interval of flows and the reading: their packets are in the next"""
         self._crossed: list[Crossing] = []
-        """in intervals in which there was no reading in time"""
+        """in intervals in which there was no reading in time, and what the late one had no connection for"""
+        self._is_late = False
 
     def missed(self) -> None:
         """Keep what crossed the interfaces for the reading that comes later."""
+        self._is_late = True
         if self._flows.last:
             self._crossed += crossings(self._flows.last)
             del self._crossed[:-MOST_KNOWN]
@@ -81,8 +83,11 @@ class JoinedTcp(Relay[TcpSnapshot]):
         """Return the snapshot with those connections only that have crossed an interface by now."""
         connections = self._with_early(snapshot.connections)
         now = crossings(self._flows.last) if self._flows.last else iter(())
-        seen = _seen(connections, chain(self._crossed, now))
-        self._crossed = []
+        unmatched: list[Crossing] = []
+        seen = _seen(connections, chain(self._crossed, now), unmatched.append if self._is_late else None)
+        # sockets were read before the last of these intervals ended: the next reading has its connections
+        self._crossed = unmatched[-MOST_KNOWN:]
+        self._is_late = False
         early, self._early = self._early, {}
         chosen = []
         for index, connection in enumerate(connections):
@@ -117,13 +122,19 @@ def _continued(before: Connection, now: Connection) -> Connection:
     return now._replace(is_new=before.is_new, growth=tuple(growth))
 
 
-def _seen(connections: tuple[Connection, ...], crossed: Iterable[Crossing]) -> dict[int, list[Seen]]:
-    """Return what crossed the interfaces of each connection, by its index."""
+def _seen(
+    connections: tuple[Connection, ...], crossed: Iterable[Crossing], keep: Callable[[Crossing], None] | None
+) -> dict[int, list[Seen]]:
+    """Return what crossed the interfaces of each connection, by its index. `keep` gets what is of no connection."""
     leaving, arriving, elsewhere = _by_ends(connections)
     found: defaultdict[int, dict[tuple[str, Direction], Seen]] = defaultdict(dict)
-    for ends, interface, packets, size in crossed:
+    for crossing in crossed:
+        ends, interface, packets, size = crossing
         index = (leaving if interface.direction is Direction.EGRESS else arriving).get(ends)
-        for each in elsewhere.get(ends, ()) if index is None else (*elsewhere.get(ends, ()), index):
+        matched = elsewhere.get(ends, ()) if index is None else (*elsewhere.get(ends, ()), index)
+        if not matched and keep:
+            keep(crossing)
+        for each in matched:
             where = interface.name, interface.direction
             before = found[each].get(where, Seen(*where, 0, 0))
             found[each][where] = Seen(*where, before.packets + packets, before.bytes + size)

@@ -112,6 +112,15 @@ def test_reading_that_comes_late_has_the_packets_of_all_intervals_since(joined: 
     assert found.seen == (("eth0", Direction.EGRESS, 10, 1500),)
 
 
+def test_connection_that_ended_after_a_late_reading_finds_its_packets_with_the_next_one(joined: Joined) -> None:
+    joined.tcp.missed()
+    assert joined.pass_on([SENT]) == ()
+    (found,) = joined.pass_on([], connection(has_ended=True))
+    assert found.seen == (("eth0", Direction.EGRESS, 10, 1500),)
+    assert joined.pass_on([SENT]) == ()
+    assert joined.tcp._crossed == [], "kept only where a reading was late"
+
+
 def test_memory_of_missed_intervals_is_bounded(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows_tcp, "MOST_KNOWN", 3)
     for _ in range(5):
