@@ -11,9 +11,9 @@ import pytest
 from tests.support.schema import schema
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, RESULTS
-from xtrace.model.rdma import Health, RdmaSnapshot, Status
+from xtrace.model.rdma import RdmaSnapshot, Status
 from xtrace.model.snapshot import Setup
-from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
+from xtrace.model.words import Absence, Direction, Health, Hook, Share, XdpMode
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def documented(name: str) -> list[set[str]]:
 def test_words_are_those_of_the_schema(words: Iterable[str], name: str) -> None:
     found = documented(name) or [named_of_errors()]
     expected = set(map(str, words)) - {"success", "in_progress"}
-    assert set().union(*found) == expected, "conditions name some of them"
+    assert expected in found
 
 
 def named_of_errors() -> set[str]:
