@@ -1,10 +1,13 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [rdma] [nccl]`."""
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [rdma] [nccl] [attach]`.
+
+benchmarks.churn, which takes hours, is a command of its own.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, nccl, packet, process, push, rdma
+from benchmarks import attaching, drain, nccl, packet, process, push, rdma
 
 MEASUREMENTS = {
     "packet": packet.measure,
@@ -13,6 +16,7 @@ MEASUREMENTS = {
     "push": push.measure,
     "rdma": rdma.measure,
     "nccl": nccl.measure,
+    "attach": attaching.measure,
 }
 
 
