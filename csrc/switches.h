@@ -9,6 +9,7 @@ SWITCH(__u8, has_frags);      /* loaded with BPF_F_XDP_HAS_FRAGS: frames may hav
 SWITCH(__u8, is_egress);      /* tc: attached where frames leave */
 SWITCH(__u8, link_layer);     /* LINK_LAYER_* */
 SWITCH(__u8, is_realtime);    /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
+SWITCH(__u8, knows_ipsec);    /* the kernel says which packets it has decrypted (CONFIG_XFRM) */
 SWITCH(__u32, slots);	      /* interface slots the counters map has room for */
 SWITCH(__u32, possible_cpus); /* CPUs the front cache has room for */
 SWITCH(__u32, cache_entries); /* of one CPU's front cache; a power of two, <= FRONT_CACHE_ENTRIES */
@@ -21,3 +22,5 @@ SWITCH(__u8, has_networks);	     /* src or dst must be in `networks` */
 SWITCH(__u8, has_excluded_networks); /* neither may be in `excluded_networks` */
 SWITCH(__u8, has_ports);	     /* src or dst port must be in `ports` */
 SWITCH(__u8, excludes_dns);
+SWITCH(__u8,
+       peels_tunnels); /* --tunnel inner: flows, and what the filters look at, are of packets in packets */

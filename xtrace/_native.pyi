@@ -91,6 +91,26 @@ class struct_packet_count:
     packets: int
     bytes: int
 
+class struct_tcp_end_key:
+    socket: int
+    at_ns: int
+
+class struct_tcp_sample:
+    local: Any
+    remote: Any
+    local_port: int
+    remote_port: int
+    netns: int
+    cookie: int
+    activity: int
+    known: int
+    values: Any
+    congestion: Any
+    event: int
+    state: int
+    error: int
+    uid: int
+
 class struct_xt_ethtool_gstrings:
     cmd: int
     string_set: int
@@ -153,6 +173,7 @@ class struct_xt_map_create:
 
 class struct_xt_names:
     traffic_types: Any
+    tunnels: Any
     opcodes: Any
     tcp_flags: Any
 
@@ -188,6 +209,11 @@ class struct_xt_prog_load:
     line_info: Any
     log_buf: Any
     prog_name: Any
+
+class struct_xt_tcp_samples:
+    samples: struct_tcp_sample
+    room: int
+    count: int
 
 class struct_xt_test_run:
     prog_fd: int
@@ -257,6 +283,10 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
     @overload
+    def new(self, cdecl: Literal["struct tcp_end_key *"], init: Any = ...) -> struct_tcp_end_key: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_sample *"], init: Any = ...) -> struct_tcp_sample: ...
+    @overload
     def new(self, cdecl: Literal["struct xt_ethtool_gstrings *"], init: Any = ...) -> struct_xt_ethtool_gstrings: ...
     @overload
     def new(self, cdecl: Literal["struct xt_ethtool_sset_info *"], init: Any = ...) -> struct_xt_ethtool_sset_info: ...
@@ -277,6 +307,8 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct xt_prog_load *"], init: Any = ...) -> struct_xt_prog_load: ...
     @overload
+    def new(self, cdecl: Literal["struct xt_tcp_samples *"], init: Any = ...) -> struct_xt_tcp_samples: ...
+    @overload
     def new(self, cdecl: Literal["struct xt_test_run *"], init: Any = ...) -> struct_xt_test_run: ...
     @overload
     def new(self, cdecl: Literal["struct xt_text *"], init: Any = ...) -> struct_xt_text: ...
@@ -290,6 +322,7 @@ class _Lib:
     FLOW_EGRESS: int
     FLOW_FRAGMENT: int
     FLOW_HAS_SRC_QPN: int
+    FLOW_INNER: int
     FLOW_LATER_FRAGMENT: int
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
@@ -344,6 +377,56 @@ class _Lib:
     NCCL_USER: int
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
+    QPN_BITS: int
+    QPN_MASK: int
+    TAG_LOW_BITS: int
+    TAG_MASK: int
+    TCP_BUFFER_LIMITED: int
+    TCP_BUSY: int
+    TCP_BYTES_ACKED: int
+    TCP_BYTES_RECEIVED: int
+    TCP_BYTES_RETRANSMITTED: int
+    TCP_BYTES_SENT: int
+    TCP_CA_STATE: int
+    TCP_CLOSED: int
+    TCP_CWND: int
+    TCP_DATA_RECEIVED: int
+    TCP_DATA_SENT: int
+    TCP_DELIVERED: int
+    TCP_DELIVERED_CE: int
+    TCP_DELIVERY_RATE: int
+    TCP_DESTROYED: int
+    TCP_DUMPED: int
+    TCP_DUPLICATES: int
+    TCP_LOST: int
+    TCP_MAX_ENDS: int
+    TCP_MAX_NAMESPACES: int
+    TCP_MIN_RTT: int
+    TCP_NOT_SENT: int
+    TCP_OUT_OF_ORDER: int
+    TCP_PACING: int
+    TCP_PROBES: int
+    TCP_RECEIVER_LIMITED: int
+    TCP_RECEIVER_RTT: int
+    TCP_RECEIVE_WINDOW: int
+    TCP_REORDERED: int
+    TCP_RETRANSMITTED: int
+    TCP_RTO: int
+    TCP_RTT: int
+    TCP_RTT_VARIANCE: int
+    TCP_SEGMENTS_RECEIVED: int
+    TCP_SEGMENTS_SENT: int
+    TCP_SEND_MSS: int
+    TCP_SEND_WINDOW: int
+    TCP_SSTHRESH: int
+    TCP_STATE_CLOSE: int
+    TCP_STATE_ESTABLISHED: int
+    TCP_STATE_SYN_SENT: int
+    TCP_STATE_TIME_WAIT: int
+    TCP_TIMEOUTS: int
+    TCP_UNACKED: int
+    TCP_UNREAD: int
+    TCP_VALUES: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int
     TRAFFIC_OTHER: int
@@ -353,6 +436,20 @@ class _Lib:
     TRAFFIC_TCP: int
     TRAFFIC_TYPES: int
     TRAFFIC_UDP: int
+    TUNNEL_GENEVE: int
+    TUNNEL_GRE: int
+    TUNNEL_GRE_KEY: int
+    TUNNEL_GTP: int
+    TUNNEL_IP6TNL: int
+    TUNNEL_IPIP: int
+    TUNNEL_KINDS: int
+    TUNNEL_MPLS: int
+    TUNNEL_NONE: int
+    TUNNEL_PPPOE: int
+    TUNNEL_SHIFT: int
+    TUNNEL_SIT: int
+    TUNNEL_VXLAN: int
+    VERSION_SHIFT: int
     XT_LINES_DONE: int
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int
@@ -381,9 +478,13 @@ class _Lib:
     def xt_perf_event_set_bpf(self, event_fd: int, prog_fd: int, /) -> int: ...
     def xt_prog_get_fd_by_id(self, id: int, /) -> int: ...
     def xt_prog_load(self, request: struct_xt_prog_load, /) -> int: ...
+    def xt_prog_query(self, ifindex: int, attach_type: int, ids: Any, count: Any, /) -> int: ...
     def xt_prog_test_run(self, request: struct_xt_test_run, /) -> int: ...
     def xt_promiscuous(self, ifindex: int, /) -> int: ...
+    def xt_raw_tracepoint_open(self, prog_fd: int, name: Any, /) -> int: ...
+    def xt_setns_net(self, fd: int, /) -> int: ...
     def xt_store_release(self, address: Any, value: int, /) -> None: ...
+    def xt_tcp_read(self, datagram: Any, length: int, sequence: int, out: struct_xt_tcp_samples, /) -> int: ...
     def xt_timerfd(self, period_ns: int, /) -> int: ...
     def xt_version(self) -> Any: ...
 

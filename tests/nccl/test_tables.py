@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from tests.nccl.jobs import STANDIN_FUNCTIONS, calling, expected, standin
+from tests.nccl.jobs import STANDIN_FUNCTIONS, calling, expected, job, standin
 from xtrace.kernel import uprobe
+from xtrace.kernel.bpf import Fd
 from xtrace.model.nccl import CallTotals
+from xtrace.model.nccl_names import FUNCTIONS
 from xtrace.monitors.nccl.calls import CallTables
 from xtrace.monitors.nccl.libraries import find_functions
 
@@ -63,6 +66,40 @@ def test_the_last_interval_is_that_of_both_buffers() -> None:
         first = tables.collect(tables.flip())
         assert first.totals.calls == CALLS
         assert tables.collect(tables.flip(last=True)).totals == CallTotals()
+
+
+def test_a_key_in_both_buffers_is_one_at_the_end() -> None:
+    with probed(max_keys=1024) as tables, job() as process:
+        process.do("CommInitRank", "world", 2, 0)
+        process.do("AllReduce", "world", 100, 7)
+        tables.flip()  # nobody reads what it left
+        for _ in range(2):
+            process.do("AllReduce", "world", 10, 7)
+        taken = tables.collect(tables.flip(last=True))
+    reduced = [counters for key, counters in taken.calls.items() if FUNCTIONS[key.function] == "AllReduce"]
+    assert [(counters.calls, counters.elements, counters.returned) for counters in reduced] == [(3, 120, 3)]
+    assert sum(reduced[0].latency) == 3
+
+
+def test_returns_are_probed_before_any_call_can_be_counted(
+    way: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in way.items():
+        monkeypatch.setenv(name, value)
+    ends: list[bool] = []
+
+    def noted(attach: Callable[..., Fd]) -> Callable[..., Fd]:
+        def attach_and_note(*arguments: Any, at_return: bool) -> Fd:
+            ends.append(at_return)
+            return attach(*arguments, at_return=at_return)
+
+        return attach_and_note
+
+    for name in ("attach_multi", "attach_event"):
+        monkeypatch.setattr(uprobe, name, noted(getattr(uprobe, name)))
+    with probed(max_keys=16):
+        assert set(ends) == {True, False}
+        assert ends == sorted(ends, reverse=True)
 
 
 def test_memory_is_told_by_the_kernel_and_small() -> None:

@@ -94,7 +94,8 @@ class Server:
 
     def get(self, path: str, **fields: str) -> bytes:
         """The answer to a GET."""
-        answer = self._http.request("GET", self.base + path, fields=fields, retries=False, timeout=30.0)
+        # the server closes connections that were idle for a minute, perhaps just now
+        answer = self._http.request("GET", self.base + path, fields=fields, retries=1, timeout=30.0)
         assert answer.status == 200, answer.data
         return answer.data
 

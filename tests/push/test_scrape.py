@@ -20,7 +20,7 @@ from tests.push.compare import FLOW_LABELS, LINES, ms
 from tests.push.double import Answer, double
 from tests.push.scrapers import scraping
 from tests.push.server import Stores, free_port
-from tests.push.test_deploy import DESCRIBED
+from tests.push.shipped import DESCRIBED
 from tests.push.test_outages import lateness
 from tests.push.wire import wire
 from tests.support.net import of_type

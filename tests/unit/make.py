@@ -35,7 +35,7 @@ ETH0 = Interface("eth0", slot=0, xdp_mode=XdpMode.NATIVE)
 def features(**changes: bool) -> Features:
     """All a new kernel has, without PREEMPT_RT and without type information, and what is told."""
     usual = {"btf": False, "frags": True, "links": True, "tcx": True, "percpu_batch": True, "realtime": False}
-    return Features(**{**usual, **changes})
+    return Features(**{**usual, "ipsec": True, **changes})
 
 
 def packed(address: str) -> bytes:

@@ -28,6 +28,7 @@ ALLOWED = {
     "config": ("errors", "model", "options", "target"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
+    "report": ("errors", "printable", "report", "sinks.stream", "sinks.text.units", "stop"),
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
@@ -36,7 +37,7 @@ ALLOWED = {
     ),
     "command": (
         *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),
-        *("sinks.stream", "stop"),
+        *("report.command", "sinks.stream", "stop"),
     ),
     "__main__": ("command", "stop"),
 }

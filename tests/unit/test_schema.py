@@ -10,9 +10,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.support.schema import complaint, schema, validate
-from tests.unit import make_rdma
+from tests.unit import make_rdma, make_tcp
 from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.model.words import Health
 from xtrace.sinks.jsonl.rdma import port_summary, rdma_records
+from xtrace.sinks.jsonl.tcp import connection_record, sums_record
 
 Record = dict[str, Any]
 
@@ -92,6 +94,7 @@ OPERATION: Record = {
 }
 CALLS: Record = {"calls": 3, "requested_bytes": None, "returned": 3, "errors": 1, "async_errors": 0}
 
+OF_TCP: Record = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": "n1"}
 EXAMPLES: dict[str, Record] = {
     "start": {
         "type": "start",
@@ -132,6 +135,10 @@ EXAMPLES: dict[str, Record] = {
         "reason": "detached",
         "detail": "the program was detached by someone else",
     },
+    "tcp_connection": connection_record(
+        make_tcp.connection(seen=make_tcp.SEEN, health=Health.WARN, reasons=("why",)), 5_000_000_000, OF_TCP
+    ),
+    "tcp": sums_record(make_tcp.sums(), OF_TCP, not_shown=0),
     "end": {
         "type": "end",
         "ts": "2026-01-01T00:00:10.000Z",
@@ -149,6 +156,9 @@ EXAMPLES: dict[str, Record] = {
         "mtu": 1500,
         "mac": "02:00:00:00:00:01",
         "xdp": {"prog_id": 7, "mode": "native"},
+        "tc": {"ingress": {"tcx": [5], "filters": ["cls_bpf"]}, "egress": {"tcx": [], "filters": []}},
+        "rdma_device": "mlx5_0",
+        "addresses": ["10.0.0.1/24", "fd00::1/64"],
     },
     **RDMA,
     "nccl_process": {
@@ -349,6 +359,8 @@ def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
         ("link", {"state": "UP"}),
         ("link", {"mac": ""}),
         ("link", {"xdp": {"prog_id": 7}}),
+        ("link", {"tc": {"ingress": {"tcx": [0], "filters": []}}}),
+        ("link", {"addresses": ["10.0.0.1"]}),
     ],
 )
 def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None:
@@ -374,7 +386,8 @@ def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None
         ("hook", {"attached": True, "reason": None, "detail": None}),
         ("interface", {"xdp_mode": "generic", "units": "frame"}),
         ("interface", {"xdp_mode": "native", "units": "frame"}),
-        ("link", {"mac": None, "xdp": None}),
+        ("link", {"mac": None, "xdp": None, "rdma_device": None, "addresses": [], "tc": {}}),
+        ("link", {"tc": {"ingress": {"tcx": None, "filters": []}}}),
     ],
 )
 def test_record_with_another_legal_value_is_taken(kind: str, change: Record) -> None:

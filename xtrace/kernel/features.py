@@ -17,6 +17,12 @@ SWITCH = "XTRACE_FEATURES_OFF"
 RETURN_XDP_PASS = bytes.fromhex("b700000002000000 9500000000000000")
 """r0 = XDP_PASS; exit"""
 
+ASK_FOR_SECURITY_PATH = bytes.fromhex(
+    "b702000000000000 bfa3000000000000 07030000e0ffffff b70400001c000000 b705000000000000 8500000042000000"
+    "b700000000000000 9500000000000000"
+)
+"""bpf_skb_get_xfrm_state(ctx, 0, r10 - 32, sizeof(struct bpf_xfrm_state), 0); r0 = 0; exit"""
+
 
 @dataclass(frozen=True)
 class Features:
@@ -34,6 +40,8 @@ class Features:
     """BPF_MAP_LOOKUP_BATCH of per-CPU arrays (Linux 5.13)."""
     realtime: bool
     """The kernel is PREEMPT_RT: per-CPU state needs atomic operations."""
+    ipsec: bool
+    """The kernel says which packets it has decrypted: bpf_skb_get_xfrm_state() (CONFIG_XFRM)."""
 
     def names(self) -> list[str]:
         """Names of the available features."""
@@ -67,14 +75,15 @@ def probe() -> Features:
         tcx="tcx" not in off and _attaches_tcx(),
         percpu_batch="percpu_batch" not in off and _batches_percpu_arrays(),
         realtime="realtime" not in off and _is_realtime(),
+        ipsec="ipsec" not in off and _knows_security_paths(),
     )
 
 
-def load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
+def load_trivial(prog_type: int, attach_type: int, flags: int, instructions: bytes = RETURN_XDP_PASS) -> int:
     """BPF_PROG_LOAD of a trivial program: its descriptor, or -errno."""
     request = ffi.new("struct xt_prog_load *")
-    code, license_text = ffi.from_buffer(RETURN_XDP_PASS), ffi.new("char[]", b"GPL")
-    request.insns, request.insn_cnt, request.license = code, len(RETURN_XDP_PASS) // 8, license_text
+    code, license_text = ffi.from_buffer(instructions), ffi.new("char[]", b"GPL")
+    request.insns, request.insn_cnt, request.license = code, len(instructions) // 8, license_text
     request.prog_type, request.expected_attach_type = prog_type, attach_type
     request.prog_flags, request.prog_name = flags, b"probe"
     return try_call(syscall.lib.xt_prog_load, request)
@@ -92,6 +101,10 @@ def _attaches_tcx() -> bool:
     result = try_call(syscall.lib.xt_link_create, fd, 0x7FFFFFFF, constants.ATTACH_TYPE_TCX_INGRESS, 0)
     _close(fd)
     return result == -errno.ENODEV
+
+
+def _knows_security_paths() -> bool:
+    return _close(load_trivial(constants.PROG_TYPE_SCHED_CLS, 0, 0, ASK_FOR_SECURITY_PATH))
 
 
 def _batches_percpu_arrays() -> bool:

@@ -23,6 +23,7 @@ EXAMPLES = {
     "--count": "7", "--format": "text", "--top": "7", "--push": "http://m:7", "--max-series": "7", "--label": "a=7",
     "--series-by": "hosts", "--push-format": "import", "--spool": "/7:7G", "--listen": "h:7",
     "--listen-config": "/7.yml", "--metrics": "counters",
+    "--color": "always", "--tunnel": "inner",
     "--hook": "tc", "--xdp-mode": "native", "--max-flows": "7", "--threshold": "idle=7", "--ras": "h:7",
     "--ras-interval": "7m", "--sysfs": "/7", "--procfs": "/7",
 }  # fmt: skip

@@ -164,6 +164,7 @@ class FlowTables:
             "link_layer": place.link_layer,
             "has_frags": place.frags,
             "is_realtime": self.features.realtime,
+            "knows_ipsec": self.features.ipsec,
             "slots": self.plan.slots,
             "possible_cpus": self.plan.cpus,
             "cache_entries": self.plan.cache_entries,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from xtrace.model.limits import Limits
 from xtrace.model.nccl import NcclSnapshot, NicTraffic
 from xtrace.model.rdma import PortId, RdmaSnapshot
-from xtrace.model.rdma_health import LIMITS, Limits, rails
+from xtrace.model.rdma_health import LIMITS, rails
 from xtrace.monitors import Monitor
 from xtrace.monitors.relay import Relay
 

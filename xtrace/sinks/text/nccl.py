@@ -10,6 +10,7 @@ from xtrace.model.nccl import (
     NcclProcess,
     NcclSnapshot,
     Operation,
+    RunCalls,
     sum_counters,
     total_bytes,
 )
@@ -27,6 +28,10 @@ class NcclText:
     def lines(self, snapshot: NcclSnapshot) -> Iterator[str]:
         """All lines of one interval."""
         return nccl_lines(snapshot)
+
+    def totals(self, totals: RunCalls) -> tuple[str, ...]:
+        """Calls of the whole run."""
+        return (f"nccl calls={totals.sum.calls} unattributed={totals.sum.unattributed}\n",)
 
 
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
