@@ -258,10 +258,13 @@ def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monito
 
 def watch_calls(config: Config) -> NcclMonitor:
     """Return the monitor of mode nccl, with its probes attached."""
-    from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
+    from xtrace.model import nccl_verdicts
+    from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions, RasOptions
 
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
-    return NcclMonitor(log.info, ras=ras)
+    hang, late = (config.rdma.limits[name].warn for name in ("hang", "late"))
+    limits = nccl_verdicts.Limits(*(None if limit is None else round(limit * 1e9) for limit in (hang, late)))
+    return NcclMonitor(log.info, NcclOptions(config.host, limits, config.max_calls, ras))
 
 
 def read_apart(rdma: RdmaMonitor, config: Config, opened: ExitStack) -> Apart[RdmaSnapshot]:

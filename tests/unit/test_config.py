@@ -125,6 +125,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--procfs": ("/p", {"procfs": "/p"}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
+    "--max-calls": ("700", {"max_calls": 700}),
     "--debug": ("", {"debug": True}),
 }
 """Option, a value for it, what it changes in the Config."""

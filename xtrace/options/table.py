@@ -51,9 +51,9 @@ DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+PACKETS = ("outer", "inner")
 KEPT = ("all", "counters")
 PUSH_FORMATS = ("auto", "import", "remote-write")
-PACKETS = ("outer", "inner")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -276,6 +276,12 @@ PROMISCUOUS = _switch(
     " the run, even after kill -9. Needs CAP_NET_RAW, too.",
     modes=(XDP,),
 )
+MAX_CALLS = Option(
+    ("--max-calls",), "N", "capacity of the table of NCCL calls", ATTACHING,
+    whole_number(lib.NCCL_LEAST_KEYS, lib.NCCL_MOST_KEYS), lib.NCCL_MAX_KEYS, str(lib.NCCL_MAX_KEYS),
+    "In combinations of process, communicator, function and datatype per interval. Calls that do not fit are counted as"
+    " unattributed.", modes=(NCCL,),
+)
 MAX_FLOWS = Option(
     ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
     lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
@@ -283,9 +289,10 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of RDMA ports and TCP", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of ports, TCP and NCCL", JOBS,
     parse_thresholds, None,
-    details="off disables a threshold. docs/rdma.md and docs/tcp.md list names, units and defaults.",
+    details="off disables a threshold. docs/rdma.md, docs/tcp.md and docs/nccl.md list names, units and"
+    " defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
@@ -317,7 +324,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
     *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
     *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
-    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
+    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )

@@ -98,6 +98,8 @@ class Figures:
     """delivered"""
     failures: int = 0
     """failed attempts that are retried"""
+    spooled_bytes: int | None = None
+    """in files; None without a spool"""
     dropped: dict[str, tuple[int, int]] = field(default_factory=dict)
     """batches and samples by reason"""
     request_s: float | None = None
@@ -106,8 +108,6 @@ class Figures:
     """the last answer to a delivery, if it was not the usual one"""
     stored: bool | None = None
     """whether the server had the last sample queried"""
-    spooled_bytes: int | None = None
-    """in files; None without a spool"""
 
 
 class SelfMetrics:

@@ -19,7 +19,7 @@ from xtrace.monitors.nccl import monitor as monitor_module
 from xtrace.monitors.nccl.calls import Known, TakenCalls
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, Library
-from xtrace.monitors.nccl.monitor import MOST_NEWCOMERS, NcclMonitor, RasOptions
+from xtrace.monitors.nccl.monitor import MOST_NEWCOMERS, NcclMonitor, NcclOptions, RasOptions
 from xtrace.monitors.nccl.watcher import Watched
 
 FILE = Identity(1, 1, 1, 1, 1)
@@ -132,8 +132,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def monitor(world: World) -> Iterator[NcclMonitor]:
-    world.watched = Watched({7: user()}, probed=frozenset({FILE}))
-    made = NcclMonitor(world.said.append)
+    world.watched = Watched({7: user()}, probed={FILE: 0})
+    made = NcclMonitor(world.said.append, NcclOptions("n1"))
     yield made
     made.close()
 
@@ -144,7 +144,7 @@ def one_process(snapshot: NcclSnapshot, pid: int = 7) -> Any:
 
 
 def test_without_a_process_it_says_that_it_looks_for_one(world: World) -> None:
-    monitor = NcclMonitor(world.said.append)
+    monitor = NcclMonitor(world.said.append, NcclOptions("n1"))
     assert world.said == ["mode nccl: no process uses NCCL now; looking for new ones every second"]
     assert (monitor.mode, monitor.ended, monitor.pids()) == ("nccl", False, [])
     monitor.close()
@@ -158,14 +158,14 @@ def test_with_a_process_it_says_nothing(world: World, monitor: NcclMonitor) -> N
 def test_missing_capabilities_are_named_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privileges, "missing", lambda needed: ["CAP_PERFMON"])
     with pytest.raises(PrivilegeError, match=r"^mode nccl needs CAP_PERFMON"):
-        NcclMonitor(world.said.append)
+        NcclMonitor(world.said.append, NcclOptions("n1"))
     assert world.happened == []
 
 
 def test_a_proc_with_other_numbers_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proc, "sees_all", lambda: False)
     with pytest.raises(XtraceError, match="process IDs in this container's /proc differ"):
-        NcclMonitor(world.said.append)
+        NcclMonitor(world.said.append, NcclOptions("n1"))
 
 
 @pytest.mark.parametrize("multi, attach", [(True, "uprobe_multi"), (False, "perf_event")])
@@ -234,7 +234,7 @@ def test_process_that_called_and_was_never_found_is_named_by_its_thread(world: W
 def test_process_that_ended_has_one_last_record(world: World, monitor: NcclMonitor) -> None:
     world.known = {(7, 0x1000): Known(8, 3, 6)}
     world.calls = {key(): Counters(1)}
-    world.watched = Watched({}, gone={7: user()}, probed=frozenset({FILE}))
+    world.watched = Watched({}, gone={7: user()}, probed={FILE: 0})
     last = one_process(monitor.tick())
     assert (last.ended, last.command, len(last.communicators)) == (True, "python3 train.py", 1)
     assert world.known == {}, "its number and addresses may be used again"
@@ -244,7 +244,7 @@ def test_process_that_ended_has_one_last_record(world: World, monitor: NcclMonit
 
 def test_number_that_is_used_again_is_a_running_process(world: World, monitor: NcclMonitor) -> None:
     world.started = {7: 2000}
-    world.watched = Watched({7: user(start_time=2000)}, gone={7: user()}, probed=frozenset({FILE}))
+    world.watched = Watched({7: user(start_time=2000)}, gone={7: user()}, probed={FILE: 0})
     assert not one_process(monitor.tick()).ended
 
 
@@ -255,7 +255,7 @@ def test_process_whose_files_are_not_probed_is_not_known_to_be_silent(world: Wor
 
 def test_what_is_not_searched_and_what_ras_says_is_in_the_snapshot(world: World) -> None:
     world.watched = Watched(skipped=Skipped(1, 2, 3))
-    monitor = NcclMonitor(world.said.append, RasOptions(("localhost", 28028), 60.0))
+    monitor = NcclMonitor(world.said.append, NcclOptions("n1", ras=RasOptions(("localhost", 28028), 60.0)))
     first, second = monitor.tick(), monitor.tick()
     world.answers = False
     third = monitor.tick()

@@ -150,7 +150,7 @@ def test_what_failed_is_tried_again_later(
     ]
     tables.fails = False
     files.update([user(1)])
-    assert files.probed() == frozenset()
+    assert files.probed() == {}
     tables.now += FIRST_PAUSE_NS
     files.update([user(1)])
     assert probed_numbers(files) == [1]
@@ -176,7 +176,7 @@ def test_probes_that_were_being_attached_at_the_end_are_detached(
     monkeypatch.setattr(tables, "attach", attach_late)
     files.update([user(1)])
     assert tables.attached == []
-    assert files.probed() == frozenset()
+    assert files.probed() == {}
 
 
 def test_attaching_that_takes_long_goes_on_in_the_next_round(files: ProbedFiles, tables: PlayedTables) -> None:

@@ -64,8 +64,8 @@ class PlayedFiles:
         self.updated.release()
         return []
 
-    def probed(self) -> frozenset[Identity]:
-        return frozenset({FILE})
+    def probed(self) -> dict[Identity, int]:
+        return {FILE: 5}
 
     def close(self) -> None:
         self.closed = True
@@ -107,7 +107,7 @@ def test_what_the_thread_found_is_handed_over(finder: PlayedFinder) -> None:
     watched = watcher.take()
     assert watched.users == {7: NEW}
     assert watched.gone == {7: OLD}
-    assert watched.probed == {FILE}
+    assert watched.probed == {FILE: 5}
     assert watched.skipped == Skipped(cut_processes=1, unprobed_files=3)
     assert tables.forgotten == [7]
     assert watcher.take().gone == {}

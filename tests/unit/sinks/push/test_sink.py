@@ -308,7 +308,7 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
     own.start(RUN)
     own.note_render(3_500_000)
     dropped = {"overflow": (11, 12), "refused": (13, 14)}
-    figures = Figures(3, 4, 5, 6, 7, dropped, request_s=0.25, stored=False)
+    figures = Figures(3, 4, 5, 6, 7, 8, dropped, request_s=0.25, stored=False)
     values: dict[tuple[Any, ...], Any] = {
         (sample.name, *sample.labels): sample.value
         for sample in flat([*own.samples(TICK, [{"one": 1}]), *push_samples(figures)])
@@ -327,6 +327,7 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
         "push_requests_total": 5,
         "push_samples_total": 6,
         "push_failures_total": 7,
+        "push_spool_bytes": 8,
         "push_request_seconds": 0.25,
         "push_stored": 0,
     }
