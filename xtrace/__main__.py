@@ -14,10 +14,6 @@ def main() -> int:
         from xtrace.stop import Stop
 
         stop = Stop.installed()  # a signal during the slow imports below is a request to stop, too
-        if sys.argv[1:2] == ["hang"]:
-            from xtrace.hang.command import main as name_the_hang
-
-            return name_the_hang(sys.argv[2:], stop)
         from xtrace.command import main as run
 
         return run(stop=stop)

@@ -228,6 +228,7 @@ class struct_xt_map_create:
 
 class struct_xt_names:
     traffic_types: Any
+    tunnels: Any
     opcodes: Any
     tcp_flags: Any
 
@@ -388,6 +389,7 @@ class _Lib:
     FLOW_EGRESS: int
     FLOW_FRAGMENT: int
     FLOW_HAS_SRC_QPN: int
+    FLOW_INNER: int
     FLOW_LATER_FRAGMENT: int
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
@@ -460,6 +462,10 @@ class _Lib:
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
     NCCL_WAIT_SIGNAL: int
+    QPN_BITS: int
+    QPN_MASK: int
+    TAG_LOW_BITS: int
+    TAG_MASK: int
     TCP_BUFFER_LIMITED: int
     TCP_BUSY: int
     TCP_BYTES_ACKED: int
@@ -515,6 +521,20 @@ class _Lib:
     TRAFFIC_TCP: int
     TRAFFIC_TYPES: int
     TRAFFIC_UDP: int
+    TUNNEL_GENEVE: int
+    TUNNEL_GRE: int
+    TUNNEL_GRE_KEY: int
+    TUNNEL_GTP: int
+    TUNNEL_IP6TNL: int
+    TUNNEL_IPIP: int
+    TUNNEL_KINDS: int
+    TUNNEL_MPLS: int
+    TUNNEL_NONE: int
+    TUNNEL_PPPOE: int
+    TUNNEL_SHIFT: int
+    TUNNEL_SIT: int
+    TUNNEL_VXLAN: int
+    VERSION_SHIFT: int
     XT_LINES_DONE: int
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int

@@ -19,7 +19,22 @@ log = logging.getLogger("xtrace")
 Main = Callable[[Sequence[str], Stop], int]
 """Takes the arguments after a subcommand's name and returns the exit code; raises XtraceError."""
 
-SUBCOMMANDS: Mapping[str, Main] = {}
+
+def report_page(arguments: Sequence[str], stop: Stop) -> int:
+    """Make one HTML page of a run's JSON Lines."""
+    from xtrace.report.command import main
+
+    return main(arguments, stop)
+
+
+def name_the_hang(arguments: Sequence[str], stop: Stop) -> int:
+    """Name the rank that keeps an NCCL communicator waiting, from the JSON Lines of its hosts."""
+    from xtrace.hang.command import main
+
+    return main(arguments, stop)
+
+
+SUBCOMMANDS: Mapping[str, Main] = {"report": report_page, "hang": name_the_hang}
 """Words in first place, which read records instead of monitoring. Each has a function here that imports its module on
 demand, and a rule in tests/unit/test_imports.py that keeps it from importing kernel/."""
 

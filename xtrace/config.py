@@ -161,6 +161,7 @@ def parse_filters(given: Settings) -> Filters:
         excluded_networks=given.value(table.EXCLUDE_NET),
         ports=given.value(table.PORT),
         exclude_dns=given.value(table.EXCLUDE_DNS),
+        inner=given.value(table.TUNNEL) == "inner",
     )
 
 

@@ -28,6 +28,9 @@ _xtrace_catch_values() {
             ;;
         --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--listen|--listen-config|--max-series|--label|--max-flows|--max-calls|--ras|--ras-interval|--sysfs|--procfs)
             ;;
+        --tunnel)
+            printf '%s\n' outer inner
+            ;;
         -o|--format)
             printf '%s\n' auto table text json none
             ;;
@@ -52,7 +55,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --tcp --wide --color --qps -l --list --push --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --top --tcp --wide --color --qps -l --list --push --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
     COMPREPLY=()
 

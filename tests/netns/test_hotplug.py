@@ -396,8 +396,7 @@ def test_a_program_detached_by_others_is_reported_recorded_and_attached_again(wa
         send_and_count(pair, "far0", "near0")
         detach(pair, tool)
         tool.wait_until_it_says(DETACHED.encode())
-        for _ in range(programs):
-            tool.wait_until_it_says(loaded("far0"))
+        tool.wait_until_it_says(loaded("far0"))
         send_and_count(pair, "far0", "near0")
         result = tool.stop()
         assert is_free(pair.far, "far0")

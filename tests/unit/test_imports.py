@@ -28,6 +28,7 @@ ALLOWED = {
     "config": ("errors", "kernel.syscall", "model", "options", "target"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
+    "report": ("errors", "printable", "report", "sinks.stream", "sinks.text.units", "stop"),
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
@@ -36,13 +37,13 @@ ALLOWED = {
     ),
     "command": (
         *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),
-        *("sinks.stream", "stop"),
+        *("hang.command", "report.command", "sinks.stream", "stop"),
     ),
     "hang": (
         *("errors", "hang", "model.nccl_ranks", "model.nccl_verdicts", "printable", "stop", "values"),
         *("sinks.jsonl.lines", "sinks.jsonl.nccl_ranks", "sinks.render", "sinks.stream", "sinks.text.nccl_ranks"),
     ),
-    "__main__": ("command", "hang", "stop"),
+    "__main__": ("command", "stop"),
 }
 """Part of the package -> what it may import from the others."""
 

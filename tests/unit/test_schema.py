@@ -10,9 +10,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.support.schema import complaint, schema, validate
-from tests.unit import make_rdma
+from tests.unit import make_rdma, make_tcp
 from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.model.words import Health
 from xtrace.sinks.jsonl.rdma import port_summary, rdma_records
+from xtrace.sinks.jsonl.tcp import connection_record, sums_record
 
 Record = dict[str, Any]
 
@@ -94,7 +96,7 @@ CALLS: Record = {"calls": 3, "requested_bytes": None, "returned": 3, "errors": 1
 
 PLACE = {"pid": 4711, "command": "python3 train.py", "container": None, "pod": None}
 ARGUMENTS = {"function": "AllReduce", "datatype": "float32", "count": 1000, "root": None}
-
+OF_TCP: Record = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": "n1"}
 EXAMPLES: dict[str, Record] = {
     "start": {
         "type": "start",
@@ -135,6 +137,10 @@ EXAMPLES: dict[str, Record] = {
         "reason": "detached",
         "detail": "the program was detached by someone else",
     },
+    "tcp_connection": connection_record(
+        make_tcp.connection(seen=make_tcp.SEEN, health=Health.WARN, reasons=("why",)), 5_000_000_000, OF_TCP
+    ),
+    "tcp": sums_record(make_tcp.sums(), OF_TCP, not_shown=0),
     "end": {
         "type": "end",
         "ts": "2026-01-01T00:00:10.000Z",

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 
-from xtrace.errors import UsageError, XtraceError
+from xtrace.errors import UsageError
 from xtrace.hang.reader import Hosts, files_of, opened
 from xtrace.model.nccl_verdicts import DEFAULT_HANG_NS, DEFAULT_LATE_NS, Limits, judge
 from xtrace.printable import printable
 from xtrace.sinks.jsonl.lines import line
 from xtrace.sinks.jsonl.nccl_ranks import verdict_records
 from xtrace.sinks.render import timestamp
-from xtrace.sinks.stream import STDOUT, OutputClosed, OutputStream
+from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.sinks.text.nccl_ranks import job_lines
 from xtrace.stop import Stop
 from xtrace.values import duration, unknown
+
+log = logging.getLogger(__name__)
 
 USAGE = "usage: xtrace-catch hang [--threshold hang=TIME,late=TIME] [-o text|json] FILE..."
 HELP = f"""\
@@ -36,16 +37,9 @@ LONGEST_MS = 86_400_000
 
 
 def main(arguments: Sequence[str], stop: Stop) -> int:
-    """Run the command and return its exit code."""
-    with closing(stop):
-        try:
-            text = HELP.encode() if {"-h", "--help"} & set(arguments) else answer(arguments)
-            OutputStream(STDOUT, stop).write(text)
-        except OutputClosed:
-            return 0
-        except XtraceError as error:
-            sys.stderr.write(f"xtrace-catch: {printable(str(error))}\n")
-            return error.exit_code
+    """Run the command and return its exit code. Raises XtraceError."""
+    text = HELP.encode() if {"-h", "--help"} & set(arguments) else answer(arguments)
+    OutputStream(STDOUT, stop).write(text)
     return 0
 
 
@@ -69,7 +63,7 @@ def answer(arguments: Sequence[str]) -> bytes:
 def _complain(hosts: Hosts) -> None:
     """Say what the answer does not cover."""
     for text in _gaps(hosts):
-        sys.stderr.write(f"xtrace-catch: hang: {printable(text)}\n")
+        log.warning("hang: %s", text)
 
 
 def _gaps(hosts: Hosts) -> Iterator[str]:

@@ -50,6 +50,7 @@ DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+PACKETS = ("outer", "inner")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -145,6 +146,13 @@ PORT: Option[frozenset[int]] = Option(
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
+TUNNEL = Option(
+    ("--tunnel",), "PACKET", "flows of which packets in tunnels: outer or inner", FILTERS, choice("packet", PACKETS),
+    PACKETS[0], PACKETS[0],
+    "inner: of the IP packet in the outermost VXLAN, Geneve, GRE, IP in IP, GTP-U, MPLS or PPPoE, and the filters look"
+    " at that one. Bytes are always those of the whole frame.",
+    modes=(XDP,), values=PACKETS,
+)
 
 INTERVAL = Option(
     ("-t", "--interval"), "TIME", "how often to report: 500ms, 5s, 1m", OUTPUT, duration(SHORTEST_MS, LONGEST_MS),
@@ -292,7 +300,7 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
-    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
+    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
     *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
     *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
