@@ -28,13 +28,13 @@ def report_page(arguments: Sequence[str], stop: Stop) -> int:
 
 
 def name_the_hang(arguments: Sequence[str], stop: Stop) -> int:
-    """Name the rank that keeps an NCCL communicator waiting, from the JSON Lines of its hosts."""
+    """Name the rank that keeps the others waiting, from the JSON Lines of all hosts."""
     from xtrace.hang.command import main
 
     return main(arguments, stop)
 
 
-SUBCOMMANDS: Mapping[str, Main] = {"report": report_page, "hang": name_the_hang}
+SUBCOMMANDS: Mapping[str, Main] = {"hang": name_the_hang, "report": report_page}
 """Words in first place, which read records instead of monitoring. Each has a function here that imports its module on
 demand, and a rule in tests/unit/test_imports.py that keeps it from importing kernel/."""
 

@@ -94,9 +94,10 @@ OPERATION: Record = {
 }
 CALLS: Record = {"calls": 3, "requested_bytes": None, "returned": 3, "errors": 1, "async_errors": 0}
 
+OF_TCP: Record = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": "n1"}
 PLACE = {"pid": 4711, "command": "python3 train.py", "container": None, "pod": None}
 ARGUMENTS = {"function": "AllReduce", "datatype": "float32", "count": 1000, "root": None}
-OF_TCP: Record = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": "n1"}
+
 EXAMPLES: dict[str, Record] = {
     "start": {
         "type": "start",
