@@ -52,7 +52,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --tcp --wide --color --qps -l --list --push --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --tcp --wide --color --qps -l --list --doctor --push --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
     COMPREPLY=()
 

@@ -35,6 +35,7 @@ complete -c xtrace-catch -l wide -d 'never shorten addresses to fit the terminal
 complete -c xtrace-catch -l color -x -a 'auto always never' -d 'color the largest flows: auto, always or never'
 complete -c xtrace-catch -l qps -d 'show each queue pair, not only the number per process'
 complete -c xtrace-catch -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
+complete -c xtrace-catch -l doctor -d 'check what a run needs here, and exit'
 complete -c xtrace-catch -l push -x -d 'also send metrics to VictoriaMetrics'
 complete -c xtrace-catch -l listen -x -d 'serve metrics, flows and health by HTTP'
 complete -c xtrace-catch -l listen-config -x -d 'TLS for --listen'

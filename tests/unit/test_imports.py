@@ -29,10 +29,11 @@ ALLOWED = {
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
     "report": ("errors", "printable", "report", "sinks.stream", "sinks.text.units", "stop"),
+    "doctor": ("doctor", "errors", "kernel", "model", "monitors", "printable", "sinks", "target"),
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
-        *("config", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
+        *("config", "doctor", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
         *("options.table", "sinks", "stop"),
     ),
     "command": (
