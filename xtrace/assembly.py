@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from xtrace.monitors.joins.rdma_nccl import Nics
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
+    from xtrace.monitors.tcp.peers import Monitored
     from xtrace.sinks.listen.sink import Listen
     from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.sink import Push
@@ -114,7 +115,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     if xdp:
         flows = joined_flows(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
     if flows and tcp:
-        flows, connections = joined_tcp(flows, tcp)
+        flows, connections = joined_tcp(flows, *tcp)
     nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = joined_calls(calls, nics) if calls and nics else calls
     in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, nics or ports, joined)
@@ -213,12 +214,15 @@ def joined_flows(xdp: XdpMonitor, rdma: RdmaMonitor) -> Monitor[FlowSnapshot]:
 
 
 def joined_tcp(
-    flows: Monitor[FlowSnapshot], tcp: Monitor[TcpSnapshot]
+    flows: Monitor[FlowSnapshot], tcp: Monitor[TcpSnapshot], monitored: Monitored
 ) -> tuple[Monitor[FlowSnapshot], Monitor[TcpSnapshot]]:
-    """Return `flows` and `tcp`, whose connections find their traffic in the flows of the same interval."""
+    """Return `flows` and `tcp`, whose connections find their traffic in the flows of the same interval.
+
+    `monitored` is told the interfaces, whose peers' sockets are read too.
+    """
     from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
 
-    kept = KeptFlows(flows)
+    kept = KeptFlows(flows, monitored)
     return kept, JoinedTcp(tcp, kept)
 
 
@@ -277,23 +281,32 @@ def default_direction(config: Config) -> str:
     return "both" if config.output == "table" and config.hook != "xdp" else "ingress"
 
 
-def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> Monitor[TcpSnapshot]:
-    """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp."""
+def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monitor[TcpSnapshot], Monitored]:
+    """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp.
+
+    And whom to tell the names of the monitored interfaces; at first these are the names given.
+    """
     from xtrace.monitors.apart import Apart
+    from xtrace.monitors.flows.interfaces import is_open
     from xtrace.monitors.tcp.monitor import TcpMonitor
+    from xtrace.monitors.tcp.peers import Monitored
 
     privileges.require(privileges.XDP_NEEDS, "mode xdp")  # the error, before anything is said to be missing
     interval_s = config.interval_ms / 1000
-    monitor = TcpMonitor(interval_s, limits, log.info)
-    return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True)))
+    monitored = Monitored(tuple(name for name in config.interfaces if not is_open(name)))
+    monitor = TcpMonitor(interval_s, limits, log.info, monitored)
+    return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True))), monitored
 
 
 def watch_calls(config: Config) -> NcclMonitor:
     """Return the monitor of mode nccl, with its probes attached."""
-    from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
+    from xtrace.model import nccl_verdicts
+    from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions, RasOptions
 
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
-    return NcclMonitor(log.info, ras=ras)
+    hang, late = (config.rdma.limits[name].warn for name in ("hang", "late"))
+    limits = nccl_verdicts.Limits(*(None if limit is None else round(limit * 1e9) for limit in (hang, late)))
+    return NcclMonitor(log.info, NcclOptions(config.host, limits, config.max_calls, ras))
 
 
 def read_apart(rdma: RdmaMonitor, config: Config, opened: ExitStack) -> Apart[RdmaSnapshot]:

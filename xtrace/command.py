@@ -27,7 +27,14 @@ def report_page(arguments: Sequence[str], stop: Stop) -> int:
     return main(arguments, stop)
 
 
-SUBCOMMANDS: Mapping[str, Main] = {"report": report_page}
+def name_the_hang(arguments: Sequence[str], stop: Stop) -> int:
+    """Name the rank that keeps the others waiting, from the JSON Lines of all hosts."""
+    from xtrace.hang.command import main
+
+    return main(arguments, stop)
+
+
+SUBCOMMANDS: Mapping[str, Main] = {"hang": name_the_hang, "report": report_page}
 """Words in first place, which read records instead of monitoring. Each has a function here that imports its module on
 demand, and a rule in tests/unit/test_imports.py that keeps it from importing kernel/."""
 

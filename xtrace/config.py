@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
 from xtrace.model.tcp_limits import PREFIX
 from xtrace.options import table
@@ -76,6 +77,7 @@ class Config:
     color: str = "auto"
     wide: bool = False
     promiscuous: bool = False
+    max_calls: int = lib.NCCL_MAX_KEYS
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
     ras: tuple[str, int] | None = None
@@ -132,6 +134,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         color=given.value(table.COLOR),
         wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
+        max_calls=given.value(table.MAX_CALLS),
         tcp=parse_tcp(given),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
@@ -160,6 +163,7 @@ def parse_filters(given: Settings) -> Filters:
         excluded_networks=given.value(table.EXCLUDE_NET),
         ports=given.value(table.PORT),
         exclude_dns=given.value(table.EXCLUDE_DNS),
+        inner=given.value(table.TUNNEL) == "inner",
     )
 
 

@@ -55,6 +55,7 @@ def made(source: str, kind: str) -> set[str]:
         ("a = any(b)", "min, max, any, all", {"a = all(b)"}),
         ("a = f(b, c, d)", "swap", {"a = f(c, b, d)", "a = f(b, d, c)"}),
         ("a = f(x=b, y=c)", "swap", {"a = f(x=c, y=b)"}),
+        ("a = min(b, c)", "swap", set()),
         ("a = {1: b, 2: c}", "swap", {"a = {1: c, 2: b}"}),
         ("a = (b, b)", "swap", set()),
         ("a = b.sent + b.received", "attribute", {"a = b.received + b.received", "a = b.sent + b.sent"}),

@@ -97,6 +97,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--exclude-net": ("10.0.0.0/8,fd00::/8", {"filters": asdict(Filters(excluded_networks=NETWORKS))}),
     "--port": ("53,443", {"filters": asdict(Filters(ports=frozenset({53, 443})))}),
     "--exclude-dns": ("", {"filters": asdict(Filters(exclude_dns=True))}),
+    "--tunnel": ("inner", {"filters": asdict(Filters(inner=True))}),
     "--push": (
         "http://m:8428",
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
@@ -117,6 +118,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--procfs": ("/p", {"procfs": "/p"}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
+    "--max-calls": ("700", {"max_calls": 700}),
     "--debug": ("", {"debug": True}),
 }
 """Option, a value for it, what it changes in the Config."""
@@ -149,6 +151,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
             for option in (
                 "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
                 "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
+                "--tunnel=inner",
             )
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),

@@ -48,6 +48,8 @@ class Filters:
     excluded_networks: tuple[Network, ...] = ()
     ports: frozenset[int] = frozenset()
     exclude_dns: bool = False
+    inner: bool = False
+    """whether flows, and what the filters look at, are those of packets in tunnels"""
 
     def constants(self) -> dict[str, int]:
         """Return the constants of the packet program."""
@@ -57,6 +59,7 @@ class Filters:
             "has_excluded_networks": bool(self.excluded_networks),
             "has_ports": bool(self.ports),
             "excludes_dns": self.exclude_dns,
+            "peels_tunnels": self.inner,
         }
 
     def port_words(self) -> dict[int, int]:
@@ -150,3 +153,5 @@ def describe(filters: Filters) -> Iterable[str]:
         yield f"port {written_ports(filters.ports)}"
     if filters.exclude_dns:
         yield "exclude-dns"
+    if filters.inner:
+        yield "tunnel inner"

@@ -50,6 +50,7 @@ DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+PACKETS = ("outer", "inner")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -145,6 +146,13 @@ PORT: Option[frozenset[int]] = Option(
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
+TUNNEL = Option(
+    ("--tunnel",), "PACKET", "flows of which packets in tunnels: outer or inner", FILTERS, choice("packet", PACKETS),
+    PACKETS[0], PACKETS[0],
+    "inner: of the IP packet in the outermost VXLAN, Geneve, GRE, IP in IP, GTP-U, MPLS or PPPoE, and the filters look"
+    " at that one. Bytes are always those of the whole frame.",
+    modes=(XDP,), values=PACKETS,
+)
 
 INTERVAL = Option(
     ("-t", "--interval"), "TIME", "how often to report: 500ms, 5s, 1m", OUTPUT, duration(SHORTEST_MS, LONGEST_MS),
@@ -253,6 +261,12 @@ PROMISCUOUS = _switch(
     " the run, even after kill -9. Needs CAP_NET_RAW, too.",
     modes=(XDP,),
 )
+MAX_CALLS = Option(
+    ("--max-calls",), "N", "capacity of the table of NCCL calls", ATTACHING,
+    whole_number(lib.NCCL_LEAST_KEYS, lib.NCCL_MOST_KEYS), lib.NCCL_MAX_KEYS, str(lib.NCCL_MAX_KEYS),
+    "In combinations of process, communicator, function and datatype per interval. Calls that do not fit are counted as"
+    " unattributed.", modes=(NCCL,),
+)
 MAX_FLOWS = Option(
     ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
     lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
@@ -260,9 +274,10 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of RDMA ports and TCP", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of ports, TCP and NCCL", JOBS,
     parse_thresholds, None,
-    details="off disables a threshold. docs/rdma.md and docs/tcp.md list names, units and defaults.",
+    details="off disables a threshold. docs/rdma.md, docs/tcp.md and docs/nccl.md list names, units and"
+    " defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
@@ -291,10 +306,10 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
-    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
+    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
     *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
     *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
-    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
+    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )

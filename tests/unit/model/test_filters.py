@@ -200,7 +200,7 @@ def test_bits_of_several_wanted_types_are_added() -> None:
     assert Filters(types=parse_types("tcp,icmp,ib")).constants()["wanted_types"] == 0b110101
 
 
-SWITCHES = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports", "excludes_dns")
+SWITCHES = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports", "excludes_dns", "peels_tunnels")
 
 
 @pytest.mark.parametrize(
@@ -212,6 +212,7 @@ SWITCHES = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports"
         (Filters(excluded_networks=parse_networks("10.0.0.0/8", "--exclude-net")), "has_excluded_networks"),
         (Filters(ports=parse_ports("1")), "has_ports"),
         (Filters(exclude_dns=True), "excludes_dns"),
+        (Filters(inner=True), "peels_tunnels"),
     ],
 )
 def test_each_filter_turns_on_its_own_switch_alone(filters: Filters, on: str | None) -> None:
@@ -315,6 +316,7 @@ def test_filters_that_are_on_are_described_in_the_order_of_the_options() -> None
         excluded_networks=parse_networks("10.9.0.0/16", "--exclude-net"),
         ports=parse_ports("443,53"),
         exclude_dns=True,
+        inner=True,
     )
     assert list(describe(filters)) == [
         "types TCP UDP",
@@ -322,5 +324,6 @@ def test_filters_that_are_on_are_described_in_the_order_of_the_options() -> None
         "exclude-net 10.9.0.0/16",
         "port 53 443",
         "exclude-dns",
+        "tunnel inner",
     ]
     assert list(describe(Filters())) == []

@@ -6,6 +6,7 @@ import errno
 import operator
 import os
 import platform
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,7 +76,7 @@ def counted(calls: int = 1, elements: int = 10, **fields: Any) -> Counters:
 
 
 def results(**counts: int) -> tuple[int, ...]:
-    names = ("success", "cuda", "system", "internal", "argument", "usage", "remote", "in_progress", "other")
+    names = ("success", "cuda", "system", "internal", "argument", "usage", "remote", "in_progress", "timeout", "other")
     return tuple(counts.get(name, 0) for name in names)
 
 
@@ -440,23 +441,30 @@ def nics(pairs: QueuePairs = PAIRS, users: Callable[[], list[int]] | None = None
 def test_a_process_has_the_devices_of_its_queue_pairs_and_their_bytes() -> None:
     watched = nics()
     watched.tick()
-    assert watched.traffic_of(7) == NicTraffic(("mlx5_0", "mlx5_1"), 2, 120, 10)
-    assert watched.traffic_of(8) == NicTraffic(("mlx5_2",), 1, None, 5)
-    assert watched.traffic_of(9) == NicTraffic((), 0, None, None)
+    assert watched.traffic_of(7, 1) == NicTraffic(("mlx5_0", "mlx5_1"), 2, 120, 10, read_ns=1)
+    assert watched.traffic_of(8, 1) == NicTraffic(("mlx5_2",), 1, None, 5, read_ns=1)
+    assert watched.traffic_of(9, 1) == NicTraffic((), 0, None, None, read_ns=1)
+
+
+def test_of_a_process_without_queue_pairs_in_an_earlier_round_nothing_is_known() -> None:
+    watched = nics()
+    watched.tick()
+    assert watched.traffic_of(9, 2) is None
+    assert watched.traffic_of(7, 2) is not None
 
 
 def test_before_queue_pairs_were_read_nothing_is_known() -> None:
     watched = nics(QueuePairs())
-    assert watched.traffic_of(7) is None
+    assert watched.traffic_of(7, 1) is None
     watched.tick()
-    assert watched.traffic_of(7) is None
+    assert watched.traffic_of(7, 1) is None
 
 
 def test_where_a_device_could_not_be_asked_nothing_is_known() -> None:
     watched = nics(QueuePairs(PAIRS.records, 1, ("RDMA RES_QP_GET(mlx5_3): EBUSY",)))
     watched.tick()
-    assert watched.traffic_of(7) is None
-    assert watched.traffic_of(9) is None
+    assert watched.traffic_of(7, 1) is None
+    assert watched.traffic_of(9, 1) is None
 
 
 @pytest.mark.parametrize("numbers, alike", [("4711", True), ("4711\t12", False)])
@@ -599,7 +607,8 @@ def places(path: Path, strings: bytes, *names: str) -> dict[int, str]:
     path.write_bytes(b"abc" + strings)
     with path.open("rb") as file:
         table = symbols._Table(0, 0, 3, len(strings))
-        return symbols._places(symbols._File(file.fileno()), table, names)
+        pattern = re.compile(b"(" + b"|".join(name.encode() for name in names) + b")\0")
+        return symbols._places(symbols._File(file.fileno()), table, pattern)
 
 
 def test_a_name_that_is_repeated_without_end_is_found_where_it_begins(tmp_path: Path) -> None:

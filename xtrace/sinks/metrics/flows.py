@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
+from xtrace.model.flow import FRAGMENT, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
 from xtrace.model.flow_totals import MOST_TOTALS, FlowSetup, Where
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.grouping import RENAMES, grouped
@@ -239,14 +239,20 @@ def flow_labels(key: FlowKey) -> Iterator[tuple[str, str]]:
         yield "ethertype", str(key.ethertype)
     yield "traffic_type", traffic_type
     if key.is_roce:
-        if key.flags & HAS_SRC_QPN:
-            yield "src_qpn", str(key.src_qpn)
+        if key.source_qpn is not None:
+            yield "src_qpn", str(key.source_qpn)
         yield "dst_qpn", str(key.dst_qpn)
         yield "opcode", str(key.opcode)
     elif traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
         yield "icmp_type", str(key.src_port)
         yield "icmp_code", str(key.dst_port)
-    if key.vlan_id:
-        yield "vlan", str(key.vlan_id)
+    if key.vlan:
+        yield "vlan", str(key.vlan)
+    if key.inner_vlan:
+        yield "inner_vlan", str(key.inner_vlan)
+    if key.tunnel:
+        yield "tunnel", key.tunnel
+    if key.vni is not None:
+        yield "vni", str(key.vni)
     if key.flags & FRAGMENT:
         yield "fragment", "later" if key.flags & LATER_FRAGMENT else "first"

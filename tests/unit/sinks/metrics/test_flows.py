@@ -13,6 +13,7 @@ from tests.unit.make import ARP, ETH0, ICMP, NS, UDP, counts_of, flow, key, roce
 from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
+    INNER,
     LATER_FRAGMENT,
     FlowKey,
     FlowRecord,
@@ -341,6 +342,13 @@ def test_interfaces_beyond_the_limit_share_one_name() -> None:
             key("fd00::1", "fd00::2", (8, 0), ICMP, vlan_id=7)._replace(protocol=58),
             "src_ip=fd00::1 dst_ip=fd00::2 src_port=0 dst_port=0 protocol=58 traffic_type=ICMP"
             " icmp_type=8 icmp_code=0 vlan=7",
+        ),
+        (
+            key("10.0.0.1", "10.0.0.2", (5, 6), UDP, vlan_id=1 << 12 | 7)._replace(
+                src_qpn=42, ethertype=0x4000 | 8, flags=INNER
+            ),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=5 dst_port=6 protocol=17 traffic_type=UDP"
+            " vlan=7 inner_vlan=8 tunnel=vxlan vni=42",
         ),
         (
             roce(8, 193),

@@ -360,6 +360,30 @@ def test_overflow_is_said_again_after_the_queue_was_empty(caplog: pytest.LogCapt
     assert made.figures.dropped == {"overflow": (8, 8), "refused": (0, 0)}
 
 
+def test_overflow_is_not_said_again_while_something_waits(caplog: pytest.LogCaptureFixture) -> None:
+    class Stepwise(Server):
+        steps = threading.Semaphore(0)
+
+        def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+            outcome = super().send(body, headers)
+            assert self.steps.acquire(timeout=GIVE_UP_S)
+            return outcome
+
+    server = Stepwise([OK])
+    with delivering(server, limit=100) as made:
+        for turn in (1, 2):
+            made.submit(batch("first"))
+            eventually(lambda turn=turn: len(server.bodies) == turn)  # type: ignore[misc]
+            for number in range(5):
+                made.submit(batch(f"{number}" * 90))
+            server.steps.release()
+            eventually(lambda turn=turn: made.figures.requests == turn)  # type: ignore[misc]
+        for _ in range(9):
+            server.steps.release()
+    assert made.figures.dropped["overflow"][0] >= 8
+    assert caplog.messages == ["push to http://m/api: more than 0 MiB queued; dropping the oldest samples"]
+
+
 def test_nothing_is_sent_again_while_the_connection_lasts_or_where_the_server_cannot_be_queried() -> None:
     for answers, stored in (([OK], set[int]()), ([OK, Outcome(True, reconnected=True), OK], None)):
         server = Server(answers, stored)

@@ -30,6 +30,7 @@ from tests.unit.make import (
 from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
+    INNER,
     LATER_FRAGMENT,
     FlowKey,
     FlowRecord,
@@ -214,9 +215,12 @@ def test_flow_line(output: Output, where: FlowKey, line: str) -> None:
     [
         (key(), "[TCP] eth0"),
         (key(protocol=UDP, flags=FRAGMENT, vlan_id=7), "[UDP] eth0 frag vlan=7"),
+        (key(vlan_id=1 << 12, flags=INNER)._replace(src_qpn=42, ethertype=0x4000), "[TCP] eth0 vxlan vni=42"),
+        (key(vlan_id=6 << 12 | 7, flags=INNER)._replace(ethertype=0x6008), "[TCP] eth0 vlan=7 inner_vlan=8 ipip"),
+        (key(vlan_id=1 << 12 | 100)._replace(src_qpn=2 << 24), "[TCP] eth0 vlan=100 inner_vlan=258"),
         (roce(), "[RoCE_v2 RDMA_WRITE_LAST] eth0 10.0.0.1 -> 10.0.0.2"),
     ],
-    ids=["tcp", "tagged fragment", "roce"],
+    ids=["tcp", "tagged fragment", "vxlan", "tags around ipip", "two tags", "roce"],
 )
 def test_direction_is_the_last_word_of_flows_and_interface_where_both_are_watched(
     output: Output, where: FlowKey, end: str, direction: Direction, word: str
