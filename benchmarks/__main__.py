@@ -1,16 +1,17 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [rdma] [nccl]`."""
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [fleet] [rdma] [nccl]`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, nccl, packet, process, push, rdma
+from benchmarks import drain, fleet, nccl, packet, process, push, rdma
 
 MEASUREMENTS = {
     "packet": packet.measure,
     "drain": drain.measure,
     "process": process.measure,
     "push": push.measure,
+    "fleet": fleet.measure,
     "rdma": rdma.measure,
     "nccl": nccl.measure,
 }

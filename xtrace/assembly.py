@@ -25,6 +25,7 @@ from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.stop import GRACE_S, Stop
+from xtrace.target import REMOTE_WRITE, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
     from xtrace.monitors.tcp.peers import Monitored
     from xtrace.sinks.listen.sink import Listen
+    from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.sink import Push
 
@@ -156,7 +158,7 @@ def examine(config: Config, version: str) -> Iterator[Check]:
     if "nccl" in config.modes:
         yield from jobs.nccl()
     if config.target:
-        yield jobs.push(config.target, version)
+        yield jobs.push(config.target, encoding_for(config.target, Identity(config.host)), version)
 
 
 def rdma_checks(config: Config) -> Iterator[Check]:
@@ -351,9 +353,30 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    push = Push(Http(config.target, version), identity)
+    encoding = encoding_for(config.target, identity)
+    spool = None
+    if config.spool is not None:
+        from xtrace.sinks.push.spool import Spool
+
+        spool = Spool(*config.spool, config.target.shown, identity.series(), encoding.form)
+        opened.callback(spool.close)
+    push = Push(Http(config.target, version), encoding, identity, spool)
     opened.callback(close_push, push, stop)
     return push
+
+
+def encoding_for(target: Target, identity: Identity) -> Encoding:
+    """Return the encoding that a server takes."""
+    if target.form == REMOTE_WRITE:
+        from xtrace.sinks.metrics.remote_write import RemoteWrite
+        from xtrace.sinks.metrics.snappy import LIBRARY, is_compressing
+
+        if not is_compressing():
+            log.info("push to %s: samples are not compressed: the Python package %s is missing", target.shown, LIBRARY)
+        return RemoteWrite(identity.series())
+    from xtrace.sinks.metrics.exposition import Exposition
+
+    return Exposition(identity.series())
 
 
 def close_push(push: Push, stop: Stop) -> None:
@@ -388,7 +411,7 @@ def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: 
     from xtrace.sinks.metrics.feed import Feed
 
     outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
-    options = MetricsOptions(config.max_series, config.series_by)
+    options = MetricsOptions(config.max_series, config.series_by, config.metrics == "all")
     return opened.enter_context(closing(Feed(options, outlets)))
 
 

@@ -38,7 +38,7 @@ ALLOWED = {
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
         *("config", "doctor", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
-        *("options.table", "sinks", "stop"),
+        *("options.table", "sinks", "stop", "target"),
     ),
     "command": (
         *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),

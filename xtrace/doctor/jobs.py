@@ -11,6 +11,7 @@ from xtrace.errors import XtraceError
 from xtrace.model.rdma import PortRecord
 
 if TYPE_CHECKING:
+    from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.target import Target
 
 SEARCH_S = 3.0
@@ -61,8 +62,8 @@ def nccl() -> Iterator[Check]:
         yield warn("nccl", detail, "run it with sudo, in a container with --pid host and CAP_SYS_PTRACE")
 
 
-def push(target: Target, version: str) -> Check:
-    """Send the server an import without samples, which stores nothing."""
+def push(target: Target, empty: Encoding, version: str) -> Check:
+    """Send the server a request without samples, which stores nothing, in the encoding that it takes."""
     from xtrace.sinks.push.transport import Http  # a slow import
 
     try:
@@ -70,12 +71,12 @@ def push(target: Target, version: str) -> Check:
     except XtraceError as error:
         return fail("push", str(error), "see the cause named there", target.shown)
     try:
-        outcome = http.send(b"", {"Content-Type": "text/plain"})
+        outcome = http.send(empty.compress(empty.body()), empty.headers)
     finally:
         http.close()
     if not outcome.delivered:
         return fail("push", outcome.reason, "start the server, or correct the URL or its credentials", target.shown)
     if outcome.doubt:
         detail = f"the answer is unusual: {outcome.doubt}"
-        return warn("push", detail, "is it VictoriaMetrics, and the path /api/v1/import/prometheus?", target.shown)
+        return warn("push", detail, "check that the URL is that of an import", target.shown)
     return ok("push", "reachable, accepts samples", target.shown)

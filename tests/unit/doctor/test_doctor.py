@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from xtrace.model.rdma import PortInfo, PortRecord
 from xtrace.monitors.flows import kinds
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import Selection
+from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.stream import OutputStream
 from xtrace.target import parse_target
@@ -196,8 +198,9 @@ def test_server_is_asked_with_an_import_that_stores_nothing(
     monkeypatch.setattr("xtrace.sinks.push.transport.Http", lambda target, version: fake)
     target = parse_target("http://localhost:8428", {})
     assert target is not None
-    check = jobs.push(target, "1")
-    assert (check.status, sent) == (status, [b""])
+    check = jobs.push(target, Exposition(()), "1")
+    assert check.status is status
+    assert [gzip.decompress(body) for body in sent] == [b""]
     assert told in check.detail
 
 
@@ -208,7 +211,7 @@ def test_target_that_cannot_be_used_is_a_failure(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("xtrace.sinks.push.transport.Http", http)
     target = parse_target("http://localhost:8428", {})
     assert target is not None
-    assert jobs.push(target, "1").status is Status.FAIL
+    assert jobs.push(target, Exposition(()), "1").status is Status.FAIL
 
 
 def test_lines_and_records_have_the_same_and_the_worst_decides(output: Output) -> None:
