@@ -15,7 +15,8 @@ from xtrace.kernel import features
 from xtrace.kernel.bpf import Batch, Map, Program
 from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, Interface, InterfaceCounts
 from xtrace.model.words import Direction, Hook, XdpMode
-from xtrace.monitors.flows.tables import Drained, FlowTables, Place, Plan, load_object_spec
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import Drained, FlowTables, Place, load_object_spec
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
 from xtrace.sinks.stream import OutputStream
@@ -39,7 +40,7 @@ def snapshot(drained: Drained, tables: FlowTables, start_ns: int) -> FlowSnapsho
         end_ns=drained.end_monotonic_ns + offset,
         interval_ns=drained.end_monotonic_ns - start_ns,
         start_monotonic_ns=start_ns,
-        record_offset_ns=tables.clock_offset(),
+        clock=tables.clock(),
         wall_offset_ns=offset,
         flows=drained.flows,
         interfaces=((INTERFACE, drained.counts.get((0, Direction.INGRESS), InterfaceCounts())),),

@@ -12,7 +12,8 @@ from tests.support.flood import frame
 from xtrace.kernel import constants, features
 from xtrace.kernel.bpf import Map, Program
 from xtrace.kernel.elf import patch_constants
-from xtrace.monitors.flows.tables import FlowTables, Place, Plan
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import FlowTables, Place
 
 REPEAT = 2_000_000
 ROUNDS = 7

@@ -20,7 +20,8 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.flow import FlowKey, InterfaceCounts, PacketCount
 from xtrace.model.words import Direction
 from xtrace.monitors.flows import tables
-from xtrace.monitors.flows.tables import Drained, Place, Plan, load_object_spec
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import Drained, Place, load_object_spec
 
 # flows
 
@@ -149,8 +150,8 @@ def test_interfaces_that_share_the_tables_do_not_mix() -> None:
 
 
 def test_tool_counts_where_the_kernel_refuses_its_type_information(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = replace(load_object_spec(), btf=b"no BTF")
-    monkeypatch.setattr(tables, "load_object_spec", lambda: spec)
+    spec = replace(load_object_spec(present().cmpxchg), btf=b"no BTF")
+    monkeypatch.setattr(tables, "load_object_spec", lambda mapped: spec)
     with counting(Plan.make(100)) as counter:
         assert counter.measure(frames_of(3)).sums == expected(frames_of(3))
 

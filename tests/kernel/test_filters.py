@@ -44,7 +44,8 @@ from tests.support.frames import (
 from xtrace.model.filters import Filters, parse_networks, parse_ports, parse_types
 from xtrace.model.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
 from xtrace.model.words import Direction
-from xtrace.monitors.flows.tables import Place, Plan
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import Place
 
 if TYPE_CHECKING:
     from xtrace.model.filters import Network

@@ -10,7 +10,8 @@ import pytest
 
 from xtrace.kernel import features, syscall
 from xtrace.kernel.elf import MapSpec
-from xtrace.monitors.flows.tables import FlowTables, Plan
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import FlowTables
 
 
 class Recorder:

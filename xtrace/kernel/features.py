@@ -17,6 +17,11 @@ SWITCH = "XTRACE_FEATURES_OFF"
 RETURN_XDP_PASS = bytes.fromhex("b700000002000000 9500000000000000")
 """r0 = XDP_PASS; exit"""
 
+COMPARE_AND_SWAP = bytes.fromhex(
+    "b700000000000000 7b0af8ff00000000 b701000001000000 db1af8fff1000000 b700000002000000 9500000000000000"
+)
+"""r0 = 0; *(u64 *)(r10 - 8) = r0; r1 = 1; lock cmpxchg *(u64 *)(r10 - 8), r1; r0 = XDP_PASS; exit"""
+
 
 @dataclass(frozen=True)
 class Features:
@@ -32,6 +37,8 @@ class Features:
     """tc programs are attached by BPF_LINK_CREATE (Linux 6.6); to the clsact qdisc otherwise."""
     percpu_batch: bool
     """BPF_MAP_LOOKUP_BATCH of per-CPU arrays (Linux 5.13)."""
+    cmpxchg: bool
+    """BPF programs have compare-and-swap (Linux 5.12, on some machines later): flow tables in shared memory."""
     realtime: bool
     """The kernel is PREEMPT_RT: per-CPU state needs atomic operations."""
 
@@ -66,15 +73,16 @@ def probe() -> Features:
         links="links" not in off,
         tcx="tcx" not in off and _attaches_tcx(),
         percpu_batch="percpu_batch" not in off and _batches_percpu_arrays(),
+        cmpxchg="cmpxchg" not in off and _swaps(),
         realtime="realtime" not in off and _is_realtime(),
     )
 
 
-def load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
+def load_trivial(prog_type: int, attach_type: int, flags: int, instructions: bytes = RETURN_XDP_PASS) -> int:
     """BPF_PROG_LOAD of a trivial program: its descriptor, or -errno."""
     request = ffi.new("struct xt_prog_load *")
-    code, license_text = ffi.from_buffer(RETURN_XDP_PASS), ffi.new("char[]", b"GPL")
-    request.insns, request.insn_cnt, request.license = code, len(RETURN_XDP_PASS) // 8, license_text
+    code, license_text = ffi.from_buffer(instructions), ffi.new("char[]", b"GPL")
+    request.insns, request.insn_cnt, request.license = code, len(instructions) // 8, license_text
     request.prog_type, request.expected_attach_type = prog_type, attach_type
     request.prog_flags, request.prog_name = flags, b"probe"
     return try_call(syscall.lib.xt_prog_load, request)
@@ -82,6 +90,10 @@ def load_trivial(prog_type: int, attach_type: int, flags: int) -> int:
 
 def _takes_frags() -> bool:
     return _close(load_trivial(constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP, constants.PROG_HAS_FRAGS))
+
+
+def _swaps() -> bool:
+    return _close(load_trivial(constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP, 0, COMPARE_AND_SWAP))
 
 
 def _attaches_tcx() -> bool:

@@ -39,16 +39,18 @@ def new(kernel: FakeKernel) -> FakeKernel:
 
 def test_new_kernel_has_everything(new: FakeKernel) -> None:
     assert probe() == having(btf=True)
-    assert probe().names() == ["btf", "frags", "links", "tcx", "percpu_batch"]
+    assert probe().names() == ["btf", "frags", "links", "tcx", "percpu_batch", "cmpxchg"]
 
 
 def test_trials_are_small_programs_with_frags_and_at_tcx_and_an_empty_batch(new: FakeKernel) -> None:
     kinds: list[tuple[int, int, int]] = []
+    sizes: list[int] = []
 
     def load(request: Any) -> int:
         kinds.append((request.prog_type, request.expected_attach_type, request.prog_flags))
         code = bytes(ffi.buffer(ffi.cast("char *", request.insns), 8 * request.insn_cnt))
-        assert code == bytes.fromhex("b700000002000000 9500000000000000")
+        assert code[-16:] == bytes.fromhex("b700000002000000 9500000000000000")
+        sizes.append(len(code))
         return 0
 
     def batch(fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
@@ -59,13 +61,19 @@ def test_trials_are_small_programs_with_frags_and_at_tcx_and_an_empty_batch(new:
     new.answer("xt_map_lookup_batch", batch)
     assert probe() == having(btf=True)
     xdp, tc = (6, 37, constants.PROG_HAS_FRAGS), (3, 0, 0)
-    assert kinds == [xdp, tc]
+    assert kinds == [xdp, tc, (6, 37, 0)]
+    assert sizes == [16, 16, 48]
 
 
 def test_trial_of_tcx_can_reach_no_interface(new: FakeKernel) -> None:
     probe()
     ((_, ifindex, attach_type, flags),) = new.arguments_of("xt_link_create")
     assert (ifindex, attach_type, flags) == (2**31 - 1, constants.ATTACH_TYPE_TCX_INGRESS, 0)
+
+
+def test_kernel_without_compare_and_swap_refuses_the_program_that_has_it(new: FakeKernel) -> None:
+    new.answer("xt_prog_load", 0, 0, -errno.EINVAL)
+    assert probe() == having(btf=True, cmpxchg=False)
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.E2BIG, errno.EPERM])
@@ -81,7 +89,7 @@ def test_kernel_that_does_not_ask_for_the_interface_has_no_tcx(number: int, kern
 
 
 def test_kernel_without_tc_programs_has_no_tcx(new: FakeKernel) -> None:
-    new.answer("xt_prog_load", 0, -errno.EINVAL)
+    new.answer("xt_prog_load", 0, -errno.EINVAL, 0)
     assert probe() == having(btf=True, tcx=False)
     assert new.arguments_of("xt_link_create") == []
 
@@ -125,7 +133,7 @@ def test_file_goes_before_the_version(plain_kernel: Path, new: FakeKernel, monke
     assert not probe().realtime
 
 
-@pytest.mark.parametrize("name", ["btf", "frags", "links", "tcx", "percpu_batch", "realtime"])
+@pytest.mark.parametrize("name", ["btf", "frags", "links", "tcx", "percpu_batch", "cmpxchg", "realtime"])
 def test_feature_that_is_switched_off_is_absent_and_the_others_stay(
     name: str, plain_kernel: Path, new: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +143,7 @@ def test_feature_that_is_switched_off_is_absent_and_the_others_stay(
 
 
 def test_several_features_are_switched_off_by_comma(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, "frags,percpu_batch,btf,tcx,links")
+    monkeypatch.setenv(SWITCH, "frags,percpu_batch,btf,tcx,links,cmpxchg")
     assert probe().names() == []
     assert kernel.calls == []
 

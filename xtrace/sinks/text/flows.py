@@ -67,7 +67,7 @@ def flow_line(
             f"{_endpoint(key, key.src, key.src_port)} -> {_endpoint(key, key.dst, key.dst_port)}"
             f" proto={key.protocol} packets={flow.packets} bytes={flow.bytes} [{key.traffic_type}] {interface.name}"
         )
-    line += "".join(f" {detail}" for detail in _details(key, interface, with_direction))
+    line += "".join(f" {detail}" for detail in _details(flow, interface, with_direction))
     return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
 
 
@@ -84,14 +84,19 @@ def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
     )
 
 
-def _details(key: FlowKey, interface: Interface, with_direction: bool) -> Iterator[str]:
+def _details(flow: FlowRecord, interface: Interface, with_direction: bool) -> Iterator[str]:
     """Yield the details that apply, appended to the line."""
+    key = flow.key
     if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
         yield f"type={key.src_port} code={key.dst_port}"
     if key.flags & FRAGMENT:
         yield "frag"
     if key.vlan_id:
         yield f"vlan={key.vlan_id}"
+    if flow.dscp or flow.dscp_changed:
+        yield f"dscp={flow.dscp}" + ",changed" * flow.dscp_changed
+    if flow.ecn_ce_packets:
+        yield f"ecn_ce={flow.ecn_ce_packets}"
     if not key.is_ip and not key.is_roce:
         yield "LLC" if key.ethertype == ETHERTYPE_LLC else f"ethertype=0x{key.ethertype:04x}"
     if with_direction:
