@@ -18,7 +18,7 @@
 #include "switches.h"
 #include "traffic_type.h"
 
-static __always_inline void add_to_flow(struct flow_counters *flow, const struct flow_counters *seen);
+static __always_inline void add_marks(struct flow_counters *flow, const struct flow_counters *seen);
 
 #ifdef HASH_TABLES
 #include "table_hash.h"
@@ -64,13 +64,11 @@ static __always_inline void note_dscp(struct flow_counters *flow, const struct f
 	flow->dscp_changed = 1;
 }
 
-/* Into counters of a table, which every CPU may write to. */
-static __always_inline void add_to_flow(struct flow_counters *flow, const struct flow_counters *seen)
+/* All but packets and bytes, into counters of a table, which every CPU may write to. */
+static __always_inline void add_marks(struct flow_counters *flow, const struct flow_counters *seen)
 {
 	__u64 congested = seen->ecn_ce & ECN_CE_COUNT;
 
-	__sync_fetch_and_add(&flow->packets, seen->packets);
-	__sync_fetch_and_add(&flow->bytes, seen->bytes);
 	if (is_later(seen->last, flow->last))
 		flow->last = seen->last;
 	if (is_later(flow->first, seen->first))

@@ -40,6 +40,15 @@ void xt_add_recent(struct flow_entry *entries, __u32 count, struct recent_flow *
 	memset(recent, 0, RECENT_FLOWS * sizeof(*recent));
 }
 
+void xt_add_foreign(struct flow_entry *entries, __u32 count, struct packet_count *foreign)
+{
+	for (__u32 i = 0; i < count; i++) {
+		entries[i].counters.packets += foreign[i].packets;
+		entries[i].counters.bytes += foreign[i].bytes;
+	}
+	memset(foreign, 0, count * sizeof(*foreign));
+}
+
 /* Bit i of the byte stands in byte i: the product's top byte is the sum of all, which have no common bit. */
 static __u64 collect_flags(__u64 spread)
 {

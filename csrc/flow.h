@@ -69,6 +69,7 @@ struct flow_key {
 };
 
 #define ECN_CE_COUNT 0xffffffffffff /* bits of flow_counters.ecn_ce; above them stands the DSCP */
+#define ECN_DSCP_SHIFT 48
 
 /*
  * What is counted for one flow in one interval. Times are the lower 32 bits of the kernel's tick (jiffies),
@@ -93,8 +94,9 @@ struct flow_counters {
 /* A flow and what was counted for it: a record of the flow table. One and a half cache lines. */
 struct flow_entry {
 	struct flow_key key;
-	struct flow_counters counters;
-	__u64 padding;
+	struct flow_counters counters; /* packets and bytes: those that the owner counted */
+	__u32 owner;		       /* the CPU that saw it first, counted from 1; 0: none */
+	__u32 padding;
 };
 
 #define PLAIN_CE 256 /* no traffic class */
@@ -115,7 +117,8 @@ struct recent_flow {
 struct claimed {
 	__u32 entries; /* may count on beyond the table's end */
 	__u32 unused;  /* of these: taken at once with another CPU that inserted the same flow */
-	__u64 padding[7];
+	__u32 foreign; /* 1: packets were counted by another CPU than their flow's owner */
+	__u32 padding[13];
 };
 
 struct packet_count {

@@ -56,7 +56,9 @@ static __always_inline int add_to_table(void *table, const struct flow_entry *se
 		if (!flow)
 			return -ENOENT;
 	}
-	add_to_flow(flow, &seen->counters);
+	__sync_fetch_and_add(&flow->packets, seen->counters.packets);
+	__sync_fetch_and_add(&flow->bytes, seen->counters.bytes);
+	add_marks(flow, &seen->counters);
 	return 0;
 }
 

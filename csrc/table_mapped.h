@@ -6,6 +6,9 @@
  * index finds them: a power of two of words, each the hash of a flow and the number of its entry, or 0. An
  * entry's key is written before its word is, by compare-and-swap: who finds the word finds the key, so nobody
  * waits, and no flow has two entries. Counters are 0 in a free entry, and only added to.
+ *
+ * The NIC gives most flows to one CPU. The first that sees a flow owns its entry, and adds packets and bytes
+ * without locking; the others add theirs elsewhere, atomically, and user space brings them together.
  */
 #pragma once
 
@@ -37,6 +40,15 @@ struct {
 	MAP_UINT(max_entries, 2);
 	MAP_UINT(map_flags, BPF_F_MMAPABLE);
 } flows SEC(".maps");
+
+/* What other CPUs than its owner counted for the flow of an entry, by the same index. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct packet_count);
+	MAP_UINT(max_entries, 2);
+	MAP_UINT(map_flags, BPF_F_MMAPABLE);
+} foreign SEC(".maps");
 
 /* By buffer. */
 struct {
@@ -85,6 +97,7 @@ static __always_inline __u32 claim_entry(const struct flow_entry *packet, __u32 
 	entry->counters.dscp = packet->counters.dscp;
 	entry->counters.first = packet->counters.first;
 	entry->counters.last = packet->counters.first;
+	entry->owner = is_realtime ? 0 : bpf_get_smp_processor_id() + 1;
 	return taken + 1;
 }
 
@@ -107,56 +120,94 @@ static __always_inline void leave_unused(__u32 buffer)
 		__sync_fetch_and_add(&claimed->unused, 1);
 }
 
-/* Finds a flow's entry, or takes one; returns its number, 0 if the table cannot take the flow. */
-static __always_inline __u32 find_entry(const struct flow_entry *packet, __u32 hash, __u32 buffer)
-{
+/* A flow's entry in the table. */
+struct found_entry {
 	struct flow_entry *entry;
-	__u32 mine = 0, number = 0;
+	__u32 number; /* 0: the table cannot take the flow */
+};
+
+/* Finds a flow's entry, or takes one. */
+static __always_inline struct found_entry find_entry(const struct flow_entry *packet, __u32 hash,
+						     __u32 buffer)
+{
+	struct found_entry none = {}, at;
+	__u32 mine = 0;
 	__u64 *word, found;
 
 #pragma nounroll
 	for (__u32 i = 0; i < MOST_PROBES; i++) {
 		word = word_at(hash, i, buffer);
 		if (!word)
-			return 0;
+			return none;
 		found = *(volatile __u64 *)word;
-		if (!found) {
+		if (unlikely(!found)) {
 			if (!mine)
 				mine = claim_entry(packet, buffer);
 			if (!mine)
-				return 0;
+				return none;
 			found = __sync_val_compare_and_swap(word, 0, (__u64)hash << 32 | mine);
-			if (!found)
-				return mine;
+			if (!found) {
+				found = (__u64)hash << 32 | mine;
+				mine = 0;
+			}
 		}
 		if (found >> 32 != hash)
 			continue;
-		entry = entry_at(found, buffer);
-		if (entry && same_words((__u64 *)&entry->key, (__u64 *)&packet->key)) {
-			number = found;
-			break;
+		at.number = found;
+		at.entry = entry_at(at.number, buffer);
+		if (at.entry && likely(same_words((__u64 *)&at.entry->key, (__u64 *)&packet->key))) {
+			if (unlikely(mine))
+				leave_unused(buffer);
+			return at;
 		}
 	}
-	if (unlikely(mine))
+	if (mine)
 		leave_unused(buffer);
-	return number;
+	return none;
+}
+
+/* Counts what another CPU than its owner saw of a flow. */
+static __always_inline void add_foreign(__u32 number, const struct flow_counters *seen, __u32 buffer)
+{
+	__u32 index = buffer * table_entries + number - 1;
+	struct packet_count *count = bpf_map_lookup_elem(&foreign, &index);
+	struct claimed *claimed = bpf_map_lookup_elem(&claims, &buffer);
+
+	if (!count || !claimed)
+		return;
+	if (!claimed->foreign)
+		claimed->foreign = 1;
+	__sync_fetch_and_add(&count->packets, seen->packets);
+	__sync_fetch_and_add(&count->bytes, seen->bytes);
 }
 
 /* Adds what was seen of a flow to its entry. */
+static __always_inline void add_to_entry(const struct found_entry *at, const struct flow_counters *seen,
+					 __u32 buffer)
+{
+	if (likely(at->entry->owner == bpf_get_smp_processor_id() + 1)) {
+		at->entry->counters.packets += seen->packets;
+		at->entry->counters.bytes += seen->bytes;
+	} else {
+		add_foreign(at->number, seen, buffer);
+	}
+	add_marks(&at->entry->counters, seen);
+}
+
 static __always_inline void table_add(__u32 number, const struct flow_entry *seen, __u32 buffer)
 {
-	struct flow_entry *entry = entry_at(number, buffer);
+	struct found_entry at = {entry_at(number, buffer), number};
 
-	if (entry)
-		add_to_flow(&entry->counters, &seen->counters);
+	if (at.entry)
+		add_to_entry(&at, &seen->counters, buffer);
 }
 
 /* Counts a packet in its flow; returns the number of its entry, 0 if the table cannot take the flow. */
 static __always_inline __u32 table_count(const struct flow_entry *packet, __u32 hash, __u32 buffer)
 {
-	__u32 number = find_entry(packet, hash, buffer);
+	struct found_entry at = find_entry(packet, hash, buffer);
 
-	if (likely(number))
-		table_add(number, packet, buffer);
-	return number;
+	if (likely(at.number))
+		add_to_entry(&at, &packet->counters, buffer);
+	return at.number;
 }

@@ -54,8 +54,9 @@ static __always_inline void forget_packet(struct flow_entry *packet, __u64 unkno
  */
 static __always_inline void describe(struct flow_counters *packet, __u8 traffic_class, __u8 tcp_flags)
 {
-	packet->ecn_ce = (traffic_class & ECN_MASK) == ECN_CE ? packet->packets : 0;
-	packet->dscp = traffic_class >> DSCP_SHIFT;
+	/* in one store: the table reads it whole */
+	packet->ecn_ce = ((traffic_class & ECN_MASK) == ECN_CE ? packet->packets : 0) |
+			 (__u64)(traffic_class >> DSCP_SHIFT) << ECN_DSCP_SHIFT;
 	packet->tcp_flags = pack_flags(tcp_flags);
 	packet->first = bpf_jiffies64();
 	packet->last = packet->first;

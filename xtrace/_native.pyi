@@ -5,6 +5,7 @@ from typing import Any, Literal, overload
 class struct_claimed:
     entries: int
     unused: int
+    foreign: int
     padding: Any
 
 class struct_flow_counters:
@@ -21,6 +22,7 @@ class struct_flow_counters:
 class struct_flow_entry:
     key: struct_flow_key
     counters: struct_flow_counters
+    owner: int
     padding: int
 
 class struct_flow_key:
@@ -300,6 +302,7 @@ class _FFI:
 class _Lib:
     DEFAULT_MAX_FLOWS: int
     ECN_CE_COUNT: int
+    ECN_DSCP_SHIFT: int
     FLOW_EGRESS: int
     FLOW_FRAGMENT: int
     FLOW_HAS_SRC_QPN: int
@@ -370,6 +373,7 @@ class _Lib:
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int
     XT_LINE_LENGTH: int
+    def xt_add_foreign(self, entries: struct_flow_entry, count: int, foreign: struct_packet_count, /) -> None: ...
     def xt_add_recent(self, entries: struct_flow_entry, count: int, recent: struct_recent_flow, /) -> None: ...
     def xt_btf_load(self, btf: Any, size: int, log_buf: Any, log_size: int, /) -> int: ...
     def xt_clear(self, memory: Any, size: int, /) -> None: ...

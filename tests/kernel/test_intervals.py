@@ -41,6 +41,7 @@ def test_interval_without_packets_is_empty(variant: Counter) -> None:
 def count_in_both(counter: Counter, first: Sequence[bytes], second: Sequence[bytes]) -> None:
     """Fill both buffers, as if packets came between a flip and its drain: `first` in the one that is active then."""
     active = counter.tables._switch._active
+    counter.tables._store.reuse(1 - active.load())
     active.store(1 - active.load())
     for frame in second:
         counter.count(frame)
@@ -210,6 +211,7 @@ def test_next_interval_has_times_of_its_own(variant: Counter) -> None:
 def test_first_and_last_seen_of_both_buffers_are_the_earliest_and_the_latest(variant: Counter) -> None:
     before = now(variant)
     active = variant.tables._switch._active
+    variant.tables._store.reuse(1 - active.load())
     for _ in range(2):
         active.store(1 - active.load())
         variant.count(FIRST)

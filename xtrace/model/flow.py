@@ -138,8 +138,8 @@ class FlowRecord(NamedTuple):
 KEY = abi.layout("struct flow_key", *FlowKey._fields)
 COUNTERS = abi.layout("struct flow_counters", "packets", "bytes", "tcp_flags", "ecn_ce", "first", "last")
 """The fields of a FlowRecord after its key; marks is ecn_ce in the header."""
-ENTRY = abi.layout("struct flow_entry", "key", "counters")
-"""The fields of a FlowKey, then those of a FlowRecord after its key."""
+ENTRY = abi.layout("struct flow_entry", "key", "counters", "owner")
+"""The fields of a FlowKey, those of a FlowRecord after its key, and the owner, which is of no use any more."""
 ECN_CE_COUNT = lib.ECN_CE_COUNT
 _DSCP_SHIFT = 8 * (abi.offset("struct flow_counters", "dscp") - abi.offset("struct flow_counters", "ecn_ce"))
 SLOT_OFFSET = abi.offset("struct flow_key", "slot")
@@ -156,7 +156,7 @@ _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered
 
 def pack_entry(record: FlowRecord) -> bytes:
     """Return the record as struct flow_entry."""
-    return ENTRY.pack(*record.key, *record[1:])
+    return ENTRY.pack(*record.key, *record[1:], 0)
 
 
 class FlowTable:
@@ -239,7 +239,7 @@ class FlowTable:
 
 def _record(fields: tuple[Any, ...]) -> FlowRecord:
     """Return the record whose struct flow_entry has these fields."""
-    return FlowRecord(FlowKey._make(fields[:_KEY_FIELDS]), *fields[_KEY_FIELDS:])
+    return FlowRecord(FlowKey._make(fields[:_KEY_FIELDS]), *fields[_KEY_FIELDS:-1])
 
 
 @dataclass(frozen=True)

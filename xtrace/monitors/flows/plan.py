@@ -48,7 +48,7 @@ class Plan:
     @property
     def table_entries(self) -> int:
         """Entries of one buffer in shared memory: whole pages."""
-        in_pages = mmap.PAGESIZE // 32  # of 96 bytes
+        in_pages = mmap.PAGESIZE // 16  # of 96 and of 16 bytes
         return -(-self.max_flows // in_pages) * in_pages
 
     @property
@@ -59,7 +59,8 @@ class Plan:
     def memory(self, mapped: bool = True) -> int:
         """Memory of the maps in bytes, with flows in shared memory or in hash maps."""
         if mapped:
-            table = self.table_entries * ENTRY.size + self.table_places * _WORD + ffi.sizeof("struct claimed")
+            table = self.table_entries * (ENTRY.size + ffi.sizeof("struct packet_count"))
+            table += self.table_places * _WORD + ffi.sizeof("struct claimed")
         else:
             buckets = 1 << (self.max_flows - 1).bit_length()
             table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
@@ -70,6 +71,7 @@ class Plan:
         """`spec` with this plan's number of entries."""
         entries = {
             "flows": 2 * self.table_entries,
+            "foreign": 2 * self.table_entries,
             "flow_index": 2 * self.table_places,
             "flows_a": self.max_flows,
             "flows_b": self.max_flows,

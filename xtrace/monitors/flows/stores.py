@@ -15,6 +15,7 @@ from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow import COUNTERS, ENTRY, KEY, FlowTable
 from xtrace.monitors.flows.plan import Plan
 
+_NOTHING_CLAIMED = bytes(ffi.sizeof("struct claimed"))
 BATCH = 4096
 """Flows that a hash map returns at once."""
 
@@ -61,7 +62,7 @@ class MappedFlows:
 
     def __init__(self, maps: Mapping[str, Map], plan: Plan) -> None:
         self._plan = plan
-        self._flows, self._index = maps["flows"], maps["flow_index"]
+        self._flows, self._index, self._foreign = maps["flows"], maps["flow_index"], maps["foreign"]
         self._mapped: dict[int, SharedMemory] = {}
         with ExitStack() as opening:
             self._recent = Recent(maps["recent"], plan)
@@ -96,9 +97,16 @@ class MappedFlows:
             entries = ffi.cast("struct flow_entry *", self._mapped[buffer].address)
             for recent in self._recent.of(buffer):
                 lib.xt_add_recent(entries, count, recent)
+            if claimed.foreign:
+                self._add_foreign(entries, count, buffer)
             if claimed.unused:
                 count = int(lib.xt_drop_unused(entries, count))
         return count
+
+    def _add_foreign(self, entries: Any, count: int, buffer: int) -> None:
+        size = ffi.sizeof("struct packet_count")
+        with SharedMemory(self._foreign, count * size, buffer * self._plan.table_entries * size) as foreign:
+            lib.xt_add_foreign(entries, count, ffi.cast("struct packet_count *", foreign.address))
 
     def reuse(self, buffer: int) -> None:
         """Clear what was used."""
@@ -110,7 +118,7 @@ class MappedFlows:
         size = self._plan.table_places * ffi.sizeof("__u64")
         with SharedMemory(self._index, size, buffer * size) as index:
             index.clear()
-        self._claims[buffer].entries = self._claims[buffer].unused = 0
+        ffi.memmove(self._claims + buffer, _NOTHING_CLAIMED, len(_NOTHING_CLAIMED))
 
     def close(self) -> None:
         """Unmap everything."""

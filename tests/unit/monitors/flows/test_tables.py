@@ -77,7 +77,7 @@ def test_fewer_cpus_keep_recent_flows_where_there_is_no_room_for_all(monkeypatch
 
 def test_memory_is_what_the_kernel_will_charge() -> None:
     words = 2 * (131072 * 8 + 64)
-    entries = 2 * 65536 * 96
+    entries = 2 * 65536 * (96 + 16)
     recent = 2 * 2 * lib.RECENT_FLOWS * 120
     assert (
         Plan(65536, slots=1, cpus=2, recent_cpus=2).memory() == words + entries + recent + 2 * 2 * 8 * COUNTER_WORDS * 2
@@ -104,7 +104,7 @@ def test_tables_larger_than_the_default_leave_every_cpu_its_recent_flows(monkeyp
 def test_both_buffers_begin_with_a_page_and_half_of_the_index_stays_free(flows: int) -> None:
     plan = Plan(flows, slots=1, cpus=1, recent_cpus=1)
     assert plan.table_entries >= flows
-    assert plan.table_entries * 96 % mmap.PAGESIZE == plan.table_places * 8 % mmap.PAGESIZE == 0
+    assert plan.table_entries * 16 % mmap.PAGESIZE == plan.table_places * 8 % mmap.PAGESIZE == 0
     assert plan.table_places >= 2 * flows
     assert plan.table_places.bit_count() == 1
 
@@ -113,9 +113,10 @@ def test_plan_sizes_the_maps_it_knows_and_leaves_the_others() -> None:
     plan = Plan(max_flows=128, slots=3, cpus=4, recent_cpus=4)
     sizes = {
         name: plan.resize(MapSpec(name, 1, 4, 4, max_entries=5)).max_entries
-        for name in ("flows", "flow_index", "flows_a", "flows_b", "recent", "counters", "active")
+        for name in ("flows", "foreign", "flow_index", "flows_a", "flows_b", "recent", "counters", "active")
     }
-    tables = {"flows": 2 * plan.table_entries, "flow_index": 2 * plan.table_places, "flows_a": 128, "flows_b": 128}
+    tables = dict.fromkeys(("flows", "foreign"), 2 * plan.table_entries)
+    tables |= {"flow_index": 2 * plan.table_places, "flows_a": 128, "flows_b": 128}
     assert sizes == {**tables, "recent": 2 * 4 * lib.RECENT_FLOWS, "counters": 2 * 3 * 2, "active": 5}
 
 
