@@ -10,14 +10,16 @@
 #include "switches.h"
 
 /*
- * Multiply and add, of which the upper half is returned, whose upper bits are the best mixed. The multipliers
- * are random, so that for any two keys the chance that their hashes are equal is about 1 in 2^32.
+ * Multiply and add, then mix, or flows that count up in address and port would stand side by side. Returns
+ * the upper half, whose upper bits are the best mixed. The multipliers are random: nobody can choose flows
+ * whose hashes are equal.
  */
 static __always_inline __u32 hash_words(const __u64 *words)
 {
-	return (words[0] * hash_0 + words[1] * hash_1 + words[2] * hash_2 + words[3] * hash_3 +
-		words[4] * hash_4 + words[5] * hash_5) >>
-	       32;
+	__u64 sum = words[0] * hash_0 + words[1] * hash_1 + words[2] * hash_2 + words[3] * hash_3 +
+		    words[4] * hash_4 + words[5] * hash_5;
+
+	return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL >> 32;
 }
 
 static __always_inline bool same_words(const __u64 *a, const __u64 *b)
