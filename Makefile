@@ -84,9 +84,12 @@ $(VENV)/compiled: $(VENV)/built $(wildcard xtrace/*.py xtrace/*/*.py)
 	@$(AS_OWNER) $(BIN)/python -m compileall -q xtrace
 	@$(AS_OWNER) touch $@
 
+# Signals wait until the tool handles them, while Python starts, where env can do that (coreutils 8.31).
+WAITING := $(shell env --block-signal=INT true 2>/dev/null && echo 'env --block-signal=INT,TERM,HUP ')
+
 # Works from any directory, also through a link.
 xtrace-catch: Makefile
-	@printf '#!/bin/sh\nexport PYTHONDONTWRITEBYTECODE=1\nexec "$$(dirname "$$(readlink -f "$$0")")/$(BIN)/xtrace-catch" "$$@"\n' > $@.new
+	@printf '#!/bin/sh\nexport PYTHONDONTWRITEBYTECODE=1\nexec $(WAITING)"$$(dirname "$$(readlink -f "$$0")")/$(BIN)/xtrace-catch" "$$@"\n' > $@.new
 	@chmod 755 $@.new && chown --reference=Makefile $@.new && mv $@.new $@
 
 build: $(VENV)/built $(VENV)/compiled xtrace-catch  ## build ./xtrace-catch
@@ -157,7 +160,9 @@ install: build  ## install the command into PREFIX/bin with its own environment 
 	@install -D -m 644 deploy/completion/xtrace-catch.bash $(PREFIX)/$(BASH_COMPLETION)
 	@install -D -m 644 deploy/completion/_xtrace-catch $(PREFIX)/$(ZSH_COMPLETION)
 	@install -D -m 644 deploy/completion/xtrace-catch.fish $(PREFIX)/$(FISH_COMPLETION)
-	@mkdir -p $(PREFIX)/bin && ln -sf $(PREFIX)/lib/xtrace-catch/bin/xtrace-catch $(PREFIX)/bin/xtrace-catch
+	@mkdir -p $(PREFIX)/bin && rm -f $(PREFIX)/bin/xtrace-catch
+	@printf '#!/bin/sh\nexec $(WAITING)$(PREFIX)/lib/xtrace-catch/bin/xtrace-catch "$$@"\n' > $(PREFIX)/bin/xtrace-catch
+	@chmod 755 $(PREFIX)/bin/xtrace-catch
 	@echo "installed $(PREFIX)/bin/xtrace-catch"
 
 uninstall:  ## remove what install installed

@@ -40,6 +40,8 @@ static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
 				  __u32 len) = (void *)BPF_FUNC_skb_load_bytes;
 static long (*bpf_skb_load_bytes_relative)(const void *skb, __u32 offset, void *to, __u32 len,
 					   __u32 start) = (void *)BPF_FUNC_skb_load_bytes_relative;
+static long (*bpf_skb_get_xfrm_state)(struct __sk_buff *skb, __u32 index, struct bpf_xfrm_state *to,
+				      __u32 size, __u64 flags) = (void *)BPF_FUNC_skb_get_xfrm_state;
 /* By number: the build host's headers may be older than the running kernel. */
 static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188; /* Linux 5.18 */
 static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *to,

@@ -7,6 +7,7 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <linux/perf_event.h>
+#include <linux/sched.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -301,6 +302,16 @@ int xt_link_detach(int link_fd)
 	return sys_bpf(BPF_LINK_DETACH, &attr, ATTR_SIZE(link_detach));
 }
 
+int xt_raw_tracepoint_open(int prog_fd, const char *name)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.raw_tracepoint.name = pointer(name);
+	attr.raw_tracepoint.prog_fd = prog_fd;
+	return sys_bpf(BPF_RAW_TRACEPOINT_OPEN, &attr, ATTR_SIZE(raw_tracepoint.prog_fd));
+}
+
 int xt_obj_get_info(int fd, void *info, __u32 *info_len)
 {
 	union bpf_attr attr;
@@ -322,6 +333,21 @@ int xt_prog_get_fd_by_id(__u32 id)
 	memset(&attr, 0, sizeof(attr));
 	attr.prog_id = id;
 	return sys_bpf(BPF_PROG_GET_FD_BY_ID, &attr, ATTR_SIZE(open_flags));
+}
+
+int xt_prog_query(__u32 ifindex, __u32 attach_type, __u32 *ids, __u32 *count)
+{
+	union bpf_attr attr;
+	int ret;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.query.target_fd = ifindex; /* target_ifindex, the same field, since Linux 6.6 */
+	attr.query.attach_type = attach_type;
+	attr.query.prog_ids = pointer(ids);
+	attr.query.prog_cnt = *count;
+	ret = sys_bpf(BPF_PROG_QUERY, &attr, ATTR_SIZE(query));
+	*count = attr.query.prog_cnt;
+	return ret;
 }
 
 int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 offset)
@@ -465,6 +491,11 @@ int xt_ethtool(const char *interface, void *request, size_t length)
 		memcpy(request, memory + room - length, length);
 	munmap(memory, room + page);
 	return ret;
+}
+
+int xt_setns_net(int fd)
+{
+	return result(syscall(SYS_setns, fd, CLONE_NEWNET));
 }
 
 int xt_close(int fd)

@@ -98,6 +98,8 @@ struct xt_uprobes {
 
 int xt_link_create_uprobes(int prog_fd, const struct xt_uprobes *request);
 int xt_link_detach(int link_fd);
+/* BPF_RAW_TRACEPOINT_OPEN; closing the descriptor detaches. */
+int xt_raw_tracepoint_open(int prog_fd, const char *name);
 /* Filled by xt_obj_get_info(): the start of struct bpf_prog_info, bpf_link_info, up to the last field read.
  */
 struct xt_prog_info {
@@ -125,6 +127,8 @@ struct xt_link_info {
 
 int xt_obj_get_info(int fd, void *info, __u32 *info_len);
 int xt_prog_get_fd_by_id(__u32 id);
+/* `count`: room in `ids` before, programs attached after. */
+int xt_prog_query(__u32 ifindex, __u32 attach_type, __u32 *ids, __u32 *count);
 
 /*
  * perf_event_open(): a probe at one offset of a file, for all processes. `type` is that of the uprobe PMU,
@@ -177,5 +181,8 @@ struct xt_ethtool_stats { /* followed by n_stats 64-bit values */
  * is unchanged.
  */
 int xt_ethtool(const char *interface, void *request, size_t length);
+
+/* The calling thread moves to the network namespace of a descriptor of /proc/PID/ns/net. */
+int xt_setns_net(int fd);
 
 int xt_close(int fd);

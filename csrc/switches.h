@@ -12,6 +12,7 @@ SWITCH(__u8, reads_plain);   /* plain frames by plain.h; off where filters are o
 SWITCH(__u64, plain_word);   /* last word of a plain frame's key here, with protocol and VLAN id 0 */
 SWITCH(__u64, plain_place);  /* slot and direction, in a recent_flow's plain_rest */
 SWITCH(__u8, is_realtime);   /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
+SWITCH(__u8, knows_ipsec);   /* the kernel says which packets it has decrypted (CONFIG_XFRM) */
 SWITCH(__u32, own_counters); /* the slot and direction's place among the counters, of buffer A; B's is next */
 SWITCH(__u8, keeps_recent);  /* CPUs keep recent flows; never on PREEMPT_RT */
 SWITCH(__u32, recent_mask);  /* of the recent flows that each CPU keeps, how many are used, less 1 */
@@ -33,3 +34,5 @@ SWITCH(__u8, has_networks);	     /* src or dst must be in `networks` */
 SWITCH(__u8, has_excluded_networks); /* neither may be in `excluded_networks` */
 SWITCH(__u8, has_ports);	     /* src or dst port must be in `ports` */
 SWITCH(__u8, excludes_dns);
+SWITCH(__u8,
+       peels_tunnels); /* --tunnel inner: flows, and what the filters look at, are of packets in packets */

@@ -1,5 +1,6 @@
 """Entry point of the command and of `python -m xtrace`."""
 
+import _signal  # type: ignore[import-not-found]  # built in: the module signal takes milliseconds to import
 import os
 import sys
 
@@ -7,6 +8,8 @@ import sys
 def main() -> int:
     """Run the command and return its exit code; a Ctrl-C before it handles signals also ends quietly."""
     try:
+        # until Stop handles them, signals wait: an import machinery that is interrupted may lose the request
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP))
         _occupy_standard_descriptors()
         from xtrace.stop import Stop
 

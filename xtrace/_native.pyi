@@ -44,11 +44,36 @@ class struct_interface_counters:
     filtered: struct_packet_count
     unattributed: Any
 
+class struct_nccl_call:
+    key: struct_nccl_key
+    begin_ns: int
+    out: int
+    list: int
+    count: int
+    id: int
+    parent: int
+    number: int
+    nranks: int
+    rank: int
+    root: int
+    file: int
+
 class struct_nccl_communicator:
     nranks: int
     rank: int
     device: int
     user: int
+    id: int
+    parent: int
+    begun: int
+    returned: int
+    last_begin_ns: int
+    last_return_ns: int
+    children: int
+    is_whole: int
+    peers_lost: int
+    padding: int
+    marks: Any
 
 class struct_nccl_communicator_key:
     communicator: int
@@ -64,6 +89,16 @@ class struct_nccl_counters:
     latency: Any
     command: Any
 
+class struct_nccl_file:
+    last_called_ns: int
+    is_live: int
+    padding: int
+
+class struct_nccl_frame:
+    thread: int
+    stack: int
+    function: int
+
 class struct_nccl_key:
     communicator: int
     tgid: int
@@ -73,9 +108,29 @@ class struct_nccl_key:
     datatype: int
     padding: int
 
+class struct_nccl_mark:
+    number: int
+    begin_ns: int
+    elements: int
+    root: int
+    function: int
+    datatype: int
+    padding: int
+
 class struct_nccl_owner:
     kind: int
     id: int
+
+class struct_nccl_peer:
+    sends: int
+    receives: int
+    last_send_ns: int
+    last_receive_ns: int
+
+class struct_nccl_peer_key:
+    communicator: int
+    tgid: int
+    peer: int
 
 class struct_nccl_totals:
     entries: int
@@ -102,6 +157,26 @@ class struct_recent_flow:
     plain_addresses: int
     plain_rest: int
     plain_class: int
+
+class struct_tcp_end_key:
+    socket: int
+    at_ns: int
+
+class struct_tcp_sample:
+    local: Any
+    remote: Any
+    local_port: int
+    remote_port: int
+    netns: int
+    cookie: int
+    activity: int
+    known: int
+    values: Any
+    congestion: Any
+    event: int
+    state: int
+    error: int
+    uid: int
 
 class struct_xt_ethtool_gstrings:
     cmd: int
@@ -166,6 +241,7 @@ class struct_xt_map_create:
 
 class struct_xt_names:
     traffic_types: Any
+    tunnels: Any
     opcodes: Any
     tcp_flags: Any
 
@@ -201,6 +277,11 @@ class struct_xt_prog_load:
     line_info: Any
     log_buf: Any
     prog_name: Any
+
+class struct_xt_tcp_samples:
+    samples: struct_tcp_sample
+    room: int
+    count: int
 
 class struct_xt_test_run:
     prog_fd: int
@@ -253,15 +334,27 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct interface_counters *"], init: Any = ...) -> struct_interface_counters: ...
     @overload
+    def new(self, cdecl: Literal["struct nccl_call *"], init: Any = ...) -> struct_nccl_call: ...
+    @overload
     def new(self, cdecl: Literal["struct nccl_communicator *"], init: Any = ...) -> struct_nccl_communicator: ...
     @overload
     def new(self, cdecl: Literal["struct nccl_communicator_key *"], init: Any = ...) -> struct_nccl_communicator_key: ...
     @overload
     def new(self, cdecl: Literal["struct nccl_counters *"], init: Any = ...) -> struct_nccl_counters: ...
     @overload
+    def new(self, cdecl: Literal["struct nccl_file *"], init: Any = ...) -> struct_nccl_file: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_frame *"], init: Any = ...) -> struct_nccl_frame: ...
+    @overload
     def new(self, cdecl: Literal["struct nccl_key *"], init: Any = ...) -> struct_nccl_key: ...
     @overload
+    def new(self, cdecl: Literal["struct nccl_mark *"], init: Any = ...) -> struct_nccl_mark: ...
+    @overload
     def new(self, cdecl: Literal["struct nccl_owner *"], init: Any = ...) -> struct_nccl_owner: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_peer *"], init: Any = ...) -> struct_nccl_peer: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_peer_key *"], init: Any = ...) -> struct_nccl_peer_key: ...
     @overload
     def new(self, cdecl: Literal["struct nccl_totals *"], init: Any = ...) -> struct_nccl_totals: ...
     @overload
@@ -270,6 +363,10 @@ class _FFI:
     def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
     @overload
     def new(self, cdecl: Literal["struct recent_flow *"], init: Any = ...) -> struct_recent_flow: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_end_key *"], init: Any = ...) -> struct_tcp_end_key: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_sample *"], init: Any = ...) -> struct_tcp_sample: ...
     @overload
     def new(self, cdecl: Literal["struct xt_ethtool_gstrings *"], init: Any = ...) -> struct_xt_ethtool_gstrings: ...
     @overload
@@ -291,6 +388,8 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct xt_prog_load *"], init: Any = ...) -> struct_xt_prog_load: ...
     @overload
+    def new(self, cdecl: Literal["struct xt_tcp_samples *"], init: Any = ...) -> struct_xt_tcp_samples: ...
+    @overload
     def new(self, cdecl: Literal["struct xt_test_run *"], init: Any = ...) -> struct_xt_test_run: ...
     @overload
     def new(self, cdecl: Literal["struct xt_text *"], init: Any = ...) -> struct_xt_text: ...
@@ -306,6 +405,7 @@ class _Lib:
     FLOW_EGRESS: int
     FLOW_FRAGMENT: int
     FLOW_HAS_SRC_QPN: int
+    FLOW_INNER: int
     FLOW_LATER_FRAGMENT: int
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
@@ -315,16 +415,21 @@ class _Lib:
     LINK_LAYER_NONE: int
     MAX_NETWORKS: int
     NCCL_ALL_GATHER: int
+    NCCL_ALL_GATHER_CONFIG: int
     NCCL_ALL_REDUCE: int
+    NCCL_ALL_REDUCE_CONFIG: int
     NCCL_ALL_TO_ALL: int
+    NCCL_ALL_TO_ALL_CONFIG: int
     NCCL_BCAST: int
     NCCL_BROADCAST: int
+    NCCL_BROADCAST_CONFIG: int
     NCCL_COMM_ABORT: int
     NCCL_COMM_COUNT: int
     NCCL_COMM_CU_DEVICE: int
     NCCL_COMM_DESTROY: int
     NCCL_COMM_FINALIZE: int
     NCCL_COMM_GET_ASYNC_ERROR: int
+    NCCL_COMM_GROW: int
     NCCL_COMM_INIT_ALL: int
     NCCL_COMM_INIT_RANK: int
     NCCL_COMM_INIT_RANK_CONFIG: int
@@ -337,29 +442,92 @@ class _Lib:
     NCCL_FIRST_BUCKET_BITS: int
     NCCL_FUNCTIONS: int
     NCCL_GATHER: int
+    NCCL_GATHER_CONFIG: int
     NCCL_GROUP_END: int
     NCCL_GROUP_START: int
     NCCL_LATENCY_BUCKETS: int
+    NCCL_LEAST_KEYS: int
+    NCCL_MARKS: int
     NCCL_MAX_KEYS: int
+    NCCL_MAX_PEERS: int
     NCCL_MOST_DEVICES: int
+    NCCL_MOST_KEYS: int
     NCCL_MOST_PENDING: int
     NCCL_NO_DATATYPE: int
     NCCL_NO_DEVICE: int
     NCCL_NO_RANK: int
+    NCCL_NO_ROOT: int
     NCCL_OTHER_RESULT: int
     NCCL_PROCESS: int
     NCCL_PROCESS_KEYS: int
+    NCCL_PUT_SIGNAL: int
     NCCL_RECV: int
     NCCL_REDUCE: int
+    NCCL_REDUCE_CONFIG: int
     NCCL_REDUCE_SCATTER: int
+    NCCL_REDUCE_SCATTER_CONFIG: int
     NCCL_RESULTS: int
     NCCL_SCATTER: int
+    NCCL_SCATTER_CONFIG: int
     NCCL_SEND: int
+    NCCL_SIGNAL: int
+    NCCL_UNIQUE_ID_BYTES: int
     NCCL_USER: int
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
+    NCCL_WAIT_SIGNAL: int
     PLAIN_CE: int
+    QPN_BITS: int
+    QPN_MASK: int
     RECENT_FLOWS: int
+    TAG_LOW_BITS: int
+    TAG_MASK: int
+    TCP_BUFFER_LIMITED: int
+    TCP_BUSY: int
+    TCP_BYTES_ACKED: int
+    TCP_BYTES_RECEIVED: int
+    TCP_BYTES_RETRANSMITTED: int
+    TCP_BYTES_SENT: int
+    TCP_CA_STATE: int
+    TCP_CLOSED: int
+    TCP_CWND: int
+    TCP_DATA_RECEIVED: int
+    TCP_DATA_SENT: int
+    TCP_DELIVERED: int
+    TCP_DELIVERED_CE: int
+    TCP_DELIVERY_RATE: int
+    TCP_DESTROYED: int
+    TCP_DUMPED: int
+    TCP_DUPLICATES: int
+    TCP_LOST: int
+    TCP_MAX_ENDS: int
+    TCP_MAX_NAMESPACES: int
+    TCP_MIN_RTT: int
+    TCP_NOT_SENT: int
+    TCP_OUT_OF_ORDER: int
+    TCP_PACING: int
+    TCP_PROBES: int
+    TCP_RECEIVER_LIMITED: int
+    TCP_RECEIVER_RTT: int
+    TCP_RECEIVE_WINDOW: int
+    TCP_REORDERED: int
+    TCP_RETRANSMITTED: int
+    TCP_RTO: int
+    TCP_RTT: int
+    TCP_RTT_VARIANCE: int
+    TCP_SEGMENTS_RECEIVED: int
+    TCP_SEGMENTS_SENT: int
+    TCP_SEND_MSS: int
+    TCP_SEND_WINDOW: int
+    TCP_SSTHRESH: int
+    TCP_STATE_CLOSE: int
+    TCP_STATE_ESTABLISHED: int
+    TCP_STATE_SYN_SENT: int
+    TCP_STATE_TIME_WAIT: int
+    TCP_TIMEOUTS: int
+    TCP_UNACKED: int
+    TCP_UNREAD: int
+    TCP_VALUES: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int
     TRAFFIC_OTHER: int
@@ -369,6 +537,20 @@ class _Lib:
     TRAFFIC_TCP: int
     TRAFFIC_TYPES: int
     TRAFFIC_UDP: int
+    TUNNEL_GENEVE: int
+    TUNNEL_GRE: int
+    TUNNEL_GRE_KEY: int
+    TUNNEL_GTP: int
+    TUNNEL_IP6TNL: int
+    TUNNEL_IPIP: int
+    TUNNEL_KINDS: int
+    TUNNEL_MPLS: int
+    TUNNEL_NONE: int
+    TUNNEL_PPPOE: int
+    TUNNEL_SHIFT: int
+    TUNNEL_SIT: int
+    TUNNEL_VXLAN: int
+    VERSION_SHIFT: int
     XT_LINES_DONE: int
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int
@@ -403,10 +585,14 @@ class _Lib:
     def xt_perf_event_set_bpf(self, event_fd: int, prog_fd: int, /) -> int: ...
     def xt_prog_get_fd_by_id(self, id: int, /) -> int: ...
     def xt_prog_load(self, request: struct_xt_prog_load, /) -> int: ...
+    def xt_prog_query(self, ifindex: int, attach_type: int, ids: Any, count: Any, /) -> int: ...
     def xt_prog_test_run(self, request: struct_xt_test_run, /) -> int: ...
     def xt_promiscuous(self, ifindex: int, /) -> int: ...
+    def xt_raw_tracepoint_open(self, prog_fd: int, name: Any, /) -> int: ...
+    def xt_setns_net(self, fd: int, /) -> int: ...
     def xt_store_release(self, address: Any, value: int, /) -> None: ...
     def xt_take_recent(self, entries: struct_flow_entry, recent: struct_recent_flow, /) -> int: ...
+    def xt_tcp_read(self, datagram: Any, length: int, sequence: int, out: struct_xt_tcp_samples, /) -> int: ...
     def xt_timerfd(self, period_ns: int, /) -> int: ...
     def xt_version(self) -> Any: ...
 

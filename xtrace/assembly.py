@@ -1,41 +1,45 @@
-"""Puts monitors, sinks and the loop together."""
+"""Puts monitors, sinks and the loop together.
+
+Modules of one mode, output or list are imported where they are needed: all of them would double the time to the first
+packet counted.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
 from xtrace.errors import RdmaError
-from xtrace.kernel import paths, proc, routes, rtnetlink
+from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.listing import print_interfaces, print_rdma_ports
 from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
-from xtrace.monitors.apart import Apart
-from xtrace.monitors.flows.attach import Choice
-from xtrace.monitors.flows.interfaces import ANY, Selection, is_open
-from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
-from xtrace.monitors.joins.flows_rdma import JoinedXdp
-from xtrace.monitors.joins.rdma_nccl import JoinedNccl, Nics
-from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
-from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of, quiet_monitor
 from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
-from xtrace.sinks.jsonl.sink import JsonLines
 from xtrace.sinks.stream import STDOUT, OutputStream
-from xtrace.sinks.text.sink import Text
 from xtrace.stop import GRACE_S, Stop
 
 if TYPE_CHECKING:
     from xtrace.model.flow import FlowSnapshot
+    from xtrace.model.limits import Limits
     from xtrace.model.rdma import RdmaSnapshot
     from xtrace.model.snapshot import Snapshot
+    from xtrace.model.tcp import TcpSnapshot
+    from xtrace.monitors.apart import Apart
+    from xtrace.monitors.flows.monitor import XdpMonitor
+    from xtrace.monitors.joins.rdma_nccl import Nics
+    from xtrace.monitors.nccl.monitor import NcclMonitor
+    from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
+    from xtrace.monitors.tcp.peers import Monitored
+    from xtrace.sinks.listen.sink import Listen
+    from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.sink import Push
 
 log = logging.getLogger("xtrace")
@@ -61,12 +65,18 @@ def run(config: Config, version: str, stop: Stop) -> int:
     if config.push_warning:
         log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
-        # opened first, so that it is closed last
-        push = make_push(config, identity, version, opened) if config.target else None
-        if push is not None:
-            opened.callback(close_push, push, stop)
+        config = replace(config, output=chosen_format(config, output))
+        # opened first, so that they are closed last
+        push = make_push(config, identity, version, opened, stop) if config.target else None
+        listen = make_listen(config, identity, opened) if config.listen else None
+        feed = make_feed(config, push, listen, opened) if push or listen else None
         monitors = wire(config, opened, stop)
-        sinks = [*([push] if push else []), *make_sinks(config, identity, output)]
+        # a tick's samples are complete before they are served
+        sinks: list[Sink] = [
+            *([feed] if feed else []),
+            *([listen] if listen else []),
+            *make_sinks(config, identity, output),
+        ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
         for sink in sinks:
             sink.start(Run(version, config.interval_ms / 1000, config.modes, setups))
@@ -77,9 +87,10 @@ def run(config: Config, version: str, stop: Stop) -> int:
 def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
     """Start the monitors of all modes and return them in the order in which they must tick; `opened` closes them.
 
-    1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma,
-    2. rdma compares it with the ports' own counters, and passes the ports' traffic to mode nccl,
-    3. nccl adds that traffic to its processes.
+    1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma, and its flows to --tcp,
+    2. --tcp keeps the connections whose packets are among them,
+    3. rdma compares the traffic with the ports' own counters, and passes the ports' traffic to mode nccl,
+    4. nccl adds that traffic to its processes.
 
     In any other order a mode would combine its interval with another mode's previous interval. All flip before the
     first ticks, and ports are read in a thread: a mode that is slow to read does not stretch another mode's interval.
@@ -88,29 +99,41 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     stop.check()
     rdma = watch_rdma(config) if "rdma" in config.modes else None
     ports = read_apart(rdma, config, opened) if rdma else None
+    # before packets are counted, so that no connection of theirs is missed
+    tcp = watch_tcp(config, config.tcp, opened) if config.tcp is not None else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
-    flows = None
+    flows: Monitor[FlowSnapshot] | None = None
+    connections = None
     if xdp:
-        flows = JoinedXdp(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
+        flows = joined_flows(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
+    if flows and tcp:
+        flows, connections = joined_tcp(flows, *tcp)
     nics = watch_nics(config, ports, calls, opened) if calls else None
-    joined = JoinedNccl(calls, nics) if calls and nics else calls
-    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, nics or ports, joined)
+    joined = joined_calls(calls, nics) if calls and nics else calls
+    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, nics or ports, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)
 
 
 def show_list(config: Config, output: OutputStream) -> None:
     """Print the interfaces, or the RDMA ports in mode rdma."""
+    from xtrace.listing import print_interfaces, print_rdma_ports, surroundings
+
     as_json = config.output == "json"
     if "rdma" in config.modes:
+        from xtrace.monitors.rdma.monitor import list_ports
+
         print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
         return
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        print_interfaces(rtnetlink.links(netlink), output, as_json)
+        links = rtnetlink.links(netlink)
+        print_interfaces(links, surroundings(links, netlink), output, as_json)
 
 
 def rdma_options(config: Config) -> RdmaOptions:
     """Return what mode rdma reads. -i selects ports only without -d."""
+    from xtrace.monitors.rdma.monitor import RdmaOptions
+
     return RdmaOptions(
         devices=config.rdma.devices,
         interfaces=() if config.rdma.devices or "xdp" in config.modes else own_names(config.interfaces),
@@ -123,6 +146,8 @@ def rdma_options(config: Config) -> RdmaOptions:
 
 def own_names(interfaces: tuple[str, ...]) -> tuple[str, ...]:
     """Resolve alternative names to interface names; empty for `any`, which restricts nothing."""
+    from xtrace.monitors.flows.interfaces import ANY, is_open
+
     if ANY in interfaces:
         return ()
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
@@ -132,11 +157,45 @@ def own_names(interfaces: tuple[str, ...]) -> tuple[str, ...]:
 
 def watch_rdma(config: Config) -> RdmaMonitor:
     """Return the monitor of mode rdma, with its first readings taken."""
+    from xtrace.monitors.rdma.monitor import RdmaMonitor
+
     return RdmaMonitor(rdma_options(config), log.info)
+
+
+def joined_flows(xdp: XdpMonitor, rdma: RdmaMonitor) -> Monitor[FlowSnapshot]:
+    """Return `xdp`, which passes the RoCE traffic that it sees to `rdma`."""
+    from xtrace.monitors.joins.flows_rdma import JoinedXdp
+
+    return JoinedXdp(xdp, rdma)
+
+
+def joined_tcp(
+    flows: Monitor[FlowSnapshot], tcp: Monitor[TcpSnapshot], monitored: Monitored
+) -> tuple[Monitor[FlowSnapshot], Monitor[TcpSnapshot]]:
+    """Return `flows` and `tcp`, whose connections find their traffic in the flows of the same interval.
+
+    `monitored` is told the interfaces, whose peers' sockets are read too.
+    """
+    from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
+
+    kept = KeptFlows(flows, monitored)
+    return kept, JoinedTcp(tcp, kept)
+
+
+def joined_calls(calls: NcclMonitor, nics: Nics) -> Monitor[Snapshot]:
+    """Return `calls`, with the traffic of its processes' NICs."""
+    from xtrace.monitors.joins.rdma_nccl import JoinedNccl
+
+    return JoinedNccl(calls, nics)
 
 
 def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor[FlowSnapshot]:
     """Return `xdp`, which also reports the traffic that bypasses it if its interfaces have RDMA ports."""
+    if not infiniband.device_names():
+        return xdp  # and no socket is opened, which would make the kernel load RDMA's modules
+    from xtrace.monitors.joins.flows_rdma import JoinedXdp
+    from xtrace.monitors.rdma.monitor import quiet_monitor
+
     names = tuple({interface.name: None for interface in xdp.interfaces})
     rdma = quiet_monitor(names, config.rdma.excluded, log.info)
     if rdma is None:
@@ -146,28 +205,70 @@ def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Moni
 
 def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     """Return the monitor of mode xdp, attached."""
+    from xtrace.monitors.flows.attach import Choice
+    from xtrace.monitors.flows.interfaces import Selection
+    from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
+
     options = XdpOptions(
         selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
         choice=Choice.of(config.hook, config.xdp_mode),
-        directions=DIRECTIONS[config.direction or "ingress"],
+        directions=DIRECTIONS[config.direction or default_direction(config)],
         max_flows=config.max_flows,
         filters=config.filters,
         promiscuous=config.promiscuous,
     )
     monitor = XdpMonitor(options, log.info, stop.check)
-    if config.direction is None:
+    if config.direction is None and default_direction(config) == "ingress":
         log.info("%s", message("counting ingress only; use --direction both to count egress too"))
     return monitor
 
 
+def netdevs_of(devices: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the network interfaces of the RDMA devices of -d. Raises RdmaError if they have none."""
+    if not devices:
+        return ()
+    from xtrace.monitors.rdma import monitor
+
+    return monitor.netdevs_of(devices)
+
+
+def default_direction(config: Config) -> str:
+    """Return the direction if none is given: a person sees both, unless the hook sees only one."""
+    return "both" if config.output == "table" and config.hook != "xdp" else "ingress"
+
+
+def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monitor[TcpSnapshot], Monitored]:
+    """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp.
+
+    And whom to tell the names of the monitored interfaces; at first these are the names given.
+    """
+    from xtrace.monitors.apart import Apart
+    from xtrace.monitors.flows.interfaces import is_open
+    from xtrace.monitors.tcp.monitor import TcpMonitor
+    from xtrace.monitors.tcp.peers import Monitored
+
+    privileges.require(privileges.XDP_NEEDS, "mode xdp")  # the error, before anything is said to be missing
+    interval_s = config.interval_ms / 1000
+    monitored = Monitored(tuple(name for name in config.interfaces if not is_open(name)))
+    monitor = TcpMonitor(interval_s, limits, log.info, monitored)
+    return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True))), monitored
+
+
 def watch_calls(config: Config) -> NcclMonitor:
     """Return the monitor of mode nccl, with its probes attached."""
+    from xtrace.model import nccl_verdicts
+    from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions, RasOptions
+
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
-    return NcclMonitor(log.info, ras=ras)
+    hang, late = (config.rdma.limits[name].warn for name in ("hang", "late"))
+    limits = nccl_verdicts.Limits(*(None if limit is None else round(limit * 1e9) for limit in (hang, late)))
+    return NcclMonitor(log.info, NcclOptions(config.host, limits, config.max_calls, ras))
 
 
 def read_apart(rdma: RdmaMonitor, config: Config, opened: ExitStack) -> Apart[RdmaSnapshot]:
     """Return mode rdma read in a thread: a driver may take seconds, and sysfs may not answer at all."""
+    from xtrace.monitors.apart import Apart
+
     return opened.enter_context(closing(Apart(rdma, config.interval_ms / 1000, log.info)))
 
 
@@ -175,6 +276,8 @@ def watch_nics(
     config: Config, ports: Monitor[RdmaSnapshot] | None, calls: NcclMonitor, opened: ExitStack
 ) -> Nics | None:
     """Return the traffic of RDMA devices for mode nccl: of all with mode rdma, else of those NCCL processes use."""
+    from xtrace.monitors.joins.rdma_nccl import Nics
+
     if not proc.numbers_as_own():
         why = "process IDs in RDMA netlink are this container's, those in /proc are the host's; run with --pid host"
         log.info("mode nccl: no NIC traffic: %s", why)
@@ -193,8 +296,8 @@ def watch_nics(
     return nics
 
 
-def make_push(config: Config, identity: Identity, version: str, opened: ExitStack) -> Push:
-    """Return the sink of --push. Its modules are imported here: they cost start time and memory."""
+def make_push(config: Config, identity: Identity, version: str, opened: ExitStack, stop: Stop) -> Push:
+    """Return the outlet of --push. Its modules are imported here: they cost start time and memory."""
     from xtrace.sinks.push.claim import claimed
     from xtrace.sinks.push.sink import Push
     from xtrace.sinks.push.transport import Http
@@ -204,7 +307,9 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    return Push(Http(config.target, version), identity, config.max_series, config.series_by)
+    push = Push(Http(config.target, version), identity)
+    opened.callback(close_push, push, stop)
+    return push
 
 
 def close_push(push: Push, stop: Stop) -> None:
@@ -212,16 +317,54 @@ def close_push(push: Push, stop: Stop) -> None:
     push.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
 
 
+def chosen_format(config: Config, output: OutputStream) -> str:
+    """Return --format; `auto` is a table on a terminal, else JSON Lines."""
+    if config.output != "auto":
+        return config.output
+    return "table" if os.isatty(output.fileno()) else "json"
+
+
+def make_listen(config: Config, identity: Identity, opened: ExitStack) -> Listen:
+    """Return the sink of --listen, which serves from now on; its modules are imported here, as those of --push."""
+    from xtrace.sinks.listen.endpoint import Endpoint
+    from xtrace.sinks.listen.sink import Listen
+
+    assert config.listen is not None
+    tls = None
+    if config.listen_config:
+        from xtrace.sinks.listen.web_config import tls_context
+
+        tls = tls_context(config.listen_config)
+    return opened.enter_context(closing(Listen(Endpoint(config.listen, tls), identity)))
+
+
+def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: ExitStack) -> Feed:
+    """Return the sink that makes samples for the push and for scrapes."""
+    from xtrace.sinks.kinds import MetricsOptions
+    from xtrace.sinks.metrics.feed import Feed
+
+    outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
+    options = MetricsOptions(config.max_series, config.series_by)
+    return opened.enter_context(closing(Feed(options, outlets)))
+
+
 def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list[Sink]:
-    """Return the sinks of --format; `auto` is text on a terminal, else JSON Lines."""
-    terminal = os.isatty(output.fileno())
-    top = config.top if config.top is not None else TERMINAL_TOP if terminal else 0
-    form = config.output
-    if form == "auto":
-        form = "text" if terminal else "json"
-    if form == "text":
+    """Return the sinks of the chosen format."""
+    is_terminal = os.isatty(output.fileno())
+    top = config.top if config.top is not None else TERMINAL_TOP if is_terminal else 0
+    if config.output == "table":
+        from xtrace.sinks.kinds import TextOptions
+        from xtrace.sinks.text.screen import Terminal, TerminalText, has_color
+
+        screen = Terminal(output.fileno(), has_color(config.color, is_terminal, os.environ), config.wide)
+        return [TerminalText(output, TextOptions(config.top, screen=screen), screen)]
+    if config.output == "text":
+        from xtrace.sinks.text.sink import Text
+
         return [Text(output, top, config.direction == "both")]
-    if form == "json":
+    if config.output == "json":
+        from xtrace.sinks.jsonl.sink import JsonLines
+
         return [JsonLines(output, identity, top)]
     return []
 

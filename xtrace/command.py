@@ -6,18 +6,37 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
-from xtrace.config import parse
 from xtrace.diagnostics import Diagnostics
 from xtrace.errors import Stopped, VerifierError, XtraceError
-from xtrace.kernel.syscall import ffi, lib
-from xtrace.options.command_line import Answered
 from xtrace.sinks.stream import STDOUT, OutputClosed, OutputStream
 from xtrace.stop import Stop
 
 log = logging.getLogger("xtrace")
+
+Main = Callable[[Sequence[str], Stop], int]
+"""Takes the arguments after a subcommand's name and returns the exit code; raises XtraceError."""
+
+
+def report_page(arguments: Sequence[str], stop: Stop) -> int:
+    """Make one HTML page of a run's JSON Lines."""
+    from xtrace.report.command import main
+
+    return main(arguments, stop)
+
+
+def name_the_hang(arguments: Sequence[str], stop: Stop) -> int:
+    """Name the rank that keeps the others waiting, from the JSON Lines of all hosts."""
+    from xtrace.hang.command import main
+
+    return main(arguments, stop)
+
+
+SUBCOMMANDS: Mapping[str, Main] = {"hang": name_the_hang, "report": report_page}
+"""Words in first place, which read records instead of monitoring. Each has a function here that imports its module on
+demand, and a rule in tests/unit/test_imports.py that keeps it from importing kernel/."""
 
 
 def failed_thread(failure: threading.ExceptHookArgs) -> None:
@@ -65,12 +84,25 @@ def report(error: Exception, debug: bool) -> int:
 
 def answer(arguments: Sequence[str], stop: Stop) -> int:
     """Do what the command line requests and return the exit code."""
+    if arguments and arguments[0] in SUBCOMMANDS:
+        return SUBCOMMANDS[arguments[0]](arguments[1:], stop)
+    return monitor(arguments, stop)
+
+
+def monitor(arguments: Sequence[str], stop: Stop) -> int:
+    """List the interfaces or monitor them, and return the exit code."""
+    from xtrace.config import parse  # with what it imports, nothing that a subcommand needs
+    from xtrace.kernel.syscall import ffi, lib
+    from xtrace.options.command_line import Answered
+
     version = ffi.string(lib.xt_version()).decode()
     try:
         config = parse(arguments, os.environ, version)
     except Answered as answered:
         text = str(answered)
     else:
+        if config.quiet:
+            logging.getLogger().setLevel(logging.ERROR)
         from xtrace import assembly  # a slow import that --help and --version do not need
 
         return assembly.run(config, version, stop)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
+from xtrace.model.tcp_limits import PREFIX
 from xtrace.options import table
 from xtrace.options.command_line import Settings
 from xtrace.options.labels import merge_labels
@@ -16,7 +18,7 @@ from xtrace.options.table import OPTIONS, parse_thresholds
 from xtrace.target import Target, forgotten, parse_target
 
 if TYPE_CHECKING:
-    from xtrace.model.rdma_health import Limit
+    from xtrace.model.limits import Limit
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class RdmaConfig:
     devices: tuple[str, ...] = ()
     """names and globs; empty: all"""
     excluded: tuple[str, ...] = ()
-    limits: Mapping[str, Limit] = field(default_factory=lambda: parse_thresholds("", ""))
+    limits: Mapping[str, Limit] = field(default_factory=lambda: select_thresholds(parse_thresholds("", ""), tcp=False))
+    """of port health"""
     every_queue_pair: bool = False
 
 
@@ -39,16 +42,16 @@ class Config:
     """names, globs, any; empty: eth0, or if there is none the default route's interface"""
     interval_ms: int
     output: str
-    """auto, text, json or none"""
+    """auto, table, text, json or none"""
     count: int
     """0: no limit"""
     top: int | None
-    """None: 50 on a terminal, else all"""
+    """None: depends on output and terminal"""
     max_flows: int
     hook: str
     xdp_mode: str
     direction: str | None
-    """None: not given, means ingress"""
+    """None: not given, means both with -o table, else ingress"""
     filters: Filters
     rdma: RdmaConfig
     host: str
@@ -63,9 +66,19 @@ class Config:
     max_series: int
     series_by: str
     """flow, service or hosts"""
+    listen: tuple[str, int] | str | None
+    """host and port, or the path of a unix socket, where metrics are served; None: nowhere"""
+    listen_config: str | None
+    """a file that describes its TLS"""
     list_interfaces: bool
     debug: bool
+    quiet: bool = False
+    color: str = "auto"
+    wide: bool = False
     promiscuous: bool = False
+    max_calls: int = lib.NCCL_MAX_KEYS
+    tcp: Mapping[str, Limit] | None = None
+    """thresholds of the health of TCP connections; None: it is not shown"""
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
@@ -89,6 +102,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     url = urls[0] if urls else None
     target = parse_target(url, environment)
     refuse_useless(given, target)
+    refuse_useless_thresholds(given, modes)
     return Config(
         modes=modes,
         interfaces=given.value(table.INTERFACE),
@@ -110,9 +124,16 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
         series_by=given.value(table.SERIES_BY),
+        listen=given.value(table.LISTEN),
+        listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        quiet=given.value(table.QUIET),
+        color=given.value(table.COLOR),
+        wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
+        max_calls=given.value(table.MAX_CALLS),
+        tcp=parse_tcp(given),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
         procfs=given.value(table.PROCFS),
@@ -140,18 +161,36 @@ def parse_filters(given: Settings) -> Filters:
         excluded_networks=given.value(table.EXCLUDE_NET),
         ports=given.value(table.PORT),
         exclude_dns=given.value(table.EXCLUDE_DNS),
+        inner=given.value(table.TUNNEL) == "inner",
     )
 
 
 def parse_rdma(given: Settings) -> RdmaConfig:
     """Return the options about RDMA devices."""
-    limits = given.value(table.THRESHOLD)
     return RdmaConfig(
         devices=given.value(table.DEVICE),
         excluded=given.value(table.EXCLUDE_DEVICE),
-        limits=parse_thresholds("", "") if limits is None else limits,
+        limits=select_thresholds(given_thresholds(given), tcp=False),
         every_queue_pair=given.value(table.QPS),
     )
+
+
+def parse_tcp(given: Settings) -> Mapping[str, Limit] | None:
+    """Return the thresholds of the health of TCP connections; None without --tcp."""
+    if not given.value(table.TCP):
+        return None
+    return select_thresholds(given_thresholds(given), tcp=True)
+
+
+def given_thresholds(given: Settings) -> Mapping[str, Limit]:
+    """Return all thresholds, with what was changed."""
+    limits = given.value(table.THRESHOLD)
+    return parse_thresholds("", "") if limits is None else limits
+
+
+def select_thresholds(limits: Mapping[str, Limit], *, tcp: bool) -> dict[str, Limit]:
+    """Return those of TCP, or those of RDMA ports."""
+    return {name: limit for name, limit in limits.items() if name.startswith(PREFIX) is tcp}
 
 
 def parse_host_ip(environment: Mapping[str, str]) -> str | None:
@@ -170,7 +209,9 @@ def parse_host_ip(environment: Mapping[str, str]) -> str | None:
 
 
 def refuse_contradictions(given: Settings) -> None:
-    """Raise UsageError if hook, XDP mode and direction contradict each other."""
+    """Raise UsageError for options that contradict each other: hook, XDP mode and direction; how much is said."""
+    if given.is_given(table.QUIET) and given.is_given(table.DEBUG):
+        raise UsageError("--quiet and --debug contradict each other (leave one out)")
     hook, xdp_mode = given.value(table.HOOK), given.value(table.XDP_MODE)
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):
@@ -196,7 +237,21 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raise UsageError for an option that has no effect without another one."""
     for option in (table.MAX_SERIES, table.SERIES_BY):
-        if given.is_given(option) and target is None:
-            raise UsageError(f"{option.name} works only with --push (add --push URL)")
+        if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
+            raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
+    if given.is_given(table.LISTEN_CONFIG) and given.value(table.LISTEN) is None:
+        raise UsageError("--listen-config works only with --listen (add --listen ADDR:PORT)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):
         raise UsageError("--ras-interval works only with --ras (add --ras ADDR:PORT)")
+
+
+def refuse_useless_thresholds(given: Settings, modes: tuple[str, ...]) -> None:
+    """Raise UsageError for changed thresholds of something that is not watched."""
+    if not given.is_given(table.THRESHOLD):
+        return
+    usual = parse_thresholds("", "")
+    changed = [name for name, limit in given_thresholds(given).items() if limit != usual[name]]
+    if any(name.startswith(PREFIX) for name in changed) and not given.value(table.TCP):
+        raise UsageError(f"--threshold {PREFIX}* works only with --tcp (add --tcp)")
+    if not all(name.startswith(PREFIX) for name in changed) and not {table.RDMA, table.NCCL} & set(modes):
+        raise UsageError(f"--threshold works only in mode rdma or nccl (use -m {','.join((*modes, table.RDMA))})")

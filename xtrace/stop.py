@@ -44,7 +44,7 @@ class Stop:
         return stop
 
     def install(self) -> None:
-        """Install the signal handlers. Must run in the main thread.
+        """Install the signal handlers, and let in what waits for them. Must run in the main thread.
 
         SIGHUP stays ignored under nohup. SIGINT does not: shells start background jobs with SIGINT ignored, but a
         SIGINT sent to such a job on purpose should end it.
@@ -54,6 +54,7 @@ class Stop:
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT and time.monotonic() - self._at > SAME_REQUEST_S:

@@ -105,3 +105,24 @@ def address(text: str, name: str) -> tuple[str, int]:
     if not found or not 0 < int(found.group(3)) < 65536:
         raise UsageError(f"{name}: '{text}' is not ADDR:PORT (for example localhost:28028 or [::1]:28028)")
     return found.group(1) or found.group(2), int(found.group(3))
+
+
+UNIX = "unix:"
+LONGEST_SOCKET = 107
+"""Bytes of a unix socket's path (unix(7), sun_path)."""
+
+
+def listening(text: str, name: str) -> tuple[str, int] | str:
+    """Return host and port of `127.0.0.1:9469`, or the path of `unix:/run/xtrace.sock`."""
+    given = text.strip()
+    if given.startswith(UNIX):
+        path = given.removeprefix(UNIX)
+        if not path.startswith("/") or len(path.encode()) > LONGEST_SOCKET:
+            raise UsageError(f"{name}: '{text}' is not unix:/PATH (an absolute path of at most {LONGEST_SOCKET} bytes)")
+        return path
+    try:
+        return address(given, name)
+    except UsageError:
+        raise UsageError(
+            f"{name}: '{text}' is not ADDR:PORT or unix:/PATH (for example 127.0.0.1:9469, [::1]:9469, 0.0.0.0:9469)"
+        ) from None

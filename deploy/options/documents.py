@@ -100,8 +100,8 @@ def manual_environment() -> str:
 
 def _paragraph(text: str) -> list[str]:
     """Return lines of running text, none of which looks like a roff request."""
-    lines = wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-    return [_roff(f"\\&{line}" if line.startswith((".", "'")) else line) for line in lines]
+    lines = wrap(_roff(text), WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [f"\\&{line}" if line.startswith((".", "'")) else line for line in lines]
 
 
 def _roff(text: str) -> str:

@@ -102,7 +102,8 @@ def our_package(work: Path) -> Path:
 
 def imported_at_start(package: Path) -> dict[str, int]:
     """Return the modules that every run imports, in order: adjacent in the executable, they use fewer pages."""
-    script = f"import sys; sys.path.insert(0, {str(package)!r}); import xtrace.command; print(*sys.modules)"
+    imports = "import xtrace.command, xtrace.config"
+    script = f"import sys; sys.path.insert(0, {str(package)!r}); {imports}; print(*sys.modules)"
     imported = subprocess.check_output([sys.executable, "-B", "-c", script], text=True)
     return {name: position for position, name in enumerate(imported.split())}
 

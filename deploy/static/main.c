@@ -6,6 +6,7 @@
 #include <Python.h>
 #include <netdb.h>
 #include <nss.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "bundle.h"
@@ -101,8 +102,21 @@ static PyStatus initialize(int argc, char **argv)
 	return status;
 }
 
+// Until the tool handles them (xtrace/stop.py): one that arrives before is then a request to stop like any
+// other.
+static void block_signals(void)
+{
+	sigset_t signals;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
 int main(int argc, char **argv)
 {
+	block_signals();
 	use_linked_name_services();
 	configure_openssl();
 	PyImport_FrozenModules = bundle_modules;

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.support.net import ROOT
@@ -14,6 +16,9 @@ MOST_BYTES, MOST_COMPRESSED = 25_000_000, 10_000_000
 MOST_MEMORY_KB = (16 if sys.version_info < (3, 12) else 20) << 10
 """Debian 12's Python 3.11 takes 15.3 MiB, Debian 13's 3.13 takes 18.0; either takes 5 more to list interfaces."""
 TRIES = 5
+EARLY, EARLY_S = 40, 0.08
+"""How many interrupts, over how long after the start."""
+FOR_EVER = ("-i", "lo", "--hook", "tc", "-t", "1h", "-o", "none")
 
 
 def test_it_needs_no_shared_library(executable: Path) -> None:
@@ -40,6 +45,23 @@ def test_the_version_is_told_in_little_memory(root: Path) -> None:
     (What the linker has just written lies in the page cache in larger pieces, which count as memory as a whole.)
     """
     assert min(memory_kb(root / "xtrace-catch") for _ in range(TRIES)) <= MOST_MEMORY_KB
+
+
+def ends_after(delay_s: float, executable: Path) -> tuple[int, bytes]:
+    """Exit code and stderr of a run that gets a SIGINT so long after its start."""
+    with subprocess.Popen([executable, *FOR_EVER], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as started:
+        time.sleep(delay_s)
+        started.send_signal(signal.SIGINT)
+        _, said = started.communicate()
+    return started.returncode, said
+
+
+def test_an_early_ctrl_c_is_no_traceback_and_is_not_lost(executable: Path) -> None:
+    """Before the executable runs at all, the signal kills it; from then on it is a request to stop."""
+    for number in range(EARLY):
+        code, said = ends_after(number * EARLY_S / EARLY, executable)
+        assert code in (0, -signal.SIGINT)
+        assert b"Traceback" not in said
 
 
 def test_no_path_of_the_machine_that_built_it_is_in_it(executable: Path) -> None:

@@ -37,7 +37,7 @@ from tests.netns.tool import (
     total,
     watching,
 )
-from tests.support.net import Pair, assert_sums_close, of_type, veth_pair
+from tests.support.net import Pair, assert_sums_close, of_type, read_until, veth_pair
 
 WITHOUT_END = (*XDP_ON_FAR0, "-t", "1h")
 ONE_PAGE = 4096
@@ -108,6 +108,22 @@ def test_count_ends_after_that_many_intervals_with_nothing_left_attached() -> No
     assert sum(record["interval_s"] for record in intervals) > 2.5
 
 
+def signal_before_exec(number: signal.Signals) -> None:
+    """Leave a signal waiting for the program that is about to be executed, as its launcher does with one that comes."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_waited_while_python_started_stops_the_run_in_order(number: signal.Signals) -> None:
+    waiting: dict[str, Any] = {"preexec_fn": lambda: signal_before_exec(number)}
+    with veth_pair(addresses=False) as pair, launched(pair.far, *WITHOUT_END, **waiting) as tool:
+        result = tool.wait()
+        assert attached_program(pair.far) is None
+    assert (result.code, result.stdout) == (0, b"")
+    assert result.said[-1] == "xtrace-catch: stopped before monitoring began"
+
+
 def fill_one_page_pipe(pair: Pair, tool: Tool) -> None:
     """Shrink the tool's pipe so that its next records block, and let 4096 flows come."""
     assert tool.process.stdout is not None
@@ -174,8 +190,9 @@ def full_pipe() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def unheard(pair: Pair, stderr: int, *arguments: str, stdout: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
-    """The tool, attached to far0, whose stderr nobody reads."""
-    started = pair.far.catch(*XDP_ON_FAR0, *arguments, stdout=stdout, stderr=stderr, env=environment())
+    """The tool, attached to far0, whose stderr nobody reads; it has warned before that a URL is not used."""
+    variables = environment(VICTORIAMETRICS_REMOTE_WRITE="http://localhost:1")
+    started = pair.far.catch(*XDP_ON_FAR0, *arguments, stdout=stdout, stderr=stderr, env=variables)
     with bounded(started) as process:
         assert eventually(lambda: attached_program(pair.far) is not None, LIMIT_S)
         yield process
@@ -222,7 +239,7 @@ def test_lines_that_blocked_stderr_lost_are_counted_when_it_is_read_again() -> N
         with open(reader, "rb", closefd=False) as lines:
             first = lines.readline()
             assert re.fullmatch(rb"xtrace-catch: stderr was blocked, lines dropped: [1-9]\d*\n", first), first
-            assert lines.readline().startswith(b"far0: the interface is down")
+            read_until(lines, b"far0: the interface is down")
         process.terminate()
         assert process.wait(LIMIT_S) == 0
 

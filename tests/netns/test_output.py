@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
 import termios
@@ -33,6 +34,7 @@ from tests.netns.tool import (
     running,
     said,
     started,
+    tc_started,
     total,
 )
 from tests.support.net import Pair, assert_sums_close, of_type, read_until, records, veth_pair
@@ -126,9 +128,10 @@ def test_jq_selects_flows_as_the_readme_shows() -> None:
     assert sum(json.loads(line)[2] for line in selected) == 64 * 64
 
 
-def on_terminal(pair: Pair, *arguments: str) -> list[str]:
-    """The lines that a run printed to a terminal while FLOWS flows came, in one interval."""
+def on_terminal(pair: Pair, *arguments: str, size: tuple[int, int] = (24, 80)) -> list[str]:
+    """The lines that a run printed to a terminal while FLOWS flows came, in one interval, without colors."""
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
     try:
         with running(pair.far, *XDP_ON_FAR0, "-t", "1h", *arguments, stdout=theirs) as tool:
             os.close(theirs)
@@ -143,7 +146,7 @@ def on_terminal(pair: Pair, *arguments: str) -> list[str]:
         os.close(ours)
         if theirs >= 0:
             os.close(theirs)
-    return shown.decode().splitlines()
+    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).splitlines()
 
 
 def read_terminal(ours: int) -> bytes:
@@ -177,7 +180,7 @@ def test_a_terminal_shows_the_largest_flows_as_text_and_the_rest_as_other(
     arguments: tuple[str, ...], shown: int
 ) -> None:
     with veth_pair(addresses=False) as pair:
-        lines = on_terminal(pair, *arguments)
+        lines = on_terminal(pair, "-o", "text", *arguments)
         received = pair.far.statistics("far0")["packets"]
     flows = [parsed(FLOW_LINE, line) for line in lines[:shown]]
     others = [parsed(OTHER_LINE, line) for line in lines[shown:-1]]
@@ -189,6 +192,23 @@ def test_a_terminal_shows_the_largest_flows_as_text_and_the_rest_as_other(
     assert interface["flows"] == FLOWS
     assert interface["packets"] == sum(line["packets"] for line in flows + others) == received
     assert interface["bytes"] == sum(line["bytes"] for line in flows + others)
+
+
+TABLE_LINE = re.compile(r"in +(?P<type>\w+) +[\d.]+ [kMGT]? +(?P<bytes>\d+) +(?P<packets>\d+)  .*")
+
+
+@pytest.mark.parametrize("rows, columns", [(24, 80), (50, 200)])
+def test_a_terminal_shows_a_table_that_fits_it_and_closes(rows: int, columns: int) -> None:
+    with veth_pair(addresses=False) as pair:
+        lines = on_terminal(pair, size=(rows, columns))
+        received = pair.far.statistics("far0")["packets"]
+    end = lines.index("totals of 1 interval")
+    block = lines[: end - 1]
+    assert rows - 4 <= len(block) < rows and max(map(len, block)) <= columns
+    found = [(found["type"], int(found["packets"])) for line in block if (found := TABLE_LINE.fullmatch(line))]
+    assert sum(packets for kind, packets in found if kind != "all") == received
+    assert found[-1] == ("all", received)
+    assert re.fullmatch(rf"far0 +in +{received} +\d+ +0 +0", lines[-1])
 
 
 def test_json_lines_can_be_limited_too_and_still_add_up() -> None:
@@ -217,9 +237,11 @@ def test_without_eth0_the_default_routes_interface_is_used_and_reported() -> Non
 def test_eth0_is_the_default_where_there_is_one() -> None:
     with veth_pair() as pair:
         pair.far.ip("link add eth0 type veth peer name peer0")
+        pair.far.ip("link set peer0 up")
+        pair.far.ip("link set eth0 up")
         pair.far.ip("route add default via 10.0.0.1")
         result = run_to_end(pair.far, "-t", "100", "-c", "1")
-    assert (result.code, result.said[0]) == (0, "Preparing to monitor network interface: eth0")
+    assert (result.code, result.said) == (0, tc_started("eth0", "ingress"))
 
 
 @pytest.mark.parametrize("arguments", [(), ("-i", "nowhere0")])

@@ -33,9 +33,17 @@ def free_port() -> int:
 class Server:
     """A VictoriaMetrics that can be stopped and restarted on the same data."""
 
-    def __init__(self, directory: Path, *arguments: str, user: str | None = None, scheme: str = "http") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        user: str | None = None,
+        scheme: str = "http",
+        address: str = "127.0.0.1",
+    ) -> None:
         self.port = free_port()
-        self.base = f"{scheme}://127.0.0.1:{self.port}"
+        self.address = address
+        self.base = f"{scheme}://{address}:{self.port}"
         self.url = f"{self.base}/api/v1/import/prometheus"
         self._directory = directory
         self._arguments = arguments
@@ -48,13 +56,13 @@ class Server:
     def start(self) -> None:
         """Start, and wait until it answers."""
         storage = f"-storageDataPath={self._directory}"
-        command = ["victoria-metrics", storage, f"-httpListenAddr=127.0.0.1:{self.port}", "-loggerLevel=ERROR"]
+        command = ["victoria-metrics", storage, f"-httpListenAddr={self.address}:{self.port}", "-loggerLevel=ERROR"]
         self._process = subprocess.Popen(
             [*command, *self._arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + STARTS_WITHIN_S
         with socket.socket() as probe:
-            while probe.connect_ex(("127.0.0.1", self.port)):
+            while probe.connect_ex((self.address, self.port)):
                 assert self._process.poll() is None and time.monotonic() < deadline, "victoria-metrics does not start"
                 time.sleep(0.02)
 
@@ -80,7 +88,8 @@ class Server:
 
     def get(self, path: str, **fields: str) -> bytes:
         """The answer to a GET."""
-        answer = self._http.request("GET", self.base + path, fields=fields, retries=False, timeout=30.0)
+        # the server closes connections that were idle for a minute, perhaps just now
+        answer = self._http.request("GET", self.base + path, fields=fields, retries=1, timeout=30.0)
         assert answer.status == 200, answer.data
         return answer.data
 
@@ -102,7 +111,8 @@ class Server:
         for line in self.get("/api/v1/export", **fields).splitlines():
             found = json.loads(line)
             samples = zip(found["timestamps"], found["values"], strict=True)
-            series.setdefault(frozenset(found["metric"].items()), []).extend(samples)
+            own = series.setdefault(frozenset(found["metric"].items()), [])
+            own.extend((at_ms, value) for at_ms, value in samples if value is not None)  # None: a stale marker
         return {labels: sorted(samples) for labels, samples in series.items()}
 
     def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
@@ -114,10 +124,12 @@ class Server:
 
 
 @contextmanager
-def victoria_metrics(*arguments: str, user: str | None = None, scheme: str = "http") -> Iterator[Server]:
+def victoria_metrics(
+    *arguments: str, user: str | None = None, scheme: str = "http", address: str = "127.0.0.1"
+) -> Iterator[Server]:
     """Run a Server for the block."""
     with tempfile.TemporaryDirectory() as directory:
-        server = Server(Path(directory), *arguments, user=user, scheme=scheme)
+        server = Server(Path(directory), *arguments, user=user, scheme=scheme, address=address)
         try:
             yield server
         finally:

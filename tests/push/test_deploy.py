@@ -11,19 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.push.server import Server, victoria_metrics
-from tests.push.shipped import ALERTS, DASHBOARD, DOCUMENT, alerts, documented, filled, panels
+from tests.push.shipped import ALERTS, DOCUMENT, alerts, documented, filled, panels
 from tests.push.wire import wire
-from xtrace.sinks.metrics import flows as flow_metrics
-from xtrace.sinks.metrics import nccl as nccl_metrics
-from xtrace.sinks.metrics import own as self_metrics
-from xtrace.sinks.metrics import rdma as rdma_metrics
 
-DESCRIBED = {
-    **flow_metrics.DESCRIBED,
-    **rdma_metrics.DESCRIBED,
-    **nccl_metrics.DESCRIBED,
-    **self_metrics.DESCRIBED,
-}
 INTERVALS = 18
 
 
@@ -83,16 +73,3 @@ def test_documented_commands_import_query_and_export(live: tuple[Server, int]) -
     assert answers[0] == ""
     assert len(json.loads(answers[1])["data"]["result"]) == 10
     assert json.loads(answers[2])["metric"]["__name__"] == "xtrace_interface_packets_total"
-
-
-def test_document_names_every_metric_and_nothing_else_is_used() -> None:
-    rows = re.findall(r"^\| `(xtrace_\w+)` \| (\w+) \| ([^|]*) \| ([^|]*) \|$", DOCUMENT.read_text(), re.MULTILINE)
-    assert {name: (kind, unit, text) for name, kind, unit, text in rows} == {
-        name: (metric.kind, metric.unit or "-", metric.help) for name, metric in DESCRIBED.items()
-    }
-    used = {
-        name
-        for text in (DASHBOARD.read_text(), ALERTS.read_text(), *documented())
-        for name in re.findall(r"\bxtrace_\w+", text)
-    }
-    assert used <= set(DESCRIBED) | set(rdma_metrics.DESCRIBED)

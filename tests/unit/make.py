@@ -41,7 +41,7 @@ def features(**changes: bool) -> Features:
     """All a new kernel has, without PREEMPT_RT and without type information, and what is told."""
     usual = {"btf": False, "frags": True, "links": True, "tcx": True, "percpu_batch": True}
     usual |= {"cmpxchg": True, "realtime": False}
-    return Features(**{**usual, **changes})
+    return Features(**{**usual, "ipsec": True, **changes})
 
 
 def packed(address: str) -> bytes:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,12 +33,14 @@ from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import Interface
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction, Hook, XdpMode
+from xtrace.monitors.flows import monitor
 from xtrace.monitors.flows.attach import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import XdpOptions
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
 from xtrace.sinks.stream import OutputStream
+from xtrace.sinks.text.screen import TerminalText
 from xtrace.sinks.text.sink import Text
 from xtrace.stop import Stop
 
@@ -95,8 +98,8 @@ def existing() -> list[str]:
     [
         (["--nonsense"], 2, r"unknown option --nonsense \(see --help-all\)"),
         (["-t", "soon"], 2, r"--interval: 'soon' is not a duration \(use 500ms, 5s, 1m, or milliseconds\)"),
-        (["-o", "xml"], 2, r"--format: unknown format 'xml' \(available: auto, text, json, none\)"),
-        (["--port", "http"], 2, r"--port: 'http' is not a port \(1 to 65535\)"),
+        (["-o", "xml"], 2, r"--format: unknown format 'xml' \(available: auto, table, text, json, none\)"),
+        (["--port", "http"], 2, r"--port: 'http' is not a port or range \(1 to 65535, 8000-8100\)"),
         (["--hook", "xdp", "--direction", "both"], 2, r"--hook xdp sees only ingress, not --direction both .*"),
         (["-i", "lo"], 77, r"mode xdp needs CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON: run it with sudo, or grant .*"),
     ],
@@ -167,6 +170,21 @@ sys.exit(command.load()())
     assert ended.stdout.startswith("xtrace-catch ")
 
 
+@pytest.mark.parametrize("mode, other", [("xdp", "nccl"), ("xdp", "rdma"), ("rdma", "nccl"), ("rdma", "flows.monitor")])
+def test_modules_of_a_mode_that_is_off_are_not_imported(mode: str, other: str) -> None:
+    # the tool ends for want of privileges or devices, with all that it would need imported
+    script = f"""
+import sys
+from xtrace import command
+from xtrace.kernel import infiniband
+infiniband.device_names = list
+command.main("-m {mode} -i lo -o json".split())
+print(sorted(name for name in sys.modules if name.startswith(("xtrace.monitors.{other}", "xtrace.sinks.push"))))
+"""
+    ended = start(sys.executable, "-c", script)
+    assert ended.stdout == "[]\n", ended.stderr
+
+
 DEFECT = """
 import sys
 from xtrace import command
@@ -216,7 +234,7 @@ def test_list_is_a_table_of_all_interfaces() -> None:
     ended = catch("-l")
     assert (ended.returncode, ended.stderr) == (0, "")
     heading, *rows = ended.stdout.splitlines()
-    assert heading.split() == ["NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP"]
+    assert heading.split() == ["NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP", "TC", "RDMA", "ADDRESSES"]
     assert {row.split()[0] for row in rows} == set(existing())
 
 
@@ -352,7 +370,7 @@ def monitors(monkeypatch: pytest.MonkeyPatch) -> list[FakeMonitor]:
         made.append(FakeMonitor(options, say))
         return made[-1]
 
-    monkeypatch.setattr(assembly, "XdpMonitor", create)
+    monkeypatch.setattr(monitor, "XdpMonitor", create)
     monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
     return made
 
@@ -421,7 +439,7 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
         "interval_s": 1.0,
         "modes": ["xdp"],
         "hooks": [{"interface": "eth7", "direction": "egress", "hook": "tc", "xdp_mode": None}],
-        "features": ["frags", "links", "tcx", "percpu_batch", "cmpxchg"],
+        "features": ["frags", "links", "tcx", "percpu_batch", "cmpxchg", "ipsec"],
         "filters": ["port 53 443", "exclude-dns"],
         "max_flows": 77,
         "map_memory_bytes": 20_320_592,
@@ -439,7 +457,7 @@ def test_stop_during_start_up_ends_it_unless_everything_is_attached_already(
             check()
         return FakeMonitor(options, say)
 
-    monkeypatch.setattr(assembly, "XdpMonitor", create)
+    monkeypatch.setattr(monitor, "XdpMonitor", create)
     monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
     with (tmp_path / "output").open("wb") as file, nullcontext() if attached else pytest.raises(Stopped):
         monkeypatch.setattr(assembly, "STDOUT", file.fileno())
@@ -459,28 +477,33 @@ def test_text_says_the_direction_only_where_both_are_watched(
 @pytest.mark.parametrize(
     "arguments, on_a_terminal, kind, top",
     [
-        ("", True, Text, 50),
+        ("", True, TerminalText, None),
         ("", False, JsonLines, 0),
+        ("-o table", False, TerminalText, None),
         ("-o text", False, Text, 0),
+        ("-o text", True, Text, 50),
         ("-o json", True, JsonLines, 50),
-        ("--top 0", True, Text, 0),
-        ("--top 7", True, Text, 7),
+        ("--top 0", True, TerminalText, 0),
+        ("--top 7", True, TerminalText, 7),
         ("--top 7", False, JsonLines, 7),
         ("-o none", True, None, 0),
     ],
 )
 def test_format_and_top_follow_the_options_and_else_the_terminal(
-    arguments: str, on_a_terminal: bool, kind: type | None, top: int, stop: Stop, pipe: Pipe
+    arguments: str, on_a_terminal: bool, kind: type | None, top: int | None, stop: Stop, pipe: Pipe
 ) -> None:
     terminal, child = pty.openpty()
     try:
         stream = OutputStream(child if on_a_terminal else pipe.writer, stop)
-        sinks = assembly.make_sinks(parse(arguments.split(), {}, "1"), Identity("n1"), stream)
+        config = parse(arguments.split(), {}, "1")
+        sinks = assembly.make_sinks(
+            replace(config, output=assembly.chosen_format(config, stream)), Identity("n1"), stream
+        )
     finally:
         os.close(terminal)
         os.close(child)
     assert [type(sink) for sink in sinks] == ([kind] if kind else [])
-    assert [cast("Text | JsonLines", sink).options.top for sink in sinks] == ([top] if kind else [])
+    assert [cast("Text | TerminalText | JsonLines", sink).options.top for sink in sinks] == ([top] if kind else [])
 
 
 @pytest.mark.parametrize(
@@ -499,3 +522,27 @@ def test_rdma_ports_are_chosen_by_what_mode_xdp_would_take(
     monkeypatch.setattr(rtnetlink, "link", lambda socket, name: known if name in ("ens1", *known.altnames) else None)
     config = parse(f"-m rdma {options}".split(), {}, "1")
     assert assembly.rdma_options(config).interfaces == interfaces
+
+
+@pytest.mark.parametrize(
+    "arguments, on_a_terminal, direction",
+    [
+        ("", True, "both"),
+        ("", False, "ingress"),
+        ("-o text", True, "ingress"),
+        ("-o table", False, "both"),
+        ("--hook xdp", True, "ingress"),
+    ],
+)
+def test_person_sees_both_directions_and_records_keep_the_cheaper_default(
+    arguments: str, on_a_terminal: bool, direction: str, stop: Stop, pipe: Pipe
+) -> None:
+    terminal, child = pty.openpty()
+    try:
+        config = parse(arguments.split(), {}, "1")
+        stream = OutputStream(child if on_a_terminal else pipe.writer, stop)
+        config = replace(config, output=assembly.chosen_format(config, stream))
+    finally:
+        os.close(terminal)
+        os.close(child)
+    assert assembly.default_direction(config) == direction

@@ -16,6 +16,7 @@ from xtrace.errors import UsageError
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters, parse_networks
 from xtrace.model.rdma_health import LIMITS
+from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options import usage
 from xtrace.options.command_line import Answered
 from xtrace.options.table import OPTIONS
@@ -56,6 +57,8 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         push_warning=None,
         max_series=1000,
         series_by="flow",
+        listen=None,
+        listen_config=None,
         list_interfaces=False,
         debug=False,
     )
@@ -79,6 +82,10 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "-c": ("3", {"count": 3}),
     "--count": ("1", {"count": 1}),
     "--top": ("7", {"top": 7}),
+    "--color": ("never", {"color": "never"}),
+    "--wide": ("", {"wide": True}),
+    "-q": ("", {"quiet": True}),
+    "--quiet": ("", {"quiet": True}),
     "--max-flows": ("10240", {"max_flows": 10240}),
     "--direction": ("both", {"direction": "both"}),
     "--hook": ("tc", {"hook": "tc"}),
@@ -89,10 +96,13 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--exclude-net": ("10.0.0.0/8,fd00::/8", {"filters": asdict(Filters(excluded_networks=NETWORKS))}),
     "--port": ("53,443", {"filters": asdict(Filters(ports=frozenset({53, 443})))}),
     "--exclude-dns": ("", {"filters": asdict(Filters(exclude_dns=True))}),
+    "--tunnel": ("inner", {"filters": asdict(Filters(inner=True))}),
     "--push": (
         "http://m:8428",
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
     ),
+    "--listen": ("unix:/run/x.sock", {"listen": "/run/x.sock"}),
+    "--listen-config": ("web.yml", {"listen_config": "web.yml"}),
     "--max-series": ("7", {"max_series": 7}),
     "--series-by": ("service", {"series_by": "service"}),
     "--label": ("rack=r1", {"labels": (("rack", "r1"),)}),
@@ -102,10 +112,12 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--promiscuous": ("", {"promiscuous": True}),
     "--qps": ("", {"rdma": asdict(RdmaConfig(every_queue_pair=True))}),
     "--threshold": ("rx_oos=5:off,paused=off", {"rdma": asdict(RdmaConfig(limits=CHANGED_LIMITS))}),
+    "--tcp": ("", {"tcp": {name: limit for name, limit in THRESHOLDS.items() if name.startswith("tcp_")}}),
     "--sysfs": ("/s", {"sysfs": "/s"}),
     "--procfs": ("/p", {"procfs": "/p"}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
+    "--max-calls": ("700", {"max_calls": 700}),
     "--debug": ("", {"debug": True}),
 }
 """Option, a value for it, what it changes in the Config."""
@@ -125,6 +137,8 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     before = "" if option in ("-m", "--mode") else ALL_MODES
     if option in ("--max-series", "--series-by"):
         before += " --push http://m"
+    if option == "--listen-config":
+        before += " --listen h:7"
     assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
 
 
@@ -136,9 +150,11 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
             for option in (
                 "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
                 "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
+                "--tunnel=inner",
             )
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),
+        ("rdma", "--tcp", "xdp", "rdma,xdp"),
         ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
         ("rdma", "--series-by=hosts", "xdp", "rdma,xdp"),
         ("xdp", "--threshold=rx_oos=5", "rdma or nccl", "xdp,rdma"),
@@ -156,13 +172,15 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        ("--max-series 5", "--max-series works only with --push (add --push URL)"),
-        ("--series-by hosts", "--series-by works only with --push (add --push URL)"),
+        ("--max-series 5", "--max-series works only with --push or --listen (add --push URL)"),
+        ("--listen-config f", "--listen-config works only with --listen (add --listen ADDR:PORT)"),
+        ("--series-by hosts", "--series-by works only with --push or --listen (add --push URL)"),
         (
             "--hook xdp --direction both",
             "--hook xdp sees only ingress, not --direction both (use --hook tc or auto)",
         ),
         ("--hook tc --xdp-mode native", "--hook tc does not use XDP (leave out --xdp-mode native)"),
+        ("--threshold tcp_rtt=5", "--threshold tcp_* works only with --tcp (add --tcp)"),
         ("--direction egress --xdp-mode native", "--direction egress does not use XDP (leave out --xdp-mode native)"),
     ],
 )
@@ -221,7 +239,7 @@ def test_short_help_fits_one_screen_and_names_the_main_options_and_where_the_oth
     lines = str(answered.value).splitlines()
     assert len(lines) <= 24
     shown = {flag for line in lines for flag in re.findall(r"(?<![\w-])--?[a-z][\w-]*", line[:30])}
-    assert shown | {"-V"} == {flag for option in OPTIONS if option.is_main for flag in option.flags}
+    assert shown == {flag for option in OPTIONS if option.is_main for flag in option.flags}
     assert "--help-all" in shown
 
 
@@ -307,8 +325,8 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--exclude-net", "eth0"],
             "--exclude-net: 'eth0' is not an IP address or network (for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"),
         (["--exclude-net", ""], "--exclude-net is empty (give a value or leave it out)"),
-        (["--port", "65536"], "--port: '65536' is not a port (1 to 65535)"),
-        (["--port", "80-90"], "--port: '80-90' is not a port (1 to 65535)"),
+        (["--port", "65536"], "--port: '65536' is not a port or range (1 to 65535, 8000-8100)"),
+        (["--port", "90-80"], "--port: the range '90-80' is empty (use 80-90)"),
         (["--port", ""], "--port is empty (give a value or leave it out)"),
         (["--exclude-dns=yes"], "--exclude-dns takes no value"),
         (["--hook", "ebpf"], "--hook: unknown hook 'ebpf' (available: auto, xdp, tc)"),
@@ -329,7 +347,7 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--max-flows", "0"], "--max-flows 0 is out of range (1 to 4194304)"),
         (["--max-flows", "4194305"], "--max-flows 4194305 is out of range (1 to 4194304)"),
         (["--max-flows", "64k"], "--max-flows: '64k' is not a whole number (1 to 4194304)"),
-        (["-o", "xml"], "--format: unknown format 'xml' (available: auto, text, json, none)"),
+        (["-o", "xml"], "--format: unknown format 'xml' (available: auto, table, text, json, none)"),
         (["--xdp-mode", "offload"], "--xdp-mode: unknown XDP mode 'offload' (available: auto, native, generic)"),
         (["-i"], "--interface needs a value (IF[,...])"),
         (["-c"], "--count needs a value (N)"),
@@ -338,8 +356,13 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--inter", "eth0"], "unknown option --inter (did you mean --interval?)"),
         (["--exclude-dn=1"], "unknown option --exclude-dn (did you mean --exclude-dns?)"),
         (["-x"], "unknown option -x (see --help-all)"),
-        (["eth0"], "unexpected argument 'eth0' (use -i to name an interface; see --help)"),
-        (["--", "eth0"], "unexpected argument 'eth0' (use -i to name an interface; see --help)"),
+        (["eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
+        (["--", "eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
+        (["rdma"], "unexpected argument 'rdma' (did you mean -m rdma? see --help)"),
+        (["-n"], "unknown option -n (addresses and ports are always numbers; -c N ends after N intervals)"),
+        (["-v"], "unknown option -v (--debug says more; -V prints the version)"),
+        (["--json"], "unknown option --json (use -o json)"),
+        (["-q", "--debug"], "--quiet and --debug contradict each other (leave one out)"),
         (["--list=yes"], "--list takes no value"),
     ],
 )  # fmt: skip
@@ -452,6 +475,20 @@ def test_label_that_cannot_be_one_is_refused(label: str) -> None:
         assert refusal([], {"XTRACE_LABELS": f"ok=1,{label}"}).startswith("XTRACE_LABELS")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type", "src_qpn", "dst_qpn", "opcode"),
+        *("vlan", "icmp_type", "icmp_code", "fragment", "ethertype", "interface", "direction", "host", "host_ip"),
+        *("collect_agg", "device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command"),
+        *("state", "pid", "function", "datatype", "error", "communicator", "version", "reason"),
+    ],
+)
+def test_label_that_a_series_of_the_tool_has_is_refused(name: str) -> None:
+    """Two values of one label would make the server refuse the sample, or change its meaning."""
+    assert refusal(["--label", f"{name}=1"]) == f"--label: the name '{name}' is reserved (choose another)"
+
+
 def test_label_given_twice_and_too_many_labels_are_refused() -> None:
     assert refusal(["--label", "a=1", "--label", "a=2"]) == "--label: 'a' is given twice (give each name once)"
     assert "at most 10" in refusal([f"--label=l{number}=1" for number in range(11)])
@@ -499,3 +536,12 @@ def test_ras_service_that_cannot_be_queried_is_refused(options: str, complaint: 
     with pytest.raises(UsageError) as raised:
         parsed(options)
     assert complaint in str(raised.value)
+
+
+def test_thresholds_of_tcp_and_of_ports_go_to_their_own() -> None:
+    config = parsed("-m xdp,rdma --tcp --threshold tcp_rtt=5:9,rx_oos=7")
+    assert config.tcp is not None
+    assert (config.tcp["tcp_rtt"].warn, config.tcp["tcp_rtt"].critical) == (5.0, 9.0)
+    assert config.rdma.limits["rx_oos"].warn == 7.0
+    assert {*config.tcp, *config.rdma.limits} == set(THRESHOLDS)
+    assert not set(config.tcp) & set(config.rdma.limits)

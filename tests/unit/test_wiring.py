@@ -16,13 +16,14 @@ from tests.unit.make_rdma import MLX5, PERFTEST, pair, port, traffic
 from tests.unit.make_rdma import snapshot as rdma_snapshot
 from xtrace import assembly
 from xtrace.config import parse
-from xtrace.kernel import proc
+from xtrace.kernel import infiniband, proc
 from xtrace.model.flow import FlowSnapshot
 from xtrace.model.nccl import NcclProcess, NcclSnapshot
 from xtrace.model.rdma import PortId, QueuePairRecord, RdmaSnapshot, Seen
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor, apart
+from xtrace.monitors.rdma import monitor
 from xtrace.stop import Stop
 
 TICKS = 3
@@ -126,7 +127,8 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     monkeypatch.setattr(assembly, "watch_flows", lambda config, stop: flows)
     monkeypatch.setattr(assembly, "watch_rdma", lambda config: rdma)
     monkeypatch.setattr(assembly, "watch_calls", lambda config: calls)
-    monkeypatch.setattr(assembly, "quiet_monitor", lambda *_: quiet)
+    monkeypatch.setattr(infiniband, "device_names", lambda: ["mlx5_0"])
+    monkeypatch.setattr(monitor, "quiet_monitor", lambda *_: quiet)
     monkeypatch.setattr(proc, "numbers_as_own", lambda: True)
     return flows, rdma, quiet, calls
 
@@ -217,3 +219,11 @@ def test_process_whose_devices_are_not_known_has_no_traffic(
     snapshot = monitor.tick()
     assert isinstance(snapshot, NcclSnapshot)
     assert snapshot == replace(snapshot, processes=(replace(snapshot.processes[0], nic=None),))
+
+
+def test_mode_xdp_opens_no_rdma_socket_without_rdma_devices(
+    sources: Sources, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infiniband, "device_names", list)
+    monkeypatch.setattr(monitor, "quiet_monitor", lambda *_: pytest.fail("would load the kernel's RDMA modules"))
+    assert wired("xdp", opened) == (sources[0],)

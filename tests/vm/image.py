@@ -39,10 +39,11 @@ PACKAGES = (
 
 MODULES = (
     "8021q", "act_bpf", "act_gact", "act_mirred", "aes_generic", "aesni_intel", "authenc", "bonding", "bridge", "cbc",
-    "cls_bpf", "cls_matchall", "cls_u32", "crypto_null", "dummy", "echainiv", "esp4", "esp4_offload", "geneve",
-    "hmac", "ifb", "ip6_gre", "ip6_tunnel", "ip_gre", "ip_vti", "ipip", "macvlan", "mpls_gso", "mpls_iptunnel",
-    "mpls_router", "sch_fq_codel", "sch_ingress", "sch_netem", "sch_tbf", "sctp", "seqiv", "sha256_generic", "sit",
-    "team", "tun", "veth", "vrf", "vxlan", "xfrm_interface", "xfrm_user",
+    "cls_bpf", "cls_matchall", "cls_u32", "crypto_null", "ctr", "deflate", "drbg", "dummy", "echainiv", "esp4",
+    "esp4_offload", "esp6", "geneve", "hmac", "ifb", "ip6_gre", "ip6_tunnel", "ip_gre", "ip_vti", "ipcomp", "ipip",
+    "jitterentropy_rng", "macvlan", "mpls_gso", "mpls_iptunnel", "mpls_router", "sch_fq_codel", "sch_ingress",
+    "sch_netem", "sch_tbf", "sctp", "seqiv", "sha256_generic", "sit", "tcp_diag", "team", "tun", "veth", "vrf", "vxlan",
+    "xfrm4_tunnel", "xfrm_interface", "xfrm_ipcomp", "xfrm_user",
 )  # fmt: skip
 """What tests may make the kernel ask modprobe for. One that a kernel does not have is left out."""
 
@@ -55,7 +56,7 @@ FILES = {
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
 }
 
-NOT_SOURCE = (".git", ".*cache*", ".venv", "__pycache__", "build", "dist")
+NOT_SOURCE = (".git", ".*cache*", ".static", ".venv", "__pycache__", "build", "dist")
 
 
 @dataclass(frozen=True)

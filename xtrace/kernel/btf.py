@@ -5,14 +5,17 @@ include/uapi/linux/btf.h and Documentation/bpf/btf.rst. This module checks what 
 else when it loads the blob (kernel/bpf/btf.c).
 """
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Mapping
+from array import array
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xtrace.errors import ObjectError
 
-__all__ = ["Btf", "InfoRecords", "Kind", "SectionLayout", "Variable", "cut", "parse_ext", "text", "unpack"]
+__all__ = ["Btf", "InfoRecords", "Kind", "Place", "SectionLayout", "Variable", "cut", "parse_ext", "text", "unpack"]
 
 POINTER_SIZE = 8
 MAX_DEPTH = 32
@@ -86,6 +89,14 @@ class Type(NamedTuple):
     position: int
 
 
+class Place(NamedTuple):
+    """Where a struct has a member; offset and size in bytes."""
+
+    offset: int
+    size: int
+    type_id: int
+
+
 class Variable(NamedTuple):
     """A variable of a DATASEC; size in bytes."""
 
@@ -114,13 +125,13 @@ class Btf:
         self.datasecs: dict[str, int] = {}
         self._strings = cut(blob, header + string_offset, string_size, "BTF strings")
         cut(blob, header + type_offset, type_size, "BTF types")
-        self._types = [Type(0, 0, 0, 0, 0)]  # type 0 is void
+        self._positions = array("Q", (0,))  # by type ID; 0 is void. The kernel's own has more than 100,000 types
         self._read_types(header + type_offset, header + type_offset + type_size)
 
     def _read_types(self, position: int, end: int) -> None:
         while position < end:
-            type_id = len(self._types)
-            name, info, value = unpack(_TYPE, self.blob, position, f"BTF type {type_id}")
+            type_id = len(self._positions)
+            name, info, _ = self._header(type_id, position)
             kind, vlen = info >> 24 & 0x1F, info & 0xFFFF
             trailer = _TRAILERS.get(kind)
             if trailer is None:
@@ -130,10 +141,18 @@ class Btf:
                 if section in self.datasecs:
                     raise ObjectError(f"BTF type {type_id}: a second section {section!r}")
                 self.datasecs[section] = type_id
-            self._types.append(Type(kind, vlen, name, value, position))
+            self._positions.append(position)
             position += _TYPE.size + trailer[0] + trailer[1] * vlen
         if position > end:
-            raise ObjectError(f"BTF type {len(self._types) - 1}: extends beyond the types: truncated or corrupt")
+            raise ObjectError(f"BTF type {len(self._positions) - 1}: extends beyond the types: truncated or corrupt")
+
+    def _header(self, type_id: int, position: int) -> tuple[int, int, int]:
+        """Return name, kind and vlen, size or type."""
+        if position + _TYPE.size > len(self.blob):
+            raise ObjectError(
+                f"BTF type {type_id}: {_TYPE.size} bytes at offset {position} of {len(self.blob)}: truncated or corrupt"
+            )
+        return _TYPE.unpack_from(self.blob, position)
 
     def string(self, offset: int) -> str:
         """Return the string at `offset` of the blob's string section."""
@@ -141,9 +160,13 @@ class Btf:
 
     def type(self, type_id: int) -> Type:
         """Return the type with that ID."""
-        if not 0 <= type_id < len(self._types):
-            raise ObjectError(f"BTF type {type_id} does not exist, the last is {len(self._types) - 1}")
-        return self._types[type_id]
+        if not 0 <= type_id < len(self._positions):
+            raise ObjectError(f"BTF type {type_id} does not exist, the last is {len(self._positions) - 1}")
+        position = self._positions[type_id]
+        if not type_id:
+            return Type(0, 0, 0, 0, 0)
+        name, info, value = _TYPE.unpack_from(self.blob, position)
+        return Type(info >> 24 & 0x1F, info & 0xFFFF, name, value, position)
 
     def resolve(self, type_id: int, kind: int | None = None) -> Type:
         """Return the type without typedefs and modifiers. Raises ObjectError if it is not of `kind`."""
@@ -169,6 +192,50 @@ class Btf:
     def members(self, type_id: int) -> list[tuple[str, int]]:
         """Return name and type ID of each member of a struct."""
         return [(self.string(name), member) for name, member, _ in self._elements(self.resolve(type_id, Kind.STRUCT))]
+
+    def structs(self, names: Collection[str]) -> dict[str, int]:
+        """Return the type IDs of the structs with these names, of those that exist."""
+        offsets = {self._strings.find(b"\0" + name.encode() + b"\0") + 1: name for name in names}
+        offsets.pop(0, None)
+        found: dict[str, int] = {}
+        for type_id, position in enumerate(self._positions):
+            if type_id and _U32.unpack_from(self.blob, position)[0] in offsets:
+                candidate = self.type(type_id)
+                if candidate.kind == Kind.STRUCT:
+                    found.setdefault(offsets[candidate.name], type_id)
+        return found
+
+    def place(self, type_id: int, *path: str) -> Place | None:
+        """Return where a struct's member is; `path` leads through members that are structs, or arrays of them.
+
+        Members without a name are looked into. None if there is no such member, or it is a bit field.
+        """
+        offset = 0
+        for name in path:
+            while self.resolve(type_id).kind == Kind.ARRAY:
+                type_id = self.array(type_id)[0]
+            step = self._member(type_id, name)
+            if step is None:
+                return None
+            offset += step[0]
+            type_id = step[1]
+        return Place(offset, self.size_of(type_id), type_id)
+
+    def _member(self, type_id: int, name: str, depth: int = 0) -> tuple[int, int] | None:
+        """Return offset in bytes and type ID of a member of a struct or union."""
+        found = self.resolve(type_id)
+        if found.kind not in (Kind.STRUCT, Kind.UNION) or depth > MAX_DEPTH:
+            return None
+        has_bit_fields = bool(_U32.unpack_from(self.blob, found.position + 4)[0] >> 31)
+        for own_name, member, bits in self._elements(found):
+            width, bits = (bits >> 24, bits & 0xFFFFFF) if has_bit_fields else (0, bits)
+            own = self.string(own_name)
+            if own == name:
+                return None if width or bits % 8 else (bits // 8, member)
+            inner = None if own else self._member(member, name, depth + 1)
+            if inner is not None:
+                return bits // 8 + inner[0], inner[1]
+        return None
 
     def size_of(self, type_id: int) -> int:
         """Return the size of a variable of that type, in bytes."""

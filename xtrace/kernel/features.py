@@ -21,6 +21,11 @@ COMPARE_AND_SWAP = bytes.fromhex(
     "b700000000000000 7b0af8ff00000000 b701000001000000 db1af8fff1000000 b700000002000000 9500000000000000"
 )
 """r0 = 0; *(u64 *)(r10 - 8) = r0; r1 = 1; lock cmpxchg *(u64 *)(r10 - 8), r1; r0 = XDP_PASS; exit"""
+ASK_FOR_SECURITY_PATH = bytes.fromhex(
+    "b702000000000000 bfa3000000000000 07030000e0ffffff b70400001c000000 b705000000000000 8500000042000000"
+    "b700000000000000 9500000000000000"
+)
+"""bpf_skb_get_xfrm_state(ctx, 0, r10 - 32, sizeof(struct bpf_xfrm_state), 0); r0 = 0; exit"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Features:
     """BPF programs have compare-and-swap (Linux 5.12, on some machines later): flow tables in shared memory."""
     realtime: bool
     """The kernel is PREEMPT_RT: per-CPU state needs atomic operations."""
+    ipsec: bool
+    """The kernel says which packets it has decrypted: bpf_skb_get_xfrm_state() (CONFIG_XFRM)."""
 
     def names(self) -> list[str]:
         """Names of the available features."""
@@ -75,6 +82,7 @@ def probe() -> Features:
         percpu_batch="percpu_batch" not in off and _batches_percpu_arrays(),
         cmpxchg="cmpxchg" not in off and _swaps(),
         realtime="realtime" not in off and _is_realtime(),
+        ipsec="ipsec" not in off and _knows_security_paths(),
     )
 
 
@@ -104,6 +112,10 @@ def _attaches_tcx() -> bool:
     result = try_call(syscall.lib.xt_link_create, fd, 0x7FFFFFFF, constants.ATTACH_TYPE_TCX_INGRESS, 0)
     _close(fd)
     return result == -errno.ENODEV
+
+
+def _knows_security_paths() -> bool:
+    return _close(load_trivial(constants.PROG_TYPE_SCHED_CLS, 0, 0, ASK_FOR_SECURITY_PATH))
 
 
 def _batches_percpu_arrays() -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from errno import EAGAIN, EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENOMSG
 from struct import Struct
 from types import TracebackType
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Protocol, final
 
 from xtrace.errors import KernelError
 from xtrace.kernel import syscall
@@ -180,6 +180,19 @@ def _verdict(what: str, header: Header, payload: bytes) -> KernelError | None:
     return KernelError(what, -code, _extended_ack(header, payload))
 
 
+class Reader(Protocol):
+    """Takes the messages of a dump by the datagram."""
+
+    def read(self, datagram: bytes, sequence: int) -> int:
+        """Take the messages of the dump with this sequence number; return their length, up to the first other one."""
+
+    def __len__(self) -> int:
+        """Return how much was taken."""
+
+    def cut(self, length: int) -> None:
+        """Forget what is beyond `length`."""
+
+
 @dataclass(slots=True)
 class _Answer:
     """The answer to one request."""
@@ -189,6 +202,11 @@ class _Answer:
     interrupted: bool = False
     lost: bool = False
     error: KernelError | None = None
+
+
+def _inconsistent(what: str, answer: _Answer) -> KernelError:
+    errno = ENOBUFS if answer.lost else EINTR
+    return KernelError(what, errno, f"no consistent dump in {DUMP_TRIES} attempts")
 
 
 @final
@@ -250,8 +268,23 @@ class NetlinkSocket:
             answer = self._exchange(what, message_type, NLM_F_DUMP, payload, keep)
             if not answer.interrupted and not answer.lost:
                 return answer.messages
-        errno = ENOBUFS if answer.lost else EINTR
-        raise KernelError(what, errno, f"no consistent dump in {DUMP_TRIES} attempts")
+        raise _inconsistent(what, answer)
+
+    def dump_into(self, reader: Reader, message_type: int, payload: bytes = b"", *, what: str = "") -> None:
+        """The same for a table of many messages, which `reader` takes without an object for each.
+
+        What it got from an attempt that failed is cut off again.
+        """
+        what = what or f"netlink dump {message_type}"
+        begun = len(reader)
+        for _ in range(DUMP_TRIES):
+            reader.cut(begun)
+            answer = self._exchange(what, message_type, NLM_F_DUMP, payload, reader=reader)
+            if answer.messages:
+                raise malformed(f"{what}: {len(answer.messages)} messages of another kind")
+            if not answer.interrupted and not answer.lost:
+                return
+        raise _inconsistent(what, answer)
 
     def notifications(self) -> list[Message]:
         """The pending multicast messages, without blocking; poll() fileno() to wait for them.
@@ -286,6 +319,7 @@ class NetlinkSocket:
         flags: int,
         payload: bytes,
         keep: Callable[[bytes], bool] | None = None,
+        reader: Reader | None = None,
     ) -> _Answer:
         """Send a request and read its answer to the end."""
         self._send(what, message_type, flags, payload)
@@ -295,6 +329,8 @@ class NetlinkSocket:
                 datagram = self._receive(what)
                 if datagram is None:
                     break
+                if reader is not None:
+                    datagram = datagram[reader.read(datagram, self._sequence) :]
                 for header, body in messages(datagram):
                     self._take(answer, what, header, body, keep)
             except KernelError as error:

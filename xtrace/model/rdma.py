@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from xtrace.model.snapshot import Snapshot
-from xtrace.model.words import Direction, Word
+from xtrace.model.words import Direction, Health
 
 Status = Literal["first", "ok", "wrapped", "reset", "saturated", "unavailable", "gauge"]
 """What a reading means.
@@ -29,19 +29,6 @@ SATURATED: Final = "saturated"
 UNAVAILABLE: Final = "unavailable"
 FIRST: Final = "first"
 GAUGE: Final = "gauge"
-
-
-class Health(Word):
-    """Health of a port or of all rails, best first."""
-
-    OK = "ok"
-    WARN = "warn"
-    CRITICAL = "critical"
-
-    @property
-    def rank(self) -> int:
-        """0 is the best."""
-        return tuple(Health).index(self)
 
 
 class Reading(NamedTuple):

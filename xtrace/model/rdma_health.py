@@ -5,29 +5,28 @@ Thresholds have units that do not depend on the interval: events per minute, per
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from xtrace.errors import UsageError
-from xtrace.model.rdma import Health, PortId, PortRecord, Rails
+from xtrace.model.limits import (
+    PER_MILLION,
+    PER_MINUTE,
+    PERCENT,
+    RATIO,
+    SECONDS,
+    Finding,
+    Limit,
+    Limits,
+    changed,
+    level_of,
+    worst_first,
+)
+from xtrace.model.rdma import PortId, PortRecord, Rails
 from xtrace.model.rdma_counters import LINK, direction_of
-from xtrace.values import unknown
-
-PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
+from xtrace.model.words import Health
 
 LEAST_EVENTS = 10
 """Events in an interval from which a share of packets is judged: a few among a few hundred packets are no trend."""
-
-
-class Limit(NamedTuple):
-    """Values above which something is a warning or critical; None: never."""
-
-    unit: str
-    warn: float | None
-    critical: float | None
-    words: str
-    """what is counted, in reasons"""
 
 
 LIMITS: dict[str, Limit] = {
@@ -55,10 +54,10 @@ LIMITS: dict[str, Limit] = {
     "paused": Limit(PERCENT, 1.0, 20.0, "of the time paused"),
     "imbalance": Limit(RATIO, 1.5, None, "times the mean on the busiest port"),
     "idle": Limit(RATIO, 0.0, None, "active ports without traffic while others had some"),
+    "hang": Limit(SECONDS, 30.0, None, "that ranks of an NCCL communicator wait for another one"),
+    "late": Limit(SECONDS, 0.1, None, "by which a rank begins NCCL calls after the others"),
 }
 """Exceeded above the number, not at it: with 0 the first event counts."""
-
-Limits = Mapping[str, Limit]
 
 ANY = ""
 MEANINGS = {
@@ -74,55 +73,15 @@ MEANINGS = {
 
 
 def parse_limits(text: str, name: str = "--threshold") -> dict[str, Limit]:
-    """LIMITS with the changes of `ack_timeout=10:100,rx_oos=off`: NAME=WARN[:CRITICAL], `off` for never.
-
-    Raises UsageError.
-    """
-    limits = dict(LIMITS)
-    changed = set()
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        limit, separator, value = part.partition("=")
-        if not separator:
-            raise UsageError(f"{name}: '{part}' is not NAME=WARN[:CRITICAL] (for example ack_timeout=10:100)")
-        if limit not in limits:
-            raise unknown(name, "threshold", limit, LIMITS)
-        if limit in changed:
-            raise UsageError(f"{name}: {limit} is given twice (give it once)")
-        changed.add(limit)
-        first, _, second = value.partition(":")
-        warn, critical = (_number(number, f"{name}: {part}") for number in (first, second or "off"))
-        if warn is not None and critical is not None and critical < warn:
-            raise UsageError(f"{name}: {part}: critical is below warn (give the lower number first)")
-        limits[limit] = limits[limit]._replace(warn=warn, critical=critical)
-    return limits
-
-
-def _number(text: str, name: str) -> float | None:
-    if text == "off":
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise UsageError(f"{name}: '{text}' is not a number (use 0 or more, or off)")
-    return number
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One reason for bad health."""
-
-    level: Health
-    reason: str
+    """LIMITS with the changes of `ack_timeout=10:100,rx_oos=off`. Raises UsageError."""
+    return changed(LIMITS, text, name)
 
 
 def judge(record: PortRecord, limits: Limits, was_active: bool) -> PortRecord:
     """The record with health and reasons. `was_active`: whether the port was ACTIVE earlier in this run."""
     findings = [*_state(record, was_active), *_counts(record, limits), *_saturated(record), *_paused(record, limits)]
-    findings.sort(key=lambda finding: finding.level.rank, reverse=True)
-    health = findings[0].level if findings else Health.OK
-    return replace(record, health=health, reasons=tuple(finding.reason for finding in findings))
+    health, reasons = worst_first(findings)
+    return replace(record, health=health, reasons=reasons)
 
 
 def _state(record: PortRecord, was_active: bool) -> Iterator[Finding]:
@@ -135,12 +94,6 @@ def _state(record: PortRecord, was_active: bool) -> Iterator[Finding]:
         yield Finding(Health.CRITICAL if was_active else Health.WARN, where + (", was ACTIVE" if was_active else ""))
     if record.uncounted:
         yield Finding(Health.WARN, f"not judged: {record.uncounted}")
-
-
-def _level(value: float, limit: Limit) -> Health | None:
-    if limit.critical is not None and value > limit.critical:
-        return Health.CRITICAL
-    return Health.WARN if limit.warn is not None and value > limit.warn else None
 
 
 def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
@@ -157,7 +110,7 @@ def _counts(record: PortRecord, limits: Limits) -> Iterator[Finding]:
             value = record.per_million(name, direction_of(name))
             # without a packet count the share is unknown; every packet may be affected
             value = 1e6 if value is None else value
-        level = _level(value, limit)
+        level = level_of(value, limit)
         if level:
             share = f" ({value:.0f} per million packets)" if limit.unit == PER_MILLION else ""
             meaning = _meaning(record, name)
@@ -194,7 +147,7 @@ def _paused(record: PortRecord, limits: Limits) -> Iterator[Finding]:
         if not name.endswith("_pause_duration") or not reading.delta or not microseconds:
             continue
         percent = 100 * reading.delta / microseconds
-        level = _level(percent, limits["paused"])
+        level = level_of(percent, limits["paused"])
         if level:
             yield Finding(level, f"{name.removesuffix('_duration')}: {percent:.0f} % {limits['paused'].words}")
 
@@ -216,10 +169,8 @@ def rails(records: Sequence[PortRecord], limits: Limits) -> Rails:
     if len(carried) >= 2 and mean:
         idle = tuple(port for port, amount in carried.items() if not amount)
         found = replace(found, imbalance=max(carried.values()) / mean, idle=idle)
-    findings = sorted(_uneven(found, limits), key=lambda finding: finding.level.rank, reverse=True)
-    if not findings:
-        return found
-    return replace(found, health=findings[0].level, reasons=tuple(finding.reason for finding in findings))
+    health, reasons = worst_first(_uneven(found, limits))
+    return replace(found, health=health, reasons=reasons)
 
 
 def _waits(record: PortRecord) -> bool:
@@ -232,10 +183,10 @@ def _uneven(found: Rails, limits: Limits) -> Iterator[Finding]:
     if found.unavailable:
         ports = ", ".join(map(str, found.unavailable))
         yield Finding(Health.CRITICAL, f"{len(found.unavailable)} ports gone or unreadable: {ports}")
-    even = _level(found.imbalance or 0, limits["imbalance"])
+    even = level_of(found.imbalance or 0, limits["imbalance"])
     if even:
         yield Finding(even, f"{found.imbalance:.2f} {limits['imbalance'].words}")
-    idle = _level(len(found.idle), limits["idle"])
+    idle = level_of(len(found.idle), limits["idle"])
     if idle:
         yield Finding(idle, f"{len(found.idle)} {limits['idle'].words}: {', '.join(map(str, found.idle))}")
 

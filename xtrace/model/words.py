@@ -65,3 +65,16 @@ class Direction(Word):
     def rx_tx(self) -> str:
         """The word of ports and their counters."""
         return "tx" if self is Direction.EGRESS else "rx"
+
+
+class Health(Word):
+    """How bad the state of something is, best first."""
+
+    OK = "ok"
+    WARN = "warn"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 is the best."""
+        return tuple(Health).index(self)

@@ -28,14 +28,18 @@ class Apart(Relay[Yielded]):
     Such a snapshot comes with a later tick. It then covers all the time since the one before.
     """
 
-    def __init__(self, source: Monitor[Yielded], interval_s: float, say: Say) -> None:
+    def __init__(self, source: Monitor[Yielded], interval_s: float, say: Say, *, at_flip: bool = False) -> None:
+        """`at_flip`: begin to read when the interval ends, not when the tick comes to this monitor."""
         super().__init__(source)
+        self._at_flip = at_flip
         self._patience_s = min(interval_s / 2, MOST_PATIENCE_S)
         self._say = say
         self._is_reported = False
         self._requests: queue.SimpleQueue[Callable[[], Yielded | None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Yielded | Exception | None] = queue.SimpleQueue()
         self._is_busy = False
+        self._is_late = False
+        """a tick has waited for the reading in vain"""
         self._has_finished = False
         self._thread = threading.Thread(target=self._run, name=f"mode {source.mode}", daemon=True)
         self._thread.start()
@@ -46,7 +50,9 @@ class Apart(Relay[Yielded]):
         return self._has_finished or self._source.ended
 
     def flip(self, last: bool = False) -> None:
-        """Nothing: the interval ends with the reading."""
+        """Begin to read if that is wanted now; the interval ends with the reading."""
+        if self._at_flip and not self._is_busy:
+            self._request(self._source.finish if last else self._source.tick)
 
     def tick(self) -> Yielded | None:
         """The reading that is under way, else a new one; None if it takes too long."""
@@ -67,23 +73,27 @@ class Apart(Relay[Yielded]):
 
     def _read(self, read: Callable[[], Yielded | None], within_s: float) -> Yielded | None:
         if not self._is_busy:
-            self._requests.put(read)
-            self._is_busy = True
-        elif not self._has_finished:
+            self._request(read)
+        elif self._is_late and not self._has_finished:
             within_s = min(within_s, LATE_PATIENCE_S)
         try:
             answer = self._answers.get(timeout=within_s)
         except queue.Empty:
+            self._is_late = True
             if not self._is_reported:
                 self._is_reported = True
                 self._say(
                     f"mode {self.mode}: no answer within {within_s:g} s: its records come later and cover more time"
                 )
             return None
-        self._is_busy = False
+        self._is_busy = self._is_late = False
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _request(self, read: Callable[[], Yielded | None]) -> None:
+        self._requests.put(read)
+        self._is_busy = True
 
     def _run(self) -> None:
         while (read := self._requests.get()) is not None:

@@ -32,7 +32,7 @@ class Source(Enum):
     """/sys/class/infiniband"""
     DIRECTORIES = "directories"
     THRESHOLDS = "thresholds"
-    """xtrace.model.rdma_health.LIMITS, imported only when needed"""
+    """xtrace.model.thresholds.THRESHOLDS, imported only when needed"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,11 +11,22 @@ from xtrace.model.filters import TYPES, parse_networks, parse_ports, parse_types
 from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
 from xtrace.options.option import Option, Source, Takes, Variable
 from xtrace.target import DEFAULT_URL
-from xtrace.values import address, as_given, boolean, choice, duration, items, names, unknown, whole_number
+from xtrace.values import (
+    address,
+    as_given,
+    boolean,
+    choice,
+    duration,
+    items,
+    listening,
+    names,
+    unknown,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from xtrace.model.filters import Network
-    from xtrace.model.rdma_health import Limit
+    from xtrace.model.limits import Limit
 
 XDP, RDMA, NCCL = "xdp", "rdma", "nccl"
 MODES = (XDP, RDMA, NCCL)
@@ -33,11 +44,13 @@ RAS_PORT = 28028
 DEFAULT_RAS_MS, LEAST_RAS_MS = 60_000, 10_000
 """Each query goes to all ranks of a job."""
 
-FORMATS = ("auto", "text", "json", "none")
+FORMATS = ("auto", "table", "text", "json", "none")
+COLORS = ("auto", "always", "never")
 DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+PACKETS = ("outer", "inner")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -70,10 +83,11 @@ def parse_interfaces(text: str, name: str) -> tuple[str, ...]:
 
 
 def parse_thresholds(text: str, name: str) -> Mapping[str, Limit]:
-    """Return all thresholds of port health, with the changes in `text`."""
-    from xtrace.model.rdma_health import parse_limits  # a slow import that --help and --version do not need
+    """Return all thresholds, with the changes in `text`."""
+    from xtrace.model.limits import changed  # slow imports that --help and --version do not need
+    from xtrace.model.thresholds import THRESHOLDS
 
-    return parse_limits(text, name)
+    return changed(THRESHOLDS, text, name)
 
 
 def _switch(*flags: str, group: str, help: str, **more: Any) -> Option[bool]:  # noqa: A002 - Option's field name
@@ -107,7 +121,9 @@ EXCLUDE_DEVICE: Option[tuple[str, ...]] = Option(
 )
 DIRECTION: Option[str | None] = Option(
     ("--direction",), "DIR", "ingress, egress or both", SELECTION, choice("direction", DIRECTIONS), None,
-    DIRECTIONS[0], modes=(XDP,), values=DIRECTIONS, is_main=True,
+    "by output",
+    "The default is both with -o table, so on a terminal, and ingress otherwise and with --hook xdp.",
+    modes=(XDP,), values=DIRECTIONS, is_main=True,
 )
 
 FILTER: Option[frozenset[str]] = Option(
@@ -125,11 +141,18 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
     takes=Takes.LIST, modes=(XDP,),
 )
 PORT: Option[frozenset[int]] = Option(
-    ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
+    ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
     details="TCP, UDP and SCTP ports; packets without ports do not match.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
+TUNNEL = Option(
+    ("--tunnel",), "PACKET", "flows of which packets in tunnels: outer or inner", FILTERS, choice("packet", PACKETS),
+    PACKETS[0], PACKETS[0],
+    "inner: of the IP packet in the outermost VXLAN, Geneve, GRE, IP in IP, GTP-U, MPLS or PPPoE, and the filters look"
+    " at that one. Bytes are always those of the whole frame.",
+    modes=(XDP,), values=PACKETS,
+)
 
 INTERVAL = Option(
     ("-t", "--interval"), "TIME", "how often to report: 500ms, 5s, 1m", OUTPUT, duration(SHORTEST_MS, LONGEST_MS),
@@ -141,14 +164,31 @@ COUNT = Option(
     is_main=True,
 )
 FORMAT = Option(
-    ("-o", "--format"), "FORMAT", "auto, text, json or none", OUTPUT, choice("format", FORMATS), FORMATS[0], FORMATS[0],
-    "auto: text on a terminal, JSON Lines otherwise. none: metrics only, with --push.",
+    ("-o", "--format"), "FORMAT", "auto, table, text, json or none", OUTPUT, choice("format", FORMATS), FORMATS[0],
+    FORMATS[0],
+    "auto: table on a terminal, JSON Lines otherwise. table: columns with rates, fitted to the terminal. text: one line"
+    " of words per flow. none: metrics only, with --push or --listen.",
     values=FORMATS, is_main=True,
 )
 TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
-    f"{TERMINAL_TOP} on a terminal",
-    "Per interface; all other flows are summed up as one. 0 shows all, the default unless output is a terminal.",
+    "by output",
+    "Per interface and direction; all other flows are summed up as one. 0 shows all. On a terminal the default is what"
+    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table.",
+    modes=(XDP,), is_main=True,
+)
+WIDE = _switch(
+    "--wide", group=OUTPUT, help="never shorten addresses to fit the terminal", details="Applies to -o table.",
+)
+COLOR = Option(
+    ("--color",), "WHEN", "color the largest flows: auto, always or never", OUTPUT, choice("color", COLORS), COLORS[0],
+    COLORS[0], "auto: on a terminal, unless NO_COLOR is set or TERM is dumb. Applies to -o table.",
+    values=COLORS,
+)
+TCP = _switch(
+    "--tcp", group=OUTPUT, help="show the health of TCP connections",
+    details="Of this host's sockets: round trips, retransmissions, what limited a connection, failed connects"
+    " (docs/tcp.md).",
     modes=(XDP,), is_main=True,
 )
 QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only the number per process", modes=(RDMA,))
@@ -164,17 +204,30 @@ PUSH: Option[str | None] = Option(
     f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
 )
+LISTEN: Option[tuple[str, int] | str | None] = Option(
+    ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
+    details="Or unix:PATH. /metrics for Prometheus and VictoriaMetrics, /flows with the last interval as JSON Lines"
+    " (?top=N), /healthz. 0.0.0.0:PORT and [::]:PORT are all addresses; who can reach the port sees who talks to whom."
+    " docs/fleet.md has recipes.",
+    variables=("XTRACE_LISTEN",), is_main=True,
+)
+LISTEN_CONFIG: Option[str | None] = Option(
+    ("--listen-config",), "FILE", "TLS for --listen", METRICS, as_given, None,
+    details="A web.config.file of Prometheus' exporters: tls_server_config with cert_file and key_file, and for client"
+    " certificates client_auth_type and client_ca_file. Passwords are not supported.",
+    variables=("XTRACE_LISTEN_CONFIG",),
+)
 MAX_SERIES = Option(
     ("--max-series",), "N", "flows with their own time series", METRICS, whole_number(1, MOST_SERIES),
     DEFAULT_MAX_SERIES, str(DEFAULT_MAX_SERIES),
-    "Per interface and direction; all other flows share one series. New series: N at once, then N an hour. Works only"
-    " with --push.", modes=(XDP,),
+    "Per interface and direction; all other flows share one series. New series: N at once, then N an hour. Needs"
+    " --push or --listen.", modes=(XDP,),
 )
 SERIES_BY = Option(
     ("--series-by",), "WHAT", "what shares a time series: flow, service or hosts", METRICS,
     choice("series", SERIES), SERIES[0], SERIES[0],
     "service: the higher of two ports becomes 0, so that a host's connections to a service share a series. hosts:"
-    " without ports and queue pairs. Works only with --push.", modes=(XDP,), values=SERIES,
+    " without ports and queue pairs. Needs --push or --listen.", modes=(XDP,), values=SERIES,
 )
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
@@ -202,6 +255,12 @@ PROMISCUOUS = _switch(
     " the run, even after kill -9. Needs CAP_NET_RAW, too.",
     modes=(XDP,),
 )
+MAX_CALLS = Option(
+    ("--max-calls",), "N", "capacity of the table of NCCL calls", ATTACHING,
+    whole_number(lib.NCCL_LEAST_KEYS, lib.NCCL_MOST_KEYS), lib.NCCL_MAX_KEYS, str(lib.NCCL_MAX_KEYS),
+    "In combinations of process, communicator, function and datatype per interval. Calls that do not fit are counted as"
+    " unattributed.", modes=(NCCL,),
+)
 MAX_FLOWS = Option(
     ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
     lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
@@ -209,10 +268,11 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of RDMA port health", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of ports, TCP and NCCL", JOBS,
     parse_thresholds, None,
-    details="off disables a threshold. docs/rdma.md lists names, units and defaults.",
-    takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), modes=(RDMA, NCCL), source=Source.THRESHOLDS,
+    details="off disables a threshold. docs/rdma.md, docs/tcp.md and docs/nccl.md list names, units and"
+    " defaults.",
+    takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
     ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, address, None,
@@ -231,20 +291,21 @@ PROCFS: Option[str | None] = Option(
     ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
     "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
 )
+QUIET = _switch("-q", "--quiet", group=GENERAL, help="only errors on stderr")
 DEBUG = _switch("--debug", group=GENERAL, help="debug messages, tracebacks and the verifier's log on stderr")
-VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit", is_main=True)
+VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit")
 HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
 HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and variables and exit", is_main=True)
 # fmt: on
 
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
-    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
-    *(INTERVAL, COUNT, FORMAT, TOP, QPS, LIST),
-    *(PUSH, MAX_SERIES, SERIES_BY, LABEL),
-    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
+    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
+    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
+    *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
+    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
-    *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
+    *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )
 """Every option, by group."""
 
@@ -263,6 +324,7 @@ VARIABLES = (
     Variable("VICTORIAMETRICS_KEY_FILE", "PEM file of the client certificate's key"),
     Variable("VICTORIAMETRICS_INSECURE_SKIP_VERIFY", "whether to skip verifying the server's certificate", "false"),
     Variable("http_proxy, https_proxy, no_proxy", "proxies for --push"),
+    Variable("NO_COLOR", "if set, --color auto does not color"),
     Variable("LC_ALL, LC_MESSAGES, LANG", "language of messages: Chinese for zh*, else English"),
 )
 """Settings without an option."""

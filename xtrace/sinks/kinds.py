@@ -12,14 +12,28 @@ Record = dict[str, Any]
 """A JSON record."""
 
 
+class Screen(Protocol):
+    """Where columns must fit. None: there is no limit."""
+
+    has_color: bool
+
+    def columns(self) -> int | None:
+        """Return the width now."""
+
+    def rows(self) -> int | None:
+        """Return the height now."""
+
+
 @dataclass(frozen=True)
 class TextOptions:
     """Options of text output."""
 
-    top: int = 0
-    """flows shown per interface; 0: all"""
+    top: int | None = 0
+    """flows shown per interface; 0: all; None: what fits on the screen"""
     with_direction: bool = False
     """whether lines end in `in` or `out`"""
+    screen: Screen | None = None
+    """columns that fit it, instead of lines of words"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,9 @@ class TextKind(Protocol):
 
     def lines(self, snapshot: Any) -> Iterator[str]:
         """Yield all lines of one interval, each with its newline."""
+
+    def totals(self, totals: Any) -> Iterable[str]:
+        """Return the lines below a whole run, for a screen, from the mode's ModeTotals."""
 
 
 class JsonKind(Protocol):

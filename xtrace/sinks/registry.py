@@ -25,6 +25,10 @@ Made = TypeVar("Made")
 
 
 def _flow_text(options: TextOptions) -> TextKind:
+    if options.screen:
+        from xtrace.sinks.text.columns import FlowColumns
+
+        return FlowColumns(options, options.screen)
     from xtrace.sinks.text.flows import FlowText
 
     return FlowText(options)
@@ -90,8 +94,27 @@ def _nccl_totals() -> ModeTotals:
     return RunCalls()
 
 
+def _tcp_text(options: TextOptions) -> TextKind:
+    from xtrace.sinks.text.tcp import TcpText
+
+    return TcpText(options)
+
+
+def _tcp_json(options: JsonOptions) -> JsonKind:
+    from xtrace.sinks.jsonl.tcp import TcpJson
+
+    return TcpJson(options)
+
+
+def _tcp_metrics(_: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.tcp import TcpMetrics
+
+    return TcpMetrics()
+
+
 KINDS = {
     "xdp": Kind(_flow_text, _flow_json, _flow_metrics, _flow_totals),
+    "tcp": Kind(_tcp_text, _tcp_json, _tcp_metrics),
     "rdma": Kind(_rdma_text, _rdma_json, _rdma_metrics),
     "nccl": Kind(_nccl_text, _nccl_json, _nccl_metrics, _nccl_totals),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xtrace.model.rdma_health import LIMITS
+from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options.table import HOOKS, MODES, OPTIONS
 
 SCRIPT = Path(__file__).parents[3] / "deploy/completion/xtrace-catch.bash"
@@ -64,7 +64,7 @@ ALL_FLAGS = {flag for option in OPTIONS for flag in option.flags}
         ("xtrace-catch -f tcp,s", {"tcp,sctp"}),
         ("xtrace-catch --filter=udp,t", {"udp,tcp"}),
         ("xtrace-catch --filter tcp,udp,tc", set()),
-        ("xtrace-catch --threshold ", {f"{name}=" for name in LIMITS}),
+        ("xtrace-catch --threshold ", {f"{name}=" for name in THRESHOLDS}),
         ("xtrace-catch --threshold idle=1:2,pau", {"2,paused="}),
         ("xtrace-catch --threshold=idle=1,pau", {"1,paused="}),
         ("xtrace-catch -t ", set()),

@@ -13,7 +13,7 @@ from xtrace.errors import UsageError
 from xtrace.options import usage
 from xtrace.options.command_line import Settings
 from xtrace.options.option import Option, Source, Takes
-from xtrace.options.table import GROUPS, LABEL, MODES, OPTIONS, PUSH, THRESHOLD, VARIABLES
+from xtrace.options.table import GROUPS, LABEL, LISTEN_CONFIG, MODES, OPTIONS, PUSH, THRESHOLD, VARIABLES
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,8 +21,10 @@ EXAMPLES = {
     "--mode": "rdma", "--interface": "eth7", "--device": "mlx5_7", "--exclude-device": "mlx5_8", "--direction": "both",
     "--filter": "udp", "--net": "10.0.0.0/8", "--exclude-net": "10.0.0.0/8", "--port": "7", "--interval": "7s",
     "--count": "7", "--format": "text", "--top": "7", "--push": "http://m:7", "--max-series": "7", "--label": "a=7",
-    "--series-by": "hosts",
-    "--hook": "tc", "--xdp-mode": "native", "--max-flows": "7", "--threshold": "idle=7", "--ras": "h:7",
+    "--color": "always", "--tunnel": "inner",
+    "--series-by": "hosts", "--listen": "h:7", "--listen-config": "/7.yml",
+    "--hook": "tc", "--xdp-mode": "native", "--max-flows": "7", "--max-calls": "700",
+    "--threshold": "idle=7", "--ras": "h:7",
     "--ras-interval": "7m", "--sysfs": "/7", "--procfs": "/7",
 }  # fmt: skip
 """A value that is not the default, for each option that takes one."""
@@ -56,7 +58,7 @@ def test_every_flag_takes_its_value_and_a_wrong_one_is_named(option: Option[Any]
     for flag in option.flags:
         assert settings(flag, text).value(option) == value
     assert settings().value(option) == option.default
-    if option not in (PUSH, LABEL) and option.source is not Source.DIRECTORIES:
+    if option not in (PUSH, LABEL, LISTEN_CONFIG) and option.source is not Source.DIRECTORIES:
         with pytest.raises(UsageError, match=f"^{option.name}[: ]"):
             settings(option.name, "," if option is not THRESHOLD else "x").value(option)
 

@@ -135,7 +135,8 @@ class Coverage:
         window = way.window
         if window.length_ns < WINDOW_NS:
             return
-        way.misses_some = window.seen.packets < LEAST_SEEN * window.nic.packets >= LEAST_PACKETS
+        nic = window.nic.packets
+        way.misses_some = nic >= LEAST_PACKETS and window.seen.packets < LEAST_SEEN * nic
         if way.misses_some and not way.reported & {Share.NONE, Share.PARTIAL}:
             self._report_once(direction, way, Share.PARTIAL, window)
         way.window = _Sums()
@@ -158,7 +159,7 @@ class Coverage:
 
 
 _WHY_MORE = {
-    Direction.INGRESS: "some pass it twice, as after decryption (IPsec), or come from another interface (tc redirect)",
+    Direction.INGRESS: "some come from another interface (tc redirect), or pass it twice (AH, or IPsec at generic XDP)",
     Direction.EGRESS: "some pass it twice, as after a detour (ifb), or are dropped behind it",
 }
 

@@ -133,6 +133,7 @@ class FlowTables:
             "plain_word": plain_word(place),
             "plain_place": place.slot << 32 | place.direction.bit << 48,
             "is_realtime": self.features.realtime,
+            "knows_ipsec": self.features.ipsec,
             "own_counters": counters_index(place.slot, place.direction.bit, 0),
             "keeps_recent": self.plan.recent_cpus > 0 and not self.features.realtime,
             "recent_mask": self.plan.recent_flows - 1,
@@ -152,6 +153,7 @@ class FlowTables:
         )
 
     def _reads_plain(self, place: Place) -> bool:
+        """Whether plain frames take the short way: their flow is their own, and no filter looks at it."""
         return place.plain and place.link_layer == lib.LINK_LAYER_ETHERNET and self._filters == NO_FILTERS
 
     def memory(self) -> int:

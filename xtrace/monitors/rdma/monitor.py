@@ -13,8 +13,9 @@ from glob import has_magic
 from xtrace.errors import KernelError, RdmaError, XtraceError
 from xtrace.kernel import infiniband, rdma
 from xtrace.messages import Say
+from xtrace.model.limits import Limits
 from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
-from xtrace.model.rdma_health import LIMITS, Limits, judge, rails
+from xtrace.model.rdma_health import LIMITS, judge, rails
 from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction
 from xtrace.monitors.rdma.blind_spots import BlindSpots
@@ -62,8 +63,6 @@ def list_ports(options: RdmaOptions) -> list[PortRecord]:
 
 def netdevs_of(devices: Sequence[str]) -> tuple[str, ...]:
     """The network interfaces of these RDMA devices. Raises RdmaError if they have none."""
-    if not devices:
-        return ()
     found = {record.info.netdev: None for record in list_ports(RdmaOptions(devices=tuple(devices)))}
     names = tuple(name for name in found if name)
     if not names:
@@ -74,11 +73,8 @@ def netdevs_of(devices: Sequence[str]) -> tuple[str, ...]:
 def quiet_monitor(interfaces: Sequence[str], excluded: Sequence[str], report: Say) -> RdmaMonitor | None:
     """For mode xdp alone: monitors the RDMA ports of these interfaces, to report traffic that its hooks do not see.
 
-    None if there are no such ports. On a kernel without RDMA devices no socket is opened, which would make it load
-    RDMA's modules.
+    None if there are no such ports.
     """
-    if not infiniband.device_names():
-        return None
     options = RdmaOptions(interfaces=tuple(interfaces), excluded=tuple(excluded), queue_pairs=False)
     try:
         return RdmaMonitor(options, log.debug, report)

@@ -57,7 +57,7 @@ class Exposition:
         for name in described:
             pieces.setdefault(name, [])
         start, end = (f" {ms}\n" for ms in interval)
-        for labels, values, before in samples:
+        for labels, values, before, _ in samples:
             count += 1
             try:
                 _, text = rendered[id(labels)]

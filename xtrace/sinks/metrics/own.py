@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xtrace.sinks import Run
-from xtrace.sinks.metrics.sample import Metric, Sample, Values
+from xtrace.sinks.metrics.sample import Interval, Metric, Sample, Values
 
 DESCRIBED = {
     "xtrace_catch_build_info": Metric("gauge", "", "Always 1; the label version has the version that runs."),
     "xtrace_catch_start_time_seconds": Metric(
         "gauge", "seconds", "When the run began, in seconds since the Unix epoch."
+    ),
+    "xtrace_catch_interval_end_timestamp_seconds": Metric(
+        "gauge", "seconds", "When the last interval ended, which all values include, in seconds since the Unix epoch."
     ),
     "xtrace_catch_cpu_seconds_total": Metric(
         "counter", "seconds", "CPU time that the process has used, user and system."
@@ -65,6 +68,14 @@ DESCRIBED = {
     "xtrace_catch_push_request_seconds": Metric(
         "gauge", "seconds", "Time that the last request that delivered a batch took."
     ),
+    "xtrace_catch_listen_requests_total": Metric(
+        "counter", "requests", "HTTP requests that --listen answered, those with an error included."
+    ),
+    "xtrace_catch_listen_refused_total": Metric(
+        "counter",
+        "connections",
+        "Connections to --listen closed before they were answered: too many at once, too slow, or malformed.",
+    ),
     "xtrace_catch_push_stored": Metric(
         "gauge", "", "1 if the sample read back last was stored by the server, 0 if not; absent where that is unknown."
     ),
@@ -95,7 +106,7 @@ class Figures:
 
 
 class SelfMetrics:
-    """Collects the tool's own figures."""
+    """Collects the tool's own figures, without those of outlets."""
 
     def __init__(self) -> None:
         self._run: Run | None = None
@@ -107,22 +118,16 @@ class SelfMetrics:
         self._run = run
 
     def note_render(self, spent_ns: int) -> None:
-        """Note the main thread's time for a tick's push."""
+        """Note the main thread's time for a tick's samples."""
         self._render_ns = spent_ns
 
-    def samples(self, push: Figures, modes: Iterable[Values] = ()) -> Iterator[Sample]:
+    def samples(self, interval: Interval, modes: Iterable[Values] = ()) -> Iterator[Sample]:
         """Yield this tick's samples; `modes`: values added by each mode's MetricsKind."""
         yield Sample((("version", self._run.version if self._run else ""),), {"xtrace_catch_build_info": 1})
-        values = {**self._process(), **_push_values(push)}
+        values = {"xtrace_catch_interval_end_timestamp_seconds": interval.end_ms / 1000, **self._process()}
         for own in modes:
             values.update(own)
         yield Sample((), values)
-        for reason, (batches, samples) in push.dropped.items():
-            dropped = {
-                "xtrace_catch_push_dropped_batches_total": batches,
-                "xtrace_catch_push_dropped_samples_total": samples,
-            }
-            yield Sample((("reason", reason),), dropped)
 
     def _process(self) -> Values:
         values: dict[str, int | float] = {
@@ -138,6 +143,17 @@ class SelfMetrics:
         if self._render_ns is not None:
             values["xtrace_catch_push_render_seconds"] = self._render_ns / 1e9
         return values
+
+
+def push_samples(push: Figures) -> Iterator[Sample]:
+    """Yield the state of the push."""
+    yield Sample((), _push_values(push))
+    for reason, (batches, samples) in push.dropped.items():
+        dropped = {
+            "xtrace_catch_push_dropped_batches_total": batches,
+            "xtrace_catch_push_dropped_samples_total": samples,
+        }
+        yield Sample((("reason", reason),), dropped)
 
 
 def _push_values(push: Figures) -> Values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Literal, NamedTuple
 
 from xtrace.model.snapshot import Snapshot
@@ -27,6 +28,17 @@ class Metric(NamedTuple):
     """one line: what is counted and when it grows"""
 
 
+class Life(Enum):
+    """What it means if a series has no sample in an interval."""
+
+    EACH = "each"
+    """it has one in each interval; without one it has ended"""
+    STAYS = "stays"
+    """it is idle: its counters are what they were"""
+    ENDS = "ends"
+    """it stayed so far, and ended with the interval before this one"""
+
+
 class Sample(NamedTuple):
     """Values of all metrics that share one set of labels, at the end of an interval.
 
@@ -37,6 +49,7 @@ class Sample(NamedTuple):
     values: Values
     before: Values | None = None
     """counters at the start of the interval, if the previous interval has no sample of them"""
+    life: Life = Life.EACH
 
 
 class Interval(NamedTuple):

@@ -120,6 +120,10 @@ class Group:
         number = bytes([slot])
         return {key[:SLOT_OFFSET] + number + key[SLOT_OFFSET + 1 :]: series for key, series in self.places.items()}
 
+    def holds(self, labels: Labels) -> bool:
+        """Return whether a flow with these labels holds a place."""
+        return labels in self._labels
+
     def count(self, counts: InterfaceCounts) -> None:
         """Add the interface's counters."""
         total, unattributed, filtered = self.counted

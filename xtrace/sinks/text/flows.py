@@ -36,10 +36,14 @@ class FlowText:
         for interface, counts in snapshot.interfaces:
             yield from self._interface_lines(snapshot, interface, counts)
 
+    def totals(self, totals: object) -> tuple[str, ...]:
+        """Nothing: lines of words have no totals."""
+        return ()
+
     def _interface_lines(self, snapshot: FlowSnapshot, interface: Interface, counts: InterfaceCounts) -> Iterator[str]:
         with_direction = self._options.with_direction
         direction = f" {interface.direction.in_out}" if with_direction else ""
-        selection = select(snapshot, interface, self._options.top, ordered=True)
+        selection = select(snapshot, interface, self._options.top or 0, ordered=True)
         for flow in map(snapshot.flows.__getitem__, selection.chosen):
             origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
             yield flow_line(flow, interface, with_direction, origin) + "\n"
@@ -67,7 +71,8 @@ def flow_line(
             f"{_endpoint(key, key.src, key.src_port)} -> {_endpoint(key, key.dst, key.dst_port)}"
             f" proto={key.protocol} packets={flow.packets} bytes={flow.bytes} [{key.traffic_type}] {interface.name}"
         )
-    line += "".join(f" {detail}" for detail in _details(flow, interface, with_direction))
+    line += "".join(f" {detail}" for detail in flow_details(flow))
+    line += f" {interface.direction.in_out}" if with_direction else ""
     return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
 
 
@@ -84,23 +89,30 @@ def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
     )
 
 
-def _details(flow: FlowRecord, interface: Interface, with_direction: bool) -> Iterator[str]:
+def flow_details(flow: FlowRecord) -> Iterator[str]:
     """Yield the details that apply, appended to the line."""
     key = flow.key
     if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
         yield f"type={key.src_port} code={key.dst_port}"
     if key.flags & FRAGMENT:
         yield "frag"
-    if key.vlan_id:
-        yield f"vlan={key.vlan_id}"
+    if key.vlan:
+        yield f"vlan={key.vlan}"
+    if key.inner_vlan:
+        yield f"inner_vlan={key.inner_vlan}"
+    if key.tunnel:
+        yield key.tunnel if key.vni is None else f"{key.tunnel} vni={key.vni}"
     if flow.dscp or flow.dscp_changed:
         yield f"dscp={flow.dscp}" + ",changed" * flow.dscp_changed
     if flow.ecn_ce_packets:
         yield f"ecn_ce={flow.ecn_ce_packets}"
     if not key.is_ip and not key.is_roce:
         yield "LLC" if key.ethertype == ETHERTYPE_LLC else f"ethertype=0x{key.ethertype:04x}"
-    if with_direction:
-        yield interface.direction.in_out
+
+
+def has_ports(key: FlowKey) -> bool:
+    """Whether the key's ports are those of a transport header."""
+    return key.traffic_type in PORT_TYPES and not key.flags & LATER_FRAGMENT
 
 
 def _endpoint(key: FlowKey, packed: bytes, port: int) -> str:
@@ -109,5 +121,4 @@ def _endpoint(key: FlowKey, packed: bytes, port: int) -> str:
     text = address(packed)
     if ":" in text:
         text = f"[{text}]"
-    ports = key.traffic_type in PORT_TYPES and not key.flags & LATER_FRAGMENT
-    return f"{text}:{port}" if ports else text
+    return f"{text}:{port}" if has_ports(key) else text

@@ -10,8 +10,7 @@ from xtrace.model.rdma_counters import CONGESTION, LINK, LOSS, TICKS, direction_
 from xtrace.model.rdma_processes import by_process
 from xtrace.model.words import Direction
 from xtrace.sinks.render import short_id
-
-UNITS = ("", "k", "M", "G", "T")
+from xtrace.sinks.text.units import scaled
 
 
 class RdmaText:
@@ -20,6 +19,10 @@ class RdmaText:
     def lines(self, snapshot: RdmaSnapshot) -> Iterator[str]:
         """All lines of one interval."""
         return rdma_lines(snapshot)
+
+    def totals(self, totals: object) -> tuple[str, ...]:
+        """Nothing: every port's lines have totals."""
+        return ()
 
 
 def rdma_lines(snapshot: RdmaSnapshot) -> Iterator[str]:
@@ -78,14 +81,6 @@ def _traffic(record: PortRecord, direction: Direction) -> str:
     totals = [record.total(f"{way}_{unit}") for unit in ("bytes", "packets")]
     known = ["-" if total is None else str(total) for total in totals]
     return f"  {way} {', '.join(parts)}, total {known[0]} bytes {known[1]} packets\n"
-
-
-def scaled(number: float) -> str:
-    """`97.2 G` for 97.2e9: at most four digits, with a space before the unit."""
-    step = 0
-    while number >= 1000 and step < len(UNITS) - 1:
-        number, step = number / 1000, step + 1
-    return f"{number:.{1 if step else 0}f} {UNITS[step]}"
 
 
 def _figures(record: PortRecord, title: str, names: Sequence[str]) -> Iterator[str]:

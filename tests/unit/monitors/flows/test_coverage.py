@@ -59,6 +59,20 @@ def test_counters_that_began_anew_are_not_known(coverage: Coverage) -> None:
     assert coverage.passed(INGRESS) is None
 
 
+@pytest.mark.parametrize("now", [(6, 7000), (70, 600)], ids=["packets", "bytes"])
+def test_one_counter_that_fell_makes_both_unknown_until_the_next_sample(
+    coverage: Coverage, now: tuple[int, int]
+) -> None:
+    """A driver that resets both is read in between, or keeps one of them elsewhere."""
+    packets, size = now
+    coverage.sample(link(7))
+    coverage.sample(LinkInfo(4, "eth0", 1, 1, rx_packets=packets, rx_bytes=size, tx_packets=0, tx_bytes=0))
+    assert coverage.passed(INGRESS) is None
+    assert coverage.passed(EGRESS) == PacketCount(0, 0)
+    coverage.sample(LinkInfo(4, "eth0", 1, 1, rx_packets=packets + 1, rx_bytes=size + 60, tx_packets=0, tx_bytes=0))
+    assert coverage.passed(INGRESS) == PacketCount(1, 60)
+
+
 def test_link_without_counters_is_not_known(coverage: Coverage) -> None:
     for _ in range(2):
         coverage.sample(LinkInfo(4, "eth0", 1, 1))
@@ -98,6 +112,80 @@ def test_little_that_is_missed_is_not_reported(coverage: Coverage, said: list[st
     assert said == []
 
 
+@pytest.mark.parametrize("seen, missed", [(940, 6), (949, 5), (950, None), (951, None)])
+def test_more_than_a_twentieth_that_is_missed_over_half_a_minute_is_reported(
+    coverage: Coverage, said: list[str], seen: int, missed: int | None
+) -> None:
+    watch(coverage, 8, nic=1000, seen=seen)
+    line = f"eth0: the hook did not see {missed} % of the packets counted by the interface as received"
+    assert said == ([line] if missed else [])
+
+
+@pytest.mark.parametrize("packets", [99, 100, 101])
+def test_fewer_than_a_hundred_packets_in_half_a_minute_decide_nothing(said: list[str], packets: int) -> None:
+    """A quarter is missed, which is not gross."""
+    coverage, passed = Coverage("eth0", said.append, before=link(0)), 0
+    for number in range(1, 7):
+        before, passed = passed, packets * number // 6
+        coverage.sample(link(passed))
+        coverage.compare(INGRESS, PacketCount(12, 1200), 5 * SECOND)
+        assert passed - before > 12
+    assert len(said) == (packets >= 100)
+
+
+@pytest.mark.parametrize("length_ns", [29 * SECOND, 30 * SECOND])
+def test_smaller_shares_are_judged_after_half_a_minute_and_not_before(said: list[str], length_ns: int) -> None:
+    coverage = Coverage("eth0", said.append, before=link(0))
+    coverage.sample(link(1000))
+    coverage.compare(INGRESS, PacketCount(800, 80_000), length_ns)
+    assert len(said) == (length_ns >= 30 * SECOND)
+
+
+@pytest.mark.parametrize(
+    "seen, share",
+    [
+        (PacketCount(499, 49_900), Share.PARTIAL),
+        (PacketCount(500, 49_900), Share.FULL),
+        (PacketCount(499, 50_000), Share.FULL),
+        (PacketCount(1500, 150_100), Share.FULL),
+        (PacketCount(1501, 150_000), Share.FULL),
+        (PacketCount(1501, 150_001), Share.REPEATED),
+    ],
+)
+def test_gross_is_less_than_half_or_more_than_one_and_a_half_of_packets_and_bytes(
+    coverage: Coverage, seen: PacketCount, share: Share
+) -> None:
+    for number in range(3):
+        coverage.sample(link(1000 * number))
+        found = coverage.compare(INGRESS, seen, 5 * SECOND)
+    assert found is share
+
+
+@pytest.mark.parametrize("nic, seen, share", [(10, 0, Share.NONE), (9, 0, None), (1, 10, Share.REPEATED), (1, 9, None)])
+def test_ten_packets_on_either_side_are_enough_for_a_gross_difference(
+    coverage: Coverage, nic: int, seen: int, share: Share | None
+) -> None:
+    assert watch(coverage, 3, nic=nic, seen=seen)[-1] is share
+
+
+def test_packets_where_the_interface_counts_none_decide_nothing(coverage: Coverage) -> None:
+    """Some drivers count nothing at all."""
+    assert watch(coverage, 20, nic=0, seen=1000) == [None] * 20
+
+
+def test_shares_are_of_one_direction_each(coverage: Coverage, said: list[str]) -> None:
+    for number in range(3):
+        coverage.sample(link(1000 * number, 1000 * number))
+        shares = [coverage.compare(INGRESS, NOTHING, 5 * SECOND)]
+        shares.append(coverage.compare(EGRESS, PacketCount(2000, 200_000), 5 * SECOND))
+    assert shares == [Share.NONE, Share.REPEATED]
+    assert said == [
+        "eth0: the hook sees none of the packets that the interface counts as received",
+        "eth0: the hook counts 2.0 times the packets that the interface counts as sent:"
+        " some pass it twice, as after a detour (ifb), or are dropped behind it",
+    ]
+
+
 @pytest.mark.parametrize(
     "seen, share, line",
     [
@@ -107,7 +195,7 @@ def test_little_that_is_missed_is_not_reported(coverage: Coverage, said: list[st
             2000,
             Share.REPEATED,
             "the hook counts 2.0 times the packets that the interface counts as received:"
-            " some pass it twice, as after decryption (IPsec), or come from another interface (tc redirect)",
+            " some come from another interface (tc redirect), or pass it twice (AH, or IPsec at generic XDP)",
         ),
     ],
 )
@@ -176,3 +264,22 @@ def test_comparison_begins_anew_where_the_counters_could_not_be_read(coverage: C
         coverage.sample(None if number % 2 else link(1000 * number))
         assert coverage.compare(INGRESS, NOTHING, 5 * SECOND) is None
     assert said == []
+
+
+def test_verdict_from_before_an_unknown_interval_is_not_the_first_of_two(said: list[str]) -> None:
+    coverage, told = Coverage("eth0", said.append, before=link(0)), []
+    for sample in (link(1000), None, link(2000), link(3000), link(4000)):
+        coverage.sample(sample)
+        told.append((coverage.compare(INGRESS, NOTHING, 5 * SECOND), len(said)))
+    assert told == [(None, 0), (None, 0), (None, 0), (None, 0), (Share.NONE, 1)]
+
+
+def test_short_intervals_from_before_an_unknown_one_do_not_count_in_the_next_comparison() -> None:
+    coverage = Coverage("eth0", lambda line: None, before=link(0))
+    for sample, seen in ((link(1000), 0), (None, 0), (link(1000), 0)):
+        coverage.sample(sample)
+        coverage.compare(INGRESS, PacketCount(seen, 100 * seen), SECOND // 2)
+    for number in range(1, 5):
+        coverage.sample(link(1000 + 20 * number))
+        share = coverage.compare(INGRESS, PacketCount(20, 2000), SECOND // 2)
+        assert share is (Share.FULL if number == 4 else None)

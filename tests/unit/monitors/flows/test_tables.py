@@ -309,8 +309,8 @@ def test_memory_is_that_of_all_shared_maps(
     monkeypatch.setattr(bpf.Map, "memory", lambda self: self.spec.max_entries)
     # two tables, the recent flows, the counters, the active word, the grace map
     counting = 2 * 64 + 2 * 2 * lib.RECENT_FLOWS + 2 * 1 * 2 + 1 + 1
-    # both tries, a bit per port, the room for one copied frame
-    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1
+    # both tries, a bit per port, the room for one copied frame, ESP packets by SPI and whether there are any
+    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1 + 1024 + 1
 
 
 def test_grace_period_and_drain_are_measured(

@@ -45,6 +45,7 @@ from xtrace.model.flow import (
     Unattached,
 )
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
+from xtrace.model.nccl import CallTotals, NcclSnapshot
 from xtrace.model.words import Absence, Direction, Hook, XdpMode
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
@@ -349,6 +350,19 @@ def test_interface_that_went_and_came_back_is_one_in_the_end_record(output: Outp
     assert [(one["interface"], one["direction"], one["packets"]) for one in end["interfaces"]] == [
         ("eth0", "ingress", 4)
     ]
+
+
+def test_end_tells_the_nccl_calls_of_the_run_each_once(output: Output) -> None:
+    """Of 100 hits 7 were nested and 2 duplicate, in each of two intervals; 5 calls had no room."""
+    totals = Totals()
+    for _ in range(2):
+        counted = CallTotals(entries=100, nested=7, duplicate=2, unattributed=5)
+        totals.add(NcclSnapshot(end_ns=5 * NS, interval_ns=5 * NS, totals=counted))
+    stream, contents = output
+    JsonLines(stream, Identity("n1")).end(totals)
+    (record,) = records(contents())
+    validate([record])
+    assert record["nccl"] == {"calls": 182, "unattributed_calls": 10}
 
 
 def test_interfaces_that_come_and_go_for_ever_share_totals_beyond_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 
+from xtrace.sinks.metrics import exposition as exposition_module
 from xtrace.sinks.metrics.exposition import Exposition, label, label_text
 from xtrace.sinks.metrics.sample import Interval, Labels, Metric, Sample
 
@@ -69,3 +70,20 @@ def test_cached_labels_are_bounded() -> None:
         text = exposition.body().decode()
         assert all(f"b{{{label_text(labels)}}} {tick} 5\n" in text for labels in (*staying, *passing))
         assert len(exposition._rendered) + len(exposition._rendered_before) <= 5 * len(samples)
+
+
+def test_labels_of_a_series_that_paused_are_not_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rendering is what costs most."""
+    rendered: list[Labels] = []
+
+    def noted(labels: Labels) -> str:
+        rendered.append(tuple(labels))
+        return label_text(labels)
+
+    monkeypatch.setattr(exposition_module, "label_text", noted)
+    exposition = Exposition(())
+    pausing: Labels = (("x", "2"),)
+    for series in ([X, pausing], [X], [X], [X, pausing]):
+        exposition.add([Sample(labels, {"b": 1}) for labels in series], DESCRIBED, Interval(0, 5))
+        exposition.body()
+    assert rendered == [X, pausing]

@@ -13,6 +13,7 @@ from tests.unit.make import ARP, ETH0, ICMP, NS, UDP, counts_of, flow, key, roce
 from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
+    INNER,
     LATER_FRAGMENT,
     FlowKey,
     FlowRecord,
@@ -61,6 +62,8 @@ class Run:
         self.metrics = FlowMetrics(MetricsOptions(most, series_by))
         self.exposition = Exposition(CONSTANT)
         self.now = 0
+        self.clock_set_ns = 0
+        """by how much the wall clock was set since the start"""
         self.written = set()
         self.grown: dict[tuple[str, str], int] = {}
         self._last: dict[str, int] = {}
@@ -74,6 +77,11 @@ class Run:
         """One interval's samples, after checking that they are in order and add up."""
         start, self.now = self.now, self.now + length
         interval = snapshot(flows, interfaces, start_ns=start, end_ns=self.now)
+        interval = replace(
+            interval,
+            end_ns=interval.end_ns + self.clock_set_ns,
+            wall_offset_ns=interval.wall_offset_ns + self.clock_set_ns,
+        )
         self.exposition.add(self.metrics.samples(interval), DESCRIBED, Interval.of(interval))
         lines = parsed(self.exposition.body())
         grown = {"bytes": 0, "packets": 0}
@@ -133,6 +141,21 @@ def test_flow_that_returns_continues_from_its_old_value_at_the_start_of_that_int
     assert samples(run.tick(sized(100)), "1") == [(1500, 15), (1600, 20)]
 
 
+@pytest.mark.parametrize("step_s", [3600, -3600])
+def test_wall_clock_that_is_set_makes_no_flow_older_or_younger(step_s: int) -> None:
+    """Five minutes are of the monotonic clock; samples carry the wall clock's time."""
+    run = Run(10)
+    run.tick(sized(1500))
+    run.tick()
+    run.clock_set_ns = step_s * NS
+    assert samples(run.tick(sized(100)), "1") == [(1500, 10 + step_s), (1600, 15 + step_s)]
+    for _ in range(62):
+        run.tick()
+    run.clock_set_ns = 0
+    run._last.clear()
+    assert samples(run.tick(sized(100)), "1") == [(0, 325), (100, 330)]
+
+
 def test_flow_that_returns_after_more_than_five_minutes_is_a_new_series() -> None:
     run = Run(10)
     run.tick(sized(1500))
@@ -166,6 +189,13 @@ def test_flows_of_similar_size_do_not_take_turns() -> None:
     run.tick(sized(100, 100, 90, 90))
     for sizes in ((90, 90, 180, 180), (100, 0, 170, 150), (80, 120, 100, 100)):
         assert {"3", "4"} & set(shown(run.tick(sized(*sizes)))) == set()
+
+
+@pytest.mark.usefixtures("without_budget")
+def test_flows_beyond_the_last_free_place_are_in_the_rest() -> None:
+    run = Run(3)
+    run.tick(sized(100, 100))
+    assert shown(run.tick(sized(100, 100, 90, 80, 70))) == {"1": 100, "2": 100, "3": 90, "other": 150}
 
 
 @pytest.mark.usefixtures("without_budget")
@@ -312,6 +342,13 @@ def test_interfaces_beyond_the_limit_share_one_name() -> None:
             key("fd00::1", "fd00::2", (8, 0), ICMP, vlan_id=7)._replace(protocol=58),
             "src_ip=fd00::1 dst_ip=fd00::2 src_port=0 dst_port=0 protocol=58 traffic_type=ICMP"
             " icmp_type=8 icmp_code=0 vlan=7",
+        ),
+        (
+            key("10.0.0.1", "10.0.0.2", (5, 6), UDP, vlan_id=1 << 12 | 7)._replace(
+                src_qpn=42, ethertype=0x4000 | 8, flags=INNER
+            ),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=5 dst_port=6 protocol=17 traffic_type=UDP"
+            " vlan=7 inner_vlan=8 tunnel=vxlan vni=42",
         ),
         (
             roce(8, 193),

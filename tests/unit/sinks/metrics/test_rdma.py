@@ -9,11 +9,11 @@ import pytest
 
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from tests.unit.make_samples import Value, flat
-from xtrace.model.rdma import BlindSpot, Health, PortId, PortRecord, Process, Rails, Reading
-from xtrace.model.words import Direction
+from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
+from xtrace.model.words import Direction, Health
 from xtrace.options.labels import RESERVED_LABELS
 from xtrace.sinks.kinds import MetricsOptions
-from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, rdma_samples
+from xtrace.sinks.metrics.rdma import DESCRIBED, MOST_COMMANDS, RdmaMetrics, rdma_samples
 from xtrace.sinks.registry import KINDS
 
 UNREADABLE = Reading(None, None, "unavailable", "EINVAL")
@@ -121,6 +121,40 @@ def test_rails_and_blind_spots() -> None:
     assert values(found, "xtrace_rdma_rails_idle") == {(): 1}
     assert values(found, "xtrace_rdma_rails_down") == {(): 2}
     assert values(found, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "rx"): 0.97}
+
+
+def test_description_of_a_port_leaves_out_what_is_not_known() -> None:
+    record = port(standard=traffic(4, 4), netdev=None)
+    known = replace(record, info=replace(record.info, firmware="", numa_node=None))
+    (info,) = (sample for sample in samples(known) if sample.name == "xtrace_rdma_port_info")
+    assert info.value == 1
+    assert info.labels == (
+        *(("device", "mlx5_0"), ("port", "1"), ("driver", "mlx5_core")),
+        *(("link_layer", "Ethernet"), ("pci", "0000:3b:00.0")),
+    )
+
+
+def test_shares_have_six_places_and_those_of_all_rails_four() -> None:
+    """A third of 100 Gbit/s for 5 s."""
+    found = samples(port(standard=traffic(20_833_333_332, 0)))
+    assert values(found, "xtrace_rdma_line_rate_share")["mlx5_0", "1", "rx"] == 0.333333
+    spot = BlindSpot(MLX5, "eth0", Direction.EGRESS, "bytes", 3, 2)
+    whole = replace(snapshot(rails=Rails(3, 1.23456)), blind_spots=(spot,))
+    made = flat(rdma_samples(whole))
+    assert values(made, "xtrace_rdma_rail_imbalance") == {(): 1.2346}
+    assert values(made, "xtrace_rdma_invisible_share") == {("mlx5_0", "1", "tx"): 0.3333}
+
+
+def test_queue_pairs_of_unknown_processes_are_told_by_device_and_state() -> None:
+    pairs = [pair(1, process=Process(None, "")), pair(2, process=Process(None, "")), pair(3, state="RTR")]
+    assert values(flat(rdma_samples(snapshot([], pairs))), "xtrace_rdma_queue_pairs") == {
+        ("mlx5_0", "unknown", "RTS"): 2,
+        ("mlx5_0", "ib_write_bw", "RTR"): 1,
+    }
+
+
+def test_mode_has_no_figures_of_the_tool() -> None:
+    assert RdmaMetrics().own(None) == {}
 
 
 def test_every_series_appears_once_and_every_metric_is_described() -> None:

@@ -332,6 +332,58 @@ def test_batches_that_a_restarted_server_lost_are_sent_again(how: Outcome, caplo
     assert "the server lost 1 intervals; sending them again" in caplog.text
 
 
+def test_lost_batches_are_sent_again_while_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledged, "VISIBLE_AFTER_S", 1e-9)
+    server = Server([OK, OK, Outcome(True, reconnected=True), OK], stored={1})
+    with delivering(server) as made:
+        for number in (1, 2, 3):
+            made.submit(probed(number))
+        eventually(lambda: made.figures.requests >= 3)
+        made.submit(probed(4))
+        eventually(lambda: "b2" in server.bodies[2:])
+        assert server.bodies.count("b1") == 1
+
+
+def test_overflow_is_said_again_after_the_queue_was_empty(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server([OK])
+    with delivering(server, limit=100) as made:
+        for turn in (1, 2):
+            server.held.clear()
+            made.submit(batch("first"))
+            eventually(lambda turn=turn: len(server.bodies) == 2 * turn - 1)  # type: ignore[misc]
+            for number in range(5):
+                made.submit(batch(f"{number}" * 90))
+            server.held.set()
+            eventually(lambda turn=turn: made.figures.requests == 2 * turn)  # type: ignore[misc]
+    said = "push to http://m/api: more than 0 MiB queued; dropping the oldest samples"
+    assert caplog.messages == [said, said]
+    assert made.figures.dropped == {"overflow": (8, 8), "refused": (0, 0)}
+
+
+def test_overflow_is_not_said_again_while_something_waits(caplog: pytest.LogCaptureFixture) -> None:
+    class Stepwise(Server):
+        steps = threading.Semaphore(0)
+
+        def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+            outcome = super().send(body, headers)
+            assert self.steps.acquire(timeout=GIVE_UP_S)
+            return outcome
+
+    server = Stepwise([OK])
+    with delivering(server, limit=100) as made:
+        for turn in (1, 2):
+            made.submit(batch("first"))
+            eventually(lambda turn=turn: len(server.bodies) == turn)  # type: ignore[misc]
+            for number in range(5):
+                made.submit(batch(f"{number}" * 90))
+            server.steps.release()
+            eventually(lambda turn=turn: made.figures.requests == turn)  # type: ignore[misc]
+        for _ in range(9):
+            server.steps.release()
+    assert made.figures.dropped["overflow"][0] >= 8
+    assert caplog.messages == ["push to http://m/api: more than 0 MiB queued; dropping the oldest samples"]
+
+
 def test_nothing_is_sent_again_while_the_connection_lasts_or_where_the_server_cannot_be_queried() -> None:
     for answers, stored in (([OK], set[int]()), ([OK, Outcome(True, reconnected=True), OK], None)):
         server = Server(answers, stored)
@@ -367,9 +419,18 @@ def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
     assert len(kept.lost(2.0, ending=True)) == 1, "two bytes each, five in all"
     kept = acknowledged.Acknowledged(lambda *_: set())
     kept.add(probed(1), 1.0, reconnected=False)
-    kept.add(probed(2), 1.0 + acknowledged.KEPT_S + 0.1, reconnected=False)
+    kept.add(probed(2), 31.25, reconnected=False)
     kept.add(probed(3), 100.0, reconnected=True)
     assert [batch.body for batch in kept.lost(100.0, ending=True)] == [b"b2"]
+
+
+@pytest.mark.parametrize("later_s, kept", [(30.0, 2), (30.25, 1)])
+def test_batches_are_kept_for_half_a_minute(later_s: float, kept: int) -> None:
+    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set())
+    batches.add(probed(1), 1.0, reconnected=False)
+    batches.add(probed(2), 1.0 + later_s, reconnected=False)
+    batches.add(probed(3), 1.0 + later_s, reconnected=True)
+    assert len(batches.lost(100.0, ending=True)) == kept
 
 
 def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

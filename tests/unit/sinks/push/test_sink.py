@@ -14,19 +14,23 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.unit.make import ETH0, NS, flow, snapshot
+from tests.unit.make import ETH0, NS, flow, key, snapshot
 from tests.unit.make_samples import flat
 from xtrace.errors import UsageError
+from xtrace.model.flow import Unattached
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.nccl import NcclSetup
 from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.model.words import Absence
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
 from xtrace.sinks.metrics import own as self_metrics
+from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.flows import FlowMetrics
-from xtrace.sinks.metrics.own import Figures, SelfMetrics
-from xtrace.sinks.metrics.sample import Metric, Sample, Values
+from xtrace.sinks.metrics.own import Figures, SelfMetrics, push_samples
+from xtrace.sinks.metrics.sample import Interval, Metric, Sample, Values
+from xtrace.sinks.push import selfcheck
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import proxy_for
 from xtrace.sinks.push.sink import Push
@@ -37,6 +41,7 @@ from xtrace.target import Target
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
 FLOWS = FlowSetup(20_000_000, (ETH0,), max_flows=65536)
 CALLS = NcclSetup(3_000_000, "uprobe_multi", 1024)
+TICK = Interval(0, 5250)
 RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 
 
@@ -91,14 +96,26 @@ class Server:
         """Nothing to close."""
 
 
+class Pushing(Feed):
+    """A feed whose only outlet is a push."""
+
+    def __init__(self, server: Server) -> None:
+        self.push = Push(server, NAME)
+        super().__init__(MetricsOptions(10), [self.push])
+
+    def end_within(self, limit_s: float) -> None:
+        self.close()
+        self.push.close(limit_s)
+
+
 def test_any_kind_of_snapshot_becomes_metrics_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "weather", shown(lambda _: Weather()))
     server = Server()
-    push = Push(server, NAME, 10)
+    push = Pushing(server)
     push.start(RUN)
     push.write(Temperature(5_250_000_000, NS, 21.5))
     push.flush()
-    push.close(5)
+    push.end_within(5)
     (text,) = server.texts
     own = 'host="n1",host_ip="192.0.2.1",collect_agg="pod-7",rack="r\\"1"'
     assert text.startswith(
@@ -112,40 +129,141 @@ def test_any_kind_of_snapshot_becomes_metrics_once_it_is_registered(monkeypatch:
 def test_mode_without_metrics_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "weather", shown(None))
     server = Server()
-    push = Push(server, NAME, 10)
+    push = Pushing(server)
     push.write(Temperature(5 * NS, NS, 21.5))
     push.flush()
-    push.close(5)
+    push.end_within(5)
     assert all("xtrace_degrees" not in text and "xtrace_catch_build_info" in text for text in server.texts)
 
 
 def test_one_request_per_tick_has_the_snapshots_of_all_monitors() -> None:
     server = Server()
-    push = Push(server, NAME, 10)
+    push = Pushing(server)
     push.start(RUN)
     for _ in range(2):
         push.write(snapshot([flow()]))
         push.write(snapshot([flow()]))
         push.flush()
-    push.close(5)
+    push.end_within(5)
     assert len(server.texts) == 2
 
 
 def test_samples_not_flushed_because_another_sink_failed_are_sent_at_close() -> None:
     server = Server()
-    push = Push(server, NAME, 10)
+    push = Pushing(server)
     push.write(snapshot([flow()]))
-    push.close(5)
+    push.end_within(5)
     assert ["xtrace_network_bytes_total" in text for text in server.texts] == [True]
 
 
 def test_undelivered_samples_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    push = Push(Server(takes=False), NAME, 10)
+    push = Pushing(Server(takes=False))
     push.write(snapshot([flow()]))
     push.flush()
-    push.close(0.1)
-    assert push.undelivered
+    push.end_within(0.1)
+    assert push.push.undelivered
     assert "ended; not delivered within 0.1 s: " in caplog.messages[-1]
+
+
+class Doubtful(Server):
+    """Accepts everything, and shows nothing of it, or cannot be asked."""
+
+    def __init__(self, shows: set[int] | None, doubt: str = "") -> None:
+        super().__init__()
+        self._shows, self._doubt = shows, doubt
+
+    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        return replace(super().send(body, headers), doubt=self._doubt)
+
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        return self._shows
+
+
+SEEMS_LOST = "push to http://m/api: ended; the server accepted samples but seems not to store them"
+
+
+@pytest.mark.parametrize(
+    "shows, doubt, lost",
+    [
+        (None, "", False),
+        (None, "200 OK", True),
+        (set(), "", True),
+        (set(), "200 OK", True),
+        ({1}, "200 OK", False),
+        ({1}, "", False),
+    ],
+)
+def test_run_whose_samples_were_accepted_and_are_not_there_fails(
+    shows: set[int] | None,
+    doubt: str,
+    lost: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(selfcheck, "VISIBLE_AFTER_S", 0.0)
+    push = Pushing(Doubtful(shows, doubt))
+    for _ in range(2):
+        push.write(snapshot([flow()]))
+        push.flush()
+    assert not push.push.undelivered
+    push.end_within(60)
+    assert push.push.undelivered is lost
+    assert [line for line in caplog.messages if "ended" in line] == ([SEEMS_LOST] if lost else [])
+
+
+def test_rejected_samples_are_told_at_the_end_and_fail_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing(Server):
+        def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+            return Outcome(False, False, "400 no")
+
+    push = Pushing(Refusing())
+    push.write(snapshot([flow()]))
+    push.flush()
+    samples = sum(not line.startswith("#") for line in sample_lines(snapshot([flow()])))
+    push.end_within(60)
+    assert push.push.undelivered
+    assert caplog.messages[-1] == (
+        f"push to http://m/api: ended; lost: {samples} samples of 1 intervals: rejected by the server"
+    )
+
+
+def sample_lines(interval: Snapshot) -> list[str]:
+    """What a push of this one interval sends."""
+    server = Server()
+    push = Pushing(server)
+    push.write(interval)
+    push.flush()
+    push.end_within(60)
+    return server.texts[0].splitlines()
+
+
+def test_time_of_rendering_is_that_of_all_modes_and_of_the_tick_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    push = Pushing(server)
+    clock = Clock()
+    monkeypatch.setattr("xtrace.sinks.metrics.feed.time", clock)
+    for _ in range(2):
+        for _ in range(2):
+            push.write(snapshot([flow()]))
+        push.flush()
+    push.end_within(60)
+    told = [
+        [line for line in text.splitlines() if line.startswith("xtrace_catch_push_render_s")] for text in server.texts
+    ]
+    assert told[0] == []
+    ((_, value, _),) = (line.rsplit(" ", 2) for line in told[1])
+    assert float(value) == 0.003, "two writes and a flush of a millisecond each"
+
+
+class Clock:
+    """Goes on by a millisecond with every look at it."""
+
+    def __init__(self) -> None:
+        self._now = 10**15
+
+    def monotonic_ns(self) -> int:
+        self._now += 10**6
+        return self._now
 
 
 def test_run_without_push_loads_none_of_its_modules() -> None:
@@ -166,15 +284,88 @@ def test_identity_is_the_same_in_records_and_series_and_leaves_out_unknown_value
 
 def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     own = SelfMetrics()
-    unknown = {sample.name for sample in flat(own.samples(Figures()))}
+    unknown = {sample.name for sample in flat([*own.samples(TICK), *push_samples(Figures())])}
     assert not {"xtrace_catch_push_stored", "xtrace_catch_drain_seconds", "xtrace_catch_push_request_seconds"} & unknown
     own.start(RUN)
     own.note_render(1000)
     flows = FlowMetrics(MetricsOptions(10))
     assert "xtrace_catch_drain_seconds" not in flows.own(FLOWS), "nothing was drained yet"
     flows.samples(snapshot([flow()]))
-    known = [sample.name for sample in flat(own.samples(Figures(request_s=0.1, stored=True), [flows.own(FLOWS)]))]
-    assert set(known) == set(self_metrics.DESCRIBED)
+    samples = [*own.samples(TICK, [flows.own(FLOWS)]), *push_samples(Figures(request_s=0.1, stored=True))]
+    known = {sample.name for sample in flat(samples)}
+    assert known | {name for name in self_metrics.DESCRIBED if "_listen_" in name} == set(self_metrics.DESCRIBED)
+    end = [sample.value for sample in flat(samples) if sample.name == "xtrace_catch_interval_end_timestamp_seconds"]
+    assert end == [5.25]
+
+
+def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All different, so that none can stand in for another."""
+    monkeypatch.setattr("time.time", lambda: 1_767_225_600.1234)
+    monkeypatch.setattr("time.process_time", lambda: 2.5)
+    own = SelfMetrics()
+    own.start(RUN)
+    own.note_render(3_500_000)
+    dropped = {"overflow": (11, 12), "refused": (13, 14)}
+    figures = Figures(3, 4, 5, 6, 7, dropped, request_s=0.25, stored=False)
+    values: dict[tuple[Any, ...], Any] = {
+        (sample.name, *sample.labels): sample.value
+        for sample in flat([*own.samples(TICK, [{"one": 1}]), *push_samples(figures)])
+    }
+    assert int(values.pop(("xtrace_catch_resident_memory_bytes",))) > 0
+    named = {
+        "interval_end_timestamp_seconds": TICK.end_ms / 1000,
+        "start_time_seconds": 1_767_225_600.123,
+        "cpu_seconds_total": 2.5,
+        "map_memory_bytes": 20_000_000,
+        "push_flow_series": 0,
+        "push_flow_series_remembered": 0,
+        "push_render_seconds": 0.0035,
+        "push_queue_batches": 3,
+        "push_queue_bytes": 4,
+        "push_requests_total": 5,
+        "push_samples_total": 6,
+        "push_failures_total": 7,
+        "push_request_seconds": 0.25,
+        "push_stored": 0,
+    }
+    expected: dict[tuple[Any, ...], Any] = {
+        ("one",): 1,
+        ("xtrace_catch_build_info", ("version", "0.1.0")): 1,
+        **{(f"xtrace_catch_{name}",): value for name, value in named.items()},
+        ("xtrace_catch_push_dropped_batches_total", ("reason", "overflow")): 11,
+        ("xtrace_catch_push_dropped_samples_total", ("reason", "overflow")): 12,
+        ("xtrace_catch_push_dropped_batches_total", ("reason", "refused")): 13,
+        ("xtrace_catch_push_dropped_samples_total", ("reason", "refused")): 14,
+    }
+    assert values == expected
+
+
+def test_memory_of_the_process_is_what_its_status_says() -> None:
+    status = Path("/proc/self/status").read_text()
+    (kilobytes,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    assert abs(self_metrics.resident_bytes() - 1024 * kilobytes) < 16 << 20
+
+
+def test_figures_of_mode_xdp_are_those_of_the_last_interval() -> None:
+    flows = FlowMetrics(MetricsOptions(1))
+    refused = Unattached("eth2", Absence.REFUSED, "")
+    absent = (Unattached("eth1", Absence.DETACHED, ""), refused, replace(refused, is_named=True))
+    both = [flow(), flow(key(ports=(1, 1)))]
+    flows.samples(replace(snapshot(both), grace_ns=4_000_000, drain_ns=7_000_000, attached=5, unattached=absent))
+    assert flows.own(FLOWS) == {
+        "xtrace_catch_push_flow_series": 1,
+        "xtrace_catch_push_flow_series_remembered": 0,
+        "xtrace_catch_interfaces_attached": 5,
+        "xtrace_catch_interfaces_unattached": 2,
+        "xtrace_catch_flow_table_flows": 2,
+        "xtrace_catch_flow_table_capacity": 65536,
+        "xtrace_catch_grace_period_seconds": 0.004,
+        "xtrace_catch_drain_seconds": 0.007,
+    }
+    assert set(flows.own(None)) == {
+        *("xtrace_catch_push_flow_series", "xtrace_catch_push_flow_series_remembered"),
+        *("xtrace_catch_interfaces_attached", "xtrace_catch_interfaces_unattached"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -190,7 +381,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
 def test_map_memory_is_the_sum_over_modes(setups: dict[str, Setup], expected: list[int]) -> None:
     own = SelfMetrics()
     own.start(Run("0.1.0", 5.0, ("xdp",), setups))
-    samples = flat(own.samples(Figures()))
+    samples = flat(own.samples(TICK))
     assert [s.value for s in samples if s.name == "xtrace_catch_map_memory_bytes"] == expected
 
 

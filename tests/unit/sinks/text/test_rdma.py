@@ -17,8 +17,9 @@ from xtrace.model.rdma_health import LIMITS, judge
 from xtrace.model.words import Direction
 from xtrace.sinks.jsonl.rdma import rdma_records
 from xtrace.sinks.stream import OutputStream
-from xtrace.sinks.text.rdma import rdma_lines, scaled
+from xtrace.sinks.text.rdma import rdma_lines
 from xtrace.sinks.text.sink import Text
+from xtrace.sinks.text.units import scaled
 
 BUSY = judge(
     port(
@@ -90,6 +91,25 @@ def test_processes_queue_pairs_and_rails() -> None:
     assert shown[-1].endswith("ports=2 imbalance=1.25 idle=mlx5_1/1 down=- ok")
     without = "".join(rdma_lines(replace(rendered, every_queue_pair=False)))
     assert " qp 17 " not in without
+
+
+PORT = (PortId("mlx5_1", 1),)
+
+
+@pytest.mark.parametrize(
+    "rails, is_told",
+    [
+        (Rails(2, 1.25), True),
+        (Rails(1, None), False),
+        (Rails(0, None, down=PORT), False),
+        (Rails(1, None, down=PORT), False),
+        (Rails(2, None, down=PORT), True),
+        (Rails(0, None, unavailable=PORT), True),
+    ],
+)
+def test_rails_have_a_line_where_there_are_several_or_one_is_lost(rails: Rails, is_told: bool) -> None:
+    """One port beside one that is down is the usual dual-port card with one cable."""
+    assert any(line.startswith("rails ") for line in rdma_lines(snapshot(rails=rails))) is is_told
 
 
 @pytest.mark.parametrize(

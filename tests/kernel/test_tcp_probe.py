@@ -1,0 +1,156 @@
+"""The program that sees TCP sockets end, on this kernel: that it loads, and that it reads what the kernel has."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from errno import ECONNREFUSED, ECONNRESET
+from struct import pack
+
+import pytest
+
+from xtrace.kernel.netlink import NetlinkSocket
+from xtrace.kernel.network_namespaces import TcpCounters, inode_of
+from xtrace.kernel.sock_diag import NETLINK_SOCK_DIAG, Samples, dump_tcp
+from xtrace.kernel.syscall import lib
+from xtrace.model.tcp import SAMPLE, Ends, Sample
+from xtrace.monitors.tcp.ends import EndProbe
+from xtrace.monitors.tcp.offsets import ABSENT, BTF, find_offsets
+
+SENT, ANSWERED = 3000, 500
+LOCALHOST = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+
+
+@pytest.fixture
+def probe() -> Iterator[EndProbe]:
+    if not BTF.exists():
+        pytest.xfail(f"this kernel has no {BTF}")
+    with closing(EndProbe(5)) as probe:
+        probe.follow(inode_of())
+        yield probe
+
+
+def connected(address: str) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection: of the client, of the server."""
+    with socket.create_server((address, 0), family=LOCALHOST[address]) as listener:
+        client = socket.create_connection(listener.getsockname()[:2])
+        return client, listener.accept()[0]
+
+
+def mapped(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, address if ":" in address else f"::ffff:{address}")
+
+
+def ends_of(client: socket.socket) -> Ends:
+    (local, local_port), (remote, remote_port) = client.getsockname()[:2], client.getpeername()[:2]
+    return mapped(local), local_port, mapped(remote), remote_port
+
+
+def samples(ends: Ends) -> list[Sample]:
+    """What a dump has of the connection."""
+    found = Samples()
+    with NetlinkSocket(NETLINK_SOCK_DIAG) as netlink:
+        dump_tcp(netlink, found)
+    view = found.view()
+    listed = (Sample.unpack(view, index * SAMPLE.size) for index in range(len(found)))
+    return [sample for sample in listed if sample.ends == ends]
+
+
+def exchange(client: socket.socket, server: socket.socket) -> None:
+    client.sendall(bytes(SENT))
+    server.recv(SENT, socket.MSG_WAITALL)
+    server.sendall(bytes(ANSWERED))
+    client.recv(ANSWERED, socket.MSG_WAITALL)
+
+
+@pytest.mark.parametrize("address", LOCALHOST)
+def test_end_of_a_socket_has_what_it_did(probe: EndProbe, address: str) -> None:
+    client, server = connected(address)
+    ends = ends_of(client)
+    exchange(client, server)
+    (alive,) = samples(ends)
+    server.close()  # first, so that the client's socket is not kept in TIME_WAIT
+    client.close()
+    (end,) = [end for end in probe.drain() if end.sample.ends == ends and end.sample.event == lib.TCP_DESTROYED]
+    assert end.sample.netns == inode_of()
+    assert end.sample.cookie == alive.cookie != 0
+    assert end.sample.value(lib.TCP_BYTES_RECEIVED) in (ANSWERED, ANSWERED + 1)  # with the server's FIN
+    assert end.sample.value(lib.TCP_BYTES_SENT) == SENT
+    assert end.sample.value(lib.TCP_RETRANSMITTED) == 0
+    assert end.sample.congestion == alive.congestion != ""
+    for level in (lib.TCP_RTT, lib.TCP_MIN_RTT, lib.TCP_SEND_MSS, lib.TCP_CWND):
+        assert end.sample.value(level), level
+    assert probe.lost() == 0
+
+
+def test_dump_has_what_a_living_socket_did() -> None:
+    client, server = connected("127.0.0.1")
+    with client, server:
+        exchange(client, server)
+        (sample,) = samples(ends_of(client))
+    assert sample.state == lib.TCP_STATE_ESTABLISHED
+    assert sample.value(lib.TCP_BYTES_RECEIVED) == ANSWERED
+    assert sample.value(lib.TCP_BYTES_SENT) == SENT
+    assert sample.value(lib.TCP_DATA_SENT) and sample.value(lib.TCP_RTT)
+
+
+def test_socket_in_another_namespace_is_not_kept(probe: EndProbe) -> None:
+    probe.forget(inode_of())
+    client, server = connected("127.0.0.1")
+    client.close()
+    server.close()
+    assert probe.drain() == []
+
+
+def test_refused_connect_is_an_end_with_its_errno(probe: EndProbe) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", port)) == ECONNREFUSED
+        (end,) = [end for end in probe.drain() if end.sample.remote_port == port]
+    assert (end.sample.event, end.sample.state, end.sample.error) == (
+        lib.TCP_CLOSED,
+        lib.TCP_STATE_SYN_SENT,
+        ECONNREFUSED,
+    )
+    assert end.sample.remote == mapped("127.0.0.1")
+    assert end.sample.local_port != 0
+
+
+def test_reset_by_the_remote_side_is_an_end_with_its_errno(probe: EndProbe) -> None:
+    client, server = connected("127.0.0.1")
+    ends = ends_of(client)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))  # close() sends a reset
+    server.close()
+    with client, pytest.raises(ConnectionResetError):
+        client.recv(1)
+    first, second = (end.sample for end in probe.drain() if end.sample.ends == ends)
+    assert (first.event, first.state, first.error) == (lib.TCP_CLOSED, lib.TCP_STATE_ESTABLISHED, ECONNRESET)
+    assert second.event == lib.TCP_DESTROYED
+
+
+def test_ends_beyond_the_room_are_counted(probe: EndProbe) -> None:
+    room = probe.room
+    extra = 3
+    address = ("127.0.0.1", 0)
+    for _ in range(room + extra):
+        socket.socket().close()  # a socket that was never connected ends, too
+    with socket.create_server(address):
+        pass
+    assert len(probe.drain()) == room
+    assert probe.lost() == extra + 1
+    assert probe.lost() == 0
+
+
+def test_every_value_is_found_on_this_kernel() -> None:
+    if not BTF.exists():
+        pytest.xfail(f"this kernel has no {BTF}")
+    # reord_seen and others came with Linux 4.19 to 5.4, so that every supported kernel has all of them
+    assert [name for name, offset in find_offsets().items() if offset == ABSENT] == []
+
+
+def test_retransmissions_of_the_namespace_are_readable_again_and_again() -> None:
+    with closing(TcpCounters()) as counters:
+        first = counters.retrans_segs()
+        assert counters.retrans_segs() >= first >= 0

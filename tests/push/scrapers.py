@@ -1,0 +1,115 @@
+"""The installed Prometheus and VictoriaMetrics on loopback, which scrape an address; their raw samples."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import urllib3
+
+from tests.push.server import STARTS_WITHIN_S, Labels, Samples, free_port, victoria_metrics
+
+JOB = """
+scrape_configs:
+  - job_name: xtrace
+    scrape_interval: 1s
+    scrape_timeout: 1s
+    static_configs: [{{targets: ["{target}"]}}]
+"""
+
+
+class Stores(Protocol):
+    """A server whose raw samples can be read."""
+
+    def export(self, selector: str) -> dict[Labels, Samples]:
+        """Return raw samples by labels, oldest first."""
+
+
+class Prometheus:
+    """A running Prometheus. `scraped`: an address that it scrapes every second."""
+
+    def __init__(self, directory: Path, *arguments: str, scraped: str = "") -> None:
+        (directory / "prometheus.yml").write_text(JOB.format(target=scraped) if scraped else "")
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self._http = urllib3.PoolManager()
+        self._command = [
+            "prometheus",
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--log.level=warn",
+            *arguments,
+        ]
+        self._log = directory / "log"
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while not self._ready():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """Return what it logged."""
+        return self._log.read_text()
+
+    def _ready(self) -> bool:
+        try:
+            return bool(self._http.request("GET", f"{self.base}/-/ready", retries=False).status == 200)
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def export(self, selector: str) -> dict[Labels, Samples]:
+        """Return raw samples by labels, oldest first; stale markers are not among them."""
+        fields = {"query": f"{selector}[1h]", "time": str(time.time() + 10)}
+        answer = self._http.request("GET", f"{self.base}/api/v1/query", fields=fields, retries=False)
+        assert answer.status == 200, answer.data
+        return {
+            frozenset(found["metric"].items()): [(round(at * 1000), float(value)) for at, value in found["values"]]
+            for found in json.loads(answer.data)["data"]["result"]
+        }
+
+    def close(self) -> None:
+        """Kill it."""
+        self._http.clear()
+        self.kill()
+
+
+@contextmanager
+def prometheus_server(*arguments: str, scraped: str = "") -> Iterator[Prometheus]:
+    """Run a Prometheus for the block."""
+    with tempfile.TemporaryDirectory() as directory:
+        server = Prometheus(Path(directory), *arguments, scraped=scraped)
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+@contextmanager
+def scraping(name: str, target: str) -> Iterator[Stores]:
+    """Run one of the servers, `prometheus` or `victoria-metrics`, which scrapes `target`, for the block."""
+    if name == "prometheus":
+        with prometheus_server(scraped=target) as prometheus:
+            yield prometheus
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as config:
+        config.write(JOB.format(target=target))
+        config.flush()
+        with victoria_metrics(f"-promscrape.config={config.name}") as server:
+            yield server

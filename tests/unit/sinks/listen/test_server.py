@@ -1,0 +1,235 @@
+"""The server on loopback: pages, keep-alive, limits on clients that are slow, many, or malformed."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.unit.make import flow, key, snapshot
+from xtrace.errors import UsageError
+from xtrace.sinks import Run
+from xtrace.sinks.identity import Identity
+from xtrace.sinks.kinds import MetricsOptions
+from xtrace.sinks.listen import connection as limits
+from xtrace.sinks.listen import pages
+from xtrace.sinks.listen.endpoint import Endpoint
+from xtrace.sinks.listen.http import Request
+from xtrace.sinks.listen.server import MOST_CONNECTIONS
+from xtrace.sinks.listen.sink import Listen
+from xtrace.sinks.metrics.feed import Feed
+from xtrace.sinks.metrics.latest import Latest
+
+GIVE_UP_S = 30.0
+RUN = Run("0.1.0", 5.0, ("xdp",), {})
+
+
+class Site:
+    """A sink of --listen with the feed that fills it."""
+
+    def __init__(self, where: tuple[str, int] | str = ("127.0.0.1", 0)) -> None:
+        self.endpoint = Endpoint(where)
+        self.listen = Listen(self.endpoint, Identity("n1"))
+        self.feed = Feed(MetricsOptions(10), [self.listen.outlet])
+        self.address = self.endpoint.socket.getsockname()
+
+    def start(self, *modes: str) -> None:
+        run = Run("0.1.0", 5.0, modes or ("xdp",), {})
+        self.feed.start(run)
+        self.listen.start(run)
+
+    def tick(self, *flows: int) -> None:
+        """End an interval in which flows from these ports had 1 packet of 100 bytes per unit of the port."""
+        taken = snapshot([flow(key(ports=(port, 80)), port, 100 * port) for port in flows])
+        for sink in (self.feed, self.listen):
+            sink.write(taken)
+        for sink in (self.feed, self.listen):
+            sink.flush()
+
+    def connect(self) -> socket.socket:
+        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+        made = socket.socket(family)
+        made.settimeout(GIVE_UP_S)
+        made.connect(self.address)
+        return made
+
+    def get(self, target: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+        with closing(http.client.HTTPConnection(self.address[0], self.address[1], timeout=GIVE_UP_S)) as client:
+            client.request("GET", target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            answer = client.getresponse()
+            return answer.status, answer.read(), dict(answer.headers)
+
+    @property
+    def served(self) -> dict[str, int | float]:
+        (sample,) = self.listen.outlet.own()
+        return {name.split("_")[3]: value for name, value in sample.values.items()}
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    with closing(made.listen):
+        yield made
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GIVE_UP_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_metrics_are_served_in_both_formats_and_compressed(site: Site) -> None:
+    site.start()
+    site.tick(3)
+    status, text, headers = site.get("/metrics")
+    assert status == 200 and headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert b"\nxtrace_network_packets_total{" in text and b"_created" not in text
+    status, packed, headers = site.get("/metrics", Accept="application/openmetrics-text", Accept_Encoding="gzip")
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0;")
+    assert headers["Content-Encoding"] == "gzip" and gzip.decompress(packed).endswith(b"# EOF\n")
+    assert headers["Vary"] == "Accept, Accept-Encoding"
+    eventually(lambda: site.served["requests"] == 2)
+
+
+def test_flows_are_those_of_the_last_interval_the_largest_on_request(site: Site) -> None:
+    site.start()
+    assert site.get("/flows")[0] == 503
+    site.tick(9)
+    site.tick(1, 2, 3)
+    status, body, headers = site.get("/flows")
+    records = [orjson.loads(line) for line in body.splitlines()]
+    assert (status, headers["Content-Type"]) == (200, "application/x-ndjson")
+    assert sorted(record["src_port"] for record in records if record["type"] == "flow") == [1, 2, 3]
+    assert records[0]["host"] == "n1"
+    records = [orjson.loads(line) for line in site.get("/flows?top=1")[1].splitlines()]
+    assert [(record["type"], record["packets"]) for record in records] == [("flow", 3), ("other", 3), ("interface", 6)]
+    assert [site.get(f"/flows?top={text}")[0] for text in ("x", "-1", "%C2%B2", "9" * 11)] == [400] * 4
+
+
+def test_flows_exist_only_in_mode_xdp(site: Site) -> None:
+    site.start("rdma")
+    assert site.get("/flows")[0] == 404
+
+
+def test_few_clients_read_flows_at_a_time(site: Site) -> None:
+    site.start()
+    site.tick(*range(1, 60000))  # more than the sockets buffer
+    with ExitStack() as opened:
+        clients = [opened.enter_context(closing(site.connect())) for _ in range(pages.MOST_STREAMS)]
+        for client in clients:
+            client.sendall(b"GET /flows HTTP/1.1\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        assert site.get("/flows")[0] == 503
+        assert site.get("/metrics")[0] == 200
+    eventually(lambda: site.get("/flows?top=1")[0] == 200)
+
+
+def test_health_fails_if_intervals_stop_ending() -> None:
+    now = 100.0
+    made = pages.Pages(Identity("n1"), Latest(), clock=lambda: now)
+    made.begin(5.0, True)
+
+    def status() -> int:
+        return made.answer(Request("GET", "/healthz", {})).status
+
+    now = 119.0
+    assert status() == 200
+    now = 121.0
+    assert status() == 503
+    made.tick()
+    assert status() == 200
+
+
+def test_connection_is_kept_and_requests_may_be_pipelined(site: Site) -> None:
+    with closing(site.connect()) as client:
+        client.sendall(
+            b"GET /healthz HTTP/1.1\r\n\r\nHEAD /metrics HTTP/1.1\r\n\r\nGET /no HTTP/1.1\r\nConnection: close\r\n\r\n"
+        )
+        received = b"".join(iter(lambda: client.recv(4096), b""))
+    assert [line.split()[1] for line in received.splitlines() if line.startswith(b"HTTP/1.1")] == [
+        b"200",
+        b"200",
+        b"404",
+    ]
+
+
+@pytest.mark.parametrize("size", [10_000, 1_000_000])
+def test_large_header_is_refused_with_an_answer(site: Site, size: int) -> None:
+    with closing(site.connect()) as client:
+        try:
+            client.sendall(b"GET / HTTP/1.1\r\nA: " + b"x" * size + b"\r\n\r\n")
+        except (ConnectionResetError, BrokenPipeError):
+            assert size > limits.MOST_LINGER
+        else:
+            assert client.recv(4096).startswith(b"HTTP/1.1 431 ")
+    eventually(lambda: site.served["refused"] == 1)
+    assert site.get("/healthz")[0] == 200
+
+
+def test_slow_heads_and_idle_connections_are_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAD_S", 0.3)
+    monkeypatch.setattr(limits, "IDLE_S", 0.3)
+    with closing(site.connect()) as slow, closing(site.connect()) as idle:
+        slow.sendall(b"GET / HTTP/1.1\r\n")
+        idle.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        assert (slow.recv(1), idle.recv(1)) == (b"", b"")
+    assert site.served["refused"] == 1, "only the slow one"
+
+
+def test_reader_that_does_not_read_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REPLY_S", 0.3)
+    site.start()
+    site.tick(*range(1, 60000))
+    with closing(site.connect()) as client:
+        client.sendall(b"GET /flows HTTP/1.1\r\n\r\n")
+        eventually(lambda: site.served["refused"] == 1)
+
+
+def test_500_connections_do_not_keep_others_out(site: Site) -> None:
+    with ExitStack() as opened:
+        for number in range(500):
+            client = opened.enter_context(closing(site.connect()))
+            client.sendall((b"", b"G", b"GET /metrics HTTP/1.1\r\n")[number % 3])
+        assert site.get("/healthz")[0] == 200
+        eventually(lambda: site.served["refused"] >= 500 - MOST_CONNECTIONS)
+        assert len(site.listen._server._connections) <= MOST_CONNECTIONS
+
+
+def test_unix_socket_is_for_its_owner_replaces_a_leftover_and_disappears(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    leftover = socket.socket(socket.AF_UNIX)
+    leftover.bind(str(path))
+    leftover.close()
+    site = Site(str(path))
+    with closing(site.listen), closing(site.connect()) as client:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        client.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+        with pytest.raises(UsageError, match=r"^--listen .*: Address already in use \("):
+            Endpoint(str(path))
+    assert not path.exists()
+
+
+def test_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="Address already in use"):
+        Endpoint(str(path))
+    assert path.read_text() == "mine"
+
+
+def test_address_that_cannot_be_used_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"^--listen 192\.0\.2\.1:80: .+ \(choose an address of this host"):
+        Endpoint(("192.0.2.1", 80))
+    with pytest.raises(UsageError, match=r"^--listen nowhere\.invalid:80: "):
+        Endpoint(("nowhere.invalid", 80))

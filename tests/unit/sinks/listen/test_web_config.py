@@ -1,0 +1,99 @@
+"""The TLS settings of exporters: what is understood, and that nothing else is ignored."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from xtrace.errors import UsageError
+from xtrace.sinks.listen.web_config import parse, tls_context
+
+
+def test_settings_are_read_with_comments_and_quotes() -> None:
+    text = """---
+# who we are
+tls_server_config:  # TLS
+  cert_file: server.crt   # next to this file
+  key_file: "server key.pem"
+  client_auth_type: 'RequireAndVerifyClientCert'
+  client_ca_file: /etc/ca.crt
+"""
+    assert parse(text, "w.yml") == {
+        "cert_file": "server.crt",
+        "key_file": "server key.pem",
+        "client_auth_type": "RequireAndVerifyClientCert",
+        "client_ca_file": "/etc/ca.crt",
+    }
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("", "has no tls_server_config"),
+        ("basic_auth_users:\n  a: $2y$10$x\n", "line 1: basic_auth_users is not supported"),
+        ("tls_server_config:\n  cert_file: a\nbasic_auth_users:\n", "line 3: basic_auth_users is not supported"),
+        ("http_server_config:\n", "line 1: http_server_config is not supported"),
+        ("tls_server_config: {cert_file: a}\n", "line 1: 'tls_server_config: {cert_file: a}' is not understood"),
+        ("tls_server_config:\n  cipher_suites:\n", "line 2: cipher_suites is not supported"),
+        ("tls_server_config:\n  - a\n", "line 2: '- a' is not understood"),
+        ("tls_server_config:\n\tcert_file: a\n", "line 2: 'cert_file: a' is not understood"),
+        ("tls_server_config:\n  cert_file:\n", "line 2: cert_file needs one value, once"),
+        ("tls_server_config:\n  cert_file: a\n  cert_file: b\n", "line 3: cert_file needs one value, once"),
+        ("tls_server_config:\n  cert_file: &x a\n", "line 2: 'cert_file: &x a' is not understood"),
+    ],
+)
+def test_anything_else_is_refused_with_its_line(text: str, why: str) -> None:
+    with pytest.raises(
+        UsageError, match=re.escape(f"--listen-config w.yml{':' if why.startswith('has') else ','} {why}")
+    ):
+        parse(text, "w.yml")
+
+
+def pair(directory: Path) -> None:
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(directory / "k.pem"))
+    made = ("openssl", "req", "-x509", "-subj", "/CN=localhost", *key, "-out", str(directory / "c.pem"))
+    subprocess.run(made, check=True, capture_output=True)
+
+
+def written(directory: Path, *lines: str) -> str:
+    path = directory / "web.yml"
+    path.write_text("\n".join(("tls_server_config:", *(f"  {line}" for line in lines))) + "\n")
+    return str(path)
+
+
+def test_files_are_found_beside_the_configuration(tmp_path: Path) -> None:
+    pair(tmp_path)
+    both = ("cert_file: c.pem", "key_file: k.pem")
+    assert tls_context(written(tmp_path, *both)).verify_mode is ssl.CERT_NONE
+    clients = ("client_auth_type: RequireAndVerifyClientCert", "client_ca_file: c.pem", "min_version: TLS13")
+    made = tls_context(written(tmp_path, *both, *clients))
+    assert (made.verify_mode, made.minimum_version) == (ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_3)
+
+
+@pytest.mark.parametrize(
+    "lines, why",
+    [
+        (["cert_file: c.pem"], "tls_server_config has no key_file"),
+        (["cert_file: none.pem", "key_file: k.pem"], "No such file"),
+        (["cert_file: c.pem", "key_file: c.pem"], "PEM files, the key not encrypted"),
+        (["cert_file: c.pem", "key_file: k.pem", "min_version: TLS10"], "min_version: unknown value 'TLS10'"),
+        (["cert_file: c.pem", "key_file: k.pem", "client_ca_file: c.pem"], "client_ca_file and client_auth_type need"),
+        (
+            ["cert_file: c.pem", "key_file: k.pem", "client_auth_type: VerifyClientCertIfGiven"],
+            "client_ca_file and client_auth_type need each other",
+        ),
+    ],
+)
+def test_settings_that_do_not_work_are_refused(lines: list[str], why: str, tmp_path: Path) -> None:
+    pair(tmp_path)
+    with pytest.raises(UsageError, match=re.escape(why)):
+        tls_context(written(tmp_path, *lines))
+
+
+def test_missing_file_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--listen-config /nonexistent: No such file or directory \("):
+        tls_context("/nonexistent")

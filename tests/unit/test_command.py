@@ -1,0 +1,31 @@
+"""From argv to an exit code: which part answers, and what it has to import for that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from xtrace import command
+from xtrace.errors import UsageError
+from xtrace.stop import Stop
+
+
+def test_first_word_selects_a_subcommand_which_gets_the_rest(monkeypatch: pytest.MonkeyPatch, stop: Stop) -> None:
+    def main(arguments: Sequence[str], passed: Stop) -> int:
+        assert passed is stop
+        return len(arguments)
+
+    monkeypatch.setattr(command, "SUBCOMMANDS", {"count": main})
+    assert command.answer(["count", "a", "--b"], stop) == 2
+    with pytest.raises(UsageError, match="unexpected argument 'count'"):
+        command.answer(["-t", "5s", "count"], stop)
+
+
+def test_command_imports_neither_options_nor_kernel_before_it_monitors() -> None:
+    script = "import sys; import xtrace.command; print(*(name for name in sys.modules if name.startswith('xtrace.')))"
+    imported = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert "xtrace.command" in imported
+    assert [name for name in imported if name.startswith(("xtrace.kernel", "xtrace.options", "xtrace._native"))] == []

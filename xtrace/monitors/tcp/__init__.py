@@ -1,0 +1,1 @@
+"""The health of TCP connections, beside mode xdp (--tcp)."""

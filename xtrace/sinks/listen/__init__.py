@@ -1,0 +1,1 @@
+"""Serve metrics, flows and health over HTTP."""

@@ -1,0 +1,223 @@
+"""Mode xdp in columns: per interface its largest flows of all directions, then what each direction carried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from xtrace.model.flow import (
+    NOTHING,
+    UNKNOWN_ORIGIN,
+    FlowKey,
+    FlowRecord,
+    FlowSnapshot,
+    Interface,
+    InterfaceCounts,
+    Origin,
+    PacketCount,
+    select,
+)
+from xtrace.model.flow_totals import FlowTotals
+from xtrace.model.roce import opcode_name
+from xtrace.model.words import Direction, Share
+from xtrace.sinks.kinds import Screen, TextOptions
+from xtrace.sinks.render import address
+from xtrace.sinks.text.fit import Endpoint, cut, shares
+from xtrace.sinks.text.flows import flow_details, has_ports
+from xtrace.sinks.text.screen import Ranked
+from xtrace.sinks.text.units import counted, scaled
+
+ARROW = " -> "
+WITHOUT_SCREEN = 50
+"""Flows of a block if there is no screen that they have to fit."""
+NOT_FLOWS = 4
+"""Lines of a block besides its flows: the blank one, the title, the headings, and one to prompt below."""
+PER_DIRECTION = 2
+"""Lines of each direction: flows that are not shown, and the sum."""
+
+Watched = tuple[Interface, InterfaceCounts]
+
+
+class Row(NamedTuple):
+    """One flow, or a sum. `text` is a sum's; a flow has endpoints and details instead."""
+
+    direction: str
+    kind: str
+    rate: str
+    bytes: str
+    packets: str
+    source: Endpoint = Endpoint("")
+    destination: Endpoint = Endpoint("")
+    text: str = ""
+
+
+class Chosen(NamedTuple):
+    """A flow to show: its bytes, the number of its direction in the block, its index in the table."""
+
+    size: int
+    direction: int
+    place: int
+
+
+HEADINGS = Row("", "TYPE", "BIT/S", "BYTES", "PACKETS", Endpoint("SOURCE"), Endpoint("DESTINATION"))
+
+
+class FlowColumns:
+    """Renders a block per interface that carried packets, and one line for all others."""
+
+    def __init__(self, options: TextOptions, screen: Screen) -> None:
+        self._top = options.top
+        self._screen = screen
+
+    def lines(self, snapshot: FlowSnapshot) -> Iterator[str]:
+        """Yield all lines of one interval."""
+        blocks = [list(block) for _, block in groupby(snapshot.interfaces, key=lambda watched: watched[0].slot)]
+        busy = [block for block in blocks if any(counts.total.packets for _, counts in block)]
+        idle = [block[0][0] for block in blocks if block not in busy]
+        room = self._room(len(busy), max(map(len, busy), default=0), bool(idle))
+        for block in busy:
+            yield from self._block(snapshot, block, room)
+        if idle:
+            yield self._idle(snapshot, idle)
+
+    def totals(self, totals: FlowTotals) -> Iterator[str]:
+        """Yield the sums of the run, as the `end` record has them."""
+        rows: list[tuple[str, ...]] = [("INTERFACE", "", "PACKETS", "BYTES", "UNATTRIBUTED", "FILTERED")]
+        for (name, direction), total in totals.total.items():
+            losses = (totals.unattributed[name, direction], totals.filtered[name, direction])
+            sums = (f"{loss.packets} ({loss.bytes} bytes)" if loss.packets else "0" for loss in losses)
+            rows.append((name, Direction(direction).in_out, str(total.packets), str(total.bytes), *sums))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            name, direction, *numbers = (
+                cell.ljust(width) if place < 2 else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            yield f"{'  '.join([name, direction, *numbers])}\n"
+
+    def _room(self, blocks: int, directions: int, has_idle: bool) -> int:
+        """Return how many flows each block may show."""
+        if self._top is not None:
+            return self._top
+        rows = self._screen.rows()
+        if rows is None:
+            return WITHOUT_SCREEN
+        return max(1, (rows - has_idle) // max(1, blocks) - NOT_FLOWS - directions * PER_DIRECTION)
+
+    def _block(self, snapshot: FlowSnapshot, block: Sequence[Watched], room: int) -> Iterator[str]:
+        interface, counts = block[0]
+        seconds = (counts.interval_ns or snapshot.interval_ns) / 1e9
+        state = "" if interface.is_up else "  down or without carrier"
+        yield Ranked(f"{clock(snapshot)}  {interface.name}  {seconds:.1f} s{state}\n", rank=0)
+        selections = [select(snapshot, each, room, ordered=True) for each, _ in block]
+        candidates = [
+            Chosen(size, direction, index)
+            for direction, selection in enumerate(selections)
+            for index, size in ((index, snapshot.flows.byte_counts[index]) for index in selection.chosen)
+        ]
+        # --top counts per direction, as in all formats; what fits counts for the block
+        candidates.sort(reverse=True)
+        shown = len(candidates) if self._top is not None else room
+        chosen, left_out = candidates[:shown], candidates[shown:]
+        rows = [
+            flow_row(snapshot, block[direction][0], snapshot.flows[index], seconds) for _, direction, index in chosen
+        ]
+        for direction, (each, _) in enumerate(block):
+            rest = [candidate.place for candidate in left_out if candidate.direction == direction]
+            count = selections[direction].other_flows + len(rest)
+            if count:
+                other = selections[direction].other + (snapshot.flows.sum(rest) if rest else NOTHING)
+                rows.append(sum_row(each, "other", other, seconds, counted(count, "more flow")))
+        rows += [
+            sum_row(each, "all", each_counts.total, seconds, remarks(each_counts, selection.flows))
+            for (each, each_counts), selection in zip(block, selections, strict=True)
+        ]
+        yield from table(rows, len(chosen), self._screen.columns())
+
+    def _idle(self, snapshot: FlowSnapshot, idle: Sequence[Interface]) -> str:
+        names = " ".join(each.name if each.is_up else f"{each.name} (down)" for each in idle)
+        return cut(f"{clock(snapshot)}  without packets: {names}", self._screen.columns()) + "\n"
+
+
+def clock(snapshot: FlowSnapshot) -> str:
+    """Return the local time at the end of the interval."""
+    return time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
+
+
+def flow_row(snapshot: FlowSnapshot, interface: Interface, flow: FlowRecord, seconds: float) -> Row:
+    """Return the row of a flow."""
+    key = flow.key
+    origin = snapshot.origin(interface, key) if key.is_roce else UNKNOWN_ORIGIN
+    details = list(flow_details(flow))
+    if key.is_roce:
+        details.insert(0, opcode_name(key.opcode))
+    if origin.pid is not None:
+        details.append(f"pid={origin.pid} {origin.command}")
+    return Row(
+        interface.direction.in_out,
+        key.traffic_type,
+        scaled(8 * flow.bytes / seconds),
+        str(flow.bytes),
+        str(flow.packets),
+        *endpoints(key, origin),
+        " ".join(details),
+    )
+
+
+def endpoints(key: FlowKey, origin: Origin) -> tuple[Endpoint, Endpoint]:
+    """Return source and destination: an address with a port, or with a queue pair."""
+    if not key.has_addresses:
+        return Endpoint("-"), Endpoint("-")
+    texts = address(key.src), address(key.dst)
+    if key.is_roce:
+        source = "?" if origin.src_qpn is None else origin.src_qpn
+        return Endpoint(texts[0], f" qp {source}"), Endpoint(texts[1], f" qp {key.dst_qpn}")
+    if not has_ports(key):
+        return Endpoint(texts[0]), Endpoint(texts[1])
+    ends = zip(texts, (key.src_port, key.dst_port), strict=True)
+    source_end, destination_end = (Endpoint(text, f":{port}", brackets=":" in text) for text, port in ends)
+    return source_end, destination_end
+
+
+def sum_row(interface: Interface, kind: str, count: PacketCount, seconds: float, text: str) -> Row:
+    """Return the row of a sum of one direction."""
+    rate = scaled(8 * count.bytes / seconds)
+    return Row(interface.direction.in_out, kind, rate, str(count.bytes), str(count.packets), text=text)
+
+
+def remarks(counts: InterfaceCounts, flows: int) -> str:
+    """Return `3 flows, filtered 5 packets 500 bytes`: what a sum contains besides flows, and what it may lack."""
+    parts = [counted(flows, "flow")]
+    for name, count in (("unattributed", counts.unattributed_total), ("filtered", counts.filtered)):
+        if count.packets:
+            parts.append(f"{name} {count.packets} packets {count.bytes} bytes")
+    if counts.coverage not in (None, Share.FULL):
+        parts.append(f"coverage {counts.coverage}")
+    if counts.qdisc_drops:
+        parts.append(f"then dropped by the queue {counts.qdisc_drops}")
+    return ", ".join(parts)
+
+
+def table(rows: Sequence[Row], flows: int, width: int | None) -> Iterator[str]:
+    """Yield the lines of `rows`, of which the first `flows` are flows, with headings, in at most `width` columns."""
+    every = [HEADINGS, *rows]
+    kinds, rates, sizes, packets = (max(len(row[place]) for row in every) for place in range(1, 5))
+    ways = max(len(row.direction) for row in every)
+    fixed = ways + kinds + rates + sizes + packets + 4 + 3 + 1
+    flow_rows = every[: flows + 1]
+    needs = [max(len(str(row[place])) for row in flow_rows) for place in (5, 6)]
+    given = shares(needs, width - fixed - len(ARROW)) if width else tuple(needs)
+    for rank, row in enumerate(every):
+        numbers = f"{row.rate:>{rates}}  {row.bytes:>{sizes}}  {row.packets:>{packets}}"
+        begin = f"{row.direction:{ways}} {row.kind:{kinds}} {numbers}  "
+        if rank > flows:
+            whole = begin + row.text
+        else:
+            source = row.source.fitted(given[0])
+            destination = row.destination.fitted(given[1])
+            whole = f"{begin}{source:{given[0]}}{ARROW if rank else ' ' * len(ARROW)}{destination}"
+            whole += f"  {row.text}" if row.text else ""
+        line = cut(whole.rstrip(), width) + "\n"
+        yield Ranked(line, rank) if 0 < rank <= flows else line
