@@ -14,7 +14,15 @@ from typing import Any
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
-HEADERS = ("csrc/flow.h", "csrc/nccl.h", "csrc/tcp.h", "csrc/shim.h", "csrc/render.h", "csrc/tcp_diag.h")
+HEADERS = (
+    "csrc/flow.h",
+    "csrc/nccl.h",
+    "csrc/tcp.h",
+    "csrc/shim.h",
+    "csrc/drain.h",
+    "csrc/render.h",
+    "csrc/tcp_diag.h",
+)
 KERNEL_TYPES = (
     "typedef unsigned char __u8;\ntypedef unsigned short __u16;\ntypedef unsigned int __u32;\n"
     "typedef unsigned long long __u64;\ntypedef int __s32;\ntypedef long long __s64;\n"
@@ -41,7 +49,7 @@ def version() -> str:
 MODULE = "xtrace._native"
 INCLUDED = ("<stddef.h>", "<linux/types.h>", *(f'"{Path(header).name}"' for header in HEADERS))
 PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
-SOURCES = ["csrc/shim.c", "csrc/render.c", "csrc/tcp_diag.c"]
+SOURCES = ["csrc/shim.c", "csrc/drain.c", "csrc/render.c", "csrc/tcp_diag.c"]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
 # keep local paths out of the debug information, which Python's own flags may enable
@@ -71,6 +79,7 @@ from typing import Any, Literal, overload
 STUB_FFI = """\
 class _FFI:
     NULL: Any
+    def addressof(self, cdata: Any, *fields: str | int) -> Any: ...
     def buffer(self, cdata: Any, size: int = ...) -> Any: ...
     def cast(self, cdecl: str, value: Any) -> Any: ...
     @overload

@@ -7,11 +7,12 @@ services of others, in one direction.
 from __future__ import annotations
 
 import random
+import struct
 import time
 from collections.abc import Iterator
 
 from benchmarks.push import CONSTANT, INTERFACE, SECOND
-from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, InterfaceCounts
+from xtrace.model.flow import ENTRY, KEY, FlowSnapshot, FlowTable, InterfaceCounts, TickClock
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.encoding import Encoding, gzip
 from xtrace.sinks.metrics.exposition import Exposition
@@ -27,7 +28,7 @@ ROUNDS = 7
 
 
 def keys(choice: random.Random) -> bytes:
-    """Return the packed keys of all connections."""
+    """Return all connections as struct flow_entry, with nothing counted yet."""
 
     def mapped(*last: int) -> bytes:
         return bytes(10) + b"\xff\xff\x0a\x00" + bytes(last)
@@ -41,19 +42,19 @@ def keys(choice: random.Random) -> bytes:
         else:
             service = choice.randrange(SERVICES)
             ends = mapped(2, service), own, (5432, 6379, 9092)[service % 3], ephemeral
-        packed.append(KEY.pack(*ends, 0, 0, 0x0800, 0, 6, 0, 0))
+        packed.append(KEY.pack(*ends, 0, 0, 0x0800, 0, 6, 0, 0).ljust(ENTRY.size, b"\0"))
     return b"".join(packed)
 
 
 def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
     """Return an interval in which every connection had traffic."""
-    values = b"".join(
-        COUNTERS.pack(choice.randrange(1, 10**4), choice.randrange(64, 10**7), 0, 0, 0) for _ in range(CONNECTIONS)
-    )
-    flows = FlowTable(memoryview(packed), memoryview(values), CONNECTIONS)
+    entries = bytearray(packed)
+    for at in range(0, len(entries), ENTRY.size):
+        struct.pack_into("=QQ", entries, at + KEY.size, choice.randrange(1, 10**4), choice.randrange(64, 10**7))
+    flows = FlowTable(memoryview(entries), CONNECTIONS)
     end = 1_800_000_000 * SECOND + number * 5 * SECOND
     counts = InterfaceCounts(total=flows.sum(range(CONNECTIONS)))
-    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, 0, 0, flows, ((INTERFACE, counts),))
+    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, TickClock(), 0, flows, ((INTERFACE, counts),))
 
 
 def pushed(options: MetricsOptions, encoding: Encoding) -> tuple[int, int, float, bytes]:

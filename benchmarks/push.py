@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts
+from xtrace.model.flow import COUNTERS, ENTRY, KEY, FlowSnapshot, FlowTable, Interface, InterfaceCounts, TickClock
 from xtrace.model.words import Hook, XdpMode
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.exposition import Exposition
@@ -57,13 +57,17 @@ def keys(choice: random.Random) -> bytes:
 
 def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
     """Return a snapshot of all flows with new counts."""
-    values = b"".join(
-        COUNTERS.pack(choice.randrange(1, 10**5), choice.randrange(64, 10**8), 0, 0, 0) for _ in range(FLOWS)
+    counters = (
+        COUNTERS.pack(choice.randrange(1, 10**5), choice.randrange(64, 10**8), 0, 0, 0, 0) for _ in range(FLOWS)
     )
-    flows = FlowTable(memoryview(packed), memoryview(values), FLOWS)
+    entries = b"".join(
+        (packed[at : at + KEY.size] + values).ljust(ENTRY.size, b"\0")
+        for at, values in zip(range(0, len(packed), KEY.size), counters, strict=True)
+    )
+    flows = FlowTable(memoryview(entries), FLOWS)
     counts = InterfaceCounts(total=flows.sum(range(FLOWS)))
     end = number * 5 * SECOND
-    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, 0, 0, flows, ((INTERFACE, counts),))
+    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, TickClock(), 0, flows, ((INTERFACE, counts),))
 
 
 def gzip_ms(encoding: Exposition, body: bytes) -> float:

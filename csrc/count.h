@@ -8,36 +8,39 @@
 #pragma once
 
 #include <linux/bpf.h>
-#include <linux/errno.h>
 #include <stdbool.h>
 
 #include "bpf_helpers.h"
 #include "buffers.h"
 #include "filter.h"
 #include "flow.h"
+#include "flow_hash.h"
 #include "switches.h"
 #include "traffic_type.h"
 
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_HASH);
-	MAP_TYPE(key, struct flow_key);
-	MAP_TYPE(value, struct flow_counters);
-	MAP_UINT(max_entries, DEFAULT_MAX_FLOWS);
-} flows_a SEC(".maps"), flows_b SEC(".maps");
+static __always_inline void add_marks(struct flow_counters *flow, const struct flow_counters *seen);
+
+#ifdef HASH_TABLES
+#include "table_hash.h"
+#else
+#include "table_mapped.h"
+#endif
 
 /*
- * In front of the table of each buffer, per CPU, a direct-mapped cache: most packets belong to a flow
- * seen a moment ago, and find it there without hashing for, locking or sharing the table. Index
- * (buffer * possible_cpus + cpu) * cache_entries + hash.
+ * In front of the table of each buffer, per CPU, a direct-mapped cache that stays in the CPU's own: most
+ * packets belong to a flow seen a moment ago, and find it there without locking or sharing the table. User
+ * space adds what it holds to the flows it has. Index (cpu * 2 + buffer) * RECENT_FLOWS + place; where there
+ * is no room for a CPU, its packets go to the table.
  */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct cache_entry);
-	MAP_UINT(max_entries, 2 * FRONT_CACHE_ENTRIES);
-} front_cache SEC(".maps");
+	MAP_TYPE(value, struct recent_flow);
+	MAP_UINT(max_entries, 2 * RECENT_FLOWS);
+	MAP_UINT(map_flags, BPF_F_MMAPABLE);
+} recent SEC(".maps");
 
-/* Index (buffer * slots + slot) * 2 + egress. */
+/* Index (slot * 2 + egress) * 2 + buffer. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	MAP_TYPE(key, __u32);
@@ -45,161 +48,174 @@ struct {
 	MAP_UINT(max_entries, 4);
 } counters SEC(".maps");
 
-/* Bit i of the flags byte to bit i of byte i: copy the byte to all eight, keep the diagonal. */
-static __always_inline __u64 spread_flags(__u8 flags)
+/* Whether one tick is later than another, which may be 2^31 away. */
+static __always_inline bool is_later(__u32 one, __u32 other)
 {
-	return flags * 0x0101010101010101ULL & 0x8040201008040201ULL;
+	return (__s32)(one - other) > 0;
+}
+
+/* `seen` is later than what the flow has. A value that two CPUs replace at once is replaced by one of them.
+ */
+static __always_inline void note_dscp(struct flow_counters *flow, const struct flow_counters *seen)
+{
+	if (likely(flow->dscp == seen->dscp && !seen->dscp_changed))
+		return;
+	flow->dscp = seen->dscp;
+	flow->dscp_changed = 1;
+}
+
+/* All but packets and bytes, into counters of a table, which every CPU may write to. */
+static __always_inline void add_marks(struct flow_counters *flow, const struct flow_counters *seen)
+{
+	__u64 congested = seen->ecn_ce & ECN_CE_COUNT;
+
+	if (is_later(seen->last, flow->last))
+		flow->last = seen->last;
+	if (is_later(flow->first, seen->first))
+		flow->first = seen->first;
+	if (unlikely(congested))
+		__sync_fetch_and_add(&flow->ecn_ce, congested);
+	note_dscp(flow, seen);
+	or_flags(flow, seen->tcp_flags);
 }
 
 /* Into counters that no other CPU writes. On PREEMPT_RT another softirq of this CPU might. */
-static __always_inline void add_on_this_cpu(struct packet_count *count, const struct flow_entry *entry)
+static __always_inline void add_on_this_cpu(struct packet_count *count, const struct flow_counters *seen)
 {
 	if (is_realtime) {
-		__sync_fetch_and_add(&count->packets, entry->counters.packets);
-		__sync_fetch_and_add(&count->bytes, entry->counters.bytes);
+		__sync_fetch_and_add(&count->packets, seen->packets);
+		__sync_fetch_and_add(&count->bytes, seen->bytes);
 	} else {
-		count->packets += entry->counters.packets;
-		count->bytes += entry->counters.bytes;
+		count->packets += seen->packets;
+		count->bytes += seen->bytes;
 	}
 }
 
-/* Into a table's counters. `alone`: no other CPU writes to them now. */
-static __always_inline void add_to_flow(struct flow_counters *flow, const struct flow_counters *seen,
-					bool alone)
+/* A place among this CPU's recent flows; NULL if it keeps none. */
+static __always_inline struct recent_flow *recent_place(__u32 number, __u32 buffer)
 {
-	__u8 *flags = (__u8 *)&flow->tcp_flags;
+	__u32 index = (bpf_get_smp_processor_id() * 2 + buffer) * RECENT_FLOWS + (number & recent_mask);
 
-	__sync_fetch_and_add(&flow->packets, seen->packets);
-	__sync_fetch_and_add(&flow->bytes, seen->bytes);
-	if (flow->last_ns < seen->last_ns)
-		flow->last_ns = seen->last_ns;
-	if (flow->first_ns > seen->first_ns)
-		flow->first_ns = seen->first_ns;
-	if (alone) {
-		flow->tcp_flags |= seen->tcp_flags;
-		return;
-	}
-	if (likely(!(seen->tcp_flags & ~flow->tcp_flags)))
-		return;
-#pragma unroll
-	for (int i = 0; i < 8; i++) {
-		if (seen->tcp_flags >> i * 9 & 1)
-			*(volatile __u8 *)(flags + i) = 1 << i;
-	}
+	return keeps_recent ? bpf_map_lookup_elem(&recent, &index) : 0;
 }
 
-/* Returns 0, or a negative error where the table cannot take the entry. */
-static __always_inline int count_in_table(void *table, const struct flow_entry *entry, bool alone)
+/* Counts a packet of a recent flow where this CPU alone counts. */
+static __always_inline void add_to_recent(struct recent_flow *flow, const struct flow_counters *seen)
 {
-	struct flow_counters *flow = bpf_map_lookup_elem(table, &entry->key);
-	int error;
+	__u64 congested = seen->ecn_ce & ECN_CE_COUNT;
 
-	if (!flow) {
-		error = bpf_map_update_elem(table, &entry->key, &entry->counters, BPF_NOEXIST);
-		if (error != -EEXIST)
-			return error;
-		/* another CPU inserted the flow since the lookup */
-		flow = bpf_map_lookup_elem(table, &entry->key);
-		if (!flow)
-			return -ENOENT;
-	}
-	add_to_flow(flow, &entry->counters, alone);
-	return 0;
+	flow->counters.packets += seen->packets;
+	flow->counters.bytes += seen->bytes;
+	flow->counters.tcp_flags |= seen->tcp_flags;
+	flow->counters.last = seen->last;
+	flow->challenger = 0;
+	if (unlikely(congested))
+		flow->counters.ecn_ce += congested;
+	note_dscp(&flow->counters, seen);
+	flow->plain_class = PLAIN_CE;
 }
 
-static __always_inline struct interface_counters *counters_of(const struct flow_key *key, __u32 buffer)
+/* Where the flow of a packet is, if it is there. */
+struct flow_place {
+	__u32 buffer;
+	__u32 hash;
+	struct recent_flow *recent; /* on this CPU; NULL if no recent flows are kept */
+	__u64 plain_addresses;
+	__u64 plain_rest; /* 0 if the frame is not plain */
+};
+
+/* A flow takes a place among the recent ones: what was counted there for another goes to the table. */
+static __always_inline void replace_recent(const struct flow_place *place, const struct flow_entry *packet,
+					   __u32 number)
 {
-	__u32 index = (buffer * slots + key->slot) * 2 + (key->flags & FLOW_EGRESS ? 1 : 0);
+	struct recent_flow *recent = place->recent;
+
+	if (recent->entry && recent->counters.packets)
+		table_add(recent->entry, (struct flow_entry *)recent, place->buffer);
+	recent->key = packet->key;
+	recent->counters =
+	    (struct flow_counters){.first = packet->counters.last, .last = packet->counters.last};
+	recent->counters.dscp = packet->counters.dscp;
+	recent->entry = number;
+	recent->challenger = 0;
+	recent->plain_addresses = place->plain_addresses;
+	recent->plain_rest = place->plain_rest;
+	recent->plain_class = PLAIN_CE;
+}
+
+/* Counts a packet if its flow is among the recent ones; else says where to look for it. */
+static __always_inline bool count_recent(const __u64 *key, __u32 hash, const struct flow_counters *seen,
+					 struct flow_place *place)
+{
+	place->buffer = active & 1; /* read once: a packet is in one buffer with all its counters */
+	place->hash = hash;
+	place->recent = recent_place(hash >> 16, place->buffer);
+	place->plain_addresses = place->plain_rest = 0;
+	if (!place->recent || !place->recent->entry ||
+	    unlikely(!same_words((const __u64 *)&place->recent->key, key)))
+		return false;
+	add_to_recent(place->recent, seen);
+	return true;
+}
+
+/*
+ * Counts a packet in the table. Where another flow has its place among the recent ones, it takes that over
+ * only if it comes twice before the other is seen again. So trains of packets stay on this CPU, and single
+ * packets of many flows do not displace each other.
+ */
+static __always_inline bool count_in_table(const struct flow_entry *packet, const struct flow_place *place)
+{
+	__u32 number = table_count(packet, place->hash, place->buffer);
+	struct recent_flow *recent = place->recent;
+
+	if (unlikely(!number))
+		return false;
+	if (recent && (!recent->entry || recent->challenger == place->hash))
+		replace_recent(place, packet, number);
+	else if (recent)
+		recent->challenger = place->hash;
+	return true;
+}
+
+/* This interface's and direction's counters, on this CPU. NULL cannot be: the map is sized for every slot. */
+static __always_inline struct interface_counters *counters_here(__u32 buffer)
+{
+	__u32 index = own_counters + buffer;
 
 	return bpf_map_lookup_elem(&counters, &index);
 }
 
-/* An entry leaves the cache, or never was in it: to its flow in the table, else unattributed. */
-static __always_inline void store_entry(const struct flow_entry *entry, __u32 buffer, bool alone)
+/* Counts a packet that is in a flow. */
+static __always_inline void count_total(const struct flow_counters *seen, __u32 buffer)
 {
-	struct interface_counters *interface;
-	__u32 type;
-	int error;
+	struct interface_counters *interface = counters_here(buffer);
 
-	if (buffer)
-		error = count_in_table(&flows_b, entry, alone);
-	else
-		error = count_in_table(&flows_a, entry, alone);
-	if (likely(!error))
-		return;
-	interface = counters_of(&entry->key, buffer);
-	type = traffic_type(&entry->key);
-	if (interface && type < TRAFFIC_TYPES)
-		add_on_this_cpu(&interface->unattributed[type], entry);
+	if (interface)
+		add_on_this_cpu(&interface->total, seen);
 }
 
-/* Multiply-and-add over the key's words, the well-mixed upper half returned. */
-static __always_inline __u32 hash_key(const struct flow_key *key)
+/* Counts a packet that is in none, by what the filters said of it. */
+static __always_inline void count_filtered(const struct flow_counters *seen, enum verdict verdict,
+					   __u32 buffer)
 {
-	const __u64 *words = (const __u64 *)key;
-
-	return (words[0] * 0x9e3779b97f4a7c15ULL + words[1] * 0xc2b2ae3d27d4eb4fULL +
-		words[2] * 0x165667b19e3779f9ULL + words[3] * 0xd6e8feb86659fd93ULL +
-		words[4] * 0xff51afd7ed558ccdULL + words[5] * 0xc4ceb9fe1a85ec53ULL) >>
-	       32;
-}
-
-static __always_inline bool same_key(const struct flow_key *one, const struct flow_key *other)
-{
-	const __u64 *a = (const __u64 *)one, *b = (const __u64 *)other;
-
-	return a[4] == b[4] && a[1] == b[1] && a[3] == b[3] && a[0] == b[0] && a[2] == b[2] && a[5] == b[5];
-}
-
-/*
- * The one place where a packet is counted: in the total of its interface and direction, and in its
- * flow. Where another flow has the cache entry, the packet goes to the table; only if its flow comes
- * twice before the other is seen again does it take the entry over. So trains of packets are cached,
- * and single packets of many flows do not wear the cache out.
- */
-static __always_inline void count_packet(struct flow_entry *packet, __u32 datagram, __u32 buffer)
-{
-	struct interface_counters *interface = counters_of(&packet->key, buffer);
-	struct cache_entry *cached;
-	struct flow_counters *flow;
-	enum verdict verdict;
-	__u32 index, hash;
+	struct interface_counters *interface = counters_here(buffer);
 
 	if (!interface)
-		return; /* cannot be: the loader sizes the map for every slot it hands out */
-	add_on_this_cpu(&interface->total, packet);
-	verdict = judge(packet, datagram);
-	if (verdict != VERDICT_WANTED) {
-		add_on_this_cpu(verdict == VERDICT_FILTERED ? &interface->filtered
-							    : &interface->filtered_fragments,
-				packet);
 		return;
-	}
+	add_on_this_cpu(&interface->total, seen);
+	add_on_this_cpu(verdict == VERDICT_FILTERED ? &interface->filtered : &interface->filtered_fragments,
+			seen);
+}
 
-	hash = hash_key(&packet->key);
-	index = (buffer * possible_cpus + bpf_get_smp_processor_id()) * cache_entries +
-		(hash & (cache_entries - 1));
-	cached = bpf_map_lookup_elem(&front_cache, &index);
-	if (is_realtime || !cached) {
-		store_entry(packet, buffer, false);
+/* Counts a packet that no table could take. */
+static __always_inline void count_unattributed(const struct flow_entry *packet, __u32 buffer)
+{
+	struct interface_counters *interface = counters_here(buffer);
+	__u32 type = traffic_type(&packet->key);
+
+	if (!interface)
 		return;
-	}
-	flow = &cached->flow.counters;
-	if (flow->packets && likely(same_key(&cached->flow.key, &packet->key))) {
-		flow->packets += packet->counters.packets;
-		flow->bytes += packet->counters.bytes;
-		flow->last_ns = packet->counters.last_ns;
-		flow->tcp_flags |= packet->counters.tcp_flags;
-		cached->challenger = 0;
-		return;
-	}
-	if (flow->packets && cached->challenger != hash) {
-		cached->challenger = hash;
-		store_entry(packet, buffer, false);
-		return;
-	}
-	if (flow->packets)
-		store_entry(&cached->flow, buffer, false);
-	cached->flow = *packet;
-	cached->challenger = 0;
+	add_on_this_cpu(&interface->total, &packet->counters);
+	if (type < TRAFFIC_TYPES)
+		add_on_this_cpu(&interface->unattributed[type], &packet->counters);
 }

@@ -73,7 +73,7 @@ static __always_inline bool has_port_fields(const struct flow_key *key)
 /*
  * Filters by port need the first fragment of a datagram: what they said of it holds for the later ones. The
  * key is that of the flow, with what the fragments do not share taken out and the datagram's number in it;
- * the value, when the first one came, by now_ns(), twice that and 1 if it was wanted.
+ * the value, the kernel tick when the first one came, twice that and 1 if it was wanted.
  */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
@@ -81,9 +81,6 @@ struct {
 	MAP_TYPE(value, __u64);
 	MAP_UINT(max_entries, FRAGMENTED_DATAGRAMS);
 } datagrams SEC(".maps");
-
-/* How long the fragments of a datagram may take: what Linux waits for them (net.ipv4.ipfrag_time). */
-#define FRAGMENT_TIME_NS 30000000000ULL
 
 /* What becomes of a packet. */
 enum verdict {
@@ -127,7 +124,7 @@ static __always_inline void name_datagram(struct flow_key *key, __u32 id)
 static __always_inline enum verdict judge_ports(struct flow_entry *packet, __u32 id)
 {
 	__u64 *words = (__u64 *)&packet->key, fourth = words[4], fifth = words[5];
-	__u64 now = packet->counters.first_ns << 1 | has_wanted_ports(&packet->key), *first;
+	__u64 now = (__u64)packet->counters.first << 1 | has_wanted_ports(&packet->key), *first;
 	enum verdict verdict = now & 1 ? VERDICT_WANTED : VERDICT_FILTERED;
 	bool is_later = packet->key.flags & FLOW_LATER_FRAGMENT;
 
@@ -136,7 +133,7 @@ static __always_inline enum verdict judge_ports(struct flow_entry *packet, __u32
 	name_datagram(&packet->key, id);
 	if (is_later) {
 		first = bpf_map_lookup_elem(&datagrams, &packet->key);
-		if (!first || (now >> 1) - (*first >> 1) > FRAGMENT_TIME_NS)
+		if (!first || (__u32)((now >> 1) - (*first >> 1)) > fragment_ticks)
 			verdict = VERDICT_UNKNOWN_FRAGMENT;
 		else
 			verdict = *first & 1 ? VERDICT_WANTED : VERDICT_FILTERED;

@@ -39,8 +39,8 @@
 #define LINK_LAYER_IPOIB 2 /* IP over InfiniBand: the kernel's pseudo header, then RFC 4391's */
 #define LINK_LAYER_IP 3	   /* XDP of tun: IP from the first byte, whose version the driver has checked */
 
-/* Entries of one CPU's front cache of one flow table, at most; a power of two. */
-#define FRONT_CACHE_ENTRIES 1024
+/* Recent flows that each CPU keeps of one buffer, at most; a power of two. */
+#define RECENT_FLOWS 64
 
 /* Networks that --net and --exclude-net take, each. */
 #define MAX_NETWORKS 256
@@ -105,29 +105,57 @@ struct flow_key {
 	__u8 flags;    /* FLOW_* */
 };
 
+#define ECN_CE_COUNT 0xffffffffffff /* bits of flow_counters.ecn_ce; above them stands the DSCP */
+#define ECN_DSCP_SHIFT 48
+
 /*
- * What is counted for one flow in one interval. Times are nanoseconds of now_ns(), which user space sets
- * against CLOCK_MONOTONIC (sample_clock). tcp_flags spreads the TCP flags byte: bit i stands in byte i. Every
- * byte is only ever stored whole, so CPUs setting different flags of one flow at once lose none, without
- * atomic OR (Linux 5.12).
+ * What is counted for one flow in one interval. Times are the lower 32 bits of the kernel's tick (jiffies),
+ * which user space sets against CLOCK_MONOTONIC (sample_clock).
  */
 struct flow_counters {
 	__u64 packets;
 	__u64 bytes;
-	__u64 first_ns;
-	__u64 last_ns;
-	__u64 tcp_flags;
+	__u64 tcp_flags; /* OR of the flags bytes; in hash tables bit i stands in byte i (table_hash.h) */
+	union {
+		__u64 ecn_ce; /* ECN_CE_COUNT of it: packets that arrived with "congestion experienced" */
+		struct {
+			__u8 ecn_ce_bytes[6];
+			__u8 dscp;	   /* of the last packet */
+			__u8 dscp_changed; /* 1: not all packets had the same */
+		};
+	};
+	__u32 first; /* tick of the first packet */
+	__u32 last;
 };
 
-/* A flow and its counters: of one packet, or of those a cache entry holds. */
+/* A flow and what was counted for it: a record of the flow table. One and a half cache lines. */
 struct flow_entry {
 	struct flow_key key;
-	struct flow_counters counters;
+	struct flow_counters counters; /* packets and bytes: those that the owner counted */
+	__u32 owner;		       /* the CPU that saw it first, counted from 1; 0: none */
+	__u32 padding;
 };
 
-struct cache_entry {
-	struct flow_entry flow; /* packets == 0: the entry is free */
-	__u64 challenger;	/* hash of the flow that last missed here, since the last hit */
+#define PLAIN_CE 256 /* no traffic class */
+
+/* One of the flows that a CPU saw lately, and what was counted there since; its flow table has it, too. */
+struct recent_flow {
+	struct flow_key key;
+	struct flow_counters counters;
+	__u32 entry;	       /* in the flow table, counted from 1; 0: this place is free */
+	__u32 challenger;      /* hash of the flow that last missed here, since the last hit */
+	__u64 plain_addresses; /* of plain frames (plain.h): what tells them apart, as it is on the wire */
+	__u64 plain_rest;      /* 0: the flow came by another frame */
+	__u64
+	    plain_class; /* traffic class of the last packet; PLAIN_CE if there was none yet, or it was CE */
+};
+
+/* Of one flow table: how many of its entries are taken. In a cache line of its own. */
+struct claimed {
+	__u32 entries; /* may count on beyond the table's end */
+	__u32 unused;  /* of these: taken at once with another CPU that inserted the same flow */
+	__u32 foreign; /* 1: packets were counted by another CPU than their flow's owner */
+	__u32 padding[13];
 };
 
 struct packet_count {
@@ -154,17 +182,4 @@ struct network {
 	__u32 prefix_length;
 	__u32 family;	  /* 4 or 6, so that no IPv6 network takes in the mapped IPv4 addresses */
 	__u8 address[16]; /* as in struct flow_key */
-};
-
-/* Entries of the front cache that one run of the flush program empties. */
-#define FLUSH_ENTRIES 8
-
-/*
- * The frame of the flush program. It stays what the program made it when BPF_PROG_TEST_RUN repeats the
- * run, so `next` walks through the front cache of one buffer.
- */
-struct flush_request {
-	__u32 buffer;	  /* 0: A, 1: B */
-	__u32 next;	  /* entry, counted over all CPUs */
-	__u32 padding[2]; /* no frame is shorter than an Ethernet header */
 };

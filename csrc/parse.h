@@ -180,10 +180,15 @@ struct cursor {
 	__u64 left;    /* bytes of the packet behind the cursor, by the packet's own length */
 	__u64 unknown; /* a number of which the verifier knows nothing */
 	bool copied;
-	__u64 truncated; /* a header was cut short that the packet's own length has room for */
-	__u64 inner_tag; /* VLAN id of the second tag; 0 without */
-	__u32 datagram;	 /* number of the datagram that the packet is a fragment of, as on the wire */
+	__u64 truncated;     /* a header was cut short that the packet's own length has room for */
+	__u64 traffic_class; /* DSCP and ECN of the IP header that the key is of; 0 without one */
+	__u64 inner_tag;     /* VLAN id of the second tag; 0 without */
+	__u32 datagram;	     /* number of the datagram that the packet is a fragment of, as on the wire */
 };
+
+#define ECN_MASK 3 /* of the traffic class; 3 is CE (RFC 3168) */
+#define ECN_CE 3
+#define DSCP_SHIFT 2
 
 static __always_inline __u16 be16(__be16 wire)
 {
@@ -573,6 +578,7 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *k
 	set_mapped_address(key->src, ip->src);
 	set_mapped_address(key->dst, ip->dst);
 	key->protocol = ip->protocol;
+	cursor->traffic_class = ip->tos;
 	length = be16(ip->total_length);
 	end_packet(cursor, length, length > sizeof(*ip) ? length - sizeof(*ip) : 0);
 
@@ -588,6 +594,12 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *k
 	return key->protocol != PROTOCOL_AH || parse_extension(cursor, key);
 }
 
+/* The traffic class stands across two bytes. */
+static __always_inline __u8 class_of(const struct ipv6_header *ip)
+{
+	return ip->version_class[0] << 4 | ip->version_class[1] >> 4;
+}
+
 /* Returns whether a transport header stands at the cursor. */
 static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *key)
 {
@@ -599,6 +611,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *k
 	__builtin_memcpy(key->src, ip->src, 16);
 	__builtin_memcpy(key->dst, ip->dst, 16);
 	key->protocol = ip->next_header;
+	cursor->traffic_class = class_of(ip);
 	length = be16(ip->payload_length);
 	end_packet(cursor, length, length);
 #pragma unroll
@@ -633,6 +646,7 @@ static __always_inline void parse_roce_v1(struct cursor *cursor, struct flow_key
 		return;
 	__builtin_memcpy(key->src, grh->src, 16);
 	__builtin_memcpy(key->dst, grh->dst, 16);
+	cursor->traffic_class = class_of(grh);
 	length = be16(grh->payload_length);
 	end_packet(cursor, length, length);
 	if (grh->next_header == GRH_NEXT_HEADER)

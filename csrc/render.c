@@ -101,11 +101,11 @@ static void put_time(struct line *line, __s64 wall_ns)
 }
 
 /* Flow times have the resolution of a kernel tick, and may lie just outside the interval: clamp them. */
-static __s64 wall_ns(const struct xt_flow_lines *lines, __u64 record_ns)
+static __s64 wall_ns(const struct xt_flow_lines *lines, __u32 tick)
 {
-	__s64 ns;
+	__s64 ns = lines->tick_at + (__s32)(tick - lines->tick) * lines->tick_ns;
 
-	if (__builtin_add_overflow(record_ns, lines->record_offset, &ns) || ns > lines->end)
+	if (ns > lines->end)
 		ns = lines->end;
 	if (ns < lines->start)
 		ns = lines->start;
@@ -182,10 +182,15 @@ static void put_roce(struct line *line, const struct xt_flow_lines *lines, const
 		put(line, lines->process.start, lines->process.length);
 }
 
-/* Flags of all packets: the product's top byte is the sum of all bytes, which have no common bit. */
-static __u8 tcp_flags(const struct flow_counters *counters)
+/* Of packets with an IP header, or a global route header. */
+static void put_traffic_class(struct line *line, const struct flow_counters *counters)
 {
-	return counters->tcp_flags * 0x0101010101010101 >> 56;
+	PUT(line, ",\"dscp\":");
+	put_number(line, counters->dscp);
+	if (counters->dscp_changed)
+		PUT(line, ",\"dscp_changed\":true");
+	PUT(line, ",\"ecn_ce_packets\":");
+	put_number(line, counters->ecn_ce & ECN_CE_COUNT);
 }
 
 static void put_tunnel(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key)
@@ -213,7 +218,7 @@ static void put_details(struct line *line, const struct xt_flow_lines *lines, co
 {
 	if (type == TRAFFIC_TCP) {
 		PUT(line, ",\"tcp_flags\":\"");
-		put_name(line, lines->names->tcp_flags[tcp_flags(counters)]);
+		put_name(line, lines->names->tcp_flags[counters->tcp_flags & 0xff]);
 		PUT(line, "\"");
 	}
 	if (type == TRAFFIC_ICMP && !(key->flags & FLOW_LATER_FRAGMENT)) {
@@ -222,6 +227,8 @@ static void put_details(struct line *line, const struct xt_flow_lines *lines, co
 		PUT(line, ",\"icmp_code\":");
 		put_number(line, key->dst_port);
 	}
+	if (is_ip(key) || is_roce(key))
+		put_traffic_class(line, counters);
 	if (!is_ip(key)) {
 		PUT(line, ",\"ethertype\":");
 		put_number(line, key->ethertype);
@@ -259,9 +266,9 @@ static void put_flow(struct line *line, const struct xt_flow_lines *lines, const
 	PUT(line, ",\"units\":\"");
 	put_name(line, lines->units);
 	PUT(line, "\",\"first_seen\":\"");
-	put_time(line, wall_ns(lines, counters->first_ns));
+	put_time(line, wall_ns(lines, counters->first));
 	PUT(line, "\",\"last_seen\":\"");
-	put_time(line, wall_ns(lines, counters->last_ns));
+	put_time(line, wall_ns(lines, counters->last));
 	PUT(line, "\"");
 	put_details(line, lines, key, counters, type);
 	PUT(line, "}\n");
@@ -274,18 +281,18 @@ int xt_flow_lines(struct xt_flow_lines *lines)
 
 	for (; lines->next < lines->count; lines->next++) {
 		__u32 index = lines->chosen ? lines->chosen[lines->next] : lines->next;
-		const struct flow_key *key = &lines->keys[index];
+		const struct flow_entry *entry = &lines->entries[index];
 		size_t needed = XT_LINE_LENGTH + lines->before.length + lines->process.length;
 
 		if (lines->room - (line.at - lines->out) < needed) {
 			result = XT_LINES_FULL;
 			break;
 		}
-		if (lines->needs_origin && is_roce(key) && !lines->has_origin) {
+		if (lines->needs_origin && is_roce(&entry->key) && !lines->has_origin) {
 			result = XT_LINES_NEED_ORIGIN;
 			break;
 		}
-		put_flow(&line, lines, key, &lines->values[index]);
+		put_flow(&line, lines, &entry->key, &entry->counters);
 		lines->has_origin = 0;
 	}
 	lines->used = line.at - lines->out;

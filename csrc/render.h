@@ -23,8 +23,7 @@ struct xt_text {
 
 /* The flows of one interface in one interval, and how far they are rendered. */
 struct xt_flow_lines {
-	const struct flow_key *keys;
-	const struct flow_counters *values;
+	const struct flow_entry *entries;
 	const __u32 *chosen; /* indexes of the flows to render; NULL: the first `count` */
 	__u32 count;
 	__u32 next; /* in, out: the first of `count` not yet rendered */
@@ -33,10 +32,12 @@ struct xt_flow_lines {
 	struct xt_text before; /* the record from its brace up to the direction */
 	const char *units;
 
-	/* Nanoseconds. A flow's times plus the first offset are CLOCK_MONOTONIC, plus the second UTC. */
-	__s64 record_offset;
-	__s64 wall_offset;
-	__s64 start; /* of the interval, CLOCK_MONOTONIC; a flow's times are clamped to it */
+	/* Nanoseconds. A flow's first and last tick are set against one whose time is known. */
+	__u32 tick;
+	__s64 tick_at;	   /* CLOCK_MONOTONIC then */
+	__s64 tick_ns;	   /* from one tick to the next */
+	__s64 wall_offset; /* to add to CLOCK_MONOTONIC for UTC */
+	__s64 start;	   /* of the interval, CLOCK_MONOTONIC; a flow's times are clamped to it */
 	__s64 end;
 
 	/* For RoCE flows. */

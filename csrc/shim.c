@@ -24,6 +24,11 @@
 /* Layouts that both sides rely on. */
 _Static_assert(sizeof(struct flow_key) == 48, "flow_key is six 64-bit words");
 _Static_assert(sizeof(struct flow_counters) == 40, "flow_counters is five 64-bit words");
+_Static_assert(sizeof(struct flow_entry) == 96, "flow_entry is one and a half cache lines");
+_Static_assert(sizeof(struct recent_flow) == 120, "no padding");
+_Static_assert(sizeof(struct claimed) == 64, "claimed is a cache line");
+_Static_assert(offsetof(struct recent_flow, counters) == offsetof(struct flow_entry, counters),
+	       "recent_flow begins as a flow_entry");
 _Static_assert(sizeof(struct interface_counters) == 16 * (3 + TRAFFIC_TYPES), "no padding");
 
 _Static_assert(sizeof(struct nccl_key) == 24, "nccl_key is three 64-bit words");
@@ -162,9 +167,9 @@ int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, 
 	return map_batch(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map_fd, in_batch, out_batch, keys, values, count);
 }
 
-int xt_map_mmap(int map_fd, size_t length, void **address)
+int xt_map_mmap(int map_fd, size_t length, size_t offset, void **address)
 {
-	void *mapped = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+	void *mapped = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, offset);
 
 	if (mapped == MAP_FAILED)
 		return -errno;

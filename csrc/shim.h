@@ -38,8 +38,8 @@ int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys,
 int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
 				   __u32 *count);
 
-/* mmap() of a BPF_F_MMAPABLE map, shared, read-write; *address is set on success. */
-int xt_map_mmap(int map_fd, size_t length, void **address);
+/* mmap() of a BPF_F_MMAPABLE map from `offset` on, shared, read-write; *address is set on success. */
+int xt_map_mmap(int map_fd, size_t length, size_t offset, void **address);
 int xt_munmap(void *address, size_t length);
 /* One aligned 32-bit store; earlier stores of this thread are visible before it. */
 void xt_store_release(__u32 *address, __u32 value);

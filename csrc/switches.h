@@ -5,16 +5,28 @@
 #include "bpf_helpers.h"
 
 SWITCH(__u8, interface_slot);
-SWITCH(__u8, has_frags);      /* loaded with BPF_F_XDP_HAS_FRAGS: frames may have fragments */
-SWITCH(__u8, is_egress);      /* tc: attached where frames leave */
-SWITCH(__u8, link_layer);     /* LINK_LAYER_* */
-SWITCH(__u8, is_realtime);    /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
-SWITCH(__u8, knows_ipsec);    /* the kernel says which packets it has decrypted (CONFIG_XFRM) */
-SWITCH(__u32, slots);	      /* interface slots the counters map has room for */
-SWITCH(__u32, possible_cpus); /* CPUs the front cache has room for */
-SWITCH(__u32, cache_entries); /* of one CPU's front cache; a power of two, <= FRONT_CACHE_ENTRIES */
-SWITCH(__u64, jiffy_ns);      /* length of a kernel tick */
-SWITCH(__u64, jiffies_base);  /* jiffies64 when CLOCK_MONOTONIC was 0 */
+SWITCH(__u8, has_frags);     /* loaded with BPF_F_XDP_HAS_FRAGS: frames may have fragments */
+SWITCH(__u8, is_egress);     /* tc: attached where frames leave */
+SWITCH(__u8, link_layer);    /* LINK_LAYER_* */
+SWITCH(__u8, reads_plain);   /* plain frames by plain.h; off where filters are on */
+SWITCH(__u64, plain_word);   /* last word of a plain frame's key here, with protocol and VLAN id 0 */
+SWITCH(__u64, plain_place);  /* slot and direction, in a recent_flow's plain_rest */
+SWITCH(__u8, is_realtime);   /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
+SWITCH(__u8, knows_ipsec);   /* the kernel says which packets it has decrypted (CONFIG_XFRM) */
+SWITCH(__u32, own_counters); /* the slot and direction's place among the counters, of buffer A; B's is next */
+SWITCH(__u8, keeps_recent);  /* CPUs keep recent flows; never on PREEMPT_RT */
+SWITCH(__u32, recent_mask);  /* of the recent flows that each CPU keeps, how many are used, less 1 */
+SWITCH(__u32, max_flows);    /* in one table */
+SWITCH(__u32, table_entries); /* of one buffer, at least max_flows */
+SWITCH(__u32, table_places);  /* of one buffer's index; a power of two */
+
+/* Multipliers of hash_key(), odd and random: nobody can choose flows that collide. */
+SWITCH(__u64, hash_0);
+SWITCH(__u64, hash_1);
+SWITCH(__u64, hash_2);
+SWITCH(__u64, hash_3);
+SWITCH(__u64, hash_4);
+SWITCH(__u64, hash_5);
 
 /* Filters, all off by default. Which traffic types are wanted: bit 1 << TRAFFIC_*; 0 is all. */
 SWITCH(__u16, wanted_types);
@@ -22,5 +34,6 @@ SWITCH(__u8, has_networks);	     /* src or dst must be in `networks` */
 SWITCH(__u8, has_excluded_networks); /* neither may be in `excluded_networks` */
 SWITCH(__u8, has_ports);	     /* src or dst port must be in `ports` */
 SWITCH(__u8, excludes_dns);
+SWITCH(__u32, fragment_ticks); /* what the fragments of a datagram may take */
 SWITCH(__u8,
        peels_tunnels); /* --tunnel inner: flows, and what the filters look at, are of packets in packets */

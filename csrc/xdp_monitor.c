@@ -14,7 +14,11 @@
 #include "flow.h"
 #include "nested.h"
 #include "parse.h"
+#include "plain.h"
 #include "switches.h"
+
+/* Keeps the compiler from taking a struct apart into registers that then are spilled one by one. */
+#define IN_MEMORY(variable) asm volatile("" : : "r"(&(variable)) : "memory")
 
 #define FARTHEST_NETWORK_HEADER 128 /* bytes into a frame without a link layer; a power of two */
 
@@ -31,12 +35,122 @@ struct {
 } frame_copies SEC(".maps");
 
 /*
- * CLOCK_MONOTONIC to the kernel's tick. The verifier makes bpf_jiffies64() one load, where
- * bpf_ktime_get_ns() costs more than all the rest of a cache hit.
+ * Makes the verifier forget what it knows of a packet: it would follow every way through the parser on
+ * through all that follows.
  */
-static __always_inline __u64 now_ns(void)
+static __always_inline void forget_packet(struct flow_entry *packet, __u64 unknown)
 {
-	return (bpf_jiffies64() - jiffies_base) * jiffy_ns;
+	__u64 *words = (__u64 *)&packet->key;
+
+#pragma unroll
+	for (int i = 0; i < (int)(sizeof(packet->key) / sizeof(*words)); i++)
+		words[i] = forget(unknown, words[i]);
+	packet->counters.tcp_flags = forget(unknown, packet->counters.tcp_flags);
+	packet->counters.ecn_ce = forget(unknown, packet->counters.ecn_ce);
+}
+
+/*
+ * What the counters of one packet have in common at every hook; packets and bytes are the caller's to set
+ * before. The verifier makes bpf_jiffies64() one load, where bpf_ktime_get_ns() costs more than all the rest.
+ */
+static __always_inline void describe(struct flow_counters *packet, __u8 traffic_class, __u8 tcp_flags)
+{
+	/* in one store: the table reads it whole */
+	packet->ecn_ce = ((traffic_class & ECN_MASK) == ECN_CE ? packet->packets : 0) |
+			 (__u64)(traffic_class >> DSCP_SHIFT) << ECN_DSCP_SHIFT;
+	packet->tcp_flags = pack_flags(tcp_flags);
+	packet->first = bpf_jiffies64();
+	packet->last = packet->first;
+}
+
+/* Mixes what a plain frame is told apart by, for its place among the recent flows. */
+static __always_inline __u32 plain_hash(__u64 addresses, __u64 rest)
+{
+	return (addresses ^ rest << 17 ^ rest) * 0x9e3779b97f4a7c15ULL >> 40;
+}
+
+/* The traffic class of a recent flow's packet is another than its last one's, or tells of congestion. */
+static __always_inline void note_class(struct recent_flow *flow, __u8 class, __u64 packets)
+{
+	const struct flow_counters seen = {.dscp = class >> DSCP_SHIFT};
+
+	note_dscp(&flow->counters, &seen);
+	flow->plain_class = class;
+	if ((class & ECN_MASK) != ECN_CE)
+		return;
+	flow->plain_class = PLAIN_CE;
+	flow->counters.ecn_ce += packets;
+}
+
+/* Counts a plain packet whose flow is among the recent ones; else says where that could be. */
+static __always_inline bool count_recent_plain(const struct plain_frame *frame, __u64 addresses, __u64 rest,
+					       __u64 packets, __u64 bytes, struct flow_place *place)
+{
+	struct recent_flow *flow;
+
+	place->buffer = active & 1; /* read once: a packet is in one buffer with all its counters */
+	flow = place->recent = recent_place(plain_hash(addresses, rest), place->buffer);
+	if (!flow || flow->plain_addresses != addresses || flow->plain_rest != rest)
+		return false;
+	flow->counters.packets += packets;
+	flow->counters.bytes += bytes;
+	flow->counters.tcp_flags |= pack_flags(plain_flags(frame));
+	flow->counters.last = bpf_jiffies64();
+	flow->challenger = 0;
+	if (unlikely(flow->plain_class != frame->ip.tos))
+		note_class(flow, frame->ip.tos, packets);
+	return true;
+}
+
+/*
+ * Counts a plain packet, of which `seen` has packets and bytes. Most belong to a recent flow; of others the
+ * packet is completed, for the table. Returns whether it is counted.
+ */
+static __always_inline bool count_plain(const struct plain_frame *frame, __u64 vlan_id,
+					const struct flow_counters *seen, struct flow_entry *packet,
+					struct flow_place *place)
+{
+	__u64 addresses = plain_addresses(frame), rest = plain_rest(frame, vlan_id);
+
+	if (count_recent_plain(frame, addresses, rest, seen->packets, seen->bytes, place)) {
+		count_total(seen, place->buffer);
+		return true;
+	}
+	*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
+	place->hash = hash_words((const __u64 *)&packet->key);
+	place->plain_addresses = addresses;
+	place->plain_rest = rest;
+	packet->counters = *seen;
+	describe(&packet->counters, frame->ip.tos, plain_flags(frame));
+	return false;
+}
+
+/* The same of a packet that is parsed. */
+static __always_inline bool count_parsed(struct flow_entry *packet, __u32 datagram, struct flow_place *place,
+					 __u64 unknown)
+{
+	const __u64 *key = (const __u64 *)&packet->key;
+	enum verdict verdict;
+
+	forget_packet(packet, unknown);
+	verdict = judge(packet, datagram);
+	if (verdict != VERDICT_WANTED) {
+		count_filtered(&packet->counters, verdict, active & 1);
+		return true;
+	}
+	if (!count_recent(key, hash_words(key), &packet->counters, place))
+		return false;
+	count_total(&packet->counters, place->buffer);
+	return true;
+}
+
+/* Counts a packet whose flow is not among the recent ones. */
+static __always_inline void count_packet(const struct flow_entry *packet, const struct flow_place *place)
+{
+	if (likely(count_in_table(packet, place)))
+		count_total(&packet->counters, place->buffer);
+	else
+		count_unattributed(packet, place->buffer);
 }
 
 /* Whether the network header stands `distance` bytes into the frame, or further: -1, else 0. */
@@ -147,34 +261,53 @@ static __always_inline struct nested look_in_xdp(struct xdp_md *ctx, __u64 lengt
 	return walk;
 }
 
-SEC("xdp/ingress")
-int xdp_ingress(struct xdp_md *ctx)
+/* Parses a frame that may have fragments; counters but for packets and bytes are set, too. */
+static __always_inline __u32 parse_xdp(struct xdp_md *ctx, struct flow_entry *packet, __u64 length,
+				       __u64 linear)
 {
-	__u64 linear = ctx->data_end - ctx->data;
-	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
 	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, length);
-	struct flow_entry packet = {.key = new_key(0)};
 	struct nested walk = look_in_xdp(ctx, length, linear);
 	struct frame_copy *copy;
 	__u8 tcp_flags;
 	__u64 size;
 
-	tcp_flags = parse_frame(&cursor, &packet.key, false, &walk);
+	packet->key = new_key(0);
+	tcp_flags = parse_frame(&cursor, &packet->key, false, &walk);
 	if (has_frags && unlikely(cursor.truncated && linear < copied_bytes() && length > linear)) {
 		copy = room_for_copy(length, &size);
 		if (copy && !bpf_xdp_load_bytes(ctx, 0, copy->bytes, size)) {
 			cursor = in_copy(copy->bytes, size, length, linear);
-			packet.key = new_key(0);
-			tcp_flags = parse_frame(&cursor, &packet.key, false, &walk);
+			packet->key = new_key(0);
+			tcp_flags = parse_frame(&cursor, &packet->key, false, &walk);
 		}
 	}
-	packet.counters.packets = 1;
-	packet.counters.bytes = length - hidden_bytes(0);
-	packet.counters.first_ns = now_ns();
-	packet.counters.last_ns = packet.counters.first_ns;
-	packet.counters.tcp_flags = spread_flags(tcp_flags);
-	/* `active` is read once: a packet is in one buffer with all its counters */
-	count_packet(&packet, cursor.datagram, active != 0);
+	describe(&packet->counters, cursor.traffic_class, tcp_flags);
+	return cursor.datagram;
+}
+
+SEC("xdp/ingress")
+int xdp_ingress(struct xdp_md *ctx)
+{
+	const struct plain_frame *frame = (void *)(long)ctx->data;
+	__u64 linear = ctx->data_end - ctx->data;
+	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
+	struct flow_counters seen = {.packets = 1, .bytes = length};
+	struct flow_entry packet;
+	struct flow_place place;
+	__u32 datagram;
+
+	IN_MEMORY(packet);
+	if (is_plain(frame, (void *)(long)ctx->data_end)) {
+		if (count_plain(frame, 0, &seen, &packet, &place))
+			return XDP_PASS;
+	} else {
+		seen.bytes -= hidden_bytes(0);
+		packet.counters = seen;
+		datagram = parse_xdp(ctx, &packet, length, linear);
+		if (count_parsed(&packet, datagram, &place, linear))
+			return XDP_PASS;
+	}
+	count_packet(&packet, &place);
 	return XDP_PASS;
 }
 
@@ -227,40 +360,62 @@ static __always_inline void count_segments(const struct __sk_buff *skb, const st
 	counters->bytes = length + (segments - 1) * headers + segments * tag - segments * hidden;
 }
 
-static __always_inline void count_skb(struct __sk_buff *skb)
+/* Parses a frame; `before` bytes stand before its network header, where there is no link layer. */
+static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_entry *packet, __u16 vlan_id,
+				      __u64 before, const struct nested *walk, __u64 unknown)
 {
 	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 	__u64 linear = skb->data_end - skb->data;
 	bool tagged = skb->vlan_present;
-	__u16 vlan_id = tagged ? skb->vlan_tci & VLAN_ID_MASK : 0;
-	struct flow_entry packet = {.key = new_key(vlan_id)};
+	struct frame_copy *copy;
+	__u8 tcp_flags;
+	__u64 size;
+
+	cursor.unknown = unknown;
+	packet->key = new_key(vlan_id);
+	enter_network(skb, &cursor, &packet->key, before);
+	tcp_flags = parse_frame(&cursor, &packet->key, tagged, walk);
+	if (unlikely(cursor.truncated && linear < copied_bytes() && skb->len > linear)) {
+		copy = room_for_copy(skb->len, &size);
+		if (copy && !bpf_skb_load_bytes(skb, 0, copy->bytes, size)) {
+			cursor = in_copy(copy->bytes, size, skb->len, unknown);
+			packet->key = new_key(vlan_id);
+			enter_network(skb, &cursor, &packet->key, before);
+			tcp_flags = parse_frame(&cursor, &packet->key, tagged, walk);
+		}
+	}
+	describe(&packet->counters, cursor.traffic_class, tcp_flags);
+	return cursor.datagram;
+}
+
+static __always_inline void count_skb(struct __sk_buff *skb)
+{
+	const struct plain_frame *frame = (void *)(long)skb->data;
+	__u16 vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
+	__u64 linear = skb->data_end - skb->data;
 	/* of the length of the linear data the verifier knows something once the network header was looked
 	 * for */
 	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : linear;
 	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
 	/* first, while the verifier knows one way only that leads here */
 	struct nested walk = look_in_skb(skb, before, unknown);
-	struct frame_copy *copy;
-	__u8 tcp_flags;
-	__u64 size;
+	struct flow_counters seen;
+	struct flow_entry packet;
+	struct flow_place place;
+	__u32 datagram;
 
-	cursor.unknown = unknown;
-	enter_network(skb, &cursor, &packet.key, before);
-	tcp_flags = parse_frame(&cursor, &packet.key, tagged, &walk);
-	if (unlikely(cursor.truncated && linear < copied_bytes() && skb->len > linear)) {
-		copy = room_for_copy(skb->len, &size);
-		if (copy && !bpf_skb_load_bytes(skb, 0, copy->bytes, size)) {
-			cursor = in_copy(copy->bytes, size, skb->len, unknown);
-			packet.key = new_key(vlan_id);
-			enter_network(skb, &cursor, &packet.key, before);
-			tcp_flags = parse_frame(&cursor, &packet.key, tagged, &walk);
-		}
+	IN_MEMORY(packet);
+	count_segments(skb, &walk, hidden_bytes(before), &seen);
+	if (is_plain(frame, (void *)(long)skb->data_end)) {
+		if (count_plain(frame, vlan_id, &seen, &packet, &place))
+			return;
+	} else {
+		packet.counters = seen;
+		datagram = parse_tc(skb, &packet, vlan_id, before, &walk, unknown);
+		if (count_parsed(&packet, datagram, &place, unknown))
+			return;
 	}
-	count_segments(skb, &walk, hidden_bytes(before), &packet.counters);
-	packet.counters.first_ns = now_ns();
-	packet.counters.last_ns = packet.counters.first_ns;
-	packet.counters.tcp_flags = spread_flags(tcp_flags);
-	count_packet(&packet, cursor.datagram, active != 0);
+	count_packet(&packet, &place);
 }
 
 SEC("tc")
@@ -272,39 +427,8 @@ int tc_packet(struct __sk_buff *skb)
 }
 
 /*
- * Run by user space (BPF_PROG_TEST_RUN, repeated) between grace period and drain: moves what the front
- * cache of the inactive buffer holds into its table. Never attached.
- */
-SEC("xdp/flush")
-int flush_cache(struct xdp_md *ctx)
-{
-	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, 0);
-	struct flush_request *request = take(&cursor, sizeof(*request));
-	struct cache_entry *cached;
-	__u32 entries = possible_cpus * cache_entries;
-	__u32 buffer, next, index;
-
-	if (!request)
-		return XDP_ABORTED;
-	buffer = request->buffer != 0;
-	next = request->next;
-	request->next = next + FLUSH_ENTRIES;
-	for (int i = 0; i < FLUSH_ENTRIES; i++, next++) {
-		if (next >= entries)
-			break; /* what follows is the other buffer's */
-		index = buffer * entries + next;
-		cached = bpf_map_lookup_elem(&front_cache, &index);
-		if (!cached || !cached->flow.counters.packets)
-			continue;
-		store_entry(&cached->flow, buffer, true);
-		cached->flow.counters.packets = 0;
-	}
-	return XDP_PASS;
-}
-
-/*
- * Run by user space: writes now_ns() into the frame, to be set against CLOCK_MONOTONIC. Never attached. Not
- * for XDP, whose test runs wait for an RCU grace period.
+ * Run by user space: writes the kernel's tick into the frame, to be set against CLOCK_MONOTONIC. Never
+ * attached. Not for XDP, whose test runs wait for an RCU grace period.
  */
 SEC("tc")
 int sample_clock(struct __sk_buff *skb)
@@ -314,7 +438,7 @@ int sample_clock(struct __sk_buff *skb)
 
 	if (!sample)
 		return TC_ACT_SHOT;
-	*sample = now_ns();
+	*sample = bpf_jiffies64();
 	return TC_ACT_OK;
 }
 

@@ -2,20 +2,28 @@
 
 from typing import Any, Literal, overload
 
-class struct_cache_entry:
-    flow: struct_flow_entry
-    challenger: int
+class struct_claimed:
+    entries: int
+    unused: int
+    foreign: int
+    padding: Any
 
 class struct_flow_counters:
     packets: int
     bytes: int
-    first_ns: int
-    last_ns: int
     tcp_flags: int
+    ecn_ce: int
+    ecn_ce_bytes: Any
+    dscp: int
+    dscp_changed: int
+    first: int
+    last: int
 
 class struct_flow_entry:
     key: struct_flow_key
     counters: struct_flow_counters
+    owner: int
+    padding: int
 
 class struct_flow_key:
     src: Any
@@ -30,11 +38,6 @@ class struct_flow_key:
     protocol: int
     opcode: int
     flags: int
-
-class struct_flush_request:
-    buffer: int
-    next: int
-    padding: Any
 
 class struct_interface_counters:
     total: struct_packet_count
@@ -147,6 +150,15 @@ class struct_packet_count:
     packets: int
     bytes: int
 
+class struct_recent_flow:
+    key: struct_flow_key
+    counters: struct_flow_counters
+    entry: int
+    challenger: int
+    plain_addresses: int
+    plain_rest: int
+    plain_class: int
+
 class struct_tcp_end:
     netns: int
     event: int
@@ -196,15 +208,16 @@ class struct_xt_ethtool_value:
     data: int
 
 class struct_xt_flow_lines:
-    keys: struct_flow_key
-    values: struct_flow_counters
+    entries: struct_flow_entry
     chosen: Any
     count: int
     next: int
     names: struct_xt_names
     before: struct_xt_text
     units: Any
-    record_offset: int
+    tick: int
+    tick_at: int
+    tick_ns: int
     wall_offset: int
     start: int
     end: int
@@ -306,6 +319,7 @@ class struct_xt_uprobes:
 
 class _FFI:
     NULL: Any
+    def addressof(self, cdata: Any, *fields: str | int) -> Any: ...
     def buffer(self, cdata: Any, size: int = ...) -> Any: ...
     def cast(self, cdecl: str, value: Any) -> Any: ...
     @overload
@@ -319,15 +333,13 @@ class _FFI:
     def string(self, cdata: Any, maxlen: int = ...) -> bytes: ...
     def typeof(self, cdecl: Any) -> Any: ...
     @overload
-    def new(self, cdecl: Literal["struct cache_entry *"], init: Any = ...) -> struct_cache_entry: ...
+    def new(self, cdecl: Literal["struct claimed *"], init: Any = ...) -> struct_claimed: ...
     @overload
     def new(self, cdecl: Literal["struct flow_counters *"], init: Any = ...) -> struct_flow_counters: ...
     @overload
     def new(self, cdecl: Literal["struct flow_entry *"], init: Any = ...) -> struct_flow_entry: ...
     @overload
     def new(self, cdecl: Literal["struct flow_key *"], init: Any = ...) -> struct_flow_key: ...
-    @overload
-    def new(self, cdecl: Literal["struct flush_request *"], init: Any = ...) -> struct_flush_request: ...
     @overload
     def new(self, cdecl: Literal["struct interface_counters *"], init: Any = ...) -> struct_interface_counters: ...
     @overload
@@ -358,6 +370,8 @@ class _FFI:
     def new(self, cdecl: Literal["struct network *"], init: Any = ...) -> struct_network: ...
     @overload
     def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
+    @overload
+    def new(self, cdecl: Literal["struct recent_flow *"], init: Any = ...) -> struct_recent_flow: ...
     @overload
     def new(self, cdecl: Literal["struct tcp_end *"], init: Any = ...) -> struct_tcp_end: ...
     @overload
@@ -397,6 +411,8 @@ class _FFI:
 
 class _Lib:
     DEFAULT_MAX_FLOWS: int
+    ECN_CE_COUNT: int
+    ECN_DSCP_SHIFT: int
     FLOW_EGRESS: int
     FLOW_FRAGMENT: int
     FLOW_HAS_SRC_QPN: int
@@ -404,9 +420,7 @@ class _Lib:
     FLOW_LATER_FRAGMENT: int
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
-    FLUSH_ENTRIES: int
     FRAGMENTED_DATAGRAMS: int
-    FRONT_CACHE_ENTRIES: int
     LINK_LAYER_ETHERNET: int
     LINK_LAYER_IP: int
     LINK_LAYER_IPOIB: int
@@ -474,8 +488,10 @@ class _Lib:
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
     NCCL_WAIT_SIGNAL: int
+    PLAIN_CE: int
     QPN_BITS: int
     QPN_MASK: int
+    RECENT_FLOWS: int
     TAG_LOW_BITS: int
     TAG_MASK: int
     TCP_BUFFER_LIMITED: int
@@ -553,10 +569,15 @@ class _Lib:
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int
     XT_LINE_LENGTH: int
+    def xt_add_foreign(self, entries: struct_flow_entry, count: int, foreign: struct_packet_count, /) -> None: ...
+    def xt_add_recent(self, entries: struct_flow_entry, count: int, recent: struct_recent_flow, /) -> None: ...
     def xt_btf_load(self, btf: Any, size: int, log_buf: Any, log_size: int, /) -> int: ...
+    def xt_clear(self, memory: Any, size: int, /) -> None: ...
     def xt_close(self, fd: int, /) -> int: ...
+    def xt_drop_unused(self, entries: struct_flow_entry, count: int, /) -> int: ...
     def xt_ethtool(self, interface: Any, request: Any, length: int, /) -> int: ...
     def xt_flow_lines(self, lines: struct_xt_flow_lines, /) -> int: ...
+    def xt_from_batch(self, entries: struct_flow_entry, keys: struct_flow_key, values: struct_flow_counters, count: int, /) -> None: ...
     def xt_link_create(self, prog_fd: int, target_ifindex: int, attach_type: int, flags: int, /) -> int: ...
     def xt_link_create_uprobes(self, prog_fd: int, request: struct_xt_uprobes, /) -> int: ...
     def xt_link_detach(self, link_fd: int, /) -> int: ...
@@ -566,8 +587,9 @@ class _Lib:
     def xt_map_lookup(self, map_fd: int, key: Any, value: Any, /) -> int: ...
     def xt_map_lookup_and_delete_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, /) -> int: ...
     def xt_map_lookup_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, /) -> int: ...
-    def xt_map_mmap(self, map_fd: int, length: int, address: Any, /) -> int: ...
+    def xt_map_mmap(self, map_fd: int, length: int, offset: int, address: Any, /) -> int: ...
     def xt_map_update(self, map_fd: int, key: Any, value: Any, flags: int, /) -> int: ...
+    def xt_merge_flows(self, entries: struct_flow_entry, count: int, index: Any, places: int, /) -> int: ...
     def xt_munmap(self, address: Any, length: int, /) -> int: ...
     def xt_netlink_open(self, protocol: int, groups: int, /) -> int: ...
     def xt_netlink_recv(self, fd: int, buffer: Any, length: int, flags: int, /) -> int: ...
@@ -583,6 +605,7 @@ class _Lib:
     def xt_raw_tracepoint_open(self, prog_fd: int, name: Any, /) -> int: ...
     def xt_setns_net(self, fd: int, /) -> int: ...
     def xt_store_release(self, address: Any, value: int, /) -> None: ...
+    def xt_take_recent(self, entries: struct_flow_entry, recent: struct_recent_flow, /) -> int: ...
     def xt_tcp_read(self, datagram: Any, length: int, sequence: int, out: struct_xt_tcp_samples, /) -> int: ...
     def xt_timerfd(self, period_ns: int, /) -> int: ...
     def xt_version(self) -> Any: ...

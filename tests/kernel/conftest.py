@@ -10,20 +10,39 @@ import pytest
 
 from tests.kernel.counter import FULL, MAX_FLOWS, TC, XDP, Counter, counting, present
 from xtrace.model.words import Direction
-from xtrace.monitors.flows.tables import Plan
+from xtrace.monitors.flows.plan import Plan
 
 VARIANTS: Mapping[str, Mapping[str, bool | int]] = {
     "as the tool runs": {},
-    "one cache entry": {"cache_entries": 1},
-    "two cache entries": {"cache_entries": 2},
+    "one recent flow": {"recent_flows": 1},
+    "two recent flows": {"recent_flows": 2},
+    "no recent flows": {"recent_cpus": 0},
+    "general parser": {"plain": False},
     "PREEMPT_RT": {"realtime": True},
+    "hash maps": {"cmpxchg": False},
+    "hash maps, one recent flow": {"cmpxchg": False, "recent_flows": 1},
+    "hash maps, two recent flows": {"cmpxchg": False, "recent_flows": 2},
+    "hash maps, no recent flows": {"cmpxchg": False, "recent_cpus": 0},
+    "hash maps, PREEMPT_RT": {"cmpxchg": False, "realtime": True},
     "no batches of per-CPU arrays": {"percpu_batch": False},
     "no frags": {"frags": False},
     "no type information": {"btf": False},
 }
 """What differs from a Plan or from what this kernel can do."""
 
-CACHES = ("as the tool runs", "one cache entry", "PREEMPT_RT")
+CACHES = (
+    "as the tool runs",
+    "two recent flows",
+    "no recent flows",
+    "PREEMPT_RT",
+    "hash maps",
+    "hash maps, two recent flows",
+    "hash maps, no recent flows",
+    "hash maps, PREEMPT_RT",
+)
+"""Where full tables are tried."""
+
+SIZES = frozenset({"recent_flows", "recent_cpus"})
 
 HOOKS: Mapping[str, tuple[str, Direction]] = {
     "XDP": (XDP, Direction.INGRESS),
@@ -35,9 +54,11 @@ HOOKS: Mapping[str, tuple[str, Direction]] = {
 
 def build(plan: Plan, changes: Mapping[str, bool | int]) -> Iterator[Counter]:
     """A Counter with one of VARIANTS."""
-    of_features = {name: bool(value) for name, value in changes.items() if name != "cache_entries"}
-    plan = replace(plan, cache_entries=changes.get("cache_entries", plan.cache_entries))
-    with counting(plan, replace(present(), **of_features)) as counter:
+    plan = replace(plan, **{name: int(value) for name, value in changes.items() if name in SIZES})
+    of_features = {name: bool(value) for name, value in changes.items() if name not in SIZES | {"plain"}}
+    if of_features.get("cmpxchg", True) and not present().cmpxchg:
+        pytest.xfail("this kernel has no compare-and-swap in BPF")
+    with counting(plan, replace(present(), **of_features), plain=bool(changes.get("plain", True))) as counter:
         yield counter
 
 

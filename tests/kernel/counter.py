@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from tests.kernel.reference import Parsed, parse, parse_inner, parse_ipoib, parse_network, parse_nothing, parse_raw_ip
-from tests.support.frames import IPV4, IPV6, tcp_flags
+from tests.support.frames import IPV4, IPV6
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import Features
@@ -16,7 +16,8 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
 from xtrace.model.words import Direction
-from xtrace.monitors.flows.tables import NO_FILTERS, Drained, FlowTables, Place, Plan
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import NO_FILTERS, Drained, FlowTables, Place
 
 XDP, TC = "xdp_ingress", "tc_packet"
 """The packet programs."""
@@ -61,9 +62,7 @@ class Interval:
     @property
     def sums(self) -> Sums:
         """The flows without their times."""
-        return {
-            key: (record.packets, record.bytes, tcp_flags(record.spread_flags)) for key, record in self.flows.items()
-        }
+        return {key: (record.packets, record.bytes, record.tcp_flags) for key, record in self.flows.items()}
 
     @property
     def all(self) -> InterfaceCounts:
@@ -181,10 +180,11 @@ def counting(
     direction: Direction = Direction.INGRESS,
     link_layer: int = lib.LINK_LAYER_ETHERNET,
     filters: Filters = NO_FILTERS,
+    plain: bool = True,
 ) -> Iterator[Counter]:
     """A Counter, by default as the tool would run it on this kernel at an interface's XDP hook."""
     having = having or present()
-    place = Place(slot, direction, link_layer, having.frags and program == XDP)
+    place = Place(slot, direction, link_layer, having.frags and program == XDP, plain)
     with ExitStack() as owned:
         tables = owned.enter_context(closing(FlowTables(plan or Plan.make(MAX_FLOWS), having, filters)))
         yield Counter(tables, owned.enter_context(tables.load(program, place)), place, inner=filters.inner)

@@ -22,17 +22,18 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.flow import FlowKey, InterfaceCounts, PacketCount
 from xtrace.model.words import Direction
 from xtrace.monitors.flows import tables
-from xtrace.monitors.flows.tables import Drained, Place, Plan, load_object_spec
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import Drained, Place, load_object_spec
 
 # flows
 
 
 def test_flow_that_another_cpu_inserts_in_between_is_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lookup and insertion are two steps; here the lookup misses flows that are there."""
+    """Lookup and insertion in a hash map are two steps; here the lookup misses flows that are there."""
     racing = compile_bpf(Path(__file__).parent / "late_lookup.c")
-    monkeypatch.setattr(tables, "load_object_spec", lambda: racing)
+    monkeypatch.setattr(tables, "load_object_spec", lambda mapped: racing)
     frames = [frame_of(flow) for _ in range(5) for flow in range(3)] + [segment(flags) for flags in (SYN, ACK, FIN)]
-    with counting(Plan.make(FULL), replace(present(), realtime=True)) as counter:
+    with counting(Plan.make(FULL), replace(present(), cmpxchg=False, realtime=True)) as counter:
         interval = counter.measure(frames)
         looked = int.from_bytes(counter.tables._maps["looked"].lookup(bytes(4)) or b"", "little")
     assert interval.sums == expected(frames)
@@ -164,8 +165,8 @@ def test_interfaces_that_share_the_tables_do_not_mix() -> None:
 
 
 def test_tool_counts_where_the_kernel_refuses_its_type_information(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = replace(load_object_spec(), btf=b"no BTF")
-    monkeypatch.setattr(tables, "load_object_spec", lambda: spec)
+    spec = replace(load_object_spec(present().cmpxchg), btf=b"no BTF")
+    monkeypatch.setattr(tables, "load_object_spec", lambda mapped: spec)
     with counting(Plan.make(100)) as counter:
         assert counter.measure(frames_of(3)).sums == expected(frames_of(3))
 

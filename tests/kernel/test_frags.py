@@ -12,7 +12,7 @@ from tests.kernel.counter import Counter, Sums, counting, present, xdp_context
 from tests.support.frames import ACK, DESTINATION, HOP_BY_HOP, IPV4, IPV6, TCP, ethernet, extension, ipv4, ipv6, tcp
 from xtrace.errors import KernelError
 from xtrace.model.flow import FlowKey, PacketCount
-from xtrace.monitors.flows.tables import Plan
+from xtrace.monitors.flows.plan import Plan
 
 WEB = tcp(40000, 80, ACK)
 FLOW = flow4(TCP, 40000, 80)

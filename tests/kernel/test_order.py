@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from xtrace.kernel import features, syscall
 from xtrace.kernel.elf import MapSpec
-from xtrace.monitors.flows.tables import FlowTables, Plan
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import FlowTables
 
 
 class Recorder:
@@ -61,32 +63,63 @@ def descriptors(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     return found
 
 
+STORES = pytest.mark.parametrize("mapped", [True, False], ids=["shared memory", "hash maps"])
+
+
+def tables_of(mapped: bool) -> FlowTables:
+    having = features.probe()
+    if mapped and not having.cmpxchg:
+        pytest.xfail("this kernel has no compare-and-swap in BPF")
+    return FlowTables(Plan.make(64), replace(having, cmpxchg=mapped))
+
+
+@STORES
 def test_buffer_is_read_only_after_the_flip_and_a_grace_period(
+    mapped: bool, descriptors: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(syscall.lib)
+    monkeypatch.setattr(syscall, "lib", recorder)
+    with closing(tables_of(mapped)) as tables, tables.load("xdp_ingress") as program:
+        program.test_run(bytes(60))
+        recorder.calls.clear()
+        assert len(tables.collect(tables.flip()).flows) == 1
+        reading = "xt_map_mmap(flows)" if mapped else "xt_map_lookup_and_delete_batch(flows_a)"
+        taken = steps(recorder, descriptors)
+        assert taken[:3] == ["xt_store_release", "xt_map_update(grace)", reading]
+        # in one batch, or on kernels without batches of per-CPU arrays one by one
+        counters = {"xt_map_lookup_batch(counters)", "xt_map_lookup(counters)", "xt_map_update(counters)"}
+        assert set(taken[3:]) <= counters
+
+
+def test_buffer_in_shared_memory_is_cleared_before_it_is_active_again(
     descriptors: dict[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(syscall.lib)
     monkeypatch.setattr(syscall, "lib", recorder)
-    with closing(FlowTables(Plan.make(64), features.probe())) as tables:
-        recorder.calls.clear()
+    with closing(tables_of(mapped=True)) as tables, tables.load("xdp_ingress") as program:
+        program.test_run(bytes(60))
         tables.collect(tables.flip())
-        flip_and_read = [
+        recorder.calls.clear()
+        assert not tables.collect(tables.flip()).flows
+        assert steps(recorder, descriptors)[:3] == [
+            "xt_map_mmap(flow_index)",
             "xt_store_release",
             "xt_map_update(grace)",
-            "xt_prog_test_run",
-            "xt_map_lookup_and_delete_batch(flows_a)",
         ]
-        taken = steps(recorder, descriptors)
-        assert taken[:4] == flip_and_read
-        # in one batch, or on kernels without batches of per-CPU arrays one by one
-        assert set(taken[4:]) in ({"xt_map_lookup_batch(counters)"}, {"xt_map_lookup(counters)"})
+        assert not tables.collect(tables.flip()).flows
 
 
+@STORES
 def test_last_interval_is_read_only_after_a_grace_period(
-    descriptors: dict[int, str], monkeypatch: pytest.MonkeyPatch
+    mapped: bool, descriptors: dict[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(syscall.lib)
     monkeypatch.setattr(syscall, "lib", recorder)
-    with closing(FlowTables(Plan.make(64), features.probe())) as tables:
+    with closing(tables_of(mapped)) as tables, tables.load("xdp_ingress") as program:
+        program.test_run(bytes(60))
         recorder.calls.clear()
-        tables.collect(tables.flip(last=True))
-        assert steps(recorder, descriptors)[:1] == ["xt_map_update(grace)"]
+        assert len(tables.collect(tables.flip(last=True)).flows) == 1
+        taken = steps(recorder, descriptors)
+        batches = ["xt_map_lookup_and_delete_batch(flows_a)", "xt_map_lookup_and_delete_batch(flows_b)"]
+        reading = ["xt_map_mmap(flows)", "xt_map_mmap(flow_index)"] if mapped else batches
+        assert taken[:3] == ["xt_map_update(grace)", *reading]

@@ -15,7 +15,7 @@ from tests.support.build import compile_bpf, loaded
 from tests.support.frames import ARP, IPV4, IPV6, LLC, LLDP, ROCE_V1, ethernet
 from xtrace.kernel.bpf import Program
 from xtrace.model.flow import KEY, TRAFFIC_TYPES, PacketCount
-from xtrace.monitors.flows.tables import Plan
+from xtrace.monitors.flows.plan import Plan
 
 
 @pytest.fixture(scope="module")

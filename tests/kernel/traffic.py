@@ -10,7 +10,7 @@ from tests.support.frames import IPV4, TCP, UDP, ethernet, ipv4, tcp, udp
 from xtrace.model.flow import PacketCount
 
 MANY = 12_000
-"""More flows than the front caches of two CPUs hold, and the hash has collisions."""
+"""Far more flows than the CPUs keep as recent ones, and the hash has collisions."""
 
 
 def frame_of(flow: int) -> bytes:

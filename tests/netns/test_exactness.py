@@ -66,13 +66,13 @@ def test_a_flood_from_all_cpus_over_1024_flows_is_counted_to_the_packet_and_byte
     assert all(record["hook"] == "xdp" and record["xdp_mode"] == "native" for record in busy)
 
 
-def test_a_flood_of_the_same_16384_flows_on_all_cpus_goes_past_the_front_cache_and_is_counted_exactly() -> None:
+def test_a_flood_of_the_same_16384_flows_on_all_cpus_goes_past_the_recent_flows_and_is_counted_exactly() -> None:
     """Nearly every packet reaches the shared table, and in every interval the CPUs race to insert each flow."""
     lines, said = caught_flood(FLOOD_PACKETS, (1, 1), 1 << 14, "--top", "10")
     assert said == started()
     assert total(lines, "unattributed_packets") == 0
     # all of them, where an interval is long enough for all
-    assert 4 * lib.FRONT_CACHE_ENTRIES < max(record["flows"] for record in of_type(lines, "interface")) <= 1 << 14
+    assert 64 * lib.RECENT_FLOWS < max(record["flows"] for record in of_type(lines, "interface")) <= 1 << 14
 
 
 def test_a_full_table_counts_the_packets_of_flows_without_room_as_unattributed() -> None:
@@ -86,7 +86,7 @@ def test_a_full_table_counts_the_packets_of_flows_without_room_as_unattributed()
         assert sum(by_type) == record["unattributed_packets"]
 
 
-@pytest.mark.parametrize("off", ["frags", "percpu_batch", "btf", "btf,frags,percpu_batch"])
+@pytest.mark.parametrize("off", ["frags", "percpu_batch", "btf", "cmpxchg", "btf,frags,percpu_batch,cmpxchg"])
 def test_without_a_kernel_feature_a_flood_is_counted_as_exactly(off: str) -> None:
     lines, said = caught_flood(SMALL_FLOOD, (1, 2), 512, features_off=off)
     how = "native" if "frags" in off else xdp_mode("native")

@@ -181,7 +181,7 @@ def test_without_frags_native_xdp_is_refused_at_mtu_9000_and_tc_counts_whole_fra
 
 def test_bpftool_shows_a_running_tools_flow_table_with_named_fields() -> None:
     with veth_pair(addresses=False) as pair, running(pair.far, *XDP_ON_FAR0, "-t", "1h") as tool:
-        # more flows than the front cache holds, so that some are in the table before the drain
+        # more flows than the CPUs keep as recent ones, so that some are in the table before the drain
         with flooding(pair, 1 << 16, (1,), 1 << 14) as senders:
             assert senders[0].wait(LIMIT_S) == 0
         entries = dumped_flows(pair)

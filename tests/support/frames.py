@@ -27,12 +27,6 @@ INFINIBAND = 0x1B
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 
-
-def tcp_flags(spread: int) -> int:
-    """Return the flags byte of flow_counters.tcp_flags, which stores bit i in byte i (csrc/flow.h)."""
-    return sum(1 << bit for bit in range(8) if spread >> 9 * bit & 1)
-
-
 MAC_TO, MAC_FROM = bytes.fromhex("020000000002"), bytes.fromhex("020000000001")
 SRC, DST = "10.0.0.1", "10.0.0.2"
 SRC6, DST6 = "fd00::1", "fd00::2"

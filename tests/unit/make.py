@@ -7,9 +7,8 @@ from ipaddress import IPv4Address, ip_address
 
 from xtrace.kernel.features import Features
 from xtrace.model.flow import (
-    COUNTERS,
+    ENTRY,
     HAS_SRC_QPN,
-    KEY,
     ROCE_V1,
     ROCE_V2,
     FlowKey,
@@ -19,6 +18,8 @@ from xtrace.model.flow import (
     Interface,
     InterfaceCounts,
     PacketCount,
+    TickClock,
+    pack_entry,
 )
 from xtrace.model.words import XdpMode
 
@@ -29,12 +30,17 @@ NS = 1_000_000_000
 BOOT = 1_767_225_600 * NS
 """Wall clock when the monotonic clock of these tests stood at 0: 2026-01-01T00:00:00Z."""
 
+TICK = 1_000_000
+TICKS = TickClock(0, 0, TICK)
+"""A kernel tick of a millisecond, which stood at 0 when the monotonic clock did."""
+
 ETH0 = Interface("eth0", slot=0, xdp_mode=XdpMode.NATIVE)
 
 
 def features(**changes: bool) -> Features:
     """All a new kernel has, without PREEMPT_RT and without type information, and what is told."""
-    usual = {"btf": False, "frags": True, "links": True, "tcx": True, "percpu_batch": True, "realtime": False}
+    usual = {"btf": False, "frags": True, "links": True, "tcx": True, "percpu_batch": True}
+    usual |= {"cmpxchg": True, "realtime": False}
     return Features(**{**usual, "ipsec": True, **changes})
 
 
@@ -83,11 +89,6 @@ def roce(
     return where._replace(opcode=opcode)
 
 
-def spread(flags: int) -> int:
-    """A TCP flags byte as the packet program stores it: bit i in byte i."""
-    return sum(1 << (8 * bit + bit) for bit in range(8) if flags >> bit & 1)
-
-
 def flow(
     where: FlowKey | None = None,
     packets: int = 10,
@@ -96,16 +97,21 @@ def flow(
     first_ns: int = 1 * NS,
     last_ns: int = 2 * NS,
     tcp_flags: int = 0,
+    dscp: int = 0,
+    dscp_changed: bool = False,
+    ecn_ce: int = 0,
 ) -> FlowRecord:
-    """A flow's record."""
-    return FlowRecord(where or key(), packets, size, first_ns, last_ns, spread(tcp_flags))
+    """A flow's record; times are of TICKS."""
+    marks = ecn_ce | dscp << 48 | dscp_changed << 56
+    return FlowRecord(
+        where or key(), packets, size, tcp_flags, marks, first_ns // TICK % 2**32, last_ns // TICK % 2**32
+    )
 
 
 def table(flows: Sequence[FlowRecord], room: int = 3) -> FlowTable:
     """The flows as the kernel hands them over, with `room` entries of rubbish behind them."""
-    keys = b"".join(KEY.pack(*record.key) for record in flows) + b"\xaa" * room * KEY.size
-    values = b"".join(COUNTERS.pack(*record[1:]) for record in flows) + b"\xbb" * room * COUNTERS.size
-    return FlowTable(memoryview(keys), memoryview(values), len(flows))
+    entries = b"".join(pack_entry(record) for record in flows) + b"\xaa" * room * ENTRY.size
+    return FlowTable(memoryview(entries), len(flows))
 
 
 def counts_of(
@@ -127,14 +133,14 @@ def snapshot(
     *,
     start_ns: int = 0,
     end_ns: int = 5 * NS,
-    record_offset_ns: int = 0,
+    clock: TickClock | None = None,
 ) -> FlowSnapshot:
     """An interval from `start_ns` to `end_ns` of the monotonic clock; by default all flows are eth0's."""
     return FlowSnapshot(
         end_ns=BOOT + end_ns,
         interval_ns=end_ns - start_ns,
         start_monotonic_ns=start_ns,
-        record_offset_ns=record_offset_ns,
+        clock=clock or TICKS,
         wall_offset_ns=BOOT,
         flows=table(flows),
         interfaces=tuple(interfaces) if interfaces is not None else ((ETH0, counts_of(flows)),),

@@ -439,7 +439,7 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
         "interval_s": 1.0,
         "modes": ["xdp"],
         "hooks": [{"interface": "eth7", "direction": "egress", "hook": "tc", "xdp_mode": None}],
-        "features": ["frags", "links", "tcx", "percpu_batch", "ipsec"],
+        "features": ["frags", "links", "tcx", "percpu_batch", "cmpxchg", "ipsec"],
         "filters": ["port 53 443", "exclude-dns"],
         "max_flows": 77,
         "map_memory_bytes": 20_320_592,

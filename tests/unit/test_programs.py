@@ -34,7 +34,7 @@ def uses_of_results(code: bytes) -> Iterator[tuple[int, int]]:
                 yield following, place
 
 
-@pytest.mark.parametrize("name, programs", [("xdp_monitor.o", ("xdp_ingress", "tc_packet")), ("nccl_probe.o", ())])
+@pytest.mark.parametrize("name, programs", [("xdp_monitor_hash.o", ("xdp_ingress", "tc_packet")), ("nccl_probe.o", ())])
 def test_results_of_map_operations_are_looked_at_in_32_bits(name: str, programs: tuple[str, ...]) -> None:
     """Before Linux 6.4 the map's own function returns an int to where the verifier calls it instead of the helper."""
     spec = load_object(name)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import abi, constants, privileges, syscall
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
-from xtrace.kernel.syscall import Arguments, call, close, ffi, try_call
+from xtrace.kernel.syscall import Arguments, call, close, ffi, lib, try_call
 
 VERIFIER_LOG_SIZE = 1 << 24
 """Bytes for the verifier's log; the kernel accepts at most 2^24 up to Linux 5.15."""
@@ -26,8 +26,8 @@ BATCH_MARGIN = 64
 
 Owner = TypeVar("Owner", bound="Fd")
 
-# untouched pages of a large buffer then cost no memory
-_new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+"""As ffi.new(), without zeroing: untouched pages of a large buffer cost no memory."""
 
 
 class Fd:
@@ -102,8 +102,8 @@ class Batch:
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.keys = _new_uncleared("char[]", self.capacity * self.key_size)
-        self.values = _new_uncleared("char[]", self.capacity * self.value_size)
+        self.keys = new_uncleared("char[]", self.capacity * self.key_size)
+        self.values = new_uncleared("char[]", self.capacity * self.value_size)
 
     def grow(self) -> None:
         """Double the capacity, keeping the valid entries."""
@@ -211,16 +211,40 @@ class Map(Fd):
         if result not in (0, -errno.ENOENT):
             raise KernelError(f"BPF_MAP_DELETE_ELEM({self.spec.name})", -result)
 
+    def drain(self, batch: Batch) -> Iterator[tuple[Any, Any, int]]:
+        """Yield and delete all entries of a hash map: keys, values and number of those in `batch`, which is reused.
+
+        Nothing may write to the map meanwhile.
+        """
+        taken, start = ffi.new("__u32[2]"), ffi.NULL
+        while True:
+            batch.count = 0
+            done = self._drain_some(batch, start, taken)
+            yield batch.keys, batch.values, batch.count
+            if done:
+                return
+            start = taken
+
     def drain_into(self, batch: Batch) -> int:
         """Move all entries of a hash map to the end of `batch`, which grows as needed; return their number.
 
-        Nothing may write to the map meanwhile. Repeats BPF_MAP_LOOKUP_AND_DELETE_BATCH until ENOENT, which may still
-        return entries.
+        Nothing may write to the map meanwhile.
         """
         before = batch.count
+        position, start = ffi.new("__u32[2]"), ffi.NULL
+        while not self._drain_some(batch, start, position):
+            start = position
+            if batch.count == batch.capacity:
+                batch.grow()
+        return batch.count - before
+
+    def _drain_some(self, batch: Batch, start: Any, position: Any) -> bool:
+        """Move entries to the end of `batch`, which grows if a hash bucket has more than it has room for.
+
+        One BPF_MAP_LOOKUP_AND_DELETE_BATCH from `start`; where it ended is in `position`. Returns whether it was the
+        last (ENOENT), which may still return entries.
+        """
         count = ffi.new("__u32 *")
-        position = ffi.new("__u32[2]")
-        start = ffi.NULL
         while True:
             count[0] = batch.capacity - batch.count
             keys = batch.keys + batch.count * batch.key_size
@@ -228,17 +252,13 @@ class Map(Fd):
             result = try_call(
                 syscall.lib.xt_map_lookup_and_delete_batch, self.fileno(), start, position, keys, values, count
             )
-            if result in (0, -errno.ENOENT):
-                batch.count += count[0]
-            if result == -errno.ENOENT:
-                return batch.count - before
-            if result == -errno.ENOSPC or batch.count == batch.capacity:
-                batch.grow()  # a hash bucket has more entries than there is room
-            elif result < 0:
-                what = f"BPF_MAP_LOOKUP_AND_DELETE_BATCH({self.spec.name})"
-                raise KernelError(what, -result)
-            if result == 0:
-                start = position
+            if result != -errno.ENOSPC:
+                break
+            batch.grow()
+        if result not in (0, -errno.ENOENT):
+            raise KernelError(f"BPF_MAP_LOOKUP_AND_DELETE_BATCH({self.spec.name})", -result)
+        batch.count += count[0]
+        return result == -errno.ENOENT
 
     def memory(self) -> int:
         """Return the bytes of kernel memory charged for the map (memlock in fdinfo); 0 if not reported."""
@@ -247,13 +267,41 @@ class Map(Fd):
         return int(found.group(1)) if found else 0
 
 
-class SharedWord:
+class SharedMemory:
+    """Owns a mapping of `length` bytes of an mmapable array map from `offset` on, a multiple of the page size."""
+
+    def __init__(self, bpf_map: Map, length: int, offset: int = 0) -> None:
+        address = ffi.new("void **")
+        arguments = (bpf_map.fileno(), length, offset, address)
+        call(f"mmap({bpf_map.spec.name})", syscall.lib.xt_map_mmap, *arguments)
+        self.address = ffi.cast("char *", address[0])
+        self._length = length
+
+    def view(self) -> memoryview:
+        """Return the memory itself, valid until close()."""
+        return memoryview(ffi.buffer(self.address, self._length))
+
+    def clear(self) -> None:
+        """Set all bytes to 0."""
+        lib.xt_clear(self.address, self._length)
+
+    def close(self) -> None:
+        """Unmap. Neither the object nor its views may be used afterwards."""
+        try_call(syscall.lib.xt_munmap, self.address, self._length)
+
+    def __enter__(self) -> SharedMemory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SharedWord(SharedMemory):
     """A 32-bit word of an mmapable array map, shared with the programs that read it."""
 
     def __init__(self, bpf_map: Map) -> None:
-        address = ffi.new("void **")
-        call(f"mmap({bpf_map.spec.name})", syscall.lib.xt_map_mmap, bpf_map.fileno(), 4, address)
-        self._word = ffi.cast("__u32 *", address[0])
+        super().__init__(bpf_map, abi.U32.size)
+        self._word = ffi.cast("__u32 *", self.address)
 
     def load(self) -> int:
         """Return the word."""
@@ -262,10 +310,6 @@ class SharedWord:
     def store(self, value: int) -> None:
         """Store `value` atomically, with release semantics."""
         syscall.lib.xt_store_release(self._word, value)
-
-    def close(self) -> None:
-        """Unmap. The object must not be used afterwards."""
-        try_call(syscall.lib.xt_munmap, self._word, 4)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ SWITCH = "XTRACE_FEATURES_OFF"
 RETURN_XDP_PASS = bytes.fromhex("b700000002000000 9500000000000000")
 """r0 = XDP_PASS; exit"""
 
+COMPARE_AND_SWAP = bytes.fromhex(
+    "b700000000000000 7b0af8ff00000000 b701000001000000 db1af8fff1000000 b700000002000000 9500000000000000"
+)
+"""r0 = 0; *(u64 *)(r10 - 8) = r0; r1 = 1; lock cmpxchg *(u64 *)(r10 - 8), r1; r0 = XDP_PASS; exit"""
 ASK_FOR_SECURITY_PATH = bytes.fromhex(
     "b702000000000000 bfa3000000000000 07030000e0ffffff b70400001c000000 b705000000000000 8500000042000000"
     "b700000000000000 9500000000000000"
@@ -38,6 +42,8 @@ class Features:
     """tc programs are attached by BPF_LINK_CREATE (Linux 6.6); to the clsact qdisc otherwise."""
     percpu_batch: bool
     """BPF_MAP_LOOKUP_BATCH of per-CPU arrays (Linux 5.13)."""
+    cmpxchg: bool
+    """BPF programs have compare-and-swap (Linux 5.12, on some machines later): flow tables in shared memory."""
     realtime: bool
     """The kernel is PREEMPT_RT: per-CPU state needs atomic operations."""
     ipsec: bool
@@ -74,6 +80,7 @@ def probe() -> Features:
         links="links" not in off,
         tcx="tcx" not in off and _attaches_tcx(),
         percpu_batch="percpu_batch" not in off and _batches_percpu_arrays(),
+        cmpxchg="cmpxchg" not in off and _swaps(),
         realtime="realtime" not in off and _is_realtime(),
         ipsec="ipsec" not in off and _knows_security_paths(),
     )
@@ -91,6 +98,10 @@ def load_trivial(prog_type: int, attach_type: int, flags: int, instructions: byt
 
 def _takes_frags() -> bool:
     return _close(load_trivial(constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP, constants.PROG_HAS_FRAGS))
+
+
+def _swaps() -> bool:
+    return _close(load_trivial(constants.PROG_TYPE_XDP, constants.ATTACH_TYPE_XDP, 0, COMPARE_AND_SWAP))
 
 
 def _attaches_tcx() -> bool:

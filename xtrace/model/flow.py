@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
@@ -161,44 +161,76 @@ class FlowKey(NamedTuple):
 
 
 class FlowRecord(NamedTuple):
-    """One flow in one interval: struct flow_key and struct flow_counters.
-
-    Times are nanoseconds of the records' own clock (FlowSnapshot.record_offset_ns); bit i of the flags is in byte i.
-    """
+    """One flow in one interval: struct flow_key and struct flow_counters."""
 
     key: FlowKey
     packets: int
     bytes: int
-    first_ns: int
-    last_ns: int
-    spread_flags: int
+    tcp_flags: int
+    """the flags of all packets, OR-ed"""
+    marks: int
+    """the fields ecn_ce, dscp and dscp_changed of the header in one number"""
+    first: int
+    """kernel tick of the first packet, its lower 32 bits (FlowSnapshot.clock)"""
+    last: int
+
+    @property
+    def ecn_ce_packets(self) -> int:
+        """Packets that arrived with ECN "congestion experienced"."""
+        return self.marks & ECN_CE_COUNT
+
+    @property
+    def dscp(self) -> int:
+        """DSCP of the last packet."""
+        return self.marks >> _DSCP_SHIFT & 0xFF
+
+    @property
+    def dscp_changed(self) -> bool:
+        """Whether packets of this interval had different ones."""
+        return bool(self.marks >> _DSCP_SHIFT >> 8)
 
 
 KEY = abi.layout("struct flow_key", *FlowKey._fields)
-COUNTERS = abi.layout("struct flow_counters", *FlowRecord._fields[1:-1], "tcp_flags")
-"""The fields of a FlowRecord after its key; spread_flags is tcp_flags in the header."""
+COUNTERS = abi.layout("struct flow_counters", "packets", "bytes", "tcp_flags", "ecn_ce", "first", "last")
+"""The fields of a FlowRecord after its key; marks is ecn_ce in the header."""
+ENTRY = abi.layout("struct flow_entry", "key", "counters", "owner")
+"""The fields of a FlowKey, those of a FlowRecord after its key, and the owner, which is of no use any more."""
+ECN_CE_COUNT = lib.ECN_CE_COUNT
+_DSCP_SHIFT = 8 * (abi.offset("struct flow_counters", "dscp") - abi.offset("struct flow_counters", "ecn_ce"))
 SLOT_OFFSET = abi.offset("struct flow_key", "slot")
 """Bytes into a packed key."""
 _FLAGS_OFFSET = abi.offset("struct flow_key", "flags")
-_PACKED_KEY = Struct(f"{KEY.size}s")
+_KEY_FIELDS = len(FlowKey._fields)
+_PACKED_KEY = Struct(f"{KEY.size}s{ENTRY.size - KEY.size}x")
 _WORD = abi.U64.size
-_BYTES_INDEX = abi.offset("struct flow_counters", "bytes") // _WORD
-_PACKETS_INDEX = abi.offset("struct flow_counters", "packets") // _WORD
-_COUNTER_WORDS = COUNTERS.size // _WORD
+_ENTRY_WORDS = ENTRY.size // _WORD
+_BYTES_INDEX = abi.offset("struct flow_entry", "counters", "bytes") // _WORD
+_PACKETS_INDEX = abi.offset("struct flow_entry", "counters", "packets") // _WORD
 _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed", "filtered_fragments")
 
 
-class FlowTable:
-    """The flows of one snapshot, packed as the kernel returned them and decoded one at a time.
+def pack_entry(record: FlowRecord) -> bytes:
+    """Return the record as struct flow_entry."""
+    return ENTRY.pack(*record.key, *record[1:], 0)
 
-    `keys` and `values` hold `count` entries of struct flow_key and struct flow_counters. Their owner reuses them for
-    the next snapshot, so a FlowTable must be read before the next tick.
+
+class FlowTable:
+    """The flows of one snapshot, decoded one at a time from where they lie.
+
+    `entries` begins with `count` struct flow_entry. Their owner reuses them for the next snapshot, so a FlowTable must
+    be read before the next tick; release() makes it empty.
     """
 
-    def __init__(self, keys: memoryview, values: memoryview, count: int) -> None:
-        self.keys = keys[: count * KEY.size]
-        self.values = values[: count * COUNTERS.size]
-        self._words = self.values.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
+    def __init__(self, entries: memoryview, count: int) -> None:
+        self._set(entries, count)
+
+    def release(self) -> None:
+        """Forget the entries, whose memory is about to go."""
+        self._set(memoryview(b""), 0)
+
+    def _set(self, entries: memoryview, count: int) -> None:
+        self.entries = entries[: count * ENTRY.size]
+        self._words = self.entries.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
         self._count = count
         self._places: Mapping[tuple[int, int], Sequence[int]] | None = None
 
@@ -206,35 +238,32 @@ class FlowTable:
         return self._count
 
     def __iter__(self) -> Iterator[FlowRecord]:
-        make_key = FlowKey._make
-        for key, counters in zip(KEY.iter_unpack(self.keys), COUNTERS.iter_unpack(self.values), strict=True):
-            yield FlowRecord(make_key(key), *counters)
+        return map(_record, ENTRY.iter_unpack(self.entries))
 
     def __getitem__(self, index: int) -> FlowRecord:
-        key = KEY.unpack_from(self.keys, index * KEY.size)
-        return FlowRecord(FlowKey._make(key), *COUNTERS.unpack_from(self.values, index * COUNTERS.size))
+        return _record(ENTRY.unpack_from(self.entries, index * ENTRY.size))
 
     def packed_keys(self) -> Iterator[bytes]:
         """Yield every flow's struct flow_key as bytes, by index."""
-        return chain.from_iterable(_PACKED_KEY.iter_unpack(self.keys))
+        return chain.from_iterable(_PACKED_KEY.iter_unpack(self.entries))
 
     def packed_key(self, index: int) -> bytes:
         """Return one flow's struct flow_key as bytes."""
-        return bytes(self.keys[index * KEY.size : (index + 1) * KEY.size])
+        return bytes(self.entries[index * ENTRY.size : index * ENTRY.size + KEY.size])
 
     @property
     def byte_counts(self) -> Sequence[int]:
         """Every flow's bytes, by index."""
-        return self._words[_BYTES_INDEX::_COUNTER_WORDS]
+        return self._words[_BYTES_INDEX::_ENTRY_WORDS]
 
     @property
     def packet_counts(self) -> Sequence[int]:
         """Every flow's packets, by index."""
-        return self._words[_PACKETS_INDEX::_COUNTER_WORDS]
+        return self._words[_PACKETS_INDEX::_ENTRY_WORDS]
 
     def roce(self) -> Iterator[FlowRecord]:
         """Yield the RoCE flows only."""
-        for index, flags in enumerate(self.keys[_FLAGS_OFFSET :: KEY.size]):
+        for index, flags in enumerate(self.entries[_FLAGS_OFFSET :: ENTRY.size]):
             if flags & (ROCE_V1 | ROCE_V2):
                 yield self[index]
 
@@ -253,14 +282,34 @@ class FlowTable:
 
     def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
         """Return all indexes by slot and FLOW_EGRESS."""
-        slots = bytes(self.keys[SLOT_OFFSET :: KEY.size])
-        egress = bytes(self.keys[_FLAGS_OFFSET :: KEY.size]).translate(_IS_EGRESS)
+        slots = bytes(self.entries[SLOT_OFFSET :: ENTRY.size])
+        egress = bytes(self.entries[_FLAGS_OFFSET :: ENTRY.size]).translate(_IS_EGRESS)
         if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
             return {(slots[0], egress[0]): range(self._count)}
         places: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("I"))
         for index, place in enumerate(zip(slots, egress, strict=True)):
             places[place].append(index)
         return places
+
+
+def _record(fields: tuple[Any, ...]) -> FlowRecord:
+    """Return the record whose struct flow_entry has these fields."""
+    return FlowRecord(FlowKey._make(fields[:_KEY_FIELDS]), *fields[_KEY_FIELDS:-1])
+
+
+@dataclass(frozen=True)
+class TickClock:
+    """The kernel's tick and CLOCK_MONOTONIC at the same time, true to one tick."""
+
+    tick: int = 0
+    """its lower 32 bits"""
+    monotonic_ns: int = 0
+    tick_ns: int = 1_000_000
+
+    def monotonic(self, tick: int) -> int:
+        """Return CLOCK_MONOTONIC at a tick less than 2^31 ticks away, given by its lower 32 bits."""
+        distance = (tick - self.tick + (1 << 31)) % (1 << 32) - (1 << 31)
+        return self.monotonic_ns + distance * self.tick_ns
 
 
 class PacketCount(NamedTuple):
@@ -377,8 +426,8 @@ class FlowSnapshot(Snapshot):
 
     start_monotonic_ns: int
     """CLOCK_MONOTONIC at the interval's start"""
-    record_offset_ns: int
-    """to add to a record's times for CLOCK_MONOTONIC, true to one kernel tick"""
+    clock: TickClock
+    """by which a record's ticks are times"""
     wall_offset_ns: int
     """to add to CLOCK_MONOTONIC for wall clock ns"""
     flows: FlowTable

@@ -51,6 +51,11 @@ class Switch:
             opening.callback(self._active.close)
             self._owned = opening.pop_all()
 
+    @property
+    def inactive(self) -> int:
+        """The buffer that no program writes to."""
+        return 1 - self._active.load()
+
     def flip(self) -> Ended:
         """Make the other buffer active and wait for a grace period."""
         buffer = self._active.load()

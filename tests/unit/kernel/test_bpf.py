@@ -650,8 +650,8 @@ def test_program_that_may_not_be_asked_for_its_name_or_is_gone_has_none(number: 
 def test_shared_word_is_read_and_stored_whole_and_unmapped(kernel: FakeKernel) -> None:
     memory = ffi.new("__u32[2]", [1, 77])
 
-    def mapped(fd: int, length: int, address: Any) -> int:
-        assert (fd, length) == (1, 4)
+    def mapped(fd: int, length: int, offset: int, address: Any) -> int:
+        assert (fd, length, offset) == (1, 4, 0)
         address[0] = memory
         return 0
 

@@ -687,13 +687,12 @@ def compiled() -> bytes:
 
 def test_compiled_monitor_has_its_flow_tables_and_a_program_that_uses_them(compiled: bytes) -> None:
     spec = parse_object(compiled, "xdp_monitor.o")
-    for table in ("flows_a", "flows_b"):
-        assert (spec.maps[table].key_size, spec.maps[table].value_size) == (48, 40)
+    assert (spec.maps["flows"].key_size, spec.maps["flows"].value_size) == (4, 96)
     assert spec.maps["active"].variables == {"active": (0, 4)}
     assert spec.maps["grace"].inner is not None
     assert spec.license == "GPL"
     used = {relocation.map_name for relocation in spec.programs["xdp_ingress"].relocations}
-    assert {"flows_a", "flows_b", "rodata", "active"} <= used <= spec.maps.keys()
+    assert {"flows", "flow_index", "rodata", "active"} <= used <= spec.maps.keys()
 
 
 @pytest.mark.usefixtures("time_limit")

@@ -39,9 +39,10 @@ def new(kernel: FakeKernel) -> FakeKernel:
 
 def test_new_kernel_has_everything(new: FakeKernel) -> None:
     assert probe() == having(btf=True)
-    assert probe().names() == ["btf", "frags", "links", "tcx", "percpu_batch", "ipsec"]
+    assert probe().names() == ["btf", "frags", "links", "tcx", "percpu_batch", "cmpxchg", "ipsec"]
 
 
+CAS = features.COMPARE_AND_SWAP
 RETURN_2 = bytes.fromhex("b700000002000000 9500000000000000")
 CALL_66 = bytes.fromhex(
     "b702000000000000 bfa3000000000000 07030000e0ffffff b70400001c000000 b705000000000000 8500000042000000"
@@ -66,11 +67,12 @@ def test_trials_are_small_programs_with_frags_and_at_tcx_and_an_empty_batch(new:
     new.answer("xt_map_lookup_batch", batch)
     assert probe() == having(btf=True)
     xdp, tc = (6, 37, constants.PROG_HAS_FRAGS, RETURN_2), (3, 0, 0, RETURN_2)
-    assert kinds == [xdp, tc, (3, 0, 0, CALL_66)]
+    assert kinds == [xdp, tc, (6, 37, 0, CAS), (3, 0, 0, CALL_66)]
+    assert CAS[24:26] == bytes([0xDB, 0x1A])  # BPF_STX | BPF_DW | BPF_ATOMIC
 
 
 def test_kernel_without_the_helper_does_not_say_what_it_decrypted(new: FakeKernel) -> None:
-    new.answer("xt_prog_load", 0, 0, -errno.EINVAL)
+    new.answer("xt_prog_load", 0, 0, 0, -errno.EINVAL)
     assert probe() == having(btf=True, ipsec=False)
 
 
@@ -78,6 +80,11 @@ def test_trial_of_tcx_can_reach_no_interface(new: FakeKernel) -> None:
     probe()
     ((_, ifindex, attach_type, flags),) = new.arguments_of("xt_link_create")
     assert (ifindex, attach_type, flags) == (2**31 - 1, constants.ATTACH_TYPE_TCX_INGRESS, 0)
+
+
+def test_kernel_without_compare_and_swap_refuses_the_program_that_has_it(new: FakeKernel) -> None:
+    new.answer("xt_prog_load", 0, 0, -errno.EINVAL, 0)
+    assert probe() == having(btf=True, cmpxchg=False)
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.E2BIG, errno.EPERM])
@@ -93,7 +100,7 @@ def test_kernel_that_does_not_ask_for_the_interface_has_no_tcx(number: int, kern
 
 
 def test_kernel_without_tc_programs_has_no_tcx(new: FakeKernel) -> None:
-    new.answer("xt_prog_load", 0, -errno.EINVAL)
+    new.answer("xt_prog_load", 0, -errno.EINVAL, 0, -errno.EINVAL)
     assert probe() == having(btf=True, tcx=False, ipsec=False)
     assert new.arguments_of("xt_link_create") == []
 
@@ -137,7 +144,7 @@ def test_file_goes_before_the_version(plain_kernel: Path, new: FakeKernel, monke
     assert not probe().realtime
 
 
-@pytest.mark.parametrize("name", ["btf", "frags", "links", "tcx", "percpu_batch", "realtime", "ipsec"])
+@pytest.mark.parametrize("name", ["btf", "frags", "links", "tcx", "percpu_batch", "cmpxchg", "realtime", "ipsec"])
 def test_feature_that_is_switched_off_is_absent_and_the_others_stay(
     name: str, plain_kernel: Path, new: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +154,7 @@ def test_feature_that_is_switched_off_is_absent_and_the_others_stay(
 
 
 def test_several_features_are_switched_off_by_comma(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, "frags,percpu_batch,btf,tcx,links,ipsec")
+    monkeypatch.setenv(SWITCH, "frags,percpu_batch,btf,tcx,links,cmpxchg,ipsec")
     assert probe().names() == []
     assert kernel.calls == []
 

@@ -14,7 +14,7 @@ from xtrace.kernel.objects import load_object
 
 
 def test_object_is_that_of_the_package() -> None:
-    assert "flows_a" in load_object("xdp_monitor.o").maps
+    assert "flows" in load_object("xdp_monitor.o").maps
 
 
 def test_missing_object_says_to_install_again() -> None:

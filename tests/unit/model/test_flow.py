@@ -32,6 +32,7 @@ from xtrace.model import flow as flow_module
 from xtrace.model.flow import (
     COUNTERS,
     EGRESS,
+    ENTRY,
     FRAGMENT,
     HAS_SRC_QPN,
     KEY,
@@ -46,6 +47,7 @@ from xtrace.model.flow import (
     InterfaceCounts,
     PacketCount,
     Selection,
+    TickClock,
     select,
 )
 from xtrace.model.words import Direction, Hook, XdpMode
@@ -59,9 +61,10 @@ def c_key(**fields: Any) -> Any:
     return made
 
 
-def table_from(keys: Any, counters: Any) -> FlowTable:
+def table_from(where: Any, counters: Any) -> FlowTable:
     """The table that one C key and its counters are."""
-    return FlowTable(memoryview(ffi.buffer(keys)), memoryview(ffi.buffer(counters)), 1)
+    entry = ffi.new("struct flow_entry *", {"key": where[0], "counters": counters[0]})
+    return FlowTable(memoryview(ffi.buffer(entry)), 1)
 
 
 def test_every_field_of_the_c_key_is_decoded_under_its_own_name() -> None:
@@ -85,11 +88,28 @@ def test_every_field_of_the_c_key_is_decoded_under_its_own_name() -> None:
 
 
 def test_every_field_of_the_c_counters_is_decoded_under_its_own_name() -> None:
-    counters = ffi.new("struct flow_counters *", {"packets": 1, "bytes": 2, "first_ns": 3, "last_ns": 4})
-    counters.tcp_flags = 1 << 63
+    counters = ffi.new("struct flow_counters *", {"packets": 1, "bytes": 2, "first": 3, "last": 4, "tcp_flags": 5})
+    counters.ecn_ce = 2**48 - 6
+    counters.dscp, counters.dscp_changed = 46, 1
     (record,) = table_from(c_key(), counters)
-    assert (record.packets, record.bytes, record.first_ns, record.last_ns) == (1, 2, 3, 4)
-    assert record.spread_flags == 1 << 63
+    assert (record.packets, record.bytes, record.first, record.last, record.tcp_flags) == (1, 2, 3, 4, 5)
+    assert (record.ecn_ce_packets, record.dscp, record.dscp_changed) == (2**48 - 6, 46, True)
+    assert not flow(dscp=63, ecn_ce=7).dscp_changed
+
+
+@pytest.mark.parametrize("tick", [0, 1, 5000, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("distance", [0, 1, -1, 90_000, -90_000, 2**31 - 1, -(2**31)])
+def test_ticks_are_times_also_where_their_32_bits_wrap(tick: int, distance: int) -> None:
+    clock = TickClock(tick, 10**18, 4_000_000)
+    assert clock.monotonic((tick + distance) % 2**32) == 10**18 + distance * 4_000_000
+
+
+def test_table_that_is_released_is_empty() -> None:
+    released = table([flow(), flow(key(slot=1))])
+    assert len(released.indexes(0, Direction.INGRESS)) == 1
+    released.release()
+    assert (list(released), len(released), list(released.byte_counts)) == ([], 0, [])
+    assert not released.indexes(0, Direction.INGRESS)
 
 
 def test_key_is_decoded_from_the_documented_bytes() -> None:
@@ -102,17 +122,19 @@ def test_key_is_decoded_from_the_documented_bytes() -> None:
         + (0x0800).to_bytes(2, "little")
         + bytes([0, 6, 0, 0])
     )
-    found = FlowTable(memoryview(raw), memoryview(bytes(40)), 1)[0]
+    found = FlowTable(memoryview(raw + bytes(48)), 1)[0]
     assert found.key == key("192.168.1.100", "192.168.1.1", (80, 12345), TCP)
 
 
 def test_counters_up_to_64_bits_are_not_cut() -> None:
     largest = 2**64 - 1
-    (record,) = table([flow(packets=largest, size=largest, first_ns=largest, last_ns=largest)])
-    assert record[1:5] == (largest,) * 4
+    (record,) = table([FlowRecord(key(), largest, largest, largest, largest, 2**32 - 1, 2**32 - 1)])
+    assert record[1:] == (*[largest] * 4, 2**32 - 1, 2**32 - 1)
 
 
-@pytest.mark.parametrize("struct, python", [("flow_key", KEY.size), ("flow_counters", COUNTERS.size)])
+@pytest.mark.parametrize(
+    "struct, python", [("flow_key", KEY.size), ("flow_counters", COUNTERS.size), ("flow_entry", ENTRY.size)]
+)
 def test_python_and_c_agree_on_struct_sizes(struct: str, python: int) -> None:
     assert ffi.sizeof(f"struct {struct}") == python
 

@@ -19,8 +19,9 @@ from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows.attach import Attacher, Choice
 from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.roster import Roster, RosterState, Way
-from xtrace.monitors.flows.tables import Drained, FlowTables, Plan
+from xtrace.monitors.flows.tables import Drained, FlowTables
 from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
 
@@ -167,7 +168,7 @@ class XdpMonitor:
             end_ns=drained.end_monotonic_ns + monotonic_to_wall,
             interval_ns=drained.end_monotonic_ns - self._start_ns,
             start_monotonic_ns=self._start_ns,
-            record_offset_ns=self._tables.clock_offset(),
+            clock=self._tables.clock(),
             wall_offset_ns=monotonic_to_wall,
             flows=drained.flows,
             interfaces=interfaces,

@@ -1,4 +1,4 @@
-"""The two flow tables and their front caches: flip, grace period, flush, drain.
+"""The two buffers of the packet programs: flip, grace period, drain.
 
 The promise that every packet is counted exactly once is kept here and in csrc/count.h; see
 docs/architecture.md.
@@ -6,87 +6,40 @@ docs/architecture.md.
 
 from __future__ import annotations
 
-import logging
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from xtrace.kernel import abi, constants
-from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Program, check_possible_cpus, possible_cpus
+from xtrace.kernel.bpf import Program, check_possible_cpus
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec, ObjectSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.objects import load_object
-from xtrace.kernel.syscall import ffi, lib
+from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters, network_key
-from xtrace.model.flow import COUNTERS, KEY, FlowTable, InterfaceCounts
+from xtrace.model.flow import ETHERTYPE_IPV4, KEY, FlowTable, InterfaceCounts, TickClock
 from xtrace.model.words import Direction
-from xtrace.monitors.buffers import Ended, Switch, Table
+from xtrace.monitors.buffers import Ended, Switch
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.stores import FlowStore, HashedFlows, MappedFlows
 
-log = logging.getLogger(__name__)
-
-MEMORY_LIMIT = 64 << 20
-"""Default limit for all maps together, in bytes; the front cache shrinks to fit."""
+TICK_MASK = 0xFFFFFFFF
 
 CLOCK_MONOTONIC_COARSE = 6
 """Its resolution is one kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
 
+FRAGMENT_NS = 30_000_000_000
+"""How long the fragments of a datagram may take: what Linux waits for them (net.ipv4.ipfrag_time)."""
+
 NO_FILTERS = Filters()
 
-_FLUSH_REQUEST = abi.layout("struct flush_request", "buffer", "next")
-_HASH_ELEMENT_OVERHEAD = 48
-"""sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
-_HASH_BUCKET = 16
-LEAST_CACHE_ENTRIES = 256
 
-
-def load_object_spec() -> ObjectSpec:
-    """The packet program's object."""
-    return load_object("xdp_monitor.o")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Sizes of the maps."""
-
-    max_flows: int
-    slots: int
-    cpus: int
-    """CPU numbers are below this"""
-    cache_entries: int
-    """of one CPU's front cache"""
-
-    @classmethod
-    def make(cls, max_flows: int, slots: int = 1) -> Plan:
-        """Fit the front cache, per CPU and a power of two, into the memory that the flow tables leave.
-
-        Larger tables than the default may exceed the limit; the cache then keeps a useful size.
-        """
-        least = LEAST_CACHE_ENTRIES if max_flows > lib.DEFAULT_MAX_FLOWS else 1
-        cpus = max(possible_cpus()) + 1
-        plan = cls(max_flows, slots, cpus, lib.FRONT_CACHE_ENTRIES)
-        while plan.memory() > MEMORY_LIMIT and plan.cache_entries > least:
-            plan = replace(plan, cache_entries=plan.cache_entries // 2)
-        return plan
-
-    def memory(self) -> int:
-        """Memory of the maps in bytes."""
-        buckets = 1 << (self.max_flows - 1).bit_length()
-        table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
-        cache = self.cpus * self.cache_entries * ffi.sizeof("struct cache_entry")
-        counters = self.slots * 2 * self.cpus * ffi.sizeof("struct interface_counters")
-        return 2 * (table + cache + counters)
-
-    def resize(self, spec: MapSpec) -> MapSpec:
-        """`spec` with this plan's number of entries."""
-        entries = {
-            "flows_a": self.max_flows,
-            "flows_b": self.max_flows,
-            "front_cache": 2 * self.cpus * self.cache_entries,
-            "counters": 2 * self.slots * 2,
-        }
-        return replace(spec, max_entries=entries.get(spec.name, spec.max_entries))
+def load_object_spec(mapped: bool = True) -> ObjectSpec:
+    """The packet programs' object: with flow tables in shared memory, or in hash maps."""
+    return load_object("xdp_monitor.o" if mapped else "xdp_monitor_hash.o")
 
 
 @dataclass(frozen=True)
@@ -97,6 +50,20 @@ class Place:
     direction: Direction = Direction.INGRESS
     link_layer: int = lib.LINK_LAYER_ETHERNET
     frags: bool = False
+    plain: bool = True
+    """whether plain frames take the short way (csrc/plain.h), where there are no filters"""
+
+
+def counters_index(slot: int, egress: int, buffer: int) -> int:
+    """Return the index of an interface's counters (csrc/count.h)."""
+    return (slot * 2 + egress) * 2 + buffer
+
+
+def plain_word(place: Place) -> int:
+    """Return the last word of a plain frame's key there, with protocol and VLAN id 0 (csrc/plain.h)."""
+    key = KEY.pack(bytes(16), bytes(16), 0, 0, 0, 0, ETHERTYPE_IPV4, place.slot, 0, 0, place.direction.bit)
+    (word,) = abi.U64.unpack_from(key, KEY.size - abi.U64.size)
+    return int(word)
 
 
 @dataclass(frozen=True)
@@ -118,20 +85,21 @@ class FlowTables:
         self._filters = filters
         self.drain_ns = 0
         """duration of the last drain, without the grace period"""
-        self._batch = Batch(KEY.size, COUNTERS.size, plan.max_flows + BATCH_MARGIN)
-        self._jiffy_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
-        self._jiffies_base = 0
+        self._tick_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
+        self._multipliers = {f"hash_{word}": secrets.randbits(64) | 1 for word in range(KEY.size // abi.U64.size)}
+        self._shown: FlowTable | None = None
+        """the flows of the last interval, in memory that is about to be reused"""
         check_possible_cpus()
         with ExitStack() as opening:
             own = opening.enter_context
-            self._collection = own(Collection(load_object_spec(), self._resize, typed=features.btf))
+            mapped = features.cmpxchg
+            self._collection = own(Collection(load_object_spec(mapped), self._resize, typed=features.btf))
             self._maps = self._collection.maps
-            self._tables: tuple[Table, Table] = self._maps["flows_a"], self._maps["flows_b"]
+            self._store: FlowStore = (MappedFlows if mapped else HashedFlows)(self._maps, plan)
+            opening.callback(self._store.close)
             self._switch = own(Switch(self._maps))
             self._fill_filters()
-            self._clock = own(self.load("sample_clock"))
-            self._jiffies_base = -self.clock_offset() // self._jiffy_ns
-            self._flush = own(self.load("flush_cache"))
+            self._sampler = own(self.load("sample_clock"))
             self._owned = opening.pop_all()
 
     def _resize(self, spec: MapSpec) -> MapSpec:
@@ -150,7 +118,8 @@ class FlowTables:
             self._maps["ports"].update(abi.U32.pack(index), abi.U64.pack(word))
 
     def close(self) -> None:
-        """Release all maps and programs."""
+        """Release all maps and programs. The flows of the last interval stay if it was the last of all."""
+        self._forget()
         self._owned.close()
 
     @property
@@ -167,13 +136,19 @@ class FlowTables:
             "is_egress": place.direction.bit,
             "link_layer": place.link_layer,
             "has_frags": place.frags,
+            "reads_plain": self._reads_plain(place),
+            "plain_word": plain_word(place),
+            "plain_place": place.slot << 32 | place.direction.bit << 48,
             "is_realtime": self.features.realtime,
             "knows_ipsec": self.features.ipsec,
-            "slots": self.plan.slots,
-            "possible_cpus": self.plan.cpus,
-            "cache_entries": self.plan.cache_entries,
-            "jiffy_ns": self._jiffy_ns,
-            "jiffies_base": self._jiffies_base,
+            "own_counters": counters_index(place.slot, place.direction.bit, 0),
+            "keeps_recent": self.plan.recent_cpus > 0 and not self.features.realtime,
+            "recent_mask": self.plan.recent_flows - 1,
+            "max_flows": self.plan.max_flows,
+            "table_entries": self.plan.table_entries,
+            "table_places": self.plan.table_places,
+            "fragment_ticks": FRAGMENT_NS // self._tick_ns,
+            **self._multipliers,
             **self._filters.constants(),
         }
         is_tc = self._collection.spec.programs[program].section == "tc"
@@ -185,18 +160,31 @@ class FlowTables:
             flags=constants.PROG_HAS_FRAGS if place.frags else 0,
         )
 
+    def _reads_plain(self, place: Place) -> bool:
+        """Whether plain frames take the short way: their flow is their own, and no filter looks at it."""
+        return place.plain and place.link_layer == lib.LINK_LAYER_ETHERNET and self._filters == NO_FILTERS
+
     def memory(self) -> int:
         """Kernel memory of the shared maps in bytes, as reported by the kernel."""
         return self._collection.memory()
 
-    def clock_offset(self) -> int:
-        """The offset in ns from a record's times to CLOCK_MONOTONIC, accurate to one kernel tick."""
-        (sample,) = abi.U64.unpack_from(self._clock.test_run(bytes(16)).frame)
-        return time.monotonic_ns() - int(sample) + self._jiffies_base * self._jiffy_ns
+    def clock(self) -> TickClock:
+        """The kernel's tick and CLOCK_MONOTONIC now."""
+        (tick,) = abi.U64.unpack_from(self._sampler.test_run(bytes(16)).frame)
+        return TickClock(tick & TICK_MASK, time.monotonic_ns(), self._tick_ns)
 
     def flip(self, last: bool = False) -> Ended:
-        """End the interval of the active buffer, of both if it is the last one; collect() reads what it left."""
+        """End the interval of the active buffer, of both if it is the last one; collect() reads what it left.
+
+        The flows that collect() returned before are gone then.
+        """
+        self._forget()
+        self._store.reuse(self._switch.inactive)
         return self._switch.finish() if last else self._switch.flip()
+
+    def _forget(self) -> None:
+        if self._shown is not None:
+            self._shown.release()
 
     def wait_grace_period(self) -> None:
         """Return when all programs running now have ended."""
@@ -205,60 +193,22 @@ class FlowTables:
     def collect(self, interval: Ended) -> Drained:
         """Empty the buffers of an interval that has ended, before the next one ends."""
         begun = time.monotonic_ns()
-        self._batch.count = 0
-        drained = []
-        for buffer in interval.buffers:
-            self._flush_cache(buffer)
-            drained.append(self._tables[buffer].drain_into(self._batch))
-        if len(drained) > 1 and all(drained):
-            merge_duplicates(self._batch)
+        flows = self._store.collect(interval.buffers)
+        self._shown = flows if len(interval.buffers) == 1 else None
         counts = self._take_counters(interval.buffers)
-        keys, values = memoryview(ffi.buffer(self._batch.keys)), memoryview(ffi.buffer(self._batch.values))
         self.drain_ns = time.monotonic_ns() - begun
-        return Drained(interval.monotonic_ns, FlowTable(keys, values, self._batch.count), counts)
-
-    def _flush_cache(self, buffer: int) -> None:
-        if self.features.realtime:
-            return  # the packet program did not use it
-        entries = self.plan.cpus * self.plan.cache_entries
-        repeat = -(-entries // lib.FLUSH_ENTRIES)
-        self._flush.test_run(_FLUSH_REQUEST.pack(buffer, 0), repeat=repeat)
+        return Drained(interval.monotonic_ns, flows, counts)
 
     def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, Direction], InterfaceCounts]:
         """Read and zero the inactive counters."""
-        per_buffer = 2 * self.plan.slots
         taken: dict[tuple[int, Direction], InterfaceCounts] = {}
         counters = self._maps["counters"]
         directions = tuple(Direction)
         for index, element in enumerate(counters.lookup_all(self.features.percpu_batch)):
-            buffer, place = divmod(index, per_buffer)
+            place, buffer = divmod(index, 2)
             if buffer not in buffers or element.count(0) == len(element):
                 continue
             counters.update(abi.U32.pack(index), bytes(len(element)))
             where = (place // 2, directions[place % 2])
             taken[where] = taken.get(where, InterfaceCounts()) + InterfaceCounts.from_per_cpu(element)
         return taken
-
-
-def merge_duplicates(batch: Batch) -> None:
-    """Add up the entries of `batch` with the same key, so that every flow occurs once."""
-    places: dict[bytes, int] = {}
-    keys, values = memoryview(ffi.buffer(batch.keys)), memoryview(ffi.buffer(batch.values))
-    for index in range(batch.count):
-        key = bytes(keys[index * KEY.size : (index + 1) * KEY.size])
-        counters = COUNTERS.unpack_from(values, index * COUNTERS.size)
-        place = places.get(key)
-        if place is None:
-            place = places[key] = len(places)
-            keys[place * KEY.size : (place + 1) * KEY.size] = key
-        else:
-            packets, size, first, last, flags = COUNTERS.unpack_from(values, place * COUNTERS.size)
-            counters = (
-                packets + counters[0],
-                size + counters[1],
-                min(first, counters[2]),
-                max(last, counters[3]),
-                flags | counters[4],
-            )
-        COUNTERS.pack_into(values, place * COUNTERS.size, *counters)
-    batch.count = len(places)

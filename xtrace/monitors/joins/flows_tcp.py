@@ -10,7 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from xtrace.kernel import abi
-from xtrace.model.flow import EGRESS, KEY, PROTOCOL_TCP, FlowSnapshot, Interface
+from xtrace.model.flow import EGRESS, ENTRY, PROTOCOL_TCP, FlowSnapshot, Interface
 from xtrace.model.tcp import Connection, Ends, Seen, TcpSnapshot
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
@@ -166,8 +166,8 @@ def crossings(snapshot: FlowSnapshot) -> Iterator[Crossing]:
     """Yield what each TCP flow carried across its interface in one interval."""
     table = snapshot.flows
     interfaces = {(interface.slot, interface.direction.bit): interface for interface, _ in snapshot.interfaces}
-    protocols = bytes(table.keys[_PROTOCOL_OFFSET :: KEY.size])
-    slots, flags = bytes(table.keys[_SLOT_OFFSET :: KEY.size]), bytes(table.keys[_FLAGS_OFFSET :: KEY.size])
+    protocols = bytes(table.entries[_PROTOCOL_OFFSET :: ENTRY.size])
+    slots, flags = bytes(table.entries[_SLOT_OFFSET :: ENTRY.size]), bytes(table.entries[_FLAGS_OFFSET :: ENTRY.size])
     packets, size = table.packet_counts, table.byte_counts
     for place, key in enumerate(table.packed_keys()):
         if protocols[place] == PROTOCOL_TCP:

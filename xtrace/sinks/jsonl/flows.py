@@ -52,14 +52,15 @@ class FlowLines:
         self._lines = ffi.new(
             "struct xt_flow_lines *",
             {
-                "keys": ffi.from_buffer("struct flow_key[]", table.keys),
-                "values": ffi.from_buffer("struct flow_counters[]", table.values),
+                "entries": ffi.from_buffer("struct flow_entry[]", table.entries),
                 "chosen": indexes,
                 "count": len(chosen),
                 "names": _names()[0],
                 "before": {"start": before, "length": len(before)},
                 "units": units,
-                "record_offset": snapshot.record_offset_ns,
+                "tick": snapshot.clock.tick,
+                "tick_at": snapshot.clock.monotonic_ns,
+                "tick_ns": snapshot.clock.tick_ns,
                 "wall_offset": snapshot.wall_offset_ns,
                 "start": snapshot.start_monotonic_ns,
                 "end": snapshot.end_ns - snapshot.wall_offset_ns,

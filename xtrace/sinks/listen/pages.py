@@ -55,7 +55,7 @@ class Pages:
     def publish_flows(self, snapshot: FlowSnapshot) -> None:
         """Keep a copy of an interval's flows: the drain's buffers are used again."""
         table = snapshot.flows
-        copy = FlowTable(memoryview(bytes(table.keys)), memoryview(bytes(table.values)), len(table))
+        copy = FlowTable(memoryview(bytes(table.entries)), len(table))
         self._flows = replace(snapshot, flows=copy)
 
     def tick(self) -> None:

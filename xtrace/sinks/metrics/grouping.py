@@ -8,8 +8,9 @@ from struct import Struct
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import (
-    COUNTERS,
+    ENTRY,
     HAS_SRC_QPN,
+    KEY,
     PROTOCOL_ICMP,
     PROTOCOL_ICMPV6,
     PROTOCOL_SCTP,
@@ -26,6 +27,8 @@ _SRC_PORT, _DST_PORT, _SRC_QPN, _PROTOCOL, _FLAGS = (
     abi.offset("struct flow_key", name) for name in ("src_port", "dst_port", "src_qpn", "protocol", "flags")
 )
 _PORT = Struct("=H")
+_NAMED = Struct(f"={KEY.size}sQQ{ENTRY.size - KEY.size - 2 * abi.U64.size}x")
+"""struct flow_entry by packed key, packets and bytes; the rest is 0."""
 _NO_PORT = bytes(2)
 _WITH_PORTS = frozenset({PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_SCTP})
 _ICMP = frozenset({PROTOCOL_ICMP, PROTOCOL_ICMPV6})
@@ -69,5 +72,5 @@ def grouped(table: FlowTable, rename: Rename) -> FlowTable:
         else:
             entry[0] += packets
             entry[1] += size
-    values = b"".join(COUNTERS.pack(packets, size, 0, 0, 0) for packets, size in sums.values())
-    return FlowTable(memoryview(b"".join(sums)), memoryview(values), len(sums))
+    entries = b"".join(_NAMED.pack(name, packets, size) for name, (packets, size) in sums.items())
+    return FlowTable(memoryview(entries), len(sums))

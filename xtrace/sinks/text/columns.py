@@ -150,7 +150,7 @@ def flow_row(snapshot: FlowSnapshot, interface: Interface, flow: FlowRecord, sec
     """Return the row of a flow."""
     key = flow.key
     origin = snapshot.origin(interface, key) if key.is_roce else UNKNOWN_ORIGIN
-    details = list(flow_details(key))
+    details = list(flow_details(flow))
     if key.is_roce:
         details.insert(0, opcode_name(key.opcode))
     if origin.pid is not None:

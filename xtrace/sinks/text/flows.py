@@ -74,7 +74,7 @@ def flow_line(
             f"{_endpoint(key, key.src, key.src_port)} -> {_endpoint(key, key.dst, key.dst_port)}"
             f" proto={key.protocol} packets={flow.packets} bytes={flow.bytes} [{key.traffic_type}] {interface.name}"
         )
-    line += "".join(f" {detail}" for detail in flow_details(key))
+    line += "".join(f" {detail}" for detail in flow_details(flow))
     line += f" {interface.direction.in_out}" if with_direction else ""
     return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
 
@@ -92,8 +92,9 @@ def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
     )
 
 
-def flow_details(key: FlowKey) -> Iterator[str]:
+def flow_details(flow: FlowRecord) -> Iterator[str]:
     """Yield the details that apply, appended to the line."""
+    key = flow.key
     if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
         yield f"type={key.src_port} code={key.dst_port}"
     if key.flags & FRAGMENT:
@@ -104,6 +105,10 @@ def flow_details(key: FlowKey) -> Iterator[str]:
         yield f"inner_vlan={key.inner_vlan}"
     if key.tunnel:
         yield key.tunnel if key.vni is None else f"{key.tunnel} vni={key.vni}"
+    if flow.dscp or flow.dscp_changed:
+        yield f"dscp={flow.dscp}" + ",changed" * flow.dscp_changed
+    if flow.ecn_ce_packets:
+        yield f"ecn_ce={flow.ecn_ce_packets}"
     if not key.is_ip and not key.is_roce:
         yield "LLC" if key.ethertype == ETHERTYPE_LLC else f"ethertype=0x{key.ethertype:04x}"
 

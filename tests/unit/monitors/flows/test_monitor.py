@@ -18,7 +18,7 @@ from xtrace.kernel.features import Features
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.kernel.tc import RootQdisc
 from xtrace.model.filters import Filters
-from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, Unattached
+from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, TickClock, Unattached
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows import absent as absent_module
@@ -27,8 +27,9 @@ from xtrace.monitors.flows import watched as watched_module
 from xtrace.monitors.flows.attach import Attached, Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.monitor import OPEN_SLOTS, XdpMonitor, XdpOptions
+from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.queue import Queue
-from xtrace.monitors.flows.tables import Drained, Plan
+from xtrace.monitors.flows.tables import Drained
 
 NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
 """RTM_* of uapi/linux/rtnetlink.h"""
@@ -204,8 +205,8 @@ class FakeTables:
             }
         return Drained(interval.monotonic_ns, table(flows), counts)
 
-    def clock_offset(self) -> int:
-        return 123
+    def clock(self) -> TickClock:
+        return TickClock(123, 456, 789)
 
     def memory(self) -> int:
         return 20 << 20
@@ -515,7 +516,11 @@ def test_snapshot_has_the_flows_the_counts_and_both_clocks(world: World, monitor
     (eth0,) = monitor.interfaces
     assert eth0 == Interface("eth0", 0, Hook.XDP, XdpMode.NATIVE)
     assert snapshot.interfaces == ((eth0, counts_of(world.flows)),)
-    assert (snapshot.end_ns, snapshot.wall_offset_ns, snapshot.record_offset_ns) == (6000 + 10**18, 10**18, 123)
+    assert (snapshot.end_ns, snapshot.wall_offset_ns, snapshot.clock) == (
+        6000 + 10**18,
+        10**18,
+        TickClock(123, 456, 789),
+    )
 
 
 def counted(index: int, packets: int) -> LinkInfo:

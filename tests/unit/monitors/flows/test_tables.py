@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,23 +14,37 @@ from typing import Any
 import pytest
 
 from tests.unit.fake_kernel import FIRST_FD, FakeHash, FakeKernel
-from tests.unit.make import features, flow, key
+from tests.unit.make import TICK, features, flow, key
 from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import bpf, constants
-from xtrace.kernel.bpf import Batch
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.filters import Filters, parse_networks
-from xtrace.model.flow import COUNTERS, KEY, TRAFFIC_TYPES, FlowRecord, FlowTable, InterfaceCounts, PacketCount
+from xtrace.model.flow import (
+    COUNTERS,
+    ENTRY,
+    KEY,
+    TRAFFIC_TYPES,
+    FlowRecord,
+    FlowTable,
+    InterfaceCounts,
+    PacketCount,
+    TickClock,
+    pack_entry,
+)
 from xtrace.model.words import Direction
 from xtrace.monitors import buffers
+from xtrace.monitors.flows import plan as plan_module
+from xtrace.monitors.flows import stores
 from xtrace.monitors.flows import tables as tables_module
 from xtrace.monitors.flows.monitor import OPEN_SLOTS
-from xtrace.monitors.flows.tables import MEMORY_LIMIT, FlowTables, Place, Plan, load_object_spec, merge_duplicates
+from xtrace.monitors.flows.plan import MEMORY_LIMIT, Plan
+from xtrace.monitors.flows.tables import FlowTables, Place, load_object_spec
 
-PLAN = Plan(max_flows=64, slots=1, cpus=2, cache_entries=8)
-FEATURES = features()
+PLAN = Plan(max_flows=64, slots=1, cpus=2, recent_cpus=2)
+FEATURES = features(cmpxchg=False)
+"""The fake kernel has hash maps; what is in shared memory tests/kernel sees."""
 
 COUNTER_WORDS = 2 * (2 + lib.TRAFFIC_TYPES)
 
@@ -40,65 +55,78 @@ def checked_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables_module, "check_possible_cpus", lambda: None)
 
 
-@pytest.mark.parametrize("cpus", [1, 2, 16, 64, 128, 256, 1024, 8192])
-def test_maps_fit_64_mb_by_default_on_any_number_of_cpus(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(cpus)))
-    plan = Plan.make(lib.DEFAULT_MAX_FLOWS)
-    assert plan.memory() <= MEMORY_LIMIT == 64 << 20
+@pytest.mark.parametrize("cpus", [1, 2, 16, 64, 128, 256, 512])
+@pytest.mark.parametrize("slots", [1, OPEN_SLOTS])
+def test_maps_fit_64_mb_by_default_on_any_number_of_cpus(
+    cpus: int, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "possible_cpus", lambda: tuple(range(cpus)))
+    plan = Plan.make(lib.DEFAULT_MAX_FLOWS, slots)
     assert plan.max_flows == lib.DEFAULT_MAX_FLOWS
-    assert plan.cache_entries.bit_count() == 1
+    assert plan.recent_cpus == cpus
+    assert plan.memory() <= MEMORY_LIMIT == 64 << 20
+    assert plan.memory(mapped=False) <= MEMORY_LIMIT
 
 
-@pytest.mark.parametrize("cpus", [1, 16, 128])
-def test_maps_fit_64_mb_where_the_number_of_interfaces_is_open(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(cpus)))
-    plan = Plan.make(lib.DEFAULT_MAX_FLOWS, OPEN_SLOTS)
-    assert (plan.slots, plan.cache_entries) == (OPEN_SLOTS, lib.FRONT_CACHE_ENTRIES)
+def test_fewer_cpus_keep_recent_flows_where_there_is_no_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "possible_cpus", lambda: tuple(range(8192)))
+    plan = Plan.make(lib.DEFAULT_MAX_FLOWS)
     assert plan.memory() <= MEMORY_LIMIT
-
-
-def test_front_cache_is_whole_on_128_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_module, "possible_cpus", lambda: tuple(range(128)))
-    assert Plan.make(lib.DEFAULT_MAX_FLOWS).cache_entries == lib.FRONT_CACHE_ENTRIES
+    assert 1024 < plan.recent_cpus < 8192
 
 
 def test_memory_is_what_the_kernel_will_charge() -> None:
-    # memlock of tables, caches and counters by fdinfo, Linux 6.18, two CPUs
-    assert Plan(65536, slots=1, cpus=2, cache_entries=1024).memory() == pytest.approx(20_320_592, rel=0.001)
+    words = 2 * (131072 * 8 + 64)
+    entries = 2 * 65536 * (96 + 16)
+    recent = 2 * 2 * lib.RECENT_FLOWS * 120
+    assert (
+        Plan(65536, slots=1, cpus=2, recent_cpus=2).memory() == words + entries + recent + 2 * 2 * 8 * COUNTER_WORDS * 2
+    )
 
 
-def test_each_further_cpu_takes_its_caches_and_counters() -> None:
-    entry = 48 + 40 + 8  # key, counters, challenger
-    two, three = (Plan(65536, slots=5, cpus=cpus, cache_entries=1024).memory() for cpus in (2, 3))
-    assert three - two == 2 * (1024 * entry + 5 * 2 * 8 * COUNTER_WORDS)
+def test_each_further_cpu_takes_its_recent_flows_and_counters() -> None:
+    two, three = (Plan(65536, slots=5, cpus=cpus, recent_cpus=cpus).memory() for cpus in (2, 3))
+    assert three - two == 2 * (lib.RECENT_FLOWS * 120 + 5 * 2 * 8 * COUNTER_WORDS)
 
 
 def test_cpu_numbers_with_gaps_all_have_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_module, "possible_cpus", lambda: (0, 1, 6))
-    assert Plan.make(100).cpus == 7
+    monkeypatch.setattr(plan_module, "possible_cpus", lambda: (0, 1, 6))
+    assert (Plan.make(100).cpus, Plan.make(100).recent_cpus) == (7, 7)
 
 
-def test_tables_larger_than_the_default_leave_the_cache_what_is_useful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_module, "possible_cpus", lambda: (0, 1))
+def test_tables_larger_than_the_default_leave_every_cpu_its_recent_flows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "possible_cpus", lambda: (0, 1))
     plan = Plan.make(1 << 22)
-    assert (plan.max_flows, plan.cache_entries) == (1 << 22, 256)
+    assert (plan.max_flows, plan.recent_cpus) == (1 << 22, 2)
+
+
+@pytest.mark.parametrize("flows", [1, 16, 127, 128, 129, 65536, 100_000, 1 << 22])
+def test_both_buffers_begin_with_a_page_and_half_of_the_index_stays_free(flows: int) -> None:
+    plan = Plan(flows, slots=1, cpus=1, recent_cpus=1)
+    assert plan.table_entries >= flows
+    assert plan.table_entries * 16 % mmap.PAGESIZE == plan.table_places * 8 % mmap.PAGESIZE == 0
+    assert plan.table_places >= 2 * flows
+    assert plan.table_places.bit_count() == 1
 
 
 def test_plan_sizes_the_maps_it_knows_and_leaves_the_others() -> None:
-    plan = Plan(max_flows=100, slots=3, cpus=4, cache_entries=8)
+    plan = Plan(max_flows=128, slots=3, cpus=4, recent_cpus=4)
     sizes = {
         name: plan.resize(MapSpec(name, 1, 4, 4, max_entries=5)).max_entries
-        for name in ("flows_a", "flows_b", "front_cache", "counters", "active")
+        for name in ("flows", "foreign", "flow_index", "flows_a", "flows_b", "recent", "counters", "active")
     }
-    assert sizes == {"flows_a": 100, "flows_b": 100, "front_cache": 2 * 4 * 8, "counters": 2 * 3 * 2, "active": 5}
+    tables = dict.fromkeys(("flows", "foreign"), 2 * plan.table_entries)
+    tables |= {"flow_index": 2 * plan.table_places, "flows_a": 128, "flows_b": 128}
+    assert sizes == {**tables, "recent": 2 * 4 * lib.RECENT_FLOWS, "counters": 2 * 3 * 2, "active": 5}
 
 
 class Maps:
-    """What the maps of a FlowTables hold: two hash tables, the counters, and the word that says who is active."""
+    """What the maps of a FlowTables on hash maps hold: two tables, the counters, the word that says who is active."""
 
     def __init__(self, kernel: FakeKernel) -> None:
         self.kernel = kernel
         self.active = ffi.new("__u32 *", 0)
+        self.recent = ffi.new("struct recent_flow[]", 2 * 2 * lib.RECENT_FLOWS)
         self.mapped = 0
         self.flows: dict[int, list[FlowRecord]] = {0: [], 1: []}
         self.counters = [[0] * COUNTER_WORDS * 2 for _ in range(4)]
@@ -109,8 +137,8 @@ class Maps:
         kernel.answer("xt_map_lookup_batch", self._lookup_counters)
         kernel.answer("xt_map_update", self._update)
 
-    def _mmap(self, fd: int, length: int, address: Any) -> int:
-        address[0] = self.active
+    def _mmap(self, fd: int, length: int, offset: int, address: Any) -> int:
+        address[0] = self.active if length == 4 else self.recent
         self.mapped += 1
         return 0
 
@@ -122,7 +150,7 @@ class Maps:
         assert self.tables is not None
         buffer = 0 if fd == self.tables._maps["flows_a"].fileno() else 1
         waiting, self.flows[buffer] = self.flows[buffer], []
-        packed = [(KEY.pack(*record.key), COUNTERS.pack(*record[1:])) for record in waiting]
+        packed = [(KEY.pack(*record.key), COUNTERS.pack(*spread(record)[1:])) for record in waiting]
         return FakeHash([packed]).drain(fd, *arguments)
 
     def _lookup_counters(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
@@ -150,6 +178,11 @@ class Maps:
         return told
 
 
+def spread(record: FlowRecord) -> FlowRecord:
+    """A record as a hash map has it: bit i of the TCP flags stands in byte i."""
+    return record._replace(tcp_flags=sum(1 << 9 * bit for bit in range(8) if record.tcp_flags >> bit & 1))
+
+
 @pytest.fixture
 def maps(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Maps:
     monkeypatch.setattr(bpf, "possible_cpus", lambda: (0, 1))
@@ -170,13 +203,12 @@ def opened(maps: Maps) -> Iterator[Callable[..., FlowTables]]:
         maps.tables.close()
 
 
-def test_tick_flips_waits_flushes_and_only_then_drains(maps: Maps, opened: Callable[..., FlowTables]) -> None:
+def test_tick_flips_waits_and_only_then_drains(maps: Maps, opened: Callable[..., FlowTables]) -> None:
     tables = opened()
     tables.collect(tables.flip())
     assert maps.take_calls() == [
         "xt_store_release",
         "xt_map_update grace",
-        "xt_prog_test_run",
         "xt_map_lookup_and_delete_batch flows_a",
         "xt_map_lookup_batch counters",
     ]
@@ -191,34 +223,29 @@ def test_last_tick_waits_and_drains_both_tables_without_a_flip(maps: Maps, opene
     tables.collect(tables.flip(last=True))
     assert maps.take_calls() == [
         "xt_map_update grace",
-        "xt_prog_test_run",
         "xt_map_lookup_and_delete_batch flows_a",
-        "xt_prog_test_run",
         "xt_map_lookup_and_delete_batch flows_b",
         "xt_map_lookup_batch counters",
     ]
 
 
-def test_flush_reaches_every_entry_of_every_cpu(maps: Maps, opened: Callable[..., FlowTables]) -> None:
-    runs: list[tuple[int, int]] = []
-
-    def run(request: Any) -> int:
-        (buffer,) = struct.unpack_from("=I", ffi.buffer(ffi.cast("char *", request.data_in), 4))
-        runs.append((buffer, request.repeat))
-        return 0
-
+def test_recent_flows_of_every_cpu_are_added_to_those_of_the_table(
+    maps: Maps, opened: Callable[..., FlowTables]
+) -> None:
     tables = opened()
-    maps.kernel.answer("xt_prog_test_run", run)
-    tables.collect(tables.flip(last=True))
-    assert [buffer for buffer, _ in runs] == [0, 1]
-    entries = PLAN.cpus * PLAN.cache_entries
-    assert all((repeat - 1) * lib.FLUSH_ENTRIES < entries <= repeat * lib.FLUSH_ENTRIES for _, repeat in runs)
-
-
-def test_realtime_kernel_has_no_cache_to_flush(maps: Maps, opened: Callable[..., FlowTables]) -> None:
-    tables = opened(features(realtime=True))
-    tables.collect(tables.flip(last=True))
-    assert "xt_prog_test_run" not in maps.take_calls()
+    maps.flows = {0: [flow(packets=1, size=100, first_ns=5 * TICK, last_ns=6 * TICK, tcp_flags=0x02)], 1: []}
+    for cpu in range(2):
+        place = maps.recent[cpu * 2 * lib.RECENT_FLOWS + 3]
+        ffi.memmove(ffi.addressof(place, "key"), KEY.pack(*key()), KEY.size)
+        place.counters.packets, place.counters.bytes, place.counters.tcp_flags = 10, 1000, 1 << 36
+        place.counters.first, place.counters.last, place.entry = 4 + cpu, 7 + cpu, 1
+        place.counters.ecn_ce, place.counters.dscp = 3, 10
+    (found,) = tables.collect(tables.flip()).flows
+    assert found == flow(
+        packets=21, size=2100, first_ns=4 * TICK, last_ns=8 * TICK, tcp_flags=0x12, dscp=10, dscp_changed=True, ecn_ce=6
+    )
+    assert not any(bytes(ffi.buffer(maps.recent)))
+    assert list(tables.collect(tables.flip()).flows) == []
 
 
 def test_each_tick_returns_the_flows_of_its_own_interval(maps: Maps, opened: Callable[..., FlowTables]) -> None:
@@ -234,11 +261,11 @@ def test_flow_in_both_tables_is_one_flow_in_the_last_interval(maps: Maps, opened
     tables = opened()
     only_a, only_b = flow(key(ports=(1, 1))), flow(key(ports=(2, 2)))
     maps.flows = {
-        0: [flow(packets=1, size=100, first_ns=5, last_ns=6, tcp_flags=0x02), only_a],
-        1: [only_b, flow(packets=2, size=200, first_ns=7, last_ns=9, tcp_flags=0x11)],
+        0: [flow(packets=1, size=100, first_ns=5 * TICK, last_ns=6 * TICK, tcp_flags=0x02), only_a],
+        1: [only_b, flow(packets=2, size=200, first_ns=7 * TICK, last_ns=9 * TICK, tcp_flags=0x11)],
     }
     found = list(tables.collect(tables.flip(last=True)).flows)
-    both = flow(packets=3, size=300, first_ns=5, last_ns=9, tcp_flags=0x13)
+    both = flow(packets=3, size=300, first_ns=5 * TICK, last_ns=9 * TICK, tcp_flags=0x13)
     assert sorted(found) == sorted([only_a, only_b, both])
 
 
@@ -247,12 +274,12 @@ def test_counters_of_the_taken_buffer_are_summed_and_zeroed_and_the_others_stay(
 ) -> None:
     tables = opened()
     one_cpu = [10, 1000, 1, 60, *[0] * (COUNTER_WORDS - 4)]
-    maps.counters[0] = one_cpu * 2  # buffer A, ingress
-    maps.counters[2] = [5] * COUNTER_WORDS * 2  # buffer B, ingress
+    maps.counters[0] = one_cpu * 2  # ingress, buffer A
+    maps.counters[1] = [5] * COUNTER_WORDS * 2  # buffer B, ingress
     drained = tables.collect(tables.flip())
     assert drained.counts == {(0, Direction.INGRESS): InterfaceCounts(PacketCount(20, 2000), PacketCount(2, 120))}
     assert not any(maps.counters[0])
-    assert all(maps.counters[2])
+    assert all(maps.counters[1])
 
 
 def test_counters_of_both_buffers_are_added_at_the_end(maps: Maps, opened: Callable[..., FlowTables]) -> None:
@@ -260,19 +287,19 @@ def test_counters_of_both_buffers_are_added_at_the_end(maps: Maps, opened: Calla
     for index in range(4):
         maps.counters[index][0] = 10 + index
     drained = tables.collect(tables.flip(last=True))
-    assert drained.counts[0, Direction.INGRESS].total.packets == 10 + 12
-    assert drained.counts[0, Direction.EGRESS].total.packets == 11 + 13
+    assert drained.counts[0, Direction.INGRESS].total.packets == 10 + 11
+    assert drained.counts[0, Direction.EGRESS].total.packets == 12 + 13
     assert not any(map(any, maps.counters))
 
 
 def test_counters_of_several_interfaces_are_distinguished(maps: Maps, opened: Callable[..., FlowTables]) -> None:
-    tables = opened(plan=Plan(max_flows=64, slots=3, cpus=2, cache_entries=8))
+    tables = opened(plan=Plan(max_flows=64, slots=3, cpus=2, recent_cpus=2))
     maps.counters = [[100 + index, *[0] * (2 * COUNTER_WORDS - 1)] for index in range(2 * 3 * 2)]
     first = {where: counts.total.packets for where, counts in tables.collect(tables.flip()).counts.items()}
     came, left = Direction
-    assert first == {(0, came): 100, (0, left): 101, (1, came): 102, (1, left): 103, (2, came): 104, (2, left): 105}
+    assert first == {(0, came): 100, (0, left): 102, (1, came): 104, (1, left): 106, (2, came): 108, (2, left): 110}
     second = {where: counts.total.packets for where, counts in tables.collect(tables.flip()).counts.items()}
-    assert second == {where: packets + 6 for where, packets in first.items()}
+    assert second == {where: packets + 1 for where, packets in first.items()}
 
 
 def test_memory_is_that_of_all_shared_maps(
@@ -280,8 +307,8 @@ def test_memory_is_that_of_all_shared_maps(
 ) -> None:
     tables = opened()
     monkeypatch.setattr(bpf.Map, "memory", lambda self: self.spec.max_entries)
-    # two tables, the caches, the counters, the active word, the grace map
-    counting = 2 * 64 + 2 * 2 * 8 + 2 * 1 * 2 + 1 + 1
+    # two tables, the recent flows, the counters, the active word, the grace map
+    counting = 2 * 64 + 2 * 2 * lib.RECENT_FLOWS + 2 * 1 * 2 + 1 + 1
     # both tries, a bit per port, the room for one copied frame, ESP packets by SPI and whether there are any
     assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1 + 1024 + 1
 
@@ -297,31 +324,18 @@ def test_grace_period_and_drain_are_measured(
     assert (tables.grace_ns, tables.drain_ns) == (9000, 7000)
 
 
-JIFFY_NS = 4_000_000
-JIFFIES_AT_BOOT = 4_294_892_296
-"""The kernel's INITIAL_JIFFIES: jiffies64 starts five minutes before 32 bits overflow."""
-
-
-def test_record_times_and_their_offset_give_the_monotonic_clock(
+def test_clock_sets_the_kernels_tick_against_the_monotonic_clock(
     maps: Maps, opened: Callable[..., FlowTables], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 123_456_789_012
-
-    def jiffies() -> int:
-        return JIFFIES_AT_BOOT + now // JIFFY_NS
+    clock = SimpleNamespace(monotonic_ns=lambda: 77, clock_getres=lambda which: {6: 0.004}[which])
+    monkeypatch.setattr(tables_module, "time", clock)
 
     def sample(request: Any) -> int:
-        ffi.memmove(request.data_out, struct.pack("=Q", jiffies() * JIFFY_NS), 8)  # its jiffies_base is 0
+        ffi.memmove(request.data_out, struct.pack("=Q", 4_294_892_296 + 2**32), 8)
         return 0
 
-    clock = SimpleNamespace(monotonic_ns=lambda: now, clock_getres=lambda which: {6: JIFFY_NS / 1e9}[which])
-    monkeypatch.setattr(tables_module, "time", clock)
     maps.kernel.answer("xt_prog_test_run", sample)
-    tables = opened()
-    base = constants_of(maps, tables)["jiffies_base"]
-    for now in (123_456_789_012, 999_999_999_999, 10**16):
-        recorded = (jiffies() - base) * JIFFY_NS
-        assert abs(recorded + tables.clock_offset() - now) <= JIFFY_NS
+    assert opened().clock() == TickClock(4_294_892_296, 77, 4_000_000)
 
 
 def constants_of(maps: Maps, tables: FlowTables, place: Place | None = None) -> dict[str, int]:
@@ -346,11 +360,8 @@ def constants_of(maps: Maps, tables: FlowTables, place: Place | None = None) -> 
         ("xt_map_create", 7),
         ("xt_map_update", 0),
         ("xt_map_freeze", 0),
-        ("xt_map_freeze", 1),
         ("xt_map_mmap", 0),
         ("xt_prog_load", 0),
-        ("xt_prog_load", 1),
-        ("xt_prog_test_run", 0),
     ],
 )
 def test_whatever_fails_while_opening_nothing_stays_open(
@@ -391,11 +402,14 @@ def test_kernel_that_takes_our_types_gets_them_with_every_program(maps: Maps, ke
 def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: Callable[..., FlowTables]) -> None:
     tables = opened(plan=replace(PLAN, slots=8))
     wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
-    wanted |= {"is_realtime": 0, "slots": 8, "possible_cpus": 2, "cache_entries": 8}
+    wanted |= {"is_realtime": 0, "own_counters": (7 * 2 + 1) * 2, "recent_mask": lib.RECENT_FLOWS - 1, "max_flows": 64}
+    wanted |= {"table_entries": PLAN.table_entries, "table_places": PLAN.table_places, "reads_plain": 0}
     told = constants_of(maps, tables, Place(7, Direction.EGRESS, lib.LINK_LAYER_NONE, frags=True))
     assert {name: told[name] for name in wanted} == wanted
-    assert told["jiffy_ns"] > 0
+    assert len({told[f"hash_{word}"] for word in range(6)}) == 6
+    assert all(told[f"hash_{word}"] % 2 for word in range(6))
     told = constants_of(maps, tables)
+    assert told["reads_plain"] == 1
     assert [told[name] for name in ("interface_slot", "is_egress", "link_layer", "has_frags")] == [0, 0, 0, 0]
 
 
@@ -412,7 +426,7 @@ def test_slot_that_the_counters_have_no_room_for_is_refused(maps: Maps, opened: 
         ("xdp_ingress", Place(frags=True), (6, 37, constants.PROG_HAS_FRAGS)),
         ("tc_packet", Place(), (3, 0, 0)),
         ("tc_packet", Place(direction=Direction.EGRESS), (3, 0, 0)),
-        ("flush_cache", Place(), (6, 37, 0)),
+        ("sample_clock", Place(), (3, 0, 0)),
     ],
 )
 def test_program_is_loaded_for_its_hook(
@@ -481,12 +495,9 @@ def test_filters_stand_in_their_maps_before_any_program_is_loaded(maps: Maps, ke
 
 
 def merged(flows: list[FlowRecord]) -> list[FlowRecord]:
-    batch = Batch(KEY.size, COUNTERS.size, capacity=len(flows) + 1, count=len(flows))
-    ffi.memmove(batch.keys, b"".join(KEY.pack(*record.key) for record in flows), len(flows) * KEY.size)
-    ffi.memmove(batch.values, b"".join(COUNTERS.pack(*record[1:]) for record in flows), len(flows) * COUNTERS.size)
-    merge_duplicates(batch)
-    keys, values = memoryview(ffi.buffer(batch.keys)), memoryview(ffi.buffer(batch.values))
-    return list(FlowTable(keys, values, batch.count))
+    entries = ffi.new("struct flow_entry[]", len(flows) + 1)
+    ffi.memmove(entries, b"".join(map(pack_entry, flows)), len(flows) * ENTRY.size)
+    return list(stores.merged(entries, len(flows)))
 
 
 def test_flows_that_are_there_once_stay_as_they_are() -> None:
@@ -499,6 +510,33 @@ def test_duplicates_are_added_up_wherever_they_stand() -> None:
     a, b = key(ports=(1, 1)), key(ports=(2, 2))
     found = merged([flow(a, 1, 10), flow(b, 2, 20), flow(a, 4, 40), flow(a, 8, 80), flow(b, 16, 160)])
     assert [(record.key, record.packets, record.bytes) for record in found] == [(a, 13, 130), (b, 18, 180)]
+
+
+def test_entries_that_were_taken_for_nothing_are_dropped() -> None:
+    used, unused = [flow(key(ports=(n, 443)), packets=n) for n in (1, 2, 3)], flow(packets=0)
+    entries = ffi.new("struct flow_entry[]", 6)
+    flows = [unused, used[0], unused, used[1], used[2], unused]
+    ffi.memmove(entries, b"".join(map(pack_entry, flows)), 6 * ENTRY.size)
+    assert lib.xt_drop_unused(entries, 6) == 3
+    assert list(FlowTable(memoryview(ffi.buffer(entries)), 3)) == used
+
+
+def test_dscp_of_merged_flows_is_the_later_ones_and_marked_where_they_differ() -> None:
+    early, late = flow(last_ns=5 * TICK, dscp=8), flow(last_ns=6 * TICK, dscp=46)
+    for order in ([early, late], [late, early]):
+        (found,) = merged(order)
+        assert (found.dscp, found.dscp_changed) == (46, True)
+    (found,) = merged([late, late])
+    assert (found.dscp, found.dscp_changed) == (46, False)
+    (found,) = merged([late, flow(last_ns=1 * TICK, dscp=46, dscp_changed=True)])
+    assert (found.dscp, found.dscp_changed) == (46, True)
+
+
+def test_times_of_merged_flows_are_the_earliest_and_latest_also_where_ticks_wrap() -> None:
+    one, other = flow()._replace(first=2**32 - 2, last=3), flow()._replace(first=1, last=2**32 - 1)
+    for order in ([one, other], [other, one]):
+        (found,) = merged(order)
+        assert (found.first, found.last) == (2**32 - 2, 3)
 
 
 def test_errors_of_opening_keep_their_kind(maps: Maps, kernel: FakeKernel) -> None:

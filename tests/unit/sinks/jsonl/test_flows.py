@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.frames import tcp_flags
-from tests.unit.make import ARP, BOOT, ETH0, IPV4, IPV6, LLDP, NS, RDMA_OVER_ETHERNET, flow, key, roce, snapshot, spread
+from tests.unit.make import ARP, BOOT, ETH0, IPV4, IPV6, LLDP, NS, RDMA_OVER_ETHERNET, TICK, flow, key, roce, snapshot
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import (
     EGRESS,
@@ -29,6 +28,7 @@ from xtrace.model.flow import (
     FlowSnapshot,
     Interface,
     Origin,
+    TickClock,
     select,
 )
 from xtrace.model.roce import opcode_name
@@ -71,9 +71,9 @@ def utc(wall_ns: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def wall_ns(interval: FlowSnapshot, record_ns: int) -> int:
+def wall_ns(interval: FlowSnapshot, tick: int) -> int:
     """A record's time as wall clock ns. The tick it is known by may lie just outside the interval."""
-    monotonic = record_ns + interval.record_offset_ns
+    monotonic = interval.clock.monotonic(tick)
     end = interval.end_ns - interval.wall_offset_ns
     return max(interval.start_monotonic_ns, min(monotonic, end)) + interval.wall_offset_ns
 
@@ -85,12 +85,15 @@ def expected(record: FlowRecord, interval: FlowSnapshot, interface: Interface = 
     said: Record = {"type": "flow", **COMMON, "src_ip": src, "src_port": ports[0], "dst_ip": dst, "dst_port": ports[1]}
     said |= {"protocol": where.protocol if where.is_ip else None, "traffic_type": kind}
     said |= {"packets": record.packets, "bytes": record.bytes, "units": interface.units}
-    said["first_seen"] = utc(wall_ns(interval, record.first_ns))
-    said["last_seen"] = utc(wall_ns(interval, record.last_ns))
+    said["first_seen"] = utc(wall_ns(interval, record.first))
+    said["last_seen"] = utc(wall_ns(interval, record.last))
     if kind == "TCP":
-        said["tcp_flags"] = tcp_flag_names(tcp_flags(record.spread_flags))
+        said["tcp_flags"] = tcp_flag_names(record.tcp_flags)
     if kind == "ICMP" and not where.flags & LATER_FRAGMENT:
         said |= {"icmp_type": where.src_port, "icmp_code": where.dst_port}
+    if where.is_ip or where.is_roce:
+        said |= {"dscp": record.dscp, "ecn_ce_packets": record.ecn_ce_packets}
+        said |= {"dscp_changed": True} if record.dscp_changed else {}
     if not where.is_ip:
         said["ethertype"] = where.ethertype
     if where.vlan:
@@ -136,8 +139,9 @@ def some_flow(chance: random.Random) -> FlowRecord:
         flags=chance.choice(ALL_FLAGS) & ~EGRESS,
     )
     size = chance.choice((1, 9, 10, 99, 100, 2**32, 2**63, 2**64 - 1))
-    times = (chance.randrange(7 * NS), chance.choice((0, 1, 4 * NS, 5 * NS - 1, 86_400 * NS)))
-    return FlowRecord(where, chance.randrange(1, 2**64), size, *times, spread(chance.randrange(256)))
+    times = (chance.randrange(7000), chance.choice((0, 1, 4000, 4999, 86_400_000, 2**32 - 1)))
+    marks = chance.choice((0, 1, 2**48 - 1)) | chance.randrange(64) << 48 | chance.randrange(2) << 56
+    return FlowRecord(where, chance.randrange(1, 2**64), size, chance.randrange(256), marks, *times)
 
 
 def some_origin(_: Interface, where: FlowKey) -> Origin:
@@ -151,7 +155,9 @@ def some_origin(_: Interface, where: FlowKey) -> Origin:
 def test_every_line_says_what_its_flow_is(seed: int, find_origin: Callable[..., Origin] | None) -> None:
     chance = random.Random(seed)
     flows = [some_flow(chance) for _ in range(500)]
-    interval = replace(snapshot(flows, start_ns=NS, end_ns=6 * NS, record_offset_ns=NS // 2), find_origin=find_origin)
+    interval = replace(
+        snapshot(flows, start_ns=NS, end_ns=6 * NS, clock=TickClock(500, NS, TICK)), find_origin=find_origin
+    )
     assert rendered(interval) == [expected(record, interval) for record in flows]
 
 
@@ -217,7 +223,7 @@ def test_longest_line_fits_into_what_is_kept_free_for_it() -> None:
     tunnel = TUNNELS.index("geneve") << 12 | 4095
     inner = rocev2._replace(src_qpn=2**32 - 1, vlan_id=tunnel, ethertype=0x6FFF, flags=ROCE_V2 | FRAGMENT | INNER)
     for where in (rocev2._replace(src=b"\xfd" * 16, dst=b"\xfd" * 16), tcp, inner):
-        record = FlowRecord(where, 2**64 - 1, 2**64 - 1, 0, 0, spread(255))
+        record = FlowRecord(where, 2**64 - 1, 2**64 - 1, 255, 2**57 - 1, 0, 0)
         assert len(lines_of(snapshot([record]))) - len(json.dumps(COMMON)) < lib.XT_LINE_LENGTH - 46
 
 
@@ -229,15 +235,37 @@ def test_wall_clock_is_told_in_utc() -> None:
 
 @pytest.mark.parametrize(
     "record_ns, expected_ns",
-    [(0, 10), (9 * NS, 10), (10 * NS, 10), (12 * NS, 12), (15 * NS, 15), (16 * NS, 15), (2**63, 15), (2**64 - 1, 15)],
+    [
+        (0, 10),
+        (9 * NS, 10),
+        (10 * NS, 10),
+        (12 * NS, 12),
+        (15 * NS, 15),
+        (16 * NS, 15),
+        (2**31 * TICK - TICK, 15),
+        (2**32 * TICK - TICK, 10),
+    ],
 )
 def test_record_times_are_clamped_into_the_interval(record_ns: int, expected_ns: int) -> None:
     (line,) = rendered(snapshot([flow(first_ns=record_ns, last_ns=record_ns)], start_ns=10 * NS, end_ns=15 * NS))
     assert line["first_seen"] == line["last_seen"] == utc(BOOT + expected_ns * NS)
 
 
-@pytest.mark.parametrize("offset, record_ns", [(3, 9), (-3, 15)])
-def test_record_times_are_moved_by_the_offset_of_the_coarse_clock(offset: int, record_ns: int) -> None:
-    records = [flow(first_ns=record_ns * NS, last_ns=2**64 - 1)]
-    (line,) = rendered(snapshot(records, start_ns=10 * NS, end_ns=15 * NS, record_offset_ns=offset * NS))
+@pytest.mark.parametrize("seconds", [3, -3])
+def test_record_times_are_told_by_the_snapshots_clock(seconds: int) -> None:
+    clock = TickClock(tick=2**32 - 5000, monotonic_ns=12 * NS - seconds * NS, tick_ns=TICK)
+    record = flow()._replace(first=(2**32 - 5000 + seconds * 1000) % 2**32, last=90_000)
+    (line,) = rendered(snapshot([record], start_ns=10 * NS, end_ns=15 * NS, clock=clock))
     assert (line["first_seen"], line["last_seen"]) == (utc(BOOT + 12 * NS), utc(BOOT + 15 * NS))
+
+
+def test_traffic_class_is_told_of_every_packet_with_an_ip_header_and_of_no_other() -> None:
+    marked, changed, arp = (
+        flow(dscp=46, ecn_ce=3),
+        flow(dscp=8, dscp_changed=True),
+        flow(key(ethertype=ARP, protocol=0)),
+    )
+    lines = rendered(snapshot([marked, changed, arp]))
+    assert [line.get("dscp") for line in lines] == [46, 8, None]
+    assert [line.get("ecn_ce_packets") for line in lines] == [3, 0, None]
+    assert ["dscp_changed" in line for line in lines] == [False, True, False]

@@ -94,7 +94,7 @@ def test_flow_record_is_the_documented_one_byte_for_byte(output: Output) -> None
         b'{"type":"flow","ts":"2026-01-01T00:00:05.000Z","interval_s":5.0,"host":"n1","interface":"eth0",'
         b'"direction":"ingress","src_ip":"192.168.1.100","src_port":80,"dst_ip":"192.168.1.1","dst_port":12345,'
         b'"protocol":6,"traffic_type":"TCP","packets":10,"bytes":1500,"units":"wire",'
-        b'"first_seen":"2026-01-01T00:00:01.000Z","last_seen":"2026-01-01T00:00:02.000Z","tcp_flags":"SYN,ACK"}\n'
+        b'"first_seen":"2026-01-01T00:00:01.000Z","last_seen":"2026-01-01T00:00:02.000Z","tcp_flags":"SYN,ACK","dscp":0,"ecn_ce_packets":0}\n'
     )
 
 

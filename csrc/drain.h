@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What user space does with the flow tables of a buffer that no program writes to any more: memory in, memory
+ * out, no system calls.
+ *
+ * Read by drain.c and, as cffi definitions, by build_ffi.py: plain declarations only.
+ */
+#pragma once
+
+/* Add what a CPU's RECENT_FLOWS hold to their entries, by number, and empty their places. */
+void xt_add_recent(struct flow_entry *entries, __u32 count, struct recent_flow *recent);
+/* Add what other CPUs than the owners counted to the entries, and set it to 0. */
+void xt_add_foreign(struct flow_entry *entries, __u32 count, struct packet_count *foreign);
+/* Move those that hold something to `entries`, and empty their places. Returns how many. */
+__u32 xt_take_recent(struct flow_entry *entries, struct recent_flow *recent);
+
+/* Drop entries without packets, keeping the order; returns how many are left. */
+__u32 xt_drop_unused(struct flow_entry *entries, __u32 count);
+/*
+ * Add up entries with the same key, so that every flow occurs once, where it occurred first; returns how many
+ * are left. `places` are zero, a power of two, more than `count`.
+ */
+__u32 xt_merge_flows(struct flow_entry *entries, __u32 count, __u32 *index, __u32 places);
+
+/* Entries from what a hash table's batch returned. */
+void xt_from_batch(struct flow_entry *entries, const struct flow_key *keys,
+		   const struct flow_counters *values, __u32 count);
+
+void xt_clear(void *memory, size_t size);
