@@ -194,15 +194,17 @@ static __always_inline void count_total(const struct flow_counters *seen, __u32 
 		add_on_this_cpu(&interface->total, seen);
 }
 
-/* Counts a packet that is in none. */
-static __always_inline void count_filtered(const struct flow_counters *seen, __u32 buffer)
+/* Counts a packet that the filters keep out of its flow, by the reason. */
+static __always_inline void count_filtered(const struct flow_counters *seen, enum verdict verdict,
+					   __u32 buffer)
 {
 	struct interface_counters *interface = counters_here(buffer);
 
 	if (!interface)
 		return;
 	add_on_this_cpu(&interface->total, seen);
-	add_on_this_cpu(&interface->filtered, seen);
+	add_on_this_cpu(verdict == VERDICT_FILTERED ? &interface->filtered : &interface->filtered_fragments,
+			seen);
 }
 
 /* Counts a packet that no table could take. */

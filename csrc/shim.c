@@ -29,7 +29,7 @@ _Static_assert(sizeof(struct recent_flow) == 120, "no padding");
 _Static_assert(sizeof(struct claimed) == 64, "claimed is a cache line");
 _Static_assert(offsetof(struct recent_flow, counters) == offsetof(struct flow_entry, counters),
 	       "recent_flow begins as a flow_entry");
-_Static_assert(sizeof(struct interface_counters) == 16 * (2 + TRAFFIC_TYPES), "no padding");
+_Static_assert(sizeof(struct interface_counters) == 16 * (3 + TRAFFIC_TYPES), "no padding");
 
 _Static_assert(sizeof(struct nccl_key) == 24, "nccl_key is three 64-bit words");
 _Static_assert(sizeof(struct nccl_counters) == 8 * (4 + NCCL_RESULTS + NCCL_LATENCY_BUCKETS) + 16,

@@ -126,13 +126,16 @@ static __always_inline bool count_plain(const struct plain_frame *frame, __u64 v
 }
 
 /* The same of a packet that is parsed. */
-static __always_inline bool count_parsed(struct flow_entry *packet, struct flow_place *place, __u64 unknown)
+static __always_inline bool count_parsed(struct flow_entry *packet, __u32 datagram, struct flow_place *place,
+					 __u64 unknown)
 {
 	const __u64 *key = (const __u64 *)&packet->key;
+	enum verdict verdict;
 
 	forget_packet(packet, unknown);
-	if (!is_wanted(&packet->key)) {
-		count_filtered(&packet->counters, active & 1);
+	verdict = judge(packet, forget(unknown, datagram));
+	if (verdict != VERDICT_WANTED) {
+		count_filtered(&packet->counters, verdict, active & 1);
 		return true;
 	}
 	if (!count_recent(key, hash_words(key), &packet->counters, place))
@@ -258,9 +261,10 @@ static __always_inline struct nested look_in_xdp(struct xdp_md *ctx, __u64 lengt
 	return walk;
 }
 
-/* Parses a frame that may have fragments; counters but for packets and bytes are set, too. */
-static __always_inline void parse_xdp(struct xdp_md *ctx, struct flow_entry *packet, __u64 length,
-				      __u64 linear)
+/* Parses a frame that may have fragments; counters but for packets and bytes are set, too. Returns the
+ * datagram. */
+static __always_inline __u32 parse_xdp(struct xdp_md *ctx, struct flow_entry *packet, __u64 length,
+				       __u64 linear)
 {
 	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, length);
 	struct nested walk = look_in_xdp(ctx, length, linear);
@@ -279,6 +283,7 @@ static __always_inline void parse_xdp(struct xdp_md *ctx, struct flow_entry *pac
 		}
 	}
 	describe(&packet->counters, cursor.traffic_class, tcp_flags);
+	return cursor.datagram;
 }
 
 SEC("xdp/ingress")
@@ -290,6 +295,7 @@ int xdp_ingress(struct xdp_md *ctx)
 	struct flow_counters seen = {.packets = 1, .bytes = length};
 	struct flow_entry packet;
 	struct flow_place place;
+	__u32 datagram;
 
 	IN_MEMORY(packet);
 	if (is_plain(frame, (void *)(long)ctx->data_end)) {
@@ -298,8 +304,8 @@ int xdp_ingress(struct xdp_md *ctx)
 	} else {
 		seen.bytes -= hidden_bytes(0);
 		packet.counters = seen;
-		parse_xdp(ctx, &packet, length, linear);
-		if (count_parsed(&packet, &place, linear))
+		datagram = parse_xdp(ctx, &packet, length, linear);
+		if (count_parsed(&packet, datagram, &place, linear))
 			return XDP_PASS;
 	}
 	count_packet(&packet, &place);
@@ -356,8 +362,8 @@ static __always_inline void count_segments(const struct __sk_buff *skb, const st
 }
 
 /* Parses a frame; `before` bytes stand before its network header, where there is no link layer. */
-static __always_inline void parse_tc(const struct __sk_buff *skb, struct flow_entry *packet, __u16 vlan_id,
-				     __u64 before, const struct nested *walk, __u64 unknown)
+static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_entry *packet, __u16 vlan_id,
+				      __u64 before, const struct nested *walk, __u64 unknown)
 {
 	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 	__u64 linear = skb->data_end - skb->data;
@@ -380,6 +386,7 @@ static __always_inline void parse_tc(const struct __sk_buff *skb, struct flow_en
 		}
 	}
 	describe(&packet->counters, cursor.traffic_class, tcp_flags);
+	return cursor.datagram;
 }
 
 static __always_inline void count_skb(struct __sk_buff *skb)
@@ -396,6 +403,7 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 	struct flow_counters seen;
 	struct flow_entry packet;
 	struct flow_place place;
+	__u32 datagram;
 
 	IN_MEMORY(packet);
 	count_segments(skb, &walk, hidden_bytes(before), &seen);
@@ -404,8 +412,8 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 			return;
 	} else {
 		packet.counters = seen;
-		parse_tc(skb, &packet, vlan_id, before, &walk, unknown);
-		if (count_parsed(&packet, &place, unknown))
+		datagram = parse_tc(skb, &packet, vlan_id, before, &walk, unknown);
+		if (count_parsed(&packet, datagram, &place, unknown))
 			return;
 	}
 	count_packet(&packet, &place);

@@ -43,6 +43,7 @@ class struct_interface_counters:
     total: struct_packet_count
     filtered: struct_packet_count
     unattributed: Any
+    filtered_fragments: struct_packet_count
 
 class struct_nccl_call:
     key: struct_nccl_key
@@ -157,6 +158,14 @@ class struct_recent_flow:
     plain_addresses: int
     plain_rest: int
     plain_class: int
+
+class struct_tcp_end:
+    netns: int
+    event: int
+    state: int
+    error: int
+    congestion: Any
+    raw: Any
 
 class struct_tcp_end_key:
     socket: int
@@ -364,6 +373,8 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct recent_flow *"], init: Any = ...) -> struct_recent_flow: ...
     @overload
+    def new(self, cdecl: Literal["struct tcp_end *"], init: Any = ...) -> struct_tcp_end: ...
+    @overload
     def new(self, cdecl: Literal["struct tcp_end_key *"], init: Any = ...) -> struct_tcp_end_key: ...
     @overload
     def new(self, cdecl: Literal["struct tcp_sample *"], init: Any = ...) -> struct_tcp_sample: ...
@@ -409,6 +420,7 @@ class _Lib:
     FLOW_LATER_FRAGMENT: int
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
+    FRAGMENTED_DATAGRAMS: int
     LINK_LAYER_ETHERNET: int
     LINK_LAYER_IP: int
     LINK_LAYER_IPOIB: int
@@ -506,7 +518,9 @@ class _Lib:
     TCP_NOT_SENT: int
     TCP_OUT_OF_ORDER: int
     TCP_PACING: int
+    TCP_PIECES: int
     TCP_PROBES: int
+    TCP_RAW_BYTES: int
     TCP_RECEIVER_LIMITED: int
     TCP_RECEIVER_RTT: int
     TCP_RECEIVE_WINDOW: int

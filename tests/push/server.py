@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from signal import SIGCONT, SIGTERM, Signals
-from typing import Any
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from typing import Any, Protocol
 
 import urllib3
 
@@ -21,6 +21,16 @@ STARTS_WITHIN_S = 60
 Labels = frozenset[tuple[str, str]]
 Samples = list[tuple[int, float]]
 """Milliseconds and value."""
+
+
+class Stores(Protocol):
+    """A server whose raw samples can be read."""
+
+    def export(self, selector: str) -> dict[Labels, Samples]:
+        """Return raw samples by labels, oldest first."""
+
+    def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
+        """Return the result of an instant query."""
 
 
 def free_port() -> int:
@@ -78,6 +88,10 @@ class Server:
         self._process.send_signal(SIGCONT)
         self._process.wait(30)
         self._process = None
+
+    def kill(self) -> None:
+        """Stop the server with SIGKILL."""
+        self.stop(SIGKILL)
 
     def close(self) -> None:
         """Kill the server if it runs."""

@@ -57,6 +57,8 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         push_warning=None,
         max_series=1000,
         series_by="flow",
+        metrics="all",
+        spool=None,
         listen=None,
         listen_config=None,
         list_interfaces=False,
@@ -85,6 +87,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--color": ("never", {"color": "never"}),
     "--wide": ("", {"wide": True}),
     "-q": ("", {"quiet": True}),
+    "--doctor": ("", {"doctor": True}),
     "--quiet": ("", {"quiet": True}),
     "--max-flows": ("10240", {"max_flows": 10240}),
     "--direction": ("both", {"direction": "both"}),
@@ -101,6 +104,12 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
         "http://m:8428",
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
     ),
+    "--push-format": (
+        "remote-write",
+        {"target": asdict(Target("http://m/api/v1/write", "http://m/api/v1/write", "remote-write"))},
+    ),
+    "--metrics": ("counters", {"metrics": "counters"}),
+    "--spool": ("/var/spool/x:2M", {"spool": ("/var/spool/x", 2 << 20)}),
     "--listen": ("unix:/run/x.sock", {"listen": "/run/x.sock"}),
     "--listen-config": ("web.yml", {"listen_config": "web.yml"}),
     "--max-series": ("7", {"max_series": 7}),
@@ -135,7 +144,7 @@ ALL_MODES = "-m xdp,rdma,nccl"
 def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     value, changed = EFFECTS[option]
     before = "" if option in ("-m", "--mode") else ALL_MODES
-    if option in ("--max-series", "--series-by"):
+    if option in ("--max-series", "--series-by", "--metrics", "--push-format", "--spool"):
         before += " --push http://m"
     if option == "--listen-config":
         before += " --listen h:7"
@@ -173,6 +182,9 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
     "options, complaint",
     [
         ("--max-series 5", "--max-series works only with --push or --listen (add --push URL)"),
+        ("--push-format import", "--push-format works only with --push (add --push URL)"),
+        ("--metrics counters", "--metrics works only with --push or --listen (add --push URL)"),
+        ("--spool /x", "--spool works only with --push (add --push URL)"),
         ("--listen-config f", "--listen-config works only with --listen (add --listen ADDR:PORT)"),
         ("--series-by hosts", "--series-by works only with --push or --listen (add --push URL)"),
         (
@@ -362,6 +374,7 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["-n"], "unknown option -n (addresses and ports are always numbers; -c N ends after N intervals)"),
         (["-v"], "unknown option -v (--debug says more; -V prints the version)"),
         (["--json"], "unknown option --json (use -o json)"),
+        (["-l", "--doctor"], "--list and --doctor contradict each other (leave one out)"),
         (["-q", "--debug"], "--quiet and --debug contradict each other (leave one out)"),
         (["--list=yes"], "--list takes no value"),
     ],

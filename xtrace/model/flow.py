@@ -206,7 +206,7 @@ _WORD = abi.U64.size
 _ENTRY_WORDS = ENTRY.size // _WORD
 _BYTES_INDEX = abi.offset("struct flow_entry", "counters", "bytes") // _WORD
 _PACKETS_INDEX = abi.offset("struct flow_entry", "counters", "packets") // _WORD
-_INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed")
+_INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed", "filtered_fragments")
 
 
 def pack_entry(record: FlowRecord) -> bytes:
@@ -345,6 +345,8 @@ class InterfaceCounts:
     """egress: packets that the interface's queue dropped after they were counted; None: unknown"""
     coverage: Share | None = None
     """how that compares with what the hook saw, lately; None: unknown"""
+    filtered_fragments: PacketCount = NOTHING
+    """later fragments whose first was not seen, so that --port and --exclude-dns could not decide"""
 
     @property
     def unattributed_total(self) -> PacketCount:
@@ -356,6 +358,7 @@ class InterfaceCounts:
             self.total + other.total,
             self.filtered + other.filtered,
             tuple(map(PacketCount.__add__, self.unattributed, other.unattributed)),
+            filtered_fragments=self.filtered_fragments + other.filtered_fragments,
         )
 
     @classmethod
@@ -363,7 +366,7 @@ class InterfaceCounts:
         """Sum up the values of all CPUs, as returned by a lookup in the counters map."""
         sums = [sum(column) for column in zip(*_INTERFACE_COUNTERS.iter_unpack(element), strict=True)]
         counts = [PacketCount(*sums[i : i + 2]) for i in range(0, len(sums), 2)]
-        return cls(counts[0], counts[1], tuple(counts[2:]))
+        return cls(counts[0], counts[1], tuple(counts[2:-1]), filtered_fragments=counts[-1])
 
 
 @dataclass(frozen=True)

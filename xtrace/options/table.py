@@ -20,6 +20,7 @@ from xtrace.values import (
     items,
     listening,
     names,
+    spool,
     unknown,
     whole_number,
 )
@@ -51,6 +52,8 @@ HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
 PACKETS = ("outer", "inner")
+KEPT = ("all", "counters")
+PUSH_FORMATS = ("auto", "import", "remote-write")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -142,7 +145,7 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
 )
 PORT: Option[frozenset[int]] = Option(
     ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
-    details="TCP, UDP and SCTP ports; packets without ports do not match.",
+    details="TCP, UDP and SCTP ports; packets without ports do not match. Later fragments go with their first.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
@@ -196,6 +199,12 @@ LIST = _switch(
     "-l", "--list", group=OUTPUT, help="list interfaces (-m rdma: RDMA ports) and exit",
     details="Needs no privileges. With -o json the list is JSON Lines.", is_main=True,
 )
+DOCTOR = _switch(
+    "--doctor", group=OUTPUT, help="check what a run needs here, and exit",
+    details="Kernel, privileges, interfaces and what attaching to them changes, RDMA, NCCL, the server of --push; ok,"
+    " warn or fail with what helps. Checks for the given modes, interfaces and devices; changes nothing. Exit status 1"
+    " if anything failed. With -o json the checks are JSON Lines.",
+)
 
 PUSH: Option[str | None] = Option(
     ("--push",), "URL", "also send metrics to VictoriaMetrics", METRICS, as_given, None,
@@ -203,6 +212,19 @@ PUSH: Option[str | None] = Option(
     " VICTORIAMETRICS_ENABLED=true does the same, with the URL in VICTORIAMETRICS_REMOTE_WRITE or the default"
     f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
+)
+PUSH_FORMAT = Option(
+    ("--push-format",), "FORMAT", "auto, import or remote-write", METRICS, choice("format", PUSH_FORMATS),
+    PUSH_FORMATS[0], PUSH_FORMATS[0],
+    "import: text for VictoriaMetrics. remote-write: Prometheus' remote write 1.0, for all that take it. auto: by the"
+    " path of the URL, remote-write for /api/v1/write.",
+    variables=("XTRACE_PUSH_FORMAT",), values=PUSH_FORMATS,
+)
+SPOOL: Option[tuple[str, int] | None] = Option(
+    ("--spool",), "DIR[:SIZE]", "keep undelivered metrics in files, at most 1G", METRICS, spool, None,
+    details="They are delivered later, by another run if need be, in order and with their times. SIZE has a unit: 500M,"
+    " 2G. Beyond it the oldest are dropped and counted. Needs --push.",
+    variables=("XTRACE_SPOOL",),
 )
 LISTEN: Option[tuple[str, int] | str | None] = Option(
     ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
@@ -228,6 +250,11 @@ SERIES_BY = Option(
     choice("series", SERIES), SERIES[0], SERIES[0],
     "service: the higher of two ports becomes 0, so that a host's connections to a service share a series. hosts:"
     " without ports and queue pairs. Needs --push or --listen.", modes=(XDP,), values=SERIES,
+)
+METRICS_KEPT = Option(
+    ("--metrics",), "WHICH", "metrics of flows: all, or counters", METRICS, choice("metrics", KEPT), KEPT[0], KEPT[0],
+    "counters halves the number of series: flows have no gauges of the last interval, which the dashboard and the"
+    " alerts on flows use. Needs --push or --listen.", modes=(XDP,), values=KEPT,
 )
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
@@ -301,8 +328,8 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
-    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
-    *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
+    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
+    *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),

@@ -10,12 +10,12 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xtrace.kernel import abi, constants
 from xtrace.kernel.bpf import Program, check_possible_cpus
 from xtrace.kernel.collection import Collection
-from xtrace.kernel.elf import ObjectSpec
+from xtrace.kernel.elf import MapSpec, ObjectSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import lib
@@ -27,6 +27,7 @@ from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.stores import FlowStore, HashedFlows, MappedFlows
 
 TICK_MASK = 0xFFFFFFFF
+FRAGMENT_TIME_NS = 30_000_000_000
 
 CLOCK_MONOTONIC_COARSE = 6
 """Its resolution is one kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
@@ -90,7 +91,7 @@ class FlowTables:
         with ExitStack() as opening:
             own = opening.enter_context
             mapped = features.cmpxchg
-            self._collection = own(Collection(load_object_spec(mapped), plan.resize, typed=features.btf))
+            self._collection = own(Collection(load_object_spec(mapped), self._resize, typed=features.btf))
             self._maps = self._collection.maps
             self._store: FlowStore = (MappedFlows if mapped else HashedFlows)(self._maps, plan)
             opening.callback(self._store.close)
@@ -98,6 +99,10 @@ class FlowTables:
             self._fill_filters()
             self._sampler = own(self.load("sample_clock"))
             self._owned = opening.pop_all()
+
+    def _resize(self, spec: MapSpec) -> MapSpec:
+        entries = self._filters.entries()
+        return replace(spec, max_entries=entries[spec.name]) if spec.name in entries else self.plan.resize(spec)
 
     def _fill_filters(self) -> None:
         """Fill the filters' maps, which stay constant afterwards."""
@@ -140,6 +145,7 @@ class FlowTables:
             "max_flows": self.plan.max_flows,
             "table_entries": self.plan.table_entries,
             "table_places": self.plan.table_places,
+            "fragment_ticks": FRAGMENT_TIME_NS // self._tick_ns,
             **self._multipliers,
             **self._filters.constants(),
         }

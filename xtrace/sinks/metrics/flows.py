@@ -1,8 +1,8 @@
 """Metrics of mode xdp: flows, interfaces, losses.
 
 In the raw samples, per interval, interface and direction, the increments of all flow series (`other` included) plus
-unattributed plus filtered equal the increment of xtrace_interface_*_total: a series without a sample in the previous
-interval starts with its old value (0 if new) at the start of this interval.
+unattributed, filtered and fragments of unknown ports equal the increment of xtrace_interface_*_total: a series without
+a sample in the previous interval starts with its old value (0 if new) at the start of this interval.
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ DESCRIBED = {
     ),
     "xtrace_filtered_bytes_total": Metric("counter", "bytes", "Bytes of frames that a filter refused."),
     "xtrace_filtered_packets_total": Metric("counter", "packets", "Packets that a filter refused."),
+    "xtrace_filtered_fragment_bytes_total": Metric(
+        "counter", "bytes", "Bytes of later fragments whose ports a filter asked for, but whose first was not seen."
+    ),
+    "xtrace_filtered_fragment_packets_total": Metric(
+        "counter", "packets", "Later fragments whose ports a filter asked for, but whose first was not seen."
+    ),
 }
 """In output order."""
 
@@ -77,6 +83,7 @@ class FlowMetrics:
         self._most = options.max_series
         self._series_by = options.series_by
         self._rename = RENAMES.get(options.series_by)
+        self._has_gauges = options.flow_gauges
         self._drained: tuple[int, int, int] | None = None
         """of the last snapshot: flows, grace period (ns), drain (ns)"""
         self._attached: tuple[int, int] | None = None
@@ -170,22 +177,19 @@ class FlowMetrics:
         """Return samples of flows with traffic, one 0 of the gauges of flows that stopped, and the ends of series."""
         tick, last = self._tick, self._tick - 1
         new, stays = tuple.__new__, Life.STAYS  # Sample() takes twice the time, which matters with many flows
-        samples = []
+        gauges, samples = self._has_gauges, []
         for series in (*group.places.values(), group.other):
             if series.gained_packets:
                 before = None if series.written == last else _before(series, BYTES, PACKETS)
                 series.written = tick
-                values = {
-                    BYTES: series.bytes,
-                    PACKETS: series.packets,
-                    FLOW_BYTES: series.gained_bytes,
-                    FLOW_PACKETS: series.gained_packets,
-                }
+                values = {BYTES: series.bytes, PACKETS: series.packets}
+                if gauges:
+                    values[FLOW_BYTES], values[FLOW_PACKETS] = series.gained_bytes, series.gained_packets
                 samples.append(new(Sample, (series.labels, values, before, stays)))
-            elif series.written == last:
+            elif gauges and series.written == last:
                 samples.append(Sample(series.labels, IDLE, life=stays))
         samples += [
-            Sample(series.labels, IDLE if series.written == last else {}, life=Life.ENDS)
+            Sample(series.labels, IDLE if gauges and series.written == last else {}, life=Life.ENDS)
             for series in group.ended
             if not group.holds(series.labels)  # another key with the same labels may continue the series
         ]

@@ -505,3 +505,14 @@ def test_connections_share_series_by_service_and_by_hosts(series_by: str, expect
         expected = {**expected, "src_ip=10.0.0.1": 5000}
     assert named(lines) == expected
     run.tick(connections()[:3])
+
+
+def test_with_counters_only_flows_have_no_gauges_and_their_ends_are_noted() -> None:
+    run = Run(1)
+    run.metrics = FlowMetrics(MetricsOptions(1, flow_gauges=False))
+    for length in (TICK, TICK, 301 * NS):
+        flows = [flow(key(), 1, 100)] if length == TICK else []
+        assert {line.name for line in run.tick(flows, length=length)}.isdisjoint(
+            {"xtrace_network_flow_bytes", "xtrace_network_flow_packets"}
+        )
+    assert run.metrics.state() == (0, 0)

@@ -95,7 +95,7 @@ def test_encoding_compresses_bodies_and_sets_headers() -> None:
 
     made = Delivery(Listening([OK]), Shouting(()))
     made.submit(batch("a"))
-    assert made.close(GIVE_UP_S) == (0, 0)
+    assert made.close(GIVE_UP_S) == (0, 0, 0)
     assert sent == [(b"A", {"Content-Type": "text/loud"})]
 
 
@@ -178,7 +178,7 @@ def test_attempts_at_the_end_are_repeated_with_short_pauses_only(monkeypatch: py
     made = Delivery(server, TEXT)
     made.submit(batch("x"))
     eventually(lambda: made.figures.failures == 1)
-    assert made.close(0.3) == (1, 1)
+    assert made.close(0.3) == (1, 1, 0)
     made._thread.join(GIVE_UP_S)
     # each pause but the last takes 0.02 s of 0.3 s
     assert 2 <= len(server.bodies) <= 2 + 0.3 / 0.02
@@ -245,7 +245,7 @@ def test_close_is_bounded_when_the_server_hangs_and_returns_what_is_left() -> No
     for _ in range(3):
         made.submit(batch("x", samples=5))
     # the server that was waited for would have taken some
-    assert made.close(0.1) == (3, 15)
+    assert made.close(0.1) == (3, 15, 0)
     server.held.set()
     made._thread.join(GIVE_UP_S)
 
@@ -253,7 +253,7 @@ def test_close_is_bounded_when_the_server_hangs_and_returns_what_is_left() -> No
 def test_close_is_bounded_when_the_server_keeps_failing() -> None:
     made = Delivery(Server([Outcome(False, True, "busy", retry_after_s=100.0)]), TEXT)
     made.submit(batch("x"))
-    assert made.close(0.2) == (1, 1)
+    assert made.close(0.2) == (1, 1, 0)
     made._thread.join(GIVE_UP_S)
     assert not made._thread.is_alive()
 
@@ -263,12 +263,12 @@ def test_close_interrupts_a_pause_and_tries_once_more() -> None:
     made = Delivery(server, TEXT)
     made.submit(batch("x"))
     eventually(lambda: made.figures.failures == 1)
-    assert made.close(GIVE_UP_S) == (0, 0)
+    assert made.close(GIVE_UP_S) == (0, 0, 0)
     assert server.bodies == ["x", "x"]
 
 
 def probed(number: int) -> Batch:
-    return Batch(f"b{number}".encode(), 1, Probe("up", number))
+    return Batch(f"b{number}".encode(), 1, Probe("up", number), size=2)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
         queries.append((selector, start_ms, end_ms))
         return {100}
 
-    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(times)
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(times, lambda _: None)
     first, second, third = probed(100), probed(200), probed(300)
     kept.add(first, 10.0, reconnected=True)
     kept.add(second, 11.0, reconnected=False)
@@ -412,12 +412,12 @@ def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
 
 
 def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
-    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), most_bytes=5)
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), lambda _: None, most_bytes=5)
     for number in range(4):
         kept.add(probed(number), 1.0, reconnected=False)
     kept.add(probed(4), 2.0, reconnected=True)
     assert len(kept.lost(2.0, ending=True)) == 1, "two bytes each, five in all"
-    kept = acknowledged.Acknowledged(lambda *_: set())
+    kept = acknowledged.Acknowledged(lambda *_: set(), lambda _: None)
     kept.add(probed(1), 1.0, reconnected=False)
     kept.add(probed(2), 31.25, reconnected=False)
     kept.add(probed(3), 100.0, reconnected=True)
@@ -426,7 +426,7 @@ def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
 
 @pytest.mark.parametrize("later_s, kept", [(30.0, 2), (30.25, 1)])
 def test_batches_are_kept_for_half_a_minute(later_s: float, kept: int) -> None:
-    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set())
+    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), lambda _: None)
     batches.add(probed(1), 1.0, reconnected=False)
     batches.add(probed(2), 1.0 + later_s, reconnected=False)
     batches.add(probed(3), 1.0 + later_s, reconnected=True)
@@ -442,3 +442,17 @@ def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> N
         "answered 200 OK instead of 204 No Content: samples may not be stored (check the path)"
     ]
     assert made.figures.doubt == "200 OK"
+
+
+def test_what_was_found_is_checked_again_after_the_next_connection() -> None:
+    stored: set[int] | None = {100}
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: stored, lambda _: None)
+    kept.add(probed(100), 10.0, reconnected=False)
+    kept.add(probed(200), 11.0, reconnected=True)
+    assert kept.lost(16.0, ending=False) == [], "it was there"
+    stored = None
+    kept.add(probed(300), 17.0, reconnected=True)
+    assert kept.lost(22.0, ending=False) == [], "the server is away"
+    stored = set()
+    kept.add(probed(400), 23.0, reconnected=True)
+    assert [batch.body for batch in kept.lost(28.0, ending=False)] == [b"b100", b"b200", b"b300"]

@@ -26,6 +26,7 @@ from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
 from xtrace.sinks.metrics import own as self_metrics
+from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics, push_samples
@@ -41,6 +42,7 @@ from xtrace.target import Target
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
 FLOWS = FlowSetup(20_000_000, (ETH0,), max_flows=65536)
 CALLS = NcclSetup(3_000_000, "uprobe_multi", 1024)
+EVERYTHING = Figures(spooled_bytes=1, request_s=0.1, stored=True, dropped={"refused": (1, 1)})
 TICK = Interval(0, 5250)
 RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 
@@ -100,7 +102,7 @@ class Pushing(Feed):
     """A feed whose only outlet is a push."""
 
     def __init__(self, server: Server) -> None:
-        self.push = Push(server, NAME)
+        self.push = Push(server, Exposition(NAME.series()), NAME)
         super().__init__(MetricsOptions(10), [self.push])
 
     def end_within(self, limit_s: float) -> None:
@@ -291,7 +293,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     flows = FlowMetrics(MetricsOptions(10))
     assert "xtrace_catch_drain_seconds" not in flows.own(FLOWS), "nothing was drained yet"
     flows.samples(snapshot([flow()]))
-    samples = [*own.samples(TICK, [flows.own(FLOWS)]), *push_samples(Figures(request_s=0.1, stored=True))]
+    samples = [*own.samples(TICK, [flows.own(FLOWS)]), *push_samples(EVERYTHING)]
     known = {sample.name for sample in flat(samples)}
     assert known | {name for name in self_metrics.DESCRIBED if "_listen_" in name} == set(self_metrics.DESCRIBED)
     end = [sample.value for sample in flat(samples) if sample.name == "xtrace_catch_interval_end_timestamp_seconds"]
@@ -306,7 +308,7 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
     own.start(RUN)
     own.note_render(3_500_000)
     dropped = {"overflow": (11, 12), "refused": (13, 14)}
-    figures = Figures(3, 4, 5, 6, 7, dropped, request_s=0.25, stored=False)
+    figures = Figures(3, 4, 5, 6, 7, 8, dropped, request_s=0.25, stored=False)
     values: dict[tuple[Any, ...], Any] = {
         (sample.name, *sample.labels): sample.value
         for sample in flat([*own.samples(TICK, [{"one": 1}]), *push_samples(figures)])
@@ -325,6 +327,7 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
         "push_requests_total": 5,
         "push_samples_total": 6,
         "push_failures_total": 7,
+        "push_spool_bytes": 8,
         "push_request_seconds": 0.25,
         "push_stored": 0,
     }
