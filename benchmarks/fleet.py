@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.push import CONSTANT, INTERFACE, SECOND
-from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, InterfaceCounts
+from xtrace.model.flow import COUNTERS, ENTRY, KEY, FlowSnapshot, FlowTable, InterfaceCounts, TickClock
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.encoding import Encoding, gzip
 from xtrace.sinks.metrics.exposition import Exposition
@@ -47,13 +47,17 @@ def keys(choice: random.Random) -> bytes:
 
 def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
     """Return an interval in which every connection had traffic."""
-    values = b"".join(
-        COUNTERS.pack(choice.randrange(1, 10**4), choice.randrange(64, 10**7), 0, 0, 0) for _ in range(CONNECTIONS)
+    entries = b"".join(
+        (
+            packed[at : at + KEY.size]
+            + COUNTERS.pack(choice.randrange(1, 10**4), choice.randrange(64, 10**7), 0, 0, 0, 0)
+        ).ljust(ENTRY.size, b"\0")
+        for at in range(0, len(packed), KEY.size)
     )
-    flows = FlowTable(memoryview(packed), memoryview(values), CONNECTIONS)
+    flows = FlowTable(memoryview(entries), CONNECTIONS)
     end = 1_800_000_000 * SECOND + number * 5 * SECOND
     counts = InterfaceCounts(total=flows.sum(range(CONNECTIONS)))
-    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, 0, 0, flows, ((INTERFACE, counts),))
+    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, TickClock(), 0, flows, ((INTERFACE, counts),))
 
 
 def pushed(options: MetricsOptions, encoding: Encoding) -> tuple[int, int, float, bytes]:
