@@ -7,12 +7,11 @@ services of others, in one direction.
 from __future__ import annotations
 
 import random
-import struct
 import time
 from collections.abc import Iterator
 
 from benchmarks.push import CONSTANT, INTERFACE, SECOND
-from xtrace.model.flow import ENTRY, KEY, FlowSnapshot, FlowTable, InterfaceCounts, TickClock
+from xtrace.model.flow import COUNTERS, ENTRY, KEY, FlowSnapshot, FlowTable, InterfaceCounts, TickClock
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.encoding import Encoding, gzip
 from xtrace.sinks.metrics.exposition import Exposition
@@ -28,7 +27,7 @@ ROUNDS = 7
 
 
 def keys(choice: random.Random) -> bytes:
-    """Return all connections as struct flow_entry, with nothing counted yet."""
+    """Return the packed keys of all connections."""
 
     def mapped(*last: int) -> bytes:
         return bytes(10) + b"\xff\xff\x0a\x00" + bytes(last)
@@ -42,15 +41,19 @@ def keys(choice: random.Random) -> bytes:
         else:
             service = choice.randrange(SERVICES)
             ends = mapped(2, service), own, (5432, 6379, 9092)[service % 3], ephemeral
-        packed.append(KEY.pack(*ends, 0, 0, 0x0800, 0, 6, 0, 0).ljust(ENTRY.size, b"\0"))
+        packed.append(KEY.pack(*ends, 0, 0, 0x0800, 0, 6, 0, 0))
     return b"".join(packed)
 
 
 def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
     """Return an interval in which every connection had traffic."""
-    entries = bytearray(packed)
-    for at in range(0, len(entries), ENTRY.size):
-        struct.pack_into("=QQ", entries, at + KEY.size, choice.randrange(1, 10**4), choice.randrange(64, 10**7))
+    entries = b"".join(
+        (
+            packed[at : at + KEY.size]
+            + COUNTERS.pack(choice.randrange(1, 10**4), choice.randrange(64, 10**7), 0, 0, 0, 0)
+        ).ljust(ENTRY.size, b"\0")
+        for at in range(0, len(packed), KEY.size)
+    )
     flows = FlowTable(memoryview(entries), CONNECTIONS)
     end = 1_800_000_000 * SECOND + number * 5 * SECOND
     counts = InterfaceCounts(total=flows.sum(range(CONNECTIONS)))

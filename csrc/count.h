@@ -194,7 +194,7 @@ static __always_inline void count_total(const struct flow_counters *seen, __u32 
 		add_on_this_cpu(&interface->total, seen);
 }
 
-/* Counts a packet that is in none, by what the filters said of it. */
+/* Counts a packet that the filters keep out of its flow, by the reason. */
 static __always_inline void count_filtered(const struct flow_counters *seen, enum verdict verdict,
 					   __u32 buffer)
 {

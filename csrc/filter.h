@@ -73,7 +73,7 @@ static __always_inline bool has_port_fields(const struct flow_key *key)
 /*
  * Filters by port need the first fragment of a datagram: what they said of it holds for the later ones. The
  * key is that of the flow, with what the fragments do not share taken out and the datagram's number in it;
- * the value, the kernel tick when the first one came, twice that and 1 if it was wanted.
+ * the value, when the first one came, twice its kernel tick, and 1 if it was wanted.
  */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
@@ -124,7 +124,7 @@ static __always_inline void name_datagram(struct flow_key *key, __u32 id)
 static __always_inline enum verdict judge_ports(struct flow_entry *packet, __u32 id)
 {
 	__u64 *words = (__u64 *)&packet->key, fourth = words[4], fifth = words[5];
-	__u64 now = (__u64)packet->counters.first << 1 | has_wanted_ports(&packet->key), *first;
+	__u64 now = bpf_jiffies64() << 1 | has_wanted_ports(&packet->key), *first;
 	enum verdict verdict = now & 1 ? VERDICT_WANTED : VERDICT_FILTERED;
 	bool is_later = packet->key.flags & FLOW_LATER_FRAGMENT;
 
@@ -133,7 +133,7 @@ static __always_inline enum verdict judge_ports(struct flow_entry *packet, __u32
 	name_datagram(&packet->key, id);
 	if (is_later) {
 		first = bpf_map_lookup_elem(&datagrams, &packet->key);
-		if (!first || (__u32)((now >> 1) - (*first >> 1)) > fragment_ticks)
+		if (!first || (now >> 1) - (*first >> 1) > fragment_ticks)
 			verdict = VERDICT_UNKNOWN_FRAGMENT;
 		else
 			verdict = *first & 1 ? VERDICT_WANTED : VERDICT_FILTERED;

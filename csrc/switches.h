@@ -34,6 +34,7 @@ SWITCH(__u8, has_networks);	     /* src or dst must be in `networks` */
 SWITCH(__u8, has_excluded_networks); /* neither may be in `excluded_networks` */
 SWITCH(__u8, has_ports);	     /* src or dst port must be in `ports` */
 SWITCH(__u8, excludes_dns);
-SWITCH(__u32, fragment_ticks); /* what the fragments of a datagram may take */
+/* How long the fragments of a datagram may take: what Linux waits for them (net.ipv4.ipfrag_time). */
+SWITCH(__u64, fragment_ticks);
 SWITCH(__u8,
        peels_tunnels); /* --tunnel inner: flows, and what the filters look at, are of packets in packets */

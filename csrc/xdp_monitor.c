@@ -133,7 +133,7 @@ static __always_inline bool count_parsed(struct flow_entry *packet, __u32 datagr
 	enum verdict verdict;
 
 	forget_packet(packet, unknown);
-	verdict = judge(packet, datagram);
+	verdict = judge(packet, forget(unknown, datagram));
 	if (verdict != VERDICT_WANTED) {
 		count_filtered(&packet->counters, verdict, active & 1);
 		return true;
@@ -261,7 +261,8 @@ static __always_inline struct nested look_in_xdp(struct xdp_md *ctx, __u64 lengt
 	return walk;
 }
 
-/* Parses a frame that may have fragments; counters but for packets and bytes are set, too. */
+/* Parses a frame that may have fragments; counters but for packets and bytes are set, too. Returns the
+ * datagram. */
 static __always_inline __u32 parse_xdp(struct xdp_md *ctx, struct flow_entry *packet, __u64 length,
 				       __u64 linear)
 {

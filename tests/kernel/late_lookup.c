@@ -21,4 +21,5 @@ static __always_inline bool is_early(void)
 	     ? (void *)0                                                                                     \
 	     : (bpf_map_lookup_elem)(map, key))
 
-#include "xdp_monitor_hash.c"
+#define HASH_TABLES
+#include "xdp_monitor.c"

@@ -29,11 +29,11 @@ from xtrace.monitors.flows.tables import Drained, Place, load_object_spec
 
 
 def test_flow_that_another_cpu_inserts_in_between_is_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lookup and insertion in a hash map are two steps; here the lookup misses flows that are there."""
+    """Lookup and insertion are two steps; here the lookup misses flows that are there."""
     racing = compile_bpf(Path(__file__).parent / "late_lookup.c")
     monkeypatch.setattr(tables, "load_object_spec", lambda mapped: racing)
     frames = [frame_of(flow) for _ in range(5) for flow in range(3)] + [segment(flags) for flags in (SYN, ACK, FIN)]
-    with counting(Plan.make(FULL), replace(present(), cmpxchg=False, realtime=True)) as counter:
+    with counting(Plan.make(FULL), replace(present(), realtime=True, cmpxchg=False)) as counter:
         interval = counter.measure(frames)
         looked = int.from_bytes(counter.tables._maps["looked"].lookup(bytes(4)) or b"", "little")
     assert interval.sums == expected(frames)

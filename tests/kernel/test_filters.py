@@ -362,7 +362,10 @@ def test_first_fragment_of_long_ago_says_nothing() -> None:
         assert datagrams.drain_into(batch) == 1
         (value,) = abi.U64.unpack(bytes(ffi.buffer(batch.values))[:8])
         # twice the nanoseconds
-        datagrams.update(bytes(ffi.buffer(batch.keys))[: KEY.size], abi.U64.pack(value - 2 * 31 * 10**9))
+        datagrams.update(
+            bytes(ffi.buffer(batch.keys))[: KEY.size],
+            abi.U64.pack(value - 2 * (31 * 10**9 // counter.tables.clock().tick_ns)),
+        )
         for frame in pieces[1:]:
             counter.count(frame)
         interval = counter.take()

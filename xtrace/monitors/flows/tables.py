@@ -27,12 +27,10 @@ from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.stores import FlowStore, HashedFlows, MappedFlows
 
 TICK_MASK = 0xFFFFFFFF
+FRAGMENT_TIME_NS = 30_000_000_000
 
 CLOCK_MONOTONIC_COARSE = 6
 """Its resolution is one kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
-
-FRAGMENT_NS = 30_000_000_000
-"""How long the fragments of a datagram may take: what Linux waits for them (net.ipv4.ipfrag_time)."""
 
 NO_FILTERS = Filters()
 
@@ -147,7 +145,7 @@ class FlowTables:
             "max_flows": self.plan.max_flows,
             "table_entries": self.plan.table_entries,
             "table_places": self.plan.table_places,
-            "fragment_ticks": FRAGMENT_NS // self._tick_ns,
+            "fragment_ticks": FRAGMENT_TIME_NS // self._tick_ns,
             **self._multipliers,
             **self._filters.constants(),
         }

@@ -46,7 +46,7 @@ PLAN = Plan(max_flows=64, slots=1, cpus=2, recent_cpus=2)
 FEATURES = features(cmpxchg=False)
 """The fake kernel has hash maps; what is in shared memory tests/kernel sees."""
 
-COUNTER_WORDS = 2 * (2 + lib.TRAFFIC_TYPES)
+COUNTER_WORDS = 2 * (3 + lib.TRAFFIC_TYPES)
 
 
 @pytest.fixture(autouse=True)
@@ -309,8 +309,8 @@ def test_memory_is_that_of_all_shared_maps(
     monkeypatch.setattr(bpf.Map, "memory", lambda self: self.spec.max_entries)
     # two tables, the recent flows, the counters, the active word, the grace map
     counting = 2 * 64 + 2 * 2 * lib.RECENT_FLOWS + 2 * 1 * 2 + 1 + 1
-    # both tries, a bit per port, the room for one copied frame, ESP packets by SPI and whether there are any
-    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1 + 1024 + 1
+    # both tries, a bit per port, the room for one copied frame, ESP packets by SPI, whether there are any, a datagram
+    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1 + 1024 + 1 + 1
 
 
 def test_grace_period_and_drain_are_measured(
