@@ -11,8 +11,7 @@ from xtrace.sinks.metrics import flows, nccl, nccl_ranks, own, rdma, tcp
 DESCRIBED = {
     **flows.DESCRIBED,
     **rdma.DESCRIBED,
-    **nccl.DESCRIBED,
-    **nccl_ranks.DESCRIBED,
+    **nccl.NcclMetrics.described,
     **tcp.DESCRIBED,
     **own.DESCRIBED,
 }
