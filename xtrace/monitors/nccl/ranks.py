@@ -79,13 +79,14 @@ class RankReader:
     def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
         """All ranks known now. `users`: the processes, those that ended since the last call among them."""
         found: dict[tuple[int, int | None], Rank] = {}
+        opened = {(pid, call.communicator) for pid, calls in seen.running.items() for _, call in calls}
         unnamed = Counter(pid for (pid, _), state in seen.states.items() if not state.id)
         for (pid, address), state in seen.states.items():
             user = users.get(pid)
             is_only = unnamed[pid] == 1
-            rank = self._rank(seen, pid, address, state, user, is_only)
-            if rank.communicator is not None or rank.open is not None:
-                found[pid, address] = rank
+            # of thousands of addresses that a process calls there may be nothing to tell, and each costs reading proc
+            if state.id or (is_only and user and user.job) or (pid, address) in opened:
+                found[pid, address] = self._rank(seen, pid, address, state, user, is_only)
         for pid, calls in seen.running.items():
             for frame, call in calls:
                 if call.function in MAKERS and call.id:
