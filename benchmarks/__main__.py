@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [rdma] [nccl] [attach]`.
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [fleet] [rdma] [nccl] [attach]`.
 
 benchmarks.churn, which takes hours, is a command of its own.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import attaching, drain, nccl, packet, process, push, rdma
+from benchmarks import attaching, drain, fleet, nccl, packet, process, push, rdma
 
 MEASUREMENTS = {
     "packet": packet.measure,
     "drain": drain.measure,
     "process": process.measure,
     "push": push.measure,
+    "fleet": fleet.measure,
     "rdma": rdma.measure,
     "nccl": nccl.measure,
     "attach": attaching.measure,

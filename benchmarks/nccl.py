@@ -14,7 +14,7 @@ from xtrace.kernel import constants, uprobe
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import load_trivial
 from xtrace.monitors.nccl.libraries import find_functions
-from xtrace.monitors.nccl.monitor import NcclMonitor
+from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions
 
 CALLS = 200_000
 ROUNDS = 5
@@ -36,7 +36,7 @@ def do_nothing(library: Path) -> AbstractContextManager[object]:
 def watch(library: Path) -> AbstractContextManager[object]:
     """Mode nccl, which sees none of the machine's processes but the one that calls."""
     os.environ["XTRACE_PROCFS"] = str(own())
-    return closing(NcclMonitor(lambda text: None))
+    return closing(NcclMonitor(lambda text: None, NcclOptions("here")))
 
 
 def cost_ns(library: Path, around: Callable[[Path], AbstractContextManager[object]]) -> float:

@@ -16,6 +16,22 @@
 #define FLOW_ROCE_V2 8	       /* RDMA over UDP port 4791 */
 #define FLOW_HAS_SRC_QPN 16    /* src_qpn was in the packet (DETH) */
 #define FLOW_LATER_FRAGMENT 32 /* a fragment but the first: no transport header, no ports */
+#define FLOW_INNER 64	       /* of IP packets in others (--tunnel inner) */
+
+/*
+ * Where the fields of an inner flow stand, so that the key keeps its size (read by key.h):
+ *	vlan_id		the frame's first tag below TUNNEL_SHIFT, above it one of enum tunnel
+ *	ethertype	the tag of the frame in the tunnel, else the frame's second, below VERSION_SHIFT,
+ *above it 4 or 6: an inner flow is IP's src_qpn		the number of the tunnel where its kind has
+ *one; FLOW_HAS_SRC_QPN is never set there Where --tunnel inner finds no tunnel, the frame's second tag stands
+ *in the upper bits of vlan_id and src_qpn.
+ */
+#define TUNNEL_SHIFT 12
+#define VERSION_SHIFT 12
+#define TAG_MASK 0x0fff
+#define QPN_MASK 0xffffff
+#define QPN_BITS 24
+#define TAG_LOW_BITS 8 /* of a second tag, above the queue pair; the others stand above the first tag */
 
 /* Link layers (switch link_layer). */
 #define LINK_LAYER_ETHERNET 0
@@ -45,6 +61,22 @@ enum traffic_type {
 	TRAFFIC_TYPES,
 };
 
+/* Kinds of tunnels, in the order of the names user space prints (xtrace/model/flow.py). */
+enum tunnel {
+	TUNNEL_NONE,
+	TUNNEL_VXLAN,	/* the number is the VNI */
+	TUNNEL_GENEVE,	/* the VNI */
+	TUNNEL_GTP,	/* the tunnel endpoint identifier */
+	TUNNEL_GRE_KEY, /* GRE with a key, which is the number */
+	TUNNEL_GRE,	/* without one; no kind from here on has a number */
+	TUNNEL_IPIP,	/* IPv4 in IPv4 */
+	TUNNEL_SIT,	/* IPv6 in IPv4 */
+	TUNNEL_IP6TNL,	/* IPv4 or IPv6 in IPv6 */
+	TUNNEL_MPLS,
+	TUNNEL_PPPOE,
+	TUNNEL_KINDS,
+};
+
 /*
  * Names one flow. Six 64-bit words without padding: hashed and compared as bytes, so it is zeroed
  * before it is filled. IPv4 addresses stand as ::ffff:a.b.c.d.
@@ -60,12 +92,13 @@ struct flow_key {
 		__u32 dst_qpn; /* RoCE: destination queue pair, 24 bits */
 	};
 	__u32 src_qpn;
-	__u16 vlan_id;	 /* outer tag, 0 without */
-	__u16 ethertype; /* of the network layer, behind all tags; ETHERTYPE_LLC for a length */
-	__u8 slot;	 /* interface slot */
-	__u8 protocol;	 /* IP protocol number; 0 where there is no IP header */
-	__u8 opcode;	 /* RoCE: BTH opcode */
-	__u8 flags;	 /* FLOW_* */
+	__u16 vlan_id; /* outer tag, 0 without; see FLOW_INNER */
+	__u16
+	    ethertype; /* of the network layer, behind all tags; ETHERTYPE_LLC for a length; see FLOW_INNER */
+	__u8 slot;     /* interface slot */
+	__u8 protocol; /* IP protocol number; 0 where there is no IP header */
+	__u8 opcode;   /* RoCE: BTH opcode */
+	__u8 flags;    /* FLOW_* */
 };
 
 /*

@@ -28,6 +28,7 @@ SWITCH(__u64, own_cookie); /* without cookies, each function has its own load */
 
 #define RESULT_SUCCESS 0 /* ncclResult_t */
 #define RESULT_IN_PROGRESS 7
+#define KEEPS_RANK 0xffffffff  /* ncclCommGrow's rank for those that are in the communicator */
 #define NO_RESULT (1ULL << 32) /* not an ncclResult_t */
 
 struct {
@@ -45,13 +46,13 @@ struct {
 	MAP_UINT(max_entries, 2 * NCCL_MAX_KEYS);
 } owners_a SEC(".maps"), owners_b SEC(".maps");
 
-/* By a file's number: CLOCK_MONOTONIC of the last call. */
+/* By a file's number. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u64);
+	MAP_TYPE(value, struct nccl_file);
 	MAP_UINT(max_entries, NCCL_FILES);
-} last_called SEC(".maps");
+} files SEC(".maps");
 
 /* By buffer. */
 struct {
@@ -61,28 +62,11 @@ struct {
 	MAP_UINT(max_entries, 2);
 } totals SEC(".maps");
 
-/* A call is one frame of one thread's stack; functions that jump into another share the frame. */
-struct frame {
-	__u64 thread;
-	__u64 stack; /* the stack pointer after the return */
-	__u64 function;
-};
-
-struct call {
-	struct nccl_key key;
-	__u64 begin_ns;
-	__u64 out; /* address of what the function is to write */
-	__u64 list;
-	__u32 nranks;
-	__u32 rank;
-	__u64 file;
-};
-
 /* Calls in progress. LRU: entries of threads that were killed during a call are evicted eventually. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
-	MAP_TYPE(key, struct frame);
-	MAP_TYPE(value, struct call);
+	MAP_TYPE(key, struct nccl_frame);
+	MAP_TYPE(value, struct nccl_call);
 	MAP_UINT(max_entries, 16384);
 } running SEC(".maps");
 
@@ -92,6 +76,14 @@ struct {
 	MAP_TYPE(value, struct nccl_communicator);
 	MAP_UINT(max_entries, NCCL_MAX_KEYS);
 } communicators SEC(".maps");
+
+/* No LRU map: a pair that was evicted would begin at 0 again, and look like a send without its receive. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_TYPE(key, struct nccl_peer_key);
+	MAP_TYPE(value, struct nccl_peer);
+	MAP_UINT(max_entries, NCCL_MAX_PEERS);
+} peers SEC(".maps");
 
 /* How many of them each user has: user space counts anew now and then, since the map above evicts. */
 struct {
@@ -121,6 +113,7 @@ struct pending_group {
 	__u64 count;
 	struct {
 		__u64 out;
+		__u64 id;
 		__u32 nranks;
 		__u32 rank;
 	} asked[NCCL_MOST_PENDING];
@@ -135,6 +128,8 @@ struct {
 
 static const struct nccl_counters no_calls;
 static const struct pending_group no_pending;
+static const struct nccl_communicator no_communicator;
+static const struct nccl_peer no_peer;
 
 /*
  * The context is struct pt_regs (asm/ptrace.h), read as numbered 64-bit words. The verifier requires constant
@@ -160,15 +155,20 @@ static __always_inline __u64 stack_after(void *ctx)
 	return stack_pointer(ctx) + (is_arm64 ? 0 : 8);
 }
 
-/* The seventh argument, counted from 0: on x86-64 the first on the stack. */
-static __always_inline __u64 argument_6(void *ctx)
+static __always_inline __u64 read_word(__u64 address)
 {
 	__u64 value = 0;
 
-	if (is_arm64)
-		return WORD(ctx, 6);
-	bpf_probe_read_user(&value, sizeof(value), (void *)(stack_pointer(ctx) + 8));
+	bpf_probe_read_user(&value, sizeof(value), (void *)address);
 	return value;
+}
+
+/* Arguments from 6 on, counted from 0, are on the stack of x86-64, those from 8 on also on arm64's. */
+static __always_inline __u64 argument_on_stack(void *ctx, __u32 number)
+{
+	__u32 word = is_arm64 ? number - 8 : number - 5; /* the return address is the first */
+
+	return read_word(stack_pointer(ctx) + word * sizeof(__u64));
 }
 
 static __always_inline __u64 argument(void *ctx, __u32 number)
@@ -186,8 +186,10 @@ static __always_inline __u64 argument(void *ctx, __u32 number)
 		return REGISTER(ctx, 9, 4);
 	case 5:
 		return REGISTER(ctx, 8, 5);
+	case 6:
+		return is_arm64 ? WORD(ctx, 6) : argument_on_stack(ctx, 6);
 	default:
-		return argument_6(ctx);
+		return argument_on_stack(ctx, number);
 	}
 }
 
@@ -262,18 +264,52 @@ static __always_inline struct nccl_counters *counters_of(const struct nccl_key *
 	return buffer ? counters_in(&calls_b, &owners_b, key) : counters_in(&calls_a, &owners_a, key);
 }
 
+/* Whether it has a count and a datatype. */
+static __always_inline bool has_count(__u32 function)
+{
+	return function <= NCCL_PUT_SIGNAL;
+}
+
+/* Whether all ranks of the communicator make the call, in the same order. */
 static __always_inline bool is_collective(__u32 function)
 {
-	return function <= NCCL_RECV;
+	return has_count(function) && function != NCCL_SEND && function != NCCL_RECV &&
+	       function != NCCL_PUT_SIGNAL;
+}
+
+/* The function with the same arguments, of which one ending in Config has one more. */
+static __always_inline __u32 without_config(__u32 function)
+{
+	switch (function) {
+	case NCCL_ALL_REDUCE_CONFIG:
+		return NCCL_ALL_REDUCE;
+	case NCCL_BROADCAST_CONFIG:
+		return NCCL_BROADCAST;
+	case NCCL_REDUCE_CONFIG:
+		return NCCL_REDUCE;
+	case NCCL_ALL_GATHER_CONFIG:
+		return NCCL_ALL_GATHER;
+	case NCCL_REDUCE_SCATTER_CONFIG:
+		return NCCL_REDUCE_SCATTER;
+	case NCCL_ALL_TO_ALL_CONFIG:
+		return NCCL_ALL_TO_ALL;
+	case NCCL_GATHER_CONFIG:
+		return NCCL_GATHER;
+	case NCCL_SCATTER_CONFIG:
+		return NCCL_SCATTER;
+	default:
+		return function;
+	}
 }
 
 /* Whether the arguments begin with one buffer, count and datatype, instead of two buffers. */
 static __always_inline bool has_one_buffer(__u32 function)
 {
-	return function == NCCL_BCAST || function == NCCL_SEND || function == NCCL_RECV;
+	return function == NCCL_BCAST || function == NCCL_SEND || function == NCCL_RECV ||
+	       function == NCCL_PUT_SIGNAL;
 }
 
-/* The communicator's place among a collective's arguments. */
+/* The communicator's place among the arguments of a function with a count. */
 static __always_inline __u64 communicator_of(void *ctx, __u32 function)
 {
 	switch (function) {
@@ -285,29 +321,138 @@ static __always_inline __u64 communicator_of(void *ctx, __u32 function)
 		return argument(ctx, 4);
 	case NCCL_REDUCE:
 		return argument(ctx, 6);
+	case NCCL_PUT_SIGNAL:
+		return argument(ctx, 9);
 	default:
 		return argument(ctx, 5);
 	}
 }
 
-/* Sets communicator and datatype of the key; returns the count. */
-static __always_inline __u64 read_collective(void *ctx, struct nccl_key *key)
+/* Root of a collective, or the other rank of a send, or NCCL_NO_ROOT. */
+static __always_inline __u32 root_of(void *ctx, __u32 function)
 {
-	bool one_buffer = has_one_buffer(key->function);
+	switch (function) {
+	case NCCL_BCAST:
+	case NCCL_SEND:
+	case NCCL_RECV:
+	case NCCL_PUT_SIGNAL:
+		return argument(ctx, 3);
+	case NCCL_BROADCAST:
+	case NCCL_GATHER:
+	case NCCL_SCATTER:
+		return argument(ctx, 4);
+	case NCCL_REDUCE:
+		return argument(ctx, 5);
+	default:
+		return NCCL_NO_ROOT;
+	}
+}
+
+/* Reads the arguments of a function with a count. */
+static __always_inline void read_counted(void *ctx, struct nccl_call *call)
+{
+	__u32 function = without_config(call->key.function);
+	bool one_buffer = has_one_buffer(function);
 	__u64 second = argument(ctx, 1), third = argument(ctx, 2), fourth = argument(ctx, 3);
 	__u32 datatype = one_buffer ? third : fourth;
 
 	/* an invalid datatype must not look like a valid one */
-	key->datatype = datatype < NCCL_NO_DATATYPE ? datatype : NCCL_NO_DATATYPE - 1;
-	key->communicator = communicator_of(ctx, key->function);
-	return one_buffer ? second : third;
+	call->key.datatype = datatype < NCCL_NO_DATATYPE ? datatype : NCCL_NO_DATATYPE - 1;
+	call->key.communicator = communicator_of(ctx, function);
+	call->count = one_buffer ? second : third;
+	call->root = root_of(ctx, function);
+}
+
+/* The hash by which NCCL from 2.26 on names a communicator in its log and to its RAS service. */
+struct mixture {
+	__u64 a;
+	__u64 b;
+};
+
+static __always_inline void mix(struct mixture *mixed, __u64 word)
+{
+	mixed->a += mixed->b;
+	mixed->b ^= mixed->a;
+	mixed->a ^= mixed->a >> 31;
+	mixed->a *= 0x9de62bbc8cef3ce3ULL;
+	mixed->b ^= mixed->b >> 32;
+	mixed->b *= 0x485cd6311b599e79ULL;
+	mixed->a += word;
+}
+
+static __always_inline __u64 mixed_hash(const struct mixture *mixed)
+{
+	__u64 hash = mixed->a;
+
+	hash ^= hash >> 31;
+	hash *= 0xbac3bd562846de6bULL;
+	hash += mixed->b;
+	hash ^= hash >> 32;
+	hash *= 0x995a187a14e7b445ULL;
+	return hash;
+}
+
+/* The hash of a unique id, of 128 bytes. */
+static __always_inline __u64 hash_of_id(__u64 address)
+{
+	struct mixture mixed = {.a = 1 ^ NCCL_UNIQUE_ID_BYTES, .b = 1};
+
+	/* unrolled, it is most of the program, which old kernels load for each function */
+#pragma clang loop unroll(disable)
+	for (__u32 at = 0; at < NCCL_UNIQUE_ID_BYTES; at += sizeof(__u64))
+		mix(&mixed, read_word(address + at));
+	return mixed_hash(&mixed);
+}
+
+/* The hash of the child that a communicator has next. */
+static __always_inline __u64 hash_of_child(__u64 parent, __u32 number, __u32 color)
+{
+	struct mixture mixed = {.a = 1 ^ sizeof(parent), .b = 1};
+
+	mix(&mixed, parent);
+	mixed.a ^= sizeof(number);
+	mix(&mixed, number);
+	mixed.a ^= sizeof(color);
+	mix(&mixed, color);
+	return mixed_hash(&mixed);
+}
+
+/* The hash of what one ncclCommInitAll makes: one process has all ranks, and the id is never seen. */
+static __always_inline __u64 hash_of_all(__u32 tgid, __u64 begin_ns)
+{
+	struct mixture mixed = {.a = 1, .b = 1};
+
+	mix(&mixed, tgid);
+	mix(&mixed, begin_ns);
+	return mixed_hash(&mixed);
+}
+
+static __always_inline struct nccl_communicator *find_communicator(const struct nccl_key *key)
+{
+	struct nccl_communicator_key where = {.communicator = key->communicator, .tgid = key->tgid};
+
+	return key->communicator ? bpf_map_lookup_elem(&communicators, &where) : 0;
+}
+
+/* A child of the communicator that the call is made on. */
+static __always_inline void read_child(struct nccl_call *call, __u32 color)
+{
+	struct nccl_communicator *parent = find_communicator(&call->key);
+
+	if (!parent)
+		return;
+	parent->children++;
+	if (!parent->id || !parent->is_whole)
+		return;
+	call->parent = parent->id;
+	call->id = hash_of_child(parent->id, parent->children, color);
 }
 
 /* Saves the arguments of the other functions for their return. */
-static __always_inline void read_other(void *ctx, struct call *call)
+static __always_inline void read_other(void *ctx, struct nccl_call *call)
 {
 	__u64 first = argument(ctx, 0), second = argument(ctx, 1), third = argument(ctx, 2),
-	      fourth = argument(ctx, 3);
+	      fourth = argument(ctx, 3), id = 0;
 
 	switch (call->key.function) {
 	case NCCL_COMM_INIT_RANK: /* comm *, nranks, the 128 bytes of the id by value, rank, config * */
@@ -315,21 +460,43 @@ static __always_inline void read_other(void *ctx, struct call *call)
 		call->out = first;
 		call->nranks = second;
 		call->rank = is_arm64 ? fourth : third; /* x86-64 passes the id on the stack */
+		id = is_arm64 ? third : stack_pointer(ctx) + sizeof(__u64);
 		break;
-	case NCCL_COMM_INIT_RANK_SCALABLE: /* comm *, nranks, rank, ... */
+	case NCCL_COMM_INIT_RANK_SCALABLE: /* comm *, nranks, rank, number of ids, ids *, config * */
 		call->out = first;
 		call->nranks = second;
 		call->rank = third;
+		id = argument(ctx, 4);
 		break;
 	case NCCL_COMM_INIT_ALL: /* comms *, number, devices * */
 		call->out = first;
 		call->nranks = second;
 		call->list = third;
+		call->id = hash_of_all(call->key.tgid, call->begin_ns);
 		break;
-	case NCCL_COMM_SPLIT:  /* comm, color, key, newcomm *, config * */
+	case NCCL_COMM_SPLIT: /* comm, color, key, newcomm *, config * */
+		call->key.communicator = first;
+		call->out = fourth;
+		read_child(call, second);
+		break;
 	case NCCL_COMM_SHRINK: /* comm, excluded *, number, newcomm *, config *, flags */
 		call->key.communicator = first;
 		call->out = fourth;
+		call->nranks = -third; /* the parent's, less these */
+		read_child(call, 0);
+		break;
+	case NCCL_COMM_GROW: /* comm, nranks, id *, rank, newcomm *, config * */
+		call->key.communicator = first;
+		call->out = argument(ctx, 4);
+		call->nranks = second;
+		call->rank = fourth;
+		break;
+	case NCCL_SIGNAL: /* peer, signal, context, flags, comm, stream */
+		call->key.communicator = argument(ctx, 4);
+		call->root = first;
+		break;
+	case NCCL_WAIT_SIGNAL: /* number, descriptions *, comm, stream */
+		call->key.communicator = third;
 		break;
 	case NCCL_GROUP_START:
 	case NCCL_GROUP_END:
@@ -338,13 +505,15 @@ static __always_inline void read_other(void *ctx, struct call *call)
 		call->key.communicator = first;
 		call->out = second;
 	}
+	if (id)
+		call->id = hash_of_id(id);
 }
 
 /* Whether this is the ncclBroadcast that the library's ncclBcast calls with its own arguments. */
-static __always_inline bool is_nested(void *ctx, const struct call *call, __u64 count, __u64 thread)
+static __always_inline bool is_nested(void *ctx, const struct nccl_call *call, __u64 thread)
 {
 	struct bcast bcast = {
-	    .buffer = argument(ctx, 0), .count = count, .communicator = call->key.communicator};
+	    .buffer = argument(ctx, 0), .count = call->count, .communicator = call->key.communicator};
 	struct bcast *outer;
 
 	bcast.stack = stack_after(ctx);
@@ -355,22 +524,8 @@ static __always_inline bool is_nested(void *ctx, const struct call *call, __u64 
 	if (call->key.function != NCCL_BROADCAST || bcast.buffer != argument(ctx, 1))
 		return false;
 	outer = bpf_map_lookup_elem(&bcasts, &thread);
-	return outer && outer->buffer == bcast.buffer && outer->count == count &&
+	return outer && outer->buffer == bcast.buffer && outer->count == bcast.count &&
 	       outer->communicator == bcast.communicator && outer->stack >= bcast.stack;
-}
-
-static __always_inline void add_rank(struct nccl_key *key)
-{
-	struct nccl_communicator_key where = {.communicator = key->communicator, .tgid = key->tgid};
-	struct nccl_communicator *known;
-
-	if (!key->communicator)
-		return;
-	known = bpf_map_lookup_elem(&communicators, &where);
-	if (!known)
-		return;
-	key->nranks = known->nranks;
-	key->rank = known->rank;
 }
 
 static __always_inline void count_call(const struct nccl_key *key, __u64 count, __u32 buffer,
@@ -385,61 +540,6 @@ static __always_inline void count_call(const struct nccl_key *key, __u64 count, 
 		__sync_fetch_and_add(&total->unattributed, 1);
 		__sync_fetch_and_add(&total->unattributed_elements, count);
 	}
-}
-
-SEC("uprobe/begin")
-int call_begins(void *ctx)
-{
-	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : own_cookie;
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct frame frame = {.thread = thread, .stack = stack_after(ctx)};
-	/* read `active` once: everything counted for a call is in one buffer */
-	__u32 buffer = active != 0;
-	struct call call = {
-	    .key = {.tgid = thread >> 32, .rank = NCCL_NO_RANK, .datatype = NCCL_NO_DATATYPE}};
-	struct nccl_totals *total = totals_of(buffer);
-	struct call *earlier;
-	__u64 count = 0, *called;
-	__u32 number;
-
-	if (!total)
-		return 0; /* impossible: the map has both buffers */
-	__sync_fetch_and_add(&total->entries, 1);
-	call.file = cookie >> FUNCTION_BITS;
-	call.key.function = cookie;
-	frame.function = call.key.function;
-	/* the same call seen through another file: it is still in progress */
-	earlier = bpf_map_lookup_elem(&running, &frame);
-	if (earlier && earlier->file != call.file) {
-		__sync_fetch_and_add(&total->duplicate, 1);
-		return 0;
-	}
-	if (is_collective(call.key.function)) {
-		count = read_collective(ctx, &call.key);
-		if (is_nested(ctx, &call, count, thread)) {
-			__sync_fetch_and_add(&total->nested, 1);
-			return 0;
-		}
-	} else {
-		read_other(ctx, &call);
-	}
-	add_rank(&call.key);
-	count_call(&call.key, count, buffer, total);
-	call.begin_ns = bpf_ktime_get_ns();
-	bpf_map_update_elem(&running, &frame, &call, BPF_ANY);
-	number = call.file & NCCL_FILES - 1;
-	called = bpf_map_lookup_elem(&last_called, &number);
-	if (called)
-		*called = call.begin_ns;
-	return 0;
-}
-
-static __always_inline __u64 read_pointer(__u64 address)
-{
-	__u64 value = 0;
-
-	bpf_probe_read_user(&value, sizeof(value), (void *)address);
-	return value;
 }
 
 /* Adds to a user's number of communicators; false if it has as many as it may. */
@@ -457,38 +557,176 @@ static __always_inline bool add_communicator(__u32 user)
 	return true;
 }
 
-/* Stores a communicator, replacing what was known under its address. */
-static __always_inline void learn(__u32 tgid, __u64 communicator, __u32 nranks, __u32 rank, __s32 device)
+/* A new communicator, in place of what was known under its address; null if there is no room. */
+static __always_inline struct nccl_communicator *new_communicator(__u32 tgid, __u64 communicator)
 {
 	struct nccl_communicator_key where = {.communicator = communicator, .tgid = tgid};
-	struct nccl_communicator value = {.nranks = nranks, .rank = rank, .device = device};
+	struct nccl_communicator *made = bpf_map_lookup_elem(&communicators, &where);
+	__u32 user = bpf_get_current_uid_gid();
 
-	value.user = bpf_get_current_uid_gid();
-	if (!bpf_map_lookup_elem(&communicators, &where) && !add_communicator(value.user))
+	if (!made && !add_communicator(user))
+		return 0;
+	bpf_map_update_elem(&communicators, &where, &no_communicator, BPF_ANY);
+	made = bpf_map_lookup_elem(&communicators, &where);
+	if (!made)
+		return 0;
+	made->rank = NCCL_NO_RANK;
+	made->device = NCCL_NO_DEVICE;
+	made->user = user;
+	return made;
+}
+
+/* Number of ones, by pairs, nibbles and bytes: the verifier has no branch per bit to follow. */
+static __always_inline __u64 ones(__u64 bits)
+{
+	bits -= bits >> 1 & 0x5555555555555555ULL;
+	bits = (bits & 0x3333333333333333ULL) + (bits >> 2 & 0x3333333333333333ULL);
+	return (bits + (bits >> 4) & 0x0f0f0f0f0f0f0f0fULL) * 0x0101010101010101ULL >> 56;
+}
+
+/* Gives a collective its number, and keeps its arguments. NCCL lets one thread at a time use a communicator.
+ */
+static __always_inline void number_call(struct nccl_communicator *known, struct nccl_call *call)
+{
+	struct nccl_mark *mark;
+	__u64 number, place;
+
+	__sync_fetch_and_add(&known->begun, 1);
+	number = *(volatile __u64 *)&known->begun; /* a sum with its old value: Linux 5.12 */
+	call->number = number;
+	known->last_begin_ns = call->begin_ns;
+	place = ones((number & -number) - 1);
+	if (place >= NCCL_MARKS)
+		place = NCCL_MARKS - 1;
+	mark = &known->marks[place];
+	mark->number = 0; /* no reader takes it for another call's */
+	mark->begin_ns = call->begin_ns;
+	mark->elements = call->count;
+	mark->root = call->root;
+	mark->function = call->key.function;
+	mark->datatype = call->key.datatype;
+	*(volatile __u64 *)&mark->number = number;
+}
+
+/* Counts a send or receive of a pair of ranks. */
+static __always_inline void count_peer(struct nccl_communicator *known, const struct nccl_call *call)
+{
+	struct nccl_peer_key where = {
+	    .communicator = call->key.communicator, .tgid = call->key.tgid, .peer = call->root};
+	struct nccl_peer *peer = bpf_map_lookup_elem(&peers, &where);
+
+	if (!peer) {
+		bpf_map_update_elem(&peers, &where, &no_peer, BPF_NOEXIST);
+		peer = bpf_map_lookup_elem(&peers, &where);
+	}
+	if (!peer) {
+		known->peers_lost = 1;
+	} else if (call->key.function == NCCL_SEND) {
+		__sync_fetch_and_add(&peer->sends, 1);
+		peer->last_send_ns = call->begin_ns;
+	} else {
+		__sync_fetch_and_add(&peer->receives, 1);
+		peer->last_receive_ns = call->begin_ns;
+	}
+}
+
+/* What a call on a communicator changes about it. */
+static __always_inline void note_call(struct nccl_call *call)
+{
+	struct nccl_communicator *known = find_communicator(&call->key);
+	__u32 function = call->key.function;
+
+	if (!known && call->key.communicator && has_count(function))
+		known = new_communicator(call->key.tgid, call->key.communicator);
+	if (!known)
 		return;
-	bpf_map_update_elem(&communicators, &where, &value, BPF_ANY);
+	call->key.nranks = known->nranks;
+	call->key.rank = known->rank;
+	if (is_collective(function))
+		number_call(known, call);
+	else if (function == NCCL_SEND || function == NCCL_RECV)
+		count_peer(known, call);
+}
+
+SEC("uprobe/begin")
+int call_begins(void *ctx)
+{
+	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : own_cookie;
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct nccl_frame frame = {.thread = thread, .stack = stack_after(ctx)};
+	/* read `active` once: everything counted for a call is in one buffer */
+	__u32 buffer = active != 0, number = cookie >> FUNCTION_BITS & NCCL_FILES - 1;
+	struct nccl_call call = {
+	    .key = {.tgid = thread >> 32, .rank = NCCL_NO_RANK, .datatype = NCCL_NO_DATATYPE}};
+	struct nccl_totals *total = totals_of(buffer);
+	struct nccl_file *file = bpf_map_lookup_elem(&files, &number);
+	struct nccl_call *earlier;
+
+	if (!total || !file || !file->is_live)
+		return 0; /* the maps have both buffers, and every file */
+	__sync_fetch_and_add(&total->entries, 1);
+	call.file = number;
+	call.root = NCCL_NO_ROOT;
+	call.key.function = cookie;
+	frame.function = call.key.function;
+	/* the same call seen through another file: it is still in progress */
+	earlier = bpf_map_lookup_elem(&running, &frame);
+	if (earlier && earlier->file != call.file) {
+		__sync_fetch_and_add(&total->duplicate, 1);
+		return 0;
+	}
+	call.begin_ns = bpf_ktime_get_ns();
+	if (has_count(call.key.function)) {
+		read_counted(ctx, &call);
+		if (is_nested(ctx, &call, thread)) {
+			__sync_fetch_and_add(&total->nested, 1);
+			return 0;
+		}
+	} else {
+		read_other(ctx, &call);
+	}
+	note_call(&call);
+	count_call(&call.key, call.count, buffer, total);
+	bpf_map_update_elem(&running, &frame, &call, BPF_ANY);
+	file->last_called_ns = call.begin_ns;
+	return 0;
+}
+
+/* Stores a communicator that a call made, replacing what was known under its address. */
+static __always_inline void learn(const struct nccl_call *call, __u64 communicator, __u32 rank, __s32 device)
+{
+	struct nccl_communicator *made = new_communicator(call->key.tgid, communicator);
+
+	if (!made)
+		return;
+	made->nranks = call->nranks;
+	made->rank = rank;
+	made->device = device;
+	made->id = call->id;
+	made->parent = call->parent;
+	made->is_whole = 1;
 }
 
 /* ncclCommInitAll: one communicator per device; rank i is on device i unless a list is given. */
-static __always_inline void learn_all(const struct call *call)
+static __always_inline void learn_all(const struct nccl_call *call)
 {
 	__u64 communicator;
 	__s32 device;
 
 	for (__u32 i = 0; i < NCCL_MOST_DEVICES; i++) {
-		communicator = read_pointer(call->out + i * sizeof(__u64));
+		communicator = read_word(call->out + i * sizeof(__u64));
 		if (i >= call->nranks || !communicator)
 			break;
 		device = i;
 		if (call->list)
 			bpf_probe_read_user(&device, sizeof(device),
 					    (void *)(call->list + i * sizeof(device)));
-		learn(call->key.tgid, communicator, call->nranks, i, device);
+		learn(call, communicator, i, device);
 	}
 }
 
 /* NCCL before 2.14 writes the address when the group ends. */
-static __always_inline void await_group(const struct call *call, __u64 thread)
+static __always_inline void await_group(const struct nccl_call *call, __u64 thread)
 {
 	struct pending_group *group = bpf_map_lookup_elem(&pending_groups, &thread);
 	__u64 place;
@@ -503,6 +741,7 @@ static __always_inline void await_group(const struct call *call, __u64 thread)
 	if (place >= NCCL_MOST_PENDING)
 		return;
 	group->asked[place].out = call->out;
+	group->asked[place].id = call->id;
 	group->asked[place].nranks = call->nranks;
 	group->asked[place].rank = call->rank;
 	group->count = place + 1;
@@ -512,6 +751,7 @@ static __always_inline void await_group(const struct call *call, __u64 thread)
 static __always_inline void learn_group(__u32 tgid, __u64 thread)
 {
 	struct pending_group *group = bpf_map_lookup_elem(&pending_groups, &thread);
+	struct nccl_call asked = {.key = {.tgid = tgid}};
 	__u64 communicator;
 	bool learned = false;
 
@@ -520,10 +760,11 @@ static __always_inline void learn_group(__u32 tgid, __u64 thread)
 	for (__u32 i = 0; i < NCCL_MOST_PENDING; i++) {
 		if (i >= group->count)
 			break;
-		communicator = read_pointer(group->asked[i].out);
+		communicator = read_word(group->asked[i].out);
 		if (communicator) {
-			learn(tgid, communicator, group->asked[i].nranks, group->asked[i].rank,
-			      NCCL_NO_DEVICE);
+			asked.id = group->asked[i].id;
+			asked.nranks = group->asked[i].nranks;
+			learn(&asked, communicator, group->asked[i].rank, NCCL_NO_DEVICE);
 			learned = true;
 		}
 	}
@@ -532,19 +773,15 @@ static __always_inline void learn_group(__u32 tgid, __u64 thread)
 }
 
 /* Stores the answer of ncclCommCount, ncclCommUserRank or ncclCommCuDevice. */
-static __always_inline void learn_answer(const struct call *call)
+static __always_inline void learn_answer(const struct nccl_call *call)
 {
-	struct nccl_communicator_key where = {.communicator = call->key.communicator, .tgid = call->key.tgid};
-	struct nccl_communicator *known;
+	struct nccl_communicator *known = find_communicator(&call->key);
 	__s32 answer;
 
 	if (bpf_probe_read_user(&answer, sizeof(answer), (void *)call->out))
 		return;
-	known = bpf_map_lookup_elem(&communicators, &where);
-	if (!known) {
-		learn(where.tgid, where.communicator, 0, NCCL_NO_RANK, NCCL_NO_DEVICE);
-		known = bpf_map_lookup_elem(&communicators, &where);
-	}
+	if (!known && call->key.communicator)
+		known = new_communicator(call->key.tgid, call->key.communicator);
 	if (!known)
 		return;
 	if (call->key.function == NCCL_COMM_COUNT) {
@@ -554,6 +791,23 @@ static __always_inline void learn_answer(const struct call *call)
 	} else {
 		known->device = answer;
 	}
+}
+
+/* A communicator made from another one. */
+static __always_inline void learn_child(const struct nccl_call *call, __u64 communicator, __u32 function)
+{
+	struct nccl_communicator *parent = find_communicator(&call->key);
+	struct nccl_call made = *call;
+
+	if (function == NCCL_COMM_SPLIT)
+		made.nranks = 0; /* the arguments do not tell */
+	if (function == NCCL_COMM_SHRINK)
+		made.nranks = parent && parent->nranks ? parent->nranks + call->nranks : 0;
+	if (function != NCCL_COMM_GROW)
+		made.rank = NCCL_NO_RANK;
+	else if (parent && made.rank == KEEPS_RANK)
+		made.rank = parent->rank;
+	learn(&made, communicator, made.rank, NCCL_NO_DEVICE);
 }
 
 static __always_inline void forget(const struct nccl_key *key)
@@ -572,7 +826,7 @@ static __always_inline void forget(const struct nccl_key *key)
 }
 
 /* Updates the known communicators after a call that did not fail. */
-static __always_inline void learn_from(const struct call *call, __u32 function, __u64 thread)
+static __always_inline void learn_from(const struct nccl_call *call, __u32 function, __u64 thread)
 {
 	__u64 communicator;
 
@@ -580,9 +834,9 @@ static __always_inline void learn_from(const struct call *call, __u32 function, 
 	case NCCL_COMM_INIT_RANK:
 	case NCCL_COMM_INIT_RANK_CONFIG:
 	case NCCL_COMM_INIT_RANK_SCALABLE:
-		communicator = read_pointer(call->out);
+		communicator = read_word(call->out);
 		if (communicator)
-			learn(call->key.tgid, communicator, call->nranks, call->rank, NCCL_NO_DEVICE);
+			learn(call, communicator, call->rank, NCCL_NO_DEVICE);
 		else
 			await_group(call, thread);
 		break;
@@ -591,10 +845,10 @@ static __always_inline void learn_from(const struct call *call, __u32 function, 
 		break;
 	case NCCL_COMM_SPLIT:
 	case NCCL_COMM_SHRINK:
-		/* the arguments do not include its size */
-		communicator = read_pointer(call->out);
+	case NCCL_COMM_GROW:
+		communicator = read_word(call->out);
 		if (communicator)
-			learn(call->key.tgid, communicator, 0, NCCL_NO_RANK, NCCL_NO_DEVICE);
+			learn_child(call, communicator, function);
 		break;
 	case NCCL_COMM_COUNT:
 	case NCCL_COMM_USER_RANK:
@@ -611,24 +865,35 @@ static __always_inline void learn_from(const struct call *call, __u32 function, 
 	}
 }
 
-/*
- * The bucket of a latency: its number of bits beyond those of bucket 0. All bits below the highest one are
- * set, then counted by pairs, nibbles and bytes, so that the verifier has no branch per bucket to follow.
- */
+/* The bucket of a latency: its number of bits beyond those of bucket 0. */
 static __always_inline __u64 latency_bucket(__u64 ns)
 {
 	__u64 bits = ns >> NCCL_FIRST_BUCKET_BITS;
 
+	/* all bits below the highest one are set, then counted */
 #pragma unroll
 	for (int shift = 1; shift < 64; shift *= 2)
 		bits |= bits >> shift;
-	bits -= bits >> 1 & 0x5555555555555555ULL;
-	bits = (bits & 0x3333333333333333ULL) + (bits >> 2 & 0x3333333333333333ULL);
-	bits = (bits + (bits >> 4) & 0x0f0f0f0f0f0f0f0fULL) * 0x0101010101010101ULL >> 56;
+	bits = ones(bits);
 	return bits < NCCL_LATENCY_BUCKETS ? bits : NCCL_LATENCY_BUCKETS - 1;
 }
 
-static __always_inline void count_return(const struct call *call, __u64 result, __u32 buffer)
+/* A collective returned. One that failed was not made, and its number is the next one's. */
+static __always_inline void note_return(const struct nccl_call *call, bool failed)
+{
+	struct nccl_communicator *known = find_communicator(&call->key);
+
+	if (!known || !call->number)
+		return;
+	if (failed) {
+		__sync_fetch_and_add(&known->begun, -1);
+		return;
+	}
+	__sync_fetch_and_add(&known->returned, 1);
+	known->last_return_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline void count_return(const struct nccl_call *call, __u64 result, __u32 buffer)
 {
 	__u64 latency = bpf_ktime_get_ns() - call->begin_ns;
 	struct nccl_counters *counters = counters_of(&call->key, buffer);
@@ -657,11 +922,11 @@ int call_returns(void *ctx)
 	__u64 cookie = has_cookie ? bpf_get_attach_cookie(ctx) : own_cookie;
 	__u64 thread = bpf_get_current_pid_tgid();
 	__u32 function = (__u8)cookie; /* a constant to the verifier where each function has its own load */
-	struct frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = function};
+	struct nccl_frame frame = {.thread = thread, .stack = stack_pointer(ctx), .function = function};
 	__u32 buffer = active != 0, result = REGISTER(ctx, 10, 0), reported;
-	struct call *begun = bpf_map_lookup_elem(&running, &frame);
+	struct nccl_call *begun = bpf_map_lookup_elem(&running, &frame);
 	__u64 counted = result;
-	struct call call;
+	struct nccl_call call;
 
 	if (!begun)
 		return 0; /* began before attaching, or is not counted: nested, duplicate */
@@ -677,6 +942,8 @@ int call_returns(void *ctx)
 			counted = reported;
 	}
 	count_return(&call, counted, buffer);
+	if (call.number)
+		note_return(&call, result != RESULT_SUCCESS && result != RESULT_IN_PROGRESS);
 	if (result == RESULT_SUCCESS || result == RESULT_IN_PROGRESS)
 		learn_from(&call, function, thread);
 	return 0;

@@ -46,6 +46,7 @@
 #define FARTHEST_OFFSET 16383	/* that the cursor can reach from there */
 #define LONGEST_HEADER 2048	/* an IPv6 extension header of 256 times 8 bytes */
 #define COPY_SIZE 192		/* bytes of a frame that are parsed at most when it is copied */
+#define LONG_COPY_SIZE 384	/* with the headers of a packet in the packet */
 #define IPOIB_PSEUDO_LENGTH 20
 #define ROCE_V2_PORT 4791 /* UDP destination port */
 #define DNS_PORT 53
@@ -180,6 +181,7 @@ struct cursor {
 	__u64 unknown; /* a number of which the verifier knows nothing */
 	bool copied;
 	__u64 truncated; /* a header was cut short that the packet's own length has room for */
+	__u64 inner_tag; /* VLAN id of the second tag; 0 without */
 };
 
 static __always_inline __u16 be16(__be16 wire)
@@ -234,7 +236,7 @@ static __always_inline void *take(struct cursor *cursor, __u64 size)
 		end = offset + 1;
 		PIN(end);
 		end += size - 1;
-		if (end > cursor->length || offset > COPY_SIZE - size)
+		if (end > cursor->length || offset > LONG_COPY_SIZE - size)
 			goto cut_short;
 		PIN(offset); /* or the address would be computed, and its bounds lost, before the check */
 		header = cursor->start + offset;
@@ -653,6 +655,8 @@ static __always_inline bool parse_ethernet(struct cursor *cursor, struct flow_ke
 			return false;
 		if (!tagged)
 			key->vlan_id = be16(vlan->control) & VLAN_ID_MASK;
+		else
+			cursor->inner_tag = be16(vlan->control) & VLAN_ID_MASK;
 		tagged = true;
 		key->ethertype = be16(vlan->ethertype);
 	}
@@ -701,18 +705,13 @@ static __always_inline bool parse_link_layer(struct cursor *cursor, struct flow_
 }
 
 /*
- * Walks a frame. The key must be zeroed; slot, direction and the id of a VLAN tag that is not in the
- * frame (`tagged`) are the caller's to set. So are, without a link layer, the ethertype and the place of
- * the network header; nothing is guessed where they are not known. Returns the TCP flags byte, 0 for
- * everything else; the cursor then stands behind the last header.
+ * Walks a packet whose ethertype is in the key. Returns the TCP flags byte, 0 for everything else; the cursor
+ * then stands behind the last header.
  */
-static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key *key, __u8 link_layer,
-					 bool tagged)
+static __always_inline __u8 parse_network(struct cursor *cursor, struct flow_key *key)
 {
 	bool transport;
 
-	if (!parse_link_layer(cursor, key, link_layer, tagged) || !join_paths(cursor))
-		return 0;
 	switch (key->ethertype) {
 	case ETHERTYPE_IPV4:
 		transport = parse_ipv4(cursor, key);
@@ -731,4 +730,18 @@ static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key 
 	}
 	cursor->left = forget(cursor->unknown, cursor->left);
 	return transport && join_paths(cursor) ? parse_transport(cursor, key) : 0;
+}
+
+/*
+ * Walks a frame. The key must be zeroed; slot, direction and the id of a VLAN tag that is not in the
+ * frame (`tagged`) are the caller's to set. So are, without a link layer, the ethertype and the place of
+ * the network header; nothing is guessed where they are not known. Returns the TCP flags byte, 0 for
+ * everything else; the cursor then stands behind the last header.
+ */
+static __always_inline __u8 parse_packet(struct cursor *cursor, struct flow_key *key, __u8 link_layer,
+					 bool tagged)
+{
+	if (!parse_link_layer(cursor, key, link_layer, tagged) || !join_paths(cursor))
+		return 0;
+	return parse_network(cursor, key);
 }

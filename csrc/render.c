@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "flow.h"
+#include "key.h"
 #include "render.h"
 #include "traffic_type.h"
 
@@ -126,8 +127,9 @@ static bool is_addressed(const struct flow_key *key)
 
 static bool is_ip(const struct flow_key *key)
 {
-	return (key->ethertype == ETHERTYPE_IPV4 || key->ethertype == ETHERTYPE_IPV6) &&
-	       (key->protocol || is_addressed(key));
+	return key->flags & FLOW_INNER ||
+	       ((key->ethertype == ETHERTYPE_IPV4 || key->ethertype == ETHERTYPE_IPV6) &&
+		(key->protocol || is_addressed(key)));
 }
 
 static bool is_roce(const struct flow_key *key)
@@ -164,7 +166,7 @@ static void put_roce(struct line *line, const struct xt_flow_lines *lines, const
 {
 	PUT(line, ",\"src_qpn\":");
 	if (key->flags & FLOW_HAS_SRC_QPN)
-		put_number(line, key->src_qpn);
+		put_number(line, src_qpn_of(key));
 	else if (lines->has_origin && lines->src_qpn >= 0)
 		put_number(line, lines->src_qpn);
 	else
@@ -186,6 +188,25 @@ static __u8 tcp_flags(const struct flow_counters *counters)
 	return counters->tcp_flags * 0x0101010101010101 >> 56;
 }
 
+static void put_tunnel(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key)
+{
+	__u32 tunnel = tunnel_of(key);
+
+	if (inner_vlan_of(key)) {
+		PUT(line, ",\"inner_vlan\":");
+		put_number(line, inner_vlan_of(key));
+	}
+	if (tunnel == TUNNEL_NONE || tunnel >= TUNNEL_KINDS)
+		return;
+	PUT(line, ",\"tunnel\":\"");
+	put_name(line, lines->names->tunnels[tunnel]);
+	PUT(line, "\"");
+	if (has_number(tunnel)) {
+		PUT(line, ",\"vni\":");
+		put_number(line, key->src_qpn);
+	}
+}
+
 /* Fields that do not apply to every flow. */
 static void put_details(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key,
 			const struct flow_counters *counters, enum traffic_type type)
@@ -205,10 +226,11 @@ static void put_details(struct line *line, const struct xt_flow_lines *lines, co
 		PUT(line, ",\"ethertype\":");
 		put_number(line, key->ethertype);
 	}
-	if (key->vlan_id) {
+	if (vlan_of(key)) {
 		PUT(line, ",\"vlan\":");
-		put_number(line, key->vlan_id);
+		put_number(line, vlan_of(key));
 	}
+	put_tunnel(line, lines, key);
 	if (key->flags & FLOW_FRAGMENT)
 		PUT(line, ",\"fragment\":true");
 	if (is_roce(key))

@@ -10,6 +10,7 @@
 /* Names of numbers. */
 struct xt_names {
 	const char *traffic_types[TRAFFIC_TYPES]; /* by enum traffic_type */
+	const char *tunnels[TUNNEL_KINDS];	  /* by enum tunnel */
 	const char *opcodes[256];		  /* by BTH opcode */
 	const char *tcp_flags[256];		  /* by TCP's flags byte */
 };

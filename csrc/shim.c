@@ -330,6 +330,21 @@ int xt_prog_get_fd_by_id(__u32 id)
 	return sys_bpf(BPF_PROG_GET_FD_BY_ID, &attr, ATTR_SIZE(open_flags));
 }
 
+int xt_prog_query(__u32 ifindex, __u32 attach_type, __u32 *ids, __u32 *count)
+{
+	union bpf_attr attr;
+	int ret;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.query.target_fd = ifindex; /* target_ifindex, the same field, since Linux 6.6 */
+	attr.query.attach_type = attach_type;
+	attr.query.prog_ids = pointer(ids);
+	attr.query.prog_cnt = *count;
+	ret = sys_bpf(BPF_PROG_QUERY, &attr, ATTR_SIZE(query));
+	*count = attr.query.prog_cnt;
+	return ret;
+}
+
 int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 offset)
 {
 	struct perf_event_attr attr;

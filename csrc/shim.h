@@ -127,6 +127,8 @@ struct xt_link_info {
 
 int xt_obj_get_info(int fd, void *info, __u32 *info_len);
 int xt_prog_get_fd_by_id(__u32 id);
+/* `count`: room in `ids` before, programs attached after. */
+int xt_prog_query(__u32 ifindex, __u32 attach_type, __u32 *ids, __u32 *count);
 
 /*
  * perf_event_open(): a probe at one offset of a file, for all processes. `type` is that of the uprobe PMU,

@@ -22,3 +22,5 @@ SWITCH(__u8, has_networks);	     /* src or dst must be in `networks` */
 SWITCH(__u8, has_excluded_networks); /* neither may be in `excluded_networks` */
 SWITCH(__u8, has_ports);	     /* src or dst port must be in `ports` */
 SWITCH(__u8, excludes_dns);
+SWITCH(__u8,
+       peels_tunnels); /* --tunnel inner: flows, and what the filters look at, are of packets in packets */

@@ -12,7 +12,7 @@
 #include "count.h"
 #include "decrypted.h"
 #include "flow.h"
-#include "merged.h"
+#include "nested.h"
 #include "parse.h"
 #include "switches.h"
 
@@ -20,7 +20,7 @@
 
 /* Room for the copy of a frame's beginning, where its headers are not in the linear data. */
 struct frame_copy {
-	__u8 bytes[COPY_SIZE];
+	__u8 bytes[LONG_COPY_SIZE];
 };
 
 struct {
@@ -98,24 +98,53 @@ static __always_inline struct flow_key new_key(__u16 vlan_id)
 	};
 }
 
+/* Bytes of the frame's beginning that are parsed where they are copied. */
+static __always_inline __u64 copied_bytes(void)
+{
+	return peels_tunnels ? LONG_COPY_SIZE : COPY_SIZE;
+}
+
 /*
  * Room for a copy of the frame's beginning; `size` is how much of it there is. Linux 5.10 knows the bounds
  * of the very register that was compared only, and not that what is unequal to 0 is at least 1.
  */
 static __always_inline struct frame_copy *room_for_copy(__u64 frame_length, __u64 *size)
 {
-	__u64 beyond_first = (frame_length < COPY_SIZE ? frame_length : COPY_SIZE) - 1;
+	__u64 beyond_first = (frame_length < copied_bytes() ? frame_length : copied_bytes()) - 1;
 	__u32 zero = 0;
 	struct frame_copy *copy;
 
 	/* one CPU's room is shared by its softirqs, which exclude each other, but not on PREEMPT_RT */
 	copy = is_realtime ? 0 : bpf_map_lookup_elem(&frame_copies, &zero);
 	PIN(beyond_first);
-	if (beyond_first > COPY_SIZE - 1)
+	if (beyond_first > LONG_COPY_SIZE - 1)
 		return 0;
 	PIN(beyond_first);
 	*size = beyond_first + 1;
 	return copy;
+}
+
+/* The walk through a frame at XDP, where it is only to find the packet in a tunnel. */
+static __always_inline struct nested look_in_xdp(struct xdp_md *ctx, __u64 length, __u64 unknown)
+{
+	struct nested walk = {.xdp = ctx, .length = length, .unknown = unknown};
+	struct ipoib_header ipoib;
+	__u8 first;
+
+	if (!peels_tunnels || link_layer == LINK_LAYER_NONE)
+		return walk;
+	walk.peels = true;
+	walk.end = length;
+	walk.what = ETHERTYPE_ETHERNET;
+	if (link_layer == LINK_LAYER_IPOIB) {
+		walk.what = COPY_HEADER(&walk, &ipoib) ? be16(ipoib.ethertype) : 0;
+		walk.offset = sizeof(ipoib);
+	}
+	if (link_layer == LINK_LAYER_IP)
+		walk.what = COPY_HEADER(&walk, &first) && first >> 4 == 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+	pass_headers(&walk);
+	join_walks(&walk);
+	return walk;
 }
 
 SEC("xdp/ingress")
@@ -125,17 +154,18 @@ int xdp_ingress(struct xdp_md *ctx)
 	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
 	struct cursor cursor = in_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, length);
 	struct flow_entry packet = {.key = new_key(0)};
+	struct nested walk = look_in_xdp(ctx, length, linear);
 	struct frame_copy *copy;
 	__u8 tcp_flags;
 	__u64 size;
 
-	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
-	if (has_frags && unlikely(cursor.truncated && linear < COPY_SIZE && length > linear)) {
+	tcp_flags = parse_frame(&cursor, &packet.key, false, &walk);
+	if (has_frags && unlikely(cursor.truncated && linear < copied_bytes() && length > linear)) {
 		copy = room_for_copy(length, &size);
 		if (copy && !bpf_xdp_load_bytes(ctx, 0, copy->bytes, size)) {
 			cursor = in_copy(copy->bytes, size, length, linear);
 			packet.key = new_key(0);
-			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, false);
+			tcp_flags = parse_frame(&cursor, &packet.key, false, &walk);
 		}
 	}
 	packet.counters.packets = 1;
@@ -149,36 +179,44 @@ int xdp_ingress(struct xdp_md *ctx)
 }
 
 /*
- * The headers of a merged packet (GSO, GRO); none of any other. `before` bytes stand before the network
- * header, where there is no link layer.
+ * The walk through a merged packet (GSO, GRO), and with --tunnel inner through any other. `before` bytes
+ * stand before the network header, where there is no link layer.
  */
-static __always_inline struct merged measure(const struct __sk_buff *skb, __u64 before, __u64 unknown)
+static __always_inline struct nested look_in_skb(struct __sk_buff *skb, __u64 before, __u64 unknown)
 {
-	struct merged merged = {
-	    .skb = skb, .unknown = unknown, .offset = before, .what = be16(skb->protocol)};
+	struct nested walk = {.skb = skb, .length = skb->len, .unknown = unknown, .offset = before};
 
-	if (unlikely(skb->gso_size)) {
-		if (link_layer == LINK_LAYER_IPOIB)
-			merged.offset = sizeof(struct ipoib_header);
-		if (link_layer == LINK_LAYER_ETHERNET)
-			merged.what = ETHERTYPE_ETHERNET;
-		pass_headers(&merged);
+	walk.what = be16(skb->protocol);
+	if (link_layer == LINK_LAYER_IPOIB)
+		walk.offset = sizeof(struct ipoib_header);
+	if (link_layer == LINK_LAYER_ETHERNET)
+		walk.what = ETHERTYPE_ETHERNET;
+	if (peels_tunnels) {
+		walk.peels = true;
+		walk.gso_size = skb->gso_size;
+		walk.tagged = skb->vlan_present;
+		walk.end = skb->len;
+		pass_headers(&walk);
+		join_walks(&walk);
+		return walk;
 	}
-	merged.headers = forget(unknown, merged.headers);
-	merged.extra = forget(unknown, merged.extra);
-	return merged;
+	if (unlikely(skb->gso_size))
+		pass_headers(&walk);
+	walk.headers = forget(unknown, walk.headers);
+	walk.extra = forget(unknown, walk.extra);
+	return walk;
 }
 
 /*
  * What the frame is on the wire: a merged one as its segments, each with the headers, and a tag that the NIC
  * adds or has taken off in every one of them.
  */
-static __always_inline void count_segments(const struct __sk_buff *skb, const struct merged *merged,
+static __always_inline void count_segments(const struct __sk_buff *skb, const struct nested *walk,
 					   __u64 hidden, struct flow_counters *counters)
 {
-	__u64 headers = merged->headers > hidden ? merged->headers : hidden;
+	__u64 headers = walk->headers > hidden ? walk->headers : hidden;
 	__u64 tag = skb->vlan_present ? sizeof(struct vlan_header) : 0;
-	__u64 length = skb->len - merged->extra, segments = 1;
+	__u64 length = skb->len - walk->extra, segments = 1;
 
 	if (skb->gso_size && length > headers) {
 		/* ordinary merged frames that came from a driver do not say their number */
@@ -196,25 +234,29 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 	bool tagged = skb->vlan_present;
 	__u16 vlan_id = tagged ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	struct flow_entry packet = {.key = new_key(vlan_id)};
-	__u64 before = link_layer == LINK_LAYER_NONE ? network_offset(skb, linear) : 0;
+	/* of the length of the linear data the verifier knows something once the network header was looked
+	 * for */
+	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : linear;
+	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
 	/* first, while the verifier knows one way only that leads here */
-	struct merged merged = measure(skb, before, linear);
+	struct nested walk = look_in_skb(skb, before, unknown);
 	struct frame_copy *copy;
 	__u8 tcp_flags;
 	__u64 size;
 
+	cursor.unknown = unknown;
 	enter_network(skb, &cursor, &packet.key, before);
-	tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
-	if (unlikely(cursor.truncated && linear < COPY_SIZE && skb->len > linear)) {
+	tcp_flags = parse_frame(&cursor, &packet.key, tagged, &walk);
+	if (unlikely(cursor.truncated && linear < copied_bytes() && skb->len > linear)) {
 		copy = room_for_copy(skb->len, &size);
 		if (copy && !bpf_skb_load_bytes(skb, 0, copy->bytes, size)) {
-			cursor = in_copy(copy->bytes, size, skb->len, linear);
+			cursor = in_copy(copy->bytes, size, skb->len, unknown);
 			packet.key = new_key(vlan_id);
 			enter_network(skb, &cursor, &packet.key, before);
-			tcp_flags = parse_packet(&cursor, &packet.key, link_layer, tagged);
+			tcp_flags = parse_frame(&cursor, &packet.key, tagged, &walk);
 		}
 	}
-	count_segments(skb, &merged, hidden_bytes(before), &packet.counters);
+	count_segments(skb, &walk, hidden_bytes(before), &packet.counters);
 	packet.counters.first_ns = now_ns();
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);

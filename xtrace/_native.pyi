@@ -41,11 +41,36 @@ class struct_interface_counters:
     filtered: struct_packet_count
     unattributed: Any
 
+class struct_nccl_call:
+    key: struct_nccl_key
+    begin_ns: int
+    out: int
+    list: int
+    count: int
+    id: int
+    parent: int
+    number: int
+    nranks: int
+    rank: int
+    root: int
+    file: int
+
 class struct_nccl_communicator:
     nranks: int
     rank: int
     device: int
     user: int
+    id: int
+    parent: int
+    begun: int
+    returned: int
+    last_begin_ns: int
+    last_return_ns: int
+    children: int
+    is_whole: int
+    peers_lost: int
+    padding: int
+    marks: Any
 
 class struct_nccl_communicator_key:
     communicator: int
@@ -61,6 +86,16 @@ class struct_nccl_counters:
     latency: Any
     command: Any
 
+class struct_nccl_file:
+    last_called_ns: int
+    is_live: int
+    padding: int
+
+class struct_nccl_frame:
+    thread: int
+    stack: int
+    function: int
+
 class struct_nccl_key:
     communicator: int
     tgid: int
@@ -70,9 +105,29 @@ class struct_nccl_key:
     datatype: int
     padding: int
 
+class struct_nccl_mark:
+    number: int
+    begin_ns: int
+    elements: int
+    root: int
+    function: int
+    datatype: int
+    padding: int
+
 class struct_nccl_owner:
     kind: int
     id: int
+
+class struct_nccl_peer:
+    sends: int
+    receives: int
+    last_send_ns: int
+    last_receive_ns: int
+
+class struct_nccl_peer_key:
+    communicator: int
+    tgid: int
+    peer: int
 
 class struct_nccl_totals:
     entries: int
@@ -173,6 +228,7 @@ class struct_xt_map_create:
 
 class struct_xt_names:
     traffic_types: Any
+    tunnels: Any
     opcodes: Any
     tcp_flags: Any
 
@@ -266,15 +322,27 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct interface_counters *"], init: Any = ...) -> struct_interface_counters: ...
     @overload
+    def new(self, cdecl: Literal["struct nccl_call *"], init: Any = ...) -> struct_nccl_call: ...
+    @overload
     def new(self, cdecl: Literal["struct nccl_communicator *"], init: Any = ...) -> struct_nccl_communicator: ...
     @overload
     def new(self, cdecl: Literal["struct nccl_communicator_key *"], init: Any = ...) -> struct_nccl_communicator_key: ...
     @overload
     def new(self, cdecl: Literal["struct nccl_counters *"], init: Any = ...) -> struct_nccl_counters: ...
     @overload
+    def new(self, cdecl: Literal["struct nccl_file *"], init: Any = ...) -> struct_nccl_file: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_frame *"], init: Any = ...) -> struct_nccl_frame: ...
+    @overload
     def new(self, cdecl: Literal["struct nccl_key *"], init: Any = ...) -> struct_nccl_key: ...
     @overload
+    def new(self, cdecl: Literal["struct nccl_mark *"], init: Any = ...) -> struct_nccl_mark: ...
+    @overload
     def new(self, cdecl: Literal["struct nccl_owner *"], init: Any = ...) -> struct_nccl_owner: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_peer *"], init: Any = ...) -> struct_nccl_peer: ...
+    @overload
+    def new(self, cdecl: Literal["struct nccl_peer_key *"], init: Any = ...) -> struct_nccl_peer_key: ...
     @overload
     def new(self, cdecl: Literal["struct nccl_totals *"], init: Any = ...) -> struct_nccl_totals: ...
     @overload
@@ -321,6 +389,7 @@ class _Lib:
     FLOW_EGRESS: int
     FLOW_FRAGMENT: int
     FLOW_HAS_SRC_QPN: int
+    FLOW_INNER: int
     FLOW_LATER_FRAGMENT: int
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
@@ -332,16 +401,21 @@ class _Lib:
     LINK_LAYER_NONE: int
     MAX_NETWORKS: int
     NCCL_ALL_GATHER: int
+    NCCL_ALL_GATHER_CONFIG: int
     NCCL_ALL_REDUCE: int
+    NCCL_ALL_REDUCE_CONFIG: int
     NCCL_ALL_TO_ALL: int
+    NCCL_ALL_TO_ALL_CONFIG: int
     NCCL_BCAST: int
     NCCL_BROADCAST: int
+    NCCL_BROADCAST_CONFIG: int
     NCCL_COMM_ABORT: int
     NCCL_COMM_COUNT: int
     NCCL_COMM_CU_DEVICE: int
     NCCL_COMM_DESTROY: int
     NCCL_COMM_FINALIZE: int
     NCCL_COMM_GET_ASYNC_ERROR: int
+    NCCL_COMM_GROW: int
     NCCL_COMM_INIT_ALL: int
     NCCL_COMM_INIT_RANK: int
     NCCL_COMM_INIT_RANK_CONFIG: int
@@ -354,27 +428,44 @@ class _Lib:
     NCCL_FIRST_BUCKET_BITS: int
     NCCL_FUNCTIONS: int
     NCCL_GATHER: int
+    NCCL_GATHER_CONFIG: int
     NCCL_GROUP_END: int
     NCCL_GROUP_START: int
     NCCL_LATENCY_BUCKETS: int
+    NCCL_LEAST_KEYS: int
+    NCCL_MARKS: int
     NCCL_MAX_KEYS: int
+    NCCL_MAX_PEERS: int
     NCCL_MOST_DEVICES: int
+    NCCL_MOST_KEYS: int
     NCCL_MOST_PENDING: int
     NCCL_NO_DATATYPE: int
     NCCL_NO_DEVICE: int
     NCCL_NO_RANK: int
+    NCCL_NO_ROOT: int
     NCCL_OTHER_RESULT: int
     NCCL_PROCESS: int
     NCCL_PROCESS_KEYS: int
+    NCCL_PUT_SIGNAL: int
     NCCL_RECV: int
     NCCL_REDUCE: int
+    NCCL_REDUCE_CONFIG: int
     NCCL_REDUCE_SCATTER: int
+    NCCL_REDUCE_SCATTER_CONFIG: int
     NCCL_RESULTS: int
     NCCL_SCATTER: int
+    NCCL_SCATTER_CONFIG: int
     NCCL_SEND: int
+    NCCL_SIGNAL: int
+    NCCL_UNIQUE_ID_BYTES: int
     NCCL_USER: int
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
+    NCCL_WAIT_SIGNAL: int
+    QPN_BITS: int
+    QPN_MASK: int
+    TAG_LOW_BITS: int
+    TAG_MASK: int
     TCP_BUFFER_LIMITED: int
     TCP_BUSY: int
     TCP_BYTES_ACKED: int
@@ -430,6 +521,20 @@ class _Lib:
     TRAFFIC_TCP: int
     TRAFFIC_TYPES: int
     TRAFFIC_UDP: int
+    TUNNEL_GENEVE: int
+    TUNNEL_GRE: int
+    TUNNEL_GRE_KEY: int
+    TUNNEL_GTP: int
+    TUNNEL_IP6TNL: int
+    TUNNEL_IPIP: int
+    TUNNEL_KINDS: int
+    TUNNEL_MPLS: int
+    TUNNEL_NONE: int
+    TUNNEL_PPPOE: int
+    TUNNEL_SHIFT: int
+    TUNNEL_SIT: int
+    TUNNEL_VXLAN: int
+    VERSION_SHIFT: int
     XT_LINES_DONE: int
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int
@@ -458,6 +563,7 @@ class _Lib:
     def xt_perf_event_set_bpf(self, event_fd: int, prog_fd: int, /) -> int: ...
     def xt_prog_get_fd_by_id(self, id: int, /) -> int: ...
     def xt_prog_load(self, request: struct_xt_prog_load, /) -> int: ...
+    def xt_prog_query(self, ifindex: int, attach_type: int, ids: Any, count: Any, /) -> int: ...
     def xt_prog_test_run(self, request: struct_xt_test_run, /) -> int: ...
     def xt_promiscuous(self, ifindex: int, /) -> int: ...
     def xt_raw_tracepoint_open(self, prog_fd: int, name: Any, /) -> int: ...

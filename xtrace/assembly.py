@@ -25,6 +25,7 @@ from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.stop import GRACE_S, Stop
+from xtrace.target import REMOTE_WRITE, Target
 
 if TYPE_CHECKING:
     from xtrace.model.flow import FlowSnapshot
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from xtrace.monitors.joins.rdma_nccl import Nics
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
+    from xtrace.monitors.tcp.peers import Monitored
     from xtrace.sinks.listen.sink import Listen
+    from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.sink import Push
 
@@ -107,7 +110,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     if xdp:
         flows = joined_flows(xdp, rdma) if rdma else with_blind_spots(xdp, config, opened)
     if flows and tcp:
-        flows, connections = joined_tcp(flows, tcp)
+        flows, connections = joined_tcp(flows, *tcp)
     nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = joined_calls(calls, nics) if calls and nics else calls
     in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, nics or ports, joined)
@@ -116,7 +119,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
 
 def show_list(config: Config, output: OutputStream) -> None:
     """Print the interfaces, or the RDMA ports in mode rdma."""
-    from xtrace.listing import print_interfaces, print_rdma_ports
+    from xtrace.listing import print_interfaces, print_rdma_ports, surroundings
 
     as_json = config.output == "json"
     if "rdma" in config.modes:
@@ -125,7 +128,8 @@ def show_list(config: Config, output: OutputStream) -> None:
         print_rdma_ports(list_ports(rdma_options(config)), output, as_json, config.host)
         return
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        print_interfaces(rtnetlink.links(netlink), output, as_json)
+        links = rtnetlink.links(netlink)
+        print_interfaces(links, surroundings(links, netlink), output, as_json)
 
 
 def rdma_options(config: Config) -> RdmaOptions:
@@ -168,12 +172,15 @@ def joined_flows(xdp: XdpMonitor, rdma: RdmaMonitor) -> Monitor[FlowSnapshot]:
 
 
 def joined_tcp(
-    flows: Monitor[FlowSnapshot], tcp: Monitor[TcpSnapshot]
+    flows: Monitor[FlowSnapshot], tcp: Monitor[TcpSnapshot], monitored: Monitored
 ) -> tuple[Monitor[FlowSnapshot], Monitor[TcpSnapshot]]:
-    """Return `flows` and `tcp`, whose connections find their traffic in the flows of the same interval."""
+    """Return `flows` and `tcp`, whose connections find their traffic in the flows of the same interval.
+
+    `monitored` is told the interfaces, whose peers' sockets are read too.
+    """
     from xtrace.monitors.joins.flows_tcp import JoinedTcp, KeptFlows
 
-    kept = KeptFlows(flows)
+    kept = KeptFlows(flows, monitored)
     return kept, JoinedTcp(tcp, kept)
 
 
@@ -232,23 +239,32 @@ def default_direction(config: Config) -> str:
     return "both" if config.output == "table" and config.hook != "xdp" else "ingress"
 
 
-def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> Monitor[TcpSnapshot]:
-    """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp."""
+def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monitor[TcpSnapshot], Monitored]:
+    """Return the health of TCP connections, read in a thread: a host may have very many. Imported only for --tcp.
+
+    And whom to tell the names of the monitored interfaces; at first these are the names given.
+    """
     from xtrace.monitors.apart import Apart
+    from xtrace.monitors.flows.interfaces import is_open
     from xtrace.monitors.tcp.monitor import TcpMonitor
+    from xtrace.monitors.tcp.peers import Monitored
 
     privileges.require(privileges.XDP_NEEDS, "mode xdp")  # the error, before anything is said to be missing
     interval_s = config.interval_ms / 1000
-    monitor = TcpMonitor(interval_s, limits, log.info)
-    return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True)))
+    monitored = Monitored(tuple(name for name in config.interfaces if not is_open(name)))
+    monitor = TcpMonitor(interval_s, limits, log.info, monitored)
+    return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True))), monitored
 
 
 def watch_calls(config: Config) -> NcclMonitor:
     """Return the monitor of mode nccl, with its probes attached."""
-    from xtrace.monitors.nccl.monitor import NcclMonitor, RasOptions
+    from xtrace.model import nccl_verdicts
+    from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions, RasOptions
 
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
-    return NcclMonitor(log.info, ras=ras)
+    hang, late = (config.rdma.limits[name].warn for name in ("hang", "late"))
+    limits = nccl_verdicts.Limits(*(None if limit is None else round(limit * 1e9) for limit in (hang, late)))
+    return NcclMonitor(log.info, NcclOptions(config.host, limits, config.max_calls, ras))
 
 
 def read_apart(rdma: RdmaMonitor, config: Config, opened: ExitStack) -> Apart[RdmaSnapshot]:
@@ -293,9 +309,30 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    push = Push(Http(config.target, version), identity)
+    encoding = encoding_for(config.target, identity)
+    spool = None
+    if config.spool is not None:
+        from xtrace.sinks.push.spool import Spool
+
+        spool = Spool(*config.spool, config.target.shown, identity.series(), encoding.form)
+        opened.callback(spool.close)
+    push = Push(Http(config.target, version), encoding, identity, spool)
     opened.callback(close_push, push, stop)
     return push
+
+
+def encoding_for(target: Target, identity: Identity) -> Encoding:
+    """Return the encoding that a server takes."""
+    if target.form == REMOTE_WRITE:
+        from xtrace.sinks.metrics.remote_write import RemoteWrite
+        from xtrace.sinks.metrics.snappy import LIBRARY, is_compressing
+
+        if not is_compressing():
+            log.info("push to %s: samples are not compressed: the Python package %s is missing", target.shown, LIBRARY)
+        return RemoteWrite(identity.series())
+    from xtrace.sinks.metrics.exposition import Exposition
+
+    return Exposition(identity.series())
 
 
 def close_push(push: Push, stop: Stop) -> None:
@@ -330,7 +367,7 @@ def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: 
     from xtrace.sinks.metrics.feed import Feed
 
     outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
-    options = MetricsOptions(config.max_series, config.series_by)
+    options = MetricsOptions(config.max_series, config.series_by, config.metrics == "all")
     return opened.enter_context(closing(Feed(options, outlets)))
 
 

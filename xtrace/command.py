@@ -19,7 +19,22 @@ log = logging.getLogger("xtrace")
 Main = Callable[[Sequence[str], Stop], int]
 """Takes the arguments after a subcommand's name and returns the exit code; raises XtraceError."""
 
-SUBCOMMANDS: Mapping[str, Main] = {}
+
+def report_page(arguments: Sequence[str], stop: Stop) -> int:
+    """Make one HTML page of a run's JSON Lines."""
+    from xtrace.report.command import main
+
+    return main(arguments, stop)
+
+
+def name_the_hang(arguments: Sequence[str], stop: Stop) -> int:
+    """Name the rank that keeps the others waiting, from the JSON Lines of all hosts."""
+    from xtrace.hang.command import main
+
+    return main(arguments, stop)
+
+
+SUBCOMMANDS: Mapping[str, Main] = {"hang": name_the_hang, "report": report_page}
 """Words in first place, which read records instead of monitoring. Each has a function here that imports its module on
 demand, and a rule in tests/unit/test_imports.py that keeps it from importing kernel/."""
 
@@ -86,6 +101,8 @@ def monitor(arguments: Sequence[str], stop: Stop) -> int:
     except Answered as answered:
         text = str(answered)
     else:
+        if config.quiet:
+            logging.getLogger().setLevel(logging.ERROR)
         from xtrace import assembly  # a slow import that --help and --version do not need
 
         return assembly.run(config, version, stop)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xtrace.errors import UsageError
+from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
 from xtrace.model.tcp_limits import PREFIX
 from xtrace.options import table
 from xtrace.options.command_line import Settings
 from xtrace.options.labels import merge_labels
+from xtrace.options.option import Option
 from xtrace.options.table import OPTIONS, parse_thresholds
 from xtrace.target import Target, forgotten, parse_target
 
@@ -65,15 +67,21 @@ class Config:
     max_series: int
     series_by: str
     """flow, service or hosts"""
+    metrics: str
+    """all, or counters: flows then have no gauges"""
+    spool: tuple[str, int] | None
+    """directory and bytes for samples that are not delivered yet; None: they stay in memory"""
     listen: tuple[str, int] | str | None
     """host and port, or the path of a unix socket, where metrics are served; None: nowhere"""
     listen_config: str | None
     """a file that describes its TLS"""
     list_interfaces: bool
     debug: bool
+    quiet: bool = False
     color: str = "auto"
     wide: bool = False
     promiscuous: bool = False
+    max_calls: int = lib.NCCL_MAX_KEYS
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
     ras: tuple[str, int] | None = None
@@ -97,7 +105,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     refuse_unused(given, modes)
     urls = given.texts(table.PUSH)
     url = urls[0] if urls else None
-    target = parse_target(url, environment)
+    target = parse_target(url, environment, given.value(table.PUSH_FORMAT))
     refuse_useless(given, target)
     refuse_useless_thresholds(given, modes)
     return Config(
@@ -121,13 +129,17 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         push_warning=forgotten(url, environment),
         max_series=given.value(table.MAX_SERIES),
         series_by=given.value(table.SERIES_BY),
+        metrics=given.value(table.METRICS_KEPT),
+        spool=given.value(table.SPOOL),
         listen=given.value(table.LISTEN),
         listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
         debug=given.value(table.DEBUG),
+        quiet=given.value(table.QUIET),
         color=given.value(table.COLOR),
         wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
+        max_calls=given.value(table.MAX_CALLS),
         tcp=parse_tcp(given),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
@@ -156,6 +168,7 @@ def parse_filters(given: Settings) -> Filters:
         excluded_networks=given.value(table.EXCLUDE_NET),
         ports=given.value(table.PORT),
         exclude_dns=given.value(table.EXCLUDE_DNS),
+        inner=given.value(table.TUNNEL) == "inner",
     )
 
 
@@ -203,7 +216,9 @@ def parse_host_ip(environment: Mapping[str, str]) -> str | None:
 
 
 def refuse_contradictions(given: Settings) -> None:
-    """Raise UsageError if hook, XDP mode and direction contradict each other."""
+    """Raise UsageError for options that contradict each other: hook, XDP mode and direction; how much is said."""
+    if given.is_given(table.QUIET) and given.is_given(table.DEBUG):
+        raise UsageError("--quiet and --debug contradict each other (leave one out)")
     hook, xdp_mode = given.value(table.HOOK), given.value(table.XDP_MODE)
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):
@@ -228,9 +243,14 @@ def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
 
 def refuse_useless(given: Settings, target: Target | None) -> None:
     """Raise UsageError for an option that has no effect without another one."""
-    for option in (table.MAX_SERIES, table.SERIES_BY):
+    fed: tuple[Option[Any], ...] = (table.MAX_SERIES, table.SERIES_BY, table.METRICS_KEPT)
+    for option in fed:
         if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
             raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
+    pushed: tuple[Option[Any], ...] = (table.PUSH_FORMAT, table.SPOOL)
+    for option in pushed:
+        if given.is_given(option) and target is None:
+            raise UsageError(f"{option.name} works only with --push (add --push URL)")
     if given.is_given(table.LISTEN_CONFIG) and given.value(table.LISTEN) is None:
         raise UsageError("--listen-config works only with --listen (add --listen ADDR:PORT)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):

@@ -10,10 +10,14 @@ from xtrace.errors import UsageError
 from xtrace.values import boolean
 
 PREFIX = "VICTORIAMETRICS_"
-DEFAULT_URL = "http://localhost:8428/api/v1/import/prometheus"
 IMPORT_PATH = "/api/v1/import/prometheus"
+DEFAULT_BASE = "http://localhost:8428"
+DEFAULT_URL = DEFAULT_BASE + IMPORT_PATH
+WRITE_PATH = "/api/v1/write"
+WRITE_PATHS = (WRITE_PATH, "/api/v1/push", "/api/v1/receive")
+"""Ends of paths for remote write: Prometheus and VictoriaMetrics; Mimir; Thanos."""
+IMPORT, REMOTE_WRITE = "import", "remote-write"
 OTHER_IMPORTS = {
-    "/api/v1/write": "remote write",
     "/api/v1/import": "JSON lines",
     "/api/v1/import/csv": "CSV",
     "/api/v1/import/native": "the native format of VictoriaMetrics",
@@ -28,7 +32,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SECRET_NAME = re.compile(r"auth|cred|jwt|key|pass|pwd|secret|sess|sig|token", re.IGNORECASE)
 """Names of parameters in a URL's query whose values are secrets"""
 LONGEST_SHOWN_NAME = 32
-_HEADERS_WE_SET = frozenset({"content-encoding", "content-length", "content-type", "host"})
+_HEADERS_WE_SET = frozenset(
+    {"content-encoding", "content-length", "content-type", "host", "x-prometheus-remote-write-version"}
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Target:
     """without userinfo"""
     shown: str
     """the URL for messages: no userinfo, no query"""
+    form: str = IMPORT
+    """IMPORT or REMOTE_WRITE"""
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     password_file: str | None = None
@@ -56,20 +64,21 @@ class Target:
         return self.url.lower().startswith("https:")
 
 
-def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | None:
+def parse_target(given: str | None, environment: Mapping[str, str], form: str = "auto") -> Target | None:
     """Return the target set by --push (`given`) or the environment; None if pushing is off.
 
-    Raises UsageError.
+    `form`: IMPORT, REMOTE_WRITE, or auto, which takes it from the path. Raises UsageError.
     """
     enabled = environment.get(f"{PREFIX}ENABLED")
     wanted = bool(enabled) and boolean(enabled or "", f"{PREFIX}ENABLED")
     if given is None and not wanted:
         return None
     if given is not None:
-        url, userinfo = split_url(given, "--push")
+        url, userinfo = split_url(given, "--push", form)
         _refuse_visible_secrets(url, userinfo)
     else:
-        url, userinfo = split_url(environment.get(f"{PREFIX}REMOTE_WRITE") or DEFAULT_URL, f"{PREFIX}REMOTE_WRITE")
+        address = environment.get(f"{PREFIX}REMOTE_WRITE") or DEFAULT_BASE
+        url, userinfo = split_url(address, f"{PREFIX}REMOTE_WRITE", form)
 
     def variable(name: str) -> str | None:
         return environment.get(PREFIX + name) or None
@@ -77,6 +86,7 @@ def parse_target(given: str | None, environment: Mapping[str, str]) -> Target | 
     target = Target(
         url=url,
         shown=url.partition("?")[0],
+        form=_form(url, form),
         username=variable("USERNAME") or (userinfo[0] if userinfo else None),
         password=variable("PASSWORD") or (userinfo[1] if userinfo else None),
         password_file=variable("PASSWORD_FILE"),
@@ -99,11 +109,12 @@ def forgotten(given: str | None, environment: Mapping[str, str]) -> str | None:
     return None
 
 
-def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]:
-    """Split an http(s) URL into URL and userinfo (name, password). An empty path becomes the import path."""
+def split_url(text: str, what: str, form: str = "auto") -> tuple[str, tuple[str, str | None] | None]:
+    """Split an http(s) URL into URL and userinfo (name, password). An empty path becomes that of the form."""
     from urllib.parse import unquote, urlsplit, urlunsplit
 
-    usage = f"(use http://host:8428{IMPORT_PATH})"
+    usual = WRITE_PATH if form == REMOTE_WRITE else IMPORT_PATH
+    usage = f"(use http://host:8428{usual})"
     try:
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
@@ -114,10 +125,12 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
         raise UsageError(f"{what}: not an http or https URL {usage}")
     if parts.fragment:
         raise UsageError(f"{what}: what follows # is not sent to any server; in a name or password write %23 {usage}")
-    path = parts.path if parts.path.strip("/") else IMPORT_PATH
+    path = parts.path if parts.path.strip("/") else usual
     trimmed = re.sub("/+", "/", path).rstrip("/")
-    if trimmed.endswith(IMPORT_PATH):
+    if trimmed.endswith((IMPORT_PATH, *WRITE_PATHS)):
         path = trimmed  # VictoriaMetrics does not know it with a slash
+    if trimmed.endswith(IMPORT_PATH if form == REMOTE_WRITE else WRITE_PATHS) and form != "auto":
+        raise UsageError(f"{what}: {trimmed} does not take --push-format {form} {usage}")
     known = unquote(trimmed)  # as servers compare it
     for end, takes in OTHER_IMPORTS.items():
         if known.endswith(end) or f"/influx{known}" == end:
@@ -127,6 +140,13 @@ def split_url(text: str, what: str) -> tuple[str, tuple[str, str | None] | None]
     if parts.username is None:
         return url, None
     return url, (unquote(parts.username), unquote(parts.password) if parts.password is not None else None)
+
+
+def _form(url: str, form: str) -> str:
+    """Return the form of a target; `auto` depends on the end of the path."""
+    if form != "auto":
+        return form
+    return REMOTE_WRITE if url.partition("?")[0].endswith(WRITE_PATHS) else IMPORT
 
 
 def parse_headers(text: str) -> tuple[tuple[str, str], ...]:

@@ -126,3 +126,19 @@ def listening(text: str, name: str) -> tuple[str, int] | str:
         raise UsageError(
             f"{name}: '{text}' is not ADDR:PORT or unix:/PATH (for example 127.0.0.1:9469, [::1]:9469, 0.0.0.0:9469)"
         ) from None
+
+
+SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+LEAST_SPOOL, DEFAULT_SPOOL = 1 << 20, 1 << 30
+
+
+def spool(text: str, name: str) -> tuple[str, int]:
+    """Return directory and bytes of `/var/spool/xtrace-catch:2G`, 1 GiB without a size."""
+    given = text.strip()
+    found = re.fullmatch(r"(.+?)(?::([0-9]{1,9})([KMGT]))?", given)
+    size = int(found.group(2)) * SIZES[found.group(3)] if found and found.group(2) else DEFAULT_SPOOL
+    if not found or not found.group(1).startswith("/"):
+        raise UsageError(f"{name}: '{text}' is not /DIR or /DIR:SIZE (for example /var/spool/xtrace-catch:2G)")
+    if size < LEAST_SPOOL:
+        raise UsageError(f"{name}: {found.group(2)}{found.group(3)} is too small (at least 1M)")
+    return found.group(1), size

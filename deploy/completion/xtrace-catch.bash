@@ -26,7 +26,10 @@ _xtrace_catch_values() {
         -f|--filter)
             printf '%s\n' tcp udp icmp sctp roce_v1 roce_v2 roce ib all
             ;;
-        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--listen|--listen-config|--max-series|--label|--max-flows|--ras|--ras-interval|--sysfs|--procfs)
+        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--spool|--listen|--listen-config|--max-series|--label|--max-flows|--max-calls|--ras|--ras-interval|--sysfs|--procfs)
+            ;;
+        --tunnel)
+            printf '%s\n' outer inner
             ;;
         -o|--format)
             printf '%s\n' auto table text json none
@@ -34,8 +37,14 @@ _xtrace_catch_values() {
         --color)
             printf '%s\n' auto always never
             ;;
+        --push-format)
+            printf '%s\n' auto import remote-write
+            ;;
         --series-by)
             printf '%s\n' flow service hosts
+            ;;
+        --metrics)
+            printf '%s\n' all counters
             ;;
         --hook)
             printf '%s\n' auto xdp tc
@@ -44,7 +53,7 @@ _xtrace_catch_values() {
             printf '%s\n' auto native generic
             ;;
         --threshold)
-            printf '%s\n' retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle= tcp_retransmitted= tcp_timeouts= tcp_receiver_limited= tcp_buffer_limited= tcp_own_window= tcp_rtt= tcp_failed= tcp_reset=
+            printf '%s\n' retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle= hang= late= tcp_retransmitted= tcp_timeouts= tcp_receiver_limited= tcp_buffer_limited= tcp_own_window= tcp_rtt= tcp_failed= tcp_reset=
             ;;
         *) return 1 ;;
     esac
@@ -52,7 +61,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns -t --interval -c --count -o --format --top --tcp --wide --color --qps -l --list --push --listen --listen-config --max-series --series-by --label --hook --xdp-mode --promiscuous --max-flows --threshold --ras --ras-interval --sysfs --procfs --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --top --tcp --wide --color --qps -l --list --push --push-format --spool --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold '
     COMPREPLY=()
 

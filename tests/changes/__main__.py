@@ -127,8 +127,9 @@ def prepare(given: argparse.Namespace, directory: Path, paths: Sequence[str]) ->
         recording = choice.Recording(first.record(given.tests or ["tests/unit"]), choice.importers_of(first.directory))
         for failed in recording.failed:
             print(f"not used, because it does not pass unchanged: {failed}")
-    if any(not path.endswith(".py") for path in paths):
-        first.rebuild()
+    for path in paths:
+        if not path.endswith(".py") and not first.build(path):
+            sys.exit(f"{path}: does not compile unchanged: make build says why")
     trees: SimpleQueue[Tree] = SimpleQueue()
     for tree in (first, *(first.clone(directory / str(number)) for number in range(1, given.jobs))):
         trees.put(tree)

@@ -1,7 +1,7 @@
 """Which tests concern a change: those that call the changed function, from a recording of all of them.
 
 For what is outside of functions (tables, defaults, classes) it is the tests that call anything in the module or in a
-module that imports it, for a C file those of a table.
+module that imports it, and those in files that import it; for a C file it is those of a table.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Recording:
         if direct and place not in self._importing:
             return quickest(direct)
         own = self._by_module.get(change.path, [])
-        users = [
-            test for user in sorted(self._importers.get(change.path, ())) for test in self._by_module.get(user, [])
-        ]
+        importers = self._importers.get(change.path, set())
+        users = [test for user in sorted(importers) for test in self._by_module.get(user, [])]
+        users += [test for test in self._tests if test.id.partition("::")[0] in importers]
         return list({test.id: test for group in (direct, own, users) for test in quickest(group)}.values())
 
 
@@ -79,9 +79,9 @@ def limit_s(tests: Iterable[Test]) -> float:
 
 
 def importers_of(tree: Path) -> dict[str, set[str]]:
-    """Path of a module of the product -> paths of those that import it."""
+    """Path of a module of the product -> paths of the modules and tests that import it."""
     found: dict[str, set[str]] = {}
-    for path in sorted((tree / "xtrace").rglob("*.py")):
+    for path in sorted(path for folder in ("xtrace", "tests") for path in (tree / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))

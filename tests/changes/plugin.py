@@ -6,13 +6,15 @@ Told by XTRACE_CHANGES: `record FILE` or `select FILE`. The recording is JSON: `
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +42,25 @@ class Recorder:
         if event == "call" and code.co_filename.startswith(PRODUCT) and code.co_name != "<module>":
             self._calls.add((code.co_filename, code.co_firstlineno))
 
+    def cached(self, *options: Any, **more: Any) -> Any:
+        """In place of functools.lru_cache: a call that finds its answer in the cache is a call, too."""
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            known = (
+                lru_cache(**more)(function) if not options or callable(options[0]) else lru_cache(*options)(function)
+            )
+
+            @wraps(function)
+            def call(*arguments: Any, **named: Any) -> Any:
+                code = function.__code__
+                self._calls.add((code.co_filename, code.co_firstlineno))
+                return known(*arguments, **named)
+
+            call.cache_clear, call.cache_info = known.cache_clear, known.cache_info  # type: ignore[attr-defined]
+            return call
+
+        return decorate(options[0]) if options and callable(options[0]) else decorate
+
     def _start(self) -> None:
         self._calls = set()
         threading.setprofile(self._note)
@@ -63,7 +84,7 @@ class Recorder:
         yield
         seconds = time.monotonic() - started
         calls = self._stop()
-        if item.nodeid not in self._failed and calls:
+        if item.nodeid not in self._failed:
             self._tests.append({"id": item.nodeid, "seconds": seconds, "calls": self._shown(calls)})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -76,7 +97,7 @@ class Recorder:
 
     @staticmethod
     def _shown(calls: set[tuple[str, int]]) -> list[str]:
-        return sorted(f"{name.removeprefix(TREE)}:{line}" for name, line in calls)
+        return sorted(f"{name.removeprefix(TREE)}:{line}" for name, line in calls if name.startswith(PRODUCT))
 
 
 class Selector:
@@ -89,7 +110,9 @@ class Selector:
 
 def pytest_configure(config: pytest.Config) -> None:
     if WORD == "record":
-        config.pluginmanager.register(Recorder())
+        recorder = Recorder()
+        functools.lru_cache = functools.cache = recorder.cached
+        config.pluginmanager.register(recorder)
     else:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         if FILE:

@@ -169,7 +169,7 @@ class Finder(ast.NodeVisitor):
         elif isinstance(node.value, int):
             self._add("constant", node, repr(node.value + 1))
         elif isinstance(node.value, float):
-            self._add("constant", node, repr(node.value * 1.05))
+            self._add("constant", node, repr(node.value * 1.05 or 0.05))
         elif isinstance(node.value, str) and NAME.fullmatch(node.value):
             self._add("name", node, repr(node.value + "_"))
 
@@ -185,7 +185,8 @@ class Finder(ast.NodeVisitor):
             self._add("min, max, any, all", node.func, OPPOSITE[node.func.id])
         if isinstance(node.func, ast.Attribute) and node.func.attr == "debug":
             return
-        self._swaps(node.args)
+        if not (isinstance(node.func, ast.Name) and node.func.id in OPPOSITE):
+            self._swaps(node.args)
         self._swaps([keyword.value for keyword in node.keywords if keyword.arg])
         if isinstance(node.func, ast.Attribute):
             self.visit(node.func.value)  # another method's name is no plausible mistake

@@ -63,26 +63,27 @@ class Tree:
         """Make the change, run the tests until the first fails, and undo it."""
         path = self.directory / change.path
         source = path.read_bytes()
+        built = {file: file.read_bytes() for pattern in BUILT for file in (self.directory / "xtrace").glob(pattern)}
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink()  # it would count as current within the same second
         path.write_bytes(change.apply(source))
         try:
-            if path.suffix != ".py" and not self._built():
+            if path.suffix != ".py" and not self.build(change.path):
                 return Outcome(True, "does not compile")
             (self.directory / "chosen").write_text(json.dumps(chosen))
             word = f"select {self.directory / 'chosen'}" if chosen else "select "
             return self._pytest(word, ["-x", "-q", *arguments], limit_s)
         finally:
             path.write_bytes(source)
+            if path.suffix != ".py":
+                for file, content in built.items():
+                    file.write_bytes(content)
 
-    def rebuild(self) -> None:
-        """Compile the extension and the BPF objects from the unchanged sources."""
-        if not self._built():
-            raise RuntimeError(f"{self.directory}: the unchanged sources do not compile: run `make build`")
-
-    def _built(self) -> bool:
-        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-        done = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=300, check=False)
+    def build(self, path: str) -> bool:
+        """Compile what a C file is part of; whether it compiles."""
+        command = [sys.executable, "-m", "tests.changes.build", path]
+        environment = {**os.environ, "PYTHONPATH": str(self.directory)}
+        done = subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, check=False)
         return done.returncode == 0
 
     def _pytest(self, word: str, arguments: Sequence[str], limit_s: float, compiled: bool = False) -> Outcome:

@@ -17,7 +17,7 @@ LONG = ("-t", "1h")
 
 @pytest.mark.parametrize(
     "arguments",
-    [["-V"], ["--version"], ["-h"], ["-l"], ["-l", "-o", "json"], ["-l", "-m", "rdma"]],
+    [["-V"], ["--version"], ["-h"], ["-l"], ["-l", "-o", "json"], ["-l", "-m", "rdma"], ["report", "--help"]],
     ids=" ".join,
 )
 def test_answers_are_those_of_the_package(root: Path, arguments: list[str]) -> None:

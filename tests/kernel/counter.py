@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
-from tests.kernel.reference import Parsed, parse, parse_ipoib, parse_network, parse_nothing, parse_raw_ip
+from tests.kernel.reference import Parsed, parse, parse_inner, parse_ipoib, parse_network, parse_nothing, parse_raw_ip
 from tests.support.frames import IPV4, IPV6, tcp_flags
 from xtrace.kernel import features
 from xtrace.kernel.bpf import Program
@@ -100,10 +100,11 @@ def read(drained: Drained) -> Interval:
 class Counter:
     """A packet program on flow tables of its own."""
 
-    def __init__(self, tables: FlowTables, program: Program, place: Place) -> None:
+    def __init__(self, tables: FlowTables, program: Program, place: Place, *, inner: bool = False) -> None:
         self.tables = tables
         self.program = program
         self.place = place
+        self._parse = parse_inner if inner else PARSERS[program.name, place.link_layer]
         self.verdict = VERDICTS[program.name]
         self._untaken = 0
 
@@ -149,7 +150,7 @@ class Counter:
 
     def parse(self, frame: bytes) -> Parsed:
         """What the reference parser says about a frame that comes here."""
-        key, tcp_flags = PARSERS[self.program.name, self.place.link_layer](frame)
+        key, tcp_flags = self._parse(frame)
         return Parsed(self.here(key), tcp_flags)
 
     def here(self, key: FlowKey) -> FlowKey:
@@ -186,7 +187,7 @@ def counting(
     place = Place(slot, direction, link_layer, having.frags and program == XDP)
     with ExitStack() as owned:
         tables = owned.enter_context(closing(FlowTables(plan or Plan.make(MAX_FLOWS), having, filters)))
-        yield Counter(tables, owned.enter_context(tables.load(program, place)), place)
+        yield Counter(tables, owned.enter_context(tables.load(program, place)), place, inner=filters.inner)
 
 
 def expected(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.kernel.cases import SHORT_CASES
 from tests.kernel.counter import FULL, INGRESS, XDP, Counter, counting, expected, present, read
 from tests.kernel.reference import parse
 from tests.kernel.traffic import FIRST, MANY, flipped, frame_of, frames_of, segment, shuffled, size_of
+from tests.support.build import compile_bpf
 from tests.support.frames import ACK, FIN, SYN, TCP, UDP, udp
 from xtrace.kernel import syscall
 from xtrace.kernel.syscall import lib
@@ -23,6 +25,19 @@ from xtrace.monitors.flows import tables
 from xtrace.monitors.flows.tables import Drained, Place, Plan, load_object_spec
 
 # flows
+
+
+def test_flow_that_another_cpu_inserts_in_between_is_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lookup and insertion are two steps; here the lookup misses flows that are there."""
+    racing = compile_bpf(Path(__file__).parent / "late_lookup.c")
+    monkeypatch.setattr(tables, "load_object_spec", lambda: racing)
+    frames = [frame_of(flow) for _ in range(5) for flow in range(3)] + [segment(flags) for flags in (SYN, ACK, FIN)]
+    with counting(Plan.make(FULL), replace(present(), realtime=True)) as counter:
+        interval = counter.measure(frames)
+        looked = int.from_bytes(counter.tables._maps["looked"].lookup(bytes(4)) or b"", "little")
+    assert interval.sums == expected(frames)
+    assert interval.unattributed == {}
+    assert looked > len(frames), "no insertion came too late: the test shows nothing"
 
 
 def test_packets_of_one_flow_add_up(variant: Counter) -> None:

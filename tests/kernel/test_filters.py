@@ -103,6 +103,7 @@ FRAMES = {
     "roce v1": ethernet(ROCE_V1, grh(bth(4, 53), src="fd01::1", dst="fd02::1")),
     "later fragment": ethernet(IPV4, ipv4(UDP, udp(53, 80), offset=5, src="10.1.0.1", dst="10.2.0.1")),
     "gre": ethernet(IPV4, ipv4(GRE, gre(IPV4, b""), src="198.51.100.7", dst="10.2.0.1")),
+    "loopback6": ethernet(IPV6, ipv6(TCP, tcp(40006, 22), src="::1", dst="::1")),
     "arp": ethernet(ARP, arp(src="10.1.0.1", dst="10.1.0.9")),
     "lldp": ethernet(LLDP, lldp()),
 }
@@ -110,9 +111,11 @@ SMALL_NET = {"web", "answer", "tagged web", "dns", "dns over tcp", "ping", "roce
 """What is from or to 10.1.0.1."""
 
 ALL_IPV4 = SMALL_NET | {"sctp", "gre"}
-ALL_IPV6 = {"web6", "dns answer6", "roce v1"}
+FD01 = {"web6", "dns answer6", "roce v1"}
+"""What is from or to fd01::/16."""
+ALL_IPV6 = FD01 | {"loopback6"}
 WITH_DNS = {"dns", "dns answer6", "dns over tcp"}
-TCP_FRAMES = {"web", "answer", "web6", "tagged web", "dns over tcp"}
+TCP_FRAMES = {"web", "answer", "web6", "tagged web", "dns over tcp", "loopback6"}
 
 CHOICES = [
     ("no filter", options(), set(FRAMES)),
@@ -133,10 +136,13 @@ CHOICES = [
     ("net /8", options(net="10.0.0.0/8"), SMALL_NET | {"gre"}),
     ("net /12, its last address", options(net="172.16.0.0/12"), {"sctp"}),
     ("net /0 of IPv4", options(net="0.0.0.0/0"), ALL_IPV4),
-    ("net of IPv6", options(net="fd01::/16"), ALL_IPV6),
+    ("net of IPv6", options(net="fd01::/16"), FD01),
     ("net /0 of IPv6", options(net="::/0"), ALL_IPV6),
     ("net /0 of both versions", options(net="::/0,0.0.0.0/0"), ALL_IPV4 | ALL_IPV6),
-    ("net that begins as mapped addresses and as no address do", options(net="::/8"), set()),
+    ("net that begins as mapped addresses and as no address do", options(net="::/8"), {"loopback6"}),
+    ("net of the loopback address, which begins as mapped ones do", options(net="::1"), {"loopback6"}),
+    ("net of IPv4 whose numbers are the loopback address's", options(net="0.0.0.1"), set()),
+    ("exclude-net of the loopback address", options(exclude_net="::1"), set(FRAMES) - {"loopback6"}),
     ("net of IPv6 that holds no address", options(net="::"), set()),
     ("net of all mapped addresses, which are IPv4's", options(net="::ffff:0:0/96"), ALL_IPV4),
     ("net of one mapped address", options(net="::ffff:10.1.0.1"), SMALL_NET),

@@ -8,9 +8,10 @@ import pytest
 
 from tests.kernel.case import Case
 from tests.kernel.cases import CASES, GROUPS, IPOIB_CASES, NETWORK_CASES, RAW_CASES, UNKNOWN_CASES
-from tests.kernel.counter import INGRESS, TC, XDP, Counter, Sums, counting
+from tests.kernel.counter import INGRESS, TC, XDP, Counter, Sums, counting, skb_context
 from tests.kernel.damage import numbered
 from tests.kernel.reference import parse, parse_ipoib, parse_network, parse_raw_ip
+from tests.support.frames import ACK, IPV4, TCP, ethernet, ipv4, tcp
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import NO_ADDRESS, InterfaceCounts, PacketCount
 
@@ -131,3 +132,13 @@ def test_frame_cut_anywhere_is_counted_with_what_is_left(hook: Counter, group: s
 
 def test_packet_of_another_link_layer_cut_anywhere_is_counted_with_what_is_left(not_ethernet: Counter) -> None:
     assert_cuts_are_counted(not_ethernet, other_cases(not_ethernet))
+
+
+@pytest.mark.parametrize("number", [0, 3], ids=["number unknown", "number known"])
+def test_no_segment_has_the_bytes_before_the_network_header_of_a_tunnel(number: int) -> None:
+    """2,500 bytes in segments of 1,000 on an interface without a link layer: three packets of IPv4 and TCP."""
+    with counting(program=TC, link_layer=lib.LINK_LAYER_NONE) as counter:
+        frame = ethernet(IPV4, ipv4(TCP, tcp(5, 6, ACK, bytes(2500))))
+        counter.count(frame, context=skb_context(gso_size=1000, gso_segs=number))
+        key, flags = counter.parse(frame)
+        assert counter.take().sums == {key: (3, 2500 + 3 * (20 + 20), flags)}

@@ -151,6 +151,8 @@ STRIPPED = {
     "unknown": ethernet(0x88B5, bytes(46)),
     "one more tag in the frame": tagged(1),
     "one more tag in the frame, IPv6": ethernet(VLAN, vlan(7, IPV6, ipv6(UDP, udp(5, 6)))),
+    "two more tags in the frame": ethernet(SERVICE_VLAN, vlan(7, VLAN, vlan(8, IPV6, ipv6(UDP, udp(5, 6))))),
+    "three more tags in the frame": ethernet(VLAN, vlan(7, VLAN, vlan(8, VLAN, vlan(9, IPV6, ipv6(UDP, udp(5, 6)))))),
 }
 
 
@@ -164,6 +166,19 @@ def test_tag_that_was_taken_off_counts_as_if_it_were_there(
     key, tcp_flags = parse(frame, stripped_tag=0xA000 | 100)
     assert key.vlan_id == 100
     assert hook.finish().sums == {hook.here(key): (1, len(frame) + 4, tcp_flags)}
+
+
+@pytest.mark.parametrize("inside", STRIPPED)
+def test_frame_is_the_same_flow_with_its_outer_tag_beside_it_or_in_it(
+    hook: Counter, stripping: Program, inside: str
+) -> None:
+    """However many tags there are: of those that the walk reads, the one beside the frame is the first."""
+    frame = STRIPPED[inside]
+    whole = frame[:12] + VLAN.to_bytes(2, "big") + (100).to_bytes(2, "big") + frame[12:]
+    count_stripped(stripping, frame, 100)
+    hook.count(whole)
+    flows = hook.finish().sums
+    assert [(key.vlan_id, packets, size) for key, (packets, size, _) in flows.items()] == [(100, 2, 2 * len(whole))]
 
 
 def test_tag_in_the_frame_and_tag_beside_it_are_one_flow(hook: Counter, stripping: Program) -> None:

@@ -27,7 +27,7 @@ def probe() -> Iterator[EndProbe]:
     if not BTF.exists():
         pytest.xfail(f"this kernel has no {BTF}")
     with closing(EndProbe(5)) as probe:
-        probe.follow([inode_of()])
+        probe.follow(inode_of())
         yield probe
 
 

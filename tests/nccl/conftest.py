@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REQUIRED, skip_or_fail
-from tests.nccl.jobs import WHEEL, real_library
+from tests.nccl.jobs import PACKAGE, WHEEL, newest_library, real_library
 from tests.netns.tool import bounded
 from tests.support.net import read_until
 from xtrace.kernel import uprobe
@@ -27,6 +27,19 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         skip_or_fail("nccl", f"no {WHEEL} in XTRACE_NCCL_CACHE; XTRACE_REQUIRE=nccl downloads it, 322 MB")
     assert library is not None
     copy = tmp_path_factory.mktemp("real") / library.name
+    shutil.copyfile(library, copy)
+    yield copy
+    copy.unlink()
+
+
+@pytest.fixture(scope="session")
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The newest library that pip offers, in the same way."""
+    library = newest_library(fetch=bool(REQUIRED & {"all", "nccl"}))
+    if library is None:
+        skip_or_fail("nccl", f"no newer {PACKAGE} in XTRACE_NCCL_CACHE; XTRACE_REQUIRE=nccl downloads it, 350 MB")
+    assert library is not None
+    copy = tmp_path_factory.mktemp("newest") / library.name
     shutil.copyfile(library, copy)
     yield copy
     copy.unlink()

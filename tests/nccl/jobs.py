@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from xtrace.model.nccl_names import SIZES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-WHEEL = "nvidia-nccl-cu12==2.27.5"
+PACKAGE = "nvidia-nccl-cu12"
+WHEEL = f"{PACKAGE}==2.27.5"
 
 STANDIN_FUNCTIONS = (
     "AllReduce",
@@ -50,25 +52,43 @@ def standin() -> Path:
     return native("libnccl.so.2")
 
 
-def real_library(fetch: bool) -> Path | None:
-    """NVIDIA's libnccl.so.2 from the cache; downloaded there only on request. None where there is none."""
+def cache() -> Path:
+    """Where libraries are kept that were downloaded."""
     chosen = os.environ.get("XTRACE_NCCL_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(chosen) if chosen else home / "xtrace-catch" / "nccl"
-    library = cache / WHEEL.replace("==", "-") / "libnccl.so.2"
+    return Path(chosen) if chosen else home / "xtrace-catch" / "nccl"
+
+
+def real_library(fetch: bool, wheel: str = WHEEL) -> Path | None:
+    """NVIDIA's libnccl.so.2 from the cache; downloaded there only on request. None where there is none."""
+    library = cache() / wheel.replace("==", "-") / "libnccl.so.2"
     if library.exists() or not fetch:
         return library if library.exists() else None
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, WHEEL]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, wheel]
         subprocess.run(command, check=True)
-        (wheel,) = Path(scratch).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive, archive.open("nvidia/nccl/lib/libnccl.so.2") as source:
+        (found,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(found) as archive, archive.open("nvidia/nccl/lib/libnccl.so.2") as source:
             partial = Path(scratch) / library.name
             with partial.open("wb") as target:
                 shutil.copyfileobj(source, target)
         partial.rename(library)
     return library
+
+
+def newest_library(fetch: bool) -> Path | None:
+    """The newest one that pip offers, downloaded only on request; else the newest in the cache, not WHEEL's."""
+    if fetch:
+        command = [sys.executable, "-m", "pip", "index", "versions", PACKAGE]
+        offered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found = re.match(rf"{PACKAGE} \(([0-9.]+)\)", offered)
+        assert found is not None, offered
+        return real_library(fetch, f"{PACKAGE}=={found.group(1)}")
+    kept = [path for path in cache().glob(f"{PACKAGE}-*/libnccl.so.2") if path.parent.name != WHEEL.replace("==", "-")]
+    return max(
+        kept, key=lambda path: [int(part) for part in path.parent.name.rpartition("-")[2].split(".")], default=None
+    )
 
 
 class Caller:

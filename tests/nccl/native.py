@@ -15,8 +15,10 @@ SHARED = ("-shared", "-fPIC")
 PROGRAMS = {
     "libnccl.so.2": (("standin.c",), SHARED),
     "stripped/libnccl.so.2": (("standin.c",), (*SHARED, "-s")),
+    "newer/libnccl.so.2": (("standin.c",), (*SHARED, "-DNEWER")),
     "hidden/libnccl.so.2": (("hidden.c",), (*SHARED, "-s")),
     "caller": (("caller.c",), ()),
+    "rate": (("rate.c",), ()),
     "static": (("static.c", "standin.c"), ()),
 }
 """Name -> its sources, and flags besides FLAGS."""

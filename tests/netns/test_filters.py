@@ -55,6 +55,7 @@ CASES: list[tuple[list[str], set[str] | frozenset[str], list[str]]] = [
     (["--exclude-net", "10.0.0.0/8"], {"web6", "dns tcp"}, ["exclude-net 10.0.0.0/8"]),
     (["--exclude-net", "fd01::/16"], ALL - {"web6", "dns tcp"}, ["exclude-net fd01::/16"]),
     (["--port", "80"], {"web", "web6", "sctp"}, ["port 80"]),
+    (["--port", "50-60,442-444"], DNS | {"answer"}, ["port 50-60 442-444"]),
     (["--port", "53,443"], DNS | {"answer"}, ["port 53 443"]),
     (["--exclude-dns"], ALL - DNS, ["exclude-dns"]),
     (
@@ -118,7 +119,7 @@ def test_every_frame_of_these_tests_is_shown_without_a_filter() -> None:
         (("-f", "ipx"), "--filter: unknown traffic type 'ipx' (available: "),
         (("--net", "10.0.0.1/8"), "--net: '10.0.0.1/8' has host bits set"),
         (("--exclude-net", "nowhere"), "--exclude-net: 'nowhere' is not an IP address or network"),
-        (("--port", "65536"), "--port: '65536' is not a port (1 to 65535)"),
+        (("--port", "65536"), "--port: '65536' is not a port or range (1 to 65535, 8000-8100)"),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_with_the_reason(options: tuple[str, str], reason: str) -> None:

@@ -34,6 +34,7 @@ from tests.netns.tool import (
     running,
     said,
     started,
+    tc_started,
     total,
 )
 from tests.support.net import Pair, assert_sums_close, of_type, read_until, records, veth_pair
@@ -236,9 +237,11 @@ def test_without_eth0_the_default_routes_interface_is_used_and_reported() -> Non
 def test_eth0_is_the_default_where_there_is_one() -> None:
     with veth_pair() as pair:
         pair.far.ip("link add eth0 type veth peer name peer0")
+        pair.far.ip("link set peer0 up")
+        pair.far.ip("link set eth0 up")
         pair.far.ip("route add default via 10.0.0.1")
         result = run_to_end(pair.far, "-t", "100", "-c", "1")
-    assert (result.code, result.said[0]) == (0, "Preparing to monitor network interface: eth0")
+    assert (result.code, result.said) == (0, tc_started("eth0", "ingress"))
 
 
 @pytest.mark.parametrize("arguments", [(), ("-i", "nowhere0")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -72,3 +73,17 @@ def test_the_three_capabilities_are_enough_for_tc_too(features_off: str) -> None
         assert is_free(pair.far, "far0")
     assert (code, told) == (0, tc_started("far0", "ingress", "egress", how="clsact" if features_off else None))
     assert b'"type":"end"' in stdout
+
+
+def test_the_three_capabilities_are_enough_for_the_own_connections_and_what_more_needs_is_named() -> None:
+    with veth_pair() as pair:
+        code, stdout, told = run_as_user(pair.far, *NEEDED, options=("--tcp", "-o", "json"))
+    assert code == 0
+    (line,) = [line for line in told if line.startswith("--tcp: ")]
+    assert "sockets behind a monitored interface are not read: setns(" in line
+    assert line.endswith("needs CAP_SYS_ADMIN")
+    start, *_ = (json.loads(record) for record in stdout.splitlines())
+    assert start["tcp"]["sees_ends"]
+    own, other = (record for record in map(json.loads, stdout.splitlines()) if record["type"] == "tcp")
+    assert (own["errors"], own["retrans_segs"], own["lost_ends"]) == ([], 0, 0)
+    assert other["errors"] and other["connections"] is None

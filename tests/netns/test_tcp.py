@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ECONNREFUSED
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.netns.tool import LIMIT_S, bounded, eventually, running
-from tests.support.net import Namespace, of_type, quiet_pair, read_until, veth_pair
+from tests.netns.tool import LIMIT_S, Result, bounded, eventually, running
+from tests.support.net import ROOT, Namespace, of_type, quiet_pair, read_until, veth_pair
 
 PEERS = (sys.executable, "-m", "tests.netns.tcp_peers")
 PORT = 5001
@@ -47,9 +48,22 @@ def retrans_segs(namespace: Namespace) -> int:
     return int(values[names.index("RetransSegs")])
 
 
-def sums(lines: list[dict[str, Any]], field: str) -> int:
-    """A field of all `tcp` records; the first interval's counts too."""
-    return sum(record[field] or 0 for record in of_type(lines, "tcp"))
+def own(result: Result, kind: str) -> list[dict[str, Any]]:
+    """The records about sockets of the tool's namespace, whose sums come first."""
+    return [record for record in of_type(result.records, kind) if record["netns"] == own_netns(result)]
+
+
+def behind(result: Result, kind: str) -> list[dict[str, Any]]:
+    """Those about the namespace behind its veth."""
+    return [record for record in of_type(result.records, kind) if record["netns"] != own_netns(result)]
+
+
+def own_netns(result: Result) -> int:
+    return int(of_type(result.records, "tcp")[0]["netns"])
+
+
+def total(records: list[dict[str, Any]], field: str) -> int:
+    return sum(record[field] or 0 for record in records)
 
 
 def test_retransmissions_of_all_sockets_are_those_that_the_kernel_counted() -> None:
@@ -65,14 +79,14 @@ def test_retransmissions_of_all_sockets_are_those_that_the_kernel_counted() -> N
             result = tool.stop()
         counted = retrans_segs(pair.far) - before
     assert counted > 10
-    assert sums(result.records, "retrans_segs") == counted
-    assert sums(result.records, "retransmitted_packets") + sums(result.records, "unseen") == counted
-    assert sums(result.records, "unseen") == 0
-    assert sums(result.records, "began") == sums(result.records, "ended") == 320
-    assert sums(result.records, "lost_ends") == 0
-    connections = of_type(result.records, "tcp_connection")
-    assert sum(record["ended"] for record in connections) == 320
-    assert sum(record["retransmitted_packets"] for record in connections) == counted
+    sums, connections = own(result, "tcp"), own(result, "tcp_connection")
+    assert total(sums, "retrans_segs") == counted
+    assert total(sums, "retransmitted_packets") + total(sums, "unseen") == counted
+    assert total(sums, "unseen") == 0
+    assert total(sums, "began") == total(sums, "ended") == 320
+    assert total(sums, "lost_ends") == 0
+    assert total(connections, "ended") == 320
+    assert total(connections, "retransmitted_packets") == counted
 
 
 def test_a_reader_that_sleeps_closes_the_receivers_window() -> None:
@@ -84,7 +98,7 @@ def test_a_reader_that_sleeps_closes_the_receivers_window() -> None:
     ):
         tool.wait_for_intervals(6)
         result = tool.stop()
-    held = [record for record in of_type(result.records, "tcp_connection") if record["remote_port"] == PORT]
+    held = own(result, "tcp_connection")
     assert any("receiver's window closed" in reason for record in held for reason in record["reasons"]), held
     worst = max(held, key=lambda record: record["receiver_limited_us"])
     assert worst["receiver_limited_us"] > 500_000
@@ -100,7 +114,7 @@ def test_the_side_that_does_not_read_is_told_by_its_own_window() -> None:
     ):
         tool.wait_for_intervals(6)
         result = tool.stop()
-    held = of_type(result.records, "tcp_connection")
+    held = own(result, "tcp_connection")
     if all(record["receive_window_bytes"] is None for record in held):
         pytest.xfail("this kernel does not tell the receive window")
     assert any("own receive window closed" in reason for record in held for reason in record["reasons"]), held
@@ -111,12 +125,12 @@ def test_refused_connects_are_told_by_address_and_reason() -> None:
         for _ in range(3):
             assert int(pair.far.run(*PEERS, "connect", "10.0.0.1", str(CLOSED_PORT))) == ECONNREFUSED
         result = tool.stop()
-    (record,) = of_type(result.records, "tcp")
+    (record,) = own(result, "tcp")
     failure = {"remote_ip": "10.0.0.1", "port": CLOSED_PORT, "reason": "refused", "was_established": False, "times": 3}
     assert record["failures"] == [failure]
     assert record["failed_connects"] == {"refused": 3}
     assert record["began"] == record["ended"] == 0
-    assert of_type(result.records, "tcp_connection") == []
+    assert own(result, "tcp_connection") == []
 
 
 def test_a_filtered_port_is_a_connect_without_an_answer() -> None:
@@ -131,9 +145,9 @@ def test_a_filtered_port_is_a_connect_without_an_answer() -> None:
         process.terminate()  # given up
         process.wait(LIMIT_S)
         result = tool.stop()
-    waiting = [record for record in of_type(result.records, "tcp_connection") if record["state"] == "SYN_SENT"]
+    waiting = [record for record in own(result, "tcp_connection") if record["state"] == "SYN_SENT"]
     assert any(reason.startswith("no answer to ") for record in waiting for reason in record["reasons"]), waiting
-    failures = [failure for record in of_type(result.records, "tcp") for failure in record["failures"]]
+    failures = [failure for record in own(result, "tcp") for failure in record["failures"]]
     assert [(failure["port"], failure["reason"]) for failure in failures] == [(SILENT_PORT, "abandoned")]
 
 
@@ -152,7 +166,7 @@ def test_a_connection_says_what_the_kernel_says_of_it_and_where_its_packets_went
         # all is acknowledged, and nothing is under way
         assert eventually(lambda: ss(pair.far, "bytes_acked") == 5 * 4000 + 1, LIMIT_S)
         result = tool.stop()
-    (record,) = of_type(result.records, "tcp_connection")
+    (record,) = own(result, "tcp_connection")
     assert record["bytes_acked"] == 20001 and record["bytes_received"] == 20000
     assert record["began"] and not record["ended"]
     assert said["rtt_us"] > 0 and record["min_rtt_us"] <= record["rtt_us"]
@@ -164,6 +178,29 @@ def test_a_connection_says_what_the_kernel_says_of_it_and_where_its_packets_went
     assert {(seen["direction"], seen["packets"], seen["bytes"]) for seen in record["interfaces"]} == flows
     packets = {seen["direction"]: seen["packets"] for seen in record["interfaces"]}
     assert packets == {"egress": record["segments_sent"], "ingress": record["segments_received"]}
+
+
+def test_round_trip_is_at_least_the_delay_and_what_the_socket_says() -> None:
+    delay_ms, requests = 20, 10
+    with veth_pair() as pair:
+        command = (sys.executable, "-m", "tests.netns.delay", pair.near.name, pair.far.name, str(delay_ms))
+        link = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with bounded(link):
+            read_until(link.stdout, b"ready")
+            with (
+                peer(pair.near, "serve", "10.9.0.1", str(PORT)),
+                running(pair.far, "-i", "slow0", *BOTH[2:], "-t", "1h", programs=2) as tool,
+                peer(pair.far, "talk", "10.9.0.1", str(PORT)) as client,
+            ):
+                assert client.stdin is not None and client.stdout is not None
+                for _ in range(requests):
+                    client.stdin.write(b"\n")
+                    client.stdin.flush()
+                    said = json.loads(client.stdout.readline())
+                result = tool.stop()
+    (record,) = own(result, "tcp_connection")
+    assert record["rtt_us"] == said["rtt_us"]
+    assert record["rtt_us"] >= record["min_rtt_us"] >= 2 * delay_ms * 1000
 
 
 def ss(namespace: Namespace, field: str) -> int:
@@ -180,6 +217,46 @@ def test_connections_elsewhere_are_not_those_of_the_interface() -> None:
     ):
         pair.far.run(*PEERS, "short", "127.0.0.1", str(PORT), "2")
         result = tool.stop()
-    assert of_type(result.records, "tcp_connection") == []
-    (record,) = of_type(result.records, "tcp")
+    assert own(result, "tcp_connection") == []
+    (record,) = own(result, "tcp")
     assert record["began"] == 2 * 16
+
+
+def test_sockets_behind_a_veth_are_read_and_what_they_send_enters_it() -> None:
+    with (
+        quiet_pair() as pair,
+        peer(pair.near, "serve", "10.0.0.1", str(PORT)),
+        running(pair.far, *BOTH, "-t", "1h", programs=2) as tool,
+    ):
+        pair.far.run(*PEERS, "short", "10.0.0.1", str(PORT), "1")
+        # the server's sockets end when they have read to the end
+        assert eventually(lambda: "ESTAB" not in pair.near.run("ss", "-tan"), LIMIT_S)
+        result = tool.stop()
+    client, server = own(result, "tcp_connection"), behind(result, "tcp_connection")
+    assert total(behind(result, "tcp"), "began") == 8
+    assert len(client) == len(server) == 8
+    for record in (*client, *server):
+        packets = {seen["direction"]: seen["packets"] for seen in record["interfaces"]}
+        ways = ("egress", "ingress") if record in client else ("ingress", "egress")
+        for way, field in zip(ways, ("segments_sent", "segments_received"), strict=True):
+            assert 0 <= packets[way] - record[field] <= 1, "what TIME_WAIT sends and receives is not the socket's"
+
+
+def test_namespace_behind_a_veth_can_be_deleted_while_the_tool_runs() -> None:
+    with veth_pair() as pair:
+        name = f"{pair.far.name}-plug"
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        try:
+            pair.far.ip(f"link add plug0 type veth peer name plug1 netns {name}")
+            pair.far.ip("link set plug0 up")
+            with running(pair.far, "-i", "far0,plug0", "--tcp", "-t", "200ms", "-o", "json", programs=2) as tool:
+                tool.wait_for_intervals(6)
+                subprocess.run(["ip", "netns", "delete", name], check=True)
+                assert eventually(lambda: "plug0" not in pair.far.ip("link"), LIMIT_S), "its veth is kept alive"
+                result = tool.stop()
+        finally:
+            if Path("/run/netns", name).exists():
+                subprocess.run(["ip", "netns", "delete", name], check=True)
+    read = of_type(result.records, "tcp")
+    assert len({record["netns"] for record in read}) == 3
+    assert read[-1]["errors"] == []

@@ -123,6 +123,36 @@ def over_ipv6(kind: str, more: str = "") -> Callable[[Pair], None]:
     return make
 
 
+INNER_KINDS = {
+    "VXLAN": (point_to_point("vxlan", "id 42 dstport 4789"), "vxlan", 42, 14 + 20 + 8 + 8 + 14),
+    "Geneve": (geneve, "geneve", 42, 14 + 20 + 8 + 8 + 14),
+    "IPIP": (point_to_point("ipip"), "ipip", None, 14 + 20),
+    "GRE": (point_to_point("gre"), "gre", None, 14 + 20 + 4),
+    "GRE with all options": (point_to_point("gre", "key 4275878552 seq csum"), "gre", 4275878552, 14 + 20 + 4 + 12),
+    "GRE without remote": (gre_without_remote, "gre", 7, 14 + 20 + 4 + 4),
+    "GRE of frames": (point_to_point("gretap", "key 7"), "gre", 7, 14 + 20 + 4 + 4 + 14),
+    "VXLAN over IPv6": (over_ipv6("vxlan", "id 42 dstport 4789"), "vxlan", 42, 14 + 40 + 8 + 8 + 14),
+    "IPv4 in IPv6 with a destination header": (over_ipv6("ip6tnl", "mode ipip6"), "ip6tnl", None, 14 + 40 + 8),
+}
+"""How it is made, and of each packet: `tunnel`, `vni`, bytes in front of the inner IP header."""
+
+
+@pytest.mark.parametrize("options", [("--hook", "tc"), ("--hook", "xdp", "--xdp-mode", "generic")], ids=["tc", "XDP"])
+@pytest.mark.parametrize("kind", INNER_KINDS)
+def test_pings_in_a_tunnel_are_a_flow_of_the_interface_below(kind: str, options: tuple[str, ...]) -> None:
+    make, tunnel, vni, before = INNER_KINDS[kind]
+    with quiet_pair() as pair:
+        bring_up(pair, make)
+        with running(pair.far, "-i", "far0", "-t", "1h", "--tunnel", "inner", "--net", "172.16.0.1", *options) as tool:
+            ping(pair)
+            result = tool.stop()
+    assert_sums_close(result.records)
+    (flow,) = flows(result.records, protocol=ICMP)
+    assert (flow["src_ip"], flow["dst_ip"], flow["icmp_type"]) == ("172.16.0.1", "172.16.0.2", 8)
+    assert (flow["tunnel"], flow.get("vni")) == (tunnel, vni)
+    assert (flow["packets"], flow["bytes"]) == (PINGS, PINGS * (PACKET + before))
+
+
 MERGING_KINDS = {
     "VXLAN": point_to_point("vxlan", "id 42 dstport 4789"),
     "Geneve": geneve,

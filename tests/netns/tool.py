@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,17 +41,12 @@ ONLY_INGRESS = "counting ingress only; use --direction both to count egress too"
 GENERIC_EFFECT = "packets are seen after the driver, and merged ones (GRO) count once; the NIC is not reconfigured"
 
 
-TAGS_TAKEN_OFF = "far0: VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP; --hook tc shows them"
-"""The line for a veth, which has the offload enabled."""
+TAGS_TAKEN_OFF = "VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP, but with --hook tc"
+"""What is said of a veth, which has the offload enabled."""
 
 
 XDP_ON_FAR0 = ("-i", "far0", "--hook", "xdp")
 """Options for XDP on a veth, where `auto` is tc."""
-
-
-def preparing(name: str) -> str:
-    """The first line about each interface."""
-    return f"Preparing to monitor network interface: {name}"
 
 
 @lru_cache(maxsize=1)
@@ -60,9 +56,8 @@ def tc_way() -> str:
 
 
 def tc_started(name: str, *directions: str, how: str | None = None) -> list[str]:
-    """All lines of an undisturbed run at tc about an interface."""
-    how = how or tc_way()
-    return [preparing(name), *(f"tc program loaded on {name} ({direction}, {how})" for direction in directions)]
+    """The line of an undisturbed run at tc about an interface."""
+    return [f"tc program loaded on {name} ({' and '.join(directions)}, {how or tc_way()})"]
 
 
 def xdp_mode(mode: str) -> str:
@@ -70,27 +65,15 @@ def xdp_mode(mode: str) -> str:
     return f"{mode}, frags" if features.probe().frags else mode
 
 
-@lru_cache(maxsize=1)
-def started() -> list[str]:
-    """All lines of an undisturbed run with native XDP on a veth."""
-    return [
-        preparing("far0"),
-        "attaching native XDP to far0: the peer's segmentation offload (GSO) is off while attached;"
-        " detaching may drop queued packets",
-        f"XDP program loaded on far0 ({xdp_mode('native')})",
-        TAGS_TAKEN_OFF,
-    ]
+def started(how: str | None = None) -> list[str]:
+    """The line of an undisturbed run with native XDP on a veth."""
+    effect = "the peer's segmentation offload (GSO) is off while attached; detaching may drop queued packets"
+    return [f"XDP program loaded on far0 ({how or xdp_mode('native')}): {effect}; {TAGS_TAKEN_OFF}"]
 
 
-@lru_cache(maxsize=1)
 def started_generic() -> list[str]:
     """The same in generic mode."""
-    return [
-        preparing("far0"),
-        f"attaching generic XDP to far0: {GENERIC_EFFECT}",
-        f"XDP program loaded on far0 ({xdp_mode('generic')})",
-        TAGS_TAKEN_OFF,
-    ]
+    return [f"XDP program loaded on far0 ({xdp_mode('generic')}): {GENERIC_EFFECT}; {TAGS_TAKEN_OFF}"]
 
 
 NO_CARRIER = ": no carrier; no packets until the link is up"
@@ -130,7 +113,8 @@ class Result:
     @property
     def said_of_attaching(self) -> list[str]:
         """The same without the lines about the interface's state."""
-        return [line for line in self.said if not line.endswith((NO_CARRIER, IS_UP)) and IS_DOWN not in line]
+        kept = [line for line in self.said if not line.endswith((NO_CARRIER, IS_UP)) or "loaded on" in line]
+        return [line.removesuffix(f";{NO_CARRIER[1:]}") for line in kept if IS_DOWN not in line]
 
     def assert_quiet_success(self) -> None:
         """Exit code 0, and no line on stderr but those of the start."""
@@ -149,6 +133,14 @@ class Tool:
     def wait_until_it_says(self, wanted: bytes) -> None:
         """Read stderr up to a line that contains `wanted`."""
         self._said += read_until(self.process.stderr, wanted)
+
+    def wait_until_it_has_loaded(self, programs: int) -> None:
+        """Read stderr up to the line about the last of that many programs."""
+        loaded = re.compile(r"(?:loaded on|已加载到) \S+ \(([^)]*)\)")
+        while programs > 0:
+            line = read_until(self.process.stderr, b"\n")
+            self._said += line
+            programs -= sum(1 + how.count(" and ") for how in loaded.findall(line.decode()))
 
     def wait_until_it_prints(self, wanted: bytes) -> None:
         """Read piped data up to a line that contains `wanted`."""
@@ -225,10 +217,8 @@ def running(
     namespace: Namespace, *arguments: str, programs: int = 1, variables: dict[str, str] | None = None, **options: Any
 ) -> Iterator[Tool]:
     """The tool from when its programs, one per interface and direction, are attached: packets count from here on."""
-    loaded = "已加载" if (variables or {}).get("LANG", "").startswith("zh") else "loaded on"
     with launched(namespace, *arguments, variables=variables, **options) as tool:
-        for _ in range(programs):
-            tool.wait_until_it_says(loaded.encode())
+        tool.wait_until_it_has_loaded(programs)
         yield tool
 
 

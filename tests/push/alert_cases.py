@@ -222,7 +222,31 @@ NCCL: dict[str, list[Host]] = {
     "XtraceNcclRasSilent": simple("xtrace_nccl_ras_up", {}, late(20, 0, 1), steady(1), late(8, 0, 1)),
 }
 
-CASES = {"xtrace-catch.yml": CATCH, "rdma.yml": RDMA, "xtrace-nccl.yml": NCCL}
+
+def retransmissions(again: float, sent: float, steps: int = 60) -> list[tuple[str, dict[str, str], Values]]:
+    """Return both counters, which grow so per step; packets are sent again in the last steps only."""
+    return [
+        ("xtrace_tcp_retransmitted_packets_total", {}, [*steady(7, LENGTH - steps), *ramp(7, again, steps)]),
+        ("xtrace_tcp_data_segments_sent_total", {}, ramp(1e6, sent, LENGTH)),
+    ]
+
+
+REFUSED, ABANDONED = {"reason": "refused"}, {"reason": "abandoned"}
+
+TCP: dict[str, list[Host]] = {
+    "XtraceTcpRetransmissions": [
+        Host({"host": "bad"}, retransmissions(300, 10_000), True),
+        Host({"host": "good-1"}, retransmissions(150, 10_000), False),
+        Host({"host": "good-2"}, retransmissions(20, 100), False),
+        Host({"host": "good-3"}, retransmissions(300, 10_000, steps=8), False),
+    ],
+    "XtraceTcpConnectsFail": [
+        *simple("xtrace_tcp_failed_connects_total", REFUSED, counter(40), counter(20), counter(0, 500)),
+        Host({"host": "impatient"}, [("xtrace_tcp_failed_connects_total", ABANDONED, counter(40))], False),
+    ],
+}
+
+CASES = {"xtrace-catch.yml": CATCH, "rdma.yml": RDMA, "xtrace-nccl.yml": NCCL, "xtrace-tcp.yml": TCP}
 """By file."""
 
 

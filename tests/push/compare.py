@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from tests.push.server import Server, increments
+from tests.push.server import Stores, increments
 from tests.support.net import of_type
 
 LINES = Sequence[dict[str, Any]]
@@ -22,7 +22,7 @@ def ms(ts: str) -> int:
     return round(datetime.fromisoformat(ts.replace("Z", "+00:00")).timestamp() * 1000)
 
 
-def grown(server: Server, metric: str) -> Grown:
+def grown(server: Stores, metric: str) -> Grown:
     """Sum the increments of all series of a counter; each starts with its value before its first interval."""
     sums: Grown = Counter()
     for labels, samples in server.export(metric).items():
@@ -41,7 +41,7 @@ def printed(lines: LINES, kinds: Sequence[str], field: str) -> Grown:
     return sums
 
 
-def assert_server_has_all(server: Server, lines: LINES, since_ms: int = 0) -> None:
+def assert_server_has_all(server: Stores, lines: LINES, since_ms: int = 0) -> None:
     """Assert that raw samples grew as the records state, in both units, in each interval after `since_ms`."""
 
     def later(sums: Grown) -> Grown:
@@ -61,17 +61,17 @@ def assert_server_has_all(server: Server, lines: LINES, since_ms: int = 0) -> No
         assert flows + lost == interface
 
 
-def last(server: Server, metric: str) -> int:
+def last(server: Stores, metric: str) -> int:
     """Return the sum of the last values of all series of a counter."""
     return sum(int(samples[-1][1]) for samples in server.export(metric).values())
 
 
-def last_minus_first(server: Server, metric: str) -> int:
+def last_minus_first(server: Stores, metric: str) -> int:
     """Return the sum of (last - first) over all series of a counter."""
     return sum(int(samples[-1][1] - samples[0][1]) for samples in server.export(metric).values())
 
 
-def assert_each_series_is_its_flow(server: Server, lines: LINES) -> None:
+def assert_each_series_is_its_flow(server: Stores, lines: LINES) -> None:
     """Assert that series and gauge of each flow match its record in every interval."""
     records: Counter[tuple[Any, ...]] = Counter()
     for record in of_type(lines, "flow"):

@@ -44,6 +44,8 @@ class Answer:
     drip_s: float = 0.0
     reason: str | None = None
     """phrase after the status; None: the usual one"""
+    is_lost: bool = False
+    """whether the request is forwarded, and the connection then closed without an answer"""
 
 
 class Double:
@@ -75,6 +77,9 @@ class Double:
             do_GET = do_POST  # noqa: N815
 
             def _send(self, answer: Answer) -> None:
+                if answer.is_lost:
+                    self.close_connection = True
+                    return
                 self.send_response(answer.status, answer.reason)
                 for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                     if answer.status != 204 or name != "Content-Length":
@@ -104,13 +109,14 @@ class Double:
     def answer_to(self, request: Request) -> Answer:
         """Return the scripted answer, or that of the server behind."""
         answer = self._answer(len(self.requests) - 1)
-        if answer is not None:
+        if answer is not None and not answer.is_lost:
             return answer
         parts = urlsplit(request.target)
-        headers = {"Content-Encoding": "gzip"} if request.body else {}
+        forwarded = ("Content-Encoding", "Content-Type")
+        headers = {name: request.headers[name] for name in forwarded if name in request.headers}
         url = f"{self._behind}{parts.path}?{parts.query}"
         got = self._http.request("POST" if request.body else "GET", url, body=request.body or None, headers=headers)
-        return Answer(got.status, got.data)
+        return answer or Answer(got.status, got.data)
 
     def wait_for(self, number: int, limit_s: float = 60.0) -> Request:
         """Wait for the request of that number and return it."""

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import urllib3
 
-from tests.push.server import STARTS_WITHIN_S, Labels, Samples, free_port, victoria_metrics
+from tests.push.server import STARTS_WITHIN_S, Labels, Samples, Stores, free_port, victoria_metrics
 
 JOB = """
 scrape_configs:
@@ -24,18 +24,11 @@ scrape_configs:
 """
 
 
-class Stores(Protocol):
-    """A server whose raw samples can be read."""
-
-    def export(self, selector: str) -> dict[Labels, Samples]:
-        """Return raw samples by labels, oldest first."""
-
-
 class Prometheus:
-    """A running Prometheus. `scraped`: an address that it scrapes every second."""
+    """A running Prometheus."""
 
-    def __init__(self, directory: Path, *arguments: str, scraped: str = "") -> None:
-        (directory / "prometheus.yml").write_text(JOB.format(target=scraped) if scraped else "")
+    def __init__(self, directory: Path, *arguments: str, config: str = "") -> None:
+        (directory / "prometheus.yml").write_text(config)
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._http = urllib3.PoolManager()
@@ -74,14 +67,21 @@ class Prometheus:
         self.process.kill()
         self.process.wait()
 
-    def export(self, selector: str) -> dict[Labels, Samples]:
-        """Return raw samples by labels, oldest first; stale markers are not among them."""
-        fields = {"query": f"{selector}[1h]", "time": str(time.time() + 10)}
+    def _get(self, **fields: str) -> list[dict[str, Any]]:
         answer = self._http.request("GET", f"{self.base}/api/v1/query", fields=fields, retries=False)
         assert answer.status == 200, answer.data
+        result: list[dict[str, Any]] = json.loads(answer.data)["data"]["result"]
+        return result
+
+    def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
+        """Return the result of an instant query."""
+        return self._get(query=expression, time=str(at_ms / 1000))
+
+    def export(self, selector: str) -> dict[Labels, Samples]:
+        """Return raw samples by labels, oldest first; stale markers are not among them."""
         return {
             frozenset(found["metric"].items()): [(round(at * 1000), float(value)) for at, value in found["values"]]
-            for found in json.loads(answer.data)["data"]["result"]
+            for found in self._get(query=f"{selector}[1h]", time=str(time.time() + 10))
         }
 
     def close(self) -> None:
@@ -91,10 +91,10 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus_server(*arguments: str, scraped: str = "") -> Iterator[Prometheus]:
+def prometheus_server(*arguments: str, config: str = "") -> Iterator[Prometheus]:
     """Run a Prometheus for the block."""
     with tempfile.TemporaryDirectory() as directory:
-        server = Prometheus(Path(directory), *arguments, scraped=scraped)
+        server = Prometheus(Path(directory), *arguments, config=config)
         try:
             yield server
         finally:
@@ -105,7 +105,7 @@ def prometheus_server(*arguments: str, scraped: str = "") -> Iterator[Prometheus
 def scraping(name: str, target: str) -> Iterator[Stores]:
     """Run one of the servers, `prometheus` or `victoria-metrics`, which scrapes `target`, for the block."""
     if name == "prometheus":
-        with prometheus_server(scraped=target) as prometheus:
+        with prometheus_server(config=JOB.format(target=target)) as prometheus:
             yield prometheus
         return
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as config:

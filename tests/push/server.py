@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from signal import SIGCONT, SIGTERM, Signals
-from typing import Any
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from typing import Any, Protocol
 
 import urllib3
 
@@ -21,6 +21,16 @@ STARTS_WITHIN_S = 60
 Labels = frozenset[tuple[str, str]]
 Samples = list[tuple[int, float]]
 """Milliseconds and value."""
+
+
+class Stores(Protocol):
+    """A server whose raw samples can be read."""
+
+    def export(self, selector: str) -> dict[Labels, Samples]:
+        """Return raw samples by labels, oldest first."""
+
+    def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
+        """Return the result of an instant query."""
 
 
 def free_port() -> int:
@@ -33,9 +43,17 @@ def free_port() -> int:
 class Server:
     """A VictoriaMetrics that can be stopped and restarted on the same data."""
 
-    def __init__(self, directory: Path, *arguments: str, user: str | None = None, scheme: str = "http") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        user: str | None = None,
+        scheme: str = "http",
+        address: str = "127.0.0.1",
+    ) -> None:
         self.port = free_port()
-        self.base = f"{scheme}://127.0.0.1:{self.port}"
+        self.address = address
+        self.base = f"{scheme}://{address}:{self.port}"
         self.url = f"{self.base}/api/v1/import/prometheus"
         self._directory = directory
         self._arguments = arguments
@@ -48,13 +66,13 @@ class Server:
     def start(self) -> None:
         """Start, and wait until it answers."""
         storage = f"-storageDataPath={self._directory}"
-        command = ["victoria-metrics", storage, f"-httpListenAddr=127.0.0.1:{self.port}", "-loggerLevel=ERROR"]
+        command = ["victoria-metrics", storage, f"-httpListenAddr={self.address}:{self.port}", "-loggerLevel=ERROR"]
         self._process = subprocess.Popen(
             [*command, *self._arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + STARTS_WITHIN_S
         with socket.socket() as probe:
-            while probe.connect_ex(("127.0.0.1", self.port)):
+            while probe.connect_ex((self.address, self.port)):
                 assert self._process.poll() is None and time.monotonic() < deadline, "victoria-metrics does not start"
                 time.sleep(0.02)
 
@@ -70,6 +88,10 @@ class Server:
         self._process.send_signal(SIGCONT)
         self._process.wait(30)
         self._process = None
+
+    def kill(self) -> None:
+        """Stop the server with SIGKILL."""
+        self.stop(SIGKILL)
 
     def close(self) -> None:
         """Kill the server if it runs."""
@@ -116,10 +138,12 @@ class Server:
 
 
 @contextmanager
-def victoria_metrics(*arguments: str, user: str | None = None, scheme: str = "http") -> Iterator[Server]:
+def victoria_metrics(
+    *arguments: str, user: str | None = None, scheme: str = "http", address: str = "127.0.0.1"
+) -> Iterator[Server]:
     """Run a Server for the block."""
     with tempfile.TemporaryDirectory() as directory:
-        server = Server(Path(directory), *arguments, user=user, scheme=scheme)
+        server = Server(Path(directory), *arguments, user=user, scheme=scheme, address=address)
         try:
             yield server
         finally:

@@ -1,10 +1,15 @@
-"""The queries that are shipped: dashboards, alerts, documents."""
+"""What is shipped for servers: metrics, and the queries of dashboards, alerts, documents."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+
+from xtrace.sinks.metrics import flows, nccl, own, rdma, tcp
+
+DESCRIBED = {**flows.DESCRIBED, **rdma.DESCRIBED, **nccl.DESCRIBED, **tcp.DESCRIBED, **own.DESCRIBED}
+"""All metrics."""
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "xtrace-catch.json"

@@ -91,3 +91,15 @@ def test_series_by_service_or_hosts_are_fewer_and_add_up(series_by: str) -> None
     expected = {"0"} if series_by == "service" else {None}
     assert {labels.get("src_port") for labels in found} == expected
     assert ("dst_port" in found[0]) == (series_by == "service")
+
+
+def test_counters_alone_are_half_the_series_and_add_up() -> None:
+    with victoria_metrics() as server, wire() as wired, wired.traffic():
+        options = ("-o", "json", "-t", "500ms", "--metrics", "counters", "--max-series", "40")
+        with wired.watching("--push", server.url, *options) as tool:
+            tool.wait_for_intervals(6)
+            result = tool.stop()
+        assert result.code == 0, result.said
+        assert_server_has_all(server, result.records)
+        assert server.export("xtrace_network_bytes_total")
+        assert server.export('{__name__=~"xtrace_network_flow_.*"}') == {}

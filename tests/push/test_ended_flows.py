@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.push.known import Known
-from tests.push.prometheus import Prometheus, prometheus
+from tests.push.prometheus import prometheus
+from tests.push.scrapers import Prometheus
 from tests.push.server import Server, victoria_metrics
 from tests.push.shipped import ROOT, alerts, documented, filled, panels
 

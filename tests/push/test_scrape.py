@@ -18,12 +18,12 @@ import pytest
 from tests.netns.tool import eventually
 from tests.push.compare import FLOW_LABELS, LINES, ms
 from tests.push.double import Answer, double
-from tests.push.scrapers import Stores, scraping
-from tests.push.server import free_port
+from tests.push.scrapers import scraping
+from tests.push.server import Stores, free_port
+from tests.push.shipped import DESCRIBED
 from tests.push.test_outages import lateness
 from tests.push.wire import wire
 from tests.support.net import of_type
-from tests.unit.sinks.metrics.test_documents import DESCRIBED
 from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.metrics.sample import Interval, Sample
 from xtrace.sinks.metrics.scrape import Renderer

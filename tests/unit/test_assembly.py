@@ -99,7 +99,7 @@ def existing() -> list[str]:
         (["--nonsense"], 2, r"unknown option --nonsense \(see --help-all\)"),
         (["-t", "soon"], 2, r"--interval: 'soon' is not a duration \(use 500ms, 5s, 1m, or milliseconds\)"),
         (["-o", "xml"], 2, r"--format: unknown format 'xml' \(available: auto, table, text, json, none\)"),
-        (["--port", "http"], 2, r"--port: 'http' is not a port \(1 to 65535\)"),
+        (["--port", "http"], 2, r"--port: 'http' is not a port or range \(1 to 65535, 8000-8100\)"),
         (["--hook", "xdp", "--direction", "both"], 2, r"--hook xdp sees only ingress, not --direction both .*"),
         (["-i", "lo"], 77, r"mode xdp needs CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON: run it with sudo, or grant .*"),
     ],
@@ -234,7 +234,7 @@ def test_list_is_a_table_of_all_interfaces() -> None:
     ended = catch("-l")
     assert (ended.returncode, ended.stderr) == (0, "")
     heading, *rows = ended.stdout.splitlines()
-    assert heading.split() == ["NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP"]
+    assert heading.split() == ["NAME", "INDEX", "STATE", "TYPE", "MTU", "MAC", "XDP", "TC", "RDMA", "ADDRESSES"]
     assert {row.split()[0] for row in rows} == set(existing())
 
 

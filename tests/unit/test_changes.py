@@ -6,7 +6,7 @@ import ast
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def made(source: str, kind: str) -> set[str]:
         ("a = 'x' + b", "arithmetic", set()),
         ("a = 3", "constant", {"a = 4"}),
         ("a = 1.0", "constant", {"a = 1.05"}),
+        ("a = 0.0", "constant", {"a = 0.05"}),
         ("a = True", "constant", {"a = False"}),
         ("a = None", "constant", set()),
         ("a = b['src_ip']", "name", {"a = b['src_ip_']"}),
@@ -54,6 +55,7 @@ def made(source: str, kind: str) -> set[str]:
         ("a = any(b)", "min, max, any, all", {"a = all(b)"}),
         ("a = f(b, c, d)", "swap", {"a = f(c, b, d)", "a = f(b, d, c)"}),
         ("a = f(x=b, y=c)", "swap", {"a = f(x=c, y=b)"}),
+        ("a = min(b, c)", "swap", set()),
         ("a = {1: b, 2: c}", "swap", {"a = {1: c, 2: b}"}),
         ("a = (b, b)", "swap", set()),
         ("a = b.sent + b.received", "attribute", {"a = b.received + b.received", "a = b.sent + b.sent"}),
@@ -178,15 +180,18 @@ def recording(*tests: tuple[str, float, list[str]], importing: list[str] | None 
         "importing": importing or [],
         "failed": [],
     }
-    return choice.Recording(json.dumps(told), {"xtrace/a.py": {"xtrace/b.py"}})
+    return choice.Recording(json.dumps(told), {"xtrace/a.py": {"xtrace/b.py", "tests/test_a.py"}})
 
 
-RECORDED = (
+NAMES = "tests/test_a.py::names"
+RECORDED: tuple[tuple[str, float, list[str]], ...] = (
     ("slow", 2.0, ["xtrace/a.py:10"]),
     ("quick", 0.1, ["xtrace/a.py:10", "xtrace/a.py:20"]),
     ("other", 0.5, ["xtrace/a.py:20"]),
     ("user", 0.1, ["xtrace/b.py:1"]),
     ("stranger", 0.1, ["xtrace/c.py:1"]),
+    (NAMES, 0.3, []),
+    ("tests/test_b.py::names", 0.3, []),
 )
 
 
@@ -194,9 +199,9 @@ RECORDED = (
     "scope, importing, tests",
     [
         (10, [], ["quick", "slow"]),
-        (10, ["xtrace/a.py:10"], ["quick", "slow", "other", "user"]),
-        (0, [], ["quick", "other", "slow", "user"]),
-        (99, [], ["quick", "other", "slow", "user"]),
+        (10, ["xtrace/a.py:10"], ["quick", "slow", "other", "user", NAMES]),
+        (0, [], ["quick", "other", "slow", "user", NAMES]),
+        (99, [], ["quick", "other", "slow", "user", NAMES]),
     ],
     ids=["function", "function that is called while modules are imported", "module", "function that no test calls"],
 )
@@ -213,9 +218,13 @@ def test_importers_are_known_by_every_form_of_import() -> None:
     assert "xtrace/model/flow.py" in importers["xtrace/kernel/abi.py"]
     assert "xtrace/monitors/flows/monitor.py" in importers["xtrace/kernel/features.py"]  # from xtrace.kernel import ...
     assert "xtrace/__main__.py" in importers["xtrace/command.py"]
+    assert "tests/unit/model/test_nccl.py" in importers["xtrace/model/nccl_names.py"]
 
 
 PRODUCT = b"""\
+from functools import cache
+
+
 def double(n):
     return 2 * n
 
@@ -227,9 +236,21 @@ def spin(n):
 
 def unused():
     return 5
+
+
+@cache
+def cached():
+    return 7
 """
 TESTS = """\
-from xtrace.thing import double, spin
+from xtrace.thing import cached, double, spin
+
+def test_cached():
+    cached()
+
+def test_cached_again():
+    cached.cache_info()
+    assert cached() == 7
 
 def test_double():
     assert double(4) == 8
@@ -242,10 +263,10 @@ def test_that_fails():
 """
 
 
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A copy of a small product with its tests."""
-    root = tmp_path / "root"
+    root = tmp_path_factory.mktemp("product") / "root"
     shutil.copytree(ROOT / "tests" / "changes", root / "tests" / "changes", ignore=shutil.ignore_patterns("*.pyc"))
     (root / "xtrace").mkdir()
     (root / "xtrace" / "thing.py").write_bytes(PRODUCT)
@@ -254,8 +275,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     (root / "ignored").write_text("")
     (root / ".gitignore").write_text("*.so\nignored\n")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    monkeypatch.setattr(trees, "ROOT", root)
-    return Tree.make(tmp_path / "copy")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trees, "ROOT", root)
+        yield Tree.make(root.parent / "copy")
 
 
 def test_copy_has_what_is_new_and_what_was_built_and_nothing_else(tree: Tree) -> None:
@@ -264,7 +286,7 @@ def test_copy_has_what_is_new_and_what_was_built_and_nothing_else(tree: Tree) ->
     assert not {"ignored", ".git/config"} & copied
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def outcome(tree: Tree) -> Callable[..., Outcome]:
     """Changes the product's text, and runs the tests that the recording gives."""
     recorded = choice.Recording(tree.record(["tests"]), choice.importers_of(tree.directory))
@@ -288,6 +310,11 @@ def test_change_is_noticed_or_not_and_undone(tree: Tree, outcome: Callable[..., 
     assert not outcome("n -= 1", b"n -= 2", b"def spin").noticed
     assert outcome("return 5", b"return (", b"def unused").noticed, "it cannot be imported"
     assert not outcome("return 5", b"return 6", b"def unused").noticed
+
+
+def test_test_that_finds_the_answer_in_a_cache_concerns_the_function(outcome: Callable[..., Outcome]) -> None:
+    found = outcome("return 7", b"return 8", b"@cache")
+    assert (found.noticed, found.how) == (True, "FAILED tests/test_thing.py::test_cached_again")
 
 
 def test_change_that_never_ends_is_noticed_by_the_limit(outcome: Callable[..., Outcome]) -> None:

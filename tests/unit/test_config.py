@@ -57,6 +57,8 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         push_warning=None,
         max_series=1000,
         series_by="flow",
+        metrics="all",
+        spool=None,
         listen=None,
         listen_config=None,
         list_interfaces=False,
@@ -84,6 +86,8 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--top": ("7", {"top": 7}),
     "--color": ("never", {"color": "never"}),
     "--wide": ("", {"wide": True}),
+    "-q": ("", {"quiet": True}),
+    "--quiet": ("", {"quiet": True}),
     "--max-flows": ("10240", {"max_flows": 10240}),
     "--direction": ("both", {"direction": "both"}),
     "--hook": ("tc", {"hook": "tc"}),
@@ -94,10 +98,17 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--exclude-net": ("10.0.0.0/8,fd00::/8", {"filters": asdict(Filters(excluded_networks=NETWORKS))}),
     "--port": ("53,443", {"filters": asdict(Filters(ports=frozenset({53, 443})))}),
     "--exclude-dns": ("", {"filters": asdict(Filters(exclude_dns=True))}),
+    "--tunnel": ("inner", {"filters": asdict(Filters(inner=True))}),
     "--push": (
         "http://m:8428",
         {"target": asdict(Target(f"http://m:8428{IMPORT_PATH}", f"http://m:8428{IMPORT_PATH}"))},
     ),
+    "--push-format": (
+        "remote-write",
+        {"target": asdict(Target("http://m/api/v1/write", "http://m/api/v1/write", "remote-write"))},
+    ),
+    "--metrics": ("counters", {"metrics": "counters"}),
+    "--spool": ("/var/spool/x:2M", {"spool": ("/var/spool/x", 2 << 20)}),
     "--listen": ("unix:/run/x.sock", {"listen": "/run/x.sock"}),
     "--listen-config": ("web.yml", {"listen_config": "web.yml"}),
     "--max-series": ("7", {"max_series": 7}),
@@ -114,6 +125,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--procfs": ("/p", {"procfs": "/p"}),
     "-l": ("", {"list_interfaces": True}),
     "--list": ("", {"list_interfaces": True}),
+    "--max-calls": ("700", {"max_calls": 700}),
     "--debug": ("", {"debug": True}),
 }
 """Option, a value for it, what it changes in the Config."""
@@ -131,7 +143,7 @@ ALL_MODES = "-m xdp,rdma,nccl"
 def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     value, changed = EFFECTS[option]
     before = "" if option in ("-m", "--mode") else ALL_MODES
-    if option in ("--max-series", "--series-by"):
+    if option in ("--max-series", "--series-by", "--metrics", "--push-format", "--spool"):
         before += " --push http://m"
     if option == "--listen-config":
         before += " --listen h:7"
@@ -146,6 +158,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
             for option in (
                 "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
                 "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
+                "--tunnel=inner",
             )
         ),
         ("nccl", "--top=5", "xdp", "nccl,xdp"),
@@ -168,6 +181,9 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
     "options, complaint",
     [
         ("--max-series 5", "--max-series works only with --push or --listen (add --push URL)"),
+        ("--push-format import", "--push-format works only with --push (add --push URL)"),
+        ("--metrics counters", "--metrics works only with --push or --listen (add --push URL)"),
+        ("--spool /x", "--spool works only with --push (add --push URL)"),
         ("--listen-config f", "--listen-config works only with --listen (add --listen ADDR:PORT)"),
         ("--series-by hosts", "--series-by works only with --push or --listen (add --push URL)"),
         (
@@ -320,8 +336,8 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--exclude-net", "eth0"],
             "--exclude-net: 'eth0' is not an IP address or network (for example 10.0.0.1, 10.0.0.0/8 or fd00::/8)"),
         (["--exclude-net", ""], "--exclude-net is empty (give a value or leave it out)"),
-        (["--port", "65536"], "--port: '65536' is not a port (1 to 65535)"),
-        (["--port", "80-90"], "--port: '80-90' is not a port (1 to 65535)"),
+        (["--port", "65536"], "--port: '65536' is not a port or range (1 to 65535, 8000-8100)"),
+        (["--port", "90-80"], "--port: the range '90-80' is empty (use 80-90)"),
         (["--port", ""], "--port is empty (give a value or leave it out)"),
         (["--exclude-dns=yes"], "--exclude-dns takes no value"),
         (["--hook", "ebpf"], "--hook: unknown hook 'ebpf' (available: auto, xdp, tc)"),
@@ -351,8 +367,13 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--inter", "eth0"], "unknown option --inter (did you mean --interval?)"),
         (["--exclude-dn=1"], "unknown option --exclude-dn (did you mean --exclude-dns?)"),
         (["-x"], "unknown option -x (see --help-all)"),
-        (["eth0"], "unexpected argument 'eth0' (use -i to name an interface; see --help)"),
-        (["--", "eth0"], "unexpected argument 'eth0' (use -i to name an interface; see --help)"),
+        (["eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
+        (["--", "eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
+        (["rdma"], "unexpected argument 'rdma' (did you mean -m rdma? see --help)"),
+        (["-n"], "unknown option -n (addresses and ports are always numbers; -c N ends after N intervals)"),
+        (["-v"], "unknown option -v (--debug says more; -V prints the version)"),
+        (["--json"], "unknown option --json (use -o json)"),
+        (["-q", "--debug"], "--quiet and --debug contradict each other (leave one out)"),
         (["--list=yes"], "--list takes no value"),
     ],
 )  # fmt: skip

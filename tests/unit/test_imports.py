@@ -25,18 +25,23 @@ ALLOWED = {
     "kernel": ("errors", "kernel", "printable"),
     "model": ("errors", "kernel.abi", "kernel.syscall", "model", "printable", "values"),
     "options": ("errors", "kernel.syscall", "model", "options", "target", "values"),
-    "config": ("errors", "model", "options", "target"),
+    "config": ("errors", "kernel.syscall", "model", "options", "target"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
+    "report": ("errors", "printable", "report", "sinks.stream", "sinks.text.units", "stop"),
+    "hang": (
+        *("errors", "hang", "model.nccl_ranks", "model.nccl_verdicts", "printable", "stop", "values"),
+        *("sinks.jsonl.lines", "sinks.jsonl.nccl_ranks", "sinks.render", "sinks.stream", "sinks.text.nccl_ranks"),
+    ),
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
         *("config", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
-        *("options.table", "sinks", "stop"),
+        *("options.table", "sinks", "stop", "target"),
     ),
     "command": (
         *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),
-        *("sinks.stream", "stop"),
+        *("hang.command", "report.command", "sinks.stream", "stop"),
     ),
     "__main__": ("command", "stop"),
 }

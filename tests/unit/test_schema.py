@@ -10,9 +10,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.support.schema import complaint, schema, validate
-from tests.unit import make_rdma
+from tests.unit import make_rdma, make_tcp
 from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.model.words import Health
 from xtrace.sinks.jsonl.rdma import port_summary, rdma_records
+from xtrace.sinks.jsonl.tcp import connection_record, sums_record
 
 Record = dict[str, Any]
 
@@ -92,6 +94,10 @@ OPERATION: Record = {
 }
 CALLS: Record = {"calls": 3, "requested_bytes": None, "returned": 3, "errors": 1, "async_errors": 0}
 
+OF_TCP: Record = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": "n1"}
+PLACE = {"pid": 4711, "command": "python3 train.py", "container": None, "pod": None}
+ARGUMENTS = {"function": "AllReduce", "datatype": "float32", "count": 1000, "root": None}
+
 EXAMPLES: dict[str, Record] = {
     "start": {
         "type": "start",
@@ -132,6 +138,10 @@ EXAMPLES: dict[str, Record] = {
         "reason": "detached",
         "detail": "the program was detached by someone else",
     },
+    "tcp_connection": connection_record(
+        make_tcp.connection(seen=make_tcp.SEEN, health=Health.WARN, reasons=("why",)), 5_000_000_000, OF_TCP
+    ),
+    "tcp": sums_record(make_tcp.sums(), OF_TCP, not_shown=0),
     "end": {
         "type": "end",
         "ts": "2026-01-01T00:00:10.000Z",
@@ -149,6 +159,9 @@ EXAMPLES: dict[str, Record] = {
         "mtu": 1500,
         "mac": "02:00:00:00:00:01",
         "xdp": {"prog_id": 7, "mode": "native"},
+        "tc": {"ingress": {"tcx": [5], "filters": ["cls_bpf"]}, "egress": {"tcx": [], "filters": []}},
+        "rdma_device": "mlx5_0",
+        "addresses": ["10.0.0.1/24", "fd00::1/64"],
     },
     **RDMA,
     "nccl_process": {
@@ -166,6 +179,7 @@ EXAMPLES: dict[str, Record] = {
         "operations": [OPERATION],
         "devices": ["mlx5_0"],
         "queue_pairs": 8,
+        "queue_pairs_ts": "2026-01-01T00:00:04.000Z",
         "nic_tx_bytes": 100,
         "nic_rx_bytes": None,
     },
@@ -202,6 +216,58 @@ EXAMPLES: dict[str, Record] = {
                 "first": [{"rank": 1, "host": "192.0.2.1", "pid": None, "cuda_device": 1, "nvml_device": 1}],
             }
         ],
+    },
+    "nccl_rank": {
+        "type": "nccl_rank",
+        **TICK,
+        **PLACE,
+        "job": {"name": "slurm:7.0", "rank": 3, "world_size": 8, "local_rank": 3, "visible_devices": "3"},
+        "communicator": "5c9bdb47be8414d5",
+        "identity": "unique_id",
+        "address": "0x55d0",
+        "nranks": 8,
+        "rank": 3,
+        "whole": True,
+        "joined": True,
+        "begun": 12,
+        "returned": 11,
+        "last_begin": "2026-01-01T00:00:04.000Z",
+        "last_return": None,
+        "open": {
+            **ARGUMENTS,
+            "since": "2026-01-01T00:00:04.000Z",
+            "open_s": 1.0,
+            "thread": 4711,
+            "number": 12,
+            "other": False,
+            "from_stack": False,
+        },
+        "state": "S",
+        "ended": False,
+        "exit": None,
+        "calls": [{"number": 12, "begin_ns": 1767225604000000000, **ARGUMENTS}],
+        "peers": [
+            {"rank": 4, "sends": 1, "receives": 0, "last_send": "2026-01-01T00:00:04.000Z", "last_receive": None}
+        ],
+        "peers_whole": True,
+    },
+    "verdict": {
+        "type": "verdict",
+        **TICK,
+        "verdict": "missing",
+        "communicator": "5c9bdb47be8414d5",
+        "identity": "unique_id",
+        "job": "slurm:7.0",
+        "nranks": 8,
+        "rank": 3,
+        "peer": None,
+        "rank_host": "n1",
+        **PLACE,
+        "number": 12,
+        "function": "AllReduce",
+        "waiting": [0, 1],
+        "since": "2026-01-01T00:00:04.000Z",
+        "evidence": "it has not made call 12, which ranks 0, 1 wait in",
     },
     "nccl": {
         "type": "nccl",
@@ -349,6 +415,8 @@ def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
         ("link", {"state": "UP"}),
         ("link", {"mac": ""}),
         ("link", {"xdp": {"prog_id": 7}}),
+        ("link", {"tc": {"ingress": {"tcx": [0], "filters": []}}}),
+        ("link", {"addresses": ["10.0.0.1"]}),
     ],
 )
 def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None:
@@ -374,7 +442,8 @@ def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None
         ("hook", {"attached": True, "reason": None, "detail": None}),
         ("interface", {"xdp_mode": "generic", "units": "frame"}),
         ("interface", {"xdp_mode": "native", "units": "frame"}),
-        ("link", {"mac": None, "xdp": None}),
+        ("link", {"mac": None, "xdp": None, "rdma_device": None, "addresses": [], "tc": {}}),
+        ("link", {"tc": {"ingress": {"tcx": None, "filters": []}}}),
     ],
 )
 def test_record_with_another_legal_value_is_taken(kind: str, change: Record) -> None:

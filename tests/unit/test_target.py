@@ -42,6 +42,31 @@ def test_path_is_added_where_there_is_none(given: str, url: str | None) -> None:
     assert target(given).url == (url or given)
 
 
+@pytest.mark.parametrize(
+    "given, form, url, found",
+    [
+        ("http://m:8428", "auto", f"http://m:8428{IMPORT_PATH}", "import"),
+        ("http://m/api/v1/write/", "auto", "http://m/api/v1/write", "remote-write"),
+        ("http://m/insert/0/prometheus/api/v1/write?x=1", "auto", None, "remote-write"),
+        ("http://m/api/v1/push", "auto", None, "remote-write"),
+        ("http://m/api/v1/receive", "auto", None, "remote-write"),
+        ("http://m/push", "auto", None, "import"),
+        ("http://m:9090", "remote-write", "http://m:9090/api/v1/write", "remote-write"),
+        ("http://m/any", "remote-write", None, "remote-write"),
+        ("http://m/any", "import", None, "import"),
+    ],
+)
+def test_format_is_that_of_the_path_or_as_given(given: str, form: str, url: str | None, found: str) -> None:
+    made = parse_target(given, {}, form)
+    assert made is not None and (made.url, made.form) == (url or given, found)
+
+
+@pytest.mark.parametrize("form, path", [("import", "/api/v1/write"), ("remote-write", IMPORT_PATH)])
+def test_path_of_another_format_is_refused(form: str, path: str) -> None:
+    with pytest.raises(UsageError, match=f"^--push: {path} does not take --push-format {form} "):
+        parse_target(f"http://m{path}", {}, form)
+
+
 @pytest.mark.parametrize("on", ["true", "1", "yes", "TRUE"])
 def test_environment_alone_pushes_to_the_documented_default(on: str) -> None:
     assert target(ENABLED=on).url == DEFAULT_URL
@@ -80,7 +105,6 @@ def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -
         ("http://m:x", {}, "--push: not a valid URL (use http://host:8428/api/v1/import/prometheus)"),
         (f"http://m:{SECRET}@", {}, "--push: not "),
         ("", {}, "--push: not an http or https URL (use http://host:8428/api/v1/import/prometheus)"),
-        ("http://m/api/v1/write", {}, "--push: remote write, /api/v1/write, is not supported (use http"),
         ("http://m/api/v1/import", {}, "--push: JSON lines, /api/v1/import, is not supported (use http"),
         ("http://m/x/api/v1/import/", {}, "--push: JSON lines, /x/api/v1/import, is not supported (use http"),
         ("http://m//api/v1//import", {}, "--push: JSON lines, /api/v1/import, is not supported (use http"),

@@ -387,6 +387,17 @@ def program_name(program_id: int) -> str:
     return ffi.string(info.name).decode(errors="replace")
 
 
+MOST_ATTACHED = 64
+"""TCX programs of one interface and direction (BPF_MPROG_MAX in linux/bpf_mprog.h)."""
+
+
+def attached_programs(ifindex: int, attach_type: int) -> tuple[int, ...]:
+    """Return the IDs of an interface's TCX programs in the order they run. Raises KernelError, EINVAL without TCX."""
+    ids, count = ffi.new("__u32[]", MOST_ATTACHED), ffi.new("__u32 *", MOST_ATTACHED)
+    call(f"BPF_PROG_QUERY(ifindex {ifindex})", syscall.lib.xt_prog_query, ifindex, attach_type, ids, count)
+    return tuple(ids[0 : count[0]])
+
+
 def _get_info(name: str, owner: Fd, info: Any) -> None:
     """Fill `info` by BPF_OBJ_GET_INFO_BY_FD; the kernel's struct may be longer."""
     length = ffi.new("__u32 *", ffi.sizeof(info[0]))

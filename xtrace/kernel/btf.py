@@ -212,13 +212,13 @@ class Btf:
         """
         offset = 0
         for name in path:
+            while self.resolve(type_id).kind == Kind.ARRAY:
+                type_id = self.array(type_id)[0]
             step = self._member(type_id, name)
             if step is None:
                 return None
             offset += step[0]
             type_id = step[1]
-            while self.resolve(type_id).kind == Kind.ARRAY and name != path[-1]:
-                type_id = self.array(type_id)[0]
         return Place(offset, self.size_of(type_id), type_id)
 
     def _member(self, type_id: int, name: str, depth: int = 0) -> tuple[int, int] | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EPERM
 from pathlib import Path
 
 from xtrace.errors import KernelError
 from xtrace.kernel import syscall
+from xtrace.kernel.paths import procfs
+from xtrace.kernel.proc import pids
 
+NAMED = Path("/run/netns")
+"""Where `ip netns` mounts namespaces."""
 OWN = Path("/proc/thread-self/ns/net")
 
 SNMP = "/proc/thread-self/net/snmp"
@@ -21,6 +26,20 @@ def inode_of(namespace: Path = OWN) -> int:
     return namespace.stat().st_ino
 
 
+def all_namespaces() -> dict[int, Path]:
+    """Return a path of each network namespace that has a name or a process, by inode number: as far as may be read."""
+    found: dict[int, Path] = {}
+    for path in (*NAMED.glob("*"), *(procfs() / str(pid) / "ns/net" for pid in pids())):
+        with suppress(OSError):
+            found.setdefault(inode_of(path), path)
+    return found
+
+
+def opened(namespace: Path) -> int:
+    """Return a descriptor of a namespace, which keeps it alive until it is closed. Raises KernelError."""
+    return _open(namespace)
+
+
 @contextmanager
 def entered(namespace: Path) -> Iterator[None]:
     """Run the block with this thread in another network namespace. Raises KernelError, EPERM without CAP_SYS_ADMIN.
@@ -30,7 +49,9 @@ def entered(namespace: Path) -> Iterator[None]:
     own, other = _open(OWN), -1
     try:
         other = _open(namespace)
-        syscall.call(f"setns({namespace})", syscall.lib.xt_setns_net, other)
+        result = syscall.try_call(syscall.lib.xt_setns_net, other)
+        if result < 0:
+            raise KernelError(f"setns({namespace})", -result, "needs CAP_SYS_ADMIN" if result == -EPERM else "")
         try:
             yield
         finally:

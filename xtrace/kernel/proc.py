@@ -26,6 +26,7 @@ MAPS_PIECE = 1 << 16
 MOST_MAPS_BYTES = 32 << 20
 """Read of one /proc/PID/maps: 300,000 mappings with paths of usual length."""
 _EXECUTABLE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)$", re.MULTILINE)
+_POD = re.compile(rb"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 _CONTAINER = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -167,6 +168,35 @@ def container(pid: int, proc: str = "") -> str | None:
     """
     found = _CONTAINER.findall(_read(f"{proc or _proc()}/{pid}/cgroup") or b"")
     return found[-1].decode() if found else None
+
+
+def pod(pid: int) -> str | None:
+    """The uid of the Kubernetes pod, from the control group's path; None outside a pod."""
+    found = _POD.search(_read(f"{_proc()}/{pid}/cgroup") or b"")
+    return found.group(1).decode().replace("_", "-") if found else None
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The variables that the process was started with, as far as MOST_BYTES of them go; {} if they cannot be read."""
+    words = (_read(f"{_proc()}/{pid}/environ") or b"").split(b"\0")
+    pairs = (word.partition(b"=") for word in words)
+    return {own_name(name): own_name(value) for name, separator, value in pairs if separator}
+
+
+def thread_state(pid: int, thread: int) -> str | None:
+    """R, S, D, T and so on (proc_pid_stat(5)); None if the thread is gone."""
+    text = _read(f"{_proc()}/{pid}/task/{thread}/stat")
+    return text.rpartition(b")")[2].split()[0].decode() if text else None
+
+
+def exit_of(pid: int) -> str | None:
+    """`killed by signal 9`, `exit status 1`; None unless its parent has not waited for it yet."""
+    text = _read(f"{_proc()}/{pid}/stat")
+    fields = text.rpartition(b")")[2].split() if text else []
+    if not fields or fields[0] not in (b"Z", b"X"):
+        return None
+    status = int(fields[-1])  # as wait(2) gives it
+    return f"killed by signal {status & 0x7F}" if status & 0x7F else f"exit status {status >> 8}"
 
 
 class Owner(NamedTuple):

@@ -39,7 +39,7 @@ RTN_UNICAST = 1
 RTNH_F_DEAD = 0x1
 RTM_F_CLONED = 0x200
 
-_IFADDRMSG = Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
+IFADDRMSG = Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 _RTMSG = Struct("=8BI")  # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _RTNEXTHOP = Struct("=HBBi")  # struct rtnexthop: length, flags, hops, index
 
@@ -117,8 +117,8 @@ def _rank_address(family: int, route: _Route, payload: bytes) -> tuple[tuple[int
     gateway's subnet, primary before secondary. For IPv6 that puts stable before temporary addresses, so that
     the address names the host for long.
     """
-    found, prefix, flags, scope, index = unpack(_IFADDRMSG, payload, "ifaddrmsg")
-    values = parse_attributes(payload[_IFADDRMSG.size :])
+    found, prefix, flags, scope, index = unpack(IFADDRMSG, payload, "ifaddrmsg")
+    values = parse_attributes(payload[IFADDRMSG.size :])
     peer = values.get(IFA_ADDRESS, b"")
     local = values.get(IFA_LOCAL, peer)
     if found != family or not local or flags & (IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE):
@@ -134,7 +134,7 @@ def _rank_address(family: int, route: _Route, payload: bytes) -> tuple[tuple[int
 
 
 def _source(socket: NetlinkSocket, family: int, route: _Route) -> Address | None:
-    request = _IFADDRMSG.pack(family, 0, 0, 0, 0)
+    request = IFADDRMSG.pack(family, 0, 0, 0, 0)
     replies = socket.dump(RTM_GETADDR, request, what="RTM_GETADDR")
     ranked = [_rank_address(family, route, payload) for kind, payload in replies if kind == RTM_NEWADDR]
     return min((entry for entry in ranked if entry), key=lambda entry: entry[0], default=(None, None))[1]

@@ -28,6 +28,11 @@ RTM_NEWLINK = 16
 RTM_DELLINK = 17
 RTM_GETLINK = 18
 RTM_SETLINK = 19
+RTM_NEWNSID = 88
+RTM_GETNSID = 90
+
+NETNSA_NSID = 1
+NETNSA_FD = 3
 
 IFF_UP = 0x1
 IFF_PROMISC = 0x100
@@ -41,6 +46,7 @@ IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
 IFLA_STATS64 = 23
 IFLA_EXT_MASK = 29
+IFLA_LINK_NETNSID = 37
 IFLA_XDP = 43
 IFLA_NEW_NETNSID = 45
 IFLA_PROP_LIST = 52
@@ -114,6 +120,8 @@ class LinkInfo:
     address: str = ""
     xdp: XdpOwner | None = None
     altnames: tuple[str, ...] = ()
+    peer_netnsid: int | None = None
+    """the network namespace of its peer, as this one numbers them (RTM_GETNSID); None: this one, or no peer"""
     moved: bool = False
     """of an RTM_DELLINK: it moved to another network namespace"""
     rx_packets: int | None = None
@@ -181,6 +189,7 @@ def parse_link(payload: bytes) -> LinkInfo:
         address=values.get(IFLA_ADDRESS, b"").hex(":"),
         xdp=_parse_xdp(values.get(IFLA_XDP, b"")),
         altnames=_parse_altnames(values.get(IFLA_PROP_LIST, b"")),
+        peer_netnsid=optional_unsigned(values, IFLA_LINK_NETNSID, 4),
         moved=IFLA_NEW_NETNSID in values,
         rx_packets=rx_packets,
         rx_bytes=rx_bytes,
@@ -201,6 +210,19 @@ def _link_request(index: int, *extra: bytes) -> bytes:
     105bae321862, "rtnetlink: honor RTEXT_FILTER_SKIP_STATS in IFLA_STATS").
     """
     return _IFINFOMSG.pack(0, 0, index, 0, 0) + pack_attribute(IFLA_EXT_MASK, _U32.pack(0)) + b"".join(extra)
+
+
+def netnsid(socket: NetlinkSocket, descriptor: int) -> int | None:
+    """The number of another network namespace in the socket's own, as interfaces name it; None: it has none.
+
+    `descriptor` is of /proc/PID/ns/net. Raises KernelError.
+    """
+    request = _U32.pack(0) + pack_attribute(NETNSA_FD, _U32.pack(descriptor))  # struct rtgenmsg, padded
+    for kind, payload in socket.request(RTM_GETNSID, 0, request, what="RTM_GETNSID"):
+        if kind == RTM_NEWNSID:
+            number = optional_unsigned(parse_attributes(payload[_U32.size :]), NETNSA_NSID, 4)
+            return None if number is None or number >> 31 else number
+    return None
 
 
 def links(socket: NetlinkSocket) -> list[LinkInfo]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from xtrace.errors import ObjectError
 
-__all__ = ["TooLarge", "function_offsets"]
+__all__ = ["TooLarge", "function_offsets", "functions_like"]
 
 MOST_BYTES = 128 << 20
 """Read of one file. Installed programs have far smaller tables; larger ones are debug builds, or bait."""
@@ -68,6 +68,19 @@ class _Segment(NamedTuple):
     size: int
 
 
+def functions_like(fd: int, pattern: str, required: str) -> set[str]:
+    """Names of functions that the file defines and that match a pattern, from the table that defines `required`.
+
+    Raises the same errors as function_offsets().
+    """
+    file = _File(fd)
+    for table in islice(_tables(_read_headers(file)[1]), MOST_TABLES):
+        places = _places(file, table, re.compile(f"({pattern}|{re.escape(required)})\0".encode()))
+        if required in places.values():
+            return _functions(file, table, places).keys() - {required}
+    return set()
+
+
 def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, int]:
     """File offsets of the functions in `names` that the file defines; {} if it does not define `required`.
 
@@ -75,6 +88,21 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
     for a malformed file or one for another machine, and TooLarge if more than MOST_BYTES would have to be read.
     """
     file = _File(fd)
+    segments_, sections = _read_headers(file)
+    # names with a common beginning: the search for that literal is what runs over each byte
+    pattern = re.compile(b"(" + b"|".join(re.escape(name.encode()) for name in sorted(names)) + b")\0")
+    for table in islice(_tables(sections), MOST_TABLES):
+        places = _places(file, table, pattern)
+        if required in places.values():
+            found = _functions(file, table, places)
+            if required in found:
+                segments = list(_segments(segments_))
+                return {name: _file_offset(segments, address) for name, address in found.items()}
+    return {}
+
+
+def _read_headers(file: _File) -> tuple[bytes, bytes]:
+    """Segment and section headers. Raises ObjectError if this is no file of this machine."""
     header = file.read(0, _HEADER.size)
     ident, _, machine, _, _, segments_at, sections_at, _, _, segment_size, segment_count, size, count, _ = (
         _HEADER.unpack(header)
@@ -83,15 +111,7 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
         raise ObjectError("not an ELF file of this machine")
     if (segment_count and segment_size != _SEGMENT.size) or (count and size != _SECTION.size):
         raise ObjectError("ELF header: invalid size of a segment or section header")
-    tables = islice(_tables(file.read(sections_at, count * _SECTION.size)), MOST_TABLES)
-    for table in tables:
-        places = _places(file, table, names)
-        if required in places.values():
-            found = _functions(file, table, places)
-            if required in found:
-                segments = list(_segments(file.read(segments_at, segment_count * _SEGMENT.size)))
-                return {name: _file_offset(segments, address) for name, address in found.items()}
-    return {}
+    return file.read(segments_at, segment_count * _SEGMENT.size), file.read(sections_at, count * _SECTION.size)
 
 
 class _File:
@@ -143,10 +163,8 @@ def _tables(data: bytes) -> Iterator[_Table]:
                 yield _Table(offset, size, sections[link][4], sections[link][5])
 
 
-def _places(file: _File, table: _Table, names: Sequence[str]) -> dict[int, str]:
+def _places(file: _File, table: _Table, pattern: re.Pattern[bytes]) -> dict[int, str]:
     """Offsets of names among the strings of a table. Linkers let a name be the end of a longer one (pncclSend)."""
-    # names with a common beginning: the search for that literal is what runs over each byte
-    pattern = re.compile(b"(" + b"|".join(re.escape(name.encode()) for name in sorted(names)) + b")\0")
     places: dict[int, str] = {}
     before, at = b"", table.names_offset
     for piece in file.pieces(table.names_offset, table.names_size):

@@ -20,6 +20,26 @@ from xtrace.kernel.syscall import call, close, ffi, try_call
 PMU = Path("/sys/bus/event_source/devices/uprobe")
 
 
+LONGEST_CHECKED = 4
+
+
+def is_emulated(code: bytes) -> bool:
+    """Whether x86-64's kernel emulates the instruction that begins with these bytes, at least LONGEST_CHECKED of them.
+
+    It single-steps all others, which makes a probe there about ten times as dear (arch/x86/kernel/uprobes.c: push, nop,
+    relative jumps and calls).
+    """
+    first, second = code[0], code[1]
+    if first in (0x41, 0x66):  # push of r8 to r15; a nop with a prefix
+        return 0x50 <= second <= 0x57 if first == 0x41 else second == 0x90
+    return (
+        0x50 <= first <= 0x57
+        or 0x70 <= first <= 0x7F
+        or first in (0x90, 0xE8, 0xE9, 0xEB)
+        or (first == 0x0F and (0x80 <= second <= 0x8F or second == 0x1F))
+    )
+
+
 def attach_multi(program: Program, path: str, offsets: Sequence[int], cookies: Sequence[int], *, at_return: bool) -> Fd:
     """BPF_LINK_CREATE: attach `program` at several offsets of a file, for every process that uses it."""
     request = ffi.new("struct xt_uprobes *")

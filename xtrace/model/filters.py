@@ -48,6 +48,8 @@ class Filters:
     excluded_networks: tuple[Network, ...] = ()
     ports: frozenset[int] = frozenset()
     exclude_dns: bool = False
+    inner: bool = False
+    """whether flows, and what the filters look at, are those of packets in tunnels"""
 
     def constants(self) -> dict[str, int]:
         """Return the constants of the packet program."""
@@ -57,6 +59,7 @@ class Filters:
             "has_excluded_networks": bool(self.excluded_networks),
             "has_ports": bool(self.ports),
             "excludes_dns": self.exclude_dns,
+            "peels_tunnels": self.inner,
         }
 
     def port_words(self) -> dict[int, int]:
@@ -114,13 +117,28 @@ def _network(item: str, name: str) -> Network:
 
 
 def parse_ports(text: str, name: str = "--port") -> frozenset[int]:
-    """Return the numbers of `80,443`. Raises UsageError."""
-    ports = set()
+    """Return the numbers of `80,8000-8100`. Raises UsageError."""
+    ports: set[int] = set()
     for item in items(text, name):
-        if not re.fullmatch(r"[0-9]{1,5}", item) or not 1 <= int(item) <= 65535:
-            raise UsageError(f"{name}: '{item}' is not a port (1 to 65535)")
-        ports.add(int(item))
+        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", item)
+        first, last = (int(number) for number in (found[1], found[2] or found[1])) if found else (0, 0)
+        if not 1 <= first <= 65535 or not last <= 65535:
+            raise UsageError(f"{name}: '{item}' is not a port or range (1 to 65535, 8000-8100)")
+        if last < first:
+            raise UsageError(f"{name}: the range '{item}' is empty (use {last}-{first})")
+        ports.update(range(first, last + 1))
     return frozenset(ports)
+
+
+def written_ports(ports: Iterable[int]) -> str:
+    """Return `80 443 8000-8100`: in order, more than two in a row as a range."""
+    runs: list[list[int]] = []
+    for port in sorted(ports):
+        if runs and port == runs[-1][-1] + 1:
+            runs[-1].append(port)
+        else:
+            runs.append([port])
+    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else " ".join(map(str, run)) for run in runs)
 
 
 def describe(filters: Filters) -> Iterable[str]:
@@ -132,6 +150,8 @@ def describe(filters: Filters) -> Iterable[str]:
     if filters.excluded_networks:
         yield "exclude-net " + " ".join(map(str, filters.excluded_networks))
     if filters.ports:
-        yield "port " + " ".join(map(str, sorted(filters.ports)))
+        yield f"port {written_ports(filters.ports)}"
     if filters.exclude_dns:
         yield "exclude-dns"
+    if filters.inner:
+        yield "tunnel inner"

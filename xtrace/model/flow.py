@@ -34,8 +34,27 @@ TRAFFIC_TYPES = abi.names(
 )
 """Names in the order of enum traffic_type (csrc/flow.h)."""
 
+TUNNELS = abi.names(
+    {
+        lib.TUNNEL_NONE: "",
+        lib.TUNNEL_VXLAN: "vxlan",
+        lib.TUNNEL_GENEVE: "geneve",
+        lib.TUNNEL_GTP: "gtp",
+        lib.TUNNEL_GRE_KEY: "gre",
+        lib.TUNNEL_GRE: "gre",
+        lib.TUNNEL_IPIP: "ipip",
+        lib.TUNNEL_SIT: "sit",
+        lib.TUNNEL_IP6TNL: "ip6tnl",
+        lib.TUNNEL_MPLS: "mpls",
+        lib.TUNNEL_PPPOE: "pppoe",
+    },
+    lib.TUNNEL_KINDS,
+)
+"""Names in the order of enum tunnel (csrc/flow.h)."""
+
 EGRESS, FRAGMENT, LATER_FRAGMENT = lib.FLOW_EGRESS, lib.FLOW_FRAGMENT, lib.FLOW_LATER_FRAGMENT
 ROCE_V1, ROCE_V2, HAS_SRC_QPN = lib.FLOW_ROCE_V1, lib.FLOW_ROCE_V2, lib.FLOW_HAS_SRC_QPN
+INNER = lib.FLOW_INNER
 
 ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6, ETHERTYPE_ROCE_V1 = 0x0800, 0x0806, 0x86DD, 0x8915
 ETHERTYPE_LLC = 0x0004
@@ -56,7 +75,11 @@ _IS_EGRESS = bytes(flags & EGRESS for flags in range(256))
 
 
 class FlowKey(NamedTuple):
-    """struct flow_key. IPv4 addresses are mapped (::ffff:a.b.c.d); ICMP has type and code in the ports."""
+    """struct flow_key. IPv4 addresses are mapped (::ffff:a.b.c.d); ICMP has type and code in the ports.
+
+    src_qpn, vlan_id and ethertype hold more than their names say (csrc/flow.h): read them as source_qpn, vlan,
+    inner_vlan, tunnel and vni. The ethertype is one except in inner flows, which are IP's.
+    """
 
     src: bytes
     dst: bytes
@@ -90,8 +113,9 @@ class FlowKey(NamedTuple):
     def is_ip(self) -> bool:
         """Whether there was an IP header, and with it a protocol number."""
         # without a readable header all are 0; packets from :: to :: still have a protocol
-        return self.ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) and (
-            self.protocol != 0 or self.dst != NO_ADDRESS or self.src != NO_ADDRESS
+        return bool(self.flags & INNER) or (
+            self.ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6)
+            and (self.protocol != 0 or self.dst != NO_ADDRESS or self.src != NO_ADDRESS)
         )
 
     @property
@@ -103,6 +127,37 @@ class FlowKey(NamedTuple):
     def dst_qpn(self) -> int:
         """Destination queue pair of a RoCE packet, stored in place of the ports."""
         return self.src_port | self.dst_port << 16
+
+    @property
+    def source_qpn(self) -> int | None:
+        """Source queue pair of a RoCE packet that has it; None otherwise."""
+        return self.src_qpn & lib.QPN_MASK if self.flags & HAS_SRC_QPN else None
+
+    @property
+    def vlan(self) -> int:
+        """VLAN id of the frame's first tag; 0 without."""
+        return self.vlan_id & lib.TAG_MASK
+
+    @property
+    def inner_vlan(self) -> int:
+        """With --tunnel inner: VLAN id of the tag of the frame in the tunnel, else of the frame's second; 0 without."""
+        if self.flags & INNER:
+            return self.ethertype & lib.TAG_MASK
+        return self.vlan_id >> lib.TUNNEL_SHIFT << lib.TAG_LOW_BITS | self.src_qpn >> lib.QPN_BITS
+
+    @property
+    def tunnel(self) -> str:
+        """One of TUNNELS: what the packet was in; empty if the flow is no inner one."""
+        return TUNNELS[self._tunnel]
+
+    @property
+    def vni(self) -> int | None:
+        """The tunnel's number, if its kind has one: the VNI, GRE's key, GTP's tunnel endpoint identifier."""
+        return self.src_qpn if 0 < self._tunnel < lib.TUNNEL_GRE else None
+
+    @property
+    def _tunnel(self) -> int:
+        return self.vlan_id >> lib.TUNNEL_SHIFT if self.flags & INNER else 0
 
 
 class FlowRecord(NamedTuple):
@@ -349,7 +404,7 @@ class FlowSnapshot(Snapshot):
     def origin(self, interface: Interface, key: FlowKey) -> Origin:
         """Return the origin of a RoCE flow: by its packets, else by its queue pair."""
         found = self.find_origin(interface, key) if self.find_origin else UNKNOWN_ORIGIN
-        return found._replace(src_qpn=key.src_qpn) if key.flags & HAS_SRC_QPN else found
+        return found._replace(src_qpn=key.source_qpn) if key.flags & HAS_SRC_QPN else found
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from xtrace.errors import UsageError
 from xtrace.model.words import Health
-from xtrace.values import unknown
+from xtrace.values import duration, unknown
 
-PER_MINUTE, PER_MILLION, PERCENT, RATIO = "per minute", "per million packets", "%", ""
+PER_MINUTE, PER_MILLION, PERCENT, RATIO, SECONDS = "per minute", "per million packets", "%", "", "s"
+
+LONGEST_MS = 86_400_000
 
 
 class Limit(NamedTuple):
@@ -49,11 +51,17 @@ def changed(limits: Limits, text: str, name: str) -> dict[str, Limit]:
             raise UsageError(f"{name}: {limit} is given twice (give it once)")
         given.add(limit)
         first, _, second = value.partition(":")
-        warn, critical = (_number(number, f"{name}: {part}") for number in (first, second or "off"))
+        parse = _duration if result[limit].unit == SECONDS else _number
+        warn, critical = (parse(number, f"{name}: {part}") for number in (first, second or "off"))
         if warn is not None and critical is not None and critical < warn:
             raise UsageError(f"{name}: {part}: critical is below warn (give the lower number first)")
         result[limit] = result[limit]._replace(warn=warn, critical=critical)
     return result
+
+
+def _duration(text: str, name: str) -> float | None:
+    """Seconds from `30s` or `500ms`."""
+    return None if text == "off" else duration(1, LONGEST_MS)(text, name) / 1000
 
 
 def _number(text: str, name: str) -> float | None:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import ASYNC_ERROR, MOST_BYTES, NO_ERRORS, RESULTS
+from xtrace.model.nccl_ranks import Rank
 from xtrace.model.nccl_ras import RasReport
+from xtrace.model.nccl_verdicts import Verdict
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.printable import printable
 
@@ -90,10 +92,97 @@ class CallTotals(NamedTuple):
         return CallTotals(*(one + another & COUNTER_MASK for one, another in zip(self, other, strict=True)))
 
 
+class Mark(NamedTuple):
+    """struct nccl_mark: a call on a communicator, by its number."""
+
+    number: int
+    begin_ns: int
+    elements: int
+    root: int
+    function: int
+    datatype: int
+
+
+class PeerCalls(NamedTuple):
+    """struct nccl_peer: sends and receives of one rank, by the other rank."""
+
+    sends: int
+    receives: int
+    last_send_ns: int
+    last_receive_ns: int
+
+
+class State(NamedTuple):
+    """struct nccl_communicator, with times of CLOCK_MONOTONIC."""
+
+    nranks: int
+    rank: int
+    device: int
+    user: int
+    id: int
+    parent: int
+    begun: int
+    returned: int
+    last_begin_ns: int
+    last_return_ns: int
+    children: int
+    is_whole: int
+    peers_lost: int
+    marks: tuple[Mark, ...]
+
+    @classmethod
+    def unpack(cls, data: bytes) -> State:
+        """From the kernel's bytes."""
+        values = COMMUNICATOR.unpack(data)
+        words, size = len(cls._fields) - 1, len(Mark._fields)
+        marks = (Mark(*values[at : at + size]) for at in range(words, len(values), size))
+        return cls._make((*values[:words], tuple(mark for mark in marks if mark.number)))
+
+
+class Running(NamedTuple):
+    """struct nccl_call: a call in progress."""
+
+    communicator: int
+    pid: int
+    known_nranks: int
+    known_rank: int
+    function: int
+    datatype: int
+    begin_ns: int
+    out: int
+    list: int
+    elements: int
+    id: int
+    parent: int
+    number: int
+    nranks: int
+    rank: int
+    root: int
+    file: int
+
+
+class Frame(NamedTuple):
+    """struct nccl_frame."""
+
+    thread: int
+    """process id above thread id"""
+    stack: int
+    function: int
+
+
 TOTALS = abi.layout("struct nccl_totals", *CallTotals._fields)
 OWNER = abi.layout("struct nccl_owner", "kind", "id")
 COMMUNICATOR_KEY = abi.layout("struct nccl_communicator_key", "communicator", "tgid")
-COMMUNICATOR = abi.layout("struct nccl_communicator", "nranks", "rank", "device", "user")
+MARK = abi.layout("struct nccl_mark", *Mark._fields)
+COMMUNICATOR = abi.layout("struct nccl_communicator", *State._fields)
+PEER_KEY = abi.layout("struct nccl_peer_key", "communicator", "tgid", "peer")
+PEER = abi.layout("struct nccl_peer", *PeerCalls._fields)
+FRAME = abi.layout("struct nccl_frame", *Frame._fields)
+CALL = abi.layout(
+    "struct nccl_call",
+    *("key", "begin_ns", "out", "list", "count", "id", "parent", "number", "nranks", "rank", "root", "file"),
+)
+FILE = abi.layout("struct nccl_file", "last_called_ns", "is_live")
 
 
 @dataclass(frozen=True)
@@ -144,6 +233,8 @@ class NicTraffic:
     """of this process"""
     tx_bytes: int | None = None
     rx_bytes: int | None = None
+    read_ns: int | None = None
+    """when the queue pairs were read, by the wall clock: they are read more seldom than others call"""
 
 
 @dataclass(frozen=True)
@@ -164,6 +255,8 @@ class NcclProcess:
     """calls without a communicator: groups, and failed initializations"""
     nic: NicTraffic | None = None
     """None: not known"""
+    seen_ns: int | None = None
+    """how long its calls were counted in this interval, if not all of it: its library was probed meanwhile"""
 
     @property
     def is_idle(self) -> bool:
@@ -264,6 +357,9 @@ class NcclSnapshot(Snapshot):
     processes: tuple[NcclProcess, ...] = ()
     totals: CallTotals = field(default_factory=CallTotals)
     sums: RunSums = field(default_factory=RunSums)
+    ranks: tuple[Rank, ...] = ()
+    """of communicators, as of the end of the interval"""
+    verdicts: tuple[Verdict, ...] = ()
     ras: RasReport | None = None
     """received in this interval"""
     ras_answers: bool | None = None

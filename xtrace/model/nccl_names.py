@@ -18,12 +18,24 @@ FUNCTIONS = abi.names(
         lib.NCCL_SCATTER: "Scatter",
         lib.NCCL_SEND: "Send",
         lib.NCCL_RECV: "Recv",
+        lib.NCCL_ALL_REDUCE_CONFIG: "AllReduceConfig",
+        lib.NCCL_BROADCAST_CONFIG: "BroadcastConfig",
+        lib.NCCL_REDUCE_CONFIG: "ReduceConfig",
+        lib.NCCL_ALL_GATHER_CONFIG: "AllGatherConfig",
+        lib.NCCL_REDUCE_SCATTER_CONFIG: "ReduceScatterConfig",
+        lib.NCCL_ALL_TO_ALL_CONFIG: "AlltoAllConfig",
+        lib.NCCL_GATHER_CONFIG: "GatherConfig",
+        lib.NCCL_SCATTER_CONFIG: "ScatterConfig",
+        lib.NCCL_PUT_SIGNAL: "PutSignal",
+        lib.NCCL_SIGNAL: "Signal",
+        lib.NCCL_WAIT_SIGNAL: "WaitSignal",
         lib.NCCL_COMM_INIT_RANK: "CommInitRank",
         lib.NCCL_COMM_INIT_RANK_CONFIG: "CommInitRankConfig",
         lib.NCCL_COMM_INIT_RANK_SCALABLE: "CommInitRankScalable",
         lib.NCCL_COMM_INIT_ALL: "CommInitAll",
         lib.NCCL_COMM_SPLIT: "CommSplit",
         lib.NCCL_COMM_SHRINK: "CommShrink",
+        lib.NCCL_COMM_GROW: "CommGrow",
         lib.NCCL_COMM_COUNT: "CommCount",
         lib.NCCL_COMM_USER_RANK: "CommUserRank",
         lib.NCCL_COMM_CU_DEVICE: "CommCuDevice",
@@ -38,10 +50,11 @@ FUNCTIONS = abi.names(
 )
 """In the order of enum nccl_function."""
 
-COLLECTIVES = frozenset(FUNCTIONS[: lib.NCCL_RECV + 1])
-"""Functions with a count and a datatype, including Send and Recv."""
+COLLECTIVES = frozenset(FUNCTIONS[: lib.NCCL_PUT_SIGNAL + 1])
+"""Functions with a count and a datatype, including Send, Recv and PutSignal."""
 
-PER_RANK = frozenset({"AllGather", "ReduceScatter", "AlltoAll", "Gather", "Scatter"})
+_PER_RANK = ("AllGather", "ReduceScatter", "AlltoAll", "Gather", "Scatter")
+PER_RANK = frozenset(_PER_RANK) | {f"{function}Config" for function in _PER_RANK}
 """Functions whose count is per rank: the requested size is count times the number of ranks."""
 
 ASYNC_ERROR = "CommGetAsyncError"
@@ -78,6 +91,7 @@ RESULTS = (
     "invalid_usage",
     "remote_error",
     "in_progress",
+    "timeout",
     "other_error",
 )
 """By ncclResult_t; the last one stands for all higher ones."""

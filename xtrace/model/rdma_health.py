@@ -13,6 +13,7 @@ from xtrace.model.limits import (
     PER_MINUTE,
     PERCENT,
     RATIO,
+    SECONDS,
     Finding,
     Limit,
     Limits,
@@ -53,6 +54,8 @@ LIMITS: dict[str, Limit] = {
     "paused": Limit(PERCENT, 1.0, 20.0, "of the time paused"),
     "imbalance": Limit(RATIO, 1.5, None, "times the mean on the busiest port"),
     "idle": Limit(RATIO, 0.0, None, "active ports without traffic while others had some"),
+    "hang": Limit(SECONDS, 30.0, None, "that ranks of an NCCL communicator wait for another one"),
+    "late": Limit(SECONDS, 0.1, None, "by which a rank begins NCCL calls after the others"),
 }
 """Exceeded above the number, not at it: with 0 the first event counts."""
 

@@ -69,7 +69,7 @@ class RoceOrigins:
 
     def _sender(self, netdev: str, key: FlowKey, kinds: tuple[str, ...]) -> QueuePairRecord | None:
         if key.flags & HAS_SRC_QPN:
-            return _only(self._local[netdev, key.src_qpn], kinds)
+            return _only(self._local[netdev, key.source_qpn or 0], kinds)
         candidates = self._remote[netdev, key.dst_qpn]
         exact = {pair for pair in candidates if pair.remote_address and _packed(pair.remote_address) == key.dst}
         if exact:

@@ -150,6 +150,10 @@ class Connection(NamedTuple):
     """why, the worst first"""
     seen: tuple[Seen, ...] = ()
     """on the monitored interfaces"""
+    netns: int = 0
+    """inode number of its network namespace"""
+    is_local: bool = True
+    """whether that is the tool's own"""
 
     @property
     def has_failed(self) -> bool:
@@ -199,8 +203,7 @@ class NamespaceSums:
     """All sockets of one network namespace in one interval."""
 
     netns: int
-    name: str
-    """empty: the tool's own"""
+    """its inode number, as in /proc/PID/ns/net"""
     connections: int = 0
     """that live"""
     began: int = 0

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from xtrace.errors import UsageError
 from xtrace.options.option import Option, Takes
-from xtrace.options.table import OPTIONS
+from xtrace.options.table import MODES, OPTIONS
 
 T = TypeVar("T")
 
@@ -96,13 +96,25 @@ def _parse(arguments: Sequence[str], answers: Mapping[Option[bool], Callable[[],
     return vars(given)
 
 
+ELSEWHERE = {
+    "-n": "addresses and ports are always numbers; -c N ends after N intervals",
+    "-v": "--debug says more; -V prints the version",
+    "--verbose": "use --debug",
+    "--json": "use -o json",
+}
+"""Flags of other tools, and what to use here."""
+
+
 def _unknown(argument: str) -> UsageError:
     """Return the error for an unknown argument, with a suggestion."""
     if not argument.startswith("-"):
-        return UsageError(f"unexpected argument '{argument}' (use -i to name an interface; see --help)")
+        flag = "-m" if argument in MODES else "-i"
+        return UsageError(f"unexpected argument '{argument}' (did you mean {flag} {argument}? see --help)")
     from difflib import get_close_matches  # only needed for a typo
 
     flag = argument.partition("=")[0]
+    if flag in ELSEWHERE:
+        return UsageError(f"unknown option {flag} ({ELSEWHERE[flag]})")
     close = get_close_matches(flag, [option.name for option in OPTIONS], n=1)
     advice = f"did you mean {close[0]}?" if close else "see --help-all"
     return UsageError(f"unknown option {flag} ({advice})")

@@ -14,7 +14,8 @@ RESERVED_LABELS = frozenset(
     {
         *("host", "host_ip", "collect_agg", "interface", "direction"),
         *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "traffic_type"),
-        *("src_qpn", "dst_qpn", "opcode", "vlan", "icmp_type", "icmp_code", "fragment", "ethertype"),
+        *("src_qpn", "dst_qpn", "opcode", "vlan", "inner_vlan", "tunnel", "vni", "icmp_type"),
+        *("icmp_code", "fragment", "ethertype"),
         *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
         *("pid", "function", "datatype", "error", "communicator"),
         *("version", "reason", "health", "quantile"),

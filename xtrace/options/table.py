@@ -20,6 +20,7 @@ from xtrace.values import (
     items,
     listening,
     names,
+    spool,
     unknown,
     whole_number,
 )
@@ -50,6 +51,9 @@ DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
 SERIES = ("flow", "service", "hosts")
+PACKETS = ("outer", "inner")
+KEPT = ("all", "counters")
+PUSH_FORMATS = ("auto", "import", "remote-write")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -140,11 +144,18 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
     takes=Takes.LIST, modes=(XDP,),
 )
 PORT: Option[frozenset[int]] = Option(
-    ("--port",), "N", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
+    ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
     details="TCP, UDP and SCTP ports; packets without ports do not match.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
+TUNNEL = Option(
+    ("--tunnel",), "PACKET", "flows of which packets in tunnels: outer or inner", FILTERS, choice("packet", PACKETS),
+    PACKETS[0], PACKETS[0],
+    "inner: of the IP packet in the outermost VXLAN, Geneve, GRE, IP in IP, GTP-U, MPLS or PPPoE, and the filters look"
+    " at that one. Bytes are always those of the whole frame.",
+    modes=(XDP,), values=PACKETS,
+)
 
 INTERVAL = Option(
     ("-t", "--interval"), "TIME", "how often to report: 500ms, 5s, 1m", OUTPUT, duration(SHORTEST_MS, LONGEST_MS),
@@ -196,6 +207,19 @@ PUSH: Option[str | None] = Option(
     f" {DEFAULT_URL}. docs/metrics.md describes the metrics.",
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
 )
+PUSH_FORMAT = Option(
+    ("--push-format",), "FORMAT", "auto, import or remote-write", METRICS, choice("format", PUSH_FORMATS),
+    PUSH_FORMATS[0], PUSH_FORMATS[0],
+    "import: text for VictoriaMetrics. remote-write: Prometheus' remote write 1.0, for all that take it. auto: by the"
+    " path of the URL, remote-write for /api/v1/write.",
+    variables=("XTRACE_PUSH_FORMAT",), values=PUSH_FORMATS,
+)
+SPOOL: Option[tuple[str, int] | None] = Option(
+    ("--spool",), "DIR[:SIZE]", "keep undelivered metrics in files, at most 1G", METRICS, spool, None,
+    details="They are delivered later, by another run if need be, in order and with their times. SIZE has a unit: 500M,"
+    " 2G. Beyond it the oldest are dropped and counted. Needs --push.",
+    variables=("XTRACE_SPOOL",),
+)
 LISTEN: Option[tuple[str, int] | str | None] = Option(
     ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
     details="Or unix:PATH. /metrics for Prometheus and VictoriaMetrics, /flows with the last interval as JSON Lines"
@@ -220,6 +244,11 @@ SERIES_BY = Option(
     choice("series", SERIES), SERIES[0], SERIES[0],
     "service: the higher of two ports becomes 0, so that a host's connections to a service share a series. hosts:"
     " without ports and queue pairs. Needs --push or --listen.", modes=(XDP,), values=SERIES,
+)
+METRICS_KEPT = Option(
+    ("--metrics",), "WHICH", "metrics of flows: all, or counters", METRICS, choice("metrics", KEPT), KEPT[0], KEPT[0],
+    "counters halves the number of series: flows have no gauges of the last interval, which the dashboard and the"
+    " alerts on flows use. Needs --push or --listen.", modes=(XDP,), values=KEPT,
 )
 LABEL: Option[tuple[str, str] | None] = Option(
     ("--label",), "NAME=VALUE", "add a label to every record and series", METRICS, parse_label, None,
@@ -247,6 +276,12 @@ PROMISCUOUS = _switch(
     " the run, even after kill -9. Needs CAP_NET_RAW, too.",
     modes=(XDP,),
 )
+MAX_CALLS = Option(
+    ("--max-calls",), "N", "capacity of the table of NCCL calls", ATTACHING,
+    whole_number(lib.NCCL_LEAST_KEYS, lib.NCCL_MOST_KEYS), lib.NCCL_MAX_KEYS, str(lib.NCCL_MAX_KEYS),
+    "In combinations of process, communicator, function and datatype per interval. Calls that do not fit are counted as"
+    " unattributed.", modes=(NCCL,),
+)
 MAX_FLOWS = Option(
     ("--max-flows",), "N", "capacity of each flow table", ATTACHING, whole_number(FEWEST_FLOWS, MOST_FLOWS),
     lib.DEFAULT_MAX_FLOWS, str(lib.DEFAULT_MAX_FLOWS),
@@ -254,9 +289,10 @@ MAX_FLOWS = Option(
 )
 
 THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
-    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of RDMA ports and TCP", JOBS,
+    ("--threshold",), "NAME=WARN[:CRITICAL]", "thresholds of the health of ports, TCP and NCCL", JOBS,
     parse_thresholds, None,
-    details="off disables a threshold. docs/rdma.md and docs/tcp.md list names, units and defaults.",
+    details="off disables a threshold. docs/rdma.md, docs/tcp.md and docs/nccl.md list names, units and"
+    " defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
 RAS: Option[tuple[str, int] | None] = Option(
@@ -276,6 +312,7 @@ PROCFS: Option[str | None] = Option(
     ("--procfs",), "DIR", "where the host's /proc is mounted", GENERAL, as_given, None,
     "/host/proc if mounted, else /proc", variables=("XTRACE_PROCFS",), source=Source.DIRECTORIES,
 )
+QUIET = _switch("-q", "--quiet", group=GENERAL, help="only errors on stderr")
 DEBUG = _switch("--debug", group=GENERAL, help="debug messages, tracebacks and the verifier's log on stderr")
 VERSION = _switch("-V", "--version", group=GENERAL, help="print the version and exit")
 HELP = _switch("-h", "--help", group=GENERAL, help="print the main options and exit", is_main=True)
@@ -284,12 +321,12 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
-    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS),
+    *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
     *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
-    *(PUSH, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, LABEL),
-    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS),
+    *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
+    *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
-    *(SYSFS, PROCFS, DEBUG, VERSION, HELP, HELP_ALL),
+    *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )
 """Every option, by group."""
 

@@ -54,6 +54,8 @@ class MetricsOptions:
     """flows with their own series, per interface and direction"""
     series_by: str = "flow"
     """what shares a series: flow, service or hosts"""
+    flow_gauges: bool = True
+    """whether flows have gauges of the last interval beside their counters"""
 
 
 class TextKind(Protocol):

@@ -10,8 +10,8 @@ from xtrace.kernel.syscall import ffi
 
 def test_layout_has_the_bytes_that_c_writes() -> None:
     written = ffi.new("struct nccl_communicator *", {"nranks": 8, "rank": 3, "device": -1, "user": 77})
-    layout = abi.layout("struct nccl_communicator", "nranks", "rank", "device", "user")
-    assert layout.unpack(ffi.buffer(written)) == (8, 3, -1, 77)
+    fields = [name for name, _ in ffi.typeof("struct nccl_communicator").fields if name != "padding"]
+    assert abi.layout("struct nccl_communicator", *fields).unpack(ffi.buffer(written))[:4] == (8, 3, -1, 77)
 
 
 def test_padding_is_skipped() -> None:

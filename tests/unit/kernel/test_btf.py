@@ -161,3 +161,43 @@ def test_malformed_records_are_named(blob: bytes, message: str) -> None:
 
 def test_empty_co_re_table_is_no_reason_to_refuse() -> None:
     assert parse_ext(ext(core=b""), Btf(types()))[0].sections == {}
+
+
+UNION = 5
+NAMED = b"\0int\0outer\0inner\0other\0"
+OUTER, INNER, OTHER = 5, 11, 17
+BIT_FIELDS = 1 << 31
+
+
+def test_structs_are_found_by_name_and_others_are_not() -> None:
+    btf = Btf(types(INT32, (STRUCT, OUTER, 0, 0), (TYPEDEF, INNER, 1, 0), (STRUCT, OTHER, 0, 0), strings=NAMED))
+    assert btf.structs({"outer", "inner", "other", "missing"}) == {"outer": 2, "other": 4}
+
+
+def test_member_is_found_through_structs_arrays_and_unions_without_a_name() -> None:
+    btf = Btf(
+        types(
+            INT32,
+            (STRUCT, INNER, 8, 2, INT_NAME, 1, 0, OTHER, 1, 32),
+            (UNION, 0, 8, 1, INNER, 2, 0),
+            (ARRAY, 0, 0, 0, 2, 1, 3),
+            (STRUCT, OUTER, 40, 3, 0, 3, 64, OTHER, 4, 128, INT_NAME, 1, 320),
+            strings=NAMED,
+        )
+    )
+    assert btf.place(5, "inner", "other") == (12, 4, 1)
+    assert btf.place(5, "other", "other") == (20, 4, 1)
+    assert btf.place(5, "other") == (16, 24, 4)
+    assert btf.place(5, "int") == (40, 4, 1)
+    assert btf.place(5, "inner", "missing") is None
+    assert btf.place(5, "int", "int") is None
+
+
+def test_bit_field_has_no_place_and_what_stands_beside_it_has() -> None:
+    rows = [INT32, (STRUCT, OUTER, 8, 2, INNER, 1, 5 << 24, OTHER, 1, 32)]
+    blob = bytearray(types(*rows, strings=NAMED))
+    info = 24 + 16 + 4
+    struct.pack_into("<I", blob, info, struct.unpack_from("<I", blob, info)[0] | BIT_FIELDS)
+    btf = Btf(bytes(blob))
+    assert btf.place(2, "inner") is None
+    assert btf.place(2, "other") == (4, 4, 1)

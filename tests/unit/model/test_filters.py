@@ -152,11 +152,27 @@ def test_ports_are_those_named(text: str, ports: set[int]) -> None:
     assert parse_ports(text) == ports
 
 
-@pytest.mark.parametrize("item", ["0", "00", "65536", "-1", "+80", "80.0", "0x50", "http", "80-90", "8 0", "²", "1e3"])
+@pytest.mark.parametrize(
+    "item",
+    ["0", "65536", "-1", "+80", "80.0", "0x50", "http", "80-", "-90", "0-9", "80-90-99", "1-65536", "8 0", "²", "1e3"],
+)
 def test_wrong_port_is_refused_with_the_range(item: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_ports(f"443,{item}")
-    assert str(caught.value) == f"--port: '{item}' is not a port (1 to 65535)"
+    assert str(caught.value) == f"--port: '{item}' is not a port or range (1 to 65535, 8000-8100)"
+
+
+def test_range_that_runs_backwards_is_refused_with_the_one_meant() -> None:
+    with pytest.raises(UsageError, match=r"^--port: the range '90-80' is empty \(use 80-90\)$"):
+        parse_ports("443,90-80")
+
+
+@pytest.mark.parametrize(
+    "text, written",
+    [("443,80", "80 443"), ("8000-8100,80,81", "80 81 8000-8100"), ("1-65535", "1-65535"), ("7,8,9", "7-9")],
+)
+def test_ports_are_described_as_ranges(text: str, written: str) -> None:
+    assert list(describe(Filters(ports=parse_ports(text)))) == [f"port {written}"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +200,7 @@ def test_bits_of_several_wanted_types_are_added() -> None:
     assert Filters(types=parse_types("tcp,icmp,ib")).constants()["wanted_types"] == 0b110101
 
 
-SWITCHES = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports", "excludes_dns")
+SWITCHES = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports", "excludes_dns", "peels_tunnels")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +212,7 @@ SWITCHES = ("wanted_types", "has_networks", "has_excluded_networks", "has_ports"
         (Filters(excluded_networks=parse_networks("10.0.0.0/8", "--exclude-net")), "has_excluded_networks"),
         (Filters(ports=parse_ports("1")), "has_ports"),
         (Filters(exclude_dns=True), "excludes_dns"),
+        (Filters(inner=True), "peels_tunnels"),
     ],
 )
 def test_each_filter_turns_on_its_own_switch_alone(filters: Filters, on: str | None) -> None:
@@ -299,6 +316,7 @@ def test_filters_that_are_on_are_described_in_the_order_of_the_options() -> None
         excluded_networks=parse_networks("10.9.0.0/16", "--exclude-net"),
         ports=parse_ports("443,53"),
         exclude_dns=True,
+        inner=True,
     )
     assert list(describe(filters)) == [
         "types TCP UDP",
@@ -306,5 +324,6 @@ def test_filters_that_are_on_are_described_in_the_order_of_the_options() -> None
         "exclude-net 10.9.0.0/16",
         "port 53 443",
         "exclude-dns",
+        "tunnel inner",
     ]
     assert list(describe(Filters())) == []

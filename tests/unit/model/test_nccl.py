@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import platform
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,9 +33,10 @@ from xtrace.model.nccl import (
     NcclSnapshot,
     NicTraffic,
     Operation,
+    sum_counters,
     total_bytes,
 )
-from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, SIZES, latency_limit_ns, requested_bytes
+from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, SIZES, datatype_name, latency_limit_ns, requested_bytes
 from xtrace.model.nccl_ras import Behind, RasCommunicator, RasRank, RasReport
 from xtrace.model.rdma import (
     Figure,
@@ -73,7 +76,7 @@ def counted(calls: int = 1, elements: int = 10, **fields: Any) -> Counters:
 
 
 def results(**counts: int) -> tuple[int, ...]:
-    names = ("success", "cuda", "system", "internal", "argument", "usage", "remote", "in_progress", "other")
+    names = ("success", "cuda", "system", "internal", "argument", "usage", "remote", "in_progress", "timeout", "other")
     return tuple(counts.get(name, 0) for name in names)
 
 
@@ -112,7 +115,36 @@ def test_requested_bytes_are_known_or_not_told(
     assert requested_bytes(function, datatype, nranks, 100) == size
 
 
+def test_datatypes_have_the_sizes_that_their_names_say() -> None:
+    said = {"int8": 8, "uint8": 8, "int32": 32, "uint32": 32, "int64": 64, "uint64": 64, "float16": 16}
+    said |= {"float32": 32, "float64": 64, "bfloat16": 16, "float8e4m3": 8, "float8e5m2": 8}
+    assert {name: 8 * size for name, size in zip(DATATYPES, SIZES, strict=True)} == said
+    assert [datatype_name(number) for number in (0, 7, 11, 12, 254)] == [
+        *("int8", "float32", "float8e5m2", "unknown", "unknown")
+    ]
+    assert datatype_name(int(lib.NCCL_NO_DATATYPE)) is None
+
+
+def test_hits_of_a_call_that_was_counted_already_are_no_calls() -> None:
+    counted_once = CallTotals(entries=100, nested=7, duplicate=2, unattributed=5)
+    assert counted_once.calls == 91
+    assert (counted_once + CallTotals(entries=10, nested=1)).calls == 100
+
+
+def test_counters_add_up_with_counters_alone() -> None:
+    for total in (Counters(), CallTotals()):
+        with pytest.raises(TypeError):
+            operator.add(total, (1, 2))
+        assert total + total == total
+    assert sum_counters([]) == Counters(0, 0, 0, 0)
+
+
 def test_bytes_that_cannot_be_are_not_told() -> None:
+    limit = (1 << 63) - 1
+    assert total_bytes([operation(size=limit - 1), operation(size=1)]) == limit
+    assert total_bytes([operation(size=limit), operation(size=1)]) is None
+    assert requested_bytes("AllReduce", 0, None, limit) == limit
+    assert requested_bytes("AllReduce", 0, None, limit + 1) is None
     assert requested_bytes("AllReduce", FLOAT32, None, 1 << 60) == 1 << 62
     assert requested_bytes("AllReduce", FLOAT32, None, 1 << 61) is None
     assert total_bytes([operation(size=1 << 62), operation(size=1 << 62)]) is None
@@ -269,6 +301,12 @@ def ras_communicator(name: str, missing: int = 0, failed: int = 0, skew: int = 0
     return RasCommunicator(name, 90, 80, lost, broken, counts, age_ns=age_ns)
 
 
+def test_skew_is_that_of_the_collective_whose_ranks_differ_most() -> None:
+    counts = {"AllReduce": (10, 12), "Broadcast": (4, 9), "Send": (7, 7)}
+    assert RasCommunicator("0x1", 8, 8, (), (), counts).skew == 5
+    assert RasCommunicator("0x1", 8, 8, (), (), {}).skew == 0
+
+
 def test_what_a_ras_service_says_is_shown_under_its_own_names() -> None:
     report = RasReport("localhost:1", 0, "2.28.9", (ras_communicator("0x1", 2, 3, 5, 7 * 10**9),), 0)
     values = {sample.name: sample.value for sample in flat(nccl_samples(NcclSnapshot(1, 10**9, ras=report)))}
@@ -302,6 +340,16 @@ def test_text_names_missing_ranks_and_those_behind_a_few_of_them() -> None:
         " missing_at=0@n1/100/gpu0,1@n1/101/gpu1,2@n1/102/gpu2,3@n1/103/gpu3,+5"
         " behind_AllReduce=0@n1/100/gpu0,+69 age=65s\n"
     )
+
+
+@pytest.mark.parametrize(
+    "missing, told", [(3, "0@n1/100,1@n1/101,2@n1/102"), (4, "0@n1/100,1@n1/101,2@n1/102,3@n1/103")]
+)
+def test_text_names_a_few_missing_ranks_and_no_more_than_there_are(missing: int, told: str) -> None:
+    ranks = tuple(RasRank(number, "n1", 100 + number) for number in range(missing))
+    found = RasCommunicator("0x1", 8, 8 - missing, tuple(range(missing)), (), {}, ranks)
+    line = next(nccl_lines(NcclSnapshot(1, 10**9, ras=RasReport("localhost:1", 0, "2.28.9", (found,), 0))))
+    assert line.endswith(f" missing_at={told}\n")
 
 
 def test_nothing_is_told_of_a_service_that_was_not_asked() -> None:
@@ -393,23 +441,30 @@ def nics(pairs: QueuePairs = PAIRS, users: Callable[[], list[int]] | None = None
 def test_a_process_has_the_devices_of_its_queue_pairs_and_their_bytes() -> None:
     watched = nics()
     watched.tick()
-    assert watched.traffic_of(7) == NicTraffic(("mlx5_0", "mlx5_1"), 2, 120, 10)
-    assert watched.traffic_of(8) == NicTraffic(("mlx5_2",), 1, None, 5)
-    assert watched.traffic_of(9) == NicTraffic((), 0, None, None)
+    assert watched.traffic_of(7, 1) == NicTraffic(("mlx5_0", "mlx5_1"), 2, 120, 10, read_ns=1)
+    assert watched.traffic_of(8, 1) == NicTraffic(("mlx5_2",), 1, None, 5, read_ns=1)
+    assert watched.traffic_of(9, 1) == NicTraffic((), 0, None, None, read_ns=1)
+
+
+def test_of_a_process_without_queue_pairs_in_an_earlier_round_nothing_is_known() -> None:
+    watched = nics()
+    watched.tick()
+    assert watched.traffic_of(9, 2) is None
+    assert watched.traffic_of(7, 2) is not None
 
 
 def test_before_queue_pairs_were_read_nothing_is_known() -> None:
     watched = nics(QueuePairs())
-    assert watched.traffic_of(7) is None
+    assert watched.traffic_of(7, 1) is None
     watched.tick()
-    assert watched.traffic_of(7) is None
+    assert watched.traffic_of(7, 1) is None
 
 
 def test_where_a_device_could_not_be_asked_nothing_is_known() -> None:
     watched = nics(QueuePairs(PAIRS.records, 1, ("RDMA RES_QP_GET(mlx5_3): EBUSY",)))
     watched.tick()
-    assert watched.traffic_of(7) is None
-    assert watched.traffic_of(9) is None
+    assert watched.traffic_of(7, 1) is None
+    assert watched.traffic_of(9, 1) is None
 
 
 @pytest.mark.parametrize("numbers, alike", [("4711", True), ("4711\t12", False)])
@@ -552,7 +607,8 @@ def places(path: Path, strings: bytes, *names: str) -> dict[int, str]:
     path.write_bytes(b"abc" + strings)
     with path.open("rb") as file:
         table = symbols._Table(0, 0, 3, len(strings))
-        return symbols._places(symbols._File(file.fileno()), table, names)
+        pattern = re.compile(b"(" + b"|".join(name.encode() for name in names) + b")\0")
+        return symbols._places(symbols._File(file.fileno()), table, pattern)
 
 
 def test_a_name_that_is_repeated_without_end_is_found_where_it_begins(tmp_path: Path) -> None:

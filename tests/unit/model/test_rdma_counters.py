@@ -330,3 +330,11 @@ def test_share_per_million_packets_is_not_known_without_packets() -> None:
     some, none = (port({"out_of_sequence": grew(5)}, traffic(4, 4, rx_packets=packets)) for packets in (1000, 0))
     assert some.per_million("rx_oos", Direction.INGRESS) == 5000
     assert none.per_million("rx_oos", Direction.INGRESS) is None
+
+
+@pytest.mark.parametrize("total, is_possible", [((1 << 63) - 1, True), (1 << 63, False)])
+def test_figure_beyond_63_bits_is_no_count(total: int, is_possible: bool) -> None:
+    reading = figures({}, {"port_rcv_packets": Reading(total, 0, "ok")})["rx_packets"].reading
+    assert reading == (
+        Reading(total, 0, "ok") if is_possible else Reading(None, None, "unavailable", f"{total}: not a possible count")
+    )

@@ -246,3 +246,22 @@ def test_virtual_function_without_traffic_is_not_a_rail(state: str) -> None:
     assert (found.ports, found.imbalance, found.idle, found.down, found.health) == (3, 1.0, (), (), "ok")
     gone = replace(functions[0], gone=True, unavailable="the RDMA device is gone")
     assert rails([rail("mlx5_0", 4000), gone], LIMITS).health == "critical"
+
+
+def test_worst_reason_comes_first_whatever_is_looked_at_first() -> None:
+    """The state is judged before the counts, and a port that was never up only warns."""
+    found = judge(
+        port({"local_ack_timeout_err": grew(1)}, {"link_downed": grew(3)}, state="DOWN"), LIMITS, was_active=False
+    )
+    assert found.health == "critical"
+    assert [reason.partition(" ")[0] for reason in found.reasons] == ["link", "port", "local"]
+
+
+def test_virtual_function_of_which_nothing_is_known_waits_for_a_guest() -> None:
+    idle = port(state="DOWN", where=PortId("mlx5_2", 1))
+    function = replace(idle, info=replace(idle.info, is_function=True))
+    one = port(standard=traffic(4, 4))
+    assert rails([one, function], LIMITS).down == ()
+    assert rails([one, idle], LIMITS).down == (PortId("mlx5_2", 1),)
+    busy = port(standard=traffic(4, 4), state="DOWN", where=PortId("mlx5_2", 1))
+    assert rails([one, replace(busy, info=function.info)], LIMITS).down == (PortId("mlx5_2", 1),)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import get_args
+
 import orjson
 import pytest
 
+from tests.support.schema import schema
 from xtrace.kernel.syscall import lib
-from xtrace.model.words import Direction
+from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, RESULTS
+from xtrace.model.rdma import RdmaSnapshot, Status
+from xtrace.model.snapshot import Setup
+from xtrace.model.words import Absence, Direction, Health, Hook, Share, XdpMode
 
 
 @pytest.mark.parametrize(
@@ -17,6 +24,62 @@ def test_direction_has_a_word_for_each_place(
     direction: Direction, word: str, bit: int, in_out: str, rx_tx: str
 ) -> None:
     assert (direction.value, direction.bit, direction.in_out, direction.rx_tx) == (word, bit, in_out, rx_tx)
+
+
+def documented(name: str) -> list[set[str]]:
+    """Every set of values that the schema gives a property of this name."""
+    found: list[set[str]] = []
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            for part in ("properties", "$defs"):
+                values = node.get(part, {}).get(name, {}).get("enum")
+                found.extend([{value for value in values if value is not None}] if values else [])
+            for below in node.values():
+                walk(below)
+        elif isinstance(node, list):
+            for below in node:
+                walk(below)
+
+    walk(schema())
+    return found
+
+
+@pytest.mark.parametrize(
+    "words, name",
+    [
+        (Direction, "direction"),
+        (Hook, "hook"),
+        (XdpMode, "xdp_mode"),
+        (Absence, "reason"),
+        (Share, "coverage"),
+        (Health, "health"),
+        (get_args(Status), "status"),
+        (RESULTS, "errors"),
+    ],
+)
+def test_words_are_those_of_the_schema(words: Iterable[str], name: str) -> None:
+    found = documented(name) or [named_of_errors()]
+    expected = set(map(str, words)) - {"success", "in_progress"}
+    assert set().union(*found) == expected, "conditions name some of them"
+
+
+def named_of_errors() -> set[str]:
+    """Errors are the names of an object's properties."""
+    operation = schema()["$defs"]["nccl_operation"]["properties"]
+    assert operation["errors"]["propertyNames"] == operation["async_errors"]["propertyNames"]
+    return set(operation["errors"]["propertyNames"]["enum"])
+
+
+def test_nccl_functions_and_datatypes_are_those_of_the_schema_in_nccls_order() -> None:
+    operation = schema()["$defs"]["nccl_operation"]["properties"]
+    assert operation["function"]["enum"] == list(FUNCTIONS)
+    assert operation["datatype"]["enum"] == [*DATATYPES, "unknown", None]
+
+
+def test_setup_and_snapshot_without_more_to_show_have_no_maps_and_no_failure() -> None:
+    assert Setup().map_memory == 0
+    assert RdmaSnapshot(1, 1).failure == ""
 
 
 def test_word_is_written_as_it_is_everywhere() -> None:

@@ -131,3 +131,15 @@ def test_an_error_is_raised_where_the_snapshot_is_taken(source: Slow, watched: A
         watched.tick()
     source.allowed.put(None)
     assert number(watched.tick()) == 1
+
+
+def test_a_reading_can_begin_when_the_interval_ends(source: Slow, said: list[str]) -> None:
+    watched: Apart[Snapshot] = Apart(source, 20, said.append, at_flip=True)
+    source.allowed.put(None)
+    watched.flip()
+    assert number(watched.tick()) == 1
+    source.allowed.put(None)
+    watched.flip(last=True)
+    assert number(watched.finish()) == 2
+    assert source.ended, "the last reading is the source's last"
+    assert said == []

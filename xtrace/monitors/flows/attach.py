@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
@@ -14,7 +15,7 @@ from xtrace.kernel.ethtool import takes_vlan_tags_off
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.kernel.syscall import lib
-from xtrace.messages import Say, message
+from xtrace.messages import message
 from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.clsact import TcAttachment
 from xtrace.monitors.flows.kinds import MERGING_KINDS, TC_KINDS, UNKNOWN_PACKETS, effect, link_layer, xdp_layer
@@ -63,16 +64,31 @@ class Attached:
     """when it was attached, CLOCK_MONOTONIC"""
     merges: bool = False
     """whether the driver passes merged packets to XDP"""
+    how: str = ""
+    """`native, frags`; `tcx`"""
+    remarks: tuple[str, ...] = ()
+    """what is special about it, each as half a sentence"""
+
+
+def loaded(name: str, attached: Mapping[Direction, Attached], remarks: Iterable[str] = ()) -> str:
+    """Return the one line about an interface: its programs, then what is special: `remarks`, after their own."""
+    at_xdp = [each for each in attached.values() if each.hook is Hook.XDP]
+    programs = [message("XDP program loaded on {}", name) + f" ({each.how})" for each in at_xdp]
+    at_tc = {direction: each for direction, each in attached.items() if each.hook is Hook.TC}
+    if at_tc:
+        how = next(iter(at_tc.values())).how
+        programs.append(message("tc program loaded on {}", name) + f" ({' and '.join(at_tc)}, {how})")
+    special = [remark for each in attached.values() for remark in each.remarks]
+    return ": ".join(filter(None, [", ".join(programs), "; ".join([*special, *remarks])]))
 
 
 class Attacher:
-    """Attaches the packet programs of one set of tables and reports what it does."""
+    """Attaches the packet programs of one set of tables."""
 
-    def __init__(self, netlink: NetlinkSocket, tables: FlowTables, choice: Choice, report: Say) -> None:
+    def __init__(self, netlink: NetlinkSocket, tables: FlowTables, choice: Choice) -> None:
         self._netlink = netlink
         self._tables = tables
         self._choice = choice
-        self._report = report
         self._tags_reported = False
 
     def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
@@ -90,13 +106,15 @@ class Attacher:
             if choice.is_xdp:
                 advice = XdpTaken.advice if mode is XdpMode.GENERIC else refusal.advice
                 raise InterfaceError(f"{refusal}; {advice}") from refusal
-            self._report(f"{refusal}; using tc ingress instead")
-            return self._tc(link, Place(slot, direction, layer))
+            reason = str(refusal).removeprefix(f"{link.name}: ")
+        try:
+            attached = self._tc(link, Place(slot, direction, layer))
+        except InterfaceError as error:
+            raise InterfaceError(f"{error}; before that, {reason}") from error
+        return replace(attached, remarks=(reason,))
 
     def _xdp(self, link: LinkInfo, place: Place, mode: XdpMode) -> Attached:
         refuse_if_owned(link)
-        if changes := effect(link, mode):
-            self._report(f"attaching {mode} XDP to {link.name}: {changes}")
         # the attachment keeps the program alive; without a link it also needs the descriptor
         program = self._tables.load(XDP_PROGRAM, place)
         try:
@@ -104,22 +122,25 @@ class Attacher:
         except BaseException:
             program.close()
             raise
-        attached = Attached(attachment, Hook.XDP, mode, time.monotonic_ns(), link.kind in MERGING_KINDS)
-        details = f"{mode}, frags" if place.frags else mode
-        self._report(message("XDP program loaded on {}", link.name) + f" ({details})")
-        self._report_stripped_tags(link)
+        remarks = [effect(link, mode), self._stripped_tags(link)]
         if place.link_layer == lib.LINK_LAYER_NONE:
-            self._report(f"{link.name}: {UNKNOWN_PACKETS}")
-        return attached
+            remarks.append(UNKNOWN_PACKETS)
+        return Attached(
+            attachment,
+            Hook.XDP,
+            mode,
+            time.monotonic_ns(),
+            link.kind in MERGING_KINDS,
+            f"{mode}, frags" if place.frags else mode,
+            tuple(filter(None, remarks)),
+        )
 
-    def _report_stripped_tags(self, link: LinkInfo) -> None:
-        """Report once that stripped VLAN tags are not visible at XDP."""
-        if not self._tags_reported and takes_vlan_tags_off(link.name):
-            self._tags_reported = True
-            self._report(
-                f"{link.name}: VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP;"
-                " --hook tc shows them"
-            )
+    def _stripped_tags(self, link: LinkInfo) -> str:
+        """Return once that stripped VLAN tags are not visible at XDP."""
+        if self._tags_reported or not takes_vlan_tags_off(link.name):
+            return ""
+        self._tags_reported = True
+        return "VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP, but with --hook tc"
 
     def _xdp_attachment(self, program: Program, link: LinkInfo, mode: XdpMode) -> Attachment:
         if not self._tables.features.links:
@@ -171,6 +192,4 @@ class Attacher:
                     how = "clsact"
             except KernelError as error:
                 raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error
-        attached = Attached(attachment, Hook.TC, None, time.monotonic_ns())
-        self._report(message("tc program loaded on {}", link.name) + f" ({direction}, {how})")
-        return attached
+        return Attached(attachment, Hook.TC, None, time.monotonic_ns(), how=how)

@@ -74,7 +74,7 @@ class XdpMonitor:
             self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
             opening.callback(self._tables.close)
             self._wakeups = opening.enter_context(closing(Wakeups(self._events.fileno())))
-            attacher = Attacher(netlink, self._tables, options.choice, report)
+            attacher = Attacher(netlink, self._tables, options.choice)
             way = Way(options.directions, options.promiscuous)
             self._roster = Roster(options.selection, way, slots, attacher, netlink, self._events, report)
             opening.callback(self._roster.detach_all)

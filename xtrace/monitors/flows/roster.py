@@ -13,7 +13,7 @@ from xtrace.messages import Say, message
 from xtrace.model.flow import Unattached
 from xtrace.model.words import Absence, Direction
 from xtrace.monitors.flows.absent import Absentees
-from xtrace.monitors.flows.attach import Attacher
+from xtrace.monitors.flows.attach import Attacher, loaded
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.links import Links
@@ -254,7 +254,7 @@ class Roster:
             is_new = self._absent.without_slot(link, detail)
             return InterfaceError(f"{link.name}: {detail}") if is_new else None
         if not self._absent.has_failed(link.index):
-            self._report(message("Preparing to monitor network interface: {}", link.name))
+            log.debug("%s", message("Preparing to monitor network interface: {}", link.name))
         coverage, queue = Coverage(link.name, self._report, link), Queue(link.name, self._report)
         watched = Watched(link.index, link.name, slot, coverage, queue)
         if Direction.EGRESS in self._way.directions:
@@ -273,18 +273,19 @@ class Roster:
             return error if is_new else None
         self._absent.attached(link)
         self.watched.append(watched)
-        self._follow_state(watched, link)
-        self._report_bridge(link)
+        state = (watched.follow(link) or "").removeprefix(f"{link.name}: ")
+        self._report(loaded(link.name, watched.attached, filter(None, [state, self._bridge(link)])))
         return None
 
-    def _report_bridge(self, link: LinkInfo) -> None:
-        """Report once that a bridge passes up only its own packets."""
-        if link.kind == "bridge" and not (link.is_promiscuous or self._way.promiscuous or self._bridge_reported):
-            self._bridge_reported = True
-            self._report(
-                f"{link.name}: a bridge shows only packets to and from this host; --promiscuous shows those that its"
-                " ports forward to each other, too"
-            )
+    def _bridge(self, link: LinkInfo) -> str:
+        """Return once that a bridge passes up only its own packets."""
+        if link.kind != "bridge" or link.is_promiscuous or self._way.promiscuous or self._bridge_reported:
+            return ""
+        self._bridge_reported = True
+        return (
+            "a bridge shows only packets to and from this host; --promiscuous shows those that its ports forward to"
+            " each other, too"
+        )
 
     def _lose(self, index: int, why: str, next_step: str = "") -> None:
         watched = self._find(index)

@@ -50,20 +50,24 @@ class Nics(Relay[RdmaSnapshot]):
             rails=rails(ports, self._limits),
         )
 
-    def traffic_of(self, pid: int) -> NicTraffic | None:
+    def traffic_of(self, pid: int, since_ns: int) -> NicTraffic | None:
         """Return the devices on which a process has queue pairs, and their bytes.
 
-        None if no queue pairs were read yet, or those of a device could not be read.
+        None if no queue pairs were read yet, or those of a device could not be read, or it had none when they were last
+        read and that was before `since_ns` (wall clock): it may have some by now.
         """
         if self._last is None or not self._last.queue_pairs.end_ns or self._last.queue_pairs.errors:
             return None
         own = [record for record in self._last.queue_pairs.records if record.process.pid == pid]
+        if not own and self._last.queue_pairs.end_ns < since_ns:
+            return None
         ports = {record.id for record in own}
         return NicTraffic(
             devices=tuple(sorted({port.device for port in ports})),
             queue_pairs=len(own),
             tx_bytes=self._bytes(ports, "tx_bytes"),
             rx_bytes=self._bytes(ports, "rx_bytes"),
+            read_ns=self._last.queue_pairs.end_ns,
         )
 
     def _bytes(self, ports: set[PortId], name: str) -> int | None:
@@ -89,5 +93,10 @@ class JoinedNccl(Relay[NcclSnapshot]):
 
     def pass_on(self, snapshot: NcclSnapshot) -> NcclSnapshot:
         """Return the snapshot with NIC traffic, where known."""
-        processes = (replace(process, nic=self._nics.traffic_of(process.pid)) for process in snapshot.processes)
-        return replace(snapshot, processes=tuple(processes))
+        since_ns = snapshot.end_ns - snapshot.interval_ns
+        return replace(
+            snapshot,
+            processes=tuple(
+                replace(process, nic=self._nics.traffic_of(process.pid, since_ns)) for process in snapshot.processes
+            ),
+        )

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -23,15 +23,23 @@ from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.nccl import (
-    COMMUNICATOR,
+    CALL,
     COMMUNICATOR_KEY,
     COUNTERS,
+    FILE,
+    FRAME,
     KEY,
     OWNER,
+    PEER,
+    PEER_KEY,
     TOTALS,
     CallKey,
     CallTotals,
     Counters,
+    Frame,
+    PeerCalls,
+    Running,
+    State,
 )
 from xtrace.monitors.buffers import Ended, Switch, Table
 
@@ -58,6 +66,15 @@ class Known(NamedTuple):
     nranks: int | None
     rank: int | None
     device: int | None
+
+    @classmethod
+    def of(cls, state: State) -> Known:
+        """The same with None for what is not known."""
+        return cls(
+            state.nranks or None,
+            None if state.rank == lib.NCCL_NO_RANK else state.rank,
+            None if state.device == lib.NCCL_NO_DEVICE else state.device,
+        )
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,8 @@ class CallTables:
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
         """Probe functions (enum nccl_function) at their file offsets; closing the result detaches.
 
-        Return probes are attached first: every counted call then has its return seen.
+        Return probes are attached first: every counted call then has its return seen. Calls are counted once all
+        probes are attached, and until the first is detached.
         Raises KernelError, or PrivilegeError naming the missing capability.
         """
         with ExitStack() as probes:
@@ -124,12 +142,17 @@ class CallTables:
                     cookies = {file_number << FUNCTION_BITS | function: at for function, at in offsets.items()}
                     for probe in self._attach(name, path, cookies):
                         probes.push(probe)
+                self._set_live(file_number, True)
+                probes.callback(self._set_live, file_number, False)
             except KernelError as error:
                 if error.errno in (errno.EPERM, errno.EACCES) and not isinstance(error, VerifierError):
                     needs = "uprobes need CAP_PERFMON, on some kernels CAP_SYS_ADMIN: run with sudo or grant them"
                     raise PrivilegeError(f"{error}: {needs}") from error
                 raise
             return probes.pop_all()
+
+    def _set_live(self, file_number: int, live: bool) -> None:
+        self._maps["files"].update(abi.U32.pack(file_number), FILE.pack(0, live))
 
     def _attach(self, name: str, path: str, places: Mapping[int, int]) -> Iterator[Fd]:
         """Attach one program at file offsets, keyed by cookie: by one multi link, or an event and a load each."""
@@ -159,9 +182,12 @@ class CallTables:
         attach_type = constants.ATTACH_TYPE_UPROBE_MULTI if self.multi else 0
         return self._collection.load(name, values, prog_type=constants.PROG_TYPE_KPROBE, attach_type=attach_type)
 
-    def flip(self, last: bool = False) -> Ended:
-        """End the interval of the active buffer, of both if it is the last one; collect() reads what it left."""
-        return self._switch.finish() if last else self._switch.flip()
+    def flip(self) -> Ended:
+        """End the interval of the active buffer; collect() reads what it left.
+
+        The last interval ends so as well: what is called while probes are being detached belongs to no interval.
+        """
+        return self._switch.flip()
 
     def collect(self, interval: Ended) -> TakenCalls:
         """Empty the buffers of an interval that has ended, before the next one ends."""
@@ -174,7 +200,7 @@ class CallTables:
             for at in range(self._batch.count):
                 key = CallKey(*KEY.unpack_from(keys, at * KEY.size))
                 counters = Counters.unpack(values, at * COUNTERS.size)
-                calls[key] = calls[key] + counters if key in calls else counters
+                calls[key] = counters
             totals += self._take_totals(buffer)
             self._owned_keys.count = 0
             self._owners[buffer].drain_into(self._owned_keys)
@@ -187,18 +213,37 @@ class CallTables:
         self._maps["totals"].update(index, bytes(TOTALS.size))
         return totals
 
-    def communicators(self) -> dict[tuple[int, int], Known]:
+    def states(self) -> dict[tuple[int, int], State]:
         """The communicators known now, by process id and address."""
         found = {}
         for key, value in self._maps["communicators"].entries():
             address, pid = COMMUNICATOR_KEY.unpack(key)
-            nranks, rank, device, _ = COMMUNICATOR.unpack(value)
-            found[pid, address] = Known(
-                nranks or None,
-                None if rank == lib.NCCL_NO_RANK else rank,
-                None if device == lib.NCCL_NO_DEVICE else device,
-            )
+            found[pid, address] = State.unpack(value)
         return found
+
+    def running(self) -> dict[Frame, Running]:
+        """The calls in progress; some of threads that were killed in a call are among them."""
+        found = {}
+        for key, value in self._maps["running"].entries():
+            found[Frame(*FRAME.unpack(key))] = Running(*CALL.unpack(value))
+        return found
+
+    def forget_running(self, frame: Frame) -> None:
+        """Remove a call whose thread is gone."""
+        self._maps["running"].delete(FRAME.pack(*frame))
+
+    def peers(self) -> dict[tuple[int, int], dict[int, PeerCalls]]:
+        """Sends and receives by process id and communicator's address, then by the other rank."""
+        found: dict[tuple[int, int], dict[int, PeerCalls]] = {}
+        for key, value in self._maps["peers"].entries():
+            address, pid, peer = PEER_KEY.unpack(key)
+            found.setdefault((pid, address), {})[peer] = PeerCalls(*PEER.unpack(value))
+        return found
+
+    def forget_peers(self, pid: int, address: int, peers: Iterable[int]) -> None:
+        """Remove the sends and receives on a communicator that ended."""
+        for peer in peers:
+            self._maps["peers"].delete(PEER_KEY.pack(address, pid, peer))
 
     def recount_communicators(self) -> None:
         """Count each user's communicators anew, if one has many: an LRU map evicts some without counting that."""
@@ -206,14 +251,14 @@ class CallTables:
         numbers = list(of_user.entries())
         if all(abi.U32.unpack(number)[0] < lib.NCCL_USER_COMMUNICATORS // 2 for _, number in numbers):
             return
-        counts = Counter(COMMUNICATOR.unpack(value)[3] for _, value in self._maps["communicators"].entries())
+        counts = Counter(State.unpack(value).user for _, value in self._maps["communicators"].entries())
         for key, _ in numbers:
             of_user.update(key, abi.U32.pack(counts[abi.U32.unpack(key)[0]]))
 
     def last_called_ns(self, file_number: int) -> int:
         """CLOCK_MONOTONIC of the last call into a file, 0 before the first."""
-        (at,) = abi.U64.unpack(self._maps["last_called"].lookup(abi.U32.pack(file_number)) or bytes(8))
-        return int(at)
+        found = self._maps["files"].lookup(abi.U32.pack(file_number)) or bytes(FILE.size)
+        return int(FILE.unpack(found)[0])
 
     def forget(self, pid: int, address: int) -> None:
         """Remove a communicator of an ended process: its pid and addresses may be reused."""
@@ -221,7 +266,7 @@ class CallTables:
 
     def forget_process(self, pid: int) -> None:
         """Remove all communicators of an ended process."""
-        for owner, address in self.communicators():
+        for owner, address in self.states():
             if owner == pid:
                 self.forget(owner, address)
 

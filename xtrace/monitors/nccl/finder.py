@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from xtrace.kernel import proc
 from xtrace.kernel.proc import MappedFile
 from xtrace.model.nccl import Skipped
+from xtrace.model.nccl_ranks import Job
+from xtrace.monitors.nccl.job import job_of
 from xtrace.monitors.nccl.libraries import NAMED, Identity, Library, SearchedFiles, split
 from xtrace.monitors.nccl.turns import Turns
 
@@ -44,6 +46,8 @@ class User:
     left_out: dict[Identity, Library] = field(default_factory=dict)
     """other files that define NCCL's functions: whether they only wrap the library is unknown"""
     uid: int = 0
+    job: Job | None = None
+    pod: str | None = None
     is_cut: bool = False
     """whether more is mapped than was searched"""
 
@@ -176,5 +180,11 @@ class Finder:
 
     def _user(self, pid: int, start_time: int, uid: int, found: Iterable[Library]) -> User:
         libraries, left_out = split(found)
-        command, container = proc.command(pid), proc.container(pid)
-        return User(pid, start_time, command, container, libraries, left_out, uid, is_cut=pid in self.cut)
+        known = look_up(pid, start_time)
+        return replace(known, libraries=libraries, left_out=left_out, uid=uid, is_cut=pid in self.cut)
+
+
+def look_up(pid: int, start_time: int) -> User:
+    """What can be read of a process at once, without a search."""
+    job = job_of(proc.environment(pid))
+    return User(pid, start_time, proc.command(pid), proc.container(pid), job=job, pod=proc.pod(pid))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import re
 import stat
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
-from xtrace.kernel import proc
+from xtrace.kernel import proc, uprobe
 from xtrace.kernel.proc import MappedFile
-from xtrace.kernel.symbols import TooLarge, function_offsets
+from xtrace.kernel.symbols import TooLarge, function_offsets, functions_like
 from xtrace.model.nccl_names import FUNCTIONS
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,11 @@ NAMED = re.compile(r"/lib[nr]ccl\.so[^/]*$")
 SYMBOLS = {f"nccl{function}": index for index, function in enumerate(FUNCTIONS)}
 SYMBOLS["ncclAllToAll"] = FUNCTIONS.index("AlltoAll")  # RCCL's spelling
 """Symbol -> enum nccl_function. `pnccl...` are at the same offsets."""
+
+LIKE_COLLECTIVES = (
+    "nccl[A-Za-z0-9]*(?:Reduce|Gather|Scatter|Broadcast|Bcast|AlltoAll|AllToAll|Alltoall|Send|Recv|Signal)[A-Za-z0-9]*"
+)
+"""What names of functions look like that move data."""
 
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -70,6 +76,10 @@ class Library:
     """enum nccl_function -> file offset; empty if its calls cannot be seen"""
     problem: str = ""
     """why not"""
+    unknown: tuple[str, ...] = ()
+    """functions that look like collectives, and are not probed"""
+    dear: tuple[str, ...] = ()
+    """functions that are probed and begin with an instruction that the kernel must single-step"""
 
     @property
     def is_oversized(self) -> bool:
@@ -82,12 +92,22 @@ class Library:
         return bool(self.offsets) or NAMED.search(self.path) is not None
 
 
+class Searched(NamedTuple):
+    """What was found in a file: the last fields of Library."""
+
+    offsets: dict[int, int]
+    problem: str
+    """why there are none, if there are none"""
+    unknown: tuple[str, ...] = ()
+    dear: tuple[str, ...] = ()
+
+
 class SearchedFiles:
     """Searches files for NCCL's functions, each file once."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[Identity, tuple[dict[int, int], str]] = OrderedDict()
-        """offsets of the functions, and the problem where there are none; the least recently used first"""
+        self._files: OrderedDict[Identity, Searched] = OrderedDict()
+        """the least recently used first"""
 
     def library(self, pid: int, file: MappedFile) -> Library | None:
         """A file that a process has mapped: what NCCL it has. None if it cannot be reached, or has no content."""
@@ -96,25 +116,28 @@ class SearchedFiles:
                 return None
             path, identity = found
             try:
-                offsets, problem = self._search(identity, path)
+                found_in = self._search(identity, path)
             except OSError as error:
                 log.debug("pid %d: %s: %s", pid, file.path, error)
                 if error.errno not in (errno.EACCES, errno.EPERM):
                     return None  # gone
-                offsets, problem = {}, f"it cannot be read: {error.strerror}"
-        return Library(identity, file.path, pid, file, offsets, problem)
+                found_in = Searched({}, f"it cannot be read: {error.strerror}")
+        return Library(identity, file.path, pid, file, *found_in)
 
-    def _search(self, identity: Identity, path: str) -> tuple[dict[int, int], str]:
+    def _search(self, identity: Identity, path: str) -> Searched:
         if identity in self._files:
             self._files.move_to_end(identity)
             return self._files[identity]
         if len(self._files) >= MOST_REMEMBERED:
             self._files.popitem(last=False)
         try:
-            found = find_functions(path), NO_SYMBOL
+            offsets = find_functions(path)
+            found = Searched(offsets, NO_SYMBOL)
+            if offsets:
+                found = Searched(offsets, "", find_unknown(path), find_dear(path, offsets))
         except TooLarge as error:
             log.debug("%s: %s", path, error)
-            found = {}, OVERSIZED
+            found = Searched({}, OVERSIZED)
         self._files[identity] = found
         return found
 
@@ -178,3 +201,33 @@ def find_functions(path: str) -> dict[int, int]:
         if offset not in offsets.values():  # functions that were folded into one are one
             offsets.setdefault(SYMBOLS[name], offset)
     return offsets
+
+
+def find_unknown(path: str) -> tuple[str, ...]:
+    """Functions that look like collectives and are none that this version knows. Raises as find_functions() does."""
+    fd = os.open(path, OPEN_FLAGS)
+    try:
+        return tuple(sorted(functions_like(fd, LIKE_COLLECTIVES, REQUIRED) - SYMBOLS.keys()))
+    except TooLarge:
+        raise
+    except ObjectError as error:
+        log.debug("%s: %s", path, error)
+        return ()
+    finally:
+        os.close(fd)
+
+
+def find_dear(path: str, offsets: Mapping[int, int]) -> tuple[str, ...]:
+    """Functions, of those at these offsets, whose probes the kernel must single-step. Raises OSError."""
+    if platform.machine() != "x86_64":
+        return ()
+    fd = os.open(path, OPEN_FLAGS)
+    try:
+        codes = {function: os.pread(fd, uprobe.LONGEST_CHECKED, offset) for function, offset in offsets.items()}
+    finally:
+        os.close(fd)
+    return tuple(
+        f"nccl{FUNCTIONS[function]}"
+        for function, code in codes.items()
+        if len(code) == uprobe.LONGEST_CHECKED and not uprobe.is_emulated(code)
+    )

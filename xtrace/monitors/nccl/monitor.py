@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from xtrace.errors import XtraceError
@@ -21,11 +21,14 @@ from xtrace.model.nccl import (
     NcclSetup,
     NcclSnapshot,
 )
+from xtrace.model.nccl_verdicts import NORMAL, Limits, judge
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl.calls import CallTables, Known
-from xtrace.monitors.nccl.finder import User
+from xtrace.monitors.nccl.finder import User, look_up
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
+from xtrace.monitors.nccl.ranks import RankReader
 from xtrace.monitors.nccl.ras import RasPoller
+from xtrace.monitors.nccl.sparing import Held
 from xtrace.monitors.nccl.sums import Sums
 from xtrace.monitors.nccl.watcher import Watcher
 
@@ -42,12 +45,23 @@ class RasOptions:
     every_s: float
 
 
+@dataclass(frozen=True)
+class NcclOptions:
+    """What the user requested of mode nccl."""
+
+    host: str
+    """name of this host in verdicts"""
+    limits: Limits = NORMAL
+    max_calls: int = lib.NCCL_MAX_KEYS
+    ras: RasOptions | None = None
+
+
 class NcclMonitor:
     """Counts NCCL calls from its creation on; follows processes as they start and end."""
 
     mode = "nccl"
 
-    def __init__(self, say: Say, ras: RasOptions | None = None) -> None:
+    def __init__(self, say: Say, options: NcclOptions) -> None:
         privileges.require(privileges.NCCL_NEEDS, "mode nccl")
         if not proc.sees_all():
             raise XtraceError(
@@ -57,21 +71,31 @@ class NcclMonitor:
         privileges.raise_memlock_limit()
         privileges.raise_open_files_limit()
         self._say = say
+        held = Held(say)
+        self._limits = options.limits
         self._sums = Sums()
         self._is_greedy_reported = False
         self._callers: set[int] = set()
         """processes whose calls were seen"""
+        self._newcomers: dict[int, User] = {}
+        """processes that called before they were found"""
         self.ended = False
         self._interval: Ended | None = None
         """that has ended and was not read yet"""
         with ExitStack() as opening:
-            self._tables = opening.enter_context(CallTables())
-            self._watcher = Watcher(self._tables, say)
+            self._tables = opening.enter_context(CallTables(options.max_calls))
+            self._ranks = RankReader(self._tables, options.host)
+            self._watcher = Watcher(self._tables, held)
             opening.callback(self._watcher.stop)
             self._watched = self._watcher.take()
-            self._start_ns = time.monotonic_ns()
+            # files are probed one after the other: the first interval begins when they are, with empty tables
+            begun = self._tables.flip()
+            self._tables.collect(begun)
+            self._start_ns = begun.monotonic_ns
+            held.release()
             if not self._watched.users:
                 say("mode nccl: no process uses NCCL now; looking for new ones every second")
+            ras = options.ras
             self._ras = RasPoller(ras.address, ras.every_s) if ras else None
             if self._ras:
                 opening.callback(self._ras.close)
@@ -96,11 +120,11 @@ class NcclMonitor:
         """Never called."""
 
     def flip(self, last: bool = False) -> None:
-        """End the current interval, and start the next or detach."""
+        """End the current interval, and start the next. After the last one close() detaches, which may take long."""
+        self._interval = self._tables.flip()
         if last:
-            self._watcher.stop()
+            self._watcher.end()
             self.ended = True
-        self._interval = self._tables.flip(last)
 
     def tick(self) -> NcclSnapshot:
         """The snapshot of the interval that flip() ended, or of one that ends now."""
@@ -122,7 +146,8 @@ class NcclMonitor:
     def _snapshot(self) -> NcclSnapshot:
         assert self._interval is not None
         taken, self._interval = self._tables.collect(self._interval), None
-        known = self._tables.communicators()
+        seen = self._ranks.see()
+        known = {where: Known.of(state) for where, state in seen.states.items()}
         self._watched = self._watcher.take()
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)
         for key, counters in taken.calls.items():
@@ -130,7 +155,9 @@ class NcclMonitor:
         self._callers -= self._watched.gone.keys()
         self._callers |= by_process.keys()
         self._report_greedy(by_process)
-        processes_ = tuple(self._processes(by_process, known))
+        processes_ = tuple(self._processes(by_process, known, taken.end_monotonic_ns))
+        users = {**self._newcomers, **self._watched.gone, **self._watched.users}
+        ranks = self._ranks.ranks(seen, users)
         self._forget_gone(known)
         snapshot = NcclSnapshot(
             end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),
@@ -139,6 +166,8 @@ class NcclMonitor:
             totals=taken.totals,
             skipped=self._watched.skipped,
             sums=self._sums.add(processes_, taken.totals),
+            ranks=ranks,
+            verdicts=tuple(judge(ranks, seen.wall_ns, self._limits, has_all_hosts=False)),
             ras=self._ras.take() if self._ras else None,
             ras_answers=self._ras.answers if self._ras else None,
         )
@@ -156,18 +185,23 @@ class NcclMonitor:
                 )
 
     def _processes(
-        self, calls: Mapping[int, Mapping[CallKey, Counters]], known: Mapping[tuple[int, int], Known]
+        self, calls: Mapping[int, Mapping[CallKey, Counters]], known: Mapping[tuple[int, int], Known], end_ns: int
     ) -> Iterator[NcclProcess]:
-        """The processes that use NCCL, and those that called it and are gone."""
+        """The processes that use NCCL, and those that called it and are gone. `end_ns`: the interval's, monotonic."""
         own: defaultdict[int, dict[int, Known]] = defaultdict(dict)
         for (pid, address), facts in known.items():
             own[pid][address] = facts
         users, gone = self._watched.users, self._watched.gone
         newcomers = islice(calls.keys() - users.keys() - gone.keys(), MOST_NEWCOMERS)
-        found = {pid: user for pid in newcomers if (user := look_up(pid)) is not None}
+        self._newcomers.clear()
+        for pid in newcomers:
+            start_time = proc.start_time(pid)
+            if start_time is not None:
+                self._newcomers[pid] = look_up(pid, start_time)
         for pid in sorted({*calls, *users, *gone}):
-            user = users.get(pid) or gone.get(pid) or found.get(pid)
-            yield self._process(pid, user, calls.get(pid, {}), own[pid])
+            user = users.get(pid) or gone.get(pid) or self._newcomers.get(pid)
+            process = self._process(pid, user, calls.get(pid, {}), own[pid])
+            yield replace(process, seen_ns=self._seen_ns(user, end_ns))
 
     def _process(
         self, pid: int, user: User | None, calls: Mapping[CallKey, Counters], known: Mapping[int, Known]
@@ -191,14 +225,20 @@ class NcclMonitor:
             operations=tuple(loose),
         )
 
+    def _seen_ns(self, user: User | None, end_ns: int) -> int | None:
+        """How long the calls of a process were counted, if its library was probed within the interval."""
+        probed = self._watched.probed
+        since = [probed[file] for file in user.libraries.keys() & probed.keys()] if user else []
+        return end_ns - min(since) if since and self._start_ns < min(since) < end_ns else None
+
     def _are_probed(self, user: User | None) -> bool:
         """Whether a process that was not seen calling could not have called unseen."""
-        files = (user.libraries.keys() | user.left_out.keys()) if user and not user.is_cut else ()
-        return bool(files) and self._watched.probed.issuperset(files)
+        files = (user.libraries.keys() | user.left_out.keys()) if user and not user.is_cut else set()
+        return bool(files) and files <= self._watched.probed.keys()
 
     def _forget_gone(self, known: Iterable[tuple[int, int]]) -> None:
         """Forget the communicators of processes that ended, and which processes were seen calling."""
-        users, probed = self._watched.users, self._watched.probed
+        users, probed = self._watched.users, self._watched.probed.keys()
         owners = {pid for pid, _ in known}
         ended = {pid for pid in owners - users.keys() if self._has_ended(pid)}
         for pid, address in known:
@@ -215,9 +255,3 @@ class NcclMonitor:
         """Whether there is no such process, or another one of that number."""
         now, gone = proc.start_time(pid), self._watched.gone.get(pid)
         return now is None or (gone is not None and now != gone.start_time)
-
-
-def look_up(pid: int) -> User | None:
-    """A process that was not searched yet: what little can be read of it at once."""
-    start_time = proc.start_time(pid)
-    return None if start_time is None else User(pid, start_time, proc.command(pid), proc.container(pid))

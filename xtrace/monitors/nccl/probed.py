@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +32,9 @@ MOST_PROBED = 64
 
 ATTACH_NS = 1_000_000_000
 """How long one update attaches; the next one goes on."""
+
+MOST_NAMED = 8
+"""Unknown functions that a line names."""
 
 CLOSED_AT_ONCE = 32
 """Each detaching waits for grace periods of the kernel, which they share."""
@@ -81,9 +84,9 @@ class ProbedFiles:
         self.unprobed = 0
         """files with NCCL's functions that wait for room"""
 
-    def probed(self) -> frozenset[Identity]:
-        """The files whose calls are counted."""
-        return frozenset(identity for identity, file in self._files.items() if file.probes is not None)
+    def probed(self) -> dict[Identity, int]:
+        """The files whose calls are counted, and since when (CLOCK_MONOTONIC, ns)."""
+        return {identity: file.attached_ns for identity, file in self._files.items() if file.probes is not None}
 
     def update(self, users: Iterable[User]) -> list[int]:
         """Probe the files of these processes, as many as there may be, and let others go.
@@ -182,6 +185,14 @@ class ProbedFiles:
             probes.close()
             return True
         self._say(f"probing {len(library.offsets)} functions of {library.path} (pid {user.pid}: {user.command})")
+        if library.unknown:
+            some = named(library.unknown)
+            self._say(f"{where}: this version does not know {some}: calls of these are not seen (update xtrace-catch)")
+        if library.dear:
+            why = "they begin with an instruction that the kernel single-steps at a probe"
+            self._say(
+                f"{where}: calls of {named(library.dear)} cost about ten times as much as others while probed: {why}"
+            )
         return True
 
     def _next_number(self) -> int:
@@ -233,6 +244,11 @@ class ProbedFiles:
             self._closed = True
             probes = [held for file in list(self._files.values()) if (held := self._take(file)) is not None]
         close_together(probes)
+
+
+def named(functions: Sequence[str]) -> str:
+    """The first MOST_NAMED of them."""
+    return ", ".join(functions[:MOST_NAMED]) + (", ..." if len(functions) > MOST_NAMED else "")
 
 
 def close_together(probes: list[ExitStack]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,30 @@ from xtrace.messages import Say
 MOST_LINES = 200
 EVERY_NS = 10_000_000_000
 """After MOST_LINES at once there is one more in this time."""
+
+
+class Held:
+    """Keeps lines back until release(): what they say of the run is true from then on. For several threads."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._lock = threading.Lock()
+        self._lines: list[str] | None = []
+
+    def __call__(self, text: str) -> None:
+        """Hand a line on, or keep it."""
+        with self._lock:
+            if self._lines is None:
+                self._say(text)
+            else:
+                self._lines.append(text)
+
+    def release(self) -> None:
+        """Hand on what was kept, and every line from now on."""
+        with self._lock:
+            for text in self._lines or ():
+                self._say(text)
+            self._lines = None
 
 
 class Sparing:

@@ -23,8 +23,8 @@ ROUND_S = 1.0
 SLICE_S = 0.1
 """What was found is probed after searching for so long, even if there is more to search."""
 
-START_S = 2.0
-"""How long the start waits for the first round."""
+START_S = 5.0
+"""How long the start waits for the first round: before Linux 6.6 a library takes one to three."""
 
 CLOSE_S = 0.5
 """How long the end waits for the thread; it may be reading a file that does not answer."""
@@ -39,7 +39,8 @@ class Watched:
     users: Mapping[int, User] = field(default_factory=dict)
     gone: Mapping[int, User] = field(default_factory=dict)
     """users that ended since this was last taken"""
-    probed: frozenset[Identity] = frozenset()
+    probed: Mapping[Identity, int] = field(default_factory=dict)
+    """files whose calls are counted, and since when (CLOCK_MONOTONIC, ns)"""
     skipped: Skipped = field(default_factory=Skipped)
 
 
@@ -74,6 +75,10 @@ class Watcher:
         if time.monotonic_ns() - self._alive_ns > STUCK_NS:
             self._report("stuck", "a file or process does not answer: no new process is followed until it does")
         return Watched(watched.users, gone, watched.probed, watched.skipped)
+
+    def end(self) -> None:
+        """Probe nothing more. Does not wait."""
+        self._stop.set()
 
     def stop(self) -> bool:
         """Detach all probes, and end the thread. False if it does not answer: it may not be waited for."""

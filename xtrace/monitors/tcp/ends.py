@@ -5,12 +5,11 @@ An end is written once and never changed, so that reading and deleting a live ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import NamedTuple
 
-from xtrace.kernel import abi, constants, tracepoint
+from xtrace.kernel import abi, constants, privileges, tracepoint
 from xtrace.kernel.bpf import BATCH_MARGIN, Batch
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
@@ -44,6 +43,7 @@ class EndProbe:
     def __init__(self, interval_s: float) -> None:
         """Raises XtraceError: no type information, a privilege missing, a program refused."""
         offsets = find_offsets()
+        privileges.raise_memlock_limit()
         self.room = min(max(int(ENDS_PER_S * interval_s), FEWEST_ENDS), MOST_ENDS)
         self._batch = Batch(END_KEY.size, SAMPLE.size, self.room + BATCH_MARGIN)
         self._lost = 0
@@ -57,10 +57,9 @@ class EndProbe:
     def _resize(self, spec: MapSpec) -> MapSpec:
         return replace(spec, max_entries=self.room) if spec.name == "ends" else spec
 
-    def follow(self, networks: Iterable[int]) -> None:
-        """Keep the ends of sockets in these namespaces (inode numbers), too."""
-        for netns in networks:
-            self._collection.maps["namespaces"].update(abi.U32.pack(netns), abi.U32.pack(1))
+    def follow(self, netns: int) -> None:
+        """Keep the ends of sockets in a namespace (its inode number), too."""
+        self._collection.maps["namespaces"].update(abi.U32.pack(netns), abi.U32.pack(1))
 
     def forget(self, netns: int) -> None:
         """Keep those of a namespace no longer."""

@@ -11,7 +11,7 @@ from collections import defaultdict
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
-from xtrace.errors import XtraceError
+from xtrace.errors import KernelError, XtraceError
 from xtrace.kernel.network_namespaces import inode_of
 from xtrace.messages import Say
 from xtrace.model.limits import Limits
@@ -19,24 +19,30 @@ from xtrace.model.tcp import Connection, NamespaceSums, TcpSetup, TcpSnapshot
 from xtrace.model.tcp_health import judge, judge_failures
 from xtrace.monitors.tcp.ends import End, EndProbe
 from xtrace.monitors.tcp.namespace import WatchedNamespace
+from xtrace.monitors.tcp.peers import Monitored, Peers
 
 
 class TcpMonitor:
-    """Reads the sockets of the tool's network namespace from its creation on."""
+    """Reads the sockets of the tool's network namespace, and of those behind monitored veths, from its creation on."""
 
     mode = "tcp"
 
-    def __init__(self, interval_s: float, limits: Limits, say: Say) -> None:
+    def __init__(self, interval_s: float, limits: Limits, say: Say, monitored: Monitored) -> None:
         """What cannot be read is said once; the rest goes on."""
         self._limits = limits
+        self._say = say
+        self._said: set[str] = set()
         self.ended = False
         self._probe: EndProbe | None = None
         with ExitStack() as opening:
-            own = opening.enter_context(closing(WatchedNamespace(inode_of())))
-            self._namespaces = {own.netns: own}
+            self._namespaces: dict[int, WatchedNamespace] = {}
+            opening.callback(self._close_namespaces)
+            own = WatchedNamespace(inode_of())
+            self._namespaces[own.netns] = own
+            self._peers = opening.enter_context(closing(Peers(monitored)))
             try:
                 self._probe = opening.enter_context(closing(EndProbe(interval_s)))
-                self._probe.follow(self._namespaces)
+                self._probe.follow(own.netns)
             except XtraceError as error:
                 say(f"--tcp: {error}: what sockets do after the last reading of them is not seen")
             self._start_ns = time.monotonic_ns()
@@ -72,7 +78,37 @@ class TcpMonitor:
         self.ended = True
         self._owned.close()
 
+    def _close_namespaces(self) -> None:
+        for namespace in self._namespaces.values():
+            namespace.close()
+
+    def _follow_peers(self) -> None:
+        """Read the namespaces behind the monitored interfaces from now on, and those no longer that are not."""
+        try:
+            peers = self._peers.find()
+        except KernelError as error:
+            self._say_once(f"--tcp: namespaces of peers are not read: {error}")
+            return
+        if self._peers.unfound:
+            why = "none of their processes can be looked at, which needs CAP_SYS_PTRACE, and they have no name"
+            self._say_once(f"--tcp: sockets behind {self._peers.unfound} monitored interfaces are not read: {why}")
+        for netns in [netns for netns, known in self._namespaces.items() if known.path and netns not in peers]:
+            self._namespaces.pop(netns).close()
+            if self._probe:
+                self._probe.forget(netns)
+        for netns, path in peers.items():
+            if netns not in self._namespaces:
+                self._namespaces[netns] = WatchedNamespace(netns, path)
+                if self._probe:
+                    self._probe.follow(netns)
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
+
     def _read(self) -> TcpSnapshot:
+        self._follow_peers()
         for namespace in self._namespaces.values():
             namespace.dump()
         ends: defaultdict[int, list[End]] = defaultdict(list)
@@ -87,8 +123,11 @@ class TcpMonitor:
             own_sums, changed = namespace.changes(ends[netns], lost)
             health, reasons = judge_failures(own_sums.failures, interval_ns, self._limits)
             sums.append(replace(own_sums, health=health, reasons=reasons))
+            if namespace.path and own_sums.errors:
+                self._say_once(f"--tcp: sockets behind a monitored interface are not read: {own_sums.errors[0]}")
             # attempts that failed are among the failures
-            connections += (judge(each, interval_ns, self._limits) for each in changed if not each.has_failed)
+            judged = (judge(each, interval_ns, self._limits) for each in changed if not each.has_failed)
+            connections += (each._replace(netns=netns, is_local=namespace.path is None) for each in judged)
         return TcpSnapshot(
             end_ns=time.time_ns(),
             interval_ns=interval_ns,

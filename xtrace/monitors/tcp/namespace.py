@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from xtrace.errors import KernelError
 from xtrace.kernel.netlink import NetlinkSocket
-from xtrace.kernel.network_namespaces import TcpCounters
+from xtrace.kernel.network_namespaces import TcpCounters, entered
 from xtrace.kernel.sock_diag import NETLINK_SOCK_DIAG
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import COUNTERS, Connection, Failure, NamespaceSums, Reason
@@ -19,6 +20,8 @@ from xtrace.monitors.tcp.sockets import Changes, Sockets
 
 MOST_FAILURES = 1000
 """Kinds of failures in an interval, by remote address and reason; the rest is counted as one without an address."""
+
+MOST_WAITING = 65536
 
 NOWHERE = bytes(16)
 
@@ -32,47 +35,70 @@ class Read:
 
 
 class WatchedNamespace:
-    """Holds what is open in the namespace in which it is created."""
+    """One namespace from reading to reading.
 
-    def __init__(self, netns: int, name: str = "") -> None:
-        """Raises KernelError."""
+    What is open in a namespace keeps it alive, and with it the interfaces of a container that is gone. So of any but
+    the tool's own nothing is held between readings.
+    """
+
+    def __init__(self, netns: int, path: Path | None = None) -> None:
+        """`path`: of another namespace than that of the tool. Raises KernelError."""
         self.netns = netns
-        self.name = name
-        self.sockets = Sockets()
+        self.path = path
+        self._sockets = Sockets()
         self._last: Read | None = None
-        self._begun: int | None = None
+        self._begun = 0
         self._error = ""
-        with ExitStack() as opening:
-            self._netlink = opening.enter_context(NetlinkSocket(NETLINK_SOCK_DIAG))
-            self._counters = opening.enter_context(closing(TcpCounters()))
-            self._owned = opening.pop_all()
+        self._waiting: list[End] = []
+        """ends read with a dump that failed"""
+        self._opened = ExitStack()
+        if path is None:
+            self._open()
 
     def dump(self) -> None:
         """Read all sockets, and RetransSegs before that."""
         self._error = ""
         try:
+            if self.path is not None:
+                with entered(self.path):
+                    self._open()
             self._begun = self._counters.retrans_segs()
-            self.sockets.dump(self._netlink)
+            self._sockets.dump(self._netlink)
         except KernelError as error:
             self._error = str(error)
 
     def changes(self, ends: Sequence[End], lost: int | None) -> tuple[NamespaceSums, list[Connection]]:
         """What is new since the reading before. `ends` were read after dump(); `lost`: more that could not be."""
+        try:
+            after = 0 if self._error else self._counters.retrans_segs()
+        except KernelError as error:
+            self._error = str(error)
+        if self.path is not None:
+            self._opened.close()
+        ends = [*self._waiting, *ends]
         if self._error:
             self._last = None
-            return NamespaceSums(self.netns, self.name, lost_ends=lost, errors=(self._error,)), []
-        found = self.sockets.changes(ends, sees_ends=lost is not None)
-        return self._sums(found, lost), found.connections
+            self._waiting = ends[-MOST_WAITING:]
+            return NamespaceSums(self.netns, lost_ends=lost, errors=(self._error,)), []
+        self._waiting = []
+        found = self._sockets.changes(ends, sees_ends=lost is not None)
+        return self._sums(found, Read(self._begun, after), lost), found.connections
 
-    def _sums(self, found: Changes, lost: int | None) -> NamespaceSums:
-        read = Read(self._begun or 0, self._counters.retrans_segs())
+    def close(self) -> None:
+        """Release everything."""
+        self._opened.close()
+
+    def _open(self) -> None:
+        self._netlink = self._opened.enter_context(NetlinkSocket(NETLINK_SOCK_DIAG))
+        self._counters = self._opened.enter_context(closing(TcpCounters()))
+
+    def _sums(self, found: Changes, read: Read, lost: int | None) -> NamespaceSums:
         last, self._last = self._last, read
         growths = (connection.growth for connection in found.connections)
         sums = tuple(sum(filter(None, column)) for column in zip(*growths, strict=True)) or (0,) * COUNTERS
         rtts = [connection.level(lib.TCP_RTT) for connection in found.connections if not connection.has_ended]
         return NamespaceSums(
             self.netns,
-            self.name,
             connections=found.alive,
             began=found.began,
             ended=found.ended,
@@ -83,10 +109,6 @@ class WatchedNamespace:
             failures=failures(found.connections),
             rtts=tuple(sorted(rtt for rtt in rtts if rtt is not None)),
         )
-
-    def close(self) -> None:
-        """Release everything."""
-        self._owned.close()
 
 
 def failures(connections: Sequence[Connection]) -> tuple[Failure, ...]:

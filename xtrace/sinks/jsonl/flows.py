@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, Origin
+from xtrace.model.flow import TRAFFIC_TYPES, TUNNELS, FlowSnapshot, Interface, Origin
 from xtrace.model.roce import opcode_name
 from xtrace.sinks.render import tcp_flag_names, valid_unicode
 
@@ -24,6 +24,7 @@ def _names() -> tuple[Any, list[Any]]:
     """Return struct xt_names and the strings it points to."""
     values = {
         "traffic_types": TRAFFIC_TYPES,
+        "tunnels": TUNNELS,
         "opcodes": [opcode_name(opcode) for opcode in range(256)],
         "tcp_flags": [tcp_flag_names(flags) for flags in range(256)],
     }

@@ -17,6 +17,7 @@ from xtrace.model.nccl import (
 from xtrace.model.nccl_names import IN_PROGRESS, latency_limit_ns
 from xtrace.model.nccl_ras import RasRank, RasReport
 from xtrace.sinks.jsonl.lines import rendered
+from xtrace.sinks.jsonl.nccl_ranks import rank_records, verdict_records
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
 
@@ -52,9 +53,16 @@ def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
         yield process_record(process, common)
         for communicator in process.communicators:
             yield communicator_record(process, communicator, common)
+    yield from rank_records(snapshot.ranks, common)
+    yield from verdict_records(snapshot.verdicts, common)
     if snapshot.ras is not None:
         yield from ras_records(snapshot.ras, common)
     yield interval_record(snapshot, common)
+
+
+def own_interval(process: NcclProcess) -> Record:
+    """Its own length of the interval, if its calls were not counted in all of it."""
+    return {} if process.seen_ns is None else {"interval_s": round(process.seen_ns / 1e9, 3)}
 
 
 def process_record(process: NcclProcess, common: Record) -> Record:
@@ -63,6 +71,7 @@ def process_record(process: NcclProcess, common: Record) -> Record:
     return {
         "type": "nccl_process",
         **common,
+        **own_interval(process),
         "pid": process.pid,
         "command": valid_unicode(process.command),
         "container": process.container,
@@ -75,6 +84,7 @@ def process_record(process: NcclProcess, common: Record) -> Record:
         "operations": [operation_record(operation) for operation in process.operations],
         "devices": list(nic.devices) if nic else None,
         "queue_pairs": nic.queue_pairs if nic else None,
+        "queue_pairs_ts": timestamp(nic.read_ns) if nic and nic.read_ns else None,
         "nic_tx_bytes": nic.tx_bytes if nic else None,
         "nic_rx_bytes": nic.rx_bytes if nic else None,
     }
@@ -85,6 +95,7 @@ def communicator_record(process: NcclProcess, communicator: Communicator, common
     return {
         "type": "nccl_communicator",
         **common,
+        **own_interval(process),
         "pid": process.pid,
         "communicator": f"{communicator.address:#x}",
         "nranks": communicator.nranks,

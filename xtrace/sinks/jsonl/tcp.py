@@ -100,8 +100,10 @@ class TcpJson:
             shown = heapq.nlargest(self._most, shown, key=lambda connection: connection.badness)
         for connection in shown:
             yield connection_record(connection, snapshot.interval_ns, common)
+        missing = Counter(connection.netns for connection in snapshot.connections)
+        missing.subtract(connection.netns for connection in shown)
         for sums in snapshot.namespaces:
-            yield sums_record(sums, common, len(snapshot.connections) - len(shown))
+            yield sums_record(sums, common, missing[sums.netns])
 
 
 def connection_record(connection: Connection, interval_ns: int, common: Record) -> Record:
@@ -113,6 +115,7 @@ def connection_record(connection: Connection, interval_ns: int, common: Record) 
     return {
         "type": "tcp_connection",
         **common,
+        "netns": connection.netns,
         "local_ip": address(sample.local),
         "local_port": sample.local_port,
         "remote_ip": address(sample.remote),
@@ -146,6 +149,7 @@ def sums_record(sums: NamespaceSums, common: Record, not_shown: int) -> Record:
     return {
         "type": "tcp",
         **common,
+        "netns": sums.netns,
         "connections": None if sums.errors else sums.connections,
         "began": None if sums.errors else sums.began,
         "ended": None if sums.errors else sums.ended,

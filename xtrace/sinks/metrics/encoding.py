@@ -16,6 +16,8 @@ _GZIP = 16 + zlib.MAX_WBITS
 class Encoding(Protocol):
     """Collects one tick's samples of all monitors, adds the constant labels and encodes them as one body."""
 
+    form: str
+    """import or remote-write"""
     headers: Mapping[str, str]
     """HTTP content headers of a compressed body"""
 
@@ -27,6 +29,9 @@ class Encoding(Protocol):
 
     def body(self) -> bytes:
         """Return everything added so far and start over."""
+
+    def last_body(self) -> bytes:
+        """Return what has to be said once a run has ended; b"" if nothing."""
 
     def compress(self, body: bytes) -> bytes:
         """Compress a body as announced by `headers`. May be called from another thread."""

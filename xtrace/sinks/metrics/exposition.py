@@ -36,6 +36,7 @@ class Exposition:
     `constant` labels are added to every series; a label of the same name in the sample overrides them.
     """
 
+    form = "import"
     headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
 
     def __init__(self, constant: Labels) -> None:
@@ -93,6 +94,10 @@ class Exposition:
         self._pieces.clear()
         self._forget()
         return "".join(parts).encode()
+
+    def last_body(self) -> bytes:
+        """Return nothing: the format has no mark for the end of a series."""
+        return b""
 
     def _forget(self) -> None:
         """Start a new generation once this one could hold all series twice; the rest are gone or idle."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xtrace.model.flow import FRAGMENT, HAS_SRC_QPN, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
+from xtrace.model.flow import FRAGMENT, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
 from xtrace.model.flow_totals import MOST_TOTALS, FlowSetup, Where
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.grouping import RENAMES, grouped
@@ -77,6 +77,7 @@ class FlowMetrics:
         self._most = options.max_series
         self._series_by = options.series_by
         self._rename = RENAMES.get(options.series_by)
+        self._has_gauges = options.flow_gauges
         self._drained: tuple[int, int, int] | None = None
         """of the last snapshot: flows, grace period (ns), drain (ns)"""
         self._attached: tuple[int, int] | None = None
@@ -170,22 +171,19 @@ class FlowMetrics:
         """Return samples of flows with traffic, one 0 of the gauges of flows that stopped, and the ends of series."""
         tick, last = self._tick, self._tick - 1
         new, stays = tuple.__new__, Life.STAYS  # Sample() takes twice the time, which matters with many flows
-        samples = []
+        gauges, samples = self._has_gauges, []
         for series in (*group.places.values(), group.other):
             if series.gained_packets:
                 before = None if series.written == last else _before(series, BYTES, PACKETS)
                 series.written = tick
-                values = {
-                    BYTES: series.bytes,
-                    PACKETS: series.packets,
-                    FLOW_BYTES: series.gained_bytes,
-                    FLOW_PACKETS: series.gained_packets,
-                }
+                values = {BYTES: series.bytes, PACKETS: series.packets}
+                if gauges:
+                    values[FLOW_BYTES], values[FLOW_PACKETS] = series.gained_bytes, series.gained_packets
                 samples.append(new(Sample, (series.labels, values, before, stays)))
-            elif series.written == last:
+            elif gauges and series.written == last:
                 samples.append(Sample(series.labels, IDLE, life=stays))
         samples += [
-            Sample(series.labels, IDLE if series.written == last else {}, life=Life.ENDS)
+            Sample(series.labels, IDLE if gauges and series.written == last else {}, life=Life.ENDS)
             for series in group.ended
             if not group.holds(series.labels)  # another key with the same labels may continue the series
         ]
@@ -239,14 +237,20 @@ def flow_labels(key: FlowKey) -> Iterator[tuple[str, str]]:
         yield "ethertype", str(key.ethertype)
     yield "traffic_type", traffic_type
     if key.is_roce:
-        if key.flags & HAS_SRC_QPN:
-            yield "src_qpn", str(key.src_qpn)
+        if key.source_qpn is not None:
+            yield "src_qpn", str(key.source_qpn)
         yield "dst_qpn", str(key.dst_qpn)
         yield "opcode", str(key.opcode)
     elif traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
         yield "icmp_type", str(key.src_port)
         yield "icmp_code", str(key.dst_port)
-    if key.vlan_id:
-        yield "vlan", str(key.vlan_id)
+    if key.vlan:
+        yield "vlan", str(key.vlan)
+    if key.inner_vlan:
+        yield "inner_vlan", str(key.inner_vlan)
+    if key.tunnel:
+        yield "tunnel", key.tunnel
+    if key.vni is not None:
+        yield "vni", str(key.vni)
     if key.flags & FRAGMENT:
         yield "fragment", "later" if key.flags & LATER_FRAGMENT else "first"

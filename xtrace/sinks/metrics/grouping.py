@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 
 from xtrace.kernel import abi
+from xtrace.kernel.syscall import lib
 from xtrace.model.flow import (
     COUNTERS,
     HAS_SRC_QPN,
@@ -25,7 +26,7 @@ _SRC_PORT, _DST_PORT, _SRC_QPN, _PROTOCOL, _FLAGS = (
     abi.offset("struct flow_key", name) for name in ("src_port", "dst_port", "src_qpn", "protocol", "flags")
 )
 _PORT = Struct("=H")
-_NO_PORT, _NO_QPN = bytes(2), bytes(4)
+_NO_PORT = bytes(2)
 _WITH_PORTS = frozenset({PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_SCTP})
 _ICMP = frozenset({PROTOCOL_ICMP, PROTOCOL_ICMPV6})
 
@@ -46,9 +47,11 @@ def without_ports(key: bytes) -> bytes:
     flags = key[_FLAGS]
     if key[_PROTOCOL] in _ICMP and not flags & (ROCE_V1 | ROCE_V2):
         return key
-    flags &= ~HAS_SRC_QPN
-    zeroed = key[:_SRC_PORT] + _NO_PORT + _NO_PORT + _NO_QPN + key[_SRC_QPN + 4 :]
-    return zeroed[:_FLAGS] + bytes([flags]) + zeroed[_FLAGS + 1 :]
+    if flags & HAS_SRC_QPN:  # else the words have nothing of a queue pair: see struct flow_key
+        (word,) = abi.U32.unpack_from(key, _SRC_QPN)
+        key = key[:_SRC_QPN] + abi.U32.pack(word & ~lib.QPN_MASK) + key[_SRC_QPN + 4 :]
+    zeroed = key[:_SRC_PORT] + _NO_PORT + _NO_PORT + key[_SRC_PORT + 4 :]
+    return zeroed[:_FLAGS] + bytes([flags & ~HAS_SRC_QPN]) + zeroed[_FLAGS + 1 :]
 
 
 RENAMES: Mapping[str, Rename] = {"service": without_client_port, "hosts": without_ports}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from xtrace.model.nccl import NcclSnapshot
 from xtrace.model.nccl_ras import RasCommunicator, RasReport
 from xtrace.model.snapshot import Setup
+from xtrace.sinks.metrics import nccl_ranks
+from xtrace.sinks.metrics.nccl_ranks import RankMetrics
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 from xtrace.sinks.render import valid_unicode
 
@@ -78,11 +80,15 @@ DESCRIBED = {
 class NcclMetrics:
     """Processes, calls, errors, communicators."""
 
-    described = DESCRIBED
+    described: Mapping[str, Metric] = {**DESCRIBED, **nccl_ranks.DESCRIBED}
+
+    def __init__(self) -> None:
+        self._ranks = RankMetrics()
 
     def samples(self, snapshot: NcclSnapshot) -> Iterator[Sample]:
-        """Return all samples of one interval."""
-        return nccl_samples(snapshot)
+        """Yield all samples of one interval."""
+        yield from nccl_samples(snapshot)
+        yield from self._ranks.samples(snapshot.ranks, snapshot.verdicts)
 
     def own(self, setup: Setup | None) -> Values:
         """Return nothing: mode nccl has no figures of the tool itself."""

@@ -56,13 +56,16 @@ DESCRIBED = {
     ),
     "xtrace_catch_push_queue_batches": Metric("gauge", "batches", "Batches, one per interval, that wait for delivery."),
     "xtrace_catch_push_queue_bytes": Metric("gauge", "bytes", "Memory that the batches waiting for delivery take."),
+    "xtrace_catch_push_spool_bytes": Metric(
+        "gauge", "bytes", "Size of the files of batches that wait for delivery (--spool)."
+    ),
     "xtrace_catch_push_requests_total": Metric("counter", "requests", "Requests that delivered a batch."),
     "xtrace_catch_push_samples_total": Metric("counter", "samples", "Samples in the batches that were delivered."),
     "xtrace_catch_push_failures_total": Metric(
         "counter", "requests", "Requests that failed in a way that may pass; their batches are sent again."
     ),
     "xtrace_catch_push_dropped_batches_total": Metric(
-        "counter", "batches", "Batches lost, by reason: overflow of the queue, or refused by the server."
+        "counter", "batches", "Batches lost, by reason: overflow of the queue, refused by the server, damaged file."
     ),
     "xtrace_catch_push_dropped_samples_total": Metric("counter", "samples", "Samples in the batches lost, by reason."),
     "xtrace_catch_push_request_seconds": Metric(
@@ -95,7 +98,9 @@ class Figures:
     """delivered"""
     failures: int = 0
     """failed attempts that are retried"""
-    dropped: dict[str, tuple[int, int]] = field(default_factory=lambda: {"overflow": (0, 0), "refused": (0, 0)})
+    spooled_bytes: int | None = None
+    """in files; None without a spool"""
+    dropped: dict[str, tuple[int, int]] = field(default_factory=dict)
     """batches and samples by reason"""
     request_s: float | None = None
     """duration of the last request"""
@@ -164,6 +169,8 @@ def _push_values(push: Figures) -> Values:
         "xtrace_catch_push_samples_total": push.samples,
         "xtrace_catch_push_failures_total": push.failures,
     }
+    if push.spooled_bytes is not None:
+        values["xtrace_catch_push_spool_bytes"] = push.spooled_bytes
     if push.request_s is not None:
         values["xtrace_catch_push_request_seconds"] = round(push.request_s, 6)
     if push.stored is not None:

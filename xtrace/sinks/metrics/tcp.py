@@ -79,6 +79,7 @@ class TcpMetrics:
 
     def samples(self, snapshot: TcpSnapshot) -> Iterator[Sample]:
         """Add up one interval, and yield all samples."""
+        before = set(self._failures)
         known = [sums for sums in snapshot.namespaces if not sums.errors]
         for sums in known:
             for name, number in SUMS.items():
@@ -93,7 +94,7 @@ class TcpMetrics:
         if known:
             yield Sample((), {"xtrace_tcp_connections": sum(sums.connections for sums in known), **self._sums})
         for (name, reason), times in self._failures.items():
-            yield Sample((("reason", reason),), {name: times})
+            yield Sample((("reason", reason),), {name: times}, None if (name, reason) in before else {name: 0})
         healths = Counter(connection.health for connection in snapshot.connections)
         for health in (Health.WARN, Health.CRITICAL):
             yield Sample((("health", health),), {"xtrace_tcp_unhealthy_connections": healths[health]})

@@ -7,6 +7,7 @@ also ends all connections. So after a new connection, what was acknowledged befo
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ KEPT_BYTES = 8 << 20
 class Kept(Protocol):
     """What is read of a batch."""
 
-    body: bytes
+    size: int
     probe: Probe | None
 
 
@@ -39,10 +40,18 @@ class _Entry(Generic[KeptBatch]):
 class Acknowledged(Generic[KeptBatch]):
     """The batches, oldest first; times are seconds, monotonic."""
 
-    def __init__(self, times: Times, most_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, times: Times, forget: Callable[[KeptBatch], None], most_bytes: int = KEPT_BYTES) -> None:
+        """`forget` is called with each batch that is not kept any more, unless it was lost."""
         self._times = times
+        self._forget = forget
         self._most_bytes = most_bytes
         self._entries: deque[_Entry[KeptBatch]] = deque()
+
+    def resume(self, batches: Iterable[KeptBatch], now: float) -> None:
+        """Keep what was acknowledged in an earlier run: to be checked, as if its connection had just ended."""
+        for batch in batches:
+            if batch.probe is not None:
+                self._entries.append(_Entry(batch, batch.probe, now, now + VISIBLE_AFTER_S))
 
     def add(self, batch: KeptBatch, now: float, reconnected: bool) -> None:
         """Keep a batch that was just acknowledged, over a new connection or the same as before."""
@@ -51,8 +60,10 @@ class Acknowledged(Generic[KeptBatch]):
                 entry.check_at = entry.check_at or now + VISIBLE_AFTER_S
         if batch.probe is not None:
             self._entries.append(_Entry(batch, batch.probe, now))
+        else:
+            self._forget(batch)
         while self._entries and (self._is_old(self._entries[0], now) or self._size() > self._most_bytes):
-            self._entries.popleft()
+            self._forget(self._entries.popleft().batch)
 
     def lost(self, now: float, ending: bool) -> list[KeptBatch]:
         """Return the batches that the server has lost, each once. Queries it only if a check is due, or at the end."""
@@ -62,12 +73,14 @@ class Acknowledged(Generic[KeptBatch]):
         self._entries = deque(entry for entry in self._entries if entry not in suspects)
         at_ms = [entry.probe.at_ms for entry in suspects]
         found = self._times(suspects[0].probe.selector, min(at_ms), max(at_ms))
-        if found is None:
-            return []
-        return [entry.batch for entry in suspects if entry.probe.at_ms not in found]
+        lost = [] if found is None else [entry.batch for entry in suspects if entry.probe.at_ms not in found]
+        for entry in suspects:
+            if entry.batch not in lost:
+                self._forget(entry.batch)
+        return lost
 
     def _size(self) -> int:
-        return sum(len(entry.batch.body) for entry in self._entries)
+        return sum(entry.batch.size for entry in self._entries)
 
     def _is_old(self, entry: _Entry[KeptBatch], now: float) -> bool:
         return entry.check_at is None and entry.acknowledged_at < now - KEPT_S

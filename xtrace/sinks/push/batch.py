@@ -19,6 +19,12 @@ class Batch:
     is_packed: bool = False
     waits: bool = True
     """False once delivered or dropped"""
+    size: int = 0
+    """bytes that it takes, in memory or in its file"""
+    file: str | None = None
+    """its name in the spool, which then has the body"""
+    in_doubt: bool = False
+    """whether an attempt had no answer: the server may have stored it"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Outcome:
     retry_after_s: float | None = None
     doubt: str = ""
     """the answer, if it is none that VictoriaMetrics gives to an import; the samples may not be stored"""
+    unanswered: bool = False
+    """whether the request was sent, as far as known, but no answer came"""
     reconnected: bool = False
     """whether the connection used before had been closed by the server, or failed"""
 

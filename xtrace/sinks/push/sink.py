@@ -7,16 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.metrics.encoding import Encoding
-from xtrace.sinks.metrics.exposition import Exposition, label_text
+from xtrace.sinks.metrics.exposition import label_text
 from xtrace.sinks.metrics.own import push_samples
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 from xtrace.sinks.push.batch import Batch, Transport
 from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.selfcheck import Probe
+from xtrace.sinks.push.spool import Spool
 
 log = logging.getLogger(__name__)
 
-LOST = {"overflow": "queue full", "refused": "rejected by the server"}
+LOST = {"overflow": "queue full", "refused": "rejected by the server", "damaged": "damaged files in the spool"}
 """Texts for the reasons of Figures.dropped."""
 
 PROBE = "xtrace_catch_build_info"
@@ -25,11 +26,14 @@ PROBE = "xtrace_catch_build_info"
 class Push:
     """An Outlet that encodes in the main thread between ticks; Delivery does everything that may block."""
 
-    def __init__(self, transport: Transport, identity: Identity) -> None:
+    def __init__(
+        self, transport: Transport, encoding: Encoding, identity: Identity, spool: Spool | None = None
+    ) -> None:
         self._shown = transport.shown
         self._identity = identity
-        self._encoding: Encoding = Exposition(identity.series())
-        self._delivery = Delivery(transport, self._encoding)
+        self._encoding = encoding
+        self._spool = spool
+        self._delivery = Delivery(transport, self._encoding, spool=spool)
         self.undelivered = False
         """after close(): whether samples were lost"""
 
@@ -50,7 +54,13 @@ class Push:
 
     def close(self, limit_s: float) -> None:
         """Deliver queued samples for at most `limit_s`; log what was lost."""
-        batches, samples = self._delivery.close(limit_s)
+        last = self._encoding.last_body()
+        if last:
+            self._delivery.submit(Batch(last, 0))
+        batches, samples, kept = self._delivery.close(limit_s)
+        if kept and self._spool is not None:
+            where = self._spool.directory
+            log.warning("push to %s: ended; not delivered yet: %d samples, kept in %s", self._shown, kept, where)
         if batches:
             self.undelivered = True
             log.error("push to %s: ended; not delivered within %.1f s: %d samples", self._shown, limit_s, samples)

@@ -19,7 +19,7 @@ from xtrace.printable import printable
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import manager
 from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
-from xtrace.target import IMPORT_PATH, Target
+from xtrace.target import IMPORT_PATH, REMOTE_WRITE, WRITE_PATH, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 MOST_WORDS = 200
@@ -36,7 +36,7 @@ MAY_PASS = (
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
 )
 """Errors of the client that a later attempt may not meet, beside all errors of the server."""
-EXPORT_PATH = "/api/v1/export"
+EXPORT_PATH, QUERY_PATH = "/api/v1/export", "/api/v1/query"
 MOST_EXPORTS = 3
 """Paths tried for it where the import path is not the usual one."""
 MOST_EXPORTED = 1 << 20
@@ -89,16 +89,20 @@ class Http:
             return replace(self._outcome(response), reconnected=is_new)
         except (HTTPError, OSError) as error:
             self._is_closed = False
-            return Outcome(False, True, reason(error))
+            return Outcome(False, True, reason(error), unanswered=not never_sent(error))
         except ValueError:  # from headers; its text quotes them
             return Outcome(False, True, "user name, token or headers contain characters that HTTP does not allow")
 
     def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
         """Return the times (ms) of the stored samples of a series; None if no export is found, or it is unreachable."""
-        for url in export_urls(self._target.url, selector, start_ms, end_ms):
+        readers = {
+            **dict.fromkeys(export_urls(self._target.url, selector, start_ms, end_ms), sample_times),
+            **dict.fromkeys(query_urls(self._target.url, selector, start_ms, end_ms), queried_times),
+        }
+        for url, read in readers.items():
             try:
                 response = self._request("GET", url, None, self._headers())
-                found = sample_times(read_all(response)) if response.status == HTTPStatus.OK else None
+                found = read(read_all(response)) if response.status == HTTPStatus.OK else None
                 self._finish(response)
             except (HTTPError, OSError, ValueError):
                 return None
@@ -116,7 +120,8 @@ class Http:
         status = response.status
         if status in OK:
             self._finish(response)
-            doubt = "" if status == HTTPStatus.NO_CONTENT else f"{status} {self._phrase(response)}".strip()
+            is_usual = status == HTTPStatus.NO_CONTENT or self._target.form == REMOTE_WRITE
+            doubt = "" if is_usual else f"{status} {self._phrase(response)}".strip()
             return Outcome(True, doubt=doubt)
         words = self._words(response)
         if status >= 500 or status in MAY_PASS:
@@ -168,16 +173,32 @@ class Http:
 
 def export_urls(url: str, selector: str, start_ms: int, end_ms: int) -> list[str]:
     """Return URLs that may export samples of a series: beside the import path (cluster: /select), or above the path."""
+    query = {"match[]": selector, "start": start_ms / 1000, "end": end_ms / 1000}
+    return [_beside(url, prefix + EXPORT_PATH, query) for prefix in _prefixes(url)]
+
+
+def query_urls(url: str, selector: str, start_ms: int, end_ms: int) -> list[str]:
+    """Return the URL of Prometheus' query API beside a path for remote write, for the same samples and some before."""
+    if not urlsplit(url).path.endswith(WRITE_PATH):
+        return []
+    window_s = (end_ms - start_ms) // 1000 + 2
+    query = {"query": f"{selector}[{window_s}s]", "time": (end_ms + 1) / 1000}
+    return [_beside(url, prefix + QUERY_PATH, query) for prefix in _prefixes(url)]
+
+
+def _prefixes(url: str) -> list[str]:
+    """Return what paths for reading may begin with."""
+    path = urlsplit(url).path
+    for end in (IMPORT_PATH, WRITE_PATH):
+        prefix, found, _ = path.partition(end)
+        if found:
+            return [prefix.replace("/insert/", "/select/", 1)]
+    return [str(above).rstrip("/") for above in PurePosixPath(path).parents][:MOST_EXPORTS]
+
+
+def _beside(url: str, path: str, query: Mapping[str, object]) -> str:
     parts = urlsplit(url)
-    prefix, found, _ = parts.path.partition(IMPORT_PATH)
-    if found:
-        prefixes = [prefix.replace("/insert/", "/select/", 1)]
-    else:
-        above = PurePosixPath(parts.path).parents
-        prefixes = [str(path).rstrip("/") for path in above][:MOST_EXPORTS]
-    query = urlencode({"match[]": selector, "start": start_ms / 1000, "end": end_ms / 1000})
-    query = "&".join(filter(None, (parts.query, query)))
-    return [urlunsplit(parts._replace(path=prefix + EXPORT_PATH, query=query)) for prefix in prefixes]
+    return urlunsplit(parts._replace(path=path, query="&".join(filter(None, (parts.query, urlencode(query))))))
 
 
 def read_all(response: urllib3.BaseHTTPResponse) -> bytes:
@@ -201,6 +222,14 @@ def sample_times(exported: bytes) -> set[int] | None:
     return times
 
 
+def queried_times(answer: bytes) -> set[int] | None:
+    """Return the times (ms) in an answer of Prometheus' query API for a range of samples; None if it is none."""
+    try:
+        return {round(at_s * 1000) for found in orjson.loads(answer)["data"]["result"] for at_s, _ in found["values"]}
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def retry_after(text: str | None) -> float | None:
     """Parse Retry-After, a number or an HTTP date (RFC 9110 10.2.3), to seconds; None if absent or invalid."""
     if text is None:
@@ -211,6 +240,12 @@ def retry_after(text: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
+
+
+def never_sent(error: BaseException) -> bool:
+    """Return whether a request cannot have reached the server, as there was no connection."""
+    no_connection = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NewConnectionError)
+    return isinstance(error, (*no_connection, urllib3.exceptions.ProxyError, urllib3.exceptions.SSLError, ssl.SSLError))
 
 
 def reason(error: BaseException) -> str:

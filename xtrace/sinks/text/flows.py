@@ -95,8 +95,12 @@ def flow_details(key: FlowKey) -> Iterator[str]:
         yield f"type={key.src_port} code={key.dst_port}"
     if key.flags & FRAGMENT:
         yield "frag"
-    if key.vlan_id:
-        yield f"vlan={key.vlan_id}"
+    if key.vlan:
+        yield f"vlan={key.vlan}"
+    if key.inner_vlan:
+        yield f"inner_vlan={key.inner_vlan}"
+    if key.tunnel:
+        yield key.tunnel if key.vni is None else f"{key.tunnel} vni={key.vni}"
     if not key.is_ip and not key.is_roce:
         yield "LLC" if key.ethertype == ETHERTYPE_LLC else f"ethertype=0x{key.ethertype:04x}"
 

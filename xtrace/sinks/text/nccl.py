@@ -14,8 +14,10 @@ from xtrace.model.nccl import (
     sum_counters,
     total_bytes,
 )
+from xtrace.model.nccl_ranks import OpenCall
 from xtrace.model.nccl_ras import RasRank, RasReport
 from xtrace.sinks.render import short_id
+from xtrace.sinks.text.nccl_ranks import NOTE, verdict_lines
 
 NOT_KNOWN = "n/a"
 MOST_SHOWN = 4
@@ -36,21 +38,28 @@ class NcclText:
 
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     """All lines of one interval."""
-    seconds = snapshot.interval_ns / 1e9
+    for line in verdict_lines(snapshot.verdicts, snapshot.end_ns):
+        yield line + "\n"
+    if snapshot.verdicts:
+        yield f"{NOTE}\n"
+    opened = {(rank.pid, rank.address): rank.open for rank in snapshot.ranks if rank.open}
     idle = 0
     for process in snapshot.processes:
         if process.is_idle:  # counted, without its own line
             idle += 1
             continue
+        seconds = (process.seen_ns or snapshot.interval_ns) / 1e9
         yield process_line(process, seconds) + "\n"
         for communicator in process.communicators:
-            for line in communicator_lines(communicator, seconds):
+            call = opened.get((process.pid, communicator.address))
+            for line in communicator_lines(communicator, seconds, call, snapshot.end_ns):
                 yield f"  {line}\n"
         for operation in process.operations:
             yield f"  {operation_text(operation, seconds)}\n"
     if snapshot.ras is not None:
         yield from ras_lines(snapshot.ras)
     clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
+    seconds = snapshot.interval_ns / 1e9
     requested = total_bytes(operation for process in snapshot.processes for operation in process.all_operations())
     skipped = "".join(f" {name}={count}" for name, count in snapshot.skipped._asdict().items() if count)
     yield (
@@ -89,12 +98,19 @@ def nic_words(process: NcclProcess, seconds: float) -> Iterator[str]:
     yield f"nic_tx={rate(nic.tx_bytes, seconds)} nic_rx={rate(nic.rx_bytes, seconds)}"
 
 
-def communicator_lines(communicator: Communicator, seconds: float) -> Iterator[str]:
-    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, one line per function and datatype."""
+def communicator_lines(
+    communicator: Communicator, seconds: float, call: OpenCall | None = None, now_ns: int = 0
+) -> Iterator[str]:
+    """`0x5581 rank=0/8 gpu=0 AllReduce bfloat16 calls=100 ...`, one line per function and datatype.
+
+    `call`: the one that it is in, `now_ns`: wall clock.
+    """
     rank = f"rank={known(communicator.rank)}/{known(communicator.nranks)}"
     gpu = "" if communicator.device is None else f" gpu={communicator.device}"
     name = f"{communicator.address:#x} {rank}{gpu}"
-    if not communicator.operations:
+    if call is not None:
+        yield f"{name} in {call.arguments} for {max(0, now_ns - call.since_ns) / 1e9:.1f}s thread={call.thread}"
+    elif not communicator.operations:
         yield f"{name} idle"
     for operation in communicator.operations:
         yield f"{name} {operation_text(operation, seconds)}"

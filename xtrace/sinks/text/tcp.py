@@ -30,9 +30,10 @@ class TcpText:
         if len(troubled) > self._most:
             yield f"tcp and {len(troubled) - self._most} more connections\n"
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
-        for sums in snapshot.namespaces:
+        for place, sums in enumerate(snapshot.namespaces):
             yield from (failure_line(failure) + "\n" for failure in sums.failures[:MOST_FAILURES])
-            yield f"tcp {clock} {snapshot.interval_ns / 1e9:.1f}s {sums_words(sums)}\n"
+            where = f" netns={sums.netns}" if place else ""
+            yield f"tcp {clock} {snapshot.interval_ns / 1e9:.1f}s {sums_words(sums)}{where}\n"
 
     def totals(self, totals: object) -> tuple[str, ...]:
         """Nothing: the health of a connection is that of an interval."""

@@ -25,9 +25,9 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows import attach as attach_module
 from xtrace.monitors.flows import kinds
-from xtrace.monitors.flows.attach import Attached, Attacher, Choice
+from xtrace.monitors.flows.attach import Attached, Attacher, Choice, loaded
 from xtrace.monitors.flows.kinds import driver, effect, link_layer
-from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned
+from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 ETH0 = LinkInfo(index=4, name="eth0", flags=1, link_type=1)
@@ -123,11 +123,12 @@ class Bench:
         self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, direction: Direction = Direction.INGRESS
     ) -> Attached:
         self.attached.append(self.attacher(hook, mode).attach(link, 3, direction))
+        self.said.append(loaded(link.name, {direction: self.attached[-1]}))
         return self.attached[-1]
 
     def attacher(self, hook: str, mode: str) -> Attacher:
         tables = cast("FlowTables", self.tables)
-        return Attacher(cast("NetlinkSocket", object()), tables, Choice.of(hook, mode), self.said.append)
+        return Attacher(cast("NetlinkSocket", object()), tables, Choice.of(hook, mode))
 
     def refused(
         self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, direction: Direction = Direction.INGRESS
@@ -157,40 +158,31 @@ def how(attached: Attached) -> tuple[str, str | None]:
 def test_auto_takes_native_xdp_where_the_driver_has_it(bench: Bench) -> None:
     assert how(bench.attach()) == ("xdp", "native")
     assert bench.links_tried() == [(4, XDP, NATIVE)]
-    assert bench.said == [
-        f"attaching native XDP to eth0: {WHAT_NATIVE_DOES}",
-        "XDP program loaded on eth0 (native, frags)",
-    ]
+    assert bench.said == [f"XDP program loaded on eth0 (native, frags): {WHAT_NATIVE_DOES}"]
 
 
 def test_that_the_nic_takes_tags_off_is_reported_once_and_only_of_xdp(bench: Bench, interfaces: FakeRtnetlink) -> None:
-    told = "eth0: VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP; --hook tc shows them"
+    told = "VLAN tags stripped by the NIC (rxvlan offload) are not visible at XDP, but with --hook tc"
     interfaces.takes_tags_off = True
-    bench.attach("tc")
-    assert told not in bench.said
+    assert told not in bench.attach("tc").remarks
     attacher = bench.attacher("auto", "auto")
     for slot in (3, 4):
         bench.attached.append(attacher.attach(ETH0, slot, Direction.INGRESS))
-    assert bench.said.count(told) == 1
+    assert [told in attached.remarks for attached in bench.attached] == [False, True, False]
     interfaces.takes_tags_off = False
-    bench.attach()
-    assert bench.said.count(told) == 1
+    assert told not in bench.attach().remarks
 
 
 def test_loopback_which_has_no_native_xdp_is_not_reported_to_change(bench: Bench) -> None:
     bench.attach(link=replace(ETH0, link_type=772))
-    assert not [line for line in bench.said if line.startswith("attaching")]
+    assert bench.said == ["XDP program loaded on eth0 (native, frags)"]
 
 
 def test_auto_falls_to_tc_with_the_kernels_own_reason(bench: Bench, interfaces: FakeRtnetlink) -> None:
     bench.kernel.answer("xt_link_create", -errno.EOPNOTSUPP, 0)
     assert how(bench.attach()) == ("tc", None)
     assert bench.links_tried() == [(4, XDP, NATIVE), (4, INGRESS, BEFORE)]
-    assert bench.said == [
-        f"attaching native XDP to eth0: {WHAT_NATIVE_DOES}",
-        "eth0: native XDP refused: driver says no; using tc ingress instead",
-        "tc program loaded on eth0 (ingress, tcx)",
-    ]
+    assert bench.said == ["tc program loaded on eth0 (ingress, tcx): native XDP refused: driver says no"]
     assert interfaces.done == [("attach", 4, bench.tables.programs[0], NATIVE)]
 
 
@@ -203,19 +195,16 @@ def test_auto_never_takes_generic_xdp(bench: Bench) -> None:
 def test_interface_that_takes_neither_xdp_nor_tc_is_refused_with_the_last_reason(bench: Bench) -> None:
     bench.kernel.answer("xt_link_create", -errno.EINVAL)
     assert bench.refused() == (
-        "eth0: tc ingress refused: BPF_LINK_CREATE(tc_packet, ifindex 4): EINVAL (Invalid argument)"
+        "eth0: tc ingress refused: BPF_LINK_CREATE(tc_packet, ifindex 4): EINVAL (Invalid argument); before that,"
+        " native XDP refused: driver says no"
     )
-    assert bench.said[-1] == "eth0: native XDP refused: driver says no; using tc ingress instead"
 
 
 @pytest.mark.parametrize("hook", ["auto", "xdp"])
 def test_generic_mode_never_touches_the_driver(hook: str, bench: Bench) -> None:
     assert how(bench.attach(hook, "generic")) == ("xdp", "generic")
     assert bench.links_tried() == [(4, XDP, GENERIC)]
-    assert bench.said == [
-        f"attaching generic XDP to eth0: {WHAT_GENERIC_DOES}",
-        "XDP program loaded on eth0 (generic, frags)",
-    ]
+    assert bench.said == [f"XDP program loaded on eth0 (generic, frags): {WHAT_GENERIC_DOES}"]
 
 
 @pytest.mark.parametrize("hook, mode", [("xdp", "auto"), ("xdp", "native"), ("auto", "native")])
@@ -268,10 +257,7 @@ def test_auto_without_tcx_falls_to_clsact(bench: Bench, interfaces: FakeRtnetlin
     bench.tables.features = features(tcx=False)
     bench.kernel.answer("xt_link_create", -errno.EOPNOTSUPP)
     assert how(bench.attach()) == ("tc", None)
-    assert bench.said[1:] == [
-        "eth0: native XDP refused: driver says no; using tc ingress instead",
-        "tc program loaded on eth0 (ingress, clsact)",
-    ]
+    assert bench.said == ["tc program loaded on eth0 (ingress, clsact): native XDP refused: driver says no"]
 
 
 def test_filter_that_is_refused_gives_the_reason(bench: Bench, interfaces: FakeRtnetlink) -> None:
@@ -295,7 +281,7 @@ def test_xdp_takes_frames_with_fragments_where_the_kernel_can_and_reports_it(
     bench.tables.features = features(frags=has_frags)
     bench.attach()
     assert bench.tables.loaded == [("xdp_ingress", Place(3, Direction.INGRESS, lib.LINK_LAYER_ETHERNET, has_frags))]
-    assert bench.said[-1] == f"XDP program loaded on eth0 ({details})"
+    assert bench.said == [f"XDP program loaded on eth0 ({details}): {WHAT_NATIVE_DOES}"]
 
 
 def test_refusal_without_a_text_of_the_kernel_shows_its_error(bench: Bench, interfaces: FakeRtnetlink) -> None:
@@ -325,7 +311,7 @@ def test_another_owners_program_is_named_and_not_replaced(
 def test_auto_leaves_xdp_to_another_owner_and_takes_tc(bench: Bench, interfaces: FakeRtnetlink) -> None:
     assert how(bench.attach(link=OWNED)) == ("tc", None)
     assert bench.links_tried() == [(4, INGRESS, BEFORE)]
-    assert bench.said == [f"{OWNER_NAMED}; using tc ingress instead", "tc program loaded on eth0 (ingress, tcx)"]
+    assert bench.said == [f"tc program loaded on eth0 (ingress, tcx): {OWNER_NAMED.removeprefix('eth0: ')}"]
     assert interfaces.done == []
 
 
@@ -378,7 +364,7 @@ def test_auto_takes_tc_where_an_owner_came_first_by_a_moment(bench: Bench, inter
     bench.kernel.answer("xt_link_create", -errno.EBUSY, 0)
     interfaces.now = OWNED
     assert how(bench.attach()) == ("tc", None)
-    assert OWNER_NAMED in bench.said[1]
+    assert bench.attached[0].remarks == (OWNER_NAMED.removeprefix("eth0: "),)
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EEXIST, errno.ENOMEM])
@@ -521,7 +507,7 @@ def test_without_links_a_refusal_has_the_kernels_reason_and_leaves_nothing(
 def test_without_links_auto_falls_to_tc_all_the_same(without_links: Bench, interfaces: FakeRtnetlink) -> None:
     interfaces.takes = False
     assert how(without_links.attach()) == ("tc", None)
-    assert without_links.said[1] == "eth0: native XDP refused: driver says no; using tc ingress instead"
+    assert without_links.attached[0].remarks == ("native XDP refused: driver says no",)
 
 
 def test_interface_without_an_owner_is_not_refused() -> None:
@@ -540,10 +526,15 @@ def test_interface_without_an_owner_is_not_refused() -> None:
         (512, lib.LINK_LAYER_NONE),
         (519, lib.LINK_LAYER_NONE),
         (768, lib.LINK_LAYER_NONE),
+        (769, lib.LINK_LAYER_NONE),
         (776, lib.LINK_LAYER_NONE),
         (778, lib.LINK_LAYER_NONE),
+        (823, lib.LINK_LAYER_NONE),
     ],
-    ids=["ethernet", "loopback", "infiniband", "tun, wireguard", "ppp", "rawip", "ipip", "sit", "gre"],
+    ids=[
+        *("ethernet", "loopback", "infiniband", "tun, wireguard", "ppp", "rawip"),
+        *("ipip", "ip6tnl", "sit", "gre", "ip6gre"),
+    ],
 )
 def test_frames_are_read_from_the_header_that_the_link_type_begins_with(
     link_type: int, layer: int, bench: Bench
@@ -575,8 +566,8 @@ def test_xdp_takes_a_packet_without_link_layer_for_ip_only_where_its_driver_chec
 ) -> None:
     bench.attach("xdp", link=link)
     assert bench.tables.loaded[0][1].link_layer == layer
-    told = "eth0: XDP cannot know what its packets are: they count without addresses; --hook tc sees them"
-    assert (told in bench.said) == (layer == lib.LINK_LAYER_NONE)
+    told = "XDP cannot know what its packets are: they count without addresses; --hook tc sees them"
+    assert (told in bench.attached[0].remarks) == (layer == lib.LINK_LAYER_NONE)
 
 
 @pytest.mark.parametrize("link_type", [0, 24, 280, 801, 803])
@@ -601,7 +592,7 @@ def test_auto_takes_tc_on_a_bond_which_others_could_not_join_with_xdp(bench: Ben
     assert how(bench.attach(link=replace(ETH0, kind="bond"))) == ("tc", None)
     attached = bench.attach("xdp", link=replace(ETH0, kind="bond"))
     assert (how(attached), attached.merges) == (("xdp", "native"), False)
-    assert "does not support XDP cannot join" in bench.said[-2]
+    assert "does not support XDP cannot join" in attached.remarks[0]
 
 
 @pytest.mark.parametrize("hook, mode", [("xdp", "auto"), ("auto", "native"), ("auto", "generic")])
@@ -623,9 +614,19 @@ def test_link_is_detached_and_released_once_however_often_it_is_closed(bench: Be
 
 def test_lines_are_chinese_under_a_chinese_locale(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
-    bench.attach("xdp")
-    bench.attach("tc", direction=Direction.EGRESS)
-    assert bench.said[1:] == ["XDP 程序已加载到 eth0 (native, frags)", "tc 程序已加载到 eth0 (egress, tcx)"]
+    attached = {
+        Direction.INGRESS: bench.attach("xdp", link=replace(ETH0, link_type=772)),
+        Direction.EGRESS: bench.attach("tc", direction=Direction.EGRESS),
+    }
+    assert loaded("eth0", attached) == "XDP 程序已加载到 eth0 (native, frags), tc 程序已加载到 eth0 (egress, tcx)"
+
+
+def test_line_of_an_interface_has_its_programs_first_and_then_what_is_special(bench: Bench) -> None:
+    bench.kernel.answer("xt_link_create", -errno.EOPNOTSUPP, 0, 0)
+    attached = {direction: bench.attach(direction=direction) for direction in Direction}
+    assert loaded("eth0", attached, ["no carrier"]) == (
+        "tc program loaded on eth0 (ingress and egress, tcx): native XDP refused: driver says no; no carrier"
+    )
 
 
 @pytest.mark.parametrize(
@@ -663,3 +664,10 @@ def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_auto_takes_tc_on_pairs_that_xdp_slows_down_or_does_not_see(kind: str, bench: Bench) -> None:
     assert how(bench.attach(link=replace(ETH0, kind=kind))) == ("tc", None)
     assert how(bench.attach("xdp", link=replace(ETH0, kind=kind))) == ("xdp", "native")
+
+
+@pytest.mark.parametrize(
+    "mode, word", [("native", "xdpdrv"), ("generic", "xdpgeneric"), ("offload", "xdpoffload"), ("unknown", "xdp")]
+)
+def test_command_that_removes_a_program_names_its_mode_as_ip_does(mode: str, word: str) -> None:
+    assert removal("eth0", mode) == f"`ip link set dev eth0 {word} off`"

@@ -126,3 +126,14 @@ def test_member_is_taken_by_any_where_its_master_does_not_see_its_packets(kind: 
 
 def test_interface_that_any_took_is_kept_while_it_is_down() -> None:
     assert not Selection(("any",)).gives_up(link("eth0", up=False))
+
+
+@pytest.mark.parametrize("pattern", ["enp*", "eth*", "enx*", "eth0", "enp1s0"])
+def test_one_matching_name_of_several_is_enough(pattern: str) -> None:
+    assert Selection((pattern,)).takes(replace(link("eth0"), altnames=("enp1s0", "enx02")))
+
+
+def test_without_any_no_bridge_port_is_left_out() -> None:
+    port = replace(link("eth1", master=9), slave_kind="bridge")
+    assert Selection(("eth*",)).left_out([port]) == []
+    assert Selection(("any",)).left_out([port]) == ["eth1"]

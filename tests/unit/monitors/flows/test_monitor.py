@@ -17,7 +17,6 @@ from xtrace.kernel import privileges, rtnetlink, tc
 from xtrace.kernel.features import Features
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.kernel.tc import RootQdisc
-from xtrace.messages import Say
 from xtrace.model.filters import Filters
 from xtrace.model.flow import EGRESS, FlowRecord, Interface, InterfaceCounts, PacketCount, Unattached
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
@@ -123,7 +122,7 @@ class FakeSocket:
 class FakeAttacher:
     """Attaches to everything but what refuses: XDP where packets enter, tc where they leave."""
 
-    def __init__(self, world: World, choice: Choice, say: Say) -> None:
+    def __init__(self, world: World, choice: Choice) -> None:
         self._world = world
         world.note(f"hook {choice.hook or 'auto'} mode {choice.xdp_mode or 'auto'}")
 
@@ -136,7 +135,8 @@ class FakeAttacher:
         self._world.detached_by_others.discard(place)
         attachment = FakeAttachment(self._world, place)
         hook, mode = (Hook.TC, None) if leaving else (Hook.XDP, XdpMode.NATIVE)
-        return Attached(attachment, hook, mode, self._world.now, self._world.merges)
+        how = "tcx" if leaving else "native"
+        return Attached(attachment, hook, mode, self._world.now, self._world.merges, how)
 
 
 class FakeAttachment:
@@ -235,7 +235,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         monkeypatch.setattr(module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
     monkeypatch.setattr(rtnetlink, "parse_link", lambda link: link)
     monkeypatch.setattr(xdp_module, "FlowTables", tables)
-    monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice, say: FakeAttacher(made, choice, say))
+    monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice: FakeAttacher(made, choice))
     monkeypatch.setattr(xdp_module, "time", made)
     monkeypatch.setattr(watched_module, "time", made)
     monkeypatch.setattr(absent_module, "time", made)
@@ -281,15 +281,17 @@ def happens(world: World, monitor: XdpMonitor, *events: tuple[int, LinkInfo]) ->
 # Start and end
 
 
-def test_documented_line_is_reported_before_attaching(world: World) -> None:
+def test_one_line_reports_an_interface_and_debug_announces_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     start(world).close()
-    assert world.said == ["Preparing to monitor network interface: eth0"]
+    assert world.said == ["XDP program loaded on eth0 (native)"]
+    assert caplog.messages[0] == "Preparing to monitor network interface: eth0"
 
 
 def test_documented_line_is_chinese_under_a_chinese_locale(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
     start(world).close()
-    assert world.said == ["准备监控网络接口: eth0"]
+    assert world.said == ["XDP 程序已加载到 eth0 (native)"]
 
 
 def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_released_in_the_end(world: World) -> None:
@@ -605,7 +607,7 @@ def test_interface_that_comes_is_watched_at_once_and_in_the_next_snapshot(world:
     made = start(world, "any")
     happens(world, made, (NEW_LINK, ETH1))
     assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
-    assert world.said[-1] == "Preparing to monitor network interface: eth1"
+    assert world.said[-1] == "XDP program loaded on eth1 (native)"
     assert told(made) == [("eth0", 0, "ingress"), ("eth1", 1, "ingress")]
     made.close()
     assert world.attached == []
@@ -738,7 +740,7 @@ def test_interface_that_goes_down_is_reported_once_and_so_is_its_coming_up(
 def test_interface_that_is_down_at_the_start_is_reported(world: World) -> None:
     world.links = [replace(ETH0, flags=0)]
     start(world).close()
-    assert world.said[1:] == [DOWN]
+    assert world.said == [f"XDP program loaded on eth0 (native): {DOWN.removeprefix('eth0: ')}"]
 
 
 def test_state_is_followed_at_ticks_where_no_event_came(world: World, monitor: XdpMonitor) -> None:
@@ -958,6 +960,29 @@ def test_interface_that_refuses_one_direction_at_the_start_is_not_reported_as_mo
     made.close()
 
 
+BRIDGE_SAID = (
+    "br0: a bridge shows only packets to and from this host; --promiscuous shows those that its ports forward to each"
+    " other, too"
+)
+
+
+@pytest.mark.parametrize(
+    "kind, is_promiscuous, asked, said",
+    [("bridge", False, False, 1), ("bridge", True, False, 0), ("bridge", False, True, 0), ("bond", False, False, 0)],
+)
+def test_bridge_whose_forwarded_packets_stay_hidden_is_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str, is_promiscuous: bool, asked: bool, said: int
+) -> None:
+    monkeypatch.setattr(watched_module.Watched, "be_promiscuous", lambda watched: world.note("promiscuous"))
+    flags = UP | 0x100 * is_promiscuous  # IFF_PROMISC
+    world.links = [replace(interface(name, index), kind=kind, flags=flags) for name, index in (("br0", 7), ("br1", 8))]
+    options = XdpOptions(Selection(("br0", "br1")), Choice(), INGRESS, promiscuous=asked)
+    made = XdpMonitor(options, world.said.append)
+    assert [line for line in world.said if "bridge" in line] == [BRIDGE_SAID] * said
+    assert world.happened.count("promiscuous") == 2 * asked
+    made.close()
+
+
 def test_bridge_ports_excluded_by_any_are_named(world: World) -> None:
     port = replace(ETH1, master=9, slave_kind="bridge")
     world.links = [ETH0, port, replace(port, index=7, name="tap0", kind="tun"), replace(port, index=8, flags=0)]
@@ -1090,7 +1115,6 @@ def test_failing_attempts_to_attach_again_are_reported_once_and_fail_the_run(
         world.now += SECOND
         monitor.react()
     assert caplog.messages == ["eth0: taken"]
-    assert world.said.count("Preparing to monitor network interface: eth0") == 1
     snapshot = monitor.finish()
     assert snapshot.unattached == (Unattached("eth0", Absence.DETACHED, "taken", is_named=True),)
     assert snapshot.failure == "no interface is monitored any more: eth0: taken"
@@ -1163,6 +1187,9 @@ def test_drops_of_the_queue_stand_beside_egress_from_the_first_interval_to_the_l
     "last, now, dropped",
     [
         (RootQdisc("tbf", 1, 2**32 - 2), RootQdisc("tbf", 1, 3), 5),
+        (RootQdisc("tbf", 1, 2**31), RootQdisc("tbf", 1, 2**31 - 1), 2**32 - 1),
+        (RootQdisc("tbf", 1, 2**31 - 1), RootQdisc("tbf", 1, 0), None),
+        (RootQdisc("tbf", 1, 2**31 + 5), RootQdisc("tbf", 1, 2**31), None),
         (RootQdisc("tbf", 1, 700), RootQdisc("tbf", 1, 3), None),
         (RootQdisc("tbf", 1, 2), RootQdisc("htb", 1, 3), None),
         (RootQdisc("tbf", 1, 2), RootQdisc("tbf", 2, 3), None),
@@ -1207,3 +1234,21 @@ def test_wall_clock_is_read_where_nothing_came_between_the_readings(monkeypatch:
 
     monkeypatch.setattr(xdp_module, "time", Clock)
     assert xdp_module.wall_offset() == wall
+
+
+@pytest.mark.parametrize(
+    "seen, dropped, left",
+    [
+        (PacketCount(10, 1000), 0, PacketCount(10, 1000)),
+        (PacketCount(10, 1000), 4, PacketCount(6, 600)),
+        (PacketCount(3, 200), 1, PacketCount(2, 133)),
+        (PacketCount(10, 1000), 11, PacketCount(0, 0)),
+        (PacketCount(0, 0), 5, PacketCount(0, 0)),
+    ],
+)
+def test_packets_that_a_queue_dropped_have_the_average_size(seen: PacketCount, dropped: int, left: PacketCount) -> None:
+    assert xdp_module.without(seen, dropped) == left
+
+
+def test_mode_is_named_as_its_option_does(monitor: XdpMonitor) -> None:
+    assert monitor.mode == "xdp"

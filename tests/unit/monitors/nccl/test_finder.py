@@ -184,3 +184,36 @@ def test_a_sweep_that_takes_long_goes_on_in_the_next_round(
         machine.search(finder)
         found.append(len(finder.users))
     assert found == [3, 6, 7]
+
+
+def test_process_that_ended_is_no_user_any_more(machine: Machine, finder: Finder) -> None:
+    machine.mapped = {7: ["/libnccl.so.2"], 8: ["/libnccl.so.2"]}
+    machine.search(finder)
+    del machine.mapped[7]
+    machine.search(finder)
+    assert (list(finder.users), list(finder.gone)) == ([8], [7])
+
+
+def test_zombie_is_no_user_any_more(machine: Machine, finder: Finder) -> None:
+    machine.mapped[7] = ["/libnccl.so.2"]
+    machine.search(finder)
+    machine.pages[7] = 0
+    machine.search(finder)
+    assert (list(finder.users), list(finder.gone)) == ([], [7])
+
+
+def test_process_that_changed_while_it_was_searched_is_searched_again(
+    machine: Machine, finder: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number went to another process: what was found may belong to either."""
+    machine.mapped[7] = ["/libnccl.so.2", "/other.so"]
+    finder.sweep()
+    finder.step()
+    machine.started[7] = 2
+    while finder.step():
+        pass
+    assert finder.users == {}
+    machine.searched.clear()
+    machine.search(finder)
+    assert machine.searched == ["/libnccl.so.2", "/other.so"]
+    assert finder.users[7].start_time == 2

@@ -55,8 +55,8 @@ def test_communicators_are_kept_as_long_as_their_process(
     assert monitor._callers == set()
 
 
-@pytest.mark.parametrize("probed", [frozenset({FILE}), frozenset()])
-def test_a_process_whose_file_lost_its_probes_is_no_longer_known_to_be_seen(probed: frozenset[Identity]) -> None:
+@pytest.mark.parametrize("probed", [{FILE: 5}, {}])
+def test_a_process_whose_file_lost_its_probes_is_no_longer_known_to_be_seen(probed: dict[Identity, int]) -> None:
     library = Library(FILE, "/libnccl.so.2", 7, cast("Any", None), {0: 64})
     user = User(7, 2000, "new", None, libraries={FILE: library})
     monitor, tables = monitor_of(Watched(users={7: user}, probed=probed))
@@ -68,5 +68,5 @@ def test_a_process_whose_file_lost_its_probes_is_no_longer_known_to_be_seen(prob
 def test_a_process_that_was_not_searched_as_a_whole_may_call_unseen() -> None:
     library = Library(FILE, "/libnccl.so.2", 7, cast("Any", None), {0: 64})
     user = User(7, 2000, "new", None, libraries={FILE: library}, is_cut=True)
-    monitor, _ = monitor_of(Watched(users={7: user}, probed=frozenset({FILE})))
+    monitor, _ = monitor_of(Watched(users={7: user}, probed={FILE: 5}))
     assert not monitor._are_probed(user)

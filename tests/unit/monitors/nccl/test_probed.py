@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -29,9 +30,12 @@ class PlayedTables:
         self.fails = False
         self.attached: list[int] = []
         self.now = 0
+        self.takes_ns = 0
         self.called: dict[int, int] = {}
 
     def attach(self, path: str, offsets: Mapping[int, int], file_number: int) -> ExitStack:
+        assert (path, offsets) == ("/proc/self/fd/3", {0: 64})
+        self.now += self.takes_ns
         if self.fails:
             raise KernelError("perf_event_open", 24)
         probes = ExitStack()
@@ -146,7 +150,7 @@ def test_what_failed_is_tried_again_later(
     ]
     tables.fails = False
     files.update([user(1)])
-    assert files.probed() == frozenset()
+    assert files.probed() == {}
     tables.now += FIRST_PAUSE_NS
     files.update([user(1)])
     assert probed_numbers(files) == [1]
@@ -172,4 +176,45 @@ def test_probes_that_were_being_attached_at_the_end_are_detached(
     monkeypatch.setattr(tables, "attach", attach_late)
     files.update([user(1)])
     assert tables.attached == []
-    assert files.probed() == frozenset()
+    assert files.probed() == {}
+
+
+def test_attaching_that_takes_long_goes_on_in_the_next_round(files: ProbedFiles, tables: PlayedTables) -> None:
+    """Who was found meanwhile is not to wait for a machine's every file."""
+    tables.takes_ns = 400_000_000
+    everything = user(1, 2, 3, 4, 5)
+    for probed_now in (3, 5, 5):
+        assert files.update([everything]) == []
+        assert len(tables.attached) == probed_now
+        assert files.unprobed == 0
+
+
+def test_process_whose_file_was_replaced_is_searched_again(
+    files: ProbedFiles, tables: PlayedTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(library: Library) -> nullcontext[str]:
+        if library.identity.inode == 2:
+            raise OSError(116, "Stale file handle")
+        return nullcontext("/proc/self/fd/3")
+
+    monkeypatch.setattr(probed, "opened", replaced)
+    assert files.update([user(1, 2)]) == [7]
+    assert probed_numbers(files) == [1]
+
+
+def test_file_without_functions_is_told_once_and_costs_no_probe(
+    files: ProbedFiles, tables: PlayedTables, said: list[str]
+) -> None:
+    bare = replace(library(1), offsets={}, problem="no symbol ncclAllReduce (stripped or hidden)")
+    one = User(7, 1, "python3", None, {bare.identity: bare})
+    for _ in range(2):
+        assert files.update([one]) == []
+    assert tables.attached == []
+    assert said == [
+        "pid 7 (python3): /1/libnccl.so.2: no symbol ncclAllReduce (stripped or hidden): its calls are not seen"
+    ]
+
+
+def test_probed_file_is_told_with_its_process(files: ProbedFiles, said: list[str]) -> None:
+    files.update([user(1)])
+    assert said == ["probing 1 functions of /1/libnccl.so.2 (pid 7: python3)"]

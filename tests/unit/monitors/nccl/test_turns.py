@@ -77,3 +77,10 @@ def test_work_of_a_name_that_waits_is_not_queued_again() -> None:
     work.add(0, 1, steps=1)
     assert len(work.turns) == 1
     assert work.run() == ["0/1"]
+
+
+def test_turn_ends_when_it_has_lasted_longer_than_it_may() -> None:
+    work = Work()
+    work.add(0, 1, steps=3, ns=TURN_NS)
+    work.add(0, 2, steps=1)
+    assert work.run() == ["0/1", "0/1", "0/2", "0/1"]

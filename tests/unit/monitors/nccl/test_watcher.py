@@ -64,8 +64,8 @@ class PlayedFiles:
         self.updated.release()
         return []
 
-    def probed(self) -> frozenset[Identity]:
-        return frozenset({FILE})
+    def probed(self) -> dict[Identity, int]:
+        return {FILE: 5}
 
     def close(self) -> None:
         self.closed = True
@@ -107,7 +107,7 @@ def test_what_the_thread_found_is_handed_over(finder: PlayedFinder) -> None:
     watched = watcher.take()
     assert watched.users == {7: NEW}
     assert watched.gone == {7: OLD}
-    assert watched.probed == {FILE}
+    assert watched.probed == {FILE: 5}
     assert watched.skipped == Skipped(cut_processes=1, unprobed_files=3)
     assert tables.forgotten == [7]
     assert watcher.take().gone == {}
@@ -151,3 +151,49 @@ def test_an_error_does_not_end_the_thread(
     assert [record.getMessage() for record in caplog.records] == [
         "mode nccl: looking for processes failed; trying again"
     ]
+
+
+@pytest.mark.parametrize("refused, told", [(range(1, 6), "pid 1, 2, 3, 4, 5"), (range(1, 7), "pid 1, 2, 3, 4, 5, ...")])
+def test_processes_that_must_not_be_searched_are_named_up_to_five(
+    finder: PlayedFinder, refused: Iterable[int], told: str
+) -> None:
+    said: list[str] = []
+    finder.refused = set(refused)
+    watcher = Watcher(cast("CallTables", PlayedTables()), said.append)
+    follow(watcher, 3)
+    assert watcher.stop()
+    assert said[0] == f"mode nccl: not searched, because ptrace access is denied: {told}"
+    assert len(said) == 2, "each cause once"
+
+
+def test_what_was_found_is_probed_while_there_is_more_to_search(
+    finder: PlayedFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine full of processes must not keep a job's probes waiting."""
+    steps = iter([True] * 5)
+    monkeypatch.setattr(watcher_module, "SLICE_S", 0.0005)
+    monkeypatch.setattr(watcher_module, "ROUND_S", 3600.0)
+
+    def step() -> bool:
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:  # longer than a slice
+            continue
+        return next(steps, False)
+
+    monkeypatch.setattr(finder, "step", step)
+    watcher = Watcher(cast("CallTables", PlayedTables()), lambda line: None)
+    follow(watcher, 6)
+    assert watcher.stop()
+    assert finder.sweeps == 1
+
+
+def test_one_round_follows_another_after_a_pause_and_not_without(
+    finder: PlayedFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "ROUND_S", 3600.0)
+    watcher = Watcher(cast("CallTables", PlayedTables()), lambda line: None)
+    follow(watcher, 1)
+    files = cast("Any", watcher)._files
+    assert not files.updated.acquire(timeout=0.05), "the next round is an hour away"
+    assert watcher.stop()
+    assert finder.sweeps == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,8 +39,10 @@ class Driver(Netlink):
         self.refuses = 0
         self.refuses_only: int | None = None
         self.pfc: list[bytes] = [ack(-errno.EOPNOTSUPP)]
+        self.asked_for_pfc = 0
 
     def xt_netlink_send(self, fd: int, data: Any, length: int) -> int:
+        self.asked_for_pfc += 1
         self.answers = [self.pfc]
         return super().xt_netlink_send(fd, data, length)
 
@@ -137,3 +140,82 @@ def test_priority_flow_control_frames_by_dcb(driver: Driver) -> None:
     driver.pfc = [message(dcb.RTM_GETDCB, header + table), ack()]
     found = EthernetCounters(Backoff()).read("eth0")
     assert (found["pfc_requests_prio3"], found["pfc_indications_prio3"], len(found)) == (13, 23, 16)
+
+
+class Clock:
+    """Seconds, as nanoseconds."""
+
+    def __init__(self) -> None:
+        self.now = 1000
+
+    def __call__(self) -> int:
+        return self.now * 10**9
+
+
+SECOND_BY_SECOND = range(1000, 1100)
+
+
+def attempts(counters: EthernetCounters, clock: Clock, count: Callable[[], int], seconds: range) -> list[int]:
+    """The seconds after the first at which a reading of each second asked the kernel."""
+    found = []
+    for clock.now in seconds:
+        before = count()
+        counters.read("eth0")
+        if count() > before:
+            found.append(clock.now - seconds[0])
+    return found
+
+
+def pfc_table(first: int) -> list[bytes]:
+    pfc = struct.pack("@3BH8Q8Q", 8, 8, 0, 0, *range(first, first + 16))
+    table = pack_nested(dcb.ATTR_IEEE, pack_attribute(dcb.ATTR_IEEE_PFC, pfc))
+    header = struct.pack("=BBH", 0, dcb.CMD_IEEE_GET, 0) + pack_attribute(dcb.ATTR_IFNAME, b"eth0\0")
+    return [message(dcb.RTM_GETDCB, header + table), ack()]
+
+
+def test_driver_without_flow_control_is_asked_once_and_again_below_another_interface(driver: Driver) -> None:
+    clock = Clock()
+    counters = EthernetCounters(Backoff(clock))
+    assert attempts(counters, clock, lambda: driver.asked_for_pfc, SECOND_BY_SECOND) == [0]
+    counters.read("eth1")
+    assert driver.asked_for_pfc == 2
+
+
+def test_flow_control_that_fails_is_asked_for_less_and_less_often_until_it_answers(driver: Driver) -> None:
+    clock = Clock()
+    counters = EthernetCounters(Backoff(clock))
+    driver.pfc = [ack(-errno.EIO)]
+    assert attempts(counters, clock, lambda: driver.asked_for_pfc, range(1000, 1040)) == [0, 10, 30]
+    driver.pfc = pfc_table(10)
+    assert attempts(counters, clock, lambda: driver.asked_for_pfc, range(1040, 1073)) == [30, 31, 32]
+    assert counters.read("eth0")["pfc_requests_prio0"] == 10
+    driver.pfc = [ack(-errno.EIO)]
+    assert attempts(counters, clock, lambda: driver.asked_for_pfc, range(1080, 1095)) == [0, 10]
+
+
+def test_driver_whose_statistics_fail_is_asked_for_them_less_and_less_often_until_it_answers(driver: Driver) -> None:
+    clock = Clock()
+    counters = EthernetCounters(Backoff(clock))
+    counters.read("eth0")
+    driver.refuses, driver.refuses_only = errno.EIO, ethtool.ETHTOOL_GSTATS
+    assert attempts(counters, clock, lambda: len(driver.commands), range(1000, 1040)) == [0, 10, 30]
+    driver.refuses = 0
+    assert attempts(counters, clock, lambda: len(driver.commands), range(1040, 1073)) == [30, 31, 32]
+    driver.refuses = errno.EIO
+    assert attempts(counters, clock, lambda: len(driver.commands), range(1080, 1095)) == [0, 10]
+
+
+def test_driver_without_statistics_is_not_asked_again_later(driver: Driver) -> None:
+    driver.refuses, clock = errno.EOPNOTSUPP, Clock()
+    counters = EthernetCounters(Backoff(clock))
+    assert attempts(counters, clock, lambda: len(driver.commands), SECOND_BY_SECOND) == [0]
+
+
+def test_statistics_that_are_no_longer_supported_are_unavailable_and_not_gone(driver: Driver) -> None:
+    counters = EthernetCounters(Backoff())
+    counters.read("eth0")
+    driver.refuses = errno.EOPNOTSUPP
+    found = counters.read("eth0")
+    assert {name: str(value).rpartition("(")[2].rstrip(")") for name, value in found.items()} == dict.fromkeys(
+        WANTED, "Operation not supported"
+    )

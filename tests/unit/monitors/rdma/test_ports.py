@@ -277,6 +277,19 @@ def test_port_that_has_just_gone_down_keeps_its_rate_limit(sysfs: Path) -> None:
     assert reader.read(found).standard["port_rcv_data"].status == "ok"
 
 
+@pytest.mark.parametrize("rate", ["", "nonsense"])
+def test_growth_of_a_port_of_unknown_rate_is_not_limited(sysfs: Path, rate: str) -> None:
+    directory = mlx5(sysfs)
+    (directory / "ports/1/rate").write_text(rate)
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+    reader.read(found)
+    clock.ns += NS
+    counters(directory, kind="counters", port_rcv_data=100 + 10**9)
+    assert reader.read(found).standard["port_rcv_data"] == Reading(100 + 10**9, 10**9, "ok")
+
+
 def test_netlink_and_interface_counters_are_checked_too(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlx5(sysfs)
     found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
@@ -372,6 +385,30 @@ def test_file_that_fails_is_left_alone_for_a_while(sysfs: Path, monkeypatch: pyt
     monitor.close()
     assert len(tried) == 1
     assert record.hardware["out_of_sequence"] == UNREADABLE, "and is unavailable meanwhile"
+
+
+def test_pauses_of_a_file_begin_anew_after_it_was_read(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = mlx5(sysfs)
+    counters(directory, out_of_sequence=EINVAL)
+    tried = reads_of(monkeypatch, "out_of_sequence")
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+
+    def attempts(seconds: int) -> list[int]:
+        at = []
+        for second in range(seconds):
+            before = len(tried)
+            reader.read(found)
+            at += [second] if len(tried) > before else []
+            clock.ns += NS
+        return at
+
+    assert attempts(35) == [0, 10, 30]
+    counters(directory, out_of_sequence=6)
+    assert attempts(37) == [35, 36], "70 s after the first"
+    counters(directory, out_of_sequence=EINVAL)
+    assert attempts(15) == [0, 10]
 
 
 def test_growth_over_a_gap_is_no_rate_of_the_interval_that_ends_it(sysfs: Path) -> None:
@@ -509,6 +546,16 @@ def test_error_for_an_unknown_device_lists_the_available_ones(sysfs: Path) -> No
     assert str(caught.value) == "RDMA device mlx5_9 not found (available: mlx5_0/1 on ens1np0)"
 
 
+def test_one_of_several_devices_that_is_named_is_not_missing(sysfs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mlx5(sysfs)
+    mlx5(sysfs, "mlx5_1", "0000:3c:00.0", "ens2np0")
+    for devices, missing in ((("mlx5_0",), []), (("mlx5_*",), []), (("mlx5_1", "mlx5_7"), ["mlx5_7"])):
+        caplog.clear()
+        watch(options=RdmaOptions(devices=devices)).close()
+        available = "(available: mlx5_0/1 on ens1np0, mlx5_1/1 on ens2np0)"
+        assert caplog.messages == [f"RDMA device {name} not found {available}" for name in missing]
+
+
 def test_device_that_is_named_and_not_found_is_critical_until_it_appears(
     sysfs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -642,8 +689,24 @@ def test_renamed_device_is_not_gone_if_still_selected(
 class Closing:
     """A netlink socket that is never used."""
 
+    closed = 0
+
     def close(self) -> None:
         """Nothing is open."""
+        self.closed += 1
+
+
+def test_end_closes_what_was_opened(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    socket = Closing()
+    monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: socket)
+    monkeypatch.setattr(kernel_rdma, "devices", lambda socket: [kernel_rdma.RdmaDevice(4, "mlx5_0", 1)])
+    monkeypatch.setattr(kernel_rdma, "ports", lambda socket, device: [kernel_rdma.RdmaPort(1, "ACTIVE", "LINK_UP")])
+    monkeypatch.setattr(kernel_rdma, "counters", lambda socket, device, port: {"rx_bytes": 1})
+    monitor = watch(options=RdmaOptions(queue_pairs=False))
+    assert (monitor.ended, socket.closed) == (False, 0)
+    monitor.close()
+    assert (monitor.ended, socket.closed) == (True, 1)
 
 
 def test_broken_link_is_reported(sysfs: Path) -> None:

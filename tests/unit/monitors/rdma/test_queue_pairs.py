@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.unit.make import NS, flow, roce, snapshot
-from tests.unit.make_rdma import counters, device, grew, pair, port, traffic
+from tests.unit.make import NS, flow, key, roce, snapshot
+from tests.unit.make_rdma import MLX5, counters, device, grew, pair, port, traffic
 from xtrace.assembly import rdma_options
 from xtrace.config import parse
 from xtrace.errors import KernelError
 from xtrace.kernel import paths, rdma
 from xtrace.kernel.proc import owner_of
-from xtrace.model.flow import FlowSnapshot, Interface
-from xtrace.model.rdma import Process, Seen
+from xtrace.model.flow import EGRESS, FlowKey, FlowSnapshot, Interface
+from xtrace.model.rdma import PortId, Process, QueuePairRecord, Seen
 from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
 from xtrace.monitors.rdma import blind_spots
@@ -392,3 +392,117 @@ def test_devices_of_the_last_interval_are_kept_when_the_kernel_does_not_answer_o
     (record,) = monitor.tick().ports
     monitor.close()
     assert record.delta("rx_packets") == 0 and reported == []
+
+
+def test_owner_of_several_queue_pairs_is_looked_up_once_and_of_each_process(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process 1 and port 1 are not the same."""
+    asked: list[int] = []
+
+    def owner(pid: int) -> tuple[int, str, str | None]:
+        asked.append(pid)
+        return pid, f"job{pid}", None
+
+    monkeypatch.setattr(rdma_queue_pairs, "owner_of", owner)
+    monkeypatch.setattr(rdma_queue_pairs, "ROUND_EVERY_S", 3600)
+    pids = (5, 5, 1, 6, 5)
+    answers.pairs["mlx5_0"] = [rdma.QueuePair(number, 1, "RC", "RTS", 18, pid) for number, pid in enumerate(pids)]
+    watch = QueuePairWatch(lambda name: name == "mlx5_0")
+    deadline = time.monotonic() + 60
+    while not watch.latest.end_ns:
+        assert time.monotonic() < deadline
+    owners = [(record.process.pid, record.process.command) for record in watch.latest.records]
+    watch.close()
+    assert owners == [(pid, f"job{pid}") for pid in pids]
+    assert sorted(asked) == [1, 5, 6]
+
+
+def test_remote_addresses_that_cannot_be_read_leave_the_queue_pairs(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(socket: object, device: object) -> None:
+        raise KernelError("RDMA RES_CM_ID_GET", 1)
+
+    monkeypatch.setattr(rdma, "connections", refuse)
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    (record,) = watch.latest.records
+    watch.close()
+    assert (record.number, record.remote_address, watch.latest.errors) == (17, None, ())
+
+
+def test_end_ends_the_thread_and_closes_its_socket(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(answers, "close", lambda: closed.append(True))
+    watch = QueuePairWatch(lambda name: True)
+    after_a_round(watch)
+    watch.close()
+    assert closed == [True]
+    assert not watch._thread.is_alive()
+
+
+class PlayedRdma:
+    """Takes what the hooks saw; knows two queue pairs."""
+
+    reported_invisible = False
+
+    def __init__(self) -> None:
+        self.noted: dict[tuple[str, Direction], Seen] = {}
+
+    def note_seen(self, seen: dict[tuple[str, Direction], Seen]) -> None:
+        self.noted = seen
+
+    def queue_pairs_seen(self) -> set[QueuePairRecord]:
+        return {pair(17, 193), pair(18, 194)}
+
+    def netdevs(self) -> dict[PortId, str]:
+        return {MLX5: "eth0"}
+
+
+def test_hooks_see_roce_of_both_versions_and_directions_each_by_itself() -> None:
+    came, left = Interface("eth0", 1), Interface("eth0", 1, Hook.TC, direction=Direction.EGRESS)
+    other, silent = Interface("eth1", 0), Interface("eth2", 2)
+    flows = [
+        flow(roce(4, 17, slot=1), packets=1, size=100),
+        flow(roce(10, 17, slot=1), packets=2, size=200),
+        flow(roce(4, 18, slot=1, version=1), packets=4, size=400),
+        flow(egress(roce(4, 193, slot=1)), packets=8, size=800),
+        flow(egress(roce(4, 194, slot=1, version=1)), packets=16, size=1600),
+        flow(roce(4, 17), packets=32, size=3200),
+        flow(key(slot=1), packets=64, size=6400),
+        flow(roce(4, 17, slot=9), packets=128, size=12_800),
+    ]
+    counted = snapshot().interfaces[0][1]
+    ticked = snapshot(flows, [(one, counted) for one in (came, left, other, silent)])
+    rdma = PlayedRdma()
+    joined = JoinedXdp(PlayedXdp(ticked), rdma)  # type: ignore[arg-type]
+    found = joined.tick()
+    assert found is not None
+    assert rdma.noted == {
+        ("eth0", Direction.INGRESS): Seen(7, 700),
+        ("eth0", Direction.EGRESS): Seen(24, 2400),
+        ("eth1", Direction.INGRESS): Seen(32, 3200),
+        ("eth2", Direction.INGRESS): Seen(0, 0),
+    }
+    assert [found.origin(left, where).src_qpn for where in (roce(4, 193), roce(4, 194), roce(4, 195))] == [17, 18, None]
+    assert [found.origin(came, where).src_qpn for where in (roce(4, 17), roce(4, 18), roce(4, 19))] == [193, 194, None]
+
+
+def test_queue_pair_is_not_known_where_its_number_is_sent_to_at_two_hosts() -> None:
+    """Only egress tells where packets go; what came from elsewhere is no matter."""
+    left = Interface("eth0", 1, Hook.TC, direction=Direction.EGRESS)
+    counted = snapshot().interfaces[0][1]
+    for second, known in (
+        (egress(roce(4, 193, dst="10.0.0.9", slot=1)), None),
+        (roce(4, 193, dst="10.0.0.9", slot=1), 17),
+    ):
+        flows = [flow(egress(roce(4, 193, slot=1))), flow(second)]
+        ticked = snapshot(flows, [(Interface("eth0", 1), counted), (left, counted)])
+        found = JoinedXdp(PlayedXdp(ticked), PlayedRdma()).tick()  # type: ignore[arg-type]
+        assert found is not None
+        assert found.origin(left, roce(4, 193)).src_qpn == known
+
+
+def egress(where: FlowKey) -> FlowKey:
+    return where._replace(flags=where.flags | EGRESS)

@@ -19,9 +19,11 @@ from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
     HAS_SRC_QPN,
+    INNER,
     LATER_FRAGMENT,
     ROCE_V1,
     ROCE_V2,
+    TUNNELS,
     FlowKey,
     FlowRecord,
     FlowSnapshot,
@@ -37,7 +39,17 @@ from xtrace.sinks.render import tcp_flag_names
 
 Record = dict[str, Any]
 COMMON = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": 'n"1', "interface": "eth0", "direction": "in"}
-ALL_FLAGS = (0, EGRESS, FRAGMENT, FRAGMENT | LATER_FRAGMENT, ROCE_V1, ROCE_V2, ROCE_V2 | HAS_SRC_QPN)
+ALL_FLAGS = (
+    0,
+    EGRESS,
+    FRAGMENT,
+    FRAGMENT | LATER_FRAGMENT,
+    ROCE_V1,
+    ROCE_V2,
+    ROCE_V2 | HAS_SRC_QPN,
+    INNER,
+    INNER | ROCE_V2,
+)
 SOME_PROCESS = Origin(41, 4711, 'tr"ain\udcff', "c0ffee")
 
 
@@ -81,8 +93,14 @@ def expected(record: FlowRecord, interval: FlowSnapshot, interface: Interface = 
         said |= {"icmp_type": where.src_port, "icmp_code": where.dst_port}
     if not where.is_ip:
         said["ethertype"] = where.ethertype
-    if where.vlan_id:
-        said["vlan"] = where.vlan_id
+    if where.vlan:
+        said["vlan"] = where.vlan
+    if where.inner_vlan:
+        said["inner_vlan"] = where.inner_vlan
+    if where.tunnel:
+        said["tunnel"] = where.tunnel
+    if where.vni is not None:
+        said["vni"] = where.vni
     if where.flags & FRAGMENT:
         said["fragment"] = True
     if where.is_roce:
@@ -109,8 +127,8 @@ def some_flow(chance: random.Random) -> FlowRecord:
         dst=some_address(chance),
         src_port=chance.choice((0, 80, chance.randrange(1 << 16))),
         dst_port=chance.choice((0, 8, 65535, chance.randrange(1 << 16))),
-        src_qpn=chance.randrange(1 << 24),
-        vlan_id=chance.choice((0, 0, chance.randrange(4096))),
+        src_qpn=chance.choice((0, chance.randrange(1 << 24), chance.randrange(1 << 32))),
+        vlan_id=chance.choice((0, 0, chance.randrange(4096))) | chance.randrange(len(TUNNELS)) << 12,
         ethertype=ethertype,
         slot=0,
         protocol=chance.choice((0, 1, 6, 17, 58, 132, chance.randrange(256))),
@@ -175,7 +193,10 @@ def test_midnight_is_passed_within_an_interval(day: str) -> None:
 
 def test_every_tcp_flags_byte_comes_back_as_it_was_on_the_wire() -> None:
     lines = rendered(snapshot([flow(tcp_flags=flags) for flags in range(256)]))
-    assert [line["tcp_flags"] for line in lines] == [tcp_flag_names(flags) for flags in range(256)]
+    bits = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ECE": 64, "CWR": 128}  # RFC 9293 3.1
+    for flags, line in enumerate(lines):
+        named = [name for name, bit in bits.items() if flags & bit]
+        assert line["tcp_flags"] == tcp_flag_names(flags) == ",".join(named)
 
 
 def test_what_is_rendered_at_once_is_bounded_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +214,9 @@ def test_longest_line_fits_into_what_is_kept_free_for_it() -> None:
     digits = key("1111:1111:1111:1111:1111:1111:255.255.255.255", "::", (65535, 65535), vlan_id=4095)
     rocev2 = digits._replace(src_qpn=2**32 - 1, opcode=longest, flags=ROCE_V2 | FRAGMENT | HAS_SRC_QPN, ethertype=65535)
     tcp = digits._replace(src=b"\xfd" * 16, dst=b"\xfd" * 16, flags=FRAGMENT)
-    for where in (rocev2._replace(src=b"\xfd" * 16, dst=b"\xfd" * 16), tcp):
+    tunnel = TUNNELS.index("geneve") << 12 | 4095
+    inner = rocev2._replace(src_qpn=2**32 - 1, vlan_id=tunnel, ethertype=0x6FFF, flags=ROCE_V2 | FRAGMENT | INNER)
+    for where in (rocev2._replace(src=b"\xfd" * 16, dst=b"\xfd" * 16), tcp, inner):
         record = FlowRecord(where, 2**64 - 1, 2**64 - 1, 0, 0, spread(255))
         assert len(lines_of(snapshot([record]))) - len(json.dumps(COMMON)) < lib.XT_LINE_LENGTH - 46
 

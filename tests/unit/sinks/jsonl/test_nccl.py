@@ -47,7 +47,7 @@ REDUCE = Operation(
 ASKED = Operation("CommGetAsyncError", None, 0, Counters(5, 0, 4, 6000, results(success=2, remote_error=2)))
 GROUP = Operation("GroupEnd", None, 0, Counters(2, 0, 1, 700, results(invalid_usage=1)))
 
-REDUCED = {
+REDUCED: Record = {
     "function": "AllReduce",
     "datatype": "bfloat16",
     "calls": 21,
@@ -60,7 +60,7 @@ REDUCED = {
     "latency_ns": 54_000,
     "latency_buckets": [{"below_ns": 1024, "calls": 11}, {"below_ns": 8192, "calls": 7}],
 }
-GROUPED: dict[str, Any] = {
+GROUPED: Record = {
     "function": "GroupEnd",
     "datatype": None,
     "calls": 2,

@@ -38,7 +38,7 @@ def test_port_has_rates_shares_and_figures_per_million_packets_of_their_directio
         "port_xmit_wait": grew(77, 78),
         "symbol_error": Reading(None, None, "unavailable", "EINVAL"),
     }
-    hardware = {"np_cnp_sent": grew(50, 60), "local_ack_timeout_err": grew(12, 13)}
+    hardware = {"np_cnp_sent": grew(50, 60), "local_ack_timeout_err": grew(13, 14)}
     interval_ns = 2_500_400_000
     made = port(hardware, standard, interval_ns=interval_ns, rate_bps=10**10, ethernet={"rx_prio0_pause": grew(5, 6)})
     spots = (
@@ -55,7 +55,7 @@ def test_port_has_rates_shares_and_figures_per_million_packets_of_their_directio
         "names": ["np_cnp_sent"],
         "per_million": 250.0,
     }
-    assert figures["ack_timeout"]["per_million"] == 400.0
+    assert figures["ack_timeout"]["per_million"] == 433.333
     assert "per_million" not in figures["xmit_wait"], "ticks, not events"
     assert "per_million" not in figures["rx_bytes"]
     assert (figures["rx_bytes"]["total"], figures["rx_bytes"]["delta"]) == (4000, 250_000_000)
@@ -79,8 +79,8 @@ def test_port_has_rates_shares_and_figures_per_million_packets_of_their_directio
     assert [record[name] for name in described] == [
         *("rdma_port", AT["ts"], "n1", "mlx5_0", 1, "ACTIVE", "LINK_UP", "Ethernet", "100 Gb/sec (4X EDR)", 10**10)
     ]
-    details = ("interface", "driver", "firmware", "pci", "numa_node", "lid", "health", "reasons", "unavailable")
-    assert [record[name] for name in details] == [
+    rest = ("interface", "driver", "firmware", "pci", "numa_node", "lid", "health", "reasons", "unavailable")
+    assert [record[name] for name in rest] == [
         *("eth0", "mlx5_core", "28.39.1002", "0000:3b:00.0", 0, None, "ok", [], None)
     ]
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.push.shipped import ALERTS, DASHBOARD, DOCUMENT, documented
-from xtrace.sinks.metrics import flows, nccl, own, rdma, tcp
-
-DESCRIBED = {**flows.DESCRIBED, **rdma.DESCRIBED, **nccl.DESCRIBED, **tcp.DESCRIBED, **own.DESCRIBED}
+from tests.push.shipped import ALERTS, DASHBOARD, DESCRIBED, DOCUMENT, documented
 
 
 def test_document_names_every_metric_and_nothing_else_is_used() -> None:

@@ -13,6 +13,7 @@ from tests.unit.make import ARP, ETH0, ICMP, NS, UDP, counts_of, flow, key, roce
 from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
+    INNER,
     LATER_FRAGMENT,
     FlowKey,
     FlowRecord,
@@ -343,6 +344,13 @@ def test_interfaces_beyond_the_limit_share_one_name() -> None:
             " icmp_type=8 icmp_code=0 vlan=7",
         ),
         (
+            key("10.0.0.1", "10.0.0.2", (5, 6), UDP, vlan_id=1 << 12 | 7)._replace(
+                src_qpn=42, ethertype=0x4000 | 8, flags=INNER
+            ),
+            "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=5 dst_port=6 protocol=17 traffic_type=UDP"
+            " vlan=7 inner_vlan=8 tunnel=vxlan vni=42",
+        ),
+        (
             roce(8, 193),
             "src_ip=10.0.0.1 dst_ip=10.0.0.2 src_port=0 dst_port=0 protocol=17 traffic_type=RoCE_v2"
             " dst_qpn=193 opcode=8",
@@ -497,3 +505,14 @@ def test_connections_share_series_by_service_and_by_hosts(series_by: str, expect
         expected = {**expected, "src_ip=10.0.0.1": 5000}
     assert named(lines) == expected
     run.tick(connections()[:3])
+
+
+def test_with_counters_only_flows_have_no_gauges_and_their_ends_are_noted() -> None:
+    run = Run(1)
+    run.metrics = FlowMetrics(MetricsOptions(1, flow_gauges=False))
+    for length in (TICK, TICK, 301 * NS):
+        flows = [flow(key(), 1, 100)] if length == TICK else []
+        assert {line.name for line in run.tick(flows, length=length)}.isdisjoint(
+            {"xtrace_network_flow_bytes", "xtrace_network_flow_packets"}
+        )
+    assert run.metrics.state() == (0, 0)

@@ -95,7 +95,7 @@ def test_encoding_compresses_bodies_and_sets_headers() -> None:
 
     made = Delivery(Listening([OK]), Shouting(()))
     made.submit(batch("a"))
-    assert made.close(GIVE_UP_S) == (0, 0)
+    assert made.close(GIVE_UP_S) == (0, 0, 0)
     assert sent == [(b"A", {"Content-Type": "text/loud"})]
 
 
@@ -178,7 +178,7 @@ def test_attempts_at_the_end_are_repeated_with_short_pauses_only(monkeypatch: py
     made = Delivery(server, TEXT)
     made.submit(batch("x"))
     eventually(lambda: made.figures.failures == 1)
-    assert made.close(0.3) == (1, 1)
+    assert made.close(0.3) == (1, 1, 0)
     made._thread.join(GIVE_UP_S)
     # each pause but the last takes 0.02 s of 0.3 s
     assert 2 <= len(server.bodies) <= 2 + 0.3 / 0.02
@@ -245,7 +245,7 @@ def test_close_is_bounded_when_the_server_hangs_and_returns_what_is_left() -> No
     for _ in range(3):
         made.submit(batch("x", samples=5))
     # the server that was waited for would have taken some
-    assert made.close(0.1) == (3, 15)
+    assert made.close(0.1) == (3, 15, 0)
     server.held.set()
     made._thread.join(GIVE_UP_S)
 
@@ -253,7 +253,7 @@ def test_close_is_bounded_when_the_server_hangs_and_returns_what_is_left() -> No
 def test_close_is_bounded_when_the_server_keeps_failing() -> None:
     made = Delivery(Server([Outcome(False, True, "busy", retry_after_s=100.0)]), TEXT)
     made.submit(batch("x"))
-    assert made.close(0.2) == (1, 1)
+    assert made.close(0.2) == (1, 1, 0)
     made._thread.join(GIVE_UP_S)
     assert not made._thread.is_alive()
 
@@ -263,12 +263,12 @@ def test_close_interrupts_a_pause_and_tries_once_more() -> None:
     made = Delivery(server, TEXT)
     made.submit(batch("x"))
     eventually(lambda: made.figures.failures == 1)
-    assert made.close(GIVE_UP_S) == (0, 0)
+    assert made.close(GIVE_UP_S) == (0, 0, 0)
     assert server.bodies == ["x", "x"]
 
 
 def probed(number: int) -> Batch:
-    return Batch(f"b{number}".encode(), 1, Probe("up", number))
+    return Batch(f"b{number}".encode(), 1, Probe("up", number), size=2)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +332,58 @@ def test_batches_that_a_restarted_server_lost_are_sent_again(how: Outcome, caplo
     assert "the server lost 1 intervals; sending them again" in caplog.text
 
 
+def test_lost_batches_are_sent_again_while_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledged, "VISIBLE_AFTER_S", 1e-9)
+    server = Server([OK, OK, Outcome(True, reconnected=True), OK], stored={1})
+    with delivering(server) as made:
+        for number in (1, 2, 3):
+            made.submit(probed(number))
+        eventually(lambda: made.figures.requests >= 3)
+        made.submit(probed(4))
+        eventually(lambda: "b2" in server.bodies[2:])
+        assert server.bodies.count("b1") == 1
+
+
+def test_overflow_is_said_again_after_the_queue_was_empty(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server([OK])
+    with delivering(server, limit=100) as made:
+        for turn in (1, 2):
+            server.held.clear()
+            made.submit(batch("first"))
+            eventually(lambda turn=turn: len(server.bodies) == 2 * turn - 1)  # type: ignore[misc]
+            for number in range(5):
+                made.submit(batch(f"{number}" * 90))
+            server.held.set()
+            eventually(lambda turn=turn: made.figures.requests == 2 * turn)  # type: ignore[misc]
+    said = "push to http://m/api: more than 0 MiB queued; dropping the oldest samples"
+    assert caplog.messages == [said, said]
+    assert made.figures.dropped == {"overflow": (8, 8), "refused": (0, 0)}
+
+
+def test_overflow_is_not_said_again_while_something_waits(caplog: pytest.LogCaptureFixture) -> None:
+    class Stepwise(Server):
+        steps = threading.Semaphore(0)
+
+        def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+            outcome = super().send(body, headers)
+            assert self.steps.acquire(timeout=GIVE_UP_S)
+            return outcome
+
+    server = Stepwise([OK])
+    with delivering(server, limit=100) as made:
+        for turn in (1, 2):
+            made.submit(batch("first"))
+            eventually(lambda turn=turn: len(server.bodies) == turn)  # type: ignore[misc]
+            for number in range(5):
+                made.submit(batch(f"{number}" * 90))
+            server.steps.release()
+            eventually(lambda turn=turn: made.figures.requests == turn)  # type: ignore[misc]
+        for _ in range(9):
+            server.steps.release()
+    assert made.figures.dropped["overflow"][0] >= 8
+    assert caplog.messages == ["push to http://m/api: more than 0 MiB queued; dropping the oldest samples"]
+
+
 def test_nothing_is_sent_again_while_the_connection_lasts_or_where_the_server_cannot_be_queried() -> None:
     for answers, stored in (([OK], set[int]()), ([OK, Outcome(True, reconnected=True), OK], None)):
         server = Server(answers, stored)
@@ -348,7 +400,7 @@ def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
         queries.append((selector, start_ms, end_ms))
         return {100}
 
-    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(times)
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(times, lambda _: None)
     first, second, third = probed(100), probed(200), probed(300)
     kept.add(first, 10.0, reconnected=True)
     kept.add(second, 11.0, reconnected=False)
@@ -360,12 +412,12 @@ def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
 
 
 def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
-    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), most_bytes=5)
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), lambda _: None, most_bytes=5)
     for number in range(4):
         kept.add(probed(number), 1.0, reconnected=False)
     kept.add(probed(4), 2.0, reconnected=True)
     assert len(kept.lost(2.0, ending=True)) == 1, "two bytes each, five in all"
-    kept = acknowledged.Acknowledged(lambda *_: set())
+    kept = acknowledged.Acknowledged(lambda *_: set(), lambda _: None)
     kept.add(probed(1), 1.0, reconnected=False)
     kept.add(probed(2), 31.25, reconnected=False)
     kept.add(probed(3), 100.0, reconnected=True)
@@ -374,7 +426,7 @@ def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
 
 @pytest.mark.parametrize("later_s, kept", [(30.0, 2), (30.25, 1)])
 def test_batches_are_kept_for_half_a_minute(later_s: float, kept: int) -> None:
-    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set())
+    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), lambda _: None)
     batches.add(probed(1), 1.0, reconnected=False)
     batches.add(probed(2), 1.0 + later_s, reconnected=False)
     batches.add(probed(3), 1.0 + later_s, reconnected=True)

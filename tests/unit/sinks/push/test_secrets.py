@@ -80,3 +80,20 @@ def test_earlier_secrets_stay_masked_and_their_number_is_bounded() -> None:
         secrets.note(f"secret-{number:05}-x")
     assert secrets.mask(f"secret-{2 * MOST_FORMS - 100:05}-x") == "***"
     assert len(secrets._forms) <= MOST_FORMS
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer", "Digest", "ApiKey", "Token"])
+def test_name_of_a_scheme_is_no_secret(scheme: str) -> None:
+    """A server that says which one it wants is understood."""
+    secrets = Secrets()
+    secrets.note_header(f"{scheme} abcdef")
+    assert secrets.mask(f"use {scheme} authentication, not abcdef") == f"use {scheme} authentication, not ***"
+
+
+def test_forms_of_the_oldest_secrets_are_forgotten_beyond_the_limit() -> None:
+    secrets = Secrets()
+    for number in range(MOST_FORMS):
+        secrets.note(f"secret{number}")
+    assert secrets.mask("secret0") == "***"
+    secrets.note("another")
+    assert (secrets.mask("secret0"), secrets.mask("secret1"), secrets.mask("another")) == ("secret0", "***", "***")

@@ -26,10 +26,12 @@ from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
 from xtrace.sinks.metrics import own as self_metrics
+from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics, push_samples
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample, Values
+from xtrace.sinks.push import selfcheck
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import proxy_for
 from xtrace.sinks.push.sink import Push
@@ -40,6 +42,7 @@ from xtrace.target import Target
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
 FLOWS = FlowSetup(20_000_000, (ETH0,), max_flows=65536)
 CALLS = NcclSetup(3_000_000, "uprobe_multi", 1024)
+EVERYTHING = Figures(spooled_bytes=1, request_s=0.1, stored=True, dropped={"refused": (1, 1)})
 TICK = Interval(0, 5250)
 RUN = Run("0.1.0", 5.0, ("xdp",), {"xdp": FLOWS})
 
@@ -99,7 +102,7 @@ class Pushing(Feed):
     """A feed whose only outlet is a push."""
 
     def __init__(self, server: Server) -> None:
-        self.push = Push(server, NAME)
+        self.push = Push(server, Exposition(NAME.series()), NAME)
         super().__init__(MetricsOptions(10), [self.push])
 
     def end_within(self, limit_s: float) -> None:
@@ -164,6 +167,107 @@ def test_undelivered_samples_are_reported(caplog: pytest.LogCaptureFixture) -> N
     assert "ended; not delivered within 0.1 s: " in caplog.messages[-1]
 
 
+class Doubtful(Server):
+    """Accepts everything, and shows nothing of it, or cannot be asked."""
+
+    def __init__(self, shows: set[int] | None, doubt: str = "") -> None:
+        super().__init__()
+        self._shows, self._doubt = shows, doubt
+
+    def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        return replace(super().send(body, headers), doubt=self._doubt)
+
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        return self._shows
+
+
+SEEMS_LOST = "push to http://m/api: ended; the server accepted samples but seems not to store them"
+
+
+@pytest.mark.parametrize(
+    "shows, doubt, lost",
+    [
+        (None, "", False),
+        (None, "200 OK", True),
+        (set(), "", True),
+        (set(), "200 OK", True),
+        ({1}, "200 OK", False),
+        ({1}, "", False),
+    ],
+)
+def test_run_whose_samples_were_accepted_and_are_not_there_fails(
+    shows: set[int] | None,
+    doubt: str,
+    lost: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(selfcheck, "VISIBLE_AFTER_S", 0.0)
+    push = Pushing(Doubtful(shows, doubt))
+    for _ in range(2):
+        push.write(snapshot([flow()]))
+        push.flush()
+    assert not push.push.undelivered
+    push.end_within(60)
+    assert push.push.undelivered is lost
+    assert [line for line in caplog.messages if "ended" in line] == ([SEEMS_LOST] if lost else [])
+
+
+def test_rejected_samples_are_told_at_the_end_and_fail_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing(Server):
+        def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+            return Outcome(False, False, "400 no")
+
+    push = Pushing(Refusing())
+    push.write(snapshot([flow()]))
+    push.flush()
+    samples = sum(not line.startswith("#") for line in sample_lines(snapshot([flow()])))
+    push.end_within(60)
+    assert push.push.undelivered
+    assert caplog.messages[-1] == (
+        f"push to http://m/api: ended; lost: {samples} samples of 1 intervals: rejected by the server"
+    )
+
+
+def sample_lines(interval: Snapshot) -> list[str]:
+    """What a push of this one interval sends."""
+    server = Server()
+    push = Pushing(server)
+    push.write(interval)
+    push.flush()
+    push.end_within(60)
+    return server.texts[0].splitlines()
+
+
+def test_time_of_rendering_is_that_of_all_modes_and_of_the_tick_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    push = Pushing(server)
+    clock = Clock()
+    monkeypatch.setattr("xtrace.sinks.metrics.feed.time", clock)
+    for _ in range(2):
+        for _ in range(2):
+            push.write(snapshot([flow()]))
+        push.flush()
+    push.end_within(60)
+    told = [
+        [line for line in text.splitlines() if line.startswith("xtrace_catch_push_render_s")] for text in server.texts
+    ]
+    assert told[0] == []
+    ((_, value, _),) = (line.rsplit(" ", 2) for line in told[1])
+    assert float(value) == 0.003, "two writes and a flush of a millisecond each"
+
+
+class Clock:
+    """Goes on by a millisecond with every look at it."""
+
+    def __init__(self) -> None:
+        self._now = 10**15
+
+    def monotonic_ns(self) -> int:
+        self._now += 10**6
+        return self._now
+
+
 def test_run_without_push_loads_none_of_its_modules() -> None:
     unused = "m.startswith(('urllib3', 'xtrace.sinks.push')) or m == 'ssl'"
     code = f"import sys, xtrace.assembly; print([m for m in sys.modules if {unused}])"
@@ -189,7 +293,7 @@ def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
     flows = FlowMetrics(MetricsOptions(10))
     assert "xtrace_catch_drain_seconds" not in flows.own(FLOWS), "nothing was drained yet"
     flows.samples(snapshot([flow()]))
-    samples = [*own.samples(TICK, [flows.own(FLOWS)]), *push_samples(Figures(request_s=0.1, stored=True))]
+    samples = [*own.samples(TICK, [flows.own(FLOWS)]), *push_samples(EVERYTHING)]
     known = {sample.name for sample in flat(samples)}
     assert known | {name for name in self_metrics.DESCRIBED if "_listen_" in name} == set(self_metrics.DESCRIBED)
     end = [sample.value for sample in flat(samples) if sample.name == "xtrace_catch_interval_end_timestamp_seconds"]
@@ -204,13 +308,15 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
     own.start(RUN)
     own.note_render(3_500_000)
     dropped = {"overflow": (11, 12), "refused": (13, 14)}
-    figures = Figures(3, 4, 5, 6, 7, dropped, request_s=0.25, stored=False)
-    found = [*own.samples(Interval(0, 1_767_225_605_000), [{"one": 1}]), *push_samples(figures)]
-    values = {(sample.name, *sample.labels): sample.value for sample in flat(found)}
+    figures = Figures(3, 4, 5, 6, 7, 8, dropped, request_s=0.25, stored=False)
+    values: dict[tuple[Any, ...], Any] = {
+        (sample.name, *sample.labels): sample.value
+        for sample in flat([*own.samples(TICK, [{"one": 1}]), *push_samples(figures)])
+    }
     assert int(values.pop(("xtrace_catch_resident_memory_bytes",))) > 0
     named = {
+        "interval_end_timestamp_seconds": TICK.end_ms / 1000,
         "start_time_seconds": 1_767_225_600.123,
-        "interval_end_timestamp_seconds": 1_767_225_605,
         "cpu_seconds_total": 2.5,
         "map_memory_bytes": 20_000_000,
         "push_flow_series": 0,
@@ -221,10 +327,11 @@ def test_each_figure_of_the_push_is_shown_under_its_own_name(monkeypatch: pytest
         "push_requests_total": 5,
         "push_samples_total": 6,
         "push_failures_total": 7,
+        "push_spool_bytes": 8,
         "push_request_seconds": 0.25,
         "push_stored": 0,
     }
-    expected: dict[tuple[Any, ...], float] = {
+    expected: dict[tuple[Any, ...], Any] = {
         ("one",): 1,
         ("xtrace_catch_build_info", ("version", "0.1.0")): 1,
         **{(f"xtrace_catch_{name}",): value for name, value in named.items()},

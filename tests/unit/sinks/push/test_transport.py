@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3 import exceptions as errors
 
 from tests.push.double import Answer, Double, double
 from xtrace.sinks.push.batch import Outcome
-from xtrace.sinks.push.transport import Http
+from xtrace.sinks.push.transport import Http, reason
 from xtrace.target import Target, parse_target
 
 SECRET = "s3cr3t+Value/7"
@@ -165,3 +168,49 @@ def test_secret_of_a_proxy_is_masked(echoing: Double, monkeypatch: pytest.Monkey
     http.close()
     assert echoing.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
     assert_masked(reason)
+
+
+def certificate_error(text: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] long text")
+    error.verify_message = text
+    return error
+
+
+POOL: Any = None
+
+
+@pytest.mark.parametrize(
+    "error, text",
+    [
+        (errors.NameResolutionError("m", POOL, socket.gaierror(-2, "x")), "unknown host (DNS)"),
+        (errors.ConnectTimeoutError(POOL, "http://secret/"), "no connection within 5 s"),
+        (errors.ReadTimeoutError(POOL, "http://secret/", "x"), "no answer within 10 s"),
+        (errors.NewConnectionError(POOL, "http://secret/"), "connection closed before the answer"),
+        (errors.ProxyError("x", ConnectionRefusedError(111, "Connection refused")), "proxy: Connection refused"),
+        (errors.ProxyError("x", errors.ConnectTimeoutError(POOL, "x")), "proxy: no connection within 5 s"),
+        (errors.SSLError(certificate_error("self-signed certificate")), "TLS: self-signed certificate"),
+        (errors.SSLError("no more"), "TLS: failed"),
+        (
+            errors.ProtocolError("aborted", ConnectionResetError(104, "Connection reset by peer")),
+            "Connection reset by peer",
+        ),
+        (OSError(113, "No route to host"), "No route to host"),
+        (errors.ProtocolError("aborted"), "connection closed before the answer"),
+    ],
+)
+def test_reason_of_a_failure_is_short_and_without_the_url(error: Exception, text: str) -> None:
+    assert reason(error) == text
+
+
+def test_reason_of_a_broken_handshake_is_openssls() -> None:
+    error = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1007)")
+    error.reason = "WRONG_VERSION_NUMBER"
+    assert reason(errors.SSLError(error)) == "TLS: WRONG_VERSION_NUMBER"
+
+
+def test_characters_that_http_does_not_allow_are_no_delivery() -> None:
+    with double(lambda _: Answer()) as server:
+        outcome = send(server, bearer_token="a\nb")
+        assert not server.requests
+    assert (outcome.delivered, outcome.retry) == (False, True)
+    assert outcome.reason == "user name, token or headers contain characters that HTTP does not allow"

@@ -93,6 +93,25 @@ def test_processes_queue_pairs_and_rails() -> None:
     assert " qp 17 " not in without
 
 
+PORT = (PortId("mlx5_1", 1),)
+
+
+@pytest.mark.parametrize(
+    "rails, is_told",
+    [
+        (Rails(2, 1.25), True),
+        (Rails(1, None), False),
+        (Rails(0, None, down=PORT), False),
+        (Rails(1, None, down=PORT), False),
+        (Rails(2, None, down=PORT), True),
+        (Rails(0, None, unavailable=PORT), True),
+    ],
+)
+def test_rails_have_a_line_where_there_are_several_or_one_is_lost(rails: Rails, is_told: bool) -> None:
+    """One port beside one that is down is the usual dual-port card with one cable."""
+    assert any(line.startswith("rails ") for line in rdma_lines(snapshot(rails=rails))) is is_told
+
+
 @pytest.mark.parametrize(
     "number, text", [(0, "0 "), (999, "999 "), (1000, "1.0 k"), (97.23e9, "97.2 G"), (2e15, "2000.0 T")]
 )

@@ -30,6 +30,7 @@ from tests.unit.make import (
 from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
+    INNER,
     LATER_FRAGMENT,
     FlowKey,
     FlowRecord,
@@ -41,7 +42,7 @@ from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction, Hook
 from xtrace.sinks import Run
 from xtrace.sinks.registry import Totals
-from xtrace.sinks.stream import OutputStream
+from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.sinks.text.sink import Text
 
 Output = tuple[OutputStream, Callable[[], bytes]]
@@ -214,9 +215,12 @@ def test_flow_line(output: Output, where: FlowKey, line: str) -> None:
     [
         (key(), "[TCP] eth0"),
         (key(protocol=UDP, flags=FRAGMENT, vlan_id=7), "[UDP] eth0 frag vlan=7"),
+        (key(vlan_id=1 << 12, flags=INNER)._replace(src_qpn=42, ethertype=0x4000), "[TCP] eth0 vxlan vni=42"),
+        (key(vlan_id=6 << 12 | 7, flags=INNER)._replace(ethertype=0x6008), "[TCP] eth0 vlan=7 inner_vlan=8 ipip"),
+        (key(vlan_id=1 << 12 | 100)._replace(src_qpn=2 << 24), "[TCP] eth0 vlan=100 inner_vlan=258"),
         (roce(), "[RoCE_v2 RDMA_WRITE_LAST] eth0 10.0.0.1 -> 10.0.0.2"),
     ],
-    ids=["tcp", "tagged fragment", "roce"],
+    ids=["tcp", "tagged fragment", "vxlan", "tags around ipip", "two tags", "roce"],
 )
 def test_direction_is_the_last_word_of_flows_and_interface_where_both_are_watched(
     output: Output, where: FlowKey, end: str, direction: Direction, word: str
@@ -303,6 +307,29 @@ def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.Mon
     monkeypatch.setattr(stream, "write", lambda data: parts.append(data.count(b"\n")))
     Text(stream).write(snapshot([flow() for _ in range(2500)]))
     assert parts == [1000, 1000, 501]
+
+
+def test_lines_that_a_blocked_reader_did_not_get_are_counted_to_the_last(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second thousand is cut after 400 lines; 501 were not rendered yet."""
+    stream, _ = output
+    parts = iter([None, OutputBlocked(600)])
+
+    def write(data: bytes) -> None:
+        if (failure := next(parts)) is not None:
+            raise failure
+
+    monkeypatch.setattr(stream, "write", write)
+    with pytest.raises(OutputBlocked) as caught:
+        Text(stream).write(snapshot([flow() for _ in range(2500)]))
+    assert caught.value.lost == 600 + 501
+
+
+@pytest.mark.parametrize("opcode", [0, 4])
+def test_roce_v1_is_shown_as_roce_and_not_by_its_ethertype(output: Output, opcode: int) -> None:
+    record = flow(roce(opcode=opcode, dst_qpn=193, version=1))
+    assert "ethertype" not in written(output, snapshot([record]))[0]
 
 
 def test_start_and_end_are_no_lines(output: Output) -> None:

@@ -1,0 +1,102 @@
+"""What a host costs its metrics server, by --series-by, --metrics and format: series, bytes and CPU time per interval.
+
+The traffic is made up: 2000 connections of a server with 100 clients to three of its services, and of itself to 20
+services of others, in one direction.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+from benchmarks.push import CONSTANT, INTERFACE, SECOND
+from xtrace.model.flow import COUNTERS, KEY, FlowSnapshot, FlowTable, InterfaceCounts
+from xtrace.sinks.kinds import MetricsOptions
+from xtrace.sinks.metrics.encoding import Encoding, gzip
+from xtrace.sinks.metrics.exposition import Exposition
+from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics
+from xtrace.sinks.metrics.latest import Latest
+from xtrace.sinks.metrics.remote_write import RemoteWrite
+from xtrace.sinks.metrics.sample import Interval
+from xtrace.sinks.metrics.scrape import Renderer
+from xtrace.sinks.metrics.snappy import literal
+
+CONNECTIONS, CLIENTS, SERVICES = 2000, 100, 20
+ROUNDS = 7
+
+
+def keys(choice: random.Random) -> bytes:
+    """Return the packed keys of all connections."""
+
+    def mapped(*last: int) -> bytes:
+        return bytes(10) + b"\xff\xff\x0a\x00" + bytes(last)
+
+    own = mapped(0, 17)
+    packed = []
+    for number in range(CONNECTIONS):
+        ephemeral = 32768 + number
+        if number % 2:
+            ends = mapped(1, choice.randrange(CLIENTS)), own, ephemeral, choice.choice((22, 443, 9100))
+        else:
+            service = choice.randrange(SERVICES)
+            ends = mapped(2, service), own, (5432, 6379, 9092)[service % 3], ephemeral
+        packed.append(KEY.pack(*ends, 0, 0, 0x0800, 0, 6, 0, 0))
+    return b"".join(packed)
+
+
+def snapshot(packed: bytes, number: int, choice: random.Random) -> FlowSnapshot:
+    """Return an interval in which every connection had traffic."""
+    values = b"".join(
+        COUNTERS.pack(choice.randrange(1, 10**4), choice.randrange(64, 10**7), 0, 0, 0) for _ in range(CONNECTIONS)
+    )
+    flows = FlowTable(memoryview(packed), memoryview(values), CONNECTIONS)
+    end = 1_800_000_000 * SECOND + number * 5 * SECOND
+    counts = InterfaceCounts(total=flows.sum(range(CONNECTIONS)))
+    return FlowSnapshot(end, 5 * SECOND, end - 5 * SECOND, 0, 0, flows, ((INTERFACE, counts),))
+
+
+def pushed(options: MetricsOptions, encoding: Encoding) -> tuple[int, int, float, bytes]:
+    """Return samples, compressed bytes and ms of CPU of an interval, the least of several rounds; and its body."""
+    choice, metrics = random.Random(7), FlowMetrics(options)
+    packed, spent, size, samples, body = keys(choice), [], 0, 0, b""
+    for number in range(1, ROUNDS + 2):
+        interval = snapshot(packed, number, choice)
+        begun = time.process_time()
+        encoding.add(metrics.samples(interval), DESCRIBED, Interval.of(interval))
+        samples = len(encoding)
+        body = encoding.body()
+        size = len(encoding.compress(body))
+        spent.append((time.process_time() - begun) * 1000)
+    return samples, size, min(spent[1:]), body
+
+
+def scraped(options: MetricsOptions) -> tuple[int, float]:
+    """Return compressed bytes and ms of CPU of a scrape."""
+    choice, metrics, latest, renderer = random.Random(7), FlowMetrics(options), Latest(), Renderer(CONSTANT)
+    packed, spent, size = keys(choice), [], 0
+    for number in range(1, ROUNDS + 2):
+        interval = snapshot(packed, number, choice)
+        begun = time.process_time()
+        latest.add(metrics.samples(interval), DESCRIBED, Interval.of(interval))
+        latest.publish()
+        size = len(gzip(renderer.body(latest.view, False)))
+        spent.append((time.process_time() - begun) * 1000)
+    return size, min(spent[1:])
+
+
+def measure() -> Iterator[str]:
+    """Yield a line per choice."""
+    yield f"{CONNECTIONS} connections, per interval: samples; kB and ms of CPU by import, remote write, scrape;"
+    yield "  kB of remote write without compression"
+    for series_by in ("flow", "service", "hosts"):
+        for kept in ("all", "counters"):
+            options = MetricsOptions(CONNECTIONS, series_by, kept == "all")
+            samples, text, text_ms, _ = pushed(options, Exposition(CONSTANT))
+            _, block, block_ms, body = pushed(options, RemoteWrite(CONSTANT))
+            page, page_ms = scraped(options)
+            yield (
+                f"--series-by {series_by:7} --metrics {kept:8}: {samples:5}; {text / 1000:5.1f} kB {text_ms:5.1f} ms,"
+                f" {block / 1000:5.1f} kB {block_ms:5.1f} ms, {page / 1000:5.1f} kB {page_ms:5.1f} ms;"
+                f" {len(literal(body)) / 1000:6.1f} kB"
+            )

@@ -1,0 +1,183 @@
+"""Twelve ways to hang a job, and which rank of which host is to blame."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import skip_or_fail
+from tests.nccl.hosts import HOSTS, RANKS, Cluster, cluster, kinds, within
+from tests.nccl.jobs import wait_for_probes
+from tests.push.server import Server, victoria_metrics
+from tests.support.net import Namespace, Pair, veth_pair
+
+CULPRIT = 5
+LIMITS = "hang=900ms,late=100ms"
+SLACK_S = 10.0
+"""On a machine under load; how long it takes on an idle one is in the documents."""
+
+CLEAN_S = float(os.environ.get("XTRACE_CLEAN_S", "6"))
+"""How long a job without a fault is watched."""
+
+FAULTS = {
+    "missing": "missing",
+    "late": "late",
+    "count": "mismatch",
+    "datatype": "mismatch",
+    "root": "mismatch",
+    "send": "open_send",
+    "group_end": "missing",
+    "init": "missing",
+    "sigstop": "stopped",
+    "kill": "gone",
+    "slow_start": "missing",
+}
+"""What a rank does, and the verdict about it."""
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with veth_pair() as made:
+        yield made
+
+
+@pytest.fixture
+def hosts(pair: Pair, tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(tmp_path, pair) as made:
+        yield made
+
+
+def watch_all(hosts: Cluster, *arguments: str) -> None:
+    """A copy of the tool on each host, with the probes in place."""
+    for host in HOSTS:
+        hosts.keep(host)
+    tools = {host: hosts.watch(host, "-t", "1s", "--threshold", LIMITS, *arguments) for host in HOSTS}
+    for host, tool in tools.items():
+        wait_for_probes(tool, hosts.libraries[host])
+
+
+ALERTS = Path(__file__).parents[2] / "deploy/alerts/xtrace-nccl-hang.yml"
+ALERT_OF = {
+    "missing": "XtraceNcclRankMissing",
+    "late": "XtraceNcclRankLate",
+    "mismatch": "XtraceNcclMismatch",
+    "open_send": "XtraceNcclOpenSend",
+    "stopped": "XtraceNcclRankStopped",
+    "gone": "XtraceNcclRankGone",
+}
+ABOUT_OPEN_CALLS = {"XtraceNcclOpenCall"}
+"""Fires with others: a call has been open for long."""
+
+
+def alerts() -> dict[str, str]:
+    """Name and expression of each alert, with this test's threshold."""
+    found = re.findall(r"- alert: (\w+)\n +expr: \|\n +(.*)\n", ALERTS.read_text())
+    return {name: re.sub(r"> 30\b", "> 0.9", expression) for name, expression in found}
+
+
+def firing(server: Server) -> dict[str, set[str]]:
+    """Alerts that fire, and for which ranks: by label, else by value."""
+    server.flush()
+    now = round(time.time() * 1000)
+    found = {name: server.query(expression, now) for name, expression in alerts().items()}
+    return {
+        name: {series["metric"].get("rank") or str(round(float(series["value"][1]))) for series in result}
+        for name, result in found.items()
+        if result and name not in ABOUT_OPEN_CALLS
+    }
+
+
+@contextmanager
+def serving(space: Namespace, address: str) -> Iterator[tuple[Server, str]]:
+    """A server that both hosts reach, and its address for them; asked from within its namespace."""
+    with inside(space), victoria_metrics("-search.latencyOffset=1ms", address=address) as server:
+        yield server, server.url
+
+
+@contextmanager
+def inside(space: Namespace) -> Iterator[None]:
+    """This thread, and what it starts, is in the network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open() as before, Path(f"/run/netns/{space.name}").open() as other:
+        assert libc.setns(other.fileno(), 0) == 0
+        try:
+            yield
+        finally:
+            assert libc.setns(before.fileno(), 0) == 0
+
+
+def begin(hosts: Cluster, fault: str) -> None:
+    """Start the ranks, and let one fail."""
+    for rank in range(RANKS):
+        hosts.start_rank(rank, fault if rank == CULPRIT else "none")
+    if fault in ("init", "slow_start"):
+        return
+    hosts.wait_until_ready()
+    if fault in ("sigstop", "kill"):
+        hosts.ranks[CULPRIT].send_signal(signal.SIGSTOP if fault == "sigstop" else signal.SIGKILL)
+    else:
+        hosts.go()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_class_and_culprit_are_named(hosts: Cluster, fault: str) -> None:
+    watch_all(hosts)
+    begin(hosts, fault)
+    verdicts, took = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    print(f"{fault}: {took:.1f} s: {verdicts[0]['evidence'] if verdicts else None}")
+    assert kinds(verdicts) == {(FAULTS[fault], CULPRIT)}
+    (verdict,) = verdicts
+    assert verdict["rank_host"] == (None if fault == "slow_start" else "n2")
+    assert verdict["pid"] == (None if fault == "slow_start" else hosts.ranks[CULPRIT].pid)
+
+
+def test_in_a_job_older_than_the_probes_the_rank_is_named_by_its_environment(hosts: Cluster) -> None:
+    for number in range(RANKS):
+        hosts.start_rank(number, "missing" if number == CULPRIT else "none")
+    hosts.wait_until_ready()
+    watch_all(hosts)
+    within(SLACK_S, lambda: all(b'"begun":' in hosts.records(host).read_bytes() for host in HOSTS))
+    hosts.go()
+    verdicts, _ = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    assert kinds(verdicts) == {("missing", CULPRIT)}
+    assert {(verdict["identity"], verdict["number"]) for verdict in verdicts} == {("environment", None)}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault: str) -> None:
+    if shutil.which("victoria-metrics") is None:
+        skip_or_fail("nccl", "no victoria-metrics: sudo make deps")
+    with serving(pair.near, "10.0.0.1") as (server, url):
+        watch_all(hosts, "--push", url)
+        begin(hosts, fault)
+        wanted = {ALERT_OF[FAULTS[fault]]: {str(CULPRIT)}}
+        if fault == "slow_start":
+            wanted = {"XtraceNcclRankNotSeen": {str(CULPRIT)}}
+        _, took = within(SLACK_S, lambda: firing(server) == wanted)
+        found = firing(server)
+        print(f"{fault}: {took:.1f} s: {found}")
+        assert found == wanted
+
+
+def test_nothing_is_said_of_a_job_that_runs(hosts: Cluster, pair: Pair) -> None:
+    with serving(pair.near, "10.0.0.1") as (server, url):
+        watch_all(hosts, "--push", url)
+        begin(hosts, "none")
+        until = time.monotonic() + CLEAN_S
+        while time.monotonic() < until:
+            assert hosts.hang("--threshold", LIMITS) == []
+            assert firing(server) == {}
+            time.sleep(CLEAN_S / 12)
+    for host in HOSTS:
+        records = hosts.records(host).read_bytes()
+        assert records.count(b'"type":"nccl",') >= CLEAN_S // 2
+        assert b'"type":"verdict"' not in records

@@ -1,0 +1,150 @@
+"""`xtrace-catch hang`: what it reads, prints and refuses. It must load nothing of kernel/."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.unit.model.test_nccl_verdicts import NOW, OTHERS, SEND, behind, rank
+from xtrace.errors import UsageError, XtraceError
+from xtrace.hang.command import answer, parse_limits
+from xtrace.hang.reader import Hosts
+from xtrace.hang.records import rank_of
+from xtrace.model.nccl_ranks import Job, PeerCount, Rank
+from xtrace.model.nccl_verdicts import Limits
+from xtrace.sinks.jsonl.nccl_ranks import rank_records
+from xtrace.sinks.render import timestamp
+
+ROOT = Path(__file__).parents[3]
+SECOND = 1_000_000_000
+
+
+def tick(ranks: tuple[Rank, ...], host: str, at_ns: int = NOW) -> bytes:
+    """The records of one interval of a host."""
+    common = {"ts": timestamp(at_ns), "interval_s": 1.0, "host": host}
+    records = rank_records([replace(one, at_ns=at_ns) for one in ranks], common)
+    return b"".join(orjson.dumps(record) + b"\n" for record in (*records, {"type": "nccl", **common}))
+
+
+RANKS = (*OTHERS, behind(2))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """The files of four hosts."""
+    for one in RANKS:
+        (tmp_path / f"{one.host}.jsonl").write_bytes(tick((one,), one.host))
+    return sorted(map(str, tmp_path.glob("*.jsonl")))
+
+
+def verdicts(*arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in answer(["-o", "json", "--threshold", "hang=10s", *arguments]).splitlines()]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        rank(0),
+        behind(2, ended=True, exit="killed by signal 9", job=Job("ray:7", 2, 4, 0, "0,1"), pod="u", container="c" * 64),
+        rank(1, open=SEND, peers=(PeerCount(3, 2, 0, NOW, None),), address=None, is_joined=False, rank=None),
+    ],
+)
+def test_a_record_has_all_that_is_known_of_a_rank(one: Rank) -> None:
+    common = {"ts": timestamp(one.at_ns), "interval_s": 1.0, "host": one.host}
+    (record,) = rank_records([one], common)
+    assert rank_of(orjson.loads(orjson.dumps(record))) == one
+
+
+def test_files_of_all_hosts_name_the_rank(files: list[str]) -> None:
+    (verdict,) = verdicts(*files)
+    assert (verdict["verdict"], verdict["rank"], verdict["rank_host"], verdict["pid"]) == ("missing", 2, "n2", 102)
+    assert verdicts(str(Path(files[0]).parent)) == [verdict]
+
+
+def test_text_has_what_is_wrong_and_what_is_not_known(files: list[str]) -> None:
+    lines = answer(["--threshold", "hang=10s", *files]).decode().splitlines()
+    assert lines[:2] == ["job no job known", "  communicator c: 4 of 4 ranks on 4 hosts, at call 11 to 12"]
+    assert lines[2].startswith("    MISSING rank 2 (n2 pid 102): it has not made call 12, ")
+    assert lines[3:] == ["Calls are those that the host enqueued; what the GPUs have completed of them is not known."]
+    quiet = answer(files).decode().splitlines()
+    assert quiet[1:] == ["  communicator c: 4 of 4 ranks on 4 hosts, at call 11 to 12: nothing is wrong"]
+
+
+def test_a_file_that_is_being_written_counts_up_to_its_last_whole_interval(files: list[str]) -> None:
+    before = verdicts(*files)
+    later = tick((rank(2, begun=12, ago_s=0),), "n2", NOW + SECOND)
+    with Path(files[2]).open("ab") as file:
+        file.write(later[: later.index(b'"type":"nccl"')])
+    assert verdicts(*files) == before
+    with Path(files[2]).open("ab") as file:
+        file.write(later[later.index(b'"type":"nccl"') :])
+    assert [verdict["verdict"] for verdict in verdicts(*files)] != ["missing"]
+
+
+def test_a_host_whose_records_end_early_is_left_out_and_said(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(files[2]).write_bytes(tick((behind(2),), "n2", NOW - 60 * SECOND))
+    (verdict,) = verdicts(*files)
+    assert verdict["verdict"] == "all_stopped"
+    assert "of rank 2 there are no records" in verdict["evidence"]
+    assert "hang: n2: its records end at " in capsys.readouterr().err
+
+
+def test_lines_of_others_are_skipped_and_counted() -> None:
+    hosts = Hosts()
+    hosts.read([b'{"type":"flow"}\n', b"nonsense\n", b'{"type":"nccl_rank"}\n', b'{"type":"nccl_rank",\n'])
+    assert (hosts.views, hosts.unread) == ({}, 2)
+
+
+def test_a_process_that_ended_is_remembered(files: list[str]) -> None:
+    gone = behind(2, ended=True, exit="exit status 1")
+    Path(files[2]).write_bytes(tick((gone,), "n2", NOW - SECOND) + tick((), "n2"))
+    assert [(verdict["verdict"], verdict["rank"]) for verdict in verdicts(*files)] == [("gone", 2)]
+
+
+@pytest.mark.parametrize(
+    "arguments, why",
+    [
+        ([], "hang: the following arguments are required: FILE (usage: "),
+        (["--threshold", "soon=1s", "x"], "hang: --threshold: unknown threshold 'soon' (available: hang, late)"),
+        (["--threshold", "hang=soon", "x"], "hang: --threshold: hang=soon: 'soon' is not a duration"),
+        (["-o", "xml", "x"], "hang: argument -o/--format: invalid choice: 'xml'"),
+    ],
+)
+def test_wrong_usage_is_refused_in_one_line(arguments: list[str], why: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        answer(arguments)
+    assert str(raised.value).startswith(why)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_and_an_empty_directory_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(XtraceError, match=r"hang: .*/none: No such file or directory"):
+        answer([str(tmp_path / "none")])
+    with pytest.raises(UsageError, match=r"no file there ends in \.jsonl"):
+        answer([str(tmp_path)])
+
+
+def test_thresholds_can_be_switched_off() -> None:
+    assert parse_limits(["hang=off,late=1s"]) == Limits(None, SECOND)
+
+
+def test_nothing_of_the_kernel_is_loaded(files: list[str]) -> None:
+    script = (
+        "import sys; from xtrace.__main__ import main; code = main();"
+        "assert not [name for name in sys.modules if name.startswith(('xtrace.kernel', 'xtrace._native', '_cffi'))];"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", script, "hang", "--threshold", "hang=10s", "-"]
+    content = b"".join(Path(file).read_bytes() for file in files)
+    ended = subprocess.run(command, input=content, capture_output=True, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"MISSING rank 2" in ended.stdout

@@ -1,0 +1,220 @@
+"""Verdicts about made-up ranks: what is said, about whom, and what is not said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank
+from xtrace.model.nccl_verdicts import Kind, Limits, Verdict, judge
+
+NOW = 1_800_000_000_000_000_000
+SECOND = 1_000_000_000
+LIMITS = Limits(hang_ns=10 * SECOND, late_ns=SECOND // 10)
+REDUCE = Arguments("AllReduce", "float32", 1000)
+INIT = Arguments("CommInitRank")
+
+
+def rank(number: int, begun: int = 12, ago_s: float = 20, **fields: Any) -> Rank:
+    """A rank of four in call `begun` since so many seconds, on its own host."""
+    since = NOW - round(ago_s * SECOND)
+    made = Rank(
+        host=f"n{number}",
+        pid=100 + number,
+        at_ns=NOW,
+        communicator="c",
+        identity=Identity.UNIQUE_ID,
+        address=0x1000,
+        nranks=4,
+        rank=number,
+        is_whole=True,
+        begun=begun,
+        returned=begun - 1,
+        last_begin_ns=since,
+        last_return_ns=since - SECOND,
+        open=OpenCall(REDUCE, since, 100 + number, begun),
+        state="S",
+        calls=(NumberedCall(begun, since, REDUCE),),
+    )
+    return replace(made, **fields)
+
+
+def behind(number: int, **fields: Any) -> Rank:
+    """A rank that is in no call, and has not made the one that others wait in."""
+    return replace(rank(number, begun=11, ago_s=21), open=None, returned=11, **fields)
+
+
+def judged(*ranks: Rank, has_all_hosts: bool = True, limits: Limits = LIMITS) -> list[Verdict]:
+    return judge(ranks, NOW, limits, has_all_hosts=has_all_hosts)
+
+
+def only(*ranks: Rank, **options: Any) -> Verdict:
+    (verdict,) = judged(*ranks, **options)
+    return verdict
+
+
+OTHERS = (rank(0), rank(1), rank(3))
+
+
+def test_the_rank_that_has_not_made_the_call_is_missing() -> None:
+    verdict = only(*OTHERS, behind(2))
+    assert (verdict.kind, verdict.rank, verdict.number, verdict.waiting) == (Kind.MISSING, 2, 12, (0, 1, 3))
+    assert (verdict.function, verdict.since_ns) == ("AllReduce", NOW - 20 * SECOND)
+    assert verdict.evidence == (
+        "it has not made call 12, AllReduce(1000 x float32), which ranks 0, 1, 3 wait in;"
+        " it is in no NCCL call, the last one was 21.0 s ago"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields, kind, said",
+    [
+        ({"state": "T"}, Kind.STOPPED, "its process is stopped (state T); "),
+        ({"state": "D"}, Kind.STOPPED, "it is in uninterruptible sleep (state D); "),
+        ({"state": None, "ended": True}, Kind.GONE, "its process has ended (how is not known); "),
+        ({"ended": True, "exit": "killed by signal 9"}, Kind.GONE, "its process has ended (killed by signal 9); "),
+    ],
+)
+def test_why_it_is_missing_is_said_where_it_is_known(fields: dict[str, Any], kind: Kind, said: str) -> None:
+    verdict = only(*OTHERS, behind(2, **fields))
+    assert (verdict.kind, verdict.rank) == (kind, 2)
+    assert verdict.evidence.startswith(said)
+
+
+def test_whoever_waits_for_less_than_the_limit_does_not_hang() -> None:
+    assert judged(rank(0, ago_s=9), rank(1), rank(3), behind(2)) == []
+    assert judged(*OTHERS, behind(2), limits=Limits(None, None)) == []
+
+
+def test_a_rank_that_goes_on_is_not_missing() -> None:
+    assert judged(*OTHERS, behind(2, last_begin_ns=NOW - SECOND)) == []
+
+
+def test_calls_that_were_enqueued_and_returned_count_as_made() -> None:
+    verdict = only(*(replace(one, open=None, returned=12) for one in OTHERS), behind(2))
+    assert (verdict.kind, verdict.rank, verdict.function) == (Kind.MISSING, 2, None)
+    assert "which ranks 0, 1, 3 have made" in verdict.evidence
+
+
+def test_a_job_that_does_nothing_is_no_hang() -> None:
+    assert judged(*(replace(rank(number), open=None, returned=12) for number in range(4))) == []
+
+
+def test_all_in_the_same_call_are_stopped_and_nobody_is_to_blame() -> None:
+    verdict = only(*OTHERS, rank(2))
+    assert (verdict.kind, verdict.rank, verdict.culprit) == (Kind.ALL_STOPPED, None, None)
+
+
+def test_ranks_elsewhere_are_not_judged_by_one_host_alone() -> None:
+    assert judged(*OTHERS, has_all_hosts=False) == []
+    assert "of rank 2 there are no records" in only(*OTHERS).evidence
+
+
+def test_one_that_ended_within_the_call_is_gone() -> None:
+    assert only(*OTHERS, rank(2, ended=True)).kind is Kind.GONE
+
+
+@pytest.mark.parametrize(
+    "wrong, usual",
+    [
+        (Arguments("AllReduce", "float32", 999), REDUCE),
+        (Arguments("AllReduce", "float16", 1000), REDUCE),
+        (Arguments("AllGather", "float32", 1000), REDUCE),
+        (Arguments("Broadcast", "float32", 1000, 1), Arguments("Broadcast", "float32", 1000, 0)),
+    ],
+)
+def test_a_call_with_other_arguments_is_a_mismatch(wrong: Arguments, usual: Arguments) -> None:
+    ranks = [replace(rank(number), calls=(NumberedCall(12, NOW - SECOND, usual),)) for number in (0, 1, 3)]
+    verdict = only(*ranks, replace(rank(2), calls=(NumberedCall(12, NOW - SECOND, wrong),)))
+    assert (verdict.kind, verdict.rank, verdict.number) == (Kind.MISMATCH, 2, 12)
+    assert verdict.evidence == f"its call 12 is {wrong}, that of ranks 0, 1, 3 is {usual}"
+
+
+def test_functions_that_are_one_are_no_mismatch() -> None:
+    same = [
+        Arguments("Bcast", "int8", 5, 0),
+        Arguments("Broadcast", "int8", 5, 0),
+        Arguments("BroadcastConfig", "int8", 5, 0),
+    ]
+    ranks = [replace(rank(number), open=None, calls=(NumberedCall(12, NOW, same[number % 3]),)) for number in range(4)]
+    assert judged(*ranks) == []
+
+
+def test_without_a_majority_nobody_is_to_blame() -> None:
+    other = (NumberedCall(12, NOW, Arguments("AllReduce", "float32", 999)),)
+    verdict = only(rank(0, nranks=2), rank(1, nranks=2, calls=other))
+    assert (verdict.kind, verdict.rank) == (Kind.MISMATCH, None)
+    assert "no majority tells which is meant: rank 0: AllReduce(1000 x float32); rank 1: " in verdict.evidence
+
+
+SEND = OpenCall(Arguments("Send", "float32", 8, 3), NOW - 20 * SECOND, 102)
+
+
+@pytest.mark.parametrize("opened", [SEND, SEND._replace(arguments=Arguments("GroupEnd"), is_other=True)])
+def test_a_send_without_its_receive_is_named_with_the_other_rank(opened: OpenCall) -> None:
+    sent = behind(2, peers=(PeerCount(3, 2, 0, NOW - 20 * SECOND, None),))
+    receiver = rank(3, peers=(PeerCount(2, 0, 1, None, NOW - 30 * SECOND),))
+    verdict = only(rank(0), rank(1), receiver, replace(sent, open=opened))
+    assert (verdict.kind, verdict.rank, verdict.peer) == (Kind.OPEN_SEND, 2, 3)
+    assert "with 2 sends to rank 3, which has made 1 receives from it" in verdict.evidence
+
+
+def test_a_send_is_not_called_open_where_receives_are_not_known() -> None:
+    sent = replace(behind(2, peers=(PeerCount(3, 2, 0, NOW - 20 * SECOND, None),)), open=SEND)
+    assert only(rank(0), rank(1), rank(3, are_peers_known=False), sent).kind is Kind.MISSING
+    assert only(rank(0), rank(1), sent).kind is Kind.MISSING
+
+
+def joining(number: int) -> Rank:
+    made = rank(number, begun=0, is_joined=False, address=None, calls=(), last_begin_ns=None, last_return_ns=None)
+    return replace(made, open=OpenCall(INIT, NOW - 20 * SECOND, 100 + number, 0))
+
+
+def test_a_rank_that_was_not_seen_has_not_joined() -> None:
+    verdict = only(joining(0), joining(1), joining(3))
+    assert (verdict.kind, verdict.rank, verdict.number, verdict.culprit) == (Kind.MISSING, 2, 0, None)
+    assert "seen are only hosts n0, n1, n3" in verdict.evidence
+    assert judged(joining(0), joining(1), joining(3), has_all_hosts=False) == []
+
+
+def test_a_rank_that_does_not_come_out_of_the_init_call_is_missing() -> None:
+    verdict = only(*(rank(number, begun=1) for number in (0, 1, 3)), joining(2))
+    assert (verdict.kind, verdict.rank, verdict.number) == (Kind.MISSING, 2, 1)
+    assert "it is in CommInitRank since 20.0 s" in verdict.evidence
+
+
+def marked(number: int, late_s: float, numbers: tuple[int, ...] = (4, 6, 7, 8), host: str = "n") -> Rank:
+    calls = tuple(NumberedCall(call, NOW - (9 - call) * SECOND + round(late_s * SECOND), REDUCE) for call in numbers)
+    return replace(rank(number, begun=8, ago_s=1), host=host, open=None, calls=calls)
+
+
+def test_a_rank_that_comes_last_again_and_again_is_late() -> None:
+    verdict = only(marked(0, 0), marked(1, 0.02), marked(2, 0.21), marked(3, 0.01))
+    assert (verdict.kind, verdict.rank) == (Kind.LATE, 2)
+    assert "the last 4 of 4 calls that can be compared 200 ms after the others" in verdict.evidence
+    assert "clocks" not in verdict.evidence
+    assert (
+        "by the clocks of different hosts" in only(*(marked(n, 0) for n in (0, 1, 3)), marked(2, 1, host="m")).evidence
+    )
+
+
+def test_two_late_calls_are_no_habit() -> None:
+    assert judged(marked(0, 0, (7, 8)), marked(1, 0.3, (7, 8))) == []
+
+
+OLD: dict[str, Any] = {"is_whole": False, "identity": Identity.ENVIRONMENT, "calls": (), "job": Job("slurm:7", 0, 4)}
+
+
+def test_of_a_communicator_older_than_the_probes_no_numbers_are_compared() -> None:
+    ranks = [rank(number, begun=number, **OLD) for number in (0, 1, 3)]
+    verdict = only(*ranks, behind(2, **OLD))
+    assert (verdict.kind, verdict.rank, verdict.number, verdict.job) == (Kind.MISSING, 2, None, "slurm:7")
+    assert judged(*(replace(one, open=None) for one in ranks), behind(2, **OLD)) == []
+
+
+def test_worst_comes_first() -> None:
+    late = [replace(one, communicator="d") for one in (marked(0, 0), marked(1, 0), marked(2, 1), marked(3, 0))]
+    kinds = [verdict.kind for verdict in judged(*late, *OTHERS, behind(2, ended=True))]
+    assert kinds == [Kind.GONE, Kind.LATE]

@@ -1,0 +1,110 @@
+"""Remote write: labels in order, values and times, the ends of series, blocks of snappy."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import cramjam
+import pytest
+
+from tests.support.protobuf import Labels as Named
+from tests.support.protobuf import Points, fields, time_series
+from xtrace.sinks.metrics import snappy
+from xtrace.sinks.metrics.remote_write import RemoteWrite
+from xtrace.sinks.metrics.sample import Interval, Labels, Life, Metric, Sample
+
+DESCRIBED = {"a_total": Metric("counter", "things", "All."), "b": Metric("gauge", "", "Some.")}
+X: Labels = (("x", "1"),)
+TICKS = [Interval(1000 * tick, 1000 * tick + 1000) for tick in range(1, 6)]
+
+
+def body(encoding: RemoteWrite, tick: int, *samples: Sample) -> dict[Named, Points]:
+    """Return what a tick sends; a stale marker is shown as nan."""
+    encoding.add(samples, DESCRIBED, TICKS[tick])
+    expected = len(encoding)
+    found = time_series(encoding.body())
+    assert len(dict(found)) == len(found), "a series occurs once"
+    assert sum(len(points) for _, points in found) >= expected
+    return dict(found)
+
+
+def of(name: str, *others: tuple[str, str]) -> Named:
+    return (("__name__", name), *others)
+
+
+def test_samples_have_sorted_labels_values_and_times() -> None:
+    encoding = RemoteWrite((("host", "n"), ("A", "upper"), ("x", "constant")))
+    assert body(encoding, 0, Sample(X, {"a_total": 1 << 53, "b": -0.5}, {"a_total": 0})) == {
+        (("A", "upper"), ("__name__", "a_total"), ("host", "n"), ("x", "1")): [(1000, 0.0), (2000, 2.0**53)],
+        (("A", "upper"), ("__name__", "b"), ("host", "n"), ("x", "1")): [(2000, -0.5)],
+    }
+    assert len(encoding) == 0
+
+
+def test_empty_labels_are_left_out_and_bytes_that_are_no_text_replaced() -> None:
+    labels: Labels = (("x", ""), ("y", "a\udcff" + "ä" * 200))
+    assert list(body(RemoteWrite(()), 0, Sample(labels, {"b": 1}))) == [of("b", ("y", "a\ufffd" + "ä" * 200))]
+
+
+def assert_stale(points: Points, at_ms: int) -> None:
+    ((found_ms, value),) = points
+    assert found_ms == at_ms and struct.pack(">d", value).hex() == "7ff0000000000002"
+
+
+def test_series_that_stays_is_idle_without_a_sample_and_stale_once_it_ends() -> None:
+    encoding = RemoteWrite(())
+    body(encoding, 0, Sample(X, {"a_total": 1, "b": 1}, None, Life.STAYS))
+    assert body(encoding, 1, Sample(X, {"b": 0}, None, Life.STAYS)) == {of("b", *X): [(3000, 0.0)]}
+    assert body(encoding, 2) == {}
+    ended = body(encoding, 3, Sample(X, {"b": 0}, None, Life.ENDS))
+    assert_stale(ended[of("a_total", *X)], 2001)
+    assert_stale(ended[of("b", *X)], 3001)
+    assert body(encoding, 4, Sample(tuple(X), {"a_total": 1}, {"a_total": 0}, Life.STAYS)) == {
+        of("a_total", *X): [(5000, 0.0), (6000, 1.0)]
+    }
+
+
+def test_other_series_and_metrics_are_stale_as_soon_as_they_have_no_sample() -> None:
+    encoding = RemoteWrite(())
+    body(encoding, 0, Sample(X, {"a_total": 1, "b": 1}), Sample((), {"b": 1}))
+    found = body(encoding, 1, Sample(X, {"b": 2}))
+    assert found.pop(of("b", *X)) == [(3000, 2.0)]
+    assert_stale(found.pop(of("a_total", *X)), 2001)
+    assert_stale(found.pop(of("b")), 2001)
+    assert found == {}
+    assert body(encoding, 2, Sample(X, {"b": 3})) == {of("b", *X): [(4000, 3.0)]}
+
+
+def test_at_the_end_of_a_run_all_series_are_stale() -> None:
+    encoding = RemoteWrite(())
+    body(encoding, 0, Sample(X, {"a_total": 1}, None, Life.STAYS), Sample((), {"b": 1}))
+    last = dict(time_series(encoding.last_body()))
+    assert set(last) == {of("a_total", *X), of("b")}
+    for points in last.values():
+        assert_stale(points, 2001)
+    assert encoding.last_body() == b""
+
+
+def test_special_values_survive() -> None:
+    found = body(RemoteWrite(()), 0, Sample((), {"b": math.inf}))
+    assert found == {of("b"): [(2000, math.inf)]}
+
+
+@pytest.mark.parametrize("size", [0, 1, 60, 61, 255, 65_536, 1 << 20])
+def test_literal_is_a_block_that_a_library_reads(size: int) -> None:
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    assert bytes(cramjam.snappy.decompress_raw(snappy.literal(data))) == data if size else snappy.literal(data) == b"\0"
+
+
+def test_body_is_compressed_by_the_library_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"abcdefgh" * 1000
+    packed = RemoteWrite(()).compress(data)
+    assert bytes(cramjam.snappy.decompress_raw(packed)) == data and len(packed) < 1000
+    monkeypatch.setattr(snappy, "find_spec", lambda _: None)
+    assert RemoteWrite(()).compress(data) == snappy.literal(data)
+
+
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 1 << 41, (1 << 63) - 1])
+def test_numbers_are_varints(number: int) -> None:
+    assert list(fields(b"\x08" + snappy.varint(number))) == [(1, number)]

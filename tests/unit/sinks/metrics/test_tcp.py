@@ -1,0 +1,60 @@
+"""Metrics of TCP: sums over the run, and as many series whatever the number of connections."""
+
+from __future__ import annotations
+
+from tests.unit.make import packed
+from tests.unit.make_samples import Value, flat
+from tests.unit.make_tcp import connection, snapshot, sums
+from xtrace.model.tcp import Failure, NamespaceSums, Reason, TcpSnapshot
+from xtrace.model.words import Health
+from xtrace.options.labels import RESERVED_LABELS
+from xtrace.sinks.metrics.tcp import DESCRIBED, TcpMetrics
+
+
+def samples(metrics: TcpMetrics, taken: TcpSnapshot) -> dict[tuple[str, str], int | float]:
+    found: list[Value] = flat(metrics.samples(taken))
+    keys = [(value.name, ",".join(text for _, text in value.labels)) for value in found]
+    assert len(keys) == len(set(keys)), "a series has one value per interval"
+    assert {value.name for value in found} <= set(DESCRIBED)
+    assert {name for value in found for name, _ in value.labels} <= RESERVED_LABELS
+    return dict(zip(keys, (value.value for value in found), strict=True))
+
+
+def test_counters_add_up_over_intervals_and_gauges_do_not() -> None:
+    metrics = TcpMetrics()
+    samples(metrics, snapshot())
+    found = samples(metrics, snapshot(namespaces=(sums(retrans_segs=12),)))
+    assert found["xtrace_tcp_retransmitted_packets_total", ""] == 24
+    assert found["xtrace_tcp_unseen_retransmissions_total", ""] == 1
+    assert found["xtrace_tcp_failed_connects_total", "refused"] == 6
+    assert found["xtrace_tcp_connections", ""] == 812
+    assert found["xtrace_tcp_rtt_seconds", "0.5"] == 0.0003
+    assert found["xtrace_tcp_rtt_seconds", "1"] == 0.0013
+
+
+def test_unhealthy_connections_are_counted_by_health() -> None:
+    taken = snapshot(connection(), connection(health=Health.WARN), connection(health=Health.CRITICAL))
+    found = samples(TcpMetrics(), taken)
+    assert found["xtrace_tcp_unhealthy_connections", "warn"] == 1
+    assert found["xtrace_tcp_unhealthy_connections", "critical"] == 1
+
+
+def test_every_metric_is_told() -> None:
+    broken = Failure(packed("10.0.0.1"), 443, Reason.RESET, True, 1)
+    found = samples(TcpMetrics(), snapshot(connection(), namespaces=(sums(failures=(*sums().failures, broken)),)))
+    assert {name for name, _ in found} == set(DESCRIBED)
+
+
+def test_series_are_as_many_whatever_fails_and_wherever() -> None:
+    failures = tuple(Failure(packed(f"10.0.0.{n}"), n, Reason.REFUSED, False, 1) for n in range(1, 200))
+    few, many = (
+        samples(TcpMetrics(), snapshot()),
+        samples(TcpMetrics(), snapshot(namespaces=(sums(failures=failures),))),
+    )
+    assert set(few) == set(many)
+    assert many["xtrace_tcp_failed_connects_total", "refused"] == 199
+
+
+def test_unreadable_sockets_have_no_values() -> None:
+    found = samples(TcpMetrics(), snapshot(namespaces=(NamespaceSums(7, errors=("ENOENT",)),)))
+    assert {name for name, _ in found} == {"xtrace_tcp_unhealthy_connections"}

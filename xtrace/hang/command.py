@@ -1,0 +1,98 @@
+"""`xtrace-catch hang FILE...`: from its arguments to its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from xtrace.errors import UsageError
+from xtrace.hang.reader import Hosts, files_of, opened
+from xtrace.model.nccl_verdicts import DEFAULT_HANG_NS, DEFAULT_LATE_NS, Limits, judge
+from xtrace.printable import printable
+from xtrace.sinks.jsonl.lines import line
+from xtrace.sinks.jsonl.nccl_ranks import verdict_records
+from xtrace.sinks.render import timestamp
+from xtrace.sinks.stream import STDOUT, OutputStream
+from xtrace.sinks.text.nccl_ranks import job_lines
+from xtrace.stop import Stop
+from xtrace.values import duration, unknown
+
+USAGE = "usage: xtrace-catch hang [--threshold hang=TIME,late=TIME] [-o text|json] FILE..."
+HELP = f"""\
+{USAGE}
+Name the rank that keeps an NCCL communicator waiting, from the JSON Lines that
+xtrace-catch -m nccl wrote on all its hosts. Needs no privileges.
+  FILE                        records of one host or several; - is standard
+                              input; a directory stands for its *.jsonl
+  -o, --format FORMAT         text or json (verdict records) (default: text)
+      --threshold NAME=TIME[,...]
+                              hang: how long ranks may wait (default: 30s);
+                              late: how much later than the others a rank may
+                              begin its calls (default: 100ms); off: never
+"""
+LONGEST_MS = 86_400_000
+
+
+def main(arguments: Sequence[str], stop: Stop) -> int:
+    """Run the command and return its exit code. Raises XtraceError."""
+    text = HELP.encode() if {"-h", "--help"} & set(arguments) else answer(arguments)
+    OutputStream(STDOUT, stop).write(text)
+    return 0
+
+
+def answer(arguments: Sequence[str]) -> bytes:
+    """What is to be printed. Raises UsageError, or XtraceError."""
+    given = _parse(arguments)
+    limits = parse_limits(given.threshold)
+    hosts = Hosts()
+    for name in files_of(given.files):
+        with opened(name) as file:
+            hosts.read(file)
+    _complain(hosts)
+    ranks = hosts.ranks()
+    verdicts = judge(ranks, hosts.now_ns, limits, has_all_hosts=True)
+    if given.format == "json":
+        common = {"ts": timestamp(hosts.now_ns), "interval_s": 0.0, "host": ",".join(sorted(hosts.views))}
+        return b"".join(line(record) for record in verdict_records(verdicts, common))
+    return "".join(f"{printable(text)}\n" for text in job_lines(ranks, verdicts, hosts.now_ns)).encode(errors="replace")
+
+
+def _complain(hosts: Hosts) -> None:
+    """Say what the answer does not cover."""
+    for text in _gaps(hosts):
+        sys.stderr.write(f"xtrace-catch: hang: {printable(text)}\n")
+
+
+def _gaps(hosts: Hosts) -> Iterator[str]:
+    if not hosts.views:
+        yield "no records of mode nccl (write them with xtrace-catch -m nccl -o json)"
+    if hosts.unread:
+        yield f"{hosts.unread} lines are no records of this version, and left out"
+    for host, end_ns in hosts.stale().items():
+        yield f"{host}: its records end at {timestamp(end_ns)}, before those of others: its ranks are left out"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"hang: {message} ({USAGE})")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="xtrace-catch hang", add_help=False, allow_abbrev=False)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("-o", "--format", choices=("text", "json"), default="text")
+    parser.add_argument("--threshold", action="append", default=[])
+    return parser.parse_args(arguments)
+
+
+def parse_limits(texts: Sequence[str]) -> Limits:
+    """`hang=30s,late=off`. Raises UsageError."""
+    found: dict[str, int | None] = {"hang": DEFAULT_HANG_NS, "late": DEFAULT_LATE_NS}
+    for part in filter(None, (part.strip() for part in ",".join(texts).split(","))):
+        name, separator, value = part.partition("=")
+        if name not in found or not separator:
+            raise unknown("hang: --threshold", "threshold", name, found)
+        parse = duration(1, LONGEST_MS)
+        found[name] = None if value == "off" else parse(value, f"hang: --threshold: {part}") * 1_000_000
+    return Limits(found["hang"], found["late"])

@@ -1,0 +1,223 @@
+"""The ranks of communicators: what the kernel side has counted, with the processes that they are."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import NamedTuple
+
+from xtrace.kernel import proc
+from xtrace.kernel.syscall import lib
+from xtrace.model.nccl import Frame, PeerCalls, Running, State
+from xtrace.model.nccl_names import FUNCTIONS, datatype_name
+from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank
+from xtrace.monitors.nccl.calls import CallTables, Known
+from xtrace.monitors.nccl.finder import User
+
+ENDED_NS = 60_000_000_000
+"""A rank whose process has ended is known for so long; as long as others of its communicator are, if there are any."""
+
+MOST_PEERS = 256
+"""Of one rank: those of the latest sends and receives."""
+
+MAKERS = frozenset(
+    (
+        *(lib.NCCL_COMM_INIT_RANK, lib.NCCL_COMM_INIT_RANK_CONFIG, lib.NCCL_COMM_INIT_RANK_SCALABLE),
+        *(lib.NCCL_COMM_SPLIT, lib.NCCL_COMM_SHRINK),
+    )
+)
+"""Functions that make one communicator, of which every rank calls them."""
+
+
+class Seen(NamedTuple):
+    """All that the kernel side knows at one time."""
+
+    states: Mapping[tuple[int, int], State]
+    """by process id and address"""
+    running: Mapping[int, list[tuple[Frame, Running]]]
+    """by process id, oldest first"""
+    peers: Mapping[tuple[int, int], Mapping[int, PeerCalls]]
+    monotonic_ns: int
+    wall_ns: int
+
+    def wall(self, monotonic_ns: int) -> int | None:
+        """The same time by the wall clock; None for 0."""
+        return monotonic_ns + self.wall_ns - self.monotonic_ns if monotonic_ns else None
+
+
+class RankReader:
+    """Reads the ranks at each tick, and remembers those whose process has ended."""
+
+    def __init__(self, tables: CallTables, host: str) -> None:
+        self._tables = tables
+        self._host = host
+        self._ended: dict[tuple[int, int | None], tuple[Rank, int]] = {}
+        """by process id and address: as last seen, and when it was seen first that it had ended"""
+
+    def see(self) -> Seen:
+        """What the kernel side knows now, without the calls of threads that are gone."""
+        running: defaultdict[int, list[tuple[Frame, Running]]] = defaultdict(list)
+        calls = sorted(self._tables.running().items(), key=lambda found: found[1].begin_ns)
+        by_thread: defaultdict[int, list[tuple[Frame, Running]]] = defaultdict(list)
+        for frame, call in calls:
+            by_thread[frame.thread].append((frame, call))
+        for frame, call in calls:
+            if proc.thread_state(call.pid, _thread(frame)) is None and proc.start_time(call.pid) is not None:
+                self._tables.forget_running(frame)
+            elif not _is_abandoned(frame, call, by_thread[frame.thread]):
+                running[call.pid].append((frame, call))
+        peers = self._tables.peers()
+        states = self._tables.states()
+        for (pid, address), found in peers.items():
+            if (pid, address) not in states:
+                self._tables.forget_peers(pid, address, found)
+        return Seen(states, running, peers, time.monotonic_ns(), time.time_ns())
+
+    def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
+        """All ranks known now. `users`: the processes, those that ended since the last call among them."""
+        found: dict[tuple[int, int | None], Rank] = {}
+        unnamed = Counter(pid for (pid, _), state in seen.states.items() if not state.id)
+        for (pid, address), state in seen.states.items():
+            user = users.get(pid)
+            is_only = unnamed[pid] == 1
+            found[pid, address] = self._rank(seen, pid, address, state, user, is_only)
+        for pid, calls in seen.running.items():
+            for frame, call in calls:
+                if call.function in MAKERS and call.id:
+                    found[pid, None] = self._joining(seen, frame, call, users.get(pid))
+        return tuple(self._with_ended(found, seen))
+
+    def _rank(self, seen: Seen, pid: int, address: int, state: State, user: User | None, is_only: bool) -> Rank:
+        job = user.job if user else None
+        name, identity = _identity(state, job if is_only else None)
+        by_job = job if identity is Identity.ENVIRONMENT else None
+        known = Known.of(state)
+        opened = self._open(seen, pid, address)
+        return replace(
+            self._process(seen, pid, user, opened[0] if opened else None),
+            communicator=name,
+            identity=identity,
+            address=address,
+            nranks=known.nranks or (by_job.world_size if by_job else None),
+            rank=known.rank if known.rank is not None else (by_job.rank if by_job else None),
+            is_whole=bool(state.is_whole and state.id),
+            begun=state.begun,
+            returned=state.returned,
+            last_begin_ns=seen.wall(state.last_begin_ns),
+            last_return_ns=seen.wall(state.last_return_ns),
+            open=opened[1] if opened else None,
+            calls=tuple(
+                NumberedCall(
+                    mark.number,
+                    seen.wall(mark.begin_ns) or 0,
+                    arguments(mark.function, mark.datatype, mark.elements, mark.root),
+                )
+                for mark in sorted(state.marks)
+                if mark.number <= state.begun
+            ),
+            peers=tuple(_peers(seen, seen.peers.get((pid, address), {}))),
+            are_peers_known=not state.peers_lost and len(seen.peers.get((pid, address), {})) <= MOST_PEERS,
+        )
+
+    def _joining(self, seen: Seen, frame: Frame, call: Running, user: User | None) -> Rank:
+        """A rank in the call that makes its communicator."""
+        opened = OpenCall(Arguments(FUNCTIONS[call.function]), seen.wall(call.begin_ns) or 0, _thread(frame), number=0)
+        is_child = call.function in (lib.NCCL_COMM_SPLIT, lib.NCCL_COMM_SHRINK)
+        return replace(
+            self._process(seen, call.pid, user, _thread(frame)),
+            communicator=f"{call.id:016x}",
+            identity=Identity.PARENT if is_child else Identity.UNIQUE_ID,
+            nranks=None if is_child else call.nranks,
+            rank=None if is_child else call.rank,
+            is_whole=True,
+            is_joined=False,
+            open=opened,
+        )
+
+    def _process(self, seen: Seen, pid: int, user: User | None, thread: int | None) -> Rank:
+        start_time = proc.start_time(pid)
+        state = None
+        if start_time is not None and (user is None or start_time == user.start_time):
+            state = proc.thread_state(pid, pid if thread is None else thread) or proc.thread_state(pid, pid)
+        if state in ("Z", "X"):  # the main thread may have ended before others
+            is_last = thread is None or proc.thread_state(pid, thread) in (None, "Z", "X")
+            state = None if is_last else state
+        return Rank(
+            host=self._host,
+            pid=pid,
+            at_ns=seen.wall_ns,
+            command=user.command if user else "",
+            container=user.container if user else None,
+            pod=user.pod if user else None,
+            job=user.job if user else None,
+            state=state,
+            ended=state is None,
+            exit=proc.exit_of(pid) if state is None and start_time is not None else None,
+        )
+
+    def _open(self, seen: Seen, pid: int, address: int) -> tuple[int, OpenCall] | None:
+        """The call that a rank is in, and its thread: on the communicator, else another one of its process."""
+        calls = seen.running.get(pid, [])
+        own = [found for found in calls if found[1].communicator == address]
+        for frame, call in own or calls:
+            made = arguments(call.function, call.datatype, call.elements, call.root)
+            since = seen.wall(call.begin_ns) or 0
+            return _thread(frame), OpenCall(made, since, _thread(frame), call.number or None, is_other=not own)
+        return None
+
+    def _with_ended(self, found: Mapping[tuple[int, int | None], Rank], seen: Seen) -> Iterator[Rank]:
+        now = seen.monotonic_ns
+        for where, rank in found.items():
+            if rank.ended:
+                first = self._ended.get(where, (rank, now))
+                kept = replace(rank, exit=rank.exit or first[0].exit, open=rank.open or first[0].open)
+                self._ended[where] = kept, first[1]
+            else:
+                self._ended.pop(where, None)
+                yield rank
+        alive = {rank.communicator for rank in found.values() if not rank.ended}
+        self._ended = {
+            where: (rank, since)
+            for where, (rank, since) in self._ended.items()
+            if rank.communicator in alive or now - since < ENDED_NS
+        }
+        yield from (replace(rank, at_ns=seen.wall_ns) for rank, _ in self._ended.values())
+
+
+def arguments(function: int, datatype: int, elements: int, root: int) -> Arguments:
+    """The kernel's numbers as words; the count only of functions that have one."""
+    name = datatype_name(datatype)
+    return Arguments(
+        FUNCTIONS[function],
+        name,
+        None if name is None else elements,
+        None if root == lib.NCCL_NO_ROOT else root,
+    )
+
+
+def _identity(state: State, job: Job | None) -> tuple[str | None, Identity | None]:
+    """The name of a communicator that is the same in all its processes. `job`: if that can tell."""
+    if state.id:
+        return f"{state.id:016x}", Identity.PARENT if state.parent else Identity.UNIQUE_ID
+    if job is not None and job.world_size and (not state.nranks or state.nranks == job.world_size):
+        return f"job-{sha256(job.name.encode()).hexdigest()[:12]}", Identity.ENVIRONMENT
+    return None, None
+
+
+def _peers(seen: Seen, found: Mapping[int, PeerCalls]) -> Iterable[PeerCount]:
+    latest = sorted(found.items(), key=lambda one: max(one[1].last_send_ns, one[1].last_receive_ns), reverse=True)
+    for peer, calls in latest[:MOST_PEERS]:
+        times = seen.wall(calls.last_send_ns), seen.wall(calls.last_receive_ns)
+        yield PeerCount(peer, calls.sends, calls.receives, *times)
+
+
+def _thread(frame: Frame) -> int:
+    return frame.thread & 0xFFFFFFFF
+
+
+def _is_abandoned(frame: Frame, call: Running, calls: Iterable[tuple[Frame, Running]]) -> bool:
+    """Whether its thread, whose `calls` these are, has left the call without returning: a later one is further up."""
+    return any(later.begin_ns > call.begin_ns and other.stack > frame.stack for other, later in calls)
