@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The contract about TCP sockets: what the dump of the living (tcp_diag.c) and the program that sees the dead
- * (tcp_probe.c) both fill in, and user space reads.
+ * The contract about TCP sockets: what the dump of the living (tcp_diag.c) fills in, what the program that
+ * sees the dead (tcp_probe.c) keeps, and user space reads.
  *
  * Read by both, by shim.c and, as cffi definitions, by build_ffi.py: plain declarations only.
  */
@@ -80,6 +80,22 @@ struct tcp_sample {
 	__u8 state;	     /* TCP_CLOSED: the state before */
 	__u16 error;	     /* TCP_CLOSED: the errno, 0 for none */
 	__u32 uid;	     /* dumps: of the owner */
+};
+
+/*
+ * What the program keeps of an end: pieces of the kernel's struct tcp_sock as they are, one after the other.
+ * One read for each value would cost three times as much; user space knows where in them the values are.
+ */
+#define TCP_PIECES 12
+#define TCP_RAW_BYTES 336
+
+struct tcp_end {
+	__u32 netns; /* inode number of the network namespace */
+	__u8 event;  /* enum tcp_event */
+	__u8 state;  /* TCP_CLOSED: the state before */
+	__u16 error; /* TCP_CLOSED: the errno, 0 for none */
+	char congestion[16];
+	__u8 raw[TCP_RAW_BYTES];
 };
 
 /* The program's map: a socket's address and CLOCK_MONOTONIC, since addresses are used again. */

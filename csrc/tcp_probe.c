@@ -4,7 +4,7 @@
  * its state changes: it keeps those that close by an error or before there was a connection.
  *
  * The kernel's structures are read at the offsets that its own type information gives, found by user space
- * (monitors/tcp/offsets.py). A member that it does not have is not read, and its value not known.
+ * (monitors/tcp/offsets.py), which also knows what the pieces mean that are kept here.
  */
 #include <linux/bpf.h>
 #include <linux/errno.h>
@@ -13,47 +13,32 @@
 #include "tcp.h"
 
 #define ABSENT 0xffffffff
-#define AF_INET 2
-#define AF_INET6 10
-
 /* Bytes from the beginning of struct tcp_sock, or ABSENT. */
-SWITCH(__u32, at_family);
-SWITCH(__u32, at_local4);
-SWITCH(__u32, at_remote4);
-SWITCH(__u32, at_local6);
-SWITCH(__u32, at_remote6);
-SWITCH(__u32, at_local_port);
-SWITCH(__u32, at_remote_port);
 SWITCH(__u32, at_net);
-SWITCH(__u32, at_cookie);
 SWITCH(__u32, at_error);
 SWITCH(__u32, at_ca_ops);
-SWITCH(__u32, at_retransmitted);
-SWITCH(__u32, at_segments_sent);
-SWITCH(__u32, at_segments_received);
-SWITCH(__u32, at_data_sent);
-SWITCH(__u32, at_data_received);
-SWITCH(__u32, at_bytes_sent);
-SWITCH(__u32, at_bytes_retransmitted);
-SWITCH(__u32, at_bytes_acked);
-SWITCH(__u32, at_bytes_received);
-SWITCH(__u32, at_delivered);
-SWITCH(__u32, at_delivered_ce);
-SWITCH(__u32, at_duplicates);
-SWITCH(__u32, at_reordered);
-SWITCH(__u32, at_out_of_order);
-SWITCH(__u32, at_rtt);
-SWITCH(__u32, at_rtt_variance);
-SWITCH(__u32, at_min_rtt);
-SWITCH(__u32, at_send_mss);
-SWITCH(__u32, at_cwnd);
-SWITCH(__u32, at_ssthresh);
-SWITCH(__u32, at_send_window);
-SWITCH(__u32, at_receive_window);
-SWITCH(__u32, at_timeouts);
 /* From the beginning of struct net, of struct tcp_congestion_ops. */
 SWITCH(__u32, at_netns);
 SWITCH(__u32, at_ca_name);
+
+/* Which pieces of struct tcp_sock to keep: where they begin, their sizes (0: none), where in tcp_end.raw they
+ * go. */
+#define SWITCHES(number)                                                                                     \
+	SWITCH(__u32, piece##number##_at);                                                                   \
+	SWITCH(__u32, piece##number##_size);                                                                 \
+	SWITCH(__u32, piece##number##_to)
+SWITCHES(0);
+SWITCHES(1);
+SWITCHES(2);
+SWITCHES(3);
+SWITCHES(4);
+SWITCHES(5);
+SWITCHES(6);
+SWITCHES(7);
+SWITCHES(8);
+SWITCHES(9);
+SWITCHES(10);
+SWITCHES(11);
 
 static long (*bpf_probe_read_kernel)(void *to, __u32 size,
 				     const void *from) = (void *)BPF_FUNC_probe_read_kernel;
@@ -61,7 +46,7 @@ static long (*bpf_probe_read_kernel)(void *to, __u32 size,
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
 	MAP_TYPE(key, struct tcp_end_key);
-	MAP_TYPE(value, struct tcp_sample);
+	MAP_TYPE(value, struct tcp_end);
 	MAP_UINT(max_entries, TCP_MAX_ENDS);
 } ends SEC(".maps");
 
@@ -90,13 +75,11 @@ struct {
 		value_;                                                                                      \
 	})
 
-#define FILL(number, type, offset, scaled)                                                                   \
+#define PIECE(end, socket, number)                                                                           \
 	do {                                                                                                 \
-		if ((offset) != ABSENT) {                                                                    \
-			__u64 member = MEMBER(type, socket, offset);                                         \
-			sample->values[number] = (scaled);                                                   \
-			sample->known |= 1ULL << (number);                                                   \
-		}                                                                                            \
+		if (piece##number##_size)                                                                    \
+			bpf_probe_read_kernel((end)->raw + piece##number##_to, piece##number##_size,         \
+					      (const char *)(socket) + piece##number##_at);                  \
 	} while (0)
 
 static __always_inline __u32 namespace_of(const void *socket)
@@ -106,75 +89,43 @@ static __always_inline __u32 namespace_of(const void *socket)
 	return MEMBER(__u32, net, at_netns);
 }
 
-static __always_inline void fill_ends(struct tcp_sample *sample, const void *socket)
-{
-	__u16 family = MEMBER(__u16, socket, at_family), port;
-
-	if (family == AF_INET6 && at_local6 != ABSENT) {
-		bpf_probe_read_kernel(sample->local, 16, (const char *)socket + at_local6);
-		bpf_probe_read_kernel(sample->remote, 16, (const char *)socket + at_remote6);
-	} else {
-		sample->local[10] = sample->local[11] = sample->remote[10] = sample->remote[11] = 0xff;
-		bpf_probe_read_kernel(sample->local + 12, 4, (const char *)socket + at_local4);
-		bpf_probe_read_kernel(sample->remote + 12, 4, (const char *)socket + at_remote4);
-	}
-	port = MEMBER(__u16, socket, at_local_port);
-	sample->local_port = __builtin_bswap16(port);
-	port = MEMBER(__u16, socket, at_remote_port);
-	sample->remote_port = __builtin_bswap16(port);
-}
-
-static __always_inline void fill_values(struct tcp_sample *sample, const void *socket)
+static __always_inline void fill(struct tcp_end *end, const void *socket)
 {
 	const char *algorithm = (const char *)MEMBER(__u64, socket, at_ca_ops);
 
-	FILL(TCP_RETRANSMITTED, __u32, at_retransmitted, member);
-	FILL(TCP_SEGMENTS_SENT, __u32, at_segments_sent, member);
-	FILL(TCP_SEGMENTS_RECEIVED, __u32, at_segments_received, member);
-	FILL(TCP_DATA_SENT, __u32, at_data_sent, member);
-	FILL(TCP_DATA_RECEIVED, __u32, at_data_received, member);
-	FILL(TCP_BYTES_SENT, __u64, at_bytes_sent, member);
-	FILL(TCP_BYTES_RETRANSMITTED, __u64, at_bytes_retransmitted, member);
-	FILL(TCP_BYTES_ACKED, __u64, at_bytes_acked, member);
-	FILL(TCP_BYTES_RECEIVED, __u64, at_bytes_received, member);
-	FILL(TCP_DELIVERED, __u32, at_delivered, member);
-	FILL(TCP_DELIVERED_CE, __u32, at_delivered_ce, member);
-	FILL(TCP_DUPLICATES, __u32, at_duplicates, member);
-	FILL(TCP_REORDERED, __u32, at_reordered, member);
-	FILL(TCP_OUT_OF_ORDER, __u32, at_out_of_order, member);
-	/* scaled as tcp_get_info() does (net/ipv4/tcp.c) */
-	FILL(TCP_RTT, __u32, at_rtt, member >> 3);
-	FILL(TCP_RTT_VARIANCE, __u32, at_rtt_variance, member >> 2);
-	FILL(TCP_MIN_RTT, __u32, at_min_rtt, member);
-	FILL(TCP_SEND_MSS, __u32, at_send_mss, member);
-	FILL(TCP_CWND, __u32, at_cwnd, member);
-	FILL(TCP_SSTHRESH, __u32, at_ssthresh, member);
-	FILL(TCP_SEND_WINDOW, __u32, at_send_window, member);
-	FILL(TCP_RECEIVE_WINDOW, __u32, at_receive_window, member);
-	FILL(TCP_TIMEOUTS, __u8, at_timeouts, member);
+	PIECE(end, socket, 0);
+	PIECE(end, socket, 1);
+	PIECE(end, socket, 2);
+	PIECE(end, socket, 3);
+	PIECE(end, socket, 4);
+	PIECE(end, socket, 5);
+	PIECE(end, socket, 6);
+	PIECE(end, socket, 7);
+	PIECE(end, socket, 8);
+	PIECE(end, socket, 9);
+	PIECE(end, socket, 10);
+	PIECE(end, socket, 11);
 	if (algorithm && at_ca_name != ABSENT)
-		bpf_probe_read_kernel(sample->congestion, sizeof(sample->congestion), algorithm + at_ca_name);
+		bpf_probe_read_kernel(end->congestion, sizeof(end->congestion), algorithm + at_ca_name);
 }
 
 static __always_inline int keep(const void *socket, __u8 event, __u8 state, __u16 error)
 {
 	struct tcp_end_key key = {.socket = (__u64)socket};
 	__u32 netns = namespace_of(socket), first = 0;
-	struct tcp_sample sample;
+	struct tcp_end end;
 	__u64 *missing;
 
 	if (!bpf_map_lookup_elem(&namespaces, &netns))
 		return 0;
-	__builtin_memset(&sample, 0, sizeof(sample));
-	fill_ends(&sample, socket);
-	fill_values(&sample, socket);
-	sample.netns = netns;
-	sample.cookie = MEMBER(__u64, socket, at_cookie);
-	sample.event = event;
-	sample.state = state;
-	sample.error = error;
+	__builtin_memset(&end, 0, sizeof(end));
+	fill(&end, socket);
+	end.netns = netns;
+	end.event = event;
+	end.state = state;
+	end.error = error;
 	key.at_ns = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&ends, &key, &sample, BPF_NOEXIST)) {
+	if (bpf_map_update_elem(&ends, &key, &end, BPF_NOEXIST)) {
 		missing = bpf_map_lookup_elem(&lost, &first);
 		if (missing)
 			__sync_fetch_and_add(missing, 1);

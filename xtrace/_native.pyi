@@ -40,6 +40,7 @@ class struct_interface_counters:
     total: struct_packet_count
     filtered: struct_packet_count
     unattributed: Any
+    filtered_fragments: struct_packet_count
 
 class struct_nccl_call:
     key: struct_nccl_key
@@ -145,6 +146,14 @@ class struct_network:
 class struct_packet_count:
     packets: int
     bytes: int
+
+class struct_tcp_end:
+    netns: int
+    event: int
+    state: int
+    error: int
+    congestion: Any
+    raw: Any
 
 class struct_tcp_end_key:
     socket: int
@@ -350,6 +359,8 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
     @overload
+    def new(self, cdecl: Literal["struct tcp_end *"], init: Any = ...) -> struct_tcp_end: ...
+    @overload
     def new(self, cdecl: Literal["struct tcp_end_key *"], init: Any = ...) -> struct_tcp_end_key: ...
     @overload
     def new(self, cdecl: Literal["struct tcp_sample *"], init: Any = ...) -> struct_tcp_sample: ...
@@ -394,6 +405,7 @@ class _Lib:
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
     FLUSH_ENTRIES: int
+    FRAGMENTED_DATAGRAMS: int
     FRONT_CACHE_ENTRIES: int
     LINK_LAYER_ETHERNET: int
     LINK_LAYER_IP: int
@@ -490,7 +502,9 @@ class _Lib:
     TCP_NOT_SENT: int
     TCP_OUT_OF_ORDER: int
     TCP_PACING: int
+    TCP_PIECES: int
     TCP_PROBES: int
+    TCP_RAW_BYTES: int
     TCP_RECEIVER_LIMITED: int
     TCP_RECEIVER_RTT: int
     TCP_RECEIVE_WINDOW: int

@@ -50,13 +50,15 @@ ACTIVITY_WORD = abi.offset("struct tcp_sample", "activity") // abi.U64.size
 SAMPLE_WORDS = SAMPLE.size // abi.U64.size
 _VALUES = slice(8, 8 + lib.TCP_VALUES)
 END_KEY = abi.layout("struct tcp_end_key", "socket", "at_ns")
+END = abi.layout("struct tcp_end", "netns", "event", "state", "error", "congestion", "raw")
 
 Ends = tuple[bytes, int, bytes, int]
 """Local address and port, remote address and port; addresses of 16 bytes, IPv4 mapped."""
 
 
 @lru_cache(maxsize=64)
-def _name(text: bytes) -> str:
+def name_of(text: bytes) -> str:
+    """Return the name of a congestion algorithm, up to its NUL."""
     return text.split(b"\0", 1)[0].decode(errors="replace")
 
 
@@ -84,7 +86,7 @@ class Sample(NamedTuple):
         local, remote, local_port, remote_port, netns, cookie, _, known = fields[:8]
         congestion, event, state, error, uid = fields[_VALUES.stop :]
         ends = (local, remote, local_port, remote_port)
-        return cls(*ends, netns, cookie, known, fields[_VALUES], _name(congestion), event, state, error, uid)
+        return cls(*ends, netns, cookie, known, fields[_VALUES], name_of(congestion), event, state, error, uid)
 
     @property
     def ends(self) -> Ends:

@@ -145,7 +145,7 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
 )
 PORT: Option[frozenset[int]] = Option(
     ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
-    details="TCP, UDP and SCTP ports; packets without ports do not match.",
+    details="TCP, UDP and SCTP ports; packets without ports do not match. Later fragments go with their first.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))

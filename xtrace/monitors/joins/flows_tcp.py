@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from struct import Struct
+from typing import NamedTuple
 
 from xtrace.kernel import abi
-from xtrace.model.flow import EGRESS, KEY, PROTOCOL_TCP, FlowSnapshot, FlowTable
+from xtrace.model.flow import EGRESS, KEY, PROTOCOL_TCP, FlowSnapshot, Interface
 from xtrace.model.tcp import Connection, Ends, Seen, TcpSnapshot
+from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.relay import Relay
 from xtrace.monitors.tcp.peers import Monitored
@@ -27,6 +30,16 @@ MOST_KNOWN = 1 << 17
 
 Key = tuple[int, Ends]
 """Of a connection: its namespace and its ends."""
+
+
+class Crossing(NamedTuple):
+    """What one TCP flow carried across an interface."""
+
+    ends: bytes
+    """the beginning of its key"""
+    interface: Interface
+    packets: int
+    bytes: int
 
 
 class KeptFlows(Relay[FlowSnapshot]):
@@ -55,12 +68,26 @@ class JoinedTcp(Relay[TcpSnapshot]):
         self._known: dict[Key, None] = {}
         self._early: dict[Key, Connection] = {}
         """began or ended between the end of an interval of flows and the reading: their packets are in the next"""
+        self._crossed: list[Crossing] = []
+        """in intervals in which there was no reading in time, and what the late one had no connection for"""
+        self._is_late = False
+
+    def missed(self) -> None:
+        """Keep what crossed the interfaces for the reading that comes later."""
+        self._is_late = True
+        if self._flows.last:
+            self._crossed += crossings(self._flows.last)
+            del self._crossed[:-MOST_KNOWN]
 
     def pass_on(self, snapshot: TcpSnapshot) -> TcpSnapshot:
         """Return the snapshot with those connections only that have crossed an interface by now."""
-        flows = self._flows.last
         connections = self._with_early(snapshot.connections)
-        seen = _seen(connections, flows) if flows else {}
+        now = crossings(self._flows.last) if self._flows.last else iter(())
+        unmatched: list[Crossing] = []
+        seen = _seen(connections, chain(self._crossed, now), unmatched.append if self._is_late else None)
+        # sockets were read before the last of these intervals ended: the next reading has its connections
+        self._crossed = unmatched[-MOST_KNOWN:]
+        self._is_late = False
         early, self._early = self._early, {}
         chosen = []
         for index, connection in enumerate(connections):
@@ -95,21 +122,23 @@ def _continued(before: Connection, now: Connection) -> Connection:
     return now._replace(is_new=before.is_new, growth=tuple(growth))
 
 
-def _seen(connections: tuple[Connection, ...], flows: FlowSnapshot) -> dict[int, list[Seen]]:
-    """Return what crossed the interfaces of each connection, by its index."""
+def _seen(
+    connections: tuple[Connection, ...], crossed: Iterable[Crossing], keep: Callable[[Crossing], None] | None
+) -> dict[int, list[Seen]]:
+    """Return what crossed the interfaces of each connection, by its index. `keep` gets what is of no connection."""
     leaving, arriving, elsewhere = _by_ends(connections)
-    interfaces = {(interface.slot, interface.direction.bit): interface for interface, _ in flows.interfaces}
-    found: defaultdict[int, list[Seen]] = defaultdict(list)
-    packets, size = flows.flows.packet_counts, flows.flows.byte_counts
-    for place, slot, direction, ends in _tcp_flows(flows.flows):
-        index = (leaving if direction else arriving).get(ends)
-        others = elsewhere.get(ends, ()) if elsewhere else ()
-        interface = interfaces.get((slot, direction)) if index is not None or others else None
-        if interface is not None:
-            for each in (*others, index):
-                if each is not None:
-                    found[each].append(Seen(interface.name, interface.direction, packets[place], size[place]))
-    return found
+    found: defaultdict[int, dict[tuple[str, Direction], Seen]] = defaultdict(dict)
+    for crossing in crossed:
+        ends, interface, packets, size = crossing
+        index = (leaving if interface.direction is Direction.EGRESS else arriving).get(ends)
+        matched = elsewhere.get(ends, ()) if index is None else (*elsewhere.get(ends, ()), index)
+        if not matched and keep:
+            keep(crossing)
+        for each in matched:
+            where = interface.name, interface.direction
+            before = found[each].get(where, Seen(*where, 0, 0))
+            found[each][where] = Seen(*where, before.packets + packets, before.bytes + size)
+    return {index: list(seen.values()) for index, seen in found.items()}
 
 
 def _by_ends(
@@ -133,10 +162,15 @@ def _by_ends(
     return leaving, arriving, dict(elsewhere)
 
 
-def _tcp_flows(table: FlowTable) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield index, slot, whether it is egress (0 or 1), and the beginning of the key of each TCP flow."""
+def crossings(snapshot: FlowSnapshot) -> Iterator[Crossing]:
+    """Yield what each TCP flow carried across its interface in one interval."""
+    table = snapshot.flows
+    interfaces = {(interface.slot, interface.direction.bit): interface for interface, _ in snapshot.interfaces}
     protocols = bytes(table.keys[_PROTOCOL_OFFSET :: KEY.size])
     slots, flags = bytes(table.keys[_SLOT_OFFSET :: KEY.size]), bytes(table.keys[_FLAGS_OFFSET :: KEY.size])
+    packets, size = table.packet_counts, table.byte_counts
     for place, key in enumerate(table.packed_keys()):
         if protocols[place] == PROTOCOL_TCP:
-            yield place, slots[place], int(bool(flags[place] & EGRESS)), key[:_ENDS_SIZE]
+            interface = interfaces.get((slots[place], flags[place] & EGRESS))
+            if interface is not None:
+                yield Crossing(key[:_ENDS_SIZE], interface, packets[place], size[place])

@@ -5,8 +5,10 @@ An end is written once and never changed, so that reading and deleting a live ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from struct import Struct
 from typing import NamedTuple
 
 from xtrace.kernel import abi, constants, privileges, tracepoint
@@ -14,9 +16,20 @@ from xtrace.kernel.bpf import BATCH_MARGIN, Batch
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
+from xtrace.kernel.sock_diag import AF_INET6
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.tcp import END_KEY, SAMPLE, Sample
-from xtrace.monitors.tcp.offsets import find_offsets
+from xtrace.model.tcp import END, END_KEY, Sample, name_of
+from xtrace.monitors.tcp.offsets import (
+    COOKIE,
+    FAMILY,
+    LOCAL4,
+    LOCAL6,
+    LOCAL_PORT,
+    REMOTE4,
+    REMOTE6,
+    REMOTE_PORT,
+    find_layout,
+)
 
 OBJECT = "tcp_probe.o"
 PROGRAMS = {"tcp_ends": "tcp_destroy_sock", "tcp_changes_state": "inet_sock_set_state"}
@@ -25,6 +38,13 @@ PROGRAMS = {"tcp_ends": "tcp_destroy_sock", "tcp_changes_state": "inet_sock_set_
 ENDS_PER_S = 4096
 """Ends per second of the interval that there is room for."""
 FEWEST_ENDS, MOST_ENDS = lib.TCP_MAX_ENDS, 4 * lib.TCP_MAX_ENDS
+
+
+LETTERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+"""Sizes in bytes -> struct's letters."""
+AS_BYTES = frozenset({LOCAL4, REMOTE4, LOCAL6, REMOTE6, LOCAL_PORT, REMOTE_PORT})
+"""In network order."""
+MAPPED = bytes(10) + b"\xff\xff"
 
 
 class End(NamedTuple):
@@ -37,20 +57,63 @@ class End(NamedTuple):
     sample: Sample
 
 
+class Decoder:
+    """Reads struct tcp_end: pieces of the kernel's own struct, in which the members of KEPT have these places."""
+
+    def __init__(self, places: Mapping[int, tuple[int, int]]) -> None:
+        """`places`: offset and size in bytes."""
+        form, end = ["="], 0
+        self._order = sorted(places, key=places.__getitem__)
+        for number in self._order:
+            offset, size = places[number]
+            form.append(f"{offset - end}x{LETTERS.get(size, f'{size}s') if number not in AS_BYTES else f'{size}s'}")
+            end = offset + size
+        self._raw = Struct("".join(form))
+        self._known = sum(1 << number for number in places if number >= 0)
+
+    def sample(self, packed: memoryview, offset: int) -> Sample:
+        """Return the sample of an end."""
+        netns, event, state, error, congestion, raw = END.unpack_from(packed, offset)
+        found = dict(zip(self._order, self._raw.unpack_from(raw), strict=True))
+        is_ipv6 = found[FAMILY] == AF_INET6 and LOCAL6 in found and REMOTE6 in found
+        values = [found.get(number, 0) for number in range(lib.TCP_VALUES)]
+        # scaled as tcp_get_info() does (net/ipv4/tcp.c)
+        values[lib.TCP_RTT] >>= 3
+        values[lib.TCP_RTT_VARIANCE] >>= 2
+        return Sample(
+            found[LOCAL6] if is_ipv6 else MAPPED + found[LOCAL4],
+            found[REMOTE6] if is_ipv6 else MAPPED + found[REMOTE4],
+            int.from_bytes(found[LOCAL_PORT], "big"),
+            int.from_bytes(found[REMOTE_PORT], "big"),
+            netns,
+            found.get(COOKIE, 0),
+            self._known,
+            tuple(values),
+            name_of(congestion),
+            event,
+            state,
+            error,
+            0,
+        )
+
+
 class EndProbe:
     """Sees every TCP socket of the namespaces given to follow() end, from its creation on."""
 
     def __init__(self, interval_s: float) -> None:
         """Raises XtraceError: no type information, a privilege missing, a program refused."""
-        offsets = find_offsets()
+        layout = find_layout()
+        self._decoder = Decoder(layout.places)
         privileges.raise_memlock_limit()
         self.room = min(max(int(ENDS_PER_S * interval_s), FEWEST_ENDS), MOST_ENDS)
-        self._batch = Batch(END_KEY.size, SAMPLE.size, self.room + BATCH_MARGIN)
+        self._batch = Batch(END_KEY.size, END.size, self.room + BATCH_MARGIN)
         self._lost = 0
         with ExitStack() as opening:
             self._collection = opening.enter_context(Collection(load_object(OBJECT), self._resize))
             for name, point in PROGRAMS.items():
-                with self._collection.load(name, offsets, prog_type=constants.PROG_TYPE_RAW_TRACEPOINT) as program:
+                with self._collection.load(
+                    name, layout.constants, prog_type=constants.PROG_TYPE_RAW_TRACEPOINT
+                ) as program:
                     opening.enter_context(tracepoint.attach_raw(program, point))
             self._owned = opening.pop_all()
 
@@ -73,7 +136,7 @@ class EndProbe:
         ends = []
         for index in range(self._batch.count):
             socket, at_ns = END_KEY.unpack_from(keys, index * END_KEY.size)
-            ends.append(End(at_ns, socket, Sample.unpack(values, index * SAMPLE.size)))
+            ends.append(End(at_ns, socket, self._decoder.sample(values, index * END.size)))
         ends.sort(key=lambda end: end.at_ns)
         return ends
 

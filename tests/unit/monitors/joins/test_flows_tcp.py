@@ -103,6 +103,32 @@ def test_connection_that_ended_just_after_the_interval_is_shown_with_the_next_on
     assert joined.pass_on([], late) == joined.pass_on([]) == joined.pass_on([SENT]) == (), "it is elsewhere"
 
 
+def test_reading_that_comes_late_has_the_packets_of_all_intervals_since(joined: Joined) -> None:
+    joined.flows.pass_on(snapshot([SENT, RECEIVED], ((ETH0, InterfaceCounts()), (OUT, InterfaceCounts()))))
+    joined.tcp.missed()
+    (found,) = joined.pass_on([SENT], connection(has_ended=True))
+    assert set(found.seen) == {("eth0", Direction.EGRESS, 20, 3000), ("eth0", Direction.INGRESS, 5, 330)}
+    (found,) = joined.pass_on([SENT], connection())
+    assert found.seen == (("eth0", Direction.EGRESS, 10, 1500),)
+
+
+def test_connection_that_ended_after_a_late_reading_finds_its_packets_with_the_next_one(joined: Joined) -> None:
+    joined.tcp.missed()
+    assert joined.pass_on([SENT]) == ()
+    (found,) = joined.pass_on([], connection(has_ended=True))
+    assert found.seen == (("eth0", Direction.EGRESS, 10, 1500),)
+    assert joined.pass_on([SENT]) == ()
+    assert joined.tcp._crossed == [], "kept only where a reading was late"
+
+
+def test_memory_of_missed_intervals_is_bounded(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows_tcp, "MOST_KNOWN", 3)
+    for _ in range(5):
+        joined.flows.pass_on(snapshot([RECEIVED, RECEIVED]))
+        joined.tcp.missed()
+    assert len(joined.tcp._crossed) == 3
+
+
 def test_memory_of_known_connections_is_bounded(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows_tcp, "MOST_KNOWN", 3)
     for port in range(1000, 1010):

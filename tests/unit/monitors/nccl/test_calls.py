@@ -19,6 +19,7 @@ from xtrace.model.nccl import (
     COMMUNICATOR,
     COMMUNICATOR_KEY,
     COUNTERS,
+    FILE,
     KEY,
     OWNER,
     TOTALS,
@@ -44,6 +45,11 @@ def packed(counters: Counters) -> bytes:
     return COUNTERS.pack(*words, counters.command.encode())
 
 
+def packed_state(known: tuple[int, int, int, int]) -> bytes:
+    """A communicator of which nothing but its size, rank, device and user is known."""
+    return COMMUNICATOR.pack(*known, *COMMUNICATOR.unpack(bytes(COMMUNICATOR.size))[4:])
+
+
 @dataclass
 class Maps:
     """What the kernel's maps hold, and what is done to them."""
@@ -53,6 +59,8 @@ class Maps:
     communicators: dict[tuple[int, int], tuple[int, int, int, int]] = field(default_factory=dict)
     users: dict[int, int] = field(default_factory=dict)
     last_called: dict[int, int] = field(default_factory=dict)
+    live: dict[int, bool] = field(default_factory=dict)
+    """whether calls into a file are counted"""
     drained: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     active: Any = field(default_factory=lambda: ffi.new("__u32 *", 0))
@@ -86,10 +94,10 @@ class Maps:
         if self.names[fd] == "totals":
             ffi.memmove(value, TOTALS.pack(*self.totals[index]), TOTALS.size)
             return 0
-        assert self.names[fd] == "last_called"
+        assert self.names[fd] == "files"
         if index not in self.last_called:
             return -errno.ENOENT
-        ffi.memmove(value, struct.pack("=Q", self.last_called[index]), 8)
+        ffi.memmove(value, FILE.pack(self.last_called[index], 1), FILE.size)
         return 0
 
     def update(self, fd: int, key: bytes, value: bytes, flags: int) -> int:
@@ -97,6 +105,9 @@ class Maps:
         if name == "totals":
             (index,) = struct.unpack("=I", key)
             self.totals[index] = CallTotals(*TOTALS.unpack(value))
+        if name == "files":
+            (index,) = struct.unpack("=I", key)
+            self.live[index] = bool(FILE.unpack(value)[1])
         if name == "communicators_of":
             self.users[struct.unpack("=I", key)[0]] = struct.unpack("=I", value)[0]
         return 0
@@ -104,7 +115,7 @@ class Maps:
     def entries(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
         if self.names[fd] == "communicators":
             found = [
-                (COMMUNICATOR_KEY.pack(address, pid), COMMUNICATOR.pack(*known))
+                (COMMUNICATOR_KEY.pack(address, pid), packed_state(known))
                 for (pid, address), known in self.communicators.items()
             ]
         else:
@@ -159,14 +170,6 @@ def test_every_interval_has_the_calls_of_its_own_buffer(maps: Maps, tables: Call
     assert maps.drained[:4] == ["calls_a", "owners_a", "calls_b", "owners_b"]
 
 
-def test_last_interval_adds_up_both_buffers(maps: Maps, tables: CallTables) -> None:
-    maps.calls = {0: {REDUCE: counted(3, 30, 1), SEND: counted(1)}, 1: {REDUCE: counted(5, 50, 7)}}
-    maps.totals = {0: CallTotals(entries=4, unattributed_returns=2), 1: CallTotals(entries=6, unattributed=1)}
-    last = tables.collect(tables.flip(last=True))
-    assert dict(last.calls) == {REDUCE: counted(8, 80, 8), SEND: counted(1)}
-    assert last.totals == CallTotals(entries=10, unattributed=1, unattributed_returns=2)
-
-
 def test_calls_that_are_missing_are_said(maps: Maps, tables: CallTables, caplog: pytest.LogCaptureFixture) -> None:
     maps.calls[0], maps.totals[0] = {REDUCE: counted(3)}, CallTotals(entries=5)
     tables.collect(tables.flip())
@@ -193,7 +196,7 @@ def test_room_for_running_calls_grows_with_the_cpus(
 def test_communicators_have_what_is_known_of_them(maps: Maps, tables: CallTables) -> None:
     unknown = (0, lib.NCCL_NO_RANK, lib.NCCL_NO_DEVICE, 0)
     maps.communicators = {(7, 0x1000): (8, 3, 6, 0), (7, 0x2000): unknown, (9, 0x1000): (2, 0, 0, 0)}
-    assert tables.communicators() == {
+    assert {where: Known.of(state) for where, state in tables.states().items()} == {
         (7, 0x1000): Known(8, 3, 6),
         (7, 0x2000): Known(None, None, None),
         (9, 0x1000): Known(2, 0, 0),
@@ -243,15 +246,21 @@ def probes(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bo
 
 
 def test_both_ends_of_every_function_are_probed_returns_first(
-    tables: CallTables, multi: bool, probes: list[tuple[bool, list[int], list[int]]], kernel: FakeKernel
+    maps: Maps,
+    tables: CallTables,
+    multi: bool,
+    probes: list[tuple[bool, list[int], list[int]]],
+    kernel: FakeKernel,
 ) -> None:
     before = set(kernel.open)
     with tables.attach("/libnccl.so.2", {0: 64, 9: 128}, file_number=5):
+        assert maps.live == {5: True}, "calls count once both ends are probed"
         if multi:
             cookies = [5 << 8 | 0, 5 << 8 | 9]
             assert probes == [(True, [64, 128], cookies), (False, [64, 128], cookies)]
         else:
             assert probes == [(True, [64], []), (True, [128], []), (False, [64], []), (False, [128], [])]
+    assert maps.live == {5: False}
     left = kernel.open - before
     assert len(left) == 2 * multi, "programs that read cookies are kept for the next file"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -25,6 +26,7 @@ from xtrace.monitors.nccl.watcher import Watched
 FILE = Identity(1, 1, 1, 1, 1)
 LIBRARY = Library(FILE, "/usr/lib/libnccl.so.2", 7, cast("Any", None), {0: 64})
 REDUCE, GROUP_END = FUNCTIONS.index("AllReduce"), FUNCTIONS.index("GroupEnd")
+OPTIONS = NcclOptions("n1")
 REPORT = RasReport("localhost:28028", 1, "2.28.9", (), 0)
 
 
@@ -63,16 +65,22 @@ class World:
     def memory(self) -> int:
         return 1 << 20
 
-    def flip(self, last: bool = False) -> Ended:
-        self.happened.append("flip both" if last else "flip")
+    def flip(self) -> Ended:
+        self.happened.append("flip")
         return Ended(self.now_ns, (0,))
 
     def collect(self, interval: Ended) -> TakenCalls:
         self.happened.append("collect")
         return TakenCalls(interval.monotonic_ns, self.calls, self.totals)
 
-    def communicators(self) -> dict[tuple[int, int], Known]:
-        return dict(self.known)
+    def see(self) -> Any:
+        return SimpleNamespace(states=dict(self.known), wall_ns=0)
+
+    def ranks(self, seen: object, users: object) -> tuple[()]:
+        return ()
+
+    def end(self) -> None:
+        self.happened.append("probe nothing more")
 
     def forget(self, pid: int, address: int) -> None:
         del self.known[pid, address]
@@ -94,6 +102,9 @@ class FakeWatcher:
 
     def stop(self) -> bool:
         return self._world.stop()
+
+    def end(self) -> None:
+        self._world.end()
 
 
 class FakeRas:
@@ -122,7 +133,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(proc, "start_time", lambda pid: made.started.get(pid))
     monkeypatch.setattr(proc, "command", lambda pid: f"late {pid}")
     monkeypatch.setattr(proc, "container", lambda pid: f"container {pid}")
-    monkeypatch.setattr(monitor_module, "CallTables", lambda: made)
+    monkeypatch.setattr(monitor_module, "CallTables", lambda max_calls: made)
+    monkeypatch.setattr(monitor_module, "RankReader", lambda tables, host: made)
+    monkeypatch.setattr(Known, "of", lambda state: state)
     monkeypatch.setattr(monitor_module, "Watcher", FakeWatcher)
     monkeypatch.setattr(monitor_module, "RasPoller", lambda address, every_s: FakeRas(made))
     monkeypatch.setattr(time, "monotonic_ns", lambda: made.now_ns)
@@ -148,7 +161,8 @@ def test_without_a_process_it_says_that_it_looks_for_one(world: World) -> None:
     assert world.said == ["mode nccl: no process uses NCCL now; looking for new ones every second"]
     assert (monitor.mode, monitor.ended, monitor.pids()) == ("nccl", False, [])
     monitor.close()
-    assert world.happened == ["raise_memlock_limit", "raise_open_files_limit", "stop watching", "close tables"]
+    started = ["raise_memlock_limit", "raise_open_files_limit", "flip", "collect"]
+    assert world.happened == [*started, "stop watching", "close tables"]
 
 
 def test_with_a_process_it_says_nothing(world: World, monitor: NcclMonitor) -> None:
@@ -187,14 +201,14 @@ def test_intervals_follow_each_other_without_a_gap(world: World, monitor: NcclMo
     lengths.append((snapshot.end_ns, snapshot.interval_ns))
     assert lengths == [(10**18 + 6000, 5000), (10**18 + 11_500, 5500), (10**18 + 12_000, 500)]
     assert monitor.ended
-    assert world.happened[2:] == ["flip", "collect", "flip", "collect", "stop watching", "flip both", "collect"]
+    assert world.happened[4:] == ["flip", "collect", "flip", "collect", "flip", "probe nothing more", "collect"]
 
 
 def test_interval_that_was_flipped_is_read_and_not_ended_again(world: World, monitor: NcclMonitor) -> None:
     monitor.flip()
     monitor.tick()
     monitor.finish()
-    assert world.happened[2:] == ["flip", "collect", "stop watching", "flip both", "collect"]
+    assert world.happened[4:] == ["flip", "collect", "flip", "probe nothing more", "collect"]
 
 
 def test_calls_are_those_of_their_process_and_communicator(world: World, monitor: NcclMonitor) -> None:
