@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from xtrace.sinks.metrics import flows, nccl, own, rdma, tcp
+from xtrace.sinks.metrics import flows, nccl, nccl_ranks, own, rdma, tcp
 
 DESCRIBED = {
     **flows.DESCRIBED,

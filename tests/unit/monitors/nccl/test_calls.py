@@ -31,6 +31,7 @@ from xtrace.model.nccl_names import FUNCTIONS
 from xtrace.monitors.nccl.calls import CallTables, Known
 
 KEYS = 64
+NO_MORE = (0,) * (len(COMMUNICATOR.unpack(bytes(COMMUNICATOR.size))) - 4)
 REDUCE = CallKey(0x1000, 7, 8, 3, FUNCTIONS.index("AllReduce"), 7)
 SEND = REDUCE._replace(function=FUNCTIONS.index("Send"))
 FAIL = (0,) * len(Counters().results)
@@ -45,11 +46,6 @@ def packed(counters: Counters) -> bytes:
     return COUNTERS.pack(*words, counters.command.encode())
 
 
-def packed_state(known: tuple[int, int, int, int]) -> bytes:
-    """A communicator of which nothing but its size, rank, device and user is known."""
-    return COMMUNICATOR.pack(*known, *COMMUNICATOR.unpack(bytes(COMMUNICATOR.size))[4:])
-
-
 @dataclass
 class Maps:
     """What the kernel's maps hold, and what is done to them."""
@@ -59,8 +55,6 @@ class Maps:
     communicators: dict[tuple[int, int], tuple[int, int, int, int]] = field(default_factory=dict)
     users: dict[int, int] = field(default_factory=dict)
     last_called: dict[int, int] = field(default_factory=dict)
-    live: dict[int, bool] = field(default_factory=dict)
-    """whether calls into a file are counted"""
     drained: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     active: Any = field(default_factory=lambda: ffi.new("__u32 *", 0))
@@ -105,9 +99,6 @@ class Maps:
         if name == "totals":
             (index,) = struct.unpack("=I", key)
             self.totals[index] = CallTotals(*TOTALS.unpack(value))
-        if name == "files":
-            (index,) = struct.unpack("=I", key)
-            self.live[index] = bool(FILE.unpack(value)[1])
         if name == "communicators_of":
             self.users[struct.unpack("=I", key)[0]] = struct.unpack("=I", value)[0]
         return 0
@@ -115,7 +106,7 @@ class Maps:
     def entries(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
         if self.names[fd] == "communicators":
             found = [
-                (COMMUNICATOR_KEY.pack(address, pid), packed_state(known))
+                (COMMUNICATOR_KEY.pack(address, pid), COMMUNICATOR.pack(*known, *NO_MORE))
                 for (pid, address), known in self.communicators.items()
             ]
         else:
@@ -246,21 +237,15 @@ def probes(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bo
 
 
 def test_both_ends_of_every_function_are_probed_returns_first(
-    maps: Maps,
-    tables: CallTables,
-    multi: bool,
-    probes: list[tuple[bool, list[int], list[int]]],
-    kernel: FakeKernel,
+    tables: CallTables, multi: bool, probes: list[tuple[bool, list[int], list[int]]], kernel: FakeKernel
 ) -> None:
     before = set(kernel.open)
     with tables.attach("/libnccl.so.2", {0: 64, 9: 128}, file_number=5):
-        assert maps.live == {5: True}, "calls count once both ends are probed"
         if multi:
             cookies = [5 << 8 | 0, 5 << 8 | 9]
             assert probes == [(True, [64, 128], cookies), (False, [64, 128], cookies)]
         else:
             assert probes == [(True, [64], []), (True, [128], []), (False, [64], []), (False, [128], [])]
-    assert maps.live == {5: False}
     left = kernel.open - before
     assert len(left) == 2 * multi, "programs that read cookies are kept for the next file"
 
