@@ -31,7 +31,7 @@ from xtrace.monitors.flows.tables import MEMORY_LIMIT, FlowTables, Place, Plan, 
 PLAN = Plan(max_flows=64, slots=1, cpus=2, cache_entries=8)
 FEATURES = features()
 
-COUNTER_WORDS = 2 * (2 + lib.TRAFFIC_TYPES)
+COUNTER_WORDS = 2 * (3 + lib.TRAFFIC_TYPES)
 
 
 @pytest.fixture(autouse=True)
@@ -282,8 +282,10 @@ def test_memory_is_that_of_all_shared_maps(
     monkeypatch.setattr(bpf.Map, "memory", lambda self: self.spec.max_entries)
     # two tables, the caches, the counters, the active word, the grace map
     counting = 2 * 64 + 2 * 2 * 8 + 2 * 1 * 2 + 1 + 1
-    # both tries, a bit per port, the room for one copied frame, ESP packets by SPI and whether there are any
-    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1 + 1024 + 1
+    # both tries, a bit per port, fragments (one without filters by port)
+    filtering = 2 * lib.MAX_NETWORKS + 65536 // 64 + 1
+    # the room for one copied frame, ESP packets by SPI and whether there are any
+    assert tables.memory() == counting + filtering + 1 + 1024 + 1
 
 
 def test_grace_period_and_drain_are_measured(
