@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
 PORT = 5001
-PATIENCE_S = 10.0
+PATIENCE_S = float(os.environ.get("XTRACE_LIMIT_S", "60"))
 CHUNK = bytes(1 << 16)
 
 

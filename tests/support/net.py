@@ -16,7 +16,7 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 _numbers = itertools.count()
 
-TIMEOUT_S = 60
+TIMEOUT_S = float(os.environ.get("XTRACE_LIMIT_S", "60"))
 
 
 class Namespace:
