@@ -1,10 +1,13 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [fleet] [rdma] [nccl]`."""
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [fleet] [rdma] [nccl] [attach]`.
+
+benchmarks.churn, which takes hours, is a command of its own.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, fleet, nccl, packet, process, push, rdma
+from benchmarks import attaching, drain, fleet, nccl, packet, process, push, rdma
 
 MEASUREMENTS = {
     "packet": packet.measure,
@@ -14,6 +17,7 @@ MEASUREMENTS = {
     "fleet": fleet.measure,
     "rdma": rdma.measure,
     "nccl": nccl.measure,
+    "attach": attaching.measure,
 }
 
 

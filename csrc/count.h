@@ -157,18 +157,22 @@ static __always_inline bool same_key(const struct flow_key *one, const struct fl
  * twice before the other is seen again does it take the entry over. So trains of packets are cached,
  * and single packets of many flows do not wear the cache out.
  */
-static __always_inline void count_packet(const struct flow_entry *packet, __u32 buffer)
+static __always_inline void count_packet(struct flow_entry *packet, __u32 datagram, __u32 buffer)
 {
 	struct interface_counters *interface = counters_of(&packet->key, buffer);
 	struct cache_entry *cached;
 	struct flow_counters *flow;
+	enum verdict verdict;
 	__u32 index, hash;
 
 	if (!interface)
 		return; /* cannot be: the loader sizes the map for every slot it hands out */
 	add_on_this_cpu(&interface->total, packet);
-	if (!is_wanted(&packet->key)) {
-		add_on_this_cpu(&interface->filtered, packet);
+	verdict = judge(packet, datagram);
+	if (verdict != VERDICT_WANTED) {
+		add_on_this_cpu(verdict == VERDICT_FILTERED ? &interface->filtered
+							    : &interface->filtered_fragments,
+				packet);
 		return;
 	}
 

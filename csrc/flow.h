@@ -45,6 +45,10 @@
 /* Networks that --net and --exclude-net take, each. */
 #define MAX_NETWORKS 256
 
+/* Datagrams in fragments of which it is remembered whether the filters want them, where they ask for ports.
+ */
+#define FRAGMENTED_DATAGRAMS 8192
+
 /* Default capacity of one flow table, in flows. */
 #define DEFAULT_MAX_FLOWS 65536
 
@@ -133,13 +137,15 @@ struct packet_count {
 
 /*
  * Kept per CPU, buffer, interface slot and direction. In every interval
- *	sum over flows + sum over unattributed + filtered == total
+ *	sum over flows + sum over unattributed + filtered + filtered_fragments == total
  * in packets and in bytes.
  */
 struct interface_counters {
 	struct packet_count total;
 	struct packet_count filtered;
 	struct packet_count unattributed[TRAFFIC_TYPES]; /* by enum traffic_type */
+	/* later fragments of which the filters by port say nothing, as the first was not seen */
+	struct packet_count filtered_fragments;
 };
 
 /* A network as the LPM tries of --net and --exclude-net take it: the bits of family and address that count,

@@ -184,7 +184,7 @@ static __always_inline bool pass_version(struct nested *walk)
 	if (!COPY_HEADER(walk, &first))
 		return false;
 	walk->what = first >> 4 == 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6;
-	walk->doubted = true;
+	walk->doubted = walk->skb != 0;
 	walk->by_bits = true;
 	return true;
 }
@@ -348,7 +348,7 @@ static __always_inline bool pass_udp(struct nested *walk)
 		return false;
 	walk->offset += sizeof(udp);
 	walk->headers = walk->offset - walk->extra;
-	walk->doubted = true;
+	walk->doubted = walk->skb != 0;
 	switch (be16(udp.ports.dst_port)) {
 	case VXLAN_PORT:
 	case VXLAN_LINUX_PORT:
@@ -379,10 +379,12 @@ static __always_inline bool pass_tcp(struct nested *walk)
 static __always_inline void join_walks(struct nested *walk)
 {
 	walk->offset = forget(walk->unknown, walk->offset);
-	walk->headers = forget(walk->unknown, walk->headers);
-	walk->extra = forget(walk->unknown, walk->extra);
 	walk->what = forget(walk->unknown, walk->what);
-	walk->doubted = forget(walk->unknown, walk->doubted);
+	if (walk->skb) {
+		walk->headers = forget(walk->unknown, walk->headers);
+		walk->extra = forget(walk->unknown, walk->extra);
+		walk->doubted = forget(walk->unknown, walk->doubted);
+	}
 	if (!walk->peels)
 		return;
 	walk->end = forget(walk->unknown, walk->end);

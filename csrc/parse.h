@@ -182,6 +182,7 @@ struct cursor {
 	bool copied;
 	__u64 truncated; /* a header was cut short that the packet's own length has room for */
 	__u64 inner_tag; /* VLAN id of the second tag; 0 without */
+	__u32 datagram;	 /* number of the datagram that the packet is a fragment of, as on the wire */
 };
 
 static __always_inline __u16 be16(__be16 wire)
@@ -546,8 +547,10 @@ static __always_inline bool parse_extension(struct cursor *cursor, struct flow_k
 	key->protocol = extension->next_header;
 	if (protocol == PROTOCOL_FRAGMENT) {
 		fragment = be16(extension->fragment);
-		if (fragment & (IPV6_MORE_FRAGMENTS | IPV6_OFFSET_MASK))
+		if (fragment & (IPV6_MORE_FRAGMENTS | IPV6_OFFSET_MASK)) {
 			key->flags |= FLOW_FRAGMENT;
+			__builtin_memcpy(&cursor->datagram, extension->rest, sizeof(cursor->datagram));
+		}
 		return fragment & IPV6_OFFSET_MASK ? later_fragment(key) : true;
 	}
 	return take(cursor, extension->length * (protocol == PROTOCOL_AH ? 4 : 8));
@@ -574,8 +577,10 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct flow_key *k
 	end_packet(cursor, length, length > sizeof(*ip) ? length - sizeof(*ip) : 0);
 
 	fragment = be16(ip->fragment);
-	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK))
+	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK)) {
 		key->flags |= FLOW_FRAGMENT;
+		cursor->datagram = ip->id;
+	}
 	if (fragment & IPV4_OFFSET_MASK)
 		return later_fragment(key);
 	if (header_length > sizeof(*ip) && !take(cursor, header_length - sizeof(*ip)))

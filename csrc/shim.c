@@ -24,7 +24,7 @@
 /* Layouts that both sides rely on. */
 _Static_assert(sizeof(struct flow_key) == 48, "flow_key is six 64-bit words");
 _Static_assert(sizeof(struct flow_counters) == 40, "flow_counters is five 64-bit words");
-_Static_assert(sizeof(struct interface_counters) == 16 * (2 + TRAFFIC_TYPES), "no padding");
+_Static_assert(sizeof(struct interface_counters) == 16 * (3 + TRAFFIC_TYPES), "no padding");
 
 _Static_assert(sizeof(struct nccl_key) == 24, "nccl_key is three 64-bit words");
 _Static_assert(sizeof(struct nccl_counters) == 8 * (4 + NCCL_RESULTS + NCCL_LATENCY_BUCKETS) + 16,

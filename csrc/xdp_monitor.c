@@ -174,7 +174,7 @@ int xdp_ingress(struct xdp_md *ctx)
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);
 	/* `active` is read once: a packet is in one buffer with all its counters */
-	count_packet(&packet, active != 0);
+	count_packet(&packet, cursor.datagram, active != 0);
 	return XDP_PASS;
 }
 
@@ -260,7 +260,7 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 	packet.counters.first_ns = now_ns();
 	packet.counters.last_ns = packet.counters.first_ns;
 	packet.counters.tcp_flags = spread_flags(tcp_flags);
-	count_packet(&packet, active != 0);
+	count_packet(&packet, cursor.datagram, active != 0);
 }
 
 SEC("tc")

@@ -40,6 +40,7 @@ class struct_interface_counters:
     total: struct_packet_count
     filtered: struct_packet_count
     unattributed: Any
+    filtered_fragments: struct_packet_count
 
 class struct_nccl_call:
     key: struct_nccl_key
@@ -404,6 +405,7 @@ class _Lib:
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
     FLUSH_ENTRIES: int
+    FRAGMENTED_DATAGRAMS: int
     FRONT_CACHE_ENTRIES: int
     LINK_LAYER_ETHERNET: int
     LINK_LAYER_IP: int

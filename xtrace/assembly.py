@@ -28,6 +28,9 @@ from xtrace.stop import GRACE_S, Stop
 from xtrace.target import REMOTE_WRITE, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xtrace.doctor.check import Check
     from xtrace.model.flow import FlowSnapshot
     from xtrace.model.limits import Limits
     from xtrace.model.rdma import RdmaSnapshot
@@ -63,6 +66,10 @@ def run(config: Config, version: str, stop: Stop) -> int:
     if config.list_interfaces:
         show_list(config, output)
         return 0
+    if config.doctor:
+        from xtrace.doctor.shown import show
+
+        return show(examine(config, version), output, config.output == "json", config.host)
     identity = Identity(config.host, config.host_ip or source_address(), config.collect_agg, config.labels)
     if config.push_warning:
         log.warning("xtrace-catch: %s", config.push_warning)
@@ -130,6 +137,43 @@ def show_list(config: Config, output: OutputStream) -> None:
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         links = rtnetlink.links(netlink)
         print_interfaces(links, surroundings(links, netlink), output, as_json)
+
+
+def examine(config: Config, version: str) -> Iterator[Check]:
+    """Yield all checks of --doctor, for the modes, interfaces, devices and server of this command line."""
+    from xtrace.doctor import interfaces, jobs, machine
+    from xtrace.listing import surroundings
+    from xtrace.monitors.flows.attach import Choice
+    from xtrace.monitors.flows.interfaces import Selection
+
+    yield from machine.kernel()
+    yield from machine.rights(config.modes)
+    if "xdp" in config.modes:
+        selection = Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),))
+        with NetlinkSocket(NETLINK_ROUTE) as netlink:
+            links = rtnetlink.links(netlink)
+            around = surroundings(links, netlink)
+        yield from interfaces.interfaces(links, around, selection, Choice.of(config.hook, config.xdp_mode))
+    yield from rdma_checks(config)
+    if "nccl" in config.modes:
+        yield from jobs.nccl()
+    if config.target:
+        yield jobs.push(config.target, encoding_for(config.target, Identity(config.host)), version)
+
+
+def rdma_checks(config: Config) -> Iterator[Check]:
+    """Yield the checks of RDMA ports. Without devices no socket is opened: the kernel would load RDMA's modules."""
+    from xtrace.doctor import jobs
+
+    wanted = "rdma" in config.modes or bool(config.rdma.devices)
+    try:
+        if not wanted and not infiniband.device_names():
+            raise RdmaError("no RDMA devices")
+        from xtrace.monitors.rdma.monitor import list_ports
+
+        yield from jobs.rdma(list_ports(rdma_options(config)))
+    except RdmaError as error:
+        yield jobs.no_rdma(error, wanted)
 
 
 def rdma_options(config: Config) -> RdmaOptions:

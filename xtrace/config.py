@@ -78,6 +78,7 @@ class Config:
     list_interfaces: bool
     debug: bool
     quiet: bool = False
+    doctor: bool = False
     color: str = "auto"
     wide: bool = False
     promiscuous: bool = False
@@ -134,6 +135,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         listen=given.value(table.LISTEN),
         listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
+        doctor=given.value(table.DOCTOR),
         debug=given.value(table.DEBUG),
         quiet=given.value(table.QUIET),
         color=given.value(table.COLOR),
@@ -216,7 +218,9 @@ def parse_host_ip(environment: Mapping[str, str]) -> str | None:
 
 
 def refuse_contradictions(given: Settings) -> None:
-    """Raise UsageError for options that contradict each other: hook, XDP mode and direction; how much is said."""
+    """Raise UsageError for options that contradict each other: hook, XDP mode and direction; what is shown."""
+    if given.is_given(table.LIST) and given.is_given(table.DOCTOR):
+        raise UsageError("--list and --doctor contradict each other (leave one out)")
     if given.is_given(table.QUIET) and given.is_given(table.DEBUG):
         raise UsageError("--quiet and --debug contradict each other (leave one out)")
     hook, xdp_mode = given.value(table.HOOK), given.value(table.XDP_MODE)

@@ -123,14 +123,17 @@ def split_url(text: str, what: str, form: str = "auto") -> tuple[str, tuple[str,
         raise UsageError(f"{what}: not a valid URL {usage}") from None
     if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", text.strip()):
         raise UsageError(f"{what}: not an http or https URL {usage}")
+    if parts.fragment:
+        raise UsageError(f"{what}: what follows # is not sent to any server; in a name or password write %23 {usage}")
     path = parts.path if parts.path.strip("/") else usual
-    trimmed = path.rstrip("/")
+    trimmed = re.sub("/+", "/", path).rstrip("/")
     if trimmed.endswith((IMPORT_PATH, *WRITE_PATHS)):
         path = trimmed  # VictoriaMetrics does not know it with a slash
     if trimmed.endswith(IMPORT_PATH if form == REMOTE_WRITE else WRITE_PATHS) and form != "auto":
         raise UsageError(f"{what}: {trimmed} does not take --push-format {form} {usage}")
+    known = unquote(trimmed)  # as servers compare it
     for end, takes in OTHER_IMPORTS.items():
-        if trimmed.endswith(end) or f"/influx{trimmed}" == end:
+        if known.endswith(end) or f"/influx{known}" == end:
             raise UsageError(f"{what}: {takes}, {trimmed}, is not supported {usage}")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     url = urlunsplit((parts.scheme, netloc, path, parts.query, ""))

@@ -36,6 +36,7 @@ complete -c xtrace-catch -l wide -d 'never shorten addresses to fit the terminal
 complete -c xtrace-catch -l color -x -a 'auto always never' -d 'color the largest flows: auto, always or never'
 complete -c xtrace-catch -l qps -d 'show each queue pair, not only the number per process'
 complete -c xtrace-catch -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
+complete -c xtrace-catch -l doctor -d 'check what a run needs here, and exit'
 complete -c xtrace-catch -l push -x -d 'also send metrics to VictoriaMetrics'
 complete -c xtrace-catch -l push-format -x -a 'auto import remote-write' -d 'auto, import or remote-write'
 complete -c xtrace-catch -l spool -x -d 'keep undelivered metrics in files, at most 1G'

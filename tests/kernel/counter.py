@@ -93,7 +93,7 @@ def read(drained: Drained) -> Interval:
     for where, counts in interval.counts.items():
         flows = [record for record in records if (record.key.slot, directions[record.key.flags & EGRESS]) == where]
         in_flows = PacketCount(sum(flow.packets for flow in flows), sum(flow.bytes for flow in flows))
-        assert in_flows + counts.unattributed_total + counts.filtered == counts.total, where
+        assert in_flows + counts.unattributed_total + counts.filtered + counts.filtered_fragments == counts.total, where
     return interval
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.kernel.case import over_ipv4, over_ipv6
 from tests.kernel.cases import SHORT_CASES
-from tests.kernel.counter import TC, Counter, Interval, Sums, counting, skb_context
+from tests.kernel.counter import TC, XDP, Counter, Interval, Sums, counting, skb_context
 from tests.kernel.damage import MAKERS, frames_for
 from tests.kernel.traffic import size_of
 from tests.support.frames import (
     ARP,
+    FRAGMENT_HEADER,
     GRE,
     ICMP,
     IPV4,
@@ -29,6 +31,7 @@ from tests.support.frames import (
     arp,
     bth,
     ethernet,
+    fragment_header,
     gre,
     grh,
     icmp,
@@ -40,9 +43,13 @@ from tests.support.frames import (
     tcp,
     udp,
     vlan,
+    vxlan,
 )
+from xtrace.kernel import abi
+from xtrace.kernel.bpf import Batch
+from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.filters import Filters, parse_networks, parse_ports, parse_types
-from xtrace.model.flow import LATER_FRAGMENT, FlowKey, InterfaceCounts, PacketCount
+from xtrace.model.flow import KEY, LATER_FRAGMENT, NOTHING, FlowKey, InterfaceCounts, PacketCount
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.tables import Place, Plan
 
@@ -263,3 +270,120 @@ def test_most_networks_an_option_takes_all_count() -> None:
         interval = counter.measure([*inside, outside])
         assert interval.sums == counter.expected(inside)
     assert interval.all.filtered == size_of([outside])
+
+
+# fragments
+
+
+def ipv4_pieces(dst_port: int, number: int, *, src: str = "10.0.0.1", first_last: bool = False) -> list[bytes]:
+    """A datagram in three fragments; `number` is its identification."""
+    data = udp(5, dst_port, bytes(64))
+    pieces = [
+        bytearray(ipv4(UDP, data[at : at + 24], offset=at // 8, more=at + 24 < len(data), src=src))
+        for at in range(0, len(data), 24)
+    ]
+    for piece in pieces:
+        piece[4:6] = number.to_bytes(2, "big")
+    frames = [ethernet(IPV4, bytes(piece)) for piece in pieces]
+    return frames[::-1] if first_last else frames
+
+
+def ipv6_pieces(dst_port: int, number: int) -> list[bytes]:
+    """The same in IPv6."""
+    data, frames = udp(5, dst_port, bytes(64)), []
+    for at in range(0, len(data), 24):
+        piece = bytearray(fragment_header(UDP, data[at : at + 24], offset=at // 8, more=at + 24 < len(data)))
+        piece[4:8] = number.to_bytes(4, "big")
+        frames.append(ethernet(IPV6, ipv6(FRAGMENT_HEADER, bytes(piece))))
+    return frames
+
+
+PORT_OF = {"port": options(port="9999"), "exclude-dns": options(exclude_dns=True)}
+WANTED_PORT, OTHER_PORT = 9999, DNS
+
+
+@pytest.mark.parametrize("program", [XDP, TC])
+@pytest.mark.parametrize("pieces", [ipv4_pieces, ipv6_pieces], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("kind", PORT_OF)
+def test_later_fragments_share_the_verdict_on_the_first(
+    kind: str, pieces: Callable[[int, int], list[bytes]], program: str
+) -> None:
+    wanted = [frame for number in range(10) for frame in pieces(WANTED_PORT, number)]
+    refused = [frame for number in range(10, 20) for frame in pieces(OTHER_PORT, number)]
+    with counting(filters=PORT_OF[kind], program=program) as counter:
+        interval = counter.measure([*wanted, *refused])
+        assert interval.sums == counter.expected(wanted)
+    assert interval.all.filtered == size_of(refused)
+    assert interval.all.filtered_fragments == NOTHING
+
+
+def test_identification_that_is_used_again_has_the_newer_verdict() -> None:
+    first, second = ipv4_pieces(WANTED_PORT, 7), ipv4_pieces(OTHER_PORT, 7)
+    with counting(filters=PORT_OF["port"]) as counter:
+        interval = counter.measure([*first, *second])
+        assert interval.sums == counter.expected(first)
+    assert interval.all.filtered == size_of(second)
+
+
+def test_fragments_before_the_first_are_counted_as_such() -> None:
+    frames = ipv4_pieces(WANTED_PORT, 7, first_last=True)
+    with counting(filters=PORT_OF["port"]) as counter:
+        interval = counter.measure([*frames, *ipv4_pieces(WANTED_PORT, 7, src="10.0.0.9")[1:]])
+        assert interval.sums == counter.expected(frames[-1:])
+    assert interval.all.filtered_fragments.packets == len(frames) - 1 + 2
+    assert interval.all.filtered == NOTHING
+
+
+def test_fragments_whose_first_was_forgotten_are_counted_as_such() -> None:
+    most = 8 * lib.FRAGMENTED_DATAGRAMS
+    firsts = (ipv4_pieces(WANTED_PORT, number % 65536)[0] for number in range(most))
+    pieces = ipv4_pieces(WANTED_PORT, 7, src="10.9.9.9")
+    with counting(filters=PORT_OF["port"]) as counter:
+        counter.count(pieces[0])
+        for frame in firsts:
+            counter.count(frame)
+        for frame in pieces[1:]:
+            counter.count(frame)
+        interval = counter.take()
+    assert interval.all.filtered_fragments == size_of(pieces[1:])
+
+
+def test_first_fragment_of_long_ago_says_nothing() -> None:
+    pieces = ipv4_pieces(WANTED_PORT, 7)
+    with counting(filters=PORT_OF["port"]) as counter:
+        counter.count(pieces[0])
+        datagrams = counter.tables._maps["datagrams"]
+        batch = Batch(KEY.size, 8, 16)
+        assert datagrams.drain_into(batch) == 1
+        (value,) = abi.U64.unpack(bytes(ffi.buffer(batch.values))[:8])
+        # twice the nanoseconds
+        datagrams.update(bytes(ffi.buffer(batch.keys))[: KEY.size], abi.U64.pack(value - 2 * 31 * 10**9))
+        for frame in pieces[1:]:
+            counter.count(frame)
+        interval = counter.take()
+    assert interval.all.filtered_fragments == size_of(pieces[1:])
+
+
+def test_fragments_of_what_has_no_ports_are_filtered() -> None:
+    pieces = [ethernet(IPV4, ipv4(ICMP, bytes(16), offset=3)), ethernet(IPV4, ipv4(GRE, bytes(16), offset=3))]
+    with counting(filters=PORT_OF["port"]) as counter:
+        assert counter.measure(pieces).all.filtered == size_of(pieces)
+    with counting(filters=PORT_OF["exclude-dns"]) as counter:
+        assert counter.measure(pieces).sums == counter.expected(pieces)
+
+
+def test_fragments_in_a_tunnel_share_the_verdict_on_the_first() -> None:
+    def inside(vni: int, frames: list[bytes]) -> list[bytes]:
+        return [ethernet(IPV4, ipv4(UDP, vxlan(vni, frame))) for frame in frames]
+
+    wanted, other = inside(1, ipv4_pieces(WANTED_PORT, 7)), inside(2, ipv4_pieces(OTHER_PORT, 7))
+    with counting(filters=replace(PORT_OF["port"], inner=True)) as counter:
+        # the same addresses and numbers in two networks
+        interval = counter.measure([wanted[0], other[0], *wanted[1:], *other[1:]])
+        assert interval.sums == counter.expected(wanted)
+    assert interval.all.filtered == size_of(other)
+
+
+def test_memory_for_datagrams_is_taken_only_for_filters_by_port() -> None:
+    with counting() as plain, counting(filters=PORT_OF["port"]) as by_port:
+        assert by_port.tables.memory() - plain.tables.memory() > lib.FRAGMENTED_DATAGRAMS * 64

@@ -17,8 +17,10 @@ from tests.netns.tool import bounded
 from tests.support.net import of_type
 
 CALLS_PER_SECOND = 1000
-MOST_OFF = 3
-"""Calls: the times of records have milliseconds, and a call begins some microseconds after the caller's own time."""
+MOST_OFF = 40
+"""Calls, at one in a millisecond. On an idle machine it is three at most: times have milliseconds. Under load the
+tool may lose its CPU between ending an interval and reading the clock; while probes were attached and detached within it, it was
+80 and more."""
 
 
 class Clocked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as decrypting, \\
      socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM) as receiver:
     decrypting.setsockopt(socket.IPPROTO_UDP, 100, 2)  # UDP_ENCAP, UDP_ENCAP_ESPINUDP
     decrypting.bind(("10.0.0.2", 4500))
+    receiver.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE: room for all, however late they are taken
     receiver.bind((sys.argv[1], 9))
     print("ready", flush=True)
     for _ in range(int(sys.argv[2])):
@@ -196,7 +198,8 @@ def test_where_the_second_pass_cannot_be_told_apart_it_is_counted_and_reported(o
             tool.wait_for_intervals(4)
             result = tool.stop()
     (line,) = [line for line in result.said if "times the packets" in line]
-    assert line.startswith("far0: the hook counts 2.0 times the packets that the interface counts as received")
+    found = re.match(r"far0: the hook counts (\d\.\d) times the packets that the interface counts as received", line)
+    assert found and 1.5 < float(found.group(1)) < 2.5, line  # a ping may be between its two passes
     by_protocol = {flow["protocol"] for flow in flows(result.records)}
     assert by_protocol == {ESP, ICMP}
 

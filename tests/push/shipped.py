@@ -6,9 +6,15 @@ import json
 import re
 from pathlib import Path
 
-from xtrace.sinks.metrics import flows, nccl, own, rdma, tcp
+from xtrace.sinks.metrics import flows, nccl, nccl_ranks, own, rdma, tcp
 
-DESCRIBED = {**flows.DESCRIBED, **rdma.DESCRIBED, **nccl.DESCRIBED, **tcp.DESCRIBED, **own.DESCRIBED}
+DESCRIBED = {
+    **flows.DESCRIBED,
+    **rdma.DESCRIBED,
+    **nccl.NcclMetrics.described,
+    **tcp.DESCRIBED,
+    **own.DESCRIBED,
+}
 """All metrics."""
 
 ROOT = Path(__file__).parents[2]

@@ -162,6 +162,8 @@ def assert_sums_close(lines: Sequence[dict[str, Any]]) -> None:
             places.clear()
             packets += record["unattributed_packets"] + record["filtered_packets"]
             size += record["unattributed_bytes"] + record["filtered_bytes"]
+            packets += record.get("filtered_fragment_packets", 0)
+            size += record.get("filtered_fragment_bytes", 0)
             assert (packets, size) == (record["packets"], record["bytes"]), record
             packets = size = 0
             intervals += 1

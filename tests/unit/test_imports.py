@@ -29,6 +29,7 @@ ALLOWED = {
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
     "report": ("errors", "printable", "report", "sinks.stream", "sinks.text.units", "stop"),
+    "doctor": ("doctor", "errors", "kernel", "model", "monitors", "printable", "sinks", "target"),
     "hang": (
         *("errors", "hang", "model.nccl_ranks", "model.nccl_verdicts", "printable", "stop", "values"),
         *("sinks.jsonl.lines", "sinks.jsonl.nccl_ranks", "sinks.render", "sinks.stream", "sinks.text.nccl_ranks"),
@@ -36,7 +37,7 @@ ALLOWED = {
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "sinks", "stop"),
     "assembly": (
-        *("config", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
+        *("config", "doctor", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
         *("options.table", "sinks", "stop", "target"),
     ),
     "command": (

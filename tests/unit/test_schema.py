@@ -163,6 +163,15 @@ EXAMPLES: dict[str, Record] = {
         "rdma_device": "mlx5_0",
         "addresses": ["10.0.0.1/24", "fd00::1/64"],
     },
+    "check": {
+        "type": "check",
+        "host": "n1",
+        "name": "interface",
+        "subject": "eth0",
+        "status": "warn",
+        "detail": "no carrier",
+        "cure": "check the cable",
+    },
     **RDMA,
     "nccl_process": {
         "type": "nccl_process",
@@ -417,6 +426,8 @@ def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
         ("link", {"xdp": {"prog_id": 7}}),
         ("link", {"tc": {"ingress": {"tcx": [0], "filters": []}}}),
         ("link", {"addresses": ["10.0.0.1"]}),
+        ("check", {"status": "OK"}),
+        ("check", {"name": "weather"}),
     ],
 )
 def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None:
@@ -442,6 +453,7 @@ def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None
         ("hook", {"attached": True, "reason": None, "detail": None}),
         ("interface", {"xdp_mode": "generic", "units": "frame"}),
         ("interface", {"xdp_mode": "native", "units": "frame"}),
+        ("check", {"subject": None, "cure": None, "status": "ok"}),
         ("link", {"mac": None, "xdp": None, "rdma_device": None, "addresses": [], "tc": {}}),
         ("link", {"tc": {"ingress": {"tcx": None, "filters": []}}}),
     ],

@@ -107,6 +107,9 @@ def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -
         ("", {}, "--push: not an http or https URL (use http://host:8428/api/v1/import/prometheus)"),
         ("http://m/api/v1/import", {}, "--push: JSON lines, /api/v1/import, is not supported (use http"),
         ("http://m/x/api/v1/import/", {}, "--push: JSON lines, /x/api/v1/import, is not supported (use http"),
+        ("http://m//api/v1//import", {}, "--push: JSON lines, /api/v1/import, is not supported (use http"),
+        ("http://m/api/v1/%69mport", {}, "--push: JSON lines, /api/v1/%69mport, is not supported (use http"),
+        (f"http://name:1#{SECRET}@m/", {}, "--push: what follows # is not sent to any server; in a name or"),
         ("http://m/api/v1/import/csv", {}, "--push: CSV, /api/v1/import/csv, is not supported (use http"),
         ("http://m/write", {}, "--push: the line protocol of InfluxDB, /write, is not supported (use http"),
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 
 from xtrace.errors import UsageError
@@ -17,6 +17,8 @@ from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.sinks.text.nccl_ranks import job_lines
 from xtrace.stop import Stop
 from xtrace.values import duration, unknown
+
+log = logging.getLogger(__name__)
 
 USAGE = "usage: xtrace-catch hang [--threshold hang=TIME,late=TIME] [-o text|json] FILE..."
 HELP = f"""\
@@ -61,7 +63,7 @@ def answer(arguments: Sequence[str]) -> bytes:
 def _complain(hosts: Hosts) -> None:
     """Say what the answer does not cover."""
     for text in _gaps(hosts):
-        sys.stderr.write(f"xtrace-catch: hang: {printable(text)}\n")
+        log.warning("hang: %s", text)
 
 
 def _gaps(hosts: Hosts) -> Iterator[str]:

@@ -62,6 +62,10 @@ class Filters:
             "peels_tunnels": self.inner,
         }
 
+    def entries(self) -> dict[str, int]:
+        """Return the sizes of maps that only some filters use: name -> entries."""
+        return {"datagrams": lib.FRAGMENTED_DATAGRAMS if self.ports or self.exclude_dns else 1}
+
     def port_words(self) -> dict[int, int]:
         """Return the nonzero words of the `ports` bitmap: word index -> 64 bits."""
         words: dict[int, int] = {}

@@ -185,7 +185,7 @@ _WORD = abi.U64.size
 _BYTES_INDEX = abi.offset("struct flow_counters", "bytes") // _WORD
 _PACKETS_INDEX = abi.offset("struct flow_counters", "packets") // _WORD
 _COUNTER_WORDS = COUNTERS.size // _WORD
-_INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed")
+_INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed", "filtered_fragments")
 
 
 class FlowTable:
@@ -296,6 +296,8 @@ class InterfaceCounts:
     """egress: packets that the interface's queue dropped after they were counted; None: unknown"""
     coverage: Share | None = None
     """how that compares with what the hook saw, lately; None: unknown"""
+    filtered_fragments: PacketCount = NOTHING
+    """later fragments whose first was not seen, so that --port and --exclude-dns could not decide"""
 
     @property
     def unattributed_total(self) -> PacketCount:
@@ -307,6 +309,7 @@ class InterfaceCounts:
             self.total + other.total,
             self.filtered + other.filtered,
             tuple(map(PacketCount.__add__, self.unattributed, other.unattributed)),
+            filtered_fragments=self.filtered_fragments + other.filtered_fragments,
         )
 
     @classmethod
@@ -314,7 +317,7 @@ class InterfaceCounts:
         """Sum up the values of all CPUs, as returned by a lookup in the counters map."""
         sums = [sum(column) for column in zip(*_INTERFACE_COUNTERS.iter_unpack(element), strict=True)]
         counts = [PacketCount(*sums[i : i + 2]) for i in range(0, len(sums), 2)]
-        return cls(counts[0], counts[1], tuple(counts[2:]))
+        return cls(counts[0], counts[1], tuple(counts[2:-1]), filtered_fragments=counts[-1])
 
 
 @dataclass(frozen=True)

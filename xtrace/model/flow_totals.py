@@ -34,6 +34,7 @@ class FlowTotals:
     total: dict[Where, PacketCount] = field(default_factory=dict)
     unattributed: dict[Where, PacketCount] = field(default_factory=dict)
     filtered: dict[Where, PacketCount] = field(default_factory=dict)
+    filtered_fragments: dict[Where, PacketCount] = field(default_factory=dict)
 
     def add(self, snapshot: FlowSnapshot) -> None:
         """Add one interval."""
@@ -45,5 +46,6 @@ class FlowTotals:
                 (self.total, counts.total),
                 (self.unattributed, counts.unattributed_total),
                 (self.filtered, counts.filtered),
+                (self.filtered_fragments, counts.filtered_fragments),
             ):
                 sums[where] = sums.get(where, NOTHING) + count

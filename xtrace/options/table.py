@@ -145,7 +145,7 @@ EXCLUDE_NET: Option[tuple[Network, ...]] = Option(
 )
 PORT: Option[frozenset[int]] = Option(
     ("--port",), "N[-N]", "only packets to or from these ports", FILTERS, parse_ports, frozenset(),
-    details="TCP, UDP and SCTP ports; packets without ports do not match.",
+    details="TCP, UDP and SCTP ports; packets without ports do not match. Later fragments go with their first.",
     takes=Takes.LIST, modes=(XDP,), is_main=True,
 )
 EXCLUDE_DNS = _switch("--exclude-dns", group=FILTERS, help="no packets to or from port 53", modes=(XDP,))
@@ -198,6 +198,12 @@ QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only the nu
 LIST = _switch(
     "-l", "--list", group=OUTPUT, help="list interfaces (-m rdma: RDMA ports) and exit",
     details="Needs no privileges. With -o json the list is JSON Lines.", is_main=True,
+)
+DOCTOR = _switch(
+    "--doctor", group=OUTPUT, help="check what a run needs here, and exit",
+    details="Kernel, privileges, interfaces and what attaching to them changes, RDMA, NCCL, the server of --push; ok,"
+    " warn or fail with what helps. Checks for the given modes, interfaces and devices; changes nothing. Exit status 1"
+    " if anything failed. With -o json the checks are JSON Lines.",
 )
 
 PUSH: Option[str | None] = Option(
@@ -322,7 +328,7 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
-    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST),
+    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
     *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),

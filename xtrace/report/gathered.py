@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from xtrace.report.connections import TcpSums
 from xtrace.report.interfaces import (
     DIRECTIONS,
     MOST_DETAILED,
@@ -42,6 +43,7 @@ class Gathered:
         self.hooks: dict[Name, tuple[bool, str]] = {}
         """what the last hook record of an interface says: attached, why not"""
         self.nccl = NcclSums()
+        self.tcp = TcpSums()
         self._handlers: dict[str, Callable[[Record], None]] = {
             "start": self._start,
             "flow": lambda record: self._interface(record, InterfaceSums.add_flow),
@@ -54,6 +56,9 @@ class Gathered:
             "nccl_communicator": self.nccl.add_operations,
             "nccl_ras": self.nccl.add_ras,
             "nccl": self.nccl.add_interval,
+            "verdict": self.nccl.add_verdict,
+            "tcp_connection": self.tcp.add_connection,
+            "tcp": self.tcp.add_sockets,
         }
 
     def add(self, line: int, record: Record) -> None:
@@ -73,7 +78,7 @@ class Gathered:
     @property
     def unshown(self) -> dict[str, int]:
         """Types of records that the report has no section for."""
-        known = {*self._handlers, "rdma_process", "rdma_qp", "rdma_rails"}
+        known = {*self._handlers, "rdma_process", "rdma_qp", "rdma_rails", "nccl_rank"}
         return {kind: count for kind, count in self.types.items() if kind not in known}
 
     @property

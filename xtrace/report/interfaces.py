@@ -14,6 +14,9 @@ MOST_INTERFACES = 256
 """Interfaces with anything; the records of later ones are counted as left out."""
 DIRECTIONS = ("ingress", "egress")
 
+DETAILS = ("icmp_type", "icmp_code", "vlan", "inner_vlan", "tunnel", "vni", "ethertype")
+"""Fields that distinguish flows with the same ends."""
+
 Record = dict[str, Any]
 
 
@@ -181,7 +184,7 @@ def endpoints(record: Record, source: str, destination: str) -> tuple[str, str]:
 def details(record: Record) -> str:
     """Return what distinguishes flows besides their ends."""
     parts = [text(record["opcode_name"])] if "opcode_name" in record else []
-    parts += [f"{name}={record[name]}" for name in ("icmp_type", "icmp_code", "vlan", "ethertype") if name in record]
+    parts += [f"{name}={record[name]}" for name in DETAILS if name in record]
     parts += ["fragment"] if record.get("fragment") else []
     return " ".join(parts)[:256]
 

@@ -109,6 +109,21 @@ def nccl_section(nccl: NcclSums) -> str:
     if rows:
         shown = [("COMMUNICATOR", TEXT), ("MOST SKEW", NUMBER), ("RANKS MISSING LAST", TEXT)]
         parts.append(table("As the RAS service reported", shown, rows))
+    rows = [
+        [
+            safe(f"{name} rank {rank}"),
+            safe(verdict.replace("_", " ")),
+            safe(last.job or "-"),
+            safe(last.function or "-"),
+            number(last.times),
+            safe(last.evidence),
+        ]
+        for (name, rank, verdict), last in nccl.verdicts.items()
+    ]
+    if rows:
+        shown = [("COMMUNICATOR", TEXT), ("VERDICT", TEXT), ("JOB", TEXT), ("FUNCTION", TEXT)]
+        shown += [("INTERVALS", NUMBER), ("EVIDENCE", TEXT)]
+        parts.insert(0, table("Verdicts", shown, rows))
     return section("nccl", "NCCL", *parts)
 
 

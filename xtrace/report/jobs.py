@@ -73,6 +73,16 @@ class PortSums:
 
 
 @dataclass
+class Verdict:
+    """What was said of a rank: in how many records, and the last of them."""
+
+    times: int = 0
+    job: str = ""
+    function: str = ""
+    evidence: str = ""
+
+
+@dataclass
 class NcclSums:
     """All NCCL processes. Counts are calls and requested bytes."""
 
@@ -90,6 +100,8 @@ class NcclSums:
     """by communicator, as last reported: ranks that are missing"""
     skew: dict[str, int] = field(default_factory=dict)
     """by communicator: the most"""
+    verdicts: dict[tuple[str, str, str], Verdict] = field(default_factory=dict)
+    """by communicator, rank and verdict"""
 
     def add_process(self, record: Record) -> None:
         """Add a nccl_process record."""
@@ -133,6 +145,15 @@ class NcclSums:
             self.missing[name] = missing
         else:
             self.missing.pop(name, None)
+
+    def add_verdict(self, record: Record) -> None:
+        """Add a verdict record."""
+        rank = "all" if record["rank"] is None else str(whole(record["rank"]))
+        key = text(record["communicator"]), rank, text(record["verdict"])
+        evidence, job, function = (text(record[name] or "") for name in ("evidence", "job", "function"))
+        if key in self.verdicts or len(self.verdicts) < MOST_FAILURES:
+            times = self.verdicts.get(key, Verdict()).times + 1
+            self.verdicts[key] = Verdict(times, job, function, evidence)
 
     @property
     def counted(self) -> Count:

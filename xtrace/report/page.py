@@ -9,6 +9,7 @@ from xtrace.report.interface_section import DIRECTION_NAMES, interface_section
 from xtrace.report.job_sections import nccl_section, rdma_section
 from xtrace.report.markup import NUMBER, TEXT, moment, number, rate, safe, section, share, size, table
 from xtrace.report.style import CSS
+from xtrace.report.tcp_section import tcp_section
 from xtrace.sinks.text.units import counted
 
 Finding = tuple[str, str]
@@ -25,6 +26,7 @@ def page(gathered: Gathered, source: str) -> str:
         (section("findings", "Findings", _findings_list(gathered)), "Findings"),
         (section("interfaces", "Interfaces", _totals(gathered)), "Interfaces"),
         *interface_sections(gathered),
+        (tcp_section(gathered.tcp), "TCP"),
         (rdma_section(gathered.ports), "RDMA ports"),
         (nccl_section(gathered.nccl), "NCCL"),
         (section("records", "Records read", _records(gathered)), "Records"),
@@ -165,6 +167,8 @@ def _nccl_findings(gathered: Gathered) -> Iterator[Finding]:
         )
     if nccl.errors:
         yield "bad", f"{number(nccl.errors)} NCCL calls failed."
+    for (name, rank, verdict), last in nccl.verdicts.items():
+        yield "bad", safe(f"Communicator {name}, rank {rank}: {verdict.replace('_', ' ')}: {last.evidence}")
     for name, ranks in nccl.missing.items():
         yield "bad", safe(f"Communicator {name}: ranks {ranks} are missing, as last reported.")
     if nccl.unprobed:

@@ -89,13 +89,13 @@ def test_a_file_that_is_being_written_counts_up_to_its_last_whole_interval(files
 
 
 def test_a_host_whose_records_end_early_is_left_out_and_said(
-    files: list[str], capsys: pytest.CaptureFixture[str]
+    files: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     Path(files[2]).write_bytes(tick((behind(2),), "n2", NOW - 60 * SECOND))
     (verdict,) = verdicts(*files)
     assert verdict["verdict"] == "all_stopped"
     assert "of rank 2 there are no records" in verdict["evidence"]
-    assert "hang: n2: its records end at " in capsys.readouterr().err
+    assert "hang: n2: its records end at " in caplog.text
 
 
 def test_lines_of_others_are_skipped_and_counted() -> None:

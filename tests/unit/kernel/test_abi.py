@@ -32,7 +32,9 @@ def test_of_a_union_the_first_member_counts() -> None:
 def test_structs_and_arrays_within_are_one_value_for_each_of_their_integers() -> None:
     counters = ffi.new("struct interface_counters *")
     counters.total.bytes, counters.unattributed[1].packets = 5, 7
-    values = abi.layout("struct interface_counters", "total", "filtered", "unattributed").unpack(ffi.buffer(counters))
+    values = abi.layout("struct interface_counters", "total", "filtered", "unattributed", "filtered_fragments").unpack(
+        ffi.buffer(counters)
+    )
     assert (values[1], values[6], sum(values)) == (5, 7, 12)
 
 

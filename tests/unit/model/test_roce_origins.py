@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
+
 from tests.unit.make import ETH0, flow, roce
 from tests.unit.make_rdma import MLX5, PERFTEST, pair
 from xtrace.model.flow import EGRESS, FlowKey, Interface, Origin
@@ -101,3 +103,10 @@ def test_queue_pair_of_the_kernel_has_a_number_and_no_process() -> None:
 
 def test_congestion_notifications_have_no_service_to_match() -> None:
     assert find([pair(17, 18)], ETH0, roce(0x81, dst_qpn=17)) == NOTHING
+
+
+@pytest.mark.parametrize("kind", ["XRC_INI", "XRC_TGT"])
+def test_shared_receive_domains_have_queue_pairs_for_either_end(kind: str) -> None:
+    xrc_send = 0xA4  # IBA A14: the extended reliable connection's codes begin with 101
+    assert find([pair(17, 18, kind=kind)], ETH0, roce(xrc_send, dst_qpn=17)).src_qpn == 18
+    assert find([pair(17, 18, kind=kind)], ETH0, roce(RC_SEND, dst_qpn=17)) == NOTHING

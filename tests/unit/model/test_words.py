@@ -64,7 +64,7 @@ def documented(name: str) -> list[set[str]]:
 def test_words_are_those_of_the_schema(words: Iterable[str], name: str) -> None:
     found = documented(name) or [named_of_errors()]
     expected = set(map(str, words)) - {"success", "in_progress"}
-    assert set().union(*found) == expected, "conditions name some of them"
+    assert expected in found
 
 
 def named_of_errors() -> set[str]:

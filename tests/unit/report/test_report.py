@@ -265,13 +265,42 @@ def test_nccl_findings_and_ill_ports_are_named(tmp_path: Path, stop: Stop) -> No
 
 
 def test_records_of_every_type_are_read_and_counted(tmp_path: Path, stop: Stop) -> None:
-    page = made(tmp_path, [*EXAMPLES.values(), {"type": "verdict", "host": "n1"}], stop)
+    page = made(tmp_path, [*EXAMPLES.values(), {"type": "weather", "host": "n1"}], stop)
     assert {row[0]: row[1] for row in page.tables["Records by type"][1:]} == {
         **dict.fromkeys(EXAMPLES, "=1"),
-        "verdict": "=1",
+        "weather": "=1",
     }
-    assert "verdict" in (tmp_path / "page.html").read_text()
+    assert "Not shown in this report: check, link, rdma_link, weather." in (tmp_path / "page.html").read_text()
     assert not any("could not be used" in finding for finding in page.findings)
+
+
+def test_tcp_has_the_sums_of_its_records_and_unknown_is_not_zero(tmp_path: Path, stop: Stop) -> None:
+    sockets, connection = EXAMPLES["tcp"], EXAMPLES["tcp_connection"]
+    unknown = {**sockets, "retransmitted_packets": None}
+    again = {**connection, "retransmitted_packets": 3, "segments_sent": 60}
+    ill = {**again, "health": "critical", "reasons": ["nothing arrives"]}
+    page = made(tmp_path, [START, again, ill, sockets, sockets, unknown, END], stop)
+    (row,) = page.tables["All sockets"][1:]
+    assert row[1:3] == [f"={3 * sockets['began']}", f"={3 * sockets['ended']}"]
+    assert row[4] == f"={2 * sockets['retransmitted_packets']}"
+    assert f">{2 * sockets['retransmitted_packets']}</data>+" in (tmp_path / "page.html").read_text()
+    (row,) = page.tables["Connections with the most retransmissions, of those with records"][1:]
+    assert row == ["10.0.0.2:40000 ↔ 10.0.0.1:443", "n1", "=6", "5.0 %"]
+    (row,) = page.tables["Connections that were not healthy"][1:]
+    assert row[1:] == ["critical", "=2", "why; nothing arrives"]
+    (row,) = page.tables["Failures by reason"][1:]
+    assert row[0] == "failed connects: refused" and row[2] == "=9"
+
+
+def test_verdicts_are_findings_and_a_table(tmp_path: Path, stop: Stop) -> None:
+    verdict = EXAMPLES["verdict"]
+    page = made(tmp_path, [START, verdict, verdict, {**verdict, "rank": None, "verdict": "all_wait"}, END], stop)
+    rows = page.tables["Verdicts"][1:]
+    assert [(row[0], row[1], row[4]) for row in rows] == [
+        (f"{verdict['communicator']} rank 3", "missing", "=2"),
+        (f"{verdict['communicator']} rank all", "all wait", "=1"),
+    ]
+    assert any(finding.startswith("Problem") and verdict["evidence"] in finding for finding in page.findings)
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,7 @@ def check_sums(drained: Drained) -> None:
     for (slot, direction), counts in drained.counts.items():
         indexes = drained.flows.indexes(slot, direction)
         counted = drained.flows.sum(indexes) + counts.unattributed_total + counts.filtered
+        counted += counts.filtered_fragments
         if counted != counts.total:
             missing = counts.total - counted
             where = f"slot {slot} {direction}"

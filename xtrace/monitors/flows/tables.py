@@ -124,7 +124,7 @@ class FlowTables:
         check_possible_cpus()
         with ExitStack() as opening:
             own = opening.enter_context
-            self._collection = own(Collection(load_object_spec(), plan.resize, typed=features.btf))
+            self._collection = own(Collection(load_object_spec(), self._resize, typed=features.btf))
             self._maps = self._collection.maps
             self._tables: tuple[Table, Table] = self._maps["flows_a"], self._maps["flows_b"]
             self._switch = own(Switch(self._maps))
@@ -133,6 +133,10 @@ class FlowTables:
             self._jiffies_base = -self.clock_offset() // self._jiffy_ns
             self._flush = own(self.load("flush_cache"))
             self._owned = opening.pop_all()
+
+    def _resize(self, spec: MapSpec) -> MapSpec:
+        entries = self._filters.entries()
+        return replace(spec, max_entries=entries[spec.name]) if spec.name in entries else self.plan.resize(spec)
 
     def _fill_filters(self) -> None:
         """Fill the filters' maps, which stay constant afterwards."""

@@ -147,7 +147,13 @@ class NcclMonitor:
         assert self._interval is not None
         taken, self._interval = self._tables.collect(self._interval), None
         seen = self._ranks.see()
-        known = {where: Known.of(state) for where, state in seen.states.items()}
+        opened = {(pid, call.communicator) for pid, calls in seen.running.items() for _, call in calls}
+        # a call on any address makes a communicator: one of which no more is known is told only while it is used
+        known = {
+            where: facts
+            for where, state in seen.states.items()
+            if (facts := Known.of(state)) != NOTHING_KNOWN or state.id or where in opened
+        }
         self._watched = self._watcher.take()
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)
         for key, counters in taken.calls.items():
@@ -158,7 +164,7 @@ class NcclMonitor:
         processes_ = tuple(self._processes(by_process, known, taken.end_monotonic_ns))
         users = {**self._newcomers, **self._watched.gone, **self._watched.users}
         ranks = self._ranks.ranks(seen, users)
-        self._forget_gone(known)
+        self._forget_gone(seen.states)
         snapshot = NcclSnapshot(
             end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),
             interval_ns=taken.end_monotonic_ns - self._start_ns,

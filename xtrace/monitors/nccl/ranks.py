@@ -83,7 +83,9 @@ class RankReader:
         for (pid, address), state in seen.states.items():
             user = users.get(pid)
             is_only = unnamed[pid] == 1
-            found[pid, address] = self._rank(seen, pid, address, state, user, is_only)
+            rank = self._rank(seen, pid, address, state, user, is_only)
+            if rank.communicator is not None or rank.open is not None:
+                found[pid, address] = rank
         for pid, calls in seen.running.items():
             for frame, call in calls:
                 if call.function in MAKERS and call.id:

@@ -52,7 +52,9 @@ class FlowJson:
         """Return sums by interface and direction."""
         interfaces = []
         for where, total in totals.total.items():
-            counts = _loss_fields(total, totals.unattributed[where], totals.filtered[where])
+            counts = _loss_fields(
+                total, totals.unattributed[where], totals.filtered[where], totals.filtered_fragments[where]
+            )
             interfaces.append({"interface": valid_unicode(where[0]), "direction": where[1], **counts})
         return {"interfaces": interfaces}
 
@@ -78,7 +80,7 @@ def hook_records(snapshot: FlowSnapshot, identity: Record) -> Iterator[Record]:
 
 
 def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, common: Record) -> Record:
-    """Return the record of one interface and direction: flows + unattributed + filtered == packets, bytes."""
+    """Return the record of one interface and direction: flows + unattributed + filtered, + fragments == all."""
     unattributed = [
         {"traffic_type": name, "packets": count.packets, "bytes": count.bytes}
         for name, count in zip(TRAFFIC_TYPES, counts.unattributed, strict=True)
@@ -87,7 +89,7 @@ def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, 
     return {
         "type": "interface",
         **common,
-        **_loss_fields(counts.total, counts.unattributed_total, counts.filtered),
+        **_loss_fields(counts.total, counts.unattributed_total, counts.filtered, counts.filtered_fragments),
         "flows": flows,
         "unattributed": unattributed,
         "units": interface.units,
@@ -101,7 +103,10 @@ def interface_record(interface: Interface, counts: InterfaceCounts, flows: int, 
     }
 
 
-def _loss_fields(total: PacketCount, unattributed: PacketCount, filtered: PacketCount) -> Record:
+def _loss_fields(
+    total: PacketCount, unattributed: PacketCount, filtered: PacketCount, fragments: PacketCount
+) -> Record:
+    fields = dict(zip(("filtered_fragment_packets", "filtered_fragment_bytes"), fragments, strict=True))
     return {
         "packets": total.packets,
         "bytes": total.bytes,
@@ -109,4 +114,5 @@ def _loss_fields(total: PacketCount, unattributed: PacketCount, filtered: Packet
         "unattributed_bytes": unattributed.bytes,
         "filtered_packets": filtered.packets,
         "filtered_bytes": filtered.bytes,
+        **(fields if fragments.packets else {}),
     }

@@ -1,8 +1,8 @@
 """Metrics of mode xdp: flows, interfaces, losses.
 
 In the raw samples, per interval, interface and direction, the increments of all flow series (`other` included) plus
-unattributed plus filtered equal the increment of xtrace_interface_*_total: a series without a sample in the previous
-interval starts with its old value (0 if new) at the start of this interval.
+unattributed, filtered and fragments of unknown ports equal the increment of xtrace_interface_*_total: a series without
+a sample in the previous interval starts with its old value (0 if new) at the start of this interval.
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ DESCRIBED = {
     ),
     "xtrace_filtered_bytes_total": Metric("counter", "bytes", "Bytes of frames that a filter refused."),
     "xtrace_filtered_packets_total": Metric("counter", "packets", "Packets that a filter refused."),
+    "xtrace_filtered_fragment_bytes_total": Metric(
+        "counter", "bytes", "Bytes of later fragments whose ports a filter asked for, but whose first was not seen."
+    ),
+    "xtrace_filtered_fragment_packets_total": Metric(
+        "counter", "packets", "Later fragments whose ports a filter asked for, but whose first was not seen."
+    ),
 }
 """In output order."""
 

@@ -30,8 +30,8 @@ NEW_PER_HOUR = 1.0
 HOUR_NS = 3600 * 10**9
 
 
-Counted = tuple[PacketCount, PacketCount, PacketCount]
-"""All packets, unattributed packets, filtered packets."""
+Counted = tuple[PacketCount, PacketCount, PacketCount, PacketCount]
+"""All packets, unattributed packets, filtered packets, fragments of unknown ports."""
 
 
 class Series:
@@ -77,8 +77,8 @@ class Group:
     """whether this interval has a queue's counter"""
     written: int = -1
     """last tick in which the interface's counters had samples"""
-    counted: Counted = (NOTHING, NOTHING, NOTHING)
-    before: Counted = (NOTHING, NOTHING, NOTHING)
+    counted: Counted = (NOTHING,) * 4
+    before: Counted = (NOTHING,) * 4
     """the same at the start of the interval"""
     places: dict[bytes, Series] = field(default_factory=dict)
     remembered: dict[bytes, tuple[PacketCount, int]] = field(default_factory=dict)
@@ -126,8 +126,13 @@ class Group:
 
     def count(self, counts: InterfaceCounts) -> None:
         """Add the interface's counters."""
-        total, unattributed, filtered = self.counted
-        self.counted = total + counts.total, unattributed + counts.unattributed_total, filtered + counts.filtered
+        total, unattributed, filtered, fragments = self.counted
+        self.counted = (
+            total + counts.total,
+            unattributed + counts.unattributed_total,
+            filtered + counts.filtered,
+            fragments + counts.filtered_fragments,
+        )
         if counts.nic is not None:
             self.nic.gained_packets += counts.nic.packets
             self.nic.gained_bytes += counts.nic.bytes

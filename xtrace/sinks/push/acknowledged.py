@@ -40,8 +40,15 @@ class _Entry(Generic[KeptBatch]):
 class Acknowledged(Generic[KeptBatch]):
     """The batches, oldest first; times are seconds, monotonic."""
 
-    def __init__(self, times: Times, forget: Callable[[KeptBatch], None], most_bytes: int = KEPT_BYTES) -> None:
+    def __init__(
+        self,
+        times: Times,
+        forget: Callable[[KeptBatch], None],
+        most_bytes: int = KEPT_BYTES,
+        kept_s: float = KEPT_S,
+    ) -> None:
         """`forget` is called with each batch that is not kept any more, unless it was lost."""
+        self._kept_s = kept_s
         self._times = times
         self._forget = forget
         self._most_bytes = most_bytes
@@ -66,21 +73,25 @@ class Acknowledged(Generic[KeptBatch]):
             self._forget(self._entries.popleft().batch)
 
     def lost(self, now: float, ending: bool) -> list[KeptBatch]:
-        """Return the batches that the server has lost, each once. Queries it only if a check is due, or at the end."""
+        """Return the batches that the server has lost, each once. Queries it only if a check is due, or at the end.
+
+        The others stay until they are old: the server may be killed again.
+        """
         suspects = [entry for entry in self._entries if entry.check_at and (ending or entry.check_at <= now)]
         if not suspects:
             return []
-        self._entries = deque(entry for entry in self._entries if entry not in suspects)
         at_ms = [entry.probe.at_ms for entry in suspects]
         found = self._times(suspects[0].probe.selector, min(at_ms), max(at_ms))
-        lost = [] if found is None else [entry.batch for entry in suspects if entry.probe.at_ms not in found]
         for entry in suspects:
-            if entry.batch not in lost:
-                self._forget(entry.batch)
-        return lost
+            entry.check_at = None  # until the next connection: what is visible may still be in memory only
+        if found is None:
+            return []
+        lost = {id(entry): entry.batch for entry in suspects if entry.probe.at_ms not in found}
+        self._entries = deque(entry for entry in self._entries if id(entry) not in lost)
+        return list(lost.values())
 
     def _size(self) -> int:
         return sum(entry.batch.size for entry in self._entries)
 
     def _is_old(self, entry: _Entry[KeptBatch], now: float) -> bool:
-        return entry.check_at is None and entry.acknowledged_at < now - KEPT_S
+        return entry.check_at is None and entry.acknowledged_at < now - self._kept_s

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.own import Figures
-from xtrace.sinks.push.acknowledged import Acknowledged
+from xtrace.sinks.push.acknowledged import KEPT_BYTES, KEPT_S, Acknowledged
 from xtrace.sinks.push.batch import Batch, Outcome, Transport
 from xtrace.sinks.push.queue import Queue
 from xtrace.sinks.push.selfcheck import VISIBLE_AFTER_S, SelfCheck
@@ -30,6 +30,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 """Pause between attempts: doubles each time, randomly shortened by up to half to spread many senders."""
 
 LONGEST_RETRY_AFTER_S = 300.0
+SPOOLED_BYTES, SPOOLED_S = 64 << 20, 300.0
+"""How much that was acknowledged is kept with a spool, and how long: a busy server writes late."""
 PAUSE_AT_END_S = 0.25
 PACKED_WITHIN_S = 0.5
 """At the end: for what is still being compressed, or written to the spool."""
@@ -64,7 +66,8 @@ class Delivery:
         self._has_ended = False
         """whether a connection ended, or a request failed, since the last delivery"""
         self._check = SelfCheck(transport.times, transport.shown)
-        self._acknowledged: Acknowledged[Batch] = Acknowledged(transport.times, self._queue.forget)
+        kept = (SPOOLED_BYTES, SPOOLED_S) if spool else (KEPT_BYTES, KEPT_S)
+        self._acknowledged: Acknowledged[Batch] = Acknowledged(transport.times, self._queue.forget, *kept)
         if spool is not None:
             self._resume(spool)
         # a request that hangs must not keep the process from ending

@@ -50,12 +50,15 @@ class FlowText:
         if selection.other_flows:
             (packets, size), left = selection.other, selection.other_flows
             yield f"other flows={left} packets={packets} bytes={size} {interface.name}{direction}\n"
+        fragments = counts.filtered_fragments.packets
+        undecided = f" filtered_fragments={fragments}" if fragments else ""
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
         seconds = (counts.interval_ns or snapshot.interval_ns) / 1e9
         yield (
             f"{interface.name} {clock} {seconds:.1f}s flows={selection.flows}"
             f" packets={counts.total.packets} bytes={counts.total.bytes}"
-            f" unattributed={counts.unattributed_total.packets} filtered={counts.filtered.packets}{direction}\n"
+            f" unattributed={counts.unattributed_total.packets}"
+            f" filtered={counts.filtered.packets}{undecided}{direction}\n"
         )
 
 

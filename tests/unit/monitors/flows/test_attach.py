@@ -31,6 +31,7 @@ from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import FlowTables, Place
 
 ETH0 = LinkInfo(index=4, name="eth0", flags=1, link_type=1)
+SOCKET = cast("NetlinkSocket", object())
 OWNED = replace(ETH0, xdp=XdpOwner("native", 77))
 
 NATIVE, GENERIC = constants.XDP_FLAGS_NATIVE, constants.XDP_FLAGS_GENERIC
@@ -61,6 +62,7 @@ class FakeRtnetlink:
 
     def link(self, socket: NetlinkSocket, wanted: str | int) -> LinkInfo | None:
         assert wanted == ETH0.index
+        assert socket is SOCKET or isinstance(socket, NetlinkSocket)
         return self.now
 
     def xdp_attach(self, socket: NetlinkSocket, ifindex: int, prog_fd: int, flags: int) -> None:
@@ -128,7 +130,7 @@ class Bench:
 
     def attacher(self, hook: str, mode: str) -> Attacher:
         tables = cast("FlowTables", self.tables)
-        return Attacher(cast("NetlinkSocket", object()), tables, Choice.of(hook, mode))
+        return Attacher(SOCKET, tables, Choice.of(hook, mode))
 
     def refused(
         self, hook: str = "auto", mode: str = "auto", link: LinkInfo = ETH0, direction: Direction = Direction.INGRESS

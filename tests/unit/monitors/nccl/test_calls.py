@@ -19,6 +19,7 @@ from xtrace.model.nccl import (
     COMMUNICATOR,
     COMMUNICATOR_KEY,
     COUNTERS,
+    FILE,
     KEY,
     OWNER,
     TOTALS,
@@ -30,6 +31,7 @@ from xtrace.model.nccl_names import FUNCTIONS
 from xtrace.monitors.nccl.calls import CallTables, Known
 
 KEYS = 64
+NO_MORE = (0,) * (len(COMMUNICATOR.unpack(bytes(COMMUNICATOR.size))) - 4)
 REDUCE = CallKey(0x1000, 7, 8, 3, FUNCTIONS.index("AllReduce"), 7)
 SEND = REDUCE._replace(function=FUNCTIONS.index("Send"))
 FAIL = (0,) * len(Counters().results)
@@ -86,10 +88,10 @@ class Maps:
         if self.names[fd] == "totals":
             ffi.memmove(value, TOTALS.pack(*self.totals[index]), TOTALS.size)
             return 0
-        assert self.names[fd] == "last_called"
+        assert self.names[fd] == "files"
         if index not in self.last_called:
             return -errno.ENOENT
-        ffi.memmove(value, struct.pack("=Q", self.last_called[index]), 8)
+        ffi.memmove(value, FILE.pack(self.last_called[index], 1), FILE.size)
         return 0
 
     def update(self, fd: int, key: bytes, value: bytes, flags: int) -> int:
@@ -104,7 +106,7 @@ class Maps:
     def entries(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
         if self.names[fd] == "communicators":
             found = [
-                (COMMUNICATOR_KEY.pack(address, pid), COMMUNICATOR.pack(*known))
+                (COMMUNICATOR_KEY.pack(address, pid), COMMUNICATOR.pack(*known, *NO_MORE))
                 for (pid, address), known in self.communicators.items()
             ]
         else:
@@ -159,14 +161,6 @@ def test_every_interval_has_the_calls_of_its_own_buffer(maps: Maps, tables: Call
     assert maps.drained[:4] == ["calls_a", "owners_a", "calls_b", "owners_b"]
 
 
-def test_last_interval_adds_up_both_buffers(maps: Maps, tables: CallTables) -> None:
-    maps.calls = {0: {REDUCE: counted(3, 30, 1), SEND: counted(1)}, 1: {REDUCE: counted(5, 50, 7)}}
-    maps.totals = {0: CallTotals(entries=4, unattributed_returns=2), 1: CallTotals(entries=6, unattributed=1)}
-    last = tables.collect(tables.flip(last=True))
-    assert dict(last.calls) == {REDUCE: counted(8, 80, 8), SEND: counted(1)}
-    assert last.totals == CallTotals(entries=10, unattributed=1, unattributed_returns=2)
-
-
 def test_calls_that_are_missing_are_said(maps: Maps, tables: CallTables, caplog: pytest.LogCaptureFixture) -> None:
     maps.calls[0], maps.totals[0] = {REDUCE: counted(3)}, CallTotals(entries=5)
     tables.collect(tables.flip())
@@ -193,7 +187,7 @@ def test_room_for_running_calls_grows_with_the_cpus(
 def test_communicators_have_what_is_known_of_them(maps: Maps, tables: CallTables) -> None:
     unknown = (0, lib.NCCL_NO_RANK, lib.NCCL_NO_DEVICE, 0)
     maps.communicators = {(7, 0x1000): (8, 3, 6, 0), (7, 0x2000): unknown, (9, 0x1000): (2, 0, 0, 0)}
-    assert tables.communicators() == {
+    assert {where: Known.of(state) for where, state in tables.states().items()} == {
         (7, 0x1000): Known(8, 3, 6),
         (7, 0x2000): Known(None, None, None),
         (9, 0x1000): Known(2, 0, 0),

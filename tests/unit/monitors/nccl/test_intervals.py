@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import pytest
@@ -11,8 +11,9 @@ import pytest
 from xtrace.errors import PrivilegeError, XtraceError
 from xtrace.kernel import privileges, proc
 from xtrace.kernel.syscall import lib
-from xtrace.model.nccl import CallKey, CallTotals, Counters, NcclSetup, NcclSnapshot, Skipped
+from xtrace.model.nccl import CallKey, CallTotals, Counters, NcclSetup, NcclSnapshot, Skipped, State
 from xtrace.model.nccl_names import FUNCTIONS
+from xtrace.model.nccl_ranks import Rank
 from xtrace.model.nccl_ras import RasReport
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl import monitor as monitor_module
@@ -20,6 +21,7 @@ from xtrace.monitors.nccl.calls import Known, TakenCalls
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, Library
 from xtrace.monitors.nccl.monitor import MOST_NEWCOMERS, NcclMonitor, NcclOptions, RasOptions
+from xtrace.monitors.nccl.ranks import Seen
 from xtrace.monitors.nccl.watcher import Watched
 
 FILE = Identity(1, 1, 1, 1, 1)
@@ -35,6 +37,12 @@ def user(pid: int = 7, start_time: int = 1000) -> User:
 def key(pid: int = 7, communicator: int = 0x1000, function: int = REDUCE, **fields: int) -> CallKey:
     rank = fields.get("rank", int(lib.NCCL_NO_RANK))
     return CallKey(communicator, pid, fields.get("nranks", 0), rank, function, 7)
+
+
+def state_of(known: Known) -> State:
+    rank = lib.NCCL_NO_RANK if known.rank is None else known.rank
+    device = lib.NCCL_NO_DEVICE if known.device is None else known.device
+    return State(known.nranks or 0, rank, device, *(0,) * 10, marks=())
 
 
 class World:
@@ -63,16 +71,20 @@ class World:
     def memory(self) -> int:
         return 1 << 20
 
-    def flip(self, last: bool = False) -> Ended:
-        self.happened.append("flip both" if last else "flip")
+    def flip(self) -> Ended:
+        self.happened.append("flip")
         return Ended(self.now_ns, (0,))
 
     def collect(self, interval: Ended) -> TakenCalls:
         self.happened.append("collect")
         return TakenCalls(interval.monotonic_ns, self.calls, self.totals)
 
-    def communicators(self) -> dict[tuple[int, int], Known]:
-        return dict(self.known)
+    def see(self) -> Seen:
+        states = {where: state_of(known) for where, known in self.known.items()}
+        return Seen(states, {}, {}, self.now_ns, 10**18 + self.now_ns)
+
+    def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
+        return ()
 
     def forget(self, pid: int, address: int) -> None:
         del self.known[pid, address]
@@ -91,6 +103,9 @@ class FakeWatcher:
 
     def take(self) -> Watched:
         return self._world.watched
+
+    def end(self) -> None:
+        self._world.happened.append("end watching")
 
     def stop(self) -> bool:
         return self._world.stop()
@@ -122,7 +137,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(proc, "start_time", lambda pid: made.started.get(pid))
     monkeypatch.setattr(proc, "command", lambda pid: f"late {pid}")
     monkeypatch.setattr(proc, "container", lambda pid: f"container {pid}")
-    monkeypatch.setattr(monitor_module, "CallTables", lambda: made)
+    monkeypatch.setattr(monitor_module, "CallTables", lambda max_calls: made)
+    monkeypatch.setattr(monitor_module, "RankReader", lambda tables, host: made)
     monkeypatch.setattr(monitor_module, "Watcher", FakeWatcher)
     monkeypatch.setattr(monitor_module, "RasPoller", lambda address, every_s: FakeRas(made))
     monkeypatch.setattr(time, "monotonic_ns", lambda: made.now_ns)
@@ -132,7 +148,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def monitor(world: World) -> Iterator[NcclMonitor]:
-    world.watched = Watched({7: user()}, probed={FILE: 0})
+    world.watched = Watched({7: user()}, probed={FILE: 500})
     made = NcclMonitor(world.said.append, NcclOptions("n1"))
     yield made
     made.close()
@@ -148,7 +164,14 @@ def test_without_a_process_it_says_that_it_looks_for_one(world: World) -> None:
     assert world.said == ["mode nccl: no process uses NCCL now; looking for new ones every second"]
     assert (monitor.mode, monitor.ended, monitor.pids()) == ("nccl", False, [])
     monitor.close()
-    assert world.happened == ["raise_memlock_limit", "raise_open_files_limit", "stop watching", "close tables"]
+    assert world.happened == [
+        "raise_memlock_limit",
+        "raise_open_files_limit",
+        "flip",
+        "collect",
+        "stop watching",
+        "close tables",
+    ]
 
 
 def test_with_a_process_it_says_nothing(world: World, monitor: NcclMonitor) -> None:
@@ -187,14 +210,14 @@ def test_intervals_follow_each_other_without_a_gap(world: World, monitor: NcclMo
     lengths.append((snapshot.end_ns, snapshot.interval_ns))
     assert lengths == [(10**18 + 6000, 5000), (10**18 + 11_500, 5500), (10**18 + 12_000, 500)]
     assert monitor.ended
-    assert world.happened[2:] == ["flip", "collect", "flip", "collect", "stop watching", "flip both", "collect"]
+    assert world.happened[4:] == ["flip", "collect", "flip", "collect", "flip", "end watching", "collect"]
 
 
 def test_interval_that_was_flipped_is_read_and_not_ended_again(world: World, monitor: NcclMonitor) -> None:
     monitor.flip()
     monitor.tick()
     monitor.finish()
-    assert world.happened[2:] == ["flip", "collect", "stop watching", "flip both", "collect"]
+    assert world.happened[4:] == ["flip", "collect", "flip", "end watching", "collect"]
 
 
 def test_calls_are_those_of_their_process_and_communicator(world: World, monitor: NcclMonitor) -> None:
@@ -234,7 +257,7 @@ def test_process_that_called_and_was_never_found_is_named_by_its_thread(world: W
 def test_process_that_ended_has_one_last_record(world: World, monitor: NcclMonitor) -> None:
     world.known = {(7, 0x1000): Known(8, 3, 6)}
     world.calls = {key(): Counters(1)}
-    world.watched = Watched({}, gone={7: user()}, probed={FILE: 0})
+    world.watched = Watched({}, gone={7: user()}, probed={FILE: 500})
     last = one_process(monitor.tick())
     assert (last.ended, last.command, len(last.communicators)) == (True, "python3 train.py", 1)
     assert world.known == {}, "its number and addresses may be used again"
@@ -244,7 +267,7 @@ def test_process_that_ended_has_one_last_record(world: World, monitor: NcclMonit
 
 def test_number_that_is_used_again_is_a_running_process(world: World, monitor: NcclMonitor) -> None:
     world.started = {7: 2000}
-    world.watched = Watched({7: user(start_time=2000)}, gone={7: user()}, probed={FILE: 0})
+    world.watched = Watched({7: user(start_time=2000)}, gone={7: user()}, probed={FILE: 500})
     assert not one_process(monitor.tick()).ended
 
 

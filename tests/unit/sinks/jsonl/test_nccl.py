@@ -118,6 +118,7 @@ def test_process_and_its_communicators_have_what_was_counted() -> None:
         "operations": [GROUPED],
         "devices": ["mlx5_0", "mlx5_1"],
         "queue_pairs": 12,
+        "queue_pairs_ts": None,
         "nic_tx_bytes": 13_000,
         "nic_rx_bytes": 14_000,
     }

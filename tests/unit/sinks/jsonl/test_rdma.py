@@ -9,7 +9,7 @@ from typing import Any
 from tests.support.schema import validate
 from tests.unit.make import BOOT, NS
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot
-from xtrace.model.rdma import BlindSpot, PortId, Process, QueuePairs, Rails, RdmaSnapshot, Reading
+from xtrace.model.rdma import BlindSpot, PortId, Process, QueuePairRecord, QueuePairs, Rails, RdmaSnapshot, Reading
 from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.jsonl.rdma import RdmaJson
@@ -180,3 +180,13 @@ def test_before_a_round_has_ended_queue_pairs_have_no_time() -> None:
 def test_mode_adds_nothing_to_start_and_end() -> None:
     kind = RdmaJson(JsonOptions({}, 0))
     assert (kind.setup(Setup()), kind.totals(None)) == ({}, {})
+
+
+def test_owners_of_most_queue_pairs_come_first_then_by_device_and_pid() -> None:
+    def of(device: str, pid: int | None, count: int) -> list[QueuePairRecord]:
+        where = PortId(device, 1)
+        return [pair(number, where=where, process=Process(pid, f"job{pid}")) for number in range(count)]
+
+    pairs = [*of("b", 5, 1), *of("a", 9, 1), *of("a", 2, 1), *of("a", None, 1), *of("c", 1, 2), *of("b", 3, 1)]
+    found = [(record["device"], record["pid"]) for record in written(snapshot(pairs=pairs, qps=False))[:-1]]
+    assert found == [("c", 1), ("a", None), ("a", 2), ("a", 9), ("b", 3), ("b", 5)]

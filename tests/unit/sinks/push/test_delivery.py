@@ -442,3 +442,17 @@ def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> N
         "answered 200 OK instead of 204 No Content: samples may not be stored (check the path)"
     ]
     assert made.figures.doubt == "200 OK"
+
+
+def test_what_was_found_is_checked_again_after_the_next_connection() -> None:
+    stored: set[int] | None = {100}
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: stored, lambda _: None)
+    kept.add(probed(100), 10.0, reconnected=False)
+    kept.add(probed(200), 11.0, reconnected=True)
+    assert kept.lost(16.0, ending=False) == [], "it was there"
+    stored = None
+    kept.add(probed(300), 17.0, reconnected=True)
+    assert kept.lost(22.0, ending=False) == [], "the server is away"
+    stored = set()
+    kept.add(probed(400), 23.0, reconnected=True)
+    assert [batch.body for batch in kept.lost(28.0, ending=False)] == [b"b100", b"b200", b"b300"]
