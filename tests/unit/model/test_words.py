@@ -13,6 +13,7 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, RESULTS
 from xtrace.model.rdma import RdmaSnapshot, Status
 from xtrace.model.snapshot import Setup
+from xtrace.model.tcp import Limited, Reason
 from xtrace.model.words import Absence, Direction, Health, Hook, Share, XdpMode
 
 
@@ -53,6 +54,8 @@ def documented(name: str) -> list[set[str]]:
         (XdpMode, "xdp_mode"),
         (Absence, "reason"),
         (Share, "coverage"),
+        (Reason, "failure_reason"),
+        (Limited, "limited_by"),
         (Health, "health"),
         (get_args(Status), "status"),
         (RESULTS, "errors"),
