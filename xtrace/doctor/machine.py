@@ -17,6 +17,7 @@ MEMLOCK_UNTIL = (5, 11)
 """From this version on, BPF memory is charged to the cgroup."""
 JIT = Path("/proc/sys/net/core/bpf_jit_enable")
 WITHOUT = {
+    "cmpxchg": "before Linux 5.12: flows are in hash maps, which cost more per packet and per interval",
     "btf": "maps and programs have no type information: bpftool shows numbers without names",
     "frags": "frames with fragments (jumbo MTU) are not seen by native XDP (Linux 5.18)",
     "links": "XDP is attached by netlink: kill -9 leaves the program attached",

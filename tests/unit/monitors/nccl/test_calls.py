@@ -65,7 +65,7 @@ class Maps:
         self.sizes.setdefault(name, request.max_entries)
         return 0
 
-    def mmap(self, fd: int, length: int, address: Any) -> int:
+    def mmap(self, fd: int, offset: int, length: int, address: Any) -> int:
         address[0] = self.active
         return 0
 
