@@ -21,7 +21,7 @@
 #include "switches.h"
 
 #define INDEX_LINE 8   /* words of the index in a cache line: they are looked at first */
-#define MOST_PROBES 32 /* words that a flow may have: those of four lines */
+#define MOST_PROBES 16 /* words that a flow may have: those of two lines; the verifier follows each */
 
 /* Index buffer * table_places + place. */
 struct {

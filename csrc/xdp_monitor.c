@@ -108,7 +108,7 @@ static __always_inline bool count_recent_plain(const struct plain_frame *frame, 
  */
 static __always_inline bool count_plain(const struct plain_frame *frame, __u64 vlan_id,
 					const struct flow_counters *seen, struct flow_entry *packet,
-					struct flow_place *place)
+					struct flow_place *place, __u64 unknown)
 {
 	__u64 addresses = plain_addresses(frame), rest = plain_rest(frame, vlan_id);
 
@@ -122,6 +122,8 @@ static __always_inline bool count_plain(const struct plain_frame *frame, __u64 v
 	place->plain_rest = rest;
 	packet->counters = *seen;
 	describe(&packet->counters, frame->ip.tos, plain_flags(frame));
+	forget_packet(packet, unknown);
+	place->plain_rest = forget(unknown, place->plain_rest);
 	return false;
 }
 
@@ -299,7 +301,7 @@ int xdp_ingress(struct xdp_md *ctx)
 
 	IN_MEMORY(packet);
 	if (is_plain(frame, (void *)(long)ctx->data_end)) {
-		if (count_plain(frame, 0, &seen, &packet, &place))
+		if (count_plain(frame, 0, &seen, &packet, &place, linear))
 			return XDP_PASS;
 	} else {
 		seen.bytes -= hidden_bytes(0);
@@ -408,7 +410,7 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 	IN_MEMORY(packet);
 	count_segments(skb, &walk, hidden_bytes(before), &seen);
 	if (is_plain(frame, (void *)(long)skb->data_end)) {
-		if (count_plain(frame, vlan_id, &seen, &packet, &place))
+		if (count_plain(frame, vlan_id, &seen, &packet, &place, unknown))
 			return;
 	} else {
 		packet.counters = seen;

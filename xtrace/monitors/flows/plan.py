@@ -53,8 +53,8 @@ class Plan:
 
     @property
     def table_places(self) -> int:
-        """Words of one buffer's index: a power of two, at most half of them used; whole pages."""
-        return max(1 << (2 * self.max_flows - 1).bit_length(), mmap.PAGESIZE // _WORD)
+        """Words of one buffer's index: a power of two, at most a quarter of them used; whole pages."""
+        return max(1 << (4 * self.max_flows - 1).bit_length(), mmap.PAGESIZE // _WORD)
 
     def memory(self, mapped: bool = True) -> int:
         """Memory of the maps in bytes, with flows in shared memory or in hash maps."""

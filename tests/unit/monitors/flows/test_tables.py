@@ -76,7 +76,7 @@ def test_fewer_cpus_keep_recent_flows_where_there_is_no_room_for_all(monkeypatch
 
 
 def test_memory_is_what_the_kernel_will_charge() -> None:
-    words = 2 * (131072 * 8 + 64)
+    words = 2 * (262144 * 8 + 64)
     entries = 2 * 65536 * (96 + 16)
     recent = 2 * 2 * lib.RECENT_FLOWS * 120
     assert (
