@@ -39,6 +39,9 @@ def kernel() -> Iterator[Check]:
         yield ok("kernel", f"Linux {system.release} {system.machine}")
     try:
         enabled = JIT.read_text().strip()
+    except FileNotFoundError:  # the setting is shown in the first network namespace alone
+        yield warn("jit", f"not known: no {JIT} in this network namespace", "run it outside")
+        return
     except OSError:  # only root may read it
         yield warn("jit", "not known: /proc/sys/net/core/bpf_jit_enable is not readable", "run it as root")
         return

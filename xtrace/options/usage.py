@@ -12,7 +12,7 @@ WIDTH = 80
 HELP_COLUMN = 30
 """Where help texts begin; longer options get their own line."""
 
-SYNOPSIS = "usage: xtrace-catch [OPTION]..., or xtrace-catch report [FILE] -o PAGE.html"
+SYNOPSIS = "usage: xtrace-catch [OPTION]..., or xtrace-catch report|hang [--help] FILE..."
 PURPOSE = "Show every flow that crosses network interfaces, counted exactly by eBPF."
 CLOSING = """\
 The command line takes precedence over the environment. sudo drops the
