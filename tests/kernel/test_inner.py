@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernel.case import WEB
 from tests.kernel.conftest import HOOKS
-from tests.kernel.counter import TC, Counter, counting, skb_context, xdp_context
+from tests.kernel.counter import Counter, counting, skb_context, xdp_context
 from tests.kernel.reference import parse, parse_inner
 from tests.kernel.test_merged import IN_IP, LINKS, NETWORKS, TUNNELS, in_ip
 from tests.support.frames import (
