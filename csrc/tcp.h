@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The contract about TCP sockets: what the dump of the living (tcp_diag.c) fills in, what the program that
  * sees the dead (tcp_probe.c) keeps, and user space reads.
