@@ -129,11 +129,14 @@ static void await_peer(comm_t comm, int peer, int is_send)
 		usleep(500);
 }
 
+/* Whether ranks wait for each other in this process: only then is a communicator looked into. */
+static int ranks_meet;
+
 static result_t exchange(comm_t comm, int peer, int is_send)
 {
 	if (!comm)
 		return INVALID_ARGUMENT;
-	if (!comm->meeting)
+	if (!ranks_meet || !comm->meeting)
 		return SUCCESS;
 	if (is_send)
 		ADD(comm->meeting->ranks[comm->rank].sends[peer]);
@@ -158,7 +161,7 @@ static result_t collective(comm_t comm, const char *function, uint64_t arguments
 	get_stuck(function);
 	if (!comm)
 		return INVALID_ARGUMENT;
-	if (comm->meeting)
+	if (ranks_meet && comm->meeting)
 		meet(comm, arguments * 31 + strlen(function));
 	return SUCCESS;
 }
@@ -251,8 +254,10 @@ static comm_t make_met(int nranks, unique_id id, int rank)
 
 	memcpy(&first, id.internal, sizeof(first));
 	made->meeting = find_meeting(first);
-	if (made->meeting)
+	if (made->meeting) {
+		ranks_meet = 1;
 		join(made);
+	}
 	get_stuck("CommInitRank");
 	return made;
 }

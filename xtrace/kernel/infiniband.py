@@ -26,14 +26,10 @@ _SMALL = re.compile(r"[0-9]{1,9}")
 _STATE = re.compile(r"(\d+): *\S.*")
 
 
-OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-"""Does not wait for a writer where a tree that was given (--sysfs) has a FIFO: that is empty."""
-
-
 def read(path: str | Path) -> str:
     """An attribute, without surrounding white space. Raises OSError."""
     # os.open() and one read(): a tick reads thousands of these, and file objects cost four times that
-    descriptor = os.open(path, OPEN_FLAGS)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, MOST_BYTES).decode("utf-8", "surrogateescape").strip()
     finally:
@@ -45,7 +41,7 @@ def read_number(path: str) -> int:
 
     Old kernels write `N/A (no PMA)`; a negative number is not a count either.
     """
-    descriptor = os.open(path, OPEN_FLAGS)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(descriptor, MOST_BYTES)
     finally:

@@ -5,7 +5,6 @@ The trees follow the drivers' sources; none was tried on hardware. Links to /sys
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -305,16 +304,6 @@ def test_netlink_and_interface_counters_are_checked_too(sysfs: Path, monkeypatch
 def test_value_that_is_not_a_count_is_unavailable(sysfs: Path, odd: str) -> None:
     counters(mlx5(sysfs), out_of_sequence=odd)
     assert only().hardware["out_of_sequence"].status == "unavailable"
-
-
-@pytest.mark.parametrize("name", ["out_of_sequence", "../state"])
-def test_fifo_in_a_tree_is_not_waited_for(sysfs: Path, name: str) -> None:
-    path = mlx5(sysfs) / "ports/1/hw_counters" / name
-    path.unlink(missing_ok=True)
-    os.mkfifo(path)
-    record = only()
-    unknown = record.info.state is None if name == "../state" else record.hardware[name].status == "unavailable"
-    assert unknown
 
 
 @pytest.mark.parametrize("rate", ["9" * 400 + " Gb/sec", "-1 Gb/sec", "Gb/sec", "1e400 Gb/sec"])
