@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -30,14 +31,40 @@ def kernel_headers() -> list[str]:
     return [f"-I/usr/include/{multiarch}"] if multiarch else []
 
 
-def compile_bpf(clang: str, source: str, directory: Path) -> None:
-    """Compile one BPF source, without local paths in its debug information."""
+def compile_bpf(clang: str, source: str, directory: Path) -> Path:
+    """Compile one BPF source, without local paths in its debug information, and return the object."""
     directory.mkdir(parents=True, exist_ok=True)
     target = directory.resolve() / Path(source).with_suffix(".o").name
     map_paths = f"-fdebug-prefix-map={ROOT}=."
     command = [clang, *BPF_FLAGS, map_paths, *kernel_headers(), "-c", source, "-o", str(target)]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
         sys.exit(f"xtrace-catch: clang failed to compile {source}; kernel headers are in linux-libc-dev")
+    return target
+
+
+def drop_debug_sections(path: Path) -> None:
+    """Drop DWARF from an object: clang needs it to make BTF, nothing else does, and it is most of the file.
+
+    Sections keep their numbers; the dropped ones become SHT_NULL, without contents (elf(5), 64 bits, little endian).
+    """
+    content = path.read_bytes()
+    table, size, count, names = struct.unpack_from("<40xQ10xHHH", content)
+    headers = [list(struct.unpack_from("<IIQQQQIIQQ", content, table + i * size)) for i in range(count)]
+    names_at, no_bits = headers[names][4], 8
+    kept = bytearray(content[: struct.unpack_from("<52xH", content)[0]])
+    for header in headers:
+        begin = names_at + header[0]
+        name = content[begin : content.index(b"\0", begin)]
+        if name.startswith((b".debug_", b".rel.debug_")):
+            header[1:] = [0] * 9
+        elif header[1] not in (0, no_bits):
+            kept += bytes(-len(kept) % max(header[8], 1))
+            offset, length = header[4:6]
+            header[4] = len(kept)
+            kept += content[offset : offset + length]
+    kept += bytes(-len(kept) % 8)
+    struct.pack_into("<Q", kept, 40, len(kept))
+    path.write_bytes(kept + b"".join(struct.pack("<IIQQQQIIQQ", *header) for header in headers))
 
 
 class Build(build_ext):
@@ -49,7 +76,7 @@ class Build(build_ext):
         need(sysconfig.get_config_var("CC").split()[0], "gcc")
         super().run()
         for source in BPF_SOURCES:
-            compile_bpf(clang, source, Path(self.get_ext_fullpath("xtrace._native")).parent)
+            drop_debug_sections(compile_bpf(clang, source, Path(self.get_ext_fullpath("xtrace._native")).parent))
 
 
 setup(

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from statistics import median
 from typing import NamedTuple
 
 from xtrace.model.nccl_ranks import GROUP_END, RECEIVES, SENDS, Arguments, Identity, NumberedCall, Rank
@@ -308,7 +307,7 @@ class _Group:
             clocks = "" if any(other.host == rank.host for other in others) else ", by the clocks of different hosts"
             text = (
                 f"it began the last {len(late)} of {len(behind)} calls that can be compared"
-                f" {seconds(round(median(late)))} after the others{clocks}"
+                f" {seconds(median(late))} after the others{clocks}"
             )
             since = first.begin_ns if first else self._now
             yield replace(self._verdict(Kind.LATE, since, others, numbers[-1], rank), evidence=text)
@@ -317,7 +316,7 @@ class _Group:
         """By how many ns the rank began a call after the others, by their median."""
         own = rank.call(number)
         times = [call.begin_ns for other in alive if other is not rank and (call := other.call(number))]
-        return own.begin_ns - round(median(times)) if own and times else 0
+        return own.begin_ns - median(times) if own and times else 0
 
 
 def _waits_since(rank: Rank) -> int:
@@ -367,3 +366,10 @@ def seconds(ns: int) -> str:
     if ns < 1_000_000_000:
         return f"{ns / 1e6:.0f} ms"
     return f"{ns / 1e9:.1f} s" if ns < 120_000_000_000 else f"{ns / 60e9:.0f} min"
+
+
+def median(values: Sequence[int]) -> int:
+    """Return the middle value, or the mean of the middle two; statistics.median() imports decimal and fractions."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
