@@ -103,24 +103,23 @@ static __always_inline bool count_recent_plain(const struct plain_frame *frame, 
 }
 
 /*
- * Counts a plain packet, of which `seen` has packets and bytes. Most belong to a recent flow; of others the
- * packet is completed, for the table. Returns whether it is counted.
+ * Counts a plain packet, of which packets and bytes are known. Most belong to a recent flow; others are
+ * completed, for the table. Returns whether it is counted.
  */
 static __always_inline bool count_plain(const struct plain_frame *frame, __u64 vlan_id,
-					const struct flow_counters *seen, struct flow_entry *packet,
-					struct flow_place *place, __u64 unknown)
+					struct flow_entry *packet, struct flow_place *place, __u64 unknown)
 {
 	__u64 addresses = plain_addresses(frame), rest = plain_rest(frame, vlan_id);
 
-	if (count_recent_plain(frame, addresses, rest, seen->packets, seen->bytes, place)) {
-		count_total(seen, place->buffer);
+	if (count_recent_plain(frame, addresses, rest, packet->counters.packets, packet->counters.bytes,
+			       place)) {
+		count_total(&packet->counters, place->buffer);
 		return true;
 	}
 	*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
 	place->hash = hash_words((const __u64 *)&packet->key);
 	place->plain_addresses = addresses;
 	place->plain_rest = rest;
-	packet->counters = *seen;
 	describe(&packet->counters, frame->ip.tos, plain_flags(frame));
 	forget_packet(packet, unknown);
 	place->plain_rest = forget(unknown, place->plain_rest);
@@ -294,18 +293,18 @@ int xdp_ingress(struct xdp_md *ctx)
 	const struct plain_frame *frame = (void *)(long)ctx->data;
 	__u64 linear = ctx->data_end - ctx->data;
 	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
-	struct flow_counters seen = {.packets = 1, .bytes = length};
 	struct flow_entry packet;
 	struct flow_place place;
 	__u32 datagram;
 
 	IN_MEMORY(packet);
+	packet.counters.packets = 1;
+	packet.counters.bytes = length;
 	if (is_plain(frame, (void *)(long)ctx->data_end)) {
-		if (count_plain(frame, 0, &seen, &packet, &place, linear))
+		if (count_plain(frame, 0, &packet, &place, linear))
 			return XDP_PASS;
 	} else {
-		seen.bytes -= hidden_bytes(0);
-		packet.counters = seen;
+		packet.counters.bytes -= hidden_bytes(0);
 		datagram = parse_xdp(ctx, &packet, length, linear);
 		if (count_parsed(&packet, datagram, &place, linear))
 			return XDP_PASS;
@@ -393,27 +392,28 @@ static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_e
 
 static __always_inline void count_skb(struct __sk_buff *skb)
 {
-	const struct plain_frame *frame = (void *)(long)skb->data;
-	__u16 vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	__u64 linear = skb->data_end - skb->data;
 	/* of the length of the linear data the verifier knows something once the network header was looked
 	 * for */
 	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : linear;
 	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
-	/* first, while the verifier knows one way only that leads here */
+	/* first, while the verifier knows one way only that leads here; and little is on the stack then */
 	struct nested walk = look_in_skb(skb, before, unknown);
-	struct flow_counters seen;
+	const struct plain_frame *frame;
 	struct flow_entry packet;
 	struct flow_place place;
 	__u32 datagram;
+	__u16 vlan_id;
 
 	IN_MEMORY(packet);
-	count_segments(skb, &walk, hidden_bytes(before), &seen);
+	count_segments(skb, &walk, hidden_bytes(before), &packet.counters);
+	IN_MEMORY(packet);
+	frame = (void *)(long)skb->data;
+	vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	if (is_plain(frame, (void *)(long)skb->data_end)) {
-		if (count_plain(frame, vlan_id, &seen, &packet, &place, unknown))
+		if (count_plain(frame, vlan_id, &packet, &place, unknown))
 			return;
 	} else {
-		packet.counters = seen;
 		datagram = parse_tc(skb, &packet, vlan_id, before, &walk, unknown);
 		if (count_parsed(&packet, datagram, &place, unknown))
 			return;
