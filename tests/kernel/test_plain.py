@@ -77,7 +77,8 @@ def test_plain_frames_do_take_the_short_way(hook: Counter) -> None:
     plain = [segment(ACK), *(over_ipv4(UDP, udp(port, 2, bytes(20))) for port in range(1, 8))]
     for frame in (*plain, over_ipv6(TCP, tcp(1, 2))):
         hook.count(frame, repeat=3)
-    assert plain_flows(hook) >= 5  # fewer than 8 where flows share a place, more where the test was moved to another CPU
+    # fewer than 8 where flows share a place, more where the test was moved to another CPU
+    assert plain_flows(hook) >= 5
     assert len(hook.take().flows) == 9
 
 
