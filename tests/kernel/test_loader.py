@@ -252,7 +252,7 @@ def kernel_release() -> tuple[int, ...]:
 
 def test_planned_memory_is_not_less_than_the_kernel_charges(counter: Counter) -> None:
     planned, charged = counter.tables.plan.memory(present().cmpxchg), counter.tables.memory()
-    # from 5.11 to 6.3 the kernel tells keys and values only, without what holds them; of arrays, too, which have no keys
+    # from 5.11 to 6.3 the kernel tells keys and values only, and of arrays keys that they do not have
     least = 0.7 if kernel_release() < (6, 4) else 0.99
     assert charged * least < planned < charged * 2
 
