@@ -98,7 +98,7 @@ def test_failed_start_names_the_map_and_leaves_nothing_open() -> None:
 
 
 def test_refused_helper_program_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = load_object_spec()
+    spec = load_object_spec(present().cmpxchg)
     broken = replace(spec, programs={**spec.programs, "sample_clock": raw_program("9500000000000000")})
     monkeypatch.setattr(tables, "load_object_spec", lambda mapped: broken)
     with pytest.raises(VerifierError, match=r"^BPF_PROG_LOAD\(raw\)"):
