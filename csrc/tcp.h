@@ -61,7 +61,6 @@ enum tcp_event {
 /* The kernel's states (net/tcp_states.h). */
 #define TCP_STATE_ESTABLISHED 1
 #define TCP_STATE_SYN_SENT 2
-#define TCP_STATE_TIME_WAIT 6
 #define TCP_STATE_CLOSE 7
 
 /* One socket at one moment. Addresses in network order, IPv4 mapped; everything else in host order. */

@@ -537,7 +537,6 @@ class _Lib:
     TCP_STATE_CLOSE: int
     TCP_STATE_ESTABLISHED: int
     TCP_STATE_SYN_SENT: int
-    TCP_STATE_TIME_WAIT: int
     TCP_TIMEOUTS: int
     TCP_UNACKED: int
     TCP_UNREAD: int

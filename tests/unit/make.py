@@ -19,7 +19,6 @@ from xtrace.model.flow import (
     InterfaceCounts,
     PacketCount,
     TickClock,
-    pack_entry,
 )
 from xtrace.model.words import XdpMode
 
@@ -106,6 +105,11 @@ def flow(
     return FlowRecord(
         where or key(), packets, size, tcp_flags, marks, first_ns // TICK % 2**32, last_ns // TICK % 2**32
     )
+
+
+def pack_entry(record: FlowRecord) -> bytes:
+    """The record as struct flow_entry."""
+    return ENTRY.pack(*record.key, *record[1:], 0)
 
 
 def table(flows: Sequence[FlowRecord], room: int = 3) -> FlowTable:

@@ -209,11 +209,6 @@ _PACKETS_INDEX = abi.offset("struct flow_entry", "counters", "packets") // _WORD
 _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed", "filtered_fragments")
 
 
-def pack_entry(record: FlowRecord) -> bytes:
-    """Return the record as struct flow_entry."""
-    return ENTRY.pack(*record.key, *record[1:], 0)
-
-
 class FlowTable:
     """The flows of one snapshot, decoded one at a time from where they lie.
 

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 GAP = ".."
 """Stands for what is left out. ASCII: every console shows it, in one column each."""
-LEAST_ADDRESS = 8
-"""Columns below which an address says nothing any more."""
 
 
 class Endpoint(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fake_kernel import FIRST_FD, FakeHash, FakeKernel
-from tests.unit.make import TICK, features, flow, key
+from tests.unit.make import TICK, features, flow, key, pack_entry
 from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import bpf, constants
 from xtrace.kernel.elf import MapSpec
@@ -31,7 +31,6 @@ from xtrace.model.flow import (
     InterfaceCounts,
     PacketCount,
     TickClock,
-    pack_entry,
 )
 from xtrace.model.words import Direction
 from xtrace.monitors import buffers
