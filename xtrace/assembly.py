@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from xtrace.model.snapshot import Snapshot
     from xtrace.model.tcp import TcpSnapshot
     from xtrace.monitors.apart import Apart
+    from xtrace.monitors.flows.interfaces import Selection
     from xtrace.monitors.flows.monitor import XdpMonitor
     from xtrace.monitors.joins.rdma_nccl import Nics
     from xtrace.monitors.nccl.monitor import NcclMonitor
@@ -144,12 +145,11 @@ def examine(config: Config, version: str) -> Iterator[Check]:
     from xtrace.doctor import interfaces, jobs, machine
     from xtrace.listing import surroundings
     from xtrace.monitors.flows.attach import Choice
-    from xtrace.monitors.flows.interfaces import Selection
 
     yield from machine.kernel()
     yield from machine.rights(config.modes)
     if "xdp" in config.modes:
-        selection = Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),))
+        selection = selection_of(config)
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
             links = rtnetlink.links(netlink)
             around = surroundings(links, netlink)
@@ -249,14 +249,20 @@ def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Moni
     return JoinedXdp(xdp, rdma, readings=read_apart(rdma, config, opened))
 
 
+def selection_of(config: Config) -> Selection:
+    """Return the selected interfaces: those of -i, or of the devices of -d, or the default one."""
+    from xtrace.monitors.flows.interfaces import Selection
+
+    return Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),))
+
+
 def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     """Return the monitor of mode xdp, attached."""
     from xtrace.monitors.flows.attach import Choice
-    from xtrace.monitors.flows.interfaces import Selection
     from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
 
     options = XdpOptions(
-        selection=Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),)),
+        selection=selection_of(config),
         choice=Choice.of(config.hook, config.xdp_mode),
         directions=DIRECTIONS[config.direction or default_direction(config)],
         max_flows=config.max_flows,
@@ -306,8 +312,7 @@ def watch_calls(config: Config) -> NcclMonitor:
     from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions, RasOptions
 
     ras = RasOptions(config.ras, config.ras_interval_s) if config.ras else None
-    hang, late = (config.rdma.limits[name].warn for name in ("hang", "late"))
-    limits = nccl_verdicts.Limits(*(None if limit is None else round(limit * 1e9) for limit in (hang, late)))
+    limits = nccl_verdicts.Limits.of(config.nccl_limits)
     return NcclMonitor(log.info, NcclOptions(config.host, limits, config.max_calls, ras))
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xtrace.errors import UsageError
 from xtrace.kernel.syscall import lib
+from xtrace.model import nccl_limits, rdma_limits, tcp_limits
 from xtrace.model.filters import Filters
+from xtrace.model.limits import Limit
 from xtrace.model.tcp_limits import PREFIX
+from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options import table
 from xtrace.options.command_line import Settings
 from xtrace.options.labels import merge_labels
 from xtrace.options.option import Option
-from xtrace.options.table import OPTIONS, parse_thresholds
+from xtrace.options.table import OPTIONS
 from xtrace.target import Target, forgotten, parse_target
-
-if TYPE_CHECKING:
-    from xtrace.model.limits import Limit
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RdmaConfig:
     devices: tuple[str, ...] = ()
     """names and globs; empty: all"""
     excluded: tuple[str, ...] = ()
-    limits: Mapping[str, Limit] = field(default_factory=lambda: select_thresholds(parse_thresholds("", ""), tcp=False))
+    limits: Mapping[str, Limit] = field(default_factory=rdma_limits.LIMITS.copy)
     """of port health"""
     every_queue_pair: bool = False
 
@@ -83,6 +83,8 @@ class Config:
     wide: bool = False
     promiscuous: bool = False
     max_calls: int = lib.NCCL_MAX_KEYS
+    nccl_limits: Mapping[str, Limit] = field(default_factory=nccl_limits.LIMITS.copy)
+    """of verdicts on ranks"""
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
     ras: tuple[str, int] | None = None
@@ -142,6 +144,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         wide=given.value(table.WIDE),
         promiscuous=given.value(table.PROMISCUOUS),
         max_calls=given.value(table.MAX_CALLS),
+        nccl_limits=given_thresholds(given, nccl_limits.LIMITS),
         tcp=parse_tcp(given),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
@@ -179,7 +182,7 @@ def parse_rdma(given: Settings) -> RdmaConfig:
     return RdmaConfig(
         devices=given.value(table.DEVICE),
         excluded=given.value(table.EXCLUDE_DEVICE),
-        limits=select_thresholds(given_thresholds(given), tcp=False),
+        limits=given_thresholds(given, rdma_limits.LIMITS),
         every_queue_pair=given.value(table.QPS),
     )
 
@@ -188,18 +191,13 @@ def parse_tcp(given: Settings) -> Mapping[str, Limit] | None:
     """Return the thresholds of the health of TCP connections; None without --tcp."""
     if not given.value(table.TCP):
         return None
-    return select_thresholds(given_thresholds(given), tcp=True)
+    return given_thresholds(given, tcp_limits.LIMITS)
 
 
-def given_thresholds(given: Settings) -> Mapping[str, Limit]:
-    """Return all thresholds, with what was changed."""
-    limits = given.value(table.THRESHOLD)
-    return parse_thresholds("", "") if limits is None else limits
-
-
-def select_thresholds(limits: Mapping[str, Limit], *, tcp: bool) -> dict[str, Limit]:
-    """Return those of TCP, or those of RDMA ports."""
-    return {name: limit for name, limit in limits.items() if name.startswith(PREFIX) is tcp}
+def given_thresholds(given: Settings, usual: Mapping[str, Limit]) -> dict[str, Limit]:
+    """Return the thresholds of `usual`, with what was changed."""
+    limits = given.value(table.THRESHOLD) or usual
+    return {name: limits[name] for name in usual}
 
 
 def parse_host_ip(environment: Mapping[str, str]) -> str | None:
@@ -265,8 +263,7 @@ def refuse_useless_thresholds(given: Settings, modes: tuple[str, ...]) -> None:
     """Raise UsageError for changed thresholds of something that is not watched."""
     if not given.is_given(table.THRESHOLD):
         return
-    usual = parse_thresholds("", "")
-    changed = [name for name, limit in given_thresholds(given).items() if limit != usual[name]]
+    changed = [name for name, limit in given_thresholds(given, THRESHOLDS).items() if limit != THRESHOLDS[name]]
     if any(name.startswith(PREFIX) for name in changed) and not given.value(table.TCP):
         raise UsageError(f"--threshold {PREFIX}* works only with --tcp (add --tcp)")
     if not all(name.startswith(PREFIX) for name in changed) and not {table.RDMA, table.NCCL} & set(modes):

@@ -15,7 +15,7 @@ from xtrace.config import Config, RdmaConfig, parse
 from xtrace.errors import UsageError
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters, parse_networks
-from xtrace.model.rdma_health import LIMITS
+from xtrace.model.rdma_limits import LIMITS
 from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options import usage
 from xtrace.options.command_line import Answered
@@ -556,5 +556,4 @@ def test_thresholds_of_tcp_and_of_ports_go_to_their_own() -> None:
     assert config.tcp is not None
     assert (config.tcp["tcp_rtt"].warn, config.tcp["tcp_rtt"].critical) == (5.0, 9.0)
     assert config.rdma.limits["rx_oos"].warn == 7.0
-    assert {*config.tcp, *config.rdma.limits} == set(THRESHOLDS)
-    assert not set(config.tcp) & set(config.rdma.limits)
+    assert sorted([*config.tcp, *config.rdma.limits, *config.nccl_limits]) == sorted(THRESHOLDS)

@@ -31,7 +31,16 @@ ALLOWED = {
     "report": ("errors", "printable", "report", "sinks.stream", "sinks.text.units", "stop"),
     "doctor": ("doctor", "errors", "kernel", "model", "monitors", "printable", "sinks", "target"),
     "hang": (
-        *("errors", "hang", "model.nccl_ranks", "model.nccl_verdicts", "printable", "stop", "values"),
+        *(
+            "errors",
+            "hang",
+            "model.limits",
+            "model.nccl_limits",
+            "model.nccl_ranks",
+            "model.nccl_verdicts",
+            "printable",
+        ),
+        "stop",
         *("sinks.jsonl.lines", "sinks.jsonl.nccl_ranks", "sinks.render", "sinks.stream", "sinks.text.nccl_ranks"),
     ),
     "listing": ("errors", "kernel", "model", "printable", "sinks"),

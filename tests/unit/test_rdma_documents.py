@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from xtrace.model import nccl_limits, rdma_limits
 from xtrace.model.rdma_counters import FIGURES
-from xtrace.model.rdma_health import LIMITS
 from xtrace.sinks.metrics.rdma import DESCRIBED
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +33,9 @@ def test_every_threshold_is_documented_with_its_values() -> None:
     def shown(value: float | None) -> str:
         return "never" if value is None else f"{value:g}"
 
+    limits = {**rdma_limits.LIMITS, **nccl_limits.LIMITS}
     documented = {name: cells[1:] for name, cells in rows("name").items()}
-    assert documented == {name: [shown(limit.warn), shown(limit.critical)] for name, limit in LIMITS.items()}
+    assert documented == {name: [shown(limit.warn), shown(limit.critical)] for name, limit in limits.items()}
 
 
 def test_every_metric_is_documented() -> None:

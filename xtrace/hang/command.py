@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from xtrace.errors import UsageError
 from xtrace.hang.reader import Hosts, files_of, opened
-from xtrace.model.nccl_verdicts import DEFAULT_HANG_NS, DEFAULT_LATE_NS, Limits, judge
+from xtrace.model import nccl_limits
+from xtrace.model.limits import changed
+from xtrace.model.nccl_verdicts import Limits, judge
 from xtrace.printable import printable
 from xtrace.sinks.jsonl.lines import line
 from xtrace.sinks.jsonl.nccl_ranks import verdict_records
@@ -16,7 +18,6 @@ from xtrace.sinks.render import timestamp
 from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.sinks.text.nccl_ranks import job_lines
 from xtrace.stop import Stop
-from xtrace.values import duration, unknown
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ xtrace-catch -m nccl wrote on all its hosts. Needs no privileges.
                               late: how much later than the others a rank may
                               begin its calls (default: 100ms); off: never
 """
-LONGEST_MS = 86_400_000
 
 
 def main(arguments: Sequence[str], stop: Stop) -> int:
@@ -90,11 +90,4 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def parse_limits(texts: Sequence[str]) -> Limits:
     """`hang=30s,late=off`. Raises UsageError."""
-    found: dict[str, int | None] = {"hang": DEFAULT_HANG_NS, "late": DEFAULT_LATE_NS}
-    for part in filter(None, (part.strip() for part in ",".join(texts).split(","))):
-        name, separator, value = part.partition("=")
-        if name not in found or not separator:
-            raise unknown("hang: --threshold", "threshold", name, found)
-        parse = duration(1, LONGEST_MS)
-        found[name] = None if value == "off" else parse(value, f"hang: --threshold: {part}") * 1_000_000
-    return Limits(found["hang"], found["late"])
+    return Limits.of(changed(nccl_limits.LIMITS, ",".join(texts), "hang: --threshold"))

@@ -50,8 +50,10 @@ def changed(limits: Limits, text: str, name: str) -> dict[str, Limit]:
         if limit in given:
             raise UsageError(f"{name}: {limit} is given twice (give it once)")
         given.add(limit)
-        first, _, second = value.partition(":")
-        parse = _duration if result[limit].unit == SECONDS else _number
+        is_time = result[limit].unit == SECONDS
+        parse = _duration if is_time else _number
+        # a time has one level
+        first, _, second = (value, "", "") if is_time else value.partition(":")
         warn, critical = (parse(number, f"{name}: {part}") for number in (first, second or "off"))
         if warn is not None and critical is not None and critical < warn:
             raise UsageError(f"{name}: {part}: critical is below warn (give the lower number first)")

@@ -7,15 +7,14 @@ done of it is not known.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
+from xtrace.model import nccl_limits
+from xtrace.model.limits import Limit
 from xtrace.model.nccl_ranks import GROUP_END, RECEIVES, SENDS, Arguments, Identity, NumberedCall, Rank
-
-DEFAULT_HANG_NS = 30_000_000_000
-DEFAULT_LATE_NS = 100_000_000
 
 LATE_CALLS = 3
 """A rank is late that was so in as many of the calls last compared, one after the other."""
@@ -26,13 +25,19 @@ MOST_LISTED = 8
 class Limits(NamedTuple):
     """What is normal."""
 
-    hang_ns: int | None = DEFAULT_HANG_NS
+    hang_ns: int | None
     """ranks may wait for another one for so long; None: without end"""
-    late_ns: int | None = DEFAULT_LATE_NS
+    late_ns: int | None
     """a rank may begin a call so much later than the others do"""
 
+    @classmethod
+    def of(cls, thresholds: Mapping[str, Limit]) -> Limits:
+        """Return what the thresholds of nccl_limits.LIMITS, perhaps changed, say."""
+        seconds = (thresholds[name].warn for name in ("hang", "late"))
+        return cls(*(None if limit is None else round(limit * 1e9) for limit in seconds))
 
-NORMAL = Limits()
+
+NORMAL = Limits.of(nccl_limits.LIMITS)
 
 
 class Kind(str, Enum):

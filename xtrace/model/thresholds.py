@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xtrace.model import rdma_health, tcp_limits
+from xtrace.model import nccl_limits, rdma_limits, tcp_limits
 from xtrace.model.limits import Limits
 
-THRESHOLDS: Limits = {**rdma_health.LIMITS, **tcp_limits.LIMITS}
+THRESHOLDS: Limits = {**rdma_limits.LIMITS, **nccl_limits.LIMITS, **tcp_limits.LIMITS}
 """By name."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from xtrace.errors import UsageError
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import TYPES, parse_networks, parse_ports, parse_types
+from xtrace.model.limits import Limit, changed
+from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
 from xtrace.options.option import Option, Source, Takes, Variable
 from xtrace.target import DEFAULT_URL
@@ -27,7 +29,6 @@ from xtrace.values import (
 
 if TYPE_CHECKING:
     from xtrace.model.filters import Network
-    from xtrace.model.limits import Limit
 
 XDP, RDMA, NCCL = "xdp", "rdma", "nccl"
 MODES = (XDP, RDMA, NCCL)
@@ -87,9 +88,6 @@ def parse_interfaces(text: str, name: str) -> tuple[str, ...]:
 
 def parse_thresholds(text: str, name: str) -> Mapping[str, Limit]:
     """Return all thresholds, with the changes in `text`."""
-    from xtrace.model.limits import changed  # slow imports that --help and --version do not need
-    from xtrace.model.thresholds import THRESHOLDS
-
     return changed(THRESHOLDS, text, name)
 
 

@@ -19,6 +19,7 @@ from tests.unit.make_samples import flat
 from xtrace.kernel import proc, symbols
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.syscall import ffi, lib
+from xtrace.model.limits import changed
 from xtrace.model.nccl import (
     COMMUNICATOR,
     COMMUNICATOR_KEY,
@@ -50,7 +51,7 @@ from xtrace.model.rdma import (
     RdmaSnapshot,
     Reading,
 )
-from xtrace.model.rdma_health import parse_limits
+from xtrace.model.rdma_limits import LIMITS
 from xtrace.monitors import Monitor
 from xtrace.monitors.joins.rdma_nccl import Nics
 from xtrace.monitors.nccl import libraries, sums
@@ -503,7 +504,9 @@ def test_rails_are_those_of_nccl_processes_without_mode_rdma() -> None:
     played = PlayedRdma(PAIRS, (*ports, replace(port("mlx5_9", 5), info=PortInfo("DOWN"))))
     watched = Nics(cast("Monitor[RdmaSnapshot]", played), lambda: [7])
     assert ticked(watched).rails == Rails(2, 1.0)
-    strict = Nics(cast("Monitor[RdmaSnapshot]", played), lambda: [7, 8], parse_limits("imbalance=1.2"))
+    strict = Nics(
+        cast("Monitor[RdmaSnapshot]", played), lambda: [7, 8], changed(LIMITS, "imbalance=1.2", "--threshold")
+    )
     told = ticked(strict).rails
     assert (told.ports, told.down, told.health) == (3, (), "warn")
     assert told.reasons == ("1.43 times the mean on the busiest port",)

@@ -9,8 +9,14 @@ import pytest
 from tests.unit.make import NS
 from tests.unit.make_rdma import grew, port, traffic
 from xtrace.errors import UsageError
+from xtrace.model.limits import Limit, changed
 from xtrace.model.rdma import PortId, PortRecord, Reading
-from xtrace.model.rdma_health import LIMITS, judge, parse_limits, rails
+from xtrace.model.rdma_health import judge, rails
+from xtrace.model.rdma_limits import LIMITS
+
+
+def parse_limits(text: str) -> dict[str, Limit]:
+    return changed(LIMITS, text, "--threshold")
 
 
 def verdict(record: PortRecord, threshold: str = "", was_active: bool = False) -> tuple[str, tuple[str, ...]]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from xtrace.model.limits import Limits
 from xtrace.model.nccl import NcclSnapshot, NicTraffic
 from xtrace.model.rdma import PortId, RdmaSnapshot
-from xtrace.model.rdma_health import LIMITS, rails
+from xtrace.model.rdma_health import rails
+from xtrace.model.rdma_limits import LIMITS
 from xtrace.monitors import Monitor
 from xtrace.monitors.relay import Relay
 

@@ -15,7 +15,8 @@ from xtrace.kernel import infiniband, rdma
 from xtrace.messages import Say
 from xtrace.model.limits import Limits
 from xtrace.model.rdma import PortId, PortRecord, QueuePairRecord, QueuePairs, RdmaSnapshot, Seen
-from xtrace.model.rdma_health import LIMITS, judge, rails
+from xtrace.model.rdma_health import judge, rails
+from xtrace.model.rdma_limits import LIMITS
 from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction
 from xtrace.monitors.rdma.blind_spots import BlindSpots

@@ -13,7 +13,8 @@ from tests.unit.make import snapshot as flow_snapshot
 from tests.unit.make_rdma import MLX5, grew, pair, port, snapshot, traffic
 from xtrace.model.flow import Origin
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Process, Rails, Reading
-from xtrace.model.rdma_health import LIMITS, judge
+from xtrace.model.rdma_health import judge
+from xtrace.model.rdma_limits import LIMITS
 from xtrace.model.words import Direction
 from xtrace.sinks.jsonl.rdma import rdma_records
 from xtrace.sinks.stream import OutputStream
