@@ -348,6 +348,15 @@ class InterfaceCounts:
         """Unattributed packets and bytes of all traffic types."""
         return sum(self.unattributed, NOTHING)
 
+    @property
+    def in_no_flow(self) -> dict[str, PacketCount]:
+        """What the total contains besides flows, by reason."""
+        return {
+            "unattributed": self.unattributed_total,
+            "filtered": self.filtered,
+            "filtered fragments": self.filtered_fragments,
+        }
+
     def __add__(self, other: InterfaceCounts) -> InterfaceCounts:
         return InterfaceCounts(
             self.total + other.total,

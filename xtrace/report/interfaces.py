@@ -48,6 +48,8 @@ class Way:
     other: Count = NOTHING
     unattributed: Count = NOTHING
     filtered: Count = NOTHING
+    fragments: Count = NOTHING
+    """later fragments whose ports were not known, so that no filter could decide"""
     intervals: int = 0
     open_intervals: int = 0
     """whose sums do not close"""
@@ -67,9 +69,8 @@ class Way:
     @property
     def is_closed(self) -> bool:
         """Whether everything adds up to the total."""
-        return not self.open_intervals and self.total == Count(
-            *(sum(parts) for parts in zip(self.shown, self.other, self.unattributed, self.filtered, strict=True))
-        )
+        parts = (self.shown, self.other, self.unattributed, self.filtered, self.fragments)
+        return not self.open_intervals and self.total == Count(*map(sum, zip(*parts, strict=True)))
 
 
 class InterfaceSums:
@@ -127,6 +128,8 @@ class InterfaceSums:
             Count(whole(record[f"{name}_packets"]), whole(record[f"{name}_bytes"]))
             for name in ("unattributed", "filtered")
         ]
+        # only where there are any
+        lost.append(Count(*(whole(record.get(f"filtered_fragment_{unit}") or 0) for unit in ("packets", "bytes"))))
         end, seconds = seconds_of(record["ts"]), float(record["interval_s"])
         parts = (way.pending, *lost)
         way.open_intervals += Count(*(sum(column) for column in zip(*parts, strict=True))) != total
@@ -136,6 +139,7 @@ class InterfaceSums:
         way.total = way.total.plus(*total)
         way.unattributed = way.unattributed.plus(*lost[0])
         way.filtered = way.filtered.plus(*lost[1])
+        way.fragments = way.fragments.plus(*lost[2])
         way.rates.add(end, seconds, 8 * total.bytes)
         coverage = record.get("coverage")
         if coverage not in (None, "full"):

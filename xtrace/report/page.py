@@ -182,14 +182,17 @@ def _listed(names: list[str]) -> str:
 def _totals(gathered: Gathered) -> str:
     """Return the totals of all interfaces and directions."""
     headings = [("INTERFACE", TEXT), ("DIRECTION", TEXT)]
-    headings += [(name, NUMBER) for name in ("PACKETS", "BYTES", "IN FLOWS", "OTHER", "UNATTRIBUTED", "FILTERED")]
+    names = ["PACKETS", "BYTES", "IN FLOWS", "OTHER", "UNATTRIBUTED", "FILTERED"]
+    if any(way.fragments.packets for sums in gathered.interfaces.values() for way in sums.ways.values()):
+        names.append("FILTERED FRAGMENTS")
+    headings += [(name, NUMBER) for name in names]
     headings += [("HOOK", TEXT), ("SUMS", TEXT)]
     many = len({host for host, _ in gathered.interfaces}) > 1
     rows = []
     for (host, name), sums in gathered.interfaces.items():
         for direction, way in sums.ways.items():
             if way.intervals:
-                parts = (way.shown, way.other, way.unattributed, way.filtered)
+                parts = (way.shown, way.other, way.unattributed, way.filtered, way.fragments)[: len(names) - 2]
                 rows.append(
                     [
                         safe(f"{host} {name}" if many else name),
@@ -204,8 +207,8 @@ def _totals(gathered: Gathered) -> str:
     if not rows:
         return ""
     note = (
-        "The columns from IN FLOWS to FILTERED are bytes and add up to BYTES, and packets likewise. Interfaces are not"
-        " summed: one packet may cross several."
+        f"The columns from IN FLOWS to {names[-1]} are bytes and add up to BYTES, and packets likewise. Interfaces are"
+        " not summed: one packet may cross several."
     )
     return table("Totals of the run", headings, rows, note)
 

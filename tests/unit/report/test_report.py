@@ -201,6 +201,15 @@ def test_sums_that_do_not_close_are_a_problem(tmp_path: Path, stop: Stop) -> Non
     assert any(finding.startswith("Problem") and "eth0 ingress" in finding for finding in page.findings)
 
 
+def test_fragments_whose_ports_are_not_known_are_part_of_the_sums(tmp_path: Path, stop: Stop) -> None:
+    fragments = {"filtered_fragment_packets": 2, "filtered_fragment_bytes": 3000, "packets": 12, "bytes": 4000}
+    page = made(tmp_path, [START, *interval([flow(1, 1000)], 1, **fragments), END], stop)
+    heading, row = page.tables["Totals of the run"]
+    assert heading[8] == "FILTERED FRAGMENTS"
+    assert (row[2], row[4], row[8], row[-1]) == ("=12", "=1000", "=3000", "close")
+    assert any("add up to the totals" in finding for finding in page.findings)
+
+
 def test_what_figures_lack_is_among_the_findings(tmp_path: Path, stop: Stop) -> None:
     lost = {"unattributed_packets": 5, "unattributed_bytes": 500, "packets": 15, "bytes": 1500}
     records = interval([flow(1, 1000)], 1, coverage="partial", up=False, **lost)

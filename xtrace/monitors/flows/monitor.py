@@ -219,8 +219,7 @@ def check_sums(drained: Drained) -> None:
     """Check the promise in every interval; log an error where it is broken."""
     for (slot, direction), counts in drained.counts.items():
         indexes = drained.flows.indexes(slot, direction)
-        counted = drained.flows.sum(indexes) + counts.unattributed_total + counts.filtered
-        counted += counts.filtered_fragments
+        counted = sum(counts.in_no_flow.values(), drained.flows.sum(indexes))
         if counted != counts.total:
             missing = counts.total - counted
             where = f"slot {slot} {direction}"

@@ -84,9 +84,12 @@ class FlowColumns:
 
     def totals(self, totals: FlowTotals) -> Iterator[str]:
         """Yield the sums of the run, as the `end` record has them."""
-        rows: list[tuple[str, ...]] = [("INTERFACE", "", "PACKETS", "BYTES", "UNATTRIBUTED", "FILTERED")]
+        columns = {"UNATTRIBUTED": totals.unattributed, "FILTERED": totals.filtered}
+        if any(fragments.packets for fragments in totals.filtered_fragments.values()):
+            columns["FILTERED FRAGMENTS"] = totals.filtered_fragments
+        rows: list[tuple[str, ...]] = [("INTERFACE", "", "PACKETS", "BYTES", *columns)]
         for (name, direction), total in totals.total.items():
-            losses = (totals.unattributed[name, direction], totals.filtered[name, direction])
+            losses = (column[name, direction] for column in columns.values())
             sums = (f"{loss.packets} ({loss.bytes} bytes)" if loss.packets else "0" for loss in losses)
             rows.append((name, Direction(direction).in_out, str(total.packets), str(total.bytes), *sums))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -190,7 +193,7 @@ def sum_row(interface: Interface, kind: str, count: PacketCount, seconds: float,
 def remarks(counts: InterfaceCounts, flows: int) -> str:
     """Return `3 flows, filtered 5 packets 500 bytes`: what a sum contains besides flows, and what it may lack."""
     parts = [counted(flows, "flow")]
-    for name, count in (("unattributed", counts.unattributed_total), ("filtered", counts.filtered)):
+    for name, count in counts.in_no_flow.items():
         if count.packets:
             parts.append(f"{name} {count.packets} packets {count.bytes} bytes")
     if counts.coverage not in (None, Share.FULL):

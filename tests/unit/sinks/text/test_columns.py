@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -161,6 +162,17 @@ def test_sum_names_what_it_contains_besides_flows(output: Output) -> None:
     counts = counts_of(flows, (PacketCount(3, 300), *(PacketCount(0, 0),) * 7), PacketCount(5, 500))
     lines = shown(output, snapshot(flows, [(ETH0, counts)]), screen=Fixed(120))
     assert lines[-1].endswith("1 flow, unattributed 3 packets 300 bytes, filtered 5 packets 500 bytes")
+
+
+def test_fragments_whose_ports_are_not_known_are_part_of_the_sums(output: Output) -> None:
+    flows = many(1)
+    counts = replace(counts_of(flows), filtered_fragments=PacketCount(2, 3000))
+    lines = shown(output, snapshot(flows, [(ETH0, counts)]), screen=Fixed(120), end=True)
+    assert any(line.endswith("1 flow, filtered fragments 2 packets 3000 bytes") for line in lines)
+    assert lines[-2].split() == [
+        *["INTERFACE", "PACKETS", "BYTES", "UNATTRIBUTED", "FILTERED", "FILTERED", "FRAGMENTS"]
+    ]
+    assert lines[-1].endswith("0         0      2 (3000 bytes)")
 
 
 def test_run_ends_with_the_sums_of_all_intervals(output: Output) -> None:
