@@ -7,11 +7,12 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from xtrace.errors import UsageError
-from xtrace.hang.reader import Hosts, files_of, opened
+from xtrace.hang.reader import Hosts, files_of
 from xtrace.model import nccl_limits
 from xtrace.model.limits import changed
 from xtrace.model.nccl_verdicts import Limits, judge
 from xtrace.printable import printable
+from xtrace.recorded import lines, opened
 from xtrace.sinks.jsonl.lines import line
 from xtrace.sinks.jsonl.nccl_ranks import verdict_records
 from xtrace.sinks.render import timestamp
@@ -26,8 +27,8 @@ HELP = f"""\
 {USAGE}
 Name the rank that keeps an NCCL communicator waiting, from the JSON Lines that
 xtrace-catch -m nccl wrote on all its hosts. Needs no privileges.
-  FILE                        records of one host or several; - is standard
-                              input; a directory stands for its *.jsonl
+  FILE                        records of one host or several, gzip too; - is
+                              standard input; a directory stands for its *.jsonl
   -o, --format FORMAT         text or json (verdict records) (default: text)
       --threshold NAME=TIME[,...]
                               hang: how long ranks may wait (default: 30s);
@@ -49,8 +50,8 @@ def answer(arguments: Sequence[str]) -> bytes:
     limits = parse_limits(given.threshold)
     hosts = Hosts()
     for name in files_of(given.files):
-        with opened(name) as file:
-            hosts.read(file)
+        with opened(name, "hang") as file:
+            hosts.read(lines(file))
     _complain(hosts)
     ranks = hosts.ranks()
     verdicts = judge(ranks, hosts.now_ns, limits, has_all_hosts=True)

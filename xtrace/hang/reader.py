@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
-from xtrace.errors import UsageError, XtraceError
+from xtrace.errors import UsageError
 from xtrace.hang.records import rank_of, time_ns
 from xtrace.model.nccl_ranks import Rank
+from xtrace.recorded import STDIN, Damaged
 
-STDIN = "-"
 SUFFIX = ".jsonl"
 """Of the files in a directory that are read."""
 
@@ -52,13 +50,18 @@ class Hosts:
 
     def read(self, lines: Iterable[bytes]) -> None:
         """Take in records. A line without its end is still being written, and left out."""
-        for line in lines:
-            if MARK not in line or not line.endswith(b"\n"):
-                continue
-            try:
-                self._take(orjson.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self.unread += 1
+        try:
+            for line in lines:
+                if MARK in line and line.endswith(b"\n"):
+                    self._read(line)
+        except Damaged:
+            self.unread += 1
+
+    def _read(self, line: bytes) -> None:
+        try:
+            self._take(orjson.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self.unread += 1
 
     def _take(self, record: dict[str, Any]) -> None:
         if record["type"] == "nccl_rank":
@@ -113,16 +116,3 @@ def files_of(names: Iterable[str]) -> Iterator[str]:
             yield from found
         else:
             yield name
-
-
-@contextmanager
-def opened(name: str) -> Iterator[IO[bytes]]:
-    """A file, or standard input. Raises XtraceError if it cannot be opened or read."""
-    if name == STDIN:
-        yield sys.stdin.buffer
-        return
-    try:
-        with Path(name).open("rb") as file:
-            yield file
-    except OSError as error:
-        raise XtraceError(f"hang: {name}: {error.strerror}") from error

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xtrace.errors import UsageError, XtraceError
+from xtrace.recorded import STDIN, opened
 from xtrace.report.gathered import Gathered
 from xtrace.report.page import page
-from xtrace.report.reading import opened, records
+from xtrace.report.reading import records
 from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.stop import Stop
 
@@ -65,14 +66,14 @@ def main(arguments: Sequence[str], stop: Stop) -> int:
     if given.asks_help:
         output.write(USAGE.encode())
         return 0
-    if given.source == "-" and os.isatty(0):
+    if given.source == STDIN and os.isatty(0):
         raise UsageError(
             "report: standard input is a terminal (give a file: xtrace-catch report run.jsonl -o page.html)"
         )
     if given.target == "-" and os.isatty(STDOUT):
         raise UsageError("report: standard output is a terminal (name a file: -o page.html)")
     gathered = Gathered()
-    with opened(given.source) as source:
+    with opened(given.source, "report") as source:
         for line, record in records(source, stop, gathered.problems):
             gathered.add(line, record)
     if not gathered.types:
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str], stop: Stop) -> int:
 
 
 def _named(source: str) -> str:
-    return "standard input" if source == "-" else Path(source).name
+    return "standard input" if source == STDIN else Path(source).name
 
 
 def _write(target: Path, html: bytes) -> None:

@@ -1,24 +1,19 @@
-"""Reads JSON Lines, gzip too, with bounded memory and progress on a terminal."""
+"""Reads records with bounded memory and progress on a terminal."""
 
 from __future__ import annotations
 
-import gzip
 import os
 import time
-import zlib
 from collections.abc import Iterator
 from io import BufferedReader
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import orjson
 
-from xtrace.errors import Stopped, XtraceError
+from xtrace.errors import Stopped
+from xtrace.recorded import Damaged, lines
 from xtrace.stop import Stop
 
-LONGEST_LINE = 1 << 20
-"""Bytes; the tool's longest lines have some thousands."""
-GZIP_MAGIC = b"\x1f\x8b"
 PROGRESS_EVERY = 8192
 """Lines between looks at the clock and at requests to stop."""
 PROGRESS_S = 0.25
@@ -68,22 +63,12 @@ def _size(source: BufferedReader) -> int:
         return 0
 
 
-def opened(path: str) -> BufferedReader:
-    """Open a file, or standard input for `-`. Raises XtraceError."""
-    if path == "-":
-        return os.fdopen(os.dup(0), "rb")
-    try:
-        return Path(path).open("rb")
-    except OSError as error:
-        raise XtraceError(f"report: {path}: {error.strerror} (give a file of JSON Lines, or - for stdin)") from None
-
-
 def records(source: BufferedReader, stop: Stop, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and record. Lines that are none are noted in `problems`. Raises Stopped, XtraceError."""
     progress = Progress(source)
     number = 0
     try:
-        for number, line in enumerate(_lines(source, problems), 1):
+        for number, line in enumerate(_noted(source, problems), 1):
             if number % PROGRESS_EVERY == 0:
                 progress.show(number)
                 if stop.requested:
@@ -101,13 +86,9 @@ def records(source: BufferedReader, stop: Stop, problems: Problems) -> Iterator[
         progress.end()
 
 
-def _lines(source: BufferedReader, problems: Problems) -> Iterator[bytes]:
-    """Yield lines that are not empty; parts of too long ones are lines that no JSON parser accepts."""
-    is_packed = source.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
-    stream = cast("IO[bytes]", gzip.GzipFile(fileobj=source)) if is_packed else source
+def _noted(source: BufferedReader, problems: Problems) -> Iterator[bytes]:
+    """Yield lines, as far as the file can be unpacked."""
     try:
-        while line := stream.readline(LONGEST_LINE):
-            if line.strip():
-                yield line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        problems.add(0, f"the compressed file is cut off or damaged ({error})")
+        yield from lines(source)
+    except Damaged as damage:
+        problems.add(0, str(damage))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -102,6 +103,15 @@ def test_lines_of_others_are_skipped_and_counted() -> None:
     hosts = Hosts()
     hosts.read([b'{"type":"flow"}\n', b"nonsense\n", b'{"type":"nccl_rank"}\n', b'{"type":"nccl_rank",\n'])
     assert (hosts.views, hosts.unread) == ({}, 2)
+
+
+def test_files_may_be_compressed_and_cut_off(files: list[str]) -> None:
+    before = verdicts(*files)
+    for name in files:
+        Path(name).write_bytes(gzip.compress(Path(name).read_bytes()))
+    assert verdicts(*files) == before
+    Path(files[2]).write_bytes(Path(files[2]).read_bytes()[:-9])
+    assert verdicts(*files) == before
 
 
 def test_a_process_that_ended_is_remembered(files: list[str]) -> None:
