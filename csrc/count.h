@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where packets are counted: totals by interface, and the flow tables, of which one is active.
+ * Counting: totals by interface, and the flow tables, one of which is active.
  *
  * User space flips `active`, waits a grace period, and then owns the other table's contents: no
  * running program can still write to it. See docs/architecture.md, "Every packet counted exactly once".

@@ -45,8 +45,7 @@
 /* Networks that --net and --exclude-net take, each. */
 #define MAX_NETWORKS 256
 
-/* Datagrams in fragments of which it is remembered whether the filters want them, where they ask for ports.
- */
+/* Fragmented datagrams whose verdict the filters by port remember. */
 #define FRAGMENTED_DATAGRAMS 8192
 
 /* Default capacity of one flow table, in flows. */
@@ -144,7 +143,7 @@ struct recent_flow {
 	struct flow_counters counters;
 	__u32 entry;	       /* in the flow table, counted from 1; 0: this place is free */
 	__u32 challenger;      /* hash of the flow that last missed here, since the last hit */
-	__u64 plain_addresses; /* of plain frames (plain.h): what tells them apart, as it is on the wire */
+	__u64 plain_addresses; /* of plain frames (plain.h): both addresses, as on the wire */
 	__u64 plain_rest;      /* 0: the flow came by another frame */
 	__u64
 	    plain_class; /* traffic class of the last packet; PLAIN_CE if there was none yet, or it was CE */
@@ -172,7 +171,7 @@ struct interface_counters {
 	struct packet_count total;
 	struct packet_count filtered;
 	struct packet_count unattributed[TRAFFIC_TYPES]; /* by enum traffic_type */
-	/* later fragments of which the filters by port say nothing, as the first was not seen */
+	/* later fragments that filters by port cannot judge: the first was not seen */
 	struct packet_count filtered_fragments;
 };
 

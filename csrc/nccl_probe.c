@@ -277,7 +277,7 @@ static __always_inline bool is_collective(__u32 function)
 	       function != NCCL_PUT_SIGNAL;
 }
 
-/* The function with the same arguments, of which one ending in Config has one more. */
+/* The function that takes the same arguments but for the last, the configuration, of one ending in Config. */
 static __always_inline __u32 without_config(__u32 function)
 {
 	switch (function) {
@@ -800,7 +800,7 @@ static __always_inline void learn_child(const struct nccl_call *call, __u64 comm
 	struct nccl_call made = *call;
 
 	if (function == NCCL_COMM_SPLIT)
-		made.nranks = 0; /* the arguments do not tell */
+		made.nranks = 0; /* not among the arguments */
 	if (function == NCCL_COMM_SHRINK)
 		made.nranks = parent && parent->nranks ? parent->nranks + call->nranks : 0;
 	if (function != NCCL_COMM_GROW)
