@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from xtrace.report.charts import rates
 from xtrace.report.jobs import TRAFFIC, NcclSums, PortSums
 from xtrace.report.markup import NUMBER, TEXT, bar, number, safe, section, table
+from xtrace.report.sums import Count
 
 MOST_CHARTS = 16
 MOST_PROCESSES = 20
@@ -73,42 +74,14 @@ def _reasons(ports: Mapping[str, PortSums]) -> str:
 
 
 def nccl_section(nccl: NcclSums) -> str:
-    """Return calls by process and by operation, and what the RAS service reported."""
-    headings = [("CALLS", NUMBER), ("REQUESTED BYTES", NUMBER), ("SHARE OF BYTES", TEXT)]
-    parts = []
-    chosen, rest = nccl.processes.top(MOST_PROCESSES)
-    whole = nccl.counted.bytes
-    rows = [
-        [
-            safe(f"{command} (pid {pid}, {host})"),
-            number(count.packets),
-            _requested(nccl, (host, pid, command), count.bytes),
-            bar(count.bytes, whole),
-        ]
-        for (host, pid, command), count in chosen
-    ]
-    if rest.packets:
-        rows.append(["all others", number(rest.packets), number(rest.bytes), bar(rest.bytes, whole)])
-    if rows:
-        note = "A sum followed by + lacks calls whose size is not known." if nccl.unsized else ""
-        parts.append(table("Processes", [("PROCESS", TEXT), *headings], rows, note))
-    operations, _ = nccl.operations.top(50)
-    whole = nccl.operations.total().bytes
-    rows = [
-        [
-            safe(" ".join(name)),
-            number(count.packets),
-            _requested(nccl, name, count.bytes),
-            bar(count.bytes, whole),
-        ]
-        for name, count in operations
-    ]
-    if rows:
-        parts.append(table("Functions and datatypes", [("FUNCTION", TEXT), *headings], rows))
-    rows = [[safe(name), number(skew), safe(nccl.missing.get(name, "none"))] for name, skew in nccl.skew.items()]
-    if rows:
-        shown = [("COMMUNICATOR", TEXT), ("MOST SKEW", NUMBER), ("RANKS MISSING LAST", TEXT)]
-        parts.append(table("As the RAS service reported", shown, rows))
+    """Return verdicts, calls by process and by operation, and what the RAS service reported."""
+    return section("nccl", "NCCL", _verdicts(nccl), _processes(nccl), _operations(nccl), _ras(nccl))
+
+
+_SUMS = (("CALLS", NUMBER), ("REQUESTED BYTES", NUMBER), ("SHARE OF BYTES", TEXT))
+
+
+def _verdicts(nccl: NcclSums) -> str:
     rows = [
         [
             safe(f"{name} rank {rank}"),
@@ -120,11 +93,39 @@ def nccl_section(nccl: NcclSums) -> str:
         ]
         for (name, rank, verdict), last in nccl.verdicts.items()
     ]
-    if rows:
-        shown = [("COMMUNICATOR", TEXT), ("VERDICT", TEXT), ("JOB", TEXT), ("FUNCTION", TEXT)]
-        shown += [("INTERVALS", NUMBER), ("EVIDENCE", TEXT)]
-        parts.insert(0, table("Verdicts", shown, rows))
-    return section("nccl", "NCCL", *parts)
+    headings = [("COMMUNICATOR", TEXT), ("VERDICT", TEXT), ("JOB", TEXT), ("FUNCTION", TEXT)]
+    headings += [("INTERVALS", NUMBER), ("EVIDENCE", TEXT)]
+    return table("Verdicts", headings, rows) if rows else ""
+
+
+def _processes(nccl: NcclSums) -> str:
+    chosen, rest = nccl.processes.top(MOST_PROCESSES)
+    whole = nccl.counted.bytes
+    rows = [
+        _sum_row(nccl, f"{command} (pid {pid}, {host})", (host, pid, command), count, whole)
+        for (host, pid, command), count in chosen
+    ]
+    if rest.packets:
+        rows.append(["all others", number(rest.packets), number(rest.bytes), bar(rest.bytes, whole)])
+    note = "A sum followed by + lacks calls whose size is not known." if nccl.unsized else ""
+    return table("Processes", [("PROCESS", TEXT), *_SUMS], rows, note) if rows else ""
+
+
+def _operations(nccl: NcclSums) -> str:
+    operations, _ = nccl.operations.top(50)
+    whole = nccl.operations.total().bytes
+    rows = [_sum_row(nccl, " ".join(name), name, count, whole) for name, count in operations]
+    return table("Functions and datatypes", [("FUNCTION", TEXT), *_SUMS], rows) if rows else ""
+
+
+def _ras(nccl: NcclSums) -> str:
+    rows = [[safe(name), number(skew), safe(nccl.missing.get(name, "none"))] for name, skew in nccl.skew.items()]
+    headings = [("COMMUNICATOR", TEXT), ("MOST SKEW", NUMBER), ("RANKS MISSING LAST", TEXT)]
+    return table("As the RAS service reported", headings, rows) if rows else ""
+
+
+def _sum_row(nccl: NcclSums, name: str, key: tuple[object, ...], count: Count, whole: int) -> list[str]:
+    return [safe(name), number(count.packets), _requested(nccl, key, count.bytes), bar(count.bytes, whole)]
 
 
 def _requested(nccl: NcclSums, key: tuple[object, ...], size: int) -> str:
