@@ -147,12 +147,12 @@ class NcclMonitor:
         assert self._interval is not None
         taken, self._interval = self._tables.collect(self._interval), None
         seen = self._ranks.see()
-        opened = {(pid, call.communicator) for pid, calls in seen.running.items() for _, call in calls}
-        # a call on any address makes a communicator: one of which no more is known is told only while it is used
+        in_use = seen.in_use()
+        # a call on any address makes a communicator: one of which no more is known is reported only while it is used
         known = {
             where: facts
             for where, state in seen.states.items()
-            if (facts := Known.of(state)) != NOTHING_KNOWN or state.id or where in opened
+            if (facts := Known.of(state)) != NOTHING_KNOWN or state.id or where in in_use
         }
         self._watched = self._watcher.take()
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)

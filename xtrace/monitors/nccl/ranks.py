@@ -47,6 +47,10 @@ class Seen(NamedTuple):
         """The same time by the wall clock; None for 0."""
         return monotonic_ns + self.wall_ns - self.monotonic_ns if monotonic_ns else None
 
+    def in_use(self) -> set[tuple[int, int]]:
+        """Process id and address of each communicator that a call is running on."""
+        return {(pid, call.communicator) for pid, calls in self.running.items() for _, call in calls}
+
 
 class RankReader:
     """Reads the ranks at each tick, and remembers those whose process has ended."""
@@ -79,13 +83,13 @@ class RankReader:
     def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
         """All ranks known now. `users`: the processes, those that ended since the last call among them."""
         found: dict[tuple[int, int | None], Rank] = {}
-        opened = {(pid, call.communicator) for pid, calls in seen.running.items() for _, call in calls}
+        in_use = seen.in_use()
         unnamed = Counter(pid for (pid, _), state in seen.states.items() if not state.id)
         for (pid, address), state in seen.states.items():
             user = users.get(pid)
             is_only = unnamed[pid] == 1
             # of thousands of addresses that a process calls there may be nothing to tell, and each costs reading proc
-            if state.id or (is_only and user and user.job) or (pid, address) in opened:
+            if state.id or (is_only and user and user.job) or (pid, address) in in_use:
                 found[pid, address] = self._rank(seen, pid, address, state, user, is_only)
         for pid, calls in seen.running.items():
             for frame, call in calls:

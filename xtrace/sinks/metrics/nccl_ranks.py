@@ -46,7 +46,7 @@ DESCRIBED = {
         "gauge", "seconds", "When that collective began, in seconds since the epoch by the host's clock."
     ),
     "xtrace_nccl_rank_open_call": Metric("gauge", "", "1 while a rank is in this function, 0 after it."),
-    "xtrace_nccl_verdicts": Metric("gauge", "", "1 while the ranks of this host alone tell that this is wrong."),
+    "xtrace_nccl_verdicts": Metric("gauge", "", "1 while the ranks of this host alone show this fault."),
 }
 """In output order."""
 
