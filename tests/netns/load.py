@@ -20,6 +20,9 @@ BATCH = 64
 WINDOW = "64K"
 """Of iperf3: what is on its way fits into the ring (256 packets) of a veth with native XDP, so that none is lost."""
 
+RECEIVE_BUFFER = 256 << 10
+"""Of a transfer, for the same reason."""
+
 
 @contextmanager
 def flooding(pair: Pair, packets: int, nets: Sequence[int], flows: int) -> Iterator[list[subprocess.Popen[bytes]]]:
@@ -77,6 +80,19 @@ def streaming(pair: Pair, rate: int) -> Iterator[Stream]:
 def send_frames(namespace: Namespace, interface: str, frames: Sequence[bytes]) -> None:
     """Send each frame once by a packet socket, as it is."""
     namespace.feed([frame.hex() for frame in frames], sys.executable, "-m", "tests.netns.send_frames", interface)
+
+
+def transfer(pair: Pair, address: str, size: int, buffer: int = RECEIVE_BUFFER) -> int:
+    """Send `size` bytes over one TCP connection into far0, closed in order by both ends; return the payload sent.
+
+    A segment that was sent again counts again, as the interface counts it.
+    """
+    command = (sys.executable, "-m", "tests.netns.transfer")
+    with bounded(pair.far.start(*command, "serve", address, str(size), str(buffer), stdout=subprocess.PIPE)) as server:
+        read_until(server.stdout, b"ready")
+        sent = int(pair.near.run(*command, "send", address, str(size)))
+        assert server.wait(LIMIT_S) == 0
+    return sent
 
 
 def run_iperf(pair: Pair, size: str) -> None:

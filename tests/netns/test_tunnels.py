@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.netns.tool import bounded, eventually, flows, running
+from tests.netns.load import transfer
+from tests.netns.tool import eventually, flows, running
 from tests.support.frames import ICMP, TCP, ipv4, tcp
-from tests.support.net import Namespace, Pair, assert_sums_close, quiet_pair, read_until, veth_pair
+from tests.support.net import Namespace, Pair, assert_sums_close, quiet_pair, veth_pair
 
 PINGS = 10
 PACKET = 20 + 8 + 56
@@ -215,15 +216,6 @@ def test_xdp_guesses_nothing(kind: str) -> None:
     assert flow["packets"] == PINGS
 
 
-def transfer(pair: Pair, address: str, size: int) -> None:
-    """One TCP connection from near to far."""
-    transfer = (sys.executable, "-m", "tests.netns.transfer")
-    with bounded(pair.far.start(*transfer, "serve", address, str(size), stdout=subprocess.PIPE)) as server:
-        read_until(server.stdout, b"ready")
-        pair.near.run(*transfer, "send", address, str(size))
-        assert server.wait() == 0
-
-
 def carried(lines: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """Packets and bytes of all but ICMP, with which IPv6 finds its neighbours."""
     seen = [flow for flow in flows(lines) if flow["traffic_type"] != "ICMP"]
@@ -265,7 +257,7 @@ def test_packets_longer_than_ipv6_can_say_count_without_the_option_that_says_it(
         for end, name in ((pair.near, "near0"), (pair.far, "far0")):
             add(end, f"link set {name} gso_max_size {BIG} gro_max_size {BIG}")
         with running(pair.near, "-i", "near0", "-t", "1h", "--direction", "egress") as tool:
-            transfer(pair, "fd00::2", 4 * TRANSFER)
+            sent = transfer(pair, "fd00::2", 4 * TRANSFER, buffer=16 * BIG)
             result = tool.stop()
     flow = max(flows(result.records, dst_ip="fd00::2", traffic_type="TCP"), key=lambda flow: int(flow["bytes"]))
-    assert flow["bytes"] == 4 * TRANSFER + flow["packets"] * HEADERS + 8
+    assert flow["bytes"] == sent + flow["packets"] * HEADERS + 8
