@@ -20,6 +20,7 @@ ALLOWED = {
     "printable": (),
     "diagnostics": ("printable",),
     "stop": ("errors",),
+    "service": (),
     "values": ("errors",),
     "target": ("errors", "values"),
     "kernel": ("errors", "kernel", "printable"),
@@ -37,10 +38,10 @@ ALLOWED = {
         *("sinks.jsonl.lines", "sinks.jsonl.nccl_ranks", "sinks.render", "sinks.stream", "sinks.text.nccl_ranks"),
     ),
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
-    "loop": ("errors", "model", "monitors", "sinks", "stop"),
+    "loop": ("errors", "model", "monitors", "service", "sinks", "stop"),
     "assembly": (
         *("config", "doctor", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
-        *("options.table", "sinks", "stop", "target"),
+        *("options.table", "service", "sinks", "stop", "target"),
     ),
     "command": (
         *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),
