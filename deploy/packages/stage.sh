@@ -5,8 +5,9 @@ export SOURCE_DATE_EPOCH
 
 stage() {
 	test -x dist/xtrace-catch || { echo "make: dist/xtrace-catch is missing (make static)" >&2; exit 1; }
-	mkdir -p "$1"
+	mkdir -p "$1/bash"
 	cp -r dist/xtrace-catch dist/xtrace-catch.cdx.json dist/licenses CHANGELOG.md docs/man/xtrace-catch.8 \
-		deploy/completion/xtrace-catch.bash deploy/completion/_xtrace-catch deploy/completion/xtrace-catch.fish \
+		deploy/completion/_xtrace-catch deploy/completion/xtrace-catch.fish \
 		deploy/systemd/xtrace-catch.service deploy/systemd/xtrace-catch.default "$1"
+	cp deploy/completion/xtrace-catch.bash "$1/bash/xtrace-catch"
 }
