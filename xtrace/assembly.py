@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
+from xtrace.confinement import confine
 from xtrace.errors import RdmaError
 from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -90,8 +91,9 @@ def run(config: Config, version: str, stop: Stop) -> int:
             *make_sinks(config, identity, output),
         ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
+        started = Run(version, config.interval_ms / 1000, config.modes, setups, confine(config))
         for sink in sinks:
-            sink.start(Run(version, config.interval_ms / 1000, config.modes, setups))
+            sink.start(started)
         service.say(READY)
         Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service).run(config.count)
         service.say(STOPPING)

@@ -27,6 +27,7 @@ ALLOWED = {
     "model": ("errors", "kernel.abi", "kernel.syscall", "model", "printable", "values"),
     "options": ("errors", "kernel.syscall", "model", "options", "target", "values"),
     "config": ("errors", "kernel.syscall", "model", "options", "target"),
+    "confinement": ("config", "errors", "kernel", "model"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
     "recorded": ("errors",),
@@ -40,7 +41,7 @@ ALLOWED = {
     "listing": ("errors", "kernel", "model", "printable", "sinks"),
     "loop": ("errors", "model", "monitors", "service", "sinks", "stop"),
     "assembly": (
-        *("config", "doctor", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
+        *("config", "confinement", "doctor", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
         *("options.table", "service", "sinks", "stop", "target"),
     ),
     "command": (
