@@ -139,7 +139,7 @@ lint: test-packages build $(VENV)/dev  ## run ruff, mypy and clang-format, check
 stub: build  ## write the shim's type stubs, xtrace/_native.pyi, after a change to csrc/*.h
 	@$(AS_OWNER) $(BIN)/python build_ffi.py
 
-options: $(VENV)/built  ## write the documents' option tables and the shell completions from xtrace/options/table.py
+options: $(VENV)/built  ## write the documents' tables of options and messages, and the shell completions
 	@$(AS_OWNER) $(BIN)/python -m deploy.options
 
 bench: test-packages build $(VENV)/dev  ## benchmark start, memory, packet cost, drain, push (as root)
