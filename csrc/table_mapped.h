@@ -126,6 +126,17 @@ struct found_entry {
 	__u32 number; /* 0: the table cannot take the flow */
 };
 
+/* The entry that a flow of this hash has most often: who takes it for a flow's compares the key. */
+static __always_inline struct found_entry first_look(__u32 hash, __u32 buffer)
+{
+	__u64 *word = word_at(hash, 0, buffer), found = word ? *(volatile __u64 *)word : 0;
+	struct found_entry at = {.number = found};
+
+	if (found >> 32 == hash && at.number)
+		at.entry = entry_at(at.number, buffer);
+	return at;
+}
+
 /* Finds a flow's entry, or takes one. */
 static __always_inline struct found_entry find_entry(const struct flow_entry *packet, __u32 hash,
 						     __u32 buffer)
