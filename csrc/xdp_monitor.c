@@ -113,7 +113,7 @@ static __always_inline bool count_found_plain(const struct plain_frame *frame, _
  * counted.
  */
 static __always_inline bool count_plain(const struct plain_frame *frame, __u64 vlan_id,
-					struct flow_entry *packet, struct flow_place *place)
+					struct flow_entry *packet, struct flow_place *place, __u64 unknown)
 {
 	__u64 packets = packet->counters.packets, bytes = packet->counters.bytes;
 
@@ -127,6 +127,9 @@ static __always_inline bool count_plain(const struct plain_frame *frame, __u64 v
 	}
 	*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
 	describe(&packet->counters, frame->ip.tos, plain_flags(frame));
+	forget_packet(packet, unknown);
+	place->plain_addresses = forget(unknown, place->plain_addresses);
+	place->plain_rest = forget(unknown, place->plain_rest);
 	return false;
 }
 
@@ -290,12 +293,30 @@ static __always_inline __u32 parse_xdp(struct xdp_md *ctx, struct flow_entry *pa
 	return cursor.datagram;
 }
 
+/*
+ * The length of a frame. Where the kernel shows whether it has fragments at all, most frames are spared the
+ * helper's call, which costs as much as half of all the rest.
+ */
+static __always_inline __u64 frame_length(struct xdp_md *ctx, __u64 linear)
+{
+	const char *frame;
+
+	if (!has_frags)
+		return linear;
+	if (frame_flags) {
+		frame = bpf_cast_to_kern_ctx(ctx);
+		if (likely(!(*(const __u32 *)(frame + frame_flags) & frags_flag)))
+			return linear;
+	}
+	return bpf_xdp_get_buff_len(ctx);
+}
+
 SEC("xdp/ingress")
 int xdp_ingress(struct xdp_md *ctx)
 {
 	const struct plain_frame *frame = (void *)(long)ctx->data;
 	__u64 linear = ctx->data_end - ctx->data;
-	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
+	__u64 length = frame_length(ctx, linear);
 	struct flow_entry packet;
 	struct flow_place place;
 	__u32 datagram;
@@ -304,7 +325,7 @@ int xdp_ingress(struct xdp_md *ctx)
 	packet.counters.packets = 1;
 	packet.counters.bytes = length;
 	if (is_plain(frame, (void *)(long)ctx->data_end)) {
-		if (count_plain(frame, 0, &packet, &place))
+		if (count_plain(frame, 0, &packet, &place, linear))
 			return XDP_PASS;
 	} else {
 		packet.counters.bytes -= hidden_bytes(0);
@@ -414,7 +435,7 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 	frame = (void *)(long)skb->data;
 	vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	if (is_plain(frame, (void *)(long)skb->data_end)) {
-		if (count_plain(frame, vlan_id, &packet, &place))
+		if (count_plain(frame, vlan_id, &packet, &place, unknown))
 			return;
 	} else {
 		datagram = parse_tc(skb, &packet, vlan_id, before, &walk, unknown);
