@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
     from xtrace.monitors.tcp.peers import Monitored
+    from xtrace.sinks.ipfix.sink import Ipfix
     from xtrace.sinks.listen.sink import Listen
     from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.sinks.metrics.feed import Feed, Outlet
@@ -80,18 +81,20 @@ def run(config: Config, version: str, stop: Stop) -> int:
         push = make_push(config, identity, version, opened, stop) if config.target else None
         listen = make_listen(config, identity, opened) if config.listen else None
         feed = make_feed(config, push, listen, opened) if push or listen else None
+        ipfix = make_ipfix(config.ipfix, config.ipfix_biflow, opened, stop) if config.ipfix else None
         monitors = wire(config, opened, stop)
         # a tick's samples are complete before they are served
         sinks: list[Sink] = [
             *([feed] if feed else []),
             *([listen] if listen else []),
+            *([ipfix] if ipfix else []),
             *make_sinks(config, identity, output),
         ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
         for sink in sinks:
             sink.start(Run(version, config.interval_ms / 1000, config.modes, setups))
         Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
-    return 1 if push is not None and push.undelivered else 0
+    return 1 if (push and push.undelivered) or (ipfix and ipfix.unsent) else 0
 
 
 def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
@@ -366,7 +369,7 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
         spool = Spool(*config.spool, config.target.shown, identity.series(), encoding.form)
         opened.callback(spool.close)
     push = Push(Http(config.target, version), encoding, identity, spool)
-    opened.callback(close_push, push, stop)
+    opened.callback(close_in_time, push, stop)
     return push
 
 
@@ -384,9 +387,18 @@ def encoding_for(target: Target, identity: Identity) -> Encoding:
     return Exposition(identity.series())
 
 
-def close_push(push: Push, stop: Stop) -> None:
-    """Deliver what is queued, within the time that the end may take."""
-    push.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
+def close_in_time(sender: Push | Ipfix, stop: Stop) -> None:
+    """Send what is queued, within the time that the end may take."""
+    sender.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
+
+
+def make_ipfix(where: tuple[str, str, int], biflow: bool, opened: ExitStack, stop: Stop) -> Ipfix:
+    """Return the sink of --ipfix; its modules are imported here, as those of --push."""
+    from xtrace.sinks.ipfix.sink import Ipfix
+
+    ipfix = Ipfix(*where, biflow)
+    opened.callback(close_in_time, ipfix, stop)
+    return ipfix
 
 
 def chosen_format(config: Config, output: OutputStream) -> str:
