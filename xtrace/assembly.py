@@ -414,12 +414,10 @@ def make_listen(config: Config, identity: Identity, opened: ExitStack) -> Listen
     from xtrace.sinks.listen.sink import Listen
 
     assert config.listen is not None
-    tls = None
-    if config.listen_config:
-        from xtrace.sinks.listen.web_config import tls_context
+    from xtrace.sinks.listen.web_config import WebConfig, web_config
 
-        tls = tls_context(config.listen_config)
-    return opened.enter_context(closing(Listen(Endpoint(config.listen, tls), identity)))
+    access = web_config(config.listen_config) if config.listen_config else WebConfig()
+    return opened.enter_context(closing(Listen(Endpoint(config.listen, access.tls), identity, access.users)))
 
 
 def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: ExitStack) -> Feed:

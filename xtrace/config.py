@@ -78,7 +78,7 @@ class Config:
     listen: tuple[str, int] | str | None
     """host and port, or the path of a unix socket, where metrics are served; None: nowhere"""
     listen_config: str | None
-    """a file that describes its TLS"""
+    """a file that describes its TLS and users"""
     list_interfaces: bool
     debug: bool
     quiet: bool = False

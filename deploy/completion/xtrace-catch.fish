@@ -43,7 +43,7 @@ complete -c xtrace-catch -l spool -x -d 'keep undelivered metrics in files, at m
 complete -c xtrace-catch -l ipfix -x -d 'also send flow records to a collector'
 complete -c xtrace-catch -l ipfix-biflow -d 'one record for both directions of a connection'
 complete -c xtrace-catch -l listen -x -d 'serve metrics, flows and health by HTTP'
-complete -c xtrace-catch -l listen-config -x -d 'TLS for --listen'
+complete -c xtrace-catch -l listen-config -x -d 'TLS and passwords for --listen'
 complete -c xtrace-catch -l max-series -x -d 'flows with their own time series'
 complete -c xtrace-catch -l series-by -x -a 'flow service hosts' -d 'what shares a time series: flow, service or hosts'
 complete -c xtrace-catch -l metrics -x -a 'all counters' -d 'metrics of flows: all, or counters'

@@ -245,9 +245,9 @@ LISTEN: Option[tuple[str, int] | str | None] = Option(
     variables=("XTRACE_LISTEN",), is_main=True,
 )
 LISTEN_CONFIG: Option[str | None] = Option(
-    ("--listen-config",), "FILE", "TLS for --listen", METRICS, as_given, None,
+    ("--listen-config",), "FILE", "TLS and passwords for --listen", METRICS, as_given, None,
     details="A web.config.file of Prometheus' exporters: tls_server_config with cert_file and key_file, and for client"
-    " certificates client_auth_type and client_ca_file. Passwords are not supported.",
+    " certificates client_auth_type and client_ca_file; basic_auth_users with bcrypt hashes.",
     variables=("XTRACE_LISTEN_CONFIG",),
 )
 MAX_SERIES = Option(
