@@ -120,6 +120,8 @@ def test_stream_that_the_collector_does_not_read_delays_nobody() -> None:
         peer, _ = server.accept()
         unsent = made.close(0.2)
         peer.close()
+        # the thread, which was not waited for, ends now
+        assert_eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "ipfix"])
     assert 0 < unsent.flows < 30 * 1999
 
 
