@@ -18,7 +18,7 @@ from tests.conftest import skip_or_fail
 from tests.nccl.hosts import HOSTS, RANKS, Cluster, cluster, kinds, within
 from tests.nccl.jobs import wait_for_probes
 from tests.push.server import Server, victoria_metrics
-from tests.support.net import Namespace, Pair, veth_pair
+from tests.support.net import Namespace, Pair, read_until, veth_pair
 
 CULPRIT = 5
 LIMITS = "hang=900ms,late=100ms"
@@ -152,6 +152,45 @@ def test_in_a_job_older_than_the_probes_the_rank_is_named_by_its_environment(hos
     assert {(verdict["identity"], verdict["number"]) for verdict in verdicts} == {("environment", None)}
 
 
+def hang_first(hosts: Cluster, fault: str) -> None:
+    """All ranks but one are in a call before a copy of the tool is there."""
+    begin(hosts, fault)
+    if fault == "missing":
+        read_until(hosts.ranks[CULPRIT].stdout, b"fails")
+
+    def is_hanging() -> bool:
+        begun = hosts.begun()
+        others = {begun[rank] for rank in range(RANKS) if rank != CULPRIT}
+        return len(others) == 1 and others.pop() > begun[CULPRIT]
+
+    assert within(SLACK_S, is_hanging)[0]
+
+
+STARTED_LATE = {
+    "missing": ("missing", "it is not in AllReduce"),
+    "init": ("missing", "it is in CommInitRank since before the tool came"),
+    "group_end": ("missing", "it is in GroupEnd since before the tool came"),
+    "sigstop": ("stopped", "its process is stopped (state T)"),
+    "kill": ("missing", "it was not seen"),
+}
+"""Fault -> verdict of a tool that starts during the hang, and what its evidence says."""
+
+
+@pytest.mark.parametrize("fault", STARTED_LATE)
+def test_a_tool_that_starts_during_the_hang_names_the_rank_by_stacks(hosts: Cluster, fault: str) -> None:
+    hang_first(hosts, fault)
+    watch_all(hosts)
+    verdicts, took = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    print(f"started during the hang ({fault}): {took:.1f} s: {verdicts[0]['evidence'] if verdicts else None}")
+    kind, evidence = STARTED_LATE[fault]
+    assert kinds(verdicts) == {(kind, CULPRIT)}
+    (verdict,) = verdicts
+    assert (verdict["identity"], verdict["number"]) == ("environment", None)
+    assert verdict["pid"] == (None if fault == "kill" else hosts.ranks[CULPRIT].pid)
+    assert evidence in verdict["evidence"]
+    assert "on which communicator is not known" in verdict["evidence"]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault: str) -> None:
     if shutil.which("victoria-metrics") is None:
@@ -166,6 +205,18 @@ def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault
         found = firing(server)
         print(f"{fault}: {took:.1f} s: {found}")
         assert found == wanted
+
+
+def test_queries_name_the_rank_if_the_tool_starts_during_the_hang(hosts: Cluster, pair: Pair) -> None:
+    if shutil.which("victoria-metrics") is None:
+        skip_or_fail("nccl", "no victoria-metrics: sudo make deps")
+    hang_first(hosts, "missing")
+    with serving(pair.near, "10.0.0.1") as (server, url):
+        watch_all(hosts, "--push", url)
+        wanted = {"XtraceNcclRankMissingAtStart": {str(CULPRIT)}}
+        _, took = within(SLACK_S, lambda: firing(server) == wanted)
+        print(f"started during the hang: {took:.1f} s: {firing(server)}")
+        assert firing(server) == wanted
 
 
 def test_nothing_is_said_of_a_job_that_runs(hosts: Cluster, pair: Pair) -> None:

@@ -251,6 +251,8 @@ EXAMPLES: dict[str, Record] = {
             "other": False,
             "from_stack": False,
         },
+        "stacks_read": True,
+        "sleeps_in": "futex_wait_queue",
         "state": "S",
         "ended": False,
         "exit": None,

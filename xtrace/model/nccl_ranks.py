@@ -121,6 +121,10 @@ class Rank:
     last_begin_ns: int | None = None
     last_return_ns: int | None = None
     open: OpenCall | None = None
+    are_stacks_read: bool = True
+    """whether it would be known if it were in a call that began before the probes"""
+    sleeps_in: str | None = None
+    """the kernel's function in which that thread, else the main thread, sleeps; None if it runs, or nothing tells"""
     state: str | None = None
     """of the thread that is in the call, else of the main thread, as /proc has it: R, S, D, T, ..."""
     ended: bool = False

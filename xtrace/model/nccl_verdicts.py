@@ -203,9 +203,13 @@ class _Group:
     def _whereabouts(self, rank: Rank) -> str:
         call = rank.open
         if call is None:
+            asleep = f", its main thread sleeps in {rank.sleeps_in}" if rank.sleeps_in else ""
             if not rank.quiet_since_ns:
-                return "it has made no call"
-            return f"it is in no NCCL call, the last one was {seconds(self._now - rank.quiet_since_ns)} ago"
+                none = "it has made no call" if rank.is_whole else "nor any other, and none since the tool came"
+                return f"{none}{asleep}"
+            return f"it is in no NCCL call, the last one was {seconds(self._now - rank.quiet_since_ns)} ago{asleep}"
+        if call.is_from_stack:
+            return f"it is in {call.arguments} since before the tool came, by the stack of thread {call.thread}"
         where = " on another communicator" if call.is_other and call.arguments.elements is not None else ""
         return f"it is in {call.arguments}{where} since {seconds(self._now - call.since_ns)} (thread {call.thread})"
 
@@ -213,7 +217,11 @@ class _Group:
         since = min(_waits_since(rank) for rank in waiting)
         hosts = ", ".join(sorted({rank.host for rank in self._members}))
         function = waiting[0].open.arguments.function if waiting[0].open else None
-        text = f"it has not called {function}, which {_listed(waiting)} wait in; seen are only hosts {hosts}"
+        lacks = f"it has not called {function}, which {_listed(waiting)} wait in"
+        if any(rank.open and rank.open.is_from_stack for rank in waiting):
+            what = f"{function} since before the tool came (by their stacks; on which communicator is not known)"
+            lacks = f"it was not seen, while {_listed(waiting)} are in {what}"
+        text = f"{lacks}; seen are only hosts {hosts}"
         return replace(self._verdict(Kind.MISSING, since, waiting, 0, None), rank=number, evidence=text)
 
     def _all_stopped(self, waiting: Sequence[Rank], number: int, absent: Sequence[int]) -> Verdict:
@@ -221,6 +229,8 @@ class _Group:
         call = waiting[0].open
         what = f"call {number}, {call.arguments}" if number and call else str(call.arguments if call else "")
         text = f"{_listed(waiting)} are in {what}, and none has returned"
+        if call is not None and call.is_from_stack:
+            text += " since the tool came (by their stacks; on which communicator is not known)"
         if absent:
             text += f"; of {_numbers(absent)} there are no records"
         return replace(self._verdict(Kind.ALL_STOPPED, since, waiting, number, None), evidence=text)
@@ -252,6 +262,10 @@ class _Group:
         if not waiting or not self._have_waited(waiting):
             return
         since = min(_waits_since(rank) for rank in waiting)
+        absent = self._absent()
+        if any(rank.open and rank.open.is_from_stack for rank in waiting):
+            yield from self._waited_for_from_stacks(absent, since)
+            return
         if not others:
             if self._nranks == len(waiting) or (self._nranks is None and len(waiting) > 1):
                 yield replace(self._all_stopped(waiting, 0, ()), number=None)
@@ -259,6 +273,27 @@ class _Group:
         for rank in others:
             if (rank.last_begin_ns or 0) < since and self._is_quiet(rank):
                 yield replace(self._about(rank, waiting, 0), number=None, since_ns=since)
+
+    def _waited_for_from_stacks(self, absent: Sequence[int], since: int) -> Iterator[Verdict]:
+        """Verdicts where calls began before the probes: on which communicator is not known.
+
+        So it may be that of the waiting ones alone. Only a few that are not in it, of many, are named, and only where
+        their stacks were read.
+        """
+        functions = Counter(_function(rank) for rank in self._members if rank.waits)
+        (function, _), *_ = functions.most_common(1)
+        waiting = [rank for rank in self._members if rank.waits and _function(rank) == function]
+        others = [rank for rank in self._members if rank not in waiting]
+        if not all(rank.are_stacks_read or rank.open or rank.ended or rank.state in ("T", "t", "D") for rank in others):
+            return
+        if not others and not absent and self._nranks == len(waiting):
+            yield replace(self._all_stopped(waiting, 0, ()), number=None)
+        elif len(waiting) > len(others) + len(absent):
+            for rank in others:
+                if self._is_quiet(rank):
+                    yield replace(self._about(rank, waiting, 0), number=None, since_ns=since)
+            for number in absent:
+                yield replace(self._not_seen(number, waiting), number=None)
 
     # calls that do not agree
 
@@ -324,6 +359,10 @@ class _Group:
         return own.begin_ns - median(times) if own and times else 0
 
 
+def _function(rank: Rank) -> str | None:
+    return rank.open.arguments.function if rank.open else None
+
+
 def _waits_since(rank: Rank) -> int:
     """When it began the call that it is in, or its last one."""
     if rank.waits and rank.open is not None:
@@ -338,6 +377,10 @@ def _made_at(rank: Rank, number: int) -> int:
 
 
 def _lacks(culprit: Rank, number: int, waiting: Sequence[Rank]) -> str:
+    earlier = next((rank.open for rank in waiting if rank.open and rank.open.is_from_stack), None)
+    if earlier is not None:
+        what = f"{earlier.arguments.function}, which {_listed(waiting)} are in since before the tool came"
+        return f"it is not in {what} (by their stacks; on which communicator is not known)"
     made = [call for rank in waiting if (call := rank.call(number))]
     what = f"call {number}" if number else "the call"
     if made:

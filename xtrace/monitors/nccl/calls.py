@@ -221,6 +221,13 @@ class CallTables:
             found[pid, address] = State.unpack(value)
         return found
 
+    def last_begun(self) -> dict[int, int]:
+        """When each process began its last collective, CLOCK_MONOTONIC."""
+        found: dict[int, int] = {}
+        for (pid, _), state in self.states().items():
+            found[pid] = max(found.get(pid, 0), state.last_begin_ns)
+        return found
+
     def running(self) -> dict[Frame, Running]:
         """The calls in progress; some of threads that were killed in a call are among them."""
         found = {}

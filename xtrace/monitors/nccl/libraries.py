@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xtrace.errors import ObjectError
 from xtrace.kernel import proc, uprobe
 from xtrace.kernel.proc import MappedFile
-from xtrace.kernel.symbols import TooLarge, function_offsets, functions_like
+from xtrace.kernel.symbols import Extent, TooLarge, function_extents, function_offsets, functions_like
 from xtrace.model.nccl_names import FUNCTIONS
 
 log = logging.getLogger(__name__)
@@ -201,6 +201,16 @@ def find_functions(path: str) -> dict[int, int]:
         if offset not in offsets.values():  # functions that were folded into one are one
             offsets.setdefault(SYMBOLS[name], offset)
     return offsets
+
+
+def find_extents(path: str) -> dict[int, Extent]:
+    """Enum nccl_function -> place and size in the file of a probed library. Raises OSError or ObjectError."""
+    fd = os.open(path, OPEN_FLAGS)
+    try:
+        found = function_extents(fd, list(SYMBOLS), REQUIRED)
+    finally:
+        os.close(fd)
+    return {SYMBOLS[name]: extent for name, extent in found.items()}
 
 
 def find_unknown(path: str) -> tuple[str, ...]:

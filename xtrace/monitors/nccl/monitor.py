@@ -163,7 +163,7 @@ class NcclMonitor:
         self._report_greedy(by_process)
         processes_ = tuple(self._processes(by_process, known, taken.end_monotonic_ns))
         users = {**self._newcomers, **self._watched.gone, **self._watched.users}
-        ranks = self._ranks.ranks(seen, users)
+        ranks = self._ranks.ranks(seen, users, self._watched.earlier)
         self._forget_gone(seen.states)
         snapshot = NcclSnapshot(
             end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),

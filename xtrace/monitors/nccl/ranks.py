@@ -15,6 +15,7 @@ from xtrace.model.nccl import Frame, PeerCalls, Running, State
 from xtrace.model.nccl_names import FUNCTIONS, datatype_name
 from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank
 from xtrace.monitors.nccl.calls import CallTables, Known
+from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
 
 ENDED_NS = 60_000_000_000
@@ -60,6 +61,8 @@ class RankReader:
         self._host = host
         self._ended: dict[tuple[int, int | None], tuple[Rank, int]] = {}
         """by process id and address: as last seen, and when it was seen first that it had ended"""
+        self._silent: set[int] = set()
+        """processes that are a rank by their environment, and have made no call since the probes"""
 
     def see(self) -> Seen:
         """What the kernel side knows now, without the calls of threads that are gone."""
@@ -80,8 +83,11 @@ class RankReader:
                 self._tables.forget_peers(pid, address, found)
         return Seen(states, running, peers, time.monotonic_ns(), time.time_ns())
 
-    def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
-        """All ranks known now. `users`: the processes, those that ended since the last call among them."""
+    def ranks(self, seen: Seen, users: Mapping[int, User], earlier: Mapping[int, Earlier]) -> tuple[Rank, ...]:
+        """All ranks known now. `users`: the processes, those that ended since the last call among them.
+
+        `earlier`: what the stacks tell of those that are older than their probes.
+        """
         found: dict[tuple[int, int | None], Rank] = {}
         in_use = seen.in_use()
         unnamed = Counter(pid for (pid, _), state in seen.states.items() if not state.id)
@@ -95,7 +101,51 @@ class RankReader:
             for frame, call in calls:
                 if call.function in MAKERS and call.id:
                     found[pid, None] = self._joining(seen, frame, call, users.get(pid))
+        self._silent = set(self._find_silent(users, earlier, {pid for pid, _ in found}))
+        for pid in self._silent:
+            found[pid, None] = self._by_environment(seen, pid, users[pid])
+        found = {where: self._with_stacks(seen, rank, earlier) for where, rank in found.items()}
         return tuple(self._with_ended(found, seen))
+
+    def _find_silent(self, users: Mapping[int, User], earlier: Mapping[int, Earlier], known: set[int]) -> Iterator[int]:
+        """Processes older than their probes of which no communicator is known, and that are a rank by environment.
+
+        A child inherits the environment: of a process and those it has started, only the first is the rank.
+        """
+        for pid in (earlier.keys() | self._silent) & users.keys() - known:  # one may have ended since
+            job, parent = users[pid].job, users.get(proc.parent(pid) or 0)
+            if job is None or job.rank is None or not job.world_size:
+                continue
+            if parent is None or parent.job != job:
+                yield pid
+
+    def _by_environment(self, seen: Seen, pid: int, user: User) -> Rank:
+        """A rank that has made no call on a communicator since the probes."""
+        assert user.job is not None
+        return replace(
+            self._process(seen, pid, user, None),
+            communicator=_name_of(user.job),
+            identity=Identity.ENVIRONMENT,
+            nranks=user.job.world_size,
+            rank=user.job.rank,
+        )
+
+    def _with_stacks(self, seen: Seen, rank: Rank, earlier: Mapping[int, Earlier]) -> Rank:
+        """The same with what stacks tell of calls that began before the probes."""
+        stacks = earlier.get(rank.pid)
+        if rank.is_whole or stacks is None:
+            return rank
+        if rank.open is not None or not stacks.calls:
+            return replace(rank, are_stacks_read=stacks.is_whole)
+        call = stacks.calls[0]
+        since = seen.wall(call.since_ns) or 0
+        opened = OpenCall(Arguments(FUNCTIONS[call.function]), since, call.thread, is_from_stack=True)
+        return replace(
+            rank,
+            open=opened,
+            state=proc.thread_state(rank.pid, call.thread) or rank.state,
+            sleeps_in=proc.thread_sleeps_in(rank.pid, call.thread),
+        )
 
     def _rank(self, seen: Seen, pid: int, address: int, state: State, user: User | None, is_only: bool) -> Rank:
         job = user.job if user else None
@@ -161,6 +211,7 @@ class RankReader:
             pod=user.pod if user else None,
             job=user.job if user else None,
             state=state,
+            sleeps_in=None if state is None else proc.thread_sleeps_in(pid, pid if thread is None else thread),
             ended=state is None,
             exit=proc.exit_of(pid) if state is None and start_time is not None else None,
         )
@@ -210,8 +261,13 @@ def _identity(state: State, job: Job | None) -> tuple[str | None, Identity | Non
     if state.id:
         return f"{state.id:016x}", Identity.PARENT if state.parent else Identity.UNIQUE_ID
     if job is not None and job.world_size and (not state.nranks or state.nranks == job.world_size):
-        return f"job-{sha256(job.name.encode()).hexdigest()[:12]}", Identity.ENVIRONMENT
+        return _name_of(job), Identity.ENVIRONMENT
     return None, None
+
+
+def _name_of(job: Job) -> str:
+    """The name of the communicator of a job's processes, where nothing but their environment tells."""
+    return f"job-{sha256(job.name.encode()).hexdigest()[:12]}"
 
 
 def _peers(seen: Seen, found: Mapping[int, PeerCalls]) -> Iterable[PeerCount]:

@@ -25,7 +25,7 @@ DESCRIBED = {
     "xtrace_nccl_rank_size": Metric("gauge", "ranks", "Ranks of the communicator."),
     "xtrace_nccl_rank_number": Metric("gauge", "", "The rank itself, to find out which one has no series."),
     "xtrace_nccl_rank_open_seconds": Metric(
-        "gauge", "seconds", "How long a rank has been in the call that it is in; 0 if in none."
+        "gauge", "seconds", "How long a rank has been in the call that it is in; 0 if in none, absent where not known."
     ),
     "xtrace_nccl_rank_quiet_seconds": Metric(
         "gauge", "seconds", "Time since a rank last began or ended a call on the communicator."
@@ -111,7 +111,10 @@ def values_of(rank: Rank) -> Iterator[tuple[str, float]]:
         yield "xtrace_nccl_rank_size", rank.nranks
     if rank.rank is not None:
         yield "xtrace_nccl_rank_number", rank.rank
-    yield "xtrace_nccl_rank_open_seconds", _since(rank.open.since_ns, now) if rank.open and not rank.ended else 0
+    if rank.open is not None and not rank.ended:
+        yield "xtrace_nccl_rank_open_seconds", _since(rank.open.since_ns, now)
+    elif rank.are_stacks_read or rank.ended:
+        yield "xtrace_nccl_rank_open_seconds", 0
     if rank.quiet_since_ns:
         yield "xtrace_nccl_rank_quiet_seconds", _since(rank.quiet_since_ns, now)
     yield "xtrace_nccl_rank_stopped", int(rank.state in STOPPED)

@@ -18,6 +18,7 @@ from xtrace.model.nccl_ras import RasReport
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl import monitor as monitor_module
 from xtrace.monitors.nccl.calls import Known, TakenCalls
+from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, Library
 from xtrace.monitors.nccl.monitor import MOST_NEWCOMERS, NcclMonitor, NcclOptions, RasOptions
@@ -83,7 +84,7 @@ class World:
         states = {where: state_of(known) for where, known in self.known.items()}
         return Seen(states, {}, {}, self.now_ns, 10**18 + self.now_ns)
 
-    def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
+    def ranks(self, seen: Seen, users: Mapping[int, User], earlier: Mapping[int, Earlier]) -> tuple[Rank, ...]:
         return ()
 
     def forget(self, pid: int, address: int) -> None:
