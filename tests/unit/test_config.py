@@ -157,12 +157,12 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
         *(
             ("rdma", option, "xdp", "rdma,xdp")
             for option in (
-                "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
+                "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns",
                 "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
                 "--tunnel=inner",
             )
         ),
-        ("nccl", "--top=5", "xdp", "nccl,xdp"),
+        ("rdma", "--top=5", "xdp or nccl", "rdma,xdp"),
         ("rdma", "--tcp", "xdp", "rdma,xdp"),
         ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
         ("rdma", "--series-by=hosts", "xdp", "rdma,xdp"),

@@ -175,8 +175,9 @@ TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
     "by output",
     "Per interface and direction; all other flows are summed up as one. 0 shows all. On a terminal the default is what"
-    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table.",
-    modes=(XDP,), is_main=True,
+    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table. Mode"
+    " nccl, -o table: ranks per communicator; by default none, and 8 if something is wrong with it.",
+    modes=(XDP, NCCL), is_main=True,
 )
 WIDE = _switch(
     "--wide", group=OUTPUT, help="never shorten addresses to fit the terminal", details="Applies to -o table.",

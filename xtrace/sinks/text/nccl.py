@@ -10,7 +10,6 @@ from xtrace.model.nccl import (
     NcclProcess,
     NcclSnapshot,
     Operation,
-    RunCalls,
     sum_counters,
     total_bytes,
 )
@@ -31,9 +30,9 @@ class NcclText:
         """All lines of one interval."""
         return nccl_lines(snapshot)
 
-    def totals(self, totals: RunCalls) -> tuple[str, ...]:
-        """Calls of the whole run."""
-        return (f"nccl calls={totals.sum.calls} unattributed={totals.sum.unattributed}\n",)
+    def totals(self, totals: object) -> tuple[str, ...]:
+        """Nothing: lines of words have no totals."""
+        return ()
 
 
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
