@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -66,6 +67,7 @@ def watch_all(hosts: Cluster, *arguments: str) -> None:
 
 
 ALERTS = Path(__file__).parents[2] / "deploy/alerts/xtrace-nccl-hang.yml"
+DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/xtrace-nccl-job.json"
 ALERT_OF = {
     "missing": "XtraceNcclRankMissing",
     "late": "XtraceNcclRankLate",
@@ -205,6 +207,45 @@ def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault
         found = firing(server)
         print(f"{fault}: {took:.1f} s: {found}")
         assert found == wanted
+
+
+def panels() -> list[tuple[str, str]]:
+    """Title and query of all that the dashboard of a job shows, of all communicators."""
+    shown = json.loads(DASHBOARD.read_text())["panels"]
+    queries = [(panel["title"], target["expr"]) for panel in shown for target in panel["targets"]]
+    variables = {"$communicator": ".*", "$__rate_interval": "10s"}
+    for name, value in variables.items():
+        queries = [(title, text.replace(name, value)) for title, text in queries]
+    return queries
+
+
+def shown(server: Server, title: str) -> dict[str, float]:
+    """What a panel shows now, by rank."""
+    server.flush()
+    (query,) = [text for name, text in panels() if name == title]
+    found = server.query(query, round(time.time() * 1000))
+    return {series["metric"].get("rank", ""): float(series["value"][1]) for series in found}
+
+
+def test_the_dashboard_of_a_job_shows_who_is_late_and_then_who_is_waited_for(hosts: Cluster, pair: Pair) -> None:
+    if shutil.which("victoria-metrics") is None:
+        skip_or_fail("nccl", "no victoria-metrics: sudo make deps")
+    with serving(pair.near, "10.0.0.1") as (server, url):
+        watch_all(hosts, "--push", url)
+        begin(hosts, "late")
+
+        def late() -> bool:
+            found = shown(server, "Lateness by rank")
+            return len(found) == RANKS and max(found, key=lambda rank: found[rank]) == str(CULPRIT)
+
+        assert within(SLACK_S, late)[0]
+        assert within(SLACK_S, lambda: shown(server, "Lateness by rank, 95th percentile").get(str(CULPRIT), 0) > 0.1)[0]
+        empty = [title for title, text in panels() if not server.query(text, round(time.time() * 1000))]
+        assert set(empty) <= {"Who is waited for", "Who waits"}
+        hosts.ranks[CULPRIT].send_signal(signal.SIGSTOP)
+        others = {str(rank) for rank in range(RANKS) if rank != CULPRIT}
+        assert within(SLACK_S, lambda: shown(server, "Who is waited for").keys() == {str(CULPRIT)})[0]
+        assert within(SLACK_S, lambda: shown(server, "Who waits").keys() == others)[0]
 
 
 def test_queries_name_the_rank_if_the_tool_starts_during_the_hang(hosts: Cluster, pair: Pair) -> None:

@@ -261,6 +261,7 @@ EXAMPLES: dict[str, Record] = {
             {"rank": 4, "sends": 1, "receives": 0, "last_send": "2026-01-01T00:00:04.000Z", "last_receive": None}
         ],
         "peers_whole": True,
+        "lateness": [{"most_ns": 1_000_000, "calls": 3}, {"most_ns": None, "calls": 1}],
     },
     "verdict": {
         "type": "verdict",

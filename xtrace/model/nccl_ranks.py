@@ -133,6 +133,8 @@ class Rank:
     calls: tuple[NumberedCall, ...] = ()
     """some of its calls, the last one among them"""
     peers: tuple[PeerCount, ...] = ()
+    lateness: tuple[int, ...] = ()
+    """how many of the calls that were compared in the interval are in each class of nccl_lateness; (): none were"""
     are_peers_known: bool = True
     """whether all sends and receives were counted"""
 

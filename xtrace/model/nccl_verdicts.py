@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from xtrace.model import nccl_limits
 from xtrace.model.limits import Limit
+from xtrace.model.nccl_lateness import behind, common, median
 from xtrace.model.nccl_ranks import GROUP_END, RECEIVES, SENDS, Arguments, Identity, NumberedCall, Rank
 
 LATE_CALLS = 3
@@ -332,31 +333,24 @@ class _Group:
         limit = self._limits.late_ns
         if len(alive) < 2 or limit is None:
             return
-        common = set.intersection(*({call.number for call in rank.calls} for rank in alive))
-        numbers = sorted(common)
+        numbers = common(alive)
         for rank in alive:
-            behind = [self._behind(rank, alive, number) for number in numbers]
-            run = len(behind)
-            while run and behind[run - 1] > limit:
+            lateness = [behind(rank, alive, number) for number in numbers]
+            run = len(lateness)
+            while run and lateness[run - 1] > limit:
                 run -= 1
-            late = behind[run:]
+            late = lateness[run:]
             if len(late) < LATE_CALLS:
                 continue
             first = rank.call(numbers[run])
             others = [other for other in alive if other is not rank]
             clocks = "" if any(other.host == rank.host for other in others) else ", by the clocks of different hosts"
             text = (
-                f"it began the last {len(late)} of {len(behind)} calls that can be compared"
+                f"it began the last {len(late)} of {len(lateness)} calls that can be compared"
                 f" {seconds(median(late))} after the others{clocks}"
             )
             since = first.begin_ns if first else self._now
             yield replace(self._verdict(Kind.LATE, since, others, numbers[-1], rank), evidence=text)
-
-    def _behind(self, rank: Rank, alive: Sequence[Rank], number: int) -> int:
-        """By how many ns the rank began a call after the others, by their median."""
-        own = rank.call(number)
-        times = [call.begin_ns for other in alive if other is not rank and (call := other.call(number))]
-        return own.begin_ns - median(times) if own and times else 0
 
 
 def _function(rank: Rank) -> str | None:
@@ -414,10 +408,3 @@ def seconds(ns: int) -> str:
     if ns < 1_000_000_000:
         return f"{ns / 1e6:.0f} ms"
     return f"{ns / 1e9:.1f} s" if ns < 120_000_000_000 else f"{ns / 60e9:.0f} min"
-
-
-def median(values: Sequence[int]) -> int:
-    """Return the middle value, or the mean of the middle two; statistics.median() imports decimal and fractions."""
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2

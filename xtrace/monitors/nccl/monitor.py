@@ -21,6 +21,7 @@ from xtrace.model.nccl import (
     NcclSetup,
     NcclSnapshot,
 )
+from xtrace.model.nccl_lateness import Comparison
 from xtrace.model.nccl_verdicts import NORMAL, Limits, judge
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl.calls import CallTables, Known
@@ -74,6 +75,7 @@ class NcclMonitor:
         held = Held(say)
         self._limits = options.limits
         self._sums = Sums()
+        self._comparison = Comparison()
         self._is_greedy_reported = False
         self._callers: set[int] = set()
         """processes whose calls were seen"""
@@ -163,7 +165,7 @@ class NcclMonitor:
         self._report_greedy(by_process)
         processes_ = tuple(self._processes(by_process, known, taken.end_monotonic_ns))
         users = {**self._newcomers, **self._watched.gone, **self._watched.users}
-        ranks = self._ranks.ranks(seen, users, self._watched.earlier)
+        ranks = self._comparison.of(self._ranks.ranks(seen, users, self._watched.earlier))
         self._forget_gone(seen.states)
         snapshot = NcclSnapshot(
             end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from xtrace.model.nccl_lateness import LIMITS_NS
 from xtrace.model.nccl_ranks import Arguments, Rank
 from xtrace.model.nccl_verdicts import Verdict
 from xtrace.sinks.kinds import Record
@@ -53,6 +54,11 @@ def rank_records(ranks: Iterable[Rank], common: Record) -> Iterator[Record]:
                 for peer in rank.peers
             ],
             "peers_whole": rank.are_peers_known,
+            "lateness": [
+                {"most_ns": limit, "calls": calls}
+                for limit, calls in zip((*LIMITS_NS, None), rank.lateness, strict=False)
+                if calls
+            ],
         }
 
 
