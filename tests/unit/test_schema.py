@@ -251,7 +251,7 @@ EXAMPLES: dict[str, Record] = {
             "other": False,
             "from_stack": False,
         },
-        "stacks_read": True,
+        "open_known": True,
         "sleeps_in": "futex_wait_queue",
         "state": "S",
         "ended": False,

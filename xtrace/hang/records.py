@@ -34,7 +34,7 @@ def rank_of(record: Mapping[str, Any]) -> Rank:
         last_begin_ns=_time(record["last_begin"]),
         last_return_ns=_time(record["last_return"]),
         open=_open(opened) if opened else None,
-        are_stacks_read=record["stacks_read"],
+        is_open_known=record["open_known"],
         sleeps_in=record["sleeps_in"],
         state=record["state"],
         ended=record["ended"],

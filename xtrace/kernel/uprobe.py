@@ -6,8 +6,10 @@ The kernel detaches when the descriptor is closed.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from xtrace.errors import XtraceError
 from xtrace.kernel import constants, syscall
 from xtrace.kernel.bpf import Fd, Program
 from xtrace.kernel.features import load_trivial, switched_off
-from xtrace.kernel.syscall import call, close, ffi, try_call
+from xtrace.kernel.syscall import call, close, ffi, lib, try_call
+
+log = logging.getLogger(__name__)
 
 PMU = Path("/sys/bus/event_source/devices/uprobe")
 
@@ -81,6 +85,51 @@ def pmu_type() -> int:
 def return_flag() -> int:
     """The config bit of a return probe (`config:0` in the PMU's format)."""
     return 1 << int((PMU / "format/retprobe").read_text().strip().partition(":")[2])
+
+
+@lru_cache(maxsize=1)
+def has_returns() -> bool:
+    """Whether return probes leave processes alone that a seccomp filter confines; tried in a child of this one.
+
+    On x86-64 they became a system call in Linux 6.11, which filters refused, so that processes were killed; later
+    kernels let it pass ("seccomp: passthrough uretprobe systemcall without filtering").
+    """
+    if switched_off("uretprobe"):
+        return False
+    try:
+        with _probed_return(syscall.lib.xt_filtered_call_address()):
+            status = syscall.lib.xt_filtered_child()
+    except XtraceError as error:  # what cannot be probed here cannot be tried
+        log.debug("return probes: not tried in a confined process: %s", error)
+        return True
+    log.debug("return probes: a confined process ended with status %d", status)
+    return bool(status <= 0 or status == lib.XT_NO_FILTER)
+
+
+def _probed_return(address: int) -> ExitStack:
+    """A program that does nothing where one of this process's functions returns. Raises XtraceError."""
+    multi = has_multi()
+    with ExitStack() as opened:
+        fd = load_trivial(constants.PROG_TYPE_KPROBE, constants.ATTACH_TYPE_UPROBE_MULTI if multi else 0, 0)
+        if fd < 0:
+            raise XtraceError(f"BPF_PROG_LOAD(nothing): {os.strerror(-fd)}")
+        program = opened.enter_context(Program(fd, "nothing"))
+        path, offset = _own_place(address)
+        if multi:
+            opened.enter_context(attach_multi(program, path, [offset], [0], at_return=True))
+        else:
+            opened.enter_context(attach_event(program, path, offset, at_return=True))
+        return opened.pop_all()
+
+
+def _own_place(address: int) -> tuple[str, int]:
+    """The file in which an address of this process is, and the offset there. Raises XtraceError."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, _, offset, _, _, *path = line.split(None, 5)
+        start, end = (int(bound, 16) for bound in addresses.split("-"))
+        if start <= address < end and path:
+            return path[0], address - start + int(offset, 16)
+    raise XtraceError(f"{address:#x}: in no file that this process has mapped")
 
 
 @lru_cache(maxsize=1)

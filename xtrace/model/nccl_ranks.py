@@ -117,12 +117,14 @@ class Rank:
     """whether the call that makes it has returned"""
     begun: int = 0
     """collectives"""
-    returned: int = 0
+    returned: int | None = 0
+    """None without return probes"""
     last_begin_ns: int | None = None
     last_return_ns: int | None = None
     open: OpenCall | None = None
-    are_stacks_read: bool = True
-    """whether it would be known if it were in a call that began before the probes"""
+    is_open_known: bool = True
+    """whether it would be known if it were in a call: not without return probes, nor in a call that began before the
+    probes unless the stacks of its threads were read"""
     sleeps_in: str | None = None
     """the kernel's function in which that thread, else the main thread, sleeps; None if it runs, or nothing tells"""
     state: str | None = None

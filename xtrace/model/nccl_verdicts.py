@@ -285,7 +285,7 @@ class _Group:
         (function, _), *_ = functions.most_common(1)
         waiting = [rank for rank in self._members if rank.waits and _function(rank) == function]
         others = [rank for rank in self._members if rank not in waiting]
-        if not all(rank.are_stacks_read or rank.open or rank.ended or rank.state in ("T", "t", "D") for rank in others):
+        if not all(rank.is_open_known or rank.open or rank.ended or rank.state in ("T", "t", "D") for rank in others):
             return
         if not others and not absent and self._nranks == len(waiting):
             yield replace(self._all_stopped(waiting, 0, ()), number=None)

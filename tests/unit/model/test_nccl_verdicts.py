@@ -254,8 +254,8 @@ def test_one_in_another_call_since_before_the_tool_is_missing() -> None:
 
 
 def test_of_one_whose_stacks_could_not_be_read_nothing_is_said() -> None:
-    assert judged(older(0), older(1), older(3), older(2, None, are_stacks_read=False)) == []
-    stopped = older(2, None, are_stacks_read=False, state="T")
+    assert judged(older(0), older(1), older(3), older(2, None, is_open_known=False)) == []
+    stopped = older(2, None, is_open_known=False, state="T")
     assert only(older(0), older(1), older(3), stopped).kind is Kind.STOPPED
 
 

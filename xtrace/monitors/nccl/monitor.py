@@ -37,6 +37,11 @@ MOST_NEWCOMERS = 256
 """Processes per interval that are looked up because they called before they were found; of others the thread's name is
 known."""
 
+NO_RETURNS = (
+    "mode nccl: on this kernel return probes kill processes that a seccomp filter confines, as in containers: only the"
+    " beginning of calls is seen, no results, no durations, no open calls, no verdicts"
+)
+
 
 @dataclass(frozen=True)
 class RasOptions:
@@ -86,6 +91,8 @@ class NcclMonitor:
         """that has ended and was not read yet"""
         with ExitStack() as opening:
             self._tables = opening.enter_context(CallTables(options.max_calls))
+            if not self._tables.has_returns:
+                say(NO_RETURNS)
             self._ranks = RankReader(self._tables, options.host)
             self._watcher = Watcher(self._tables, held)
             opening.callback(self._watcher.stop)
@@ -108,7 +115,7 @@ class NcclMonitor:
         """How functions are probed, and what the call table takes."""
         tables = self._tables
         attach = "uprobe_multi" if tables.multi else "perf_event"
-        return NcclSetup(map_memory=tables.memory(), attach=attach, max_keys=tables.max_keys)
+        return NcclSetup(tables.memory(), attach=attach, max_keys=tables.max_keys, has_returns=tables.has_returns)
 
     def pids(self) -> list[int]:
         """The processes that use NCCL."""
@@ -173,6 +180,7 @@ class NcclMonitor:
             processes=processes_,
             totals=taken.totals,
             skipped=self._watched.skipped,
+            has_returns=self._tables.has_returns,
             sums=self._sums.add(processes_, taken.totals),
             ranks=ranks,
             verdicts=tuple(judge(ranks, seen.wall_ns, self._limits, has_all_hosts=False)),

@@ -133,10 +133,12 @@ class RankReader:
     def _with_stacks(self, seen: Seen, rank: Rank, earlier: Mapping[int, Earlier]) -> Rank:
         """The same with what stacks tell of calls that began before the probes."""
         stacks = earlier.get(rank.pid)
+        if not self._tables.has_returns:
+            return replace(rank, is_open_known=False)
         if rank.is_whole or stacks is None:
             return rank
         if rank.open is not None or not stacks.calls:
-            return replace(rank, are_stacks_read=stacks.is_whole)
+            return replace(rank, is_open_known=stacks.is_whole)
         call = stacks.calls[0]
         since = seen.wall(call.since_ns) or 0
         opened = OpenCall(Arguments(FUNCTIONS[call.function]), since, call.thread, is_from_stack=True)
@@ -162,7 +164,7 @@ class RankReader:
             rank=known.rank if known.rank is not None else (by_job.rank if by_job else None),
             is_whole=bool(state.is_whole and state.id),
             begun=state.begun,
-            returned=state.returned,
+            returned=state.returned if self._tables.has_returns else None,
             last_begin_ns=seen.wall(state.last_begin_ns),
             last_return_ns=seen.wall(state.last_return_ns),
             open=opened[1] if opened else None,

@@ -34,7 +34,7 @@ def rank_records(ranks: Iterable[Rank], common: Record) -> Iterator[Record]:
             "last_begin": _time(rank.last_begin_ns),
             "last_return": _time(rank.last_return_ns),
             "open": open_record(rank),
-            "stacks_read": rank.are_stacks_read,
+            "open_known": rank.is_open_known,
             "sleeps_in": rank.sleeps_in,
             "state": rank.state,
             "ended": rank.ended,

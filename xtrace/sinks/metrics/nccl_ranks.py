@@ -141,7 +141,7 @@ def values_of(rank: Rank) -> Iterator[tuple[str, float]]:
         yield "xtrace_nccl_rank_number", rank.rank
     if rank.open is not None and not rank.ended:
         yield "xtrace_nccl_rank_open_seconds", _since(rank.open.since_ns, now)
-    elif rank.are_stacks_read or rank.ended:
+    elif rank.is_open_known or rank.ended:
         yield "xtrace_nccl_rank_open_seconds", 0
     if rank.quiet_since_ns:
         yield "xtrace_nccl_rank_quiet_seconds", _since(rank.quiet_since_ns, now)

@@ -134,9 +134,11 @@ def doing(rank: Rank, now_ns: int) -> str:
         return f"in {call.arguments} since before the tool came, by its stack{state}"
     if call is not None:
         return f"in {call.arguments} for {seconds(max(0, now_ns - call.since_ns))}{state}"
+    if rank.returned is None:
+        return f"{counted(rank.begun, 'collective')} begun; whether one is open is not known{state}"
     if rank.quiet_since_ns:
         return f"in no call for {seconds(max(0, now_ns - rank.quiet_since_ns))}{state}"
-    if rank.are_stacks_read:
+    if rank.is_open_known:
         return f"in no call{state}"
     return f"no call since the tool came; whether it is in an older one is not known{state}"
 

@@ -58,7 +58,7 @@ class World:
         self.watched = Watched()
         self.started: dict[int, int] = {}
         self.now_ns = 1000
-        self.multi, self.max_keys = True, 4096
+        self.multi, self.max_keys, self.has_returns = True, 4096, True
         self.answers: bool | None = True
 
     # the call tables, the watcher of processes and the RAS service at once

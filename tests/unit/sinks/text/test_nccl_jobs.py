@@ -138,9 +138,10 @@ def test_of_a_communicator_with_something_wrong_some_ranks_are_shown() -> None:
         ({"open": None, "state": "D"}, "in no call for 60.0 s (state D)"),
         ({"open": None, "last_begin_ns": None}, "in no call"),
         (
-            {"open": None, "last_begin_ns": None, "are_stacks_read": False},
+            {"open": None, "last_begin_ns": None, "is_open_known": False},
             "no call since the tool came; whether it is in an older one is not known",
         ),
+        ({"open": None, "returned": None}, "21 collectives begun; whether one is open is not known"),
         (
             {"open": OpenCall(Arguments("AllReduce"), NOW, 100, is_from_stack=True)},
             "in AllReduce since before the tool came, by its stack",
