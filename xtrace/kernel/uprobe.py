@@ -24,15 +24,40 @@ log = logging.getLogger(__name__)
 PMU = Path("/sys/bus/event_source/devices/uprobe")
 
 
-LONGEST_CHECKED = 4
+LONGEST_CHECKED = 20
+"""Bytes of a function that are enough for emulated_at()."""
+
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"
+_MOVABS_RAX = b"\x48\xb8"
+_MOVABS_SIZE = 10
+
+
+def emulated_at(code: bytes) -> int | None:
+    """Where a function may be probed without single steps: bytes after its begin. None: nowhere.
+
+    `code`: its first LONGEST_CHECKED bytes. Skipped is what changes neither stack nor arguments, so that a probe after
+    it sees what one at the begin would: endbr64, and a constant that goes to the register of results.
+    """
+    at = 0
+    while True:
+        if is_emulated(code[at : at + 2]):
+            return at
+        if code.startswith(_ENDBR64, at):
+            at += len(_ENDBR64)
+        elif code.startswith(_MOVABS_RAX, at):
+            at += _MOVABS_SIZE
+        else:
+            return None
 
 
 def is_emulated(code: bytes) -> bool:
-    """Whether x86-64's kernel emulates the instruction that begins with these bytes, at least LONGEST_CHECKED of them.
+    """Whether x86-64's kernel emulates the instruction that begins with these two bytes.
 
     It single-steps all others, which makes a probe there about ten times as dear (arch/x86/kernel/uprobes.c: push, nop,
     relative jumps and calls).
     """
+    if len(code) < 2:
+        return False
     first, second = code[0], code[1]
     if first in (0x41, 0x66):  # push of r8 to r15; a nop with a prefix
         return 0x50 <= second <= 0x57 if first == 0x41 else second == 0x90

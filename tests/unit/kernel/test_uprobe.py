@@ -12,7 +12,7 @@ import pytest
 from tests.unit.fake_kernel import FakeKernel
 from xtrace.kernel import uprobe
 from xtrace.kernel.syscall import lib
-from xtrace.kernel.uprobe import is_emulated
+from xtrace.kernel.uprobe import emulated_at, is_emulated
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,24 @@ from xtrace.kernel.uprobe import is_emulated
 )
 def test_first_instructions_that_the_kernel_need_not_single_step(code: str, emulated: bool) -> None:
     assert is_emulated(bytes.fromhex(code)) is emulated
+
+
+@pytest.mark.parametrize(
+    "code, at",
+    [
+        ("55 4889e5", 0),
+        ("f30f1efa 55 48", 4),
+        ("48b8efbefecab1580000 55 4889e5", 10),
+        ("f30f1efa 48b8efbefecab1580000 4157", 14),
+        ("4883ec10 4151", None),  # the stack is another one after it
+        ("f30f1efa 4883ec10", None),
+        ("48b9efbefecab1580000 55", None),  # %rcx has an argument
+        ("f30f1efa", None),
+        ("", None),
+    ],
+)
+def test_a_probe_goes_where_the_kernel_need_not_single_step(code: str, at: int | None) -> None:
+    assert emulated_at(bytes.fromhex(code)) == at
 
 
 @pytest.fixture
