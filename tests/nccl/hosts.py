@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -123,6 +124,18 @@ def cluster(directory: Path, pair: Pair) -> Iterator[Cluster]:
     """Hosts without ranks."""
     with ExitStack() as opened:
         yield Cluster(directory, pair, opened)
+
+
+@contextmanager
+def inside(space: Namespace) -> Iterator[None]:
+    """This thread, and what it starts, is in the network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open() as before, Path(f"/run/netns/{space.name}").open() as other:
+        assert libc.setns(other.fileno(), 0) == 0
+        try:
+            yield
+        finally:
+            assert libc.setns(before.fileno(), 0) == 0
 
 
 def within(seconds: float, found: Any, every_s: float = 0.1) -> Any:

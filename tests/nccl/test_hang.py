@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import skip_or_fail
-from tests.nccl.hosts import HOSTS, RANKS, Cluster, cluster, kinds, within
+from tests.nccl.hosts import HOSTS, RANKS, Cluster, cluster, inside, kinds, within
 from tests.nccl.jobs import wait_for_probes
 from tests.push.server import Server, victoria_metrics
 from tests.support.net import Namespace, Pair, read_until, veth_pair
@@ -103,18 +102,6 @@ def serving(space: Namespace, address: str) -> Iterator[tuple[Server, str]]:
     """A server that both hosts reach, and its address for them; asked from within its namespace."""
     with inside(space), victoria_metrics("-search.latencyOffset=1ms", address=address) as server:
         yield server, server.url
-
-
-@contextmanager
-def inside(space: Namespace) -> Iterator[None]:
-    """This thread, and what it starts, is in the network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Path("/proc/thread-self/ns/net").open() as before, Path(f"/run/netns/{space.name}").open() as other:
-        assert libc.setns(other.fileno(), 0) == 0
-        try:
-            yield
-        finally:
-            assert libc.setns(before.fileno(), 0) == 0
 
 
 def begin(hosts: Cluster, fault: str) -> None:

@@ -14,7 +14,7 @@ from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
 from xtrace.options.option import Option, Source, Takes, Variable
 from xtrace.target import DEFAULT_URL
 from xtrace.values import (
-    address,
+    addresses,
     as_given,
     boolean,
     choice,
@@ -300,9 +300,11 @@ THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
     " defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
-RAS: Option[tuple[str, int] | None] = Option(
-    ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, address, None,
-    details=f"NCCL's default port is {RAS_PORT}.", modes=(NCCL,),
+RAS: Option[tuple[tuple[str, int], ...]] = Option(
+    ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, addresses, (),
+    details=f"NCCL's default port is {RAS_PORT}. A loopback address is also asked in the network namespaces of"
+    " processes that use NCCL: each container has its own.",
+    takes=Takes.LIST, modes=(NCCL,),
 )
 RAS_INTERVAL = Option(
     ("--ras-interval",), "TIME", "how often to query the RAS service", JOBS, duration(LEAST_RAS_MS, LONGEST_MS),

@@ -28,7 +28,7 @@ from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.finder import User, look_up
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.ranks import RankReader
-from xtrace.monitors.nccl.ras import RasPoller
+from xtrace.monitors.nccl.ras_services import RasServices
 from xtrace.monitors.nccl.sparing import Held
 from xtrace.monitors.nccl.sums import Sums
 from xtrace.monitors.nccl.watcher import Watcher
@@ -47,7 +47,7 @@ NO_RETURNS = (
 class RasOptions:
     """--ras and --ras-interval."""
 
-    address: tuple[str, int]
+    addresses: tuple[tuple[str, int], ...]
     every_s: float
 
 
@@ -105,7 +105,7 @@ class NcclMonitor:
             if not self._watched.users:
                 say("mode nccl: no process uses NCCL now; looking for new ones every second")
             ras = options.ras
-            self._ras = RasPoller(ras.address, ras.every_s) if ras else None
+            self._ras = RasServices(ras.addresses, ras.every_s) if ras else None
             if self._ras:
                 opening.callback(self._ras.close)
             self._opened = opening.pop_all()
@@ -164,6 +164,8 @@ class NcclMonitor:
             if (facts := Known.of(state)) != NOTHING_KNOWN or state.id or where in in_use
         }
         self._watched = self._watcher.take()
+        if self._ras:
+            self._ras.follow(self.pids())
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)
         for key, counters in taken.calls.items():
             by_process[key.pid][key] = counters

@@ -152,7 +152,7 @@ def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
         yield {
             "type": "nccl_ras",
             **common,
-            "address": report.address,
+            "address": communicator.address or report.address,
             "nccl_version": communicator.nccl_version or report.nccl_version,
             "age_s": round(communicator.age_ns / 1e9, 3),
             "timeouts": report.timeouts,
