@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import skip_or_fail
 from tests.nccl.hosts import HOSTS, RANKS, Cluster, cluster, inside, kinds, within
 from tests.nccl.jobs import wait_for_probes
+from tests.netns.tool import LIMIT_S
 from tests.push.server import Server, victoria_metrics
 from tests.support.net import Namespace, Pair, read_until, veth_pair
 
@@ -248,6 +249,7 @@ def test_queries_name_the_rank_if_the_tool_starts_during_the_hang(hosts: Cluster
 
 
 def test_nothing_is_said_of_a_job_that_runs(hosts: Cluster, pair: Pair) -> None:
+    assert CLEAN_S < LIMIT_S, "processes live no longer than XTRACE_LIMIT_S"
     with serving(pair.near, "10.0.0.1") as (server, url):
         watch_all(hosts, "--push", url)
         begin(hosts, "none")

@@ -231,6 +231,7 @@ EXAMPLES: dict[str, Record] = {
         **TICK,
         **PLACE,
         "job": {"name": "slurm:7.0", "rank": 3, "world_size": 8, "local_rank": 3, "visible_devices": "3"},
+        "gpus": [3],
         "communicator": "5c9bdb47be8414d5",
         "identity": "unique_id",
         "address": "0x55d0",

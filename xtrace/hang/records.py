@@ -22,6 +22,7 @@ def rank_of(record: Mapping[str, Any]) -> Rank:
         container=record["container"],
         pod=record["pod"],
         job=Job(**job) if job else None,
+        gpus=None if record["gpus"] is None else tuple(record["gpus"]),
         communicator=record["communicator"],
         identity=Identity(record["identity"]) if record["identity"] else None,
         address=int(address, 16) if address else None,

@@ -104,6 +104,8 @@ class Rank:
     container: str | None = None
     pod: str | None = None
     job: Job | None = None
+    gpus: tuple[int, ...] | None = None
+    """numbers of the NVIDIA devices that its process has open; None: not known"""
     communicator: str | None = None
     """the same on all hosts; None if nothing tells"""
     identity: Identity | None = None

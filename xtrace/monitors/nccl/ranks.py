@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from xtrace.kernel import proc
+from xtrace.kernel.gpus import open_gpus
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl import Frame, PeerCalls, Running, State
 from xtrace.model.nccl_names import FUNCTIONS, datatype_name
@@ -23,6 +24,10 @@ ENDED_NS = 60_000_000_000
 
 MOST_PEERS = 256
 """Of one rank: those of the latest sends and receives."""
+
+GPUS_NS = 10_000_000_000
+"""How long it is not looked again which GPUs a process has open."""
+FORGET_NS = 6 * GPUS_NS
 
 MAKERS = frozenset(
     (
@@ -53,6 +58,23 @@ class Seen(NamedTuple):
         return {(pid, call.communicator) for pid, calls in self.running.items() for _, call in calls}
 
 
+class Gpus:
+    """The GPUs that processes have open, looked up now and then."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[int | None, int, tuple[int, ...] | None]] = {}
+        """process id -> start time of the process, when it was looked up, GPUs"""
+
+    def of(self, pid: int, start_time: int | None, now_ns: int) -> tuple[int, ...] | None:
+        """Those of a process; of one that has ended (`start_time` None) as last known."""
+        known = self._found.get(pid)
+        if known and (start_time is None or (start_time == known[0] and now_ns - known[1] < GPUS_NS)):
+            return known[2]
+        self._found = {other: one for other, one in self._found.items() if now_ns - one[1] < FORGET_NS}
+        self._found[pid] = start_time, now_ns, open_gpus(pid)
+        return self._found[pid][2]
+
+
 class RankReader:
     """Reads the ranks at each tick, and remembers those whose process has ended."""
 
@@ -61,6 +83,7 @@ class RankReader:
         self._host = host
         self._ended: dict[tuple[int, int | None], tuple[Rank, int]] = {}
         """by process id and address: as last seen, and when it was seen first that it had ended"""
+        self._gpus = Gpus()
         self._silent: set[int] = set()
         """processes that are a rank by their environment, and have made no call since the probes"""
 
@@ -212,6 +235,7 @@ class RankReader:
             container=user.container if user else None,
             pod=user.pod if user else None,
             job=user.job if user else None,
+            gpus=self._gpus.of(pid, start_time, seen.monotonic_ns),
             state=state,
             sleeps_in=None if state is None else proc.thread_sleeps_in(pid, pid if thread is None else thread),
             ended=state is None,

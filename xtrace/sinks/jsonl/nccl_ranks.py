@@ -22,6 +22,7 @@ def rank_records(ranks: Iterable[Rank], common: Record) -> Iterator[Record]:
             "container": rank.container,
             "pod": rank.pod,
             "job": job_record(rank),
+            "gpus": None if rank.gpus is None else list(rank.gpus),
             "communicator": rank.communicator,
             "identity": rank.identity.value if rank.identity else None,
             "address": None if rank.address is None else f"{rank.address:#x}",

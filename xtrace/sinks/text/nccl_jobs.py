@@ -119,6 +119,8 @@ def rank_line(rank: Rank, communicator: Communicator | None, now_ns: int) -> str
     words = [f"rank {known(rank.rank)} pid {rank.pid}"]
     if communicator is not None and communicator.device is not None:
         words.append(f"gpu {communicator.device}")
+    elif rank.gpus:
+        words.append(f"/dev/nvidia{','.join(map(str, rank.gpus))}")
     elif rank.job is not None and rank.job.visible_devices:
         words.append(f"CUDA_VISIBLE_DEVICES={rank.job.visible_devices}")
     return f"{' '.join(words)}: {doing(rank, now_ns)}"

@@ -83,6 +83,8 @@ def _who(verdict: Verdict) -> str:
     words = [f"{culprit.host} pid {culprit.pid}"]
     if culprit.container:
         words.append(f"container {short_id(culprit.container)}")
+    if culprit.gpus:
+        words.append(f"/dev/nvidia{','.join(map(str, culprit.gpus))}")
     if culprit.pod:
         words.append(f"pod {culprit.pod}")
     if culprit.command:
