@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
 TEST_PACKAGES := bpftool ethtool git iproute2 iputils-ping iperf3 jq libcap2-bin mandoc openssl procps systemd time util-linux
-SERVER_PACKAGES := victoria-metrics prometheus openssl curl
+SERVER_PACKAGES := victoria-metrics prometheus nfdump pmacct tshark openssl curl
 DEB_PACKAGES := debhelper dpkg-dev lintian
 RPM_PACKAGES := rpm
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
@@ -44,8 +44,8 @@ endef
 # Only as root; otherwise the tests that need the servers are skipped. Tests start the servers themselves, so
 # the packages' services are disabled, unless the packages were installed before.
 define need_servers
-	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v openssl && command -v curl; } >/dev/null; then exit 0; fi; \
-	new="$$(for p in victoria-metrics prometheus; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
+	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v nfcapd && command -v nfacctd && command -v tshark && command -v openssl && command -v curl; } >/dev/null; then exit 0; fi; \
+	new="$$(for p in victoria-metrics prometheus nfdump; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
 	$(MAKE) --no-print-directory server-packages || { echo "make: tests that push to real servers will be skipped" >&2; exit 0; }; \
 	if command -v systemctl >/dev/null; then systemctl disable --now $$new >/dev/null 2>&1 || true; fi
 endef

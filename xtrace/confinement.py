@@ -77,7 +77,7 @@ def readable(config: Config) -> Iterator[Path]:
     """Yield the directories beneath which files may be read."""
     yield from (Path("/proc"), Path("/sys"), paths.procfs(), paths.sysfs(), *CODE)
     yield from (Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path) if place)
-    if config.target is not None:
+    if config.target is not None or config.ipfix is not None:
         yield from NAMES
     yield from directories(secret_files(config))
 

@@ -43,6 +43,8 @@ CURES = {
     "no JSON support: NCCL 2.28.7 or newer is needed": "Use a newer NCCL in the job, or leave out `--ras`.",
     "no complete answer within … s": "Ranks that hang answer late: `xtrace-catch hang` names them without RAS.",
     # others
+    "BPF_PROG_LOAD(nothing): …": "The kernel refuses even an empty program: see its log, and `--doctor`.",
+    "…: in no file that this process has mapped": REPORT_IT,
     "/sys/devices/system/cpu/possible …": "Mount /sys: the number of CPUs is read there.",
     "mode nccl: process IDs in this container's /proc differ from the kernel's, so calls cannot be assigned to"
     " processes (run it with --pid host or -v /proc:/host/proc:ro)": "Do that; `make docker-up-nccl` does.",
@@ -62,6 +64,9 @@ CURES = {
     "NCCL calls do not add up: … missing": REPORT_IT,
     "RAS service …: cannot parse … communicators": "Another version of NCCL: please report it with the version.",
     "hang: …": "Lines of a file are left out, the message says why; the verdict is from the rest.",
+    "ipfix to …: ended; not sent: … flows, … packets": "The reason was given before. Start the collector first.",
+    "…: more than … MiB queued; dropping the oldest flows": "Start the collector, or use `--filter` and `--net`.",
+    "…: …; flows are queued, retrying": "Start the collector, or correct its address.",
     "listen: connections that are too many, too slow or malformed are refused, and counted": (
         "Find who connects: `xtrace_catch_listen_refused_total` counts them."
     ),

@@ -85,3 +85,9 @@ def test_directories_of_secrets_and_spool_are_excepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("arguments", "does"), [("", False), ("-m rdma", False), ("-m nccl", True), ("--tcp", True)])
 def test_landlock_is_not_for_runs_that_look_into_processes(arguments: str, does: bool) -> None:
     assert looks_into_processes(config(arguments)) is does
+
+
+@pytest.mark.parametrize("arguments", ["--push http://localhost:1", "--ipfix localhost:4739"])
+def test_names_are_resolved_again_by_what_connects_again(arguments: str) -> None:
+    assert Path("/etc") in set(readable(config(arguments)))
+    assert Path("/etc") not in set(readable(config("")))
