@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 #include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
+#include <linux/landlock.h>
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -547,6 +549,51 @@ int xt_ethtool(const char *interface, void *request, size_t length)
 int xt_setns_net(int fd)
 {
 	return result(syscall(SYS_setns, fd, CLONE_NEWNET));
+}
+
+int xt_no_new_privileges(void)
+{
+	return result(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+}
+
+int xt_keep_capabilities(__u64 capabilities)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+	int ret = result(syscall(SYS_capget, &header, sets));
+
+	for (int i = 0; !ret && i < _LINUX_CAPABILITY_U32S_3; i++) {
+		sets[i].permitted &= (__u32)(capabilities >> (32 * i));
+		sets[i].effective &= sets[i].permitted;
+		sets[i].inheritable = 0; /* and with it the ambient set */
+	}
+	return ret ? ret : result(syscall(SYS_capset, &header, sets));
+}
+
+int xt_landlock_version(void)
+{
+	return result(syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION));
+}
+
+int xt_landlock_create(__u64 handled)
+{
+	struct landlock_ruleset_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.handled_access_fs = handled;
+	return result(syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0));
+}
+
+int xt_landlock_allow(int ruleset_fd, int directory_fd, __u64 access)
+{
+	struct landlock_path_beneath_attr attr = {.allowed_access = access, .parent_fd = directory_fd};
+
+	return result(syscall(SYS_landlock_add_rule, ruleset_fd, LANDLOCK_RULE_PATH_BENEATH, &attr, 0));
+}
+
+int xt_landlock_restrict(int ruleset_fd)
+{
+	return result(syscall(SYS_landlock_restrict_self, ruleset_fd, 0));
 }
 
 int xt_close(int fd)

@@ -193,4 +193,16 @@ int xt_ethtool(const char *interface, void *request, size_t length);
 /* The calling thread moves to the network namespace of a descriptor of /proc/PID/ns/net. */
 int xt_setns_net(int fd);
 
+/*
+ * What the calling thread may still do, and what it starts. xt_keep_capabilities(): of those it has, these
+ * bits (capabilities(7)). Landlock (landlock(7)): the version of its interface; a ruleset that forbids these
+ * accesses, but for those allowed beneath a directory; its enforcement.
+ */
+int xt_no_new_privileges(void);
+int xt_keep_capabilities(__u64 capabilities);
+int xt_landlock_version(void);
+int xt_landlock_create(__u64 handled);
+int xt_landlock_allow(int ruleset_fd, int directory_fd, __u64 access);
+int xt_landlock_restrict(int ruleset_fd);
+
 int xt_close(int fd);

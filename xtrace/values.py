@@ -133,6 +133,17 @@ def listening(text: str, name: str) -> tuple[str, int] | str:
         ) from None
 
 
+def collector(text: str, name: str) -> tuple[str, str, int]:
+    """Return protocol, host and port of `collector:4739` (udp), `udp:collector:4739` or `tcp:collector:4739`."""
+    protocol, colon, where = text.strip().partition(":")
+    if not colon or protocol not in ("udp", "tcp"):
+        protocol, where = "udp", text
+    try:
+        return protocol, *address(where, name)
+    except UsageError:
+        raise UsageError(f"{name}: '{text}' is not HOST:PORT or tcp:HOST:PORT (for example localhost:4739)") from None
+
+
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 LEAST_SPOOL, DEFAULT_SPOOL = 1 << 20, 1 << 30
 

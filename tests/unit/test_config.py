@@ -59,6 +59,8 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         series_by="flow",
         metrics="all",
         spool=None,
+        ipfix=None,
+        ipfix_biflow=False,
         listen=None,
         listen_config=None,
         list_interfaces=False,
@@ -110,6 +112,8 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "--metrics": ("counters", {"metrics": "counters"}),
     "--spool": ("/var/spool/x:2M", {"spool": ("/var/spool/x", 2 << 20)}),
+    "--ipfix": ("tcp:[fd00::1]:4739", {"ipfix": ("tcp", "fd00::1", 4739)}),
+    "--ipfix-biflow": ("", {"ipfix_biflow": True}),
     "--listen": ("unix:/run/x.sock", {"listen": "/run/x.sock"}),
     "--listen-config": ("web.yml", {"listen_config": "web.yml"}),
     "--max-series": ("7", {"max_series": 7}),
@@ -146,6 +150,8 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     before = "" if option in ("-m", "--mode") else ALL_MODES
     if option in ("--max-series", "--series-by", "--metrics", "--push-format", "--spool"):
         before += " --push http://m"
+    if option == "--ipfix-biflow":
+        before += " --ipfix h:7"
     if option == "--listen-config":
         before += " --listen h:7"
     assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
@@ -185,6 +191,9 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
         ("--push-format import", "--push-format works only with --push (add --push URL)"),
         ("--metrics counters", "--metrics works only with --push or --listen (add --push URL)"),
         ("--spool /x", "--spool works only with --push (add --push URL)"),
+        ("--ipfix-biflow", "--ipfix-biflow works only with --ipfix (add --ipfix HOST:PORT)"),
+        ("--ipfix h", "--ipfix: 'h' is not HOST:PORT or tcp:HOST:PORT (for example localhost:4739)"),
+        ("--ipfix tcp:h", "--ipfix: 'tcp:h' is not HOST:PORT or tcp:HOST:PORT (for example localhost:4739)"),
         ("--listen-config f", "--listen-config works only with --listen (add --listen ADDR:PORT)"),
         ("--series-by hosts", "--series-by works only with --push or --listen (add --push URL)"),
         (

@@ -107,6 +107,7 @@ EXAMPLES: dict[str, Record] = {
         "version": "0.1.0",
         "interval_s": 5.0,
         "modes": ["xdp"],
+        "landlock": True,
         "hooks": [{"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": "native"}],
         "features": ["btf"],
         "filters": ["port 53 443", "exclude-dns"],

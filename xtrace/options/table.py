@@ -18,6 +18,7 @@ from xtrace.values import (
     as_given,
     boolean,
     choice,
+    collector,
     duration,
     items,
     listening,
@@ -225,6 +226,18 @@ SPOOL: Option[tuple[str, int] | None] = Option(
     " 2G. Beyond it the oldest are dropped and counted. Needs --push.",
     variables=("XTRACE_SPOOL",),
 )
+IPFIX: Option[tuple[str, str, int] | None] = Option(
+    ("--ipfix",), "HOST:PORT", "also send flow records to a collector", METRICS, collector, None,
+    details="By IPFIX over UDP, the usual port is 4739; tcp:HOST:PORT is over TCP. docs/fleet.md has the fields, and"
+    " recipes for nfdump and pmacct.",
+    modes=(XDP,), variables=("XTRACE_IPFIX",),
+)
+IPFIX_BIFLOW = _switch(
+    "--ipfix-biflow", group=METRICS, help="one record for both directions of a connection",
+    details="With --ipfix, where both directions have packets in an interval (RFC 5103). nfdump counts both, pmacct"
+    " only the first.",
+    modes=(XDP,), variables=("XTRACE_IPFIX_BIFLOW",),
+)
 LISTEN: Option[tuple[str, int] | str | None] = Option(
     ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
     details="Or unix:PATH. /metrics for Prometheus and VictoriaMetrics, /flows with the last interval as JSON Lines"
@@ -233,9 +246,9 @@ LISTEN: Option[tuple[str, int] | str | None] = Option(
     variables=("XTRACE_LISTEN",), is_main=True,
 )
 LISTEN_CONFIG: Option[str | None] = Option(
-    ("--listen-config",), "FILE", "TLS for --listen", METRICS, as_given, None,
+    ("--listen-config",), "FILE", "TLS and passwords for --listen", METRICS, as_given, None,
     details="A web.config.file of Prometheus' exporters: tls_server_config with cert_file and key_file, and for client"
-    " certificates client_auth_type and client_ca_file. Passwords are not supported.",
+    " certificates client_auth_type and client_ca_file; basic_auth_users with bcrypt hashes.",
     variables=("XTRACE_LISTEN_CONFIG",),
 )
 MAX_SERIES = Option(
@@ -330,7 +343,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
     *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
-    *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
+    *(PUSH, PUSH_FORMAT, SPOOL, IPFIX, IPFIX_BIFLOW, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
