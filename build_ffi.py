@@ -23,6 +23,7 @@ HEADERS = (
     "csrc/render.h",
     "csrc/tcp_diag.h",
     "csrc/btf.h",
+    "csrc/confine.h",
     "csrc/password.h",
 )
 KERNEL_TYPES = (
@@ -51,10 +52,7 @@ def version() -> str:
 MODULE = "xtrace._native"
 INCLUDED = ("<stddef.h>", "<linux/types.h>", *(f'"{Path(header).name}"' for header in HEADERS))
 PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
-SOURCES = [
-    *("csrc/shim.c", "csrc/drain.c", "csrc/render.c", "csrc/tcp_diag.c"),
-    *("csrc/btf.c", "csrc/password.c"),
-]
+SOURCES = [f"csrc/{name}.c" for name in ("shim", "drain", "render", "tcp_diag", "btf", "confine", "password")]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
 # keep local paths out of the debug information, which Python's own flags may enable

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
+from xtrace.confinement import confine
 from xtrace.errors import RdmaError
 from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -21,6 +22,7 @@ from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
+from xtrace.service import READY, STOPPING, Service
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.stream import STDOUT, OutputStream
@@ -76,6 +78,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
     if config.push_warning:
         log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
+        service = opened.enter_context(closing(Service(os.environ)))
         config = replace(config, output=chosen_format(config, output))
         # opened first, so that they are closed last
         push = make_push(config, identity, version, opened, stop) if config.target else None
@@ -91,9 +94,12 @@ def run(config: Config, version: str, stop: Stop) -> int:
             *make_sinks(config, identity, output),
         ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
+        started = Run(version, config.interval_ms / 1000, config.modes, setups, confine(config))
         for sink in sinks:
-            sink.start(Run(version, config.interval_ms / 1000, config.modes, setups))
-        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
+            sink.start(started)
+        service.say(READY)
+        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service).run(config.count)
+        service.say(STOPPING)
     return 1 if (push and push.undelivered) or (ipfix and ipfix.unsent) else 0
 
 

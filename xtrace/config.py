@@ -91,7 +91,7 @@ class Config:
     """of verdicts on ranks"""
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
-    ras: tuple[str, int] | None = None
+    ras: tuple[tuple[str, int], ...] = ()
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
     procfs: str | None = None

@@ -107,6 +107,11 @@ def address(text: str, name: str) -> tuple[str, int]:
     return found.group(1) or found.group(2), int(found.group(3))
 
 
+def addresses(text: str, name: str) -> tuple[tuple[str, int], ...]:
+    """Return host and port of each, each once: `localhost:28028,10.0.0.1:28028`."""
+    return tuple(dict.fromkeys(address(one, name) for one in text.split(",")))
+
+
 UNIX = "unix:"
 LONGEST_SOCKET = 107
 """Bytes of a unix socket's path (unix(7), sun_path)."""

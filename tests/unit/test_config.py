@@ -163,12 +163,12 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
         *(
             ("rdma", option, "xdp", "rdma,xdp")
             for option in (
-                "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
+                "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns",
                 "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
                 "--tunnel=inner",
             )
         ),
-        ("nccl", "--top=5", "xdp", "nccl,xdp"),
+        ("rdma", "--top=5", "xdp or nccl", "rdma,xdp"),
         ("rdma", "--tcp", "xdp", "rdma,xdp"),
         ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
         ("rdma", "--series-by=hosts", "xdp", "rdma,xdp"),
@@ -529,16 +529,18 @@ def test_number_of_series_is_within_its_range(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, address, seconds",
+    "options, addresses, seconds",
     [
-        ("--ras localhost:28028", ("localhost", 28028), 60.0),
-        ("--ras [fd00::1]:1 --ras-interval 10s", ("fd00::1", 1), 10.0),
-        ("--ras 10.0.0.1:65535 --ras-interval 1h", ("10.0.0.1", 65535), 3600.0),
+        ("--ras localhost:28028", [("localhost", 28028)], 60.0),
+        ("--ras [fd00::1]:1 --ras-interval 10s", [("fd00::1", 1)], 10.0),
+        ("--ras a:1,b:2 --ras a:1 --ras-interval 1h", [("a", 1), ("b", 2)], 3600.0),
     ],
 )
-def test_ras_service_is_queried_at_its_interval(options: str, address: tuple[str, int], seconds: float) -> None:
+def test_ras_services_are_queried_at_their_interval(
+    options: str, addresses: list[tuple[str, int]], seconds: float
+) -> None:
     config = parsed(f"-m nccl {options}")
-    assert (config.ras, config.ras_interval_s) == (address, seconds)
+    assert (config.ras, config.ras_interval_s) == (tuple(addresses), seconds)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
 from xtrace.options.option import Option, Source, Takes, Variable
 from xtrace.target import DEFAULT_URL
 from xtrace.values import (
-    address,
+    addresses,
     as_given,
     boolean,
     choice,
@@ -176,8 +176,9 @@ TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
     "by output",
     "Per interface and direction; all other flows are summed up as one. 0 shows all. On a terminal the default is what"
-    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table.",
-    modes=(XDP,), is_main=True,
+    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table. Mode"
+    " nccl, -o table: ranks per communicator; by default none, and 8 if something is wrong with it.",
+    modes=(XDP, NCCL), is_main=True,
 )
 WIDE = _switch(
     "--wide", group=OUTPUT, help="never shorten addresses to fit the terminal", details="Applies to -o table.",
@@ -312,9 +313,11 @@ THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
     " defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
-RAS: Option[tuple[str, int] | None] = Option(
-    ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, address, None,
-    details=f"NCCL's default port is {RAS_PORT}.", modes=(NCCL,),
+RAS: Option[tuple[tuple[str, int], ...]] = Option(
+    ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, addresses, (),
+    details=f"NCCL's default port is {RAS_PORT}. A loopback address is also asked in the network namespaces of"
+    " processes that use NCCL: each container has its own.",
+    takes=Takes.LIST, modes=(NCCL,),
 )
 RAS_INTERVAL = Option(
     ("--ras-interval",), "TIME", "how often to query the RAS service", JOBS, duration(LEAST_RAS_MS, LONGEST_MS),
