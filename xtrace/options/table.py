@@ -184,7 +184,7 @@ TOP: Option[int | None] = Option(
     "by output",
     "Per interface and direction; all other flows are summed up as one. 0 shows all. On a terminal the default is what"
     f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table.",
-    modes=(XDP,), is_main=True,
+    modes=(XDP,),
 )
 WIDE = _switch(
     "--wide", group=OUTPUT, help="never shorten addresses to fit the terminal", details="Applies to -o table.",
