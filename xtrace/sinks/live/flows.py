@@ -182,8 +182,8 @@ class FlowPane:
         series = [Series("rate", rates, self._history.span_s(len(rates)))]
         found = self._shown.find(key)
         if found is None:
-            return Detail("flow", ["no packets in this interval"], series)
-        return Detail("flow", list(_lines(self._shown, self._shown.table[found], view)), series)
+            return Detail(["no packets in this interval"], series)
+        return Detail(list(_lines(self._shown, self._shown.table[found], view)), series)
 
 
 def interface_rates(snapshot: FlowSnapshot, view: View) -> str:

@@ -75,9 +75,9 @@ class Series(NamedTuple):
 class Detail(NamedTuple):
     """Everything about one row."""
 
-    title: str
     lines: Sequence[str]
     series: Sequence[Series] = ()
+    """whose rates may be empty"""
 
 
 class Pane(Protocol):

@@ -21,7 +21,37 @@ def _flows() -> Pane:
     return FlowPane()
 
 
-PANES: Sequence[Place] = (Place("xdp", _flows),)
+def _interfaces() -> Pane:
+    from xtrace.sinks.live.interfaces import InterfacePane
+
+    return InterfacePane()
+
+
+def _connections() -> Pane:
+    from xtrace.sinks.live.connections import ConnectionPane
+
+    return ConnectionPane()
+
+
+def _ports() -> Pane:
+    from xtrace.sinks.live.ports import PortPane
+
+    return PortPane()
+
+
+def _jobs() -> Pane:
+    from xtrace.sinks.live.jobs import JobPane
+
+    return JobPane()
+
+
+PANES: Sequence[Place] = (
+    Place("xdp", _flows),
+    Place("xdp", _interfaces),
+    Place("tcp", _connections),
+    Place("rdma", _ports),
+    Place("nccl", _jobs),
+)
 """In the order of their tabs."""
 
 

@@ -30,7 +30,7 @@ MARK = ">"
 GRAPH_ROWS = 8
 WAYS = (None, Direction.INGRESS, Direction.EGRESS)
 PROMPT = "filter: "
-CLOSE = "esc: back"
+CLOSE = "esc back"
 
 
 class Look(NamedTuple):
@@ -288,7 +288,7 @@ class Screen:
     def _last_line(self, columns: int) -> str:
         if self._typed is not None:
             return fitted(f"{PROMPT}{self._typed}{f'  ({self._complaint})' if self._complaint else ''}", columns)
-        hints = [f"{action.keys[0]}: {action.hint}" for action in ACTIONS if action.hint]
+        hints = [f"{action.keys[0]} {action.hint}" for action in ACTIONS if action.hint]
         if self._cover is not None or self._tab.opened is not None:
             hints.insert(0, CLOSE)
         return cut("  ".join(hints), columns)
