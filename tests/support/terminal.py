@@ -18,6 +18,9 @@ from tests.support.net import TIMEOUT_S
 
 SEQUENCE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
 
+PASTE = "2004"
+"""The mode in which shells tell what is pasted."""
+
 
 class Screen:
     """Characters, modes and cursor after some output. An unknown sequence is an error: nothing else may be sent."""
@@ -63,6 +66,8 @@ class Screen:
     def _put(self, character: str) -> None:
         if character == "\r":
             self.column = 0
+        elif character == "\b":
+            self.column -= 1
         elif character == "\n":
             self.row += 1
             if self.row == self.rows:
@@ -86,6 +91,8 @@ class Screen:
             assert self.row < self.rows and self.column < self.columns
         elif final == "K":
             self._cells[self.row][self.column :] = [" "] * (self.columns - self.column)
+        elif final == "C":
+            self.column += numbers[0]
         elif final == "J":
             self._cells = self._empty()
         else:
@@ -98,9 +105,10 @@ class Screen:
             self._other, self._cells = self._cells, self._other or self._empty()
         elif mode == "7":
             self.wraps = is_on
-        else:
-            assert mode == "25", f"unknown mode {mode}"
+        elif mode == "25":
             self.has_cursor = is_on
+        else:
+            assert mode == PASTE, f"unknown mode {mode}"
 
 
 class Terminal:
