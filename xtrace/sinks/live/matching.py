@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import count
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from xtrace.model.filters import Filters
-from xtrace.model.flow import FlowTable
+from xtrace.model.flow import FlowKey, FlowTable
 from xtrace.model.tcp import Sample
 from xtrace.sinks.render import MAPPED
 from xtrace.sinks.text.flows import has_ports
@@ -36,9 +37,19 @@ class Matcher:
         return not self.names or any(fnmatchcase(name, wanted) for name in names if name for wanted in self.names)
 
     def flows(self, table: FlowTable, indexes: Sequence[int]) -> Sequence[int]:
-        """Return those of `indexes` whose flows match."""
-        for holds in _conditions(self.filters, table):
-            indexes = [index for index in indexes if holds(index)]
+        """Return those of `indexes` whose flows match. All steps read columns: a table may have very many flows."""
+        filters = self.filters
+        if filters.types:
+            wanted = _where(table, lambda key: key.traffic_type in filters.types)
+            indexes = [index for index in indexes if wanted[index]]
+        if filters.ports or filters.exclude_dns:
+            indexes = _by_ports(table, indexes, filters)
+        if filters.networks:
+            inside = _touching(_ranges(filters.networks), table, indexes)
+            indexes = [index for index in indexes if index in inside]
+        if filters.excluded_networks:
+            inside = _touching(_ranges(filters.excluded_networks), table, indexes)
+            indexes = [index for index in indexes if index not in inside]
         return indexes
 
     def connection(self, sample: Sample) -> bool:
@@ -83,52 +94,48 @@ def _touch(ranges: Sequence[Range], addresses: Sequence[tuple[int, int]]) -> boo
     return any(each.holds(words) for each in ranges for words in addresses)
 
 
-def _conditions(filters: Filters, table: FlowTable) -> Iterator[Callable[[int], bool]]:
-    """Yield what a flow must meet, by its index. All read columns: a table may have very many flows."""
-    kinds = _Kinds(table)
-    if filters.types:
-        yield lambda index: kinds[index][0] in filters.types
-    sources, destinations = table.column("src_port"), table.column("dst_port")
-    if filters.ports:
-        yield lambda index: sources[index] in filters.ports or destinations[index] in filters.ports
-        yield lambda index: kinds[index][1]
+def _by_ports(table: FlowTable, indexes: Sequence[int], filters: Filters) -> Sequence[int]:
+    """Return the flows with wanted ports, and without those of DNS; flows without ports have none of either."""
+    sources, destinations, has_some = table.column("src_port"), table.column("dst_port"), _where(table, has_ports)
+    ports = filters.ports
+    if ports:
+        indexes = [i for i in indexes if (sources[i] in ports or destinations[i] in ports) and has_some[i]]
     if filters.exclude_dns:
-        yield lambda index: (sources[index] != DNS_PORT and destinations[index] != DNS_PORT) or not kinds[index][1]
-    if filters.networks:
-        yield _in_networks(filters.networks, table)
-    if filters.excluded_networks:
-        touches = _in_networks(filters.excluded_networks, table)
-        yield lambda index: not touches(index)
+        dns = DNS_PORT
+        indexes = [i for i in indexes if (sources[i] != dns and destinations[i] != dns) or not has_some[i]]
+    return indexes
 
 
-def _in_networks(networks: Sequence[Network], table: FlowTable) -> Callable[[int], bool]:
-    """Return whether source or destination is in one of the networks; frames without addresses are in none."""
-    ranges, words = _ranges(networks), table.address_words()
+def _touching(ranges: Sequence[Range], table: FlowTable, indexes: Sequence[int]) -> set[int]:
+    """Return the flows with an address in one of the networks; frames without addresses have none."""
+    src, src_end, dst, dst_end = table.address_words()
+    found: set[int] = set()
+    for (mask, mask_end), (value, value_end), is_ipv4 in ranges:
+        found.update(
+            i
+            for i in (indexes if is_ipv4 else _ipv6(table, indexes))
+            if (src_end[i] & mask_end == value_end and src[i] & mask == value)
+            or (dst_end[i] & mask_end == value_end and dst[i] & mask == value)
+        )
+    return found
 
-    def touches(index: int) -> bool:
-        source, source_end, destination, destination_end = (column[index] for column in words)
-        ends = (source, source_end), (destination, destination_end)
-        return ends != _NO_ADDRESSES and _touch(ranges, ends)
 
-    return touches
+def _ipv6(table: FlowTable, indexes: Sequence[int]) -> list[int]:
+    """Return the flows whose addresses are IPv6: an IPv6 network's words may match mapped ones and none at all."""
+    src, src_end, dst, dst_end = table.address_words()
+    mask, value = _MAPPED_RANGE.masks[1], _MAPPED_RANGE.values[1]
+    return [
+        i for i in indexes if (src[i] or src_end[i] & mask != value) and (src[i] or src_end[i] or dst[i] or dst_end[i])
+    ]
 
 
-_NO_ADDRESSES = ((0, 0), (0, 0))
+def _where(table: FlowTable, holds: Callable[[FlowKey], bool]) -> list[bool]:
+    """Return whether something holds of each flow, by index: decided once for all flows of the same kind."""
+    fields = (table.column(field) for field in ("ethertype", "protocol", "flags"))
+    kinds = [ethertype << 16 | protocol << 8 | flags for ethertype, protocol, flags in zip(*fields, strict=True)]
+    wanted = {kind for kind, index in dict(zip(kinds, count())).items() if holds(table[index].key)}
+    return [kind in wanted for kind in kinds]
 
 
-class _Kinds(dict[int, tuple[str, bool]]):
-    """Traffic type of a flow, and whether it has ports, by its index: of each combination only once by its key."""
-
-    def __init__(self, table: FlowTable) -> None:
-        super().__init__()
-        self._table = table
-        self._columns = [table.column(field) for field in ("ethertype", "protocol", "flags")]
-
-    def __getitem__(self, index: int) -> tuple[str, bool]:
-        ethertype, protocol, flags = (column[index] for column in self._columns)
-        combined = ethertype << 16 | protocol << 8 | flags
-        found = self.get(combined)
-        if found is None:
-            key = self._table[index].key
-            found = self[combined] = key.traffic_type, has_ports(key)
-        return found
+_MAPPED_RANGE = Range(_WORDS.unpack(b"\xff" * len(MAPPED) + bytes(4)), _WORDS.unpack(MAPPED + bytes(4)), True)
+"""All IPv4 addresses."""
