@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from xtrace.sinks.live import keys
 
-HIDDEN = ""
-
 
 class Action(NamedTuple):
     """What a key does: a method of Screen."""
@@ -16,8 +14,10 @@ class Action(NamedTuple):
     name: str
     keys: Sequence[str]
     help: str
-    hint: str = HIDDEN
-    """in the last line of the screen"""
+    hint: str = ""
+    """in the last line of the screen; empty: not there"""
+    of_table: bool = False
+    """whether it does something to the rows only"""
 
 
 ACTIONS = (
@@ -29,10 +29,10 @@ ACTIONS = (
     Action("last", (keys.END, "G"), "the last row"),
     Action("next_pane", (keys.TAB, keys.RIGHT), "next pane", "pane"),
     Action("previous_pane", (keys.BACK_TAB, keys.LEFT), "previous pane"),
-    Action("open", (keys.ENTER,), "detail of the row, with its rate over the last minutes", "detail"),
+    Action("open", (keys.ENTER,), "detail of the row, with its rate over the last minutes", "detail", of_table=True),
     Action("back", (keys.ESCAPE,), "back from a detail or a list; else clear the filter"),
-    Action("edit", ("/",), "show only what matches: tcp, 10.0.0.0/8, 443, eth*", "filter"),
-    Action("sort", ("s",), "sort by the next column", "sort"),
+    Action("edit", ("/",), "show only what matches: tcp, 10.0.0.0/8, 443, eth*", "filter", of_table=True),
+    Action("sort", ("s",), "sort by the next column", "sort", of_table=True),
     Action("direction", ("d",), "both directions, in, out", "in/out"),
     Action("unit", ("b",), "bits or bytes per second"),
     Action("pause", ("p", " "), "pause and go on; packets are counted all the time", "pause"),

@@ -27,7 +27,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], order: str, width: int
         widths[place] = given
     for cells in (headings, *(row.cells for row in rows)):
         parts = (_cell(cell, column, size) for cell, column, size in zip(cells, columns, widths, strict=True))
-        yield cut(GAP.join(parts), width).ljust(width)
+        yield cut(GAP.join(parts).rstrip(), width).ljust(width)
 
 
 def _cell(cell: str | Endpoint, column: Column, width: int) -> str:

@@ -71,8 +71,12 @@ class PortPane(Listed[PortRecord]):
         """Return the columns."""
         return (
             Column("PORT", order=NAME),
-            *(Column(f"{way.rx_tx.upper()} {view.rate_heading}", True, RATE) for way in Direction if view.shows(way)),
-            *(Column("LINE", True) for way in Direction if view.shows(way)),
+            *(
+                column
+                for way in Direction
+                if view.shows(way)
+                for column in (Column(f"{way.rx_tx.upper()} {view.rate_heading}", True, RATE), Column("%", True))
+            ),
             Column("CONGESTION", True),
             Column("LOSS", True),
             Column("STATE"),
@@ -82,14 +86,10 @@ class PortPane(Listed[PortRecord]):
 
     def row(self, entry: PortRecord, view: View) -> Row:
         """Return its figures; those that are not known are no zeros."""
-        ways = [way for way in Direction if view.shows(way)]
-        rates = [entry.bit_rate(way) for way in ways]
-        shares = [entry.share(way) for way in ways]
         return Row(
             [
                 str(entry.id),
-                *(view.rate(None if rate is None else rate / 8) for rate in rates),
-                *(NOT_KNOWN if share is None else f"{100 * share:.0f} %" for share in shares),
+                *(cell for way in Direction if view.shows(way) for cell in _rate_cells(entry, way, view)),
                 _grown(entry, CONGESTION),
                 _grown(entry, LOSS),
                 entry.info.state or NOT_KNOWN,
@@ -115,6 +115,12 @@ class PortPane(Listed[PortRecord]):
             return Detail([f"{key} is not there now"], series)
         clock = time.strftime("%H:%M:%S", time.localtime(self._snapshot.end_ns / 1e9))
         return Detail([line.rstrip("\n") for line in port_lines(found, clock)], series)
+
+
+def _rate_cells(record: PortRecord, direction: Direction, view: View) -> tuple[str, str]:
+    """Return the rate of a direction, and how much of the line rate that is."""
+    rate, share = record.per_second(f"{direction.rx_tx}_bytes"), record.share(direction)
+    return view.rate(rate), NOT_KNOWN if share is None else f"{100 * share:.0f}"
 
 
 def _grown(record: PortRecord, names: Sequence[str]) -> str:

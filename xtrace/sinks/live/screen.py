@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from xtrace.errors import UsageError
@@ -19,7 +20,7 @@ from xtrace.sinks.live.notices import MOST, Notices
 from xtrace.sinks.live.pane import Detail, Pane, Series, View
 from xtrace.sinks.live.words import matcher
 from xtrace.sinks.text.fit import cut
-from xtrace.sinks.text.screen import STYLES
+from xtrace.sinks.text.screen import CONTINUED, STYLES
 from xtrace.sinks.text.units import counted
 
 HEAD, FOOT = 3, 2
@@ -75,7 +76,7 @@ class Screen:
         self._quit = quit
         self._view = View()
         self._is_paused = False
-        self._cover: Callable[[int], Sequence[str]] | None = None
+        self._cover: Callable[[int, int], Sequence[str]] | None = None
         """what is shown instead of the table: help, messages"""
         self._typed: str | None = None
         """the filter while it is edited"""
@@ -237,7 +238,7 @@ class Screen:
         """Return the lines between head and foot, and where the cursor is."""
         self._page = max(1, rows - 1)
         if self._cover is not None:
-            return [fitted(line, columns) for line in self._cover(rows)[:rows]], (HEAD, 0)
+            return [fitted(line, columns) for line in self._cover(rows, columns)[:rows]], (HEAD, 0)
         if self._tab.opened is not None:
             detail = self._tab.pane.detail(self._tab.opened, self._view)
             return [fitted(line, columns) for line in self._detail_lines(detail, rows, columns)], (HEAD, 0)
@@ -276,11 +277,13 @@ class Screen:
             yield _graph_title(series, self._view)
             yield from sparkline(series.rates, columns, max(1, height), self._look.ramp)
 
-    def _message_lines(self, rows: int) -> Sequence[str]:
-        found = [f"{notice.clock} {notice.text}" for notice in self._notices.latest(min(MOST, rows - 1))]
-        return [f"{counted(self._notices.count, 'message')}, the newest last", *found]
+    def _message_lines(self, rows: int, columns: int) -> Sequence[str]:
+        found = [f"{notice.clock} {notice.text}" for notice in self._notices.latest(MOST)]
+        lines = [line for text in found for line in wrap(text, columns, subsequent_indent=CONTINUED)]
+        room = max(1, rows - 1)
+        return [f"{counted(self._notices.count, 'message')}, the newest last", *lines[-room:]]
 
-    def _key_lines(self, rows: int) -> Sequence[str]:
+    def _key_lines(self, rows: int, columns: int) -> Sequence[str]:
         names = [", ".join("space" if key == " " else key for key in action.keys) for action in ACTIONS]
         width = max(map(len, names)) + 2
         return [f"{name:{width}}{action.help}" for name, action in zip(names, ACTIONS, strict=True)]
@@ -288,9 +291,13 @@ class Screen:
     def _last_line(self, columns: int) -> str:
         if self._typed is not None:
             return fitted(f"{PROMPT}{self._typed}{f'  ({self._complaint})' if self._complaint else ''}", columns)
-        hints = [f"{action.keys[0]} {action.hint}" for action in ACTIONS if action.hint]
-        if self._cover is not None or self._tab.opened is not None:
-            hints.insert(0, CLOSE)
+        is_covered = self._cover is not None or self._tab.opened is not None
+        hints = [CLOSE] if is_covered else []
+        hints += [
+            f"{action.keys[0]} {action.hint}"
+            for action in ACTIONS
+            if action.hint and not (is_covered and action.of_table)
+        ]
         return cut("  ".join(hints), columns)
 
     def _type(self, key: str) -> None:
