@@ -156,6 +156,19 @@ sys.exit(main())
 """
 
 
+def test_a_view_that_was_stopped_is_drawn_anew() -> None:
+    with veth_pair() as pair, live(pair) as view:
+        view.process.send_signal(signal.SIGSTOP)
+        os.waitpid(view.process.pid, os.WUNTRACED)
+        os.write(view.terminal.theirs, b"\x1b[2J")
+        view.terminal.until(lambda screen: not any(screen.lines()))
+        view.process.send_signal(signal.SIGCONT)
+        view.terminal.until_shown("xtrace-catch", "SOURCE", "q quit")
+        view.terminal.type("q")
+        assert view.ended() == 0
+        view.assert_restored()
+
+
 def test_a_defect_gives_the_terminal_back_and_is_said() -> None:
     with veth_pair() as pair:
         terminal = Terminal()

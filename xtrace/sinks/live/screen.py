@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from xtrace.errors import UsageError
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Direction
 from xtrace.printable import RAW_BYTES, printable
@@ -16,9 +15,10 @@ from xtrace.sinks.live import keys
 from xtrace.sinks.live.actions import ACTIONS, BY_KEY
 from xtrace.sinks.live.graph import sparkline
 from xtrace.sinks.live.layout import table
+from xtrace.sinks.live.matching import Matcher
 from xtrace.sinks.live.notices import MOST, Notices
 from xtrace.sinks.live.pane import Detail, Pane, Series, View
-from xtrace.sinks.live.words import matcher
+from xtrace.sinks.live.prompt import Prompt
 from xtrace.sinks.text.fit import cut
 from xtrace.sinks.text.screen import CONTINUED, STYLES
 from xtrace.sinks.text.units import counted
@@ -30,7 +30,6 @@ MARK = ">"
 """Before the selected row: color alone says nothing."""
 GRAPH_ROWS = 8
 WAYS = (None, Direction.INGRESS, Direction.EGRESS)
-PROMPT = "filter: "
 CLOSE = "esc back"
 
 
@@ -78,10 +77,8 @@ class Screen:
         self._is_paused = False
         self._cover: Callable[[int, int], Sequence[str]] | None = None
         """what is shown instead of the table: help, messages"""
-        self._typed: str | None = None
-        """the filter while it is edited"""
-        self._complaint = ""
-        """what is wrong with it"""
+        self._prompt: Prompt | None = None
+        """for the filter, while it is edited"""
         self._end_ns = self._interval_ns = 0
         self._page = 1
 
@@ -96,8 +93,8 @@ class Screen:
 
     def press(self, key: str) -> None:
         """Do what a key says."""
-        if self._typed is not None:
-            self._type(key)
+        if self._prompt is not None:
+            self._type(self._prompt, key)
         elif key in BY_KEY:
             getattr(self, BY_KEY[key])()
 
@@ -148,11 +145,11 @@ class Screen:
         elif self._tab.opened is not None:
             self._tab.opened = None
         else:
-            self._view = replace(self._view, chosen=matcher(""))
+            self._view = replace(self._view, chosen=Matcher())
 
     def edit(self) -> None:
         """Edit the filter."""
-        self._typed, self._complaint = self._view.chosen.text, ""
+        self._prompt = Prompt(self._view.chosen.text)
 
     def sort(self) -> None:
         """Sort by the next order."""
@@ -197,8 +194,8 @@ class Screen:
         sums = fitted(self._tab.pane.summary(self._view), columns)
         whole = [self._state(columns), sums, self._tab_line(columns)]
         whole += [*lines, *[""] * (body - len(lines)), last, self._last_line(columns)]
-        if self._typed is not None:
-            cursor = (len(whole) - 1, min(columns - 1, len(PROMPT) + len(self._typed)))
+        if self._prompt is not None:
+            cursor = (len(whole) - 1, min(columns - 1, self._prompt.column))
         # a terminal too small for all of it shows the end, where the user is
         hidden = max(0, len(whole) - rows)
         return Frame(whole[hidden:], (max(0, cursor[0] - hidden), cursor[1]))
@@ -289,8 +286,8 @@ class Screen:
         return [f"{name:{width}}{action.help}" for name, action in zip(names, ACTIONS, strict=True)]
 
     def _last_line(self, columns: int) -> str:
-        if self._typed is not None:
-            return fitted(f"{PROMPT}{self._typed}{f'  ({self._complaint})' if self._complaint else ''}", columns)
+        if self._prompt is not None:
+            return fitted(self._prompt.line, columns)
         is_covered = self._cover is not None or self._tab.opened is not None
         hints = [CLOSE] if is_covered else []
         hints += [
@@ -300,27 +297,14 @@ class Screen:
         ]
         return cut("  ".join(hints), columns)
 
-    def _type(self, key: str) -> None:
-        """Change the filter that is being typed."""
-        assert self._typed is not None
+    def _type(self, prompt: Prompt, key: str) -> None:
+        """Pass a key to the prompt, or end it."""
         if key == keys.ESCAPE:
-            self._typed = None
-        elif key == keys.ENTER:
-            self._apply(self._typed)
-        elif key == keys.BACKSPACE:
-            self._typed = self._typed[:-1]
-        elif key == keys.CLEAR:
-            self._typed = ""
-        elif len(key) == 1:
-            self._typed += key
-
-    def _apply(self, text: str) -> None:
-        try:
-            self._view = replace(self._view, chosen=matcher(text))
-        except UsageError as error:
-            self._complaint = str(error)
-        else:
-            self._typed, self._tab.place = None, 0
+            self._prompt = None
+        elif key != keys.ENTER:
+            prompt.type(key)
+        elif (chosen := prompt.finish()) is not None:
+            self._view, self._prompt, self._tab.place = replace(self._view, chosen=chosen), None, 0
 
 
 def styled(text: str, style: str) -> str:

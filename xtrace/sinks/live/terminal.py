@@ -42,7 +42,7 @@ class Size(NamedTuple):
 class Terminal:
     """Owns the modes of a terminal while it is entered, and the signals about it.
 
-    fileno() is readable when there are keys, a new size, a request to suspend, or after wake().
+    fileno() is readable when there are keys, a new size, a request to suspend or to go on, or after wake().
     """
 
     def __init__(self, keyboard: int, stream: OutputStream) -> None:
@@ -52,7 +52,7 @@ class Terminal:
         self._shown: list[str] = []
         self._size = Size(0, 0)
         with ExitStack() as opening:
-            self._signals = opening.enter_context(SignalFd(signal.SIGWINCH, signal.SIGTSTP))
+            self._signals = opening.enter_context(SignalFd(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT))
             self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             opening.callback(os.close, self._woken)
             self._epoll = opening.enter_context(select.epoll())
@@ -70,7 +70,7 @@ class Terminal:
 
     def enter(self) -> None:
         """Switch to the alternate screen and let keys through as they are typed; Ctrl-C still interrupts."""
-        self._before = termios.tcgetattr(self._keyboard)
+        self._before = self._before or termios.tcgetattr(self._keyboard)
         modes = termios.tcgetattr(self._keyboard)
         modes[INPUT_FLAGS] &= ~termios.IXON  # Ctrl-S would stop the output, and with it the run
         modes[LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO)
@@ -111,9 +111,12 @@ class Terminal:
 
     def typed(self) -> list[str]:
         """Return the keys since the last call. Raises EOFError when the terminal is gone."""
-        for number in self._signals.read():
-            if number == signal.SIGTSTP:
-                self._suspend()
+        while signals := self._signals.read():
+            if signal.SIGTSTP in signals:
+                self.leave()
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if signal.SIGCONT in signals:  # a shell has written here meanwhile
+                self.enter()
         with suppress(BlockingIOError):
             os.eventfd_read(self._woken)
         poll = select.poll()
@@ -140,12 +143,6 @@ class Terminal:
         parts.append(f"\x1b[{cursor[0] + 1};{cursor[1] + 1}H{FINISH}")
         self._shown = list(lines)
         self._write("".join(parts))
-
-    def _suspend(self) -> None:
-        """Stop as Ctrl-Z asks, with the terminal as it was; go on when continued."""
-        self.leave()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        self.enter()
 
     def _read(self) -> bytes:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -76,4 +75,3 @@ def begin(stop: Stop) -> Iterator[Begin]:
     yield make
     for session in opened:
         session.close()
-    assert threading.active_count() == 1 or not opened
