@@ -96,7 +96,7 @@ class ConnectionPane(Listed[Connection]):
         """Return addresses and ports."""
         return entry.sample.ends
 
-    def detail(self, key: Ends, view: View) -> Detail | None:
+    def detail(self, key: Ends, view: View) -> Detail:
         """Return the connection's line, and its history."""
         rates = self._history.rates(key)
         series = [Series("acknowledged and received", rates, self._history.span_s(len(rates)))]

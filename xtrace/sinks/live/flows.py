@@ -174,10 +174,9 @@ class FlowPane:
         assert self._shown is not None
         return self._shown.key(entry)
 
-    def detail(self, key: FlowId, view: View) -> Detail | None:
+    def detail(self, key: FlowId, view: View) -> Detail:
         """Return what is known of a flow that may have had no packets in this interval."""
-        if self._shown is None:
-            return None
+        assert self._shown is not None
         rates = self._history.rates(key)
         series = [Series("rate", rates, self._history.span_s(len(rates)))]
         found = self._shown.find(key)

@@ -117,7 +117,7 @@ class InterfacePane(Listed[Watched]):
         """Return its name."""
         return entry.name
 
-    def detail(self, key: str, view: View) -> Detail | None:
+    def detail(self, key: str, view: View) -> Detail:
         """Return its counts by direction."""
         found = next((entry for entry in self.listed if entry.name == key), None)
         series = []

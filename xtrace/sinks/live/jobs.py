@@ -123,7 +123,7 @@ class JobPane(Listed[Member]):
         """Return the process ID."""
         return entry.process.pid
 
-    def detail(self, key: int, view: View) -> Detail | None:
+    def detail(self, key: int, view: View) -> Detail:
         """Return all that text output says of the process, and the verdicts on its communicators."""
         rates = self._history.rates(key)
         series = [Series("requested", rates, self._history.span_s(len(rates)))]

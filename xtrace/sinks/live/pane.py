@@ -122,5 +122,5 @@ class Pane(Protocol):
     def key(self, entry: Any) -> Any:
         """Return what an entry is known by in later intervals."""
 
-    def detail(self, key: Any, view: View) -> Detail | None:
-        """Return the detail of an entry; None if nothing is known of it."""
+    def detail(self, key: Any, view: View) -> Detail:
+        """Return what is known of an entry, which may be gone."""

@@ -103,7 +103,7 @@ class PortPane(Listed[PortRecord]):
         """Return device and port."""
         return entry.id
 
-    def detail(self, key: PortId, view: View) -> Detail | None:
+    def detail(self, key: PortId, view: View) -> Detail:
         """Return all that text output says of the port."""
         found = next((record for record in self.listed if record.id == key), None)
         series = []

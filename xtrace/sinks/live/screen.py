@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from textwrap import wrap
 from typing import Any, NamedTuple
 
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Direction
 from xtrace.printable import RAW_BYTES, printable
-from xtrace.sinks.live import keys
-from xtrace.sinks.live.actions import ACTIONS, BY_KEY
-from xtrace.sinks.live.graph import sparkline
+from xtrace.sinks.live import keys, texts
+from xtrace.sinks.live.actions import BY_KEY
 from xtrace.sinks.live.layout import table
 from xtrace.sinks.live.matching import Matcher
-from xtrace.sinks.live.notices import MOST, Notices
-from xtrace.sinks.live.pane import Detail, Pane, Series, View
+from xtrace.sinks.live.notices import Notices
+from xtrace.sinks.live.pane import Pane, View
 from xtrace.sinks.live.prompt import Prompt
+from xtrace.sinks.live.texts import fitted, styled
 from xtrace.sinks.text.fit import cut
-from xtrace.sinks.text.screen import CONTINUED, STYLES
-from xtrace.sinks.text.units import counted
+from xtrace.sinks.text.screen import STYLES
 
 HEAD, FOOT = 3, 2
 """Lines above: state, sums, tabs. Below: the last message, the keys."""
 BOLD, REVERSE = "1", "7"
 MARK = ">"
 """Before the selected row: color alone says nothing."""
-GRAPH_ROWS = 8
 WAYS = (None, Direction.INGRESS, Direction.EGRESS)
-CLOSE = "esc back"
 
 
 class Look(NamedTuple):
@@ -238,7 +234,8 @@ class Screen:
             return [fitted(line, columns) for line in self._cover(rows, columns)[:rows]], (HEAD, 0)
         if self._tab.opened is not None:
             detail = self._tab.pane.detail(self._tab.opened, self._view)
-            return [fitted(line, columns) for line in self._detail_lines(detail, rows, columns)], (HEAD, 0)
+            lines = texts.detail_lines(detail, self._view, self._look.ramp, rows, columns)
+            return [fitted(line, columns) for line in lines], (HEAD, 0)
         return self._table(rows, columns)
 
     def _table(self, rows: int, columns: int) -> tuple[Sequence[str], tuple[int, int]]:
@@ -262,40 +259,16 @@ class Screen:
                 made.append(styled(f" {line}", color if self._look.has_color else ""))
         return made[:rows], (HEAD + 1 + tab.place - tab.top, 0)
 
-    def _detail_lines(self, detail: Detail | None, rows: int, columns: int) -> Iterator[str]:
-        if detail is None:
-            yield "it is gone"
-            return
-        yield from detail.lines
-        graphs = [series for series in detail.series if series.rates]
-        height = min(GRAPH_ROWS, (rows - len(detail.lines)) // max(1, len(graphs)) - 2)
-        for series in graphs:
-            yield ""
-            yield _graph_title(series, self._view)
-            yield from sparkline(series.rates, columns, max(1, height), self._look.ramp)
-
     def _message_lines(self, rows: int, columns: int) -> Sequence[str]:
-        found = [f"{notice.clock} {notice.text}" for notice in self._notices.latest(MOST)]
-        lines = [line for text in found for line in wrap(text, columns, subsequent_indent=CONTINUED)]
-        room = max(1, rows - 1)
-        return [f"{counted(self._notices.count, 'message')}, the newest last", *lines[-room:]]
+        return texts.messages(self._notices, rows, columns)
 
     def _key_lines(self, rows: int, columns: int) -> Sequence[str]:
-        names = [", ".join("space" if key == " " else key for key in action.keys) for action in ACTIONS]
-        width = max(map(len, names)) + 2
-        return [f"{name:{width}}{action.help}" for name, action in zip(names, ACTIONS, strict=True)]
+        return texts.help_lines()
 
     def _last_line(self, columns: int) -> str:
         if self._prompt is not None:
             return fitted(self._prompt.line, columns)
-        is_covered = self._cover is not None or self._tab.opened is not None
-        hints = [CLOSE] if is_covered else []
-        hints += [
-            f"{action.keys[0]} {action.hint}"
-            for action in ACTIONS
-            if action.hint and not (is_covered and action.of_table)
-        ]
-        return cut("  ".join(hints), columns)
+        return fitted(texts.hints(self._cover is not None or self._tab.opened is not None), columns)
 
     def _type(self, prompt: Prompt, key: str) -> None:
         """Pass a key to the prompt, or end it."""
@@ -307,23 +280,6 @@ class Screen:
             self._view, self._prompt, self._tab.place = replace(self._view, chosen=chosen), None, 0
 
 
-def styled(text: str, style: str) -> str:
-    """Return a line with SGR parameters."""
-    return f"\x1b[{style}m{text}\x1b[0m" if style else text
-
-
-def fitted(text: str, columns: int) -> str:
-    """Return a line within the width, harmless whatever names are in it."""
-    return cut(printable(text, kept=RAW_BYTES), columns)
-
-
 def _within(place: int, count: int) -> int:
     """Return the nearest of `count` places."""
     return max(0, min(place, count - 1))
-
-
-def _graph_title(series: Series, view: View) -> str:
-    """`rate over the last 240 s: now 209.6 Mbit/s, mean 100.1 Mbit/s, highest 300.0 Mbit/s`"""
-    now, mean, highest = series.rates[-1], sum(series.rates) / len(series.rates), max(series.rates)
-    shown = f"now {view.words(now)}, mean {view.words(mean)}, highest {view.words(highest)}"
-    return f"{series.title} over the last {series.span_s:.0f} s: {shown}"
