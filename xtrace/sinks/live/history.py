@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -16,6 +17,33 @@ MOST_KEYS = 1024
 """Things with a history. Of more, those that were noted as one of the largest last."""
 
 
+class _Kept:
+    """The bytes of one thing in successive points, of which the last ones are kept."""
+
+    def __init__(self, number: int) -> None:
+        self.first = number
+        """the number of the first point"""
+        self.sizes = array("Q")
+
+    def add(self, number: int, size: int) -> None:
+        missing = number - self.first - len(self.sizes) + 1
+        self.sizes.extend((0,) * missing)
+        self.sizes[number - self.first] += size
+        if len(self.sizes) >= 2 * POINTS:
+            self.first += POINTS
+            del self.sizes[:POINTS]
+
+    @property
+    def last(self) -> int:
+        """The number of the last point with anything in it."""
+        return self.first + len(self.sizes) - 1
+
+    def since(self, first: int, last: int) -> list[int]:
+        """Return the bytes of these points, from the first one that there is."""
+        begin = max(first - self.first, 0)
+        return [*self.sizes[begin:], *(0,) * (last - max(self.last, first - 1))]
+
+
 class History(Generic[Key]):
     """Bytes per point, by key; all keys share the points. A key without bytes in an interval carried none in it."""
 
@@ -23,11 +51,11 @@ class History(Generic[Key]):
         self._seconds: deque[float] = deque(maxlen=POINTS)
         self._begun = 0
         """points, those that are no longer kept too"""
-        self._bytes: dict[Key, dict[int, int]] = {}
-        """by key and number of the point; keys in the order in which they were last among the largest"""
+        self._kept: dict[Key, _Kept] = {}
+        """in the order in which keys were last among the largest"""
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._bytes)
+        return iter(self._kept)
 
     def begin(self, seconds: float) -> None:
         """Begin an interval of this length: what is added from now on is of it."""
@@ -36,31 +64,28 @@ class History(Generic[Key]):
             return
         self._seconds.append(seconds)
         self._begun += 1
-        gone = self._begun - POINTS
-        for key in [key for key, points in self._bytes.items() if points.pop(gone, None) is not None and not points]:
-            del self._bytes[key]
+        for key in [key for key, kept in self._kept.items() if kept.last <= self._begun - POINTS]:
+            del self._kept[key]
 
     def add(self, key: Key, size: int, is_large: bool = True) -> None:
         """Add bytes of the interval. A key that is not kept yet is from now on, in the place of another if need be."""
-        points = self._bytes.pop(key, {}) if is_large else self._bytes.get(key)
-        if points is None:
-            return
-        points[self._begun] = points.get(self._begun, 0) + size
+        kept = self._kept.get(key)
         if is_large:
-            self._bytes[key] = points
-            if len(self._bytes) > MOST_KEYS:
-                del self._bytes[next(iter(self._bytes))]
+            self._kept.pop(key, None)
+            kept = self._kept[key] = kept or _Kept(self._begun)
+            if len(self._kept) > MOST_KEYS:
+                del self._kept[next(iter(self._kept))]
+        if kept is not None:
+            kept.add(self._begun, size)
 
     def rates(self, key: Key) -> Sequence[float]:
         """Return bytes per second of each point, oldest first, from the first one of this key on."""
-        points = self._bytes.get(key)
-        if not points:
+        kept = self._kept.get(key)
+        if kept is None:
             return ()
-        first = self._begun - len(self._seconds) + 1
-        begin = max(first, min(points))
-        seconds = list(self._seconds)
-        return [points.get(number, 0) / seconds[number - first] for number in range(begin, self._begun + 1)]
+        sizes = kept.since(self._begun - len(self._seconds) + 1, self._begun)
+        return [size / seconds for size, seconds in zip(sizes, list(self._seconds)[-len(sizes) :], strict=True)]
 
     def span_s(self, points: int) -> float:
         """Return how long the last `points` took together."""
-        return sum(list(self._seconds)[-points:])
+        return sum(list(self._seconds)[-points:]) if points else 0.0

@@ -27,13 +27,17 @@ def test_short_intervals_share_a_point() -> None:
 
 def test_only_the_last_points_are_kept() -> None:
     history: History[str] = History()
-    for number in range(POINTS + 7):
+    last = 2 * POINTS + 7
+    for number in range(last):
         history.begin(1)
         history.add("a", number)
-        if not number:
-            history.add("early", 1)
-    assert list(history.rates("a")) == list(range(7, POINTS + 7))
-    assert list(history.rates("early")) == [] and list(history) == ["a"]
+        if number in (0, last - POINTS):
+            history.add(f"at {number}", 1)
+    assert list(history.rates("a")) == list(range(last - POINTS, last))
+    assert list(history.rates("at 0")) == []
+    assert list(history.rates(f"at {last - POINTS}")) == [1] + [0] * (POINTS - 1)
+    history.begin(1)
+    assert list(history) == ["a"]
 
 
 def test_of_too_many_keys_those_that_were_large_last_are_kept() -> None:
