@@ -47,3 +47,12 @@ static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188; /* Linux
 static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *to,
 				  __u32 len) = (void *)189;	/* Linux 5.18 */
 static __u64 (*bpf_get_attach_cookie)(void *ctx) = (void *)174; /* Linux 5.15 */
+
+/*
+ * Functions of the kernel that are not helpers (kfuncs). Only the running kernel's BTF knows their numbers:
+ * the loader replaces a call of KERNEL_FUNCTION and more, or what there is no function for, by zero
+ * (xtrace/kernel/elf.py).
+ */
+#define KERNEL_FUNCTION 0x6b660000
+
+static void *(*bpf_cast_to_kern_ctx)(void *context) = (void *)(KERNEL_FUNCTION + 0); /* Linux 6.2 */

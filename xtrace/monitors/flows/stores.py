@@ -115,7 +115,7 @@ class MappedFlows:
             return
         with entries:
             entries.clear()
-        size = self._plan.table_places * ffi.sizeof("__u64")
+        size = self._plan.index_bytes
         with SharedMemory(self._index, size, buffer * size) as index:
             index.clear()
         ffi.memmove(self._claims + buffer, _NOTHING_CLAIMED, len(_NOTHING_CLAIMED))
