@@ -24,6 +24,7 @@ from xtrace.model.rdma import PortId
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.live.actions import ACTIONS, BY_KEY
 from xtrace.sinks.live.flows import LISTED
+from xtrace.sinks.live.terminal import Terminal
 from xtrace.sinks.registry import Totals
 
 ETH0_OUT = replace(ETH0, direction=Direction.EGRESS)
@@ -382,6 +383,21 @@ def test_terminal_is_as_it_was_after_the_end(begin: Begin) -> None:
     session.live.end(Totals())
     session.terminal.until(lambda screen: not screen.is_alternate and screen.has_cursor and screen.wraps)
     assert session.terminal.modes() == session.before
+
+
+def test_an_exit_at_once_gives_the_terminal_back_first(begin: Begin) -> None:
+    session = begin()
+    assert session.stop.before_exit is not None
+    session.stop.before_exit()
+    session.terminal.until(lambda screen: not screen.is_alternate)
+    assert session.terminal.modes() == session.before
+
+
+def test_a_terminal_that_is_gone_ends_the_run(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin()
+    monkeypatch.setattr(Terminal, "_read", lambda terminal: b"")
+    session.press("x")
+    assert session.stop.requested
 
 
 def test_the_end_prints_the_totals_where_they_stay(begin: Begin) -> None:
