@@ -242,7 +242,8 @@ class Screen:
         tab, entries = self._tab, self._entries()
         room = rows - 1
         tab.place = _within(tab.place, len(entries))
-        tab.top = max(min(tab.top, tab.place), tab.place - max(room, 1) + 1, 0)
+        highest = min(tab.top, tab.place, max(0, len(entries) - room))  # no row is left out above empty lines
+        tab.top = max(highest, tab.place - max(room, 1) + 1)
         shown = [tab.pane.row(entry, self._view) for entry in entries[tab.top : tab.top + room]]
         order = tab.pane.orders[tab.order]
         headings, *lines = (

@@ -34,5 +34,11 @@ def test_addresses_lose_their_middle_before_anything_is_cut() -> None:
     ]
 
 
+def test_gaps_are_narrow_where_wide_ones_would_not_fit() -> None:
+    needed = len(f"eth0   1.0 M  {LONG}  type=8 code=0")
+    assert next(table(COLUMNS, ROWS, "rate", needed)).startswith("NAME  BIT/S*  SOURCE")
+    assert next(table(COLUMNS, ROWS, "rate", needed - 1)).startswith("NAME BIT/S* SOURCE")
+
+
 def test_table_without_rows_has_its_headings() -> None:
     assert [line.rstrip() for line in table(COLUMNS, [], "rate", 80)] == ["NAME  BIT/S*  SOURCE"]

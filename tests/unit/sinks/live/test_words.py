@@ -76,6 +76,9 @@ def test_other_words_are_names_with_wildcards() -> None:
         ("--frobnicate", "--frobnicate does not filter here"),
         ("filter tcp,nonsense", "filter: unknown traffic type 'nonsense'"),
         ("exclude-net", "exclude-net needs a value"),
+        ("exclude-net x", "exclude-net: 'x' is not an IP address or network"),
+        ("filter", "filter needs a value"),
+        ("-i", "interface needs a value"),
     ],
 )
 def test_wrong_words_are_answered_with_what_is_wrong(text: str, complaint: str) -> None:
