@@ -9,10 +9,9 @@ from typing import NamedTuple
 from xtrace.model.flow import EGRESS, ENTRY, FlowRecord, FlowSnapshot, FlowTable, Interface
 from xtrace.model.words import Direction
 from xtrace.sinks.live.history import History
-from xtrace.sinks.live.pane import Column, Detail, Row, Series, View
+from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency
 from xtrace.sinks.render import tcp_flag_names
 from xtrace.sinks.text.columns import ARROW, flow_row
-from xtrace.sinks.text.units import scaled
 
 LISTED = 1000
 """Flows that can be scrolled through."""
@@ -161,7 +160,7 @@ class FlowPane:
                 known.direction,
                 known.kind,
                 view.rate(flow.bytes / seconds),
-                scaled(flow.packets / seconds),
+                frequency(flow.packets / seconds),
                 known.source,
                 known.destination,
                 *([interface.name] if self._shown.has_several else []),
@@ -224,6 +223,6 @@ def _lines(shown: Shown, flow: FlowRecord, view: View) -> Iterator[str]:
     yield f"{row.kind}  {row.source}{ARROW}{row.destination}  {row.text}".rstrip()
     yield f"{interface.name} {row.direction}, {seconds:.1f} s"
     yield f"{view.words(flow.bytes / seconds)}, {flow.bytes} bytes"
-    yield f"{scaled(flow.packets / seconds)}packets/s, {flow.packets} packets, mean {flow.bytes / flow.packets:.0f} B"
+    yield f"{frequency(flow.packets / seconds)}packets/s, {flow.packets} packets, mean {flow.bytes / flow.packets:.0f} B"
     if flow.tcp_flags:
         yield f"TCP flags {tcp_flag_names(flow.tcp_flags)}"

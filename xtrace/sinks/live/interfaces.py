@@ -11,9 +11,8 @@ from xtrace.model.words import Direction, Health, Share
 from xtrace.sinks.live.flows import interface_rates
 from xtrace.sinks.live.history import History
 from xtrace.sinks.live.listed import Listed, Sorting
-from xtrace.sinks.live.pane import NOT_KNOWN, STYLES, Column, Detail, Row, Series, View
+from xtrace.sinks.live.pane import NOT_KNOWN, STYLES, Column, Detail, Row, Series, View, frequency
 from xtrace.sinks.text.columns import remarks
-from xtrace.sinks.text.units import scaled
 
 RATE, PACKETS, NAME = "rate", "packets", "name"
 
@@ -145,7 +144,7 @@ def _rates(way: Way | None, view: View) -> tuple[str, str, str]:
     if way is None:
         return (NOT_KNOWN,) * 3
     total = way.counts.total
-    return view.rate(total.bytes / way.seconds), scaled(total.packets / way.seconds), str(way.flows)
+    return view.rate(total.bytes / way.seconds), frequency(total.packets / way.seconds), str(way.flows)
 
 
 def _said(way: Way) -> Iterator[str]:

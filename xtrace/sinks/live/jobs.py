@@ -11,11 +11,10 @@ from xtrace.model.nccl_verdicts import Verdict
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.live.history import History
 from xtrace.sinks.live.listed import Listed, Sorting
-from xtrace.sinks.live.pane import NOT_KNOWN, STYLES, Column, Detail, Row, Series, View
+from xtrace.sinks.live.pane import NOT_KNOWN, STYLES, Column, Detail, Row, Series, View, frequency
 from xtrace.sinks.text.fit import Endpoint
 from xtrace.sinks.text.nccl import communicator_lines, operation_text, process_line, ras_lines
 from xtrace.sinks.text.nccl_ranks import verdict_lines
-from xtrace.sinks.text.units import scaled
 
 RATE, CALLS, JOB = "rate", "calls", "job"
 
@@ -110,7 +109,7 @@ class JobPane(Listed[Member]):
                 str(process.pid),
                 _ranks(process),
                 state,
-                scaled(entry.calls / entry.seconds) if process.probed else NOT_KNOWN,
+                frequency(entry.calls / entry.seconds) if process.probed else NOT_KNOWN,
                 view.rate(requested) if process.probed else NOT_KNOWN,
                 *(_nic_rate(entry, way, view) for way in Direction if view.shows(way)),
                 str(sum(sum(operation.errors.values()) for operation in process.all_operations())),

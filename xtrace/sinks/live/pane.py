@@ -46,6 +46,11 @@ class View:
         return self.way in (None, direction)
 
 
+def frequency(per_second: float) -> str:
+    """Return a number of packets or calls per second; one that is not 0 does not look like it."""
+    return f"{per_second:.1f} " if 0 < per_second < 10 else scaled(per_second)
+
+
 class Column(NamedTuple):
     """A column of a pane."""
 

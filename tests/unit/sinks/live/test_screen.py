@@ -68,7 +68,7 @@ def test_frame_has_its_parts_in_order_and_the_cursor_at_the_selected_row() -> No
         "[flows 3] interfaces 1",
         "     TYPE  BIT/S*  PACKETS/S  SOURCE           DESTINATION",
     ]
-    assert lines[5] == ">in  TCP    3.2 k         0   192.168.1.100:2  192.168.1.1:443"
+    assert lines[5] == ">in  TCP    3.2 k       0.2   192.168.1.100:2  192.168.1.1:443"
     assert frame.cursor == (5, 0)
     assert lines[7:23] == [""] * 16
     assert lines[23] == "tab pane  enter detail  / filter  s sort  d in/out  p pause  ? help  q quit"
