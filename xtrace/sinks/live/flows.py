@@ -223,6 +223,7 @@ def _lines(shown: Shown, flow: FlowRecord, view: View) -> Iterator[str]:
     yield f"{row.kind}  {row.source}{ARROW}{row.destination}  {row.text}".rstrip()
     yield f"{interface.name} {row.direction}, {seconds:.1f} s"
     yield f"{view.words(flow.bytes / seconds)}, {flow.bytes} bytes"
-    yield f"{frequency(flow.packets / seconds)}packets/s, {flow.packets} packets, mean {flow.bytes / flow.packets:.0f} B"
+    mean = flow.bytes / flow.packets
+    yield f"{frequency(flow.packets / seconds)}packets/s, {flow.packets} packets, mean {mean:.0f} B"
     if flow.tcp_flags:
         yield f"TCP flags {tcp_flag_names(flow.tcp_flags)}"
