@@ -112,7 +112,7 @@ class JobPane(Listed[Member]):
                 frequency(entry.calls / entry.seconds) if process.probed else NOT_KNOWN,
                 view.rate(requested) if process.probed else NOT_KNOWN,
                 *(_nic_rate(entry, way, view) for way in Direction if view.shows(way)),
-                str(sum(sum(operation.errors.values()) for operation in process.all_operations())),
+                self._errors(process),
                 process.command,
             ],
             STYLES[Health.CRITICAL] if state.isupper() else "",
@@ -128,6 +128,11 @@ class JobPane(Listed[Member]):
         series = [Series("requested", rates, self._history.span_s(len(rates)))]
         found = next((member for member in self.listed if member.process.pid == key), None)
         return Detail(list(self._lines(found)) if found else [f"process {key} made no calls in this interval"], series)
+
+    def _errors(self, process: NcclProcess) -> str:
+        if self._snapshot is None or not self._snapshot.has_returns:
+            return NOT_KNOWN
+        return str(sum(sum(operation.errors.values()) for operation in process.all_operations()))
 
     def _verdicts(self, member: Member) -> list[Verdict]:
         names = {rank.communicator for rank in member.ranks}
@@ -147,7 +152,7 @@ class JobPane(Listed[Member]):
     def _lines(self, member: Member) -> Iterator[str]:
         assert self._snapshot is not None
         process, end_ns = member.process, self._snapshot.end_ns
-        yield process_line(process, member.seconds)
+        yield process_line(process, member.seconds, self._snapshot.has_returns)
         opened = {rank.address: rank.open for rank in member.ranks if rank.open}
         for communicator in process.communicators:
             yield from communicator_lines(communicator, member.seconds, opened.get(communicator.address), end_ns)
