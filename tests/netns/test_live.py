@@ -144,7 +144,8 @@ def test_ctrl_z_suspends_and_the_view_comes_back() -> None:
 
 
 FAILS = """
-import sys
+import os, sys
+sys.path[0] = os.getcwd()  # the run keeps the right to read what it names
 from xtrace.__main__ import main
 from xtrace.sinks.live.flows import FlowPane
 
