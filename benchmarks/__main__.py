@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [fleet] [rdma] [nccl] [attach]`.
+"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [fleet] [rdma] [nccl] [attach] [live]`.
 
 benchmarks.churn, which takes hours, and benchmarks.flood are commands of their own.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import attaching, drain, fleet, nccl, packet, process, push, rdma
+from benchmarks import attaching, drain, fleet, live, nccl, packet, process, push, rdma
 
 MEASUREMENTS = {
     "packet": packet.measure,
@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "rdma": rdma.measure,
     "nccl": nccl.measure,
     "attach": attaching.measure,
+    "live": live.measure,
 }
 
 

@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -440,6 +441,11 @@ int xt_timerfd(__u64 period_ns)
 		return ret;
 	}
 	return fd;
+}
+
+int xt_signalfd(__u64 signals)
+{
+	return result(syscall(SYS_signalfd4, -1, &signals, sizeof(signals), SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 int xt_promiscuous(int ifindex)

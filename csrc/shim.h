@@ -148,6 +148,9 @@ int xt_filtered_child(void);
 /* A timer that makes the descriptor readable every `period_ns`, on CLOCK_MONOTONIC. */
 int xt_timerfd(__u64 period_ns);
 
+/* A descriptor from which signals are read that the caller blocks; one bit per signal, from SIGHUP on. */
+int xt_signalfd(__u64 signals);
+
 /*
  * Put an interface into promiscuous mode while the descriptor is open: a packet socket without protocol,
  * which receives nothing, and its membership (packet(7), PACKET_MR_PROMISC). Other holders keep theirs.

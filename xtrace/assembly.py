@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from xtrace.config import Config
 from xtrace.confinement import confine
-from xtrace.errors import RdmaError
+from xtrace.errors import RdmaError, UsageError
 from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
-from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
+from xtrace.options.table import DEFAULT_INTERFACE, FULL_SCREEN, TERMINAL_TOP
 from xtrace.service import READY, STOPPING, Service
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
@@ -47,11 +47,14 @@ if TYPE_CHECKING:
     from xtrace.monitors.tcp.peers import Monitored
     from xtrace.sinks.ipfix.sink import Ipfix
     from xtrace.sinks.listen.sink import Listen
+    from xtrace.sinks.live.sink import Live
     from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.sink import Push
 
 log = logging.getLogger("xtrace")
+
+STDIN, STDERR = 0, 2
 
 LEAST_FLUSH_S = 0.5
 """Time for the last push even if blocked output has used up the grace time."""
@@ -80,7 +83,9 @@ def run(config: Config, version: str, stop: Stop) -> int:
     with ExitStack() as opened:
         service = opened.enter_context(closing(Service(os.environ)))
         config = replace(config, output=chosen_format(config, output))
-        # opened first, so that they are closed last
+        # before any thread is started: it blocks signals
+        live = make_live(config, output, stop, opened) if config.output == FULL_SCREEN else None
+        # opened before the monitors, so that they are closed after them
         push = make_push(config, identity, version, opened, stop) if config.target else None
         listen = make_listen(config, identity, opened) if config.listen else None
         feed = make_feed(config, push, listen, opened) if push or listen else None
@@ -91,14 +96,14 @@ def run(config: Config, version: str, stop: Stop) -> int:
             *([feed] if feed else []),
             *([listen] if listen else []),
             *([ipfix] if ipfix else []),
-            *make_sinks(config, identity, output),
+            *([live] if live else make_sinks(config, identity, output)),
         ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
         started = Run(version, config.interval_ms / 1000, config.modes, setups, confine(config))
         for sink in sinks:
             sink.start(started)
         service.say(READY)
-        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service).run(config.count)
+        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service, live).run(config.count)
         service.say(STOPPING)
     return 1 if (push and push.undelivered) or (ipfix and ipfix.unsent) else 0
 
@@ -295,7 +300,7 @@ def netdevs_of(devices: tuple[str, ...]) -> tuple[str, ...]:
 
 def default_direction(config: Config) -> str:
     """Return the direction if none is given: a person sees both, unless the hook sees only one."""
-    return "both" if config.output == "table" and config.hook != "xdp" else "ingress"
+    return "both" if config.output in ("table", FULL_SCREEN) and config.hook != "xdp" else "ingress"
 
 
 def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monitor[TcpSnapshot], Monitored]:
@@ -434,6 +439,24 @@ def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: 
     outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
     options = MetricsOptions(config.max_series, config.series_by, config.metrics == "all")
     return opened.enter_context(closing(Feed(options, outlets)))
+
+
+def make_live(config: Config, output: OutputStream, stop: Stop, opened: ExitStack) -> Live:
+    """Return the full-screen view; the terminal stays as it is until the first interval begins."""
+    from xtrace.sinks.live.graph import ramp
+    from xtrace.sinks.live.notices import Notices
+    from xtrace.sinks.live.screen import Look
+    from xtrace.sinks.live.sink import Live
+    from xtrace.sinks.live.terminal import Terminal
+    from xtrace.sinks.text.screen import has_color
+
+    if not (os.isatty(STDIN) and os.isatty(output.fileno())) or os.environ.get("TERM") == "dumb":
+        raise UsageError("--live needs a terminal for input and output (use -o json in pipes, -o text on dumb ones)")
+    (table,) = make_sinks(replace(config, output="table"), Identity(config.host), output)
+    terminal = Terminal(STDIN, output)
+    replaced = logging.getLogger().handlers if os.isatty(STDERR) else []
+    look = Look(has_color(config.color, is_terminal=True, environment=os.environ), ramp(os.environ))
+    return opened.enter_context(closing(Live(terminal, look, Notices(replaced, terminal.wake), stop, table)))
 
 
 def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list[Sink]:

@@ -43,7 +43,7 @@ class Config:
     """names, globs, any; empty: eth0, or if there is none the default route's interface"""
     interval_ms: int
     output: str
-    """auto, table, text, json or none"""
+    """auto, table, text, json, none, or live"""
     count: int
     """0: no limit"""
     top: int | None
@@ -52,7 +52,7 @@ class Config:
     hook: str
     xdp_mode: str
     direction: str | None
-    """None: not given, means both with -o table, else ingress"""
+    """None: not given, means both with -o table and --live, else ingress"""
     filters: Filters
     rdma: RdmaConfig
     host: str
@@ -118,8 +118,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
     return Config(
         modes=modes,
         interfaces=given.value(table.INTERFACE),
-        interval_ms=given.value(table.INTERVAL),
-        output=given.value(table.FORMAT),
+        interval_ms=interval_ms(given),
+        output=table.FULL_SCREEN if given.value(table.LIVE) else given.value(table.FORMAT),
         count=given.value(table.COUNT),
         top=given.value(table.TOP),
         max_flows=given.value(table.MAX_FLOWS),
@@ -169,6 +169,14 @@ def _whole_help() -> str:
     from xtrace.options import usage
 
     return usage.complete()
+
+
+def interval_ms(given: Settings) -> int:
+    """Return the interval, by default a shorter one for a person who looks at a screen."""
+    chosen = given.value(table.INTERVAL)
+    if chosen is not None:
+        return chosen
+    return table.LIVE_INTERVAL_MS if given.value(table.LIVE) else table.DEFAULT_INTERVAL_MS
 
 
 def parse_filters(given: Settings) -> Filters:
@@ -227,6 +235,7 @@ def refuse_contradictions(given: Settings) -> None:
         raise UsageError("--list and --doctor contradict each other (leave one out)")
     if given.is_given(table.QUIET) and given.is_given(table.DEBUG):
         raise UsageError("--quiet and --debug contradict each other (leave one out)")
+    refuse_with_live(given)
     hook, xdp_mode = given.value(table.HOOK), given.value(table.XDP_MODE)
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):
@@ -234,6 +243,13 @@ def refuse_contradictions(given: Settings) -> None:
     for name, value in (("--hook", hook), ("--direction", direction)):
         if value in ("tc", "egress") and xdp_mode != "auto":
             raise UsageError(f"{name} {value} does not use XDP (leave out --xdp-mode {xdp_mode})")
+
+
+def refuse_with_live(given: Settings) -> None:
+    """Raise UsageError for what would use the terminal in another way than --live."""
+    for option in (table.LIST, table.DOCTOR, table.FORMAT):
+        if given.is_given(table.LIVE) and given.is_given(option):
+            raise UsageError(f"--live and {option.name} contradict each other (leave one out)")
 
 
 def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from xtrace.errors import XtraceError
 from xtrace.model.snapshot import Snapshot
 from xtrace.monitors import Monitor
 from xtrace.service import Service
-from xtrace.sinks import Sink
+from xtrace.sinks import Reacting, Sink
 from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
 from xtrace.stop import Stop
@@ -31,7 +31,9 @@ class Loop:
         output: OutputStream,
         interval_ns: int,
         service: Service,
+        keyboard: Reacting | None = None,
     ) -> None:
+        """`keyboard` is waited for between ticks, as the monitors are."""
         self._monitors = monitors
         self._sinks = list(sinks)
         self._failure: XtraceError | None = None
@@ -42,7 +44,8 @@ class Loop:
         self._poll = select.poll()
         self._poll.register(stop.fileno(), select.POLLIN)
         self._poll.register(output.fileno(), 0)  # errors only: the reader closed its end
-        self._by_descriptor = {monitor.fileno(): monitor for monitor in monitors if monitor.fileno() >= 0}
+        reacting: Sequence[Reacting] = [*monitors, *([keyboard] if keyboard else [])]
+        self._by_descriptor = {each.fileno(): each for each in reacting if each.fileno() >= 0}
         for descriptor in self._by_descriptor:
             self._poll.register(descriptor, select.POLLIN)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from xtrace.errors import Stopped
@@ -32,6 +33,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self.before_exit: Callable[[], None] | None = None
+        """called before an immediate exit"""
         self._at = 0.0
         self._installed = False
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -58,6 +61,8 @@ class Stop:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT and time.monotonic() - self._at > SAME_REQUEST_S:
+            if self.before_exit is not None:
+                self.before_exit()
             os._exit(SECOND_INTERRUPT)
         self.request()
 

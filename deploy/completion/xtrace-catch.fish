@@ -30,6 +30,7 @@ complete -c xtrace-catch -l tunnel -x -a 'outer inner' -d 'flows of which packet
 complete -c xtrace-catch -s t -l interval -x -d 'how often to report: 500ms, 5s, 1m'
 complete -c xtrace-catch -s c -l count -x -d 'stop after N intervals'
 complete -c xtrace-catch -s o -l format -x -a 'auto table text json none' -d 'auto, table, text, json or none'
+complete -c xtrace-catch -l live -d 'full-screen view: sort, filter, pause, details'
 complete -c xtrace-catch -l top -x -d 'top N flows by bytes'
 complete -c xtrace-catch -l tcp -d 'show the health of TCP connections'
 complete -c xtrace-catch -l wide -d 'never shorten addresses to fit the terminal'

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.image.chroot import bare, ended, running, usual
+from tests.image.chroot import LIMIT_S, bare, ended, running, usual
 from tests.nccl.shown import make
 from tests.support.net import Pair, assert_sums_close, of_type, read_until, records
 from tests.support.schema import validate
+from tests.support.terminal import Terminal
 
 LONG = ("-t", "1h")
 
@@ -135,3 +137,21 @@ def test_mode_nccl_has_its_bpf_object_too(root: Path, pair: Pair) -> None:
     lines = records(stdout)
     validate(lines)
     assert [line["type"] for line in lines].count("nccl") >= 2
+
+
+def test_full_screen_needs_nothing_but_a_terminal(root: Path, pair: Pair) -> None:
+    with closing(Terminal()) as terminal:
+        ends = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.theirs)
+        options = ("-i", "far0", "--live", "--tcp", "-t", "200ms")
+        with running(pair.far, root, *options, variables={"TERM": "xterm"}, **ends) as process:
+            terminal.until_shown("[flows ", "in and out")
+            for typed, shown in (
+                ("\t", "[interfaces 1]"),
+                ("\t", "[TCP in trouble"),
+                ("/tcp 80 10.0.0.0/8\r", "filter: "),
+            ):
+                terminal.type(typed)
+                terminal.until_shown(shown)
+            terminal.type("q")
+            assert process.wait(LIMIT_S) == 0
+        terminal.until(lambda screen: not screen.is_alternate)

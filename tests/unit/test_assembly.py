@@ -7,10 +7,12 @@ import logging
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +25,7 @@ from tests.unit.conftest import Pipe
 from tests.unit.make import features
 from xtrace import assembly
 from xtrace.config import parse
-from xtrace.errors import Stopped
+from xtrace.errors import Stopped, UsageError
 from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.routes import DefaultRoute
@@ -508,6 +510,47 @@ def test_format_and_top_follow_the_options_and_else_the_terminal(
 
 
 @pytest.mark.parametrize(
+    "input_is_terminal, output_is_terminal, kind",
+    [(True, False, "xterm"), (False, True, "xterm"), (True, True, "dumb")],
+)
+def test_full_screen_needs_a_terminal_that_can_do_it(
+    input_is_terminal: bool,
+    output_is_terminal: bool,
+    kind: str,
+    stop: Stop,
+    pipe: Pipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal, child = pty.openpty()
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setattr(assembly, "STDIN", child if input_is_terminal else pipe.reader)
+    output = OutputStream(child if output_is_terminal else pipe.writer, stop)
+    with ExitStack() as opened, pytest.raises(UsageError, match=r"^--live needs a terminal for input and output"):
+        assembly.make_live(parse(["--live"], {}, "1"), output, stop, opened)
+    os.close(terminal)
+    os.close(child)
+
+
+@pytest.mark.parametrize("stderr_is_terminal", [True, False])
+def test_full_screen_leaves_everything_alone_until_the_run_starts(
+    stderr_is_terminal: bool, stop: Stop, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, child = pty.openpty()
+    before = termios.tcgetattr(child)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(assembly, "STDIN", child)
+    monkeypatch.setattr(assembly, "STDERR", child if stderr_is_terminal else pipe.writer)
+    with ExitStack() as opened:
+        live = assembly.make_live(parse(["--live"], {}, "1"), OutputStream(child, stop), stop, opened)
+        assert termios.tcgetattr(child) == before
+        assert live.fileno() >= 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    os.close(terminal)
+    os.close(child)
+
+
+@pytest.mark.parametrize(
     "options, interfaces",
     [
         ("-i any", ()),
@@ -532,6 +575,8 @@ def test_rdma_ports_are_chosen_by_what_mode_xdp_would_take(
         ("", False, "ingress"),
         ("-o text", True, "ingress"),
         ("-o table", False, "both"),
+        ("--live", True, "both"),
+        ("--live --hook xdp", True, "ingress"),
         ("--hook xdp", True, "ingress"),
     ],
 )

@@ -86,6 +86,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "-c": ("3", {"count": 3}),
     "--count": ("1", {"count": 1}),
     "--top": ("7", {"top": 7}),
+    "--live": ("", {"output": "live", "interval_ms": 1000}),
     "--color": ("never", {"color": "never"}),
     "--wide": ("", {"wide": True}),
     "-q": ("", {"quiet": True}),
@@ -201,12 +202,20 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
             "--hook xdp sees only ingress, not --direction both (use --hook tc or auto)",
         ),
         ("--hook tc --xdp-mode native", "--hook tc does not use XDP (leave out --xdp-mode native)"),
+        ("--live -o json", "--live and --format contradict each other (leave one out)"),
+        ("--live -l", "--live and --list contradict each other (leave one out)"),
+        ("--live --doctor", "--live and --doctor contradict each other (leave one out)"),
         ("--threshold tcp_rtt=5", "--threshold tcp_* works only with --tcp (add --tcp)"),
         ("--direction egress --xdp-mode native", "--direction egress does not use XDP (leave out --xdp-mode native)"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: str, complaint: str) -> None:
     assert refusal(options.split()) == complaint
+
+
+def test_a_given_interval_holds_for_the_full_screen_view_too() -> None:
+    assert parsed("--live -t 5s").interval_ms == 5000
+    assert parsed("--live", INTERVAL_MS="5000").interval_ms == 5000
 
 
 def test_variables_of_other_modes_are_not_refused_as_they_are_set_for_a_fleet() -> None:

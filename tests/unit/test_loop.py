@@ -422,6 +422,22 @@ def test_change_wakes_the_loop_and_the_monitor_reacts_long_before_the_deadline(
     assert monitor.asked == ["react", "finish"]
 
 
+def test_key_wakes_the_loop_long_before_the_deadline(woken: None, stop: Stop, stream: OutputStream) -> None:
+    reader, writer = os.pipe()
+    keyboard, monitor = Watched(fd=reader), Watched()
+
+    def press() -> None:
+        os.read(reader, 1)
+        stop.request()
+
+    keyboard.reacts = press
+    os.write(writer, b"q")
+    Loop([monitor], [Written()], stop, stream, MINUTE, NO_SERVICE, keyboard).run()
+    os.close(reader)
+    os.close(writer)
+    assert (keyboard.asked, monitor.asked) == (["react"], ["finish"])
+
+
 def test_only_the_monitor_whose_descriptor_is_readable_reacts_and_the_tick_comes_at_its_time(
     clock: Clock, run: RunLoop
 ) -> None:

@@ -81,11 +81,12 @@ def test_interrupt_after_a_request_ends_at_once_with_130(
 ) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
+    installed.before_exit = lambda: ended.append(-1)
     signal.raise_signal(first)
     clock.now += SAME_REQUEST_S + 0.1
     assert ended == []
     signal.raise_signal(signal.SIGINT)
-    assert ended == [130] == [SECOND_INTERRUPT]
+    assert ended == [-1, SECOND_INTERRUPT] and SECOND_INTERRUPT == 130
 
 
 def test_interrupt_to_process_and_group_at_once_is_one_request(

@@ -201,6 +201,11 @@ SLOT_OFFSET = abi.offset("struct flow_key", "slot")
 """Bytes into a packed key."""
 _FLAGS_OFFSET = abi.offset("struct flow_key", "flags")
 _KEY_FIELDS = len(FlowKey._fields)
+_COLUMNS: Mapping[str, tuple[int, Any]] = {
+    field: (abi.offset("struct flow_key", field), letter)
+    for field, letter in zip(("src_port", "dst_port", "ethertype", "protocol", "flags"), "HHHBB", strict=True)
+}
+"""Offsets and struct's letters of fields."""
 _PACKED_KEY = Struct(f"{KEY.size}s{ENTRY.size - KEY.size}x")
 _WORD = abi.U64.size
 _ENTRY_WORDS = ENTRY.size // _WORD
@@ -255,6 +260,16 @@ class FlowTable:
     def packet_counts(self) -> Sequence[int]:
         """Every flow's packets, by index."""
         return self._words[_PACKETS_INDEX::_ENTRY_WORDS]
+
+    def column(self, field: str) -> Sequence[int]:
+        """Every flow's value of one field of struct flow_key that is a number, by index."""
+        offset, letter = _COLUMNS[field]
+        cells: memoryview[int] = self.entries.cast("B").cast(letter)
+        return cells[offset // cells.itemsize :: ENTRY.size // cells.itemsize]
+
+    def address_words(self) -> tuple[Sequence[int], ...]:
+        """Every flow's addresses by index, as 64-bit words in the host's order: two of the source, two of the other."""
+        return tuple(self._words[word::_ENTRY_WORDS] for word in range(4))
 
     def roce(self) -> Iterator[FlowRecord]:
         """Yield the RoCE flows only."""

@@ -38,6 +38,7 @@ MODES = (XDP, RDMA, NCCL)
 DEFAULT_INTERFACE = "eth0"
 MOST_INTERFACES = 128
 DEFAULT_INTERVAL_MS, SHORTEST_MS, LONGEST_MS = 5000, 100, 3_600_000
+LIVE_INTERVAL_MS = 1000
 TERMINAL_TOP = 50
 MOST_NUMBER = 2**31
 FEWEST_FLOWS, MOST_FLOWS = 1, 1 << 22
@@ -47,6 +48,8 @@ RAS_PORT = 28028
 DEFAULT_RAS_MS, LEAST_RAS_MS = 60_000, 10_000
 """Each query goes to all ranks of a job."""
 
+FULL_SCREEN = "live"
+"""What --live makes of --format."""
 FORMATS = ("auto", "table", "text", "json", "none")
 COLORS = ("auto", "always", "never")
 DIRECTIONS = ("ingress", "egress", "both")
@@ -124,7 +127,7 @@ EXCLUDE_DEVICE: Option[tuple[str, ...]] = Option(
 DIRECTION: Option[str | None] = Option(
     ("--direction",), "DIR", "ingress, egress or both", SELECTION, choice("direction", DIRECTIONS), None,
     "by output",
-    "The default is both with -o table, so on a terminal, and ingress otherwise and with --hook xdp.",
+    "The default is both with -o table, so on a terminal, and with --live; ingress otherwise and with --hook xdp.",
     modes=(XDP,), values=DIRECTIONS, is_main=True,
 )
 
@@ -156,9 +159,9 @@ TUNNEL = Option(
     modes=(XDP,), values=PACKETS,
 )
 
-INTERVAL = Option(
+INTERVAL: Option[int | None] = Option(
     ("-t", "--interval"), "TIME", "how often to report: 500ms, 5s, 1m", OUTPUT, duration(SHORTEST_MS, LONGEST_MS),
-    DEFAULT_INTERVAL_MS, "5s", "A plain number is milliseconds; from 100ms to 1h.",
+    None, "5s", "A plain number is milliseconds; from 100ms to 1h. With --live the default is 1s.",
     variables=("INTERVAL_MS",), is_main=True,
 )
 COUNT = Option(
@@ -172,13 +175,18 @@ FORMAT = Option(
     " of words per flow. none: metrics only, with --push or --listen.",
     values=FORMATS, is_main=True,
 )
+LIVE = _switch(
+    "--live", group=OUTPUT, help="full-screen view: sort, filter, pause, details",
+    details="Flows, interfaces, RDMA ports, NCCL jobs and with --tcp TCP connections, sorted by rate; ? shows the keys."
+    " Needs a terminal. Both directions and intervals of 1s by default.", is_main=True,
+)
 TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
     "by output",
     "Per interface and direction; all other flows are summed up as one. 0 shows all. On a terminal the default is what"
     f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table. Mode"
     " nccl, -o table: ranks per communicator; by default none, and 8 if something is wrong with it.",
-    modes=(XDP, NCCL), is_main=True,
+    modes=(XDP, NCCL),
 )
 WIDE = _switch(
     "--wide", group=OUTPUT, help="never shorten addresses to fit the terminal", details="Applies to -o table.",
@@ -342,7 +350,7 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
-    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
+    *(INTERVAL, COUNT, FORMAT, LIVE, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
     *(PUSH, PUSH_FORMAT, SPOOL, IPFIX, IPFIX_BIFLOW, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),

@@ -39,3 +39,13 @@ class Sink(Protocol):
 
     def end(self, totals: Totals) -> None:
         """Finish the run: its last interval has been written."""
+
+
+class Reacting(Protocol):
+    """What has work between ticks."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when react() has work; -1 if there never is any."""
+
+    def react(self) -> None:
+        """Do it."""

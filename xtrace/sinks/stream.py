@@ -51,6 +51,10 @@ class OutputStream:
         """Return the descriptor, to notice that its reader is gone."""
         return self._fd
 
+    def is_ready(self) -> bool:
+        """Return whether a few bytes can be written without waiting."""
+        return bool(self._poll.poll(0))
+
     def write(self, data: bytes) -> None:
         """Write all of `data`, which must end with a newline. Raises OutputClosed or OutputBlocked."""
         view = memoryview(data)

@@ -34,6 +34,13 @@ class Reader(threading.Thread):
         self.data = b"".join(parts)
 
 
+def test_stream_is_ready_while_there_is_room(pipe: Pipe, stop: Stop) -> None:
+    stream = OutputStream(pipe.writer, stop)
+    assert stream.is_ready()
+    pipe.fill()
+    assert not stream.is_ready()
+
+
 def test_slow_reader_gets_everything_in_order(pipe: Pipe, stop: Stop) -> None:
     reader = Reader(pipe.reader)
     reader.start()

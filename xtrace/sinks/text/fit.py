@@ -42,7 +42,7 @@ def cut(text: str, width: int | None) -> str:
     """Return `text` with its end replaced by `..` if it is wider than `width`."""
     if width is None or len(text) <= width:
         return text
-    return text[: max(0, width - len(GAP))] + GAP
+    return (text[: max(0, width - len(GAP))] + GAP)[:width]
 
 
 def shares(needs: Sequence[int], room: int) -> tuple[int, ...]:

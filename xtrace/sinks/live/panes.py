@@ -1,0 +1,60 @@
+"""The registry of panes. A new pane has a row in PANES, and a file of its own, which is imported when it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import NamedTuple
+
+from xtrace.sinks.live.pane import Pane
+
+
+class Place(NamedTuple):
+    """A pane of the runs that have its mode."""
+
+    mode: str
+    make: Callable[[], Pane]
+
+
+def _flows() -> Pane:
+    from xtrace.sinks.live.flows import FlowPane
+
+    return FlowPane()
+
+
+def _interfaces() -> Pane:
+    from xtrace.sinks.live.interfaces import InterfacePane
+
+    return InterfacePane()
+
+
+def _connections() -> Pane:
+    from xtrace.sinks.live.connections import ConnectionPane
+
+    return ConnectionPane()
+
+
+def _ports() -> Pane:
+    from xtrace.sinks.live.ports import PortPane
+
+    return PortPane()
+
+
+def _jobs() -> Pane:
+    from xtrace.sinks.live.jobs import JobPane
+
+    return JobPane()
+
+
+PANES: Sequence[Place] = (
+    Place("xdp", _flows),
+    Place("xdp", _interfaces),
+    Place("tcp", _connections),
+    Place("rdma", _ports),
+    Place("nccl", _jobs),
+)
+"""In the order of their tabs."""
+
+
+def panes_of(modes: Container[str]) -> list[Pane]:
+    """Return the panes of a run with these modes."""
+    return [place.make() for place in PANES if place.mode in modes]
