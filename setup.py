@@ -13,7 +13,13 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-BPF_SOURCES = ("csrc/xdp_monitor.c", "csrc/xdp_monitor_hash.c", "csrc/nccl_probe.c", "csrc/tcp_probe.c")
+BPF_SOURCES = (
+    "csrc/xdp_monitor.c",
+    "csrc/xdp_monitor_hash.c",
+    "csrc/nccl_probe.c",
+    "csrc/tcp_probe.c",
+    "csrc/owner_probe.c",
+)
 BPF_FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror")
 
 

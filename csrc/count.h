@@ -161,16 +161,21 @@ static __always_inline bool count_recent(const __u64 *key, __u32 hash, const str
 /*
  * Counts a packet in the table. Where another flow has its place among the recent ones, it takes that over
  * only if it comes twice before the other is seen again. So trains of packets stay on this CPU, and single
- * packets of many flows do not displace each other.
+ * packets of many flows do not displace each other. A flow whose owner is to be asked for stays in the table
+ * alone, so that recent ones need no test: its entry's number is in `to_ask`, else 0.
  */
-static __always_inline bool count_in_table(const struct flow_entry *packet, const struct flow_place *place)
+static __always_inline bool count_in_table(const struct flow_entry *packet, const struct flow_place *place,
+					   __u32 *to_ask)
 {
 	__u32 number = table_count(packet, place->hash, place->buffer);
 	struct recent_flow *recent = place->recent;
 
+	*to_ask = 0;
 	if (unlikely(!number))
 		return false;
-	if (recent && (!recent->entry || recent->challenger == place->hash))
+	if (names_owners && table_asks(number, place->buffer))
+		*to_ask = number;
+	else if (recent && (!recent->entry || recent->challenger == place->hash))
 		replace_recent(place, packet, number);
 	else if (recent)
 		recent->challenger = place->hash;

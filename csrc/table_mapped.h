@@ -18,6 +18,7 @@
 #include "bpf_helpers.h"
 #include "flow.h"
 #include "flow_hash.h"
+#include "owner.h"
 #include "switches.h"
 
 #define INDEX_LINE 8   /* words of the index in a cache line: they are looked at first */
@@ -210,4 +211,15 @@ static __always_inline __u32 table_count(const struct flow_entry *packet, __u32 
 	if (likely(at.number))
 		add_to_entry(&at, &packet->counters, buffer);
 	return at.number;
+}
+
+/* Whether to ask for the owner of an entry's flow, now. */
+static __always_inline bool table_asks(__u32 number, __u32 buffer)
+{
+	struct flow_entry *entry = entry_at(number, buffer);
+
+	if (!entry || entry->asked >= OWNER_MOST_ASKED)
+		return false;
+	entry->asked++;
+	return true;
 }

@@ -263,11 +263,12 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
 
     options = XdpOptions(
         selection=selection_of(config),
-        choice=Choice.of(config.hook, config.xdp_mode),
+        choice=Choice.of("tc" if config.owners else config.hook, config.xdp_mode),  # only tc sees sockets
         directions=DIRECTIONS[config.direction or default_direction(config)],
         max_flows=config.max_flows,
         filters=config.filters,
         promiscuous=config.promiscuous,
+        owners=config.owners,
     )
     monitor = XdpMonitor(options, log.info, stop.check)
     if config.direction is None and default_direction(config) == "ingress":

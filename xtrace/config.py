@@ -87,6 +87,7 @@ class Config:
     """of verdicts on ranks"""
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
+    owners: bool = False
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
@@ -146,6 +147,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         max_calls=given.value(table.MAX_CALLS),
         nccl_limits=given_thresholds(given, nccl_limits.LIMITS),
         tcp=parse_tcp(given),
+        owners=given.value(table.OWNERS),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
         procfs=given.value(table.PROCFS),
@@ -225,9 +227,20 @@ def refuse_contradictions(given: Settings) -> None:
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):
         raise UsageError(f"--hook xdp sees only ingress, not --direction {direction} (use --hook tc or auto)")
+    if given.value(table.OWNERS):
+        refuse_with_owners(given)
     for name, value in (("--hook", hook), ("--direction", direction)):
         if value in ("tc", "egress") and xdp_mode != "auto":
             raise UsageError(f"{name} {value} does not use XDP (leave out --xdp-mode {xdp_mode})")
+
+
+def refuse_with_owners(given: Settings) -> None:
+    """Raise UsageError where flows cannot have owners: XDP sees no sockets, and a packet in a tunnel has none."""
+    for option in (table.HOOK, table.XDP_MODE):
+        if given.value(option) not in ("auto", "tc"):
+            raise UsageError(f"--owners counts at tc, not at XDP (leave out {option.name} {given.value(option)})")
+    if given.value(table.TUNNEL) == "inner":
+        raise UsageError("--owners is about the packets that sockets send (leave out --tunnel inner)")
 
 
 def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:

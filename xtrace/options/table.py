@@ -192,6 +192,12 @@ TCP = _switch(
     " (docs/tcp.md).",
     modes=(XDP,), is_main=True,
 )
+OWNERS = _switch(
+    "--owners", group=OUTPUT, help="show whose each flow is: process, container, unit",
+    details="The process that created a flow's socket, its user, container, pod and systemd unit (docs/owners.md)."
+    " Packets are counted at tc.",
+    modes=(XDP,),
+)
 QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only the number per process", modes=(RDMA,))
 LIST = _switch(
     "-l", "--list", group=OUTPUT, help="list interfaces (-m rdma: RDMA ports) and exit",
@@ -326,7 +332,7 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
-    *(INTERVAL, COUNT, FORMAT, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
+    *(INTERVAL, COUNT, FORMAT, TOP, TCP, OWNERS, WIDE, COLOR, QPS, LIST, DOCTOR),
     *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),

@@ -11,7 +11,6 @@ from xtrace.model.flow import (
     NOTHING,
     UNKNOWN_ORIGIN,
     FlowKey,
-    FlowRecord,
     FlowSnapshot,
     Interface,
     InterfaceCounts,
@@ -25,7 +24,7 @@ from xtrace.model.words import Direction, Share
 from xtrace.sinks.kinds import Screen, TextOptions
 from xtrace.sinks.render import address
 from xtrace.sinks.text.fit import Endpoint, cut, shares
-from xtrace.sinks.text.flows import flow_details, has_ports
+from xtrace.sinks.text.flows import flow_details, has_ports, owner_words
 from xtrace.sinks.text.screen import Ranked
 from xtrace.sinks.text.units import counted, scaled
 
@@ -124,9 +123,7 @@ class FlowColumns:
         candidates.sort(reverse=True)
         shown = len(candidates) if self._top is not None else room
         chosen, left_out = candidates[:shown], candidates[shown:]
-        rows = [
-            flow_row(snapshot, block[direction][0], snapshot.flows[index], seconds) for _, direction, index in chosen
-        ]
+        rows = [flow_row(snapshot, block[direction][0], index, seconds) for _, direction, index in chosen]
         for direction, (each, _) in enumerate(block):
             rest = [candidate.place for candidate in left_out if candidate.direction == direction]
             count = selections[direction].other_flows + len(rest)
@@ -149,8 +146,9 @@ def clock(snapshot: FlowSnapshot) -> str:
     return time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
 
 
-def flow_row(snapshot: FlowSnapshot, interface: Interface, flow: FlowRecord, seconds: float) -> Row:
-    """Return the row of a flow."""
+def flow_row(snapshot: FlowSnapshot, interface: Interface, index: int, seconds: float) -> Row:
+    """Return the row of a flow, by its index in the table."""
+    flow, owner = snapshot.flows[index], snapshot.owner(index)
     key = flow.key
     origin = snapshot.origin(interface, key) if key.is_roce else UNKNOWN_ORIGIN
     details = list(flow_details(flow))
@@ -158,6 +156,8 @@ def flow_row(snapshot: FlowSnapshot, interface: Interface, flow: FlowRecord, sec
         details.insert(0, opcode_name(key.opcode))
     if origin.pid is not None:
         details.append(f"pid={origin.pid} {origin.command}")
+    elif owner:
+        details.insert(0, owner_words(owner))
     return Row(
         interface.direction.in_out,
         key.traffic_type,

@@ -18,9 +18,11 @@ from xtrace.model.flow import (
     Origin,
     select,
 )
+from xtrace.model.flow_owners import FlowOwner, How
 from xtrace.model.roce import opcode_name
+from xtrace.printable import printable
 from xtrace.sinks.kinds import TextOptions
-from xtrace.sinks.render import address
+from xtrace.sinks.render import address, short_id
 
 PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
 
@@ -44,9 +46,11 @@ class FlowText:
         with_direction = self._options.with_direction
         direction = f" {interface.direction.in_out}" if with_direction else ""
         selection = select(snapshot, interface, self._options.top or 0, ordered=True)
-        for flow in map(snapshot.flows.__getitem__, selection.chosen):
+        for index in selection.chosen:
+            flow, owner = snapshot.flows[index], snapshot.owner(index)
             origin = snapshot.origin(interface, flow.key) if flow.key.is_roce else UNKNOWN_ORIGIN
-            yield flow_line(flow, interface, with_direction, origin) + "\n"
+            line = flow_line(flow, interface, with_direction, origin)
+            yield f"{line} {owner_words(owner)}\n" if owner and origin.pid is None else f"{line}\n"
         if selection.other_flows:
             (packets, size), left = selection.other, selection.other_flows
             yield f"other flows={left} packets={packets} bytes={size} {interface.name}{direction}\n"
@@ -77,6 +81,22 @@ def flow_line(
     line += "".join(f" {detail}" for detail in flow_details(flow))
     line += f" {interface.direction.in_out}" if with_direction else ""
     return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
+
+
+def owner_words(owner: FlowOwner) -> str:
+    """Return `pid=4711 nginx unit=nginx.service`, and container or pod where there is one; or why not."""
+    words = [] if owner.pid is None else [f"pid={owner.pid} {owner.command}"]
+    if owner.how is How.LISTENED:
+        words[0] += " (listener)"
+    if owner.container or owner.container_name:
+        words.append(f"container={owner.container_name or short_id(owner.container or '')}")
+    if owner.pod or owner.pod_name:
+        words.append(f"pod={owner.pod_name or owner.pod}")
+    if owner.unit and not owner.container:
+        words.append(f"unit={owner.unit}")
+    if not words and owner.cgroup:
+        words.append(f"cgroup={owner.cgroup}")
+    return printable(" ".join(words)) if words else f"owner={owner.how}"
 
 
 def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:

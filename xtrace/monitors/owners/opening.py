@@ -1,0 +1,44 @@
+"""The start of --owners: what cannot be found out is said in one line, and the rest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from xtrace.errors import XtraceError
+from xtrace.kernel.cgroups import Cgroups
+from xtrace.messages import Say
+from xtrace.monitors.owners.names import OwnerNames
+from xtrace.monitors.owners.seeding import seed
+
+if TYPE_CHECKING:
+    from xtrace.monitors.flows.tables import FlowTables
+
+
+@contextmanager
+def find_owners(tables: FlowTables, say: Say) -> Iterator[OwnerNames | None]:
+    """Let the packet programs that are loaded from now on find out whose their flows are.
+
+    Yields what names the owners; None if the kernel, or a privilege, does not permit it.
+    """
+    with ExitStack() as opening:
+        try:
+            names = _open(tables, say, opening)
+        except XtraceError as error:
+            say(f"--owners: {error}: the owners of flows are not known")
+            names = None
+        yield names
+
+
+def _open(tables: FlowTables, say: Say, opening: ExitStack) -> OwnerNames:
+    cgroups = opening.enter_context(Cgroups())
+    probe = tables.find_owners(cgroups)
+    # after the program is attached: no socket is created in between
+    seeded = seed(probe.creators, cgroups)
+    if seeded.unreadable:
+        say(
+            f"--owners: no process is known of sockets that {seeded.unreadable} processes had opened before the start,"
+            " only the control group: to look into these processes needs CAP_SYS_PTRACE"
+        )
+    return OwnerNames(cgroups, knows_kernel=not seeded.unreadable)
