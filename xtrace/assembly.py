@@ -425,20 +425,21 @@ def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list
     """Return the sinks of the chosen format."""
     is_terminal = os.isatty(output.fileno())
     top = config.top if config.top is not None else TERMINAL_TOP if is_terminal else 0
+    by_owner = config.by == "owner"
     if config.output == "table":
         from xtrace.sinks.kinds import TextOptions
         from xtrace.sinks.text.screen import Terminal, TerminalText, has_color
 
         screen = Terminal(output.fileno(), has_color(config.color, is_terminal, os.environ), config.wide)
-        return [TerminalText(output, TextOptions(config.top, screen=screen), screen)]
+        return [TerminalText(output, TextOptions(config.top, screen=screen, by_owner=by_owner), screen)]
     if config.output == "text":
         from xtrace.sinks.text.sink import Text
 
-        return [Text(output, top, config.direction == "both")]
+        return [Text(output, top, config.direction == "both", by_owner=by_owner)]
     if config.output == "json":
         from xtrace.sinks.jsonl.sink import JsonLines
 
-        return [JsonLines(output, identity, top)]
+        return [JsonLines(output, identity, top, by_owner=by_owner)]
     return []
 
 

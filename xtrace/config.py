@@ -66,7 +66,7 @@ class Config:
     push_warning: str | None
     max_series: int
     series_by: str
-    """flow, service or hosts"""
+    """flow, service, hosts or owner"""
     metrics: str
     """all, or counters: flows then have no gauges"""
     spool: tuple[str, int] | None
@@ -88,6 +88,8 @@ class Config:
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
     owners: bool = False
+    by: str = "flow"
+    """what records of mode xdp are of: flow or owner"""
     ras: tuple[str, int] | None = None
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
@@ -148,6 +150,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         nccl_limits=given_thresholds(given, nccl_limits.LIMITS),
         tcp=parse_tcp(given),
         owners=given.value(table.OWNERS),
+        by=given.value(table.BY),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
         procfs=given.value(table.PROCFS),
@@ -262,6 +265,9 @@ def refuse_useless(given: Settings, target: Target | None) -> None:
     for option in fed:
         if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
             raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
+    for option in (table.BY, table.SERIES_BY):
+        if given.value(option) == "owner" and not given.value(table.OWNERS):
+            raise UsageError(f"{option.name} owner works only with --owners (add --owners)")
     pushed: tuple[Option[Any], ...] = (table.PUSH_FORMAT, table.SPOOL)
     for option in pushed:
         if given.is_given(option) and target is None:

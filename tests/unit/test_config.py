@@ -122,6 +122,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--qps": ("", {"rdma": asdict(RdmaConfig(every_queue_pair=True))}),
     "--threshold": ("rx_oos=5:off,paused=off", {"rdma": asdict(RdmaConfig(limits=CHANGED_LIMITS))}),
     "--owners": ("", {"owners": True}),
+    "--by": ("owner", {"by": "owner"}),
     "--tcp": ("", {"tcp": {name: limit for name, limit in THRESHOLDS.items() if name.startswith("tcp_")}}),
     "--sysfs": ("/s", {"sysfs": "/s"}),
     "--procfs": ("/p", {"procfs": "/p"}),
@@ -149,6 +150,8 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
         before += " --push http://m"
     if option == "--listen-config":
         before += " --listen h:7"
+    if option == "--by":
+        before += " --owners"
     assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
 
 
@@ -194,6 +197,8 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
             "--hook xdp sees only ingress, not --direction both (use --hook tc or auto)",
         ),
         ("--hook tc --xdp-mode native", "--hook tc does not use XDP (leave out --xdp-mode native)"),
+        ("--by owner", "--by owner works only with --owners (add --owners)"),
+        ("--listen h:7 --series-by owner", "--series-by owner works only with --owners (add --owners)"),
         ("--owners --hook xdp", "--owners counts at tc, not at XDP (leave out --hook xdp)"),
         ("--owners --xdp-mode native", "--owners counts at tc, not at XDP (leave out --xdp-mode native)"),
         (

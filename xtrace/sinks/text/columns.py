@@ -19,6 +19,7 @@ from xtrace.model.flow import (
     select,
 )
 from xtrace.model.flow_totals import FlowTotals
+from xtrace.model.owner_sums import by_owner
 from xtrace.model.roce import opcode_name
 from xtrace.model.words import Direction, Share
 from xtrace.sinks.kinds import Screen, TextOptions
@@ -68,6 +69,7 @@ class FlowColumns:
 
     def __init__(self, options: TextOptions, screen: Screen) -> None:
         self._top = options.top
+        self._by_owner = options.by_owner
         self._screen = screen
 
     def lines(self, snapshot: FlowSnapshot) -> Iterator[str]:
@@ -113,6 +115,9 @@ class FlowColumns:
         seconds = (counts.interval_ns or snapshot.interval_ns) / 1e9
         state = "" if interface.is_up else "  down or without carrier"
         yield Ranked(f"{clock(snapshot)}  {interface.name}  {seconds:.1f} s{state}\n", rank=0)
+        if self._by_owner:
+            yield from table(owner_rows(snapshot, block, room, seconds), 0, self._screen.columns())
+            return
         selections = [select(snapshot, each, room, ordered=True) for each, _ in block]
         candidates = [
             Chosen(size, direction, index)
@@ -139,6 +144,23 @@ class FlowColumns:
     def _idle(self, snapshot: FlowSnapshot, idle: Sequence[Interface]) -> str:
         names = " ".join(each.name if each.is_up else f"{each.name} (down)" for each in idle)
         return cut(f"{clock(snapshot)}  without packets: {names}", self._screen.columns()) + "\n"
+
+
+def owner_rows(snapshot: FlowSnapshot, block: Sequence[Watched], room: int, seconds: float) -> list[Row]:
+    """Return a row for each of the largest owners of a block, then the rest and the sum of each direction."""
+    sums = [by_owner(snapshot, each, room) for each, _ in block]
+    owned = [(each, owner) for (each, _), found in zip(block, sums, strict=True) for owner in found.shown]
+    owned.sort(key=lambda pair: pair[1].count.bytes, reverse=True)
+    rows = [
+        sum_row(each, "owner", owner.count, seconds, f"{owner_words(owner.owner)}, {counted(owner.flows, 'flow')}")
+        for each, owner in owned
+    ]
+    for (each, counts), found in zip(block, sums, strict=True):
+        if found.other_flows:
+            text = f"{counted(found.other_flows, 'flow')} of other owners"
+            rows.append(sum_row(each, "other", found.other, seconds, text))
+        rows.append(sum_row(each, "all", counts.total, seconds, remarks(counts, found.flows)))
+    return rows
 
 
 def clock(snapshot: FlowSnapshot) -> str:
