@@ -28,17 +28,18 @@ def socket_descriptors(pid: int) -> list[int]:
     """Return the numbers of a process's descriptors that are sockets of any kind. Raises Unreadable."""
     directory = procfs() / str(pid) / "fd"
     try:
-        names = os.listdir(directory)  # noqa: PTH208 - of every process
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise Unreadable from error
-        return []
-    found = []
-    for name in names:
-        with suppress(OSError):
-            if os.readlink(f"{directory}/{name}").startswith("socket:"):  # noqa: PTH115
-                found.append(int(name))
-    return found
+        return [int(name) for name in os.listdir(directory) if _is_socket(f"{directory}/{name}")]  # noqa: PTH208
+    except PermissionError as error:
+        raise Unreadable from error
+    except OSError:
+        return []  # the process is gone
+
+
+def _is_socket(descriptor: str) -> bool:
+    try:
+        return os.readlink(descriptor).startswith("socket:")  # noqa: PTH115 - of every process
+    except FileNotFoundError:
+        return False
 
 
 def internet_sockets(pid: int, descriptors: list[int]) -> Iterator[Fd]:

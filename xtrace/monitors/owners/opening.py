@@ -38,7 +38,7 @@ def _open(tables: FlowTables, say: Say, opening: ExitStack) -> OwnerNames:
     seeded = seed(probe.creators, cgroups)
     if seeded.unreadable:
         say(
-            f"--owners: no process is known of sockets that {seeded.unreadable} processes had opened before the start,"
-            " only the control group: to look into these processes needs CAP_SYS_PTRACE"
+            f"--owners: sockets that {seeded.unreadable} processes may have opened before the start have no process, only"
+            " a control group: to look into these processes needs CAP_SYS_PTRACE"
         )
     return OwnerNames(cgroups, knows_kernel=not seeded.unreadable)
