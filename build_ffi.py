@@ -23,6 +23,7 @@ HEADERS = (
     "csrc/drain.h",
     "csrc/render.h",
     "csrc/tcp_diag.h",
+    "csrc/btf.h",
 )
 KERNEL_TYPES = (
     "typedef unsigned char __u8;\ntypedef unsigned short __u16;\ntypedef unsigned int __u32;\n"
@@ -50,7 +51,7 @@ def version() -> str:
 MODULE = "xtrace._native"
 INCLUDED = ("<stddef.h>", "<linux/types.h>", *(f'"{Path(header).name}"' for header in HEADERS))
 PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
-SOURCES = ["csrc/shim.c", "csrc/drain.c", "csrc/render.c", "csrc/tcp_diag.c"]
+SOURCES = ["csrc/shim.c", "csrc/drain.c", "csrc/render.c", "csrc/tcp_diag.c", "csrc/btf.c"]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
 # keep local paths out of the debug information, which Python's own flags may enable

@@ -63,3 +63,12 @@ static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)BPF_FUNC_get_current_c
 static __u64 (*bpf_skb_cgroup_id)(struct __sk_buff *skb) = (void *)BPF_FUNC_skb_cgroup_id;
 static long (*bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *route, int size,
 			      __u32 flags) = (void *)BPF_FUNC_fib_lookup;
+
+/*
+ * Functions of the kernel that are not helpers (kfuncs). Only the running kernel's BTF knows their numbers:
+ * the loader replaces a call of KERNEL_FUNCTION and more, or what there is no function for, by zero
+ * (xtrace/kernel/elf.py).
+ */
+#define KERNEL_FUNCTION 0x6b660000
+
+static void *(*bpf_cast_to_kern_ctx)(void *context) = (void *)(KERNEL_FUNCTION + 0); /* Linux 6.2 */

@@ -124,6 +124,14 @@ struct flow_place {
 	__u64 plain_rest; /* 0 if the frame is not plain */
 };
 
+/* Where a flow of this hash is counted. The buffer is read once: a packet is in one with all its counters. */
+static __always_inline void find_place(struct flow_place *place, __u32 hash)
+{
+	place->buffer = active & 1;
+	place->hash = hash;
+	place->recent = recent_place(hash, place->buffer);
+}
+
 /* A flow takes a place among the recent ones: what was counted there for another goes to the table. */
 static __always_inline void replace_recent(const struct flow_place *place, const struct flow_entry *packet,
 					   __u32 number)
@@ -144,17 +152,34 @@ static __always_inline void replace_recent(const struct flow_place *place, const
 }
 
 /* Counts a packet if its flow is among the recent ones; else says where to look for it. */
-static __always_inline bool count_recent(const __u64 *key, __u32 hash, const struct flow_counters *seen,
+static __always_inline bool count_recent(const struct flow_key *key, const struct flow_counters *seen,
 					 struct flow_place *place)
 {
-	place->buffer = active & 1; /* read once: a packet is in one buffer with all its counters */
-	place->hash = hash;
-	place->recent = recent_place(hash >> 16, place->buffer);
+	find_place(place, hash_key(key));
 	place->plain_addresses = place->plain_rest = 0;
 	if (!place->recent || !place->recent->entry ||
-	    unlikely(!same_words((const __u64 *)&place->recent->key, key)))
+	    unlikely(!same_words((const __u64 *)&place->recent->key, (const __u64 *)key)))
 		return false;
 	add_to_recent(place->recent, seen);
+	return true;
+}
+
+/*
+ * Counts a packet in the entry of its flow, which was found at the first look; not if the flow is to take a
+ * place among the recent ones, or its owner is to be asked for.
+ */
+static __always_inline bool count_found(const struct found_entry *at, const struct flow_counters *seen,
+					const struct flow_place *place)
+{
+	struct recent_flow *recent = place->recent;
+
+	if (recent && unlikely(!recent->entry || recent->challenger == place->hash))
+		return false;
+	if (names_owners && unlikely(has_to_ask(at)))
+		return false;
+	add_to_entry(at, seen, place->buffer);
+	if (recent)
+		recent->challenger = place->hash;
 	return true;
 }
 

@@ -42,6 +42,9 @@
 /* Recent flows that each CPU keeps of one buffer, at most; a power of two. */
 #define RECENT_FLOWS 64
 
+/* Words of a flow table's index that are looked at together: half a cache line. */
+#define INDEX_LINE 8
+
 /* Networks that --net and --exclude-net take, each. */
 #define MAX_NETWORKS 256
 

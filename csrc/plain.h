@@ -11,6 +11,7 @@
 
 #include "bpf_helpers.h"
 #include "flow.h"
+#include "flow_hash.h"
 #include "parse.h"
 #include "switches.h"
 
@@ -35,10 +36,6 @@ _Static_assert(sizeof(struct key_words) == sizeof(struct flow_key), "a key is wh
 #define PLAIN_START_MASK 0x00ffffff /* little endian */
 #define PLAIN_START_IPV4 0x00450008
 #define PLAIN_ADDRESSES 26
-#define PLAIN_PROTOCOL_SHIFT                                                                                 \
-	40 /* in recent_flow.plain_rest, above ports and slot; the direction is bit 48                       \
-	    */
-#define PLAIN_VLAN_SHIFT 52
 
 /* Reads from any address: BPF has unaligned loads of packets where the machine has. */
 #define AT(type, frame, offset) (*(const type *)((const char *)(frame) + (offset)))
@@ -80,6 +77,17 @@ static __always_inline struct key_words plain_key(const struct plain_frame *fram
 	    ports_word(&frame->tcp.ports),
 	    plain_word | vlan_id | (__u64)frame->ip.protocol << 40,
 	}};
+}
+
+/* Whether a key is the frame's: what is not compared is the same in all keys of IPv4. */
+static __always_inline bool has_plain_key(const struct flow_key *key, const struct plain_frame *frame,
+					  __u64 vlan_id)
+{
+	const __u64 *have = (const __u64 *)key;
+	struct key_words wanted = plain_key(frame, vlan_id);
+
+	return !((have[1] ^ wanted.word[1]) | (have[3] ^ wanted.word[3]) | (have[4] ^ wanted.word[4]) |
+		 (have[5] ^ wanted.word[5]));
 }
 
 static __always_inline __u8 plain_flags(const struct plain_frame *frame)

@@ -6,6 +6,8 @@
 
 SWITCH(__u8, interface_slot);
 SWITCH(__u8, has_frags);     /* loaded with BPF_F_XDP_HAS_FRAGS: frames may have fragments */
+SWITCH(__u32, frame_flags);  /* of struct xdp_buff in this kernel, in bytes from its start; 0: not known */
+SWITCH(__u32, frags_flag);   /* in them: the frame has fragments */
 SWITCH(__u8, is_egress);     /* tc: attached where frames leave */
 SWITCH(__u8, link_layer);    /* LINK_LAYER_* */
 SWITCH(__u8, reads_plain);   /* plain frames by plain.h; off where filters are on */
@@ -18,7 +20,8 @@ SWITCH(__u8, keeps_recent);  /* CPUs keep recent flows; never on PREEMPT_RT */
 SWITCH(__u32, recent_mask);  /* of the recent flows that each CPU keeps, how many are used, less 1 */
 SWITCH(__u32, max_flows);    /* in one table */
 SWITCH(__u32, table_entries); /* of one buffer, at least max_flows */
-SWITCH(__u32, table_places);  /* of one buffer's index; a power of two */
+SWITCH(__u32, number_mask);   /* bits of a word of the index that are the number of an entry */
+SWITCH(__u32, table_lines);   /* of one buffer's index; a power of two */
 
 /* Multipliers of hash_key(), odd and random: nobody can choose flows that collide. */
 SWITCH(__u64, hash_0);

@@ -3,9 +3,9 @@
  * Flow tables in memory that is shared with user space, which reads and clears it without system calls.
  *
  * The entries of a buffer are taken one after the other, so that what has to be drained lies in one piece. An
- * index finds them: a power of two of words, each the hash of a flow and the number of its entry, or 0. An
- * entry's key is written before its word is, by compare-and-swap: who finds the word finds the key, so nobody
- * waits, and no flow has two entries. Counters are 0 in a free entry, and only added to.
+ * index finds them: a power of two of words, each some bits of a flow's hash and the number of its entry, or
+ * 0. An entry's key is written before its word is, by compare-and-swap: who finds the word finds the key, so
+ * nobody waits, and no flow has two entries. Counters are 0 in a free entry, and only added to.
  *
  * The NIC gives most flows to one CPU. The first that sees a flow owns its entry, and adds packets and bytes
  * without locking; the others add theirs elsewhere, atomically, and user space brings them together.
@@ -21,14 +21,18 @@
 #include "owner.h"
 #include "switches.h"
 
-#define INDEX_LINE 8   /* words of the index in a cache line: they are looked at first */
-#define MOST_PROBES 16 /* words that a flow may have: those of two lines; the verifier follows each */
+#define MOST_PROBES (2 * INDEX_LINE) /* words that a flow may have; the verifier follows each */
 
-/* Index buffer * table_places + place. */
+/* Half a cache line of the index. */
+struct index_line {
+	__u32 words[INDEX_LINE];
+};
+
+/* Index buffer * table_lines + line. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u64);
+	MAP_TYPE(value, struct index_line);
 	MAP_UINT(max_entries, 2);
 	MAP_UINT(map_flags, BPF_F_MMAPABLE);
 } flow_index SEC(".maps");
@@ -102,14 +106,24 @@ static __always_inline __u32 claim_entry(const struct flow_entry *packet, __u32 
 	return taken + 1;
 }
 
-/* The word of the index that a flow may have after `probes` others: all of a line, then another line. */
-static __always_inline __u64 *word_at(__u32 hash, __u32 probes, __u32 buffer)
+/*
+ * What the index has beside the number of an entry. A line goes by the upper bits of the hash, so here are
+ * the lower ones.
+ */
+static __always_inline __u32 index_tag(__u32 hash)
 {
-	__u32 line = probes / INDEX_LINE, step = (hash | 1) * INDEX_LINE;
-	__u32 place = (((__u64)hash * table_places >> 32) + line * step) ^ (probes & (INDEX_LINE - 1));
-	__u32 index = buffer * table_places + (place & (table_places - 1));
+	return __builtin_bswap32(hash) & ~number_mask;
+}
 
-	return bpf_map_lookup_elem(&flow_index, &index);
+/* The word of the index that a flow may have after `probes` others: all of a line, then another line. */
+static __always_inline __u32 *word_at(__u32 hash, __u32 probes, __u32 buffer)
+{
+	__u32 step = probes / INDEX_LINE * (hash | 1);
+	__u32 number = ((__u64)hash * table_lines >> 32) + step;
+	__u32 index = buffer * table_lines + (number & (table_lines - 1));
+	struct index_line *line = bpf_map_lookup_elem(&flow_index, &index);
+
+	return line ? &line->words[(hash ^ probes) & (INDEX_LINE - 1)] : 0;
 }
 
 /* An entry was taken for nothing. */
@@ -127,34 +141,44 @@ struct found_entry {
 	__u32 number; /* 0: the table cannot take the flow */
 };
 
+/* The entry that a flow of this hash has most often: who takes it for a flow's compares the key. */
+static __always_inline struct found_entry first_look(__u32 hash, __u32 buffer)
+{
+	__u32 *word = word_at(hash, 0, buffer), found = word ? *(volatile __u32 *)word : 0;
+	struct found_entry at = {.number = found & number_mask};
+
+	if (at.number && (found ^ at.number) == index_tag(hash))
+		at.entry = entry_at(at.number, buffer);
+	return at;
+}
+
 /* Finds a flow's entry, or takes one. */
 static __always_inline struct found_entry find_entry(const struct flow_entry *packet, __u32 hash,
 						     __u32 buffer)
 {
 	struct found_entry none = {}, at;
-	__u32 mine = 0;
-	__u64 *word, found;
+	__u32 tag = index_tag(hash), mine = 0, *word, found;
 
 #pragma nounroll
 	for (__u32 i = 0; i < MOST_PROBES; i++) {
 		word = word_at(hash, i, buffer);
 		if (!word)
 			return none;
-		found = *(volatile __u64 *)word;
+		found = *(volatile __u32 *)word;
 		if (unlikely(!found)) {
 			if (!mine)
 				mine = claim_entry(packet, buffer);
 			if (!mine)
 				return none;
-			found = __sync_val_compare_and_swap(word, 0, (__u64)hash << 32 | mine);
+			found = __sync_val_compare_and_swap(word, 0, tag | mine);
 			if (!found) {
-				found = (__u64)hash << 32 | mine;
+				found = tag | mine;
 				mine = 0;
 			}
 		}
-		if (found >> 32 != hash)
+		if ((found & ~number_mask) != tag)
 			continue;
-		at.number = found;
+		at.number = found & number_mask;
 		at.entry = entry_at(at.number, buffer);
 		if (at.entry && likely(same_words((__u64 *)&at.entry->key, (__u64 *)&packet->key))) {
 			if (unlikely(mine))
@@ -213,13 +237,19 @@ static __always_inline __u32 table_count(const struct flow_entry *packet, __u32 
 	return at.number;
 }
 
-/* Whether to ask for the owner of an entry's flow, now. */
+/* Whether the owner of a flow that was found is still to be asked for. */
+static __always_inline bool has_to_ask(const struct found_entry *at)
+{
+	return at->entry->asked < OWNER_MOST_ASKED;
+}
+
+/* The same, by the number of its entry: then it is asked for now. */
 static __always_inline bool table_asks(__u32 number, __u32 buffer)
 {
-	struct flow_entry *entry = entry_at(number, buffer);
+	struct found_entry at = {entry_at(number, buffer), number};
 
-	if (!entry || entry->asked >= OWNER_MOST_ASKED)
+	if (!at.entry || !has_to_ask(&at))
 		return false;
-	entry->asked++;
+	at.entry->asked++;
 	return true;
 }

@@ -64,12 +64,6 @@ static __always_inline void describe(struct flow_counters *packet, __u8 traffic_
 	packet->last = packet->first;
 }
 
-/* Mixes what a plain frame is told apart by, for its place among the recent flows. */
-static __always_inline __u32 plain_hash(__u64 addresses, __u64 rest)
-{
-	return (addresses ^ rest << 17 ^ rest) * 0x9e3779b97f4a7c15ULL >> 40;
-}
-
 /* The traffic class of a recent flow's packet is another than its last one's, or tells of congestion. */
 static __always_inline void note_class(struct recent_flow *flow, __u8 class, __u64 packets)
 {
@@ -83,15 +77,13 @@ static __always_inline void note_class(struct recent_flow *flow, __u8 class, __u
 	flow->counters.ecn_ce += packets;
 }
 
-/* Counts a plain packet whose flow is among the recent ones; else says where that could be. */
-static __always_inline bool count_recent_plain(const struct plain_frame *frame, __u64 addresses, __u64 rest,
-					       __u64 packets, __u64 bytes, struct flow_place *place)
+/* Counts a plain packet whose flow is among the recent ones. */
+static __always_inline bool count_recent_plain(const struct plain_frame *frame, __u64 packets, __u64 bytes,
+					       const struct flow_place *place)
 {
-	struct recent_flow *flow;
+	struct recent_flow *flow = place->recent;
 
-	place->buffer = active & 1; /* read once: a packet is in one buffer with all its counters */
-	flow = place->recent = recent_place(plain_hash(addresses, rest), place->buffer);
-	if (!flow || flow->plain_addresses != addresses || flow->plain_rest != rest)
+	if (!flow || flow->plain_addresses != place->plain_addresses || flow->plain_rest != place->plain_rest)
 		return false;
 	flow->counters.packets += packets;
 	flow->counters.bytes += bytes;
@@ -103,26 +95,41 @@ static __always_inline bool count_recent_plain(const struct plain_frame *frame, 
 	return true;
 }
 
+/* Counts a plain packet whose flow is in the table, and found there at the first look. */
+static __always_inline bool count_found_plain(const struct plain_frame *frame, __u64 vlan_id, __u64 packets,
+					      __u64 bytes, const struct flow_place *place)
+{
+	struct flow_counters seen = {.packets = packets, .bytes = bytes};
+	struct found_entry at = first_look(place->hash, place->buffer);
+
+	if (!at.entry || !has_plain_key(&at.entry->key, frame, vlan_id))
+		return false;
+	describe(&seen, frame->ip.tos, plain_flags(frame));
+	return count_found(&at, &seen, place);
+}
+
 /*
- * Counts a plain packet, of which packets and bytes are known. Most belong to a recent flow; others are
- * completed, for the table. Returns whether it is counted.
+ * Counts a plain packet, of which packets and bytes are known, without making its key: most belong to a
+ * recent flow, most others are found at once. The rest is completed, for the table. Returns whether it is
+ * counted.
  */
 static __always_inline bool count_plain(const struct plain_frame *frame, __u64 vlan_id,
 					struct flow_entry *packet, struct flow_place *place, __u64 unknown)
 {
-	__u64 addresses = plain_addresses(frame), rest = plain_rest(frame, vlan_id);
+	__u64 packets = packet->counters.packets, bytes = packet->counters.bytes;
 
-	if (count_recent_plain(frame, addresses, rest, packet->counters.packets, packet->counters.bytes,
-			       place)) {
+	place->plain_addresses = plain_addresses(frame);
+	place->plain_rest = plain_rest(frame, vlan_id);
+	find_place(place, hash_plain(place->plain_addresses, place->plain_rest));
+	if (count_recent_plain(frame, packets, bytes, place) ||
+	    count_found_plain(frame, vlan_id, packets, bytes, place)) {
 		count_total(&packet->counters, place->buffer);
 		return true;
 	}
 	*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
-	place->hash = hash_words((const __u64 *)&packet->key);
-	place->plain_addresses = addresses;
-	place->plain_rest = rest;
 	describe(&packet->counters, frame->ip.tos, plain_flags(frame));
 	forget_packet(packet, unknown);
+	place->plain_addresses = forget(unknown, place->plain_addresses);
 	place->plain_rest = forget(unknown, place->plain_rest);
 	return false;
 }
@@ -131,7 +138,6 @@ static __always_inline bool count_plain(const struct plain_frame *frame, __u64 v
 static __always_inline bool count_parsed(struct flow_entry *packet, __u32 datagram, struct flow_place *place,
 					 __u64 unknown)
 {
-	const __u64 *key = (const __u64 *)&packet->key;
 	enum verdict verdict;
 
 	forget_packet(packet, unknown);
@@ -140,7 +146,7 @@ static __always_inline bool count_parsed(struct flow_entry *packet, __u32 datagr
 		count_filtered(&packet->counters, verdict, active & 1);
 		return true;
 	}
-	if (!count_recent(key, hash_words(key), &packet->counters, place))
+	if (!count_recent(&packet->key, &packet->counters, place))
 		return false;
 	count_total(&packet->counters, place->buffer);
 	return true;
@@ -292,12 +298,30 @@ static __always_inline __u32 parse_xdp(struct xdp_md *ctx, struct flow_entry *pa
 	return cursor.datagram;
 }
 
+/*
+ * The length of a frame. Where the kernel shows whether it has fragments at all, most frames are spared the
+ * helper's call, which costs as much as half of all the rest.
+ */
+static __always_inline __u64 frame_length(struct xdp_md *ctx, __u64 linear)
+{
+	const char *frame;
+
+	if (!has_frags)
+		return linear;
+	if (frame_flags) {
+		frame = bpf_cast_to_kern_ctx(ctx);
+		if (likely(!(*(const __u32 *)(frame + frame_flags) & frags_flag)))
+			return linear;
+	}
+	return bpf_xdp_get_buff_len(ctx);
+}
+
 SEC("xdp/ingress")
 int xdp_ingress(struct xdp_md *ctx)
 {
 	const struct plain_frame *frame = (void *)(long)ctx->data;
 	__u64 linear = ctx->data_end - ctx->data;
-	__u64 length = has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
+	__u64 length = frame_length(ctx, linear);
 	struct flow_entry packet;
 	struct flow_place place;
 	__u32 datagram;

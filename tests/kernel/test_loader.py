@@ -48,7 +48,7 @@ def refusal(spec: ProgramSpec, btf: Fd | None = None) -> VerifierError:
 
 
 def raw_program(code: str) -> ProgramSpec:
-    return ProgramSpec("raw", "xdp", bytes.fromhex(code), (), b"", 8, b"", 16)
+    return ProgramSpec("raw", "xdp", bytes.fromhex(code), (), (), b"", 8, b"", 16)
 
 
 def test_refused_program_names_its_source_line() -> None:
@@ -78,7 +78,7 @@ def test_refusal_is_one_line_without_the_verifiers_statistics() -> None:
 def test_program_with_a_long_name_loads() -> None:
     code = bytes.fromhex("b700000002000000 9500000000000000")
     name = "a_name_longer_than_the_kernel_takes"
-    with Program.load(ProgramSpec(name, "xdp", code, (), b"", 8, b"", 16), {}) as program:
+    with Program.load(ProgramSpec(name, "xdp", code, (), (), b"", 8, b"", 16), {}) as program:
         assert program.test_run(bytes(14)).verdict == 2
         assert bpftool("prog", "show", "id", str(kernel_id(program, "prog")))["name"] == name[:15]
 
@@ -214,7 +214,7 @@ def test_kernel_shows_the_constants_with_their_names(visible: Counter) -> None:
     ((section,),) = [entry["formatted"]["value"].values() for entry in bpftool("map", "dump", "id", str(rodata["id"]))]
     constants = {name: value for variable in section for name, value in variable.items()}
     assert (constants["reads_plain"], constants["max_flows"]) == (1, SMALL.max_flows)
-    assert constants["table_places"] == SMALL.table_places
+    assert constants["table_lines"] == SMALL.table_lines
 
 
 def test_kernel_shows_the_programs_source_lines(visible: Counter) -> None:

@@ -301,7 +301,7 @@ def test_an_interface_that_is_not_there_is_an_error_naming_it(pair: Pair) -> Non
 def trivial(verdict: int) -> Program:
     """r0 = verdict; exit"""
     code = bytes.fromhex("b7000000") + verdict.to_bytes(4, "little", signed=True) + bytes.fromhex("9500000000000000")
-    spec = ProgramSpec("tc_trivial", "tc", code, (), b"", 0, b"", 0)
+    spec = ProgramSpec("tc_trivial", "tc", code, (), (), b"", 0, b"", 0)
     return Program.load(spec, {}, prog_type=PROG_TYPE_SCHED_CLS, attach_type=0)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
 from xtrace.errors import KernelError, VerifierError, XtraceError
@@ -339,9 +339,13 @@ class Program(Fd):
         prog_type: int = constants.PROG_TYPE_XDP,
         attach_type: int = constants.ATTACH_TYPE_XDP,
         flags: int = 0,
+        functions: Mapping[str, int] = MappingProxyType({}),
     ) -> Program:
-        """Load a program with its maps (BPF_PROG_LOAD). Raises VerifierError with the log if it is rejected."""
-        code = link(spec, {name: bpf_map.fileno() for name, bpf_map in maps.items()})
+        """Load a program with its maps and functions of the kernel, by BTF ID (BPF_PROG_LOAD).
+
+        Raises VerifierError with the log if it is rejected.
+        """
+        code = link(spec, {name: bpf_map.fileno() for name, bpf_map in maps.items()}, functions)
         request = ffi.new("struct xt_prog_load *")
         alive = [ffi.from_buffer(code), ffi.new("char[]", licence.encode())]
         request.insns, request.license = alive

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 
 from xtrace.errors import VerifierError
 from xtrace.kernel.bpf import Fd, Map, Program, load_btf
@@ -49,9 +50,16 @@ class Collection:
             self._owned = opening.pop_all()
 
     def load(
-        self, name: str, constants: Mapping[str, int], *, prog_type: int, attach_type: int = 0, flags: int = 0
+        self,
+        name: str,
+        constants: Mapping[str, int],
+        *,
+        prog_type: int,
+        attach_type: int = 0,
+        flags: int = 0,
+        functions: Mapping[str, int] = MappingProxyType({}),
     ) -> Program:
-        """Load a program on the maps with values for its constants (csrc/*.c).
+        """Load a program on the maps, with values for its constants (csrc/*.c) and BTF IDs of functions of the kernel.
 
         Raises ObjectError for an unknown constant, VerifierError with the log if the kernel rejects the program.
         """
@@ -64,6 +72,7 @@ class Collection:
                 prog_type=prog_type,
                 attach_type=attach_type,
                 flags=flags,
+                functions=functions,
             )
 
     def memory(self) -> int:

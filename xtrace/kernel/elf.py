@@ -7,8 +7,9 @@ Long for one module, because specs, sections and relocations belong together; ty
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
@@ -30,7 +31,8 @@ _R_BPF_64_64, _R_BPF_64_32 = 1, 10
 
 _LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW: the only instruction of two slots, with a 64-bit immediate
 _CALL = 0x85  # BPF_JMP | BPF_CALL; calls a function of the object if src_reg is BPF_PSEUDO_CALL
-_PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE, _PSEUDO_CALL = 1, 2, 1
+_PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE, _PSEUDO_CALL, _PSEUDO_KERNEL_CALL = 1, 2, 1, 2
+_ZERO_R0 = bytes.fromhex("b700000000000000")  # r0 = 0, what a call of a function that the kernel lacks becomes
 _SLOT = 8  # bytes
 
 _MAP_TYPES_OF_MAPS = (constants.MAP_TYPE_ARRAY_OF_MAPS, constants.MAP_TYPE_HASH_OF_MAPS)
@@ -42,6 +44,11 @@ _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QII")
 _IMMEDIATE = struct.Struct("<i")
+_CALL_SLOT = struct.Struct("<BB2xi")
+
+KERNEL_FUNCTION = 0x6B660000
+"""From here on a called number is that of a function of the kernel, as bpf_helpers.h counts them."""
+KERNEL_FUNCTIONS = ("bpf_cast_to_kern_ctx",)
 
 NO_CALLS = "bpf-to-bpf calls are not supported; make the function __always_inline"
 
@@ -81,6 +88,13 @@ class Relocation:
     value_offset: int | None
 
 
+class KernelCall(NamedTuple):
+    """A call of a function of the kernel that is no helper; `offset` is its index, in instructions of the program."""
+
+    offset: int
+    function: str
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
     """One function of a section. Relocated immediates are 0 until link(); info records are relative to its start."""
@@ -89,6 +103,7 @@ class ProgramSpec:
     section: str
     instructions: bytes
     relocations: tuple[Relocation, ...]
+    kernel_calls: tuple[KernelCall, ...]
     func_info: bytes
     func_info_rec_size: int
     line_info: bytes
@@ -135,9 +150,10 @@ def patch_constants(spec: MapSpec, values: Mapping[str, int]) -> MapSpec:
     return replace(spec, contents=bytes(contents))
 
 
-def link(program: ProgramSpec, fds: Mapping[str, int]) -> bytes:
+def link(program: ProgramSpec, fds: Mapping[str, int], functions: Mapping[str, int] = MappingProxyType({})) -> bytes:
     """Return the program's instructions for BPF_PROG_LOAD, with the file descriptors of its maps filled in.
 
+    `functions` has the BTF IDs of functions of the kernel; a call of one that it lacks becomes 0.
     Raises ObjectError if `fds` lacks a map that the program uses.
     """
     code = bytearray(program.instructions)
@@ -149,6 +165,12 @@ def link(program: ProgramSpec, fds: Mapping[str, int]) -> bytes:
         code[start + 1] = code[start + 1] & 0x0F | pseudo << 4
         _IMMEDIATE.pack_into(code, start + 4, fds[relocation.map_name])
         _IMMEDIATE.pack_into(code, start + _SLOT + 4, relocation.value_offset or 0)
+    for call in program.kernel_calls:
+        start = call.offset * _SLOT
+        code[start : start + _SLOT] = _ZERO_R0
+        if call.function in functions:
+            code[start : start + 2] = bytes((_CALL, _PSEUDO_KERNEL_CALL << 4))
+            _IMMEDIATE.pack_into(code, start + 4, functions[call.function])
     return bytes(code)
 
 
@@ -361,21 +383,31 @@ def _programs(elf: _Elf, btf: Btf, targets: _Targets) -> dict[str, ProgramSpec]:
             _relocate(elf, targets, code, relocation, f"program {name!r}: instruction {relocation[0] // _SLOT}")
             for relocation in relocations
         )
-        # a call within the section has no relocation
-        pairs = zip(code[::_SLOT], code[1::_SLOT], strict=True)
-        if any(opcode == _CALL and registers >> 4 == _PSEUDO_CALL for opcode, registers in pairs):
-            raise ObjectError(f"program {name!r}: {NO_CALLS}")
         programs[name] = ProgramSpec(
             name=name,
             section=section.name,
             instructions=bytes(code),
             relocations=relocated,
+            kernel_calls=tuple(_kernel_calls(name, code, relocated)),
             func_info=func_info.of(section.name, start, function.size),
             func_info_rec_size=func_info.record_size,
             line_info=line_info.of(section.name, start, function.size),
             line_info_rec_size=line_info.record_size,
         )
     return programs
+
+
+def _kernel_calls(name: str, code: bytes | bytearray, relocations: Sequence[Relocation]) -> Iterator[KernelCall]:
+    """Yield the calls of functions of the kernel, of those that are not helpers."""
+    addresses = {relocation.offset + 1 for relocation in relocations}  # second halves of instructions
+    for offset, (opcode, registers, immediate) in enumerate(_CALL_SLOT.iter_unpack(code)):
+        if opcode != _CALL or offset in addresses:
+            continue
+        if registers >> 4 == _PSEUDO_CALL:  # a call within the section has no relocation
+            raise ObjectError(f"program {name!r}: {NO_CALLS}")
+        number = immediate - KERNEL_FUNCTION
+        if 0 <= number < len(KERNEL_FUNCTIONS):
+            yield KernelCall(offset, KERNEL_FUNCTIONS[number])
 
 
 def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:

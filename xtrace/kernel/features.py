@@ -54,7 +54,7 @@ class Features:
         return [name for name, present in vars(self).items() if present]
 
 
-OTHERS = frozenset({"uprobe_multi"})
+OTHERS = frozenset({"frame_flags", "uprobe_multi"})
 """Features probed by other modules, also accepted by SWITCH."""
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from xtrace.errors import KernelError
 from xtrace.kernel import abi, syscall
@@ -17,6 +19,8 @@ from xtrace.kernel.bpf import Fd
 from xtrace.kernel.paths import procfs
 
 SO_COOKIE = 57
+RAW = (Path("/proc/thread-self/net/raw"), Path("/proc/thread-self/net/raw6"))
+INODE_COLUMN = 9
 INTERNET = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 
 
@@ -24,25 +28,38 @@ class Unreadable(Exception):
     """A process may not be looked into."""
 
 
-def socket_descriptors(pid: int) -> list[int]:
-    """Return the numbers of a process's descriptors that are sockets of any kind. Raises Unreadable."""
+def socket_descriptors(pid: int) -> dict[int, int]:
+    """Return a process's descriptors that are sockets of any kind, with their inode numbers. Raises Unreadable."""
     directory = procfs() / str(pid) / "fd"
     try:
-        return [int(name) for name in os.listdir(directory) if _is_socket(f"{directory}/{name}")]  # noqa: PTH208
+        links = {name: _target(f"{directory}/{name}") for name in os.listdir(directory)}  # noqa: PTH208
     except PermissionError as error:
+        if not directory.parent.exists():
+            return {}  # of a process that is gone, links are refused so, too
         raise Unreadable from error
     except OSError:
-        return []  # the process is gone
+        return {}
+    found = ((name, _SOCKET.fullmatch(target)) for name, target in links.items())
+    return {int(name): int(link.group(1)) for name, link in found if link}
 
 
-def _is_socket(descriptor: str) -> bool:
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+
+
+def _target(descriptor: str) -> str:
     try:
-        return os.readlink(descriptor).startswith("socket:")  # noqa: PTH115 - of every process
+        return os.readlink(descriptor)  # noqa: PTH115 - of every process
     except FileNotFoundError:
-        return False
+        return ""
 
 
-def internet_sockets(pid: int, descriptors: list[int]) -> Iterator[Fd]:
+def raw_sockets() -> frozenset[int]:
+    """Return the inode numbers of the raw sockets of this network namespace, but for the kernel's own."""
+    lines = [line.split() for path in RAW if path.exists() for line in path.read_text().splitlines()[1:]]
+    return frozenset(int(words[INODE_COLUMN]) for words in lines)
+
+
+def internet_sockets(pid: int, descriptors: Iterable[int]) -> Iterator[Fd]:
     """Yield copies of those of the descriptors that are internet sockets, each closed afterwards. Raises Unreadable."""
     opened = syscall.try_call(syscall.lib.xt_pidfd_open, pid)
     if opened < 0:

@@ -51,6 +51,7 @@ PROGRAM = ProgramSpec(
     section="xdp",
     instructions=LOAD_MAP + EXIT,
     relocations=(Relocation(0, "flows_a", None),),
+    kernel_calls=(),
     func_info=bytes(8),
     func_info_rec_size=8,
     line_info=bytes(32),

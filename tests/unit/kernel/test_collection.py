@@ -19,7 +19,7 @@ LOAD_CONSTANT = bytes.fromhex("1800000000000000 0000000000000000 950000000000000
 RODATA = MapSpec(
     "rodata", constants.MAP_TYPE_ARRAY, 4, 8, 1, contents=bytes(8), variables={"slots": (4, 4)}, frozen=True
 )
-PROGRAM = ProgramSpec("counts", "xdp", LOAD_CONSTANT, (Relocation(0, "rodata", 4),), b"", 8, b"", 16)
+PROGRAM = ProgramSpec("counts", "xdp", LOAD_CONSTANT, (Relocation(0, "rodata", 4),), (), b"", 8, b"", 16)
 OBJECT = ObjectSpec({"flows": MapSpec("flows", 1, 48, 40, 10), "rodata": RODATA}, {"counts": PROGRAM}, b"types", "GPL")
 
 

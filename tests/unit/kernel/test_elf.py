@@ -1,17 +1,28 @@
 """BPF objects built from bytes here, small enough to know every number in them, and the compiled one."""
 
 import random
+import re
 import signal
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
 from xtrace.errors import ObjectError
-from xtrace.kernel.elf import MapSpec, ObjectSpec, Relocation, link, parse_object, patch_constants
+from xtrace.kernel.elf import (
+    KERNEL_FUNCTION,
+    KERNEL_FUNCTIONS,
+    MapSpec,
+    ObjectSpec,
+    Relocation,
+    link,
+    parse_object,
+    patch_constants,
+)
 
 PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, REL = 1, 2, 3, 4, 8, 9
 WRITE, ALLOC, EXEC = 1, 2, 4
@@ -453,6 +464,29 @@ def test_two_sections_of_one_name_are_refused() -> None:
     built = sample()
     built.section(".rodata", bytes(4), ALLOC)
     assert "a second section '.rodata'" in refused(built)
+
+
+CAST = struct.pack("<BBhi", 0x85, 0, 0, KERNEL_FUNCTION)
+ZERO = struct.pack("<BBhi", 0xB7, 0, 0, 0)
+
+
+def test_call_of_a_function_of_the_kernel_gets_its_number_or_is_zero() -> None:
+    built = Object()
+    declare_program(built, EXIT + CAST + EXIT)
+    program = parse_object(built.build()).programs["run"]
+    assert program.kernel_calls == ((1, "bpf_cast_to_kern_ctx"),)
+    numbered = struct.pack("<BBhi", 0x85, 0x20, 0, 63548)
+    assert link(program, {}, {"bpf_cast_to_kern_ctx": 63548}) == EXIT + numbered + EXIT
+    assert link(program, {}, {"another": 1}) == link(program, {}) == EXIT + ZERO + EXIT
+
+
+def test_functions_of_the_kernel_are_numbered_as_the_programs_number_them() -> None:
+    text = (Path(__file__).parents[3] / "csrc/bpf_helpers.h").read_text()
+    (first,) = re.findall(r"#define KERNEL_FUNCTION (0x[0-9a-f]+)", text)
+    assert int(first, 16) == KERNEL_FUNCTION
+    declared = re.findall(r"\(\*(\w+)\)\([^)]*\) = \(void \*\)\(KERNEL_FUNCTION \+ (\d+)\)", text)
+    assert [name for name, _ in declared] == list(KERNEL_FUNCTIONS)
+    assert [int(number) for _, number in declared] == list(range(len(KERNEL_FUNCTIONS)))
 
 
 def test_call_of_another_function_tells_how_to_avoid_it() -> None:

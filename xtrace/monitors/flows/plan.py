@@ -16,7 +16,8 @@ MEMORY_LIMIT = 64 << 20
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
-_WORD = ffi.sizeof("__u64")
+_LINE = lib.INDEX_LINE * ffi.sizeof("__u32")
+"""bytes of a line of the index"""
 _RECENT_OF_CPU = 2 * lib.RECENT_FLOWS * ffi.sizeof("struct recent_flow")
 
 
@@ -52,15 +53,26 @@ class Plan:
         return -(-self.max_flows // in_pages) * in_pages
 
     @property
-    def table_places(self) -> int:
-        """Words of one buffer's index: a power of two, at most a quarter of them used; whole pages."""
-        return max(1 << (4 * self.max_flows - 1).bit_length(), mmap.PAGESIZE // _WORD)
+    def table_lines(self) -> int:
+        """Lines of one buffer's index: a power of two, at most a quarter of their words used; whole pages."""
+        lines = -(-4 * self.max_flows // lib.INDEX_LINE)
+        return max(1 << (lines - 1).bit_length(), mmap.PAGESIZE // _LINE)
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of one buffer's index."""
+        return self.table_lines * _LINE
+
+    @property
+    def number_mask(self) -> int:
+        """Bits of a word of the index that hold the number of an entry, which is at least 1."""
+        return (1 << self.max_flows.bit_length()) - 1
 
     def memory(self, mapped: bool = True) -> int:
         """Memory of the maps in bytes, with flows in shared memory or in hash maps."""
         if mapped:
             table = self.table_entries * (ENTRY.size + ffi.sizeof("struct packet_count"))
-            table += self.table_places * _WORD + ffi.sizeof("struct claimed")
+            table += self.index_bytes + ffi.sizeof("struct claimed")
         else:
             buckets = 1 << (self.max_flows - 1).bit_length()
             table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
@@ -72,7 +84,7 @@ class Plan:
         entries = {
             "flows": 2 * self.table_entries,
             "foreign": 2 * self.table_entries,
-            "flow_index": 2 * self.table_places,
+            "flow_index": 2 * self.table_lines,
             "flows_a": self.max_flows,
             "flows_b": self.max_flows,
             "recent": max(self.recent_cpus * 2 * lib.RECENT_FLOWS, 1),

@@ -136,7 +136,7 @@ class MappedFlows:
         for mapped in filter(None, (entries, self._mapped_owners.pop(buffer, None))):
             with mapped:
                 mapped.clear()
-        size = self._plan.table_places * ffi.sizeof("__u64")
+        size = self._plan.index_bytes
         with SharedMemory(self._index, size, buffer * size) as index:
             index.clear()
         ffi.memmove(self._claims + buffer, _NOTHING_CLAIMED, len(_NOTHING_CLAIMED))

@@ -22,6 +22,7 @@ from xtrace.kernel.elf import MapSpec, ObjectSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import lib
+from xtrace.kernel.xdp_frame import frame_flags
 from xtrace.model.filters import Filters, network_key
 from xtrace.model.flow import ETHERTYPE_IPV4, KEY, FlowTable, InterfaceCounts, TickClock
 from xtrace.model.words import Direction
@@ -170,18 +171,23 @@ class FlowTables:
             "recent_mask": self.plan.recent_flows - 1,
             "max_flows": self.plan.max_flows,
             "table_entries": self.plan.table_entries,
-            "table_places": self.plan.table_places,
+            "number_mask": self.plan.number_mask,
+            "table_lines": self.plan.table_lines,
             "fragment_ticks": FRAGMENT_TIME_NS // self._tick_ns,
             "names_owners": self.owner_probe is not None and program == TC_PROGRAM,
             **self._multipliers,
             **self._filters.constants(),
         }
+        flags = frame_flags() if place.frags else None
+        if flags:
+            values.update(frame_flags=flags.offset, frags_flag=flags.frags)
         return self._collection.load(
             program,
             values,
             prog_type=constants.PROG_TYPE_SCHED_CLS if is_tc else constants.PROG_TYPE_XDP,
             attach_type=0 if is_tc else constants.ATTACH_TYPE_XDP,
             flags=constants.PROG_HAS_FRAGS if place.frags else 0,
+            functions=flags.functions if flags else {},
         )
 
     def _reads_plain(self, place: Place) -> bool:

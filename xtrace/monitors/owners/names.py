@@ -47,7 +47,7 @@ class OwnerNames:
     """Names owners as they are first seen, since a control group may be gone a moment later."""
 
     def __init__(self, cgroups: Cgroups, *, knows_kernel: bool) -> None:
-        """`knows_kernel`: the sockets that processes had open at the start are known, so that others are not theirs."""
+        """`knows_kernel`: raw sockets that processes had open at the start are known, so that others are not theirs."""
         self._cgroups = cgroups
         self._knows_kernel = knows_kernel
         self._place = lru_cache(MOST_CGROUPS)(self._find_place)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from xtrace.errors import XtraceError
+from xtrace.kernel import privileges
 from xtrace.kernel.cgroups import Cgroups
 from xtrace.messages import Say
 from xtrace.monitors.owners.names import OwnerNames
@@ -14,6 +15,8 @@ from xtrace.monitors.owners.seeding import seed
 
 if TYPE_CHECKING:
     from xtrace.monitors.flows.tables import FlowTables
+
+LOOKING_NEEDS = ("CAP_SYS_PTRACE",)
 
 
 @contextmanager
@@ -37,8 +40,9 @@ def _open(tables: FlowTables, say: Say, opening: ExitStack) -> OwnerNames:
     # after the program is attached: no socket is created in between
     seeded = seed(probe.creators, cgroups)
     if seeded.unreadable:
+        why = " without CAP_SYS_PTRACE" if privileges.missing(LOOKING_NEEDS) else ""
         say(
-            f"--owners: sockets that {seeded.unreadable} processes may have opened before the start have no process, only"
-            " a control group: to look into these processes needs CAP_SYS_PTRACE"
+            f"--owners: {seeded.unreadable} processes may not be looked into{why}: sockets that they opened before the"
+            " start have no process, only a control group"
         )
-    return OwnerNames(cgroups, knows_kernel=not seeded.unreadable)
+    return OwnerNames(cgroups, knows_kernel=seeded.knows_raw)

@@ -20,6 +20,7 @@ from xtrace.kernel import bpf, constants
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import ffi, lib
+from xtrace.kernel.xdp_frame import FrameFlags
 from xtrace.model.filters import Filters, parse_networks
 from xtrace.model.flow import (
     COUNTERS,
@@ -53,6 +54,7 @@ COUNTER_WORDS = 2 * (3 + lib.TRAFFIC_TYPES)
 def checked_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake kernel has no per-CPU values to count; tests/unit/kernel/test_bpf.py has the check."""
     monkeypatch.setattr(tables_module, "check_possible_cpus", lambda: None)
+    monkeypatch.setattr(tables_module, "frame_flags", lambda: None)
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 16, 64, 128, 256, 512])
@@ -76,7 +78,7 @@ def test_fewer_cpus_keep_recent_flows_where_there_is_no_room_for_all(monkeypatch
 
 
 def test_memory_is_what_the_kernel_will_charge() -> None:
-    words = 2 * (262144 * 8 + 64)
+    words = 2 * (262144 * 4 + 64)
     entries = 2 * 65536 * (96 + 16)
     recent = 2 * 2 * lib.RECENT_FLOWS * 120
     assert (
@@ -104,9 +106,14 @@ def test_tables_larger_than_the_default_leave_every_cpu_its_recent_flows(monkeyp
 def test_both_buffers_begin_with_a_page_and_half_of_the_index_stays_free(flows: int) -> None:
     plan = Plan(flows, slots=1, cpus=1, recent_cpus=1)
     assert plan.table_entries >= flows
-    assert plan.table_entries * 16 % mmap.PAGESIZE == plan.table_places * 8 % mmap.PAGESIZE == 0
-    assert plan.table_places >= 2 * flows
-    assert plan.table_places.bit_count() == 1
+    assert plan.table_entries * 16 % mmap.PAGESIZE == plan.index_bytes % mmap.PAGESIZE == 0
+    assert plan.table_lines * lib.INDEX_LINE >= 4 * flows
+    assert plan.table_lines.bit_count() == 1
+
+
+@pytest.mark.parametrize(("flows", "mask"), [(1, 1), (3, 3), (4, 7), (65535, 0xFFFF), (65536, 0x1FFFF)])
+def test_word_of_the_index_has_room_for_every_number_and_the_rest_tells_flows_apart(flows: int, mask: int) -> None:
+    assert Plan(flows, slots=1, cpus=1, recent_cpus=1).number_mask == mask
 
 
 def test_plan_sizes_the_maps_it_knows_and_leaves_the_others() -> None:
@@ -116,7 +123,7 @@ def test_plan_sizes_the_maps_it_knows_and_leaves_the_others() -> None:
         for name in ("flows", "foreign", "flow_index", "flows_a", "flows_b", "recent", "counters", "active")
     }
     tables = dict.fromkeys(("flows", "foreign"), 2 * plan.table_entries)
-    tables |= {"flow_index": 2 * plan.table_places, "flows_a": 128, "flows_b": 128}
+    tables |= {"flow_index": 2 * plan.table_lines, "flows_a": 128, "flows_b": 128}
     assert sizes == {**tables, "recent": 2 * 4 * lib.RECENT_FLOWS, "counters": 2 * 3 * 2, "active": 5}
 
 
@@ -405,7 +412,8 @@ def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: C
     tables = opened(plan=replace(PLAN, slots=8))
     wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
     wanted |= {"is_realtime": 0, "own_counters": (7 * 2 + 1) * 2, "recent_mask": lib.RECENT_FLOWS - 1, "max_flows": 64}
-    wanted |= {"table_entries": PLAN.table_entries, "table_places": PLAN.table_places, "reads_plain": 0}
+    wanted |= {"table_entries": PLAN.table_entries, "table_lines": PLAN.table_lines, "reads_plain": 0}
+    wanted |= {"number_mask": PLAN.number_mask, "frame_flags": 0, "frags_flag": 0}
     told = constants_of(maps, tables, Place(7, Direction.EGRESS, lib.LINK_LAYER_NONE, frags=True))
     assert {name: told[name] for name in wanted} == wanted
     assert len({told[f"hash_{word}"] for word in range(6)}) == 6
@@ -413,6 +421,17 @@ def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: C
     told = constants_of(maps, tables)
     assert told["reads_plain"] == 1
     assert [told[name] for name in ("interface_slot", "is_egress", "link_layer", "has_frags")] == [0, 0, 0, 0]
+
+
+def test_program_for_fragments_is_told_where_the_kernel_says_that_there_are_any(
+    maps: Maps, opened: Callable[..., FlowTables], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables_module, "frame_flags", lambda: FrameFlags(52, 1, {"bpf_cast_to_kern_ctx": 63548}))
+    tables = opened()
+    told = constants_of(maps, tables, Place(frags=True))
+    assert (told["frame_flags"], told["frags_flag"]) == (52, 1)
+    told = constants_of(maps, tables)
+    assert (told["frame_flags"], told["frags_flag"]) == (0, 0)
 
 
 def test_slot_that_the_counters_have_no_room_for_is_refused(maps: Maps, opened: Callable[..., FlowTables]) -> None:
