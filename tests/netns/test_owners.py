@@ -283,6 +283,17 @@ def test_without_a_mount_or_the_right_to_make_one_flows_have_no_owners_and_one_l
     assert "mounting them needs CAP_SYS_ADMIN" in line and "the owners of flows are not known" in line
 
 
+def test_on_a_kernel_without_compare_and_swap_one_line_says_that_owners_are_not_known() -> None:
+    off = {"XTRACE_FEATURES_OFF": "cmpxchg"}
+    with veth_pair() as pair, running(pair.far, "-i", "far0", *BOTH, "-t", "1h", programs=2, variables=off) as tool:
+        pair.far.run("ping", "-q", "-c1", "10.0.0.1")
+        result = tool.stop()
+    (line,) = [line for line in result.said if line.startswith("--owners")]
+    assert "compare-and-swap" in line and "the owners of flows are not known" in line
+    assert_sums_close(result.records)
+    assert not any("owner" in flow for flow in of_type(result.records, "flow"))
+
+
 class Restricted(Namespace):
     """A namespace in which root may not look into other processes."""
 

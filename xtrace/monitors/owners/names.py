@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from xtrace.kernel import proc
 from xtrace.kernel.cgroups import Cgroups
+from xtrace.kernel.runtime_names import container_name, pod_name
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow_owners import KINDS, OWNER, ROLES, FlowOwner, How
 
@@ -21,12 +22,14 @@ _UNIT = re.compile(r"[^/]+\.(?:service|scope)(?=/|$)")
 
 
 class Place(NamedTuple):
-    """What the path of a control group tells."""
+    """What the path of a control group tells, and the names that belong to it."""
 
     path: str | None = None
     container: str | None = None
     pod: str | None = None
     unit: str | None = None
+    container_name: str | None = None
+    pod_name: str | None = None
 
 
 NOWHERE = Place()
@@ -56,7 +59,13 @@ class OwnerNames:
 
     def _find_place(self, cgroup: int) -> Place:
         path = self._cgroups.path_of(cgroup)
-        return NOWHERE if path is None else place_of(path)
+        if path is None:
+            return NOWHERE
+        place = place_of(path)
+        return place._replace(
+            container_name=container_name(place.container) if place.container else None,
+            pod_name=pod_name(place.pod) if place.pod else None,
+        )
 
     def _find(self, packed: bytes) -> FlowOwner:
         cgroup, pid, uid, command, kind, role = OWNER.unpack(packed)
@@ -74,6 +83,8 @@ class OwnerNames:
             command=proc.own_name(command.split(b"\0", 1)[0]) if is_process else None,
             cgroup=place.path,
             container=place.container,
+            container_name=place.container_name,
             pod=place.pod,
+            pod_name=place.pod_name,
             unit=place.unit,
         )

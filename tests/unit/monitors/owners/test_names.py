@@ -9,6 +9,7 @@ import pytest
 from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow_owners import OWNER, FlowOwner, How
+from xtrace.monitors.owners import names as names_module
 from xtrace.monitors.owners.names import OwnerNames, Place, place_of
 
 ID = "0123456789abcdef" * 4
@@ -91,6 +92,15 @@ def test_group_alone_is_said_but_not_the_root_which_is_anybody_s() -> None:
 
 def test_kernel_is_not_said_where_processes_could_not_be_looked_into() -> None:
     assert named(packed(lib.OWNER_KERNEL, cgroup=1), knows_kernel=False) == FlowOwner(How.UNKNOWN, cgroup="/")
+
+
+def test_names_that_files_tell_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names_module, "container_name", {ID: "web-1"}.get)
+    monkeypatch.setattr(names_module, "pod_name", {POD: "default/web"}.get)
+    cgroups = FakeCgroups()
+    cgroups.paths[8] = f"/kubepods/besteffort/pod{POD}/{ID}"
+    owner = OwnerNames(cast("Cgroups", cgroups), knows_kernel=True).of(packed(lib.OWNER_SOCKET, cgroup=8))
+    assert (owner.container_name, owner.pod_name) == ("web-1", "default/web")
 
 
 def test_group_that_is_removed_keeps_its_name() -> None:
