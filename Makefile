@@ -11,8 +11,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD_PACKAGES := clang gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev
-TEST_PACKAGES := bpftool ethtool git iproute2 iputils-ping iperf3 jq libcap2-bin mandoc openssl procps time util-linux
-SERVER_PACKAGES := victoria-metrics prometheus openssl curl
+TEST_PACKAGES := bpftool ethtool git iproute2 iputils-ping iperf3 jq libcap2-bin mandoc openssl procps systemd time util-linux
+SERVER_PACKAGES := victoria-metrics prometheus nfdump pmacct tshark openssl curl
+DEB_PACKAGES := debhelper dpkg-dev lintian
+RPM_PACKAGES := rpm
 VM_PACKAGES := qemu-system-x86 cpio kmod xz-utils zstd
 C_SOURCES := $(wildcard csrc/*.[ch] tests/*/*.c benchmarks/*.c deploy/static/*.c)
 PYTHON_SOURCES := xtrace tests benchmarks deploy build_ffi.py setup.py
@@ -23,7 +25,7 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub options bench install uninstall clean static
+.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub options bench install uninstall clean static wheel deb rpm
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +44,8 @@ endef
 # Only as root; otherwise the tests that need the servers are skipped. Tests start the servers themselves, so
 # the packages' services are disabled, unless the packages were installed before.
 define need_servers
-	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v openssl && command -v curl; } >/dev/null; then exit 0; fi; \
-	new="$$(for p in victoria-metrics prometheus; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
+	@if [ "$$(id -u)" != 0 ] || { command -v victoria-metrics && command -v promtool && command -v nfcapd && command -v nfacctd && command -v tshark && command -v openssl && command -v curl; } >/dev/null; then exit 0; fi; \
+	new="$$(for p in victoria-metrics prometheus nfdump; do dpkg-query -W $$p >/dev/null 2>&1 || printf '%s ' $$p; done)"; \
 	$(MAKE) --no-print-directory server-packages || { echo "make: tests that push to real servers will be skipped" >&2; exit 0; }; \
 	if command -v systemctl >/dev/null; then systemctl disable --now $$new >/dev/null 2>&1 || true; fi
 endef
@@ -52,7 +54,7 @@ deps:  ## install the packages needed to build and test (as root)
 	$(call need_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES),deps)
 	$(need_servers)
 
-.PHONY: build-packages test-packages server-packages vm-packages static-packages
+.PHONY: build-packages test-packages server-packages vm-packages static-packages deb-packages rpm-packages
 server-packages:
 	$(call need_packages,$(SERVER_PACKAGES),$@)
 build-packages:
@@ -61,6 +63,10 @@ test-packages: build-packages
 	$(call need_packages,$(TEST_PACKAGES),deps)
 vm-packages:
 	$(call need_packages,$(VM_PACKAGES),$@)
+deb-packages:
+	$(call need_packages,$(DEB_PACKAGES),$@)
+rpm-packages:
+	$(call need_packages,$(RPM_PACKAGES),$@)
 static-packages:
 	$(call need_packages,$(shell deploy/static/build.sh --packages),$@)
 
@@ -133,7 +139,7 @@ lint: test-packages build $(VENV)/dev  ## run ruff, mypy and clang-format, check
 stub: build  ## write the shim's type stubs, xtrace/_native.pyi, after a change to csrc/*.h
 	@$(AS_OWNER) $(BIN)/python build_ffi.py
 
-options: $(VENV)/built  ## write the documents' option tables and the shell completions from xtrace/options/table.py
+options: $(VENV)/built  ## write the documents' tables of options and messages, and the shell completions
 	@$(AS_OWNER) $(BIN)/python -m deploy.options
 
 bench: test-packages build $(VENV)/dev  ## benchmark start, memory, packet cost, drain, push (as root)
@@ -143,6 +149,21 @@ static: static-packages  ## build dist/xtrace-catch, one static executable, with
 	@echo "building dist/xtrace-catch"
 	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/static/build.sh
 	@ls -l dist/xtrace-catch
+
+wheel: build-packages  ## build wheel and source distribution into dist/
+	@echo "building the wheel"
+	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) PYTHON=$(PYTHON) deploy/packages/wheel.sh
+	@ls -l dist/*.whl dist/*.tar.gz
+
+dist/xtrace-catch:
+	@$(MAKE) --no-print-directory static
+
+deb rpm: %: %-packages dist/xtrace-catch
+	@echo "packing dist/xtrace-catch"
+	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/packages/$@.sh
+	@ls -l dist/*.$@
+deb:  ## build a Debian package of the static executable into dist/
+rpm:  ## build an RPM package of the static executable into dist/
 
 # Where shells search below the prefixes /usr and /usr/local.
 BASH_COMPLETION := share/bash-completion/completions/xtrace-catch
@@ -171,7 +192,7 @@ uninstall:  ## remove what install installed
 	@rm -f $(addprefix $(PREFIX)/,$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 
 clean:  ## remove all build products
-	@rm -rf $(VENV) .static build dist *.egg-info xtrace-catch xtrace/_native*.so xtrace/*.o csrc/*.o
+	@rm -rf $(VENV) .static .packages build dist *.egg-info xtrace-catch xtrace/_native*.so xtrace/*.o csrc/*.o
 	@find xtrace tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Containers

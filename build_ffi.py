@@ -24,6 +24,8 @@ HEADERS = (
     "csrc/render.h",
     "csrc/tcp_diag.h",
     "csrc/btf.h",
+    "csrc/confine.h",
+    "csrc/password.h",
 )
 KERNEL_TYPES = (
     "typedef unsigned char __u8;\ntypedef unsigned short __u16;\ntypedef unsigned int __u32;\n"
@@ -51,7 +53,7 @@ def version() -> str:
 MODULE = "xtrace._native"
 INCLUDED = ("<stddef.h>", "<linux/types.h>", *(f'"{Path(header).name}"' for header in HEADERS))
 PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
-SOURCES = ["csrc/shim.c", "csrc/drain.c", "csrc/render.c", "csrc/tcp_diag.c", "csrc/btf.c"]
+SOURCES = [f"csrc/{name}.c" for name in ("shim", "drain", "render", "tcp_diag", "btf", "confine", "password")]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
 # keep local paths out of the debug information, which Python's own flags may enable
@@ -66,6 +68,7 @@ ffibuilder.set_source(
     PREAMBLE,
     sources=SOURCES,
     include_dirs=INCLUDES,
+    libraries=["crypt"],
     depends=[*HEADERS, *SOURCES, "pyproject.toml"],
     define_macros=MACROS,
     extra_compile_args=FLAGS,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 BPF_SOURCES = (
@@ -20,6 +21,8 @@ BPF_SOURCES = (
     "csrc/tcp_probe.c",
     "csrc/owner_probe.c",
 )
+CARRIED = ROOT / "bpf"
+"""The BPF objects in a source distribution, which is thus built without clang; a clone does not have them."""
 BPF_FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror")
 
 
@@ -73,20 +76,44 @@ def drop_debug_sections(path: Path) -> None:
     path.write_bytes(kept + b"".join(struct.pack("<IIQQQQIIQQ", *header) for header in headers))
 
 
+def check_tools() -> None:
+    """End the build with one line if a compiler is missing."""
+    need(sysconfig.get_config_var("CC").split()[0], "gcc")
+    if not CARRIED.is_dir():
+        need("clang", "clang")
+
+
+def make_objects(directory: Path) -> None:
+    """Put the BPF objects into `directory`: those that the source distribution carries, else compiled."""
+    if CARRIED.is_dir():
+        shutil.copytree(CARRIED, directory, dirs_exist_ok=True)
+        return
+    clang = need("clang", "clang")
+    for source in BPF_SOURCES:
+        drop_debug_sections(compile_bpf(clang, source, directory))
+
+
 class Build(build_ext):
     """Builds extension and BPF objects into the same directory, in the tree or in the wheel."""
 
     def run(self) -> None:
         """Check for the tools first, to report a missing one in one line."""
-        clang = need("clang", "clang")
-        need(sysconfig.get_config_var("CC").split()[0], "gcc")
+        check_tools()
         super().run()
-        for source in BPF_SOURCES:
-            drop_debug_sections(compile_bpf(clang, source, Path(self.get_ext_fullpath("xtrace._native")).parent))
+        make_objects(Path(self.get_ext_fullpath("xtrace._native")).parent)
+
+
+class SourceDistribution(sdist):
+    """Adds the BPF objects to the sources."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        """Fill the directory that is packed."""
+        super().make_release_tree(base_dir, files)
+        make_objects(Path(base_dir) / CARRIED.name)
 
 
 setup(
     cffi_modules=["build_ffi.py:ffibuilder"],
-    cmdclass={"build_ext": Build},
+    cmdclass={"build_ext": Build, "sdist": SourceDistribution},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

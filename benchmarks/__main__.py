@@ -1,6 +1,6 @@
 """`make bench`, or `python -m benchmarks [packet] [owners] [drain] [process] [push] [fleet] [rdma] [nccl] [attach]`.
 
-benchmarks.churn, which takes hours, is a command of its own.
+benchmarks.churn, which takes hours, and benchmarks.flood are commands of their own.
 """
 
 from __future__ import annotations

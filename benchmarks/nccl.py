@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
-from tests.nccl.jobs import calling, real_library, standin
+from tests.nccl.jobs import STANDIN_FUNCTIONS, calling, real_library, standin
 from tests.nccl.shown import own
 from xtrace.kernel import constants, uprobe
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import load_trivial
+from xtrace.model.nccl_names import FUNCTIONS
 from xtrace.monitors.nccl.libraries import find_functions
 from xtrace.monitors.nccl.monitor import NcclMonitor, NcclOptions
 
 CALLS = 200_000
+CALLS_OF_EACH = 20_000
 ROUNDS = 5
 
 
@@ -39,9 +41,11 @@ def watch(library: Path) -> AbstractContextManager[object]:
     return closing(NcclMonitor(lambda text: None, NcclOptions("here")))
 
 
-def cost_ns(library: Path, around: Callable[[Path], AbstractContextManager[object]]) -> float:
+def cost_ns(
+    library: Path, around: Callable[[Path], AbstractContextManager[object]], calls: int = CALLS, function: str = ""
+) -> float:
     """CPU time of one call, user and system."""
-    with calling(library, CALLS) as caller, around(library):
+    with calling(library, calls, function=function) as caller, around(library):
         caller.begin()
         return caller.wait()
 
@@ -67,11 +71,25 @@ def compare(library: Path, name: str) -> Iterator[str]:
         )
 
 
+def compare_functions(library: Path, name: str) -> Iterator[str]:
+    """A line for each function: what it costs without and with probes."""
+    places = find_functions(str(library))
+    for number, function in enumerate(FUNCTIONS):
+        if function in STANDIN_FUNCTIONS and number in places:
+            costs = [
+                [cost_ns(library, around, CALLS_OF_EACH, f"nccl{function}") for _ in range(ROUNDS)]
+                for around in (lambda _: nullcontext(), watch)
+            ]
+            before, after = (statistics.median(rounds) for rounds in costs)
+            yield f"{name}: {function}: {before:.0f} ns of CPU, probed {after:.0f}"
+
+
 def measure() -> Iterator[str]:
     """Lines for the stand-in, and for NCCL itself where it is cached."""
     yield from compare(standin(), "stand-in")
     real = real_library(fetch=False)
     if real is not None:
         yield from compare(real, "NCCL")
+        yield from compare_functions(real, "NCCL")
     else:
         yield f"NCCL: not cached, see tests/nccl/jobs.py (XTRACE_NCCL_CACHE={os.environ.get('XTRACE_NCCL_CACHE', '')})"

@@ -17,6 +17,7 @@
 
 /* Set by the loader, then frozen: the verifier removes what a switch turns off. */
 SWITCH(__u8, is_arm64);	    /* registers are those of arm64, else of x86-64 */
+SWITCH(__u8, has_returns);  /* functions are probed where they return, too */
 SWITCH(__u8, has_cookie);   /* attached by a multi link, with a cookie for each function */
 SWITCH(__u32, common_keys); /* of a call table: for whoever comes first */
 SWITCH(__u32,
@@ -524,8 +525,12 @@ static __always_inline bool is_nested(void *ctx, const struct nccl_call *call, _
 	if (call->key.function != NCCL_BROADCAST || bcast.buffer != argument(ctx, 1))
 		return false;
 	outer = bpf_map_lookup_elem(&bcasts, &thread);
-	return outer && outer->buffer == bcast.buffer && outer->count == bcast.count &&
-	       outer->communicator == bcast.communicator && outer->stack >= bcast.stack;
+	if (!outer || outer->buffer != bcast.buffer || outer->count != bcast.count ||
+	    outer->communicator != bcast.communicator || outer->stack < bcast.stack)
+		return false;
+	if (!has_returns) /* that of ncclBcast is not seen */
+		bpf_map_delete_elem(&bcasts, &thread);
+	return true;
 }
 
 static __always_inline void count_call(const struct nccl_key *key, __u64 count, __u32 buffer,
@@ -670,7 +675,7 @@ int call_begins(void *ctx)
 	call.key.function = cookie;
 	frame.function = call.key.function;
 	/* the same call seen through another file: it is still in progress */
-	earlier = bpf_map_lookup_elem(&running, &frame);
+	earlier = has_returns ? bpf_map_lookup_elem(&running, &frame) : 0;
 	if (earlier && earlier->file != call.file) {
 		__sync_fetch_and_add(&total->duplicate, 1);
 		return 0;
@@ -687,7 +692,8 @@ int call_begins(void *ctx)
 	}
 	note_call(&call);
 	count_call(&call.key, call.count, buffer, total);
-	bpf_map_update_elem(&running, &frame, &call, BPF_ANY);
+	if (has_returns)
+		bpf_map_update_elem(&running, &frame, &call, BPF_ANY);
 	file->last_called_ns = call.begin_ns;
 	return 0;
 }

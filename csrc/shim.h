@@ -136,6 +136,14 @@ int xt_prog_query(__u32 ifindex, __u32 attach_type, __u32 *ids, __u32 *count);
  */
 int xt_perf_event_open_uprobe(__u32 type, __u64 config, const char *path, __u64 offset);
 int xt_perf_event_set_bpf(int event_fd, int prog_fd);
+/*
+ * What return probes do to a process that a seccomp filter confines: a child that may only exit calls the
+ * function at xt_filtered_call_address(), on which a probe may be. Returns the child's status as wait(2)
+ * has it: 0 if it survived, XT_NO_FILTER if it could not be confined.
+ */
+#define XT_NO_FILTER 256
+__u64 xt_filtered_call_address(void);
+int xt_filtered_child(void);
 
 /* A timer that makes the descriptor readable every `period_ns`, on CLOCK_MONOTONIC. */
 int xt_timerfd(__u64 period_ns);
@@ -194,5 +202,17 @@ int xt_mount_cgroups(void);
 /* Where a control group is: a descriptor (O_PATH) of its directory, by its id; `mount_fd` is on the same
  * mount. */
 int xt_open_cgroup(int mount_fd, __u64 id);
+
+/*
+ * What the calling thread may still do, and what it starts. xt_keep_capabilities(): of those it has, these
+ * bits (capabilities(7)). Landlock (landlock(7)): the version of its interface; a ruleset that forbids these
+ * accesses, but for those allowed beneath a directory; its enforcement.
+ */
+int xt_no_new_privileges(void);
+int xt_keep_capabilities(__u64 capabilities);
+int xt_landlock_version(void);
+int xt_landlock_create(__u64 handled);
+int xt_landlock_allow(int ruleset_fd, int directory_fd, __u64 access);
+int xt_landlock_restrict(int ruleset_fd);
 
 int xt_close(int fd);

@@ -6,7 +6,7 @@ netns   network namespaces, veth, real traffic: root, iproute2
 image   the static executable in an empty root: root, `make static`
 container  the image under an engine: root, `make docker-build`
 rdma    software RDMA between two emulated guests: make test-rdma; nowhere else is it collected
-push    metrics to real servers on loopback: root, victoria-metrics, promtool
+push    metrics and flow records to real servers on loopback: root, victoria-metrics, promtool, nfdump, pmacct, tshark
 nccl    uprobes on a stand-in of NCCL, and on NCCL itself where it is cached: root, gcc
 
 A tier that cannot run skips with the reason. XTRACE_REQUIRE (tier names by comma, or `all`) makes that
@@ -58,7 +58,19 @@ TOOLS = {
     "image": ("ldd", "unshare", "chroot", "setcap", "setpriv", "ip", "ping", "openssl", "bpftool", "time"),
     "netns": (*CLANG, "bpftool", "ethtool", "ip", "ping", "iperf3", "jq", "bash"),
     "rdma": ("bpftool", "ib_send_bw", "rdma", "tcpdump"),
-    "push": (*CLANG, "bpftool", "ip", "victoria-metrics", "promtool", "openssl", "curl", "bash"),
+    "push": (
+        *CLANG,
+        "bpftool",
+        "ip",
+        "victoria-metrics",
+        "promtool",
+        "nfcapd",
+        "nfacctd",
+        "tshark",
+        "openssl",
+        "curl",
+        "bash",
+    ),
     "nccl": (*GCC, "bpftool", "unshare", "mount"),
 }
 REMEDY = {"container": "install an engine", "rdma": "make test-rdma"}

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
+from xtrace.confinement import confine
 from xtrace.errors import RdmaError
 from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -21,6 +22,7 @@ from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.options.table import DEFAULT_INTERFACE, TERMINAL_TOP
+from xtrace.service import READY, STOPPING, Service
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.stream import STDOUT, OutputStream
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
     from xtrace.monitors.tcp.peers import Monitored
+    from xtrace.sinks.ipfix.sink import Ipfix
     from xtrace.sinks.listen.sink import Listen
     from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.sinks.metrics.feed import Feed, Outlet
@@ -75,23 +78,29 @@ def run(config: Config, version: str, stop: Stop) -> int:
     if config.push_warning:
         log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
+        service = opened.enter_context(closing(Service(os.environ)))
         config = replace(config, output=chosen_format(config, output))
         # opened first, so that they are closed last
         push = make_push(config, identity, version, opened, stop) if config.target else None
         listen = make_listen(config, identity, opened) if config.listen else None
         feed = make_feed(config, push, listen, opened) if push or listen else None
+        ipfix = make_ipfix(config.ipfix, config.ipfix_biflow, opened, stop) if config.ipfix else None
         monitors = wire(config, opened, stop)
         # a tick's samples are complete before they are served
         sinks: list[Sink] = [
             *([feed] if feed else []),
             *([listen] if listen else []),
+            *([ipfix] if ipfix else []),
             *make_sinks(config, identity, output),
         ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
+        started = Run(version, config.interval_ms / 1000, config.modes, setups, confine(config))
         for sink in sinks:
-            sink.start(Run(version, config.interval_ms / 1000, config.modes, setups))
-        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000).run(config.count)
-    return 1 if push is not None and push.undelivered else 0
+            sink.start(started)
+        service.say(READY)
+        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service).run(config.count)
+        service.say(STOPPING)
+    return 1 if (push and push.undelivered) or (ipfix and ipfix.unsent) else 0
 
 
 def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
@@ -367,7 +376,7 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
         spool = Spool(*config.spool, config.target.shown, identity.series(), encoding.form)
         opened.callback(spool.close)
     push = Push(Http(config.target, version), encoding, identity, spool)
-    opened.callback(close_push, push, stop)
+    opened.callback(close_in_time, push, stop)
     return push
 
 
@@ -385,9 +394,18 @@ def encoding_for(target: Target, identity: Identity) -> Encoding:
     return Exposition(identity.series())
 
 
-def close_push(push: Push, stop: Stop) -> None:
-    """Deliver what is queued, within the time that the end may take."""
-    push.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
+def close_in_time(sender: Push | Ipfix, stop: Stop) -> None:
+    """Send what is queued, within the time that the end may take."""
+    sender.close(max(stop.seconds_left(), LEAST_FLUSH_S) if stop.requested else GRACE_S)
+
+
+def make_ipfix(where: tuple[str, str, int], biflow: bool, opened: ExitStack, stop: Stop) -> Ipfix:
+    """Return the sink of --ipfix; its modules are imported here, as those of --push."""
+    from xtrace.sinks.ipfix.sink import Ipfix
+
+    ipfix = Ipfix(*where, biflow)
+    opened.callback(close_in_time, ipfix, stop)
+    return ipfix
 
 
 def chosen_format(config: Config, output: OutputStream) -> str:
@@ -403,12 +421,10 @@ def make_listen(config: Config, identity: Identity, opened: ExitStack) -> Listen
     from xtrace.sinks.listen.sink import Listen
 
     assert config.listen is not None
-    tls = None
-    if config.listen_config:
-        from xtrace.sinks.listen.web_config import tls_context
+    from xtrace.sinks.listen.web_config import WebConfig, web_config
 
-        tls = tls_context(config.listen_config)
-    return opened.enter_context(closing(Listen(Endpoint(config.listen, tls), identity)))
+    access = web_config(config.listen_config) if config.listen_config else WebConfig()
+    return opened.enter_context(closing(Listen(Endpoint(config.listen, access.tls), identity, access.users)))
 
 
 def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: ExitStack) -> Feed:

@@ -71,10 +71,14 @@ class Config:
     """all, or counters: flows then have no gauges"""
     spool: tuple[str, int] | None
     """directory and bytes for samples that are not delivered yet; None: they stay in memory"""
+    ipfix: tuple[str, str, int] | None
+    """protocol, host and port of a collector of flow records; None: none"""
+    ipfix_biflow: bool
+    """whether both directions of a connection share a record"""
     listen: tuple[str, int] | str | None
     """host and port, or the path of a unix socket, where metrics are served; None: nowhere"""
     listen_config: str | None
-    """a file that describes its TLS"""
+    """a file that describes its TLS and users"""
     list_interfaces: bool
     debug: bool
     quiet: bool = False
@@ -90,7 +94,7 @@ class Config:
     owners: bool = False
     by: str = "flow"
     """what records of mode xdp are of: flow or owner"""
-    ras: tuple[str, int] | None = None
+    ras: tuple[tuple[str, int], ...] = ()
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
     procfs: str | None = None
@@ -137,6 +141,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         series_by=given.value(table.SERIES_BY),
         metrics=given.value(table.METRICS_KEPT),
         spool=given.value(table.SPOOL),
+        ipfix=given.value(table.IPFIX),
+        ipfix_biflow=given.value(table.IPFIX_BIFLOW),
         listen=given.value(table.LISTEN),
         listen_config=given.value(table.LISTEN_CONFIG),
         list_interfaces=given.value(table.LIST),
@@ -272,6 +278,8 @@ def refuse_useless(given: Settings, target: Target | None) -> None:
     for option in pushed:
         if given.is_given(option) and target is None:
             raise UsageError(f"{option.name} works only with --push (add --push URL)")
+    if given.is_given(table.IPFIX_BIFLOW) and given.value(table.IPFIX) is None:
+        raise UsageError("--ipfix-biflow works only with --ipfix (add --ipfix HOST:PORT)")
     if given.is_given(table.LISTEN_CONFIG) and given.value(table.LISTEN) is None:
         raise UsageError("--listen-config works only with --listen (add --listen ADDR:PORT)")
     if given.is_given(table.RAS_INTERVAL) and not given.is_given(table.RAS):

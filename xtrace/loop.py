@@ -11,6 +11,7 @@ from functools import partial
 from xtrace.errors import XtraceError
 from xtrace.model.snapshot import Snapshot
 from xtrace.monitors import Monitor
+from xtrace.service import Service
 from xtrace.sinks import Sink
 from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
@@ -29,12 +30,14 @@ class Loop:
         stop: Stop,
         output: OutputStream,
         interval_ns: int,
+        service: Service,
     ) -> None:
         self._monitors = monitors
         self._sinks = list(sinks)
         self._failure: XtraceError | None = None
         self._stop = stop
         self._interval_ns = interval_ns
+        self._service = service
         self._totals = Totals()
         self._poll = select.poll()
         self._poll.register(stop.fileno(), select.POLLIN)
@@ -72,13 +75,17 @@ class Loop:
             raise self._failure
 
     def _wait(self, deadline: int) -> bool:
-        """Sleep until the deadline, a stop request, or the reader's exit; return whether it was the last."""
+        """Sleep until the deadline, a stop request, or the reader's exit; return whether it was the last.
+
+        The service manager gets its signs of life here, so that it learns if a tick never ends.
+        """
         while not self._stop.requested:
-            left = deadline - time.monotonic_ns()
-            if left <= 0:
+            now = time.monotonic_ns()
+            pause = min(deadline - now, self._service.beat(now))
+            if now >= deadline:
                 break
             # poll() takes milliseconds: round up, or the loop would spin for the last fraction
-            for fd, event in self._poll.poll(-(-left // 1_000_000)):
+            for fd, event in self._poll.poll(-(-pause // 1_000_000)):
                 if fd in self._by_descriptor:
                     self._by_descriptor[fd].react()
                 elif fd != self._stop.fileno() and event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):

@@ -107,6 +107,11 @@ def address(text: str, name: str) -> tuple[str, int]:
     return found.group(1) or found.group(2), int(found.group(3))
 
 
+def addresses(text: str, name: str) -> tuple[tuple[str, int], ...]:
+    """Return host and port of each, each once: `localhost:28028,10.0.0.1:28028`."""
+    return tuple(dict.fromkeys(address(one, name) for one in text.split(",")))
+
+
 UNIX = "unix:"
 LONGEST_SOCKET = 107
 """Bytes of a unix socket's path (unix(7), sun_path)."""
@@ -126,6 +131,17 @@ def listening(text: str, name: str) -> tuple[str, int] | str:
         raise UsageError(
             f"{name}: '{text}' is not ADDR:PORT or unix:/PATH (for example 127.0.0.1:9469, [::1]:9469, 0.0.0.0:9469)"
         ) from None
+
+
+def collector(text: str, name: str) -> tuple[str, str, int]:
+    """Return protocol, host and port of `collector:4739` (udp), `udp:collector:4739` or `tcp:collector:4739`."""
+    protocol, colon, where = text.strip().partition(":")
+    if not colon or protocol not in ("udp", "tcp"):
+        protocol, where = "udp", text
+    try:
+        return protocol, *address(where, name)
+    except UsageError:
+        raise UsageError(f"{name}: '{text}' is not HOST:PORT or tcp:HOST:PORT (for example localhost:4739)") from None
 
 
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy.messages import documents as messages
 from deploy.options import bash, documents, fish, zsh
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,6 +14,7 @@ COMPLETION = ROOT / "deploy/completion"
 def generated() -> dict[Path, str]:
     """Return the new contents of each file; documents keep everything outside their generated parts."""
     manual, options = ROOT / "docs/man/xtrace-catch.8", ROOT / "docs/options.md"
+    troubleshooting = ROOT / "docs/troubleshooting.md"
     return {
         COMPLETION / "xtrace-catch.bash": bash.script(),
         COMPLETION / "_xtrace-catch": zsh.script(),
@@ -28,5 +30,11 @@ def generated() -> dict[Path, str]:
             "<!-- generated: {} -->\n",
             "<!-- end -->\n",
             {"options": documents.markdown_options(), "environment": documents.markdown_environment()},
+        ),
+        troubleshooting: documents.replace_parts(
+            troubleshooting.read_text(),
+            "<!-- generated: {} -->\n",
+            "<!-- end -->\n",
+            {"messages": messages.tables()},
         ),
     }

@@ -40,7 +40,7 @@ CPYTHON_EXTENSIONS = {
     "resource": ["resource.c"],
     "termios": ["termios.c"],
 }
-LIBRARIES = ("ssl", "crypto", "ffi", "z", "zstd", "m")  # zstd: OpenSSL of Debian 13
+LIBRARIES = ("ssl", "crypto", "crypt", "ffi", "z", "zstd", "m")  # zstd: OpenSSL of Debian 13
 COMPILE = ("gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
 LINK = ("gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * caller LIBRARY CALLS THREADS: calls every collective that the library has with every datatype, in turn, on
- * a null communicator. Says `ready`, waits for a line, calls, prints nanoseconds of CPU time per call, waits
- * for the end of input. Call i of each thread is of collective i % n and datatype i / n % 12, with a count of
- * i % 1000
- * + 1.
+ * caller LIBRARY CALLS THREADS [FUNCTION]: calls every collective that the library has, or only that one,
+ * with every datatype, in turn, on a null communicator. Says `ready`, waits for a line, calls, prints
+ * nanoseconds of CPU time per call, waits for the end of input. Call i of each thread is of collective i % n
+ * and datatype i / n % 12, with a count of i % 1000 + 1.
  */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 typedef int (*seven)(const void *, void *, size_t, int, int, void *, void *);
@@ -62,18 +62,20 @@ static void *run(void *unused)
 
 int main(int argc, char **argv)
 {
-	void *library = argc == 4 ? dlopen(argv[1], RTLD_NOW) : NULL;
-	int threads = argc == 4 ? atoi(argv[3]) : 0;
+	void *library = argc >= 4 ? dlopen(argv[1], RTLD_NOW) : NULL;
+	int threads = argc >= 4 ? atoi(argv[3]) : 0;
 	struct timespec begun, ended;
 	pthread_t started[64];
 
 	if (!library || threads < 1 || threads > 64) {
-		fprintf(stderr, "caller LIBRARY CALLS THREADS: %s\n",
-			argc == 4 ? dlerror() : "three arguments");
+		fprintf(stderr, "caller LIBRARY CALLS THREADS [FUNCTION]: %s\n",
+			argc >= 4 ? dlerror() : "three arguments");
 		return 2;
 	}
 	calls = atol(argv[2]);
 	for (int i = 0; i < 11; i++) {
+		if (argc > 4 && strcmp(functions[i].name, argv[4]))
+			continue;
 		found[number] = dlsym(library, functions[i].name);
 		shapes[number] = functions[i].shape;
 		if (found[number])

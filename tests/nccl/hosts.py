@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RANKS = 8
 MEETING_BYTES = 1 << 20
+MEETING_WORDS = 3 + 2 * 16
+"""Of one rank."""
 HOSTS = ("n1", "n2")
 
 
@@ -80,6 +83,11 @@ class Cluster:
         for process in self.ranks.values():
             read_until(process.stdout, b"ready")
 
+    def begun(self) -> list[int]:
+        """Collectives that each rank has begun, as the stand-in's struct meeting has it."""
+        words = memoryview((self.directory / "meeting").read_bytes()).cast("Q")
+        return [words[1 + rank * MEETING_WORDS + 1] for rank in range(RANKS)]
+
     def go(self) -> None:
         """Let the fault begin."""
         (self.directory / "go").touch()
@@ -116,6 +124,18 @@ def cluster(directory: Path, pair: Pair) -> Iterator[Cluster]:
     """Hosts without ranks."""
     with ExitStack() as opened:
         yield Cluster(directory, pair, opened)
+
+
+@contextmanager
+def inside(space: Namespace) -> Iterator[None]:
+    """This thread, and what it starts, is in the network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open() as before, Path(f"/run/netns/{space.name}").open() as other:
+        assert libc.setns(other.fileno(), 0) == 0
+        try:
+            yield
+        finally:
+            assert libc.setns(before.fileno(), 0) == 0
 
 
 def within(seconds: float, found: Any, every_s: float = 0.1) -> Any:

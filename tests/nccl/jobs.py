@@ -121,9 +121,18 @@ class Caller:
 
 
 @contextmanager
-def calling(library: Path, calls: int, threads: int = 1, prefix: Sequence[str] = ()) -> Iterator[Caller]:
-    """A caller that has mapped the library, and waits."""
-    command = [*prefix, str(native("caller")), str(library), str(calls), str(threads)]
+def calling(
+    library: Path, calls: int, threads: int = 1, prefix: Sequence[str] = (), function: str = ""
+) -> Iterator[Caller]:
+    """A caller that has mapped the library, and waits. `function`: the only one it calls."""
+    command = [
+        *prefix,
+        str(native("caller")),
+        str(library),
+        str(calls),
+        str(threads),
+        *([function] if function else []),
+    ]
     with bounded(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
         caller = Caller(process)
         with shown(process.pid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import tempfile
 from functools import lru_cache
@@ -11,10 +12,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
+LANDING_PADS = ("-fcf-protection=branch",) if platform.machine() == "x86_64" else ()
 SHARED = ("-shared", "-fPIC")
 PROGRAMS = {
     "libnccl.so.2": (("standin.c",), SHARED),
     "stripped/libnccl.so.2": (("standin.c",), (*SHARED, "-s")),
+    "guarded/libnccl.so.2": (("standin.c",), (*SHARED, *LANDING_PADS)),
     "newer/libnccl.so.2": (("standin.c",), (*SHARED, "-DNEWER")),
     "hidden/libnccl.so.2": (("hidden.c",), (*SHARED, "-s")),
     "caller": (("caller.c",), ()),

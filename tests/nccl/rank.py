@@ -51,6 +51,7 @@ def step(number: int) -> None:
 def fail(number: int) -> None:
     """One step, done wrong; returns only where the fault is one that goes on."""
     if FAULT == "missing":
+        print("fails", flush=True)
         time.sleep(3600)
     elif FAULT == "late":
         time.sleep(LATE_S)

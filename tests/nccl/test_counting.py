@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from tests.nccl.jobs import (
     wait_for_probes,
     watching,
 )
+from tests.nccl.native import native
 from tests.netns.tool import Result
 from tests.support.net import of_type
-from xtrace.model.nccl_names import DATATYPES, PER_RANK, SIZES
+from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, PER_RANK, SIZES
+from xtrace.monitors.nccl.libraries import find_cheap, find_functions
 
 CALLS = 100_000
 INVALID = "invalid_argument"
@@ -80,6 +83,18 @@ def test_a_hundred_thousand_calls_of_the_real_library_are_exact(real: Path, way:
 def test_threads_on_all_cpus_lose_no_call(way: dict[str, str]) -> None:
     result, pid = watched(standin(), 5_000, 8, way)
     assert_exact(result, pid, STANDIN_FUNCTIONS, 5_000, 8)
+
+
+def test_calls_of_functions_that_begin_with_a_landing_pad_are_exact_and_not_dear(way: dict[str, str]) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("landing pads of x86-64")
+    library = native("guarded/libnccl.so.2")
+    result, pid = watched(library, CALLS, 1, way)
+    assert_exact(result, pid, STANDIN_FUNCTIONS, CALLS, 1)
+    offsets = find_functions(str(library))
+    cheap, dear = find_cheap(str(library), offsets)
+    assert not set(dear) & {f"nccl{name}" for name in STANDIN_FUNCTIONS}
+    assert all(cheap[number] > offsets[number] for number in offsets if FUNCTIONS[number] in STANDIN_FUNCTIONS)
 
 
 def test_processes_are_told_apart() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
 import re
 import shutil
@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import skip_or_fail
-from tests.nccl.hosts import HOSTS, RANKS, Cluster, cluster, kinds, within
+from tests.nccl.hosts import HOSTS, RANKS, Cluster, cluster, inside, kinds, within
 from tests.nccl.jobs import wait_for_probes
+from tests.netns.tool import LIMIT_S
 from tests.push.server import Server, victoria_metrics
-from tests.support.net import Namespace, Pair, veth_pair
+from tests.support.net import Namespace, Pair, read_until, veth_pair
 
 CULPRIT = 5
 LIMITS = "hang=900ms,late=100ms"
@@ -66,6 +67,7 @@ def watch_all(hosts: Cluster, *arguments: str) -> None:
 
 
 ALERTS = Path(__file__).parents[2] / "deploy/alerts/xtrace-nccl-hang.yml"
+DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/xtrace-nccl-job.json"
 ALERT_OF = {
     "missing": "XtraceNcclRankMissing",
     "late": "XtraceNcclRankLate",
@@ -101,18 +103,6 @@ def serving(space: Namespace, address: str) -> Iterator[tuple[Server, str]]:
     """A server that both hosts reach, and its address for them; asked from within its namespace."""
     with inside(space), victoria_metrics("-search.latencyOffset=1ms", address=address) as server:
         yield server, server.url
-
-
-@contextmanager
-def inside(space: Namespace) -> Iterator[None]:
-    """This thread, and what it starts, is in the network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Path("/proc/thread-self/ns/net").open() as before, Path(f"/run/netns/{space.name}").open() as other:
-        assert libc.setns(other.fileno(), 0) == 0
-        try:
-            yield
-        finally:
-            assert libc.setns(before.fileno(), 0) == 0
 
 
 def begin(hosts: Cluster, fault: str) -> None:
@@ -152,6 +142,45 @@ def test_in_a_job_older_than_the_probes_the_rank_is_named_by_its_environment(hos
     assert {(verdict["identity"], verdict["number"]) for verdict in verdicts} == {("environment", None)}
 
 
+def hang_first(hosts: Cluster, fault: str) -> None:
+    """All ranks but one are in a call before a copy of the tool is there."""
+    begin(hosts, fault)
+    if fault == "missing":
+        read_until(hosts.ranks[CULPRIT].stdout, b"fails")
+
+    def is_hanging() -> bool:
+        begun = hosts.begun()
+        others = {begun[rank] for rank in range(RANKS) if rank != CULPRIT}
+        return len(others) == 1 and others.pop() > begun[CULPRIT]
+
+    assert within(SLACK_S, is_hanging)[0]
+
+
+STARTED_LATE = {
+    "missing": ("missing", "it is not in AllReduce"),
+    "init": ("missing", "it is in CommInitRank since before the tool came"),
+    "group_end": ("missing", "it is in GroupEnd since before the tool came"),
+    "sigstop": ("stopped", "its process is stopped (state T)"),
+    "kill": ("missing", "it was not seen"),
+}
+"""Fault -> verdict of a tool that starts during the hang, and what its evidence says."""
+
+
+@pytest.mark.parametrize("fault", STARTED_LATE)
+def test_a_tool_that_starts_during_the_hang_names_the_rank_by_stacks(hosts: Cluster, fault: str) -> None:
+    hang_first(hosts, fault)
+    watch_all(hosts)
+    verdicts, took = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    print(f"started during the hang ({fault}): {took:.1f} s: {verdicts[0]['evidence'] if verdicts else None}")
+    kind, evidence = STARTED_LATE[fault]
+    assert kinds(verdicts) == {(kind, CULPRIT)}
+    (verdict,) = verdicts
+    assert (verdict["identity"], verdict["number"]) == ("environment", None)
+    assert verdict["pid"] == (None if fault == "kill" else hosts.ranks[CULPRIT].pid)
+    assert evidence in verdict["evidence"]
+    assert "on which communicator is not known" in verdict["evidence"]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault: str) -> None:
     if shutil.which("victoria-metrics") is None:
@@ -168,7 +197,59 @@ def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault
         assert found == wanted
 
 
+def panels() -> list[tuple[str, str]]:
+    """Title and query of all that the dashboard of a job shows, of all communicators."""
+    shown = json.loads(DASHBOARD.read_text())["panels"]
+    queries = [(panel["title"], target["expr"]) for panel in shown for target in panel["targets"]]
+    variables = {"$communicator": ".*", "$__rate_interval": "10s"}
+    for name, value in variables.items():
+        queries = [(title, text.replace(name, value)) for title, text in queries]
+    return queries
+
+
+def shown(server: Server, title: str) -> dict[str, float]:
+    """What a panel shows now, by rank."""
+    server.flush()
+    (query,) = [text for name, text in panels() if name == title]
+    found = server.query(query, round(time.time() * 1000))
+    return {series["metric"].get("rank", ""): float(series["value"][1]) for series in found}
+
+
+def test_the_dashboard_of_a_job_shows_who_is_late_and_then_who_is_waited_for(hosts: Cluster, pair: Pair) -> None:
+    if shutil.which("victoria-metrics") is None:
+        skip_or_fail("nccl", "no victoria-metrics: sudo make deps")
+    with serving(pair.near, "10.0.0.1") as (server, url):
+        watch_all(hosts, "--push", url)
+        begin(hosts, "late")
+
+        def late() -> bool:
+            found = shown(server, "Lateness by rank")
+            return len(found) == RANKS and max(found, key=lambda rank: found[rank]) == str(CULPRIT)
+
+        assert within(SLACK_S, late)[0]
+        assert within(SLACK_S, lambda: shown(server, "Lateness by rank, 95th percentile").get(str(CULPRIT), 0) > 0.1)[0]
+        empty = [title for title, text in panels() if not server.query(text, round(time.time() * 1000))]
+        assert set(empty) <= {"Who is waited for", "Who waits"}
+        hosts.ranks[CULPRIT].send_signal(signal.SIGSTOP)
+        others = {str(rank) for rank in range(RANKS) if rank != CULPRIT}
+        assert within(SLACK_S, lambda: shown(server, "Who is waited for").keys() == {str(CULPRIT)})[0]
+        assert within(SLACK_S, lambda: shown(server, "Who waits").keys() == others)[0]
+
+
+def test_queries_name_the_rank_if_the_tool_starts_during_the_hang(hosts: Cluster, pair: Pair) -> None:
+    if shutil.which("victoria-metrics") is None:
+        skip_or_fail("nccl", "no victoria-metrics: sudo make deps")
+    hang_first(hosts, "missing")
+    with serving(pair.near, "10.0.0.1") as (server, url):
+        watch_all(hosts, "--push", url)
+        wanted = {"XtraceNcclRankMissingAtStart": {str(CULPRIT)}}
+        _, took = within(SLACK_S, lambda: firing(server) == wanted)
+        print(f"started during the hang: {took:.1f} s: {firing(server)}")
+        assert firing(server) == wanted
+
+
 def test_nothing_is_said_of_a_job_that_runs(hosts: Cluster, pair: Pair) -> None:
+    assert CLEAN_S < LIMIT_S, "processes live no longer than XTRACE_LIMIT_S"
     with serving(pair.near, "10.0.0.1") as (server, url):
         watch_all(hosts, "--push", url)
         begin(hosts, "none")

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.nccl.jobs import watching
+from tests.nccl.hosts import inside
+from tests.nccl.jobs import calling, standin, watching
 from tests.nccl.ras_double import communicator, document, missing, rank, serving, without_commas
-from tests.support.net import of_type
+from tests.support.net import of_type, veth_pair
 
 STATUS = document(
     communicator(
@@ -46,6 +47,34 @@ def test_missing_ranks_and_skew_are_reported() -> None:
     assert record["collectives"] == [{"function": "AllReduce", "least": 117, "most": 120}]
     assert (record["nccl_version"], record["timeouts"]) == ("2.28.9", 1)
     assert f"RAS service 127.0.0.1:{service.server_address[1]} answers: NCCL 2.28.9" in stderr
+
+
+def test_services_at_several_addresses_are_asked() -> None:
+    other = document({**communicator(2, [rank(0, {}), rank(1, {})], []), "hash": "0x7777"})
+    with serving(STATUS) as one, serving(other) as another:
+        ports = [service.server_address[1] for service in (one, another)]
+        addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+        with watching("--ras", addresses, "-t", "100ms", stdout=subprocess.PIPE) as tool:
+            for port in ports:
+                tool.wait_until_it_prints(f'"address":"127.0.0.1:{port}"'.encode())
+            result = tool.stop()
+    found = {record["address"]: record["nranks"] for record in of_type(result.records, "nccl_ras")}
+    assert found == {f"127.0.0.1:{ports[0]}": 4, f"127.0.0.1:{ports[1]}": 2}
+
+
+def test_a_container_has_its_own_localhost() -> None:
+    with veth_pair() as pair, inside(pair.near), serving(STATUS) as service:
+        port = service.server_address[1]
+        with (
+            calling(standin(), 1, prefix=pair.near.command()) as caller,
+            watching(
+                "--ras", f"127.0.0.1:{port}", "-t", "100ms", prefix=pair.far.command(), stdout=subprocess.PIPE
+            ) as tool,
+        ):
+            tool.wait_until_it_prints(b'"type":"nccl_ras"')
+            result = tool.stop()
+    (record, *_) = of_type(result.records, "nccl_ras")
+    assert (record["address"], record["missing_ranks"]) == (f"127.0.0.1:{port} of pid {caller.pid}", [2])
 
 
 def test_answer_with_the_missing_comma_is_parsed() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +17,19 @@ from tests.support.reading import needed_to_read
 NEEDED = ("bpf", "net_admin", "perfmon")
 USER = ROOT.stat().st_uid or 65534
 """Not root: the owner of this tree, or nobody."""
+
+
+NO_DEVICE = "xtrace-catch: no RDMA device found (ls /sys/class/infiniband lists those with a loaded driver)"
+
+
+def documented() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Options and capabilities of each row of the table in docs/security.md."""
+    table = (ROOT / "docs/security.md").read_text().partition("<!-- privileges -->")[2].partition("<!-- /")[0]
+    for row in re.findall(r"^\| `(.*?)` \| (.*?) \|", table, re.MULTILINE):
+        yield row[0], tuple(re.findall(r"CAP_(\w+)", row[1].upper()))
+
+
+ROWS = tuple(documented())
 
 
 def as_user(*capabilities: str) -> list[str]:
@@ -87,3 +101,27 @@ def test_the_three_capabilities_are_enough_for_the_own_connections_and_what_more
     own, other = (record for record in map(json.loads, stdout.splitlines()) if record["type"] == "tcp")
     assert (own["errors"], own["retrans_segs"], own["lost_ends"]) == ([], 0, 0)
     assert other["errors"] and other["connections"] is None
+
+
+def run_row(options: str, capabilities: tuple[str, ...]) -> tuple[int, list[str]]:
+    """Exit code and lines of stderr of a row's short run with these capabilities and no others."""
+    with veth_pair() as pair:
+        given = tuple(options.replace("eth0", "far0").split())
+        code, _, told = run_as_user(pair.far, *(name.lower() for name in capabilities), options=given)
+    return code, told
+
+
+@pytest.mark.parametrize(("options", "capabilities"), ROWS, ids=[options for options, _ in ROWS])
+def test_each_row_of_the_documented_table_is_enough(options: str, capabilities: tuple[str, ...]) -> None:
+    code, told = run_row(options, capabilities)
+    assert code == 0 or told == [NO_DEVICE], told
+
+
+@pytest.mark.parametrize(
+    ("options", "capabilities", "missing"),
+    [(options, capabilities, missing) for options, capabilities in ROWS for missing in capabilities],
+)
+def test_nothing_in_a_row_is_too_much(options: str, capabilities: tuple[str, ...], missing: str) -> None:
+    code, told = run_row(options, tuple(name for name in capabilities if name != missing))
+    assert (code, len(told)) == (77, 1)
+    assert re.findall(r"CAP_\w+", told[0]) == [f"CAP_{missing}"]

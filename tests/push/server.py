@@ -55,7 +55,7 @@ class Server:
         self.address = address
         self.base = f"{scheme}://{address}:{self.port}"
         self.url = f"{self.base}/api/v1/import/prometheus"
-        self._directory = directory
+        self.directory = directory
         self._arguments = arguments
         self._http = urllib3.PoolManager(
             cert_reqs="CERT_NONE", headers=urllib3.make_headers(basic_auth=user) if user else None
@@ -63,9 +63,15 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
+    @property
+    def pid(self) -> int:
+        """The number of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and wait until it answers."""
-        storage = f"-storageDataPath={self._directory}"
+        storage = f"-storageDataPath={self.directory}"
         command = ["victoria-metrics", storage, f"-httpListenAddr={self.address}:{self.port}", "-loggerLevel=ERROR"]
         self._process = subprocess.Popen(
             [*command, *self._arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -22,13 +22,16 @@ FILES = sorted(CASES)
 OF_RANKS = "xtrace-nccl-hang.yml"
 """Its alerts compare hosts: tests/nccl/test_hang.py makes the faults and asks which of them fire."""
 
+OF_CLUSTERS = "xtrace-cluster.yml"
+"""It records, and has no alerts: test_cluster.py."""
+
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_alert_has_hosts_where_it_fires_and_where_it_does_not(file: str) -> None:
     assert set(re.findall(r"- alert: (\w+)", (RULES / file).read_text())) == set(CASES[file])
     for of_alert in CASES[file].values():
         assert {host.fires for host in of_alert} == {True, False}
-    assert {path.name for path in RULES.iterdir()} == {*FILES, OF_RANKS}
+    assert {path.name for path in RULES.iterdir()} == {*FILES, OF_RANKS, OF_CLUSTERS}
 
 
 @pytest.mark.parametrize("file", [*FILES, OF_RANKS])

@@ -11,8 +11,15 @@ import pytest
 
 from tests.unit.fake_kernel import FakeKernel
 from xtrace.kernel import paths
+from xtrace.model.confinement import CONFINED
 from xtrace.sinks.stream import OutputStream
 from xtrace.stop import Stop
+
+
+@pytest.fixture(autouse=True)
+def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in the tests' own process must not take its privileges, which it cannot get back."""
+    monkeypatch.setattr("xtrace.assembly.confine", lambda config: CONFINED)
 
 
 @pytest.fixture

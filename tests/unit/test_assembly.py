@@ -438,6 +438,7 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
         "version": "1.2.3",
         "interval_s": 1.0,
         "modes": ["xdp"],
+        "landlock": True,
         "hooks": [{"interface": "eth7", "direction": "egress", "hook": "tc", "xdp_mode": None}],
         "features": ["frags", "links", "tcx", "percpu_batch", "cmpxchg", "ipsec"],
         "filters": ["port 53 443", "exclude-dns"],

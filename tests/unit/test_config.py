@@ -59,6 +59,8 @@ def test_without_arguments_mode_xdp_of_the_default_interface_every_five_seconds(
         series_by="flow",
         metrics="all",
         spool=None,
+        ipfix=None,
+        ipfix_biflow=False,
         listen=None,
         listen_config=None,
         list_interfaces=False,
@@ -110,6 +112,8 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "--metrics": ("counters", {"metrics": "counters"}),
     "--spool": ("/var/spool/x:2M", {"spool": ("/var/spool/x", 2 << 20)}),
+    "--ipfix": ("tcp:[fd00::1]:4739", {"ipfix": ("tcp", "fd00::1", 4739)}),
+    "--ipfix-biflow": ("", {"ipfix_biflow": True}),
     "--listen": ("unix:/run/x.sock", {"listen": "/run/x.sock"}),
     "--listen-config": ("web.yml", {"listen_config": "web.yml"}),
     "--max-series": ("7", {"max_series": 7}),
@@ -148,6 +152,8 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
     before = "" if option in ("-m", "--mode") else ALL_MODES
     if option in ("--max-series", "--series-by", "--metrics", "--push-format", "--spool"):
         before += " --push http://m"
+    if option == "--ipfix-biflow":
+        before += " --ipfix h:7"
     if option == "--listen-config":
         before += " --listen h:7"
     if option == "--by":
@@ -161,12 +167,12 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
         *(
             ("rdma", option, "xdp", "rdma,xdp")
             for option in (
-                "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns", "--top=0",
+                "--filter=tcp", "--net=10.0.0.0/8", "--exclude-net=10.0.0.0/8", "--port=53", "--exclude-dns",
                 "--max-flows=10240", "--direction=both", "--hook=tc", "--xdp-mode=generic", "--promiscuous",
                 "--tunnel=inner",
             )
         ),
-        ("nccl", "--top=5", "xdp", "nccl,xdp"),
+        ("rdma", "--top=5", "xdp or nccl", "rdma,xdp"),
         ("rdma", "--tcp", "xdp", "rdma,xdp"),
         ("rdma", "--owners", "xdp", "rdma,xdp"),
         ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
@@ -190,6 +196,9 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
         ("--push-format import", "--push-format works only with --push (add --push URL)"),
         ("--metrics counters", "--metrics works only with --push or --listen (add --push URL)"),
         ("--spool /x", "--spool works only with --push (add --push URL)"),
+        ("--ipfix-biflow", "--ipfix-biflow works only with --ipfix (add --ipfix HOST:PORT)"),
+        ("--ipfix h", "--ipfix: 'h' is not HOST:PORT or tcp:HOST:PORT (for example localhost:4739)"),
+        ("--ipfix tcp:h", "--ipfix: 'tcp:h' is not HOST:PORT or tcp:HOST:PORT (for example localhost:4739)"),
         ("--listen-config f", "--listen-config works only with --listen (add --listen ADDR:PORT)"),
         ("--series-by hosts", "--series-by works only with --push or --listen (add --push URL)"),
         (
@@ -533,16 +542,18 @@ def test_number_of_series_is_within_its_range(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, address, seconds",
+    "options, addresses, seconds",
     [
-        ("--ras localhost:28028", ("localhost", 28028), 60.0),
-        ("--ras [fd00::1]:1 --ras-interval 10s", ("fd00::1", 1), 10.0),
-        ("--ras 10.0.0.1:65535 --ras-interval 1h", ("10.0.0.1", 65535), 3600.0),
+        ("--ras localhost:28028", [("localhost", 28028)], 60.0),
+        ("--ras [fd00::1]:1 --ras-interval 10s", [("fd00::1", 1)], 10.0),
+        ("--ras a:1,b:2 --ras a:1 --ras-interval 1h", [("a", 1), ("b", 2)], 3600.0),
     ],
 )
-def test_ras_service_is_queried_at_its_interval(options: str, address: tuple[str, int], seconds: float) -> None:
+def test_ras_services_are_queried_at_their_interval(
+    options: str, addresses: list[tuple[str, int]], seconds: float
+) -> None:
     config = parsed(f"-m nccl {options}")
-    assert (config.ras, config.ras_interval_s) == (address, seconds)
+    assert (config.ras, config.ras_interval_s) == (tuple(addresses), seconds)
 
 
 @pytest.mark.parametrize(

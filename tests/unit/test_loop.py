@@ -20,6 +20,7 @@ from xtrace.loop import Loop
 from xtrace.model.flow import FlowSnapshot, PacketCount, Unattached
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Absence
+from xtrace.service import Service
 from xtrace.sinks import Run
 from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputClosed, OutputStream
@@ -29,6 +30,7 @@ MS = 1_000_000
 INTERVAL = 100 * MS
 MINUTE = 60 * 1000 * MS
 HOUR = 60 * MINUTE
+NO_SERVICE = Service({})
 POLL_EVENTS = {name: getattr(select, name) for name in ("POLLIN", "POLLERR", "POLLHUP", "POLLNVAL")}
 
 
@@ -183,8 +185,14 @@ RunLoop = Callable[..., Loop]
 def run(stop: Stop, stream: OutputStream) -> RunLoop:
     """Runs a loop to its end."""
 
-    def start(monitors: Sequence[Watched], sinks: Sequence[Written], count: int = 0, interval: int = INTERVAL) -> Loop:
-        made = Loop(monitors, sinks, stop, stream, interval)
+    def start(
+        monitors: Sequence[Watched],
+        sinks: Sequence[Written],
+        count: int = 0,
+        interval: int = INTERVAL,
+        service: Service = NO_SERVICE,
+    ) -> Loop:
+        made = Loop(monitors, sinks, stop, stream, interval, service)
         made.run(count)
         return made
 
@@ -371,7 +379,7 @@ def test_peer_of_a_socket_that_goes_ends_the_loop_as_a_pipes_reader_does(
     monkeypatch.setattr(clock, "monotonic_ns", spins)
     monkeypatch.setattr(loop_module, "time", clock)
     started = clock.now
-    Loop([Watched()], [Written()], stop, OutputStream(near.fileno(), stop), INTERVAL).run(count=1)
+    Loop([Watched()], [Written()], stop, OutputStream(near.fileno(), stop), INTERVAL, NO_SERVICE).run(count=1)
     assert clock.now - started < INTERVAL, "poll() returned at once again and again until the deadline"
 
 
@@ -467,7 +475,7 @@ def test_nothing_to_monitor_ends_at_once(clock: Clock, run: RunLoop) -> None:
 def test_output_to_a_file_is_not_taken_for_a_reader_that_left(stop: Stop, tmp_path: Path) -> None:
     monitor = Watched()
     with (tmp_path / "output").open("wb") as file:
-        Loop([monitor], [Written()], stop, OutputStream(file.fileno(), stop), MS).run(count=2)
+        Loop([monitor], [Written()], stop, OutputStream(file.fileno(), stop), MS, NO_SERVICE).run(count=2)
     assert monitor.asked == ["tick", "finish"]
 
 
@@ -508,3 +516,34 @@ def test_every_tick_is_flushed_once_after_all_its_snapshots(
     monkeypatch.setattr(sink, "flush", lambda: flushed.append(len(sink.snapshots)))
     run([Watched(), Watched()], [sink], count=3)
     assert flushed == [2, 4, 6]
+
+
+class Watchdog(Service):
+    """A manager that wants a sign of life every 40 ms; when it had them."""
+
+    def __init__(self) -> None:
+        super().__init__({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "80000"})
+        self.said: list[str] = []
+
+    def say(self, state: str) -> None:
+        self.said.append(state)
+
+
+def test_signs_of_life_come_between_ticks_and_move_none(clock: Clock, run: RunLoop) -> None:
+    started = clock.now
+    monitor = Watched(clock.monotonic_ns)
+    service = Watchdog()
+    run([monitor], [Written()], count=4, service=service)
+    service.close()
+    assert service.said == ["WATCHDOG=1"] * 11, "at 0, 40, 80 ... 400 ms"
+    assert [(at - started) // MS for at in monitor.at] == [100, 200, 300, 400]
+
+
+def test_signs_of_life_come_if_no_tick_is_in_time(clock: Clock, run: RunLoop) -> None:
+    def is_late(number: int) -> None:
+        clock.now += INTERVAL
+
+    service = Watchdog()
+    run([Watched(clock.monotonic_ns)], [Written(is_late)], count=5, service=service)
+    service.close()
+    assert len(service.said) >= 5

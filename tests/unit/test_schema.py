@@ -115,6 +115,7 @@ EXAMPLES: dict[str, Record] = {
         "version": "0.1.0",
         "interval_s": 5.0,
         "modes": ["xdp"],
+        "landlock": True,
         "hooks": [{"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": "native"}],
         "features": ["btf"],
         "filters": ["port 53 443", "exclude-dns"],
@@ -240,6 +241,7 @@ EXAMPLES: dict[str, Record] = {
         **TICK,
         **PLACE,
         "job": {"name": "slurm:7.0", "rank": 3, "world_size": 8, "local_rank": 3, "visible_devices": "3"},
+        "gpus": [3],
         "communicator": "5c9bdb47be8414d5",
         "identity": "unique_id",
         "address": "0x55d0",
@@ -260,6 +262,8 @@ EXAMPLES: dict[str, Record] = {
             "other": False,
             "from_stack": False,
         },
+        "open_known": True,
+        "sleeps_in": "futex_wait_queue",
         "state": "S",
         "ended": False,
         "exit": None,
@@ -268,6 +272,7 @@ EXAMPLES: dict[str, Record] = {
             {"rank": 4, "sends": 1, "receives": 0, "last_send": "2026-01-01T00:00:04.000Z", "last_receive": None}
         ],
         "peers_whole": True,
+        "lateness": [{"most_ns": 1_000_000, "calls": 3}, {"most_ns": None, "calls": 1}],
     },
     "verdict": {
         "type": "verdict",

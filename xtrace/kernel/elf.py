@@ -44,7 +44,6 @@ _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QII")
 _IMMEDIATE = struct.Struct("<i")
-_CALL_SLOT = struct.Struct("<BB2xi")
 
 KERNEL_FUNCTION = 0x6B660000
 """From here on a called number is that of a function of the kernel, as bpf_helpers.h counts them."""
@@ -400,14 +399,16 @@ def _programs(elf: _Elf, btf: Btf, targets: _Targets) -> dict[str, ProgramSpec]:
 def _kernel_calls(name: str, code: bytes | bytearray, relocations: Sequence[Relocation]) -> Iterator[KernelCall]:
     """Yield the calls of functions of the kernel, of those that are not helpers."""
     addresses = {relocation.offset + 1 for relocation in relocations}  # second halves of instructions
-    for offset, (opcode, registers, immediate) in enumerate(_CALL_SLOT.iter_unpack(code)):
-        if opcode != _CALL or offset in addresses:
-            continue
-        if registers >> 4 == _PSEUDO_CALL:  # a call within the section has no relocation
-            raise ObjectError(f"program {name!r}: {NO_CALLS}")
-        number = immediate - KERNEL_FUNCTION
-        if 0 <= number < len(KERNEL_FUNCTIONS):
-            yield KernelCall(offset, KERNEL_FUNCTIONS[number])
+    opcodes, registers = code[::_SLOT], code[1::_SLOT]
+    offset = opcodes.find(_CALL)
+    while offset >= 0:
+        if offset not in addresses:
+            if registers[offset] >> 4 == _PSEUDO_CALL:  # a call within the section has no relocation
+                raise ObjectError(f"program {name!r}: {NO_CALLS}")
+            number = _IMMEDIATE.unpack_from(code, offset * _SLOT + 4)[0] - KERNEL_FUNCTION
+            if 0 <= number < len(KERNEL_FUNCTIONS):
+                yield KernelCall(offset, KERNEL_FUNCTIONS[number])
+        offset = opcodes.find(_CALL, offset + 1)
 
 
 def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:

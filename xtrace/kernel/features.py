@@ -54,7 +54,7 @@ class Features:
         return [name for name, present in vars(self).items() if present]
 
 
-OTHERS = frozenset({"frame_flags", "uprobe_multi"})
+OTHERS = frozenset({"frame_flags", "landlock", "uprobe_multi", "uretprobe"})
 """Features probed by other modules, also accepted by SWITCH."""
 
 

@@ -10,12 +10,15 @@ from xtrace.errors import KernelError, PrivilegeError
 from xtrace.kernel.paths import sysfs
 
 CAPABILITIES = {
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_ADMIN": 12,
     "CAP_NET_RAW": 13,
     "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
+    "CAP_CHECKPOINT_RESTORE": 40,
 }
 """Bit numbers, include/uapi/linux/capability.h."""
 

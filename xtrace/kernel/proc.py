@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from io import RawIOBase
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ MOST_BYTES = 1 << 16
 MAPS_PIECE = 1 << 16
 MOST_MAPS_BYTES = 32 << 20
 """Read of one /proc/PID/maps: 300,000 mappings with paths of usual length."""
+MOST_MAPPINGS = 300_000
+"""Lines of it that are read to find one file again."""
 _EXECUTABLE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)$", re.MULTILINE)
 _POD = re.compile(rb"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 _CONTAINER = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -72,6 +75,12 @@ def start_time(pid: int) -> int | None:
     return int(text.rpartition(b")")[2].split()[19]) if text else None
 
 
+def parent(pid: int) -> int | None:
+    """The process that started it, or adopted it."""
+    text = _read(f"{_proc()}/{pid}/stat")
+    return int(text.rpartition(b")")[2].split()[1]) if text else None
+
+
 def real_uid(pid: int) -> int | None:
     """The real user id. The owner of /proc/PID is not that: it is root for a process that may not be dumped."""
     found = re.search(rb"^Uid:\t(\d+)", _read(f"{_proc()}/{pid}/status") or b"", re.MULTILINE)
@@ -110,6 +119,31 @@ def _mapped_files(maps: RawIOBase) -> Iterator[list[MappedFile]]:
         left -= size
         if left <= 0:
             raise TooManyMappings(f"more than {MOST_MAPS_BYTES >> 20} MB of mappings")
+
+
+class Executable(NamedTuple):
+    """A part of a file that a process has mapped executable."""
+
+    start: int
+    end: int
+    offset: int
+    """of `start` in the file"""
+
+
+def executable_parts(pid: int, file: MappedFile) -> list[Executable]:
+    """Where a process has mapped a file executable; [] if it must not be read, or has too many mappings."""
+    kept = f" {file.device} {file.inode} ".encode(), os.fsencode(file.path)
+    found = []
+    try:
+        with Path(f"{_proc()}/{pid}/maps").open("rb") as maps:
+            for line in islice(maps, MOST_MAPPINGS):
+                if kept[0] in line and line.rstrip().endswith(kept[1]) and b"x" in line.split(None, 2)[1]:
+                    addresses, _, offset, _ = line.split(None, 3)
+                    start, end = (int(address, 16) for address in addresses.split(b"-"))
+                    found.append(Executable(start, end, int(offset, 16)))
+    except OSError:
+        return []
+    return found
 
 
 def reach(pid: int, file: MappedFile) -> int | None:
@@ -187,6 +221,12 @@ def thread_state(pid: int, thread: int) -> str | None:
     """R, S, D, T and so on (proc_pid_stat(5)); None if the thread is gone."""
     text = _read(f"{_proc()}/{pid}/task/{thread}/stat")
     return text.rpartition(b")")[2].split()[0].decode() if text else None
+
+
+def thread_sleeps_in(pid: int, thread: int) -> str | None:
+    """The kernel's function in which a thread sleeps: `futex_wait_queue`; None if it runs, or nothing tells."""
+    text = (_read(f"{_proc()}/{pid}/task/{thread}/wchan") or b"").strip().decode("ascii", "replace")
+    return text.partition(".")[0] if text not in ("", "0") else None
 
 
 def exit_of(pid: int) -> str | None:

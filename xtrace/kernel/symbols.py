@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from xtrace.errors import ObjectError
 
-__all__ = ["TooLarge", "function_offsets", "functions_like"]
+__all__ = ["Extent", "TooLarge", "function_extents", "function_offsets", "functions_like"]
 
 MOST_BYTES = 128 << 20
 """Read of one file. Installed programs have far smaller tables; larger ones are debug builds, or bait."""
@@ -51,6 +51,14 @@ class TooLarge(ObjectError):
     """The symbol tables are larger than what is read of one file."""
 
 
+class Extent(NamedTuple):
+    """Where a function is in a file."""
+
+    offset: int
+    size: int
+    """0: not known"""
+
+
 class _Table(NamedTuple):
     """Offsets and sizes in the file of a symbol table and its strings."""
 
@@ -82,7 +90,12 @@ def functions_like(fd: int, pattern: str, required: str) -> set[str]:
 
 
 def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, int]:
-    """File offsets of the functions in `names` that the file defines; {} if it does not define `required`.
+    """The same as function_extents() without sizes."""
+    return {name: extent.offset for name, extent in function_extents(fd, names, required).items()}
+
+
+def function_extents(fd: int, names: Sequence[str], required: str) -> dict[str, Extent]:
+    """File offsets and sizes of the functions in `names` that the file defines; {} if it does not define `required`.
 
     Searches .dynsym, and .symtab only if .dynsym lacks `required`. Reads in pieces of PIECE bytes. Raises ObjectError
     for a malformed file or one for another machine, and TooLarge if more than MOST_BYTES would have to be read.
@@ -97,7 +110,7 @@ def function_offsets(fd: int, names: Sequence[str], required: str) -> dict[str, 
             found = _functions(file, table, places)
             if required in found:
                 segments = list(_segments(segments_))
-                return {name: _file_offset(segments, address) for name, address in found.items()}
+                return {name: Extent(_file_offset(segments, place.offset), place.size) for name, place in found.items()}
     return {}
 
 
@@ -178,16 +191,16 @@ def _places(file: _File, table: _Table, pattern: re.Pattern[bytes]) -> dict[int,
     return places
 
 
-def _functions(file: _File, table: _Table, places: Mapping[int, str]) -> dict[str, int]:
-    """Addresses of the functions that the table defines."""
-    found: dict[str, int] = {}
+def _functions(file: _File, table: _Table, places: Mapping[int, str]) -> dict[str, Extent]:
+    """Addresses and sizes of the functions that the table defines."""
+    found: dict[str, Extent] = {}
     for piece in file.pieces(table.offset, table.size, _SYMBOL.size):
         # the first word of every symbol is its name: most pieces have none of the wanted ones
         if places.keys().isdisjoint(memoryview(piece).cast("I")[:: _SYMBOL.size // 4].tolist()):
             continue
-        for name, info, _, section, address, _ in _SYMBOL.iter_unpack(piece):
+        for name, info, _, section, address, size in _SYMBOL.iter_unpack(piece):
             if name in places and info & 0x0F == _STT_FUNC and section != _SHN_UNDEF:
-                found[places[name]] = address
+                found[places[name]] = Extent(address, size)
     return found
 
 

@@ -6,8 +6,10 @@ The kernel detaches when the descriptor is closed.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,20 +17,47 @@ from xtrace.errors import XtraceError
 from xtrace.kernel import constants, syscall
 from xtrace.kernel.bpf import Fd, Program
 from xtrace.kernel.features import load_trivial, switched_off
-from xtrace.kernel.syscall import call, close, ffi, try_call
+from xtrace.kernel.syscall import call, close, ffi, lib, try_call
+
+log = logging.getLogger(__name__)
 
 PMU = Path("/sys/bus/event_source/devices/uprobe")
 
 
-LONGEST_CHECKED = 4
+LONGEST_CHECKED = 20
+"""Bytes of a function that are enough for emulated_at()."""
+
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"
+_MOVABS_RAX = b"\x48\xb8"
+_MOVABS_SIZE = 10
+
+
+def emulated_at(code: bytes) -> int | None:
+    """Where a function may be probed without single steps: bytes after its begin. None: nowhere.
+
+    `code`: its first LONGEST_CHECKED bytes. Skipped is what changes neither stack nor arguments, so that a probe after
+    it sees what one at the begin would: endbr64, and a constant that goes to the register of results.
+    """
+    at = 0
+    while True:
+        if is_emulated(code[at : at + 2]):
+            return at
+        if code.startswith(_ENDBR64, at):
+            at += len(_ENDBR64)
+        elif code.startswith(_MOVABS_RAX, at):
+            at += _MOVABS_SIZE
+        else:
+            return None
 
 
 def is_emulated(code: bytes) -> bool:
-    """Whether x86-64's kernel emulates the instruction that begins with these bytes, at least LONGEST_CHECKED of them.
+    """Whether x86-64's kernel emulates the instruction that begins with these two bytes.
 
     It single-steps all others, which makes a probe there about ten times as dear (arch/x86/kernel/uprobes.c: push, nop,
     relative jumps and calls).
     """
+    if len(code) < 2:
+        return False
     first, second = code[0], code[1]
     if first in (0x41, 0x66):  # push of r8 to r15; a nop with a prefix
         return 0x50 <= second <= 0x57 if first == 0x41 else second == 0x90
@@ -81,6 +110,51 @@ def pmu_type() -> int:
 def return_flag() -> int:
     """The config bit of a return probe (`config:0` in the PMU's format)."""
     return 1 << int((PMU / "format/retprobe").read_text().strip().partition(":")[2])
+
+
+@lru_cache(maxsize=1)
+def has_returns() -> bool:
+    """Whether return probes leave processes alone that a seccomp filter confines; tried in a child of this one.
+
+    On x86-64 they became a system call in Linux 6.11, which filters refused, so that processes were killed; later
+    kernels let it pass ("seccomp: passthrough uretprobe systemcall without filtering").
+    """
+    if switched_off("uretprobe"):
+        return False
+    try:
+        with _probed_return(syscall.lib.xt_filtered_call_address()):
+            status = syscall.lib.xt_filtered_child()
+    except XtraceError as error:  # what cannot be probed here cannot be tried
+        log.debug("return probes: not tried in a confined process: %s", error)
+        return True
+    log.debug("return probes: a confined process ended with status %d", status)
+    return bool(status <= 0 or status == lib.XT_NO_FILTER)
+
+
+def _probed_return(address: int) -> ExitStack:
+    """A program that does nothing where one of this process's functions returns. Raises XtraceError."""
+    multi = has_multi()
+    with ExitStack() as opened:
+        fd = load_trivial(constants.PROG_TYPE_KPROBE, constants.ATTACH_TYPE_UPROBE_MULTI if multi else 0, 0)
+        if fd < 0:
+            raise XtraceError(f"BPF_PROG_LOAD(nothing): {os.strerror(-fd)}")
+        program = opened.enter_context(Program(fd, "nothing"))
+        path, offset = _own_place(address)
+        if multi:
+            opened.enter_context(attach_multi(program, path, [offset], [0], at_return=True))
+        else:
+            opened.enter_context(attach_event(program, path, offset, at_return=True))
+        return opened.pop_all()
+
+
+def _own_place(address: int) -> tuple[str, int]:
+    """The file in which an address of this process is, and the offset there. Raises XtraceError."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, _, offset, _, _, *path = line.split(None, 5)
+        start, end = (int(bound, 16) for bound in addresses.split("-"))
+        if start <= address < end and path:
+            return path[0], address - start + int(offset, 16)
+    raise XtraceError(f"{address:#x}: in no file that this process has mapped")
 
 
 @lru_cache(maxsize=1)

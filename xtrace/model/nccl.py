@@ -346,6 +346,8 @@ class NcclSetup(Setup):
     """uprobe_multi or perf_event"""
     max_keys: int = 0
     """capacity of an interval: combinations of process, communicator, function and datatype"""
+    has_returns: bool = True
+    """whether functions are probed where they return, too"""
 
 
 @dataclass(frozen=True)
@@ -365,6 +367,8 @@ class NcclSnapshot(Snapshot):
     ras_answers: bool | None = None
     """whether the RAS service answered the last query; None without --ras"""
     skipped: Skipped = field(default_factory=Skipped)
+    has_returns: bool = True
+    """whether results and durations of calls are known"""
 
 
 @dataclass

@@ -104,6 +104,8 @@ class Rank:
     container: str | None = None
     pod: str | None = None
     job: Job | None = None
+    gpus: tuple[int, ...] | None = None
+    """numbers of the NVIDIA devices that its process has open; None: not known"""
     communicator: str | None = None
     """the same on all hosts; None if nothing tells"""
     identity: Identity | None = None
@@ -117,10 +119,16 @@ class Rank:
     """whether the call that makes it has returned"""
     begun: int = 0
     """collectives"""
-    returned: int = 0
+    returned: int | None = 0
+    """None without return probes"""
     last_begin_ns: int | None = None
     last_return_ns: int | None = None
     open: OpenCall | None = None
+    is_open_known: bool = True
+    """whether it would be known if it were in a call: not without return probes, nor in a call that began before the
+    probes unless the stacks of its threads were read"""
+    sleeps_in: str | None = None
+    """the kernel's function in which that thread, else the main thread, sleeps; None if it runs, or nothing tells"""
     state: str | None = None
     """of the thread that is in the call, else of the main thread, as /proc has it: R, S, D, T, ..."""
     ended: bool = False
@@ -129,6 +137,8 @@ class Rank:
     calls: tuple[NumberedCall, ...] = ()
     """some of its calls, the last one among them"""
     peers: tuple[PeerCount, ...] = ()
+    lateness: tuple[int, ...] = ()
+    """how many of the calls that were compared in the interval are in each class of nccl_lateness; (): none were"""
     are_peers_known: bool = True
     """whether all sends and receives were counted"""
 

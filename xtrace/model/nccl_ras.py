@@ -59,6 +59,8 @@ class RasCommunicator:
     """host and pid of all its ranks; they identify the job"""
     nccl_version: str = ""
     """empty: that of the report"""
+    address: str = ""
+    """of the service that reported it; empty: that of the report"""
     age_ns: int = 0
     """age of the answer it comes from; 0: the report's own"""
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from xtrace.model import nccl_limits
 from xtrace.model.limits import Limit
+from xtrace.model.nccl_lateness import behind, common, median
 from xtrace.model.nccl_ranks import GROUP_END, RECEIVES, SENDS, Arguments, Identity, NumberedCall, Rank
 
 LATE_CALLS = 3
@@ -203,9 +204,13 @@ class _Group:
     def _whereabouts(self, rank: Rank) -> str:
         call = rank.open
         if call is None:
+            asleep = f", its main thread sleeps in {rank.sleeps_in}" if rank.sleeps_in else ""
             if not rank.quiet_since_ns:
-                return "it has made no call"
-            return f"it is in no NCCL call, the last one was {seconds(self._now - rank.quiet_since_ns)} ago"
+                none = "it has made no call" if rank.is_whole else "nor any other, and none since the tool came"
+                return f"{none}{asleep}"
+            return f"it is in no NCCL call, the last one was {seconds(self._now - rank.quiet_since_ns)} ago{asleep}"
+        if call.is_from_stack:
+            return f"it is in {call.arguments} since before the tool came, by the stack of thread {call.thread}"
         where = " on another communicator" if call.is_other and call.arguments.elements is not None else ""
         return f"it is in {call.arguments}{where} since {seconds(self._now - call.since_ns)} (thread {call.thread})"
 
@@ -213,7 +218,11 @@ class _Group:
         since = min(_waits_since(rank) for rank in waiting)
         hosts = ", ".join(sorted({rank.host for rank in self._members}))
         function = waiting[0].open.arguments.function if waiting[0].open else None
-        text = f"it has not called {function}, which {_listed(waiting)} wait in; seen are only hosts {hosts}"
+        lacks = f"it has not called {function}, which {_listed(waiting)} wait in"
+        if any(rank.open and rank.open.is_from_stack for rank in waiting):
+            what = f"{function} since before the tool came (by their stacks; on which communicator is not known)"
+            lacks = f"it was not seen, while {_listed(waiting)} are in {what}"
+        text = f"{lacks}; seen are only hosts {hosts}"
         return replace(self._verdict(Kind.MISSING, since, waiting, 0, None), rank=number, evidence=text)
 
     def _all_stopped(self, waiting: Sequence[Rank], number: int, absent: Sequence[int]) -> Verdict:
@@ -221,6 +230,8 @@ class _Group:
         call = waiting[0].open
         what = f"call {number}, {call.arguments}" if number and call else str(call.arguments if call else "")
         text = f"{_listed(waiting)} are in {what}, and none has returned"
+        if call is not None and call.is_from_stack:
+            text += " since the tool came (by their stacks; on which communicator is not known)"
         if absent:
             text += f"; of {_numbers(absent)} there are no records"
         return replace(self._verdict(Kind.ALL_STOPPED, since, waiting, number, None), evidence=text)
@@ -252,6 +263,10 @@ class _Group:
         if not waiting or not self._have_waited(waiting):
             return
         since = min(_waits_since(rank) for rank in waiting)
+        absent = self._absent()
+        if any(rank.open and rank.open.is_from_stack for rank in waiting):
+            yield from self._waited_for_from_stacks(absent, since)
+            return
         if not others:
             if self._nranks == len(waiting) or (self._nranks is None and len(waiting) > 1):
                 yield replace(self._all_stopped(waiting, 0, ()), number=None)
@@ -259,6 +274,27 @@ class _Group:
         for rank in others:
             if (rank.last_begin_ns or 0) < since and self._is_quiet(rank):
                 yield replace(self._about(rank, waiting, 0), number=None, since_ns=since)
+
+    def _waited_for_from_stacks(self, absent: Sequence[int], since: int) -> Iterator[Verdict]:
+        """Verdicts where calls began before the probes: on which communicator is not known.
+
+        So it may be that of the waiting ones alone. Only a few that are not in it, of many, are named, and only where
+        their stacks were read.
+        """
+        functions = Counter(_function(rank) for rank in self._members if rank.waits)
+        (function, _), *_ = functions.most_common(1)
+        waiting = [rank for rank in self._members if rank.waits and _function(rank) == function]
+        others = [rank for rank in self._members if rank not in waiting]
+        if not all(rank.is_open_known or rank.open or rank.ended or rank.state in ("T", "t", "D") for rank in others):
+            return
+        if not others and not absent and self._nranks == len(waiting):
+            yield replace(self._all_stopped(waiting, 0, ()), number=None)
+        elif len(waiting) > len(others) + len(absent):
+            for rank in others:
+                if self._is_quiet(rank):
+                    yield replace(self._about(rank, waiting, 0), number=None, since_ns=since)
+            for number in absent:
+                yield replace(self._not_seen(number, waiting), number=None)
 
     # calls that do not agree
 
@@ -297,31 +333,28 @@ class _Group:
         limit = self._limits.late_ns
         if len(alive) < 2 or limit is None:
             return
-        common = set.intersection(*({call.number for call in rank.calls} for rank in alive))
-        numbers = sorted(common)
+        numbers = common(alive)
         for rank in alive:
-            behind = [self._behind(rank, alive, number) for number in numbers]
-            run = len(behind)
-            while run and behind[run - 1] > limit:
+            lateness = [behind(rank, alive, number) for number in numbers]
+            run = len(lateness)
+            while run and lateness[run - 1] > limit:
                 run -= 1
-            late = behind[run:]
+            late = lateness[run:]
             if len(late) < LATE_CALLS:
                 continue
             first = rank.call(numbers[run])
             others = [other for other in alive if other is not rank]
             clocks = "" if any(other.host == rank.host for other in others) else ", by the clocks of different hosts"
             text = (
-                f"it began the last {len(late)} of {len(behind)} calls that can be compared"
+                f"it began the last {len(late)} of {len(lateness)} calls that can be compared"
                 f" {seconds(median(late))} after the others{clocks}"
             )
             since = first.begin_ns if first else self._now
             yield replace(self._verdict(Kind.LATE, since, others, numbers[-1], rank), evidence=text)
 
-    def _behind(self, rank: Rank, alive: Sequence[Rank], number: int) -> int:
-        """By how many ns the rank began a call after the others, by their median."""
-        own = rank.call(number)
-        times = [call.begin_ns for other in alive if other is not rank and (call := other.call(number))]
-        return own.begin_ns - median(times) if own and times else 0
+
+def _function(rank: Rank) -> str | None:
+    return rank.open.arguments.function if rank.open else None
 
 
 def _waits_since(rank: Rank) -> int:
@@ -338,6 +371,10 @@ def _made_at(rank: Rank, number: int) -> int:
 
 
 def _lacks(culprit: Rank, number: int, waiting: Sequence[Rank]) -> str:
+    earlier = next((rank.open for rank in waiting if rank.open and rank.open.is_from_stack), None)
+    if earlier is not None:
+        what = f"{earlier.arguments.function}, which {_listed(waiting)} are in since before the tool came"
+        return f"it is not in {what} (by their stacks; on which communicator is not known)"
     made = [call for rank in waiting if (call := rank.call(number))]
     what = f"call {number}" if number else "the call"
     if made:
@@ -371,10 +408,3 @@ def seconds(ns: int) -> str:
     if ns < 1_000_000_000:
         return f"{ns / 1e6:.0f} ms"
     return f"{ns / 1e9:.1f} s" if ns < 120_000_000_000 else f"{ns / 60e9:.0f} min"
-
-
-def median(values: Sequence[int]) -> int:
-    """Return the middle value, or the mean of the middle two; statistics.median() imports decimal and fractions."""
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2

@@ -14,10 +14,11 @@ from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
 from xtrace.options.option import Option, Source, Takes, Variable
 from xtrace.target import DEFAULT_URL
 from xtrace.values import (
-    address,
+    addresses,
     as_given,
     boolean,
     choice,
+    collector,
     duration,
     items,
     listening,
@@ -176,8 +177,9 @@ TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
     "by output",
     "Per interface and direction; all other flows are summed up as one. 0 shows all. On a terminal the default is what"
-    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table.",
-    modes=(XDP,), is_main=True,
+    f" fits with -o table, {TERMINAL_TOP} with text and json; otherwise it is all, {TERMINAL_TOP} with table. Mode"
+    " nccl, -o table: ranks per communicator; by default none, and 8 if something is wrong with it.",
+    modes=(XDP, NCCL), is_main=True,
 )
 WIDE = _switch(
     "--wide", group=OUTPUT, help="never shorten addresses to fit the terminal", details="Applies to -o table.",
@@ -236,6 +238,18 @@ SPOOL: Option[tuple[str, int] | None] = Option(
     " 2G. Beyond it the oldest are dropped and counted. Needs --push.",
     variables=("XTRACE_SPOOL",),
 )
+IPFIX: Option[tuple[str, str, int] | None] = Option(
+    ("--ipfix",), "HOST:PORT", "also send flow records to a collector", METRICS, collector, None,
+    details="By IPFIX over UDP, the usual port is 4739; tcp:HOST:PORT is over TCP. docs/fleet.md has the fields, and"
+    " recipes for nfdump and pmacct.",
+    modes=(XDP,), variables=("XTRACE_IPFIX",),
+)
+IPFIX_BIFLOW = _switch(
+    "--ipfix-biflow", group=METRICS, help="one record for both directions of a connection",
+    details="With --ipfix, where both directions have packets in an interval (RFC 5103). nfdump counts both, pmacct"
+    " only the first.",
+    modes=(XDP,), variables=("XTRACE_IPFIX_BIFLOW",),
+)
 LISTEN: Option[tuple[str, int] | str | None] = Option(
     ("--listen",), "ADDR:PORT", "serve metrics, flows and health by HTTP", METRICS, listening, None,
     details="Or unix:PATH. /metrics for Prometheus and VictoriaMetrics, /flows with the last interval as JSON Lines"
@@ -244,9 +258,9 @@ LISTEN: Option[tuple[str, int] | str | None] = Option(
     variables=("XTRACE_LISTEN",), is_main=True,
 )
 LISTEN_CONFIG: Option[str | None] = Option(
-    ("--listen-config",), "FILE", "TLS for --listen", METRICS, as_given, None,
+    ("--listen-config",), "FILE", "TLS and passwords for --listen", METRICS, as_given, None,
     details="A web.config.file of Prometheus' exporters: tls_server_config with cert_file and key_file, and for client"
-    " certificates client_auth_type and client_ca_file. Passwords are not supported.",
+    " certificates client_auth_type and client_ca_file; basic_auth_users with bcrypt hashes.",
     variables=("XTRACE_LISTEN_CONFIG",),
 )
 MAX_SERIES = Option(
@@ -312,9 +326,11 @@ THRESHOLD: Option[Mapping[str, Limit] | None] = Option(
     " defaults.",
     takes=Takes.LIST, variables=("XTRACE_THRESHOLDS",), source=Source.THRESHOLDS,
 )
-RAS: Option[tuple[str, int] | None] = Option(
-    ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, address, None,
-    details=f"NCCL's default port is {RAS_PORT}.", modes=(NCCL,),
+RAS: Option[tuple[tuple[str, int], ...]] = Option(
+    ("--ras",), "ADDR:PORT", "query NCCL's RAS service for missing ranks and skew", JOBS, addresses, (),
+    details=f"NCCL's default port is {RAS_PORT}. A loopback address is also asked in the network namespaces of"
+    " processes that use NCCL: each container has its own.",
+    takes=Takes.LIST, modes=(NCCL,),
 )
 RAS_INTERVAL = Option(
     ("--ras-interval",), "TIME", "how often to query the RAS service", JOBS, duration(LEAST_RAS_MS, LONGEST_MS),
@@ -340,7 +356,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
     *(INTERVAL, COUNT, FORMAT, TOP, TCP, OWNERS, BY, WIDE, COLOR, QPS, LIST, DOCTOR),
-    *(PUSH, PUSH_FORMAT, SPOOL, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
+    *(PUSH, PUSH_FORMAT, SPOOL, IPFIX, IPFIX_BIFLOW, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
     *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),

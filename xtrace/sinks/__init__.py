@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from xtrace.model.confinement import CONFINED, Confinement
 from xtrace.model.snapshot import Setup, Snapshot
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Run:
     modes: tuple[str, ...]
     setups: Mapping[str, Setup] = field(default_factory=dict)
     """by mode"""
+    confinement: Confinement = CONFINED
 
 
 class Sink(Protocol):

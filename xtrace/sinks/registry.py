@@ -70,7 +70,11 @@ def _rdma_metrics(_: MetricsOptions) -> MetricsKind:
     return RdmaMetrics()
 
 
-def _nccl_text(_: TextOptions) -> TextKind:
+def _nccl_text(options: TextOptions) -> TextKind:
+    if options.screen:
+        from xtrace.sinks.text.nccl_jobs import NcclJobs
+
+        return NcclJobs(options)
     from xtrace.sinks.text.nccl import NcclText
 
     return NcclText()

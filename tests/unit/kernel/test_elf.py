@@ -234,7 +234,7 @@ def time_limit() -> Iterator[None]:
         raise AssertionError("the parser did not come to an end")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
+    signal.alarm(600)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

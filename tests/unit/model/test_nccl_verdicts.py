@@ -218,3 +218,58 @@ def test_worst_comes_first() -> None:
     late = [replace(one, communicator="d") for one in (marked(0, 0), marked(1, 0), marked(2, 1), marked(3, 0))]
     kinds = [verdict.kind for verdict in judged(*late, *OTHERS, behind(2, ended=True))]
     assert kinds == [Kind.GONE, Kind.LATE]
+
+
+def older(number: int, function: str | None = "AllReduce", **fields: Any) -> Rank:
+    """A rank older than the probes, which a stack shows to be in a call since then."""
+    since = NOW - 20 * SECOND
+    call = None if function is None else OpenCall(Arguments(function), since, 100 + number, is_from_stack=True)
+    return replace(
+        rank(number, begun=0),
+        **{
+            **dict.fromkeys(("last_begin_ns", "last_return_ns", "address")),
+            "identity": Identity.ENVIRONMENT,
+            "is_whole": False,
+            "calls": (),
+            "open": call,
+            **fields,
+        },
+    )
+
+
+def test_a_rank_that_is_not_in_the_call_since_before_the_tool_is_missing() -> None:
+    verdict = only(older(0), older(1), older(3), older(2, None, sleeps_in="futex_wait_queue"))
+    assert (verdict.kind, verdict.rank, verdict.number, verdict.waiting) == (Kind.MISSING, 2, None, (0, 1, 3))
+    assert verdict.evidence == (
+        "it is not in AllReduce, which ranks 0, 1, 3 are in since before the tool came (by their stacks; on which"
+        " communicator is not known); nor any other, and none since the tool came, its main thread sleeps in"
+        " futex_wait_queue"
+    )
+
+
+def test_one_in_another_call_since_before_the_tool_is_missing() -> None:
+    verdict = only(older(0), older(1), older(3), older(2, "CommInitRank"))
+    assert (verdict.kind, verdict.rank) == (Kind.MISSING, 2)
+    assert "it is in CommInitRank since before the tool came, by the stack of thread 102" in verdict.evidence
+
+
+def test_of_one_whose_stacks_could_not_be_read_nothing_is_said() -> None:
+    assert judged(older(0), older(1), older(3), older(2, None, is_open_known=False)) == []
+    stopped = older(2, None, is_open_known=False, state="T")
+    assert only(older(0), older(1), older(3), stopped).kind is Kind.STOPPED
+
+
+def test_half_of_the_ranks_in_a_call_since_before_the_tool_may_be_a_communicator_of_their_own() -> None:
+    assert judged(older(0), older(1), older(2, None), older(3, None)) == []
+
+
+def test_all_in_a_call_since_before_the_tool_are_stopped() -> None:
+    verdict = only(*(older(number) for number in range(4)))
+    assert (verdict.kind, verdict.number) == (Kind.ALL_STOPPED, None)
+    assert verdict.evidence.endswith("(by their stacks; on which communicator is not known)")
+
+
+def test_one_that_was_not_seen_while_others_are_in_a_call_is_missing_if_all_hosts_are_known() -> None:
+    verdict = only(older(0), older(1), older(3))
+    assert (verdict.kind, verdict.rank, verdict.culprit) == (Kind.MISSING, 2, None)
+    assert judged(older(0), older(1), older(3), has_all_hosts=False) == []

@@ -92,6 +92,8 @@ class CallTables:
     def __init__(self, max_keys: int = lib.NCCL_MAX_KEYS) -> None:
         self.multi = uprobe.has_multi()
         """one link per file and end of the functions, instead of an event per place"""
+        self.has_returns = uprobe.has_returns()
+        """whether functions are probed where they return, too"""
         self.max_keys = max_keys
         self._programs: dict[str, Program] = {}
         self._user_share = max_keys // SHARES
@@ -138,7 +140,7 @@ class CallTables:
         """
         with ExitStack() as probes:
             try:
-                for name in (RETURN, BEGIN):
+                for name in (RETURN, BEGIN) if self.has_returns else (BEGIN,):
                     cookies = {file_number << FUNCTION_BITS | function: at for function, at in offsets.items()}
                     for probe in self._attach(name, path, cookies):
                         probes.push(probe)
@@ -174,6 +176,7 @@ class CallTables:
     def _load(self, name: str, cookie: int = 0) -> Program:
         values = {
             "is_arm64": platform.machine() == "aarch64",
+            "has_returns": self.has_returns,
             "has_cookie": self.multi,
             "common_keys": self.max_keys,
             "user_share": self._user_share,
@@ -219,6 +222,13 @@ class CallTables:
         for key, value in self._maps["communicators"].entries():
             address, pid = COMMUNICATOR_KEY.unpack(key)
             found[pid, address] = State.unpack(value)
+        return found
+
+    def last_begun(self) -> dict[int, int]:
+        """When each process began its last collective, CLOCK_MONOTONIC."""
+        found: dict[int, int] = {}
+        for (pid, _), state in self.states().items():
+            found[pid] = max(found.get(pid, 0), state.last_begin_ns)
         return found
 
     def running(self) -> dict[Frame, Running]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xtrace.errors import ObjectError
 from xtrace.kernel import proc, uprobe
 from xtrace.kernel.proc import MappedFile
-from xtrace.kernel.symbols import TooLarge, function_offsets, functions_like
+from xtrace.kernel.symbols import Extent, TooLarge, function_extents, function_offsets, functions_like
 from xtrace.model.nccl_names import FUNCTIONS
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,8 @@ class SearchedFiles:
             offsets = find_functions(path)
             found = Searched(offsets, NO_SYMBOL)
             if offsets:
-                found = Searched(offsets, "", find_unknown(path), find_dear(path, offsets))
+                cheap, dear = find_cheap(path, offsets)
+                found = Searched(cheap, "", find_unknown(path), dear)
         except TooLarge as error:
             log.debug("%s: %s", path, error)
             found = Searched({}, OVERSIZED)
@@ -203,6 +204,16 @@ def find_functions(path: str) -> dict[int, int]:
     return offsets
 
 
+def find_extents(path: str) -> dict[int, Extent]:
+    """Enum nccl_function -> place and size in the file of a probed library. Raises OSError or ObjectError."""
+    fd = os.open(path, OPEN_FLAGS)
+    try:
+        found = function_extents(fd, list(SYMBOLS), REQUIRED)
+    finally:
+        os.close(fd)
+    return {SYMBOLS[name]: extent for name, extent in found.items()}
+
+
 def find_unknown(path: str) -> tuple[str, ...]:
     """Functions that look like collectives and are none that this version knows. Raises as find_functions() does."""
     fd = os.open(path, OPEN_FLAGS)
@@ -217,17 +228,21 @@ def find_unknown(path: str) -> tuple[str, ...]:
         os.close(fd)
 
 
-def find_dear(path: str, offsets: Mapping[int, int]) -> tuple[str, ...]:
-    """Functions, of those at these offsets, whose probes the kernel must single-step. Raises OSError."""
+def find_cheap(path: str, offsets: Mapping[int, int]) -> tuple[dict[int, int], tuple[str, ...]]:
+    """The same functions with offsets at which a probe is cheap, a few bytes in where that is the same as the begin.
+
+    Also returns those that have none: the kernel must single-step there. Raises OSError.
+    """
     if platform.machine() != "x86_64":
-        return ()
+        return dict(offsets), ()
+    cheap, dear = {}, []
     fd = os.open(path, OPEN_FLAGS)
     try:
-        codes = {function: os.pread(fd, uprobe.LONGEST_CHECKED, offset) for function, offset in offsets.items()}
+        for function, offset in offsets.items():
+            within = uprobe.emulated_at(os.pread(fd, uprobe.LONGEST_CHECKED, offset))
+            cheap[function] = offset + (within or 0)
+            if within is None:
+                dear.append(f"nccl{FUNCTIONS[function]}")
     finally:
         os.close(fd)
-    return tuple(
-        f"nccl{FUNCTIONS[function]}"
-        for function, code in codes.items()
-        if len(code) == uprobe.LONGEST_CHECKED and not uprobe.is_emulated(code)
-    )
+    return cheap, tuple(dear)

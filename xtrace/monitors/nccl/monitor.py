@@ -21,13 +21,14 @@ from xtrace.model.nccl import (
     NcclSetup,
     NcclSnapshot,
 )
+from xtrace.model.nccl_lateness import Comparison
 from xtrace.model.nccl_verdicts import NORMAL, Limits, judge
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.finder import User, look_up
 from xtrace.monitors.nccl.groups import NOTHING_KNOWN, group_calls
 from xtrace.monitors.nccl.ranks import RankReader
-from xtrace.monitors.nccl.ras import RasPoller
+from xtrace.monitors.nccl.ras_services import RasServices
 from xtrace.monitors.nccl.sparing import Held
 from xtrace.monitors.nccl.sums import Sums
 from xtrace.monitors.nccl.watcher import Watcher
@@ -36,12 +37,17 @@ MOST_NEWCOMERS = 256
 """Processes per interval that are looked up because they called before they were found; of others the thread's name is
 known."""
 
+NO_RETURNS = (
+    "mode nccl: on this kernel return probes kill processes that a seccomp filter confines, as in containers: only the"
+    " beginning of calls is seen, no results, no durations, no open calls, no verdicts"
+)
+
 
 @dataclass(frozen=True)
 class RasOptions:
     """--ras and --ras-interval."""
 
-    address: tuple[str, int]
+    addresses: tuple[tuple[str, int], ...]
     every_s: float
 
 
@@ -74,6 +80,7 @@ class NcclMonitor:
         held = Held(say)
         self._limits = options.limits
         self._sums = Sums()
+        self._comparison = Comparison()
         self._is_greedy_reported = False
         self._callers: set[int] = set()
         """processes whose calls were seen"""
@@ -84,6 +91,8 @@ class NcclMonitor:
         """that has ended and was not read yet"""
         with ExitStack() as opening:
             self._tables = opening.enter_context(CallTables(options.max_calls))
+            if not self._tables.has_returns:
+                say(NO_RETURNS)
             self._ranks = RankReader(self._tables, options.host)
             self._watcher = Watcher(self._tables, held)
             opening.callback(self._watcher.stop)
@@ -96,7 +105,7 @@ class NcclMonitor:
             if not self._watched.users:
                 say("mode nccl: no process uses NCCL now; looking for new ones every second")
             ras = options.ras
-            self._ras = RasPoller(ras.address, ras.every_s) if ras else None
+            self._ras = RasServices(ras.addresses, ras.every_s) if ras else None
             if self._ras:
                 opening.callback(self._ras.close)
             self._opened = opening.pop_all()
@@ -106,7 +115,7 @@ class NcclMonitor:
         """How functions are probed, and what the call table takes."""
         tables = self._tables
         attach = "uprobe_multi" if tables.multi else "perf_event"
-        return NcclSetup(map_memory=tables.memory(), attach=attach, max_keys=tables.max_keys)
+        return NcclSetup(tables.memory(), attach=attach, max_keys=tables.max_keys, has_returns=tables.has_returns)
 
     def pids(self) -> list[int]:
         """The processes that use NCCL."""
@@ -155,6 +164,8 @@ class NcclMonitor:
             if (facts := Known.of(state)) != NOTHING_KNOWN or state.id or where in in_use
         }
         self._watched = self._watcher.take()
+        if self._ras:
+            self._ras.follow(self.pids())
         by_process: defaultdict[int, dict[CallKey, Counters]] = defaultdict(dict)
         for key, counters in taken.calls.items():
             by_process[key.pid][key] = counters
@@ -163,7 +174,7 @@ class NcclMonitor:
         self._report_greedy(by_process)
         processes_ = tuple(self._processes(by_process, known, taken.end_monotonic_ns))
         users = {**self._newcomers, **self._watched.gone, **self._watched.users}
-        ranks = self._ranks.ranks(seen, users)
+        ranks = self._comparison.of(self._ranks.ranks(seen, users, self._watched.earlier))
         self._forget_gone(seen.states)
         snapshot = NcclSnapshot(
             end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),
@@ -171,6 +182,7 @@ class NcclMonitor:
             processes=processes_,
             totals=taken.totals,
             skipped=self._watched.skipped,
+            has_returns=self._tables.has_returns,
             sums=self._sums.add(processes_, taken.totals),
             ranks=ranks,
             verdicts=tuple(judge(ranks, seen.wall_ns, self._limits, has_all_hosts=False)),

@@ -10,11 +10,13 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from xtrace.kernel import proc
+from xtrace.kernel.gpus import open_gpus
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl import Frame, PeerCalls, Running, State
 from xtrace.model.nccl_names import FUNCTIONS, datatype_name
 from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank
 from xtrace.monitors.nccl.calls import CallTables, Known
+from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
 
 ENDED_NS = 60_000_000_000
@@ -22,6 +24,10 @@ ENDED_NS = 60_000_000_000
 
 MOST_PEERS = 256
 """Of one rank: those of the latest sends and receives."""
+
+GPUS_NS = 10_000_000_000
+"""How long it is not looked again which GPUs a process has open."""
+FORGET_NS = 6 * GPUS_NS
 
 MAKERS = frozenset(
     (
@@ -52,6 +58,23 @@ class Seen(NamedTuple):
         return {(pid, call.communicator) for pid, calls in self.running.items() for _, call in calls}
 
 
+class Gpus:
+    """The GPUs that processes have open, looked up now and then."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[int | None, int, tuple[int, ...] | None]] = {}
+        """process id -> start time of the process, when it was looked up, GPUs"""
+
+    def of(self, pid: int, start_time: int | None, now_ns: int) -> tuple[int, ...] | None:
+        """Those of a process; of one that has ended (`start_time` None) as last known."""
+        known = self._found.get(pid)
+        if known and (start_time is None or (start_time == known[0] and now_ns - known[1] < GPUS_NS)):
+            return known[2]
+        self._found = {other: one for other, one in self._found.items() if now_ns - one[1] < FORGET_NS}
+        self._found[pid] = start_time, now_ns, open_gpus(pid)
+        return self._found[pid][2]
+
+
 class RankReader:
     """Reads the ranks at each tick, and remembers those whose process has ended."""
 
@@ -60,6 +83,9 @@ class RankReader:
         self._host = host
         self._ended: dict[tuple[int, int | None], tuple[Rank, int]] = {}
         """by process id and address: as last seen, and when it was seen first that it had ended"""
+        self._gpus = Gpus()
+        self._silent: set[int] = set()
+        """processes that are a rank by their environment, and have made no call since the probes"""
 
     def see(self) -> Seen:
         """What the kernel side knows now, without the calls of threads that are gone."""
@@ -80,8 +106,11 @@ class RankReader:
                 self._tables.forget_peers(pid, address, found)
         return Seen(states, running, peers, time.monotonic_ns(), time.time_ns())
 
-    def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
-        """All ranks known now. `users`: the processes, those that ended since the last call among them."""
+    def ranks(self, seen: Seen, users: Mapping[int, User], earlier: Mapping[int, Earlier]) -> tuple[Rank, ...]:
+        """All ranks known now. `users`: the processes, those that ended since the last call among them.
+
+        `earlier`: what the stacks tell of those that are older than their probes.
+        """
         found: dict[tuple[int, int | None], Rank] = {}
         in_use = seen.in_use()
         unnamed = Counter(pid for (pid, _), state in seen.states.items() if not state.id)
@@ -95,7 +124,53 @@ class RankReader:
             for frame, call in calls:
                 if call.function in MAKERS and call.id:
                     found[pid, None] = self._joining(seen, frame, call, users.get(pid))
+        self._silent = set(self._find_silent(users, earlier, {pid for pid, _ in found}))
+        for pid in self._silent:
+            found[pid, None] = self._by_environment(seen, pid, users[pid])
+        found = {where: self._with_stacks(seen, rank, earlier) for where, rank in found.items()}
         return tuple(self._with_ended(found, seen))
+
+    def _find_silent(self, users: Mapping[int, User], earlier: Mapping[int, Earlier], known: set[int]) -> Iterator[int]:
+        """Processes older than their probes of which no communicator is known, and that are a rank by environment.
+
+        A child inherits the environment: of a process and those it has started, only the first is the rank.
+        """
+        for pid in (earlier.keys() | self._silent) & users.keys() - known:  # one may have ended since
+            job, parent = users[pid].job, users.get(proc.parent(pid) or 0)
+            if job is None or job.rank is None or not job.world_size:
+                continue
+            if parent is None or parent.job != job:
+                yield pid
+
+    def _by_environment(self, seen: Seen, pid: int, user: User) -> Rank:
+        """A rank that has made no call on a communicator since the probes."""
+        assert user.job is not None
+        return replace(
+            self._process(seen, pid, user, None),
+            communicator=_name_of(user.job),
+            identity=Identity.ENVIRONMENT,
+            nranks=user.job.world_size,
+            rank=user.job.rank,
+        )
+
+    def _with_stacks(self, seen: Seen, rank: Rank, earlier: Mapping[int, Earlier]) -> Rank:
+        """The same with what stacks tell of calls that began before the probes."""
+        stacks = earlier.get(rank.pid)
+        if not self._tables.has_returns:
+            return replace(rank, is_open_known=False)
+        if rank.is_whole or stacks is None:
+            return rank
+        if rank.open is not None or not stacks.calls:
+            return replace(rank, is_open_known=stacks.is_whole)
+        call = stacks.calls[0]
+        since = seen.wall(call.since_ns) or 0
+        opened = OpenCall(Arguments(FUNCTIONS[call.function]), since, call.thread, is_from_stack=True)
+        return replace(
+            rank,
+            open=opened,
+            state=proc.thread_state(rank.pid, call.thread) or rank.state,
+            sleeps_in=proc.thread_sleeps_in(rank.pid, call.thread),
+        )
 
     def _rank(self, seen: Seen, pid: int, address: int, state: State, user: User | None, is_only: bool) -> Rank:
         job = user.job if user else None
@@ -112,7 +187,7 @@ class RankReader:
             rank=known.rank if known.rank is not None else (by_job.rank if by_job else None),
             is_whole=bool(state.is_whole and state.id),
             begun=state.begun,
-            returned=state.returned,
+            returned=state.returned if self._tables.has_returns else None,
             last_begin_ns=seen.wall(state.last_begin_ns),
             last_return_ns=seen.wall(state.last_return_ns),
             open=opened[1] if opened else None,
@@ -160,7 +235,9 @@ class RankReader:
             container=user.container if user else None,
             pod=user.pod if user else None,
             job=user.job if user else None,
+            gpus=self._gpus.of(pid, start_time, seen.monotonic_ns),
             state=state,
+            sleeps_in=None if state is None else proc.thread_sleeps_in(pid, pid if thread is None else thread),
             ended=state is None,
             exit=proc.exit_of(pid) if state is None and start_time is not None else None,
         )
@@ -210,8 +287,13 @@ def _identity(state: State, job: Job | None) -> tuple[str | None, Identity | Non
     if state.id:
         return f"{state.id:016x}", Identity.PARENT if state.parent else Identity.UNIQUE_ID
     if job is not None and job.world_size and (not state.nranks or state.nranks == job.world_size):
-        return f"job-{sha256(job.name.encode()).hexdigest()[:12]}", Identity.ENVIRONMENT
+        return _name_of(job), Identity.ENVIRONMENT
     return None, None
+
+
+def _name_of(job: Job) -> str:
+    """The name of the communicator of a job's processes, where nothing but their environment tells."""
+    return f"job-{sha256(job.name.encode()).hexdigest()[:12]}"
 
 
 def _peers(seen: Seen, found: Mapping[int, PeerCalls]) -> Iterable[PeerCount]:

@@ -9,7 +9,11 @@ import logging
 import socket
 import threading
 import time
+from contextlib import nullcontext
 
+from xtrace.errors import KernelError
+from xtrace.kernel.network_namespaces import entered
+from xtrace.kernel.paths import procfs
 from xtrace.model.nccl_ras import RasReport
 from xtrace.monitors.nccl.ras_status import RasError, RasMemory, parse_status
 
@@ -88,9 +92,13 @@ class RasClient:
 class RasPoller:
     """Queries the service at once, then periodically; ticks take the last report."""
 
-    def __init__(self, address: tuple[str, int], every_s: float) -> None:
+    def __init__(self, address: tuple[str, int], every_s: float, pid: int | None = None) -> None:
+        """`pid`: a process in whose network namespace the address is; None: it is in this one's."""
         self._address = address
         self._name = "[{}]:{}".format(*address) if ":" in address[0] else "{}:{}".format(*address)
+        self._pid = pid
+        if pid is not None:
+            self._name += f" of pid {pid}"
         self._every_s = every_s
         self._latest: RasReport | None = None
         self._memory = RasMemory(round(STALE_AFTER * every_s * 1e9))
@@ -108,9 +116,13 @@ class RasPoller:
             latest, self._latest = self._latest, None
         return latest
 
+    def stop(self) -> None:
+        """Ask no more. Does not wait."""
+        self._stop.set()
+
     def close(self) -> None:
         """Stop. A pending query ends with the process."""
-        self._stop.set()
+        self.stop()
         self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
@@ -121,9 +133,9 @@ class RasPoller:
 
     def _ask(self) -> None:
         try:
-            with RasClient(self._address) as client:
+            with self._connected() as client:
                 report = parse_status(client.status(), self._name, time.time_ns())
-        except (OSError, RasError, UnicodeError) as error:  # UnicodeError: an invalid host name
+        except (OSError, RasError, KernelError, UnicodeError) as error:  # UnicodeError: an invalid host name
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             self._note(False, f"RAS service {self._name}: {reason}; retrying every {self._every_s:.0f} s")
             return
@@ -134,6 +146,11 @@ class RasPoller:
         report = self._memory.with_others(report, time.monotonic_ns())
         with self._lock:
             self._latest = report
+
+    def _connected(self) -> RasClient:
+        """A connection, which stays in the network namespace where it was made."""
+        with nullcontext() if self._pid is None else entered(procfs() / f"{self._pid}/ns/net"):
+            return RasClient(self._address)
 
     def _note(self, answers: bool, text: str) -> None:
         """Report a change, once."""

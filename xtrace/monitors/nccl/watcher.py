@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xtrace.messages import Say
 from xtrace.model.nccl import Skipped
 from xtrace.monitors.nccl.calls import CallTables
+from xtrace.monitors.nccl.earlier import Earlier, EarlierCalls
 from xtrace.monitors.nccl.finder import Finder, User
 from xtrace.monitors.nccl.libraries import Identity
 from xtrace.monitors.nccl.probed import ProbedFiles
@@ -42,6 +43,8 @@ class Watched:
     probed: Mapping[Identity, int] = field(default_factory=dict)
     """files whose calls are counted, and since when (CLOCK_MONOTONIC, ns)"""
     skipped: Skipped = field(default_factory=Skipped)
+    earlier: Mapping[int, Earlier] = field(default_factory=dict)
+    """what stacks tell of processes that are older than their probes"""
 
 
 class Watcher:
@@ -52,6 +55,7 @@ class Watcher:
         self._tables = tables
         self._finder = Finder()
         self._files = ProbedFiles(tables, say)
+        self._earlier = EarlierCalls()
         self._lock = threading.Lock()
         self._watched = Watched()
         self._gone: dict[int, User] = {}
@@ -74,7 +78,7 @@ class Watcher:
             watched, gone, self._gone = self._watched, self._gone, {}
         if time.monotonic_ns() - self._alive_ns > STUCK_NS:
             self._report("stuck", "a file or process does not answer: no new process is followed until it does")
-        return Watched(watched.users, gone, watched.probed, watched.skipped)
+        return replace(watched, gone=gone)
 
     def end(self) -> None:
         """Probe nothing more. Does not wait."""
@@ -122,7 +126,9 @@ class Watcher:
         for pid in finder.gone.keys() & finder.users.keys():
             self._tables.forget_process(pid)  # another process has its pid
         skipped = finder.skipped()._replace(unprobed_files=self._files.unprobed)
-        watched = Watched(dict(finder.users), {}, self._files.probed(), skipped)
+        users, probed = dict(finder.users), self._files.probed()
+        earlier = self._earlier.update(users, probed, self._tables.last_begun)
+        watched = Watched(users, {}, probed, skipped, earlier)
         with self._lock:
             self._watched = watched
             self._gone.update(finder.gone)

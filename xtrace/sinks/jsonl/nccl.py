@@ -30,8 +30,8 @@ class NcclJson:
 
     def setup(self, setup: NcclSetup) -> Record:
         """How functions are probed, and the capacity of the call table."""
-        own = {"attach": setup.attach, "max_keys": setup.max_keys, "map_memory_bytes": setup.map_memory}
-        return {"nccl": own}
+        own = {"attach": setup.attach, "returns": setup.has_returns, "max_keys": setup.max_keys}
+        return {"nccl": {**own, "map_memory_bytes": setup.map_memory}}
 
     def lines(self, snapshot: NcclSnapshot) -> Iterator[bytes]:
         """All records of one interval."""
@@ -50,9 +50,9 @@ def nccl_records(snapshot: NcclSnapshot, identity: Record) -> Iterator[Record]:
         **identity,
     }
     for process in snapshot.processes:
-        yield process_record(process, common)
+        yield process_record(process, common, snapshot.has_returns)
         for communicator in process.communicators:
-            yield communicator_record(process, communicator, common)
+            yield communicator_record(process, communicator, common, snapshot.has_returns)
     yield from rank_records(snapshot.ranks, common)
     yield from verdict_records(snapshot.verdicts, common)
     if snapshot.ras is not None:
@@ -65,7 +65,7 @@ def own_interval(process: NcclProcess) -> Record:
     return {} if process.seen_ns is None else {"interval_s": round(process.seen_ns / 1e9, 3)}
 
 
-def process_record(process: NcclProcess, common: Record) -> Record:
+def process_record(process: NcclProcess, common: Record, has_returns: bool) -> Record:
     """One process: its sums, and its operations without a communicator."""
     nic = process.nic
     return {
@@ -78,10 +78,10 @@ def process_record(process: NcclProcess, common: Record) -> Record:
         "libraries": [valid_unicode(path) for path in process.libraries],
         "probed": process.probed,
         "ended": process.ended,
-        **_sums(process.all_operations(), process.probed),
+        **_sums(process.all_operations(), process.probed, has_returns),
         "communicators": len(process.communicators),
         "cuda_devices": process.cuda_devices,
-        "operations": [operation_record(operation) for operation in process.operations],
+        "operations": [operation_record(operation, has_returns) for operation in process.operations],
         "devices": list(nic.devices) if nic else None,
         "queue_pairs": nic.queue_pairs if nic else None,
         "queue_pairs_ts": timestamp(nic.read_ns) if nic and nic.read_ns else None,
@@ -90,7 +90,7 @@ def process_record(process: NcclProcess, common: Record) -> Record:
     }
 
 
-def communicator_record(process: NcclProcess, communicator: Communicator, common: Record) -> Record:
+def communicator_record(process: NcclProcess, communicator: Communicator, common: Record, has_returns: bool) -> Record:
     """One communicator of a process, used or not."""
     return {
         "type": "nccl_communicator",
@@ -101,12 +101,12 @@ def communicator_record(process: NcclProcess, communicator: Communicator, common
         "nranks": communicator.nranks,
         "rank": communicator.rank,
         "cuda_device": communicator.device,
-        **_sums(communicator.operations, True),
-        "operations": [operation_record(operation) for operation in communicator.operations],
+        **_sums(communicator.operations, True, has_returns),
+        "operations": [operation_record(operation, has_returns) for operation in communicator.operations],
     }
 
 
-def _sums(operations: Iterable[Operation], seen: bool) -> Record:
+def _sums(operations: Iterable[Operation], seen: bool, has_returns: bool) -> Record:
     """Calls and bytes over several operations; null if the process is not probed."""
     operations = list(operations)
     if not seen:
@@ -115,21 +115,16 @@ def _sums(operations: Iterable[Operation], seen: bool) -> Record:
     return {
         "calls": counters.calls,
         "requested_bytes": total_bytes(operations),
-        "returned": counters.returned,
-        "errors": sum(sum(operation.errors.values()) for operation in operations),
-        "async_errors": sum(sum(operation.async_errors.values()) for operation in operations),
+        "returned": counters.returned if has_returns else None,
+        "errors": sum(sum(operation.errors.values()) for operation in operations) if has_returns else None,
+        "async_errors": sum(sum(operation.async_errors.values()) for operation in operations) if has_returns else None,
     }
 
 
-def operation_record(operation: Operation) -> Record:
-    """One function with one datatype."""
+def operation_record(operation: Operation, has_returns: bool) -> Record:
+    """One function with one datatype; without return probes null for what these count."""
     counters = operation.counters
-    return {
-        "function": operation.function,
-        "datatype": operation.datatype,
-        "calls": counters.calls,
-        "elements": counters.elements,
-        "requested_bytes": operation.requested_bytes,
+    returned = {
         "returned": counters.returned,
         "errors": operation.errors,
         "async_errors": operation.async_errors,
@@ -141,6 +136,14 @@ def operation_record(operation: Operation) -> Record:
             if calls
         ],
     }
+    return {
+        "function": operation.function,
+        "datatype": operation.datatype,
+        "calls": counters.calls,
+        "elements": counters.elements,
+        "requested_bytes": operation.requested_bytes,
+        **(returned if has_returns else dict.fromkeys(returned)),
+    }
 
 
 def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
@@ -149,7 +152,7 @@ def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
         yield {
             "type": "nccl_ras",
             **common,
-            "address": report.address,
+            "address": communicator.address or report.address,
             "nccl_version": communicator.nccl_version or report.nccl_version,
             "age_s": round(communicator.age_ns / 1e9, 3),
             "timeouts": report.timeouts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from xtrace.model.nccl_lateness import LIMITS_NS
 from xtrace.model.nccl_ranks import Arguments, Rank
 from xtrace.model.nccl_verdicts import Verdict
 from xtrace.sinks.kinds import Record
@@ -21,6 +22,7 @@ def rank_records(ranks: Iterable[Rank], common: Record) -> Iterator[Record]:
             "container": rank.container,
             "pod": rank.pod,
             "job": job_record(rank),
+            "gpus": None if rank.gpus is None else list(rank.gpus),
             "communicator": rank.communicator,
             "identity": rank.identity.value if rank.identity else None,
             "address": None if rank.address is None else f"{rank.address:#x}",
@@ -33,6 +35,8 @@ def rank_records(ranks: Iterable[Rank], common: Record) -> Iterator[Record]:
             "last_begin": _time(rank.last_begin_ns),
             "last_return": _time(rank.last_return_ns),
             "open": open_record(rank),
+            "open_known": rank.is_open_known,
+            "sleeps_in": rank.sleeps_in,
             "state": rank.state,
             "ended": rank.ended,
             "exit": rank.exit,
@@ -51,6 +55,11 @@ def rank_records(ranks: Iterable[Rank], common: Record) -> Iterator[Record]:
                 for peer in rank.peers
             ],
             "peers_whole": rank.are_peers_known,
+            "lateness": [
+                {"most_ns": limit, "calls": calls}
+                for limit, calls in zip((*LIMITS_NS, None), rank.lateness, strict=False)
+                if calls
+            ],
         }
 
 

@@ -35,7 +35,10 @@ class JsonLines:
             "version": run.version,
             "interval_s": run.interval_s,
             "modes": list(run.modes),
+            "landlock": run.confinement.why_no_landlock is None,
         }
+        if run.confinement.why_no_landlock is not None:
+            record["landlock_reason"] = run.confinement.why_no_landlock
         for mode, setup in run.setups.items():
             record |= self._kinds[mode].setup(setup)
         self._stream.write(line(record))

@@ -10,6 +10,7 @@ from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.listen.endpoint import Endpoint
 from xtrace.sinks.listen.pages import Pages
+from xtrace.sinks.listen.passwords import Passwords
 from xtrace.sinks.listen.server import Server
 from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
@@ -44,11 +45,13 @@ class Scraped:
 class Listen:
     """The Sink: publishes flows and health. Owns the server."""
 
-    def __init__(self, endpoint: Endpoint, identity: Identity) -> None:
+    def __init__(self, endpoint: Endpoint, identity: Identity, users: Mapping[str, str] | None = None) -> None:
+        """`users`: bcrypt hashes of passwords, by user; empty: nobody needs one."""
         latest = Latest()
         self._pages = Pages(identity, latest)
         self._endpoint = endpoint
-        self._server = Server(endpoint.socket, self._pages.answer, endpoint.tls)
+        answer = Passwords(users, self._pages.answer).answer if users else self._pages.answer
+        self._server = Server(endpoint.socket, answer, endpoint.tls)
         self.outlet = Scraped(latest, self._server)
         """it must be given all samples of a tick before flush()"""
 

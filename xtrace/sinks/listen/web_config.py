@@ -1,4 +1,4 @@
-"""TLS by a configuration file in the form of Prometheus' exporters (web.config.file).
+"""TLS and passwords by a configuration file in the form of Prometheus' exporters (web.config.file).
 
 https://prometheus.io/docs/prometheus/latest/configuration/https/
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,12 +27,22 @@ CLIENTS = {
 }
 TLS, USERS = "tls_server_config", "basic_auth_users"
 SETTINGS = ("cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version")
+_BCRYPT = re.compile(r"\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
 
 _LINE = re.compile(r"""( *)([A-Za-z0-9_.-]+):(?:\s+("[^"]*"|'[^']*'|[^"'\s#\[{&*!|>%@`][^#]*?))?\s*(?:\s#.*|\#.*)?""")
 
 
-def tls_context(path: str) -> ssl.SSLContext:
-    """Return the TLS context that a file describes. Raises UsageError."""
+@dataclass(frozen=True)
+class WebConfig:
+    """Who may connect, and how."""
+
+    tls: ssl.SSLContext | None = None
+    users: Mapping[str, str] = field(default_factory=dict)
+    """bcrypt hashes of passwords, by user; empty: nobody needs one"""
+
+
+def web_config(path: str) -> WebConfig:
+    """Return what a file describes. Raises UsageError."""
     try:
         text = Path(path).read_text()
     except (OSError, UnicodeError) as error:
@@ -39,7 +50,15 @@ def tls_context(path: str) -> ssl.SSLContext:
         raise UsageError(
             f"--listen-config {path}: {why} (a web.config.file of Prometheus' exporters is needed)"
         ) from None
-    settings = parse(text, path)
+    sections = parse(text, path)
+    for user, hashed in sections.get(USERS, {}).items():
+        if not _BCRYPT.fullmatch(hashed):
+            raise UsageError(f"--listen-config {path}: {USERS}: {user} has no bcrypt hash (htpasswd -nBC 10 {user})")
+    return WebConfig(tls_context(sections[TLS], path) if TLS in sections else None, sections.get(USERS, {}))
+
+
+def tls_context(settings: Mapping[str, str], path: str) -> ssl.SSLContext:
+    """Return the TLS context of tls_server_config. Raises UsageError."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = _word(settings, "min_version", VERSIONS, "TLS12", path)
     clients = _word(settings, "client_auth_type", CLIENTS, "NoClientCert", path)
@@ -63,9 +82,9 @@ def tls_context(path: str) -> ssl.SSLContext:
     return made
 
 
-def parse(text: str, path: str) -> Mapping[str, str]:
-    """Return the settings of tls_server_config. Raises UsageError for anything else in the file."""
-    section, settings = "", dict[str, str]()
+def parse(text: str, path: str) -> Mapping[str, Mapping[str, str]]:
+    """Return the settings of tls_server_config and basic_auth_users. Raises UsageError for anything else."""
+    sections, section = dict[str, dict[str, str]](), ""
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#") or line.strip() == "---":
             continue
@@ -74,19 +93,24 @@ def parse(text: str, path: str) -> Mapping[str, str]:
         if not found:
             raise UsageError(f"{where}: '{line.strip()}' is not understood (use 'name: value', indented by spaces)")
         indent, name, value = found.groups()
-        if not indent:
-            section = name
-            if section == USERS:
-                raise UsageError(f"{where}: {USERS} is not supported (use client certificates, or a proxy in front)")
-        if (not indent and (section != TLS or value is not None)) or (indent and name not in SETTINGS):
-            raise UsageError(f"{where}: {name} is not supported ({TLS} with {', '.join(SETTINGS)})")
-        if indent:
-            if value is None or name in settings:
-                raise UsageError(f"{where}: {name} needs one value, once")
-            settings[name] = value[1:-1] if value[0] in "\"'" else value
-    if section != TLS:
-        raise UsageError(f"--listen-config {path}: has no {TLS} (or leave out --listen-config)")
-    return settings
+        if indent and section:
+            _set(sections[section], section, name, value, where)
+        elif name not in (TLS, USERS) or value is not None or name in sections:
+            raise UsageError(f"{where}: {name} is not supported ({TLS} and {USERS}, each once)")
+        else:
+            section, sections[name] = name, {}
+    if not any(sections.values()):
+        raise UsageError(f"--listen-config {path}: has no {TLS} or {USERS} (or leave out --listen-config)")
+    return sections
+
+
+def _set(settings: dict[str, str], section: str, name: str, value: str | None, where: str) -> None:
+    """Add one setting to its section."""
+    if section != USERS and name not in SETTINGS:
+        raise UsageError(f"{where}: {name} is not supported ({TLS} with {', '.join(SETTINGS)})")
+    if value is None or name in settings:
+        raise UsageError(f"{where}: {name} needs one value, once")
+    settings[name] = value[1:-1] if value[0] in "\"'" else value
 
 
 def _word(settings: Mapping[str, str], name: str, words: Mapping[str, _T], default: str, path: str) -> _T:

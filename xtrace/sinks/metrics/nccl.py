@@ -127,13 +127,14 @@ def call_samples(snapshot: NcclSnapshot) -> Iterator[Sample]:
             ("function", series.function),
             ("datatype", series.datatype),
         )
-        values = {
+        values: dict[str, int | float] = {
             "xtrace_nccl_calls_total": calls.calls,
             "xtrace_nccl_requested_bytes_total": calls.requested_bytes,
             "xtrace_nccl_unsized_calls_total": calls.unsized_calls,
-            "xtrace_nccl_returned_calls_total": calls.returned,
-            "xtrace_nccl_call_seconds_total": calls.latency_ns / 1e9,
         }
+        if snapshot.has_returns:
+            values["xtrace_nccl_returned_calls_total"] = calls.returned
+            values["xtrace_nccl_call_seconds_total"] = calls.latency_ns / 1e9
         yield Sample(labels, values)
 
 

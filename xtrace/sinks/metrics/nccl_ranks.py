@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import accumulate
 
+from xtrace.model.nccl_lateness import LIMITS_NS
 from xtrace.model.nccl_ranks import Rank
 from xtrace.model.nccl_verdicts import Verdict
 from xtrace.sinks.metrics.sample import Labels, Metric, Sample
@@ -16,6 +18,9 @@ MOST_RANKS = 500
 COMPARED_EVERY = 4
 """Of every so many calls of a communicator, when the last one began is exported: by its number ranks are compared."""
 
+LIMITS = (*(f"{limit / 1e9:g}" for limit in LIMITS_NS), "+Inf")
+"""Of lateness, in seconds."""
+
 STOPPED = ("T", "t", "D")
 
 DESCRIBED = {
@@ -25,7 +30,7 @@ DESCRIBED = {
     "xtrace_nccl_rank_size": Metric("gauge", "ranks", "Ranks of the communicator."),
     "xtrace_nccl_rank_number": Metric("gauge", "", "The rank itself, to find out which one has no series."),
     "xtrace_nccl_rank_open_seconds": Metric(
-        "gauge", "seconds", "How long a rank has been in the call that it is in; 0 if in none."
+        "gauge", "seconds", "How long a rank has been in the call that it is in; 0 if in none, absent where not known."
     ),
     "xtrace_nccl_rank_quiet_seconds": Metric(
         "gauge", "seconds", "Time since a rank last began or ended a call on the communicator."
@@ -46,6 +51,12 @@ DESCRIBED = {
         "gauge", "seconds", "When that collective began, in seconds since the epoch by the host's clock."
     ),
     "xtrace_nccl_rank_open_call": Metric("gauge", "", "1 while a rank is in this function, 0 after it."),
+    "xtrace_nccl_rank_late_calls_total": Metric(
+        "counter",
+        "calls",
+        "Calls of a rank that began later than the median of the other ranks on its host by `le` seconds at most, of"
+        " those that could be compared.",
+    ),
     "xtrace_nccl_verdicts": Metric("gauge", "", "1 while the ranks of this host alone show this fault."),
 }
 """In output order."""
@@ -57,6 +68,8 @@ class RankMetrics:
     def __init__(self) -> None:
         self._open: set[Labels] = set()
         self._wrong: set[Labels] = set()
+        self._late: dict[Labels, list[int]] = {}
+        """of ranks that were compared: calls in each class of nccl_lateness"""
 
     def samples(self, ranks: Sequence[Rank], verdicts: Sequence[Verdict]) -> Iterator[Sample]:
         """Yield all samples of one interval."""
@@ -81,9 +94,24 @@ class RankMetrics:
             )
             for verdict in verdicts[:MOST_RANKS]
         }
+        yield from self._late_calls(shown[:MOST_RANKS])
         yield from _changing("xtrace_nccl_rank_open_call", opened, self._open)
         yield from _changing("xtrace_nccl_verdicts", wrong, self._wrong)
         self._open, self._wrong = opened, wrong
+
+    def _late_calls(self, ranks: Sequence[Rank]) -> Iterator[Sample]:
+        """A histogram of each rank that was compared so far."""
+        present = {labels_of(rank): rank.lateness for rank in ranks}
+        self._late = {labels: counts for labels, counts in self._late.items() if labels in present}
+        known = set(self._late)
+        for labels, lateness in present.items():
+            if lateness:
+                before = self._late.get(labels, [0] * len(lateness))
+                self._late[labels] = [one + other for one, other in zip(before, lateness, strict=True)]
+        name = "xtrace_nccl_rank_late_calls_total"
+        for labels, counts in self._late.items():
+            for limit, total in zip(LIMITS, accumulate(counts), strict=True):
+                yield Sample((*labels, ("le", limit)), {name: total}, None if labels in known else {name: 0})
 
 
 def _changing(name: str, now: set[Labels], before: set[Labels]) -> Iterator[Sample]:
@@ -111,7 +139,10 @@ def values_of(rank: Rank) -> Iterator[tuple[str, float]]:
         yield "xtrace_nccl_rank_size", rank.nranks
     if rank.rank is not None:
         yield "xtrace_nccl_rank_number", rank.rank
-    yield "xtrace_nccl_rank_open_seconds", _since(rank.open.since_ns, now) if rank.open and not rank.ended else 0
+    if rank.open is not None and not rank.ended:
+        yield "xtrace_nccl_rank_open_seconds", _since(rank.open.since_ns, now)
+    elif rank.is_open_known or rank.ended:
+        yield "xtrace_nccl_rank_open_seconds", 0
     if rank.quiet_since_ns:
         yield "xtrace_nccl_rank_quiet_seconds", _since(rank.quiet_since_ns, now)
     yield "xtrace_nccl_rank_stopped", int(rank.state in STOPPED)

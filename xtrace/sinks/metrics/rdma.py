@@ -88,7 +88,7 @@ FIGURE_METRICS = {
 
 DESCRIBED = {
     **{f"xtrace_rdma_{name}_total": FIGURE_METRICS[name] for name in FIGURES},
-    "xtrace_rdma_counter_total": Metric(
+    "xtrace_rdma_driver_total": Metric(
         "counter",
         "",
         "Driver's counters without a metric of their own; the label counter has the driver's name for it.",
@@ -98,7 +98,7 @@ DESCRIBED = {
         "",
         "Levels that the driver reports, such as active_qps; the label counter has the driver's name for it.",
     ),
-    "xtrace_rdma_ethernet_counter_total": Metric(
+    "xtrace_rdma_ethernet_events_total": Metric(
         "counter",
         "events",
         "Pauses, discards and link events of the RDMA port's interface, by the driver's name for them.",
@@ -115,11 +115,11 @@ DESCRIBED = {
     "xtrace_rdma_saturated_counters": Metric(
         "gauge", "counters", "Counters of events at the RDMA port that have reached their maximum and grow no more."
     ),
-    "xtrace_rdma_rate_bits_per_second": Metric(
-        "gauge", "bits per second", "Line rate of the RDMA port as its driver reports it."
+    "xtrace_rdma_rate_bytes_per_second": Metric(
+        "gauge", "bytes per second", "Line rate of the RDMA port as its driver reports it."
     ),
-    "xtrace_rdma_bits_per_second": Metric(
-        "gauge", "bits per second", "Bits per second that the RDMA port carried in the last interval, by direction."
+    "xtrace_rdma_bytes_per_second": Metric(
+        "gauge", "bytes per second", "Bytes per second that the RDMA port carried in the last interval, by direction."
     ),
     "xtrace_rdma_line_rate_share": Metric(
         "gauge", "ratio", "Part of the RDMA port's line rate used in the last interval, 0 to 1, by direction."
@@ -183,13 +183,13 @@ def _other_counters(record: PortRecord, labels: Labels) -> Iterator[Sample]:
         for name, reading in readings.items():
             if (kind, name) not in NAMED and reading.status != GAUGE and reading.total is not None:
                 own = (*labels, ("set", kind), ("counter", name))
-                yield Sample(own, {"xtrace_rdma_counter_total": reading.total})
+                yield Sample(own, {"xtrace_rdma_driver_total": reading.total})
             elif reading.status == GAUGE and reading.total is not None:
                 yield Sample((*labels, ("counter", name)), {"xtrace_rdma_level": reading.total})
     where = (*labels, ("interface", record.info.netdev or ""))
     for name, reading in record.ethernet.items():
         if reading.total is not None:
-            yield Sample((*where, ("counter", name)), {"xtrace_rdma_ethernet_counter_total": reading.total})
+            yield Sample((*where, ("counter", name)), {"xtrace_rdma_ethernet_events_total": reading.total})
 
 
 def _info(record: PortRecord, labels: Labels) -> Sample:
@@ -210,7 +210,7 @@ def _port(record: PortRecord) -> Values:
     statuses = Counter(reading.status for reading in readings)
     # a full count of ticks hides no event
     ticks = sum(record.figures[name].reading.status == SATURATED for name in TICKS if name in record.figures)
-    values = {
+    values: dict[str, int | float] = {
         "xtrace_rdma_port_available": int(record.available),
         "xtrace_rdma_port_health": record.health.rank,
         "xtrace_rdma_unavailable_counters": statuses[UNAVAILABLE],
@@ -219,7 +219,7 @@ def _port(record: PortRecord) -> Values:
     if record.info.state is not None or record.gone:
         values["xtrace_rdma_port_active"] = int(record.info.is_active)
     if record.info.rate_bps is not None:
-        values["xtrace_rdma_rate_bits_per_second"] = record.info.rate_bps
+        values["xtrace_rdma_rate_bytes_per_second"] = record.info.rate_bps / 8
     return values
 
 
@@ -228,7 +228,7 @@ def _rates(record: PortRecord, labels: Labels) -> Iterator[Sample]:
         way = (*labels, ("direction", direction.rx_tx))
         rate, share = record.bit_rate(direction), record.share(direction)
         if rate is not None:
-            yield Sample(way, {"xtrace_rdma_bits_per_second": round(rate)})
+            yield Sample(way, {"xtrace_rdma_bytes_per_second": round(rate / 8)})
         if share is not None:
             yield Sample(way, {"xtrace_rdma_line_rate_share": round(share, 6)})
 

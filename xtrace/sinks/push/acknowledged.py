@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, Protocol, TypeVar
 
 from xtrace.sinks.push.selfcheck import VISIBLE_AFTER_S, Probe, Times
@@ -35,6 +36,8 @@ class _Entry(Generic[KeptBatch]):
     acknowledged_at: float
     check_at: float | None = None
     """set once its connection has ended"""
+    asked_until: float = inf
+    """when to give up, if the server does not say what it has"""
 
 
 class Acknowledged(Generic[KeptBatch]):
@@ -82,13 +85,22 @@ class Acknowledged(Generic[KeptBatch]):
             return []
         at_ms = [entry.probe.at_ms for entry in suspects]
         found = self._times(suspects[0].probe.selector, min(at_ms), max(at_ms))
-        for entry in suspects:
-            entry.check_at = None  # until the next connection: what is visible may still be in memory only
         if found is None:
+            self._ask_again(suspects, now)
             return []
+        for entry in suspects:
+            # until the next connection: what is visible may still be in memory only
+            entry.check_at, entry.asked_until = None, inf
         lost = {id(entry): entry.batch for entry in suspects if entry.probe.at_ms not in found}
         self._entries = deque(entry for entry in self._entries if id(entry) not in lost)
         return list(lost.values())
+
+    def _ask_again(self, suspects: Iterable[_Entry[KeptBatch]], now: float) -> None:
+        """The server did not answer: it may be busy. One that never does is asked for as long as batches are kept."""
+        for entry in suspects:
+            entry.asked_until = min(entry.asked_until, now + self._kept_s)
+            again = now + VISIBLE_AFTER_S
+            entry.check_at = again if again <= entry.asked_until else None
 
     def _size(self) -> int:
         return sum(entry.batch.size for entry in self._entries)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from xtrace.sinks.push.batch import Batch
-from xtrace.sinks.push.spool import WAITING, Spool
+from xtrace.sinks.push.spool import SENT, WAITING, Spool
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,12 @@ class Queue:
             return self.dropped["overflow"][0]
 
     def restore(self, batches: Iterable[Batch]) -> None:
-        """Put batches that were removed back, as the oldest."""
+        """Put batches that were acknowledged back, as the oldest: in the spool, too, they wait again."""
+        restored = list(batches)
+        for batch in restored:
+            self._mark(batch, WAITING)
         with self.changed:
-            for batch in reversed(list(batches)):
+            for batch in reversed(restored):
                 batch.waits = True
                 self._waiting.appendleft(batch)
                 self._count(batch, 1)
@@ -87,8 +90,7 @@ class Queue:
 
     def keep(self, batch: Batch) -> None:
         """Note that a batch was acknowledged, and may still be lost by the server."""
-        if batch.file is not None and self._spool is not None:
-            batch.file = self._spool.mark_sent(batch.file)
+        self._mark(batch, SENT)
 
     def forget(self, batch: Batch) -> None:
         """Remove the file of a batch that is not needed any more."""
@@ -109,6 +111,10 @@ class Queue:
         with self.changed:
             lost = [batch.samples for batch in self._waiting if batch.file is None]
             return len(lost), sum(lost), sum(batch.samples for batch in self._waiting if batch.file is not None)
+
+    def _mark(self, batch: Batch, end: str) -> None:
+        if batch.file is not None and self._spool is not None:
+            batch.file = self._spool.mark(batch.file, end)
 
     def _count(self, batch: Batch, sign: int) -> None:
         if batch.file is None:

@@ -105,9 +105,9 @@ class Spool:
         checked = memoryview(content)[len(MAGIC) + _CHECKSUM.size :]
         return content[_BEFORE_SELECTOR + length :] if crc32(checked) == checksum else None
 
-    def mark_sent(self, name: str) -> str:
-        """Note that a batch was acknowledged; return the file's new name."""
-        renamed = name.removesuffix(WAITING).removesuffix(SENT) + SENT
+    def mark(self, name: str, end: str) -> str:
+        """Note that a batch was acknowledged (SENT), or waits again (WAITING); return the file's new name."""
+        renamed = str(Path(name).with_suffix(end))
         with suppress(OSError):
             (self._own / name).rename(self._own / renamed)
         return renamed

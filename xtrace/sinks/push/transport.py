@@ -102,7 +102,8 @@ class Http:
         for url, read in readers.items():
             try:
                 response = self._request("GET", url, None, self._headers())
-                found = read(read_all(response)) if response.status == HTTPStatus.OK else None
+                answer = read_all(response)  # of an error too: the connection is then used again
+                found = read(answer) if response.status == HTTPStatus.OK else None
                 self._finish(response)
             except (HTTPError, OSError, ValueError):
                 return None

@@ -10,7 +10,6 @@ from xtrace.model.nccl import (
     NcclProcess,
     NcclSnapshot,
     Operation,
-    RunCalls,
     sum_counters,
     total_bytes,
 )
@@ -31,9 +30,9 @@ class NcclText:
         """All lines of one interval."""
         return nccl_lines(snapshot)
 
-    def totals(self, totals: RunCalls) -> tuple[str, ...]:
-        """Calls of the whole run."""
-        return (f"nccl calls={totals.sum.calls} unattributed={totals.sum.unattributed}\n",)
+    def totals(self, totals: object) -> tuple[str, ...]:
+        """Nothing: lines of words have no totals."""
+        return ()
 
 
 def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
@@ -49,7 +48,7 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
             idle += 1
             continue
         seconds = (process.seen_ns or snapshot.interval_ns) / 1e9
-        yield process_line(process, seconds) + "\n"
+        yield process_line(process, seconds, snapshot.has_returns) + "\n"
         for communicator in process.communicators:
             call = opened.get((process.pid, communicator.address))
             for line in communicator_lines(communicator, seconds, call, snapshot.end_ns):
@@ -69,14 +68,14 @@ def nccl_lines(snapshot: NcclSnapshot) -> Iterator[str]:
     )
 
 
-def process_line(process: NcclProcess, seconds: float) -> str:
+def process_line(process: NcclProcess, seconds: float, has_returns: bool) -> str:
     """`nccl pid=4711 communicators=1 calls=120 requested=... devices=mlx5_0 nic_tx=... [python train.py]`"""
     operations = list(process.all_operations())
     words = [f"nccl pid={process.pid}", f"communicators={len(process.communicators)}"]
     if process.probed:
         errors = sum(sum(operation.errors.values()) for operation in operations)
         words.append(f"calls={sum_counters(operations).calls} {requested(total_bytes(operations), seconds)}")
-        words.append(f"errors={errors}")
+        words.append(f"errors={errors if has_returns else NOT_KNOWN}")
     else:
         words.append(f"calls={NOT_KNOWN} requested={NOT_KNOWN}")
     if process.cuda_devices:

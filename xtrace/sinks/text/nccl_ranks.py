@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from xtrace.model.nccl_ranks import Rank
 from xtrace.model.nccl_verdicts import Kind, Verdict, known, seconds
@@ -15,23 +16,36 @@ NO_JOB = "no job known"
 SHORT_COMMAND = 40
 
 
-def job_lines(ranks: Sequence[Rank], verdicts: Sequence[Verdict], now_ns: int) -> Iterator[str]:
-    """All communicators by job: first those with verdicts, then one line for each of the others. `now_ns`: wall."""
-    by_communicator: defaultdict[str, list[Rank]] = defaultdict(list)
+class Members(NamedTuple):
+    """A communicator: its ranks, and what is wrong with them."""
+
+    name: str
+    ranks: Sequence[Rank]
+    verdicts: Sequence[Verdict]
+
+
+def by_job(ranks: Sequence[Rank], verdicts: Sequence[Verdict]) -> dict[str, list[Members]]:
+    """The communicators of each job, those with verdicts first, and jobs that have such."""
+    members: defaultdict[str, list[Rank]] = defaultdict(list)
     for rank in ranks:
         if rank.communicator is not None:
-            by_communicator[rank.communicator].append(rank)
+            members[rank.communicator].append(rank)
     wrong: defaultdict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         wrong[verdict.communicator].append(verdict)
-    by_job: defaultdict[str, list[str]] = defaultdict(list)
-    for name, members in by_communicator.items():
-        by_job[next((rank.job.name for rank in members if rank.job), NO_JOB)].append(name)
-    order = sorted(by_job, key=lambda job: not any(wrong[name] for name in by_job[job]))
-    for job in order:
+    jobs: defaultdict[str, list[Members]] = defaultdict(list)
+    for name in sorted(members, key=lambda name: not wrong[name]):
+        job = next((rank.job.name for rank in members[name] if rank.job), NO_JOB)
+        jobs[job].append(Members(name, members[name], wrong[name]))
+    return dict(sorted(jobs.items(), key=lambda job: not any(one.verdicts for one in job[1])))
+
+
+def job_lines(ranks: Sequence[Rank], verdicts: Sequence[Verdict], now_ns: int) -> Iterator[str]:
+    """All communicators by job: first those with verdicts, then one line for each of the others. `now_ns`: wall."""
+    for job, communicators in by_job(ranks, verdicts).items():
         yield f"job {job}"
-        for name in sorted(by_job[job], key=lambda name: not wrong[name]):
-            for text in communicator_lines(name, by_communicator[name], wrong[name], now_ns):
+        for one in communicators:
+            for text in communicator_lines(one.name, one.ranks, one.verdicts, now_ns):
                 yield f"  {text}"
     if verdicts:
         yield NOTE
@@ -46,8 +60,9 @@ def communicator_lines(name: str, members: Sequence[Rank], verdicts: Sequence[Ve
     calls = f"{made[0]}" if len(made) == 1 else f"{made[0]} to {made[-1]}"
     where = f"{len(hosts)} host{'s' if len(hosts) > 1 else ''}"
     head = f"communicator {name}: {len(alive)} of {known(nranks)} ranks on {where}"
-    numbered = f", at call {calls}" if all(rank.is_whole for rank in members) else ", older than the probes"
-    yield head + numbered + ("" if verdicts else ": nothing is wrong")
+    is_whole = all(rank.is_whole for rank in members)
+    numbered = f", at call {calls}" if is_whole else ", older than the probes"
+    yield head + numbered + ("" if verdicts else ": nothing is wrong" if is_whole else ": nothing wrong is known")
     for verdict in verdicts:
         yield f"  {verdict_line(verdict, now_ns)}"
 
@@ -68,11 +83,19 @@ def _who(verdict: Verdict) -> str:
     words = [f"{culprit.host} pid {culprit.pid}"]
     if culprit.container:
         words.append(f"container {short_id(culprit.container)}")
+    if culprit.gpus:
+        words.append(f"/dev/nvidia{','.join(map(str, culprit.gpus))}")
     if culprit.pod:
         words.append(f"pod {culprit.pod}")
     if culprit.command:
-        words.append(culprit.command[:SHORT_COMMAND])
+        words.append(short_command(culprit.command))
     return f" rank {known(verdict.rank)} ({', '.join(words)})"
+
+
+def short_command(command: str) -> str:
+    """`python3 train.py` for `/usr/bin/python3 /home/me/train.py -v`: program and first argument without paths."""
+    words = [word.rpartition("/")[2] or word for word in command.split(" ")[:2]]
+    return " ".join(words)[:SHORT_COMMAND]
 
 
 def verdict_lines(verdicts: Iterable[Verdict], now_ns: int) -> Iterator[str]:

@@ -143,6 +143,7 @@ def maps(kernel: FakeKernel) -> Maps:
 @pytest.fixture
 def tables(maps: Maps, multi: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[CallTables]:
     monkeypatch.setattr(uprobe, "has_multi", lambda: multi)
+    monkeypatch.setattr(uprobe, "has_returns", lambda: True)
     with CallTables(KEYS) as made:
         maps.names = {bpf_map.fileno(): name for name, bpf_map in made._maps.items()}
         yield made
@@ -179,6 +180,7 @@ def test_room_for_running_calls_grows_with_the_cpus(
 ) -> None:
     """An LRU map keeps up to 128 free entries for each CPU."""
     monkeypatch.setattr(uprobe, "has_multi", lambda: True)
+    monkeypatch.setattr(uprobe, "has_returns", lambda: True)
     monkeypatch.setattr("os.cpu_count", lambda: cpus)
     CallTables(KEYS).close()
     assert (maps.sizes["running"], maps.sizes["bcasts"]) == (running, running)

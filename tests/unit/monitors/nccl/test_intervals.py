@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import pytest
@@ -18,6 +18,7 @@ from xtrace.model.nccl_ras import RasReport
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl import monitor as monitor_module
 from xtrace.monitors.nccl.calls import Known, TakenCalls
+from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, Library
 from xtrace.monitors.nccl.monitor import MOST_NEWCOMERS, NcclMonitor, NcclOptions, RasOptions
@@ -57,7 +58,7 @@ class World:
         self.watched = Watched()
         self.started: dict[int, int] = {}
         self.now_ns = 1000
-        self.multi, self.max_keys = True, 4096
+        self.multi, self.max_keys, self.has_returns = True, 4096, True
         self.answers: bool | None = True
 
     # the call tables, the watcher of processes and the RAS service at once
@@ -83,7 +84,7 @@ class World:
         states = {where: state_of(known) for where, known in self.known.items()}
         return Seen(states, {}, {}, self.now_ns, 10**18 + self.now_ns)
 
-    def ranks(self, seen: Seen, users: Mapping[int, User]) -> tuple[Rank, ...]:
+    def ranks(self, seen: Seen, users: Mapping[int, User], earlier: Mapping[int, Earlier]) -> tuple[Rank, ...]:
         return ()
 
     def forget(self, pid: int, address: int) -> None:
@@ -120,6 +121,9 @@ class FakeRas:
     def answers(self) -> bool | None:
         return self._world.answers
 
+    def follow(self, pids: Iterable[int]) -> None:
+        """Nobody is asked."""
+
     def take(self) -> RasReport | None:
         return self._reports.pop(0) if self._reports else None
 
@@ -140,7 +144,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(monitor_module, "CallTables", lambda max_calls: made)
     monkeypatch.setattr(monitor_module, "RankReader", lambda tables, host: made)
     monkeypatch.setattr(monitor_module, "Watcher", FakeWatcher)
-    monkeypatch.setattr(monitor_module, "RasPoller", lambda address, every_s: FakeRas(made))
+    monkeypatch.setattr(monitor_module, "RasServices", lambda address, every_s: FakeRas(made))
     monkeypatch.setattr(time, "monotonic_ns", lambda: made.now_ns)
     monkeypatch.setattr(time, "time_ns", lambda: 10**18 + made.now_ns)
     return made
@@ -278,7 +282,7 @@ def test_process_whose_files_are_not_probed_is_not_known_to_be_silent(world: Wor
 
 def test_what_is_not_searched_and_what_ras_says_is_in_the_snapshot(world: World) -> None:
     world.watched = Watched(skipped=Skipped(1, 2, 3))
-    monitor = NcclMonitor(world.said.append, NcclOptions("n1", ras=RasOptions(("localhost", 28028), 60.0)))
+    monitor = NcclMonitor(world.said.append, NcclOptions("n1", ras=RasOptions((("localhost", 28028),), 60.0)))
     first, second = monitor.tick(), monitor.tick()
     world.answers = False
     third = monitor.tick()

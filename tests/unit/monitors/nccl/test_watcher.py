@@ -75,6 +75,9 @@ class PlayedTables:
     def __init__(self) -> None:
         self.forgotten: list[int] = []
 
+    def last_begun(self) -> dict[int, int]:
+        return {}
+
     def recount_communicators(self) -> None:
         """None are counted here."""
 

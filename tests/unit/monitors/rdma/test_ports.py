@@ -640,7 +640,7 @@ def test_device_that_is_gone_is_critical_and_keeps_record_and_series(sysfs: Path
     values = {(sample.name, dict(sample.labels).get("device")): sample.value for sample in flat(rdma_samples(snapshot))}
     assert values["xtrace_rdma_port_available", "mlx5_1"] == 0 == values["xtrace_rdma_port_active", "mlx5_1"]
     assert (values["xtrace_rdma_port_health", "mlx5_1"], values["xtrace_rdma_rails_down", None]) == (2, 1)
-    assert ("xtrace_rdma_rate_bits_per_second", "mlx5_1") not in values
+    assert ("xtrace_rdma_rate_bytes_per_second", "mlx5_1") not in values
     text = "".join(rdma_lines(snapshot))
     assert "mlx5_1/1" in text and "critical: unavailable: the RDMA device is gone" in text
     assert text.splitlines()[-1].endswith("down=mlx5_1/1 critical unavailable=mlx5_1/1")

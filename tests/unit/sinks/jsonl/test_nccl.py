@@ -238,4 +238,4 @@ def test_ras_record_has_the_answer_and_its_age() -> None:
 
 def test_setup_says_how_functions_are_probed_and_how_many_keys_there_are() -> None:
     setup = NcclJson(JsonOptions({}, 0)).setup(NcclSetup(map_memory=1 << 20, attach="uprobe_multi", max_keys=4096))
-    assert setup == {"nccl": {"attach": "uprobe_multi", "max_keys": 4096, "map_memory_bytes": 1 << 20}}
+    assert setup == {"nccl": {"attach": "uprobe_multi", "returns": True, "max_keys": 4096, "map_memory_bytes": 1 << 20}}

@@ -32,6 +32,7 @@ from tests.unit.make import (
     roce,
     snapshot,
 )
+from xtrace.model.confinement import Confinement
 from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
@@ -135,6 +136,7 @@ def test_start_record_tells_what_runs(output: Output) -> None:
         "version": "0.1.0",
         "interval_s": 5.0,
         "modes": ["xdp"],
+        "landlock": True,
         "hooks": [
             {"interface": "eth0", "direction": "ingress", "hook": "xdp", "xdp_mode": "native"},
             {"interface": "lo", "direction": "ingress", "hook": "xdp", "xdp_mode": "generic"},
@@ -145,6 +147,14 @@ def test_start_record_tells_what_runs(output: Output) -> None:
         "max_flows": 65536,
         "map_memory_bytes": 20_296_336,
     }
+
+
+def test_start_record_tells_why_files_are_not_out_of_reach(output: Output) -> None:
+    stream, contents = output
+    JsonLines(stream, Identity("n1")).start(replace(RUN, confinement=Confinement("the kernel has no Landlock")))
+    (record,) = lines = records(contents())
+    validate(lines)
+    assert (record["landlock"], record["landlock_reason"]) == (False, "the kernel has no Landlock")
 
 
 def test_end_record_adds_up_all_intervals(output: Output) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from xtrace.errors import UsageError
-from xtrace.sinks.listen.web_config import parse, tls_context
+from xtrace.sinks.listen.web_config import parse, web_config
 
 
 def test_settings_are_read_with_comments_and_quotes() -> None:
@@ -23,19 +23,23 @@ tls_server_config:  # TLS
   client_ca_file: /etc/ca.crt
 """
     assert parse(text, "w.yml") == {
-        "cert_file": "server.crt",
-        "key_file": "server key.pem",
-        "client_auth_type": "RequireAndVerifyClientCert",
-        "client_ca_file": "/etc/ca.crt",
+        "tls_server_config": {
+            "cert_file": "server.crt",
+            "key_file": "server key.pem",
+            "client_auth_type": "RequireAndVerifyClientCert",
+            "client_ca_file": "/etc/ca.crt",
+        }
     }
 
 
 @pytest.mark.parametrize(
     "text, why",
     [
-        ("", "has no tls_server_config"),
-        ("basic_auth_users:\n  a: $2y$10$x\n", "line 1: basic_auth_users is not supported"),
-        ("tls_server_config:\n  cert_file: a\nbasic_auth_users:\n", "line 3: basic_auth_users is not supported"),
+        ("", "has no tls_server_config or basic_auth_users"),
+        ("basic_auth_users:\n", "has no tls_server_config or basic_auth_users"),
+        ("  cert_file: a\n", "line 1: cert_file is not supported"),
+        ("basic_auth_users:\n  a: x\n  a: y\n", "line 3: a needs one value, once"),
+        ("basic_auth_users:\n  a: x\nbasic_auth_users:\n", "line 3: basic_auth_users is not supported"),
         ("http_server_config:\n", "line 1: http_server_config is not supported"),
         ("tls_server_config: {cert_file: a}\n", "line 1: 'tls_server_config: {cert_file: a}' is not understood"),
         ("tls_server_config:\n  cipher_suites:\n", "line 2: cipher_suites is not supported"),
@@ -68,9 +72,11 @@ def written(directory: Path, *lines: str) -> str:
 def test_files_are_found_beside_the_configuration(tmp_path: Path) -> None:
     pair(tmp_path)
     both = ("cert_file: c.pem", "key_file: k.pem")
-    assert tls_context(written(tmp_path, *both)).verify_mode is ssl.CERT_NONE
+    plain = web_config(written(tmp_path, *both)).tls
+    assert plain is not None and plain.verify_mode is ssl.CERT_NONE
     clients = ("client_auth_type: RequireAndVerifyClientCert", "client_ca_file: c.pem", "min_version: TLS13")
-    made = tls_context(written(tmp_path, *both, *clients))
+    made = web_config(written(tmp_path, *both, *clients)).tls
+    assert made is not None
     assert (made.verify_mode, made.minimum_version) == (ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_3)
 
 
@@ -91,9 +97,22 @@ def test_files_are_found_beside_the_configuration(tmp_path: Path) -> None:
 def test_settings_that_do_not_work_are_refused(lines: list[str], why: str, tmp_path: Path) -> None:
     pair(tmp_path)
     with pytest.raises(UsageError, match=re.escape(why)):
-        tls_context(written(tmp_path, *lines))
+        web_config(written(tmp_path, *lines))
 
 
 def test_missing_file_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^--listen-config /nonexistent: No such file or directory \("):
-        tls_context("/nonexistent")
+        web_config("/nonexistent")
+
+
+def test_users_have_bcrypt_hashes_with_or_without_tls(tmp_path: Path) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users:\n  alice: {HASH}\n  bob: '{HASH}'\n")
+    made = web_config(str(path))
+    assert (made.tls, made.users) == (None, {"alice": HASH, "bob": HASH})
+    path.write_text("basic_auth_users:\n  alice: secret\n")
+    with pytest.raises(UsageError, match=r"basic_auth_users: alice has no bcrypt hash \(htpasswd -nBC 10 alice\)"):
+        web_config(str(path))
+
+
+HASH = "$2y$10$" + "a" * 53

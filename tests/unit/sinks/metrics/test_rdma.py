@@ -38,7 +38,7 @@ def test_figures_are_counters_of_the_hardwares_totals() -> None:
 
 def test_unknown_counters_keep_the_drivers_name_and_known_ones_appear_once() -> None:
     found = samples(port({"rx_read_requests": grew(1, 9), "out_of_sequence": grew(1)}, {"VL15_dropped": grew(0, 2)}))
-    assert values(found, "xtrace_rdma_counter_total") == {
+    assert values(found, "xtrace_rdma_driver_total") == {
         ("mlx5_0", "1", "hw", "rx_read_requests"): 9,
         ("mlx5_0", "1", "std", "VL15_dropped"): 2,
     }
@@ -46,15 +46,15 @@ def test_unknown_counters_keep_the_drivers_name_and_known_ones_appear_once() -> 
 
 def test_unavailable_counters_have_no_sample_but_are_counted() -> None:
     found = samples(port({"out_of_sequence": UNREADABLE, "other": UNREADABLE}))
-    assert not values(found, "xtrace_rdma_rx_oos_total") and not values(found, "xtrace_rdma_counter_total")
-    assert not values(found, "xtrace_rdma_bits_per_second")
+    assert not values(found, "xtrace_rdma_rx_oos_total") and not values(found, "xtrace_rdma_driver_total")
+    assert not values(found, "xtrace_rdma_bytes_per_second")
     assert values(found, "xtrace_rdma_unavailable_counters") == {("mlx5_0", "1"): 2}
 
 
 def test_levels_are_gauges() -> None:
     found = samples(port({"active_qps": Reading(5, None, "gauge")}))
     assert values(found, "xtrace_rdma_level") == {("mlx5_0", "1", "active_qps"): 5}
-    assert not values(found, "xtrace_rdma_counter_total")
+    assert not values(found, "xtrace_rdma_driver_total")
 
 
 def test_state_health_rate_and_share() -> None:
@@ -63,8 +63,9 @@ def test_state_health_rate_and_share() -> None:
     assert values(found, "xtrace_rdma_port_active") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
     assert values(found, "xtrace_rdma_port_available") == {("mlx5_0", "1"): 1, ("mlx5_1", "1"): 0}
     assert values(found, "xtrace_rdma_port_health")["mlx5_0", "1"] == 1
-    assert values(found, "xtrace_rdma_bits_per_second") == {("mlx5_0", "1", "rx"): 100e9, ("mlx5_0", "1", "tx"): 0}
+    assert values(found, "xtrace_rdma_bytes_per_second") == {("mlx5_0", "1", "rx"): 12.5e9, ("mlx5_0", "1", "tx"): 0}
     assert values(found, "xtrace_rdma_line_rate_share")["mlx5_0", "1", "rx"] == 1
+    assert values(found, "xtrace_rdma_rate_bytes_per_second")["mlx5_0", "1"] == 12.5e9
 
 
 @pytest.mark.parametrize("state", ["INIT", "ARMED", "DOWN", "ACTIVE_DEFER"])
@@ -78,7 +79,7 @@ def test_port_in_unknown_state_has_no_active_sample() -> None:
     unknown = replace(record, info=replace(record.info, state=None, rate_bps=None))
     assert not values(samples(unknown), "xtrace_rdma_port_active")
     assert values(samples(replace(unknown, gone=True)), "xtrace_rdma_port_active") == {("mlx5_0", "1"): 0}
-    assert not values(samples(unknown), "xtrace_rdma_rate_bits_per_second")
+    assert not values(samples(unknown), "xtrace_rdma_rate_bytes_per_second")
 
 
 def test_unknown_counters_have_no_sample_of_any_kind() -> None:
@@ -86,7 +87,7 @@ def test_unknown_counters_have_no_sample_of_any_kind() -> None:
     hardware = {"rx_bytes": UNREADABLE, "y": UNREADABLE, "active_qps": level}
     found = samples(port(hardware, ethernet={"rx_pause": UNREADABLE}))
     assert all(sample.value is not None for sample in found)
-    counted = ("_bytes_total", "_counter_total", "_level")
+    counted = ("_bytes_total", "_driver_total", "_ethernet_events_total", "_level")
     assert not [sample for sample in found if sample.name.endswith(counted)]
 
 

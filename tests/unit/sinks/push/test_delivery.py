@@ -411,6 +411,28 @@ def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
     assert kept.lost(1000.0, ending=True) == [], "the third came after"
 
 
+def test_server_that_does_not_say_what_it_has_is_asked_again_for_a_while() -> None:
+    answers: list[set[int] | None] = [None, None, {100}]
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: answers.pop(0), lambda _: None)
+    first, second = probed(100), probed(200)
+    kept.add(first, 10.0, reconnected=False)
+    kept.add(second, 11.0, reconnected=False)
+    kept.add(probed(300), 12.0, reconnected=True)
+    assert kept.lost(17.0, ending=False) == kept.lost(21.9, ending=False) == []
+    assert len(answers) == 2, "asked again after a while"
+    assert kept.lost(22.0, ending=False) == []
+    assert kept.lost(27.0, ending=False) == [second]
+    assert kept.lost(100.0, ending=True) == [] and not answers
+
+    asked: list[int] = []
+    kept = acknowledged.Acknowledged(lambda _, start_ms, __: asked.append(start_ms), lambda _: None, kept_s=30.0)
+    kept.add(first, 10.0, reconnected=False)
+    kept.add(second, 11.0, reconnected=True)
+    for second_s in range(11, 100):
+        kept.lost(float(second_s), ending=False)
+    assert len(asked) == 7, "every 5 s for half a minute"
+
+
 def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
     kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), lambda _: None, most_bytes=5)
     for number in range(4):

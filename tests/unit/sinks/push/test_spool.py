@@ -68,7 +68,7 @@ def test_files_are_for_their_owner_only_and_numbers_go_on(tmp_path: Path) -> Non
     first = spool.put(probed(1), b"x")
     (path,) = tmp_path.glob("*/0*")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    sent = spool.mark_sent(first)
+    sent = spool.mark(first, SENT)
     assert (spool.load(WAITING), [batch.file for batch in spool.load(SENT)]) == ([], [sent])
     spool.close()
     spool = open_spool(tmp_path)
@@ -244,4 +244,21 @@ def test_files_hold_what_is_sent(tmp_path: Path) -> None:
     assert batch.file is not None
     assert decompress(spool.read(batch.file) or b"", 31) == b"b1"
     made.close(0.1)
+    spool.close()
+
+
+def test_what_the_server_lost_waits_again_if_the_end_comes_before_it_is_sent(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    made = Delivery(Server([OK, OK, Outcome(True, reconnected=True), BUSY], stored={1002}), TEXT, spool=spool)
+    submit(made, 1, 2, 3)
+    eventually(lambda: made.figures.requests == 3)
+    assert made.close(0.1) == (0, 0, 3)
+    assert (len(files(tmp_path, WAITING)), len(files(tmp_path, SENT))) == (1, 2)
+    spool.close()
+
+    server = Server([OK], stored=None)
+    spool = open_spool(tmp_path)
+    made = Delivery(server, TEXT, spool=spool)
+    eventually(lambda: server.bodies == ["b1"])
+    made.close(GIVE_UP_S)
     spool.close()

@@ -55,6 +55,18 @@ def test_only_a_connection_that_the_server_closed_counts_as_new() -> None:
     assert found == [True, False, False, False, True, False, False, False]
 
 
+def test_connection_that_the_server_closed_after_a_refused_query_counts_as_new() -> None:
+    def answer(number: int) -> Answer:
+        return Answer(503, b"busy", headers={"Connection": "close"}) if number == 1 else Answer()
+
+    with double(answer) as server:
+        http = Http(Target(server.base + "/api/v1/import/prometheus", ""), "1")
+        http.send(b"", HEADERS)
+        assert http.times("up", 1000, 2000) is None
+        assert http.send(b"", HEADERS).reconnected
+        http.close()
+
+
 @pytest.mark.parametrize(
     "answer, expected",
     [

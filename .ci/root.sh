@@ -1,0 +1,60 @@
+# Sourced by other-release and packages, in the root of the tree, with `set -euo pipefail`: fresh roots of Debian releases.
+# XTRACE_VM_MIRROR names a mirror where the machine's own apt has none. A pristine root is kept for a month.
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+AUTHORITIES=/etc/authorities.pem
+
+# A directory that goes with this script; $root in it is a root of $1 that reaches what this machine reaches.
+fresh_root() {
+	suite=$1
+	missing=$(for p in debootstrap debian-archive-keyring; do dpkg-query -W $p >/dev/null 2>&1 || echo $p; done)
+	test -z "$missing" || { apt-get -qq update && apt-get -qq install -y $missing >/dev/null; }
+	scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/xtrace-root.XXXXXX")
+	trap 'rm -rf --one-file-system "$scratch"' EXIT
+	trap 'exit 1' INT TERM HUP
+	root=$scratch/$suite
+	new_root
+	settings
+}
+
+new_root() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/xtrace-catch/roots
+	local archive=$cache/$suite.tar
+	mkdir -p "$cache" "$root"
+	if [ -z "$(find "$archive" -mtime -30 2>/dev/null)" ]; then
+		local keyring=/usr/share/keyrings/debian-archive-keyring.gpg mirror
+		mirror=$(python3 -B -c 'from tests.vm.debian import mirror; print(mirror())')
+		debootstrap --variant=minbase --keyring=$keyring "$suite" "$root" "$mirror" >"$scratch/log" 2>&1 ||
+			{ tail -20 "$scratch/log" >&2; exit 1; }
+		tar -C "$root" -cf "$scratch/tar" . && mv "$scratch/tar" "$archive"
+	else
+		tar -C "$root" -xf "$archive"
+	fi
+}
+
+# What this machine needs to reach its mirror and its package index: names, proxies, authorities (what ca-certificates
+# installs in the root knows none of this machine's own). pip's index and proxy are taken from PIP_* alone.
+settings() {
+	local name
+	for name in Acquire::http Acquire::https Acquire::Retries Acquire::Check-Valid-Until Acquire::Check-Date; do
+		apt-config dump $name
+	done >"$root/etc/apt/apt.conf.d/90machine"
+	cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+	if [ -e /etc/ssl/certs/ca-certificates.crt ]; then
+		cp -L /etc/ssl/certs/ca-certificates.crt "$root$AUTHORITIES"
+		echo "Acquire::https::CaInfo \"$AUTHORITIES\";" >>"$root/etc/apt/apt.conf.d/90machine"
+	fi
+}
+
+# Runs a command in root $1, with mounts that this process and its children alone see, and that go with them: nothing is
+# removed through one. Call it under `unshare --mount --pid --fork --kill-child`.
+mounted() {
+	local root=$1
+	shift
+	mount --bind "$root" "$root" # a root that is no mount point is none to `ip netns exec`
+	mount --rbind /dev "$root/dev"
+	mount --rbind /sys "$root/sys"
+	mount -t proc proc "$root/proc"
+	mount -t tmpfs tmpfs "$root/run"
+	test ! -e "$root$AUTHORITIES" || export PIP_CERT=$AUTHORITIES REQUESTS_CA_BUNDLE=$AUTHORITIES
+	exec chroot "$root" "$@"
+}

@@ -1,0 +1,1 @@
+"""docs/troubleshooting.md: the messages of the source, and what to do about each."""

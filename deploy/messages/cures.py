@@ -1,0 +1,98 @@
+"""What to do about messages that do not say it themselves, or not enough. The keys are Message.text."""
+
+RAS_ADDRESS = "Give the address of NCCL's RAS service, NCCL_RAS_ADDR of the job, by default localhost:28028."
+REPORT_IT = "A fault of this program: please report it, with what `--debug` shows."
+REINSTALL = "Reinstall the package; if that does not help, report it."
+
+CURES = {
+    # the command line
+    "XTRACE_FEATURES_OFF: unknown feature …": "Unset the variable: it is for tests, and to switch off `landlock`.",
+    "unknown option … (…)": "The message names what is similar; `--help-all` lists all options.",
+    "… needs a value (…)": "Give the value that the message describes.",
+    "… takes no value": "Leave out what follows `=`.",
+    "…: not a valid URL …": "Write `http://host:8428`, with a path if it is another than VictoriaMetrics' import.",
+    "…: not an http or https URL …": "Begin it with `http://` or `https://`.",
+    "…: what follows # is not sent to any server; in a name or password write %23 …": "Leave it out, or encode it.",
+    "…: … does not take --push-format … …": "Leave out `--push-format`, or give the path that takes it.",
+    "…: … needs one value, once": "Correct the line of the file that the message names.",
+    "…: …, …, is not supported …": "Push to the import of VictoriaMetrics or to a path for remote write.",
+    # privileges
+    "… needs …: run it with sudo, or grant these capabilities": "[security.md](security.md#privileges) shows how.",
+    # interfaces
+    "could not attach to any interface; -l lists them": "The lines before say why for each; choose others with `-i`.",
+    "interface … not found (available: …); …": "Choose one of those with `-i`; in a container add `--network host`.",
+    "…: an XDP program stays attached: …: …": "`ip link set dev NAME xdp off` removes it.",
+    "…: frames of link type … are not supported; choose another interface": "Ethernet and raw IP can be monitored.",
+    "…: tc … refused: …": "`tc filter show dev NAME ingress` shows who is there; `--debug` shows more.",
+    "…: the interface disappeared while attaching": "Start it again; an interface that was named is awaited.",
+    "…; before that, …": "Both ways to attach failed: each reason is in the message.",
+    # RDMA
+    "RDMA device … has no network interface (choose one with -i)": "InfiniBand without IPoIB has none: use `-m rdma`.",
+    "RDMA device … not found (available: …)": "Choose one with `-d`; `-l -m rdma` lists them with their ports.",
+    "no RDMA devices": "Load the driver; in a container mount the host's /sys at /host/sys.",
+    "no RDMA device found (ls /sys/class/infiniband lists those with a loaded driver)…": (
+        "Load the driver; in a container mount the host's /sys at /host/sys."
+    ),
+    "no RDMA port has interface … (available: …)": "Choose one of those listed with `-i`, or select ports with `-d`.",
+    # RAS
+    "answer is longer than 33554432 bytes": RAS_ADDRESS,
+    "answered without a line end: not NCCL's RAS service": RAS_ADDRESS,
+    "answered …: not NCCL's RAS service": RAS_ADDRESS,
+    "cannot parse the answer: …: …": "Another version of NCCL: please report it with the version.",
+    "closed the connection before the end of a line": "The job ended, or it is another service: the next query shows.",
+    "no JSON support: NCCL 2.28.7 or newer is needed": "Use a newer NCCL in the job, or leave out `--ras`.",
+    "no complete answer within … s": "Ranks that hang answer late: `xtrace-catch hang` names them without RAS.",
+    # others
+    "BPF_PROG_LOAD(nothing): …": "The kernel refuses even an empty program: see its log, and `--doctor`.",
+    "…: in no file that this process has mapped": REPORT_IT,
+    "/sys/devices/system/cpu/possible …": "Mount /sys: the number of CPUs is read there.",
+    "mode nccl: process IDs in this container's /proc differ from the kernel's, so calls cannot be assigned to"
+    " processes (run it with --pid host or -v /proc:/host/proc:ro)": "Do that; `make docker-up-nccl` does.",
+    "report: …: no records of xtrace-catch (give its JSON Lines, -o json)": "Record with `-o json`, or in a pipe.",
+    "report: …: … (choose another file with -o)": "Name a file that can be written.",
+    "standard output: …": "The disk is full, or the reader failed: the reason follows.",
+    "stopped after … lines; no report was written": "A signal ended it: start it again.",
+    "stopped before monitoring began": "A signal ended it before all interfaces were attached; nothing stays attached.",
+    "…/type: …: this kernel has no uprobes (CONFIG_UPROBE_EVENTS)": "Use a kernel that has them, as distributions' do.",
+    "…: struct … has no … of … bytes": "This kernel's BTF is unusual: `--tcp` goes without ends of sockets.",
+    "…: …: … (give a file of JSON Lines, or - for stdin)": "Give a file that exists and can be read.",
+    # while it runs
+    "--spool …: has samples for other servers or labels, left alone: …": (
+        "Start it once with the old target and labels, or remove the directories that the message names."
+    ),
+    "--spool …: …; samples are kept in memory only": "Make room, or allow writing; then start it again.",
+    "NCCL calls do not add up: … missing": REPORT_IT,
+    "RAS service …: cannot parse … communicators": "Another version of NCCL: please report it with the version.",
+    "hang: …": "Lines of a file are left out, the message says why; the verdict is from the rest.",
+    "ipfix to …: ended; not sent: … flows, … packets": "The reason was given before. Start the collector first.",
+    "…: more than … MiB queued; dropping the oldest flows": "Start the collector, or use `--filter` and `--net`.",
+    "…: …; flows are queued, retrying": "Start the collector, or correct its address.",
+    "listen: connections that are too many, too slow or malformed are refused, and counted": (
+        "Find who connects: `xtrace_catch_listen_refused_total` counts them."
+    ),
+    "listen: internal error: …; --debug shows where": REPORT_IT,
+    "privileges are kept: …": "A container's seccomp filter may forbid it: the run goes on with all its privileges.",
+    "push to …: a damaged file in the spool is dropped: …": "The disk, or a power failure: its samples are lost.",
+    "push to …: answered … instead of 204 No Content: samples may not be stored (check the path)": (
+        "The path of VictoriaMetrics is `/api/v1/import/prometheus`."
+    ),
+    "push to …: ended; lost: … samples of … intervals: …": "The reason follows. `--spool` keeps more than memory does.",
+    "push to …: ended; not delivered within … s: … samples": "Use `--spool`: a later run delivers what it has.",
+    "push to …: ended; not delivered yet: … samples, kept in …": "Nothing: the next run with this spool delivers them.",
+    "push to …: ended; the server accepted samples but seems not to store them": (
+        "See the server's log and its limits on series."
+    ),
+    "push to …: more than … MiB queued; dropping the oldest samples": "Repair the server, or use a larger `--spool`.",
+    "push to …: rejected and dropped: …": "The server's text follows; see [Delivery](metrics.md#delivery).",
+    "push to …: the server accepts samples but does not return … at … (check its log, vm_rows_invalid_total,"
+    " vm_rows_ignored_total and its series limits)": "It acknowledges samples that it does not store.",
+    "push to …: the server lost … intervals; sending them again": "Nothing: it was killed before it had stored them.",
+    "push to …: the server's certificate is not verified": (
+        "Unset `VICTORIAMETRICS_INSECURE_SKIP_VERIFY`; `VICTORIAMETRICS_CA_FILE` names an authority of your own."
+    ),
+    "push to …: …; samples are queued, retrying": "Start the server, or correct the URL or its credentials.",
+    "xtrace-catch: internal error: thread … ended: …; --debug shows where": REPORT_IT,
+    "xtrace-catch: internal error: …; --debug shows where": REPORT_IT,
+    "…: counts do not add up: … packets, … bytes missing": REPORT_IT,
+    "…: detaching: …": "`ip link show` and `tc filter show dev NAME ingress` show whether something is left.",
+}

@@ -1,0 +1,68 @@
+"""A run that has attached has no privileges but those it needs from then on, in any of its threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.netns.tool import Tool, run_to_end, running
+from tests.support.net import of_type, veth_pair
+from xtrace.kernel import confinement
+from xtrace.kernel.privileges import CAPABILITIES, XDP_NEEDS
+
+XDP_BITS = sum(1 << CAPABILITIES[name] for name in XDP_NEEDS)
+FIELDS = ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "NoNewPrivs:")
+
+
+def privileges_of_threads(pid: int) -> dict[str, tuple[int, ...]]:
+    """By name and number of each thread: the sets of capabilities, and no_new_privs."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        fields = tuple(int(line.split()[1], 16) for line in lines if line.startswith(FIELDS))
+        found[f"{lines[0]} {task.name}"] = fields
+    return found
+
+
+def the_tool(tool: Tool) -> int:
+    """Its process number: `ip netns exec` has become it."""
+    return tool.process.pid
+
+
+def test_no_thread_keeps_more_than_three_capabilities(tmp_path: Path) -> None:
+    listening = ("--listen", f"unix:{tmp_path}/socket")
+    pushing = ("--push", "http://127.0.0.1:1", "--spool", str(tmp_path / "spool"))
+    (tmp_path / "spool").mkdir()
+    arguments = ("-i", "far0", "-t", "100ms", "-o", "json", *listening, *pushing)
+    with veth_pair() as pair, running(pair.far, *arguments) as tool:
+        tool.wait_for_intervals(1)
+        threads = privileges_of_threads(the_tool(tool))
+        result = tool.stop()
+    assert len(threads) >= 4, f"not the server, and what sends: {threads}"
+    once = (0, XDP_BITS, XDP_BITS, 0, 1)
+    assert {name: fields for name, fields in threads.items() if fields != once} == {}
+    (start,) = of_type(result.records, "start")
+    why = confinement.why_no_landlock()
+    assert (start["landlock"], start.get("landlock_reason")) == (why is None, why)
+    assert list((tmp_path / "spool").rglob("*.batch")), "nothing could be written"
+    assert not (tmp_path / "socket").exists(), "it could not be removed"
+
+
+@pytest.mark.parametrize(
+    ("options", "switched_off", "why"),
+    [
+        ((), "landlock", "XTRACE_FEATURES_OFF names it"),
+        (("--tcp",), "", "mode nccl and --tcp look into other processes, which Landlock forbids"),
+    ],
+)
+def test_the_first_record_says_why_files_are_within_reach(
+    options: tuple[str, ...], switched_off: str, why: str
+) -> None:
+    variables = {"XTRACE_FEATURES_OFF": switched_off}
+    with veth_pair() as pair:
+        result = run_to_end(
+            pair.far, "-i", "far0", "-t", "100ms", "-c", "1", "-o", "json", *options, variables=variables
+        )
+    (start,) = of_type(result.records, "start")
+    assert (start["landlock"], start["landlock_reason"]) == (False, why)

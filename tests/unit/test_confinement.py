@@ -1,0 +1,94 @@
+"""What a run keeps of its privileges, by what it does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from xtrace import confinement
+from xtrace.config import Config, parse
+from xtrace.confinement import kept_capabilities, looks_into_processes, readable, writable
+from xtrace.kernel import privileges
+
+XDP = {"CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"}
+NCCL = {"CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"}
+OTHERS_FILES = {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
+
+
+def config(arguments: str, **environment: str) -> Config:
+    return parse(arguments.split(), {"XTRACE_HOST": "n1", **environment}, "1")
+
+
+@pytest.fixture(autouse=True)
+def everything_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privileges, "effective", lambda: frozenset(privileges.CAPABILITIES))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        ("", XDP),
+        ("--promiscuous", XDP | {"CAP_NET_RAW"}),
+        ("-m rdma", set()),
+        ("-m nccl", NCCL),
+        ("-m xdp,nccl", XDP | NCCL),
+        ("--tcp", XDP | {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}),
+        ("--owners", XDP | {"CAP_DAC_READ_SEARCH"}),
+    ],
+)
+def test_only_what_the_modes_need_is_kept(arguments: str, kept: set[str]) -> None:
+    assert kept_capabilities(config(arguments)) == kept
+
+
+def test_sys_admin_is_kept_where_it_stands_for_the_newer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privileges, "effective", lambda: frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN"}))
+    assert kept_capabilities(config("")) == XDP | {"CAP_SYS_ADMIN"}
+
+
+def test_files_of_other_users_stay_within_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spooled = config(f"-o none --push http://localhost:1 --spool {tmp_path}")
+    assert kept_capabilities(spooled) == XDP
+    (tmp_path / "token").write_text("secret")
+    token = config("--push http://localhost:1", VICTORIAMETRICS_BEARER_TOKEN_FILE=str(tmp_path / "token"))
+    assert kept_capabilities(token) == XDP
+    monkeypatch.setattr(confinement, "os", _Another())
+    assert kept_capabilities(spooled) == kept_capabilities(token) == XDP | OTHERS_FILES
+
+
+class _Another:
+    """os, of a process of another user."""
+
+    environ = os.environ
+
+    @staticmethod
+    def geteuid() -> int:
+        return os.geteuid() + 1
+
+
+def test_directories_of_secrets_and_spool_are_excepted(tmp_path: Path) -> None:
+    for name in ("tokens", "real", "spool", "run"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "real/token").write_text("secret")
+    (tmp_path / "tokens/token").symlink_to(tmp_path / "real/token")
+    listening = f"-o none --listen unix:{tmp_path}/run/socket"
+    pushing = f"{listening} --push https://localhost:1 --spool {tmp_path}/spool"
+    without, made = (
+        config(given, VICTORIAMETRICS_BEARER_TOKEN_FILE=f"{tmp_path}/tokens/token") for given in (listening, pushing)
+    )
+    assert set(writable(without)) == {tmp_path / "run"}
+    assert set(writable(made)) == {tmp_path / "run", tmp_path / "spool"}
+    assert {tmp_path / "tokens", tmp_path / "real", Path("/etc")} <= set(readable(made))
+    assert not {tmp_path / "tokens", tmp_path / "real", Path("/etc")} & set(readable(without))
+
+
+@pytest.mark.parametrize(("arguments", "does"), [("", False), ("-m rdma", False), ("-m nccl", True), ("--tcp", True)])
+def test_landlock_is_not_for_runs_that_look_into_processes(arguments: str, does: bool) -> None:
+    assert looks_into_processes(config(arguments)) is does
+
+
+@pytest.mark.parametrize("arguments", ["--push http://localhost:1", "--ipfix localhost:4739"])
+def test_names_are_resolved_again_by_what_connects_again(arguments: str) -> None:
+    assert Path("/etc") in set(readable(config(arguments)))
+    assert Path("/etc") not in set(readable(config("")))

@@ -1,0 +1,135 @@
+"""What documents and workflows name exists: options, variables, metrics, fields, targets of make, files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.push.shipped import DESCRIBED
+from xtrace.options.table import OPTIONS, VARIABLES
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+EACH = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+
+FLAGS = {flag for option in OPTIONS for flag in option.flags}
+OF_OTHERS = {
+    *("--cap-add", "--cap-drop", "--network", "--pid", "--privileged", "--security-opt", "-v"),  # container engines
+    *("--web", "-n", "--seed"),  # Prometheus; tcpdump, python -m tests.changes
+}
+"""Options of other programs that documents quote."""
+VARIABLES_READ = {variable for option in OPTIONS for variable in option.variables} | {row.name for row in VARIABLES}
+
+
+def quoted(document: Path) -> list[str]:
+    """Inline code, and lines of blocks without the comments behind them."""
+    text = document.read_text()
+    blocks = [line.partition("  #")[0] for line in text.splitlines() if line.startswith("    ")]
+    return [*re.findall(r"`([^`\n]+)`", text), *blocks]
+
+
+def flags_in(code: str) -> Iterator[str]:
+    """What stands for an option of ours: code that begins with one, and what follows our command."""
+    if "docker run" in code:
+        return
+    for part in [code] if code.startswith("-") else re.findall(r"xtrace-catch ([^|#;&]*)", code):
+        yield from re.findall(r"(?<![\w\[-])(--[a-z][a-z-]+|-[a-zA-Z])(?![\w-])", part)
+
+
+def properties(schema: Any) -> Iterator[str]:
+    """Names of all fields in a schema."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for part in schema.values():
+            yield from properties(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from properties(part)
+
+
+SCHEMA = json.loads((ROOT / "docs/output.schema.json").read_text())
+FIELDS = set(properties(SCHEMA))
+
+
+@EACH
+def test_options_exist(document: Path) -> None:
+    named = {flag for code in quoted(document) for flag in flags_in(code)}
+    assert named - FLAGS - OF_OTHERS == set()
+
+
+@EACH
+def test_variables_exist(document: Path) -> None:
+    named = set(re.findall(r"\b(?:XTRACE|VICTORIAMETRICS)_[A-Z_]+\b", " ".join(quoted(document)))) - VARIABLES_READ
+    read = "".join(path.read_text() for part in ("tests", "xtrace", ".ci") for path in sources(ROOT / part))
+    assert {name for name in named if f'"{name}"' not in read and f"{name} names" not in read} == set()
+
+
+def sources(folder: Path) -> Iterator[Path]:
+    """Files of the tree that may read variables of the tests."""
+    yield from (path for path in folder.rglob("*") if path.suffix in ("", ".py", ".sh") and path.is_file())
+
+
+@EACH
+def test_metrics_exist(document: Path) -> None:
+    named = set(re.findall(r"\bxtrace_(?:network|interface|rdma|nccl|tcp|catch)_\w+", document.read_text()))
+    known = {*DESCRIBED, *(f"{name}_created" for name in DESCRIBED)}
+    assert {name for name in named if name not in known and not any(k.startswith(name) for k in known)} == set()
+
+
+@EACH
+def test_fields_exist(document: Path) -> None:
+    """Those of samples of JSON, and those that jq selects."""
+    samples = [code for code in quoted(document) if "type" in code or "jq" in code]
+    named = {name for code in samples for name in re.findall(r'"(\w+)":', code)}
+    named |= {name for code in samples if "jq" in code for name in re.findall(r"(?<!\w)\.([a-z]\w+)\b", code)}
+    assert named - FIELDS == set()
+
+
+def targets() -> set[str]:
+    """All targets of the Makefile."""
+    rules = re.findall(r"^([a-z-]+(?: [a-z-]+)*):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return {target for rule in rules for target in rule.split()}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [*DOCUMENTS, *sorted(ROOT.glob(".github/workflows/*.yml")), ROOT / ".ci/run", ROOT / ".ci/packages"],
+    ids=lambda file: file.name,
+)
+def test_targets_exist(file: Path) -> None:
+    code = quoted(file) if file.suffix == ".md" else file.read_text().splitlines()
+    named = {
+        word
+        for line in code
+        if "apt-get" not in line
+        for words in re.findall(r"\bmake ((?:[a-z][a-z-]*\b ?)+)", line)
+        for word in words.split()
+    }
+    assert named - targets() == set()
+
+
+def test_every_target_of_the_help_is_in_a_document() -> None:
+    offered = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = " ".join(code for document in DOCUMENTS for code in quoted(document))
+    assert {target for target in offered if not re.search(rf"(?<![\w-]){target}(?![\w-])", text)} <= {"help"}
+
+
+@EACH
+def test_files_exist(document: Path) -> None:
+    named = {
+        name
+        for code in quoted(document)
+        for name in re.findall(r"(?<![\w/.])((?:deploy|tests|docs|csrc|xtrace|benchmarks)/[\w./-]+\w)", code)
+    }
+    assert {name for name in named if not any((ROOT / name).parent.glob(f"{Path(name).name}*"))} == set()
+
+
+def test_every_document_is_linked_from_the_readme() -> None:
+    for readme in ("README.md", "README_CN.md"):
+        linked = set(re.findall(r"\]\(docs/([\w-]+\.md)", (ROOT / readme).read_text()))
+        assert {path.name for path in ROOT.glob("docs/*.md")} - linked == set(), readme

@@ -1,0 +1,111 @@
+"""What a run keeps of its privileges once everything is attached: what draining and attaching again need."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from xtrace.config import Config
+from xtrace.errors import KernelError
+from xtrace.kernel import confinement, paths, privileges, runtime_names
+from xtrace.model.confinement import Confinement
+
+log = logging.getLogger(__name__)
+
+LOOKS_INTO_PROCESSES = "mode nccl and --tcp look into other processes, which Landlock forbids"
+
+CODE = (Path("/usr"), Path("/lib"), Path("/lib64"))
+"""Libraries and Python modules that are loaded when they are first needed; world-readable anyway."""
+NAMES = (
+    Path("/etc"),
+    Path("/run/systemd/resolve"),
+    Path("/run/resolvconf"),
+    Path("/run/NetworkManager"),
+)
+"""What resolving a server's name reads, and its certificates. Directories: their files are replaced while we run."""
+
+
+def confine(config: Config) -> Confinement:
+    """Give up what the run needs no more, in all threads, and return what is enforced. Failing is told, not fatal."""
+    time.tzset()  # reads the time zone's file while it can be read
+    try:
+        why_not = LOOKS_INTO_PROCESSES if looks_into_processes(config) else confinement.why_no_landlock()
+        rules = None if why_not else confinement.landlock(readable(config), writable(config))
+        confinement.confine(kept_capabilities(config), rules)
+    except KernelError as error:
+        log.warning("privileges are kept: %s", error)
+        return Confinement(str(error))
+    return Confinement(why_not)
+
+
+def looks_into_processes(config: Config) -> bool:
+    """Whether it reads memory maps, or namespaces, of other processes."""
+    return "nccl" in config.modes or config.tcp is not None
+
+
+def kept_capabilities(config: Config) -> set[str]:
+    """Return what the modes need from now on. It is kept where it is held."""
+    kept = set[str]()
+    if "xdp" in config.modes:
+        kept |= {*privileges.XDP_NEEDS}
+    if "nccl" in config.modes:
+        kept |= {*privileges.NCCL_NEEDS, "CAP_CHECKPOINT_RESTORE", "CAP_SYS_ADMIN"}  # /proc/PID/map_files
+    if config.promiscuous:
+        kept |= {*privileges.PROMISCUOUS_NEEDS}
+    if config.owners:
+        kept |= {"CAP_DAC_READ_SEARCH"}  # open_by_handle_at(), for the paths of control groups
+    if config.tcp is not None:
+        kept |= {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}  # setns() to the namespaces behind veths
+    if not privileges.effective().issuperset(kept & {*privileges.BPF_NEEDS}):
+        kept |= {"CAP_SYS_ADMIN"}  # which stands for them
+    if any(belongs_to_another(path) for path in [*secret_files(config), *writable(config)]):
+        kept |= {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
+    return kept
+
+
+def belongs_to_another(path: Path) -> bool:
+    """Whether it is another user's, so that root reads and writes it by a capability."""
+    try:
+        return path.stat().st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
+def readable(config: Config) -> Iterator[Path]:
+    """Yield the directories beneath which files may be read."""
+    yield from (Path("/proc"), Path("/sys"), paths.procfs(), paths.sysfs(), *CODE)
+    yield from (Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path) if place)
+    if config.target is not None or config.ipfix is not None:
+        yield from NAMES
+    if config.owners:
+        yield from (runtime_names.CONTAINERS, runtime_names.PODS)
+    yield from directories(secret_files(config))
+
+
+def writable(config: Config) -> Iterator[Path]:
+    """Yield the directories beneath which files may be written and removed: the spool, and a unix socket's."""
+    if config.spool is not None:
+        yield Path(config.spool[0])
+    if isinstance(config.listen, str):
+        yield Path(config.listen).absolute().parent
+
+
+def secret_files(config: Config) -> Iterator[Path]:
+    """Yield the files of secrets and certificates, which are read again while it runs."""
+    if config.target is None:
+        return
+    target = config.target
+    named = (target.password_file, target.bearer_token_file, target.ca_file, target.cert_file, target.key_file)
+    certificates = (os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+    yield from (Path(name) for name in (*named, *certificates) if name)
+
+
+def directories(files: Iterable[Path]) -> Iterator[Path]:
+    """Yield where they are, and where links lead."""
+    for file in files:
+        for path in (file.absolute(), file.resolve()):
+            yield path if path.is_dir() else path.parent

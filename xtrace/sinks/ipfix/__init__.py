@@ -1,0 +1,1 @@
+"""Flow records for collectors, by IPFIX (RFC 7011)."""
