@@ -155,10 +155,7 @@ wheel: build-packages  ## build wheel and source distribution into dist/
 	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) PYTHON=$(PYTHON) deploy/packages/wheel.sh
 	@ls -l dist/*.whl dist/*.tar.gz
 
-dist/xtrace-catch:
-	@$(MAKE) --no-print-directory static
-
-deb rpm: %: %-packages dist/xtrace-catch
+deb rpm: %: %-packages static
 	@echo "packing dist/xtrace-catch"
 	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/packages/$@.sh
 	@ls -l dist/*.$@

@@ -33,6 +33,8 @@ class Importer(FrozenImporter):
 
 
 if __name__ == "__main__":
+    # In /usr/bin, beside a Python of the same version, FrozenImporter would take our modules for parts of that one.
+    sys._stdlib_dir = None  # type: ignore[attr-defined]
     sys.meta_path[sys.meta_path.index(FrozenImporter)] = Importer
 
     from xtrace.__main__ import main

@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.net import ROOT
+from tests.image.chroot import LIMIT_S, MOUNT
+from tests.support.net import ROOT, Pair
 
 MOST_BYTES, MOST_COMPRESSED = 25_000_000, 10_000_000
 MOST_MEMORY_KB = (16 if sys.version_info < (3, 12) else 20) << 10
@@ -81,3 +82,17 @@ def test_licences_and_parts_list_name_what_is_linked(executable: Path) -> None:
         (licence,) = part["licenses"]
         named_by_text = licence.get("license", {}).get("name", "").startswith("see ")
         assert texts or not named_by_text, part  # some crates name a licence and bring no text
+
+
+def test_it_runs_where_a_python_of_its_version_is_beside_it(root: Path, pair: Pair) -> None:
+    """In /usr/bin, its prefix would be /usr, and modules of ours parts of the standard library there."""
+    for version in range(10, 15):
+        library = root / f"usr/lib/python3.{version}"
+        (library / "lib-dynload").mkdir(parents=True)
+        (library / "os.py").touch()
+    (root / "usr/bin").mkdir()
+    (root / "xtrace-catch").rename(root / "usr/bin/xtrace-catch")
+    inside = MOUNT.replace("/xtrace-catch", "/usr/bin/xtrace-catch")
+    command = ["unshare", "-m", "sh", "-c", inside, str(root), "-i", "far0", "-t", "100ms", "-c", "1", "-o", "none"]
+    done = subprocess.run(pair.far.command(*command), capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stderr.count("loaded on far0")) == (0, 1), done.stderr

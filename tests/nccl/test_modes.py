@@ -48,7 +48,8 @@ def test_a_port_that_does_not_answer_costs_the_other_modes_no_interval(tmp_path:
         result = tool.stop()
     assert result.code == 0
     for kind in ("interface", "nccl"):
-        intervals = [record["interval_s"] for record in of_type(result.records, kind)]
+        # the first one has the start of the other modes in it
+        intervals = [record["interval_s"] for record in of_type(result.records, kind)][1:]
         assert max(intervals) < LONGEST_S, kind
     late = max(record["interval_s"] for record in of_type(result.records, "rdma_port"))
     assert late > INTERVALS * 0.5 - LONGEST_S

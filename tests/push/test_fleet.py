@@ -20,11 +20,16 @@ DOCUMENT = (ROOT / "docs" / "fleet.md").read_text()
 CREATED, COUNTER = '{__name__=~".*_created"}', "xtrace_interface_packets_total"
 
 
+def block(name: str) -> str:
+    """Return the text of a documented recipe."""
+    found = re.search(rf"<!-- recipe: {name} -->\n((?:(?:    .*)?\n)+)", DOCUMENT)
+    assert found is not None
+    return re.sub(r"^    ", "", found.group(1), flags=re.MULTILINE).strip() + "\n"
+
+
 def recipe(target: str) -> str:
     """Return the documented prometheus.yml for another target, with scrapes every second."""
-    found = re.search(r"<!-- recipe: prometheus.yml -->\n((?:    .*\n)+)", DOCUMENT)
-    assert found is not None
-    text = re.sub(r"^    ", "", found.group(1), flags=re.MULTILINE)
+    text = block("prometheus.yml")
     assert "127.0.0.1:9469" in text and "scrape_interval: 15s" in text
     return text.replace("127.0.0.1:9469", target).replace("scrape_interval: 15s", "scrape_interval: 1s")
 

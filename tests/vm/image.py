@@ -56,7 +56,7 @@ FILES = {
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
 }
 
-NOT_SOURCE = (".git", ".*cache*", ".static", ".venv", "__pycache__", "build", "dist")
+NOT_SOURCE = (".git", ".*cache*", ".packages", ".static", ".venv", "__pycache__", "build", "dist")
 
 
 @dataclass(frozen=True)

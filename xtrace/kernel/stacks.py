@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xtrace.kernel.paths import procfs
@@ -15,13 +15,16 @@ from xtrace.kernel.paths import procfs
 
 def threads(pid: int) -> dict[int, int]:
     """The threads of a process, with the times they started (kernel ticks since boot); {} if it is gone."""
+    directory = procfs() / f"{pid}/task"
     found = {}
     try:
-        for name in os.listdir(procfs() / f"{pid}/task"):  # noqa: PTH208 - names are all that is needed
-            text = (procfs() / f"{pid}/task/{name}/stat").read_bytes()
-            found[int(name)] = int(text.rpartition(b")")[2].split()[19])
+        names = os.listdir(directory)  # noqa: PTH208 - names are all that is needed
     except OSError:
         return {}
+    for name in names:
+        with suppress(OSError):  # this thread is gone
+            text = (directory / name / "stat").read_bytes()
+            found[int(name)] = int(text.rpartition(b")")[2].split()[19])
     return found
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xtrace.kernel import gpus
-from xtrace.monitors.nccl import ranks
-from xtrace.monitors.nccl.ranks import GPUS_NS, Gpus
+from xtrace.monitors.nccl import gpus as remembered
+from xtrace.monitors.nccl.gpus import GPUS_NS, Gpus
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_none_are_open_is_another_answer_than_unknown(descriptors: Path) -> None
 
 def test_processes_are_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: dict[int, tuple[int, ...]] = {7: (1,)}
-    monkeypatch.setattr(ranks, "open_gpus", opened.get)
+    monkeypatch.setattr(remembered, "open_gpus", opened.get)
     known = Gpus()
     assert known.of(7, 100, 0) == (1,)
     opened[7] = (2,)

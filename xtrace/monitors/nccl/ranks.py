@@ -10,7 +10,6 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from xtrace.kernel import proc
-from xtrace.kernel.gpus import open_gpus
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl import Frame, PeerCalls, Running, State
 from xtrace.model.nccl_names import FUNCTIONS, datatype_name
@@ -18,16 +17,13 @@ from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, Open
 from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
+from xtrace.monitors.nccl.gpus import Gpus
 
 ENDED_NS = 60_000_000_000
 """A rank whose process has ended is known for so long; as long as others of its communicator are, if there are any."""
 
 MOST_PEERS = 256
 """Of one rank: those of the latest sends and receives."""
-
-GPUS_NS = 10_000_000_000
-"""How long it is not looked again which GPUs a process has open."""
-FORGET_NS = 6 * GPUS_NS
 
 MAKERS = frozenset(
     (
@@ -56,23 +52,6 @@ class Seen(NamedTuple):
     def in_use(self) -> set[tuple[int, int]]:
         """Process id and address of each communicator that a call is running on."""
         return {(pid, call.communicator) for pid, calls in self.running.items() for _, call in calls}
-
-
-class Gpus:
-    """The GPUs that processes have open, looked up now and then."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, tuple[int | None, int, tuple[int, ...] | None]] = {}
-        """process id -> start time of the process, when it was looked up, GPUs"""
-
-    def of(self, pid: int, start_time: int | None, now_ns: int) -> tuple[int, ...] | None:
-        """Those of a process; of one that has ended (`start_time` None) as last known."""
-        known = self._found.get(pid)
-        if known and (start_time is None or (start_time == known[0] and now_ns - known[1] < GPUS_NS)):
-            return known[2]
-        self._found = {other: one for other, one in self._found.items() if now_ns - one[1] < FORGET_NS}
-        self._found[pid] = start_time, now_ns, open_gpus(pid)
-        return self._found[pid][2]
 
 
 class RankReader:
