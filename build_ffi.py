@@ -16,6 +16,7 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent
 HEADERS = (
     "csrc/flow.h",
+    "csrc/owner.h",
     "csrc/nccl.h",
     "csrc/tcp.h",
     "csrc/shim.h",

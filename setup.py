@@ -14,7 +14,13 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
-BPF_SOURCES = ("csrc/xdp_monitor.c", "csrc/xdp_monitor_hash.c", "csrc/nccl_probe.c", "csrc/tcp_probe.c")
+BPF_SOURCES = (
+    "csrc/xdp_monitor.c",
+    "csrc/xdp_monitor_hash.c",
+    "csrc/nccl_probe.c",
+    "csrc/tcp_probe.c",
+    "csrc/owner_probe.c",
+)
 CARRIED = ROOT / "bpf"
 """The BPF objects in a source distribution, which is thus built without clang; a clone does not have them."""
 BPF_FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror")

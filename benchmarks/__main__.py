@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [packet] [drain] [process] [push] [fleet] [rdma] [nccl] [attach] [live]`.
+"""`make bench`, or `python -m benchmarks [NAME ...]`, of those below.
 
 benchmarks.churn, which takes hours, and benchmarks.flood are commands of their own.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import attaching, drain, fleet, live, nccl, packet, process, push, rdma
+from benchmarks import attaching, drain, fleet, live, nccl, owners, packet, process, push, rdma
 
 MEASUREMENTS = {
     "packet": packet.measure,
+    "owners": owners.measure,
     "drain": drain.measure,
     "process": process.measure,
     "push": push.measure,

@@ -57,8 +57,6 @@ SEC("xdp/naive") int naive(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-static long (*bpf_tail_call)(void *ctx, void *programs, __u32 index) = (void *)BPF_FUNC_tail_call;
-
 SWITCH(__u32, flows);	/* how many there are to choose from */
 SWITCH(__u32, train);	/* packets of one flow in a row */
 SWITCH(__u8, in_order); /* one flow after the other instead of at random */

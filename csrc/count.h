@@ -166,7 +166,7 @@ static __always_inline bool count_recent(const struct flow_key *key, const struc
 
 /*
  * Counts a packet in the entry of its flow, which was found at the first look; not if the flow is to take a
- * place among the recent ones.
+ * place among the recent ones, or its owner is to be asked for.
  */
 static __always_inline bool count_found(const struct found_entry *at, const struct flow_counters *seen,
 					const struct flow_place *place)
@@ -174,6 +174,8 @@ static __always_inline bool count_found(const struct found_entry *at, const stru
 	struct recent_flow *recent = place->recent;
 
 	if (recent && unlikely(!recent->entry || recent->challenger == place->hash))
+		return false;
+	if (names_owners && unlikely(has_to_ask(at)))
 		return false;
 	add_to_entry(at, seen, place->buffer);
 	if (recent)
@@ -184,16 +186,21 @@ static __always_inline bool count_found(const struct found_entry *at, const stru
 /*
  * Counts a packet in the table. Where another flow has its place among the recent ones, it takes that over
  * only if it comes twice before the other is seen again. So trains of packets stay on this CPU, and single
- * packets of many flows do not displace each other.
+ * packets of many flows do not displace each other. A flow whose owner is to be asked for stays in the table
+ * alone, so that recent ones need no test: its entry's number is in `to_ask`, else 0.
  */
-static __always_inline bool count_in_table(const struct flow_entry *packet, const struct flow_place *place)
+static __always_inline bool count_in_table(const struct flow_entry *packet, const struct flow_place *place,
+					   __u32 *to_ask)
 {
 	__u32 number = table_count(packet, place->hash, place->buffer);
 	struct recent_flow *recent = place->recent;
 
+	*to_ask = 0;
 	if (unlikely(!number))
 		return false;
-	if (recent && (!recent->entry || recent->challenger == place->hash))
+	if (names_owners && table_asks(number, place->buffer))
+		*to_ask = number;
+	else if (recent && (!recent->entry || recent->challenger == place->hash))
 		replace_recent(place, packet, number);
 	else if (recent)
 		recent->challenger = place->hash;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "flow.h"
+#include "owner.h"
 #include "drain.h"
 
 /* Flow times are 32 bits of a counter: less than half its range apart. */
@@ -71,13 +72,16 @@ __u32 xt_take_recent(struct flow_entry *entries, struct recent_flow *recent)
 	return next - entries;
 }
 
-__u32 xt_drop_unused(struct flow_entry *entries, __u32 count)
+__u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u32 count)
 {
 	__u32 left = 0;
 
 	for (__u32 i = 0; i < count; i++) {
-		if (entries[i].counters.packets)
-			entries[left++] = entries[i];
+		if (!entries[i].counters.packets)
+			continue;
+		if (owners)
+			owners[left] = owners[i];
+		entries[left++] = entries[i];
 	}
 	return left;
 }
@@ -92,7 +96,8 @@ static __u64 hash(const struct flow_key *key)
 	return mixed ^ mixed >> 32;
 }
 
-__u32 xt_merge_flows(struct flow_entry *entries, __u32 count, __u32 *index, __u32 places)
+__u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u32 count, __u32 *index,
+		     __u32 places)
 {
 	__u32 left = 0;
 
@@ -105,8 +110,12 @@ __u32 xt_merge_flows(struct flow_entry *entries, __u32 count, __u32 *index, __u3
 			place = (place + 1) & (places - 1);
 		if (index[place]) {
 			add(&entries[index[place] - 1].counters, &entry->counters);
+			if (owners && owners[i].kind > owners[index[place] - 1].kind)
+				owners[index[place] - 1] = owners[i];
 			continue;
 		}
+		if (owners)
+			owners[left] = owners[i];
 		entries[left++] = *entry;
 		index[place] = left;
 	}

@@ -14,13 +14,18 @@ void xt_add_foreign(struct flow_entry *entries, __u32 count, struct packet_count
 /* Move those that hold something to `entries`, and empty their places. Returns how many. */
 __u32 xt_take_recent(struct flow_entry *entries, struct recent_flow *recent);
 
-/* Drop entries without packets, keeping the order; returns how many are left. */
-__u32 xt_drop_unused(struct flow_entry *entries, __u32 count);
+/*
+ * Drop entries without packets, keeping the order; returns how many are left. `owners`, by the same index, go
+ * with them; NULL: there are none.
+ */
+__u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u32 count);
 /*
  * Add up entries with the same key, so that every flow occurs once, where it occurred first; returns how many
- * are left. `places` are zero, a power of two, more than `count`.
+ * are left. `places` are zero, a power of two, more than `count`. `owners` as above: of two, the one that is
+ * known better stays.
  */
-__u32 xt_merge_flows(struct flow_entry *entries, __u32 count, __u32 *index, __u32 places);
+__u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u32 count, __u32 *index,
+		     __u32 places);
 
 /* Entries from what a hash table's batch returned. */
 void xt_from_batch(struct flow_entry *entries, const struct flow_key *keys,

@@ -135,7 +135,7 @@ struct flow_entry {
 	struct flow_key key;
 	struct flow_counters counters; /* packets and bytes: those that the owner counted */
 	__u32 owner;		       /* the CPU that saw it first, counted from 1; 0: none */
-	__u32 padding;
+	__u32 asked;		       /* --owners: how often it was asked whose the flow is; OWNER_FOUND */
 };
 
 #define PLAIN_CE 256 /* no traffic class */

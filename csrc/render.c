@@ -8,6 +8,7 @@
 
 #include "flow.h"
 #include "key.h"
+#include "owner.h"
 #include "render.h"
 #include "traffic_type.h"
 
@@ -271,7 +272,20 @@ static void put_flow(struct line *line, const struct xt_flow_lines *lines, const
 	put_time(line, wall_ns(lines, counters->last));
 	PUT(line, "\"");
 	put_details(line, lines, key, counters, type);
+	/* a queue pair's process is the owner */
+	if (lines->owners && !(is_roce(key) && lines->process.length))
+		put(line, lines->owner_fields.start, lines->owner_fields.length);
 	PUT(line, "}\n");
+}
+
+/* Whether the fields of this owner are at hand; else they are asked for. */
+static bool has_owner(struct xt_flow_lines *lines, const struct flow_owner *owner)
+{
+	if (lines->owner_fields.length && !memcmp(&lines->owner, owner, sizeof(*owner)))
+		return true;
+	lines->owner = *owner;
+	lines->owner_fields.length = 0;
+	return false;
 }
 
 int xt_flow_lines(struct xt_flow_lines *lines)
@@ -282,8 +296,14 @@ int xt_flow_lines(struct xt_flow_lines *lines)
 	for (; lines->next < lines->count; lines->next++) {
 		__u32 index = lines->chosen ? lines->chosen[lines->next] : lines->next;
 		const struct flow_entry *entry = &lines->entries[index];
-		size_t needed = XT_LINE_LENGTH + lines->before.length + lines->process.length;
+		size_t needed;
 
+		if (lines->owners && !has_owner(lines, &lines->owners[index])) {
+			result = XT_LINES_NEED_OWNER;
+			break;
+		}
+		needed = XT_LINE_LENGTH + lines->before.length + lines->process.length +
+			 lines->owner_fields.length;
 		if (lines->room - (line.at - lines->out) < needed) {
 			result = XT_LINES_FULL;
 			break;

@@ -46,6 +46,11 @@ struct xt_flow_lines {
 	__s64 src_qpn;		/* its queue pair, if the key has none; negative: unknown */
 	struct xt_text process; /* further fields, each with a leading comma; or empty */
 
+	/* With owners. */
+	const struct flow_owner *owners; /* by the same index as the entries; NULL: there are none */
+	struct flow_owner owner;	 /* in, out: the one that owner_fields are of */
+	struct xt_text owner_fields;	 /* each with a leading comma */
+
 	char *out;
 	size_t room;
 	size_t used; /* in, out */
@@ -56,9 +61,10 @@ enum xt_lines_result {
 	XT_LINES_DONE,
 	XT_LINES_FULL, /* the next line may not fit into `out`, which holds whole lines */
 	XT_LINES_NEED_ORIGIN,
+	XT_LINES_NEED_OWNER, /* the fields of `owner`, which is that of flow `next` now */
 };
 
 /* Append one line for each flow, starting at `next`. */
 int xt_flow_lines(struct xt_flow_lines *lines);
-/* Upper bound of a line's length without `before` and `process`. */
+/* Upper bound of a line's length without `before`, `process` and `owner_fields`. */
 #define XT_LINE_LENGTH 1024

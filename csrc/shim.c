@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#define _GNU_SOURCE /* open_by_handle_at() */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <linux/landlock.h>
+#include <linux/mount.h>
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -27,6 +30,7 @@
 
 #include "flow.h"
 #include "nccl.h"
+#include "owner.h"
 #include "shim.h"
 
 /* Layouts that both sides rely on. */
@@ -42,6 +46,10 @@ _Static_assert(sizeof(struct interface_counters) == 16 * (3 + TRAFFIC_TYPES), "n
 _Static_assert(sizeof(struct nccl_key) == 24, "nccl_key is three 64-bit words");
 _Static_assert(sizeof(struct nccl_counters) == 8 * (4 + NCCL_RESULTS + NCCL_LATENCY_BUCKETS) + 16,
 	       "no padding");
+
+_Static_assert(sizeof(struct flow_owner) == 48, "256 owners are whole pages");
+_Static_assert(sizeof(struct socket_owner) == 56, "no padding");
+_Static_assert(sizeof(struct known_flow) == 48, "no padding");
 
 /* Structs of shim.h match the kernel's. */
 #define SAME_PLACE(own, field, kernel, its_field)                                                            \
@@ -67,6 +75,12 @@ const char *xt_version(void)
 {
 	return XT_VERSION;
 }
+
+/* Since Linux 5.2 and 5.6, the same on all machines; missing in older headers. */
+#define SYS_FSOPEN 430
+#define SYS_FSCONFIG 431
+#define SYS_FSMOUNT 432
+#define SYS_PIDFD_GETFD 438
 
 static __u64 pointer(const void *address)
 {
@@ -555,6 +569,52 @@ int xt_ethtool(const char *interface, void *request, size_t length)
 int xt_setns_net(int fd)
 {
 	return result(syscall(SYS_setns, fd, CLONE_NEWNET));
+}
+
+int xt_pidfd_open(int pid)
+{
+	return result(syscall(SYS_pidfd_open, pid, 0));
+}
+
+int xt_pidfd_getfd(int pidfd, int fd)
+{
+	return result(syscall(SYS_PIDFD_GETFD, pidfd, fd, 0));
+}
+
+int xt_mount_cgroups(void)
+{
+	int filesystem, mount, ret;
+
+	filesystem = syscall(SYS_FSOPEN, "cgroup2", FSOPEN_CLOEXEC);
+	if (filesystem < 0)
+		return -errno;
+	ret = result(syscall(SYS_FSCONFIG, filesystem, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
+	if (ret >= 0)
+		ret = result(syscall(SYS_FSMOUNT, filesystem, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY));
+	close(filesystem);
+	if (ret < 0)
+		return ret;
+	/* handles are not opened relative to this descriptor, which is O_PATH */
+	mount = ret;
+	ret = result(openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	close(mount);
+	return ret;
+}
+
+#define FILEID_KERNFS 0xfe /* linux/exportfs.h */
+
+int xt_open_cgroup(int mount_fd, __u64 id)
+{
+	union {
+		struct file_handle handle;
+		char room[sizeof(struct file_handle) + sizeof(id)];
+	} named;
+
+	memset(&named, 0, sizeof(named));
+	named.handle.handle_bytes = sizeof(id);
+	named.handle.handle_type = FILEID_KERNFS;
+	memcpy(named.handle.f_handle, &id, sizeof(id));
+	return result(open_by_handle_at(mount_fd, &named.handle, O_PATH | O_CLOEXEC));
 }
 
 int xt_no_new_privileges(void)

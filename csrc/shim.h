@@ -196,6 +196,16 @@ int xt_ethtool(const char *interface, void *request, size_t length);
 /* The calling thread moves to the network namespace of a descriptor of /proc/PID/ns/net. */
 int xt_setns_net(int fd);
 
+/* Descriptors of a process, and a copy of one of its descriptors (Linux 5.6), with close-on-exec. */
+int xt_pidfd_open(int pid);
+int xt_pidfd_getfd(int pidfd, int fd);
+
+/* Mount control groups of version 2 where nobody sees it: a descriptor of the root directory (Linux 5.2). */
+int xt_mount_cgroups(void);
+/* Where a control group is: a descriptor (O_PATH) of its directory, by its id; `mount_fd` is on the same
+ * mount. */
+int xt_open_cgroup(int mount_fd, __u64 id);
+
 /*
  * What the calling thread may still do, and what it starts. xt_keep_capabilities(): of those it has, these
  * bits (capabilities(7)). Landlock (landlock(7)): the version of its interface; a ruleset that forbids these

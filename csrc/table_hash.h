@@ -97,3 +97,17 @@ static __always_inline __u32 table_count(const struct flow_entry *packet, __u32 
 	(void)hash;
 	return table_add(0, packet, buffer);
 }
+
+/* Owners are not asked for: entries have no room to note it. */
+static __always_inline bool has_to_ask(const struct found_entry *at)
+{
+	(void)at;
+	return false;
+}
+
+static __always_inline bool table_asks(__u32 number, __u32 buffer)
+{
+	(void)number;
+	(void)buffer;
+	return false;
+}

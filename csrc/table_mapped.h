@@ -18,6 +18,7 @@
 #include "bpf_helpers.h"
 #include "flow.h"
 #include "flow_hash.h"
+#include "owner.h"
 #include "switches.h"
 
 #define MOST_PROBES (2 * INDEX_LINE) /* words that a flow may have; the verifier follows each */
@@ -234,4 +235,21 @@ static __always_inline __u32 table_count(const struct flow_entry *packet, __u32 
 	if (likely(at.number))
 		add_to_entry(&at, &packet->counters, buffer);
 	return at.number;
+}
+
+/* Whether the owner of a flow that was found is still to be asked for. */
+static __always_inline bool has_to_ask(const struct found_entry *at)
+{
+	return at->entry->asked < OWNER_MOST_ASKED;
+}
+
+/* The same, by the number of its entry: then it is asked for now. */
+static __always_inline bool table_asks(__u32 number, __u32 buffer)
+{
+	struct found_entry at = {entry_at(number, buffer), number};
+
+	if (!at.entry || !has_to_ask(&at))
+		return false;
+	at.entry->asked++;
+	return true;
 }

@@ -13,6 +13,7 @@
 #include "decrypted.h"
 #include "flow.h"
 #include "nested.h"
+#include "owner_ask.h"
 #include "parse.h"
 #include "plain.h"
 #include "switches.h"
@@ -151,13 +152,17 @@ static __always_inline bool count_parsed(struct flow_entry *packet, __u32 datagr
 	return true;
 }
 
-/* Counts a packet whose flow is not among the recent ones. */
-static __always_inline void count_packet(const struct flow_entry *packet, const struct flow_place *place)
+/* Counts a packet whose flow is not among the recent ones; returns its entry if the owner is to be asked for.
+ */
+static __always_inline __u32 count_packet(const struct flow_entry *packet, const struct flow_place *place)
 {
-	if (likely(count_in_table(packet, place)))
+	__u32 to_ask;
+
+	if (likely(count_in_table(packet, place, &to_ask)))
 		count_total(&packet->counters, place->buffer);
 	else
 		count_unattributed(packet, place->buffer);
+	return to_ask;
 }
 
 /* Whether the network header stands `distance` bytes into the frame, or further: -1, else 0. */
@@ -426,7 +431,7 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 	const struct plain_frame *frame;
 	struct flow_entry packet;
 	struct flow_place place;
-	__u32 datagram;
+	__u32 datagram, to_ask;
 	__u16 vlan_id;
 
 	IN_MEMORY(packet);
@@ -442,7 +447,9 @@ static __always_inline void count_skb(struct __sk_buff *skb)
 		if (count_parsed(&packet, datagram, &place, unknown))
 			return;
 	}
-	count_packet(&packet, &place);
+	to_ask = count_packet(&packet, &place);
+	if (names_owners && to_ask)
+		ask_for_owner(skb, place.buffer * table_entries + to_ask - 1);
 }
 
 SEC("tc")

@@ -23,7 +23,7 @@ class struct_flow_entry:
     key: struct_flow_key
     counters: struct_flow_counters
     owner: int
-    padding: int
+    asked: int
 
 class struct_flow_key:
     src: Any
@@ -39,11 +39,28 @@ class struct_flow_key:
     opcode: int
     flags: int
 
+class struct_flow_owner:
+    cgroup: int
+    pid: int
+    uid: int
+    command: Any
+    kind: int
+    role: int
+    padding: Any
+
 class struct_interface_counters:
     total: struct_packet_count
     filtered: struct_packet_count
     unattributed: Any
     filtered_fragments: struct_packet_count
+
+class struct_known_flow:
+    local: Any
+    remote: Any
+    local_port: int
+    remote_port: int
+    ifindex: int
+    protocol: int
 
 class struct_nccl_call:
     key: struct_nccl_key
@@ -159,6 +176,10 @@ class struct_recent_flow:
     plain_rest: int
     plain_class: int
 
+class struct_socket_owner:
+    owner: struct_flow_owner
+    cookie: int
+
 class struct_tcp_end:
     netns: int
     event: int
@@ -225,6 +246,9 @@ class struct_xt_flow_lines:
     has_origin: int
     src_qpn: int
     process: struct_xt_text
+    owners: struct_flow_owner
+    owner: struct_flow_owner
+    owner_fields: struct_xt_text
     out: Any
     room: int
     used: int
@@ -341,7 +365,11 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct flow_key *"], init: Any = ...) -> struct_flow_key: ...
     @overload
+    def new(self, cdecl: Literal["struct flow_owner *"], init: Any = ...) -> struct_flow_owner: ...
+    @overload
     def new(self, cdecl: Literal["struct interface_counters *"], init: Any = ...) -> struct_interface_counters: ...
+    @overload
+    def new(self, cdecl: Literal["struct known_flow *"], init: Any = ...) -> struct_known_flow: ...
     @overload
     def new(self, cdecl: Literal["struct nccl_call *"], init: Any = ...) -> struct_nccl_call: ...
     @overload
@@ -372,6 +400,8 @@ class _FFI:
     def new(self, cdecl: Literal["struct packet_count *"], init: Any = ...) -> struct_packet_count: ...
     @overload
     def new(self, cdecl: Literal["struct recent_flow *"], init: Any = ...) -> struct_recent_flow: ...
+    @overload
+    def new(self, cdecl: Literal["struct socket_owner *"], init: Any = ...) -> struct_socket_owner: ...
     @overload
     def new(self, cdecl: Literal["struct tcp_end *"], init: Any = ...) -> struct_tcp_end: ...
     @overload
@@ -489,6 +519,22 @@ class _Lib:
     NCCL_USER_COMMUNICATORS: int
     NCCL_USER_KEYS: int
     NCCL_WAIT_SIGNAL: int
+    OWNER_CGROUP: int
+    OWNER_CREATED: int
+    OWNER_FOUND: int
+    OWNER_HELD: int
+    OWNER_KERNEL: int
+    OWNER_LISTENED: int
+    OWNER_LISTENER: int
+    OWNER_MOST_ASKED: int
+    OWNER_MOST_KNOWN: int
+    OWNER_NOT_LOCAL: int
+    OWNER_SOCKET: int
+    OWNER_STATE_ESTABLISHED: int
+    OWNER_STATE_LISTEN: int
+    OWNER_STATE_SYN_RECV: int
+    OWNER_STATE_TIME_WAIT: int
+    OWNER_UNKNOWN: int
     PLAIN_CE: int
     QPN_BITS: int
     QPN_MASK: int
@@ -571,6 +617,7 @@ class _Lib:
     XT_LINES_DONE: int
     XT_LINES_FULL: int
     XT_LINES_NEED_ORIGIN: int
+    XT_LINES_NEED_OWNER: int
     XT_LINE_LENGTH: int
     XT_NO_FILTER: int
     def xt_add_foreign(self, entries: struct_flow_entry, count: int, foreign: struct_packet_count, /) -> None: ...
@@ -582,7 +629,7 @@ class _Lib:
     def xt_clear(self, memory: Any, size: int, /) -> None: ...
     def xt_close(self, fd: int, /) -> int: ...
     def xt_confine(self, ruleset_fd: int, capabilities: int, /) -> int: ...
-    def xt_drop_unused(self, entries: struct_flow_entry, count: int, /) -> int: ...
+    def xt_drop_unused(self, entries: struct_flow_entry, owners: struct_flow_owner, count: int, /) -> int: ...
     def xt_ethtool(self, interface: Any, request: Any, length: int, /) -> int: ...
     def xt_filtered_call_address(self) -> int: ...
     def xt_filtered_child(self) -> int: ...
@@ -604,16 +651,20 @@ class _Lib:
     def xt_map_lookup_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, /) -> int: ...
     def xt_map_mmap(self, map_fd: int, length: int, offset: int, address: Any, /) -> int: ...
     def xt_map_update(self, map_fd: int, key: Any, value: Any, flags: int, /) -> int: ...
-    def xt_merge_flows(self, entries: struct_flow_entry, count: int, index: Any, places: int, /) -> int: ...
+    def xt_merge_flows(self, entries: struct_flow_entry, owners: struct_flow_owner, count: int, index: Any, places: int, /) -> int: ...
+    def xt_mount_cgroups(self) -> int: ...
     def xt_munmap(self, address: Any, length: int, /) -> int: ...
     def xt_netlink_open(self, protocol: int, groups: int, /) -> int: ...
     def xt_netlink_recv(self, fd: int, buffer: Any, length: int, flags: int, /) -> int: ...
     def xt_netlink_send(self, fd: int, message: Any, length: int, /) -> int: ...
     def xt_no_new_privileges(self) -> int: ...
     def xt_obj_get_info(self, fd: int, info: Any, info_len: Any, /) -> int: ...
+    def xt_open_cgroup(self, mount_fd: int, id: int, /) -> int: ...
     def xt_password_matches(self, password: Any, hash: Any, /) -> int: ...
     def xt_perf_event_open_uprobe(self, type: int, config: int, path: Any, offset: int, /) -> int: ...
     def xt_perf_event_set_bpf(self, event_fd: int, prog_fd: int, /) -> int: ...
+    def xt_pidfd_getfd(self, pidfd: int, fd: int, /) -> int: ...
+    def xt_pidfd_open(self, pid: int, /) -> int: ...
     def xt_prog_get_fd_by_id(self, id: int, /) -> int: ...
     def xt_prog_load(self, request: struct_xt_prog_load, /) -> int: ...
     def xt_prog_query(self, ifindex: int, attach_type: int, ids: Any, count: Any, /) -> int: ...

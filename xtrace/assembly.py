@@ -277,11 +277,12 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
 
     options = XdpOptions(
         selection=selection_of(config),
-        choice=Choice.of(config.hook, config.xdp_mode),
+        choice=Choice.of("tc" if config.owners else config.hook, config.xdp_mode),  # only tc sees sockets
         directions=DIRECTIONS[config.direction or default_direction(config)],
         max_flows=config.max_flows,
         filters=config.filters,
         promiscuous=config.promiscuous,
+        owners=config.owners,
     )
     monitor = XdpMonitor(options, log.info, stop.check)
     if config.direction is None and default_direction(config) == "ingress":
@@ -463,20 +464,21 @@ def make_sinks(config: Config, identity: Identity, output: OutputStream) -> list
     """Return the sinks of the chosen format."""
     is_terminal = os.isatty(output.fileno())
     top = config.top if config.top is not None else TERMINAL_TOP if is_terminal else 0
+    by_owner = config.by == "owner"
     if config.output == "table":
         from xtrace.sinks.kinds import TextOptions
         from xtrace.sinks.text.screen import Terminal, TerminalText, has_color
 
         screen = Terminal(output.fileno(), has_color(config.color, is_terminal, os.environ), config.wide)
-        return [TerminalText(output, TextOptions(config.top, screen=screen), screen)]
+        return [TerminalText(output, TextOptions(config.top, screen=screen, by_owner=by_owner), screen)]
     if config.output == "text":
         from xtrace.sinks.text.sink import Text
 
-        return [Text(output, top, config.direction == "both")]
+        return [Text(output, top, config.direction == "both", by_owner=by_owner)]
     if config.output == "json":
         from xtrace.sinks.jsonl.sink import JsonLines
 
-        return [JsonLines(output, identity, top)]
+        return [JsonLines(output, identity, top, by_owner=by_owner)]
     return []
 
 

@@ -66,7 +66,7 @@ class Config:
     push_warning: str | None
     max_series: int
     series_by: str
-    """flow, service or hosts"""
+    """flow, service, hosts or owner"""
     metrics: str
     """all, or counters: flows then have no gauges"""
     spool: tuple[str, int] | None
@@ -91,6 +91,9 @@ class Config:
     """of verdicts on ranks"""
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
+    owners: bool = False
+    by: str = "flow"
+    """what records of mode xdp are of: flow or owner"""
     ras: tuple[tuple[str, int], ...] = ()
     """host and port of NCCL's RAS service; None: not queried"""
     ras_interval_s: float = 0.0
@@ -152,6 +155,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         max_calls=given.value(table.MAX_CALLS),
         nccl_limits=given_thresholds(given, nccl_limits.LIMITS),
         tcp=parse_tcp(given),
+        owners=given.value(table.OWNERS),
+        by=given.value(table.BY),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
         procfs=given.value(table.PROCFS),
@@ -240,6 +245,8 @@ def refuse_contradictions(given: Settings) -> None:
     direction = given.value(table.DIRECTION)
     if hook == "xdp" and direction not in (None, "ingress"):
         raise UsageError(f"--hook xdp sees only ingress, not --direction {direction} (use --hook tc or auto)")
+    if given.value(table.OWNERS):
+        refuse_with_owners(given)
     for name, value in (("--hook", hook), ("--direction", direction)):
         if value in ("tc", "egress") and xdp_mode != "auto":
             raise UsageError(f"{name} {value} does not use XDP (leave out --xdp-mode {xdp_mode})")
@@ -250,6 +257,15 @@ def refuse_with_live(given: Settings) -> None:
     for option in (table.LIST, table.DOCTOR, table.FORMAT):
         if given.is_given(table.LIVE) and given.is_given(option):
             raise UsageError(f"--live and {option.name} contradict each other (leave one out)")
+
+
+def refuse_with_owners(given: Settings) -> None:
+    """Raise UsageError where flows cannot have owners: XDP sees no sockets, and a packet in a tunnel has none."""
+    for option in (table.HOOK, table.XDP_MODE):
+        if given.value(option) not in ("auto", "tc"):
+            raise UsageError(f"--owners counts at tc, not at XDP (leave out {option.name} {given.value(option)})")
+    if given.value(table.TUNNEL) == "inner":
+        raise UsageError("--owners is about the packets that sockets send (leave out --tunnel inner)")
 
 
 def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
@@ -271,6 +287,9 @@ def refuse_useless(given: Settings, target: Target | None) -> None:
     for option in fed:
         if given.is_given(option) and target is None and given.value(table.LISTEN) is None:
             raise UsageError(f"{option.name} works only with --push or --listen (add --push URL)")
+    for option in (table.BY, table.SERIES_BY):
+        if given.value(option) == "owner" and not given.value(table.OWNERS):
+            raise UsageError(f"{option.name} owner works only with --owners (add --owners)")
     pushed: tuple[Option[Any], ...] = (table.PUSH_FORMAT, table.SPOOL)
     for option in pushed:
         if given.is_given(option) and target is None:

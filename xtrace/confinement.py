@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xtrace.config import Config
 from xtrace.errors import KernelError
-from xtrace.kernel import confinement, paths, privileges
+from xtrace.kernel import confinement, paths, privileges, runtime_names
 from xtrace.model.confinement import Confinement
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {*privileges.NCCL_NEEDS, "CAP_CHECKPOINT_RESTORE", "CAP_SYS_ADMIN"}  # /proc/PID/map_files
     if config.promiscuous:
         kept |= {*privileges.PROMISCUOUS_NEEDS}
+    if config.owners:
+        kept |= {"CAP_DAC_READ_SEARCH"}  # open_by_handle_at(), for the paths of control groups
     if config.tcp is not None:
         kept |= {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}  # setns() to the namespaces behind veths
     if not privileges.effective().issuperset(kept & {*privileges.BPF_NEEDS}):
@@ -79,6 +81,8 @@ def readable(config: Config) -> Iterator[Path]:
     yield from (Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path) if place)
     if config.target is not None or config.ipfix is not None:
         yield from NAMES
+    if config.owners:
+        yield from (runtime_names.CONTAINERS, runtime_names.PODS)
     yield from directories(secret_files(config))
 
 

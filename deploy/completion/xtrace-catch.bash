@@ -34,6 +34,9 @@ _xtrace_catch_values() {
         -o|--format)
             printf '%s\n' auto table text json none
             ;;
+        --by)
+            printf '%s\n' flow owner
+            ;;
         --color)
             printf '%s\n' auto always never
             ;;
@@ -41,7 +44,7 @@ _xtrace_catch_values() {
             printf '%s\n' auto import remote-write
             ;;
         --series-by)
-            printf '%s\n' flow service hosts
+            printf '%s\n' flow service hosts owner
             ;;
         --metrics)
             printf '%s\n' all counters
@@ -61,7 +64,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --owners --by --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold --ras '
     COMPREPLY=()
 

@@ -9,7 +9,6 @@
 
 static long (*bpf_skb_vlan_push)(struct __sk_buff *skb, __be16 protocol,
 				 __u16 tag) = (void *)BPF_FUNC_skb_vlan_push;
-static long (*bpf_tail_call)(void *ctx, void *programs, __u32 index) = (void *)BPF_FUNC_tail_call;
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_PROG_ARRAY);

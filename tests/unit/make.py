@@ -109,7 +109,7 @@ def flow(
 
 def pack_entry(record: FlowRecord) -> bytes:
     """The record as struct flow_entry."""
-    return ENTRY.pack(*record.key, *record[1:], 0)
+    return ENTRY.pack(*record.key, *record[1:], 0, 0)
 
 
 def table(flows: Sequence[FlowRecord], room: int = 3) -> FlowTable:

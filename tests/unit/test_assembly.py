@@ -98,7 +98,7 @@ def existing() -> list[str]:
 @pytest.mark.parametrize(
     "arguments, code, line",
     [
-        (["--nonsense"], 2, r"unknown option --nonsense \(see --help-all\)"),
+        (["--zzz"], 2, r"unknown option --zzz \(see --help-all\)"),
         (["-t", "soon"], 2, r"--interval: 'soon' is not a duration \(use 500ms, 5s, 1m, or milliseconds\)"),
         (["-o", "xml"], 2, r"--format: unknown format 'xml' \(available: auto, table, text, json, none\)"),
         (["--port", "http"], 2, r"--port: 'http' is not a port or range \(1 to 65535, 8000-8100\)"),

@@ -126,6 +126,8 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--promiscuous": ("", {"promiscuous": True}),
     "--qps": ("", {"rdma": asdict(RdmaConfig(every_queue_pair=True))}),
     "--threshold": ("rx_oos=5:off,paused=off", {"rdma": asdict(RdmaConfig(limits=CHANGED_LIMITS))}),
+    "--owners": ("", {"owners": True}),
+    "--by": ("owner", {"by": "owner"}),
     "--tcp": ("", {"tcp": {name: limit for name, limit in THRESHOLDS.items() if name.startswith("tcp_")}}),
     "--sysfs": ("/s", {"sysfs": "/s"}),
     "--procfs": ("/p", {"procfs": "/p"}),
@@ -155,6 +157,8 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
         before += " --ipfix h:7"
     if option == "--listen-config":
         before += " --listen h:7"
+    if option == "--by":
+        before += " --owners"
     assert asdict(parsed(f"{before} {option} {value}")) == {**asdict(parsed(before)), **changed}
 
 
@@ -171,6 +175,7 @@ def test_option_changes_what_it_says_and_nothing_else(option: str) -> None:
         ),
         ("rdma", "--top=5", "xdp or nccl", "rdma,xdp"),
         ("rdma", "--tcp", "xdp", "rdma,xdp"),
+        ("rdma", "--owners", "xdp", "rdma,xdp"),
         ("rdma", "--max-series=5", "xdp", "rdma,xdp"),
         ("rdma", "--series-by=hosts", "xdp", "rdma,xdp"),
         ("xdp", "--threshold=rx_oos=5", "rdma or nccl", "xdp,rdma"),
@@ -205,6 +210,14 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
         ("--live -o json", "--live and --format contradict each other (leave one out)"),
         ("--live -l", "--live and --list contradict each other (leave one out)"),
         ("--live --doctor", "--live and --doctor contradict each other (leave one out)"),
+        ("--by owner", "--by owner works only with --owners (add --owners)"),
+        ("--listen h:7 --series-by owner", "--series-by owner works only with --owners (add --owners)"),
+        ("--owners --hook xdp", "--owners counts at tc, not at XDP (leave out --hook xdp)"),
+        ("--owners --xdp-mode native", "--owners counts at tc, not at XDP (leave out --xdp-mode native)"),
+        (
+            "--owners --tunnel inner",
+            "--owners is about the packets that sockets send (leave out --tunnel inner)",
+        ),
         ("--threshold tcp_rtt=5", "--threshold tcp_* works only with --tcp (add --tcp)"),
         ("--direction egress --xdp-mode native", "--direction egress does not use XDP (leave out --xdp-mode native)"),
     ],
@@ -381,7 +394,7 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["--xdp-mode", "offload"], "--xdp-mode: unknown XDP mode 'offload' (available: auto, native, generic)"),
         (["-i"], "--interface needs a value (IF[,...])"),
         (["-c"], "--count needs a value (N)"),
-        (["--nonsense"], "unknown option --nonsense (see --help-all)"),
+        (["--zzz"], "unknown option --zzz (see --help-all)"),
         (["--interfce", "eth0"], "unknown option --interfce (did you mean --interface?)"),
         (["--inter", "eth0"], "unknown option --inter (did you mean --interval?)"),
         (["--exclude-dn=1"], "unknown option --exclude-dn (did you mean --exclude-dns?)"),

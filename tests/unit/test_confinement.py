@@ -35,6 +35,7 @@ def everything_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-m nccl", NCCL),
         ("-m xdp,nccl", XDP | NCCL),
         ("--tcp", XDP | {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}),
+        ("--owners", XDP | {"CAP_DAC_READ_SEARCH"}),
     ],
 )
 def test_only_what_the_modes_need_is_kept(arguments: str, kept: set[str]) -> None:

@@ -48,6 +48,14 @@ FLOW: Record = {
     "first_seen": "2026-01-01T00:00:01.000Z",
     "last_seen": "2026-01-01T00:00:02.000Z",
 }
+OWNER: Record = {
+    "owner": "created",
+    "pid": 4711,
+    "command": "nginx",
+    "uid": 33,
+    "cgroup": "/system.slice/nginx.service",
+    "unit": "nginx.service",
+}
 ROCE: Record = {
     **FLOW,
     "src_port": 0,
@@ -115,6 +123,7 @@ EXAMPLES: dict[str, Record] = {
         "map_memory_bytes": 20296336,
     },
     "flow": FLOW,
+    "owner": {"type": "owner", **COMMON, "flows": 3, "packets": 6, "bytes": 600, "units": "wire", "owner": "not_local"},
     "other": {"type": "other", **COMMON, "flows": 3, "packets": 6, "bytes": 600},
     "interface": {
         "type": "interface",
@@ -426,6 +435,12 @@ def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
         ("interface", {"xdp_mode": "offload"}),
         ("interface", {"unattributed": [{"traffic_type": "TCP", "packets": 0, "bytes": 0}]}),
         ("other", {"flows": 0}),
+        ("owner", {"flows": 0}),
+        ("owner", {"owner": "somebody"}),
+        ("owner", {"cgroup": "nginx.service"}),
+        ("flow", {"uid": 33}),
+        ("flow", {"owner": "created"}),
+        ("flow", {**OWNER, "owner": "kernel"}),
         ("link", {"state": "UP"}),
         ("link", {"mac": ""}),
         ("link", {"xdp": {"prog_id": 7}}),

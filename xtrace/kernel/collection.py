@@ -16,14 +16,24 @@ log = logging.getLogger(__name__)
 CONSTANTS = "rodata"
 """The map of an object's constants. Constants differ per load, so each load has its own map."""
 
+NO_MAPS: Mapping[str, Map] = {}
+
 
 class Collection:
     """Owns the maps of an object. The caller closes the programs it loads."""
 
-    def __init__(self, spec: ObjectSpec, resize: Callable[[MapSpec], MapSpec], *, typed: bool = True) -> None:
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        resize: Callable[[MapSpec], MapSpec],
+        *,
+        typed: bool = True,
+        shared: Mapping[str, Map] = NO_MAPS,
+    ) -> None:
         """Create the maps, sized by `resize`, with type information if `typed` and the kernel accepts it.
 
-        Raises KernelError or PrivilegeError and then leaves nothing open.
+        `shared`: maps of another object that this one's programs use too, instead of their own. Raises KernelError or
+        PrivilegeError and then leaves nothing open.
         """
         self.spec = spec
         self.maps: dict[str, Map] = {}
@@ -34,8 +44,9 @@ class Collection:
             types = load_types(spec) if typed else None
             self._types = own(types) if types else None
             for name, found in spec.maps.items():
-                if not found.frozen:
+                if not found.frozen and name not in shared:
                     self.maps[name] = own(Map.create(resize(found), self._types))
+            self._shared = shared
             self._owned = opening.pop_all()
 
     def load(
@@ -55,7 +66,7 @@ class Collection:
         with Map.create(patch_constants(self.spec.maps[CONSTANTS], constants), self._types) as own_constants:
             return Program.load(
                 self.spec.programs[name],
-                {**self.maps, CONSTANTS: own_constants},
+                {**self._shared, **self.maps, CONSTANTS: own_constants},
                 licence=self.spec.license,
                 btf=self._types,
                 prog_type=prog_type,

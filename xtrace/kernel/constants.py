@@ -1,6 +1,7 @@
 """Constants of the kernel's bpf() interface (include/uapi/linux/bpf.h, linux/if_link.h)."""
 
 MAP_TYPE_ARRAY = 2
+MAP_TYPE_PROG_ARRAY = 3
 MAP_TYPE_PERCPU_ARRAY = 6
 MAP_TYPE_ARRAY_OF_MAPS = 12
 MAP_TYPE_HASH_OF_MAPS = 13
@@ -9,7 +10,10 @@ PROG_TYPE_KPROBE = 2
 """Also for uprobes."""
 PROG_TYPE_SCHED_CLS = 3
 PROG_TYPE_XDP = 6
+PROG_TYPE_CGROUP_SOCK = 9
 PROG_TYPE_RAW_TRACEPOINT = 17
+ATTACH_TYPE_CGROUP_SOCK_CREATE = 2
+"""BPF_CGROUP_INET_SOCK_CREATE"""
 ATTACH_TYPE_XDP = 37
 ATTACH_TYPE_TCX_INGRESS = 46
 ATTACH_TYPE_TCX_EGRESS = 47
@@ -24,6 +28,8 @@ LINK_BEFORE_ALL = 1 << 3
 MAP_READ_ONLY_PROG = 0x80
 """BPF_F_RDONLY_PROG: read-only for programs."""
 MAP_MMAPABLE = 0x400
+MAP_NO_EXIST = 1
+"""BPF_NOEXIST: an update only adds."""
 
 PROG_HAS_FRAGS = 0x20
 """BPF_F_XDP_HAS_FRAGS: the program handles frames with fragments (Linux 5.18)."""

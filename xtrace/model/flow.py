@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from struct import Struct
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
+from xtrace.model.flow_owners import OWNER, FlowOwner
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 
@@ -193,8 +194,8 @@ class FlowRecord(NamedTuple):
 KEY = abi.layout("struct flow_key", *FlowKey._fields)
 COUNTERS = abi.layout("struct flow_counters", "packets", "bytes", "tcp_flags", "ecn_ce", "first", "last")
 """The fields of a FlowRecord after its key; marks is ecn_ce in the header."""
-ENTRY = abi.layout("struct flow_entry", "key", "counters", "owner")
-"""The fields of a FlowKey, those of a FlowRecord after its key, and the owner, which is of no use any more."""
+ENTRY = abi.layout("struct flow_entry", "key", "counters", "owner", "asked")
+"""The fields of a FlowKey, those of a FlowRecord after its key, and what only the programs use."""
 ECN_CE_COUNT = lib.ECN_CE_COUNT
 _DSCP_SHIFT = 8 * (abi.offset("struct flow_counters", "dscp") - abi.offset("struct flow_counters", "ecn_ce"))
 SLOT_OFFSET = abi.offset("struct flow_key", "slot")
@@ -214,22 +215,26 @@ _PACKETS_INDEX = abi.offset("struct flow_entry", "counters", "packets") // _WORD
 _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed", "filtered_fragments")
 
 
+NO_OWNERS = memoryview(b"")
+
+
 class FlowTable:
     """The flows of one snapshot, decoded one at a time from where they lie.
 
-    `entries` begins with `count` struct flow_entry. Their owner reuses them for the next snapshot, so a FlowTable must
-    be read before the next tick; release() makes it empty.
+    `entries` begins with `count` struct flow_entry, `owners` with as many struct flow_owner, or is empty. Both are
+    reused for the next snapshot, so a FlowTable must be read before the next tick; release() makes it empty.
     """
 
-    def __init__(self, entries: memoryview, count: int) -> None:
-        self._set(entries, count)
+    def __init__(self, entries: memoryview, count: int, owners: memoryview = NO_OWNERS) -> None:
+        self._set(entries, count, owners)
 
     def release(self) -> None:
         """Forget the entries, whose memory is about to go."""
-        self._set(memoryview(b""), 0)
+        self._set(memoryview(b""), 0, NO_OWNERS)
 
-    def _set(self, entries: memoryview, count: int) -> None:
+    def _set(self, entries: memoryview, count: int, owners: memoryview) -> None:
         self.entries = entries[: count * ENTRY.size]
+        self.owners = owners[: count * OWNER.size]
         self._words = self.entries.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
         self._count = count
         self._places: Mapping[tuple[int, int], Sequence[int]] | None = None
@@ -242,6 +247,17 @@ class FlowTable:
 
     def __getitem__(self, index: int) -> FlowRecord:
         return _record(ENTRY.unpack_from(self.entries, index * ENTRY.size))
+
+    def copied(self, indexes: Iterable[int]) -> FlowTable:
+        """Return these flows in memory of their own, in this order."""
+        chosen = list(indexes)
+        entries = b"".join(self.entries[index * ENTRY.size : (index + 1) * ENTRY.size] for index in chosen)
+        owners = b"".join(map(self.owner, chosen))
+        return FlowTable(memoryview(entries), len(chosen), memoryview(owners))
+
+    def owner(self, index: int) -> bytes:
+        """Return one flow's struct flow_owner as bytes; nothing if owners are not known."""
+        return bytes(self.owners[index * OWNER.size : (index + 1) * OWNER.size])
 
     def packed_keys(self) -> Iterator[bytes]:
         """Yield every flow's struct flow_key as bytes, by index."""
@@ -304,7 +320,7 @@ class FlowTable:
 
 def _record(fields: tuple[Any, ...]) -> FlowRecord:
     """Return the record whose struct flow_entry has these fields."""
-    return FlowRecord(FlowKey._make(fields[:_KEY_FIELDS]), *fields[_KEY_FIELDS:-1])
+    return FlowRecord(FlowKey._make(fields[:_KEY_FIELDS]), *fields[_KEY_FIELDS:-2])
 
 
 @dataclass(frozen=True)
@@ -463,6 +479,8 @@ class FlowSnapshot(Snapshot):
     """names of interfaces attached within the interval that were not before"""
     find_origin: Callable[[Interface, FlowKey], Origin] | None = None
     """with mode rdma: looks up a RoCE flow among the queue pairs"""
+    name_owner: Callable[[bytes], FlowOwner] | None = None
+    """with --owners: from a flow's struct flow_owner to its owner"""
 
     @property
     def failure(self) -> str:
@@ -471,6 +489,10 @@ class FlowSnapshot(Snapshot):
         if self.attached or not lost:
             return ""
         return "no interface is monitored any more: " + "; ".join(f"{each.name}: {each.detail}" for each in lost)
+
+    def owner(self, index: int) -> FlowOwner | None:
+        """Return the owner of a flow by its index in the table; None without --owners."""
+        return self.name_owner(self.flows.owner(index)) if self.name_owner else None
 
     def origin(self, interface: Interface, key: FlowKey) -> Origin:
         """Return the origin of a RoCE flow: by its packets, else by its queue pair."""

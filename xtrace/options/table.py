@@ -55,7 +55,8 @@ COLORS = ("auto", "always", "never")
 DIRECTIONS = ("ingress", "egress", "both")
 HOOKS = ("auto", "xdp", "tc")
 XDP_MODES = ("auto", "native", "generic")
-SERIES = ("flow", "service", "hosts")
+SERIES = ("flow", "service", "hosts", "owner")
+RECORDS = ("flow", "owner")
 PACKETS = ("outer", "inner")
 KEPT = ("all", "counters")
 PUSH_FORMATS = ("auto", "import", "remote-write")
@@ -202,6 +203,17 @@ TCP = _switch(
     " (docs/tcp.md).",
     modes=(XDP,), is_main=True,
 )
+OWNERS = _switch(
+    "--owners", group=OUTPUT, help="show whose each flow is: process, container, unit",
+    details="The process that created a flow's socket, its user, container, pod and systemd unit (docs/owners.md)."
+    " Packets are counted at tc.",
+    modes=(XDP,),
+)
+BY = Option(
+    ("--by",), "WHAT", "show each flow, or the sums by owner", OUTPUT, choice("record", RECORDS), RECORDS[0],
+    RECORDS[0], "owner: the flows of one process, container or unit share a record. Needs --owners.",
+    modes=(XDP,), values=RECORDS,
+)
 QPS = _switch("--qps", group=OUTPUT, help="show each queue pair, not only the number per process", modes=(RDMA,))
 LIST = _switch(
     "-l", "--list", group=OUTPUT, help="list interfaces (-m rdma: RDMA ports) and exit",
@@ -266,10 +278,11 @@ MAX_SERIES = Option(
     " --push or --listen.", modes=(XDP,),
 )
 SERIES_BY = Option(
-    ("--series-by",), "WHAT", "what shares a time series: flow, service or hosts", METRICS,
+    ("--series-by",), "WHAT", "what shares a time series: flow, service, hosts or owner", METRICS,
     choice("series", SERIES), SERIES[0], SERIES[0],
     "service: the higher of two ports becomes 0, so that a host's connections to a service share a series. hosts:"
-    " without ports and queue pairs. Needs --push or --listen.", modes=(XDP,), values=SERIES,
+    " without ports and queue pairs. owner: container, pod, unit and command instead of addresses, with --owners. Needs"
+    " --push or --listen.", modes=(XDP,), values=SERIES,
 )
 METRICS_KEPT = Option(
     ("--metrics",), "WHICH", "metrics of flows: all, or counters", METRICS, choice("metrics", KEPT), KEPT[0], KEPT[0],
@@ -350,7 +363,7 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
-    *(INTERVAL, COUNT, FORMAT, LIVE, TOP, TCP, WIDE, COLOR, QPS, LIST, DOCTOR),
+    *(INTERVAL, COUNT, FORMAT, LIVE, TOP, TCP, OWNERS, BY, WIDE, COLOR, QPS, LIST, DOCTOR),
     *(PUSH, PUSH_FORMAT, SPOOL, IPFIX, IPFIX_BIFLOW, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),

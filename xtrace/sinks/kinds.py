@@ -34,6 +34,8 @@ class TextOptions:
     """whether lines end in `in` or `out`"""
     screen: Screen | None = None
     """columns that fit it, instead of lines of words"""
+    by_owner: bool = False
+    """whether flows are added up by their owners"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class JsonOptions:
     """fields that are the same in all records of the run"""
     top: int = 0
     """flows shown per interface; 0: all"""
+    by_owner: bool = False
+    """whether flows are added up by their owners"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class MetricsOptions:
     max_series: int
     """flows with their own series, per interface and direction"""
     series_by: str = "flow"
-    """what shares a series: flow, service or hosts"""
+    """what shares a series: flow, service, hosts or owner"""
     flow_gauges: bool = True
     """whether flows have gauges of the last interval beside their counters"""
 

@@ -21,7 +21,7 @@ EXAMPLES = {
     "--mode": "rdma", "--interface": "eth7", "--device": "mlx5_7", "--exclude-device": "mlx5_8", "--direction": "both",
     "--filter": "udp", "--net": "10.0.0.0/8", "--exclude-net": "10.0.0.0/8", "--port": "7", "--interval": "7s",
     "--count": "7", "--format": "text", "--top": "7", "--push": "http://m:7", "--max-series": "7", "--label": "a=7",
-    "--color": "always", "--tunnel": "inner",
+    "--color": "always", "--tunnel": "inner", "--by": "owner",
     "--series-by": "hosts", "--push-format": "import", "--spool": "/7:7G", "--listen": "h:7", "--ipfix": "h:7",
     "--listen-config": "/7.yml", "--metrics": "counters",
     "--hook": "tc", "--xdp-mode": "native", "--max-flows": "7", "--max-calls": "700",

@@ -18,15 +18,22 @@ from xtrace.kernel.syscall import lib
 from xtrace.messages import message
 from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.clsact import TcAttachment
-from xtrace.monitors.flows.kinds import MERGING_KINDS, TC_KINDS, UNKNOWN_PACKETS, effect, link_layer, xdp_layer
+from xtrace.monitors.flows.kinds import (
+    MERGING_KINDS,
+    PAIR_KINDS,
+    TC_KINDS,
+    UNKNOWN_PACKETS,
+    effect,
+    link_layer,
+    xdp_layer,
+)
 from xtrace.monitors.flows.refusals import XDP_PROGRAM, XdpRefused, XdpTaken, refuse_if_owned, removal
-from xtrace.monitors.flows.tables import FlowTables, Place
+from xtrace.monitors.flows.tables import TC_PROGRAM, FlowTables, Place
 
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
 """Errors that a driver returns every time: repeating the request for the text of the refusal attaches nothing."""
 
 AUTO = "auto"
-TC_PROGRAM = "tc_packet"
 FLAGS = {XdpMode.NATIVE: constants.XDP_FLAGS_NATIVE, XdpMode.GENERIC: constants.XDP_FLAGS_GENERIC}
 TCX_TYPES = {
     Direction.INGRESS: constants.ATTACH_TYPE_TCX_INGRESS,
@@ -82,6 +89,11 @@ def loaded(name: str, attached: Mapping[Direction, Attached], remarks: Iterable[
     return ": ".join(filter(None, [", ".join(programs), "; ".join([*special, *remarks])]))
 
 
+def peer_netns(link: LinkInfo) -> int | None:
+    """Return the number of the network namespace at the other end of a veth, None if that is this one."""
+    return link.peer_netnsid if link.kind in PAIR_KINDS else None
+
+
 class Attacher:
     """Attaches the packet programs of one set of tables."""
 
@@ -97,7 +109,7 @@ class Attacher:
         choice = self._choice
         prefers_tc = link.kind in TC_KINDS and not choice.is_xdp
         if direction is Direction.EGRESS or choice.hook is Hook.TC or prefers_tc:
-            return self._tc(link, Place(slot, direction, layer))
+            return self._tc(link, Place(slot, direction, layer, peer_netns=peer_netns(link)))
         place = Place(slot, direction, xdp_layer(link), self._tables.features.frags)
         mode = choice.xdp_mode or XdpMode.NATIVE
         try:
@@ -108,7 +120,7 @@ class Attacher:
                 raise InterfaceError(f"{refusal}; {advice}") from refusal
             reason = str(refusal).removeprefix(f"{link.name}: ")
         try:
-            attached = self._tc(link, Place(slot, direction, layer))
+            attached = self._tc(link, Place(slot, direction, layer, peer_netns=peer_netns(link)))
         except InterfaceError as error:
             raise InterfaceError(f"{error}; before that, {reason}") from error
         return replace(attached, remarks=(reason,))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from xtrace.kernel import features, privileges
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -24,6 +25,9 @@ from xtrace.monitors.flows.roster import Roster, RosterState, Way
 from xtrace.monitors.flows.tables import Drained, FlowTables
 from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
+
+if TYPE_CHECKING:
+    from xtrace.monitors.owners.names import OwnerNames
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class XdpOptions:
     max_flows: int = 65536
     filters: Filters = field(default_factory=Filters)
     promiscuous: bool = False
+    owners: bool = False
 
 
 class XdpMonitor:
@@ -74,6 +79,7 @@ class XdpMonitor:
             slots = min(named + OPEN_SLOTS if options.selection.is_open else named, MOST_SLOTS)
             self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
             opening.callback(self._tables.close)
+            self._owners = self._find_owners(opening, report) if options.owners else None
             self._wakeups = opening.enter_context(closing(Wakeups(self._events.fileno())))
             attacher = Attacher(netlink, self._tables, options.choice)
             way = Way(options.directions, options.promiscuous)
@@ -82,6 +88,11 @@ class XdpMonitor:
             self._start_ns = time.monotonic_ns()
             self._roster.attach_first(check)
             self._opened = opening.pop_all()
+
+    def _find_owners(self, opening: ExitStack, report: Say) -> OwnerNames | None:
+        from xtrace.monitors.owners.opening import find_owners
+
+        return opening.enter_context(find_owners(self._tables, report))
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -177,6 +188,7 @@ class XdpMonitor:
             attached=state.attached,
             unattached=state.unattached,
             reattached=state.reattached,
+            name_owner=self._owners.of if self._owners else None,
         )
         self._start_ns = drained.end_monotonic_ns
         return snapshot

@@ -89,5 +89,6 @@ class Plan:
             "flows_b": self.max_flows,
             "recent": max(self.recent_cpus * 2 * lib.RECENT_FLOWS, 1),
             "counters": 2 * self.slots * 2,
+            "owner_programs": 2 * self.slots,
         }
         return replace(spec, max_entries=entries.get(spec.name, spec.max_entries))

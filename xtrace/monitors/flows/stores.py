@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Map, SharedMemory, new_uncleared
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.flow import COUNTERS, ENTRY, KEY, FlowTable
+from xtrace.model.flow import COUNTERS, ENTRY, KEY, NO_OWNERS, FlowTable
+from xtrace.model.flow_owners import OWNER
 from xtrace.monitors.flows.plan import Plan
 
 _NOTHING_CLAIMED = bytes(ffi.sizeof("struct claimed"))
@@ -22,6 +23,9 @@ BATCH = 4096
 
 class FlowStore(Protocol):
     """The flows of both buffers."""
+
+    owners: Map | None
+    """of the flows, by the same index; None: they are not asked for"""
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
         """Return each flow of these buffers once. It is valid until one of them is reused, or close()."""
@@ -60,10 +64,13 @@ class Recent:
 class MappedFlows:
     """Flows in shared memory, returned from where they lie. Only as much is mapped as is used."""
 
+    owners: Map | None = None
+
     def __init__(self, maps: Mapping[str, Map], plan: Plan) -> None:
         self._plan = plan
         self._flows, self._index, self._foreign = maps["flows"], maps["flow_index"], maps["foreign"]
         self._mapped: dict[int, SharedMemory] = {}
+        self._mapped_owners: dict[int, SharedMemory] = {}
         with ExitStack() as opening:
             self._recent = Recent(maps["recent"], plan)
             opening.callback(self._recent.close)
@@ -76,32 +83,45 @@ class MappedFlows:
         counts = [self._settle(buffer) for buffer in buffers]
         if len(buffers) == 1:
             (buffer,) = buffers
+            owners = self._mapped_owners.get(buffer)
             view = self._mapped[buffer].view() if counts[0] else memoryview(b"")
-            return FlowTable(view, counts[0])
+            return FlowTable(view, counts[0], owners.view() if owners else NO_OWNERS)
         entries = new_uncleared("struct flow_entry[]", sum(counts))
+        owned = new_uncleared("struct flow_owner[]", sum(counts)) if self.owners else ffi.NULL
         end = 0
         for buffer, count in zip(buffers, counts, strict=True):
             if count:
                 ffi.memmove(entries + end, self._mapped[buffer].address, count * ENTRY.size)
+                if owned:
+                    ffi.memmove(owned + end, self._mapped_owners[buffer].address, count * OWNER.size)
             end += count
             self.reuse(buffer)
-        return merged(entries, end)
+        return merged(entries, end, owned)
 
     def _settle(self, buffer: int) -> int:
         """Map the entries of a buffer and complete them; return their number."""
         claimed = self._claims[buffer]
         count = min(int(claimed.entries), self._plan.max_flows)
         if count:
-            size = ENTRY.size
-            self._mapped[buffer] = SharedMemory(self._flows, count * size, buffer * self._plan.table_entries * size)
+            size, first = ENTRY.size, buffer * self._plan.table_entries
+            self._mapped[buffer] = SharedMemory(self._flows, count * size, first * size)
             entries = ffi.cast("struct flow_entry *", self._mapped[buffer].address)
+            owners = self._map_owners(buffer, count)
             for recent in self._recent.of(buffer):
                 lib.xt_add_recent(entries, count, recent)
             if claimed.foreign:
                 self._add_foreign(entries, count, buffer)
             if claimed.unused:
-                count = int(lib.xt_drop_unused(entries, count))
+                count = int(lib.xt_drop_unused(entries, owners, count))
         return count
+
+    def _map_owners(self, buffer: int, count: int) -> Any:
+        """Map the owners of a buffer's flows; a struct flow_owner *, NULL if there are none."""
+        if self.owners is None:
+            return ffi.NULL
+        first = buffer * self._plan.table_entries * OWNER.size
+        mapped = self._mapped_owners[buffer] = SharedMemory(self.owners, count * OWNER.size, first)
+        return ffi.cast("struct flow_owner *", mapped.address)
 
     def _add_foreign(self, entries: Any, count: int, buffer: int) -> None:
         size = ffi.sizeof("struct packet_count")
@@ -113,8 +133,9 @@ class MappedFlows:
         entries = self._mapped.pop(buffer, None)
         if entries is None:
             return
-        with entries:
-            entries.clear()
+        for mapped in filter(None, (entries, self._mapped_owners.pop(buffer, None))):
+            with mapped:
+                mapped.clear()
         size = self._plan.index_bytes
         with SharedMemory(self._index, size, buffer * size) as index:
             index.clear()
@@ -122,14 +143,17 @@ class MappedFlows:
 
     def close(self) -> None:
         """Unmap everything."""
-        for mapped in self._mapped.values():
+        for mapped in (*self._mapped.values(), *self._mapped_owners.values()):
             mapped.close()
         self._mapped.clear()
+        self._mapped_owners.clear()
         self._owned.close()
 
 
 class HashedFlows:
     """Flows in hash maps, moved to memory of their own by batches of system calls."""
+
+    owners: Map | None = None
 
     def __init__(self, maps: Mapping[str, Map], plan: Plan) -> None:
         self._tables = maps["flows_a"], maps["flows_b"]
@@ -147,7 +171,7 @@ class HashedFlows:
                 end += count
             for recent in self._recent.of(buffer):
                 end += lib.xt_take_recent(self._entries + end, recent)
-        return merged(self._entries, end)
+        return merged(self._entries, end, ffi.NULL)
 
     def reuse(self, buffer: int) -> None:
         """Do nothing: collecting has emptied it."""
@@ -157,8 +181,12 @@ class HashedFlows:
         self._recent.close()
 
 
-def merged(entries: Any, count: int) -> FlowTable:
-    """Return the first `count` of the entries, a struct flow_entry *, as a table in which every flow occurs once."""
+def merged(entries: Any, count: int, owners: Any) -> FlowTable:
+    """Return the first `count` of the entries, a struct flow_entry *, as a table in which every flow occurs once.
+
+    `owners`: by the same index, a struct flow_owner *; NULL if there are none.
+    """
     places = 1 << (2 * count).bit_length()
-    count = lib.xt_merge_flows(entries, count, ffi.new("__u32[]", places), places)
-    return FlowTable(memoryview(ffi.buffer(entries, count * ENTRY.size)), count)
+    count = lib.xt_merge_flows(entries, owners, count, ffi.new("__u32[]", places), places)
+    view = memoryview(ffi.buffer(owners, count * OWNER.size)) if owners else NO_OWNERS
+    return FlowTable(memoryview(ffi.buffer(entries, count * ENTRY.size)), count, view)

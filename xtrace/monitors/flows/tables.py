@@ -11,9 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from xtrace.errors import XtraceError
 from xtrace.kernel import abi, constants
 from xtrace.kernel.bpf import Program, check_possible_cpus
+from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec, ObjectSpec
 from xtrace.kernel.features import Features
@@ -27,6 +30,9 @@ from xtrace.monitors.buffers import Ended, Switch
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.stores import FlowStore, HashedFlows, MappedFlows
 
+if TYPE_CHECKING:
+    from xtrace.monitors.owners.probe import OwnerProbe
+
 TICK_MASK = 0xFFFFFFFF
 FRAGMENT_TIME_NS = 30_000_000_000
 
@@ -34,6 +40,7 @@ CLOCK_MONOTONIC_COARSE = 6
 """Its resolution is one kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
 
 NO_FILTERS = Filters()
+TC_PROGRAM = "tc_packet"
 
 
 def load_object_spec(mapped: bool = True) -> ObjectSpec:
@@ -51,6 +58,8 @@ class Place:
     frags: bool = False
     plain: bool = True
     """whether plain frames take the short way (csrc/plain.h), where there are no filters"""
+    peer_netns: int | None = None
+    """the interface's namespace's number for that of a veth's other end, if that is another one"""
 
 
 def counters_index(slot: int, egress: int, buffer: int) -> int:
@@ -86,6 +95,8 @@ class FlowTables:
         """duration of the last drain, without the grace period"""
         self._tick_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._multipliers = {f"hash_{word}": secrets.randbits(64) | 1 for word in range(KEY.size // abi.U64.size)}
+        self.owner_probe: OwnerProbe | None = None
+        """finds out whose flows are, at tc"""
         self._shown: FlowTable | None = None
         """the flows of the last interval, in memory that is about to be reused"""
         check_possible_cpus()
@@ -121,6 +132,18 @@ class FlowTables:
         self._forget()
         self._owned.close()
 
+    def find_owners(self, cgroups: Cgroups) -> OwnerProbe:
+        """Find out whose the flows are from now on: of programs that are loaded after this. Raises XtraceError."""
+        if not self.features.cmpxchg:
+            raise XtraceError("needs compare-and-swap in BPF (Linux 5.12)")
+        from xtrace.monitors.owners.probe import OwnerProbe
+
+        probe = OwnerProbe(self._maps, 2 * self.plan.table_entries, cgroups)
+        self._owned.enter_context(probe)
+        self._store.owners = probe.owners
+        self.owner_probe = probe
+        return probe
+
     @property
     def grace_ns(self) -> int:
         """Duration of the last grace period."""
@@ -130,6 +153,9 @@ class FlowTables:
         """Load a program on the shared maps, with the constants of this kernel and place."""
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
+        is_tc = self._collection.spec.programs[program].section == "tc"
+        if self.owner_probe and program == TC_PROGRAM:
+            self.owner_probe.watch(place.slot, place.direction.bit, place.peer_netns)
         values = {
             "interface_slot": place.slot,
             "is_egress": place.direction.bit,
@@ -148,13 +174,13 @@ class FlowTables:
             "number_mask": self.plan.number_mask,
             "table_lines": self.plan.table_lines,
             "fragment_ticks": FRAGMENT_TIME_NS // self._tick_ns,
+            "names_owners": self.owner_probe is not None and program == TC_PROGRAM,
             **self._multipliers,
             **self._filters.constants(),
         }
         flags = frame_flags() if place.frags else None
         if flags:
             values.update(frame_flags=flags.offset, frags_flag=flags.frags)
-        is_tc = self._collection.spec.programs[program].section == "tc"
         return self._collection.load(
             program,
             values,
@@ -169,8 +195,8 @@ class FlowTables:
         return place.plain and place.link_layer == lib.LINK_LAYER_ETHERNET and self._filters == NO_FILTERS
 
     def memory(self) -> int:
-        """Kernel memory of the shared maps in bytes, as reported by the kernel."""
-        return self._collection.memory()
+        """Kernel memory of the maps in bytes, as reported by the kernel."""
+        return self._collection.memory() + (self.owner_probe.memory() if self.owner_probe else 0)
 
     def clock(self) -> TickClock:
         """The kernel's tick and CLOCK_MONOTONIC now."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
 
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow import TRAFFIC_TYPES, TUNNELS, FlowSnapshot, Interface, Origin
+from xtrace.model.flow_owners import UNKNOWN_OWNER, FlowOwner
 from xtrace.model.roce import opcode_name
 from xtrace.sinks.render import tcp_flag_names, valid_unicode
 
@@ -65,6 +66,7 @@ class FlowLines:
                 "start": snapshot.start_monotonic_ns,
                 "end": snapshot.end_ns - snapshot.wall_offset_ns,
                 "needs_origin": snapshot.find_origin is not None,
+                "owners": ffi.from_buffer("struct flow_owner[]", table.owners) if snapshot.name_owner else ffi.NULL,
                 "out": self._out,
                 "room": len(self._out),
             },
@@ -76,6 +78,9 @@ class FlowLines:
         while (result := lib.xt_flow_lines(lines)) != lib.XT_LINES_DONE or lines.used:
             if result == lib.XT_LINES_NEED_ORIGIN:
                 self._set_origin()
+                continue
+            if result == lib.XT_LINES_NEED_OWNER:
+                self._set_owner()
                 continue
             yield ffi.buffer(self._out, lines.used)[:]
             lines.used = 0
@@ -90,6 +95,40 @@ class FlowLines:
         lines.src_qpn = NO_QPN if origin.src_qpn is None else origin.src_qpn
         lines.process.start, lines.process.length = self._process, len(process)
         lines.has_origin = 1
+
+    def _set_owner(self) -> None:
+        """Name the owner of the next flow."""
+        lines = self._lines
+        index = lines.chosen[lines.next] if lines.chosen else lines.next
+        fields = owner_fields(self._snapshot.owner(index) or UNKNOWN_OWNER)
+        self._owner = ffi.from_buffer(fields)
+        lines.owner_fields.start, lines.owner_fields.length = self._owner, len(fields)
+
+
+MOST_OWNERS = 1 << 14
+
+
+def owner_record(owner: FlowOwner) -> dict[str, Any]:
+    """Return the fields of an owner, those that are known."""
+    fields = {
+        "owner": owner.how,
+        "pid": owner.pid,
+        "command": owner.command,
+        "uid": owner.uid,
+        "cgroup": None if owner.cgroup is None else valid_unicode(owner.cgroup),
+        "container": owner.container,
+        "container_name": owner.container_name,
+        "pod": owner.pod,
+        "pod_name": owner.pod_name,
+        "unit": None if owner.unit is None else valid_unicode(owner.unit),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+@lru_cache(MOST_OWNERS)
+def owner_fields(owner: FlowOwner) -> bytes:
+    """Return the same with a leading comma."""
+    return b"," + orjson.dumps(owner_record(owner))[1:-1]
 
 
 def _process(origin: Origin) -> bytes:

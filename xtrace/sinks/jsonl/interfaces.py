@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from xtrace.model.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, InterfaceCounts, PacketCount, Selection, select
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
+from xtrace.model.owner_sums import by_owner
 from xtrace.model.words import Direction
-from xtrace.sinks.jsonl.flows import FlowLines
+from xtrace.sinks.jsonl.flows import FlowLines, owner_record
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
@@ -43,6 +44,9 @@ class FlowJson:
                 "interface": valid_unicode(interface.name),
                 "direction": interface.direction,
             }
+            if self._options.by_owner:
+                yield from rendered(owner_records(snapshot, interface, counts, self._options.top, common))
+                continue
             selection = select(snapshot, interface, self._options.top)
             yield from FlowLines(snapshot, interface, selection.chosen, common)
             yield from rendered(summary_records(interface, counts, selection, common))
@@ -67,6 +71,19 @@ def summary_records(
         packets, size = selection.other
         yield {"type": "other", **common, "flows": selection.other_flows, "packets": packets, "bytes": size}
     yield interface_record(interface, counts, selection.flows, common)
+
+
+def owner_records(
+    snapshot: FlowSnapshot, interface: Interface, counts: InterfaceCounts, top: int, common: Record
+) -> Iterator[Record]:
+    """Yield the records of an interface with its flows added up by owner (--by owner)."""
+    sums = by_owner(snapshot, interface, top)
+    for each in sums.shown:
+        packets, size = each.count
+        fields = {"flows": each.flows, "packets": packets, "bytes": size, "units": interface.units}
+        yield {"type": "owner", **common, **fields, **owner_record(each.owner)}
+    selection = Selection(sums.flows, (), sums.other_flows, sums.other)
+    yield from summary_records(interface, counts, selection, common)
 
 
 def hook_records(snapshot: FlowSnapshot, identity: Record) -> Iterator[Record]:

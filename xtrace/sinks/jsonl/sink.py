@@ -20,9 +20,9 @@ SCHEMA = 1
 class JsonLines:
     """Writes every record of a run to a stream."""
 
-    def __init__(self, stream: OutputStream, identity: Identity, top: int = 0) -> None:
+    def __init__(self, stream: OutputStream, identity: Identity, top: int = 0, *, by_owner: bool = False) -> None:
         self._stream = stream
-        self.options = options = JsonOptions(identity.record(), top)
+        self.options = options = JsonOptions(identity.record(), top, by_owner)
         self._kinds = ByMode(lambda kind: kind.json(options))
 
     def start(self, run: Run) -> None:

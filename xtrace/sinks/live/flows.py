@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from xtrace.model.flow import EGRESS, ENTRY, FlowRecord, FlowSnapshot, FlowTable, Interface
+from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, FlowTable, Interface
 from xtrace.model.words import Direction
 from xtrace.sinks.live.history import History
 from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency
@@ -40,11 +41,10 @@ class Shown(NamedTuple):
     """The interval on the screen."""
 
     snapshot: FlowSnapshot
-    table: FlowTable
     watched: Mapping[tuple[int, int], Watched]
     """by slot and direction, as keys have them"""
     flows: int
-    """all of the interval, also those that the table has no more"""
+    """all of the interval, also those that the snapshot has no more"""
 
     @classmethod
     def of(cls, snapshot: FlowSnapshot) -> Shown:
@@ -55,7 +55,12 @@ class Shown(NamedTuple):
             )
             for interface, counts in snapshot.interfaces
         }
-        return cls(snapshot, snapshot.flows, watched, len(snapshot.flows))
+        return cls(snapshot, watched, len(snapshot.flows))
+
+    @property
+    def table(self) -> FlowTable:
+        """The flows that can be shown."""
+        return self.snapshot.flows
 
     def of_flow(self, flow: FlowRecord) -> Watched:
         """Return where a flow was seen."""
@@ -116,9 +121,8 @@ class FlowPane:
         """Copy the largest flows: the next tick overwrites the table."""
         if self._shown is None:
             return
-        entries, largest = self._shown.table.entries, self._shown.largest(FROZEN)
-        kept = b"".join(entries[index * ENTRY.size : (index + 1) * ENTRY.size] for index in largest)
-        self._shown, self._listed = self._shown._replace(table=FlowTable(memoryview(kept), len(largest))), None
+        kept = self._shown.table.copied(self._shown.largest(FROZEN))
+        self._shown, self._listed = self._shown._replace(snapshot=replace(self._shown.snapshot, flows=kept)), None
 
     def entries(self, view: View, order: str) -> Sequence[int]:
         """Return the indexes of the first LISTED flows."""
@@ -154,7 +158,7 @@ class FlowPane:
         assert self._shown is not None
         flow = self._shown.table[entry]
         interface, seconds = self._shown.of_flow(flow)
-        known = flow_row(self._shown.snapshot, interface, flow, seconds)
+        known = flow_row(self._shown.snapshot, interface, entry, seconds)
         return Row(
             [
                 known.direction,
@@ -181,7 +185,7 @@ class FlowPane:
         found = self._shown.find(key)
         if found is None:
             return Detail(["no packets in this interval"], series)
-        return Detail(list(_lines(self._shown, self._shown.table[found], view)), series)
+        return Detail(list(_lines(self._shown, found, view)), series)
 
 
 def interface_rates(snapshot: FlowSnapshot, view: View) -> str:
@@ -216,10 +220,11 @@ def _listed(shown: Shown, view: View, order: str) -> Sequence[int]:
     return heapq.nsmallest(LISTED, matching, key=lambda index: table.packed_key(index)[begin : begin + ADDRESS])
 
 
-def _lines(shown: Shown, flow: FlowRecord, view: View) -> Iterator[str]:
-    """Yield what an interval says of a flow."""
+def _lines(shown: Shown, index: int, view: View) -> Iterator[str]:
+    """Yield what an interval says of a flow, by its index in the table."""
+    flow = shown.table[index]
     interface, seconds = shown.of_flow(flow)
-    row = flow_row(shown.snapshot, interface, flow, seconds)
+    row = flow_row(shown.snapshot, interface, index, seconds)
     yield f"{row.kind}  {row.source}{ARROW}{row.destination}  {row.text}".rstrip()
     yield f"{interface.name} {row.direction}, {seconds:.1f} s"
     yield f"{view.words(flow.bytes / seconds)}, {flow.bytes} bytes"

@@ -7,12 +7,13 @@ a sample in the previous interval starts with its old value (0 if new) at the st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from xtrace.model.flow import FRAGMENT, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, Interface
+from xtrace.model.flow import FRAGMENT, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, FlowTable, Interface
+from xtrace.model.flow_owners import UNKNOWN_OWNER
 from xtrace.model.flow_totals import MOST_TOTALS, FlowSetup, Where
 from xtrace.sinks.kinds import MetricsOptions
-from xtrace.sinks.metrics.grouping import RENAMES, grouped
+from xtrace.sinks.metrics.grouping import OTHER_OWNERS, RENAMES, OwnerKeys, grouped
 from xtrace.sinks.metrics.sample import Labels, Life, Metric, Sample, Values
 from xtrace.sinks.metrics.series import Counted, Group, Series
 from xtrace.sinks.render import address
@@ -70,6 +71,8 @@ DESCRIBED = {
 OF_CONNECTIONS = frozenset({"src_port", "dst_port", "src_qpn", "dst_qpn"})
 """Labels that series by hosts do not have."""
 
+OTHER_FLOWS: Labels = (("src_ip", "other"), ("dst_ip", "other"))
+
 INTERFACE_COUNTERS = tuple(DESCRIBED)[7:]
 """Bytes and packets of each member of series.Counted."""
 
@@ -83,6 +86,7 @@ class FlowMetrics:
         self._most = options.max_series
         self._series_by = options.series_by
         self._rename = RENAMES.get(options.series_by)
+        self._owners = OwnerKeys() if options.series_by == "owner" else None
         self._has_gauges = options.flow_gauges
         self._drained: tuple[int, int, int] | None = None
         """of the last snapshot: flows, grace period (ns), drain (ns)"""
@@ -137,7 +141,7 @@ class FlowMetrics:
 
     def _choose(self, snapshot: FlowSnapshot, members: dict[Where, list[Interface]]) -> None:
         """Add to flows that have series, then admit others."""
-        table = grouped(snapshot.flows, self._rename) if self._rename else snapshot.flows
+        table = self._series_table(snapshot)
         known: dict[bytes, Series] = {}
         for where, interfaces in members.items():
             for interface in interfaces:
@@ -153,6 +157,17 @@ class FlowMetrics:
             joined = indexes[0] if len(indexes) == 1 else [index for part in indexes for index in part]
             self._groups[where].choose(table, joined, holders)
 
+    def _series_table(self, snapshot: FlowSnapshot) -> FlowTable:
+        """Return the flows as series have them: added up by what shares one."""
+        flows = snapshot.flows
+        if self._owners:
+            owners = (snapshot.owner(index) or UNKNOWN_OWNER for index in range(len(flows)))
+            return grouped(flows, map(self._owners.key, flows.packed_keys(), owners))
+        return grouped(flows, map(self._rename, flows.packed_keys())) if self._rename else flows
+
+    def _labels(self, key: bytes) -> Iterable[tuple[str, str]]:
+        return self._owners.labels(key) if self._owners else series_labels(FlowKey(*KEY.unpack(key)), self._series_by)
+
     def _where(self, interface: Interface) -> Where:
         """Return the group of an interface; beyond MOST_TOTALS all share the name `other`."""
         where = (interface.name, interface.direction)
@@ -166,9 +181,9 @@ class FlowMetrics:
             own: Labels = (("interface", where[0]), ("direction", where[1]))
             group = self._groups[where] = Group(
                 most=self._most,
-                other=Series((("src_ip", "other"), ("dst_ip", "other"), *own)),
+                other=Series((*(OTHER_OWNERS if self._owners else OTHER_FLOWS), *own)),
                 labels=own,
-                labels_of=lambda key: (*series_labels(FlowKey(*KEY.unpack(key)), self._series_by), *own),
+                labels_of=lambda key: (*self._labels(key), *own),
             )
             group.begin(now_ns, 0)
         return group

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from struct import Struct
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import (
+    EGRESS,
     ENTRY,
     HAS_SRC_QPN,
     KEY,
@@ -18,8 +20,12 @@ from xtrace.model.flow import (
     PROTOCOL_UDP,
     ROCE_V1,
     ROCE_V2,
+    SLOT_OFFSET,
     FlowTable,
 )
+from xtrace.model.flow_owners import FlowOwner
+from xtrace.printable import printable
+from xtrace.sinks.metrics.sample import Labels
 
 Rename = Callable[[bytes], bytes]
 
@@ -30,6 +36,8 @@ _PORT = Struct("=H")
 _NAMED = Struct(f"={KEY.size}sQQ{ENTRY.size - KEY.size - 2 * abi.U64.size}x")
 """struct flow_entry by packed key, packets and bytes; the rest is 0."""
 _NO_PORT = bytes(2)
+MOST_OWNERS = 1 << 16
+"""Sets of labels, so that memory stays bounded where commands never repeat; others share one."""
 _WITH_PORTS = frozenset({PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_SCTP})
 _ICMP = frozenset({PROTOCOL_ICMP, PROTOCOL_ICMPV6})
 
@@ -61,11 +69,58 @@ RENAMES: Mapping[str, Rename] = {"service": without_client_port, "hosts": withou
 """By the values of --series-by, but for `flow`."""
 
 
-def grouped(table: FlowTable, rename: Rename) -> FlowTable:
-    """Return the flows by their series' keys, with packets and bytes added up, without times and flags."""
+class OwnerKeys:
+    """Keys that stand for owners: instead of addresses they hold the number of a set of labels."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Labels, int] = {}
+        self._labels: list[Labels] = []
+
+    def key(self, flow: bytes, owner: FlowOwner) -> bytes:
+        """Return the key of a flow's owner, at the flow's interface and in its direction."""
+        labels = owner_labels(owner)
+        number = self._numbers.get(labels)
+        if number is None:
+            if len(self._labels) >= MOST_OWNERS:
+                labels = MORE_OWNERS
+            number = self._numbers.setdefault(labels, len(self._labels))
+            if number == len(self._labels):
+                self._labels.append(labels)
+        flags = flow[_FLAGS] & EGRESS
+        return b"".join(
+            (abi.U64.pack(number), bytes(SLOT_OFFSET - abi.U64.size), flow[SLOT_OFFSET : SLOT_OFFSET + 1], bytes(2))
+        ) + bytes([flags])
+
+    def labels(self, key: bytes) -> Labels:
+        """Return the labels that a key stands for."""
+        return self._labels[int.from_bytes(key[: abi.U64.size], sys.byteorder)]
+
+
+OTHER_OWNERS: Labels = (("owner", "other"),)
+"""Of the series of all that have none of their own."""
+MORE_OWNERS: Labels = (("owner", "more"),)
+"""Of those beyond MOST_OWNERS."""
+
+
+def owner_labels(owner: FlowOwner) -> Labels:
+    """Return where a process runs and its command; of what is no process's, why."""
+    named = (
+        ("owner", None if owner.pid is not None else str(owner.how)),
+        ("container", owner.container_name or owner.container),
+        ("pod", owner.pod_name or owner.pod),
+        ("unit", None if owner.container else owner.unit),
+        ("command", owner.command),
+    )
+    return tuple((name, printable(value)) for name, value in named if value)
+
+
+def grouped(table: FlowTable, names: Iterable[bytes]) -> FlowTable:
+    """Return the flows by their series' keys, with packets and bytes added up, without times and flags.
+
+    `names`: these keys, by index.
+    """
     sums: dict[bytes, list[int]] = {}
-    for key, packets, size in zip(table.packed_keys(), table.packet_counts, table.byte_counts, strict=True):
-        name = rename(key)
+    for name, packets, size in zip(names, table.packet_counts, table.byte_counts, strict=True):
         entry = sums.get(name)
         if entry is None:
             sums[name] = [packets, size]

@@ -11,7 +11,6 @@ from xtrace.model.flow import (
     NOTHING,
     UNKNOWN_ORIGIN,
     FlowKey,
-    FlowRecord,
     FlowSnapshot,
     Interface,
     InterfaceCounts,
@@ -20,12 +19,13 @@ from xtrace.model.flow import (
     select,
 )
 from xtrace.model.flow_totals import FlowTotals
+from xtrace.model.owner_sums import by_owner
 from xtrace.model.roce import opcode_name
 from xtrace.model.words import Direction, Share
 from xtrace.sinks.kinds import Screen, TextOptions
 from xtrace.sinks.render import address
 from xtrace.sinks.text.fit import Endpoint, cut, shares
-from xtrace.sinks.text.flows import flow_details, has_ports
+from xtrace.sinks.text.flows import flow_details, has_ports, owner_words
 from xtrace.sinks.text.screen import Ranked
 from xtrace.sinks.text.units import counted, scaled
 
@@ -69,6 +69,7 @@ class FlowColumns:
 
     def __init__(self, options: TextOptions, screen: Screen) -> None:
         self._top = options.top
+        self._by_owner = options.by_owner
         self._screen = screen
 
     def lines(self, snapshot: FlowSnapshot) -> Iterator[str]:
@@ -114,6 +115,9 @@ class FlowColumns:
         seconds = (counts.interval_ns or snapshot.interval_ns) / 1e9
         state = "" if interface.is_up else "  down or without carrier"
         yield Ranked(f"{clock(snapshot)}  {interface.name}  {seconds:.1f} s{state}\n", rank=0)
+        if self._by_owner:
+            yield from table(owner_rows(snapshot, block, room, seconds), 0, self._screen.columns())
+            return
         selections = [select(snapshot, each, room, ordered=True) for each, _ in block]
         candidates = [
             Chosen(size, direction, index)
@@ -124,9 +128,7 @@ class FlowColumns:
         candidates.sort(reverse=True)
         shown = len(candidates) if self._top is not None else room
         chosen, left_out = candidates[:shown], candidates[shown:]
-        rows = [
-            flow_row(snapshot, block[direction][0], snapshot.flows[index], seconds) for _, direction, index in chosen
-        ]
+        rows = [flow_row(snapshot, block[direction][0], index, seconds) for _, direction, index in chosen]
         for direction, (each, _) in enumerate(block):
             rest = [candidate.place for candidate in left_out if candidate.direction == direction]
             count = selections[direction].other_flows + len(rest)
@@ -144,13 +146,31 @@ class FlowColumns:
         return cut(f"{clock(snapshot)}  without packets: {names}", self._screen.columns()) + "\n"
 
 
+def owner_rows(snapshot: FlowSnapshot, block: Sequence[Watched], room: int, seconds: float) -> list[Row]:
+    """Return a row for each of the largest owners of a block, then the rest and the sum of each direction."""
+    sums = [by_owner(snapshot, each, room) for each, _ in block]
+    owned = [(each, owner) for (each, _), found in zip(block, sums, strict=True) for owner in found.shown]
+    owned.sort(key=lambda pair: pair[1].count.bytes, reverse=True)
+    rows = [
+        sum_row(each, "owner", owner.count, seconds, f"{owner_words(owner.owner)}, {counted(owner.flows, 'flow')}")
+        for each, owner in owned
+    ]
+    for (each, counts), found in zip(block, sums, strict=True):
+        if found.other_flows:
+            text = f"{counted(found.other_flows, 'flow')} of other owners"
+            rows.append(sum_row(each, "other", found.other, seconds, text))
+        rows.append(sum_row(each, "all", counts.total, seconds, remarks(counts, found.flows)))
+    return rows
+
+
 def clock(snapshot: FlowSnapshot) -> str:
     """Return the local time at the end of the interval."""
     return time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
 
 
-def flow_row(snapshot: FlowSnapshot, interface: Interface, flow: FlowRecord, seconds: float) -> Row:
-    """Return the row of a flow."""
+def flow_row(snapshot: FlowSnapshot, interface: Interface, index: int, seconds: float) -> Row:
+    """Return the row of a flow, by its index in the table."""
+    flow, owner = snapshot.flows[index], snapshot.owner(index)
     key = flow.key
     origin = snapshot.origin(interface, key) if key.is_roce else UNKNOWN_ORIGIN
     details = list(flow_details(flow))
@@ -158,6 +178,8 @@ def flow_row(snapshot: FlowSnapshot, interface: Interface, flow: FlowRecord, sec
         details.insert(0, opcode_name(key.opcode))
     if origin.pid is not None:
         details.append(f"pid={origin.pid} {origin.command}")
+    elif owner:
+        details.insert(0, owner_words(owner))
     return Row(
         interface.direction.in_out,
         key.traffic_type,

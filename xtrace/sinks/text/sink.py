@@ -17,9 +17,11 @@ LINES_AT_ONCE = 1000
 class Text:
     """Writes every snapshot of a run to a stream."""
 
-    def __init__(self, stream: OutputStream, top: int = 0, with_direction: bool = False) -> None:
+    def __init__(
+        self, stream: OutputStream, top: int = 0, with_direction: bool = False, *, by_owner: bool = False
+    ) -> None:
         self._stream = stream
-        self.options = options = TextOptions(top, with_direction)
+        self.options = options = TextOptions(top, with_direction, by_owner=by_owner)
         self._kinds = ByMode(lambda kind: kind.text(options))
 
     def start(self, run: Run) -> None:

@@ -33,6 +33,7 @@ from xtrace.model.flow import (
     PacketCount,
     TickClock,
 )
+from xtrace.model.flow_owners import OWNER
 from xtrace.model.words import Direction
 from xtrace.monitors import buffers
 from xtrace.monitors.flows import plan as plan_module
@@ -316,7 +317,9 @@ def test_memory_is_that_of_all_shared_maps(
     # two tables, the recent flows, the counters, the active word, the grace map
     counting = 2 * 64 + 2 * 2 * lib.RECENT_FLOWS + 2 * 1 * 2 + 1 + 1
     # both tries, a bit per port, the room for one copied frame, ESP packets by SPI, whether there are any, a datagram
-    assert tables.memory() == counting + 2 * lib.MAX_NETWORKS + 65536 // 64 + 1 + 1024 + 1 + 1
+    filtering = 2 * lib.MAX_NETWORKS + 65536 // 64 + 1 + 1024 + 1 + 1
+    # and a program for each place that is asked for owners
+    assert tables.memory() == counting + filtering + 2 * 1
 
 
 def test_grace_period_and_drain_are_measured(
@@ -515,7 +518,7 @@ def test_filters_stand_in_their_maps_before_any_program_is_loaded(maps: Maps, ke
 def merged(flows: list[FlowRecord]) -> list[FlowRecord]:
     entries = ffi.new("struct flow_entry[]", len(flows) + 1)
     ffi.memmove(entries, b"".join(map(pack_entry, flows)), len(flows) * ENTRY.size)
-    return list(stores.merged(entries, len(flows)))
+    return list(stores.merged(entries, len(flows), ffi.NULL))
 
 
 def test_flows_that_are_there_once_stay_as_they_are() -> None:
@@ -535,8 +538,21 @@ def test_entries_that_were_taken_for_nothing_are_dropped() -> None:
     entries = ffi.new("struct flow_entry[]", 6)
     flows = [unused, used[0], unused, used[1], used[2], unused]
     ffi.memmove(entries, b"".join(map(pack_entry, flows)), 6 * ENTRY.size)
-    assert lib.xt_drop_unused(entries, 6) == 3
-    assert list(FlowTable(memoryview(ffi.buffer(entries)), 3)) == used
+    owners = ffi.new("struct flow_owner[]", [{"pid": number} for number in range(6)])
+    assert lib.xt_drop_unused(entries, owners, 6) == 3
+    table = FlowTable(memoryview(ffi.buffer(entries)), 3, memoryview(ffi.buffer(owners)))
+    assert list(table) == used
+    assert [OWNER.unpack(table.owner(index))[1] for index in range(3)] == [1, 3, 4]
+
+
+def test_of_duplicates_owners_the_one_that_is_known_better_stays() -> None:
+    flows = [flow(key(ports=(1, 1))), flow(key(ports=(2, 2))), flow(key(ports=(1, 1))), flow(key(ports=(2, 2)))]
+    entries = ffi.new("struct flow_entry[]", 4)
+    ffi.memmove(entries, b"".join(map(pack_entry, flows)), 4 * ENTRY.size)
+    kinds = (lib.OWNER_UNKNOWN, lib.OWNER_SOCKET, lib.OWNER_SOCKET, lib.OWNER_CGROUP)
+    owners = ffi.new("struct flow_owner[]", [{"pid": number, "kind": kind} for number, kind in enumerate(kinds)])
+    table = stores.merged(entries, 4, owners)
+    assert [OWNER.unpack(table.owner(index))[1] for index in range(len(table))] == [2, 1]
 
 
 def test_dscp_of_merged_flows_is_the_later_ones_and_marked_where_they_differ() -> None:

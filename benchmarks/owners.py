@@ -1,0 +1,152 @@
+"""What --owners costs: per packet, connection and start; what it knows of 1,000 clients in 20 control groups."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+
+from tests.netns.crowd import FIRST_PORT, crowd, judge
+from tests.netns.tool import running
+from tests.support.flood import frame
+from tests.support.net import assert_sums_close, of_type
+from xtrace.kernel import features
+from xtrace.kernel.bpf import Program
+from xtrace.kernel.cgroups import Cgroups, mount_point
+from xtrace.model.words import Direction
+from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.tables import FlowTables, Place
+from xtrace.monitors.owners.seeding import seed
+
+REPEAT, ROUNDS = 1_000_000, 9
+CONNECTIONS, CONNECTION_ROUNDS = 2000, 9
+SOCKETS = 5000
+NAMESPACES, CLIENTS = 20, 50
+"""Clients in each."""
+GOAL, CONNECTION_GOAL = 1.10, 1.25
+
+
+@contextmanager
+def tables(recent_cpus: int | None = None, *, owners: bool) -> Iterator[FlowTables]:
+    """Flow tables, with or without owners."""
+    plan = Plan.make(65536)
+    if recent_cpus is not None:
+        plan = replace(plan, recent_cpus=recent_cpus)
+    with ExitStack() as opening:
+        made = opening.enter_context(closing(FlowTables(plan, features.probe())))
+        if owners:
+            made.find_owners(opening.enter_context(Cgroups()))
+        yield made
+
+
+@contextmanager
+def programs(recent_cpus: int | None, direction: Direction) -> Iterator[dict[bool, Program]]:
+    """The packet program without and with owners."""
+    with tables(recent_cpus, owners=False) as without, tables(recent_cpus, owners=True) as with_owners:
+        place = Place(direction=direction)
+        with without.load("tc_packet", place) as first, with_owners.load("tc_packet", place) as second:
+            yield {False: first, True: second}
+
+
+def packets() -> Iterator[str]:
+    """A line for each way that a packet may take, once its flow has been asked for."""
+    yield f"packet cost in ns with --owners ({ROUNDS} interleaved rounds x {REPEAT:,} frames)"
+    yield f"  {'packet':<40}{'without':>9}{'with':>8}{'ratio':>8}   goal"
+    cases = (("egress, recent flow", None), ("egress, flow in the table alone", 0))
+    for name, recent_cpus in cases:
+        with programs(recent_cpus, Direction.EGRESS) as loaded:
+            rounds = [
+                {owners: program.test_run(frame(1), repeat=REPEAT).duration_ns for owners, program in loaded.items()}
+                for _ in range(ROUNDS)
+            ]
+        without, with_owners = (statistics.median(each[owners] for each in rounds) for owners in (False, True))
+        yield f"  {name:<40}{without:>9.0f}{with_owners:>8.0f}{with_owners / without:>8.2f}   {GOAL:.2f}"
+
+
+def connect(address: tuple[str, int], listener: socket.socket) -> float:
+    """us per connection that is opened, accepted and closed."""
+    begun = time.perf_counter()
+    for _ in range(CONNECTIONS):
+        client = socket.create_connection(address)
+        server, _ = listener.accept()
+        server.close()
+        client.close()
+    return (time.perf_counter() - begun) / CONNECTIONS * 1e6
+
+
+def connections() -> Iterator[str]:
+    """A line: connections over loopback without and with the program that notes creators."""
+    times: dict[bool, list[float]] = {False: [], True: []}
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        address = listener.getsockname()
+        for _ in range(CONNECTION_ROUNDS):
+            times[False].append(connect(address, listener))
+            with tables(owners=True):
+                times[True].append(connect(address, listener))
+    without, with_owners = (min(times[owners]) for owners in (False, True))
+    yield f"connection over loopback, both ends, by one Python process ({CONNECTION_ROUNDS} x {CONNECTIONS:,})"
+    yield (
+        f"  {without:.1f} us without, {with_owners:.1f} us with: {with_owners / without:.2f}"
+        f"   goal {CONNECTION_GOAL:.2f}"
+    )
+
+
+def seeding() -> Iterator[str]:
+    """A line: sockets from before the start."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    kept = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOCKETS)]
+    try:
+        with Cgroups() as cgroups, tables(owners=True) as made:
+            assert made.owner_probe is not None
+            begun = time.perf_counter()
+            found = seed(made.owner_probe.creators, cgroups)
+            spent = time.perf_counter() - begun
+            memory = made.memory()
+        with tables(owners=False) as made:
+            memory -= made.memory()
+    finally:
+        for each in kept:
+            each.close()
+    yield f"sockets from before the start: {found.sockets} of all processes in {spent * 1e3:.0f} ms"
+    yield f"maps for owners: {memory / 1e6:.1f} MB"
+
+
+def known() -> Iterator[str]:
+    """A line each: the tool is there from the start, and from the middle on."""
+    mount = mount_point()
+    if mount is None:
+        yield "control groups of version 2 are not mounted: no clients in them"
+        return
+    yield f"{NAMESPACES * CLIENTS:,} clients in {NAMESPACES} namespaces and control groups, 5 services, IPv4 and IPv6"
+    for when, before in (("from the start", 0), ("from the middle on", CLIENTS)):
+        with crowd(NAMESPACES, mount) as made:
+            if before:
+                made.run(before, 2 * FIRST_PORT)
+            options = ("-i", "c*,s0", "--owners", "--direction", "both", "-o", "json", "-t", "1s")
+            with running(made.router, *options, programs=made.programs) as tool:
+                clients = made.run(CLIENTS)
+                tool.wait_for_intervals(made.programs)
+                result = tool.stop()
+            services = f"/{made.groups[0].name.rpartition('-')[0]}-s"
+        assert_sums_close(result.records)
+        verdict = judge(made, clients, of_type(result.records, "flow"), group=services)
+        lives = sorted(client.life_us for client in clients)
+        p95 = lives[len(lives) * 95 // 100]
+        yield (
+            f"  {when}: {verdict.named:,} of {verdict.bytes:,} bytes named"
+            f" ({100 * verdict.named / verdict.bytes:.3f} %), {verdict.wrong} wrong;"
+            f" clients lived {lives[len(lives) // 2] / 1e3:.1f} ms, 95 % of them less than {p95 / 1e3:.1f} ms"
+        )
+
+
+def measure() -> Iterator[str]:
+    """All of it."""
+    yield from known()
+    yield from packets()
+    yield from connections()
+    yield from seeding()
