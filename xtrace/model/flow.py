@@ -248,6 +248,10 @@ class FlowTable:
     def __getitem__(self, index: int) -> FlowRecord:
         return _record(ENTRY.unpack_from(self.entries, index * ENTRY.size))
 
+    def copy(self) -> FlowTable:
+        """Return all flows in memory of their own."""
+        return FlowTable(memoryview(bytes(self.entries)), len(self), memoryview(bytes(self.owners)))
+
     def copied(self, indexes: Iterable[int]) -> FlowTable:
         """Return these flows in memory of their own, in this order."""
         chosen = list(indexes)

@@ -11,10 +11,14 @@ from tests.unit.make import ETH0, flow, key, snapshot
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import FlowRecord, FlowSnapshot, FlowTable, InterfaceCounts, PacketCount
 from xtrace.model.flow_owners import OWNER, FlowOwner, How
+from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.interfaces import FlowJson
 from xtrace.sinks.kinds import JsonOptions, MetricsOptions, TextOptions
+from xtrace.sinks.listen.http import Request
+from xtrace.sinks.listen.pages import Pages
 from xtrace.sinks.metrics import grouping
 from xtrace.sinks.metrics.flows import BYTES, FlowMetrics
+from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.text.columns import FlowColumns
 from xtrace.sinks.text.flows import FlowText
 
@@ -128,3 +132,14 @@ def test_owners_without_room_share_a_series_and_nothing_is_lost(monkeypatch: Any
     found = series(FlowMetrics(MetricsOptions(10, "owner")))
     assert sum(found.values()) == 4900
     assert found[("owner", "more"), ("interface", "eth0"), ("direction", "ingress")] > 0
+
+
+def test_flows_served_over_http_keep_their_owners_after_the_drain() -> None:
+    pages = Pages(Identity("n1"), Latest())
+    shown = owned()
+    pages.publish_flows(shown)
+    shown.flows.release()
+    answer = pages.answer(Request("GET", "/flows", {}))
+    assert answer.pieces is not None
+    found = [json.loads(line) for line in b"".join(answer.pieces).splitlines()]
+    assert [record["pid"] for record in found if record["type"] == "flow"] == [7, 9, 7, None, 9]

@@ -6,7 +6,7 @@ import logging
 import socket
 from dataclasses import replace
 
-from xtrace.model.flow import FlowSnapshot, FlowTable, InterfaceCounts
+from xtrace.model.flow import FlowSnapshot, InterfaceCounts
 from xtrace.model.snapshot import Snapshot
 from xtrace.sinks import Run
 from xtrace.sinks.ipfix.exporter import Exporter, Interval
@@ -39,8 +39,7 @@ class Ipfix:
         if not isinstance(snapshot, FlowSnapshot):
             return
         self._counts += sums(snapshot)
-        table = snapshot.flows
-        copy = replace(snapshot, flows=FlowTable(memoryview(bytes(table.entries)), len(table)), find_origin=None)
+        copy = replace(snapshot, flows=snapshot.flows.copy(), find_origin=None)
         indexes = {interface.slot: index_of(interface.name) for interface, _ in snapshot.interfaces}
         names = {indexes[interface.slot]: interface.name for interface, _ in snapshot.interfaces}
         self._exporter.submit(Interval(copy, names, indexes, self._counts))

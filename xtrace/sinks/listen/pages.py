@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 
-from xtrace.model.flow import FlowSnapshot, FlowTable
+from xtrace.model.flow import FlowSnapshot
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import JsonOptions
 from xtrace.sinks.listen.http import Pieces, Request, Response
@@ -54,9 +54,7 @@ class Pages:
 
     def publish_flows(self, snapshot: FlowSnapshot) -> None:
         """Keep a copy of an interval's flows: the drain's buffers are used again."""
-        table = snapshot.flows
-        copy = FlowTable(memoryview(bytes(table.entries)), len(table))
-        self._flows = replace(snapshot, flows=copy)
+        self._flows = replace(snapshot, flows=snapshot.flows.copy())
 
     def tick(self) -> None:
         """Note that an interval ended, and all of it was published."""
