@@ -7,6 +7,7 @@ the server has is compared with the JSON Lines in every interval, and with what 
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -59,18 +60,18 @@ class Printed:
                 self.total.update(packets=record["packets"], bytes=record["bytes"])
 
 
-def series(server: Server) -> int:
-    """How many series of flows the server has ever had, of one metric."""
+def series(server: Server) -> set[str]:
+    """The series of flows that the server shows, of one metric; some time after midnight only those of the day."""
     server.flush()
-    answer = server.get("/api/v1/series", **{"match[]": METRIC.format("bytes"), "start": "0"})
-    return answer.count(b'"__name__"')
+    answer = json.loads(server.get("/api/v1/series", **{"match[]": METRIC.format("bytes"), "start": "0"}))
+    return {json.dumps(labels, sort_keys=True) for labels in answer["data"]}
 
 
-def line(since: float, server: Server, tool: subprocess.Popen[bytes], printed: Printed) -> str:
-    """The state of a run."""
+def line(since: float, known: set[str], tool: subprocess.Popen[bytes], printed: Printed) -> str:
+    """The state of a run, with the series seen so far."""
     return (
         f"{(time.monotonic() - since) / 60:6.1f} min  {printed.records:10,} flow records"
-        f"  {series(server):6,} series  tool {rss_mb(tool.pid):6.1f} MB"
+        f"  {len(known):6,} series  tool {rss_mb(tool.pid):6.1f} MB"
     )
 
 
@@ -92,11 +93,12 @@ def run(server: Server, wired: Wire, seconds: float, rate: int) -> Iterator[str]
     with ended(Here().catch(*watched, env=environment())) as tool:
         read_until(tool.stderr, b"loaded on")
         printed = Printed(tool)
-        begun = time.monotonic()
+        begun, known = time.monotonic(), set[str]()
         with ended(wired.far.start(*churn, **pipes)) as sender:
             while (left := begun + seconds - time.monotonic()) > 0 and tool.poll() is None:
                 time.sleep(min(EVERY_S, left))
-                yield line(begun, server, tool, printed)
+                known |= series(server)
+                yield line(begun, known, tool, printed)
             sent, _ = sender.communicate()
         peak = rss_mb(tool.pid, "VmHWM")
         tool.send_signal(signal.SIGTERM)

@@ -27,6 +27,9 @@ FLOWS = {
     ("n2", "other", "other", "ingress"): 100,
 }
 """Bytes per second by host, source, destination and direction. The third is the second, seen by its sender."""
+ENDED = {("n1", "10.0.0.3", "10.0.0.1", "ingress"): 600}
+ENDED_FOR = 4
+"""Of the 10 steps in 5 minutes."""
 RAILS = {("n1", "mlx5_0"): 4000, ("n1", "mlx5_1"): 4000, ("n2", "mlx5_0"): 4000, ("n2", "mlx5_1"): 400}
 
 
@@ -34,7 +37,6 @@ def series() -> Iterator[tuple[str, dict[str, str], float, int]]:
     """Yield names, labels, growth per second and the number of steps."""
     for (host, source, destination, direction), rate in FLOWS.items():
         ends = {"host": host, "direction": direction}
-        yield "xtrace_network_bytes_total", {**ends, "src_ip": source, "dst_ip": destination}, rate, STEPS
         yield "xtrace_interface_bytes_total", {**ends, "interface": f"to-{source}"}, rate, STEPS
     for (host, device), rate in RAILS.items():
         for way in ("tx", "rx"):
@@ -51,6 +53,11 @@ def cluster() -> Iterator[tuple[Server, int]]:
     end = int(time.time()) // 60 * 60 - 60
     start = end - (STEPS - 1) * STEP_S
     lines = []
+    for (host, source, destination, direction), rate in {**FLOWS, **ENDED}.items():
+        labels = {"host": host, "direction": direction, "src_ip": source, "dst_ip": destination}
+        sample = f"xtrace_network_flow_bytes{{{label_text(labels.items())}}} {rate * STEP_S}"
+        steps = STEPS if (host, source, destination, direction) in FLOWS else STEPS - ENDED_FOR
+        lines += [f"{sample} {start + STEP_S * n}000\n" for n in range(steps)]
     for name, labels, rate, steps in series():
         text = label_text(labels.items())
         lines += [f"{name}{{{text}}} {rate * STEP_S * n} {start + STEP_S * n}000\n" for n in range(steps)]
@@ -98,6 +105,7 @@ def test_matrix_has_each_flow_once_as_its_receiver_counts_it(cluster: tuple[Serv
         ("10.0.0.2", "10.0.0.1"): 1000,
         ("10.0.0.1", "10.0.0.2"): 500,
         ("other", "other"): 100,
+        ("10.0.0.3", "10.0.0.1"): 360,  # its average
     }
 
 
