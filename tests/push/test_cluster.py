@@ -35,7 +35,7 @@ RAILS = {("n1", "mlx5_0"): 4000, ("n1", "mlx5_1"): 4000, ("n2", "mlx5_0"): 4000,
 
 def series() -> Iterator[tuple[str, dict[str, str], float, int]]:
     """Yield names, labels, growth per second and the number of steps."""
-    for (host, source, destination, direction), rate in FLOWS.items():
+    for (host, source, _, direction), rate in FLOWS.items():
         ends = {"host": host, "direction": direction}
         yield "xtrace_interface_bytes_total", {**ends, "interface": f"to-{source}"}, rate, STEPS
     for (host, device), rate in RAILS.items():
