@@ -53,9 +53,9 @@ def cluster() -> Iterator[tuple[Server, int]]:
     end = int(time.time()) // 60 * 60 - 60
     start = end - (STEPS - 1) * STEP_S
     lines = []
-    for (host, source, destination, direction), rate in {**FLOWS, **ENDED}.items():
+    for (host, source, destination, direction), per_s in {**FLOWS, **ENDED}.items():
         labels = {"host": host, "direction": direction, "src_ip": source, "dst_ip": destination}
-        sample = f"xtrace_network_flow_bytes{{{label_text(labels.items())}}} {rate * STEP_S}"
+        sample = f"xtrace_network_flow_bytes{{{label_text(labels.items())}}} {per_s * STEP_S}"
         steps = STEPS if (host, source, destination, direction) in FLOWS else STEPS - ENDED_FOR
         lines += [f"{sample} {start + STEP_S * n}000\n" for n in range(steps)]
     for name, labels, rate, steps in series():
