@@ -78,7 +78,9 @@ def belongs_to_another(path: Path) -> bool:
 def readable(config: Config) -> Iterator[Path]:
     """Yield the directories beneath which files may be read."""
     yield from (Path("/proc"), Path("/sys"), paths.procfs(), paths.sysfs(), *CODE)
-    yield from (Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path) if place)
+    yield from (
+        Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path, *sys.modules["xtrace"].__path__) if place
+    )
     if config.target is not None or config.ipfix is not None:
         yield from NAMES
     if config.owners:

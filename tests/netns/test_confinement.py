@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.netns.tool import Tool, run_to_end, running
-from tests.support.net import of_type, veth_pair
+from tests.support.net import ROOT, of_type, veth_pair
 from xtrace.kernel import confinement
 from xtrace.kernel.privileges import CAPABILITIES, XDP_NEEDS
 
@@ -66,3 +67,12 @@ def test_the_first_record_says_why_files_are_within_reach(
         )
     (start,) = of_type(result.records, "start")
     assert (start["landlock"], start["landlock_reason"]) == (False, why)
+
+
+def test_modules_are_loaded_late_from_wherever_the_command_has_them() -> None:
+    """An editable installation's are in no directory of sys.path, unless Python was started in it."""
+    with veth_pair() as pair:
+        said = pair.far.run(str(ROOT / "xtrace-catch"), *["-i", "far0", "-t", "100ms", "-c", "2", "-o", "json"])
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert of_type(lines, "start")[0]["landlock"] is True
+    assert of_type(lines, "end")[0]["intervals"] == 2
