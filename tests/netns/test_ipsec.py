@@ -216,7 +216,10 @@ def test_where_the_second_pass_cannot_be_told_apart_it_is_counted_and_reported(o
     found = re.match(r"far0: the hook counts (\d\.\d) times the packets that the interface counts as received", line)
     assert found and 1.5 < float(found.group(1)) < 2.5, line  # a ping may be between its two passes
     by_protocol = {flow["protocol"] for flow in flows(result.records)}
-    assert by_protocol == {ESP, ICMP}
+    # generic XDP has no IP header where Linux 6.12 hands it the decrypted packet
+    decrypted = {ICMP, None} if "generic" in options else {ICMP}
+    assert ESP in by_protocol
+    assert by_protocol - {ESP} and by_protocol - {ESP} <= decrypted
 
 
 def test_what_is_decrypted_before_the_hook_counts_once_decrypted() -> None:
