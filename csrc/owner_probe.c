@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "bpf_helpers.h"
+#include "entries.h"
 #include "flow.h"
 #include "owner.h"
 #include "parse.h"
@@ -41,15 +42,6 @@ struct {
 	MAP_TYPE(value, struct socket_owner);
 	MAP_UINT(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 } creators SEC(".maps");
-
-/* Shared with the packet programs (table_mapped.h). */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct flow_entry);
-	MAP_UINT(max_entries, 2);
-	MAP_UINT(map_flags, BPF_F_MMAPABLE);
-} flows SEC(".maps");
 
 /* The owners of the flows in `flows`, by the same index. */
 struct {

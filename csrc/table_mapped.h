@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 #include "bpf_helpers.h"
+#include "entries.h"
 #include "flow.h"
 #include "flow_hash.h"
 #include "owner.h"
@@ -36,15 +37,6 @@ struct {
 	MAP_UINT(max_entries, 2);
 	MAP_UINT(map_flags, BPF_F_MMAPABLE);
 } flow_index SEC(".maps");
-
-/* Index buffer * table_entries + entry. */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct flow_entry);
-	MAP_UINT(max_entries, 2);
-	MAP_UINT(map_flags, BPF_F_MMAPABLE);
-} flows SEC(".maps");
 
 /* What other CPUs than its owner counted for the flow of an entry, by the same index. */
 struct {
