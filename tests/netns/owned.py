@@ -21,6 +21,8 @@ import sys
 import threading
 import time
 
+from tests.netns.echo import accept_all, echo
+
 PATIENCE_S = 30.0
 REQUEST = b"x" * 400
 
@@ -45,7 +47,7 @@ def serve(address: str, port: int) -> None:
     datagrams.bind((address, port))
     threading.Thread(target=_echo_datagrams, args=(datagrams,), daemon=True).start()
     listener = listening(address, port)
-    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+    threading.Thread(target=accept_all, args=(listener,), daemon=True).start()
     _end_with_stdin(os.getpid())
 
 
@@ -60,7 +62,7 @@ def prefork(address: str, port: int) -> None:
     for _ in range(2):
         worker = os.fork()
         if not worker:
-            _accept(listener)
+            accept_all(listener)
         workers.append(worker)
     _end_with_stdin(os.getpid())
     for worker in workers:
@@ -75,7 +77,7 @@ def sharing(address: str, port: int) -> None:
         if not worker:
             listener = listening(address, port, reuse_port=True)
             os.write(begun, b"!")
-            _accept(listener)
+            accept_all(listener)
         os.read(started, 1)
         workers.append(worker)
     _end_with_stdin(*workers)
@@ -94,7 +96,7 @@ def _fork_for_each(listener: socket.socket) -> None:
     while True:
         connection, _ = listener.accept()
         if not os.fork():
-            _echo(connection)
+            echo(connection)
             os._exit(0)
         connection.close()
 
@@ -103,18 +105,6 @@ def _echo_datagrams(datagrams: socket.socket) -> None:
     while True:
         data, sender = datagrams.recvfrom(1 << 16)
         datagrams.sendto(data, sender)
-
-
-def _accept(listener: socket.socket) -> None:
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=_echo, args=(connection,), daemon=True).start()
-
-
-def _echo(connection: socket.socket) -> None:
-    with connection:
-        while data := connection.recv(1 << 16):
-            connection.sendall(data)
 
 
 def clients(address: str) -> None:

@@ -16,6 +16,8 @@ import struct
 import sys
 import threading
 
+from tests.netns.echo import accept_all
+
 PATIENCE_S = 30.0
 REQUEST = b"x" * 4000
 THREADS = 8
@@ -25,20 +27,8 @@ TCP_INFO_BYTES = 232
 def serve(address: str, port: int) -> None:
     with socket.create_server((address, port), backlog=1024) as listener:
         print("ready", flush=True)
-        threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+        threading.Thread(target=accept_all, args=(listener,), daemon=True).start()
         sys.stdin.read()
-
-
-def _accept(listener: socket.socket) -> None:
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=_echo, args=(connection,), daemon=True).start()
-
-
-def _echo(connection: socket.socket) -> None:
-    with connection:
-        while data := connection.recv(1 << 16):
-            connection.sendall(data)
 
 
 def short(address: str, port: int, number: int) -> None:
