@@ -95,7 +95,7 @@ class Config:
     by: str = "flow"
     """what records of mode xdp are of: flow or owner"""
     ras: tuple[tuple[str, int], ...] = ()
-    """host and port of NCCL's RAS service; None: not queried"""
+    """hosts and ports of NCCL's RAS services; empty: none is queried"""
     ras_interval_s: float = 0.0
     procfs: str | None = None
     """None: /host/proc if mounted, else /proc"""
