@@ -53,9 +53,10 @@ def test_series_are_gone_at_once_when_the_run_ends() -> None:
             tool.wait_for_intervals(4)
             assert tool.stop().code == 0
         every = '{__name__=~"xtrace_.*"}'
-        last_ms = max(samples[-1][0] for samples in server.export(every).values())
+        ends = [samples[-1][0] for samples in server.export(every).values()]
+        last_ms = max(ends)
         (before,) = server.query(f"count({every})", last_ms)
-        assert int(before["value"][1]) > 80
+        assert int(before["value"][1]) == ends.count(last_ms) > 0, "flows that paused have ended before"
         assert server.query(f"count({every})", last_ms + 1) == [], "a stale marker ends each"
 
 
@@ -67,8 +68,7 @@ def test_victoria_metrics_stores_the_markers_too() -> None:
         server.flush()
         fields = {"match[]": '{__name__=~"xtrace_.*"}', "end": str(time.time() + 3600)}
         lines = server.get("/api/v1/export", **fields).splitlines()
-    assert len(lines) > 80
-    assert all(json.loads(line)["values"][-1] is None for line in lines)
+    assert lines and all(json.loads(line)["values"][-1] is None for line in lines)
 
 
 def test_through_a_kill_of_prometheus_nothing_is_lost() -> None:
