@@ -109,6 +109,7 @@ class XdpMonitor:
             features=tuple(self.features.names()),
             filters=tuple(describe(self._options.filters)),
             max_flows=self._options.max_flows,
+            has_owners=self._owners is not None,
         )
 
     def fileno(self) -> int:
