@@ -134,7 +134,7 @@ def over_ipv6(pair: Pair) -> None:
         end.ip(f"addr add fd00::{number}/64 dev {name} nodad")
         end.ip(f"addr add fd01::{number}/128 dev lo nodad")
     pair.near.ip("route add fd01::2 via fd00::2 dev near0 src fd01::1")
-    pair.near.run("ping", "-q", "-c1", "-w10", "fd00::2")
+    pair.near.reach("fd00::2")
     ends = "src fd00::1 dst fd00::2"
     protect(pair, "fd01::1", "fd01::2", f"{ends} proto esp spi 1 mode tunnel | {KEYS}")
 
