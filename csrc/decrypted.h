@@ -20,7 +20,7 @@
 #include "switches.h"
 
 #define PROTOCOL_ESP 50
-#define AH_SPI_OFFSET 4 /* behind next header, length and reserved (RFC 4302) */
+#define AH_SPI_OFFSET 4		/* behind next header, length and reserved (RFC 4302) */
 #define NAT_TRAVERSAL_PORT 4500 /* ESP in UDP; where the SPI would be, other messages have 0 (RFC 3948) */
 #define MOST_SPIS 1024
 #define DEEPEST_SECURITY_PATH 6 /* XFRM_MAX_DEPTH */
