@@ -142,7 +142,7 @@ stub: build  ## write the shim's type stubs, xtrace/_native.pyi, after a change 
 options: $(VENV)/built  ## write the documents' tables of options and messages, and the shell completions
 	@$(AS_OWNER) $(BIN)/python -m deploy.options
 
-bench: test-packages build $(VENV)/dev  ## benchmark start, memory, packet cost, drain, push (as root)
+bench: test-packages build $(VENV)/dev  ## print the table of measurements, or ARGS=ROW; --save writes RESULTS.md (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
 static: static-packages  ## build dist/xtrace-catch, one static executable, with licenses and SBOM
