@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Finds the types of a BTF blob. What they say is read in Python (xtrace/kernel/btf.py); the kernel's own blob
- * has more than 100,000, too many to be walked through there.
+ * Finds the types of a BTF blob. What they say is read in Python (xtrace/kernel/btf.py); the kernel's own
+ * blob has more than 100,000, too many to be walked through there.
  *
  * Read by btf.c and, as cffi definitions, by build_ffi.py: plain declarations only.
  */
@@ -17,8 +17,8 @@ struct xt_btf {
 };
 
 /*
- * Find the positions of all types. Return false at the first that is malformed, of a kind that is not known, or
- * extends beyond the end; the last position is its own then.
+ * Find the positions of all types. Return false at the first that is malformed, of a kind that is not known,
+ * or extends beyond the end; the last position is its own then.
  */
 _Bool xt_btf_find_types(struct xt_btf *btf);
 

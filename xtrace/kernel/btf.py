@@ -1,4 +1,4 @@
-"""BTF, the type information in a BPF object, and of the kernel itself: types, variable sections, function and line records.
+"""BTF, the type information in a BPF object and of the kernel: types, variable sections, function and line records.
 
 Pure: bytes in, values out, ObjectError if malformed. Layouts and numbers are those of the kernel's
 include/uapi/linux/btf.h and Documentation/bpf/btf.rst. This module checks what it reads; the kernel checks everything
@@ -138,9 +138,7 @@ class Btf:
         position = self._found.positions[type_id]
         left = self._found.types_end - position
         if left < _TYPE.size:
-            raise ObjectError(
-                f"BTF type {type_id}: {_TYPE.size} bytes at offset {position} of {position + left}: truncated or corrupt"
-            )
+            unpack(_TYPE, self.blob[: position + left], position, f"BTF type {type_id}")
         kind = self.type(type_id).kind
         if not 0 < kind <= Kind.ENUM64:
             raise ObjectError(f"BTF type {type_id}: unknown kind {kind}")
@@ -307,7 +305,7 @@ class Btf:
         return entries
 
     def _elements(self, found: Type) -> list[tuple[int, int, int]]:
-        """Return the three-word elements after a struct's or DATASEC's header; _read_types() checked the bounds."""
+        """Return the three-word elements after a struct's or DATASEC's header; C checked the bounds."""
         start = found.position + _TYPE.size
         return list(_TRIPLE.iter_unpack(self.blob[start : start + _TRIPLE.size * found.vlen]))
 
