@@ -173,8 +173,8 @@ def examine(config: Config, version: str) -> Iterator[Check]:
     if "nccl" in config.modes:
         yield from jobs.nccl()
     if config.target:
-        encoding = encoding_for(config.target, Identity(config.host), version)
-        yield jobs.push(config.target, encoding, lambda: transport_for(config.target, encoding, version))
+        target, encoding = config.target, encoding_for(config.target, Identity(config.host), version)
+        yield jobs.push(target, encoding, lambda: transport_for(target, encoding, version))
 
 
 def rdma_checks(config: Config) -> Iterator[Check]:

@@ -41,7 +41,7 @@ complete -c xtrace-catch -l qps -d 'show each queue pair, not only the number pe
 complete -c xtrace-catch -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
 complete -c xtrace-catch -l doctor -d 'check what a run needs here, and exit'
 complete -c xtrace-catch -l push -x -d 'also send metrics to VictoriaMetrics'
-complete -c xtrace-catch -l push-format -x -a 'auto import remote-write' -d 'auto, import or remote-write'
+complete -c xtrace-catch -l push-format -x -a 'auto import remote-write otlp' -d 'auto, import, remote-write or otlp'
 complete -c xtrace-catch -l spool -x -d 'keep undelivered metrics in files, at most 1G'
 complete -c xtrace-catch -l ipfix -x -d 'also send flow records to a collector'
 complete -c xtrace-catch -l ipfix-biflow -d 'one record for both directions of a connection'

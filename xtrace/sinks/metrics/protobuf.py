@@ -53,7 +53,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield numbers and values of the fields of a message, bytes but for varints. Raises ValueError for what is none."""
+    """Yield numbers and values, bytes but for varints, of a message's fields. Raises ValueError for what is none."""
     position = 0
     while position < len(data):
         key, position = read_varint(data, position)

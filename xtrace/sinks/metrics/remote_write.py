@@ -10,6 +10,7 @@ takes it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from xtrace.sinks.metrics import write_request_1 as one
 from xtrace.sinks.metrics import write_request_2 as two
@@ -31,7 +32,7 @@ HEADERS_2: Mapping[str, str] = {
 }
 
 
-class RemoteWrite(Following[tuple[str, ...]]):
+class RemoteWrite(Following[Any]):
     """A request per tick as an Encoding. A series that ends gets a stale marker 1 ms after its last sample.
 
     `constant` labels are added to every series; a label of the same name in the sample overrides them.

@@ -64,8 +64,8 @@ def decompress(block: bytes) -> bytes:
             width = 2 if tag & 3 == _COPY_2 else 4
             offset = int.from_bytes(block[position + 1 : position + 1 + width], "little")
             length, position = (tag >> 2) + 1, position + 1 + width
-        for _ in range(length):  # a copy may overlap what it makes
-            made.append(made[-offset])
+        copied = bytes(made[len(made) - offset :][:length])
+        made += (copied * (length // len(copied) + 1))[:length]  # a copy may overlap what it makes
     assert len(made) == size
     return bytes(made)
 

@@ -89,8 +89,8 @@ class Request:
         metric = self._described[name]
         unit = metric.unit if metric.unit and name.removesuffix("_total").endswith(f"_{metric.unit}") else ""
         kind = tag(1, VARINT) + varint(_KINDS[metric.kind])
-        references = tag(3, VARINT) + self._refer([metric.help]) + (tag(4, VARINT) + self._refer([unit]) if unit else b"")
-        metadata = self._metadata[name] = field(5, kind + references)
+        words = tag(3, VARINT) + self._refer([metric.help]) + (tag(4, VARINT) + self._refer([unit]) if unit else b"")
+        metadata = self._metadata[name] = field(5, kind + words)
         return metadata
 
     def finish(self) -> bytes:

@@ -248,8 +248,16 @@ class Delivery:
             self._figures = replace(self._figures, samples=self._figures.samples + taken)
         self._queue.forget(batch)
         if reason != self._last_rejection:
-            part = f"{lost} of {lost + (outcome.written or 0)} samples " if outcome.written else ""
-            log.error("push to %s: %srejected and dropped: %s", self._transport.shown, part, reason)
+            if outcome.written:
+                log.error(
+                    "push to %s: %d of %d samples written, the others rejected and dropped: %s",
+                    self._transport.shown,
+                    outcome.written,
+                    outcome.written + lost,
+                    reason,
+                )
+            else:
+                log.error("push to %s: rejected and dropped: %s", self._transport.shown, reason)
         self._attempts, self._troubled_since, self._last_rejection = 0, None, reason
 
     def _failed(self, outcome: Outcome) -> None:

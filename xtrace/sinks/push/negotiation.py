@@ -28,11 +28,14 @@ class Negotiating:
         self._encoding = encoding
         self._is_settled = False
         """whether the server has shown which version it takes"""
+        self._takes_only_1 = False
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         """Send a body, in the version that the server takes."""
         if headers != HEADERS_2:
             return self._transport.send(body, headers)
+        if self._takes_only_1:  # the body was written before that was known
+            return self._transport.send(self._encoding.as_version_1(body), HEADERS_1)
         outcome = self._transport.send(body, headers)
         if outcome.written is not None:
             self._is_settled = True
@@ -41,10 +44,9 @@ class Negotiating:
             return outcome
         older = self._transport.send(self._encoding.as_version_1(body), HEADERS_1)
         if older.delivered:
+            log.debug("push to %s: by remote write 1.0: the server does not take 2.0", self.shown)
             self._encoding.fall_back()
-            if not self._is_settled:
-                log.info("push to %s: by remote write 1.0: the server does not take 2.0", self.shown)
-            self._is_settled = True
+            self._takes_only_1 = self._is_settled = True
         return replace(older, reconnected=older.reconnected or outcome.reconnected)
 
     def _is_refused(self, outcome: Outcome) -> bool:

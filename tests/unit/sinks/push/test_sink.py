@@ -102,7 +102,7 @@ class Pushing(Feed):
     """A feed whose only outlet is a push."""
 
     def __init__(self, server: Server) -> None:
-        self.push = Push(server, Exposition(NAME.series()), NAME)
+        self.push = Push(server, Exposition(NAME.series()))
         super().__init__(MetricsOptions(10), [self.push])
 
     def end_within(self, limit_s: float) -> None:
