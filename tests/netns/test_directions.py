@@ -132,7 +132,7 @@ def test_with_offloads_the_senders_egress_is_the_receivers_ingress_in_packets_an
 
 def test_each_record_has_its_direction_and_hook() -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "far0", *BOTH, "--xdp-mode", "native", programs=2) as tool:
-        pair.near.run("ping", "-q", "-c3", "-i0.01", "-w10", "10.0.0.2")
+        pair.near.ping("10.0.0.2", 3)
         result = tool.stop()
     assert ONLY_INGRESS not in result.stderr.decode()
     lines = result.records
@@ -150,7 +150,7 @@ def test_each_record_has_its_direction_and_hook() -> None:
 
 def test_without_a_direction_only_ingress_is_counted_and_that_is_reported_once() -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "far0", "--hook", "tc", "-t", "100") as tool:
-        pair.near.run("ping", "-q", "-c3", "-i0.01", "-w10", "10.0.0.2")
+        pair.near.ping("10.0.0.2", 3)
         result = tool.stop()
     assert result.stderr.decode().splitlines().count(ONLY_INGRESS) == 1
     lines = result.records
@@ -161,7 +161,7 @@ def test_without_a_direction_only_ingress_is_counted_and_that_is_reported_once()
 def test_text_shows_in_and_out_if_both_are_watched() -> None:
     options = ("-i", "far0", "-o", "text", "--direction", "both", "-t", "1h")
     with quiet_pair() as pair, running(pair.far, *options, programs=2) as tool:
-        pair.near.run("ping", "-q", "-c3", "-i0.01", "-s100", "-w10", "10.0.0.2")
+        pair.near.ping("10.0.0.2", 3, "-s100")
         shown = tool.stop().stdout.decode().splitlines()
     assert shown[0] == "10.0.0.1 -> 10.0.0.2 proto=1 packets=3 bytes=426 [ICMP] far0 type=8 code=0 in"
     assert shown[1].startswith("far0 ")

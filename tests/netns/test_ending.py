@@ -94,15 +94,19 @@ def test_a_signal_amid_a_flood_ends_the_run_in_order(number: signal.Signals) -> 
 
 
 def test_count_ends_after_that_many_intervals_with_nothing_left_attached() -> None:
-    with veth_pair() as pair, running(pair.far, *XDP_ON_FAR0, "-t", "1s", "-c", "3") as tool:
+    pings = ("ping", "-q", "-i0.02", "10.0.0.2")
+    with (
+        veth_pair() as pair,
+        bounded(pair.near.start(*pings, stdout=subprocess.DEVNULL)),
+        running(pair.far, *XDP_ON_FAR0, "-t", "1s", "-c", "3") as tool,
+    ):
         program = attached_program(pair.far)
-        pair.near.run("ping", "-q", "-f", "-c", "500", "-w", "10", "10.0.0.2")
         result = tool.wait()
         assert_detached(pair, program)
     result.assert_quiet_success()
     assert_complete(result, total(result.records))
     requests = [flow for flow in of_type(result.records, "flow") if flow.get("icmp_type") == 8]
-    assert 0 < sum(flow["packets"] for flow in requests) <= 500  # as many as came before the end
+    assert sum(flow["packets"] for flow in requests) > 0
     intervals = of_type(result.records, "interface")
     assert len(intervals) == 3
     assert sum(record["interval_s"] for record in intervals) > 2.5
@@ -329,7 +333,7 @@ def test_a_renamed_interface_is_counted_on() -> None:
         pair.far.ip("link set far0 down")
         pair.far.ip("link set far0 name renamed0")
         pair.far.ip("link set renamed0 up")
-        pair.far.run("ping", "-q", "-c1", "-i0.2", "-w10", "10.0.0.1")
+        assert_passes_traffic(pair)
         send(pair, 500)
         result = tool.stop()
     assert (result.code, result.said_of_attaching) == (0, [*started(), "far0: the interface was renamed to renamed0"])

@@ -121,7 +121,7 @@ def test_a_ping_of_4000_bytes_is_two_flows_of_fragments(
 ) -> None:
     """1500 bytes hold 1480 or 1448 of the 4008, so each request is three fragments."""
     with veth_pair() as pair, running(pair.far, "-i", "far0", "-t", "1h", *options) as tool:
-        pair.near.run("ping", "-q", "-c5", "-i0.01", "-s4000", "-w10", destination)
+        pair.near.ping(destination, 5, "-s4000")
         lines = tool.stop().records
     assert_sums_close(lines)
     seen = flows(lines, src_ip=source, dst_ip=destination, fragment=True)
@@ -138,7 +138,7 @@ def test_frames_of_mtu_9000_are_counted_whole_in_both_directions(options: tuple[
     hook = ("--xdp-mode", "native") if "xdp" in options else options
     both = ("-i", "far0", "-t", "1h", "--direction", "both", *hook)
     with quiet_pair(mtu=9000) as pair, running(pair.far, *both, programs=2) as tool:
-        pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8972", "-Mdo", "-w10", "10.0.0.2")
+        pair.near.ping("10.0.0.2", 5, "-s8972", "-Mdo")
         lines = tool.stop().records
     assert_sums_close(lines)
     for direction, kind in (("ingress", 8), ("egress", 0)):

@@ -43,7 +43,7 @@ def test_loopback_is_counted_in_both_directions() -> None:
     with quiet_pair() as pair:
         before = pair.far.statistics("lo")["packets"]
         with running(pair.far, "-i", "lo", *WITHOUT_END, *BOTH, programs=2) as tool:
-            pair.far.run("ping", "-q", "-c5", "-i0.01", "-w10", "127.0.0.1")
+            pair.far.ping("127.0.0.1", 5)
             result = tool.stop()
         received = pair.far.statistics("lo")["packets"] - before
         assert is_free(pair.far, "lo")
@@ -77,7 +77,7 @@ def test_what_the_interface_itself_counted_stands_beside_each_whole_interval(dir
         options = ("-i", "far0", "--hook", "tc", "--direction", direction, "-t", "100")
         with running(pair.far, *options) as tool:
             tool.wait_for_intervals(1)
-            pair.near.run("ping", "-q", "-c5", "-i0.002", "-w10", "10.0.0.2")
+            pair.near.ping("10.0.0.2", 5)
             tool.wait_for_intervals(2)  # the last is no whole one
             result = tool.stop()
     first, *whole, last = of_type(result.records, "interface")
@@ -283,7 +283,7 @@ def test_two_interfaces_are_counted_apart_in_text_too() -> None:
     frame = ethernet(IPV4, ipv4(UDP, udp(1024, 53, bytes(60))))
     with quiet_pair() as pair, running(pair.far, "-i", "lo,far0", *WITHOUT_END, "-o", "text", programs=2) as tool:
         send_frames(pair.near, "near0", [frame] * 2)
-        pair.far.run("ping", "-q", "-c1", "-w10", "127.0.0.1")
+        pair.far.ping("127.0.0.1", 1)
         shown = tool.stop().stdout.decode().splitlines()
     sums = {line.split()[0]: line for line in shown if " flows=" in line}
     assert set(sums) == {"lo", "far0"}

@@ -142,7 +142,7 @@ def test_a_ping_is_its_process_s_and_the_answer_to_one_the_kernel_s() -> None:
             # `ip netns exec` becomes the command
             assert ping.wait(LIMIT_S) == 0
         first = ping.pid
-        pair.near.run("ping", "-q", "-c1", "10.0.0.2")
+        pair.near.ping("10.0.0.2", 1)
         result = tool.stop()
     found = {
         (flow["direction"], flow["icmp_type"]): (flow["owner"], flow.get("pid"), flow.get("command"))
@@ -286,7 +286,7 @@ def test_without_a_mount_or_the_right_to_make_one_flows_have_no_owners_and_one_l
 def test_on_a_kernel_without_compare_and_swap_one_line_says_that_owners_are_not_known() -> None:
     off = {"XTRACE_FEATURES_OFF": "cmpxchg"}
     with veth_pair() as pair, running(pair.far, "-i", "far0", *BOTH, "-t", "1h", programs=2, variables=off) as tool:
-        pair.far.run("ping", "-q", "-c1", "10.0.0.1")
+        pair.far.ping("10.0.0.1", 1)
         result = tool.stop()
     (line,) = [line for line in result.said if line.startswith("--owners")]
     assert "compare-and-swap" in line and "the owners of flows are not known" in line

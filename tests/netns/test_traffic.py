@@ -103,7 +103,7 @@ def test_pings_are_icmp_flows_with_type_and_code(
     source: str, destination: str, protocol: int, request_type: int, header: int
 ) -> None:
     with watching(*WITHOUT_END) as watch:
-        watch.pair.near.run("ping", "-q", "-c7", "-i0.01", "-s100", "-w10", destination)
+        watch.pair.near.ping(destination, 7, "-s100")
         lines = watch.finish()
     (request,) = flows(lines, src_ip=source, dst_ip=destination, icmp_type=request_type)
     assert (request["traffic_type"], request["protocol"], request["icmp_code"]) == ("ICMP", protocol, 0)
@@ -134,7 +134,7 @@ def test_jumbo_frames_are_counted_whole(mode: str, units: str) -> None:
     if mode == "native":
         need_frags()
     with watching(*WITHOUT_END, "--xdp-mode", mode, mtu=9000) as watch:
-        watch.pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8000", "-Mdo", "-w10", "10.0.0.2")
+        watch.pair.near.ping("10.0.0.2", 5, "-s8000", "-Mdo")
         lines = watch.finish()
     (request,) = flows(lines, src_ip="10.0.0.1", icmp_type=8)
     assert (request["packets"], request["bytes"]) == (5, 5 * (14 + 20 + 8 + 8000))
@@ -156,7 +156,7 @@ def test_without_frags_native_xdp_is_refused_at_mtu_9000_and_tc_counts_whole_fra
         variables = {"XTRACE_FEATURES_OFF": "frags"}
         refused = run_to_end(pair.far, *XDP_ON_FAR0, variables=variables)
         with running(pair.far, "-i", "far0", *WITHOUT_END, variables=variables) as tool:
-            pair.near.run("ping", "-q", "-c5", "-i0.01", "-s8000", "-Mdo", "-w10", "10.0.0.2")
+            pair.near.ping("10.0.0.2", 5, "-s8000", "-Mdo")
             result = tool.stop()
     assert (refused.code, refused.stdout) == (1, b"")
     assert refused.said[-1].startswith("xtrace-catch: far0: native XDP refused: ")

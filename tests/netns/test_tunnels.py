@@ -184,7 +184,7 @@ def seen_at_far(make: Callable[[Pair], None], use: Callable[[Pair], object], *op
 
 
 def ping(pair: Pair) -> None:
-    pair.near.run("ping", "-q", f"-c{PINGS}", "-i0.01", "-w10", "172.16.0.2")
+    pair.near.ping("172.16.0.2", PINGS)
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)

@@ -6,16 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from xtrace.sinks.metrics import flows, nccl, own, rdma, tcp
+from deploy.snapshot.series import DESCRIBED
 
-DESCRIBED = {
-    **flows.DESCRIBED,
-    **rdma.DESCRIBED,
-    **nccl.NcclMetrics.described,
-    **tcp.DESCRIBED,
-    **own.DESCRIBED,
-}
-"""All metrics."""
+__all__ = ["DESCRIBED"]
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "xtrace-catch.json"

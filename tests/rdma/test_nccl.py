@@ -9,7 +9,8 @@ from tests.nccl.native import native
 from tests.rdma.pair import DEVICE, Server, Tool, start_client, wait_until
 from tests.rdma.peer import Peer
 
-LONG = ["ib_send_bw", "-n", "1000", "-s", "4096"]
+LONG = ["ib_send_bw", "-D", "25", "-s", "4096"]
+"""Longer than a slow guest needs to find the process, probe it and read queue pairs."""
 
 
 def test_process_with_nccl_has_the_devices_of_its_queue_pairs(peer: Peer, tmp_path: Path) -> None:

@@ -60,6 +60,19 @@ class Namespace:
         """Start the load generator."""
         return self.start(sys.executable, "-m", "tests.support.flood", interface, str(packets), *arguments)
 
+    def ping(self, address: str, number: int, *options: str) -> None:
+        """Send exactly so many echo requests, each when the one before was answered.
+
+        ping with a deadline (-w) sends more than its count while it waits for answers; without one it may leave
+        before the last.
+        """
+        for _ in range(number):
+            self.run("ping", "-q", "-c1", f"-W{TIMEOUT_S:.0f}", *options, address)
+
+    def reach(self, address: str) -> None:
+        """Ping until one answer came."""
+        self.run("ping", "-q", "-c1", "-i0.2", f"-w{TIMEOUT_S:.0f}", address)
+
     def statistics(self, interface: str, way: str = "rx") -> dict[str, int]:
         """Return the interface's own counters of received (rx) or sent (tx) packets."""
         shown = json.loads(self.ip(f"-j -s link show {interface}"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deploy.messages.found import messages
 from tests.push.shipped import DESCRIBED
 from xtrace.options.table import OPTIONS, VARIABLES
 
@@ -133,3 +134,40 @@ def test_every_document_is_linked_from_the_readme() -> None:
     for readme in ("README.md", "README_CN.md"):
         linked = set(re.findall(r"\]\(docs/([\w-]+\.md)", (ROOT / readme).read_text()))
         assert {path.name for path in ROOT.glob("docs/*.md")} - linked == set(), readme
+
+
+@pytest.mark.parametrize("kind", [rule["if"]["properties"]["type"]["const"] for rule in SCHEMA["allOf"]])
+def test_every_field_of_a_record_is_described(kind: str) -> None:
+    """In docs/output.schema.json itself, which the documents link to."""
+    record = SCHEMA["$defs"][f"{kind}_record"]
+    described = {
+        name: field.get("description") or SCHEMA["$defs"][field["$ref"].rpartition("/")[2]].get("description")
+        for name, field in record["properties"].items()
+    }
+    assert [name for name, text in described.items() if not text] == []
+
+
+def test_every_variable_and_record_stands_in_a_document() -> None:
+    text = "".join(document.read_text() for document in DOCUMENTS)
+    records = {rule["if"]["properties"]["type"]["const"] for rule in SCHEMA["allOf"]}
+    assert {name for name in records if f"`{name}`" not in text and f'"type":"{name}"' not in text} == set()
+    assert {name for names in VARIABLES_READ for name in names.split(", ") if name not in text} == set()
+
+
+def test_counts_of_what_documents_name() -> None:
+    """Shown by -rP: how much the tests of this file looked up."""
+    text = " ".join(document.read_text() for document in DOCUMENTS)
+    code = [part for document in DOCUMENTS for part in quoted(document)]
+    counts = {
+        "documents": len(DOCUMENTS),
+        "links": len(re.findall(r"\]\(([^)\s]+)\)", text)),
+        "options": len({flag for part in code for flag in flags_in(part)} & FLAGS),
+        "variables": len({name for name in VARIABLES_READ if name in text}),
+        "metrics": len({name for name in DESCRIBED if name in text}),
+        "fields": len({name for name in FIELDS if re.search(rf"\b{name}\b", text)}),
+        "targets of make": len(targets()),
+        "messages": len(messages()),
+        "runnable blocks": text.count("<!-- runnable -->\n    "),
+    }
+    print(", ".join(f"{count} {name}" for name, count in counts.items()))
+    assert all(counts.values())

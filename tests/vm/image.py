@@ -38,10 +38,10 @@ PACKAGES = (
 )  # fmt: skip
 
 MODULES = (
-    "8021q", "act_bpf", "act_gact", "act_mirred", "aes_generic", "aesni_intel", "authenc", "bonding", "bridge", "cbc",
-    "cls_bpf", "cls_matchall", "cls_u32", "crypto_null", "ctr", "deflate", "drbg", "dummy", "echainiv", "esp4",
-    "esp4_offload", "esp6", "geneve", "hmac", "ifb", "ip6_gre", "ip6_tunnel", "ip_gre", "ip_vti", "ipcomp", "ipip",
-    "jitterentropy_rng", "macvlan", "mpls_gso", "mpls_iptunnel", "mpls_router", "sch_fq_codel", "sch_ingress",
+    "8021q", "act_bpf", "act_gact", "act_mirred", "aes_generic", "aesni_intel", "ah4", "ah6", "authenc", "bonding",
+    "bridge", "cbc", "cls_bpf", "cls_matchall", "cls_u32", "crypto_null", "ctr", "deflate", "drbg", "dummy", "echainiv",
+    "esp4", "esp4_offload", "esp6", "geneve", "hmac", "ifb", "ip6_gre", "ip6_tunnel", "ip_gre", "ip_vti", "ipcomp",
+    "ipip", "jitterentropy_rng", "macvlan", "mpls_gso", "mpls_iptunnel", "mpls_router", "sch_fq_codel", "sch_ingress",
     "sch_netem", "sch_tbf", "sctp", "seqiv", "sha256_generic", "sit", "tcp_diag", "team", "tun", "veth", "vrf", "vxlan",
     "xfrm4_tunnel", "xfrm_interface", "xfrm_ipcomp", "xfrm_user",
 )  # fmt: skip

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
-from xtrace.model.flow_owners import OWNER, FlowOwner
+from xtrace.model.flow_owners import OWNER, UNKNOWN_OWNER, FlowOwner
+from xtrace.model.owner_rows import OwnerRows
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 
@@ -238,6 +239,7 @@ class FlowTable:
         self._words = self.entries.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
         self._count = count
         self._places: Mapping[tuple[int, int], Sequence[int]] | None = None
+        self._owner_rows: OwnerRows | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -262,6 +264,12 @@ class FlowTable:
     def owner(self, index: int) -> bytes:
         """Return one flow's struct flow_owner as bytes; nothing if owners are not known."""
         return bytes(self.owners[index * OWNER.size : (index + 1) * OWNER.size])
+
+    def owner_rows(self) -> OwnerRows:
+        """Return the flows added up by interface, direction and owner. Made once."""
+        if self._owner_rows is None:
+            self._owner_rows = OwnerRows(self.entries, self.owners, self._count)
+        return self._owner_rows
 
     def packed_keys(self) -> Iterator[bytes]:
         """Yield every flow's struct flow_key as bytes, by index."""
@@ -497,6 +505,10 @@ class FlowSnapshot(Snapshot):
     def owner(self, index: int) -> FlowOwner | None:
         """Return the owner of a flow by its index in the table; None without --owners."""
         return self.name_owner(self.flows.owner(index)) if self.name_owner else None
+
+    def owner_named(self, packed: bytes) -> FlowOwner:
+        """Return the owner that a struct flow_owner means."""
+        return self.name_owner(packed) if self.name_owner else UNKNOWN_OWNER
 
     def origin(self, interface: Interface, key: FlowKey) -> Origin:
         """Return the origin of a RoCE flow: by its packets, else by its queue pair."""

@@ -25,6 +25,8 @@ class FlowSetup(Setup):
     """as given by the user"""
     max_flows: int = 0
     """capacity of the flow table"""
+    has_owners: bool = False
+    """whether the owners of flows are found out"""
 
 
 @dataclass

@@ -17,7 +17,8 @@ RESERVED_LABELS = frozenset(
         *("src_qpn", "dst_qpn", "opcode", "vlan", "inner_vlan", "tunnel", "vni", "icmp_type"),
         *("icmp_code", "fragment", "ethertype"),
         *("device", "port", "set", "counter", "driver", "link_layer", "firmware", "pci", "command", "state"),
-        *("pid", "function", "datatype", "error", "communicator"),
+        *("pid", "function", "datatype", "error", "communicator", "rank", "le", "verdict"),
+        *("owner", "container", "pod", "unit"),
         *("version", "reason", "health", "quantile"),
     }
 )

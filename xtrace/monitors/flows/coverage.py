@@ -159,7 +159,8 @@ class Coverage:
 
 
 _WHY_MORE = {
-    Direction.INGRESS: "some come from another interface (tc redirect), or pass it twice (AH, or IPsec at generic XDP)",
+    Direction.INGRESS: "some come from another interface (tc redirect),"
+    " or pass it twice (IPsec at generic XDP, or in UDP not on port 4500)",
     Direction.EGRESS: "some pass it twice, as after a detour (ifb), or are dropped behind it",
 }
 

@@ -25,6 +25,7 @@ from xtrace.monitors.flows.roster import Roster, RosterState, Way
 from xtrace.monitors.flows.tables import Drained, FlowTables
 from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
+from xtrace.monitors.wall import wall_offset
 
 if TYPE_CHECKING:
     from xtrace.monitors.owners.names import OwnerNames
@@ -36,8 +37,6 @@ OPEN_SLOTS = 64
 
 MOST_SLOTS = 256
 """A slot is a byte of the flow key."""
-
-CLOCK_READINGS = 3
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,7 @@ class XdpMonitor:
             features=tuple(self.features.names()),
             filters=tuple(describe(self._options.filters)),
             max_flows=self._options.max_flows,
+            has_owners=self._owners is not None,
         )
 
     def fileno(self) -> int:
@@ -216,15 +216,6 @@ def without(seen: PacketCount, dropped: int) -> PacketCount:
     """What is left of packets of average size when some are dropped."""
     left = max(seen.packets - dropped, 0)
     return PacketCount(left, seen.bytes * left // seen.packets if seen.packets else 0)
-
-
-def wall_offset() -> int:
-    """The offset from CLOCK_MONOTONIC to wall clock in ns: the closest of a few readings, as any may be interrupted."""
-    readings = []
-    for _ in range(CLOCK_READINGS):
-        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
-        readings.append((after - before, wall - (before + after) // 2))
-    return min(readings)[1]
 
 
 def check_sums(drained: Drained) -> None:

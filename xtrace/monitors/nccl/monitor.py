@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from xtrace.monitors.nccl.ras_services import RasServices
 from xtrace.monitors.nccl.sparing import Held
 from xtrace.monitors.nccl.sums import Sums
 from xtrace.monitors.nccl.watcher import Watcher
+from xtrace.monitors.wall import wall_offset
 
 MOST_NEWCOMERS = 256
 """Processes per interval that are looked up because they called before they were found; of others the thread's name is
@@ -177,7 +177,7 @@ class NcclMonitor:
         ranks = self._comparison.of(self._ranks.ranks(seen, users, self._watched.earlier))
         self._forget_gone(seen.states)
         snapshot = NcclSnapshot(
-            end_ns=taken.end_monotonic_ns + time.time_ns() - time.monotonic_ns(),
+            end_ns=taken.end_monotonic_ns + wall_offset(),
             interval_ns=taken.end_monotonic_ns - self._start_ns,
             processes=processes_,
             totals=taken.totals,

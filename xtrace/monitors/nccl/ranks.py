@@ -18,6 +18,7 @@ from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.gpus import Gpus
+from xtrace.monitors.wall import wall_offset
 
 ENDED_NS = 60_000_000_000
 """A rank whose process has ended is known for so long; as long as others of its communicator are, if there are any."""
@@ -83,7 +84,8 @@ class RankReader:
         for (pid, address), found in peers.items():
             if (pid, address) not in states:
                 self._tables.forget_peers(pid, address, found)
-        return Seen(states, running, peers, time.monotonic_ns(), time.time_ns())
+        now = time.monotonic_ns()
+        return Seen(states, running, peers, now, now + wall_offset())
 
     def ranks(self, seen: Seen, users: Mapping[int, User], earlier: Mapping[int, Earlier]) -> tuple[Rank, ...]:
         """All ranks known now. `users`: the processes, those that ended since the last call among them.

@@ -24,6 +24,7 @@ from xtrace.monitors.rdma.gone import GONE, KnownPorts
 from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_netlink
 from xtrace.monitors.rdma.ports import Found, PortReader
 from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
+from xtrace.monitors.wall import wall_offset
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ class RdmaMonitor:
         records = tuple(self._read(chosen))
         now = time.monotonic_ns()
         snapshot = RdmaSnapshot(
-            end_ns=time.time_ns(),
+            end_ns=now + wall_offset(),
             interval_ns=now - self._start_ns,
             ports=records,
             queue_pairs=self._queue_pairs.latest if self._queue_pairs else QueuePairs(),

@@ -20,6 +20,7 @@ from xtrace.model.tcp_health import judge, judge_failures
 from xtrace.monitors.tcp.ends import End, EndProbe
 from xtrace.monitors.tcp.namespace import WatchedNamespace
 from xtrace.monitors.tcp.peers import Monitored, Peers
+from xtrace.monitors.wall import wall_offset
 
 
 class TcpMonitor:
@@ -129,7 +130,7 @@ class TcpMonitor:
             judged = (judge(each, interval_ns, self._limits) for each in changed if not each.has_failed)
             connections += (each._replace(netns=netns, is_local=namespace.path is None) for each in judged)
         return TcpSnapshot(
-            end_ns=time.time_ns(),
+            end_ns=now + wall_offset(),
             interval_ns=interval_ns,
             namespaces=tuple(sums),
             connections=tuple(connections),

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, FlowTable, Interface
+from xtrace.model.flow_owners import FlowOwner
 from xtrace.model.words import Direction
 from xtrace.sinks.live.history import History
 from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency
 from xtrace.sinks.render import tcp_flag_names
 from xtrace.sinks.text.columns import ARROW, flow_row
+from xtrace.sinks.text.flows import owner_words
 
 LISTED = 1000
 """Flows that can be scrolled through."""
@@ -88,6 +90,11 @@ class Shown(NamedTuple):
         """Return the indexes of the largest flows by bytes, in order."""
         return heapq.nlargest(number, range(len(self.table)), key=self.table.byte_counts.__getitem__)
 
+    def frozen(self) -> Shown:
+        """Return the largest flows in memory of their own: the next tick overwrites the table."""
+        kept = self.table.copied(self.largest(FROZEN))
+        return self._replace(snapshot=replace(self.snapshot, flows=kept))
+
 
 class FlowPane:
     """Decodes only the rows on the screen from the table, which may have very many flows."""
@@ -118,11 +125,10 @@ class FlowPane:
         self._shown, self._listed = Shown.of(snapshot), None
 
     def freeze(self) -> None:
-        """Copy the largest flows: the next tick overwrites the table."""
+        """Copy the largest flows."""
         if self._shown is None:
             return
-        kept = self._shown.table.copied(self._shown.largest(FROZEN))
-        self._shown, self._listed = self._shown._replace(snapshot=replace(self._shown.snapshot, flows=kept)), None
+        self._shown, self._listed = self._shown.frozen(), None
 
     def entries(self, view: View, order: str) -> Sequence[int]:
         """Return the indexes of the first LISTED flows."""
@@ -232,3 +238,13 @@ def _lines(shown: Shown, index: int, view: View) -> Iterator[str]:
     yield f"{frequency(flow.packets / seconds)}packets/s, {flow.packets} packets, mean {mean:.0f} B"
     if flow.tcp_flags:
         yield f"TCP flags {tcp_flag_names(flow.tcp_flags)}"
+    owner = shown.snapshot.owner(index)
+    if owner:
+        yield from owner_lines(owner)
+
+
+def owner_lines(owner: FlowOwner) -> Iterator[str]:
+    """Yield what is known of an owner."""
+    yield f"owner: {owner_words(owner)}" + ("" if owner.uid is None else f", uid {owner.uid}")
+    known = (("container", owner.container), ("pod", owner.pod), ("control group", owner.cgroup))
+    yield from (f"{name} {value}" for name, value in known if value)

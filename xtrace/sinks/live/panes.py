@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from xtrace.model.snapshot import Setup
 from xtrace.sinks.live.pane import Pane
 
 
@@ -13,12 +14,20 @@ class Place(NamedTuple):
 
     mode: str
     make: Callable[[], Pane]
+    is_shown: Callable[[Any], bool] = lambda setup: True
+    """by the mode's Setup"""
 
 
 def _flows() -> Pane:
     from xtrace.sinks.live.flows import FlowPane
 
     return FlowPane()
+
+
+def _owners() -> Pane:
+    from xtrace.sinks.live.owners import OwnerPane
+
+    return OwnerPane()
 
 
 def _interfaces() -> Pane:
@@ -47,6 +56,7 @@ def _jobs() -> Pane:
 
 PANES: Sequence[Place] = (
     Place("xdp", _flows),
+    Place("xdp", _owners, lambda setup: setup.has_owners),
     Place("xdp", _interfaces),
     Place("tcp", _connections),
     Place("rdma", _ports),
@@ -55,6 +65,6 @@ PANES: Sequence[Place] = (
 """In the order of their tabs."""
 
 
-def panes_of(modes: Container[str]) -> list[Pane]:
+def panes_of(setups: Mapping[str, Setup]) -> list[Pane]:
     """Return the panes of a run with these modes."""
-    return [place.make() for place in PANES if place.mode in modes]
+    return [place.make() for place in PANES if place.mode in setups and place.is_shown(setups[place.mode])]

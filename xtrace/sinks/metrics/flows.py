@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from xtrace.model.flow import FRAGMENT, KEY, LATER_FRAGMENT, FlowKey, FlowSnapshot, FlowTable, Interface
-from xtrace.model.flow_owners import UNKNOWN_OWNER
 from xtrace.model.flow_totals import MOST_TOTALS, FlowSetup, Where
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.metrics.grouping import OTHER_OWNERS, RENAMES, OwnerKeys, grouped
@@ -161,9 +160,12 @@ class FlowMetrics:
         """Return the flows as series have them: added up by what shares one."""
         flows = snapshot.flows
         if self._owners:
-            owners = (snapshot.owner(index) or UNKNOWN_OWNER for index in range(len(flows)))
-            return grouped(flows, map(self._owners.key, flows.packed_keys(), owners))
-        return grouped(flows, map(self._rename, flows.packed_keys())) if self._rename else flows
+            rows, key = flows.owner_rows().rows, self._owners.key
+            names = (key(snapshot.owner_named(row.owner), row.slot, row.egress) for row in rows)
+            return grouped(names, (row.packets for row in rows), (row.bytes for row in rows))
+        if self._rename:
+            return grouped(map(self._rename, flows.packed_keys()), flows.packet_counts, flows.byte_counts)
+        return flows
 
     def _labels(self, key: bytes) -> Iterable[tuple[str, str]]:
         return self._owners.labels(key) if self._owners else series_labels(FlowKey(*KEY.unpack(key)), self._series_by)

@@ -9,7 +9,6 @@ from struct import Struct
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import (
-    EGRESS,
     ENTRY,
     HAS_SRC_QPN,
     KEY,
@@ -35,6 +34,8 @@ _SRC_PORT, _DST_PORT, _SRC_QPN, _PROTOCOL, _FLAGS = (
 _PORT = Struct("=H")
 _NAMED = Struct(f"={KEY.size}sQQ{ENTRY.size - KEY.size - 2 * abi.U64.size}x")
 """struct flow_entry by packed key, packets and bytes; the rest is 0."""
+_OWNER_KEY = Struct(f"=Q{SLOT_OFFSET - abi.U64.size}xB{_FLAGS - SLOT_OFFSET - 1}xB{KEY.size - _FLAGS - 1}x")
+"""struct flow_key with a number instead of addresses, slot and flags."""
 _NO_PORT = bytes(2)
 MOST_OWNERS = 1 << 16
 """Sets of labels, so that memory stays bounded where commands never repeat; others share one."""
@@ -76,8 +77,8 @@ class OwnerKeys:
         self._numbers: dict[Labels, int] = {}
         self._labels: list[Labels] = []
 
-    def key(self, flow: bytes, owner: FlowOwner) -> bytes:
-        """Return the key of a flow's owner, at the flow's interface and in its direction."""
+    def key(self, owner: FlowOwner, slot: int, egress: int) -> bytes:
+        """Return the key of an owner's flows at an interface, `egress`: FLOW_EGRESS or 0."""
         labels = owner_labels(owner)
         number = self._numbers.get(labels)
         if number is None:
@@ -86,10 +87,7 @@ class OwnerKeys:
             number = self._numbers.setdefault(labels, len(self._labels))
             if number == len(self._labels):
                 self._labels.append(labels)
-        flags = flow[_FLAGS] & EGRESS
-        return b"".join(
-            (abi.U64.pack(number), bytes(SLOT_OFFSET - abi.U64.size), flow[SLOT_OFFSET : SLOT_OFFSET + 1], bytes(2))
-        ) + bytes([flags])
+        return _OWNER_KEY.pack(number, slot, egress)
 
     def labels(self, key: bytes) -> Labels:
         """Return the labels that a key stands for."""
@@ -114,18 +112,18 @@ def owner_labels(owner: FlowOwner) -> Labels:
     return tuple((name, printable(value)) for name, value in named if value)
 
 
-def grouped(table: FlowTable, names: Iterable[bytes]) -> FlowTable:
-    """Return the flows by their series' keys, with packets and bytes added up, without times and flags.
+def grouped(names: Iterable[bytes], packets: Iterable[int], sizes: Iterable[int]) -> FlowTable:
+    """Return flows by their series' keys, with packets and bytes added up, without times and flags.
 
-    `names`: these keys, by index.
+    `names`: these keys, by the same index as packets and bytes.
     """
     sums: dict[bytes, list[int]] = {}
-    for name, packets, size in zip(names, table.packet_counts, table.byte_counts, strict=True):
+    for name, count, size in zip(names, packets, sizes, strict=True):
         entry = sums.get(name)
         if entry is None:
-            sums[name] = [packets, size]
+            sums[name] = [count, size]
         else:
-            entry[0] += packets
+            entry[0] += count
             entry[1] += size
-    entries = b"".join(_NAMED.pack(name, packets, size) for name, (packets, size) in sums.items())
+    entries = b"".join(_NAMED.pack(name, count, size) for name, (count, size) in sums.items())
     return FlowTable(memoryview(entries), len(sums))

@@ -238,6 +238,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(xdp_module, "FlowTables", tables)
     monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice: FakeAttacher(made, choice))
     monkeypatch.setattr(xdp_module, "time", made)
+    monkeypatch.setattr("xtrace.monitors.wall.time", made)
     monkeypatch.setattr(watched_module, "time", made)
     monkeypatch.setattr(absent_module, "time", made)
     monkeypatch.setattr(xdp_module, "Wakeups", FakeWakeups)
@@ -1225,22 +1226,6 @@ def test_packets_that_the_queue_drops_are_not_taken_for_repeated_ones(world: Wor
         ((_, counts),) = made.tick().interfaces
     made.close()
     assert counts.coverage is Share.FULL
-
-
-def test_wall_clock_is_read_where_nothing_came_between_the_readings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three readings: an interrupt of 900 ns, none, one of 300 ns, each after the wall clock was read."""
-    wall = 10**18
-    times = iter([1000, wall + 1000, 1900, 2000, wall + 2000, 2000, 3000, wall + 3000, 3300])
-
-    class Clock:
-        @staticmethod
-        def monotonic_ns() -> int:
-            return next(times)
-
-        time_ns = monotonic_ns
-
-    monkeypatch.setattr(xdp_module, "time", Clock)
-    assert xdp_module.wall_offset() == wall
 
 
 @pytest.mark.parametrize(

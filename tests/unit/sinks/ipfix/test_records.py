@@ -9,11 +9,21 @@ import pytest
 
 from tests.support.ipfix import Values, decoded, number
 from tests.unit.make import ARP, BOOT, ETH0, ICMP, ICMPV6, NS, TICK, UDP, counts_of, flow, key, roce, snapshot
-from xtrace.model.flow import EGRESS, FRAGMENT, LATER_FRAGMENT, FlowRecord, FlowSnapshot, InterfaceCounts, PacketCount
+from xtrace.model.flow import (
+    EGRESS,
+    FRAGMENT,
+    INNER,
+    LATER_FRAGMENT,
+    FlowRecord,
+    FlowSnapshot,
+    InterfaceCounts,
+    PacketCount,
+)
 from xtrace.sinks.ipfix.message import Record, messages, templates
 from xtrace.sinks.ipfix.records import Unsent, flow_records, interface_records, reliability_records, sums
 
 REVERSE = 29305
+IPV6_TYPE = 0x86DD
 INDEX = {0: 7}
 
 
@@ -64,6 +74,15 @@ def test_icmp_has_type_and_code(source: str, protocol: int, element: int) -> Non
 def test_ipv6_flow_has_long_addresses() -> None:
     (values,) = exported(snapshot([flow(key("fd00::1", "fd00::2", (5, 6), UDP))]))
     assert (address(values, 27), address(values, 28)) == ("fd00::1", "fd00::2")
+
+
+@pytest.mark.parametrize("ends", [("10.0.0.1", "fd00::2"), ("fd00::2", "10.0.0.1")])
+@pytest.mark.parametrize("flags", [0, INNER])
+def test_ipv4_address_at_one_end_alone_is_written_as_ipv6_does(ends: tuple[str, str], flags: int) -> None:
+    """::ffff:10.0.0.1 in an IPv6 packet."""
+    (values,) = exported(snapshot([flow(key(*ends, (5, 6), UDP, ethertype=IPV6_TYPE, flags=flags))]))
+    assert {address(values, 27), address(values, 28)} == {"::ffff:a00:1", "fd00::2"}
+    assert number(values, 256) == IPV6_TYPE
 
 
 def test_roce_has_its_port_and_no_queue_pair() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.net import TIMEOUT_S
 from tests.support.terminal import Terminal
+from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.sinks import Run
 from xtrace.sinks.kinds import TextOptions
@@ -25,7 +26,7 @@ from xtrace.stop import Stop
 class Session:
     """One run of the view. What is typed is handled at once."""
 
-    def __init__(self, stop: Stop, modes: tuple[str, ...], rows: int, columns: int) -> None:
+    def __init__(self, stop: Stop, modes: tuple[str, ...], rows: int, columns: int, has_owners: bool) -> None:
         self.terminal = Terminal(rows, columns)
         self.before = self.terminal.modes()
         self.stop = stop
@@ -36,7 +37,8 @@ class Session:
         self.notices = Notices((), own.wake)
         after = text_screen.TerminalText(self.stream, TextOptions(screen=size), size)
         self.live = Live(own, Look(True, BLOCKS), self.notices, stop, after)
-        self.live.start(Run("1", 5, modes, {mode: Setup() for mode in modes}))
+        setups = {mode: FlowSetup(has_owners=has_owners) if mode == "xdp" else Setup() for mode in modes}
+        self.live.start(Run("1", 5, modes, setups))
 
     def tick(self, *snapshots: Snapshot) -> None:
         """End an interval."""
@@ -68,8 +70,8 @@ def begin(stop: Stop) -> Iterator[Begin]:
     """A function that begins a run with some modes, on a terminal of some size."""
     opened: list[Session] = []
 
-    def make(*modes: str, rows: int = 24, columns: int = 80) -> Session:
-        opened.append(Session(stop, modes or ("xdp",), rows, columns))
+    def make(*modes: str, rows: int = 24, columns: int = 80, owners: bool = False) -> Session:
+        opened.append(Session(stop, modes or ("xdp",), rows, columns, owners))
         return opened[-1]
 
     yield make

@@ -12,6 +12,8 @@ from tests.unit.make import BOOT, ETH0, NS, counts_of, flow, key, snapshot
 from tests.unit.make_rdma import port, traffic
 from tests.unit.make_rdma import snapshot as rdma_snapshot
 from xtrace.model.flow import FlowSnapshot, Interface
+from xtrace.model.flow_totals import FlowSetup
+from xtrace.model.snapshot import Setup
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.live.graph import BLOCKS
 from xtrace.sinks.live.notices import Notices
@@ -22,7 +24,8 @@ CLOCK = time.strftime("%H:%M:%S", time.localtime((BOOT + 5 * NS) / 1e9))
 
 
 def screen(*modes: str, has_color: bool = True) -> Screen:
-    return Screen(panes_of(modes), Look(has_color, BLOCKS), Notices((), lambda: None), lambda: None)
+    setups = {mode: FlowSetup() if mode == "xdp" else Setup() for mode in modes}
+    return Screen(panes_of(setups), Look(has_color, BLOCKS), Notices((), lambda: None), lambda: None)
 
 
 def interval(*sizes: int, interfaces: int = 1) -> FlowSnapshot:
