@@ -397,7 +397,11 @@ def encoding_for(target: Target, identity: Identity, version: str) -> Encoding:
         return RemoteWrite(identity.series())
     if target.form == OTLP:
         from xtrace.sinks.metrics.otlp import Otlp
+        from xtrace.sinks.metrics.otlp_names import is_taken
 
+        taken = next((name for name, _ in identity.labels if is_taken(name)), None)
+        if taken is not None:
+            raise UsageError(f"--label: the name '{taken}' is reserved with --push-format otlp (choose another)")
         return Otlp(identity.series(), frozenset(name for name, _ in identity.labels), version)
     from xtrace.sinks.metrics.exposition import Exposition
 

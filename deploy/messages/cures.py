@@ -75,7 +75,9 @@ CURES = {
     "listen: internal error: …; --debug shows where": REPORT_IT,
     "privileges are kept: …": "A container's seccomp filter may forbid it: the run goes on with all its privileges.",
     "push to …: a damaged file in the spool is dropped: …": "The disk, or a power failure: its samples are lost.",
-    "push to …: accepted, but for … samples: …": "The server's text follows; see [OpenTelemetry](fleet.md#opentelemetry).",
+    "push to …: accepted, but for … samples: …": (
+        "The server's text follows; see [OpenTelemetry](fleet.md#opentelemetry)."
+    ),
     "push to …: accepted, with a remark: …": "Nothing: the server's text follows.",
     "push to …: answered …: samples may not be stored (check the path)": (
         "The path of VictoriaMetrics is `/api/v1/import/prometheus`."

@@ -1,4 +1,4 @@
-"""VictoriaMetrics, which stores what it got by OTLP as it is, read by the names of docs/metrics.md; and a decoder of requests."""
+"""What was sent by OTLP, read by the names of docs/metrics.md: in VictoriaMetrics, or in the requests themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from tests.push.server import Labels, Samples, Stores
 
 NAMES = {
-    "xtrace_network_bytes_total": "network.flow.io",
+    "xtrace_network_bytes_total": "xtrace.network.bytes",
     "xtrace_network_packets_total": "xtrace.network.packets",
     "xtrace_network_flow_bytes": "xtrace.network.flow.bytes",
     "xtrace_network_flow_packets": "xtrace.network.flow.packets",
@@ -45,7 +45,7 @@ def named(labels: Iterable[tuple[str, str]], name: str) -> Labels:
 
 
 class ByOtlp:
-    """VictoriaMetrics behind the names of docs/metrics.md."""
+    """VictoriaMetrics, which keeps names with dots, behind the names of docs/metrics.md."""
 
     def __init__(self, server: Stores) -> None:
         self._server = server

@@ -53,10 +53,9 @@ def test_raw_samples_in_victoria_metrics_are_exactly_the_json_lines() -> None:
         with urllib3.PoolManager(retries=False) as http:
             if http.request("POST", url, body=b"", headers=OTLP).status >= 300:
                 pytest.xfail("VictoriaMetrics does not receive OTLP before 1.92")
-        with wire() as wired, wired.traffic():
-            with wired.watching(*AS_JSON, "--push", url) as tool:
-                tool.wait_for_intervals(8)
-                result = tool.stop()
+        with wire() as wired, wired.traffic(), wired.watching(*AS_JSON, "--push", url) as tool:
+            tool.wait_for_intervals(8)
+            result = tool.stop()
         stored = ByOtlp(server)
         assert (result.code, said_of_push(result)) == (0, [])
         assert_server_has_all(stored, result.records)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.netns.tool import total
 from tests.push.compare import assert_each_series_is_its_flow, assert_server_has_all, last
-from tests.push.double import Answer, double
+from tests.push.double import Answer, Request, double
 from tests.push.scrapers import Prometheus, prometheus_server
 from tests.push.server import Server, victoria_metrics
 from tests.push.test_outages import OUTAGE, said_of_push
@@ -26,6 +26,10 @@ PROTOBUF, V2 = "application/x-protobuf", "io.prometheus.write.v2.Request"
 WRITTEN = "X-Prometheus-Remote-Write-Samples-Written"
 NAMES = ("prometheus", "prometheus by 2.0", "victoria-metrics")
 ACCEPTED = "--web.remote-write-receiver.accepted-protobuf-messages"
+
+
+def unpacked(request: Request) -> bytes:
+    return bytes(cramjam.snappy.decompress_raw(request.body))
 
 
 @contextmanager
@@ -122,6 +126,7 @@ def test_rejected_samples_are_dropped_and_counted_and_busy_servers_asked_again()
         result = tool.stop()
     assert result.code == 1
     assert requests[3].body == requests[4].body == requests[5].body != requests[2].body
+    assert request_2(unpacked(requests[0])) == [], "nothing that could be stored twice"
     newer, *older = [request.headers for request in requests]
     assert (newer["Content-Type"], newer["X-Prometheus-Remote-Write-Version"]) == (f"{PROTOBUF};proto={V2}", "2.0.0")
     for headers in older:
@@ -147,7 +152,7 @@ def test_part_that_a_server_has_not_written_is_counted_and_told() -> None:
         result = tool.stop()
     assert result.code == 1
     assert {request.headers["Content-Type"] for request in requests} == {f"{PROTOBUF};proto={V2}"}
-    of = sum(len(points) for _, points in request_2(bytes(cramjam.snappy.decompress_raw(requests[1].body))))
+    of = sum(len(points) for _, points in request_2(unpacked(requests[1])))
     text = f"5 of {of} samples written, the others rejected and dropped: 400 Bad Request: out of order sample"
     assert any(line.endswith(text) for line in said_of_push(result)), said_of_push(result)
     assert said_of_push(result)[-1].endswith(f"lost: {of - 5} samples of 1 intervals: rejected by the server")

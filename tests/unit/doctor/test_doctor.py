@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
@@ -204,7 +205,7 @@ def test_server_is_asked_with_an_import_that_stores_nothing(
 
 
 def test_target_that_cannot_be_used_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def http() -> Transport:
+    def http() -> NoReturn:
         raise UsageError("VICTORIAMETRICS_CA_FILE: no such file")
 
     target = parse_target("http://localhost:8428", {})

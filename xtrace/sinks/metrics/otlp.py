@@ -131,8 +131,9 @@ class Otlp(Following[bytes]):
         """Return selectors by the names that Prometheus makes, and VictoriaMetrics, which keeps dots unless told to."""
         dotted = metric_name(name)
         sanitized = dotted.replace(".", "_")
-        of_prometheus = label_text((("job", SERVICE), ("instance", self._host), *self._users))
-        who = label_text((("service_instance_id", self._host), *self._users))
+        users = dict(self._users)
+        of_prometheus = label_text({"job": SERVICE, "instance": self._host, **users}.items())
+        who = label_text({"service_instance_id": self._host, **users}.items())
         dotted_who = who.replace("service_instance_id", r"service\.instance\.id", 1)
         return "\n".join(
             (

@@ -1,9 +1,10 @@
-"""Names of metrics, units and attributes in OTLP, by OpenTelemetry's semantic conventions where there are any.
+"""Names in OTLP: attributes by OpenTelemetry's semantic conventions where there are any.
 
 https://opentelemetry.io/docs/specs/semconv/
 https://ucum.org/ucum (units)
 
-What has no convention keeps its name, with dots: Prometheus makes the names of docs/metrics.md of it again.
+They have no metrics of flows, nor of what a hook sees: metrics keep their names, with dots, of which Prometheus makes
+those of docs/metrics.md again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ from collections.abc import Iterator
 from xtrace.sinks.metrics.sample import Labels, Metric
 
 OWN = "xtrace."
-METRICS = {"xtrace_network_bytes_total": "network.flow.io"}
-"""The others keep their names."""
-
 ATTRIBUTES = {
     "src_ip": "source.address",
     "dst_ip": "destination.address",
@@ -24,13 +22,11 @@ ATTRIBUTES = {
     "interface": "network.interface.name",
     "direction": "network.io.direction",
     "protocol": "network.transport",
-    "host_ip": "network.local.address",
     "pid": "process.pid",
     "command": "process.command",
-    "container": "container.name",
-    "pod": "k8s.pod.name",
 }
-"""By our label; the others are prefixed by OWN, but for the user's."""
+"""By our label; the others are prefixed by OWN, but for the user's. Ours of containers and pods are names, or ids where
+these are unknown, for which there is no convention."""
 NUMBERS = frozenset({"src_port", "dst_port", "pid"})
 """Labels whose values are integers there."""
 
@@ -45,7 +41,7 @@ UNITS = {"bytes": "By", "seconds": "s", "bytes per second": "By/s", "ratio": "1"
 
 def metric_name(name: str) -> str:
     """Return the name of a metric."""
-    return METRICS.get(name) or name.removesuffix("_total").replace("_", ".")
+    return name.removesuffix("_total").replace("_", ".")
 
 
 def unit(metric: Metric) -> str:
@@ -67,7 +63,7 @@ def attributes(labels: Labels, users: frozenset[str] = frozenset()) -> Iterator[
             yield name, int(shown) if label in NUMBERS and shown.isdigit() else shown
 
 
-def taken_in_prometheus(label: str) -> bool:
+def is_taken(label: str) -> bool:
     """Return whether Prometheus would give an attribute or a label of its own the name of this user's label."""
     names = {name.replace(".", "_") for name in ATTRIBUTES.values()}
     return label in names | {"job", "instance"} or label.startswith(OWN.replace(".", "_"))

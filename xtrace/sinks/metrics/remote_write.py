@@ -68,6 +68,10 @@ class RemoteWrite(Following[Any]):
         """Return a block of snappy."""
         return self._compress(body)
 
+    def empty_version_2(self) -> bytes:
+        """Return a compressed 2.0 request without samples."""
+        return self._compress(two.Request(()).finish())
+
     def as_version_1(self, body: bytes) -> bytes:
         """Return a compressed 2.0 request as one of 1.0."""
         return self._compress(one.of_series(two.series_of(decompress(body))))

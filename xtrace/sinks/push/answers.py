@@ -15,6 +15,8 @@ ACCESS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHEN
 """While a token or password is being replaced."""
 OTLP_RETRIED = (429, 502, 503, 504)
 """OTLP/HTTP, Retryable Response Codes: no other may be retried."""
+STATUS = (b"\x08", b"\x12")
+"""First bytes of an error of OTLP, and of no text"""
 WRITTEN = "X-Prometheus-Remote-Write-Samples-Written"
 ANY_WRITTEN = (WRITTEN, "X-Prometheus-Remote-Write-Histograms-Written", "X-Prometheus-Remote-Write-Exemplars-Written")
 
@@ -77,9 +79,9 @@ def partial_success(body: bytes) -> tuple[int, str]:
 
 
 def status_message(body: bytes) -> str:
-    """Return the text of an error of OTLP: google.rpc.Status { int32 code = 1; string message = 2; }."""
+    """Return the text of an error of OTLP: google.rpc.Status { int32 code = 1; string message = 2; }, or plain text."""
     try:
-        said = dict(fields(body)).get(2, b"")
+        said = dict(fields(body)).get(2, b"") if body.startswith(STATUS) else body
     except ValueError:
         said = body
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else ""

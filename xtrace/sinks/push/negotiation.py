@@ -3,6 +3,8 @@
 https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/ (Required Written Response Headers; Unsupported Request
 Content): a receiver that knows 2.0 says how much it has written, in headers. Others answer 415 or 400, or read nothing
 of the request and accept it.
+
+The first request of 2.0 has no samples, so that none is stored twice where a proxy drops the headers.
 """
 
 from __future__ import annotations
@@ -26,39 +28,38 @@ class Negotiating:
         self.shown = transport.shown
         self._transport = transport
         self._encoding = encoding
-        self._is_settled = False
-        """whether the server has shown which version it takes"""
-        self._takes_only_1 = False
+        self._takes_2: bool | None = None
+        """None until the server has shown it"""
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         """Send a body, in the version that the server takes."""
         if headers != HEADERS_2:
             return self._transport.send(body, headers)
-        if self._takes_only_1:  # the body was written before that was known
-            return self._transport.send(self._encoding.as_version_1(body), HEADERS_1)
-        outcome = self._transport.send(body, headers)
-        if outcome.written is not None:
-            self._is_settled = True
-            return self._complete(body, outcome)
-        if not self._is_refused(outcome):
-            return outcome
-        older = self._transport.send(self._encoding.as_version_1(body), HEADERS_1)
-        if older.delivered:
+        if self._takes_2 is None:
+            asked = self._transport.send(self._encoding.empty_version_2(), HEADERS_2)
+            if asked.retry:
+                return replace(asked, unanswered=False)
+            self._settle(takes_2=asked.delivered and asked.written is not None)
+        if self._takes_2:
+            outcome = self._transport.send(body, headers)
+            if not self._is_replaced(outcome):
+                return self._complete(body, outcome)
+            self._settle(takes_2=False)
+        return self._transport.send(self._encoding.as_version_1(body), HEADERS_1)
+
+    def _settle(self, *, takes_2: bool) -> None:
+        self._takes_2 = takes_2
+        if not takes_2:
             log.debug("push to %s: by remote write 1.0: the server does not take 2.0", self.shown)
             self._encoding.fall_back()
-            self._takes_only_1 = self._is_settled = True
-        return replace(older, reconnected=older.reconnected or outcome.reconnected)
 
-    def _is_refused(self, outcome: Outcome) -> bool:
-        """Return whether the server does not know the version. One that knew it may have been replaced."""
-        if outcome.delivered or outcome.status == UNSUPPORTED:
-            return True
-        return not self._is_settled and outcome.status > 0 and not outcome.retry
+    def _is_replaced(self, outcome: Outcome) -> bool:
+        """Return whether an answer is that of a server that does not know 2.0, in place of one that did."""
+        return outcome.status == UNSUPPORTED or (outcome.delivered and outcome.written is None)
 
     def _complete(self, body: bytes, outcome: Outcome) -> Outcome:
-        """Return the outcome with the number of samples that were not written."""
-        assert outcome.written is not None
-        if outcome.retry:
+        """Return the outcome with the number of samples that were not written, if the server says it."""
+        if outcome.written is None or outcome.retry:
             return outcome
         return replace(outcome, rejected=max(0, samples_in(body) - outcome.written))
 
