@@ -93,8 +93,8 @@ def measure() -> Iterator[str]:
         encoding.add(metrics.samples(interval), DESCRIBED, Interval.of(interval))
         body = encoding.body()
         encoded = time.perf_counter()
-        packed = encoding.compress(body)
-        outcome = transport.send(packed, encoding.headers(packed))
+        compressed = encoding.compress(body)
+        outcome = transport.send(compressed, encoding.headers(compressed))
         ended = time.perf_counter()
         assert outcome.delivered, outcome
         if number > 1:  # the first makes the series

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+import urllib3
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from tests.push.server import Labels, Samples, Stores
+from tests.push.server import Labels, Samples, Server, Stores, victoria_metrics
 
 NAMES = {
     "xtrace_network_bytes_total": "xtrace.network.bytes",
@@ -32,6 +35,18 @@ LABELS = {
     "network_transport": "protocol",
 }
 VALUES = {"receive": "ingress", "transmit": "egress", "tcp": "6", "udp": "17"}
+
+
+PATH, CONTENT = "/opentelemetry/v1/metrics", {"Content-Type": "application/x-protobuf"}
+
+
+@contextmanager
+def receiving() -> Iterator[Server]:
+    """Run a VictoriaMetrics that receives OTLP."""
+    with victoria_metrics() as server, urllib3.PoolManager(retries=False) as http:
+        if http.request("POST", server.base + PATH, body=b"", headers=CONTENT).status >= 300:
+            pytest.xfail("VictoriaMetrics does not receive OTLP before 1.92")
+        yield server
 
 
 def named(labels: Iterable[tuple[str, str]], name: str) -> Labels:

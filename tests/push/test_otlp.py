@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
-import urllib3
+import json
+import time
+
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from tests.netns.tool import total
 from tests.push.compare import assert_each_series_is_its_flow, assert_server_has_all, last
 from tests.push.double import Answer, double
-from tests.push.otlp import ByOtlp, Received
-from tests.push.server import victoria_metrics
+from tests.push.otlp import CONTENT, PATH, ByOtlp, Received, receiving
 from tests.push.test_outages import said_of_push
 from tests.push.wire import wire
 
 AS_JSON = ("-o", "json", "-t", "500ms")
-OTLP = {"Content-Type": "application/x-protobuf"}
-ACCEPTED = Answer(200, headers=OTLP)
+ACCEPTED = Answer(200, headers=CONTENT)
 
 
 def partial(rejected: int, said: str) -> Answer:
     response = ExportMetricsServiceResponse()
     response.partial_success.rejected_data_points = rejected
     response.partial_success.error_message = said
-    return Answer(200, response.SerializeToString(), OTLP)
+    return Answer(200, response.SerializeToString(), CONTENT)
 
 
 def test_what_a_receiver_decodes_is_exactly_the_json_lines() -> None:
@@ -37,7 +36,7 @@ def test_what_a_receiver_decodes_is_exactly_the_json_lines() -> None:
     assert_server_has_all(received, result.records)
     assert_each_series_is_its_flow(received, result.records)
     assert last(received, "xtrace_interface_packets_total") == total(result.records) > 0
-    assert (posts[0].headers["Content-Type"], posts[0].headers["Content-Encoding"]) == (OTLP["Content-Type"], "gzip")
+    assert (posts[0].headers["Content-Type"], posts[0].headers["Content-Encoding"]) == (CONTENT["Content-Type"], "gzip")
     resource = received.resource()
     host = result.records[0]["host"]
     assert resource["service.name"] == "xtrace-catch"
@@ -48,12 +47,8 @@ def test_what_a_receiver_decodes_is_exactly_the_json_lines() -> None:
 
 
 def test_raw_samples_in_victoria_metrics_are_exactly_the_json_lines() -> None:
-    with victoria_metrics() as server:
-        url = server.base + "/opentelemetry/v1/metrics"
-        with urllib3.PoolManager(retries=False) as http:
-            if http.request("POST", url, body=b"", headers=OTLP).status >= 300:
-                pytest.xfail("VictoriaMetrics does not receive OTLP before 1.92")
-        with wire() as wired, wired.traffic(), wired.watching(*AS_JSON, "--push", url) as tool:
+    with receiving() as server, wire() as wired, wired.traffic():
+        with wired.watching(*AS_JSON, "--push", server.base + PATH) as tool:
             tool.wait_for_intervals(8)
             result = tool.stop()
         stored = ByOtlp(server)
@@ -61,12 +56,15 @@ def test_raw_samples_in_victoria_metrics_are_exactly_the_json_lines() -> None:
         assert_server_has_all(stored, result.records)
         assert_each_series_is_its_flow(stored, result.records)
         assert last(stored, "xtrace_interface_packets_total") == total(result.records) > 0
+        fields = {"match[]": '{__name__=~"xtrace.*"}', "end": str(time.time() + 3600)}
+        lines = server.get("/api/v1/export", **fields).splitlines()
+    assert lines and all(json.loads(line)["values"][-1] is None for line in lines), "a stale marker ends each"
 
 
 def test_only_what_may_be_retried_is_and_what_was_rejected_in_part_is_told() -> None:
     answers = {
         **dict(enumerate((Answer(429, headers={"Retry-After": "0"}), Answer(502), Answer(503), Answer(504), ACCEPTED))),
-        5: Answer(500, b"\x12\x04full", OTLP),
+        5: Answer(500, b"\x12\x04full", CONTENT),
         6: partial(3, "too old"),
     }
     with (
