@@ -10,6 +10,8 @@ import random
 import time
 from collections.abc import Iterator
 
+import cramjam
+
 from benchmarks.push import CONSTANT, INTERFACE, SECOND
 from xtrace.model.flow import COUNTERS, ENTRY, KEY, FlowSnapshot, FlowTable, InterfaceCounts, TickClock
 from xtrace.sinks.kinds import MetricsOptions
@@ -25,6 +27,7 @@ from xtrace.sinks.metrics.snappy import literal
 
 CONNECTIONS, CLIENTS, SERVICES = 2000, 100, 20
 ROUNDS = 7
+ZSTD_LEVEL = 3
 
 
 def keys(choice: random.Random) -> bytes:
@@ -85,6 +88,24 @@ def remote_write(version: int) -> RemoteWrite:
     return encoding
 
 
+def compressions() -> Iterator[str]:
+    """Yield what a body of each format takes, compressed by what servers read."""
+    options = MetricsOptions(CONNECTIONS)
+    formats = {
+        "import": Exposition(CONSTANT),
+        **{f"remote write {number}.0": remote_write(number) for number in (1, 2)},
+    }
+    for name, encoding in formats.items():
+        *_, body = pushed(options, encoding)
+        sizes = {
+            "not compressed": len(body),
+            "gzip": len(gzip(body)),
+            "snappy": len(cramjam.snappy.compress_raw(body)),
+            "zstd": len(cramjam.zstd.compress(body, level=ZSTD_LEVEL)),
+        }
+        yield f"{name:16}: " + ", ".join(f"{how} {size / 1000:.1f} kB" for how, size in sizes.items())
+
+
 def scraped(options: MetricsOptions) -> tuple[int, float]:
     """Return compressed bytes and ms of CPU of a scrape."""
     choice, metrics, latest, renderer = random.Random(7), FlowMetrics(options), Latest(), Renderer(CONSTANT)
@@ -118,3 +139,4 @@ def measure() -> Iterator[str]:
                 f"--series-by {series_by:7} --metrics {kept:8}: {samples:5}; {text / 1000:5.1f} kB {text_ms:5.1f} ms,"
                 f"{''.join(blocks)} {otlp / 1000:5.1f} kB {otlp_ms:5.1f} ms, {page / 1000:5.1f} kB {page_ms:5.1f} ms"
             )
+    yield from compressions()

@@ -191,7 +191,8 @@ def _prefixes(url: str) -> list[str]:
     for end in (IMPORT_PATH, WRITE_PATH, *OTLP_PATHS):
         prefix, found, _ = path.partition(end)
         if found:
-            return [prefix.replace("/insert/", "/select/", 1)]
+            reads = prefix.replace("/insert/", "/select/", 1)
+            return [reads + "/prometheus" if reads != prefix and end in OTLP_PATHS else reads]
     return [str(above).rstrip("/") for above in PurePosixPath(path).parents][:MOST_EXPORTS]
 
 
