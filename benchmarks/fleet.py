@@ -91,7 +91,7 @@ def remote_write(version: int) -> RemoteWrite:
 def compressions() -> Iterator[str]:
     """Yield what a body of each format takes, compressed by what servers read."""
     options = MetricsOptions(CONNECTIONS)
-    formats = {
+    formats: dict[str, Encoding] = {
         "import": Exposition(CONSTANT),
         **{f"remote write {number}.0": remote_write(number) for number in (1, 2)},
     }
