@@ -20,6 +20,8 @@ LOOKS_INTO_PROCESSES = "mode nccl and --tcp look into other processes, which Lan
 
 CODE = (Path("/usr"), Path("/lib"), Path("/lib64"))
 """Libraries and Python modules that are loaded when they are first needed; world-readable anyway."""
+READ, SEARCH = 4, 1
+"""Bits of a file's mode."""
 NAMES = (
     Path("/etc"),
     Path("/run/systemd/resolve"),
@@ -62,9 +64,35 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}  # setns() to the namespaces behind veths
     if not privileges.effective().issuperset(kept & {*privileges.BPF_NEEDS}):
         kept |= {"CAP_SYS_ADMIN"}  # which stands for them
-    if any(belongs_to_another(path) for path in [*secret_files(config), *writable(config)]):
+    if any(is_closed(path) for path in (*code(), paths.procfs(), paths.sysfs())):
+        kept |= {"CAP_DAC_READ_SEARCH"}
+    if any(belongs_to_another(path) or is_closed(path) for path in [*secret_files(config), *writable(config)]):
         kept |= {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
     return kept
+
+
+def is_closed(path: Path) -> bool:
+    """Whether only a capability opens it to this user: in another one's home that is closed to others, say."""
+    return any(
+        _lacks(place, READ if place.is_file() else READ | SEARCH)
+        or any(_lacks(above, SEARCH) for above in place.parents)
+        for place in (path.absolute(), path.resolve())
+    )
+
+
+def _lacks(path: Path, wanted: int) -> bool:
+    """Whether the mode of what is there does not give this user some of `wanted`."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    if found.st_uid == os.geteuid():
+        given = found.st_mode >> 6
+    elif found.st_gid in (os.getegid(), *os.getgroups()):
+        given = found.st_mode >> 3
+    else:
+        given = found.st_mode
+    return given & wanted != wanted
 
 
 def belongs_to_another(path: Path) -> bool:
@@ -78,14 +106,18 @@ def belongs_to_another(path: Path) -> bool:
 def readable(config: Config) -> Iterator[Path]:
     """Yield the directories beneath which files may be read."""
     yield from (Path("/proc"), Path("/sys"), paths.procfs(), paths.sysfs(), *CODE)
-    yield from (
-        Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path, *sys.modules["xtrace"].__path__) if place
-    )
+    yield from code()
     if config.target is not None or config.ipfix is not None:
         yield from NAMES
     if config.owners:
         yield from (runtime_names.CONTAINERS, runtime_names.PODS)
     yield from directories(secret_files(config))
+
+
+def code() -> Iterator[Path]:
+    """Yield where Python and this package are."""
+    places = (sys.prefix, sys.base_prefix, *sys.path, *sys.modules["xtrace"].__path__)
+    yield from (Path(place) for place in places if place)
 
 
 def writable(config: Config) -> Iterator[Path]:

@@ -26,6 +26,16 @@ def everything_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privileges, "effective", lambda: frozenset(privileges.CAPABILITIES))
 
 
+@pytest.fixture(autouse=True)
+def code_is_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """This tree may be in a closed home, and so may its Python."""
+    (tmp_path / "code").mkdir(mode=0o755)
+    monkeypatch.setattr(confinement, "code", lambda: [tmp_path / "code"])
+    closed = confinement._lacks
+    above = {*tmp_path.parents, *tmp_path.resolve().parents, tmp_path}
+    monkeypatch.setattr(confinement, "_lacks", lambda path, wanted: path not in above and closed(path, wanted))
+
+
 @pytest.mark.parametrize(
     ("arguments", "kept"),
     [
@@ -57,6 +67,40 @@ def test_files_of_other_users_stay_within_reach(monkeypatch: pytest.MonkeyPatch,
     assert kept_capabilities(spooled) == kept_capabilities(token) == XDP | OTHERS_FILES
 
 
+@pytest.mark.parametrize(
+    ("mode", "is_closed"), [(0o755, False), (0o711, True), (0o750, True), (0o700, True), (0o754, True), (0o705, False)]
+)
+def test_code_in_a_closed_directory_of_another_user_stays_within_reach(
+    mode: int, is_closed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "code").chmod(mode)
+    assert kept_capabilities(config("")) == XDP
+    monkeypatch.setattr(confinement, "os", _Another())
+    assert kept_capabilities(config("")) == XDP | ({"CAP_DAC_READ_SEARCH"} if is_closed else set())
+
+
+def test_what_is_below_a_closed_directory_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "spool").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(home / "spool")
+    (home / "file").write_text("")
+    monkeypatch.setattr(confinement, "os", _Another())
+    home.chmod(0o711)
+    assert not confinement.is_closed(home / "spool")
+    assert not confinement.is_closed(home / "file")
+    assert not confinement.is_closed(home / "is not there")
+    (home / "file").chmod(0o640)
+    assert confinement.is_closed(home / "file")
+    home.chmod(0o700)
+    assert confinement.is_closed(home / "spool")
+    assert confinement.is_closed(tmp_path / "link")
+    monkeypatch.setattr(confinement, "os", _Member())
+    assert confinement.is_closed(home / "spool")
+    home.chmod(0o710)
+    assert not confinement.is_closed(home / "spool")
+    assert not confinement.is_closed(home / "file")
+
+
 class _Another:
     """os, of a process of another user."""
 
@@ -65,6 +109,22 @@ class _Another:
     @staticmethod
     def geteuid() -> int:
         return os.geteuid() + 1
+
+    @staticmethod
+    def getegid() -> int:
+        return os.getegid() + 1
+
+    @staticmethod
+    def getgroups() -> list[int]:
+        return []
+
+
+class _Member(_Another):
+    """os, of a process of another user who is in the group."""
+
+    @staticmethod
+    def getgroups() -> list[int]:
+        return [os.getegid() + 2, os.getegid()]
 
 
 def test_directories_of_secrets_and_spool_are_excepted(tmp_path: Path) -> None:
