@@ -20,8 +20,6 @@ LOOKS_INTO_PROCESSES = "mode nccl and --tcp look into other processes, which Lan
 
 CODE = (Path("/usr"), Path("/lib"), Path("/lib64"))
 """Libraries and Python modules that are loaded when they are first needed; world-readable anyway."""
-READ, SEARCH = 4, 1
-"""Bits of a file's mode."""
 NAMES = (
     Path("/etc"),
     Path("/run/systemd/resolve"),
@@ -29,6 +27,13 @@ NAMES = (
     Path("/run/NetworkManager"),
 )
 """What resolving a server's name reads, and its certificates. Directories: their files are replaced while we run."""
+
+
+def change_user(config: Config) -> None:
+    """Become the user of --user, before anything is opened or made; the capabilities stay until confine()."""
+    if config.user is not None:
+        privileges.require(privileges.USER_NEEDS, "--user")
+        confinement.become(*config.user)
 
 
 def confine(config: Config) -> Confinement:
@@ -64,24 +69,36 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}  # setns() to the namespaces behind veths
     if not privileges.effective().issuperset(kept & {*privileges.BPF_NEEDS}):
         kept |= {"CAP_SYS_ADMIN"}  # which stands for them
-    if any(is_closed(path) for path in (*code(), paths.procfs(), paths.sysfs())):
+    if any(is_closed(path, os.R_OK) for path in secret_files(config)):
         kept |= {"CAP_DAC_READ_SEARCH"}
-    if any(belongs_to_another(path) or is_closed(path) for path in [*secret_files(config), *writable(config)]):
-        kept |= {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
+    if any(is_closed(path, os.R_OK | os.W_OK | os.X_OK) for path in writable(config)):
+        kept |= {"CAP_DAC_OVERRIDE"}
+    read = [path for path in (*code(), paths.procfs(), paths.sysfs()) if path.is_dir()]
+    if any(is_closed(path, os.R_OK | os.X_OK) for path in read):
+        kept |= {"CAP_DAC_READ_SEARCH"}  # modules that are loaded late, from somebody's home
     return kept
 
 
-def is_closed(path: Path) -> bool:
-    """Whether only a capability opens it to this user: in another one's home that is closed to others, say."""
+def code() -> Iterator[Path]:
+    """Yield where Python finds modules."""
+    for place in (sys.prefix, sys.base_prefix, *sys.path, *sys.modules["xtrace"].__path__):
+        if place:
+            yield Path(place)
+
+
+def is_closed(path: Path, rights: int) -> bool:
+    """Whether it takes a capability to reach it with these rights: in somebody's home that is closed to others, say.
+
+    The modes tell, not access(): that one counts what root can do by the capabilities which it is about to give up.
+    """
     return any(
-        _lacks(place, READ if place.is_file() else READ | SEARCH)
-        or any(_lacks(above, SEARCH) for above in place.parents)
+        _lacks(place, rights) or any(_lacks(above, os.X_OK) for above in place.parents)
         for place in (path.absolute(), path.resolve())
     )
 
 
-def _lacks(path: Path, wanted: int) -> bool:
-    """Whether the mode of what is there does not give this user some of `wanted`."""
+def _lacks(path: Path, rights: int) -> bool:
+    """Whether the mode of what is there does not give this user all the rights."""
     try:
         found = path.stat()
     except OSError:
@@ -92,15 +109,7 @@ def _lacks(path: Path, wanted: int) -> bool:
         given = found.st_mode >> 3
     else:
         given = found.st_mode
-    return given & wanted != wanted
-
-
-def belongs_to_another(path: Path) -> bool:
-    """Whether it is another user's, so that root reads and writes it by a capability."""
-    try:
-        return path.stat().st_uid != os.geteuid()
-    except OSError:
-        return False
+    return given & rights != rights
 
 
 def readable(config: Config) -> Iterator[Path]:
@@ -112,12 +121,6 @@ def readable(config: Config) -> Iterator[Path]:
     if config.owners:
         yield from (runtime_names.CONTAINERS, runtime_names.PODS)
     yield from directories(secret_files(config))
-
-
-def code() -> Iterator[Path]:
-    """Yield where Python and this package are."""
-    places = (sys.prefix, sys.base_prefix, *sys.path, *sys.modules["xtrace"].__path__)
-    yield from (Path(place) for place in places if place)
 
 
 def writable(config: Config) -> Iterator[Path]:

@@ -9,12 +9,13 @@ import pytest
 
 from xtrace import confinement
 from xtrace.config import Config, parse
-from xtrace.confinement import kept_capabilities, looks_into_processes, readable, writable
+from xtrace.confinement import change_user, is_closed, kept_capabilities, looks_into_processes, readable, writable
+from xtrace.errors import PrivilegeError
+from xtrace.kernel import confinement as confining
 from xtrace.kernel import privileges
 
 XDP = {"CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"}
 NCCL = {"CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"}
-OTHERS_FILES = {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
 
 
 def config(arguments: str, **environment: str) -> Config:
@@ -58,25 +59,36 @@ def test_sys_admin_is_kept_where_it_stands_for_the_newer_ones(monkeypatch: pytes
 
 
 def test_files_of_other_users_stay_within_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    spooled = config(f"-o none --push http://localhost:1 --spool {tmp_path}")
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    spooled = config(f"-o none --push http://localhost:1 --spool {spool}")
     assert kept_capabilities(spooled) == XDP
     (tmp_path / "token").write_text("secret")
     token = config("--push http://localhost:1", VICTORIAMETRICS_BEARER_TOKEN_FILE=str(tmp_path / "token"))
     assert kept_capabilities(token) == XDP
-    monkeypatch.setattr(confinement, "os", _Another())
-    assert kept_capabilities(spooled) == kept_capabilities(token) == XDP | OTHERS_FILES
+    become_another(monkeypatch)
+    directories: tuple[tuple[int, set[str]], ...] = (
+        (0o777, set()), (0o775, {"CAP_DAC_OVERRIDE"}), (0o700, {"CAP_DAC_OVERRIDE"}),
+    )  # fmt: skip
+    for mode, kept in directories:
+        spool.chmod(mode)
+        assert kept_capabilities(spooled) == XDP | kept
+    files: tuple[tuple[int, set[str]], ...] = ((0o644, set()), (0o640, {"CAP_DAC_READ_SEARCH"}))
+    for mode, kept in files:
+        (tmp_path / "token").chmod(mode)
+        assert kept_capabilities(token) == XDP | kept
 
 
 @pytest.mark.parametrize(
-    ("mode", "is_closed"), [(0o755, False), (0o711, True), (0o750, True), (0o700, True), (0o754, True), (0o705, False)]
+    ("mode", "is_kept"), [(0o755, False), (0o711, True), (0o750, True), (0o700, True), (0o754, True), (0o705, False)]
 )
-def test_code_in_a_closed_directory_of_another_user_stays_within_reach(
-    mode: int, is_closed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_modules_in_a_closed_home_stay_within_reach(
+    mode: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "code").chmod(mode)
     assert kept_capabilities(config("")) == XDP
-    monkeypatch.setattr(confinement, "os", _Another())
-    assert kept_capabilities(config("")) == XDP | ({"CAP_DAC_READ_SEARCH"} if is_closed else set())
+    become_another(monkeypatch)
+    assert kept_capabilities(config("")) == XDP | ({"CAP_DAC_READ_SEARCH"} if is_kept else set())
 
 
 def test_what_is_below_a_closed_directory_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -84,47 +96,41 @@ def test_what_is_below_a_closed_directory_is_closed(monkeypatch: pytest.MonkeyPa
     (home / "spool").mkdir(parents=True)
     (tmp_path / "link").symlink_to(home / "spool")
     (home / "file").write_text("")
-    monkeypatch.setattr(confinement, "os", _Another())
+    group = os.getegid()
+    become_another(monkeypatch)
     home.chmod(0o711)
-    assert not confinement.is_closed(home / "spool")
-    assert not confinement.is_closed(home / "file")
-    assert not confinement.is_closed(home / "is not there")
-    (home / "file").chmod(0o640)
-    assert confinement.is_closed(home / "file")
+    assert not is_closed(home / "spool", os.R_OK | os.X_OK)
+    assert not is_closed(home / "file", os.R_OK)
+    assert not is_closed(home / "is not there", os.R_OK)
     home.chmod(0o700)
-    assert confinement.is_closed(home / "spool")
-    assert confinement.is_closed(tmp_path / "link")
-    monkeypatch.setattr(confinement, "os", _Member())
-    assert confinement.is_closed(home / "spool")
+    assert is_closed(home / "spool", os.R_OK | os.X_OK)
+    assert is_closed(tmp_path / "link", os.R_OK)
+    monkeypatch.setattr(os, "getgroups", lambda: [group + 2, group])
+    assert is_closed(home / "spool", os.R_OK)
     home.chmod(0o710)
-    assert not confinement.is_closed(home / "spool")
-    assert not confinement.is_closed(home / "file")
+    assert not is_closed(home / "spool", os.R_OK)
+    assert not is_closed(home / "file", os.R_OK)
 
 
-class _Another:
-    """os, of a process of another user."""
-
-    environ = os.environ
-
-    @staticmethod
-    def geteuid() -> int:
-        return os.geteuid() + 1
-
-    @staticmethod
-    def getegid() -> int:
-        return os.getegid() + 1
-
-    @staticmethod
-    def getgroups() -> list[int]:
-        return []
+def become_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this process is another user's, in another group."""
+    user, group = os.geteuid() + 1, os.getegid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "getegid", lambda: group)
+    monkeypatch.setattr(os, "getgroups", list)
 
 
-class _Member(_Another):
-    """os, of a process of another user who is in the group."""
-
-    @staticmethod
-    def getgroups() -> list[int]:
-        return [os.getegid() + 2, os.getegid()]
+def test_only_a_run_that_was_asked_to_changes_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[tuple[object, ...]] = []
+    monkeypatch.setattr(confining, "become", lambda *account: became.append(account))
+    change_user(config(""))
+    assert not became
+    change_user(config("--user 7:8"))
+    assert became == [(7, 8, ())]
+    monkeypatch.setattr(privileges, "effective", lambda: frozenset({"CAP_SETUID"}))
+    with pytest.raises(PrivilegeError, match="--user needs CAP_SETGID"):
+        change_user(config("--user 7:8"))
+    assert len(became) == 1
 
 
 def test_directories_of_secrets_and_spool_are_excepted(tmp_path: Path) -> None:
