@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -70,11 +69,12 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}  # setns() to the namespaces behind veths
     if not privileges.effective().issuperset(kept & {*privileges.BPF_NEEDS}):
         kept |= {"CAP_SYS_ADMIN"}  # which stands for them
-    if any(is_closed(path, stat.S_IROTH) for path in secret_files(config)):
+    if any(is_closed(path, os.R_OK) for path in secret_files(config)):
         kept |= {"CAP_DAC_READ_SEARCH"}
-    if any(is_closed(path, stat.S_IRWXO) for path in writable(config)):
+    if any(is_closed(path, os.R_OK | os.W_OK | os.X_OK) for path in writable(config)):
         kept |= {"CAP_DAC_OVERRIDE"}
-    if not all(os.access(path, os.R_OK | os.X_OK) for path in code() if path.is_dir()):
+    read = [path for path in (*code(), paths.procfs(), paths.sysfs()) if path.is_dir()]
+    if any(is_closed(path, os.R_OK | os.X_OK) for path in read):
         kept |= {"CAP_DAC_READ_SEARCH"}  # modules that are loaded late, from somebody's home
     return kept
 
@@ -87,12 +87,29 @@ def code() -> Iterator[Path]:
 
 
 def is_closed(path: Path, rights: int) -> bool:
-    """Whether it is another user's who does not give everybody these rights, so that it takes a capability."""
+    """Whether it takes a capability to reach it with these rights: in somebody's home that is closed to others, say.
+
+    The modes tell, not access(): that one counts what root can do by the capabilities which it is about to give up.
+    """
+    return any(
+        _lacks(place, rights) or any(_lacks(above, os.X_OK) for above in place.parents)
+        for place in (path.absolute(), path.resolve())
+    )
+
+
+def _lacks(path: Path, rights: int) -> bool:
+    """Whether the mode of what is there does not give this user all the rights."""
     try:
         found = path.stat()
     except OSError:
         return False
-    return found.st_uid != os.geteuid() and found.st_mode & rights != rights
+    if found.st_uid == os.geteuid():
+        given = found.st_mode >> 6
+    elif found.st_gid in (os.getegid(), *os.getgroups()):
+        given = found.st_mode >> 3
+    else:
+        given = found.st_mode
+    return given & rights != rights
 
 
 def readable(config: Config) -> Iterator[Path]:

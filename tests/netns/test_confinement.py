@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,3 +151,23 @@ def test_modules_are_loaded_late_from_wherever_the_command_has_them() -> None:
     lines = [json.loads(line) for line in said.splitlines()]
     assert of_type(lines, "start")[0]["landlock"] is True
     assert of_type(lines, "end")[0]["intervals"] == 2
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750])
+def test_a_run_from_a_home_that_is_closed_to_others_loads_its_modules(mode: int, tmp_path: Path) -> None:
+    """As sudo does: root without capabilities is one of the others."""
+    home = tmp_path / "home"
+    shutil.copytree(ROOT / "xtrace", home / "xtrace", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (home, *home.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    home.chmod(mode)
+    command = ["env", "-C", str(home), sys.executable, "-B", "-m", "xtrace", "-i", "far0", "-t", "100ms", "-c", "2"]
+    with veth_pair() as pair:
+        for form in ("json", "text", "table"):
+            said = pair.far.run(*command, "-o", form)
+            assert said, form
+        (end,) = of_type([json.loads(line) for line in pair.far.run(*command, "-o", "json").splitlines()], "end")
+    assert end["intervals"] == 2

@@ -9,7 +9,7 @@ import pytest
 
 from xtrace import confinement
 from xtrace.config import Config, parse
-from xtrace.confinement import change_user, kept_capabilities, looks_into_processes, readable, writable
+from xtrace.confinement import change_user, is_closed, kept_capabilities, looks_into_processes, readable, writable
 from xtrace.errors import PrivilegeError
 from xtrace.kernel import confinement as confining
 from xtrace.kernel import privileges
@@ -25,6 +25,16 @@ def config(arguments: str, **environment: str) -> Config:
 @pytest.fixture(autouse=True)
 def everything_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privileges, "effective", lambda: frozenset(privileges.CAPABILITIES))
+
+
+@pytest.fixture(autouse=True)
+def code_is_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """This tree may be in a closed home, and so may its Python."""
+    (tmp_path / "code").mkdir(mode=0o755)
+    monkeypatch.setattr(confinement, "code", lambda: [tmp_path / "code"])
+    closed = confinement._lacks
+    above = {*tmp_path.parents, *tmp_path.resolve().parents, tmp_path}
+    monkeypatch.setattr(confinement, "_lacks", lambda path, wanted: path not in above and closed(path, wanted))
 
 
 @pytest.mark.parametrize(
@@ -49,18 +59,19 @@ def test_sys_admin_is_kept_where_it_stands_for_the_newer_ones(monkeypatch: pytes
 
 
 def test_files_of_other_users_stay_within_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    spooled = config(f"-o none --push http://localhost:1 --spool {tmp_path}")
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    spooled = config(f"-o none --push http://localhost:1 --spool {spool}")
     assert kept_capabilities(spooled) == XDP
     (tmp_path / "token").write_text("secret")
     token = config("--push http://localhost:1", VICTORIAMETRICS_BEARER_TOKEN_FILE=str(tmp_path / "token"))
     assert kept_capabilities(token) == XDP
-    another = os.geteuid() + 1
-    monkeypatch.setattr(os, "geteuid", lambda: another)
+    become_another(monkeypatch)
     directories: tuple[tuple[int, set[str]], ...] = (
         (0o777, set()), (0o775, {"CAP_DAC_OVERRIDE"}), (0o700, {"CAP_DAC_OVERRIDE"}),
     )  # fmt: skip
     for mode, kept in directories:
-        tmp_path.chmod(mode)
+        spool.chmod(mode)
         assert kept_capabilities(spooled) == XDP | kept
     files: tuple[tuple[int, set[str]], ...] = ((0o644, set()), (0o640, {"CAP_DAC_READ_SEARCH"}))
     for mode, kept in files:
@@ -68,18 +79,45 @@ def test_files_of_other_users_stay_within_reach(monkeypatch: pytest.MonkeyPatch,
         assert kept_capabilities(token) == XDP | kept
 
 
-def test_modules_in_a_closed_home_stay_within_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(confinement, "code", lambda: iter([tmp_path, tmp_path / "none"]))
+@pytest.mark.parametrize(
+    ("mode", "is_kept"), [(0o755, False), (0o711, True), (0o750, True), (0o700, True), (0o754, True), (0o705, False)]
+)
+def test_modules_in_a_closed_home_stay_within_reach(
+    mode: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "code").chmod(mode)
     assert kept_capabilities(config("")) == XDP
-    asked = []
+    become_another(monkeypatch)
+    assert kept_capabilities(config("")) == XDP | ({"CAP_DAC_READ_SEARCH"} if is_kept else set())
 
-    def no_access(path: Path, how: int) -> bool:
-        asked.append((path, how))
-        return False
 
-    monkeypatch.setattr(os, "access", no_access)
-    assert kept_capabilities(config("")) == XDP | {"CAP_DAC_READ_SEARCH"}
-    assert asked == [(tmp_path, os.R_OK | os.X_OK)]
+def test_what_is_below_a_closed_directory_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "spool").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(home / "spool")
+    (home / "file").write_text("")
+    group = os.getegid()
+    become_another(monkeypatch)
+    home.chmod(0o711)
+    assert not is_closed(home / "spool", os.R_OK | os.X_OK)
+    assert not is_closed(home / "file", os.R_OK)
+    assert not is_closed(home / "is not there", os.R_OK)
+    home.chmod(0o700)
+    assert is_closed(home / "spool", os.R_OK | os.X_OK)
+    assert is_closed(tmp_path / "link", os.R_OK)
+    monkeypatch.setattr(os, "getgroups", lambda: [group + 2, group])
+    assert is_closed(home / "spool", os.R_OK)
+    home.chmod(0o710)
+    assert not is_closed(home / "spool", os.R_OK)
+    assert not is_closed(home / "file", os.R_OK)
+
+
+def become_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this process is another user's, in another group."""
+    user, group = os.geteuid() + 1, os.getegid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "getegid", lambda: group)
+    monkeypatch.setattr(os, "getgroups", list)
 
 
 def test_only_a_run_that_was_asked_to_changes_its_user(monkeypatch: pytest.MonkeyPatch) -> None:

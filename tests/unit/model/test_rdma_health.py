@@ -199,6 +199,12 @@ def test_reason_explains_a_counter_that_differs_from_its_figure() -> None:
     assert ":" not in verdict(on(None, port({"completer_retry_err": grew(12)})))[1][0]
 
 
+@pytest.mark.parametrize("name", ["duplicate_request", "dup_req", "resp_rx_dup_request"])
+def test_repeated_requests_are_explained_whatever_the_driver_calls_them(name: str) -> None:
+    _, (reason,) = verdict(port({name: grew(100), "rcvd_pkts": grew(2000)}))
+    assert reason.endswith(": the remote side repeated them: a response was lost or late")
+
+
 def test_time_waited_to_send_is_no_alarm() -> None:
     full = Reading((1 << 32) - 1, None, "saturated")
     assert verdict(port(standard={"port_xmit_wait": full})) == ("ok", ())

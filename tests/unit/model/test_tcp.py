@@ -7,7 +7,7 @@ import pytest
 from tests.unit.make import packed
 from tests.unit.make_tcp import connection, sample, sums
 from xtrace.kernel.syscall import lib
-from xtrace.model.tcp import COUNTERS, NO_MIN_RTT, growth
+from xtrace.model.tcp import CONGESTION_STATES, COUNTERS, NO_MIN_RTT, STATES, growth
 from xtrace.model.words import Health
 
 SENT, AGAIN = lib.TCP_SEGMENTS_SENT, lib.TCP_RETRANSMITTED
@@ -57,6 +57,19 @@ def test_the_worst_comes_before_the_largest() -> None:
     small = connection({AGAIN: 1}, health=Health.WARN)
     large = connection({lib.TCP_BYTES_ACKED: 10**9})
     assert max(large, small, key=lambda each: each.badness) is small
+
+
+@pytest.mark.parametrize("counter", [lib.TCP_BYTES_ACKED, lib.TCP_BYTES_RECEIVED])
+def test_of_two_alike_the_one_that_carried_more_comes_first(counter: int) -> None:
+    less, more = connection({counter: 1}), connection({counter: 2})
+    assert max(less, more, key=lambda each: each.badness) is more
+
+
+def test_states_have_the_kernels_names() -> None:
+    """In the order of net/tcp_states.h."""
+    names = "ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN CLOSING"
+    assert dict(enumerate(names.split(), 1)) == STATES
+    assert CONGESTION_STATES == ("open", "disorder", "cwr", "recovery", "loss")
 
 
 def test_unseen_is_what_the_kernel_counted_beyond_the_sockets() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.unit.make_tcp import INTERVAL_NS, connection
 from xtrace.kernel.syscall import lib
 from xtrace.model.limits import changed
 from xtrace.model.tcp import Failure, Reason
-from xtrace.model.tcp_health import judge, judge_failures, limited_by
+from xtrace.model.tcp_health import judge, judge_failures, limited_by, reason_of
 from xtrace.model.tcp_limits import LIMITS, PREFIX
 
 S = 1_000_000
@@ -148,3 +149,26 @@ def failures(*counts: tuple[bool, int]) -> tuple[Failure, ...]:
 )
 def test_failures_of_a_host_are_judged_per_minute(found: Any, health: str, reasons: tuple[str, ...]) -> None:
     assert judge_failures(found, 5 * NS, LIMITS) == (health, reasons)
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (errno.ECONNRESET, Reason.RESET),
+        (errno.EPIPE, Reason.RESET),
+        (errno.ECONNREFUSED, Reason.REFUSED),
+        (errno.ETIMEDOUT, Reason.TIMED_OUT),
+        (errno.EHOSTUNREACH, Reason.UNREACHABLE),
+        (errno.ENETUNREACH, Reason.UNREACHABLE),
+        (0, Reason.ABANDONED),
+        (errno.EACCES, Reason.ERROR),
+    ],
+)
+def test_reason_is_that_of_the_kernels_error(error: int, reason: Reason) -> None:
+    assert reason_of(error)[0] is reason
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_failures_are_judged_from_three_on(times: int) -> None:
+    failures = (Failure(packed("10.0.0.1"), 1, Reason.REFUSED, False, times),)
+    assert bool(judge_failures(failures, NS, LIMITS)[1]) is (times >= 3)
