@@ -1,10 +1,6 @@
 #!/bin/sh
 # Builds the source distribution, and from it the wheel, into dist/: for CPython 3.10 and newer, and for every glibc
-# that has the symbols it uses (auditwheel names the oldest). if python -m zipfile -l $work/repaired/*.whl | grep '\.libs/'; then
-	echo "the wheel has a shared library in it, which wants a newer glibc" >&2
-	exit 1
-fi
-twine checks both. Run by `make wheel`.
+# that has the symbols it uses (auditwheel names the oldest). twine checks both. Run by `make wheel`.
 set -eu
 cd "$(dirname "$0")/../.."
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"
@@ -35,6 +31,10 @@ without_salts
 export LDFLAGS="-L$PWD/$work/lib -Wl,--exclude-libs,ALL"
 python -m build --outdir $work . >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
 auditwheel repair --wheel-dir $work/repaired $work/*.whl >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
+if python -m zipfile -l $work/repaired/*.whl | grep '\.libs/'; then
+	echo "the wheel has a shared library in it, which wants a newer glibc" >&2
+	exit 1
+fi
 twine check --strict $work/*.tar.gz $work/repaired/*.whl
 rm -rf build dist/*.whl dist/*.tar.gz
 mv $work/*.tar.gz $work/repaired/*.whl dist/
