@@ -142,7 +142,7 @@ snapshot: $(VENV)/built  ## add new options, fields and metrics to tests/fixture
 picture: test-packages build $(VENV)/dev  ## record a run and draw it: docs/terminal.svg (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.netns.picture
 
-bench: test-packages build $(VENV)/dev  ## benchmark start, memory, packet cost, drain, push (as root)
+bench: test-packages build $(VENV)/dev  ## print the table of measurements, or ARGS=ROW; --save writes RESULTS.md (as root)
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
 static: static-packages  ## build dist/xtrace-catch, one static executable, with licenses and SBOM
