@@ -46,7 +46,8 @@ settings() {
 }
 
 # Runs a command in root $1, with mounts that this process and its children alone see, and that go with them: nothing is
-# removed through one. Call it under `unshare --mount --pid --fork --kill-child`.
+# removed through one. Call it under `unshare --mount --fork --kill-child`, with --pid where nothing needs the machine's
+# process numbers.
 mounted() {
 	local root=$1
 	shift

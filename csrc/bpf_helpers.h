@@ -13,6 +13,9 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* Keeps a value in one register from here on: the verifier knows bounds by register, not by variable. */
+#define PIN(value) asm volatile("" : "+r"(value))
+
 /* A map's attributes are encoded in the types of its struct's members; the loader reads them from BTF. */
 #define MAP_UINT(name, value) int(*name)[value]
 #define MAP_TYPE(name, value) typeof(value) *name

@@ -601,6 +601,7 @@ static __always_inline void number_call(struct nccl_communicator *known, struct 
 	call->number = number;
 	known->last_begin_ns = call->begin_ns;
 	place = ones((number & -number) - 1);
+	PIN(place); /* clang 19 would multiply before it compares, and the product has no bound */
 	if (place >= NCCL_MARKS)
 		place = NCCL_MARKS - 1;
 	mark = &known->marks[place];
@@ -744,6 +745,7 @@ static __always_inline void await_group(const struct nccl_call *call, __u64 thre
 	if (!group)
 		return;
 	place = group->count;
+	PIN(place);
 	if (place >= NCCL_MOST_PENDING)
 		return;
 	group->asked[place].out = call->out;

@@ -200,9 +200,6 @@ static __always_inline __u32 be24(const __u8 *wire)
 	return wire[0] << 16 | wire[1] << 8 | wire[2];
 }
 
-/* Keeps a value in one register from here on: the verifier knows bounds by register, not by variable. */
-#define PIN(value) asm volatile("" : "+r"(value))
-
 /* A cursor at the beginning of a frame of `frame_length` bytes, of which those up to `end` lie here. */
 static __always_inline struct cursor in_frame(void *start, void *end, __u64 frame_length)
 {
@@ -485,7 +482,8 @@ static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *ke
 	set_ports(key, &udp->ports);
 	length = be16(udp->length) - sizeof(*udp);
 	/* of a fragment more may come; else a datagram ends with its packet at the latest */
-	if (key->dst_port == ROCE_V2_PORT && (length <= cursor->left || key->flags & FLOW_FRAGMENT))
+	if (key->dst_port == ROCE_V2_PORT &&
+	    length <= (key->flags & FLOW_FRAGMENT ? LONGEST_IP_PACKET : cursor->left))
 		parse_bth(cursor, key, FLOW_ROCE_V2, length);
 }
 
