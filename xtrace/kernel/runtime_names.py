@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -16,6 +15,8 @@ MOST_BYTES = 1 << 20
 
 def container_name(container: str, directory: Path = CONTAINERS) -> str | None:
     """Return the name that Docker has for a container's id; None if it has none, or may not be asked."""
+    import json  # only hosts with Docker need it
+
     try:
         with (directory / container / "config.v2.json").open("rb") as file:
             name = json.loads(file.read(MOST_BYTES)).get("Name")
