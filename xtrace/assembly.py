@@ -17,7 +17,6 @@ from xtrace.confinement import change_user, confine
 from xtrace.errors import RdmaError, UsageError
 from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
@@ -93,6 +92,8 @@ def run(config: Config, version: str, stop: Stop) -> int:
         feed = make_feed(config, push, listen, opened) if push or listen else None
         ipfix = make_ipfix(config.ipfix, config.ipfix_biflow, opened, stop) if config.ipfix else None
         monitors = wire(config, opened, stop)
+        from xtrace.loop import Loop  # attaching needs neither it nor what the sinks are made of
+
         # a tick's samples are complete before they are served
         sinks: list[Sink] = [
             *([feed] if feed else []),

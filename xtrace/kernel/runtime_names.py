@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -15,13 +14,19 @@ PODS = Path("/var/log/pods")
 MOST_BYTES = 1 << 20
 
 
+def _field_of(path: Path, name: str) -> object:
+    import json  # only hosts with Docker need it
+
+    try:
+        with path.open("rb") as file:
+            return json.loads(file.read(MOST_BYTES)).get(name)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def containers_directory(settings: Path = DOCKER_SETTINGS) -> Path:
     """Return where Docker keeps what it knows of containers: below its `data-root`, which its settings may have."""
-    try:
-        with settings.open("rb") as file:
-            data = json.loads(file.read(MOST_BYTES)).get("data-root")
-    except (OSError, ValueError, AttributeError):
-        data = None
+    data = _field_of(settings, "data-root")
     return Path(data if isinstance(data, str) and data.startswith("/") else DOCKER_DATA) / "containers"
 
 
@@ -31,12 +36,7 @@ docker_containers = lru_cache(maxsize=1)(containers_directory)
 
 def container_name(container: str, directory: Path | None = None) -> str | None:
     """Return the name that Docker has for a container's id; None if it has none, or may not be asked."""
-    directory = directory or docker_containers()
-    try:
-        with (directory / container / "config.v2.json").open("rb") as file:
-            name = json.loads(file.read(MOST_BYTES)).get("Name")
-    except (OSError, ValueError, AttributeError):
-        return None
+    name = _field_of((directory or docker_containers()) / container / "config.v2.json", "Name")
     return own_name(name.encode(errors="replace")).lstrip("/") or None if isinstance(name, str) else None
 
 
