@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The kernel's own type information (BTF), as far as a program is to be fitted to the running kernel. It has
- * more than 100,000 types: too many to be read in Python at every start.
+ * Finds the types of a BTF blob. What they say is read in Python (xtrace/kernel/btf.py); the kernel's own
+ * blob has more than 100,000, too many to be walked through there.
  *
  * Read by btf.c and, as cffi definitions, by build_ffi.py: plain declarations only.
  */
 #pragma once
 
-/* Kinds of types (BTF_KIND_*, include/uapi/linux/btf.h). */
-#define XT_BTF_STRUCT 4
-#define XT_BTF_ENUM 6
-#define XT_BTF_FUNCTION 12
+/* The types and names of a blob, whose owner keeps it. Offsets are bytes from the blob's start. */
+struct xt_btf {
+	const char *blob;
+	__u32 types, types_end;
+	__u32 strings, strings_end;
+	__u32 *positions; /* of each type's header, by its ID, 0 being void; room for any number of them */
+	__u32 count;	  /* of those */
+};
 
-/* Return the ID of the type of that kind and name; 0 if there is none, or the blob is malformed. */
-__u32 xt_btf_type(const void *blob, size_t size, __u32 kind, const char *name);
+/*
+ * Find the positions of all types. Return false at the first that is malformed, of a kind that is not known,
+ * or extends beyond the end; the last position is its own then.
+ */
+_Bool xt_btf_find_types(struct xt_btf *btf);
 
-/* Return where a struct has a member that is no bit field, in bytes; -1 if it has none of that name. */
-__s64 xt_btf_member(const void *blob, size_t size, const char *structure, const char *member);
-
-/* Return the value of a constant of an enum, whose values have 32 bits; -1 if it has none of that name. */
-__s64 xt_btf_constant(const void *blob, size_t size, const char *enumeration, const char *name);
+/* Return the ID of the first type of that kind (BTF_KIND_*) and name; 0 if there is none. */
+__u32 xt_btf_type(const struct xt_btf *btf, __u32 kind, const char *name);

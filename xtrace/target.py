@@ -17,13 +17,14 @@ WRITE_PATH = "/api/v1/write"
 WRITE_PATHS = (WRITE_PATH, "/api/v1/push", "/api/v1/receive")
 """Ends of paths for remote write: Prometheus and VictoriaMetrics; Mimir; Thanos."""
 IMPORT, REMOTE_WRITE = "import", "remote-write"
+INFLUX_PATH = "/write"
 OTHER_IMPORTS = {
     "/api/v1/import": "JSON lines",
     "/api/v1/import/csv": "CSV",
     "/api/v1/import/native": "the native format of VictoriaMetrics",
-    "/influx/write": "the line protocol of InfluxDB",
     "/api/v2/write": "the line protocol of InfluxDB",
     "/api/put": "the format of OpenTSDB",
+    INFLUX_PATH: "the line protocol of InfluxDB",
 }
 """Ends of paths for other formats. Some answer 204 to anything, and store nothing."""
 
@@ -132,8 +133,9 @@ def split_url(text: str, what: str, form: str = "auto") -> tuple[str, tuple[str,
     if trimmed.endswith(IMPORT_PATH if form == REMOTE_WRITE else WRITE_PATHS) and form != "auto":
         raise UsageError(f"{what}: {trimmed} does not take --push-format {form} {usage}")
     known = unquote(trimmed)  # as servers compare it
+    is_remote_write = form == REMOTE_WRITE or known.endswith(WRITE_PATHS)
     for end, takes in OTHER_IMPORTS.items():
-        if known.endswith(end) or f"/influx{known}" == end:
+        if known.endswith(end) and not (end == INFLUX_PATH and is_remote_write):
             raise UsageError(f"{what}: {takes}, {trimmed}, is not supported {usage}")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     url = urlunsplit((parts.scheme, netloc, path, parts.query, ""))

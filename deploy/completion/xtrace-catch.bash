@@ -11,14 +11,13 @@ _xtrace_catch_values() {
             printf '%s\n' any
             for path in /sys/class/net/*/ifindex; do
                 path=${path%/ifindex}
-                printf '%s\n' "${path##*/}"
+                [[ ${path##*/} == *[!A-Za-z0-9_.@+-]* ]] || printf '%s\n' "${path##*/}"
             done
             ;;
         -d|--device|--exclude-device)
             for path in "${XTRACE_SYSFS:-/sys}"/class/infiniband/*; do
-                [[ -e $path ]] && printf '%s\n' "${path##*/}"
+                [[ ${path##*/} == *[!A-Za-z0-9_.@+-]* ]] || printf '%s\n' "${path##*/}"
             done
-            true
             ;;
         --direction)
             printf '%s\n' ingress egress both
@@ -26,7 +25,7 @@ _xtrace_catch_values() {
         -f|--filter)
             printf '%s\n' tcp udp icmp sctp roce_v1 roce_v2 roce ib all
             ;;
-        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--spool|--ipfix|--listen|--listen-config|--max-series|--label|--max-flows|--max-calls|--ras|--ras-interval|--sysfs|--procfs)
+        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--spool|--ipfix|--listen|--listen-config|--max-series|--label|--max-flows|--max-calls|--ras|--ras-interval|--user|--sysfs|--procfs)
             ;;
         --tunnel)
             printf '%s\n' outer inner
@@ -62,15 +61,31 @@ _xtrace_catch_values() {
     esac
 }
 
+# Completes a word of a subcommand: $1, one of the flags $2, or a file.
+_xtrace_catch_file() {
+    if [[ $1 == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$2" -- "$1")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$1")
+        compopt -o filenames 2> /dev/null
+    fi
+}
+
 _xtrace_catch() {
-    local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --owners --by --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
+    local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate command
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --owners --by --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --user --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold --ras '
     COMPREPLY=()
 
     # readline splits words at = and : too; split only at blanks here
     value=${line##*[[:blank:]]}
     line=${line%"$value"}
+    read -r _ command _ <<< "$line"
+    case $command in
+        report) _xtrace_catch_file "$value" '-o --output -h --help'; return ;;
+        hang) _xtrace_catch_file "$value" '-o --format --threshold -h --help'; return ;;
+        '') flags+=' report hang' ;;
+    esac
     option=${line%"${line##*[![:blank:]]}"}
     option=${option##*[[:blank:]]}
     if [[ $value == --*=* ]]; then

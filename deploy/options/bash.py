@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import Any
 
-from deploy.options.words import words_of
+from deploy.options.words import SUBCOMMANDS, words_of
 from xtrace.options.option import Option, Source, Takes
 from xtrace.options.table import OPTIONS
 
@@ -21,8 +21,18 @@ _xtrace_catch_values() {
     esac
 }
 
+# Completes a word of a subcommand: $1, one of the flags $2, or a file.
+_xtrace_catch_file() {
+    if [[ $1 == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$2" -- "$1")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$1")
+        compopt -o filenames 2> /dev/null
+    fi
+}
+
 _xtrace_catch() {
-    local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
+    local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate command
     flags='@FLAGS@'
     list=' @LISTS@ '
     COMPREPLY=()
@@ -30,6 +40,11 @@ _xtrace_catch() {
     # readline splits words at = and : too; split only at blanks here
     value=${line##*[[:blank:]]}
     line=${line%"$value"}
+    read -r _ command _ <<< "$line"
+    case $command in
+@SUBCOMMANDS@
+        '') flags+=' @WORDS@' ;;
+    esac
     option=${line%"${line##*[![:blank:]]}"}
     option=${option##*[[:blank:]]}
     if [[ $value == --*=* ]]; then
@@ -69,18 +84,20 @@ _xtrace_catch() {
 complete -F _xtrace_catch xtrace-catch
 """
 
+PRINT = "[[ ${path##*/} == *[!A-Za-z0-9_.@+-]* ]] || printf '%s\\n' \"${path##*/}\""
+"""A name in which there is nothing that a shell acts on: it stands in the command line unquoted."""
+
 SOURCES = {
     Source.INTERFACES: [
         "for path in /sys/class/net/*/ifindex; do",
         "    path=${path%/ifindex}",
-        "    printf '%s\\n' \"${path##*/}\"",
+        f"    {PRINT}",
         "done",
     ],
     Source.DEVICES: [
         'for path in "${XTRACE_SYSFS:-/sys}"/class/infiniband/*; do',
-        "    [[ -e $path ]] && printf '%s\\n' \"${path##*/}\"",
+        f"    {PRINT}",
         "done",
-        "true",
     ],
 }
 
@@ -90,6 +107,10 @@ def _values(option: Option[Any]) -> tuple[str, ...]:
     words = words_of(option)
     fixed = (f"printf '%s\\n' {' '.join(map(quote, words))}",) if words else ()
     return *fixed, *SOURCES.get(option.source, ())
+
+
+def _subcommand(name: str) -> str:
+    return f"        {name}) _xtrace_catch_file \"$value\" '{' '.join(SUBCOMMANDS[name])}'; return ;;"
 
 
 def script() -> str:
@@ -108,4 +129,6 @@ def script() -> str:
         .replace("@FLAGS@", " ".join(flag for option in OPTIONS for flag in option.flags))
         .replace("@LISTS@", " ".join(lists))
         .replace("@DIRECTORIES@", "|".join(directories))
+        .replace("@SUBCOMMANDS@", "\n".join(_subcommand(name) for name in SUBCOMMANDS))
+        .replace("@WORDS@", " ".join(SUBCOMMANDS))
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.options.words import words_of
+from deploy.options.words import SUBCOMMANDS, words_of
 from xtrace.options.option import Option, Source, Takes
 from xtrace.options.table import OPTIONS
 
@@ -15,7 +15,7 @@ function __xtrace_catch_interfaces
     printf '%s\\n' any
     for path in /sys/class/net/*/ifindex
         string split -r -m 2 -f 2 / $path
-    end
+    end | string match -r '^[A-Za-z0-9_.@+-]+$'
 end
 
 function __xtrace_catch_devices
@@ -23,12 +23,18 @@ function __xtrace_catch_devices
     set -q XTRACE_SYSFS; and set root $XTRACE_SYSFS
     for path in $root/class/infiniband/*
         string split -r -m 1 -f 2 / $path
-    end
+    end | string match -r '^[A-Za-z0-9_.@+-]+$'
+end
+
+function __xtrace_catch_reads
+    set -l given (commandline -opc)
+    test (count $given) -gt 1; and contains -- $given[2] $argv
 end
 
 complete -c xtrace-catch -f
 """
 
+START = "complete -c xtrace-catch"
 PRINT = r"printf %s\\n"
 """Prints one word per line, within double quotes."""
 
@@ -37,12 +43,21 @@ COMMANDS = {Source.INTERFACES: "__xtrace_catch_interfaces", Source.DEVICES: "__x
 
 def script() -> str:
     """Return the whole file."""
-    return BEGINNING + "".join(f"{_line(option)}\n" for option in OPTIONS)
+    lines = [_line(option) for option in OPTIONS]
+    lines.append(f"{START} -n 'test (count (commandline -opc)) = 1' -a '{' '.join(SUBCOMMANDS)}'")
+    for name, flags in SUBCOMMANDS.items():
+        reads = f"{START} -n '__xtrace_catch_reads {name}'"
+        lines += [f"{reads} -F", *(f"{reads} {_flag(flag)}" for flag in flags)]
+    return BEGINNING + "".join(f"{line}\n" for line in lines)
+
+
+def _flag(flag: str) -> str:
+    return f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
 
 
 def _line(option: Option[Any]) -> str:
     *short, name = option.flags
-    parts = ["complete -c xtrace-catch", *(f"-s {flag[1:]}" for flag in short), f"-l {name[2:]}"]
+    parts = [f"{START} -n 'not __xtrace_catch_reads {' '.join(SUBCOMMANDS)}'", *map(_flag, short), _flag(name)]
     if option.takes is not Takes.NOTHING:
         parts.append("-x")
         values = _values(option)

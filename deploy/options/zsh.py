@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from deploy.options.words import words_of
+from deploy.options.words import SUBCOMMANDS, words_of
 from xtrace.options.option import Option, Source, Takes
 from xtrace.options.table import HELP, HELP_ALL, OPTIONS, VERSION
 
@@ -16,16 +16,24 @@ TEMPLATE = """\
 _xtrace_catch_interfaces() {
     local -a names
     names=(any /sys/class/net/*/ifindex(N:h:t))
-    _values -s , interface $names
+    _values -s , interface ${names:#*[^A-Za-z0-9_.@+-]*}
 }
 
 _xtrace_catch_devices() {
     local -a names
     names=(${XTRACE_SYSFS:-/sys}/class/infiniband/*(N:t))
+    names=(${names:#*[^A-Za-z0-9_.@+-]*})
     (( $#names )) && _values -s , 'RDMA device' $names
 }
 
+if (( CURRENT > 2 )); then
+    case $words[2] in
+@SUBCOMMANDS@
+    esac
+fi
+
 _arguments -s -S \\
+    '1:subcommand:(@WORDS@)' \\
 @SPECS@
 """
 
@@ -38,7 +46,17 @@ ACTIONS = {
 
 def script() -> str:
     """Return the whole file."""
-    return TEMPLATE.replace("@SPECS@", " \\\n".join(f"    {_spec(option)}" for option in OPTIONS))
+    return (
+        TEMPLATE.replace("@SPECS@", " \\\n".join(f"    {_spec(option)}" for option in OPTIONS))
+        .replace("@SUBCOMMANDS@", "\n".join(f"        {name}) {_files(name)}; return ;;" for name in SUBCOMMANDS))
+        .replace("@WORDS@", " ".join(SUBCOMMANDS))
+    )
+
+
+def _files(name: str) -> str:
+    """Return the command that completes a word of a subcommand: one of its flags, or a file."""
+    flags = " ".join(SUBCOMMANDS[name])
+    return f"if [[ $PREFIX == -* ]]; then compadd -- {flags}; else _files; fi"
 
 
 def _spec(option: Option[Any]) -> str:

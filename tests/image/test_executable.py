@@ -41,7 +41,7 @@ def memory_kb(executable: Path) -> int:
 
 
 def test_the_version_is_told_in_little_memory(root: Path) -> None:
-    """The least of several runs, of a file as it is copied; how long it takes is for benchmarks/ (process).
+    """The least of several runs, of a file as it is copied; how long it takes is for benchmarks/ (start-static).
 
     (What the linker has just written lies in the page cache in larger pieces, which count as memory as a whole.)
     """

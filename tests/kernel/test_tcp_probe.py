@@ -10,13 +10,14 @@ from struct import pack
 
 import pytest
 
+from xtrace.kernel import kernel_types
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.network_namespaces import TcpCounters, inode_of
 from xtrace.kernel.sock_diag import NETLINK_SOCK_DIAG, Samples, dump_tcp
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import SAMPLE, Ends, Sample
 from xtrace.monitors.tcp.ends import EndProbe
-from xtrace.monitors.tcp.offsets import ABSENT, BTF, KEPT, find_layout
+from xtrace.monitors.tcp.offsets import ABSENT, KEPT, find_layout
 
 SENT, ANSWERED = 3000, 500
 LOCALHOST = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
@@ -24,8 +25,8 @@ LOCALHOST = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 @pytest.fixture
 def probe() -> Iterator[EndProbe]:
-    if not BTF.exists():
-        pytest.xfail(f"this kernel has no {BTF}")
+    if not kernel_types.PATH.exists():
+        pytest.xfail(f"this kernel has no {kernel_types.PATH}")
     with closing(EndProbe(5)) as probe:
         probe.follow(inode_of())
         yield probe
@@ -144,8 +145,8 @@ def test_ends_beyond_the_room_are_counted(probe: EndProbe) -> None:
 
 
 def test_every_value_is_found_on_this_kernel() -> None:
-    if not BTF.exists():
-        pytest.xfail(f"this kernel has no {BTF}")
+    if not kernel_types.PATH.exists():
+        pytest.xfail(f"this kernel has no {kernel_types.PATH}")
     # reord_seen and others came with Linux 4.19 to 5.4, so that every supported kernel has all of them
     layout = find_layout()
     assert set(layout.places) == set(KEPT), "there is room for all"

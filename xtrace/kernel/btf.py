@@ -1,19 +1,21 @@
-"""BTF, the type information in a BPF object: types, variable sections, function and line records.
+"""BTF, the type information in a BPF object and of the kernel: types, variable sections, function and line records.
 
 Pure: bytes in, values out, ObjectError if malformed. Layouts and numbers are those of the kernel's
 include/uapi/linux/btf.h and Documentation/bpf/btf.rst. This module checks what it reads; the kernel checks everything
-else when it loads the blob (kernel/bpf/btf.c).
+else when it loads the blob (kernel/bpf/btf.c). csrc/btf.c finds where the types are: the kernel has more than 100,000.
 """
 
 from __future__ import annotations
 
 import struct
-from array import array
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from mmap import mmap
 from typing import Any, NamedTuple
 
 from xtrace.errors import ObjectError
+from xtrace.kernel.syscall import ffi, lib
 
 __all__ = ["Btf", "InfoRecords", "Kind", "Place", "SectionLayout", "Variable", "cut", "parse_ext", "text", "unpack"]
 
@@ -38,43 +40,42 @@ class Kind:
     """BTF_KIND_*, as far as this tool reads them."""
 
     INT, PTR, ARRAY, STRUCT, UNION, ENUM = 1, 2, 3, 4, 5, 6
-    TYPEDEF, VOLATILE, CONST, RESTRICT = 8, 9, 10, 11
+    TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC = 8, 9, 10, 11, 12
     VAR, DATASEC, FLOAT, TYPE_TAG, ENUM64 = 14, 15, 16, 18, 19
 
 
-_TRAILERS = {
-    **dict.fromkeys((2, 7, 8, 9, 10, 11, 12, 16, 18), (0, 0)),
-    **dict.fromkeys((1, 14, 17), (4, 0)),
-    **dict.fromkeys((6, 13), (0, 8)),
-    **dict.fromkeys((4, 5, 15, 19), (0, 12)),
-    3: (12, 0),
-}
-"""Kind -> bytes after the type's header, and bytes per element (vlen)."""
+_new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 _MODIFIERS = frozenset((Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG))
 _SIZED = frozenset((Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.FLOAT, Kind.ENUM64))
 
 
-def cut(data: bytes, offset: int, size: int, what: str) -> bytes:
+def cut(data: bytes | mmap, offset: int, size: int, what: str) -> bytes:
     """Return `size` bytes at `offset`. Raises ObjectError if `data` is too short."""
-    if offset + size > len(data):
-        raise ObjectError(f"{what}: {size} bytes at offset {offset} of {len(data)}: truncated or corrupt")
-    return data[offset : offset + size]
+    return data[_part(data, offset, size, what)]
 
 
-def unpack(layout: struct.Struct, data: bytes, offset: int, what: str) -> tuple[Any, ...]:
+def unpack(layout: struct.Struct, data: bytes | mmap, offset: int, what: str) -> tuple[Any, ...]:
     """The fields of `layout` at `offset`; ObjectError if they are not all there."""
     if offset + layout.size > len(data):
         raise ObjectError(f"{what}: {layout.size} bytes at offset {offset} of {len(data)}: truncated or corrupt")
     return layout.unpack_from(data, offset)
 
 
-def text(strings: bytes, offset: int, what: str) -> str:
-    """Return the NUL-terminated string at `offset` of a string table."""
-    end = strings.find(b"\0", offset)
+def _part(data: bytes | mmap, offset: int, size: int, what: str) -> slice:
+    """Return what cut() would cut off."""
+    if offset + size > len(data):
+        raise ObjectError(f"{what}: {size} bytes at offset {offset} of {len(data)}: truncated or corrupt")
+    return slice(offset, offset + size)
+
+
+def text(strings: bytes | mmap, offset: int, what: str, table: slice = slice(0, None)) -> str:
+    """Return the NUL-terminated string at `offset` of a string table, which is `table` of `strings`."""
+    start, stop, _ = table.indices(len(strings))
+    end = strings.find(b"\0", start + offset, stop)
     if end < 0:  # also if the offset is beyond the table
-        raise ObjectError(f"{what}: no string at offset {offset} of {len(strings)}")
+        raise ObjectError(f"{what}: no string at offset {offset} of {stop - start}")
     try:
-        return strings[offset:end].decode()
+        return strings[start + offset : end].decode()
     except UnicodeDecodeError:
         raise ObjectError(f"{what}: the string at offset {offset} is not UTF-8") from None
 
@@ -113,56 +114,59 @@ class SectionLayout(NamedTuple):
 
 
 class Btf:
-    """The types of one blob. `datasecs` maps names of variable sections to type IDs."""
+    """The types of one blob."""
 
-    def __init__(self, blob: bytes) -> None:
+    def __init__(self, blob: bytes | mmap) -> None:
         magic, version, _flags, header, type_offset, type_size, string_offset, string_size = unpack(
             _HEADER, blob, 0, "BTF header"
         )
         if magic != _MAGIC or version != _VERSION:
             raise ObjectError(f"BTF header: magic {magic:#x} version {version}, expected {_MAGIC:#x} and {_VERSION}")
         self.blob = blob
-        self.datasecs: dict[str, int] = {}
-        self._strings = cut(blob, header + string_offset, string_size, "BTF strings")
-        cut(blob, header + type_offset, type_size, "BTF types")
-        self._positions = array("Q", (0,))  # by type ID; 0 is void. The kernel's own has more than 100,000 types
-        self._read_types(header + type_offset, header + type_offset + type_size)
+        self._strings = _part(blob, header + string_offset, string_size, "BTF strings")
+        types = _part(blob, header + type_offset, type_size, "BTF types")
+        self._alive = ffi.from_buffer(blob), _new_uncleared("__u32[]", type_size // _TYPE.size + 2)
+        self._found = found = ffi.new("struct xt_btf *")
+        found.blob, found.positions = self._alive
+        found.types, found.types_end = types.start, types.stop
+        found.strings, found.strings_end = self._strings.start, self._strings.stop
+        if not lib.xt_btf_find_types(found):
+            self._refuse(found.count - 1)
 
-    def _read_types(self, position: int, end: int) -> None:
-        while position < end:
-            type_id = len(self._positions)
-            name, info, _ = self._header(type_id, position)
-            kind, vlen = info >> 24 & 0x1F, info & 0xFFFF
-            trailer = _TRAILERS.get(kind)
-            if trailer is None:
-                raise ObjectError(f"BTF type {type_id}: unknown kind {kind}")
-            if kind == Kind.DATASEC:
-                section = self.string(name)
-                if section in self.datasecs:
-                    raise ObjectError(f"BTF type {type_id}: a second section {section!r}")
-                self.datasecs[section] = type_id
-            self._positions.append(position)
-            position += _TYPE.size + trailer[0] + trailer[1] * vlen
-        if position > end:
-            raise ObjectError(f"BTF type {len(self._positions) - 1}: extends beyond the types: truncated or corrupt")
+    def _refuse(self, type_id: int) -> None:
+        """Raise ObjectError that says what is wrong with the last type."""
+        position = self._found.positions[type_id]
+        left = self._found.types_end - position
+        if left < _TYPE.size:
+            unpack(_TYPE, self.blob[: position + left], position, f"BTF type {type_id}")
+        kind = self.type(type_id).kind
+        if not 0 < kind <= Kind.ENUM64:
+            raise ObjectError(f"BTF type {type_id}: unknown kind {kind}")
+        raise ObjectError(f"BTF type {type_id}: extends beyond the types: truncated or corrupt")
 
-    def _header(self, type_id: int, position: int) -> tuple[int, int, int]:
-        """Return name, kind and vlen, size or type."""
-        if position + _TYPE.size > len(self.blob):
-            raise ObjectError(
-                f"BTF type {type_id}: {_TYPE.size} bytes at offset {position} of {len(self.blob)}: truncated or corrupt"
-            )
-        return _TYPE.unpack_from(self.blob, position)
+    @cached_property
+    def datasecs(self) -> Mapping[str, int]:
+        """Type IDs of the variable sections, by name."""
+        sections: dict[str, int] = {}
+        for type_id in range(1, self._found.count):
+            found = self.type(type_id)
+            if found.kind != Kind.DATASEC:
+                continue
+            section = self.string(found.name)
+            if section in sections:
+                raise ObjectError(f"BTF type {type_id}: a second section {section!r}")
+            sections[section] = type_id
+        return sections
 
     def string(self, offset: int) -> str:
         """Return the string at `offset` of the blob's string section."""
-        return text(self._strings, offset, "BTF strings")
+        return text(self.blob, offset, "BTF strings", self._strings)
 
     def type(self, type_id: int) -> Type:
         """Return the type with that ID."""
-        if not 0 <= type_id < len(self._positions):
-            raise ObjectError(f"BTF type {type_id} does not exist, the last is {len(self._positions) - 1}")
-        position = self._positions[type_id]
+        if not 0 <= type_id < self._found.count:
+            raise ObjectError(f"BTF type {type_id} does not exist, the last is {self._found.count - 1}")
+        position = self._found.positions[type_id]
         if not type_id:
             return Type(0, 0, 0, 0, 0)
         name, info, value = _TYPE.unpack_from(self.blob, position)
@@ -193,17 +197,16 @@ class Btf:
         """Return name and type ID of each member of a struct."""
         return [(self.string(name), member) for name, member, _ in self._elements(self.resolve(type_id, Kind.STRUCT))]
 
-    def structs(self, names: Collection[str]) -> dict[str, int]:
-        """Return the type IDs of the structs with these names, of those that exist."""
-        offsets = {self._strings.find(b"\0" + name.encode() + b"\0") + 1: name for name in names}
-        offsets.pop(0, None)
-        found: dict[str, int] = {}
-        for type_id, position in enumerate(self._positions):
-            if type_id and _U32.unpack_from(self.blob, position)[0] in offsets:
-                candidate = self.type(type_id)
-                if candidate.kind == Kind.STRUCT:
-                    found.setdefault(offsets[candidate.name], type_id)
-        return found
+    def find(self, kind: int, name: str) -> int | None:
+        """Return the ID of the first type of that kind and name; None if there is none."""
+        return lib.xt_btf_type(self._found, kind, name.encode()) or None
+
+    def constants(self, type_id: int) -> dict[str, int]:
+        """Return the values of an enum, by name, as unsigned numbers of 32 bits."""
+        found = self.resolve(type_id, Kind.ENUM)
+        start = found.position + _TYPE.size
+        pairs = _PAIR.iter_unpack(self.blob[start : start + _PAIR.size * found.vlen])
+        return {self.string(name): value for name, value in pairs}
 
     def place(self, type_id: int, *path: str) -> Place | None:
         """Return where a struct's member is; `path` leads through members that are structs, or arrays of them.
@@ -302,7 +305,7 @@ class Btf:
         return entries
 
     def _elements(self, found: Type) -> list[tuple[int, int, int]]:
-        """Return the three-word elements after a struct's or DATASEC's header; _read_types() checked the bounds."""
+        """Return the three-word elements after a struct's or DATASEC's header; C checked the bounds."""
         start = found.position + _TYPE.size
         return list(_TRIPLE.iter_unpack(self.blob[start : start + _TRIPLE.size * found.vlen]))
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from mmap import PROT_READ, mmap
-from pathlib import Path
 from typing import NamedTuple
 
-from xtrace.kernel import constants, features
-from xtrace.kernel.syscall import close, ffi, lib
+from xtrace.errors import ObjectError
+from xtrace.kernel import constants, features, kernel_types
+from xtrace.kernel.btf import Btf, Kind
+from xtrace.kernel.syscall import close
 
 __all__ = ["FrameFlags", "frame_flags"]
 
-TYPES = Path("/sys/kernel/btf/vmlinux")
 FEATURE = "frame_flags"
 INSTRUCTION = struct.Struct("<BBhi")
 """Opcode, registers, offset, immediate (struct bpf_insn)."""
-CAST = "bpf_cast_to_kern_ctx"
+CAST, FRAME, FLAGS, HAS_FRAGS = "bpf_cast_to_kern_ctx", "xdp_buff", "xdp_buff_flags", "XDP_FLAGS_HAS_FRAGS"
+"""A function, a struct, an enum and a constant of it."""
 
 
 class FrameFlags(NamedTuple):
@@ -40,29 +40,19 @@ def frame_flags() -> FrameFlags | None:
     """
     if features.switched_off(FEATURE):
         return None
-    types = _types()
-    if types.find(CAST.encode()) < 0:
-        return None
-    blob = ffi.from_buffer(types)
-    function = lib.xt_btf_type(blob, len(types), lib.XT_BTF_FUNCTION, CAST.encode())
-    offset = lib.xt_btf_member(blob, len(types), b"xdp_buff", b"flags")
-    frags = lib.xt_btf_constant(blob, len(types), b"xdp_buff_flags", b"XDP_FLAGS_HAS_FRAGS")
-    if not function or offset <= 0 or frags <= 0:
-        return None
-    found = FrameFlags(offset, frags, {CAST: function})
-    return found if _lets_read(found) else None
-
-
-def _types() -> mmap | bytes:
-    """The kernel's type information: mapped where the kernel allows that (Linux 6.16), which spares a copy of 5 MB."""
     try:
-        with TYPES.open("rb") as file:
-            try:
-                return mmap(file.fileno(), 0, prot=PROT_READ)
-            except (OSError, ValueError):
-                return file.read()
-    except OSError:
-        return b""
+        found = _find(kernel_types.load())
+    except (OSError, ObjectError):
+        return None
+    return found if found and _lets_read(found) else None
+
+
+def _find(types: Btf) -> FrameFlags | None:
+    function, frame, flags = types.find(Kind.FUNC, CAST), types.find(Kind.STRUCT, FRAME), types.find(Kind.ENUM, FLAGS)
+    if function is None or frame is None or flags is None:
+        return None
+    place, frags = types.place(frame, "flags"), types.constants(flags).get(HAS_FRAGS)
+    return FrameFlags(place.offset, frags, {CAST: function}) if place and frags else None
 
 
 def _lets_read(flags: FrameFlags) -> bool:

@@ -94,7 +94,8 @@ def _numbers(title: str, series: Mapping[str, Series]) -> str:
     head = "".join(f'<th scope="col" class="n">{safe(name)}</th>' for name in columns)
     shown = f", every {every}th point" if every > 1 else ""
     return (
-        f'<details><summary>{safe(title)} as numbers</summary><div class="scroll" tabindex="0"><table><caption>'
+        f'<details><summary>{safe(title)} as numbers</summary><div class="scroll" tabindex="0" role="region"'
+        f' aria-label="{safe(title)} as numbers"><table><caption>'
         f"Mean rate{shown}</caption>"
         f'<thead><tr><th scope="col">UTC</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></details>'
     )

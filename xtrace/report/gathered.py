@@ -48,7 +48,7 @@ class Gathered:
             "start": self._start,
             "flow": lambda record: self._interface(record, InterfaceSums.add_flow),
             "other": lambda record: self._interface(record, InterfaceSums.add_other),
-            "owner": lambda record: self._interface(record, InterfaceSums.add_other),  # flows that are not told apart
+            "owner": lambda record: self._interface(record, InterfaceSums.add_owned),
             "interface": lambda record: self._interface(record, InterfaceSums.add_interval),
             "hook": self._hook,
             "end": self._end,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from xtrace.report.charts import matrix, rates
-from xtrace.report.interfaces import Flow, InterfaceSums, Service
+from xtrace.report.interfaces import Flow, InterfaceSums, Owner, Service
 from xtrace.report.markup import NUMBER, TEXT, bar, number, safe, section, size, table
 from xtrace.report.sums import Count, Largest
 
 DIRECTION_NAMES = {"ingress": "in", "egress": "out"}
 MOST_FLOWS, MOST_HOSTS, MOST_SERVICES, MOST_OWNERS = 25, 12, 15, 15
-SUMS = [("PACKETS", NUMBER), ("BYTES", NUMBER), ("", NUMBER), ("SHARE OF FLOWS", TEXT)]
+SUMS = [("PACKETS", NUMBER), ("BYTES", NUMBER), ("SIZE", NUMBER), ("SHARE OF FLOWS", TEXT)]
 
 
 def interface_section(anchor: str, name: str, sums: InterfaceSums) -> str:
@@ -41,7 +41,7 @@ def _rest(rest: Count, total: Count, columns: int) -> list[list[str]]:
     return [_row(["all others", *[""] * (columns - 1)], rest, total.bytes)] if rest.packets else []
 
 
-def _doubt(largest: Largest[Flow] | Largest[tuple[str, str]] | Largest[Service]) -> str:
+def _doubt(largest: Largest[Flow] | Largest[Owner] | Largest[Service]) -> str:
     """Return how exact the counts are when there were too many to keep them all."""
     if not largest.doubt:
         return ""
@@ -106,10 +106,11 @@ def _services(services: Largest[Service]) -> str:
     return table("Ports", [("PORT", TEXT), *SUMS], rows + _rest(rest, total, 1), note)
 
 
-def _owners(owners: Largest[tuple[int, str]]) -> str:
+def _owners(owners: Largest[Owner]) -> str:
     chosen, rest = owners.top(MOST_OWNERS)
     total = owners.total()
     if not chosen:
         return ""
-    rows = [_row([safe(f"{command} (pid {pid})")], count, total.bytes) for (pid, command), count in chosen]
-    return table("Processes, where known", [("PROCESS", TEXT), *SUMS], rows + _rest(rest, total, 1))
+    rows = [_row([safe(owner.name), safe(owner.group)], count, total.bytes) for owner, count in chosen]
+    headings = [("OWNER", TEXT), ("POD, CONTAINER OR UNIT", TEXT), *SUMS]
+    return table("Owners", headings, rows + _rest(rest, total, 2), _doubt(owners))

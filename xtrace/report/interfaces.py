@@ -17,6 +17,11 @@ DIRECTIONS = ("ingress", "egress")
 DETAILS = ("icmp_type", "icmp_code", "vlan", "inner_vlan", "tunnel", "vni", "ethertype")
 """Fields that distinguish flows with the same ends."""
 
+NOBODY = {"kernel": "the kernel's own", "not_local": "not of this host's sockets", "unknown": "not known"}
+"""What is said of flows without a process."""
+GROUPS = ("pod_name", "pod", "container_name", "container", "unit", "cgroup")
+"""Fields that say where a process belongs; the first that there is."""
+
 Record = dict[str, Any]
 
 
@@ -36,6 +41,13 @@ class Service(NamedTuple):
 
     traffic_type: str
     port: int
+
+
+class Owner(NamedTuple):
+    """Whose a flow is: its process, or why there is none; and the container, pod or unit that is in."""
+
+    name: str
+    group: str
 
 
 @dataclass
@@ -83,7 +95,7 @@ class InterfaceSums:
         self.pairs: Largest[tuple[str, str]] = Largest()
         self.types: Largest[str] = Largest()
         self.services: Largest[Service] = Largest()
-        self.owners: Largest[tuple[int, str]] = Largest()
+        self.owners: Largest[Owner] = Largest()
 
     @property
     def bytes(self) -> int:
@@ -99,7 +111,6 @@ class InterfaceSums:
         ends = endpoints(record, source, destination)
         detail = details(record)
         port = service_port(record)
-        pid, command = record.get("pid"), record.get("command")
         way.shown = way.shown.plus(packets, size)
         way.pending = way.pending.plus(packets, size)
         way.frames = way.frames or record.get("units") == "frame"
@@ -110,8 +121,18 @@ class InterfaceSums:
         self.types.add(kind, packets, size)
         if port:
             self.services.add(Service(kind, port), packets, size)
-        if isinstance(pid, int):
-            self.owners.add((pid, text(command or "?")), packets, size)
+        self._add_owner(record, packets, size)
+
+    def add_owned(self, record: Record) -> None:
+        """Add the flows of an owner that are not told apart."""
+        self.add_other(record)
+        if self.is_detailed:
+            self._add_owner(record, whole(record["packets"]), whole(record["bytes"]))
+
+    def _add_owner(self, record: Record, packets: int, size: int) -> None:
+        found = owner(record)
+        if found:
+            self.owners.add(found, packets, size)
 
     def add_other(self, record: Record) -> None:
         """Add the sum of the flows that --top left out."""
@@ -147,6 +168,16 @@ class InterfaceSums:
         way.down += record.get("up") is False
         way.qdisc_drops += whole(record.get("qdisc_drops") or 0)
         way.hook = " ".join(text(word) for word in (record.get("hook"), record.get("xdp_mode")) if word)
+
+
+def owner(record: Record) -> Owner | None:
+    """Return whose the traffic of a record is; None if nobody asked."""
+    pid, how = record.get("pid"), record.get("owner")
+    if pid is None and how is None:
+        return None
+    name = NOBODY.get(text(how), "process not known") if pid is None else f"{record.get('command') or '?'} (pid {pid})"
+    groups = (record.get(field) for field in GROUPS)
+    return Owner(name[:256], text(next(filter(None, groups), "")))
 
 
 def whole(value: object) -> int:

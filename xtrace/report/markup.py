@@ -11,6 +11,8 @@ from xtrace.sinks.text.units import scaled
 
 NUMBER, TEXT = "n", ""
 """Classes of columns."""
+NARROW = 3
+"""Columns that fit a narrow screen. Rows of tables with more are stacked there, each cell with its heading."""
 
 
 def safe(text: str) -> str:
@@ -50,17 +52,30 @@ def moment(seconds: float | None) -> str:
 
 def table(caption: str, headings: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], note: str = "") -> str:
     """Return a table of HTML cells; `headings` are texts with their column's class, the first column names the row."""
-    head = "".join(f'<th scope="col" class="{kind}">{safe(name)}</th>' for name, kind in headings)
+    stacks = len(headings) > NARROW
+    line, group = _role("row", stacks), _role("rowgroup", stacks)
+    labels = [f' data-label="{safe(name)}"' if stacks else "" for name, _ in headings]
+    column, name, value = (_role(role, stacks) for role in ("columnheader", "rowheader", "cell"))
+    head = "".join(f'<th scope="col"{column} class="{kind}">{safe(text)}</th>' for text, kind in headings)
     body = []
-    for row in rows:
-        first, *rest = row
-        cells = "".join(f'<td class="{kind}">{cell}</td>' for cell, (_, kind) in zip(rest, headings[1:], strict=True))
-        body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    for first, *rest in rows:
+        cells = "".join(
+            f'<td{value} class="{kind}"{label}>{cell}</td>'
+            for cell, (_, kind), label in zip(rest, headings[1:], labels[1:], strict=True)
+        )
+        body.append(f'<tr{line}><th scope="row"{name}>{first}</th>{cells}</tr>')
+    looks = f'{_role("table", stacks)} class="stacks"' if stacks else ""
     below = f'<p class="note">{safe(note)}</p>' if note else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}"><table><caption>{safe(caption)}'
-        f"</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}"><table{looks}>'
+        f"<caption>{safe(caption)}</caption><thead{group}><tr{line}>{head}</tr></thead>"
+        f"<tbody{group}>{''.join(body)}</tbody></table></div>{below}"
     )
+
+
+def _role(name: str, stacks: bool) -> str:
+    """Return an element's own role: where a style sheet makes a table something else, screen readers forget it."""
+    return f' role="{name}"' if stacks else ""
 
 
 def bar(part: int, whole: int) -> str:

@@ -47,6 +47,12 @@ summary{cursor:pointer;color:var(--dim);font-size:.88rem}
 footer{margin-top:2.5rem;padding-top:.8rem;border-top:1px solid var(--line);color:var(--dim);font-size:.88rem}
 @media(max-width:30rem){body{padding:.8rem}h1{font-size:1.3rem}.legend{display:flex;margin:.2rem 0}
 .chart text{font-size:15px}.bar{width:2.5rem}}
+@media screen and (max-width:40rem){.stacks,.stacks caption,.stacks tbody{display:block}
+.stacks thead{position:absolute;left:-99rem}
+.stacks tr{display:flex;flex-wrap:wrap;gap:0 .9rem;padding:.3rem 0;border-bottom:1px solid var(--line)}
+.stacks tr>*{border:0;padding:0;text-align:left}.stacks tr>th{flex:1 1 100%;overflow-wrap:anywhere}
+.stacks td{white-space:normal}.stacks td:empty{display:none}
+.stacks td::before{content:attr(data-label) " ";color:var(--dim);font-size:.78rem}}
 @media print{:root{--bg:#fff;--fg:#000;--dim:#444;--line:#bbb;--card:#fff;--accent:#1463b8;--second:#b14a00}
 body{max-width:none;padding:0;font-size:10pt}nav,.skip,details{display:none}.scroll{overflow:visible}
 section,figure,tr{break-inside:avoid}h2{break-after:avoid}section.long{break-inside:auto}

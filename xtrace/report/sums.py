@@ -85,11 +85,13 @@ class Point(NamedTuple):
 
 
 class Series:
-    """Amounts over time. A bin is as long as the first interval, and doubles when there are too many."""
+    """Amounts over time. A bin is as long as an interval at the beginning, and doubles when there are too many."""
 
     def __init__(self, most: int = MOST_BINS) -> None:
         self._most = most
         self.width_s = 0.0
+        self._begin_s = 0.0
+        """the middle of the first interval"""
         self._bins: dict[int, tuple[int, float]] = {}
         """amount and seconds covered"""
 
@@ -97,8 +99,14 @@ class Series:
         """Add the amount of an interval that ended at `end_s`."""
         if seconds <= 0:
             return
-        self.width_s = self.width_s or seconds
-        self._put(int((end_s - seconds / 2) // self.width_s), amount, seconds)
+        middle_s = end_s - seconds / 2
+        if not self._bins:
+            self.width_s, self._begin_s = seconds, middle_s
+        elif len(self._bins) == 1 and seconds < self.width_s:  # the first interval was a long one
+            (first,) = self._bins.values()
+            self.width_s = seconds
+            self._bins = {int(self._begin_s // seconds): first}
+        self._put(int(middle_s // self.width_s), amount, seconds)
         while max(self._bins) - min(self._bins) >= self._most:
             self.width_s *= 2
             bins, self._bins = self._bins, {}

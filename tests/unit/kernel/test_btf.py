@@ -67,7 +67,7 @@ def test_loop_of_types_is_refused(row: tuple[int, ...]) -> None:
 )
 def test_malformed_types_are_named(rows: list[tuple[int, ...]], message: str) -> None:
     with pytest.raises(ObjectError, match=message):
-        Btf(types(*rows)).size_of(2)
+        len(Btf(types(*rows)).datasecs), Btf(types(*rows)).size_of(2)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_malformed_types_are_named(rows: list[tuple[int, ...]], message: str) ->
 )
 def test_malformed_blob_is_named(blob: bytes, message: str) -> None:
     with pytest.raises(ObjectError, match=message):
-        Btf(blob)
+        len(Btf(blob).datasecs)
 
 
 # Two variables of a section .data, in the wrong order and without offsets, as clang leaves them.
@@ -163,15 +163,28 @@ def test_empty_co_re_table_is_no_reason_to_refuse() -> None:
     assert parse_ext(ext(core=b""), Btf(types()))[0].sections == {}
 
 
-UNION = 5
+UNION, ENUM = 5, 6
 NAMED = b"\0int\0outer\0inner\0other\0"
 OUTER, INNER, OTHER = 5, 11, 17
 BIT_FIELDS = 1 << 31
 
 
-def test_structs_are_found_by_name_and_others_are_not() -> None:
-    btf = Btf(types(INT32, (STRUCT, OUTER, 0, 0), (TYPEDEF, INNER, 1, 0), (STRUCT, OTHER, 0, 0), strings=NAMED))
-    assert btf.structs({"outer", "inner", "other", "missing"}) == {"outer": 2, "other": 4}
+def test_types_are_found_by_kind_and_name() -> None:
+    rows = (INT32, (STRUCT, OUTER, 0, 0), (TYPEDEF, INNER, 1, 0), (STRUCT, OTHER, 0, 0), (STRUCT, OUTER, 0, 0))
+    btf = Btf(types(*rows, (STRUCT, 999, 0, 0), strings=NAMED))
+    found = {name: btf.find(STRUCT, name) for name in ("outer", "inner", "other", "oute", "missing")}
+    assert found == {"outer": 2, "inner": None, "other": 4, "oute": None, "missing": None}
+    assert btf.find(TYPEDEF, "inner") == 3
+
+
+def test_name_that_does_not_end_is_no_name() -> None:
+    assert Btf(types((STRUCT, 1, 0, 0), strings=b"\0outer\0")).find(STRUCT, "outer") == 1
+    assert Btf(types((STRUCT, 1, 0, 0), strings=b"\0outer")).find(STRUCT, "outer") is None
+
+
+def test_constants_of_an_enum_are_unsigned() -> None:
+    btf = Btf(types((ENUM, OUTER, 4, 2, INNER, 7, OTHER, 0xFFFFFFFF), strings=NAMED))
+    assert btf.constants(1) == {"inner": 7, "other": 0xFFFFFFFF}
 
 
 def test_member_is_found_through_structs_arrays_and_unions_without_a_name() -> None:

@@ -12,10 +12,9 @@ import pytest
 from tests.unit.fake_kernel import FakeKernel
 from tests.unit.kernel.test_btf import INT32, STRUCT, types
 from xtrace.errors import UsageError
-from xtrace.kernel import xdp_frame
-from xtrace.kernel.btf import Btf
+from xtrace.kernel import kernel_types
 from xtrace.kernel.features import SWITCH
-from xtrace.kernel.syscall import ffi, lib
+from xtrace.kernel.syscall import ffi
 from xtrace.kernel.xdp_frame import FrameFlags, frame_flags
 
 UNION, ENUM, FUNC = 5, 6, 12
@@ -65,7 +64,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blob: bytes) -> FrameF
     """What is found in this type information."""
     path = tmp_path / "vmlinux"
     path.write_bytes(blob)
-    monkeypatch.setattr(xdp_frame, "TYPES", path)
+    monkeypatch.setattr(kernel_types, "PATH", path)
     return frame_flags()
 
 
@@ -140,7 +139,7 @@ def test_type_information_that_is_cut_off_anywhere_is_none(
 
 
 def test_kernel_without_type_information_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(xdp_frame, "TYPES", tmp_path / "missing")
+    monkeypatch.setattr(kernel_types, "PATH", tmp_path / "missing")
     assert frame_flags() is None
 
 
@@ -152,14 +151,3 @@ def test_feature_can_be_switched_off(kernel: FakeKernel, monkeypatch: pytest.Mon
     frame_flags.cache_clear()
     with pytest.raises(UsageError, match="unknown feature frame_flag"):
         frame_flags()
-
-
-def test_what_is_found_is_what_the_reader_of_all_types_finds() -> None:
-    if not xdp_frame.TYPES.exists():
-        pytest.skip("this kernel has no type information")
-    blob = xdp_frame.TYPES.read_bytes()
-    btf = Btf(blob)
-    (type_id,) = btf.structs({"xdp_buff"}).values()
-    place = btf.place(type_id, "flags")
-    offset = lib.xt_btf_member(ffi.from_buffer(blob), len(blob), b"xdp_buff", b"flags")
-    assert offset == (place.offset if place else -1)

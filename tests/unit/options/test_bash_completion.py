@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.options.words import SUBCOMMANDS
 from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options.table import HOOKS, MODES, OPTIONS
 
@@ -28,7 +29,7 @@ LIMIT_S = 20
 @pytest.fixture
 def devices(tmp_path: Path) -> Path:
     """A sysfs with RDMA devices."""
-    for name in ("mlx5_0", "mlx5_1", "rxe0"):
+    for name in ("mlx5_0", "mlx5_1", "rxe0", "x$(id)", "y;z", "\x1b[31m"):
         (tmp_path / "class/infiniband" / name).mkdir(parents=True)
     return tmp_path
 
@@ -52,7 +53,11 @@ ALL_FLAGS = {flag for option in OPTIONS for flag in option.flags}
 @pytest.mark.parametrize(
     "line, words",
     [
-        ("xtrace-catch ", ALL_FLAGS),
+        ("xtrace-catch ", {*ALL_FLAGS, *SUBCOMMANDS}),
+        ("xtrace-catch r", {"report"}),
+        ("xtrace-catch report -", set(SUBCOMMANDS["report"])),
+        ("xtrace-catch hang --t", {"--threshold"}),
+        (f"xtrace-catch report {SCRIPT.parent}/x", {str(SCRIPT), str(SCRIPT.with_suffix(".fish"))}),
         ("xtrace-catch -l ", ALL_FLAGS),
         ("xtrace-catch --exclude", {"--exclude-net", "--exclude-device", "--exclude-dns"}),
         ("xtrace-catch -i lo --qp", {"--qps"}),

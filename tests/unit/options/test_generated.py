@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from deploy.options import documents
 from deploy.options.files import ROOT, generated
+from deploy.options.words import SUBCOMMANDS
 from tests.conftest import skip_or_fail
 from xtrace.options.option import Option, Takes
 from xtrace.options.table import OPTIONS
@@ -100,3 +102,12 @@ def test_manual_page_is_rendered_without_a_warning_in_80_columns() -> None:
     text = re.sub(".\b", "", shown.stdout)
     assert max(len(line) for line in text.splitlines()) <= 80, "lines that are not filled too"
     assert "--exclude-device DEV[,...]" in text
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_completion_offers_what_the_help_of_a_subcommand_names(name: str) -> None:
+    said = subprocess.run([sys.executable, "-m", "xtrace", name, "--help"], capture_output=True, text=True, check=True)
+    named = {line.split()[0].rstrip(",") for line in said.stdout.splitlines() if line.startswith("  ")}
+    named |= set(re.findall(r"^ +(?:-\w, )?(--[a-z]+)", said.stdout, re.MULTILINE))
+    assert {flag for flag in named if flag.startswith("-")} - {"-c"} <= set(SUBCOMMANDS[name])
+    assert set(SUBCOMMANDS[name]) - named <= {"-h", "--help"}

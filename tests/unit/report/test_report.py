@@ -19,6 +19,7 @@ from tests.unit.test_schema import EXAMPLES
 from xtrace.errors import Stopped, UsageError, XtraceError
 from xtrace.report import reading
 from xtrace.report.command import main, parse
+from xtrace.report.style import CSS
 from xtrace.stop import Stop
 
 Record = dict[str, Any]
@@ -194,6 +195,66 @@ def test_names_chosen_by_others_are_text(tmp_path: Path, stop: Stop) -> None:
     page = made(tmp_path, [{**START, "host": evil, "filters": [evil]}, *records], stop)
     assert "script" not in page.tags
     assert "\u202e" not in (tmp_path / "page.html").read_text()
+
+
+def test_owners_have_all_their_flows_and_owner_records_and_close(tmp_path: Path, stop: Stop) -> None:
+    nginx: Record = {"owner": "created", "pid": 7, "command": "nginx", "cgroup": "/system.slice/nginx.service"}
+    pod: Record = {
+        "owner": "cgroup",
+        "container": "0123456789ab",
+        "pod": "3d0c",
+        "pod_name": "shop/web-1",
+        "cgroup": "/kube",
+    }
+    flows = [flow(1, 5000, **nginx, unit="nginx.service"), flow(2, 800, **pod), flow(3, 300, owner="kernel")]
+    summed = {**flow(4, 2000), "type": "owner", "flows": 3, **nginx, "unit": "nginx.service"}
+    unknown = {**flow(4, 100), "type": "owner", "flows": 1, "owner": "unknown"}
+    page = made(tmp_path, [START, *interval([*flows, summed, unknown], 1), END], stop)
+    heading, *rows = page.tables["Owners"]
+    assert heading[:2] == ["OWNER", "POD, CONTAINER OR UNIT"]
+    assert [(row[0], row[1], int(row[3][1:])) for row in rows] == [
+        ("nginx (pid 7)", "nginx.service", 7000),
+        ("process not known", "shop/web-1", 800),
+        ("the kernel's own", "", 300),
+        ("not known", "", 100),
+    ]
+    assert page.tables["Totals of the run"][1][-1] == "close"
+
+
+def test_wide_tables_stay_tables_for_screen_readers_where_their_rows_are_stacked(tmp_path: Path, stop: Stop) -> None:
+    made(tmp_path, run(), stop)
+    html = (tmp_path / "page.html").read_text()
+    flows, _ = re.findall(r"<table[^>]*><caption>Largest flows</caption>.*?</table>", html)
+    for tag, role in (("table", "table"), ("thead", "rowgroup"), ("tbody", "rowgroup"), ("tr", "row"), ("td", "cell")):
+        assert len(re.findall(rf"<{tag}[ >]", flows)) == flows.count(f'<{tag} role="{role}"') > 0
+    assert flows.count('<th scope="col" role="columnheader"') == 7
+    assert flows.count('<th scope="row" role="rowheader"') == flows.count("<tr ") - 1
+    assert flows.count('data-label="BYTES"') == flows.count("<tr ") - 1
+    assert not re.search(r"<th [^>]*></th>", html), "every column has a name"
+    assert html.count('tabindex="0"') == len(re.findall(r'tabindex="0" role="region" aria-label="[^"]+"', html))
+
+
+def luminance(color: str) -> float:
+    """WCAG 2: relative luminance of #rgb or #rrggbb."""
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_the_contrast_that_wcag_asks_for() -> None:
+    """4.5 : 1 on the page, on cards, and on the darkest cell of the matrix, whose shade is 45 % of the accent."""
+    themes = [dict(re.findall(r"--(\w+):(#[0-9a-f]+)", part)) for part in re.findall(r":root\{([^}]*)\}", CSS)]
+    assert len(themes) == 3
+    for theme in ({**themes[0], **changed} for changed in themes):
+        shade = "#" + "".join(
+            f"{round(0.45 * int(theme['accent'][place : place + 2], 16) + 0.55 * ground):02x}"
+            for place, ground in zip((1, 3, 5), bytes.fromhex((theme["bg"][1:] * 2)[:6]), strict=True)
+        )
+        pairs = [(color, ground) for color in ("fg", "dim", "accent", "ok", "warn", "bad") for ground in ("bg", "card")]
+        for text, ground in [*((theme[color], theme[ground]) for color, ground in pairs), (theme["fg"], shade)]:
+            light, dark = sorted((luminance(text), luminance(ground)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{text} on {ground}"
 
 
 def test_sums_that_do_not_close_are_a_problem(tmp_path: Path, stop: Stop) -> None:

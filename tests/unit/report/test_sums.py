@@ -67,3 +67,13 @@ def test_grid_lines_are_round_numbers_and_few() -> None:
         assert f"{step:e}"[0] in "125"
         assert 1.5 <= value / step <= 4
     assert nice(0) == 1
+
+
+def test_long_first_interval_does_not_make_the_others_coarse() -> None:
+    series = Series()
+    series.add(10.0, 2.7, 270)
+    for second in range(11, 20):
+        series.add(float(second), 1.0, 100)
+    (points,) = series.runs()
+    assert len(points) == 10 and {round(point.rate) for point in points} == {100}
+    assert series.width_s == 1.0

@@ -35,12 +35,12 @@ class Plan:
     """that each of these uses, of each buffer; a power of two"""
 
     @classmethod
-    def make(cls, max_flows: int, slots: int = 1) -> Plan:
+    def make(cls, max_flows: int, slots: int = 1, cpus: int = 0) -> Plan:
         """Let as many CPUs keep recent flows as fit into the memory that the rest leaves; all, if there is none left.
 
-        Larger tables than the default may exceed the limit.
+        Larger tables than the default may exceed the limit. `cpus`: 0 is as many as this machine may have.
         """
-        cpus = max(possible_cpus()) + 1
+        cpus = cpus or max(possible_cpus()) + 1
         left = MEMORY_LIMIT - cls(max_flows, slots, cpus, 0).memory()
         if max_flows > lib.DEFAULT_MAX_FLOWS:
             left = MEMORY_LIMIT

@@ -7,14 +7,12 @@ missing, or of another size, is not known.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError, XtraceError
-from xtrace.kernel.btf import Btf
+from xtrace.kernel import kernel_types
+from xtrace.kernel.btf import Btf, Kind
 from xtrace.kernel.syscall import lib
-
-BTF = Path("/sys/kernel/btf/vmlinux")
 
 ABSENT = 0xFFFF_FFFF
 
@@ -95,16 +93,16 @@ class Layout(NamedTuple):
     places: dict[int, tuple[int, int]]
 
 
-def find_layout(path: Path = BTF) -> Layout:
+def find_layout() -> Layout:
     """Return the layout for this kernel. Raises XtraceError without type information, or without a needed member."""
     try:
-        types = Btf(path.read_bytes())
+        types = kernel_types.load()
     except OSError as error:
         why = "the kernel has no type information (CONFIG_DEBUG_INFO_BTF)"
-        raise XtraceError(f"{path}: {error.strerror}: {why}") from error
-    structs = types.structs((SOCKET, NET, ALGORITHM))
-    constants = {name: _offset(types, structs, member, path) for name, member in FOLLOWED.items()}
-    kept = {number: _offset(types, structs, member, path) for number, member in KEPT.items()}
+        raise XtraceError(f"{kernel_types.PATH}: {error.strerror}: {why}") from error
+    structs = {name: types.find(Kind.STRUCT, name) for name in (SOCKET, NET, ALGORITHM)}
+    constants = {name: _offset(types, structs, member) for name, member in FOLLOWED.items()}
+    kept = {number: _offset(types, structs, member) for number, member in KEPT.items()}
     pieces, places = arrange(
         {number: (offset, KEPT[number].size) for number, offset in kept.items() if offset != ABSENT}
     )
@@ -116,16 +114,18 @@ def find_layout(path: Path = BTF) -> Layout:
     return Layout(constants, places)
 
 
-def _offset(types: Btf, structs: Mapping[str, int], member: Member, path: Path) -> int:
+def _offset(types: Btf, structs: Mapping[str, int | None], member: Member) -> int:
+    struct = structs[member.struct]
     try:
-        struct = structs.get(member.struct)
         place = types.place(struct, *member.path) if struct is not None else None
     except ObjectError:
         place = None
     if place is not None and place.size == member.size:
         return place.offset
     if member.is_needed:
-        raise XtraceError(f"{path}: struct {member.struct} has no {'.'.join(member.path)} of {member.size} bytes")
+        raise XtraceError(
+            f"{kernel_types.PATH}: struct {member.struct} has no {'.'.join(member.path)} of {member.size} bytes"
+        )
     return ABSENT
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from xtrace.sinks.live.pane import Column, Row
-from xtrace.sinks.text.fit import Endpoint, cut, shares
+from xtrace.sinks.text.fit import GAPS, Endpoint, cut, followed, shares
 
-GAPS = ("  ", " ")
-"""Between columns; the second where the first would not fit."""
 SORTED = "*"
 """Behind the heading of the column by which rows are sorted."""
 
@@ -28,8 +26,12 @@ def table(columns: Sequence[Column], rows: Sequence[Row], order: str, width: int
     for place, given in zip(flexible, shares([widths[place] for place in flexible], room), strict=True):
         widths[place] = given
     for cells in (headings, *(row.cells for row in rows)):
-        parts = (_cell(cell, column, size) for cell, column, size in zip(cells, columns, widths, strict=True))
-        yield cut(gap.join(parts).rstrip(), width).ljust(width)
+        parts = [_cell(cell, column, size) for cell, column, size in zip(cells, columns, widths, strict=True)]
+        line = gap.join(parts).rstrip()
+        if len(line) > width and isinstance(cells[-2], Endpoint):  # its details move to where it ends
+            begin = gap.join([*parts[:-2], ""])
+            line = begin + followed(cells[-2], str(cells[-1]), max(0, width - len(begin)), widths[-2])
+        yield cut(line, width).ljust(width)
 
 
 def _cell(cell: str | Endpoint, column: Column, width: int) -> str:

@@ -64,6 +64,7 @@ class Http:
         """whether this side closed the last connection"""
         self._secrets.note_query(urlsplit(target.url).query)
         self.shown = target.shown
+        self.is_known = target.form == REMOTE_WRITE or urlsplit(target.url).path.endswith(IMPORT_PATH)
         self._agent = f"xtrace-catch/{version}"
         # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

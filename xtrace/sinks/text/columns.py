@@ -24,7 +24,7 @@ from xtrace.model.roce import opcode_name
 from xtrace.model.words import Direction, Share
 from xtrace.sinks.kinds import Screen, TextOptions
 from xtrace.sinks.render import address
-from xtrace.sinks.text.fit import Endpoint, cut, shares
+from xtrace.sinks.text.fit import GAPS, Endpoint, cut, followed, shares
 from xtrace.sinks.text.flows import flow_details, has_ports, owner_words
 from xtrace.sinks.text.screen import Ranked
 from xtrace.sinks.text.units import counted, scaled
@@ -36,6 +36,9 @@ NOT_FLOWS = 4
 """Lines of a block besides its flows: the blank one, the title, the headings, and one to prompt below."""
 PER_DIRECTION = 2
 """Lines of each direction: flows that are not shown, and the sum."""
+
+PROCESS = "{command}[{pid}]"
+"""The name first: it is what remains where the end is cut."""
 
 Watched = tuple[Interface, InterfaceCounts]
 
@@ -151,10 +154,10 @@ def owner_rows(snapshot: FlowSnapshot, block: Sequence[Watched], room: int, seco
     sums = [by_owner(snapshot, each, room) for each, _ in block]
     owned = [(each, owner) for (each, _), found in zip(block, sums, strict=True) for owner in found.shown]
     owned.sort(key=lambda pair: pair[1].count.bytes, reverse=True)
-    rows = [
-        sum_row(each, "owner", owner.count, seconds, f"{owner_words(owner.owner)}, {counted(owner.flows, 'flow')}")
-        for each, owner in owned
-    ]
+    rows = []
+    for each, owner in owned:
+        text = f"{owner_words(owner.owner, PROCESS)}, {counted(owner.flows, 'flow')}"
+        rows.append(sum_row(each, "owner", owner.count, seconds, text))
     for (each, counts), found in zip(block, sums, strict=True):
         if found.other_flows:
             text = f"{counted(found.other_flows, 'flow')} of other owners"
@@ -173,13 +176,11 @@ def flow_row(snapshot: FlowSnapshot, interface: Interface, index: int, seconds: 
     flow, owner = snapshot.flows[index], snapshot.owner(index)
     key = flow.key
     origin = snapshot.origin(interface, key) if key.is_roce else UNKNOWN_ORIGIN
-    details = list(flow_details(flow))
-    if key.is_roce:
-        details.insert(0, opcode_name(key.opcode))
+    details = [*([opcode_name(key.opcode)] if key.is_roce else []), *flow_details(flow, is_named=True)]
     if origin.pid is not None:
-        details.append(f"pid={origin.pid} {origin.command}")
+        details.append(PROCESS.format(pid=origin.pid, command=origin.command))
     elif owner:
-        details.insert(0, owner_words(owner))
+        details.append(owner_words(owner, PROCESS))
     return Row(
         interface.direction.in_out,
         key.traffic_type,
@@ -230,19 +231,20 @@ def table(rows: Sequence[Row], flows: int, width: int | None) -> Iterator[str]:
     every = [HEADINGS, *rows]
     kinds, rates, sizes, packets = (max(len(row[place]) for row in every) for place in range(1, 5))
     ways = max(len(row.direction) for row in every)
-    fixed = ways + kinds + rates + sizes + packets + 4 + 3 + 1
     flow_rows = every[: flows + 1]
     needs = [max(len(str(row[place])) for row in flow_rows) for place in (5, 6)]
-    given = shares(needs, width - fixed - len(ARROW)) if width else tuple(needs)
+    longest = max(len(row.text) for row in flow_rows)
+    fixed = ways + kinds + rates + sizes + packets + 2 + len(ARROW)
+    gap = next((gap for gap in GAPS if not width or fixed + sum(needs) + longest + 4 * len(gap) <= width), GAPS[-1])
+    room = width - fixed - 3 * len(gap) if width else None
+    given = tuple(needs) if room is None else shares(needs, room)
     for rank, row in enumerate(every):
-        numbers = f"{row.rate:>{rates}}  {row.bytes:>{sizes}}  {row.packets:>{packets}}"
-        begin = f"{row.direction:{ways}} {row.kind:{kinds}} {numbers}  "
+        numbers = gap.join((f"{row.rate:>{rates}}", f"{row.bytes:>{sizes}}", f"{row.packets:>{packets}}"))
+        whole = f"{row.direction:{ways}} {row.kind:{kinds}} {numbers}{gap}"
         if rank > flows:
-            whole = begin + row.text
+            whole += row.text
         else:
-            source = row.source.fitted(given[0])
-            destination = row.destination.fitted(given[1])
-            whole = f"{begin}{source:{given[0]}}{ARROW if rank else ' ' * len(ARROW)}{destination}"
-            whole += f"  {row.text}" if row.text else ""
+            whole += f"{row.source.fitted(given[0]):{given[0]}}{ARROW if rank else ' ' * len(ARROW)}"
+            whole += followed(row.destination, row.text, None if room is None else room - given[0], given[1])
         line = cut(whole.rstrip(), width) + "\n"
         yield Ranked(line, rank) if 0 < rank <= flows else line

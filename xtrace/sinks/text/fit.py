@@ -7,6 +7,12 @@ from typing import NamedTuple
 
 GAP = ".."
 """Stands for what is left out. ASCII: every console shows it, in one column each."""
+GAPS = ("  ", " ")
+"""Between columns; the second where the first would not fit."""
+LEAST_ADDRESS = 8
+"""Columns of an address that no details are worth."""
+LEAST_DETAILS, MORE_DETAILS = 4, 8
+"""Columns of details for which an address loses its middle; the second if it has to lose it anyway."""
 
 
 class Endpoint(NamedTuple):
@@ -52,3 +58,20 @@ def shares(needs: Sequence[int], room: int) -> tuple[int, ...]:
         given[index] = min(needs[index], max(0, room) // (len(needs) - place))
         room -= given[index]
     return tuple(given)
+
+
+def followed(destination: Endpoint, details: str, room: int | None, share: int) -> str:
+    """Return a destination and the details behind it in at most `room` columns (None: no limit).
+
+    The details get what its `share` leaves, but at least LEAST_DETAILS: they are cut at the end, a port never is.
+    """
+    if not details:
+        return destination.fitted(room)
+    if room is None:
+        return f"{destination}{GAPS[0]}{details}"
+    gap = next((gap for gap in GAPS if len(str(destination)) + len(gap) + len(details) <= room), GAPS[-1])
+    least = LEAST_DETAILS if len(str(destination)) <= share else MORE_DETAILS
+    kept = min(len(details), least) + len(gap)
+    floor = len(str(destination)) - len(destination.address) + LEAST_ADDRESS
+    end = destination.fitted(max(0, min(share, max(floor, room - kept))))
+    return f"{end}{gap}{cut(details, max(0, room - len(end) - len(gap)))}"

@@ -19,6 +19,7 @@ from xtrace.model.flow import (
     select,
 )
 from xtrace.model.flow_owners import FlowOwner, How
+from xtrace.model.icmp import icmp_name
 from xtrace.model.owner_sums import OwnerSum, by_owner
 from xtrace.model.roce import opcode_name
 from xtrace.printable import printable
@@ -26,6 +27,8 @@ from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.render import address, short_id
 
 PORT_TYPES = frozenset({"TCP", "UDP", "SCTP"})
+PROCESS = "pid={pid} {command}"
+"""Of a flow, in a line."""
 
 
 class FlowText:
@@ -99,9 +102,9 @@ def flow_line(
     return line if origin.pid is None else f"{line} pid={origin.pid} {origin.command}"
 
 
-def owner_words(owner: FlowOwner) -> str:
+def owner_words(owner: FlowOwner, process: str = PROCESS) -> str:
     """Return `pid=4711 nginx unit=nginx.service`, and container or pod where there is one; or why not."""
-    words = [] if owner.pid is None else [f"pid={owner.pid} {owner.command}"]
+    words = [] if owner.pid is None else [process.format(pid=owner.pid, command=owner.command)]
     if owner.how is How.LISTENED:
         words[0] += " (listener)"
     if owner.container or owner.container_name:
@@ -128,11 +131,12 @@ def _roce_line(flow: FlowRecord, interface: Interface, origin: Origin) -> str:
     )
 
 
-def flow_details(flow: FlowRecord) -> Iterator[str]:
-    """Yield the details that apply, appended to the line."""
+def flow_details(flow: FlowRecord, *, is_named: bool = False) -> Iterator[str]:
+    """Yield the details that apply, appended to the line. `is_named`: ICMP messages by name, for people."""
     key = flow.key
     if key.traffic_type == "ICMP" and not key.flags & LATER_FRAGMENT:
-        yield f"type={key.src_port} code={key.dst_port}"
+        type_, code = key.src_port, key.dst_port
+        yield icmp_name(key.protocol, type_, code) if is_named else f"type={type_} code={code}"
     if key.flags & FRAGMENT:
         yield "frag"
     if key.vlan:

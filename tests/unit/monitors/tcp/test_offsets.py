@@ -10,6 +10,7 @@ import pytest
 from tests.unit.kernel.test_btf import types
 from tests.unit.make import packed
 from xtrace.errors import XtraceError
+from xtrace.kernel import kernel_types
 from xtrace.kernel.elf import patch_constants
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import lib
@@ -27,17 +28,19 @@ def test_program_has_the_constants_that_are_set_and_no_others() -> None:
     assert set(spec.programs) == set(PROGRAMS)
 
 
-def test_kernel_without_type_information_is_named(tmp_path: Path) -> None:
+def test_kernel_without_type_information_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kernel_types, "PATH", tmp_path / "vmlinux")
     with pytest.raises(XtraceError, match="no type information"):
-        find_layout(tmp_path / "vmlinux")
+        find_layout()
 
 
-def test_kernel_without_a_needed_member_is_named(tmp_path: Path) -> None:
+def test_kernel_without_a_needed_member_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kernel_types, "PATH", tmp_path / "vmlinux")
     (tmp_path / "vmlinux").write_bytes(types())
     with pytest.raises(
         XtraceError, match=r"struct tcp_sock has no inet_conn\.icsk_inet\.sk\.__sk_common\.skc_net\.net"
     ):
-        find_layout(tmp_path / "vmlinux")
+        find_layout()
 
 
 def test_near_members_share_a_piece_and_far_ones_do_not() -> None:

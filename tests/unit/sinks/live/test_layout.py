@@ -30,7 +30,7 @@ def test_addresses_lose_their_middle_before_anything_is_cut() -> None:
     assert list(table(COLUMNS, ROWS, "rate", 60)) == [
         f"{'NAME BIT/S* SOURCE':60}",
         "eth0  1.0 M [2001:db8:1234:56..c:def0:1234:5678]:443 dscp=26",
-        "e    20.0 k 10.0.0.1:1                               type=..",
+        f"{'e    20.0 k 10.0.0.1:1  type=8 code=0':60}",
     ]
 
 

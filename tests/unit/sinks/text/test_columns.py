@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.make import ETH0, ICMP, NS, counts_of, flow, key, roce, snapshot
+from tests.unit.make import ETH0, ICMP, ICMPV6, NS, counts_of, flow, key, roce, snapshot
 from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, Interface, PacketCount
 from xtrace.model.words import Direction, Hook
 from xtrace.sinks.kinds import TextOptions
@@ -140,7 +140,7 @@ def test_without_a_screen_nothing_is_shortened(output: Output) -> None:
 
 def test_long_addresses_lose_their_middle_and_never_their_port(output: Output) -> None:
     flows = [flow(key(LONG, "2001:db8::7", (40000, 443))), flow(key("2001:db8::7", LONG, (443, 40000)))]
-    lines = [line for line in shown(output, snapshot(flows)) if " -> " in line]
+    lines = [line for line in shown(output, snapshot(flows), screen=Fixed(70)) if " -> " in line]
     assert all(re.search(r"\[fd00[0-9a-f:]*\.\.[0-9a-f:]*:1\]:40000", line) for line in lines)
     assert all("[2001:db8::7]:443" in line for line in lines)
 
@@ -153,8 +153,28 @@ def test_details_follow_where_there_is_room(output: Output) -> None:
     ]
     lines = shown(output, snapshot(flows), screen=Fixed(100))
     assert lines[3].endswith("10.0.0.1 qp 194 -> 10.0.0.2 qp 193  RDMA_WRITE_LAST")
-    assert lines[4].endswith("10.0.0.1        -> 10.0.0.2  type=8 code=0")
+    assert lines[4].endswith("10.0.0.1        -> 10.0.0.2  echo")
     assert lines[5].endswith("-               -> -  ethertype=0x88cc")
+
+
+def test_details_are_cut_and_never_what_stands_before_them(output: Output) -> None:
+    flows = [
+        flow(key(LONG, LONG, (40000, 443)), 90_000, 90_000_000),
+        flow(key(LONG, "fd00::2", (128, 0), ICMPV6), 3, 3000),
+        flow(key(LONG, LONG, (129, 0), ICMPV6), 3, 2900),
+        flow(key("10.0.0.1", "10.0.0.2", (8, 0), ICMP), 2, 200),
+        flow(key("10.0.0.2", "10.0.0.1", (0, 0), ICMP), 2, 199),
+        flow(key("10.0.0.2", "10.0.0.1", (3, 13), ICMP), 2, 198),
+        flow(roce(opcode=8, dst_qpn=16_777_214, src_qpn=194, src=LONG, dst=LONG), 1, 100),
+    ]
+    lines = [line for line in shown(output, snapshot(flows)) if " -> " in line]
+    assert all(len(line) <= 80 for line in lines)
+    tcp, request, reply, ping, pong, refused, roce_line = lines
+    assert tcp.endswith(":1]:443")
+    assert request.endswith("-> fd00::2  echo") and re.search(r"\.\.\S+:1 echo r\.\.$", reply)
+    assert ping.endswith("-> 10.0.0.2  echo") and pong.endswith("-> 10.0.0.1  echo reply")
+    assert refused.endswith("-> 10.0.0.1 unreachab..")
+    assert roce_line.endswith("-> fd0..2:1 qp 16777214"), "no room for its opcode"
 
 
 def test_sum_names_what_it_contains_besides_flows(output: Output) -> None:

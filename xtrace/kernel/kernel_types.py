@@ -1,0 +1,19 @@
+"""The running kernel's own type information (BTF)."""
+
+from __future__ import annotations
+
+from mmap import PROT_READ, mmap
+from pathlib import Path
+
+from xtrace.kernel.btf import Btf
+
+PATH = Path("/sys/kernel/btf/vmlinux")
+
+
+def load() -> Btf:
+    """Return the types. Raises OSError if there are none (CONFIG_DEBUG_INFO_BTF), ObjectError if they are malformed."""
+    with PATH.open("rb") as file:
+        try:
+            return Btf(mmap(file.fileno(), 0, prot=PROT_READ))  # Linux 6.16; it spares a copy of 5 MB
+        except (OSError, ValueError):
+            return Btf(file.read())
