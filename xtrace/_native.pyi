@@ -90,6 +90,7 @@ class struct_nccl_communicator:
     children: int
     is_whole: int
     peers_lost: int
+    ended_by: int
     padding: int
     marks: Any
 
@@ -520,6 +521,7 @@ class _Lib:
     NCCL_LATENCY_BUCKETS: int
     NCCL_LEAST_KEYS: int
     NCCL_MARKS: int
+    NCCL_MAX_DEPARTED: int
     NCCL_MAX_KEYS: int
     NCCL_MAX_PEERS: int
     NCCL_MOST_DEVICES: int
