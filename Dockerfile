@@ -2,7 +2,9 @@
 # BASE: any image of Debian 12 or newer, for instance one made with debootstrap if no registry is reachable.
 ARG BASE=debian:bookworm-slim
 
+# The label of every stage: what `make docker-clean` removes of images without a name.
 FROM ${BASE} AS packages
+LABEL org.opencontainers.image.title="xtrace-catch"
 WORKDIR /src
 COPY deploy/static/build.sh deploy/static/
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
@@ -23,6 +25,7 @@ RUN mkdir -p /image/etc/ssl/certs /image/sbom \
 
 # Debug image with a shell and network tools: make docker-shell.
 FROM ${BASE} AS debug
+LABEL org.opencontainers.image.title="xtrace-catch"
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
     ca-certificates curl iproute2 iputils-ping wget >/dev/null
 COPY --from=build /image/xtrace-catch /usr/local/bin/

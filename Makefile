@@ -1,5 +1,5 @@
-# xtrace-catch. `make` lists the targets. `sudo make run` works from a fresh clone on Debian and Ubuntu;
-# on other distributions install the equivalents of BUILD_PACKAGES and TEST_PACKAGES first.
+# xtrace-catch. `make` lists the targets. `sudo make run` works from a fresh clone on Debian and Ubuntu; dnf, zypper, apk
+# and pacman get the names in deploy/deps/names.txt, which have not been tried.
 
 INTERFACE ?=
 DEVICE ?=
@@ -33,13 +33,7 @@ help:  ## show this list
 	@echo "  docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, DOCKER_BUILD=\"--network host\""
 
 # $(1): packages, $(2): the target that installs them. Does nothing if all are installed; installs only as root.
-define need_packages
-	@missing="$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || printf '%s ' $$p; done)"; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if ! command -v apt-get >/dev/null; then echo "make: install your distribution's packages for: $$missing" >&2; exit 1; fi; \
-	if [ "$$(id -u)" != 0 ]; then echo "make: missing packages: $$missing(run 'sudo make $(2)', or install them)" >&2; exit 1; fi; \
-	echo "installing: $$missing"; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null
-endef
+need_packages = @deploy/deps/install.sh $(2) $(1)
 
 # Only as root; otherwise the tests that need the servers are skipped. Tests start the servers themselves, so
 # the packages' services are disabled, unless the packages were installed before.
@@ -204,6 +198,7 @@ DOCKER ?= docker
 DOCKER_BUILD ?=
 BASE ?= debian:bookworm-slim
 IMAGE := xtrace-catch
+OURS := org.opencontainers.image.title=$(IMAGE)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell $(AS_OWNER) git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml))
 COMPOSE = $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) -p $(IMAGE)
@@ -216,6 +211,11 @@ LEAST_PRIVILEGE = --network host $(if $(NCCL),--pid host --cap-add SYS_PTRACE --
 BUILD_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg VERSION=$(VERSION) \
 	--build-arg REVISION=$(shell $(AS_OWNER) git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$(shell date -u -d @$(EPOCH) +%FT%TZ)
 
+# After an engine has refused a container: says what helps if it was for the names of capabilities.
+CURE = { code=$$?; made=$$($(DOCKER) create $(addprefix --cap-add ,$(CAPABILITIES)) $(IMAGE):latest 2>&1) && $(DOCKER) rm $$made >/dev/null; \
+	case $$made in *"unknown capability"*) echo "make: this engine does not know BPF and PERFMON (use make $@ CAPABILITY_BPF=SYS_ADMIN CAPABILITY_PERFMON=CAP_SYS_ADMIN)" >&2;; esac; \
+	exit $$code; }
+
 .PHONY: docker-build docker-image docker-run docker-up docker-up-xdp docker-up-rdma docker-up-nccl docker-down
 .PHONY: docker-logs docker-shell docker-info docker-test docker-clean docker-network-info test-container
 
@@ -226,10 +226,10 @@ docker-image:
 	@$(DOCKER) image inspect $(IMAGE):latest >/dev/null 2>&1 || $(MAKE) --no-print-directory docker-build
 
 docker-run: docker-image  ## run the container in the foreground until Ctrl-C
-	@$(DOCKER) run --rm $(shell test -t 0 && echo -it) --name $(IMAGE) $(LEAST_PRIVILEGE) $(addprefix -e ,$(SETTINGS)) $(IMAGE):latest $(ARGS)
+	@$(DOCKER) run --rm $(shell test -t 0 && echo -it) --name $(IMAGE) $(LEAST_PRIVILEGE) $(addprefix -e ,$(SETTINGS)) $(IMAGE):latest $(ARGS) || $(CURE)
 
 docker-up: docker-image  ## run the container in the background (MODE, INTERFACE, DEVICE); builds the image if missing
-	@$(SETTINGS) $(COMPOSE) $(if $(NCCL),-f docker-compose.yml -f deploy/docker-compose.nccl.yml) up -d
+	@$(SETTINGS) $(COMPOSE) $(if $(NCCL),-f docker-compose.yml -f deploy/docker-compose.nccl.yml) up -d || $(CURE)
 
 docker-up-xdp docker-up-rdma docker-up-nccl: docker-up-%:
 	@$(MAKE) --no-print-directory docker-up MODE=$*
@@ -266,4 +266,5 @@ docker-network-info: docker-image  ## list the interfaces visible to the contain
 docker-clean:  ## remove only this project's container, images and volumes
 	@$(COMPOSE) --profile victoriametrics down --volumes
 	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
-	@for image in $(IMAGE):latest $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done
+	@for image in $(IMAGE):latest $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done; \
+	untagged=$$($(DOCKER) image ls -q --filter dangling=true --filter label=$(OURS)); test -z "$$untagged" || $(DOCKER) image rm $$untagged

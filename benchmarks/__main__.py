@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import attaching, drain, fleet, live, nccl, owners, packet, process, push, rdma
+from benchmarks import attaching, drain, fleet, live, nccl, owners, packet, process, push, rdma, tcp
 
 MEASUREMENTS = {
     "packet": packet.measure,
     "owners": owners.measure,
+    "tcp": tcp.measure,
     "drain": drain.measure,
     "process": process.measure,
     "push": push.measure,

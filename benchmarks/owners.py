@@ -14,9 +14,11 @@ from tests.netns.crowd import FIRST_PORT, crowd, judge
 from tests.netns.tool import running
 from tests.support.flood import frame
 from tests.support.net import assert_sums_close, of_type
-from xtrace.kernel import features
+from xtrace.kernel import abi, features
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.cgroups import Cgroups, mount_point
+from xtrace.kernel.syscall import lib
+from xtrace.model.flow_owners import OWNER
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.tables import FlowTables, Place
@@ -27,6 +29,8 @@ CONNECTIONS, CONNECTION_ROUNDS = 2000, 9
 SOCKETS = 5000
 NAMESPACES, CLIENTS = 20, 50
 """Clients in each."""
+CB_OFFSET = 48
+"""Of struct __sk_buff's cb."""
 GOAL, CONNECTION_GOAL = 1.10, 1.25
 
 
@@ -65,6 +69,40 @@ def packets() -> Iterator[str]:
             ]
         without, with_owners = (statistics.median(each[owners] for each in rounds) for owners in (False, True))
         yield f"  {name:<40}{without:>9.0f}{with_owners:>8.0f}{with_owners / without:>8.2f}   {GOAL:.2f}"
+
+
+def local_frame(port: int) -> bytes:
+    """A datagram to a port of this host."""
+    made = bytearray(frame(1))
+    made[26:34] = socket.inet_aton("127.0.0.1") * 2
+    made[36:38] = port.to_bytes(2, "big")
+    return bytes(made)
+
+
+def asking() -> Iterator[str]:
+    """A line for each way to find the owner of a flow: its first packets take them, OWNER_MOST_ASKED an interval."""
+    yield f"what is asked for the owner of a flow, ns beside its packet's own ({ROUNDS} rounds x {REPEAT:,})"
+    cases = (
+        ("enters, to a socket", Direction.INGRESS, True, lib.OWNER_SOCKET),
+        ("enters, to no socket", Direction.INGRESS, False, lib.OWNER_UNKNOWN),
+        ("leaves", Direction.EGRESS, True, lib.OWNER_CGROUP),
+    )
+    for name, direction, has_socket, expected in cases:
+        with tables(owners=True) as made, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(("127.0.0.1", 0))
+            packet = local_frame(receiver.getsockname()[1])
+            if not has_socket:
+                receiver.close()
+            probe = made.owner_probe
+            assert probe is not None
+            with made.load("tc_packet", Place(direction=direction)) as program:
+                program.test_run(packet)  # the flow's entry is the first
+            with probe.load(direction.bit, None) as asked:
+                context = bytes(CB_OFFSET) + abi.U32.pack(0)
+                spent = [asked.test_run(packet, repeat=REPEAT, context=context).duration_ns for _ in range(ROUNDS)]
+            found = OWNER.unpack(probe.owners.lookup(abi.U32.pack(0)) or bytes(OWNER.size))[4]
+            assert found == expected, (name, found)
+        yield f"  {name:<40}{statistics.median(spent):>9.0f}"
 
 
 def connect(address: tuple[str, int], listener: socket.socket) -> float:
@@ -148,5 +186,6 @@ def measure() -> Iterator[str]:
     """All of it."""
     yield from known()
     yield from packets()
+    yield from asking()
     yield from connections()
     yield from seeding()

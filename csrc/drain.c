@@ -2,6 +2,7 @@
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "flow.h"
@@ -144,6 +145,15 @@ static __u32 *find_sum(const struct owner_sum *sums, const struct flow_key *key,
 	return &index[place];
 }
 
+/* The programs leave what they read of a socket that they then did not believe. */
+static struct flow_owner what_is_known(const struct flow_owner *owner)
+{
+	if (owner->kind == OWNER_SOCKET)
+		return *owner;
+	return (struct flow_owner){.cgroup = owner->kind == OWNER_CGROUP ? owner->cgroup : 0,
+				   .kind = owner->kind};
+}
+
 __u32 xt_sum_owners(const struct flow_entry *entries, const struct flow_owner *owners, __u32 count,
 		    struct owner_sum *sums, __u32 *numbers, __u32 *index, __u32 places)
 {
@@ -152,7 +162,7 @@ __u32 xt_sum_owners(const struct flow_entry *entries, const struct flow_owner *o
 
 	for (__u32 i = 0; i < count; i++) {
 		const struct flow_key *key = &entries[i].key;
-		const struct flow_owner *owner = owners ? &owners[i] : &nobody;
+		struct flow_owner known = owners ? what_is_known(&owners[i]) : nobody, *owner = &known;
 
 		/* often the same as the flow's before */
 		if (!used || !is_of(&sums[number], key, owner)) {
@@ -171,6 +181,83 @@ __u32 xt_sum_owners(const struct flow_entry *entries, const struct flow_owner *o
 		sums[number].bytes += entries[i].counters.bytes;
 	}
 	return used;
+}
+
+/* Returns an owner's place in the index, which leads to one of its sums: by its rank, or without `ranks` at
+ * once. */
+static __u32 find_place(const struct owner_sum *sums, const struct flow_owner *owner,
+			const struct owner_rank *ranks, const __u32 *index, __u32 places)
+{
+	__u32 place = hash(owner, sizeof(*owner)) & (places - 1);
+
+	while (index[place]) {
+		__u32 number = ranks ? ranks[index[place] - 1].last : index[place] - 1;
+
+		if (!memcmp(&sums[number].owner, owner, sizeof(*owner)))
+			break;
+		place = (place + 1) & (places - 1);
+	}
+	return place;
+}
+
+static int compare_ranks(const void *one, const void *other)
+{
+	const struct owner_rank *first = one, *second = other;
+
+	if (first->is_process != second->is_process)
+		return first->is_process < second->is_process ? -1 : 1;
+	if (first->bytes != second->bytes)
+		return first->bytes > second->bytes ? -1 : 1;
+	return first->last < second->last ? -1 : first->last > second->last;
+}
+
+__u32 xt_rank_owners(const struct owner_sum *sums, __u32 count, struct owner_rank *ranks, __u32 *before,
+		     __u32 *index, __u32 places)
+{
+	__u32 used = 0;
+
+	for (__u32 i = 0; i < count; i++) {
+		__u32 place = find_place(sums, &sums[i].owner, ranks, index, places);
+		struct owner_rank *rank;
+
+		before[i] = index[place] ? ranks[index[place] - 1].last + 1 : 0;
+		if (!index[place]) {
+			ranks[used] = (struct owner_rank){.is_process = sums[i].owner.kind == OWNER_SOCKET};
+			index[place] = ++used;
+		}
+		rank = &ranks[index[place] - 1];
+		rank->bytes += sums[i].bytes;
+		rank->last = i;
+	}
+	for (__u32 place = 0; place < places; place++) {
+		if (index[place])
+			index[place] = ranks[index[place] - 1].last + 1;
+	}
+	qsort(ranks, used, sizeof(*ranks), compare_ranks);
+	return used;
+}
+
+__u32 xt_find_owner(const struct owner_sum *sums, const struct flow_owner *owner, const __u32 *index,
+		    __u32 places)
+{
+	return index[find_place(sums, owner, NULL, index, places)];
+}
+
+void xt_sum_places(const struct owner_sum *sums, const __u32 *before, const struct owner_rank *ranks,
+		   __u32 count, struct owner_sum *at)
+{
+	for (__u32 i = 0; i < count; i++) {
+		for (__u32 number = ranks[i].last + 1; number; number = before[number - 1]) {
+			const struct owner_sum *sum = &sums[number - 1];
+			struct owner_sum *place = &at[2 * sum->slot + !!sum->egress];
+
+			place->slot = sum->slot;
+			place->egress = sum->egress;
+			place->flows += sum->flows;
+			place->packets += sum->packets;
+			place->bytes += sum->bytes;
+		}
+	}
 }
 
 void xt_from_batch(struct flow_entry *entries, const struct flow_key *keys,

@@ -40,12 +40,33 @@ struct owner_sum {
 
 /*
  * Add up flows by interface, direction and owner, in the order in which these occur; returns how many sums
- * there are. `sums` has room for `count` of them; `places` are zero, a power of two, more than `count`.
- * `numbers` gets of each flow the number of its sum. `owners`: by the same index as the entries; NULL: there
- * are none.
+ * there are. What is left of a socket in an owner that is none of it is no difference. `sums` has room for
+ * `count` of them; `places` are zero, a power of two, more than `count`. `numbers` gets of each flow the
+ * number of its sum. `owners`: by the same index as the entries; NULL: there are none.
  */
 __u32 xt_sum_owners(const struct flow_entry *entries, const struct flow_owner *owners, __u32 count,
 		    struct owner_sum *sums, __u32 *numbers, __u32 *index, __u32 places);
+
+/* What one owner's flows carried everywhere. */
+struct owner_rank {
+	__u64 bytes;
+	__u32 last;	  /* the number of the last of its sums */
+	__u32 is_process; /* OWNER_SOCKET */
+};
+
+/*
+ * Rank the owners that have sums: those that are no processes, then processes, the largest first. Returns how
+ * many there are. `ranks` has room for `count`; `before` gets of each sum the number + 1 of the one before it
+ * that has the same owner, 0 if there is none; `places` as above.
+ */
+__u32 xt_rank_owners(const struct owner_sum *sums, __u32 count, struct owner_rank *ranks, __u32 *before,
+		     __u32 *index, __u32 places);
+/* The number + 1 of the last of an owner's sums, 0 if it has none. `index`: made by xt_rank_owners(). */
+__u32 xt_find_owner(const struct owner_sum *sums, const struct flow_owner *owner, const __u32 *index,
+		    __u32 places);
+/* Add up the sums of some ranks by place: 2 * slot + egress, of which there are 512. */
+void xt_sum_places(const struct owner_sum *sums, const __u32 *before, const struct owner_rank *ranks,
+		   __u32 count, struct owner_sum *at);
 
 /* Entries from what a hash table's batch returned. */
 void xt_from_batch(struct flow_entry *entries, const struct flow_key *keys,

@@ -485,7 +485,8 @@ static __always_inline void parse_udp(struct cursor *cursor, struct flow_key *ke
 	set_ports(key, &udp->ports);
 	length = be16(udp->length) - sizeof(*udp);
 	/* of a fragment more may come; else a datagram ends with its packet at the latest */
-	if (key->dst_port == ROCE_V2_PORT && (length <= cursor->left || key->flags & FLOW_FRAGMENT))
+	if (key->dst_port == ROCE_V2_PORT &&
+	    length <= (key->flags & FLOW_FRAGMENT ? LONGEST_IP_PACKET : cursor->left))
 		parse_bth(cursor, key, FLOW_ROCE_V2, length);
 }
 

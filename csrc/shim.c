@@ -617,6 +617,19 @@ int xt_open_cgroup(int mount_fd, __u64 id)
 	return result(open_by_handle_at(mount_fd, &named.handle, O_PATH | O_CLOEXEC));
 }
 
+int xt_become(__u32 user, __u32 group, const __u32 *groups, int count)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, sets) || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) ||
+	    syscall(SYS_setgroups, count, groups) || syscall(SYS_setresgid, group, group, group) ||
+	    syscall(SYS_setresuid, user, user, user))
+		return -errno;
+	/* permitted are those kept, effective is none: leaving user 0 has cleared them */
+	return result(syscall(SYS_capset, &header, sets));
+}
+
 int xt_no_new_privileges(void)
 {
 	return result(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));

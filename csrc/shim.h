@@ -207,10 +207,12 @@ int xt_mount_cgroups(void);
 int xt_open_cgroup(int mount_fd, __u64 id);
 
 /*
- * What the calling thread may still do, and what it starts. xt_keep_capabilities(): of those it has, these
- * bits (capabilities(7)). Landlock (landlock(7)): the version of its interface; a ruleset that forbids these
- * accesses, but for those allowed beneath a directory; its enforcement.
+ * What the calling thread may still do, and what it starts. xt_become(): another user, with its groups and
+ * all capabilities that the thread has; to be called before there is a second thread. xt_keep_capabilities():
+ * of those it has, these bits (capabilities(7)). Landlock (landlock(7)): the version of its interface; a
+ * ruleset that forbids these accesses, but for those allowed beneath a directory; its enforcement.
  */
+int xt_become(__u32 user, __u32 group, const __u32 *groups, int count);
 int xt_no_new_privileges(void);
 int xt_keep_capabilities(__u64 capabilities);
 int xt_landlock_version(void);

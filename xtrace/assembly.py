@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
-from xtrace.confinement import confine
+from xtrace.confinement import change_user, confine
 from xtrace.errors import RdmaError, UsageError
 from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -70,6 +70,7 @@ DIRECTIONS = {
 def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor until the end, and return the exit code."""
     output = OutputStream(STDOUT, stop)
+    change_user(config)
     paths.choose(config.procfs, config.sysfs)  # before anything is attached: raises UsageError
     if config.list_interfaces:
         show_list(config, output)

@@ -15,6 +15,7 @@ from xtrace.model.limits import Limit
 from xtrace.model.tcp_limits import PREFIX
 from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options import table
+from xtrace.options.accounts import Account
 from xtrace.options.command_line import Settings
 from xtrace.options.labels import merge_labels
 from xtrace.options.option import Option
@@ -97,6 +98,8 @@ class Config:
     ras: tuple[tuple[str, int], ...] = ()
     """hosts and ports of NCCL's RAS services; empty: none is queried"""
     ras_interval_s: float = 0.0
+    user: Account | None = None
+    """whom to become; None: nobody else"""
     procfs: str | None = None
     """None: /host/proc if mounted, else /proc"""
     sysfs: str | None = None
@@ -159,6 +162,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         by=given.value(table.BY),
         ras=given.value(table.RAS),
         ras_interval_s=given.value(table.RAS_INTERVAL) / 1000 if given.is_given(table.RAS) else 0.0,
+        user=given.value(table.USER),
         procfs=given.value(table.PROCFS),
         sysfs=given.value(table.SYSFS),
     )

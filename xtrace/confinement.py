@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,13 @@ NAMES = (
     Path("/run/NetworkManager"),
 )
 """What resolving a server's name reads, and its certificates. Directories: their files are replaced while we run."""
+
+
+def change_user(config: Config) -> None:
+    """Become the user of --user, before anything is opened or made; the capabilities stay until confine()."""
+    if config.user is not None:
+        privileges.require(privileges.USER_NEEDS, "--user")
+        confinement.become(*config.user)
 
 
 def confine(config: Config) -> Confinement:
@@ -62,25 +70,35 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}  # setns() to the namespaces behind veths
     if not privileges.effective().issuperset(kept & {*privileges.BPF_NEEDS}):
         kept |= {"CAP_SYS_ADMIN"}  # which stands for them
-    if any(belongs_to_another(path) for path in [*secret_files(config), *writable(config)]):
-        kept |= {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
+    if any(is_closed(path, stat.S_IROTH) for path in secret_files(config)):
+        kept |= {"CAP_DAC_READ_SEARCH"}
+    if any(is_closed(path, stat.S_IRWXO) for path in writable(config)):
+        kept |= {"CAP_DAC_OVERRIDE"}
+    if not all(os.access(path, os.R_OK | os.X_OK) for path in code() if path.is_dir()):
+        kept |= {"CAP_DAC_READ_SEARCH"}  # modules that are loaded late, from somebody's home
     return kept
 
 
-def belongs_to_another(path: Path) -> bool:
-    """Whether it is another user's, so that root reads and writes it by a capability."""
+def code() -> Iterator[Path]:
+    """Yield where Python finds modules."""
+    for place in (sys.prefix, sys.base_prefix, *sys.path, *sys.modules["xtrace"].__path__):
+        if place:
+            yield Path(place)
+
+
+def is_closed(path: Path, rights: int) -> bool:
+    """Whether it is another user's who does not give everybody these rights, so that it takes a capability."""
     try:
-        return path.stat().st_uid != os.geteuid()
+        found = path.stat()
     except OSError:
         return False
+    return found.st_uid != os.geteuid() and found.st_mode & rights != rights
 
 
 def readable(config: Config) -> Iterator[Path]:
     """Yield the directories beneath which files may be read."""
     yield from (Path("/proc"), Path("/sys"), paths.procfs(), paths.sysfs(), *CODE)
-    yield from (
-        Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path, *sys.modules["xtrace"].__path__) if place
-    )
+    yield from code()
     if config.target is not None or config.ipfix is not None:
         yield from NAMES
     if config.owners:

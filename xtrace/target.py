@@ -23,13 +23,14 @@ OTLP_PATHS = (OTLP_OF_PROMETHEUS, "/opentelemetry/v1/metrics", "/opentelemetry/a
 IMPORT, REMOTE_WRITE, OTLP = "import", "remote-write", "otlp"
 ENDS = {IMPORT: (IMPORT_PATH,), REMOTE_WRITE: WRITE_PATHS, OTLP: (OTLP_PATH, *OTLP_PATHS)}
 """Ends of paths by the format that they take; the first is that of a URL without a path"""
+INFLUX_PATH = "/write"
 OTHER_IMPORTS = {
     "/api/v1/import": "JSON lines",
     "/api/v1/import/csv": "CSV",
     "/api/v1/import/native": "the native format of VictoriaMetrics",
-    "/influx/write": "the line protocol of InfluxDB",
     "/api/v2/write": "the line protocol of InfluxDB",
     "/api/put": "the format of OpenTSDB",
+    INFLUX_PATH: "the line protocol of InfluxDB",
 }
 """Ends of paths for other formats. Some answer 204 to anything, and store nothing."""
 
@@ -139,8 +140,9 @@ def split_url(text: str, what: str, form: str = "auto") -> tuple[str, tuple[str,
     if takes_form and form not in ("auto", takes_form):
         raise UsageError(f"{what}: {trimmed} does not take --push-format {form} {usage}")
     known = unquote(trimmed)  # as servers compare it
+    is_remote_write = form == REMOTE_WRITE or known.endswith(WRITE_PATHS)
     for end, takes in OTHER_IMPORTS.items():
-        if known.endswith(end) or f"/influx{known}" == end:
+        if known.endswith(end) and not (end == INFLUX_PATH and is_remote_write):
             raise UsageError(f"{what}: {takes}, {trimmed}, is not supported {usage}")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     url = urlunsplit((parts.scheme, netloc, path, parts.query, ""))

@@ -26,7 +26,7 @@ _xtrace_catch_values() {
         -f|--filter)
             printf '%s\n' tcp udp icmp sctp roce_v1 roce_v2 roce ib all
             ;;
-        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--spool|--ipfix|--listen|--listen-config|--max-series|--label|--max-flows|--max-calls|--ras|--ras-interval|--sysfs|--procfs)
+        --net|--exclude-net|--port|-t|--interval|-c|--count|--top|--push|--spool|--ipfix|--listen|--listen-config|--max-series|--label|--max-flows|--max-calls|--ras|--ras-interval|--user|--sysfs|--procfs)
             ;;
         --tunnel)
             printf '%s\n' outer inner
@@ -64,7 +64,7 @@ _xtrace_catch_values() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --owners --by --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --owners --by --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --user --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold --ras '
     COMPREPLY=()
 

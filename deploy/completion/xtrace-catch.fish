@@ -59,6 +59,7 @@ complete -c xtrace-catch -l max-calls -x -d 'capacity of the table of NCCL calls
 complete -c xtrace-catch -l threshold -x -a '(__fish_complete_list , "printf %s\\\\n retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle= hang= late= tcp_retransmitted= tcp_timeouts= tcp_receiver_limited= tcp_buffer_limited= tcp_own_window= tcp_rtt= tcp_failed= tcp_reset=")' -d 'thresholds of the health of ports, TCP and NCCL'
 complete -c xtrace-catch -l ras -x -d 'query NCCL\'s RAS service for missing ranks and skew'
 complete -c xtrace-catch -l ras-interval -x -d 'how often to query the RAS service'
+complete -c xtrace-catch -l user -x -d 'run as this user, with the capabilities that are needed'
 complete -c xtrace-catch -l sysfs -x -a '(__fish_complete_directories)' -d 'where the host\'s /sys is mounted'
 complete -c xtrace-catch -l procfs -x -a '(__fish_complete_directories)' -d 'where the host\'s /proc is mounted'
 complete -c xtrace-catch -s q -l quiet -d 'only errors on stderr'

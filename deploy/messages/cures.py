@@ -85,6 +85,8 @@ CURES = {
     "push to …: ended; lost: … samples of … intervals: …": "The reason follows. `--spool` keeps more than memory does.",
     "push to …: ended; not delivered within … s: … samples": "Use `--spool`: a later run delivers what it has.",
     "push to …: ended; not delivered yet: … samples, kept in …": "Nothing: the next run with this spool delivers them.",
+    "push to …: ended before the server returned a sample: it may store nothing that comes by this path (check the"
+    " path)": "The path is none of those that are known to store. Compare what the server has, or let it run for 10 s.",
     "push to …: ended; the server accepted samples but seems not to store them": (
         "See the server's log and its limits on series."
     ),

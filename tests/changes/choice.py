@@ -79,9 +79,24 @@ def limit_s(tests: Iterable[Test]) -> float:
 
 
 def importers_of(tree: Path) -> dict[str, set[str]]:
-    """Path of a module of the product -> paths of the modules and tests that import it."""
+    """Path of a module of the product -> paths of the modules and tests that import it.
+
+    What the tests have to help them, and deploy/, is no place of its own: whoever imports it imports what it does.
+    """
+    found = _imports(tree)
+    helpers = {path: users for path, users in found.items() if path.startswith(("tests/", "deploy/"))}
+    for users in found.values():
+        new = users
+        while new:
+            new = set().union(*(helpers.get(user, ()) for user in new)) - users
+            users |= new
+    return found
+
+
+def _imports(tree: Path) -> dict[str, set[str]]:
+    """Path of a module -> paths of the modules that import it."""
     found: dict[str, set[str]] = {}
-    for path in sorted(path for folder in ("xtrace", "tests") for path in (tree / folder).rglob("*.py")):
+    for path in sorted(path for folder in ("xtrace", "tests", "deploy") for path in (tree / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))

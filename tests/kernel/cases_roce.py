@@ -53,6 +53,11 @@ def v2(transport: bytes) -> bytes:
     return over_ipv4(UDP, roce(transport))
 
 
+def claiming(length: int, datagram: bytes) -> bytes:
+    """The UDP datagram with this in its length field."""
+    return datagram[:4] + length.to_bytes(2, "big") + datagram[6:]
+
+
 def v1(transport: bytes) -> bytes:
     return ethernet(ROCE_V1, grh(transport))
 
@@ -128,6 +133,15 @@ V2_CASES = [
         ethernet(IPV4, ipv4(UDP, roce(bth(4, QPN)), offset=1)),
         flow4(UDP, flags=FRAGMENT | LATER_FRAGMENT),
         "UDP",
+    ),
+    *(
+        Case(
+            f"UDP 4791 of {length} bytes, header included, in a first fragment",
+            ethernet(IPV4, ipv4(UDP, claiming(length, roce(bth(4, QPN))), more=True)),
+            flow4(UDP, 49152, ROCE_V2_PORT, flags=FRAGMENT),
+            "UDP",
+        )
+        for length in (0, 4)
     ),
     Case("UDP 4791 without payload", over_ipv4(UDP, udp(49152, ROCE_V2_PORT)), PORTS_ONLY, "UDP"),
     Case("UDP 4791 with 11 bytes", over_ipv4(UDP, udp(49152, ROCE_V2_PORT, bytes(11))), PORTS_ONLY, "UDP"),

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.netns.tool import Tool, run_to_end, running
+from tests.netns.test_privileges import NO_DEVICE, ROWS
+from tests.netns.tool import Tool, is_free, run_to_end, running
 from tests.support.net import ROOT, of_type, veth_pair
 from xtrace.kernel import confinement
 from xtrace.kernel.privileges import CAPABILITIES, XDP_NEEDS
 
 XDP_BITS = sum(1 << CAPABILITIES[name] for name in XDP_NEEDS)
 FIELDS = ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "NoNewPrivs:")
+DAEMON = (1, 1)
+"""User and group `daemon`, which every distribution has."""
 
 
 def privileges_of_threads(pid: int) -> dict[str, tuple[int, ...]]:
@@ -48,6 +56,72 @@ def test_no_thread_keeps_more_than_three_capabilities(tmp_path: Path) -> None:
     assert (start["landlock"], start.get("landlock_reason")) == (why is None, why)
     assert list((tmp_path / "spool").rglob("*.batch")), "nothing could be written"
     assert not (tmp_path / "socket").exists(), "it could not be removed"
+
+
+def users_of_threads(pid: int) -> set[tuple[int, ...]]:
+    """Real, effective, saved and file system's numbers of user and group, and the other groups, of all threads."""
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        fields = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+        found.add(tuple(int(number) for name in ("Uid", "Gid", "Groups") for number in fields[name].split()))
+    return found
+
+
+def home_of(user: tuple[int, int], path: Path) -> Path:
+    """A new directory of a user's own."""
+    path.mkdir()
+    os.chown(path, *user)
+    return path
+
+
+def may_daemon_read_the_code() -> bool:
+    """This tree and its Python may be in a closed home."""
+    places = (sys.base_prefix, str(ROOT / "xtrace"))
+    as_daemon = ("setpriv", "--reuid=1", "--regid=1", "--clear-groups")
+    return all(subprocess.run([*as_daemon, "test", "-r", place]).returncode == 0 for place in places)
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that any user may pass through; pytest's own are closed."""
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o711)
+        yield Path(place)
+
+
+def test_a_run_of_another_user_has_its_files_and_the_needed_capabilities_from_the_first_record_on(
+    open_place: Path,
+) -> None:
+    spool, run = home_of(DAEMON, open_place / "spool"), home_of(DAEMON, open_place / "run")
+    listening = ("--listen", f"unix:{run}/socket")
+    pushing = ("--push", "http://127.0.0.1:1", "--spool", str(spool))
+    arguments = ("--user", "daemon", "-i", "far*", "-t", "100ms", "-o", "json", *listening, *pushing)
+    kept = XDP_BITS if may_daemon_read_the_code() else XDP_BITS | 1 << CAPABILITIES["CAP_DAC_READ_SEARCH"]
+    with veth_pair() as pair, running(pair.far, *arguments) as tool:
+        tool.wait_for_intervals(1)
+        pid = the_tool(tool)
+        assert users_of_threads(pid) == {(*[1] * 8,)}
+        assert {*privileges_of_threads(pid).values()} == {(0, kept, kept, 0, 1)}
+        owners = {path.stat().st_uid for path in (run / "socket", *spool.rglob("*"))}
+        pair.far.ip("link add far9 type veth peer name near9")
+        pair.far.ip("link set far9 up")
+        tool.wait_until_it_says(b"loaded on far9")
+        result = tool.stop()
+        assert is_free(pair.far, "far0") and is_free(pair.far, "far9")
+    assert result.code == 0, result.said
+    assert owners == {1}
+    assert list(spool.rglob("*.batch")), "nothing could be written"
+    assert not (run / "socket").exists(), "it could not be removed"
+
+
+@pytest.mark.parametrize(("options", "capabilities"), ROWS, ids=[options for options, _ in ROWS])
+def test_each_row_of_the_documented_table_is_possible_for_another_user(
+    options: str, capabilities: tuple[str, ...]
+) -> None:
+    given = [*options.replace("eth0", "far0").split(), "--user", "daemon"]
+    with veth_pair() as pair:
+        result = run_to_end(pair.far, "-i", "far0", "-t", "100ms", "-c", "1", *given)
+    assert result.code == 0 or NO_DEVICE in result.said, result.said
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from tests.netns.tool import LIMIT_S, bounded, environment, is_free, run_to_end
 from tests.support.net import ROOT, Namespace, Pair, veth_pair
 from tests.support.terminal import Screen, Terminal
+from xtrace.kernel import features
 
 OPTIONS = ("-i", "far0", "--live", "-t", "200ms")
 
@@ -94,6 +95,29 @@ def test_keys_of_a_real_run() -> None:
         terminal.until_shown("totals of", "far0")
         view.assert_restored()
         assert is_free(pair.far, "far0")
+
+
+def test_owners_have_a_pane_whose_detail_has_all_names() -> None:
+    if not features.probe().cmpxchg:
+        pytest.xfail("this kernel has no compare-and-swap in BPF")
+    with (
+        veth_pair() as pair,
+        live(pair, "--owners", columns=120) as view,
+        bounded(pair.far.start("ping", "-q", "-i0.1", "10.0.0.1", stdout=subprocess.DEVNULL)) as ping,
+    ):
+        terminal = view.terminal
+        terminal.type("\t")
+        lines = terminal.until_shown("[owners ", f"pid={ping.pid} ping", "the kernel's own", "by bytes: named ")
+        assert lines[3].split()[0] == "OWNER" and "IN" in lines[3] and "OUT" in lines[3]
+        terminal.type("/ping\r")
+        terminal.until_shown("filter: ping", "[owners 1/")
+        terminal.type("\r")
+        terminal.until_shown(f"owner: pid={ping.pid} ping", "uid 0", "far0 in", "far0 out", "10.0.0.2 -> 10.0.0.1")
+        ping.kill()
+        terminal.until_shown("no packets in this interval", f"owner: pid={ping.pid} ping")
+        terminal.type("q")
+        assert view.ended() == 0
+        view.assert_restored()
 
 
 def test_a_new_size_of_the_terminal_is_used_at_once() -> None:

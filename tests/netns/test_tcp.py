@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,54 @@ def test_retransmissions_of_all_sockets_are_those_that_the_kernel_counted() -> N
     assert total(sums, "lost_ends") == 0
     assert total(connections, "ended") == 200
     assert total(connections, "retransmitted_packets") == counted
+
+
+SS = {
+    "rtt_us": r"\brtt:([\d.]+)/",
+    "rtt_variance_us": r"\brtt:[\d.]+/([\d.]+)",
+    "min_rtt_us": r"\bminrtt:([\d.]+)",
+    "cwnd_packets": r"\bcwnd:(\d+)",
+    "mss_bytes": r"\bmss:(\d+)",
+}
+"""What ss says of a connection, times in ms."""
+SS_COUNTERS = {
+    "retransmitted_packets": r"\bretrans:\d+/(\d+)",
+    "retransmitted_bytes": r"\bbytes_retrans:(\d+)",
+    "bytes_sent": r"\bbytes_sent:(\d+)",
+    "bytes_acked": r"\bbytes_acked:(\d+)",
+    "bytes_received": r"\bbytes_received:(\d+)",
+    "data_segments_sent": r"\bdata_segs_out:(\d+)",
+}
+"""The same, since the connection began."""
+
+
+def test_a_connection_is_as_ss_shows_it_at_the_same_moment() -> None:
+    with (
+        veth_pair() as pair,
+        peer(pair.near, "serve", "10.0.0.1", str(PORT)),
+        losing(pair.near, "near0", PORT, 7),
+        running(pair.far, *BOTH, "-t", "500ms", programs=2) as tool,
+        peer(pair.far, "talk", "10.0.0.1", str(PORT)) as talker,
+    ):
+        assert talker.stdin
+        for _ in range(40):
+            talker.stdin.write(b"\n")
+            talker.stdin.flush()
+            read_until(talker.stdout, b"acked")
+        # nothing happens any more, so that both look at the same state
+        tool.wait_for_intervals(4)
+        said = pair.far.run("ss", "-Htino", "dport", "=", f":{PORT}")
+        result = tool.stop()
+    found = own(result, "tcp_connection")
+    shown = {name: re.findall(pattern, said) for name, pattern in {**SS, **SS_COUNTERS}.items()}
+    assert all(len(values) == 1 for values in shown.values()), said
+    for name in SS:
+        value = float(shown[name][0])
+        assert found[-1][name] == pytest.approx(1000 * value if name.endswith("_us") else value, rel=1e-5), (name, said)
+    for name in SS_COUNTERS:
+        assert total(found, name) == int(shown[name][0]), (name, said)
+    assert total(found, "retransmitted_packets") > 0
+    assert found[-1]["congestion_algorithm"] in said.split()
 
 
 def test_a_reader_that_sleeps_closes_the_receivers_window() -> None:

@@ -227,6 +227,27 @@ def test_path_that_answers_ok_to_anything_is_warned_of(path: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("path", ["/ping", "/-/reload", "/favicon.ico"])
+def test_short_run_to_a_path_that_answers_no_content_to_anything_is_warned_of(path: str) -> None:
+    with victoria_metrics() as server, wire() as wired:
+        with wired.watching(*pushing(server.base + path, "-c", "2")) as tool:
+            result = tool.wait()
+        assert server.export('{__name__=~"xtrace_.*"}') == {}
+    (line,) = said_of_push(result)
+    assert line.startswith("ended before the server returned a sample")
+
+
+def test_short_run_to_a_server_that_cannot_be_asked_ends_well() -> None:
+    with double(lambda n: Answer()) as server, wire() as wired, wired.traffic():
+        with wired.watching(*pushing(f"{server.base}/any", "-c", "2")) as tool:
+            result = tool.wait()
+        assert any(request.target.startswith("/api/v1/export?") for request in server.requests)
+    assert (result.code, said_of_push(result)) == (
+        0,
+        ["cannot check that samples are stored: no /api/v1/export found there"],
+    )
+
+
 @pytest.mark.parametrize("path", ["/api/v1/import", "/write", "/api/v2/write"])
 def test_path_that_answers_no_content_to_anything_is_refused(path: str) -> None:
     with victoria_metrics() as server, wire() as wired:

@@ -219,6 +219,10 @@ def test_importers_are_known_by_every_form_of_import() -> None:
     assert "xtrace/monitors/flows/monitor.py" in importers["xtrace/kernel/features.py"]  # from xtrace.kernel import ...
     assert "xtrace/__main__.py" in importers["xtrace/command.py"]
     assert "tests/unit/model/test_nccl.py" in importers["xtrace/model/nccl_names.py"]
+    assert (
+        "tests/unit/sinks/metrics/test_documents.py" in importers["xtrace/sinks/metrics/own.py"]
+    )  # by tests.push.shipped
+    assert "tests/unit/sinks/metrics/test_flows.py" not in importers["xtrace/sinks/metrics/own.py"]
 
 
 PRODUCT = b"""\

@@ -129,6 +129,7 @@ EFFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "--owners": ("", {"owners": True}),
     "--by": ("owner", {"by": "owner"}),
     "--tcp": ("", {"tcp": {name: limit for name, limit in THRESHOLDS.items() if name.startswith("tcp_")}}),
+    "--user": ("7:8", {"user": (7, 8, ())}),
     "--sysfs": ("/s", {"sysfs": "/s"}),
     "--procfs": ("/p", {"procfs": "/p"}),
     "-l": ("", {"list_interfaces": True}),

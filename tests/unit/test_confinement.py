@@ -9,12 +9,13 @@ import pytest
 
 from xtrace import confinement
 from xtrace.config import Config, parse
-from xtrace.confinement import kept_capabilities, looks_into_processes, readable, writable
+from xtrace.confinement import change_user, kept_capabilities, looks_into_processes, readable, writable
+from xtrace.errors import PrivilegeError
+from xtrace.kernel import confinement as confining
 from xtrace.kernel import privileges
 
 XDP = {"CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"}
 NCCL = {"CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"}
-OTHERS_FILES = {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
 
 
 def config(arguments: str, **environment: str) -> Config:
@@ -53,18 +54,45 @@ def test_files_of_other_users_stay_within_reach(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "token").write_text("secret")
     token = config("--push http://localhost:1", VICTORIAMETRICS_BEARER_TOKEN_FILE=str(tmp_path / "token"))
     assert kept_capabilities(token) == XDP
-    monkeypatch.setattr(confinement, "os", _Another())
-    assert kept_capabilities(spooled) == kept_capabilities(token) == XDP | OTHERS_FILES
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
+    directories: tuple[tuple[int, set[str]], ...] = (
+        (0o777, set()), (0o775, {"CAP_DAC_OVERRIDE"}), (0o700, {"CAP_DAC_OVERRIDE"}),
+    )  # fmt: skip
+    for mode, kept in directories:
+        tmp_path.chmod(mode)
+        assert kept_capabilities(spooled) == XDP | kept
+    files: tuple[tuple[int, set[str]], ...] = ((0o644, set()), (0o640, {"CAP_DAC_READ_SEARCH"}))
+    for mode, kept in files:
+        (tmp_path / "token").chmod(mode)
+        assert kept_capabilities(token) == XDP | kept
 
 
-class _Another:
-    """os, of a process of another user."""
+def test_modules_in_a_closed_home_stay_within_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(confinement, "code", lambda: iter([tmp_path, tmp_path / "none"]))
+    assert kept_capabilities(config("")) == XDP
+    asked = []
 
-    environ = os.environ
+    def no_access(path: Path, how: int) -> bool:
+        asked.append((path, how))
+        return False
 
-    @staticmethod
-    def geteuid() -> int:
-        return os.geteuid() + 1
+    monkeypatch.setattr(os, "access", no_access)
+    assert kept_capabilities(config("")) == XDP | {"CAP_DAC_READ_SEARCH"}
+    assert asked == [(tmp_path, os.R_OK | os.X_OK)]
+
+
+def test_only_a_run_that_was_asked_to_changes_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[tuple[object, ...]] = []
+    monkeypatch.setattr(confining, "become", lambda *account: became.append(account))
+    change_user(config(""))
+    assert not became
+    change_user(config("--user 7:8"))
+    assert became == [(7, 8, ())]
+    monkeypatch.setattr(privileges, "effective", lambda: frozenset({"CAP_SETUID"}))
+    with pytest.raises(PrivilegeError, match="--user needs CAP_SETGID"):
+        change_user(config("--user 7:8"))
+    assert len(became) == 1
 
 
 def test_directories_of_secrets_and_spool_are_excepted(tmp_path: Path) -> None:

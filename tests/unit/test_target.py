@@ -53,6 +53,7 @@ def test_path_is_added_where_there_is_none(given: str, url: str | None) -> None:
         ("http://m/push", "auto", None, "import"),
         ("http://m:9090", "remote-write", "http://m:9090/api/v1/write", "remote-write"),
         ("http://m/any", "remote-write", None, "remote-write"),
+        ("http://m/api/v1/prom/remote/write", "remote-write", None, "remote-write"),
         ("http://m/any", "import", None, "import"),
     ],
 )
@@ -112,6 +113,7 @@ def test_userinfo_is_taken_out_of_the_url_and_the_query_out_of_what_is_shown() -
         (f"http://name:1#{SECRET}@m/", {}, "--push: what follows # is not sent to any server; in a name or"),
         ("http://m/api/v1/import/csv", {}, "--push: CSV, /api/v1/import/csv, is not supported (use http"),
         ("http://m/write", {}, "--push: the line protocol of InfluxDB, /write, is not supported (use http"),
+        ("http://m/vm/write", {}, "--push: the line protocol of InfluxDB, /vm/write, is not supported (use http"),
         (
             "http://m/influx/write",
             {},

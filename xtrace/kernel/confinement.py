@@ -28,6 +28,15 @@ NO_LANDLOCK = {
 }
 
 
+def become(user: int, group: int, groups: Collection[int]) -> None:
+    """Become another user with these groups, and keep the capabilities. Raises KernelError.
+
+    To be called while there is one thread: the kernel changes only that.
+    """
+    listed = syscall.ffi.new("__u32[]", list(groups))
+    call(f"becoming user {user}", syscall.lib.xt_become, user, group, listed, len(groups))
+
+
 def confine(keep: Collection[str], ruleset: int | None) -> None:
     """Keep only these capabilities, of those held, and what the ruleset allows. Raises KernelError.
 

@@ -12,6 +12,8 @@ from xtrace.kernel.paths import sysfs
 CAPABILITIES = {
     "CAP_DAC_OVERRIDE": 1,
     "CAP_DAC_READ_SEARCH": 2,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
     "CAP_NET_ADMIN": 12,
     "CAP_NET_RAW": 13,
     "CAP_SYS_PTRACE": 19,
@@ -27,6 +29,9 @@ XDP_NEEDS = ("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
 
 PROMISCUOUS_NEEDS = ("CAP_NET_RAW",)
 """To open a packet socket."""
+
+USER_NEEDS = ("CAP_SETGID", "CAP_SETUID")
+"""To become another user."""
 
 BPF_NEEDS = ("CAP_BPF", "CAP_PERFMON")
 """To load a program at all."""

@@ -10,6 +10,7 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.filters import TYPES, parse_networks, parse_ports, parse_types
 from xtrace.model.limits import Limit, changed
 from xtrace.model.thresholds import THRESHOLDS
+from xtrace.options.accounts import Account, parse_account
 from xtrace.options.labels import LONGEST_LABEL, MOST_LABELS, parse_label
 from xtrace.options.option import Option, Source, Takes, Variable
 from xtrace.target import DEFAULT_URL
@@ -178,8 +179,9 @@ FORMAT = Option(
 )
 LIVE = _switch(
     "--live", group=OUTPUT, help="full-screen view: sort, filter, pause, details",
-    details="Flows, interfaces, RDMA ports, NCCL jobs and with --tcp TCP connections, sorted by rate; ? shows the keys."
-    " Needs a terminal. Both directions and intervals of 1s by default.", is_main=True,
+    details="Flows, interfaces, RDMA ports, NCCL jobs, with --owners their owners and with --tcp TCP connections,"
+    " sorted by rate; ? shows the keys. Needs a terminal. Both directions and intervals of 1s by default.",
+    is_main=True,
 )
 TOP: Option[int | None] = Option(
     ("--top",), "N", "top N flows by bytes", OUTPUT, whole_number(0, MOST_NUMBER), None,
@@ -346,6 +348,11 @@ RAS_INTERVAL = Option(
     DEFAULT_RAS_MS, "1m", "From 10s to 1h: each query goes to all ranks.", modes=(NCCL,),
 )
 
+USER: Option[Account | None] = Option(
+    ("--user",), "NAME", "run as this user, with the capabilities that are needed", GENERAL, parse_account, None,
+    details="A name in /etc/passwd, or numbers: UID:GID. From before anything is opened on; once all is attached, only"
+    " the capabilities of docs/security.md are left. Needs CAP_SETUID and CAP_SETGID, as root has them.",
+)
 SYSFS: Option[str | None] = Option(
     ("--sysfs",), "DIR", "where the host's /sys is mounted", GENERAL, as_given, None, "/host/sys if mounted, else /sys",
     variables=("XTRACE_SYSFS",), source=Source.DIRECTORIES,
@@ -368,7 +375,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     *(PUSH, PUSH_FORMAT, SPOOL, IPFIX, IPFIX_BIFLOW, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),
-    *(SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
+    *(USER, SYSFS, PROCFS, QUIET, DEBUG, VERSION, HELP, HELP_ALL),
 )
 """Every option, by group."""
 

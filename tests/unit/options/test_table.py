@@ -26,7 +26,7 @@ EXAMPLES = {
     "--listen-config": "/7.yml", "--metrics": "counters",
     "--hook": "tc", "--xdp-mode": "native", "--max-flows": "7", "--max-calls": "700",
     "--threshold": "idle=7", "--ras": "h:7",
-    "--ras-interval": "7m", "--sysfs": "/7", "--procfs": "/7",
+    "--ras-interval": "7m", "--sysfs": "/7", "--procfs": "/7", "--user": "7:7",
 }  # fmt: skip
 """A value that is not the default, for each option that takes one."""
 

@@ -72,10 +72,11 @@ class OwnerNames:
         how = ROLES[role] if kind == lib.OWNER_SOCKET else KINDS[kind]
         if how is How.KERNEL and not self._knows_kernel:
             how = How.UNKNOWN
-        place = self._place(cgroup) if cgroup and how is not How.KERNEL else NOWHERE
-        if how is How.CGROUP and place.path == "/":
-            how = How.UNKNOWN  # of processes in no group, and of the kernel itself
         is_process = kind == lib.OWNER_SOCKET
+        # what else is left of a socket is of one that was not believed
+        place = self._place(cgroup) if cgroup and (is_process or how is How.CGROUP) else NOWHERE
+        if how is How.CGROUP and place.path == "/":
+            how, place = How.UNKNOWN, NOWHERE  # of processes in no group, and of the kernel itself
         return FlowOwner(
             how=how,
             pid=pid if is_process else None,

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from xtrace.kernel import abi, constants
-from xtrace.kernel.bpf import Map
+from xtrace.kernel.bpf import Map, Program
 from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
@@ -51,10 +51,14 @@ class OwnerProbe:
         """What is kept with sockets, by descriptor: struct socket_owner."""
         return self._collection.maps["creators"]
 
-    def watch(self, slot: int, egress: int, peer_netns: int | None) -> None:
-        """Answer what the packet program of a place asks. `peer_netns`: the number of the namespace behind a veth."""
+    def load(self, egress: int, peer_netns: int | None) -> Program:
+        """Load what is asked in one direction. `peer_netns`: the number of the namespace behind a veth."""
         values = {"is_egress": egress, "has_peer": peer_netns is not None, "peer_netns": peer_netns or 0}
-        with self._collection.load("find_owner", values, prog_type=constants.PROG_TYPE_SCHED_CLS) as program:
+        return self._collection.load("find_owner", values, prog_type=constants.PROG_TYPE_SCHED_CLS)
+
+    def watch(self, slot: int, egress: int, peer_netns: int | None) -> None:
+        """Answer what the packet program of a place asks."""
+        with self.load(egress, peer_netns) as program:
             self._programs.update(abi.U32.pack(slot * 2 + egress), abi.U32.pack(program.fileno()))
 
     def memory(self) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, FlowTable, Interface
 from xtrace.model.flow_owners import FlowOwner
+from xtrace.model.owner_rows import OwnerRow
 from xtrace.model.words import Direction
 from xtrace.sinks.live.history import History
 from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency
@@ -39,6 +40,10 @@ class Watched(NamedTuple):
     seconds: float
 
 
+Part = tuple[Watched, OwnerRow]
+"""What an owner's flows carried across an interface in one direction."""
+
+
 class Shown(NamedTuple):
     """The interval on the screen."""
 
@@ -67,6 +72,10 @@ class Shown(NamedTuple):
     def of_flow(self, flow: FlowRecord) -> Watched:
         """Return where a flow was seen."""
         return self.watched[flow.key.slot, flow.key.flags & EGRESS]
+
+    def parts(self, rows: Iterable[OwnerRow]) -> Sequence[Part]:
+        """Return sums of flows, and where each was seen."""
+        return [(self.watched[row.slot, row.egress], row) for row in rows]
 
     def key(self, index: int) -> FlowId:
         """Return what tells a flow from all others, in later intervals too: slots may be another interface's then."""

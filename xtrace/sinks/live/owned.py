@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from xtrace.model.flow import FlowSnapshot
 from xtrace.model.flow_owners import FlowOwner
-from xtrace.model.owner_rows import OwnerRow
+from xtrace.model.owner_rows import RankedOwners
 from xtrace.model.words import Direction
-from xtrace.sinks.live.flows import Shown, Watched
+from xtrace.sinks.live.flows import Part, Shown
 from xtrace.sinks.live.pane import View
 from xtrace.sinks.text.units import counted
 
 LISTED = 1000
 """Owners with a row of their own."""
-
-Part = tuple[Watched, OwnerRow]
-"""What an owner's flows carried across an interface in one direction."""
 
 
 class Owned(NamedTuple):
@@ -64,24 +61,40 @@ class Owned(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """The owners of an interval."""
+    """The owners of an interval: by name those that are no processes and the largest processes, the rest together."""
 
     shown: Shown
+    ranked: RankedOwners
     parts: Mapping[FlowOwner, Sequence[Part]]
+    packed: Mapping[FlowOwner, Collection[bytes]]
+    """what the programs know apart, and names do not: struct flow_owner"""
     sizes: Mapping[FlowOwner, int]
     """bytes"""
+    left: Sequence[Part]
+    """of those without a name here"""
+    left_owners: int
 
     @classmethod
     def of(cls, snapshot: FlowSnapshot) -> Gathered:
-        """Add up what the programs know apart, and names do not."""
-        shown = Shown.of(snapshot)
-        parts: dict[FlowOwner, list[Part]] = {}
-        sizes: Counter[FlowOwner] = Counter()
-        for row in snapshot.flows.owner_rows().rows:
-            owner = snapshot.owner_named(row.owner)
-            parts.setdefault(owner, []).append((shown.watched[row.slot, row.egress], row))
-            sizes[owner] += row.bytes
-        return cls(shown, parts, sizes)
+        """Name the largest: to name all of tens of thousands would take longer than everything else."""
+        shown, ranked = Shown.of(snapshot), snapshot.flows.owner_rows().ranked
+        parts: defaultdict[FlowOwner, list[Part]] = defaultdict(list)
+        packed: defaultdict[FlowOwner, set[bytes]] = defaultdict(set)
+        named = min(len(ranked), ranked.nobodies + LISTED)
+        for rank in range(named):
+            rows = ranked[rank].rows
+            owner = snapshot.owner_named(rows[0].owner)
+            packed[owner].add(rows[0].owner)
+            parts[owner] += shown.parts(rows)
+        sizes = {owner: sum(row.bytes for _, row in some) for owner, some in parts.items()}
+        left = shown.parts(ranked.rest(named))
+        return cls(shown, ranked, parts, packed, sizes, left, len(ranked) - named)
+
+    def find(self, owner: FlowOwner, packed: Iterable[bytes]) -> Sequence[Part]:
+        """Return the parts of an owner, which may have no name here, but is one of these."""
+        if owner in self.parts:
+            return self.parts[owner]
+        return [part for each in packed for part in self.shown.parts(self.ranked.of(each).rows)]
 
     def largest(self, number: int) -> Sequence[FlowOwner]:
         """Return the largest owners by bytes, in order."""
@@ -91,7 +104,8 @@ class Gathered(NamedTuple):
         """Return the largest owners, and a row for all others."""
         largest = self.largest(LISTED)
         found = [Owned(owner, self.parts[owner]) for owner in largest]
-        left = self.parts.keys() - set(largest)
+        small = self.parts.keys() - set(largest)
+        left = [*self.left, *(part for owner in small for part in self.parts[owner])]
         if left:
-            found.append(Owned(None, [part for owner in left for part in self.parts[owner]], len(left)))
+            found.append(Owned(None, left, self.left_owners + len(small)))
         return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from xtrace.model.flow import FlowSnapshot, Interface
 from xtrace.model.flow_owners import FlowOwner, How
 from xtrace.model.words import Direction
-from xtrace.sinks.live.flows import Shown, interface_rates, owner_lines
+from xtrace.sinks.live.flows import Part, Shown, interface_rates, owner_lines
 from xtrace.sinks.live.history import History
-from xtrace.sinks.live.owned import Gathered, Owned, Part
+from xtrace.sinks.live.owned import Gathered, Owned
 from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency
 from xtrace.sinks.text.columns import ARROW, flow_row
 from xtrace.sinks.text.fit import Endpoint
@@ -54,14 +54,22 @@ class OwnerPane:
         self._owned: Sequence[Owned] = ()
         self._listed: tuple[tuple[View, str], Sequence[Owned]] | None = None
         self._history: History[FlowOwner] = History()
+        self._packed: Mapping[FlowOwner, Collection[bytes]] = {}
+        """of owners that have a history or were shown, also if they are no longer among the largest"""
+        self._detailed: FlowOwner | None = None
 
     def note(self, snapshot: FlowSnapshot) -> None:
         """Keep the bytes of the largest owners, and of those whose history has begun."""
         self._noted = gathered = Gathered.of(snapshot)
         self._history.begin(snapshot.interval_ns / 1e9)
         largest = gathered.largest(REMEMBERED)
-        for owner in gathered.sizes.keys() & set(self._history).difference(largest):
-            self._history.add(owner, gathered.sizes[owner], is_large=False)
+        kept = {*self._history, self._detailed}
+        before = {owner: some for owner, some in self._packed.items() if owner in kept}
+        self._packed = {**before, **gathered.packed}
+        for owner in set(self._history).difference(largest):
+            parts = gathered.find(owner, self._packed[owner])
+            if parts:
+                self._history.add(owner, sum(row.bytes for _, row in parts), is_large=False)
         for owner in reversed(largest):
             self._history.add(owner, gathered.sizes[owner])
 
@@ -99,6 +107,7 @@ class OwnerPane:
         sizes: Counter[str] = Counter()
         for owner, size in self._gathered.sizes.items():
             sizes[KINDS.get(owner.how, "named")] += size
+        sizes["named"] += sum(row.bytes for _, row in self._gathered.left)
         sizes["in no flow"] = sum(
             count.bytes for _, counts in snapshot.interfaces for count in counts.in_no_flow.values()
         )
@@ -144,10 +153,11 @@ class OwnerPane:
         assert self._gathered is not None
         if isinstance(key, str):
             return Detail(["the sum of the owners that have no row of their own"])
+        self._detailed = key
         rates = self._history.rates(key)
         series = [Series("rate", rates, self._history.span_s(len(rates)))]
         lines = [*owner_lines(key)]
-        parts = self._gathered.parts.get(key)
+        parts = self._gathered.find(key, self._packed.get(key, ()))
         if not parts:
             return Detail([*lines, "no packets in this interval"], series)
         lines += [_part_line(part, view) for part in parts if view.shows(part[0].interface.direction)]
@@ -171,9 +181,8 @@ def _part_line(part: Part, view: View) -> str:
 def _flow_lines(gathered: Gathered, parts: Sequence[Part], view: View) -> Iterator[str]:
     """Yield the largest flows of an owner that are still there."""
     shown = gathered.shown
-    table, owners = shown.table, {row.owner for _, row in parts}
-    found = table.owner_rows()
-    own = {number for number, row in enumerate(found.rows) if row.owner in owners}
+    table, found = shown.table, shown.table.owner_rows()
+    own = {number for owner in {row.owner for _, row in parts} for number in found.ranked.of(owner).numbers}
     indexes = [index for index, number in enumerate(found.numbers) if number in own]
     for index in heapq.nlargest(FLOWS, indexes, key=table.byte_counts.__getitem__):
         interface, seconds = shown.of_flow(table[index])

@@ -57,6 +57,8 @@ class Transport(Protocol):
 
     shown: str
     """the server's name in messages"""
+    is_known: bool
+    """whether the path is one that stores what it accepts, as far as its name says"""
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         """Send a body with its content headers. Server and network errors are Outcomes, not exceptions."""

@@ -145,6 +145,20 @@ class Delivery:
                 self._refused(batch, outcome)
             else:
                 self._failed(outcome)
+        if not self._transport.is_known:
+            self._check_last()
+
+    def _check_last(self) -> None:
+        """A run may end before its first sample is checked; other paths answer 204 as well, and store nothing."""
+        while self._check.ends(self._clock()):
+            if self._closes_at is None or self._clock() >= self._closes_at - PAUSE_AT_END_S:
+                log.warning(
+                    "push to %s: ended before the server returned a sample: it may store nothing that comes by this"
+                    " path (check the path)",
+                    self._transport.shown,
+                )
+                return
+            self._wait(PAUSE_AT_END_S)
 
     def _restore(self, ending: bool) -> bool:
         """Queue batches that the server has lost since it acknowledged them; return whether there are any."""

@@ -25,7 +25,7 @@ class Negotiating:
     """A Transport for remote write."""
 
     def __init__(self, transport: Transport, encoding: RemoteWrite) -> None:
-        self.shown = transport.shown
+        self.shown, self.is_known = transport.shown, transport.is_known
         self._transport = transport
         self._encoding = encoding
         self._takes_2: bool | None = None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from re import split
-from urllib.parse import parse_qsl, quote, quote_plus
+from urllib.parse import parse_qsl
 
 from xtrace.errors import UsageError
+from xtrace.sinks.push.unescaped import Unescaped
 from xtrace.target import PREFIX, Target
 
 MASK = "***"
 SHORTEST_PART = 4
 """Characters of a part of a secret, or of a value in a query, that is masked by itself."""
-MOST_FORMS = 512
-"""Kept forms; beyond them those of the oldest secrets are forgotten."""
+MOST_SECRETS = 128
+"""Kept; beyond them the oldest are forgotten."""
 
 _NO_SECRETS = frozenset({"basic", "bearer", "digest", "apikey", "token"})
 """Authentication schemes."""
@@ -28,14 +27,14 @@ class Secrets:
     """The secrets of a run, those replaced during it included."""
 
     def __init__(self) -> None:
-        self._forms: dict[str, None] = {}
+        self._forms: dict[str, frozenset[bytes]] = {}
 
     def note(self, *values: str | None) -> None:
-        """Mask these values from now on, in all forms in which they may be repeated."""
+        """Mask these values from now on, however they are encoded where they are repeated."""
         for value in filter(None, values):
-            for form in _encoded(value):
-                self._forms.setdefault(form)
-        while len(self._forms) > MOST_FORMS:
+            if value not in self._forms:
+                self._forms[value] = frozenset(Unescaped(form).bytes for form in _forms(value))
+        while len(self._forms) > MOST_SECRETS:
             del self._forms[next(iter(self._forms))]
 
     def note_basic(self, username: str, password: str | None) -> str:
@@ -62,24 +61,33 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """Replace all secrets, and the beginning of one at the very end, where the text may have been cut."""
-        forms = sorted(self._forms, key=len, reverse=True)
-        for form in forms:
-            text = text.replace(form, MASK)
-        for form in forms:
-            for length in range(len(form) - 1, SHORTEST_PART - 1, -1):
-                if text.endswith(form[:length]):
-                    return text[:-length] + MASK
-        return text
+        unescaped = Unescaped(text)
+        forms = [form for forms in self._forms.values() for form in forms]
+        places = [place for form in forms for place in unescaped.places(form)]
+        masked, end = "", 0
+        for first, last in sorted(places):
+            if first >= end:
+                masked += text[end:first] + MASK
+            end = max(end, last)
+        cut = [
+            at
+            for at in (unescaped.place_of_beginning(form, SHORTEST_PART) for form in forms)
+            if at is not None and at >= end
+        ]
+        return masked + (text[end : min(cut)] + MASK if cut else text[end:])
 
 
 def _parts(values: Iterable[str]) -> list[str]:
     return [value for value in values if len(value) >= SHORTEST_PART and value.lower() not in _NO_SECRETS]
 
 
-def _encoded(value: str) -> set[str]:
-    """Return a value as is, and as it appears in URLs, JSON, HTML."""
-    in_urls = (how(value, safe="", errors="surrogateescape") for how in (quote, quote_plus))
-    return {value, *in_urls, json.dumps(value)[1:-1], escape(value)}
+def _forms(value: str) -> Iterator[str]:
+    """Return a value as is, and in base64."""
+    yield value
+    if len(value) >= SHORTEST_PART:
+        for how in (b64encode, urlsafe_b64encode):
+            encoded = how(value.encode("utf-8", "surrogateescape")).decode()
+            yield from (encoded, encoded.rstrip("="))
 
 
 def read_secret(path: str | None) -> str | None:

@@ -13,6 +13,9 @@ VISIBLE_AFTER_S = 5.0
 PROBE_EVERY_S = 60.0
 """One series per minute is a negligible load."""
 
+LATEST_AT_END_MS = 60_000
+"""How much later a sample may be that shows at the end that the first one was stored."""
+
 Times = Callable[[str, int, int], "set[int] | None"]
 """As Transport.times(): selector, start and end in ms."""
 
@@ -52,7 +55,21 @@ class SelfCheck:
             return
         self._wanted, self._next = None, now + PROBE_EVERY_S
         # a server that keeps one sample of many (-dedup.minScrapeInterval) keeps a later one
-        found = self._times(wanted.selector, wanted.at_ms, probe.at_ms)
+        self._judge(wanted, self._times(wanted.selector, wanted.at_ms, probe.at_ms))
+
+    def ends(self, now: float) -> bool:
+        """The run ends (`now`): query its only sample if none was; return whether it may still become visible."""
+        if self._wanted is None or self.stored is not None:
+            return False
+        wanted, since = self._wanted
+        found = self._times(wanted.selector, wanted.at_ms, wanted.at_ms + LATEST_AT_END_MS)
+        if found is not None and not found and now - since < VISIBLE_AFTER_S:
+            return True
+        self._wanted = None
+        self._judge(wanted, found)
+        return False
+
+    def _judge(self, wanted: Probe, found: set[int] | None) -> None:
         before, self.stored = self.stored, None if found is None else bool(found)
         if found is None and not self._is_unknown_reported:
             self._is_unknown_reported = True

@@ -83,15 +83,17 @@ def test_owner_of_a_socket_has_its_process_and_its_place(role: int, how: How) ->
 )
 def test_what_has_no_process_names_none(kind: int, how: How) -> None:
     assert named(packed(kind, cgroup=0)) == FlowOwner(how)
+    # a group is left of a socket that was looked at and not believed
+    assert named(packed(kind)) == FlowOwner(how)
 
 
 def test_group_alone_is_said_but_not_the_root_which_is_anybody_s() -> None:
     assert named(packed(lib.OWNER_CGROUP)) == FlowOwner(How.CGROUP, cgroup=f"/docker/{ID}", container=ID)
-    assert named(packed(lib.OWNER_CGROUP, cgroup=1)) == FlowOwner(How.UNKNOWN, cgroup="/")
+    assert named(packed(lib.OWNER_CGROUP, cgroup=1)) == FlowOwner(How.UNKNOWN)
 
 
 def test_kernel_is_not_said_where_processes_could_not_be_looked_into() -> None:
-    assert named(packed(lib.OWNER_KERNEL, cgroup=1), knows_kernel=False) == FlowOwner(How.UNKNOWN, cgroup="/")
+    assert named(packed(lib.OWNER_KERNEL, cgroup=1), knows_kernel=False) == FlowOwner(How.UNKNOWN)
 
 
 def test_names_that_files_tell_are_added(monkeypatch: pytest.MonkeyPatch) -> None:

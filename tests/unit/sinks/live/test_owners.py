@@ -21,14 +21,22 @@ ID = "0123456789abcdef" * 4
 NGINX = FlowOwner(How.LISTENED, 9, 33, "nginx", "/system.slice/nginx.service", unit="nginx.service")
 CURL = FlowOwner(How.CREATED, 7, 1000, "curl", f"/docker/{ID}", container=ID, container_name="shop")
 KERNEL, FORWARDED, UNKNOWN = FlowOwner(How.KERNEL), FlowOwner(How.NOT_LOCAL), FlowOwner(How.UNKNOWN)
-BY_PID = {9: NGINX, 7: CURL, 1: KERNEL, 2: FORWARDED, 3: UNKNOWN, 4: UNKNOWN}
+BY_PID = {9: NGINX, 7: CURL}
+NO_PROCESSES = {1: lib.OWNER_KERNEL, 2: lib.OWNER_NOT_LOCAL, 3: lib.OWNER_UNKNOWN, 4: lib.OWNER_LISTENER}
+"""Kinds of those that have a number here, but no process."""
+BY_KIND = {
+    lib.OWNER_KERNEL: KERNEL,
+    lib.OWNER_NOT_LOCAL: FORWARDED,
+    lib.OWNER_UNKNOWN: UNKNOWN,
+    lib.OWNER_LISTENER: UNKNOWN,
+}
 """Two of the programs' owners have the same name."""
 
 Place = tuple[FlowRecord, int]
 
 
 def of(port: int, pid: int, size: int, *, flags: int = 0, slot: int = 0, packets: int = 10) -> Place:
-    """A flow of a process."""
+    """A flow of a process, or of NO_PROCESSES."""
     ends = ("10.0.0.2", "10.0.0.1") if flags else ("10.0.0.1", "10.0.0.2")
     return flow(key(*ends, (port, 443), UDP, flags=flags, slot=slot), packets, size), pid
 
@@ -55,9 +63,15 @@ def owned(flows: Sequence[Place] = FLOWS, number: int = 0) -> FlowSnapshot:
     ]
     counts = [(interface, counts_of(some, filtered=PacketCount(1, 100))) for interface, some in parts]
     plain = snapshot(records, counts, start_ns=5 * NS * number, end_ns=5 * NS * (number + 1))
-    owners = b"".join(OWNER.pack(0, pid, 0, b"", lib.OWNER_SOCKET, 0) for _, pid in flows)
+    owners = b"".join(OWNER.pack(0, pid, 0, b"", NO_PROCESSES.get(pid, lib.OWNER_SOCKET), 0) for _, pid in flows)
     table = FlowTable(plain.flows.entries, len(flows), memoryview(owners))
-    return replace(plain, flows=table, name_owner=lambda packed: BY_PID[OWNER.unpack(packed)[1]])
+    return replace(plain, flows=table, name_owner=named)
+
+
+def named(packed: bytes) -> FlowOwner:
+    """The owner that the programs' one means."""
+    _, pid, _, _, kind, _ = OWNER.unpack(packed)
+    return BY_PID[pid] if kind == lib.OWNER_SOCKET else BY_KIND[kind]
 
 
 @pytest.fixture
@@ -194,13 +208,13 @@ def test_a_paused_detail_survives_the_memory_of_the_table(session: Session) -> N
 def test_more_owners_than_are_listed_share_a_row_and_nothing_is_lost(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owned_module, "LISTED", 2)
+    monkeypatch.setattr(owned_module, "LISTED", 1)
     session = begin("xdp", columns=120, owners=True)
     session.tick(owned())
     session.press("\t\x1b[F")
-    lines = session.terminal.until_shown("[owners 3]", "3 more owners")
-    # forwarded, unknown and the kernel's: 45,000 bytes in 5 s
-    assert selected(lines).startswith(">3 more owners") and " 72.0 k " in selected(lines)
+    lines = session.terminal.until_shown("[owners 2]", "4 more owners", "by bytes: named 95.5 %")
+    # forwarded, unknown and the kernel's: 45,000 bytes in 5 s, to which shop adds 5,000
+    assert selected(lines).split() == [">4", "more", "owners", "80.0", "k", "320.0", "k", "210", "6"]
     session.press("\r")
     session.terminal.until_shown("the owners that have no row of their own")
 
@@ -225,7 +239,39 @@ def test_frames_fit_with_names_of_any_length(begin: Begin) -> None:
 def test_an_owner_is_remembered_by_its_name_not_its_bytes() -> None:
     pane = OwnerPane()
     for number in range(2):
-        shown = owned([of(8, 3 + number, 5_000)], number)
+        shown = owned([of(8, 3 + number, 5_000)], number)  # by unlike structs
         pane.note(shown)
         pane.take(shown)
     assert list(pane.detail(UNKNOWN, View()).series[0].rates) == [1000, 1000]
+
+
+def test_an_owner_that_is_no_longer_among_the_largest_keeps_its_history_and_its_detail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owned_module, "LISTED", 1)
+    pane = OwnerPane()
+    for number, flows in enumerate(([of(1, 7, 5_000)], [of(1, 7, 5_000), of(2, 9, 9_000), of(3, 7, 10)])):
+        shown = owned(flows, number)
+        pane.note(shown)
+        pane.take(shown)
+    assert [entry.name for entry in pane.entries(View(), "rate")] == ["nginx.service", "1 more owner"]
+    detail = pane.detail(CURL, View(in_bits=False))
+    assert list(detail.series[0].rates) == [1000, 1002]
+    assert [line for line in detail.lines if "5010 bytes" in line and "2 flows" in line]
+    assert [line.split()[1] for line in detail.lines if line.startswith("  UDP")] == ["10.0.0.1:1", "10.0.0.1:3"]
+
+
+def test_ranks_have_every_row_once_in_the_order_of_their_bytes() -> None:
+    rows = owned().flows.owner_rows()
+    ranked = rows.ranked
+    assert (len(ranked), ranked.nobodies) == (6, 4)
+    sizes = [sum(row.bytes for row in ranked[rank].rows) for rank in range(len(ranked))]
+    assert sizes == [30_000, 7_000, 7_000, 1_000, 750_000, 205_000]
+    numbers = [number for rank in range(len(ranked)) for number in ranked[rank].numbers]
+    assert sorted(numbers) == list(range(len(rows.rows)))
+    for rank in range(len(ranked) + 1):
+        own = [row for each in range(rank, len(ranked)) for row in ranked[each].rows]
+        assert sum(row.bytes for row in ranked.rest(rank)) == sum(row.bytes for row in own)
+        assert sum(row.flows for row in ranked.rest(rank)) == sum(row.flows for row in own)
+        assert {(row.slot, row.egress) for row in ranked.rest(rank)} == {(row.slot, row.egress) for row in own}
+    assert ranked.of(OWNER.pack(1, 2, 3, b"none", lib.OWNER_SOCKET, 0)).rows == []

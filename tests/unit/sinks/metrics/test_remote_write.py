@@ -43,6 +43,20 @@ def test_samples_have_sorted_labels_values_and_times() -> None:
     assert len(encoding) == 0
 
 
+def test_number_of_samples_is_that_of_the_points() -> None:
+    encoding = RemoteWrite(())
+    encoding.add([Sample(X, {"a_total": 2, "b": 1}, {"a_total": 0}), Sample((), {"b": 1})], DESCRIBED, TICKS[0])
+    assert len(encoding) == 4
+
+
+def test_headers_are_those_of_the_specification() -> None:
+    assert RemoteWrite.headers == {
+        "Content-Type": "application/x-protobuf",
+        "Content-Encoding": "snappy",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
+
+
 def test_empty_labels_are_left_out_and_bytes_that_are_no_text_replaced() -> None:
     labels: Labels = (("x", ""), ("y", "a\udcff" + "ä" * 200))
     assert list(body(RemoteWrite(()), 0, Sample(labels, {"b": 1}))) == [of("b", ("y", "a\ufffd" + "ä" * 200))]

@@ -32,6 +32,15 @@ def test_counters_add_up_over_intervals_and_gauges_do_not() -> None:
     assert found["xtrace_tcp_rtt_seconds", "1"] == 0.0013
 
 
+def test_ends_that_were_lost_add_up_and_a_reason_begins_with_0() -> None:
+    metrics = TcpMetrics()
+    for lost, before in ((5, {"xtrace_tcp_failed_connects_total": 0}), (None, None), (7, None)):
+        made = list(metrics.samples(snapshot(namespaces=(sums(lost_ends=lost),))))
+        (failed,) = [sample for sample in made if ("reason", "refused") in sample.labels]
+        assert failed.before == before
+    assert made[0].values["xtrace_tcp_lost_ends_total"] == 12
+
+
 def test_unhealthy_connections_are_counted_by_health() -> None:
     taken = snapshot(connection(), connection(health=Health.WARN), connection(health=Health.CRITICAL))
     found = samples(TcpMetrics(), taken)

@@ -27,6 +27,7 @@ class Server:
     """Gives scripted answers, then repeats the last; requests wait while `held` is clear."""
 
     shown = "http://m/api"
+    is_known = True
 
     def __init__(self, answers: Sequence[Outcome], stored: set[int] | Literal["all"] | None = "all") -> None:
         self.bodies: list[str] = []
@@ -171,6 +172,37 @@ def test_each_failure_lengthens_the_pause_until_a_success(monkeypatch: pytest.Mo
         made.submit(batch("b"))
         eventually(lambda: made.figures.requests == 2)
     assert pauses == [0.001, 0.002, 0.004, 0.008, 0.008, 0.001, 0.002]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_a_short_run_delivered_is_asked_for_where_the_path_says_nothing(
+    is_known: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_AT_END_S", 0.002)
+    monkeypatch.setattr(selfcheck, "VISIBLE_AFTER_S", 0.01)
+    server = Server([OK], stored=set())
+    server.is_known = is_known
+    with delivering(server) as made:
+        made.submit(Batch(b"a", 1, Probe("up", 1000)))
+    assert made.figures.stored is (None if is_known else False)
+    assert len(caplog.messages) == (not is_known)
+    assert bool(server.queries) is not is_known
+
+
+def test_end_waits_for_no_sample_beyond_its_limit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_AT_END_S", 0.02)
+    monkeypatch.setattr(selfcheck, "VISIBLE_AFTER_S", 1e6)
+    server = Server([OK], stored=set())
+    server.is_known = False
+    made = Delivery(server, TEXT)
+    made.submit(Batch(b"a", 1, Probe("up", 1000)))
+    assert made.close(0.3) == (0, 0, 0)
+    made._thread.join(GIVE_UP_S)
+    assert not made._thread.is_alive()
+    assert (made.figures.stored, len(server.queries) >= 2) == (None, True)
+    assert ["ended before the server returned a sample" in line for line in caplog.messages] == [True]
 
 
 def test_attempts_at_the_end_are_repeated_with_short_pauses_only(monkeypatch: pytest.MonkeyPatch) -> None:

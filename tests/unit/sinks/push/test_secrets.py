@@ -7,19 +7,63 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from xtrace.sinks.push.secrets import MOST_FORMS, Secrets
+from xtrace.sinks.push.secrets import MOST_SECRETS, Secrets
 
 SECRET = 's3cr+t "x&y/z7'
 BASIC = b64encode(f"monitor:{SECRET}".encode()).decode()
 
 
-@pytest.mark.parametrize(
-    "form", [SECRET, quote(SECRET, safe=""), quote_plus(SECRET), 's3cr+t \\"x&y/z7', "s3cr+t &quot;x&amp;y/z7"]
-)
+FORMS = {
+    "as it is": SECRET,
+    "URL": quote(SECRET, safe=""),
+    "URL in small letters": quote(SECRET, safe="").lower(),
+    "form": quote_plus(SECRET),
+    "path": quote(SECRET, safe="+&/"),
+    "twice": quote(quote_plus(SECRET)),
+    "JSON": 's3cr+t \\"x&y/z7',
+    "JSON of Go": r"s3cr+t \"x\u0026y/z7",
+    "JSON of PHP": r"s3cr+t \"x&y\/z7",
+    "all of it in JSON": "".join(rf"\u{ord(character):04X}" for character in SECRET),
+    "JSON in JSON": r"s3cr+t \\\"x\\u0026y/z7",
+    "bytes": r"s3cr\x2bt \x22x\x26y/z7",
+    "HTML": "s3cr+t &quot;x&amp;y/z7",
+    "HTML of Go": "s3cr+t &#34;x&amp;y/z7",
+    "HTML in hexadecimal": "s3cr&#x2B;t&#x20;&#x22;x&#x26;y&#x2f;z7",
+    "HTML of a URL": "s3cr%2Bt&#32;%22x&amp;y%2Fz7",
+    "base64": b64encode(SECRET.encode()).decode(),
+    "base64 without padding": b64encode(SECRET.encode()).decode().rstrip("="),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_secret_is_masked_in_every_encoding(form: str) -> None:
     secrets = Secrets()
     secrets.note(SECRET)
     assert secrets.mask(f"no user {form} here") == "no user *** here"
+
+
+@pytest.mark.parametrize(
+    "form", ["gehe\u00efm\U0001f511", r"gehe\u00efm\ud83d\udd11", "gehe%c3%afm%F0%9F%94%91", "gehe&#239;m&#x1f511;"]
+)
+def test_secret_beyond_ascii_is_masked_in_every_encoding(form: str) -> None:
+    secrets = Secrets()
+    secrets.note("gehe\u00efm\U0001f511")
+    assert secrets.mask(f"no {form}\u00e4 here") == "no ***\u00e4 here"
+
+
+def test_what_is_escaped_and_no_secret_stays_as_it_is() -> None:
+    secrets = Secrets()
+    secrets.note("abcd%41")
+    text = r"100% of \d+ and \ud800 at &nonesuch; %zz &amp; a%20b \ "
+    assert secrets.mask(text) == text
+    assert secrets.mask(f"{text}abcd%41 abcdA abcd%2541 abcd") == f"{text}*** *** *** ***"
+
+
+@pytest.mark.parametrize("end", ["s3cr", "s3cr%", "s3cr%2", r"s3cr\u00", "s3cr&#4", "s3cr%2Bt &qu", "s3cr%252"])
+def test_secret_that_is_cut_within_an_escape_is_masked(end: str) -> None:
+    secrets = Secrets()
+    secrets.note(SECRET)
+    assert secrets.mask(f"no {end}") == "no ***"
 
 
 def test_basic_credentials_are_masked_with_and_without_padding() -> None:
@@ -76,10 +120,10 @@ def test_secret_that_is_cut_at_the_end_of_the_text_is_masked() -> None:
 
 def test_earlier_secrets_stay_masked_and_their_number_is_bounded() -> None:
     secrets = Secrets()
-    for number in range(2 * MOST_FORMS):
+    for number in range(2 * MOST_SECRETS):
         secrets.note(f"secret-{number:05}-x")
-    assert secrets.mask(f"secret-{2 * MOST_FORMS - 100:05}-x") == "***"
-    assert len(secrets._forms) <= MOST_FORMS
+    assert secrets.mask(f"secret-{2 * MOST_SECRETS - 100:05}-x") == "***"
+    assert len(secrets._forms) <= MOST_SECRETS
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Bearer", "Digest", "ApiKey", "Token"])
@@ -92,7 +136,7 @@ def test_name_of_a_scheme_is_no_secret(scheme: str) -> None:
 
 def test_forms_of_the_oldest_secrets_are_forgotten_beyond_the_limit() -> None:
     secrets = Secrets()
-    for number in range(MOST_FORMS):
+    for number in range(MOST_SECRETS):
         secrets.note(f"secret{number}")
     assert secrets.mask("secret0") == "***"
     secrets.note("another")

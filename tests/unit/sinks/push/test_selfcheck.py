@@ -80,6 +80,31 @@ def test_change_of_the_answer_is_said_once(
     assert all(line.startswith("push to http://m/x: ") for line in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    "answers, asked, stored",
+    [([{1}], 1, True), ([set(), {1}], 2, True), ([set()], 3, False), ([None], 1, None), ([set(), None], 2, None)],
+)
+def test_sample_of_a_run_that_ends_is_asked_for_until_it_is_seen_or_should_be(
+    answers: list[set[int] | None], asked: int, stored: bool | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(answers)
+    check = SelfCheck(server.times, "m")
+    delivered(check, 1.0, 2.0)
+    assert [check.ends(now) for now in (3.0, 5.75, 6.0, 7.0)] == [True] * (asked - 1) + [False] * (5 - asked)
+    assert server.asked == [("up", 1000, 61_000)] * asked
+    assert check.stored is stored
+    assert len(caplog.messages) == (stored is False)
+
+
+def test_end_of_a_run_asks_for_nothing_that_was_answered_before_or_not_delivered() -> None:
+    server = Server([{1}])
+    check = SelfCheck(server.times, "m")
+    assert not check.ends(1.0)
+    delivered(check, 1.0, 6.0, 66.0)
+    assert not check.ends(67.0)
+    assert len(server.asked) == 1
+
+
 def test_missing_sample_is_named_with_its_time(caplog: pytest.LogCaptureFixture) -> None:
     check = SelfCheck(Server([set()]).times, "http://m/x")
     delivered(check, 1.0, 6.0)

@@ -81,6 +81,7 @@ class Server:
     """Accepts everything or nothing."""
 
     shown = "http://m/api"
+    is_known = True
 
     def __init__(self, takes: bool = True) -> None:
         self.texts: list[str] = []

@@ -1,0 +1,79 @@
+"""Targets of make that run a container engine, with one that only notes what it is asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+UNKNOWN = 'Error response from daemon: invalid CapAdd: unknown capability: "CAP_BPF"'
+CURE = (
+    "make: this engine does not know BPF and PERFMON"
+    " (use make {} CAPABILITY_BPF=SYS_ADMIN CAPABILITY_PERFMON=CAP_SYS_ADMIN)\n"
+)
+
+
+def make(place: Path, target: str, engine: str, *variables: str) -> tuple[int, str, list[str]]:
+    """Exit code and stderr of make with an engine that does this; how the engine was called."""
+    docker, log = place / "docker", place / "log"
+    log.touch()
+    docker.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{engine}\n')
+    docker.chmod(0o755)
+    command = ["make", "--no-print-directory", target, f"DOCKER={docker}", *variables]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MODE")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr, log.read_text().splitlines()
+
+
+@pytest.mark.parametrize("target", ["docker-up", "docker-run"])
+def test_an_engine_that_does_not_know_a_capability_gets_its_cure(tmp_path: Path, target: str) -> None:
+    refuses = f"case $1$* in create*|run*|*\" up -d\") echo '{UNKNOWN}' >&2; exit 125;; esac"
+    code, said, _ = make(tmp_path, target, refuses)
+    assert code == 2
+    assert CURE.format(target) in said
+    assert UNKNOWN in said
+
+
+@pytest.mark.parametrize("target", ["docker-up", "docker-run"])
+def test_the_cure_is_what_the_engine_is_asked_then(tmp_path: Path, target: str) -> None:
+    asked = 'echo "given $CAPABILITY_BPF $CAPABILITY_PERFMON" >>"$0.env"'
+    variables = ("CAPABILITY_BPF=SYS_ADMIN", "CAPABILITY_PERFMON=CAP_SYS_ADMIN")
+    code, _, calls = make(tmp_path, target, asked, *variables)
+    assert code == 0
+    assert not [call for call in calls if call.startswith("create")]
+    if target == "docker-run":
+        assert "--cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add CAP_SYS_ADMIN" in calls[-1]
+    else:
+        assert (tmp_path / "docker.env").read_text().splitlines()[-1] == "given SYS_ADMIN CAP_SYS_ADMIN"
+
+
+@pytest.mark.parametrize("target", ["docker-up", "docker-run"])
+def test_other_refusals_are_left_as_they_are(tmp_path: Path, target: str) -> None:
+    other = 'case $1$* in create*) echo made7;; run*|*" up -d") echo "no space" >&2; exit 125;; esac'
+    code, said, calls = make(tmp_path, target, other)
+    assert (code, "CAPABILITY" in said) == (2, False)
+    assert calls[-1] == "rm made7", "the container that it was tried with"
+
+
+@pytest.mark.parametrize(("listed", "removed"), [("a1 b2", ["image rm a1 b2"]), ("", [])])
+def test_images_without_a_name_go_with_the_others_and_no_image_of_others(
+    tmp_path: Path, listed: str, removed: list[str]
+) -> None:
+    code, _, calls = make(tmp_path, "docker-clean", f'case "$*" in "image ls"*) echo {listed};; esac')
+    assert code == 0
+    (asked,) = [call for call in calls if call.startswith("image ls")]
+    assert asked == "image ls -q --filter dangling=true --filter label=org.opencontainers.image.title=xtrace-catch"
+    named = ["image rm xtrace-catch:latest", "image rm xtrace-catch:debug"]
+    assert [call for call in calls if call.startswith("image rm")] == [*named, *removed]
+    assert not [call for call in calls if "prune" in call]
+
+
+def test_every_stage_of_the_image_has_the_label() -> None:
+    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1:]
+    own = [stage for stage in stages if not stage.startswith("packages ")]
+    assert len(own) == 3
+    assert all('LABEL org.opencontainers.image.title="xtrace-catch"' in stage for stage in own)
