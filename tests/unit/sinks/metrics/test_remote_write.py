@@ -50,10 +50,15 @@ def test_number_of_samples_is_that_of_the_points() -> None:
 
 
 def test_headers_are_those_of_the_specification() -> None:
-    assert RemoteWrite.headers == {
+    assert HEADERS_1 == {
         "Content-Type": "application/x-protobuf",
         "Content-Encoding": "snappy",
         "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
+    assert HEADERS_2 == {
+        "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        "Content-Encoding": "snappy",
+        "X-Prometheus-Remote-Write-Version": "2.0.0",
     }
 
 
