@@ -20,7 +20,7 @@ from xtrace.sinks.push.answers import OK, Answer, delivered, may_pass, status_me
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import manager
 from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
-from xtrace.target import IMPORT, IMPORT_PATH, OTLP, OTLP_OF_PROMETHEUS, OTLP_PATHS, REMOTE_WRITE, WRITE_PATH, Target
+from xtrace.target import ENDS, IMPORT_PATH, OTLP, OTLP_OF_PROMETHEUS, OTLP_PATHS, REMOTE_WRITE, WRITE_PATH, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 MOST_WORDS = 200
@@ -56,7 +56,7 @@ class Http:
         """whether this side closed the last connection"""
         self._secrets.note_query(urlsplit(target.url).query)
         self.shown = target.shown
-        self.is_known = target.form != IMPORT or urlsplit(target.url).path.endswith(IMPORT_PATH)
+        self.is_known = target.form == REMOTE_WRITE or urlsplit(target.url).path.endswith(ENDS[target.form])
         self._agent = f"xtrace-catch/{version}"
         # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
