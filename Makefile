@@ -80,7 +80,7 @@ $(VENV)/dev: $(VENV)/built
 	@$(AS_OWNER) touch $@
 
 # Compile as the owner, so that root, who runs the command, writes nothing into the tree.
-$(VENV)/compiled: $(VENV)/built $(wildcard xtrace/*.py xtrace/*/*.py)
+$(VENV)/compiled: $(VENV)/built $(wildcard xtrace/*.py xtrace/*/*.py xtrace/*/*/*.py)
 	@$(AS_OWNER) $(BIN)/python -m compileall -q xtrace
 	@$(AS_OWNER) touch $@
 

@@ -26,6 +26,7 @@ HEADERS = (
     "csrc/btf.h",
     "csrc/confine.h",
     "csrc/password.h",
+    "csrc/guardian.h",
 )
 KERNEL_TYPES = (
     "typedef unsigned char __u8;\ntypedef unsigned short __u16;\ntypedef unsigned int __u32;\n"
@@ -53,7 +54,8 @@ def version() -> str:
 MODULE = "xtrace._native"
 INCLUDED = ("<stddef.h>", "<linux/types.h>", *(f'"{Path(header).name}"' for header in HEADERS))
 PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
-SOURCES = [f"csrc/{name}.c" for name in ("shim", "drain", "render", "tcp_diag", "btf", "confine", "password")]
+NAMES = ("shim", "drain", "render", "tcp_diag", "btf", "confine", "password", "guardian")
+SOURCES = [f"csrc/{name}.c" for name in NAMES]
 INCLUDES = ["csrc"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
 # keep local paths out of the debug information, which Python's own flags may enable

@@ -10,6 +10,8 @@ import random
 import time
 from collections.abc import Iterator
 
+import cramjam
+
 from benchmarks.push import CONSTANT, INTERFACE, SECOND
 from xtrace.model.flow import COUNTERS, ENTRY, KEY, FlowSnapshot, FlowTable, InterfaceCounts, TickClock
 from xtrace.sinks.kinds import MetricsOptions
@@ -17,6 +19,7 @@ from xtrace.sinks.metrics.encoding import Encoding, gzip
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics
 from xtrace.sinks.metrics.latest import Latest
+from xtrace.sinks.metrics.otlp import Otlp
 from xtrace.sinks.metrics.remote_write import RemoteWrite
 from xtrace.sinks.metrics.sample import Interval
 from xtrace.sinks.metrics.scrape import Renderer
@@ -24,6 +27,7 @@ from xtrace.sinks.metrics.snappy import literal
 
 CONNECTIONS, CLIENTS, SERVICES = 2000, 100, 20
 ROUNDS = 7
+ZSTD_LEVEL = 3
 
 
 def keys(choice: random.Random) -> bytes:
@@ -75,6 +79,33 @@ def pushed(options: MetricsOptions, encoding: Encoding) -> tuple[int, int, float
     return samples, size, min(spent[1:]), body
 
 
+def remote_write(version: int) -> RemoteWrite:
+    """Return an encoding that writes 1.0 or 2.0."""
+    encoding = RemoteWrite(CONSTANT)
+    if version == 1:
+        encoding.fall_back()
+        encoding.body()
+    return encoding
+
+
+def compressions() -> Iterator[str]:
+    """Yield what a body of each format takes, compressed by what servers read."""
+    options = MetricsOptions(CONNECTIONS)
+    formats: dict[str, Encoding] = {
+        "import": Exposition(CONSTANT),
+        **{f"remote write {number}.0": remote_write(number) for number in (1, 2)},
+    }
+    for name, encoding in formats.items():
+        *_, body = pushed(options, encoding)
+        sizes = {
+            "not compressed": len(body),
+            "gzip": len(gzip(body)),
+            "snappy": len(cramjam.snappy.compress_raw(body)),
+            "zstd": len(cramjam.zstd.compress(body, level=ZSTD_LEVEL)),
+        }
+        yield f"{name:16}: " + ", ".join(f"{how} {size / 1000:.1f} kB" for how, size in sizes.items())
+
+
 def scraped(options: MetricsOptions) -> tuple[int, float]:
     """Return compressed bytes and ms of CPU of a scrape."""
     choice, metrics, latest, renderer = random.Random(7), FlowMetrics(options), Latest(), Renderer(CONSTANT)
@@ -91,16 +122,21 @@ def scraped(options: MetricsOptions) -> tuple[int, float]:
 
 def measure() -> Iterator[str]:
     """Yield a line per choice."""
-    yield f"{CONNECTIONS} connections, per interval: samples; kB and ms of CPU by import, remote write, scrape;"
-    yield "  kB of remote write without compression"
+    yield f"{CONNECTIONS} connections, per interval: samples; kB and ms of CPU by import, remote write 1.0 and 2.0 (in"
+    yield "  brackets kB without compression), OTLP, scrape"
     for series_by in ("flow", "service", "hosts"):
         for kept in ("all", "counters"):
             options = MetricsOptions(CONNECTIONS, series_by, kept == "all")
             samples, text, text_ms, _ = pushed(options, Exposition(CONSTANT))
-            _, block, block_ms, body = pushed(options, RemoteWrite(CONSTANT))
+            written = (pushed(options, remote_write(version)) for version in (1, 2))
+            blocks = (
+                f" {size / 1000:5.1f} kB {ms:5.1f} ms ({len(literal(body)) / 1000:6.1f} kB),"
+                for _, size, ms, body in written
+            )
+            _, otlp, otlp_ms, _ = pushed(options, Otlp(CONSTANT, frozenset(), "1"))
             page, page_ms = scraped(options)
             yield (
                 f"--series-by {series_by:7} --metrics {kept:8}: {samples:5}; {text / 1000:5.1f} kB {text_ms:5.1f} ms,"
-                f" {block / 1000:5.1f} kB {block_ms:5.1f} ms, {page / 1000:5.1f} kB {page_ms:5.1f} ms;"
-                f" {len(literal(body)) / 1000:6.1f} kB"
+                f"{''.join(blocks)} {otlp / 1000:5.1f} kB {otlp_ms:5.1f} ms, {page / 1000:5.1f} kB {page_ms:5.1f} ms"
             )
+    yield from compressions()

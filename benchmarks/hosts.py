@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.churn import rss_mb
 from tests.push.server import Server, victoria_metrics
 from xtrace.sinks.metrics.flows import DESCRIBED
-from xtrace.sinks.metrics.remote_write import RemoteWrite
+from xtrace.sinks.metrics.remote_write import HEADERS_1, RemoteWrite
 from xtrace.sinks.metrics.sample import Interval, Sample
 from xtrace.sinks.metrics.snappy import compressor
 
@@ -51,6 +51,8 @@ class Host:
         ]
         self._has_one_more = series % 2
         self._encoding = RemoteWrite((("host", NAME.format(0)),))
+        self._encoding.fall_back()
+        self._encoding.body()
 
     def request(self, number: int, at_ms: int) -> bytes:
         """Return the request of an interval, not compressed."""
@@ -99,7 +101,7 @@ class Fleet:
             due = begun + EVERY_S * host / self._hosts
             time.sleep(max(0.0, due - time.monotonic()))
             packed = self._compress(body.replace(own, NAME.format(host).encode()))
-            client.request("POST", "/api/v1/write", packed, dict(RemoteWrite.headers))
+            client.request("POST", "/api/v1/write", packed, dict(HEADERS_1))
             assert client.getresponse().read() == b""
             with self._lock:
                 self.bytes += len(packed)

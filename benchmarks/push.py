@@ -92,7 +92,8 @@ def measure() -> str:
         begun = time.perf_counter()
         encoding.add(metrics.samples(interval), DESCRIBED, Interval.of(interval))
         body = encoding.body()
-        outcome = transport.send(encoding.compress(body), encoding.headers)
+        compressed = encoding.compress(body)
+        outcome = transport.send(compressed, encoding.headers(compressed))
         ended = time.perf_counter()
         assert outcome.delivered, outcome
         if number > 1:  # the first makes the series

@@ -100,6 +100,9 @@ enum nccl_function {
  */
 #define NCCL_MARKS 16
 
+/* Communicators that were ended, until user space has read how far they got. */
+#define NCCL_MAX_DEPARTED 1024
+
 /* Pairs of ranks whose sends and receives are counted. */
 #define NCCL_MAX_PEERS 16384
 
@@ -194,7 +197,8 @@ struct nccl_communicator {
 	__u32 children; /* made from it so far */
 	__u8 is_whole; /* whether it was made under the probes: its calls have the same number on all ranks */
 	__u8 peers_lost; /* whether there was no room to count a send or receive */
-	__u16 padding;
+	__u8 ended_by; /* enum nccl_function: what ended it; NCCL_ALL_REDUCE, which ends none: nothing has */
+	__u8 padding;
 	struct nccl_mark marks[NCCL_MARKS];
 };
 

@@ -78,6 +78,14 @@ struct {
 	MAP_UINT(max_entries, NCCL_MAX_KEYS);
 } communicators SEC(".maps");
 
+/* Named ones that were ended, as they were then: user space takes them out. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_TYPE(key, struct nccl_communicator_key);
+	MAP_TYPE(value, struct nccl_communicator);
+	MAP_UINT(max_entries, NCCL_MAX_DEPARTED);
+} departed SEC(".maps");
+
 /* No LRU map: a pair that was evicted would begin at 0 again, and look like a send without its receive. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
@@ -818,7 +826,8 @@ static __always_inline void learn_child(const struct nccl_call *call, __u64 comm
 	learn(&made, communicator, made.rank, NCCL_NO_DEVICE);
 }
 
-static __always_inline void forget(const struct nccl_key *key)
+/* A communicator ended. */
+static __always_inline void forget(const struct nccl_key *key, __u32 function)
 {
 	struct nccl_communicator_key where = {.communicator = key->communicator, .tgid = key->tgid};
 	struct nccl_communicator *known = bpf_map_lookup_elem(&communicators, &where);
@@ -827,6 +836,10 @@ static __always_inline void forget(const struct nccl_key *key)
 	if (!known)
 		return;
 	user = known->user;
+	if (known->id) {
+		known->ended_by = function;
+		bpf_map_update_elem(&departed, &where, known, BPF_ANY);
+	}
 	bpf_map_delete_elem(&communicators, &where);
 	number = bpf_map_lookup_elem(&communicators_of, &user);
 	if (number && *number)
@@ -865,7 +878,7 @@ static __always_inline void learn_from(const struct nccl_call *call, __u32 funct
 		break;
 	case NCCL_COMM_DESTROY:
 	case NCCL_COMM_ABORT:
-		forget(&call->key);
+		forget(&call->key, function);
 		break;
 	case NCCL_GROUP_END:
 		learn_group(call->key.tgid, thread);

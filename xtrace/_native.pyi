@@ -90,6 +90,7 @@ class struct_nccl_communicator:
     children: int
     is_whole: int
     peers_lost: int
+    ended_by: int
     padding: int
     marks: Any
 
@@ -520,6 +521,7 @@ class _Lib:
     NCCL_LATENCY_BUCKETS: int
     NCCL_LEAST_KEYS: int
     NCCL_MARKS: int
+    NCCL_MAX_DEPARTED: int
     NCCL_MAX_KEYS: int
     NCCL_MAX_PEERS: int
     NCCL_MOST_DEVICES: int
@@ -662,6 +664,7 @@ class _Lib:
     def xt_find_owner(self, sums: struct_owner_sum, owner: struct_flow_owner, index: Any, places: int, /) -> int: ...
     def xt_flow_lines(self, lines: struct_xt_flow_lines, /) -> int: ...
     def xt_from_batch(self, entries: struct_flow_entry, keys: struct_flow_key, values: struct_flow_counters, count: int, /) -> None: ...
+    def xt_guard_terminal(self, keyboard: int, screen: int, dismissal: int, leave: Any, length: int, /) -> int: ...
     def xt_keep_capabilities(self, capabilities: int, /) -> int: ...
     def xt_landlock_allow(self, ruleset_fd: int, directory_fd: int, access: int, /) -> int: ...
     def xt_landlock_create(self, handled: int, /) -> int: ...

@@ -17,7 +17,6 @@ from xtrace.confinement import change_user, confine
 from xtrace.errors import RdmaError, UsageError
 from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.loop import Loop
 from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
@@ -27,7 +26,7 @@ from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.stop import GRACE_S, Stop
-from xtrace.target import REMOTE_WRITE, Target
+from xtrace.target import OTLP, REMOTE_WRITE, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from xtrace.sinks.live.sink import Live
     from xtrace.sinks.metrics.encoding import Encoding
     from xtrace.sinks.metrics.feed import Feed, Outlet
+    from xtrace.sinks.push.batch import Transport
     from xtrace.sinks.push.sink import Push
 
 log = logging.getLogger("xtrace")
@@ -92,6 +92,8 @@ def run(config: Config, version: str, stop: Stop) -> int:
         feed = make_feed(config, push, listen, opened) if push or listen else None
         ipfix = make_ipfix(config.ipfix, config.ipfix_biflow, opened, stop) if config.ipfix else None
         monitors = wire(config, opened, stop)
+        from xtrace.loop import Loop  # attaching needs neither it nor what the sinks are made of
+
         # a tick's samples are complete before they are served
         sinks: list[Sink] = [
             *([feed] if feed else []),
@@ -173,7 +175,8 @@ def examine(config: Config, version: str) -> Iterator[Check]:
     if "nccl" in config.modes:
         yield from jobs.nccl()
     if config.target:
-        yield jobs.push(config.target, encoding_for(config.target, Identity(config.host)), version)
+        target, encoding = config.target, encoding_for(config.target, Identity(config.host), version)
+        yield jobs.push(target, encoding, lambda: transport_for(target, encoding, version))
 
 
 def rdma_checks(config: Config) -> Iterator[Check]:
@@ -367,26 +370,25 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
     """Return the outlet of --push. Its modules are imported here: they cost start time and memory."""
     from xtrace.sinks.push.claim import claimed
     from xtrace.sinks.push.sink import Push
-    from xtrace.sinks.push.transport import Http
 
     assert config.target is not None
     opened.enter_context(claimed(config.target.shown, identity.series()))
     if config.target.skip_verify:
         log.warning("push to %s: the server's certificate is not verified", config.target.shown)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # at debug level it logs whole URLs
-    encoding = encoding_for(config.target, identity)
+    encoding = encoding_for(config.target, identity, version)
     spool = None
     if config.spool is not None:
         from xtrace.sinks.push.spool import Spool
 
         spool = Spool(*config.spool, config.target.shown, identity.series(), encoding.form)
         opened.callback(spool.close)
-    push = Push(Http(config.target, version), encoding, identity, spool)
+    push = Push(transport_for(config.target, encoding, version), encoding, spool)
     opened.callback(close_in_time, push, stop)
     return push
 
 
-def encoding_for(target: Target, identity: Identity) -> Encoding:
+def encoding_for(target: Target, identity: Identity, version: str) -> Encoding:
     """Return the encoding that a server takes."""
     if target.form == REMOTE_WRITE:
         from xtrace.sinks.metrics.remote_write import RemoteWrite
@@ -395,9 +397,31 @@ def encoding_for(target: Target, identity: Identity) -> Encoding:
         if not is_compressing():
             log.info("push to %s: samples are not compressed: the Python package %s is missing", target.shown, LIBRARY)
         return RemoteWrite(identity.series())
+    if target.form == OTLP:
+        from xtrace.sinks.metrics.otlp import Otlp
+        from xtrace.sinks.metrics.otlp_names import is_taken
+
+        taken = next((name for name, _ in identity.labels if is_taken(name)), None)
+        if taken is not None:
+            raise UsageError(f"--label: the name '{taken}' is reserved with --push-format otlp (choose another)")
+        return Otlp(identity.series(), frozenset(name for name, _ in identity.labels), version)
     from xtrace.sinks.metrics.exposition import Exposition
 
     return Exposition(identity.series())
+
+
+def transport_for(target: Target, encoding: Encoding, version: str) -> Transport:
+    """Return a connection to a server."""
+    from xtrace.sinks.push.transport import Http
+
+    http = Http(target, version)
+    if target.form != REMOTE_WRITE:
+        return http
+    from xtrace.sinks.metrics.remote_write import RemoteWrite
+    from xtrace.sinks.push.negotiation import Negotiating
+
+    assert isinstance(encoding, RemoteWrite)
+    return Negotiating(http, encoding)
 
 
 def close_in_time(sender: Push | Ipfix, stop: Stop) -> None:

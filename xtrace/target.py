@@ -16,7 +16,13 @@ DEFAULT_URL = DEFAULT_BASE + IMPORT_PATH
 WRITE_PATH = "/api/v1/write"
 WRITE_PATHS = (WRITE_PATH, "/api/v1/push", "/api/v1/receive")
 """Ends of paths for remote write: Prometheus and VictoriaMetrics; Mimir; Thanos."""
-IMPORT, REMOTE_WRITE = "import", "remote-write"
+OTLP_PATH = "/v1/metrics"
+OTLP_OF_PROMETHEUS = "/api/v1/otlp/v1/metrics"
+OTLP_PATHS = (OTLP_OF_PROMETHEUS, "/opentelemetry/v1/metrics", "/opentelemetry/api/v1/push")
+"""Ends of the paths of Prometheus and VictoriaMetrics for OTLP."""
+IMPORT, REMOTE_WRITE, OTLP = "import", "remote-write", "otlp"
+ENDS = {IMPORT: (IMPORT_PATH,), REMOTE_WRITE: WRITE_PATHS, OTLP: (OTLP_PATH, *OTLP_PATHS)}
+"""Ends of paths by the format that they take; the first is that of a URL without a path"""
 INFLUX_PATH = "/write"
 OTHER_IMPORTS = {
     "/api/v1/import": "JSON lines",
@@ -47,7 +53,7 @@ class Target:
     shown: str
     """the URL for messages: no userinfo, no query"""
     form: str = IMPORT
-    """IMPORT or REMOTE_WRITE"""
+    """IMPORT, REMOTE_WRITE or OTLP"""
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     password_file: str | None = None
@@ -68,7 +74,7 @@ class Target:
 def parse_target(given: str | None, environment: Mapping[str, str], form: str = "auto") -> Target | None:
     """Return the target set by --push (`given`) or the environment; None if pushing is off.
 
-    `form`: IMPORT, REMOTE_WRITE, or auto, which takes it from the path. Raises UsageError.
+    `form`: IMPORT, REMOTE_WRITE, OTLP, or auto, which takes it from the path. Raises UsageError.
     """
     enabled = environment.get(f"{PREFIX}ENABLED")
     wanted = bool(enabled) and boolean(enabled or "", f"{PREFIX}ENABLED")
@@ -114,7 +120,7 @@ def split_url(text: str, what: str, form: str = "auto") -> tuple[str, tuple[str,
     """Split an http(s) URL into URL and userinfo (name, password). An empty path becomes that of the form."""
     from urllib.parse import unquote, urlsplit, urlunsplit
 
-    usual = WRITE_PATH if form == REMOTE_WRITE else IMPORT_PATH
+    usual = ENDS.get(form, ENDS[IMPORT])[0]
     usage = f"(use http://host:8428{usual})"
     try:
         parts = urlsplit(text.strip())
@@ -128,9 +134,10 @@ def split_url(text: str, what: str, form: str = "auto") -> tuple[str, tuple[str,
         raise UsageError(f"{what}: what follows # is not sent to any server; in a name or password write %23 {usage}")
     path = parts.path if parts.path.strip("/") else usual
     trimmed = re.sub("/+", "/", path).rstrip("/")
-    if trimmed.endswith((IMPORT_PATH, *WRITE_PATHS)):
+    takes_form = next((takes for takes, ends in ENDS.items() if trimmed.endswith(ends)), None)
+    if takes_form:
         path = trimmed  # VictoriaMetrics does not know it with a slash
-    if trimmed.endswith(IMPORT_PATH if form == REMOTE_WRITE else WRITE_PATHS) and form != "auto":
+    if takes_form and form not in ("auto", takes_form):
         raise UsageError(f"{what}: {trimmed} does not take --push-format {form} {usage}")
     known = unquote(trimmed)  # as servers compare it
     is_remote_write = form == REMOTE_WRITE or known.endswith(WRITE_PATHS)
@@ -148,7 +155,8 @@ def _form(url: str, form: str) -> str:
     """Return the form of a target; `auto` depends on the end of the path."""
     if form != "auto":
         return form
-    return REMOTE_WRITE if url.partition("?")[0].endswith(WRITE_PATHS) else IMPORT
+    path = url.partition("?")[0]
+    return next((takes for takes, ends in ENDS.items() if path.endswith(ends)), IMPORT)
 
 
 def parse_headers(text: str) -> tuple[tuple[str, str], ...]:

@@ -40,7 +40,7 @@ _xtrace_catch_values() {
             printf '%s\n' auto always never
             ;;
         --push-format)
-            printf '%s\n' auto import remote-write
+            printf '%s\n' auto import remote-write otlp
             ;;
         --series-by)
             printf '%s\n' flow service hosts owner

@@ -46,7 +46,7 @@ complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l qps -d 'sh
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -s l -l list -d 'list interfaces (-m rdma: RDMA ports) and exit'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l doctor -d 'check what a run needs here, and exit'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l push -x -d 'also send metrics to VictoriaMetrics'
-complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l push-format -x -a 'auto import remote-write' -d 'auto, import or remote-write'
+complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l push-format -x -a 'auto import remote-write otlp' -d 'auto, import, remote-write or otlp'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l spool -x -d 'keep undelivered metrics in files, at most 1G'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l ipfix -x -d 'also send flow records to a collector'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l ipfix-biflow -d 'one record for both directions of a connection'

@@ -75,7 +75,11 @@ CURES = {
     "listen: internal error: …; --debug shows where": REPORT_IT,
     "privileges are kept: …": "A container's seccomp filter may forbid it: the run goes on with all its privileges.",
     "push to …: a damaged file in the spool is dropped: …": "The disk, or a power failure: its samples are lost.",
-    "push to …: answered … instead of 204 No Content: samples may not be stored (check the path)": (
+    "push to …: accepted, but for … samples: …": (
+        "The server's text follows; see [OpenTelemetry](fleet.md#opentelemetry)."
+    ),
+    "push to …: accepted, with a remark: …": "Nothing: the server's text follows.",
+    "push to …: answered …: samples may not be stored (check the path)": (
         "The path of VictoriaMetrics is `/api/v1/import/prometheus`."
     ),
     "push to …: ended; lost: … samples of … intervals: …": "The reason follows. `--spool` keeps more than memory does.",
@@ -88,6 +92,9 @@ CURES = {
     ),
     "push to …: more than … MiB queued; dropping the oldest samples": "Repair the server, or use a larger `--spool`.",
     "push to …: rejected and dropped: …": "The server's text follows; see [Delivery](metrics.md#delivery).",
+    "push to …: … of … samples written, the others rejected and dropped: …": (
+        "The server's text follows; see [Delivery](metrics.md#delivery)."
+    ),
     "push to …: the server accepts samples but does not return … at … (check its log, vm_rows_invalid_total,"
     " vm_rows_ignored_total and its series limits)": "It acknowledges samples that it does not store.",
     "push to …: the server lost … intervals; sending them again": "Nothing: it was killed before it had stored them.",

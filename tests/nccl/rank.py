@@ -64,6 +64,11 @@ def fail(number: int) -> None:
         broadcast(1)
     elif FAULT == "send":
         library.ncclSend(BUFFER, c_size_t(8), c_int(7), c_int(OTHER), comm, None)
+    elif FAULT == "abort":
+        library.ncclCommAbort(comm)
+        time.sleep(3600)
+    elif FAULT == "exec":
+        os.execvp("sleep", ["sleep", "3600"])
     elif FAULT == "group_end":
         os.environ["STANDIN_STUCK"] = "GroupEnd"
         library.ncclGroupStart()

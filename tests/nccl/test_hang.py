@@ -1,4 +1,4 @@
-"""Twelve ways to hang a job, and which rank of which host is to blame."""
+"""Fourteen ways to hang a job, and which rank of which host is to blame."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ FAULTS = {
     "datatype": "mismatch",
     "root": "mismatch",
     "send": "open_send",
+    "abort": "missing",
+    "exec": "missing",
     "group_end": "missing",
     "init": "missing",
     "sigstop": "stopped",

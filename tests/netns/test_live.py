@@ -229,10 +229,10 @@ def test_a_shell_works_after_the_tool_was_killed() -> None:
                 terminal.type(f"{' '.join(tool(pair.far))} & fg\n")
                 terminal.until(lambda screen: screen.is_alternate and "q quit" in screen.lines()[-1])
                 (found,) = subprocess.run(
-                    ["pgrep", "-s", str(shell.pid), "-f", "xtrace.*--live"], capture_output=True, text=True, check=True
+                    ["pgrep", "-P", str(shell.pid), "-f", "xtrace.*--live"], capture_output=True, text=True, check=True
                 ).stdout.split()
                 os.kill(int(found), signal.SIGKILL)
-                terminal.until(is_prompt)
+                terminal.until(lambda screen: is_prompt(screen) and not screen.is_alternate)
                 terminal.type("echo typed-$((40+2))\n")
                 terminal.until_shown("typed-42", "echo typed-")
                 terminal.until(is_prompt)

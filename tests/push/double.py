@@ -49,13 +49,20 @@ class Answer:
 
 
 class Double:
-    """`answer` gets the request's number, from 0, and returns the response; None forwards to `behind`."""
+    """`answer` gets the request's number, from 0, and returns the response; None forwards to `behind`.
+
+    `rewrite` makes the path there.
+    """
 
     def __init__(
-        self, answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
+        self,
+        answer: Callable[[int], Answer | None],
+        behind: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        rewrite: Callable[[str], str] = str,
     ) -> None:
         self.requests: list[Request] = []
-        self._answer, self._behind = answer, behind
+        self._answer, self._behind, self._rewrite = answer, behind, rewrite
         self._http = urllib3.PoolManager(retries=False)
         double = self
 
@@ -114,7 +121,7 @@ class Double:
         parts = urlsplit(request.target)
         forwarded = ("Content-Encoding", "Content-Type")
         headers = {name: request.headers[name] for name in forwarded if name in request.headers}
-        url = f"{self._behind}{parts.path}?{parts.query}"
+        url = f"{self._behind}{self._rewrite(parts.path)}?{parts.query}"
         got = self._http.request("POST" if request.body else "GET", url, body=request.body or None, headers=headers)
         return answer or Answer(got.status, got.data)
 
@@ -137,10 +144,13 @@ class Double:
 
 @contextmanager
 def double(
-    answer: Callable[[int], Answer | None], behind: str | None = None, tls: ssl.SSLContext | None = None
+    answer: Callable[[int], Answer | None],
+    behind: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    rewrite: Callable[[str], str] = str,
 ) -> Iterator[Double]:
     """Run a Double for the block."""
-    made = Double(answer, behind, tls)
+    made = Double(answer, behind, tls, rewrite)
     try:
         yield made
     finally:

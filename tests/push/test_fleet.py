@@ -8,8 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
 
 from tests.netns.tool import bounded, eventually
+from tests.push import otlp
+from tests.push.compare import assert_server_has_all
+from tests.push.double import Answer, double
 from tests.push.scrapers import prometheus_server
 from tests.push.server import free_port, victoria_metrics
 from tests.push.test_scrape import AS_JSON, assert_each_scrape_is_exact
@@ -75,6 +81,41 @@ def test_victoria_metrics_takes_the_recipe() -> None:
     ):
         assert eventually(lambda: any(len(samples) >= 3 for samples in server.export(COUNTER).values()))
         assert_each_scrape_is_exact(server, tool.stop().records, "bytes")
+
+
+CLUSTER = re.findall(r"--push http://vmauth:8427(\S+)", block("cluster"))
+
+
+def single(path: str) -> str:
+    """Return what a path of a cluster is without one."""
+    reading = re.sub(r"^/select/[\d:]+/prometheus", "", path)
+    return re.sub(r"^/insert/[\d:]+/(prometheus/|(?=opentelemetry))", "/", reading)
+
+
+@pytest.mark.parametrize("path", CLUSTER, ids=lambda path: path.rpartition("/")[2])
+def test_paths_of_a_cluster_are_those_of_its_parts(path: str) -> None:
+    """A tenant gets everything; a batch whose answer was lost is found below /select and not sent again."""
+    is_otlp = path.endswith(otlp.PATH)
+
+    def answer(number: int) -> Answer | None:
+        return None if number != 3 else Answer(is_lost=True)
+
+    with (
+        otlp.receiving() if is_otlp else victoria_metrics() as server,
+        double(answer, server.base, rewrite=single) as between,
+        wire() as wired,
+        wired.traffic(20),
+    ):
+        with wired.watching(*AS_JSON, "--push", between.base + path) as tool:
+            tool.wait_until_it_says(b"delivering again after")
+            result = tool.stop()
+        assert result.code == 0, result.said
+        found = otlp.ByOtlp(server) if is_otlp else server
+        assert_server_has_all(found, result.records)
+        for samples in found.export("xtrace_network_flow_bytes").values():
+            assert len({at_ms for at_ms, _ in samples}) == len(samples), "a sample is stored twice"
+        reading = f"/select/{path.split('/')[2]}/prometheus/api/v1/export"
+        assert {urlsplit(request.target).path for request in between.requests} == {path, reading}
 
 
 def test_vmagent_forwards_scrapes_to_prometheus_in_order() -> None:

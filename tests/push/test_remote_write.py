@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import cramjam
 import pytest
 
 from tests.netns.tool import total
 from tests.push.compare import assert_each_series_is_its_flow, assert_server_has_all, last
-from tests.push.double import Answer, double
+from tests.push.double import Answer, Request, double
 from tests.push.scrapers import Prometheus, prometheus_server
 from tests.push.server import Server, victoria_metrics
 from tests.push.test_outages import OUTAGE, said_of_push
 from tests.push.wire import wire
+from tests.support.protobuf import request_2
 
 AS_JSON = ("-o", "json", "-t", "500ms")
 WRITE = "/api/v1/write"
-NAMES = ("prometheus", "victoria-metrics")
+PROTOBUF, V2 = "application/x-protobuf", "io.prometheus.write.v2.Request"
+WRITTEN = "X-Prometheus-Remote-Write-Samples-Written"
+NAMES = ("prometheus", "prometheus by 2.0", "victoria-metrics")
+ACCEPTED = "--web.remote-write-receiver.accepted-protobuf-messages"
+
+
+def unpacked(request: Request) -> bytes:
+    return bytes(cramjam.snappy.decompress_raw(request.body))
 
 
 @contextmanager
 def receiving(name: str) -> Iterator[Prometheus | Server]:
-    if name == "prometheus":
-        with prometheus_server("--web.enable-remote-write-receiver") as server:
+    if name.startswith("prometheus"):
+        newer = [f"{ACCEPTED}=io.prometheus.write.v2.Request"] if name.endswith("2.0") else []
+        if newer and ACCEPTED not in subprocess.run(["prometheus", "--help"], capture_output=True, text=True).stdout:
+            pytest.xfail("Prometheus does not receive remote write 2.0 before 2.54")
+        with prometheus_server("--web.enable-remote-write-receiver", *newer) as server:
             yield server
     else:
         with victoria_metrics() as other:
@@ -103,19 +116,43 @@ def test_request_that_was_stored_without_an_answer_is_not_sent_again() -> None:
 
 
 def test_rejected_samples_are_dropped_and_counted_and_busy_servers_asked_again() -> None:
-    answers = {0: Answer(400, b"out of order sample\n"), 1: Answer(429), 2: Answer(500), 3: Answer(204)}
+    answers = {2: Answer(400, b"out of order sample\n"), 3: Answer(429), 4: Answer(500), 5: Answer(204)}
     with (
         double(lambda n: answers.get(n, Answer(200))) as server,
         wire() as wired,
         wired.watching(*AS_JSON, "--push", server.base + WRITE) as tool,
     ):
-        requests = [server.wait_for(number) for number in range(5)]
+        requests = [server.wait_for(number) for number in range(7)]
         result = tool.stop()
     assert result.code == 1
-    assert requests[1].body == requests[2].body == requests[3].body != requests[0].body
-    headers = requests[0].headers
-    assert headers["X-Prometheus-Remote-Write-Version"] == "0.1.0"
-    assert (headers["Content-Type"], headers["Content-Encoding"]) == ("application/x-protobuf", "snappy")
-    assert headers["User-Agent"].startswith("xtrace-catch/")
+    assert requests[3].body == requests[4].body == requests[5].body != requests[2].body
+    assert request_2(unpacked(requests[0])) == [], "nothing that could be stored twice"
+    newer, *older = [request.headers for request in requests]
+    assert (newer["Content-Type"], newer["X-Prometheus-Remote-Write-Version"]) == (f"{PROTOBUF};proto={V2}", "2.0.0")
+    for headers in older:
+        assert (headers["Content-Type"], headers["X-Prometheus-Remote-Write-Version"]) == (PROTOBUF, "0.1.0")
+        assert headers["Content-Encoding"] == "snappy"
+        assert headers["User-Agent"].startswith("xtrace-catch/")
     assert said_of_push(result)[-1].endswith(" samples of 1 intervals: rejected by the server")
     assert not any("answered 200" in line for line in said_of_push(result))
+
+
+def test_part_that_a_server_has_not_written_is_counted_and_told() -> None:
+    def answer(number: int) -> Answer:
+        if number == 1:
+            return Answer(400, b"out of order sample\n", {WRITTEN: "5"})
+        return Answer(204, headers={WRITTEN: "1000000"})
+
+    with (
+        double(answer) as server,
+        wire() as wired,
+        wired.watching(*AS_JSON, "--push", server.base + WRITE) as tool,
+    ):
+        requests = [server.wait_for(number) for number in range(3)]
+        result = tool.stop()
+    assert result.code == 1
+    assert {request.headers["Content-Type"] for request in requests} == {f"{PROTOBUF};proto={V2}"}
+    of = sum(len(points) for _, points in request_2(unpacked(requests[1])))
+    text = f"5 of {of} samples written, the others rejected and dropped: 400 Bad Request: out of order sample"
+    assert any(line.endswith(text) for line in said_of_push(result)), said_of_push(result)
+    assert said_of_push(result)[-1].endswith(f"lost: {of - 5} samples of 1 intervals: rejected by the server")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.netns.tool import LIMIT_S, Result, eventually
+from tests.push import otlp
 from tests.push.compare import Grown, ms, printed
 from tests.push.scrapers import prometheus_server
 from tests.push.server import Samples, Stores, free_port, victoria_metrics
@@ -44,6 +45,9 @@ def serving(name: str) -> Iterator[Mortal]:
     if name == "prometheus":
         with prometheus_server("--web.enable-remote-write-receiver") as server:
             yield server
+    elif name == "victoria-metrics by otlp":
+        with otlp.receiving() as newer:
+            yield newer
     else:
         with victoria_metrics() as other:
             yield other
@@ -102,6 +106,7 @@ def assert_all_runs_are_there(server: Stores, *runs: list[dict[str, Any]]) -> No
         ("victoria-metrics", "/api/v1/import/prometheus"),
         ("victoria-metrics", "/api/v1/write"),
         ("prometheus", "/api/v1/write"),
+        ("victoria-metrics by otlp", otlp.PATH),
     ],
 )
 def test_nothing_is_lost_or_doubled_through_kills_of_tool_and_server(name: str, path: str, tmp_path: Path) -> None:
@@ -134,7 +139,8 @@ def test_nothing_is_lost_or_doubled_through_kills_of_tool_and_server(name: str, 
                 assert eventually(lambda: waiting(tmp_path) <= 1, LIMIT_S)
                 ended.append(tool.stop())
         assert {result.code for result in ended} == {0}, [result.said for result in ended]
-        assert_all_runs_are_there(server, complete(killed), complete(stopped), *map(complete, ended))
+        stored = otlp.ByOtlp(server) if path == otlp.PATH else server
+        assert_all_runs_are_there(stored, complete(killed), complete(stopped), *map(complete, ended))
 
 
 def test_tool_killed_between_two_deliveries_goes_on_without_a_gap_or_a_double(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ ALLOWED = {
     "report": ("errors", "printable", "recorded", "report", "sinks.stream", "sinks.text.units", "stop"),
     "doctor": ("doctor", "errors", "kernel", "model", "monitors", "printable", "sinks", "target"),
     "hang": (
-        *("errors", "hang", "model.limits", "model.nccl_limits", "model.nccl_ranks", "model.nccl_verdicts"),
+        *("errors", "hang", "model.limits", "model.nccl_judge", "model.nccl_limits", "model.nccl_ranks"),
+        *("model.nccl_verdicts",),
         *("printable", "recorded", "stop"),
         *("sinks.jsonl.lines", "sinks.jsonl.nccl_ranks", "sinks.render", "sinks.stream", "sinks.text.nccl_ranks"),
     ),

@@ -21,7 +21,7 @@ EACH = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: docum
 FLAGS = {flag for option in OPTIONS for flag in option.flags}
 OF_OTHERS = {
     *("--cap-add", "--cap-drop", "--network", "--pid", "--privileged", "--security-opt", "-v"),  # container engines
-    *("--web", "-n", "--seed"),  # Prometheus; tcpdump, python -m tests.changes
+    *("--web", "-n", "--seed", "--set"),  # Prometheus; tcpdump, python -m tests.changes, helm
 }
 """Options of other programs that documents quote."""
 VARIABLES_READ = {variable for option in OPTIONS for variable in option.variables} | {row.name for row in VARIABLES}

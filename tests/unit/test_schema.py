@@ -221,6 +221,7 @@ EXAMPLES: dict[str, Record] = {
         "age_s": 0.0,
         "timeouts": 0,
         "communicator": "0x1:0x2:0x3",
+        "known_as": "9dd4ab0ce5b40f1b",
         "nranks": 8,
         "ranks": 7,
         "missing_ranks": [3],
@@ -266,6 +267,7 @@ EXAMPLES: dict[str, Record] = {
         "sleeps_in": "futex_wait_queue",
         "state": "S",
         "ended": False,
+        "left": None,
         "exit": None,
         "calls": [{"number": 12, "begin_ns": 1767225604000000000, **ARGUMENTS}],
         "peers": [

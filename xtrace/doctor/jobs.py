@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from xtrace.doctor.check import Check, fail, ok, warn
@@ -12,6 +12,7 @@ from xtrace.model.rdma import PortRecord
 
 if TYPE_CHECKING:
     from xtrace.sinks.metrics.encoding import Encoding
+    from xtrace.sinks.push.batch import Transport
     from xtrace.target import Target
 
 SEARCH_S = 3.0
@@ -62,16 +63,15 @@ def nccl() -> Iterator[Check]:
         yield warn("nccl", detail, "run it with sudo, in a container with --pid host and CAP_SYS_PTRACE")
 
 
-def push(target: Target, empty: Encoding, version: str) -> Check:
+def push(target: Target, empty: Encoding, connect: Callable[[], Transport]) -> Check:
     """Send the server a request without samples, which stores nothing, in the encoding that it takes."""
-    from xtrace.sinks.push.transport import Http  # a slow import
-
     try:
-        http = Http(target, version)
+        http = connect()
     except XtraceError as error:
         return fail("push", str(error), "see the cause named there", target.shown)
     try:
-        outcome = http.send(empty.compress(empty.body()), empty.headers)
+        body = empty.compress(empty.body())
+        outcome = http.send(body, empty.headers(body))
     finally:
         http.close()
     if not outcome.delivered:

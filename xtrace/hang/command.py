@@ -10,7 +10,8 @@ from xtrace.errors import UsageError
 from xtrace.hang.reader import Hosts, files_of
 from xtrace.model import nccl_limits
 from xtrace.model.limits import changed
-from xtrace.model.nccl_verdicts import Limits, judge
+from xtrace.model.nccl_judge import judge
+from xtrace.model.nccl_verdicts import Limits
 from xtrace.printable import printable
 from xtrace.recorded import lines, opened
 from xtrace.sinks.jsonl.lines import line
@@ -29,6 +30,7 @@ Name the rank that keeps an NCCL communicator waiting, from the JSON Lines that
 xtrace-catch -m nccl wrote on all its hosts. Needs no privileges.
   FILE                        records of one host or several, gzip too; - is
                               standard input; a directory stands for its *.jsonl
+                              and *.jsonl.gz
   -o, --format FORMAT         text or json (verdict records) (default: text)
       --threshold NAME=TIME[,...]
                               hang: how long ranks may wait (default: 30s);
@@ -51,10 +53,10 @@ def answer(arguments: Sequence[str]) -> bytes:
     hosts = Hosts()
     for name in files_of(given.files):
         with opened(name, "hang") as file:
-            hosts.read(lines(file))
+            hosts.read(lines(file), name)
     _complain(hosts)
     ranks = hosts.ranks()
-    verdicts = judge(ranks, hosts.now_ns, limits, has_all_hosts=True)
+    verdicts = judge(ranks, limits, has_all_hosts=True)
     if given.format == "json":
         common = {"ts": timestamp(hosts.now_ns), "interval_s": 0.0, "host": ",".join(sorted(hosts.views))}
         return b"".join(line(record) for record in verdict_records(verdicts, common))
@@ -68,10 +70,12 @@ def _complain(hosts: Hosts) -> None:
 
 
 def _gaps(hosts: Hosts) -> Iterator[str]:
-    if not hosts.views:
-        yield "no records of mode nccl (write them with xtrace-catch -m nccl -o json)"
+    for name in hosts.empty:
+        yield f"{name}: no records of mode nccl (write them with xtrace-catch -m nccl -o json)"
+    for name in hosts.damaged:
+        yield f"{name}: the compressed file is cut off or damaged: only what comes before that is read"
     if hosts.unread:
-        yield f"{hosts.unread} lines are no records of this version, and left out"
+        yield f"left out, no records of this version: {hosts.unread} lines"
     for host, end_ns in hosts.stale().items():
         yield f"{host}: its records end at {timestamp(end_ns)}, before those of others: its ranks are left out"
 

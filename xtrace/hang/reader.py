@@ -11,10 +11,10 @@ import orjson
 
 from xtrace.errors import UsageError
 from xtrace.hang.records import rank_of, time_ns
-from xtrace.model.nccl_ranks import Rank
+from xtrace.model.nccl_ranks import Rank, without_replaced
 from xtrace.recorded import STDIN, Damaged
 
-SUFFIX = ".jsonl"
+SUFFIXES = (".jsonl", ".jsonl.gz")
 """Of the files in a directory that are read."""
 
 MARK = b'"type":"nccl'
@@ -25,6 +25,14 @@ STALE_INTERVALS = 3
 LEAST_STALE_NS = 2_000_000_000
 
 
+Where = tuple[int, "int | None", "str | None"]
+
+
+def where_of(rank: Rank) -> Where:
+    """Process id, address and name of its communicator: another one may take the address."""
+    return rank.pid, rank.address, rank.communicator
+
+
 @dataclass
 class HostView:
     """What the records of one host say."""
@@ -32,12 +40,17 @@ class HostView:
     end_ns: int = 0
     """of the last whole interval"""
     interval_ns: int = 0
-    ranks: dict[tuple[int, int | None], Rank] = field(default_factory=dict)
-    """by process id and the communicator's address"""
-    ended: dict[tuple[int, int | None], Rank] = field(default_factory=dict)
-    """the same of processes that ended, in any interval"""
-    pending: dict[tuple[int, int | None], Rank] = field(default_factory=dict)
+    ranks: list[Rank] = field(default_factory=list)
+    past: dict[Where, Rank] = field(default_factory=dict)
+    """ranks whose process has ended, or that have left, in any interval; by the communicator's name, too"""
+    pending: list[Rank] = field(default_factory=list)
     """of an interval that is not whole yet"""
+
+    def all_ranks(self) -> Iterator[Rank]:
+        """Those of the last interval, and those that were no more in an earlier one."""
+        yield from self.ranks
+        told = {where_of(rank) for rank in self.ranks}
+        yield from (rank for where, rank in self.past.items() if where not in told)
 
 
 class Hosts:
@@ -47,15 +60,23 @@ class Hosts:
         self.views: dict[str, HostView] = {}
         self.unread = 0
         """lines that are no records of this version"""
+        self.damaged: list[str] = []
+        """compressed files of which only the beginning could be read"""
+        self.empty: list[str] = []
+        """files without records of mode nccl"""
 
-    def read(self, lines: Iterable[bytes]) -> None:
-        """Take in records. A line without its end is still being written, and left out."""
+    def read(self, lines: Iterable[bytes], name: str) -> None:
+        """Take in a file's records. A line without its end is still being written, and left out."""
+        found = False
         try:
             for line in lines:
                 if MARK in line and line.endswith(b"\n"):
+                    found = True
                     self._read(line)
         except Damaged:
-            self.unread += 1
+            self.damaged.append(name)
+        if not found:
+            self.empty.append(name)
 
     def _read(self, line: bytes) -> None:
         try:
@@ -66,16 +87,16 @@ class Hosts:
     def _take(self, record: dict[str, Any]) -> None:
         if record["type"] == "nccl_rank":
             rank = rank_of(record)
-            self._view(rank.host).pending[rank.pid, rank.address] = rank
+            self._view(rank.host).pending.append(rank)
         elif record["type"] == "nccl":
             view = self._view(record["host"])
             end_ns = time_ns(record["ts"])
-            pending, view.pending = view.pending, {}
+            pending, view.pending = view.pending, []
             if end_ns < view.end_ns:  # another run's file, older
                 return
             view.end_ns, view.interval_ns = end_ns, round(record["interval_s"] * 1e9)
-            view.ranks = {where: rank for where, rank in pending.items() if rank.at_ns == end_ns}
-            view.ended |= {where: rank for where, rank in view.ranks.items() if rank.ended}
+            view.ranks = [rank for rank in pending if rank.at_ns == end_ns]
+            view.past |= {where_of(rank): rank for rank in view.ranks if not rank.is_there}
 
     def _view(self, host: str) -> HostView:
         return self.views.setdefault(host, HostView())
@@ -97,12 +118,8 @@ class Hosts:
     def ranks(self) -> list[Rank]:
         """The ranks on all hosts that are not stale."""
         stale = self.stale()
-        return [
-            rank
-            for host, view in self.views.items()
-            if host not in stale
-            for rank in {**view.ended, **view.ranks}.values()
-        ]
+        views = [view for host, view in self.views.items() if host not in stale]
+        return list(without_replaced(rank for view in views for rank in view.all_ranks()))
 
 
 def files_of(names: Iterable[str]) -> Iterator[str]:
@@ -110,9 +127,11 @@ def files_of(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         path = Path(name)
         if name != STDIN and path.is_dir():
-            found = sorted(str(file) for file in path.iterdir() if file.name.endswith(SUFFIX))
+            found = sorted(str(file) for file in path.iterdir() if file.name.endswith(SUFFIXES))
             if not found:
-                raise UsageError(f"hang: {name}: no file there ends in {SUFFIX} (give the files by name)")
+                raise UsageError(
+                    f"hang: {name}: no file there ends in {' or '.join(SUFFIXES)} (give the files by name)"
+                )
             yield from found
         else:
             yield name

@@ -40,6 +40,7 @@ def rank_of(record: Mapping[str, Any]) -> Rank:
         state=record["state"],
         ended=record["ended"],
         exit=record["exit"],
+        left=record["left"],
         calls=tuple(NumberedCall(call["number"], call["begin_ns"], _arguments(call)) for call in record["calls"]),
         peers=tuple(
             PeerCount(

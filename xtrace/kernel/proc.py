@@ -223,6 +223,12 @@ def thread_state(pid: int, thread: int) -> str | None:
     return text.rpartition(b")")[2].split()[0].decode() if text else None
 
 
+def thread_start(pid: int, thread: int) -> int | None:
+    """Start time in kernel ticks since boot: distinguishes threads that reuse a number. None if the thread is gone."""
+    text = _read(f"{_proc()}/{pid}/task/{thread}/stat")
+    return int(text.rpartition(b")")[2].split()[19]) if text else None
+
+
 def thread_sleeps_in(pid: int, thread: int) -> str | None:
     """The kernel's function in which a thread sleeps: `futex_wait_queue`; None if it runs, or nothing tells."""
     text = (_read(f"{_proc()}/{pid}/task/{thread}/wchan") or b"").strip().decode("ascii", "replace")

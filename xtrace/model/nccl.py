@@ -128,6 +128,7 @@ class State(NamedTuple):
     children: int
     is_whole: int
     peers_lost: int
+    ended_by: int
     marks: tuple[Mark, ...]
 
     @classmethod

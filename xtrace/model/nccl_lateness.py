@@ -26,7 +26,7 @@ class Comparison:
         """The same ranks, with the lateness of those that have calls in common which were not compared yet."""
         groups: defaultdict[str, list[Rank]] = defaultdict(list)
         for rank in ranks:
-            if rank.communicator is not None and rank.is_whole and not rank.ended:
+            if rank.communicator is not None and rank.is_whole and rank.is_there:
                 groups[rank.communicator].append(rank)
         found: dict[tuple[int, int | None], list[int]] = {}
         for name, members in groups.items():

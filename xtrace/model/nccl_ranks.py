@@ -5,6 +5,7 @@ Times are ns since the epoch, by the clock of the rank's host.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -134,6 +135,8 @@ class Rank:
     ended: bool = False
     exit: str | None = None
     """how the process ended; None: not known"""
+    left: str | None = None
+    """the function by which it has ended its part of the communicator"""
     calls: tuple[NumberedCall, ...] = ()
     """some of its calls, the last one among them"""
     peers: tuple[PeerCount, ...] = ()
@@ -148,11 +151,18 @@ class Rank:
         return self.begun if self.is_joined else 0
 
     @property
+    def is_there(self) -> bool:
+        """Whether it can still make calls on the communicator."""
+        return not self.ended and self.left is None
+
+    @property
     def quiet_since_ns(self) -> int:
-        """When it last began or ended something on the communicator; 0 if never."""
+        """When it last began or ended something on the communicator; 0 if never. What its process does on others may
+        go on for ever: nobody here has anything of it.
+        """
         times = [self.last_begin_ns or 0, self.last_return_ns or 0]
         times += [when or 0 for peer in self.peers for when in (peer.last_send_ns, peer.last_receive_ns)]
-        if self.open is not None:
+        if self.open is not None and not self.open.is_other:
             times.append(self.open.since_ns)
         return max(times)
 
@@ -165,3 +175,10 @@ class Rank:
     def call(self, number: int) -> NumberedCall | None:
         """One of its calls, if kept."""
         return next((call for call in self.calls if call.number == number), None)
+
+
+def without_replaced(ranks: Iterable[Rank]) -> Iterator[Rank]:
+    """All but those that are no more and have a successor: a job started anew may have the earlier one's name."""
+    found = list(ranks)
+    there = {(rank.communicator, rank.rank) for rank in found if rank.is_there and rank.rank is not None}
+    return (rank for rank in found if rank.is_there or (rank.communicator, rank.rank) not in there)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 MOST_NAMED = 16
@@ -63,6 +63,8 @@ class RasCommunicator:
     """of the service that reported it; empty: that of the report"""
     age_ns: int = 0
     """age of the answer it comes from; 0: the report's own"""
+    known_as: str | None = None
+    """its name among the ranks whose calls are seen here; None: not among them"""
 
     @property
     def skew(self) -> int:
@@ -83,3 +85,22 @@ class RasReport:
     """of the service's queries to other ranks"""
     unread: int = 0
     """communicators that could not be parsed"""
+
+
+def with_names(report: RasReport, names: Collection[str | None]) -> RasReport:
+    """The report with the names of communicators that are among `names`, which are those of ranks seen here.
+
+    From NCCL 2.26 on the first hash is the one that this tool computes from the unique id (nccl_probe.c): 64 bits that
+    are equal on both sides are no coincidence, and nothing is said where they are not.
+    """
+    return replace(
+        report, communicators=tuple(replace(one, known_as=_name_in(one, names)) for one in report.communicators)
+    )
+
+
+def _name_in(communicator: RasCommunicator, names: Collection[str | None]) -> str | None:
+    try:
+        name = f"{int(communicator.name.partition(':')[0], 16):016x}"
+    except ValueError:
+        return None
+    return name if name in names else None

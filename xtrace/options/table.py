@@ -60,7 +60,7 @@ SERIES = ("flow", "service", "hosts", "owner")
 RECORDS = ("flow", "owner")
 PACKETS = ("outer", "inner")
 KEPT = ("all", "counters")
-PUSH_FORMATS = ("auto", "import", "remote-write")
+PUSH_FORMATS = ("auto", "import", "remote-write", "otlp")
 
 SELECTION = "What to monitor"
 FILTERS = "Which packets"
@@ -236,10 +236,11 @@ PUSH: Option[str | None] = Option(
     variables=("VICTORIAMETRICS_ENABLED", "VICTORIAMETRICS_REMOTE_WRITE"), is_main=True,
 )
 PUSH_FORMAT = Option(
-    ("--push-format",), "FORMAT", "auto, import or remote-write", METRICS, choice("format", PUSH_FORMATS),
+    ("--push-format",), "FORMAT", "auto, import, remote-write or otlp", METRICS, choice("format", PUSH_FORMATS),
     PUSH_FORMATS[0], PUSH_FORMATS[0],
-    "import: text for VictoriaMetrics. remote-write: Prometheus' remote write 1.0, for all that take it. auto: by the"
-    " path of the URL, remote-write for /api/v1/write.",
+    "import: text for VictoriaMetrics. remote-write: Prometheus' remote write, 2.0 or 1.0 as the server takes it. otlp:"
+    " OpenTelemetry's protocol, with its names. auto: by the path of the URL, remote-write for /api/v1/write, otlp for"
+    " /v1/metrics.",
     variables=("XTRACE_PUSH_FORMAT",), values=PUSH_FORMATS,
 )
 SPOOL: Option[tuple[str, int] | None] = Option(

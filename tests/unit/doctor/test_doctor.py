@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
@@ -195,23 +196,21 @@ def test_server_is_asked_with_an_import_that_stores_nothing(
         return outcome
 
     fake = SimpleNamespace(send=send, close=lambda: None)
-    monkeypatch.setattr("xtrace.sinks.push.transport.Http", lambda target, version: fake)
     target = parse_target("http://localhost:8428", {})
     assert target is not None
-    check = jobs.push(target, Exposition(()), "1")
+    check = jobs.push(target, Exposition(()), lambda: fake)
     assert check.status is status
     assert [gzip.decompress(body) for body in sent] == [b""]
     assert told in check.detail
 
 
 def test_target_that_cannot_be_used_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def http(*_: object) -> None:
+    def http() -> NoReturn:
         raise UsageError("VICTORIAMETRICS_CA_FILE: no such file")
 
-    monkeypatch.setattr("xtrace.sinks.push.transport.Http", http)
     target = parse_target("http://localhost:8428", {})
     assert target is not None
-    assert jobs.push(target, Exposition(()), "1").status is Status.FAIL
+    assert jobs.push(target, Exposition(()), http).status is Status.FAIL
 
 
 def test_lines_and_records_have_the_same_and_the_worst_decides(output: Output) -> None:

@@ -101,23 +101,73 @@ def test_a_host_whose_records_end_early_is_left_out_and_said(
 
 def test_lines_of_others_are_skipped_and_counted() -> None:
     hosts = Hosts()
-    hosts.read([b'{"type":"flow"}\n', b"nonsense\n", b'{"type":"nccl_rank"}\n', b'{"type":"nccl_rank",\n'])
-    assert (hosts.views, hosts.unread) == ({}, 2)
+    hosts.read([b'{"type":"flow"}\n', b"nonsense\n", b'{"type":"nccl_rank"}\n', b'{"type":"nccl_rank",\n'], "a")
+    assert (hosts.views, hosts.unread, hosts.empty) == ({}, 2, [])
 
 
-def test_files_may_be_compressed_and_cut_off(files: list[str]) -> None:
+def test_files_without_records_are_named(files: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    before = verdicts(*files)
+    assert caplog.text == ""
+    none, others = Path(files[0]).parent / "none", Path(files[0]).parent / "others"
+    none.touch()
+    others.write_bytes(b'{"type":"flow"}\n')
+    assert verdicts(*files, str(none), str(others)) == before
+    assert [f"hang: {name}: no records of mode nccl" in caplog.text for name in (none, others)] == [True, True]
+
+
+def test_a_run_that_was_killed_and_started_anew_costs_no_more_than_a_line(files: list[str]) -> None:
+    """Its last line, without an end, is followed by the first of the next run."""
+    before = verdicts(*files)
+    whole = Path(files[2]).read_bytes()
+    Path(files[2]).write_bytes(tick((rank(2),), "n2", NOW - SECOND)[:-200] + b'{"type":"start"}\n' + whole)
+    assert verdicts(*files) == before
+
+
+def test_files_that_begin_at_different_times_are_compared_at_their_end(files: list[str]) -> None:
+    before = verdicts(*files)
+    earlier = b"".join(tick((rank(1, begun=7),), "n1", NOW - ago * SECOND) for ago in range(900, 0, -1))
+    Path(files[1]).write_bytes(earlier + Path(files[1]).read_bytes())
+    assert verdicts(*files) == before
+
+
+def test_records_of_another_version_are_left_out_and_said(files: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    path = Path(files[2])
+    path.write_bytes(path.read_bytes().replace(b'"begun":', b'"made":'))
+    (verdict,) = verdicts(*files)
+    assert "of rank 2 there are no records" in verdict["evidence"]
+    assert "hang: left out, no records of this version: 1 lines" in caplog.text
+
+
+def test_files_may_be_compressed_and_cut_off(files: list[str], caplog: pytest.LogCaptureFixture) -> None:
     before = verdicts(*files)
     for name in files:
         Path(name).write_bytes(gzip.compress(Path(name).read_bytes()))
     assert verdicts(*files) == before
     Path(files[2]).write_bytes(Path(files[2]).read_bytes()[:-9])
     assert verdicts(*files) == before
+    assert f"hang: {files[2]}: the compressed file is cut off" in caplog.text
+    Path(files[2]).rename(f"{files[2]}.gz")
+    assert verdicts(str(Path(files[2]).parent)) == before
 
 
 def test_a_process_that_ended_is_remembered(files: list[str]) -> None:
     gone = behind(2, ended=True, exit="exit status 1")
     Path(files[2]).write_bytes(tick((gone,), "n2", NOW - SECOND) + tick((), "n2"))
     assert [(verdict["verdict"], verdict["rank"]) for verdict in verdicts(*files)] == [("gone", 2)]
+
+
+def test_a_process_of_an_earlier_job_of_that_name_is_not_gone(files: list[str]) -> None:
+    before = verdicts(*files)
+    gone = behind(2, ended=True, pid=50)
+    Path(files[2]).write_bytes(tick((gone,), "n2", NOW - SECOND) + Path(files[2]).read_bytes())
+    assert verdicts(*files) == before
+
+
+def test_two_communicators_at_one_address_are_two(files: list[str]) -> None:
+    """One was aborted and another one made within an interval."""
+    left = behind(2, left="CommAbort")
+    Path(files[2]).write_bytes(tick((left, rank(2, communicator="d")), "n2"))
+    assert ("missing", 2) in [(verdict["verdict"], verdict["rank"]) for verdict in verdicts(*files)]
 
 
 @pytest.mark.parametrize(

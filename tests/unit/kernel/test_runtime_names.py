@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xtrace.kernel.runtime_names import container_name, pod_name
+from xtrace.kernel.runtime_names import container_name, containers_directory, pod_name
 
 ID = "0123456789abcdef" * 4
 UID = "0a1b2c3d-0000-1111-2222-333344445555"
@@ -29,6 +29,23 @@ def test_container_has_the_name_in_dockers_file(tmp_path: Path, content: bytes, 
     (tmp_path / ID / "config.v2.json").write_bytes(content)
     assert container_name(ID, tmp_path) == name
     assert container_name("f" * 64, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "content, data",
+    [
+        (b'{"data-root": "/srv/docker", "bip": "10.0.0.1/24"}', "/srv/docker"),
+        (b'{"data-root": "relative"}', "/var/lib/docker"),
+        (b'{"data-root": 7}', "/var/lib/docker"),
+        (b'{"graph": "/old"}', "/var/lib/docker"),
+        (b"[]", "/var/lib/docker"),
+        (b"{", "/var/lib/docker"),
+    ],
+)
+def test_docker_may_keep_its_data_elsewhere(tmp_path: Path, content: bytes, data: str) -> None:
+    assert containers_directory(tmp_path / "missing") == Path("/var/lib/docker/containers")
+    (tmp_path / "daemon.json").write_bytes(content)
+    assert containers_directory(tmp_path / "daemon.json") == Path(data) / "containers"
 
 
 def test_pod_has_the_name_of_its_log_directory(tmp_path: Path) -> None:

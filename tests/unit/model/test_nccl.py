@@ -375,6 +375,12 @@ def test_push_knows_the_mode() -> None:
     assert isinstance(make(MetricsOptions(1)), NcclMetrics)
 
 
+def test_text_has_the_name_that_a_communicator_of_ras_has_here() -> None:
+    named = replace(ras_communicator("0x1"), known_as="0000000000000001")
+    lines = list(nccl_lines(snapshot(ras=RasReport("localhost:1", 0, "2.28.9", (named,), 0))))
+    assert any(line.startswith("ras 0x1 communicator=0000000000000001 ranks=80/90 ") for line in lines)
+
+
 def test_text_is_a_block_per_process_and_a_line_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = "".join(nccl_lines(snapshot(ras=REPORT))).splitlines()
     assert lines[0] == (

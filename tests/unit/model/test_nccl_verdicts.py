@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank
-from xtrace.model.nccl_verdicts import Kind, Limits, Verdict, judge
+from xtrace.model.nccl_judge import judge
+from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank, without_replaced
+from xtrace.model.nccl_verdicts import Kind, Limits, Verdict
 
 NOW = 1_800_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -47,7 +48,7 @@ def behind(number: int, **fields: Any) -> Rank:
 
 
 def judged(*ranks: Rank, has_all_hosts: bool = True, limits: Limits = LIMITS) -> list[Verdict]:
-    return judge(ranks, NOW, limits, has_all_hosts=has_all_hosts)
+    return judge(ranks, limits, has_all_hosts=has_all_hosts)
 
 
 def only(*ranks: Rank, **options: Any) -> Verdict:
@@ -90,6 +91,50 @@ def test_whoever_waits_for_less_than_the_limit_does_not_hang() -> None:
 
 def test_a_rank_that_goes_on_is_not_missing() -> None:
     assert judged(*OTHERS, behind(2, last_begin_ns=NOW - SECOND)) == []
+
+
+def test_a_rank_that_goes_on_elsewhere_is_missing_here() -> None:
+    other = OpenCall(REDUCE, NOW - SECOND // 10, 102, 7, is_other=True)
+    verdict = only(*OTHERS, replace(behind(2), open=other))
+    assert (verdict.kind, verdict.rank) == (Kind.MISSING, 2)
+    assert verdict.evidence.endswith(
+        "it is in AllReduce(1000 x float32) on another communicator since 100 ms (thread 102)"
+    )
+
+
+def test_a_rank_whose_records_end_too_early_to_tell_is_not_missing() -> None:
+    assert judged(*OTHERS, behind(2, at_ns=NOW - 12 * SECOND)) == []
+    assert judged(*(replace(one, at_ns=NOW - 12 * SECOND) for one in OTHERS), behind(2)) == []
+
+
+def test_clocks_that_differ_do_not_change_who_is_missing() -> None:
+    """The second host's clock is an hour behind."""
+    hour = 3600 * SECOND
+    late = behind(2)
+    shifted = replace(
+        late,
+        at_ns=late.at_ns - hour,
+        last_begin_ns=(late.last_begin_ns or 0) - hour,
+        last_return_ns=(late.last_return_ns or 0) - hour,
+    )
+    verdict = only(*OTHERS, shifted)
+    assert (verdict.kind, verdict.rank) == (Kind.MISSING, 2)
+    assert verdict.evidence.endswith("the last one was 21.0 s ago")
+
+
+@pytest.mark.parametrize("function", ["CommAbort", "CommDestroy"])
+def test_a_rank_that_left_the_communicator_is_missing(function: str) -> None:
+    left = f"; it has left the communicator ({function})"
+    for gone in (behind(2, left=function), replace(rank(2), open=None, left=function)):
+        verdict = only(*OTHERS, gone)
+        assert (verdict.kind, verdict.rank) == (Kind.MISSING, 2)
+        assert verdict.evidence.endswith(left)
+
+
+def test_those_that_still_end_the_communicator_do_not_wait_for_one_that_has() -> None:
+    ending = OpenCall(Arguments("CommDestroy"), NOW - 20 * SECOND, 1)
+    assert judged(*(replace(one, open=ending) for one in OTHERS), replace(rank(2), open=None, left="CommDestroy")) == []
+    assert judged(replace(rank(0), open=None, left="CommDestroy"), replace(rank(1), open=None)) == []
 
 
 def test_calls_that_were_enqueued_and_returned_count_as_made() -> None:
@@ -200,6 +245,12 @@ def test_a_rank_that_comes_last_again_and_again_is_late() -> None:
     )
 
 
+def test_clocks_that_differ_make_no_host_late() -> None:
+    here, there = [marked(n, 0) for n in (0, 1, 2)], [marked(n, 0.5, host="m") for n in (3, 4, 5)]
+    assert judged(*here, *there) == []
+    assert only(*here, *there, marked(6, 0.8, host="m")).rank == 6
+
+
 def test_two_late_calls_are_no_habit() -> None:
     assert judged(marked(0, 0, (7, 8)), marked(1, 0.3, (7, 8))) == []
 
@@ -273,3 +324,14 @@ def test_one_that_was_not_seen_while_others_are_in_a_call_is_missing_if_all_host
     verdict = only(older(0), older(1), older(3))
     assert (verdict.kind, verdict.rank, verdict.culprit) == (Kind.MISSING, 2, None)
     assert judged(older(0), older(1), older(3), has_all_hosts=False) == []
+
+
+def test_of_a_job_that_was_started_anew_the_earlier_ranks_are_forgotten() -> None:
+    earlier = [rank(number, ended=True, pid=50 + number) for number in range(4)]
+    assert list(without_replaced([*earlier, *OTHERS])) == [earlier[2], *OTHERS]
+    assert list(without_replaced([replace(earlier[0], rank=None), *OTHERS])) == [
+        replace(earlier[0], rank=None),
+        *OTHERS,
+    ]
+    left = replace(rank(0), left="CommAbort", pid=50)
+    assert list(without_replaced([left, rank(0)])) == [rank(0)]

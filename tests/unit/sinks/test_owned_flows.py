@@ -101,10 +101,10 @@ def test_text_has_the_owner_at_the_end_of_a_line_and_sums_by_it() -> None:
 
 def test_table_has_the_owner_behind_the_addresses_and_sums_by_it() -> None:
     lines = list(FlowColumns(TextOptions(top=None, screen=Wide()), Wide()).lines(owned()))
-    assert any("pid=7 curl" in line for line in lines)
+    assert any("curl[7]" in line for line in lines)
     sums = list(FlowColumns(TextOptions(top=2, screen=Wide(), by_owner=True), Wide()).lines(owned()))
     assert [line.split()[1] for line in sums[2:]] == ["owner", "owner", "other", "all"]
-    assert "pid=9 nginx (listener) unit=nginx.service, 2 flows" in sums[3]
+    assert "nginx[9] (listener) unit=nginx.service, 2 flows" in sums[3]
     assert "2 flows of other owners" in sums[4]
 
 

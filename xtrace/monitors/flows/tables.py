@@ -6,7 +6,7 @@ docs/architecture.md.
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -74,6 +74,11 @@ def plain_word(place: Place) -> int:
     return int(word)
 
 
+def multipliers() -> dict[str, int]:
+    """Return the multipliers of the hash of flows, one for each word of a key: odd, and nobody can guess them."""
+    return {f"hash_{word}": abi.U64.unpack(os.urandom(abi.U64.size))[0] | 1 for word in range(KEY.size // abi.U64.size)}
+
+
 @dataclass(frozen=True)
 class Drained:
     """The counts of one interval."""
@@ -94,7 +99,7 @@ class FlowTables:
         self.drain_ns = 0
         """duration of the last drain, without the grace period"""
         self._tick_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
-        self._multipliers = {f"hash_{word}": secrets.randbits(64) | 1 for word in range(KEY.size // abi.U64.size)}
+        self._multipliers = multipliers()
         self.owner_probe: OwnerProbe | None = None
         """finds out whose flows are, at tc"""
         self._shown: FlowTable | None = None

@@ -224,6 +224,15 @@ class CallTables:
             found[pid, address] = State.unpack(value)
         return found
 
+    def take_departed(self) -> dict[tuple[int, int], State]:
+        """Those with a name that were ended since this was last called, as they were then."""
+        found = {}
+        for key, value in self._maps["departed"].entries():
+            address, pid = COMMUNICATOR_KEY.unpack(key)
+            found[pid, address] = State.unpack(value)
+            self._maps["departed"].delete(key)
+        return found
+
     def last_begun(self) -> dict[int, int]:
         """When each process began its last collective, CLOCK_MONOTONIC."""
         found: dict[int, int] = {}

@@ -20,8 +20,11 @@ from xtrace.model.nccl import (
     NcclSetup,
     NcclSnapshot,
 )
+from xtrace.model.nccl_judge import judge
 from xtrace.model.nccl_lateness import Comparison
-from xtrace.model.nccl_verdicts import NORMAL, Limits, judge
+from xtrace.model.nccl_ranks import Rank
+from xtrace.model.nccl_ras import RasReport, with_names
+from xtrace.model.nccl_verdicts import NORMAL, Limits
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.finder import User, look_up
@@ -185,12 +188,17 @@ class NcclMonitor:
             has_returns=self._tables.has_returns,
             sums=self._sums.add(processes_, taken.totals),
             ranks=ranks,
-            verdicts=tuple(judge(ranks, seen.wall_ns, self._limits, has_all_hosts=False)),
-            ras=self._ras.take() if self._ras else None,
+            verdicts=tuple(judge(ranks, self._limits, has_all_hosts=False)),
+            ras=self._take_ras(ranks),
             ras_answers=self._ras.answers if self._ras else None,
         )
         self._start_ns = taken.end_monotonic_ns
         return snapshot
+
+    def _take_ras(self, ranks: Iterable[Rank]) -> RasReport | None:
+        """What RAS services told since the last interval, beside the names that its communicators have here."""
+        report = self._ras.take() if self._ras else None
+        return with_names(report, {rank.communicator for rank in ranks}) if report else None
 
     def _report_greedy(self, by_process: Mapping[int, Mapping[CallKey, Counters]]) -> None:
         """Say once that a process has used all the keys that one process may."""

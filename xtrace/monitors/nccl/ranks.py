@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from xtrace.kernel import proc
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl import Frame, PeerCalls, Running, State
 from xtrace.model.nccl_names import FUNCTIONS, datatype_name
-from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank
+from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank, without_replaced
 from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
@@ -21,7 +22,13 @@ from xtrace.monitors.nccl.gpus import Gpus
 from xtrace.monitors.wall import wall_offset
 
 ENDED_NS = 60_000_000_000
-"""A rank whose process has ended is known for so long; as long as others of its communicator are, if there are any."""
+"""A rank that is no more is known for so long; as long as others of its communicator are there, if any are."""
+
+MOST_PAST = 1024
+"""Of these, the latest."""
+
+Where = tuple[int, "int | None", "str | None"]
+"""Process id, address and name of a communicator: another one may take the address."""
 
 MOST_PEERS = 256
 """Of one rank: those of the latest sends and receives."""
@@ -61,8 +68,8 @@ class RankReader:
     def __init__(self, tables: CallTables, host: str) -> None:
         self._tables = tables
         self._host = host
-        self._ended: dict[tuple[int, int | None], tuple[Rank, int]] = {}
-        """by process id and address: as last seen, and when it was seen first that it had ended"""
+        self._past: dict[Where, tuple[Rank, int]] = {}
+        """ranks whose process has ended, or that have left: as last seen, and when that was seen first"""
         self._gpus = Gpus()
         self._silent: set[int] = set()
         """processes that are a rank by their environment, and have made no call since the probes"""
@@ -75,7 +82,7 @@ class RankReader:
         for frame, call in calls:
             by_thread[frame.thread].append((frame, call))
         for frame, call in calls:
-            if proc.thread_state(call.pid, _thread(frame)) is None and proc.start_time(call.pid) is not None:
+            if _is_over(frame, call):
                 self._tables.forget_running(frame)
             elif not _is_abandoned(frame, call, by_thread[frame.thread]):
                 running[call.pid].append((frame, call))
@@ -92,6 +99,7 @@ class RankReader:
 
         `earlier`: what the stacks tell of those that are older than their probes.
         """
+        self._take_departed(seen, users)
         found: dict[tuple[int, int | None], Rank] = {}
         in_use = seen.in_use()
         unnamed = Counter(pid for (pid, _), state in seen.states.items() if not state.id)
@@ -105,11 +113,12 @@ class RankReader:
             for frame, call in calls:
                 if call.function in MAKERS and call.id:
                     found[pid, None] = self._joining(seen, frame, call, users.get(pid))
-        self._silent = set(self._find_silent(users, earlier, {pid for pid, _ in found}))
+        known = {pid for pid, _ in found} | {pid for pid, _, _ in self._past}
+        self._silent = set(self._find_silent(users, earlier, known))
         for pid in self._silent:
             found[pid, None] = self._by_environment(seen, pid, users[pid])
         found = {where: self._with_stacks(seen, rank, earlier) for where, rank in found.items()}
-        return tuple(self._with_ended(found, seen))
+        return tuple(without_replaced(self._with_past(found, seen)))
 
     def _find_silent(self, users: Mapping[int, User], earlier: Mapping[int, Earlier], known: set[int]) -> Iterator[int]:
         """Processes older than their probes of which no communicator is known, and that are a rank by environment.
@@ -233,23 +242,49 @@ class RankReader:
             return _thread(frame), OpenCall(made, since, _thread(frame), call.number or None, is_other=not own)
         return None
 
-    def _with_ended(self, found: Mapping[tuple[int, int | None], Rank], seen: Seen) -> Iterator[Rank]:
+    def _take_departed(self, seen: Seen, users: Mapping[int, User]) -> None:
+        """Remember the ranks that have left a communicator, as they were then."""
+        for (pid, address), state in self._tables.take_departed().items():
+            rank = self._rank(seen, pid, address, state, users.get(pid), is_only=False)
+            self._past[_where(rank)] = replace(rank, left=FUNCTIONS[state.ended_by], open=None), seen.monotonic_ns
+
+    def _with_past(self, found: Mapping[tuple[int, int | None], Rank], seen: Seen) -> Iterator[Rank]:
         now = seen.monotonic_ns
-        for where, rank in found.items():
+        there: set[str | None] = set()
+        for rank in found.values():
             if rank.ended:
-                first = self._ended.get(where, (rank, now))
-                kept = replace(rank, exit=rank.exit or first[0].exit, open=rank.open or first[0].open)
-                self._ended[where] = kept, first[1]
+                first = self._past.get(_where(rank), (rank, now))
+                last = replace(rank, exit=rank.exit or first[0].exit, open=rank.open or first[0].open)
+                self._past[_where(rank)] = last, first[1]
             else:
-                self._ended.pop(where, None)
+                there.add(rank.communicator)
+                self._past.pop(_where(rank), None)
                 yield rank
-        alive = {rank.communicator for rank in found.values() if not rank.ended}
-        self._ended = {
+        kept = sorted(self._past.items(), key=lambda one: one[1][1])[-MOST_PAST:]
+        self._past = {
             where: (rank, since)
-            for where, (rank, since) in self._ended.items()
-            if rank.communicator in alive or now - since < ENDED_NS
+            for where, (rank, since) in kept
+            if rank.communicator in there or now - since < ENDED_NS
         }
-        yield from (replace(rank, at_ns=seen.wall_ns) for rank, _ in self._ended.values())
+        yield from (replace(rank, at_ns=seen.wall_ns) for rank, _ in self._past.values())
+
+
+def _is_over(frame: Frame, call: Running) -> bool:
+    """Whether its thread is gone, and its process is not; another thread may have the number."""
+    started = proc.thread_start(call.pid, _thread(frame))
+    if started is None:
+        return proc.start_time(call.pid) is not None
+    return started > latest_start(call.begin_ns)
+
+
+def latest_start(begin_ns: int) -> int:
+    """The latest start, in kernel ticks since boot, of a thread that began a call at that time (CLOCK_MONOTONIC)."""
+    suspended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return (begin_ns + suspended_ns) * os.sysconf("SC_CLK_TCK") // 1_000_000_000 + 1  # the two are not read at once
+
+
+def _where(rank: Rank) -> Where:
+    return rank.pid, rank.address, rank.communicator
 
 
 def arguments(function: int, datatype: int, elements: int, root: int) -> Arguments:

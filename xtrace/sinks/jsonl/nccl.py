@@ -157,6 +157,7 @@ def ras_records(report: RasReport, common: Record) -> Iterator[Record]:
             "age_s": round(communicator.age_ns / 1e9, 3),
             "timeouts": report.timeouts,
             "communicator": communicator.name,
+            "known_as": communicator.known_as,
             "nranks": communicator.size,
             "ranks": communicator.ranks,
             "missing_ranks": list(communicator.missing),

@@ -39,6 +39,7 @@ def rank_records(ranks: Iterable[Rank], common: Record) -> Iterator[Record]:
             "sleeps_in": rank.sleeps_in,
             "state": rank.state,
             "ended": rank.ended,
+            "left": rank.left,
             "exit": rank.exit,
             "calls": [
                 {"number": call.number, "begin_ns": call.begin_ns, **arguments_record(call.arguments)}

@@ -15,7 +15,7 @@ from xtrace.sinks.live.history import History
 from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency
 from xtrace.sinks.render import tcp_flag_names
 from xtrace.sinks.text.columns import ARROW, flow_row
-from xtrace.sinks.text.flows import owner_words
+from xtrace.sinks.text.flows import flow_details, owner_words
 
 LISTED = 1000
 """Flows that can be scrolled through."""
@@ -245,6 +245,8 @@ def _lines(shown: Shown, index: int, view: View) -> Iterator[str]:
     yield f"{view.words(flow.bytes / seconds)}, {flow.bytes} bytes"
     mean = flow.bytes / flow.packets
     yield f"{frequency(flow.packets / seconds)}packets/s, {flow.packets} packets, mean {mean:.0f} B"
+    if flow.key.traffic_type == "ICMP":
+        yield " ".join(flow_details(flow))  # by numbers, too
     if flow.tcp_flags:
         yield f"TCP flags {tcp_flag_names(flow.tcp_flags)}"
     owner = shown.snapshot.owner(index)

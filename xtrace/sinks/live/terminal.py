@@ -1,8 +1,9 @@
 """The terminal as a screen: entered and left, drawn line by line, read key by key.
 
 The few sequences that this needs are the same on every terminal in use (ECMA-48, and xterm's alternate screen), so no
-curses and no terminfo: a machine, or the empty root of a container, may have none. Nothing is set that a killed process
-would leave in a shell's way: cursor and line wrap are off only while a frame is written.
+curses and no terminfo: a machine, or the empty root of a container, may have none. If this process is killed, its
+guardian gives the terminal back; if that is killed too, nothing is left that would be in a shell's way: cursor and line
+wrap are off only while a frame is written.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
-from xtrace.errors import XtraceError
+from xtrace.errors import KernelError, XtraceError
+from xtrace.kernel.guardian import Guardian
 from xtrace.kernel.signals import SignalFd
 from xtrace.sinks.live import keys
 from xtrace.sinks.stream import OutputStream
@@ -49,6 +51,7 @@ class Terminal:
         self._keyboard = keyboard
         self._stream = stream
         self._before: list[Any] | None = None
+        self._guardian: Guardian | None = None
         self._shown: list[str] = []
         self._size = Size(0, 0)
         with ExitStack() as opening:
@@ -70,7 +73,10 @@ class Terminal:
 
     def enter(self) -> None:
         """Switch to the alternate screen and let keys through as they are typed; Ctrl-C still interrupts."""
-        self._before = self._before or termios.tcgetattr(self._keyboard)
+        if self._before is None:
+            self._before = termios.tcgetattr(self._keyboard)
+            with suppress(KernelError):  # no process can be started: `reset` is left to the user
+                self._guardian = Guardian(self._keyboard, self._stream.fileno(), LEAVE.encode())
         modes = termios.tcgetattr(self._keyboard)
         modes[INPUT_FLAGS] &= ~termios.IXON  # Ctrl-S would stop the output, and with it the run
         modes[LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO)
@@ -90,6 +96,9 @@ class Terminal:
             termios.tcsetattr(self._keyboard, termios.TCSANOW, before)
         with suppress(XtraceError):
             self._write(LEAVE)
+        if self._guardian is not None:
+            self._guardian.dismiss()
+            self._guardian = None
 
     def leave_at_once(self) -> None:
         """The same without waiting for a terminal that takes no output."""

@@ -40,9 +40,9 @@ def detail_lines(detail: Detail, view: View, ramp: str, rows: int, columns: int)
 
 
 def graph_title(series: Series, view: View) -> str:
-    """Return `rate over the last 240 s: now 209.6 Mbit/s, mean 100.1 Mbit/s, highest 300.0 Mbit/s`."""
-    now, mean, highest = series.rates[-1], sum(series.rates) / len(series.rates), max(series.rates)
-    shown = f"now {view.words(now)}, mean {view.words(mean)}, highest {view.words(highest)}"
+    """Return `rate over the last 240 s: now 209.6 Mbit/s, mean 100.1 Mbit/s, peak 300.0 Mbit/s`."""
+    now, mean, peak = series.rates[-1], sum(series.rates) / len(series.rates), max(series.rates)
+    shown = f"now {view.words(now)}, mean {view.words(mean)}, peak {view.words(peak)}"
     return f"{series.title} over the last {series.span_s:.0f} s: {shown}"
 
 

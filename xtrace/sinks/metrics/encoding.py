@@ -17,9 +17,7 @@ class Encoding(Protocol):
     """Collects one tick's samples of all monitors, adds the constant labels and encodes them as one body."""
 
     form: str
-    """import or remote-write"""
-    headers: Mapping[str, str]
-    """HTTP content headers of a compressed body"""
+    """import, remote-write or otlp"""
 
     def add(self, samples: Iterable[Sample], described: Mapping[str, Metric], interval: Interval) -> None:
         """Add samples; `described` contains all their metrics."""
@@ -35,6 +33,12 @@ class Encoding(Protocol):
 
     def compress(self, body: bytes) -> bytes:
         """Compress a body as announced by `headers`. May be called from another thread."""
+
+    def headers(self, body: bytes) -> Mapping[str, str]:
+        """Return the HTTP content headers of a compressed body."""
+
+    def selector(self, name: str) -> str:
+        """Return PromQL selectors, one a line, any of which finds a metric without labels of its own."""
 
 
 def gzip(body: bytes) -> bytes:

@@ -11,6 +11,7 @@ from xtrace.sinks.metrics.encoding import gzip
 from xtrace.sinks.metrics.sample import Interval, Labels, Metric, Sample
 from xtrace.sinks.render import valid_unicode
 
+HEADERS: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 _PIECES = 4
@@ -37,7 +38,6 @@ class Exposition:
     """
 
     form = "import"
-    headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
 
     def __init__(self, constant: Labels) -> None:
         self._constant = constant
@@ -109,3 +109,11 @@ class Exposition:
     def compress(self, body: bytes) -> bytes:
         """Compress by gzip."""
         return gzip(body)
+
+    def headers(self, body: bytes) -> Mapping[str, str]:
+        """Return the content headers."""
+        return HEADERS
+
+    def selector(self, name: str) -> str:
+        """Return the name and the constant labels."""
+        return f"{name}{{{label_text(self._constant)}}}"

@@ -37,7 +37,15 @@ class Outcome:
     reason: str = ""
     retry_after_s: float | None = None
     doubt: str = ""
-    """the answer, if it is none that VictoriaMetrics gives to an import; the samples may not be stored"""
+    """the answer, if it is not the usual one of the format; the samples may not be stored"""
+    status: int = 0
+    """of the answer; 0 if there was none"""
+    written: int | None = None
+    """samples that were stored, if the server says so (remote write 2.0)"""
+    rejected: int = 0
+    """samples that the server says it has not stored, while it took others"""
+    remark: str = ""
+    """what it says about them, or about a request that it took whole"""
     unanswered: bool = False
     """whether the request was sent, as far as known, but no answer came"""
     reconnected: bool = False

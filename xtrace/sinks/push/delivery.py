@@ -60,6 +60,7 @@ class Delivery:
         self._attempts = 0
         self._troubled_since: float | None = None
         self._last_rejection: str | None = None
+        self._last_remark = ""
         self._overflowed = 0
         """batches that had no room"""
         self._overflowing = False
@@ -141,7 +142,7 @@ class Delivery:
                 self._delivered(batch, outcome, took)
                 self._restore(ending=False)
             elif not outcome.retry:
-                self._refused(batch, outcome.reason)
+                self._refused(batch, outcome)
             else:
                 self._failed(outcome)
         if not self._transport.is_known:
@@ -180,7 +181,7 @@ class Delivery:
 
     def _send(self, body: bytes) -> Outcome:
         try:
-            return self._transport.send(body, self._encoding.headers)
+            return self._transport.send(body, self._encoding.headers(body))
         except Exception as error:  # noqa: BLE001 - if the thread ends, all samples are lost
             # the error's text could quote a secret
             return Outcome(False, True, f"{type(error).__name__} in the HTTP client")
@@ -212,11 +213,13 @@ class Delivery:
             self._figures = replace(
                 figures,
                 requests=figures.requests + 1,
-                samples=figures.samples + batch.samples,
+                samples=figures.samples + max(0, batch.samples - outcome.rejected),
                 request_s=took,
                 doubt=outcome.doubt,
             )
             self._overflowing = self._overflowing and left > 0
+            if outcome.rejected:
+                self._queue.count_dropped("refused", Batch(b"", outcome.rejected))
         if self._troubled_since is not None:
             log.info(
                 "push to %s: delivering again after %.0f s; intervals queued: %d",
@@ -227,10 +230,11 @@ class Delivery:
         self._attempts, self._troubled_since, self._last_rejection = 0, None, None
         if outcome.doubt and not figures.doubt:
             log.warning(
-                "push to %s: answered %s instead of 204 No Content: samples may not be stored (check the path)",
+                "push to %s: answered %s: samples may not be stored (check the path)",
                 self._transport.shown,
                 outcome.doubt,
             )
+        self._remarked(outcome)
         self._queue.keep(batch)
         self._acknowledged.add(batch, now, self._has_ended)
         if self._has_ended:
@@ -239,13 +243,35 @@ class Delivery:
         if batch.probe is not None:
             self._check.delivered(batch.probe, now)
 
-    def _refused(self, batch: Batch, reason: str) -> None:
-        """The server permanently rejects this batch."""
+    def _remarked(self, outcome: Outcome) -> None:
+        """The server took the batch, but has something to say."""
+        said = outcome.remark or "no reason given"
+        if outcome.rejected and said != self._last_remark:
+            log.error("push to %s: accepted, but for %d samples: %s", self._transport.shown, outcome.rejected, said)
+        elif outcome.remark and said != self._last_remark:
+            log.warning("push to %s: accepted, with a remark: %s", self._transport.shown, said)
+        self._last_remark = said if outcome.rejected or outcome.remark else ""
+
+    def _refused(self, batch: Batch, outcome: Outcome) -> None:
+        """The server permanently rejects this batch, or the part that it has not written."""
+        lost = outcome.rejected if outcome.written else batch.samples
+        reason = outcome.reason
         with self._changed:
-            self._queue.count_dropped("refused", batch)
+            self._queue.count_dropped("refused", Batch(b"", lost))
+            taken = max(0, batch.samples - lost)
+            self._figures = replace(self._figures, samples=self._figures.samples + taken)
         self._queue.forget(batch)
         if reason != self._last_rejection:
-            log.error("push to %s: rejected and dropped: %s", self._transport.shown, reason)
+            if outcome.written:
+                log.error(
+                    "push to %s: %d of %d samples written, the others rejected and dropped: %s",
+                    self._transport.shown,
+                    outcome.written,
+                    outcome.written + lost,
+                    reason,
+                )
+            else:
+                log.error("push to %s: rejected and dropped: %s", self._transport.shown, reason)
         self._attempts, self._troubled_since, self._last_rejection = 0, None, reason
 
     def _failed(self, outcome: Outcome) -> None:

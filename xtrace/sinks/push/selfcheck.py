@@ -25,7 +25,7 @@ class Probe:
     """A sample whose presence shows that a batch was stored."""
 
     selector: str
-    """a PromQL selector"""
+    """PromQL selectors, one a line: the server knows the sample by one of them"""
     at_ms: int
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from xtrace.sinks.identity import Identity
 from xtrace.sinks.metrics.encoding import Encoding
-from xtrace.sinks.metrics.exposition import label_text
 from xtrace.sinks.metrics.own import push_samples
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 from xtrace.sinks.push.batch import Batch, Transport
@@ -26,11 +24,8 @@ PROBE = "xtrace_catch_build_info"
 class Push:
     """An Outlet that encodes in the main thread between ticks; Delivery does everything that may block."""
 
-    def __init__(
-        self, transport: Transport, encoding: Encoding, identity: Identity, spool: Spool | None = None
-    ) -> None:
+    def __init__(self, transport: Transport, encoding: Encoding, spool: Spool | None = None) -> None:
         self._shown = transport.shown
-        self._identity = identity
         self._encoding = encoding
         self._spool = spool
         self._delivery = Delivery(transport, self._encoding, spool=spool)
@@ -49,8 +44,8 @@ class Push:
         """Queue the tick's samples."""
         samples = len(self._encoding)
         if samples:
-            selector = f"{PROBE}{{{label_text(self._identity.series())}}}"
-            self._delivery.submit(Batch(self._encoding.body(), samples, Probe(selector, interval.end_ms)))
+            probe = Probe(self._encoding.selector(PROBE), interval.end_ms)
+            self._delivery.submit(Batch(self._encoding.body(), samples, probe))
 
     def close(self, limit_s: float) -> None:
         """Deliver queued samples for at most `limit_s`; log what was lost."""

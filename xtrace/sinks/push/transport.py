@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -16,26 +16,18 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from xtrace.printable import printable
+from xtrace.sinks.push.answers import OK, Answer, delivered, may_pass, status_message, written
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import manager
 from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
-from xtrace.target import IMPORT_PATH, REMOTE_WRITE, WRITE_PATH, Target
+from xtrace.target import IMPORT, IMPORT_PATH, OTLP, OTLP_OF_PROMETHEUS, OTLP_PATHS, REMOTE_WRITE, WRITE_PATH, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 MOST_WORDS = 200
 """Characters of a server's error text that are logged."""
 MOST_READ = 4096
 
-OK, REDIRECTS = range(200, 300), range(300, 400)
-MAY_PASS = (
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    # while a token or password is being replaced
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
-)
-"""Errors of the client that a later attempt may not meet, beside all errors of the server."""
+REDIRECTS = range(300, 400)
 EXPORT_PATH, QUERY_PATH = "/api/v1/export", "/api/v1/query"
 MOST_EXPORTS = 3
 """Paths tried for it where the import path is not the usual one."""
@@ -64,7 +56,7 @@ class Http:
         """whether this side closed the last connection"""
         self._secrets.note_query(urlsplit(target.url).query)
         self.shown = target.shown
-        self.is_known = target.form == REMOTE_WRITE or urlsplit(target.url).path.endswith(IMPORT_PATH)
+        self.is_known = target.form != IMPORT or urlsplit(target.url).path.endswith(IMPORT_PATH)
         self._agent = f"xtrace-catch/{version}"
         # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -119,16 +111,20 @@ class Http:
         )
 
     def _outcome(self, response: urllib3.BaseHTTPResponse) -> Outcome:
-        status = response.status
+        form, status = self._target.form, response.status
+        body = self._start_of(response)
+        phrase = f"{status} {self._clean(response.reason or '')}".strip()
         if status in OK:
-            self._finish(response)
-            is_usual = status == HTTPStatus.NO_CONTENT or self._target.form == REMOTE_WRITE
-            doubt = "" if is_usual else f"{status} {self._phrase(response)}".strip()
-            return Outcome(True, doubt=doubt)
-        words = self._words(response)
-        if status >= 500 or status in MAY_PASS:
-            return Outcome(False, True, words, retry_after(response.headers.get("Retry-After")))
-        return Outcome(False, False, words)
+            outcome = delivered(form, Answer(status, phrase, response.headers, body))
+            return replace(outcome, status=status, remark=self._clean(outcome.remark))
+        said = status_message(body) if form == OTLP else body.decode("utf-8", "replace")
+        line = self._clean(said)
+        words = phrase + (f": {line}" if line else "") + advice(status, line)
+        told = written(response.headers) if form == REMOTE_WRITE else None
+        if may_pass(form, status):
+            wait_s = retry_after(response.headers.get("Retry-After"))
+            return Outcome(False, True, words, wait_s, status=status, written=told)
+        return Outcome(False, False, words, status=status, written=told)
 
     def _finish(self, response: urllib3.BaseHTTPResponse) -> None:
         """Reuse the connection if the response was read to its end or has no body, else close it."""
@@ -142,20 +138,18 @@ class Http:
     def _count_connect(self) -> None:
         self._connects += 1
 
-    def _phrase(self, response: urllib3.BaseHTTPResponse) -> str:
-        return printable(self._secrets.mask(response.reason or ""), instead=" ").strip()[:MOST_WORDS]
+    def _clean(self, text: str) -> str:
+        """Return the start of a server's text as one line without secrets."""
+        return printable(self._secrets.mask(text), instead=" ").strip()[:MOST_WORDS]
 
-    def _words(self, response: urllib3.BaseHTTPResponse) -> str:
-        """Return `400 Bad Request: start of the server's text`."""
+    def _start_of(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        """Return the start of an answer's body."""
         try:
-            text = response.read1(MOST_READ).decode("utf-8", "replace")
+            return response.read1(MOST_READ)
         except (HTTPError, OSError):
-            text = ""
+            return b""
         finally:
             self._finish(response)
-        line = printable(self._secrets.mask(text), instead=" ").strip()[:MOST_WORDS]
-        status = f"{response.status} {self._phrase(response)}".strip()
-        return status + (f": {line}" if line else "") + advice(response.status, line)
 
     def _headers(self) -> dict[str, str]:
         """Return the target's headers. Secret files are read each time, so a rotated secret applies at once."""
@@ -174,31 +168,36 @@ class Http:
 
 
 def export_urls(url: str, selector: str, start_ms: int, end_ms: int) -> list[str]:
-    """Return URLs that may export samples of a series: beside the import path (cluster: /select), or above the path."""
-    query = {"match[]": selector, "start": start_ms / 1000, "end": end_ms / 1000}
+    """Return URLs that may export samples of a series: beside the import path (cluster: /select), or above the path.
+
+    `selector`: one a line; any of them will do.
+    """
+    query = [*(("match[]", each) for each in selector.split("\n")), ("start", start_ms / 1000), ("end", end_ms / 1000)]
     return [_beside(url, prefix + EXPORT_PATH, query) for prefix in _prefixes(url)]
 
 
 def query_urls(url: str, selector: str, start_ms: int, end_ms: int) -> list[str]:
-    """Return the URL of Prometheus' query API beside a path for remote write, for the same samples and some before."""
-    if not urlsplit(url).path.endswith(WRITE_PATH):
+    """Return the URL of Prometheus' query API beside its paths for writing, for the same samples and some before."""
+    if not urlsplit(url).path.endswith((WRITE_PATH, OTLP_OF_PROMETHEUS)):
         return []
     window_s = (end_ms - start_ms) // 1000 + 2
-    query = {"query": f"{selector}[{window_s}s]", "time": (end_ms + 1) / 1000}
+    of_prometheus = selector.partition("\n")[0]
+    query = [("query", f"{of_prometheus}[{window_s}s]"), ("time", (end_ms + 1) / 1000)]
     return [_beside(url, prefix + QUERY_PATH, query) for prefix in _prefixes(url)]
 
 
 def _prefixes(url: str) -> list[str]:
     """Return what paths for reading may begin with."""
     path = urlsplit(url).path
-    for end in (IMPORT_PATH, WRITE_PATH):
+    for end in (IMPORT_PATH, WRITE_PATH, *OTLP_PATHS):
         prefix, found, _ = path.partition(end)
         if found:
-            return [prefix.replace("/insert/", "/select/", 1)]
+            reads = prefix.replace("/insert/", "/select/", 1)
+            return [reads + "/prometheus" if reads != prefix and end in OTLP_PATHS else reads]
     return [str(above).rstrip("/") for above in PurePosixPath(path).parents][:MOST_EXPORTS]
 
 
-def _beside(url: str, path: str, query: Mapping[str, object]) -> str:
+def _beside(url: str, path: str, query: Sequence[tuple[str, object]]) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=path, query="&".join(filter(None, (parts.query, urlencode(query))))))
 

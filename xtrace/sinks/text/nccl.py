@@ -134,7 +134,10 @@ def operation_text(operation: Operation, seconds: float) -> str:
 def ras_lines(report: RasReport) -> Iterator[str]:
     """`ras 0x123 ranks=7/8 missing=3 skew=2 (AllReduce 10..12)`"""
     for communicator in report.communicators:
-        words = [f"ras {communicator.name} ranks={communicator.ranks}/{communicator.size}"]
+        words = [f"ras {communicator.name}"]
+        if communicator.known_as is not None:
+            words.append(f"communicator={communicator.known_as}")
+        words.append(f"ranks={communicator.ranks}/{communicator.size}")
         words.append(f"missing={','.join(map(str, communicator.missing)) or 'none'} skew={communicator.skew}")
         words += [f"{name}={least}..{most}" for name, (least, most) in communicator.counts.items() if least != most]
         if communicator.async_errors:

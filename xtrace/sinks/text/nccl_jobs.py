@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from xtrace.model.nccl import Communicator, NcclProcess, NcclSnapshot, Operation, RunCalls, sum_counters, total_bytes
+from xtrace.model.nccl_evidence import known, seconds
 from xtrace.model.nccl_ranks import Rank
-from xtrace.model.nccl_verdicts import known, seconds
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.text.nccl import ras_lines
 from xtrace.sinks.text.nccl_ranks import NO_JOB, NOTE, Members, by_job, communicator_lines, short_command
@@ -130,6 +130,8 @@ def doing(rank: Rank, now_ns: int) -> str:
     """What a rank does: the call that it is in, or since when it is in none."""
     if rank.ended:
         return f"ended ({rank.exit or 'how is not known'})"
+    if rank.left is not None:
+        return f"left the communicator ({rank.left})"
     state = f" (state {rank.state})" if rank.state in ("T", "t", "D") else ""
     call = rank.open
     if call is not None and call.is_from_stack:

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from xtrace.model.nccl_evidence import known, seconds
 from xtrace.model.nccl_ranks import Rank
-from xtrace.model.nccl_verdicts import Kind, Verdict, known, seconds
+from xtrace.model.nccl_verdicts import Kind, Verdict
 from xtrace.sinks.render import short_id
 
 NOTE = "Calls are those that the host enqueued; what the GPUs have completed of them is not known."
@@ -53,13 +54,13 @@ def job_lines(ranks: Sequence[Rank], verdicts: Sequence[Verdict], now_ns: int) -
 
 def communicator_lines(name: str, members: Sequence[Rank], verdicts: Sequence[Verdict], now_ns: int) -> Iterator[str]:
     """What is wrong with a communicator, or where its ranks are."""
-    alive = [rank for rank in members if not rank.ended] or members
+    there = [rank for rank in members if rank.is_there]
     nranks = max((rank.nranks for rank in members if rank.nranks), default=None)
     hosts = {rank.host for rank in members}
-    made = sorted({rank.made for rank in alive})
+    made = sorted({rank.made for rank in there or members})
     calls = f"{made[0]}" if len(made) == 1 else f"{made[0]} to {made[-1]}"
     where = f"{len(hosts)} host{'s' if len(hosts) > 1 else ''}"
-    head = f"communicator {name}: {len(alive)} of {known(nranks)} ranks on {where}"
+    head = f"communicator {name}: {len(there)} of {known(nranks)} ranks on {where}"
     is_whole = all(rank.is_whole for rank in members)
     numbered = f", at call {calls}" if is_whole else ", older than the probes"
     yield head + numbered + ("" if verdicts else ": nothing is wrong" if is_whole else ": nothing wrong is known")

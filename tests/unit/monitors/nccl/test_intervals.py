@@ -43,7 +43,7 @@ def key(pid: int = 7, communicator: int = 0x1000, function: int = REDUCE, **fiel
 def state_of(known: Known) -> State:
     rank = lib.NCCL_NO_RANK if known.rank is None else known.rank
     device = lib.NCCL_NO_DEVICE if known.device is None else known.device
-    return State(known.nranks or 0, rank, device, *(0,) * 10, marks=())
+    return State(known.nranks or 0, rank, device, *(0,) * 11, marks=())
 
 
 class World:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.nccl.ras_double import communicator, document, missing, rank, without_commas
-from xtrace.model.nccl_ras import RasCommunicator, RasRank, RasReport
+from xtrace.model.nccl_ras import RasCommunicator, RasRank, RasReport, with_names
 from xtrace.monitors.nccl import ras_status
 from xtrace.monitors.nccl.ras_status import RasError, RasMemory, parse_status
 
@@ -137,3 +137,13 @@ def test_communicators_that_are_kept_are_bounded_the_oldest_go_first(monkeypatch
 def test_communicator_that_is_reported_twice_is_one() -> None:
     report = parsed(document(job("0xa", 100), job("0xa", 100)))
     assert len(RasMemory(SECOND).with_others(report, 0).communicators) == 1
+
+
+@pytest.mark.parametrize(
+    "hash_, known_as",
+    [("0x9f3c", "0000000000009f3c"), ("9f3c", "0000000000009f3c"), ("0x9f3d", None), ("?", None), ("", None)],
+)
+def test_a_communicator_whose_hash_is_the_name_of_ranks_here_has_that_name(hash_: str, known_as: str | None) -> None:
+    report = parsed(document({**communicator(1, [rank(0, {})], []), "hash": hash_}))
+    (named,) = with_names(report, {"0000000000009f3c", None}).communicators
+    assert named.known_as == known_as

@@ -203,6 +203,7 @@ def test_ras_record_has_the_answer_and_its_age() -> None:
         {"AllReduce": (10, 12), "Broadcast": (4, 9), "Send": (0, 0)},
         (MISSING,),
         {"AllReduce": Behind(2, (SLOW,))},
+        known_as="0000000000000001",
     )
     earlier = RasCommunicator("0x3", 2, 2, (), (), {}, nccl_version="2.27.5", age_ns=61_234_900_000)
     report = RasReport("localhost:28028", BOOT, "2.28.9", (current, earlier), 5)
@@ -215,6 +216,7 @@ def test_ras_record_has_the_answer_and_its_age() -> None:
         "age_s": 0.0,
         "timeouts": 5,
         "communicator": "0x1:0x2",
+        "known_as": "0000000000000001",
         "nranks": 8,
         "ranks": 7,
         "missing_ranks": [3],
@@ -233,6 +235,7 @@ def test_ras_record_has_the_answer_and_its_age() -> None:
             }
         ],
     }
+    assert remembered["known_as"] is None
     assert (remembered["communicator"], remembered["nccl_version"], remembered["age_s"]) == ("0x3", "2.27.5", 61.235)
 
 

@@ -56,7 +56,7 @@ def test_own_labels_override_constant_ones() -> None:
 
 def test_body_is_compressed_as_its_headers_say() -> None:
     exposition = Exposition(())
-    assert exposition.headers == {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
+    assert exposition.headers(b"") == {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
     assert zlib.decompress(exposition.compress(b"a{} 1 5\n"), 16 + zlib.MAX_WBITS) == b"a{} 1 5\n"
 
 

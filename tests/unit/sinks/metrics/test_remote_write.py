@@ -9,9 +9,10 @@ import cramjam
 import pytest
 
 from tests.support.protobuf import Labels as Named
-from tests.support.protobuf import Points, fields, time_series
+from tests.support.protobuf import Points, fields, parsed_2, request_2, time_series
 from xtrace.sinks.metrics import snappy
-from xtrace.sinks.metrics.remote_write import RemoteWrite
+from xtrace.sinks.metrics.protobuf import varint
+from xtrace.sinks.metrics.remote_write import HEADERS_1, HEADERS_2, RemoteWrite, samples_in
 from xtrace.sinks.metrics.sample import Interval, Labels, Life, Metric, Sample
 
 DESCRIBED = {"a_total": Metric("counter", "things", "All."), "b": Metric("gauge", "", "Some.")}
@@ -23,7 +24,7 @@ def body(encoding: RemoteWrite, tick: int, *samples: Sample) -> dict[Named, Poin
     """Return what a tick sends; a stale marker is shown as nan."""
     encoding.add(samples, DESCRIBED, TICKS[tick])
     expected = len(encoding)
-    found = time_series(encoding.body())
+    found = request_2(encoding.body())
     assert len(dict(found)) == len(found), "a series occurs once"
     assert sum(len(points) for _, points in found) >= expected
     return dict(found)
@@ -49,10 +50,15 @@ def test_number_of_samples_is_that_of_the_points() -> None:
 
 
 def test_headers_are_those_of_the_specification() -> None:
-    assert RemoteWrite.headers == {
+    assert HEADERS_1 == {
         "Content-Type": "application/x-protobuf",
         "Content-Encoding": "snappy",
         "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
+    assert HEADERS_2 == {
+        "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        "Content-Encoding": "snappy",
+        "X-Prometheus-Remote-Write-Version": "2.0.0",
     }
 
 
@@ -93,7 +99,7 @@ def test_other_series_and_metrics_are_stale_as_soon_as_they_have_no_sample() -> 
 def test_at_the_end_of_a_run_all_series_are_stale() -> None:
     encoding = RemoteWrite(())
     body(encoding, 0, Sample(X, {"a_total": 1}, None, Life.STAYS), Sample((), {"b": 1}))
-    last = dict(time_series(encoding.last_body()))
+    last = dict(request_2(encoding.last_body()))
     assert set(last) == {of("a_total", *X), of("b")}
     for points in last.values():
         assert_stale(points, 2001)
@@ -121,4 +127,61 @@ def test_body_is_compressed_by_the_library_if_it_is_installed(monkeypatch: pytes
 
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 1 << 41, (1 << 63) - 1])
 def test_numbers_are_varints(number: int) -> None:
-    assert list(fields(b"\x08" + snappy.varint(number))) == [(1, number)]
+    assert list(fields(b"\x08" + varint(number))) == [(1, number)]
+
+
+def test_texts_occur_once_and_counters_have_a_start_and_all_metrics_a_kind_and_help() -> None:
+    encoding = RemoteWrite((("host", "n"),))
+    described = {**DESCRIBED, "c_packets_total": Metric("counter", "packets", "All.")}
+    encoding.add(
+        [Sample(X, {"a_total": 1, "b": 2, "c_packets_total": 3}, {"a_total": 0, "c_packets_total": 2})],
+        described,
+        TICKS[0],
+    )
+    request = parsed_2(encoding.body())
+    symbols = request.symbols
+    metadata = [series.metadata for series in request.timeseries]
+    assert [(each.type, symbols[each.help_ref], symbols[each.unit_ref]) for each in metadata] == [
+        (1, "All.", ""),
+        (2, "Some.", ""),
+        (1, "All.", "packets"),
+    ]
+    starts = [[sample.start_timestamp for sample in series.samples] for series in request.timeseries]
+    assert starts == [[1000, 1000], [0], [0, 0]], "a counter that was not 0 has no known start"
+
+
+def test_request_of_2_becomes_the_same_of_1() -> None:
+    encoding = RemoteWrite((("host", "n"), ("A", "upper")))
+    body(encoding, 0, Sample(X, {"a_total": 1, "b": 1}), Sample((), {"b": 1}))
+    encoding.add([Sample((("x", "x" * 300),), {"a_total": 2, "b": math.inf}, {"a_total": 0})], DESCRIBED, TICKS[1])
+    newer = encoding.compress(encoding.body())
+    older = encoding.as_version_1(newer)
+    found, expected = (
+        read(bytes(cramjam.snappy.decompress_raw(packed)))
+        for read, packed in ((time_series, older), (request_2, newer))
+    )
+    assert repr(found) == repr(expected), "nan is not equal to itself"
+    assert samples_in(newer) == sum(len(points) for _, points in found) == 6
+    assert (encoding.headers(newer), encoding.headers(older)) == (HEADERS_2, HEADERS_1)
+
+
+def test_after_a_fall_back_requests_are_of_1_and_series_go_on() -> None:
+    encoding = RemoteWrite((("host", "n"),))
+    body(encoding, 0, Sample(X, {"a_total": 1}, None, Life.STAYS), Sample((), {"b": 1}))
+    encoding.fall_back()
+    body(encoding, 1, Sample((), {"b": 1}))
+    encoding.add([Sample(X, {}, life=Life.ENDS), Sample((), {"b": 2})], DESCRIBED, TICKS[2])
+    found = dict(time_series(encoding.body()))
+    host = ("host", "n")
+    assert found[of("b", host)] == [(4000, 2.0)]
+    assert_stale(found[of("a_total", host, *X)], 2001)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"a", b"abcabcabcabcabc" * 99, bytes(range(256)) * 300, b"x" * 70_000, bytes(61) + b"ab" * 40]
+)
+def test_blocks_of_a_library_are_read(data: bytes) -> None:
+    block = bytes(cramjam.snappy.compress_raw(data))
+    assert snappy.decompress(block) == data
+    assert snappy.decompress(snappy.literal(data)) == data
+    assert snappy.first_byte(block) == (data[0] if data else None)

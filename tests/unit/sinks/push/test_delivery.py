@@ -39,7 +39,7 @@ class Server:
         self._answers = list(answers)
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        assert headers == TEXT.headers
+        assert headers == TEXT.headers(body)
         self.bodies.append(zlib.decompress(body, 31).decode())
         self.held.wait(GIVE_UP_S)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -80,10 +80,11 @@ def batch(text: str, samples: int = 1) -> Batch:
 class Shouting(Exposition):
     """Another encoding."""
 
-    headers: Mapping[str, str] = {"Content-Type": "text/loud"}
-
     def compress(self, body: bytes) -> bytes:
         return body.upper()
+
+    def headers(self, body: bytes) -> Mapping[str, str]:
+        return {"Content-Type": f"text/loud; length={len(body)}"}
 
 
 def test_encoding_compresses_bodies_and_sets_headers() -> None:
@@ -97,7 +98,7 @@ def test_encoding_compresses_bodies_and_sets_headers() -> None:
     made = Delivery(Listening([OK]), Shouting(()))
     made.submit(batch("a"))
     assert made.close(GIVE_UP_S) == (0, 0, 0)
-    assert sent == [(b"A", {"Content-Type": "text/loud"})]
+    assert sent == [(b"A", {"Content-Type": "text/loud; length=1"})]
 
 
 def test_batches_arrive_in_order_each_once() -> None:
@@ -488,14 +489,15 @@ def test_batches_are_kept_for_half_a_minute(later_s: float, kept: int) -> None:
 
 
 def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    server = Server([OK, Outcome(True, doubt="200 OK")])
+    doubt = "200 OK instead of 204 No Content"
+    server = Server([OK, Outcome(True, doubt=doubt)])
     with delivering(server) as made:
         for number in range(4):
             made.submit(probed(number))
     assert [text.partition(": ")[2] for text in caplog.messages] == [
         "answered 200 OK instead of 204 No Content: samples may not be stored (check the path)"
     ]
-    assert made.figures.doubt == "200 OK"
+    assert made.figures.doubt == doubt
 
 
 def test_what_was_found_is_checked_again_after_the_next_connection() -> None:

@@ -103,7 +103,7 @@ class Pushing(Feed):
     """A feed whose only outlet is a push."""
 
     def __init__(self, server: Server) -> None:
-        self.push = Push(server, Exposition(NAME.series()), NAME)
+        self.push = Push(server, Exposition(NAME.series()))
         super().__init__(MetricsOptions(10), [self.push])
 
     def end_within(self, limit_s: float) -> None:
@@ -406,6 +406,9 @@ EXPORT_QUERY = "match%5B%5D=up%7Bhost%3D%22a%22%7D&start=1.5&end=2.0"
         ("http://m/x/api/v1/import/prometheus?k=1", ["http://m/x/api/v1/export?k=1&"]),
         ("http://m/api/v1/import/prometheus/metrics/job/a", ["http://m/api/v1/export?"]),
         ("http://m/insert/7/prometheus/api/v1/import/prometheus", ["http://m/select/7/prometheus/api/v1/export?"]),
+        ("http://m/insert/7:1/prometheus/api/v1/write", ["http://m/select/7:1/prometheus/api/v1/export?"]),
+        ("http://m/insert/7/opentelemetry/v1/metrics", ["http://m/select/7/prometheus/api/v1/export?"]),
+        ("http://m/opentelemetry/v1/metrics", ["http://m/api/v1/export?"]),
         ("http://m/push", ["http://m/api/v1/export?"]),
         ("http://m/vm/push", ["http://m/vm/api/v1/export?", "http://m/api/v1/export?"]),
     ],

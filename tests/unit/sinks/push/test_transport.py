@@ -33,14 +33,14 @@ def send(server: Double, **settings: Any) -> Outcome:
 
 def test_no_content_is_delivered() -> None:
     with double(lambda _: Answer()) as server:
-        assert send(server) == Outcome(True, reconnected=True)
+        assert send(server) == Outcome(True, reconnected=True, status=204)
 
 
 @pytest.mark.parametrize("body", [b"", b"OK", b"x" * 10_000])
 def test_other_success_is_delivered_but_doubtful(body: bytes) -> None:
     with double(lambda _: Answer(200, body)) as server:
         outcome = send(server)
-    assert (outcome.delivered, outcome.doubt) == (True, "200 OK")
+    assert (outcome.delivered, outcome.doubt) == (True, "200 OK instead of 204 No Content")
 
 
 def test_only_a_connection_that_the_server_closed_counts_as_new() -> None:

@@ -1,0 +1,101 @@
+"""The message of remote write 1.0.
+
+https://github.com/prometheus/prometheus/blob/main/prompb/types.proto
+
+    WriteRequest { repeated TimeSeries timeseries = 1; }
+    TimeSeries { repeated Label labels = 1; repeated Sample samples = 2; }
+    Label { string name = 1; string value = 2; }
+    Sample { double value = 1; int64 timestamp = 2; }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from struct import Struct
+
+from xtrace.sinks.metrics.following import Followed, Point
+from xtrace.sinks.metrics.protobuf import field, varint
+from xtrace.sinks.metrics.sample import Labels, Metric
+from xtrace.sinks.render import valid_unicode
+
+NAME = "__name__"
+_DOUBLE = Struct("<d")
+STALE = (0x7FF0000000000002).to_bytes(8, "little")
+"""The NaN that marks the end of a series."""
+
+_SERIES = b"\x0a"
+_SAMPLES = b"\x12"
+_VALUE, _TIME = b"\x09", b"\x10"
+
+
+def merged(labels: Labels, constant: Labels) -> tuple[tuple[str, str], ...]:
+    """Return labels and those that all series have, which they override, by name; without those that are empty."""
+    own = {name for name, _ in labels}
+    both = (*labels, *(each for each in constant if each[0] not in own))
+    return tuple(sorted((name, valid_unicode(value)) for name, value in both if value))
+
+
+def label(name: str, value: str) -> bytes:
+    """Return a Label as a field of a TimeSeries."""
+    return field(1, field(1, name.encode()) + field(2, value.encode()))
+
+
+@lru_cache(maxsize=64)
+def _time(at_ms: int) -> tuple[bytes, bytes]:
+    """Return a Sample as a field of a TimeSeries, up to its value and after it."""
+    after = _TIME + varint(at_ms)
+    return _SAMPLES + varint(len(_VALUE) + _DOUBLE.size + len(after)) + _VALUE, after
+
+
+def sample(at_ms: int, value: bytes) -> bytes:
+    """Return a Sample as a field of a TimeSeries, from the 8 bytes of its value."""
+    before, after = _time(at_ms)
+    return before + value + after
+
+
+def packed(value: float | None) -> bytes:
+    """Return the 8 bytes of a value; None marks the end of a series."""
+    return STALE if value is None else _DOUBLE.pack(value)
+
+
+class WriteRequest:
+    """A Message in which each series has all its labels. Rendered: the Label fields before and after the name."""
+
+    def __init__(self, constant: Labels) -> None:
+        self._constant = constant
+        self._names: dict[str, bytes] = {}
+        """Label fields of metrics"""
+        self._parts: list[bytes] = []
+
+    def render(self, labels: Labels) -> tuple[bytes, bytes]:
+        """Return the Label fields before and after the one of the metric's name: they are in order."""
+        known = merged(labels, self._constant)
+        before = b"".join(label(*each) for each in known if each[0] < NAME)
+        return before, b"".join(label(*each) for each in known if each[0] > NAME)
+
+    def describe(self, described: Mapping[str, Metric]) -> None:
+        """Render the names of metrics."""
+        for name in described.keys() - self._names.keys():
+            self._names[name] = label(NAME, name)
+
+    def write(self, series: Followed[tuple[bytes, bytes]], name: str, points: Sequence[Point]) -> None:
+        """Add a TimeSeries."""
+        before, after = series.rendered
+        own, samples = self._names[name], b"".join([sample(at_ms, packed(value)) for at_ms, value in points])
+        size = len(before) + len(own) + len(after) + len(samples)
+        self._parts += (_SERIES + varint(size), before, own, after, samples)
+
+    def finish(self) -> bytes:
+        """Return the WriteRequest."""
+        body = b"".join(self._parts)
+        self._parts.clear()
+        return body
+
+
+def of_series(series: Iterable[tuple[Labels, Sequence[tuple[int, bytes]]]]) -> bytes:
+    """Return a WriteRequest of series with all their labels, and times and packed values of their samples."""
+    return b"".join(
+        field(1, b"".join([*(label(*each) for each in labels), *(sample(*each) for each in samples)]))
+        for labels, samples in series
+    )
