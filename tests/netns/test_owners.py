@@ -227,13 +227,14 @@ def test_a_port_is_not_an_owner() -> None:
 
 
 def test_owners_are_in_the_lines_of_text_and_in_the_table() -> None:
+    forms = {"text": "pid={} python", "table": "python[{}]"}
     with veth_pair() as pair, service(pair.near, "serve", "10.0.0.1"):
-        for form in ("text", "table"):
+        for form, words in forms.items():
             with running(pair.far, "-i", "far0", "--owners", "-o", form, "-t", "1h") as tool:
                 (client,) = run_clients(pair.far, "10.0.0.1", ["udp"])
                 result = tool.stop()
             lines = [line for line in result.stdout.decode().splitlines() if str(FIRST_PORT) in line]
-            assert lines and all(f"pid={client.pid} python" in line for line in lines)
+            assert lines and all(words.format(client.pid) in line for line in lines)
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["from the start", "started in the middle"])
