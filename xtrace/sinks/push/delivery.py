@@ -152,11 +152,12 @@ class Delivery:
         """A run may end before its first sample is checked; other paths answer 204 as well, and store nothing."""
         while self._check.ends(self._clock()):
             if self._closes_at is None or self._clock() >= self._closes_at - PAUSE_AT_END_S:
-                log.warning(
-                    "push to %s: ended before the server returned a sample: it may store nothing that comes by this"
-                    " path (check the path)",
-                    self._transport.shown,
-                )
+                if not self._figures.doubt:  # or it was said before
+                    log.warning(
+                        "push to %s: ended before the server returned a sample: it may store nothing that comes by this"
+                        " path (check the path)",
+                        self._transport.shown,
+                    )
                 return
             self._wait(PAUSE_AT_END_S)
 
