@@ -177,6 +177,19 @@ def test_after_a_fall_back_requests_are_of_1_and_series_go_on() -> None:
     assert_stale(found[of("a_total", host, *X)], 2001)
 
 
+@pytest.mark.parametrize("is_last", [True, False], ids=["end of the run", "tick of others"])
+def test_series_that_end_right_after_a_fall_back_are_stale(is_last: bool) -> None:
+    encoding = RemoteWrite(())
+    encoding.fall_back()
+    body(encoding, 0, Sample(X, {"a_total": 1}), Sample((), {"b": 1}))
+    if not is_last:
+        encoding.add([Sample((("y", "1"),), {"c": 1})], {"c": Metric("gauge", "", "Other.")}, TICKS[1])
+    found = dict(time_series(encoding.last_body() if is_last else encoding.body()))
+    assert (of("c", ("y", "1")) in found) is not is_last
+    for series in (of("a_total", *X), of("b")):
+        assert_stale(found[series], 2001)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"a", b"abcabcabcabcabc" * 99, bytes(range(256)) * 300, b"x" * 70_000, bytes(61) + b"ab" * 40]
 )
