@@ -35,17 +35,21 @@ class Negotiating:
         """Send a body, in the version that the server takes."""
         if headers != HEADERS_2:
             return self._transport.send(body, headers)
+        reconnected = False
         if self._takes_2 is None:
             asked = self._transport.send(self._encoding.empty_version_2(), HEADERS_2)
             if asked.retry:
                 return replace(asked, unanswered=False)
+            reconnected = asked.reconnected
             self._settle(takes_2=asked.delivered and asked.written is not None)
         if self._takes_2:
             outcome = self._transport.send(body, headers)
+            reconnected = reconnected or outcome.reconnected
             if not self._is_replaced(outcome):
-                return self._complete(body, outcome)
+                return replace(self._complete(body, outcome), reconnected=reconnected)
             self._settle(takes_2=False)
-        return self._transport.send(self._encoding.as_version_1(body), HEADERS_1)
+        outcome = self._transport.send(self._encoding.as_version_1(body), HEADERS_1)
+        return replace(outcome, reconnected=reconnected or outcome.reconnected)
 
     def _settle(self, *, takes_2: bool) -> None:
         self._takes_2 = takes_2

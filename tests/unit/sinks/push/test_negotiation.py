@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import cramjam
 import pytest
@@ -95,6 +96,16 @@ def test_older_server_in_the_place_of_a_newer_one_gets_1(older: Outcome, encodin
     made = Negotiating(server, encoding)
     assert [made.send(*request(encoding)).delivered for _ in range(3)] == [True, True, True]
     assert server.got == [(2, 0), (2, 3), (2, 3), (1, 3), (1, 3)]
+
+
+@pytest.mark.parametrize("new", range(5))
+def test_connection_that_had_ended_is_told_whichever_request_found_out(new: int, encoding: RemoteWrite) -> None:
+    """Only then is it asked whether the server has lost what it acknowledged."""
+    answers = [wrote(0), wrote(3), wrote(3), UNKNOWN, IGNORED]
+    server = Server(*answers[:new], replace(answers[new], reconnected=True), *answers[new + 1 :])
+    made = Negotiating(server, encoding)
+    found = [made.send(*request(encoding)).reconnected for _ in range(3)]
+    assert found == [new < 2, new == 2, new > 2]
 
 
 def test_rejection_and_failures_of_a_newer_server_are_no_reason_for_1(encoding: RemoteWrite) -> None:
