@@ -132,7 +132,7 @@ class Delivery:
                 self._found_damaged(batch)
                 continue
             begun = self._clock()
-            outcome = Outcome(True) if batch.in_doubt and self._has_stored(batch) else self._send(body)
+            outcome = Outcome(True) if batch.in_doubt and self._has_stored(batch) else self._send(batch, body)
             batch.in_doubt = batch.in_doubt or outcome.unanswered
             took = self._clock() - begun
             self._has_ended = self._has_ended or outcome.reconnected or outcome.retry
@@ -180,9 +180,11 @@ class Delivery:
         self._queue.forget(batch)
         log.error("push to %s: a damaged file in the spool is dropped: %s", self._transport.shown, batch.file)
 
-    def _send(self, body: bytes) -> Outcome:
+    def _send(self, batch: Batch, body: bytes) -> Outcome:
         try:
-            return self._transport.send(body, self._encoding.headers(body))
+            outcome = self._transport.send(body, self._encoding.headers(body))
+            # marks of ends, which are no samples, may be among them; or the server errs
+            return replace(outcome, rejected=min(outcome.rejected, batch.samples))
         except Exception as error:  # noqa: BLE001 - if the thread ends, all samples are lost
             # the error's text could quote a secret
             return Outcome(False, True, f"{type(error).__name__} in the HTTP client")
@@ -214,7 +216,7 @@ class Delivery:
             self._figures = replace(
                 figures,
                 requests=figures.requests + 1,
-                samples=figures.samples + max(0, batch.samples - outcome.rejected),
+                samples=figures.samples + batch.samples - outcome.rejected,
                 request_s=took,
                 doubt=outcome.doubt,
             )
@@ -259,8 +261,7 @@ class Delivery:
         reason = outcome.reason
         with self._changed:
             self._queue.count_dropped("refused", Batch(b"", lost))
-            taken = max(0, batch.samples - lost)
-            self._figures = replace(self._figures, samples=self._figures.samples + taken)
+            self._figures = replace(self._figures, samples=self._figures.samples + batch.samples - lost)
         self._queue.forget(batch)
         if reason != self._last_rejection:
             if outcome.written:

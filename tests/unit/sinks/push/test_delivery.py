@@ -228,6 +228,16 @@ def test_rejected_batch_is_dropped_counted_and_reported_once(caplog: pytest.LogC
     assert [message.rpartition(": ")[2] for message in caplog.messages] == ["400 no", "401 who"]
 
 
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_no_more_samples_are_rejected_than_were_sent(is_taken: bool) -> None:
+    outcome = Outcome(is_taken, False, "400 no", written=1, rejected=1 << 40)
+    with delivering(Server([outcome, OK])) as made:
+        made.submit(batch("a", samples=7))
+        made.submit(batch("b", samples=7))
+        eventually(lambda: made.figures.samples == 7)
+    assert made.figures.dropped["refused"] == (1, 7)
+
+
 def test_oldest_batches_are_dropped_when_the_queue_is_full(caplog: pytest.LogCaptureFixture) -> None:
     server = Server([OK])
     server.held.clear()
