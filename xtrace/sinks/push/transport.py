@@ -144,7 +144,7 @@ class Http:
 
     def _clean(self, text: str) -> str:
         """Return the start of a server's text as one line without secrets."""
-        return printable(self._secrets.mask(text), instead=" ").strip()[:MOST_WORDS]
+        return printable(self._secrets.mask(text[:MOST_READ]), instead=" ").strip()[:MOST_WORDS]
 
     def _start_of(self, response: urllib3.BaseHTTPResponse, most: int, *, is_whole: bool) -> bytes:
         """Return at most so many bytes of an answer's body: what comes first, or all of it if it comes in time."""

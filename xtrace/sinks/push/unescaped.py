@@ -1,9 +1,9 @@
-"""Texts with everything that is escaped undone, so that what they say is found however it is written."""
+"""Texts with what is escaped in them undone, so that what they say is found however it is written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import unescape
 
 MOST_LAYERS = 4
@@ -18,28 +18,22 @@ _BEGUN = re.compile(r"(?:%[0-9a-f]?|\\(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?|&#?[0-9a-z]
 """The beginning of an escaped one at the end of a text."""
 
 
-class Unescaped:
-    """A text with everything that is escaped in it as what it stands for, and where each byte of that stood."""
+class Layer:
+    """What a text says once some of its escapes are undone, and where each byte of that stands in it."""
 
-    def __init__(self, text: str) -> None:
-        self.bytes = text.encode("utf-8", "surrogatepass")
-        places = [at for at, character in enumerate(text) for _ in character.encode("utf-8", "surrogatepass")]
-        self._begins, self._ends = places, [at + 1 for at in places]
-        for _ in range(MOST_LAYERS):
-            if not self._undo():
-                break
+    def __init__(self, said: bytes, begins: Sequence[int], ends: Sequence[int]) -> None:
+        self.bytes = said
+        self._begins, self._ends = begins, ends
 
-    def _undo(self) -> bool:
-        """Undo one layer of escapes; whether there was any."""
-        before = self.bytes
-        undone, begins, ends = bytearray(), [], []
-        for found in _ESCAPED.finditer(before.decode("latin-1")):
+    def undone(self) -> Layer:
+        """Return the layer below: one escape fewer around each character."""
+        said, begins, ends = bytearray(), [], []
+        for found in _ESCAPED.finditer(self.bytes.decode("latin-1")):
             meant = _meant(found)
-            undone += meant
+            said += meant
             begins += [self._begins[found.start()]] * len(meant)
             ends += [self._ends[found.end() - 1]] * len(meant)
-        self.bytes, self._begins, self._ends = bytes(undone), begins, ends
-        return self.bytes != before
+        return Layer(bytes(said), begins, ends)
 
     def places(self, wanted: bytes) -> Iterator[tuple[int, int]]:
         """Where these bytes stand in the text: beginnings and ends."""
@@ -51,11 +45,28 @@ class Unescaped:
     def place_of_beginning(self, wanted: bytes, least: int) -> int | None:
         """Where the text begins to say these bytes when it ends; None if that is fewer than `least`."""
         begun = _BEGUN.search(self.bytes.decode("latin-1"))
-        for text in (self.bytes, self.bytes[: begun.start()] if begun else b""):
-            for length in range(min(len(wanted) - 1, len(text)), least - 1, -1):
-                if text.endswith(wanted[:length]):
-                    return self._begins[len(text) - length]
+        for said in (self.bytes, self.bytes[: begun.start()] if begun else b""):
+            at = said.find(wanted[:least], max(0, len(said) - len(wanted) + 1))
+            while at >= 0:
+                if wanted.startswith(said[at:]):
+                    return self._begins[at]
+                at = said.find(wanted[:least], at + 1)
         return None
+
+
+def layers(text: str) -> list[Layer]:
+    """Return a text as it is, and with one layer of escapes after the other undone.
+
+    In each may stand what is none in the next: `50%ab`, where `ab` was meant, becomes another character.
+    """
+    places = [at for at, character in enumerate(text) for _ in character.encode("utf-8", "surrogatepass")]
+    found = [Layer(text.encode("utf-8", "surrogatepass"), places, [at + 1 for at in places])]
+    for _ in range(MOST_LAYERS):
+        undone = found[-1].undone()
+        if undone.bytes == found[-1].bytes:
+            break
+        found.append(undone)
+    return found
 
 
 def _meant(found: re.Match[str]) -> bytes:
