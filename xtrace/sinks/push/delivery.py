@@ -66,6 +66,7 @@ class Delivery:
         self._overflowing = False
         self._has_ended = False
         """whether a connection ended, or a request failed, since the last delivery"""
+        self._is_unchecked_said = False
         self._check = SelfCheck(transport.times, transport.shown)
         kept = (SPOOLED_BYTES, SPOOLED_S) if spool else (KEPT_BYTES, KEPT_S)
         self._acknowledged: Acknowledged[Batch] = Acknowledged(transport.times, self._queue.forget, *kept)
@@ -118,6 +119,8 @@ class Delivery:
         left = self._queue.close(PACKED_WITHIN_S)
         if not self._thread.is_alive():
             self._transport.close()
+        elif not self._transport.is_known and self._figures.requests and self._check.stored is None:
+            self._warn_unchecked()  # the query hangs
         return left
 
     def _run(self) -> None:
@@ -152,14 +155,20 @@ class Delivery:
         """A run may end before its first sample is checked; other paths answer 204 as well, and store nothing."""
         while self._check.ends(self._clock()):
             if self._closes_at is None or self._clock() >= self._closes_at - PAUSE_AT_END_S:
-                if not self._figures.doubt:  # or it was said before
-                    log.warning(
-                        "push to %s: ended before the server returned a sample: it may store nothing that comes by this"
-                        " path (check the path)",
-                        self._transport.shown,
-                    )
+                self._warn_unchecked()
                 return
             self._wait(PAUSE_AT_END_S)
+
+    def _warn_unchecked(self) -> None:
+        """Say, once, that no sample was seen in the server, unless its answers have said so before."""
+        with self._changed:
+            is_said, self._is_unchecked_said = self._is_unchecked_said or bool(self._figures.doubt), True
+        if not is_said:
+            log.warning(
+                "push to %s: ended before the server returned a sample: it may store nothing that comes by this"
+                " path (check the path)",
+                self._transport.shown,
+            )
 
     def _restore(self, ending: bool) -> bool:
         """Queue batches that the server has lost since it acknowledged them; return whether there are any."""

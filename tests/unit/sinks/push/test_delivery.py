@@ -205,6 +205,34 @@ def test_end_waits_for_no_sample_beyond_its_limit(
     assert ["ended before the server returned a sample" in line for line in caplog.messages] == [True]
 
 
+class Mute(Server):
+    """Answers no query before `ended`."""
+
+    def __init__(self, answers: Sequence[Outcome]) -> None:
+        super().__init__(answers, stored=set())
+        self.ended = threading.Event()
+
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        self.ended.wait(GIVE_UP_S)
+        return super().times(selector, start_ms, end_ms)
+
+
+@pytest.mark.parametrize("doubt, told", [("", "ended before the server returned a sample"), ("200", "answered 200")])
+def test_query_that_hangs_at_the_end_is_told_unless_it_was_said_before(
+    doubt: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Mute([Outcome(True, doubt=doubt)])
+    server.is_known = False
+    made = Delivery(server, TEXT)
+    made.submit(Batch(b"a", 1, Probe("up", 1000)))
+    eventually(lambda: made.figures.requests == 1 and len(caplog.messages) == bool(doubt))
+    assert made.close(0.3) == (0, 0, 0)
+    before_the_end = list(caplog.messages)
+    server.ended.set()
+    made._thread.join(GIVE_UP_S)
+    assert [told in line for line in before_the_end] == [told in line for line in caplog.messages] == [True]
+
+
 def test_attempts_at_the_end_are_repeated_with_short_pauses_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSE_AT_END_S", 0.02)
     server = Server([Outcome(False, True, "busy", retry_after_s=100.0)])
