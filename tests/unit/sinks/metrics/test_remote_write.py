@@ -165,6 +165,15 @@ def test_request_of_2_becomes_the_same_of_1() -> None:
     assert (encoding.headers(newer), encoding.headers(older)) == (HEADERS_2, HEADERS_1)
 
 
+def test_samples_are_counted_without_a_look_at_labels_and_values() -> None:
+    """It is done for every request that was delivered."""
+    encoding = RemoteWrite(())
+    body(encoding, 0, Sample(X, {"a_total": 1}))
+    encoding.add([Sample((), {"a_total": 1, "b": 1}, {"a_total": 0})], DESCRIBED, TICKS[1])
+    no_text = encoding.body().replace(b"a_total", b"\xff" * 7)
+    assert samples_in(encoding.compress(no_text)) == 4, "a mark of an end among them"
+
+
 def test_after_a_fall_back_requests_are_of_1_and_series_go_on() -> None:
     encoding = RemoteWrite((("host", "n"),))
     body(encoding, 0, Sample(X, {"a_total": 1}, None, Life.STAYS), Sample((), {"b": 1}))
