@@ -36,7 +36,7 @@ DIRECTIONS = {"ingress": "receive", "egress": "transmit", "rx": "receive", "tx":
 VALUES = {"protocol": TRANSPORTS, "direction": DIRECTIONS}
 
 UNITS = {"bytes": "By", "seconds": "s", "bytes per second": "By/s", "ratio": "", "": ""}
-"""The others are counted things: `{packet}`. Not `1` for ratios: Prometheus adds `_ratio` to the names of such gauges."""
+"""The others are counted things: `{packet}`. Ratios have none: to gauges in `1` Prometheus adds `_ratio`."""
 
 
 def metric_name(name: str) -> str:
