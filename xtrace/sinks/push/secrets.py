@@ -10,7 +10,7 @@ from re import split
 from urllib.parse import parse_qsl
 
 from xtrace.errors import UsageError
-from xtrace.sinks.push.unescaped import layers
+from xtrace.sinks.push.unescaped import layers, readings
 from xtrace.target import PREFIX, Target
 
 MASK = "***"
@@ -61,7 +61,7 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """Replace all secrets, and the beginning of one at the very end, where the text may have been cut."""
-        searched = [(layer, form) for layer in layers(text) for forms in self._forms.values() for form in forms]
+        searched = [(layer, form) for layer in readings(text) for forms in self._forms.values() for form in forms]
         places = {place for layer, form in searched for place in layer.places(form)}
         masked, end = "", 0
         for first, last in sorted(places):

@@ -72,6 +72,9 @@ def test_what_is_escaped_and_no_secret_stays_as_it_is() -> None:
         ("ab12cd34", "bad 50%ab12cd34 x", "bad 50%*** x"),
         ("u0041secret", r"C:\u0041secret", "C:\\***"),
         ("ab12cd34", "bad 50%ab12cd", "bad 50%***"),
+        ('a1+b2"c%', r'{"e":"a1+b2\"c%20x"}', '{"e":"***20x"}'),
+        ('a1+b2"c%', r'{"e":"{\"e\":\"a1+b2\\\"c%20x\"}"}', r'{"e":"{\"e\":\"***20x\"}"}'),
+        ("a1b2&c\\", r"<b>a1b2&amp;c\x20</b>", "<b>***x20</b>"),
     ],
 )
 def test_secret_is_masked_where_it_and_its_neighbours_look_like_an_escape(secret: str, text: str, masked: str) -> None:
