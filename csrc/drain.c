@@ -89,8 +89,8 @@ __u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u3
 }
 
 /*
- * What others choose is hashed here, such as IPv6 addresses and names of commands: who knew these numbers could
- * have all of it in one place of an index. Early in the boot there may be no others.
+ * What others choose is hashed here, such as IPv6 addresses and names of commands: who knew these numbers
+ * could have all of it in one place of an index. Early in the boot there may be no others.
  */
 static struct {
 	__u64 seed, multiplier;
