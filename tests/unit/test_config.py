@@ -403,6 +403,10 @@ def test_interval_that_is_no_duration_is_refused_with_an_example(text: str) -> N
         (["eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
         (["--", "eth0"], "unexpected argument 'eth0' (did you mean -i eth0? see --help)"),
         (["rdma"], "unexpected argument 'rdma' (did you mean -m rdma? see --help)"),
+        (
+            ["-i", "eth0", "host", "10.0.0.1"],
+            "unexpected argument 'host' (filters are options: --net, --port, --filter; see --help)",
+        ),
         (["-n"], "unknown option -n (addresses and ports are always numbers; -c N ends after N intervals)"),
         (["-v"], "unknown option -v (--debug says more; -V prints the version)"),
         (["--json"], "unknown option --json (use -o json)"),

@@ -104,9 +104,18 @@ ELSEWHERE = {
 }
 """Flags of other tools, and what to use here."""
 
+EXPRESSIONS = frozenset(
+    {"and", "dst", "host", "icmp", "ip", "ip6", "net", "not", "port", "portrange", "src", "tcp", "udp"}
+)
+"""How expressions of tcpdump begin."""
+
 
 def _unknown(argument: str) -> UsageError:
     """Return the error for an unknown argument, with a suggestion."""
+    if argument in EXPRESSIONS:
+        return UsageError(
+            f"unexpected argument '{argument}' (filters are options: --net, --port, --filter; see --help)"
+        )
     if not argument.startswith("-"):
         flag = "-m" if argument in MODES else "-i"
         return UsageError(f"unexpected argument '{argument}' (did you mean {flag} {argument}? see --help)")

@@ -32,7 +32,8 @@ def rates(title: str, series: Mapping[str, Series]) -> str:
     points = [point for each in runs.values() for run in each for point in run]
     if not points:
         return ""
-    first, last = min(point.at for point in points), max(point.at for point in points)
+    first = min(*(one.begin_s for one in series.values()), *(point.at for point in points))
+    last = max(*(one.end_s for one in series.values()), *(point.at for point in points))
     step = nice(max(point.rate for point in points))
     top = step * max(1, ceil(max(point.rate for point in points) / step))
 

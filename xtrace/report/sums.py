@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from heapq import nlargest
+from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -90,8 +91,10 @@ class Series:
     def __init__(self, most: int = MOST_BINS) -> None:
         self._most = most
         self.width_s = 0.0
-        self._begin_s = 0.0
-        """the middle of the first interval"""
+        self._middle_s = 0.0
+        """of the first interval"""
+        self.begin_s, self.end_s = inf, -inf
+        """of all that was added, in seconds since the epoch"""
         self._bins: dict[int, tuple[int, float]] = {}
         """amount and seconds covered"""
 
@@ -99,13 +102,14 @@ class Series:
         """Add the amount of an interval that ended at `end_s`."""
         if seconds <= 0:
             return
+        self.begin_s, self.end_s = min(self.begin_s, end_s - seconds), max(self.end_s, end_s)
         middle_s = end_s - seconds / 2
         if not self._bins:
-            self.width_s, self._begin_s = seconds, middle_s
+            self.width_s, self._middle_s = seconds, middle_s
         elif len(self._bins) == 1 and seconds < self.width_s:  # the first interval was a long one
             (first,) = self._bins.values()
             self.width_s = seconds
-            self._bins = {int(self._begin_s // seconds): first}
+            self._bins = {int(self._middle_s // seconds): first}
         self._put(int(middle_s // self.width_s), amount, seconds)
         while max(self._bins) - min(self._bins) >= self._most:
             self.width_s *= 2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 
-from xtrace.report.charts import nice
+from xtrace.report.charts import nice, rates
 from xtrace.report.sums import Count, Largest, Series
 
 
@@ -77,3 +78,18 @@ def test_long_first_interval_does_not_make_the_others_coarse() -> None:
     (points,) = series.runs()
     assert len(points) == 10 and {round(point.rate) for point in points} == {100}
     assert series.width_s == 1.0
+
+
+def test_series_knows_what_it_covers_to_the_second() -> None:
+    series = Series()
+    series.add(103.5, 2.5, 1)
+    series.add(104.5, 1.0, 1)
+    assert (series.begin_s, series.end_s) == (101.0, 104.5)
+
+
+def test_axis_of_a_chart_is_the_time_that_was_watched() -> None:
+    series = Series()
+    for end in (5.0, 10.0, 15.0):
+        series.add(end, 5.0, 500)
+    page = rates("rates", {"in": series})
+    assert re.findall(r">(\d\d:\d\d:\d\d)</text>", page) == ["00:00:00", "00:00:07", "00:00:15"]

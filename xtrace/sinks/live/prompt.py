@@ -6,8 +6,11 @@ from xtrace.errors import UsageError
 from xtrace.sinks.live import keys
 from xtrace.sinks.live.matching import Matcher
 from xtrace.sinks.live.words import matcher
+from xtrace.sinks.text.fit import GAP
 
 LABEL = "filter: "
+LEAST_SHOWN = 8
+"""Columns of the text beside a long complaint."""
 
 
 class Prompt:
@@ -18,15 +21,15 @@ class Prompt:
         self._complaint = ""
         """what is wrong with it"""
 
-    @property
-    def line(self) -> str:
-        """What to show."""
-        return f"{LABEL}{self._text}{f'  ({self._complaint})' if self._complaint else ''}"
+    def line(self, columns: int) -> tuple[str, int]:
+        """Return what to show in so many columns, and the column of the next character.
 
-    @property
-    def column(self) -> int:
-        """Where the next character goes."""
-        return len(LABEL) + len(self._text)
+        Of a long text that is its end, which is edited; what is wrong with it stays.
+        """
+        complaint = f"  ({self._complaint})" if self._complaint else ""
+        room = max(LEAST_SHOWN, columns - len(LABEL) - len(complaint) - 1)
+        text = self._text if len(self._text) <= room else GAP + self._text[len(GAP) - room :]
+        return f"{LABEL}{text}{complaint}", len(LABEL) + len(text)
 
     def type(self, key: str) -> None:
         """Change the text as a key says."""

@@ -191,7 +191,7 @@ class Screen:
         whole = [self._state(columns), sums, self._tab_line(columns)]
         whole += [*lines, *[""] * (body - len(lines)), last, self._last_line(columns)]
         if self._prompt is not None:
-            cursor = (len(whole) - 1, min(columns - 1, self._prompt.column))
+            cursor = (len(whole) - 1, min(columns - 1, self._prompt.line(columns)[1]))
         # a terminal too small for all of it shows the end, where the user is
         hidden = max(0, len(whole) - rows)
         return Frame(whole[hidden:], (max(0, cursor[0] - hidden), cursor[1]))
@@ -268,7 +268,7 @@ class Screen:
 
     def _last_line(self, columns: int) -> str:
         if self._prompt is not None:
-            return fitted(self._prompt.line, columns)
+            return fitted(self._prompt.line(columns)[0], columns)
         return fitted(texts.hints(self._cover is not None or self._tab.opened is not None), columns)
 
     def _type(self, prompt: Prompt, key: str) -> None:

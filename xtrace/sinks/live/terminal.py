@@ -76,14 +76,9 @@ class Terminal:
         if self._before is None:
             self._before = termios.tcgetattr(self._keyboard)
             with suppress(KernelError):  # no process can be started: `reset` is left to the user
-                self._guardian = Guardian(self._keyboard, self._stream.fileno(), LEAVE.encode())
-        modes = termios.tcgetattr(self._keyboard)
-        modes[INPUT_FLAGS] &= ~termios.IXON  # Ctrl-S would stop the output, and with it the run
-        modes[LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO)
-        # Ctrl-\ would end the process here and now
-        modes[CONTROL_CHARACTERS][termios.VQUIT] = os.fpathconf(self._keyboard, "PC_VDISABLE").to_bytes(1, "big")
-        modes[CONTROL_CHARACTERS][termios.VMIN], modes[CONTROL_CHARACTERS][termios.VTIME] = 1, 0
-        termios.tcsetattr(self._keyboard, termios.TCSANOW, modes)
+                leave = LEAVE.encode()
+                self._guardian = Guardian(self._keyboard, self._stream.fileno(), self._changed(self._before), leave)
+        termios.tcsetattr(self._keyboard, termios.TCSANOW, self._changed(self._before))
         self._shown = []
         self._write(ENTER)
 
@@ -152,6 +147,17 @@ class Terminal:
         parts.append(f"\x1b[{cursor[0] + 1};{cursor[1] + 1}H{FINISH}")
         self._shown = list(lines)
         self._write("".join(parts))
+
+    def _changed(self, before: list[Any]) -> list[Any]:
+        """Return the modes of the view, from those before."""
+        modes = [*before]
+        modes[INPUT_FLAGS] &= ~termios.IXON  # Ctrl-S would stop the output, and with it the run
+        modes[LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO)
+        characters = modes[CONTROL_CHARACTERS] = [*before[CONTROL_CHARACTERS]]
+        # Ctrl-\ would end the process here and now
+        characters[termios.VQUIT] = os.fpathconf(self._keyboard, "PC_VDISABLE").to_bytes(1, "big")
+        characters[termios.VMIN], characters[termios.VTIME] = 1, 0
+        return modes
 
     def _read(self) -> bytes:
         try:
