@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "flow.h"
 #include "owner.h"
@@ -87,16 +88,30 @@ __u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u3
 	return left;
 }
 
+/*
+ * What others choose is hashed here, such as IPv6 addresses and names of commands: who knew these numbers
+ * could have all of it in one place of an index. Early in the boot there may be no others.
+ */
+static struct {
+	__u64 seed, multiplier;
+} secret = {.multiplier = 0x9e3779b97f4a7c15};
+
+__attribute__((constructor)) static void draw_secret(void)
+{
+	if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) == sizeof(secret))
+		secret.multiplier |= 1;
+}
+
 /* Of bytes whose number is a multiple of 8. */
 static __u64 hash(const void *bytes, size_t size)
 {
-	__u64 mixed = 0;
+	__u64 mixed = secret.seed;
 
 	for (size_t i = 0; i < size; i += sizeof(__u64)) {
 		__u64 word;
 
 		memcpy(&word, (const char *)bytes + i, sizeof(word));
-		mixed = (mixed ^ word) * 0x9e3779b97f4a7c15 ^ mixed >> 29;
+		mixed = (mixed ^ word) * secret.multiplier ^ mixed >> 29;
 	}
 	return mixed ^ mixed >> 32;
 }

@@ -21,8 +21,9 @@ OTLP_OF_PROMETHEUS = "/api/v1/otlp/v1/metrics"
 OTLP_PATHS = (OTLP_OF_PROMETHEUS, "/opentelemetry/v1/metrics", "/opentelemetry/api/v1/push")
 """Ends of the paths of Prometheus and VictoriaMetrics for OTLP."""
 IMPORT, REMOTE_WRITE, OTLP = "import", "remote-write", "otlp"
-ENDS = {IMPORT: (IMPORT_PATH,), REMOTE_WRITE: WRITE_PATHS, OTLP: (OTLP_PATH, *OTLP_PATHS)}
-"""Ends of paths by the format that they take; the first is that of a URL without a path"""
+ENDS = {IMPORT: (IMPORT_PATH,), OTLP: (OTLP_PATH, *OTLP_PATHS), REMOTE_WRITE: WRITE_PATHS}
+"""Ends of paths by the format that they take; the first is that of a URL without a path. Of two that match, the first
+counts: one for OTLP ends as Mimir's for remote write."""
 INFLUX_PATH = "/write"
 OTHER_IMPORTS = {
     "/api/v1/import": "JSON lines",

@@ -88,9 +88,10 @@ class Double:
                     self.close_connection = True
                     return
                 self.send_response(answer.status, answer.reason)
-                for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
-                    if answer.status != 204 or name != "Content-Length":
-                        self.send_header(name, value)
+                has_length = answer.status != 204 and "Transfer-Encoding" not in answer.headers
+                length = {"Content-Length": str(len(answer.body))} if has_length else {}
+                for name, value in {**length, **answer.headers}.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 for byte in answer.body if answer.drip_s else ():
                     self.wfile.write(bytes([byte]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xtrace.errors import UsageError
-from xtrace.target import DEFAULT_URL, IMPORT_PATH, Target, forgotten, parse_target
+from xtrace.target import DEFAULT_URL, ENDS, IMPORT_PATH, Target, forgotten, parse_target
 
 SECRET = "s3cr3t"
 
@@ -60,6 +60,16 @@ def test_path_is_added_where_there_is_none(given: str, url: str | None) -> None:
 def test_format_is_that_of_the_path_or_as_given(given: str, form: str, url: str | None, found: str) -> None:
     made = parse_target(given, {}, form)
     assert made is not None and (made.url, made.form) == (url or given, found)
+
+
+@pytest.mark.parametrize("prefix", ["", "/insert/0", "/insert/multitenant"])
+@pytest.mark.parametrize("form, end", [(form, end) for form, ends in ENDS.items() for end in ends])
+def test_each_known_path_has_its_format_below_any_prefix(form: str, end: str, prefix: str) -> None:
+    given = f"http://m{prefix}{end}"
+    for asked in ("auto", form):
+        for written in (given, given + "/", given + "?x=1"):
+            made = parse_target(written, {}, asked)
+            assert made is not None and (made.form, made.shown) == (form, given)
 
 
 @pytest.mark.parametrize("form, path", [("import", "/api/v1/write"), ("remote-write", IMPORT_PATH)])

@@ -11,7 +11,7 @@ from xtrace.hang.reader import Hosts, files_of
 from xtrace.model import nccl_limits
 from xtrace.model.limits import changed
 from xtrace.model.nccl_judge import judge
-from xtrace.model.nccl_verdicts import Limits
+from xtrace.model.nccl_verdicts import Covered, Limits
 from xtrace.printable import printable
 from xtrace.recorded import lines, opened
 from xtrace.sinks.jsonl.lines import line
@@ -56,7 +56,7 @@ def answer(arguments: Sequence[str]) -> bytes:
             hosts.read(lines(file), name)
     _complain(hosts)
     ranks = hosts.ranks()
-    verdicts = judge(ranks, limits, has_all_hosts=True)
+    verdicts = judge(ranks, limits, Covered.ALL_HOSTS if hosts.is_whole else Covered.IN_PART)
     if given.format == "json":
         common = {"ts": timestamp(hosts.now_ns), "interval_s": 0.0, "host": ",".join(sorted(hosts.views))}
         return b"".join(line(record) for record in verdict_records(verdicts, common))

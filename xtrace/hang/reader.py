@@ -60,6 +60,8 @@ class Hosts:
         self.views: dict[str, HostView] = {}
         self.unread = 0
         """lines that are no records of this version"""
+        self._has_others = False
+        """whether some of these are records, of another version"""
         self.damaged: list[str] = []
         """compressed files of which only the beginning could be read"""
         self.empty: list[str] = []
@@ -80,9 +82,15 @@ class Hosts:
 
     def _read(self, line: bytes) -> None:
         try:
-            self._take(orjson.loads(line))
+            record = orjson.loads(line)
+        except ValueError:  # cut off where a run was killed
+            self.unread += 1
+            return
+        try:
+            self._take(record)
         except (ValueError, KeyError, TypeError, AttributeError):
             self.unread += 1
+            self._has_others = True
 
     def _take(self, record: dict[str, Any]) -> None:
         if record["type"] == "nccl_rank":
@@ -114,6 +122,11 @@ class Hosts:
             for host, view in self.views.items()
             if now - view.end_ns > max(LEAST_STALE_NS, STALE_INTERVALS * view.interval_ns)
         }
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a rank that is not among ranks() is in no file: none of these was left out, not even in part."""
+        return not (self.stale() or self.damaged or self.empty or self._has_others)
 
     def ranks(self) -> list[Rank]:
         """The ranks on all hosts that are not stale."""

@@ -13,20 +13,20 @@ from dataclasses import replace
 from xtrace.model.nccl_evidence import MOST_LISTED, known, listed, seconds
 from xtrace.model.nccl_lateness import behind, common, median
 from xtrace.model.nccl_ranks import Arguments, NumberedCall, Rank
-from xtrace.model.nccl_verdicts import ORDER, Kind, Limits, Verdict
+from xtrace.model.nccl_verdicts import ORDER, Covered, Kind, Limits, Verdict
 from xtrace.model.nccl_waits import Group
 
 LATE_CALLS = 3
 """A rank is late that was so in as many of the calls last compared, one after the other."""
 
 
-def judge(ranks: Iterable[Rank], limits: Limits, *, has_all_hosts: bool) -> list[Verdict]:
-    """All verdicts, worst first. `has_all_hosts`: whether a rank that is not among `ranks` is nowhere else, either."""
+def judge(ranks: Iterable[Rank], limits: Limits, covered: Covered) -> list[Verdict]:
+    """All verdicts, worst first. `covered`: where `ranks` were looked for."""
     groups: defaultdict[str, list[Rank]] = defaultdict(list)
     for rank in ranks:
         if rank.communicator is not None:
             groups[rank.communicator].append(rank)
-    found = [verdict for members in groups.values() for verdict in _verdicts(Group(members, limits, has_all_hosts))]
+    found = [verdict for members in groups.values() for verdict in _verdicts(Group(members, limits, covered))]
     return sorted(found, key=lambda verdict: (ORDER.index(verdict.kind), verdict.since_ns))
 
 

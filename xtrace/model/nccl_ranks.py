@@ -178,7 +178,11 @@ class Rank:
 
 
 def without_replaced(ranks: Iterable[Rank]) -> Iterator[Rank]:
-    """All but those that are no more and have a successor: a job started anew may have the earlier one's name."""
+    """All but those that are no more and have a successor: a job started anew may have the earlier one's name.
+
+    Without a name nothing says that one is the other's successor.
+    """
     found = list(ranks)
-    there = {(rank.communicator, rank.rank) for rank in found if rank.is_there and rank.rank is not None}
+    named = [rank for rank in found if rank.communicator is not None and rank.rank is not None]
+    there = {(rank.communicator, rank.rank) for rank in named if rank.is_there}
     return (rank for rank in found if rank.is_there or (rank.communicator, rank.rank) not in there)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from typing import NamedTuple
 
 from xtrace.model import nccl_limits
@@ -50,6 +50,17 @@ class Kind(str, Enum):
 
 
 ORDER = list(Kind)
+
+
+class Covered(Enum):
+    """Where the ranks that are judged were looked for."""
+
+    ONE_HOST = auto()
+    """others may be on other hosts"""
+    IN_PART = auto()
+    """on all hosts, but the records of some are left out, or end early"""
+    ALL_HOSTS = auto()
+    """a rank that is not among them is nowhere else, either"""
 
 
 @dataclass(frozen=True)

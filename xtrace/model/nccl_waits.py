@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from xtrace.model.nccl_evidence import lacks, listed, numbers, unmatched, whereabouts
 from xtrace.model.nccl_ranks import Rank
-from xtrace.model.nccl_verdicts import Kind, Limits, Verdict
+from xtrace.model.nccl_verdicts import Covered, Kind, Limits, Verdict
 
 ENDS = frozenset(("CommFinalize", "CommDestroy", "CommAbort"))
 """Functions that end a communicator."""
@@ -21,10 +21,10 @@ ENDS = frozenset(("CommFinalize", "CommDestroy", "CommAbort"))
 class Group:
     """The ranks of one communicator."""
 
-    def __init__(self, members: Sequence[Rank], limits: Limits, has_all_hosts: bool) -> None:
+    def __init__(self, members: Sequence[Rank], limits: Limits, covered: Covered) -> None:
         self.members = sorted(members, key=lambda rank: (rank.rank is None, rank.rank or 0, rank.host, rank.pid))
         self.limits = limits
-        self._has_all_hosts = has_all_hosts
+        self._covered = covered
         self._nranks = max((rank.nranks for rank in members if rank.nranks), default=None)
 
     def verdict(
@@ -70,14 +70,14 @@ class Group:
             # who still ends the communicator does not wait for one that has done so
             is_ending = any(_function(rank) in ENDS for rank in waiting)
             yield from (self._about(rank, waiting, frontier) for rank in lost if not (is_ending and rank.left))
-        elif absent and frontier == 0:
+        elif absent and frontier == 0 and self._covered is Covered.ALL_HOSTS:
             yield from (self._not_seen(rank, waiting) for rank in absent)
-        elif self._nranks is None or len(members) == self._nranks or self._has_all_hosts:
+        elif self._nranks is None or len(members) == self._nranks or self._covered is not Covered.ONE_HOST:
             yield self._all_stopped(waiting, frontier, absent)
 
     def _absent(self) -> list[int]:
         """Ranks that were not seen, if they could have been."""
-        if not self._has_all_hosts or self._nranks is None:
+        if self._covered is Covered.ONE_HOST or self._nranks is None:
             return []
         return sorted(set(range(self._nranks)) - {rank.rank for rank in self.members if rank.rank is not None})
 
@@ -131,6 +131,7 @@ class Group:
             text += " since the tool came (by their stacks; on which communicator is not known)"
         if absent:
             text += f"; of {numbers(absent)} there are no records"
+            text += " that go so far" if self._covered is Covered.IN_PART else ""
         return replace(self.verdict(Kind.ALL_STOPPED, since, waiting, number, None), evidence=text)
 
     # communicators that are older than the probes: calls have no numbers in common
@@ -172,8 +173,8 @@ class Group:
             for rank in others:
                 if self._is_quiet(rank):
                     yield replace(self._about(rank, waiting, 0), number=None, since_ns=since)
-            for number in absent:
-                yield replace(self._not_seen(number, waiting), number=None)
+            if self._covered is Covered.ALL_HOSTS:
+                yield from (replace(self._not_seen(number, waiting), number=None) for number in absent)
 
 
 def _function(rank: Rank) -> str | None:

@@ -61,7 +61,8 @@ def _start_hosts(gathered: Gathered) -> Iterator[str]:
 
 def _about(gathered: Gathered) -> str:
     """Return when and how was watched."""
-    parts = [f"{moment(gathered.begin_s)} to {moment(gathered.end_s)}"]
+    time = f"{moment(gathered.begin_s)} to {moment(gathered.end_s)}"
+    parts = []
     versions = sorted({str(start.get("version", "?")) for start in gathered.starts})
     modes = sorted({str(mode) for start in gathered.starts for mode in start.get("modes", [])})
     filters = sorted({str(text) for start in gathered.starts for text in start.get("filters", [])})
@@ -70,7 +71,7 @@ def _about(gathered: Gathered) -> str:
         parts.append(f"intervals of {', '.join(f'{length:g} s' for length in lengths)}")
         parts.append(f"mode {', '.join(modes)}, version {', '.join(versions)}")
     parts.append(f"filters: {'; '.join(filters)}" if filters else "no filters")
-    return f'<p class="dim">{" · ".join(part if "<time" in part else safe(part) for part in parts)}</p>'
+    return f'<p class="dim">{" · ".join((time, *map(safe, parts)))}</p>'
 
 
 def _tiles(gathered: Gathered) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.unit.model.test_nccl_verdicts import NOW, OTHERS, SEND, behind, rank
+from tests.unit.model.test_nccl_verdicts import NOW, OTHERS, SEND, behind, joining, rank
 from xtrace.errors import UsageError, XtraceError
 from xtrace.hang.command import answer, parse_limits
 from xtrace.hang.reader import Hosts
@@ -95,8 +95,28 @@ def test_a_host_whose_records_end_early_is_left_out_and_said(
     Path(files[2]).write_bytes(tick((behind(2),), "n2", NOW - 60 * SECOND))
     (verdict,) = verdicts(*files)
     assert verdict["verdict"] == "all_stopped"
-    assert "of rank 2 there are no records" in verdict["evidence"]
+    assert verdict["evidence"].endswith("of rank 2 there are no records that go so far")
     assert "hang: n2: its records end at " in caplog.text
+
+
+@pytest.mark.parametrize("why", ["early", "cut", "version", "none"])
+def test_a_rank_whose_records_are_left_out_is_not_missing(why: str, files: list[str]) -> None:
+    """All wait in their first call; the records of one of their hosts are not those of the same moment."""
+    first = {one.rank: replace(joining(one.rank or 0), host=one.host) for one in RANKS}
+    for name, (number, one) in zip(files, sorted(first.items()), strict=True):
+        Path(name).write_bytes(tick((one,), f"n{number}"))
+    assert [verdict["verdict"] for verdict in verdicts(*files)] == ["all_stopped"]
+    last = Path(files[2])
+    whole = last.read_bytes()
+    if why == "early":
+        last.write_bytes(tick((first[2],), "n2", NOW - 60 * SECOND))
+    elif why == "cut":
+        last.write_bytes(gzip.compress(whole)[:-20])
+    else:
+        last.write_bytes(whole.replace(b'"begun":', b'"made":') if why == "version" else b"")
+    (verdict,) = verdicts(*files)
+    assert (verdict["verdict"], verdict["rank"]) == ("all_stopped", None)
+    assert "there are no records that go so far" in verdict["evidence"]
 
 
 def test_lines_of_others_are_skipped_and_counted() -> None:

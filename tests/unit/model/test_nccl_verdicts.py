@@ -9,7 +9,7 @@ import pytest
 
 from xtrace.model.nccl_judge import judge
 from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank, without_replaced
-from xtrace.model.nccl_verdicts import Kind, Limits, Verdict
+from xtrace.model.nccl_verdicts import Covered, Kind, Limits, Verdict
 
 NOW = 1_800_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -47,8 +47,8 @@ def behind(number: int, **fields: Any) -> Rank:
     return replace(rank(number, begun=11, ago_s=21), open=None, returned=11, **fields)
 
 
-def judged(*ranks: Rank, has_all_hosts: bool = True, limits: Limits = LIMITS) -> list[Verdict]:
-    return judge(ranks, limits, has_all_hosts=has_all_hosts)
+def judged(*ranks: Rank, covered: Covered = Covered.ALL_HOSTS, limits: Limits = LIMITS) -> list[Verdict]:
+    return judge(ranks, limits, covered)
 
 
 def only(*ranks: Rank, **options: Any) -> Verdict:
@@ -153,7 +153,7 @@ def test_all_in_the_same_call_are_stopped_and_nobody_is_to_blame() -> None:
 
 
 def test_ranks_elsewhere_are_not_judged_by_one_host_alone() -> None:
-    assert judged(*OTHERS, has_all_hosts=False) == []
+    assert judged(*OTHERS, covered=Covered.ONE_HOST) == []
     assert "of rank 2 there are no records" in only(*OTHERS).evidence
 
 
@@ -221,7 +221,14 @@ def test_a_rank_that_was_not_seen_has_not_joined() -> None:
     verdict = only(joining(0), joining(1), joining(3))
     assert (verdict.kind, verdict.rank, verdict.number, verdict.culprit) == (Kind.MISSING, 2, 0, None)
     assert "seen are only hosts n0, n1, n3" in verdict.evidence
-    assert judged(joining(0), joining(1), joining(3), has_all_hosts=False) == []
+    assert judged(joining(0), joining(1), joining(3), covered=Covered.ONE_HOST) == []
+
+
+def test_a_rank_is_not_missing_whose_records_may_be_among_those_left_out() -> None:
+    verdict = only(joining(0), joining(1), joining(3), covered=Covered.IN_PART)
+    assert (verdict.kind, verdict.rank) == (Kind.ALL_STOPPED, None)
+    assert verdict.evidence.endswith("; of rank 2 there are no records that go so far")
+    assert judged(older(0), older(1), older(3), covered=Covered.IN_PART) == []
 
 
 def test_a_rank_that_does_not_come_out_of_the_init_call_is_missing() -> None:
@@ -323,7 +330,7 @@ def test_all_in_a_call_since_before_the_tool_are_stopped() -> None:
 def test_one_that_was_not_seen_while_others_are_in_a_call_is_missing_if_all_hosts_are_known() -> None:
     verdict = only(older(0), older(1), older(3))
     assert (verdict.kind, verdict.rank, verdict.culprit) == (Kind.MISSING, 2, None)
-    assert judged(older(0), older(1), older(3), has_all_hosts=False) == []
+    assert judged(older(0), older(1), older(3), covered=Covered.ONE_HOST) == []
 
 
 def test_of_a_job_that_was_started_anew_the_earlier_ranks_are_forgotten() -> None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,32 @@ def test_names_chosen_by_others_are_text(tmp_path: Path, stop: Stop) -> None:
     records = interval([flow(1, 1000, interface=evil, traffic_type=evil, pid=7, command=evil)], 1)
     page = made(tmp_path, [{**START, "host": evil, "filters": [evil]}, *records], stop)
     assert "script" not in page.tags
+
+
+@pytest.mark.parametrize("evil", ['"><script>alert(1)</script>', "<time><script>alert(1)</script>", "'><script>"])
+def test_no_text_of_any_record_becomes_markup(evil: str, tmp_path: Path, stop: Stop) -> None:
+    """A file is as trustworthy as who sent it: words that this tool chooses may be others' there, too."""
+    records = [one for record in (START, *EXAMPLES.values(), END) for one in spoiled(record, evil)]
+    page = made(tmp_path, [*run(), *records], stop)
+    assert "script" not in page.tags and "&lt;script" in (tmp_path / "page.html").read_text()
+
+
+def spoiled(value: Any, evil: str) -> Iterator[Any]:
+    """Yield copies, each with another one of its texts changed, however deep."""
+    if isinstance(value, dict):
+        yield from ({**value, name: other} for name, one in value.items() for other in spoiled(one, evil))
+    elif isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from ([*value[:place], other, *value[place + 1 :]] for other in spoiled(one, evil))
+    elif isinstance(value, str):
+        yield f"{value}{evil}"
+        yield evil
+
+
+def test_names_chosen_by_others_hide_nothing(tmp_path: Path, stop: Stop) -> None:
+    evil = "\u202e"
+    records = interval([flow(1, 1000, interface=evil, traffic_type=evil, pid=7, command=evil)], 1)
+    made(tmp_path, [{**START, "host": evil, "filters": [evil]}, *records], stop)
     assert "\u202e" not in (tmp_path / "page.html").read_text()
 
 

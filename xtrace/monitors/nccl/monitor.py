@@ -24,7 +24,7 @@ from xtrace.model.nccl_judge import judge
 from xtrace.model.nccl_lateness import Comparison
 from xtrace.model.nccl_ranks import Rank
 from xtrace.model.nccl_ras import RasReport, with_names
-from xtrace.model.nccl_verdicts import NORMAL, Limits
+from xtrace.model.nccl_verdicts import NORMAL, Covered, Limits
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.nccl.calls import CallTables, Known
 from xtrace.monitors.nccl.finder import User, look_up
@@ -188,7 +188,7 @@ class NcclMonitor:
             has_returns=self._tables.has_returns,
             sums=self._sums.add(processes_, taken.totals),
             ranks=ranks,
-            verdicts=tuple(judge(ranks, self._limits, has_all_hosts=False)),
+            verdicts=tuple(judge(ranks, self._limits, Covered.ONE_HOST)),
             ras=self._take_ras(ranks),
             ras_answers=self._ras.answers if self._ras else None,
         )

@@ -47,6 +47,8 @@ class Seen(NamedTuple):
 
     states: Mapping[tuple[int, int], State]
     """by process id and address"""
+    departed: Mapping[tuple[int, int], State]
+    """those that were ended since this was read before, as they were then"""
     running: Mapping[int, list[tuple[Frame, Running]]]
     """by process id, oldest first"""
     peers: Mapping[tuple[int, int], Mapping[int, PeerCalls]]
@@ -88,18 +90,20 @@ class RankReader:
                 running[call.pid].append((frame, call))
         peers = self._tables.peers()
         states = self._tables.states()
+        departed = self._tables.take_departed()  # after the states: none is in neither
+        states = {where: state for where, state in states.items() if not _is_same(state, departed.get(where))}
         for (pid, address), found in peers.items():
             if (pid, address) not in states:
                 self._tables.forget_peers(pid, address, found)
         now = time.monotonic_ns()
-        return Seen(states, running, peers, now, now + wall_offset())
+        return Seen(states, departed, running, peers, now, now + wall_offset())
 
     def ranks(self, seen: Seen, users: Mapping[int, User], earlier: Mapping[int, Earlier]) -> tuple[Rank, ...]:
         """All ranks known now. `users`: the processes, those that ended since the last call among them.
 
         `earlier`: what the stacks tell of those that are older than their probes.
         """
-        self._take_departed(seen, users)
+        self._note_departed(seen, users)
         found: dict[tuple[int, int | None], Rank] = {}
         in_use = seen.in_use()
         unnamed = Counter(pid for (pid, _), state in seen.states.items() if not state.id)
@@ -242,9 +246,9 @@ class RankReader:
             return _thread(frame), OpenCall(made, since, _thread(frame), call.number or None, is_other=not own)
         return None
 
-    def _take_departed(self, seen: Seen, users: Mapping[int, User]) -> None:
+    def _note_departed(self, seen: Seen, users: Mapping[int, User]) -> None:
         """Remember the ranks that have left a communicator, as they were then."""
-        for (pid, address), state in self._tables.take_departed().items():
+        for (pid, address), state in seen.departed.items():
             rank = self._rank(seen, pid, address, state, users.get(pid), is_only=False)
             self._past[_where(rank)] = replace(rank, left=FUNCTIONS[state.ended_by], open=None), seen.monotonic_ns
 
@@ -267,6 +271,11 @@ class RankReader:
             if rank.communicator in there or now - since < ENDED_NS
         }
         yield from (replace(rank, at_ns=seen.wall_ns) for rank, _ in self._past.values())
+
+
+def _is_same(state: State, departed: State | None) -> bool:
+    """Whether it is the communicator that has been ended: another one may have the address."""
+    return departed is not None and departed.id == state.id
 
 
 def _is_over(frame: Frame, call: Running) -> bool:

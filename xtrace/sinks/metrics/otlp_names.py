@@ -35,8 +35,8 @@ TRANSPORTS = {"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp", "132": "s
 DIRECTIONS = {"ingress": "receive", "egress": "transmit", "rx": "receive", "tx": "transmit"}
 VALUES = {"protocol": TRANSPORTS, "direction": DIRECTIONS}
 
-UNITS = {"bytes": "By", "seconds": "s", "bytes per second": "By/s", "ratio": "1", "": ""}
-"""The others are counted things: `{packet}`."""
+UNITS = {"bytes": "By", "seconds": "s", "bytes per second": "By/s", "ratio": "", "": ""}
+"""The others are counted things: `{packet}`. Ratios have none: to gauges in `1` Prometheus adds `_ratio`."""
 
 
 def metric_name(name: str) -> str:

@@ -75,14 +75,13 @@ class WriteRequest:
         return before, b"".join(label(*each) for each in known if each[0] > NAME)
 
     def describe(self, described: Mapping[str, Metric]) -> None:
-        """Render the names of metrics."""
-        for name in described.keys() - self._names.keys():
-            self._names[name] = label(NAME, name)
+        """Take no note: samples are all that 1.0 has."""
 
     def write(self, series: Followed[tuple[bytes, bytes]], name: str, points: Sequence[Point]) -> None:
         """Add a TimeSeries."""
         before, after = series.rendered
-        own, samples = self._names[name], b"".join([sample(at_ms, packed(value)) for at_ms, value in points])
+        own = self._names.get(name) or self._names.setdefault(name, label(NAME, name))
+        samples = b"".join([sample(at_ms, packed(value)) for at_ms, value in points])
         size = len(before) + len(own) + len(after) + len(samples)
         self._parts += (_SERIES + varint(size), before, own, after, samples)
 

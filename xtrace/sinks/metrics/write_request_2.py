@@ -111,6 +111,12 @@ def series_of(body: bytes) -> Iterator[tuple[Labels, list[tuple[int, bytes]]]]:
             yield _series(symbols, value)
 
 
+def count_samples(body: bytes) -> int:
+    """Return the number of samples in a Request that this module has written; decodes nothing else."""
+    series = (value for number, value in fields(body) if number == 5 and isinstance(value, bytes))
+    return sum(1 for each in series for number, _ in fields(each) if number == 2)
+
+
 def _series(symbols: Sequence[str], body: bytes) -> tuple[Labels, list[tuple[int, bytes]]]:
     references: list[int] = []
     samples = []

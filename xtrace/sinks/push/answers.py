@@ -30,7 +30,7 @@ class Answer:
     """the status as text, `200 OK`"""
     headers: Mapping[str, str]
     body: bytes
-    """its start"""
+    """its start; the whole of one of OTLP, unless it is very long or slow"""
 
 
 def may_pass(form: str, status: int) -> bool:
@@ -65,6 +65,8 @@ def delivered(form: str, answer: Answer) -> Outcome:
 def partial_success(body: bytes) -> tuple[int, str]:
     """Return the data points that an ExportMetricsServiceResponse says were rejected, and why. Raises ValueError.
 
+    A negative number, which the type allows, counts as 0.
+
     ExportMetricsServiceResponse { ExportMetricsPartialSuccess partial_success = 1; }
     ExportMetricsPartialSuccess { int64 rejected_data_points = 1; string error_message = 2; }
     """
@@ -75,7 +77,7 @@ def partial_success(body: bytes) -> tuple[int, str]:
     rejected, said = found.get(1, 0), found.get(2, b"")
     if not isinstance(rejected, int) or not isinstance(said, bytes):
         raise ValueError("not a response")
-    return rejected, said.decode("utf-8", "replace")
+    return rejected if rejected < 1 << 63 else 0, said.decode("utf-8", "replace")
 
 
 def status_message(body: bytes) -> str:

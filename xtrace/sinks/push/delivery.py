@@ -66,6 +66,7 @@ class Delivery:
         self._overflowing = False
         self._has_ended = False
         """whether a connection ended, or a request failed, since the last delivery"""
+        self._is_unchecked_said = False
         self._check = SelfCheck(transport.times, transport.shown)
         kept = (SPOOLED_BYTES, SPOOLED_S) if spool else (KEPT_BYTES, KEPT_S)
         self._acknowledged: Acknowledged[Batch] = Acknowledged(transport.times, self._queue.forget, *kept)
@@ -118,6 +119,8 @@ class Delivery:
         left = self._queue.close(PACKED_WITHIN_S)
         if not self._thread.is_alive():
             self._transport.close()
+        elif not self._transport.is_known and self._figures.requests and self._check.stored is None:
+            self._warn_unchecked()  # the query hangs
         return left
 
     def _run(self) -> None:
@@ -131,7 +134,7 @@ class Delivery:
             if body is None:
                 continue
             begun = self._clock()
-            outcome = Outcome(True) if batch.in_doubt and self._has_stored(batch) else self._send(body)
+            outcome = Outcome(True) if batch.in_doubt and self._has_stored(batch) else self._send(batch, body)
             batch.in_doubt = batch.in_doubt or outcome.unanswered
             took = self._clock() - begun
             self._has_ended = self._has_ended or outcome.reconnected or outcome.retry
@@ -151,14 +154,20 @@ class Delivery:
         """A run may end before its first sample is checked; other paths answer 204 as well, and store nothing."""
         while self._check.ends(self._clock()):
             if self._closes_at is None or self._clock() >= self._closes_at - PAUSE_AT_END_S:
-                if not self._figures.doubt:  # or it was said before
-                    log.warning(
-                        "push to %s: ended before the server returned a sample: it may store nothing that comes by this"
-                        " path (check the path)",
-                        self._transport.shown,
-                    )
+                self._warn_unchecked()
                 return
             self._wait(PAUSE_AT_END_S)
+
+    def _warn_unchecked(self) -> None:
+        """Say, once, that no sample was seen in the server, unless its answers have said so before."""
+        with self._changed:
+            is_said, self._is_unchecked_said = self._is_unchecked_said or bool(self._figures.doubt), True
+        if not is_said:
+            log.warning(
+                "push to %s: ended before the server returned a sample: it may store nothing that comes by this"
+                " path (check the path)",
+                self._transport.shown,
+            )
 
     def _restore(self, ending: bool) -> bool:
         """Queue batches that the server has lost since it acknowledged them; return whether there are any."""
@@ -194,9 +203,11 @@ class Delivery:
             self._queue.count_dropped("damaged", batch)
         self._queue.forget(batch)
 
-    def _send(self, body: bytes) -> Outcome:
+    def _send(self, batch: Batch, body: bytes) -> Outcome:
         try:
-            return self._transport.send(body, self._encoding.headers(body))
+            outcome = self._transport.send(body, self._encoding.headers(body))
+            # marks of ends, which are no samples, may be among them; or the server errs
+            return replace(outcome, rejected=min(outcome.rejected, batch.samples))
         except Exception as error:  # noqa: BLE001 - if the thread ends, all samples are lost
             # the error's text could quote a secret
             return Outcome(False, True, f"{type(error).__name__} in the HTTP client")
@@ -228,7 +239,7 @@ class Delivery:
             self._figures = replace(
                 figures,
                 requests=figures.requests + 1,
-                samples=figures.samples + max(0, batch.samples - outcome.rejected),
+                samples=figures.samples + batch.samples - outcome.rejected,
                 request_s=took,
                 doubt=outcome.doubt,
             )
@@ -273,8 +284,7 @@ class Delivery:
         reason = outcome.reason
         with self._changed:
             self._queue.count_dropped("refused", Batch(b"", lost))
-            taken = max(0, batch.samples - lost)
-            self._figures = replace(self._figures, samples=self._figures.samples + taken)
+            self._figures = replace(self._figures, samples=self._figures.samples + batch.samples - lost)
         self._queue.forget(batch)
         if reason != self._last_rejection:
             if outcome.written:

@@ -10,7 +10,7 @@ from re import split
 from urllib.parse import parse_qsl
 
 from xtrace.errors import UsageError
-from xtrace.sinks.push.unescaped import Unescaped
+from xtrace.sinks.push.unescaped import layers, readings
 from xtrace.target import PREFIX, Target
 
 MASK = "***"
@@ -33,7 +33,7 @@ class Secrets:
         """Mask these values from now on, however they are encoded where they are repeated."""
         for value in filter(None, values):
             if value not in self._forms:
-                self._forms[value] = frozenset(Unescaped(form).bytes for form in _forms(value))
+                self._forms[value] = frozenset(_forms(value))
         while len(self._forms) > MOST_SECRETS:
             del self._forms[next(iter(self._forms))]
 
@@ -61,19 +61,15 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """Replace all secrets, and the beginning of one at the very end, where the text may have been cut."""
-        unescaped = Unescaped(text)
-        forms = [form for forms in self._forms.values() for form in forms]
-        places = [place for form in forms for place in unescaped.places(form)]
+        searched = [(layer, form) for layer in readings(text) for forms in self._forms.values() for form in forms]
+        places = {place for layer, form in searched for place in layer.places(form)}
         masked, end = "", 0
         for first, last in sorted(places):
             if first >= end:
                 masked += text[end:first] + MASK
             end = max(end, last)
-        cut = [
-            at
-            for at in (unescaped.place_of_beginning(form, SHORTEST_PART) for form in forms)
-            if at is not None and at >= end
-        ]
+        begun = (layer.place_of_beginning(form, SHORTEST_PART) for layer, form in searched)
+        cut = [at for at in begun if at is not None and at >= end]
         return masked + (text[end : min(cut)] + MASK if cut else text[end:])
 
 
@@ -81,13 +77,13 @@ def _parts(values: Iterable[str]) -> list[str]:
     return [value for value in values if len(value) >= SHORTEST_PART and value.lower() not in _NO_SECRETS]
 
 
-def _forms(value: str) -> Iterator[str]:
-    """Return a value as is, and in base64."""
-    yield value
+def _forms(value: str) -> Iterator[bytes]:
+    """Yield what a text may say for a value: the value, and what it means where it seems escaped; base64 of it."""
+    yield from filter(None, (layer.bytes for layer in layers(value)))
     if len(value) >= SHORTEST_PART:
         for how in (b64encode, urlsafe_b64encode):
-            encoded = how(value.encode("utf-8", "surrogateescape")).decode()
-            yield from (encoded, encoded.rstrip("="))
+            encoded = how(value.encode("utf-8", "surrogateescape"))
+            yield from (encoded, encoded.rstrip(b"="), encoded.replace(b"+", b" "))
 
 
 def read_secret(path: str | None) -> str | None:

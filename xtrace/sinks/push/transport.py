@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -26,6 +27,8 @@ CONNECT_S, ANSWER_S = 5.0, 10.0
 MOST_WORDS = 200
 """Characters of a server's error text that are logged."""
 MOST_READ = 4096
+MOST_OF_OTLP = 1 << 16
+"""Bytes of OTLP's answer to a request that it took, which is read to its end: it says what was rejected."""
 
 REDIRECTS = range(300, 400)
 EXPORT_PATH, QUERY_PATH = "/api/v1/export", "/api/v1/query"
@@ -112,7 +115,8 @@ class Http:
 
     def _outcome(self, response: urllib3.BaseHTTPResponse) -> Outcome:
         form, status = self._target.form, response.status
-        body = self._start_of(response)
+        is_otlp = form == OTLP and status in OK
+        body = self._start_of(response, MOST_OF_OTLP if is_otlp else MOST_READ, is_whole=is_otlp)
         phrase = f"{status} {self._clean(response.reason or '')}".strip()
         if status in OK:
             outcome = delivered(form, Answer(status, phrase, response.headers, body))
@@ -140,16 +144,18 @@ class Http:
 
     def _clean(self, text: str) -> str:
         """Return the start of a server's text as one line without secrets."""
-        return printable(self._secrets.mask(text), instead=" ").strip()[:MOST_WORDS]
+        return printable(self._secrets.mask(text[:MOST_READ]), instead=" ").strip()[:MOST_WORDS]
 
-    def _start_of(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        """Return the start of an answer's body."""
-        try:
-            return response.read1(MOST_READ)
-        except (HTTPError, OSError):
-            return b""
-        finally:
-            self._finish(response)
+    def _start_of(self, response: urllib3.BaseHTTPResponse, most: int, *, is_whole: bool) -> bytes:
+        """Return at most so many bytes of an answer's body: what comes first, or all of it if it comes in time."""
+        body, until = b"", time.monotonic() + ANSWER_S
+        with suppress(HTTPError, OSError):
+            body = piece = response.read1(most)
+            while is_whole and piece and len(body) < most and time.monotonic() < until:
+                piece = response.read1(most - len(body))
+                body += piece
+        self._finish(response)
+        return body
 
     def _headers(self) -> dict[str, str]:
         """Return the target's headers. Secret files are read each time, so a rotated secret applies at once."""

@@ -1,45 +1,45 @@
-"""Texts with everything that is escaped undone, so that what they say is found however it is written."""
+"""Texts with what is escaped in them undone, so that what they say is found however it is written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import unescape
 
 MOST_LAYERS = 4
 """Encodings in one another that are undone."""
+MOST_READINGS = 16
+"""Texts that one may stand for, by what is undone in it and what is not."""
 
-_ESCAPED = re.compile(
-    r"%[0-9a-f]{2}|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|\\[^ux]|&#?[0-9a-z]{1,8};|.",
-    re.IGNORECASE | re.DOTALL,
-)
-"""A character as URLs, JSON, quoted strings and HTML write it, or any other."""
+_URLS = r"%[0-9a-f]{2}|\+"
+_QUOTED = r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|\\[^ux]"
+_HTML = "&#?[0-9a-z]{1,8};"
+_EACH = tuple(re.compile(f"({how})|.", re.IGNORECASE | re.DOTALL) for how in (_QUOTED, _URLS, _HTML))
+_ALL = re.compile(f"({_URLS}|{_QUOTED}|{_HTML})|.", re.IGNORECASE | re.DOTALL)
+"""A character as URLs, JSON and other quoted strings, or HTML write it, or any other."""
 _BEGUN = re.compile(r"(?:%[0-9a-f]?|\\(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?|&#?[0-9a-z]{0,8})\Z", re.IGNORECASE)
 """The beginning of an escaped one at the end of a text."""
 
 
-class Unescaped:
-    """A text with everything that is escaped in it as what it stands for, and where each byte of that stood."""
+class Layer:
+    """What a text says once some of its escapes are undone, and where each byte of that stands in it."""
 
-    def __init__(self, text: str) -> None:
-        self.bytes = text.encode("utf-8", "surrogatepass")
-        places = [at for at, character in enumerate(text) for _ in character.encode("utf-8", "surrogatepass")]
-        self._begins, self._ends = places, [at + 1 for at in places]
-        for _ in range(MOST_LAYERS):
-            if not self._undo():
-                break
+    def __init__(self, said: bytes, begins: Sequence[int], ends: Sequence[int]) -> None:
+        self.bytes = said
+        self._begins, self._ends = begins, ends
+        begun = _BEGUN.search(said.decode("latin-1"))
+        self._ending = (said, said[: begun.start()]) if begun else (said,)
+        """without the beginning of an escape too"""
 
-    def _undo(self) -> bool:
-        """Undo one layer of escapes; whether there was any."""
-        before = self.bytes
-        undone, begins, ends = bytearray(), [], []
-        for found in _ESCAPED.finditer(before.decode("latin-1")):
+    def undone(self, escaped: re.Pattern[str]) -> Layer:
+        """Return the layer below: one escape of these kinds fewer around each character."""
+        said, begins, ends = bytearray(), [], []
+        for found in escaped.finditer(self.bytes.decode("latin-1")):
             meant = _meant(found)
-            undone += meant
+            said += meant
             begins += [self._begins[found.start()]] * len(meant)
             ends += [self._ends[found.end() - 1]] * len(meant)
-        self.bytes, self._begins, self._ends = bytes(undone), begins, ends
-        return self.bytes != before
+        return Layer(bytes(said), begins, ends)
 
     def places(self, wanted: bytes) -> Iterator[tuple[int, int]]:
         """Where these bytes stand in the text: beginnings and ends."""
@@ -50,19 +50,49 @@ class Unescaped:
 
     def place_of_beginning(self, wanted: bytes, least: int) -> int | None:
         """Where the text begins to say these bytes when it ends; None if that is fewer than `least`."""
-        begun = _BEGUN.search(self.bytes.decode("latin-1"))
-        for text in (self.bytes, self.bytes[: begun.start()] if begun else b""):
-            for length in range(min(len(wanted) - 1, len(text)), least - 1, -1):
-                if text.endswith(wanted[:length]):
-                    return self._begins[len(text) - length]
+        for said in self._ending:
+            at = said.find(wanted[:least], max(0, len(said) - len(wanted) + 1))
+            while at >= 0:
+                if wanted.startswith(said[at:]):
+                    return self._begins[at]
+                at = said.find(wanted[:least], at + 1)
         return None
 
 
+def layers(text: str) -> list[Layer]:
+    """Return a text as it is, and with one layer of escapes of all kinds after the other undone."""
+    places = [at for at, character in enumerate(text) for _ in character.encode("utf-8", "surrogatepass")]
+    found = [Layer(text.encode("utf-8", "surrogatepass"), places, [at + 1 for at in places])]
+    for _ in range(MOST_LAYERS):
+        undone = found[-1].undone(_ALL)
+        if undone.bytes == found[-1].bytes:
+            break
+        found.append(undone)
+    return found
+
+
+def readings(text: str) -> list[Layer]:
+    """Return a text's layers, and what it says where escapes of some kinds are none.
+
+    `50%ab`, where `ab` was meant, becomes another character when that of a URL is undone.
+    """
+    found = {layer.bytes: layer for layer in layers(text)}
+    above = list(found.values())[:1]
+    for _ in range(MOST_LAYERS):
+        below = [layer.undone(how) for layer in above for how in _EACH]
+        above = list({layer.bytes: layer for layer in below if layer.bytes not in found}.values())
+        above = above[: MOST_READINGS - len(found)]
+        found.update((layer.bytes, layer) for layer in above)
+    return list(found.values())
+
+
 def _meant(found: re.Match[str]) -> bytes:
-    """What one match of _ESCAPED, of bytes read as Latin-1, stands for; a blank for +, as in URLs."""
+    """What one match of _ALL, or one of _EACH, of bytes read as Latin-1, stands for; a blank for +, as in URLs."""
     text = found.group()
-    if len(text) == 1:
-        return b" " if text == "+" else text.encode("latin-1")
+    if not found[1]:
+        return text.encode("latin-1")
+    if text == "+":
+        return b" "
     if text[0] == "%":
         return bytes.fromhex(text[1:])
     if text[0] == "&":

@@ -82,7 +82,7 @@ class World:
 
     def see(self) -> Seen:
         states = {where: state_of(known) for where, known in self.known.items()}
-        return Seen(states, {}, {}, self.now_ns, 10**18 + self.now_ns)
+        return Seen(states, {}, {}, {}, self.now_ns, 10**18 + self.now_ns)
 
     def ranks(self, seen: Seen, users: Mapping[int, User], earlier: Mapping[int, Earlier]) -> tuple[Rank, ...]:
         return ()

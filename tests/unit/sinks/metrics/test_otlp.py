@@ -22,10 +22,19 @@ def test_names_of_metrics_stay_different_and_are_the_documented_ones_again() -> 
 
 @pytest.mark.parametrize(
     "ours, theirs",
-    [("bytes", "By"), ("seconds", "s"), ("packets", "{packet}"), ("processes", "{process}"), ("ratio", "1"), ("", "")],
+    [("bytes", "By"), ("seconds", "s"), ("packets", "{packet}"), ("processes", "{process}"), ("ratio", ""), ("", "")],
 )
 def test_units_are_those_of_ucum(ours: str, theirs: str) -> None:
     assert unit(Metric("gauge", ours, "")) == theirs
+
+
+def test_prometheus_adds_no_unit_to_a_name() -> None:
+    """It does so for units that it knows, `1` among them, unless the name has their words."""
+    words = {"By": ("bytes",), "s": ("seconds",), "By/s": ("bytes", "second")}
+    for name, metric in DESCRIBED.items():
+        known = unit(metric)
+        if known and not known.startswith("{"):
+            assert set(words[known]) <= set(name.split("_")), name
 
 
 def test_attributes_follow_the_conventions_and_empty_labels_are_left_out() -> None:

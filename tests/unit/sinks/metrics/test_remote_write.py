@@ -165,6 +165,15 @@ def test_request_of_2_becomes_the_same_of_1() -> None:
     assert (encoding.headers(newer), encoding.headers(older)) == (HEADERS_2, HEADERS_1)
 
 
+def test_samples_are_counted_without_a_look_at_labels_and_values() -> None:
+    """It is done for every request that was delivered."""
+    encoding = RemoteWrite(())
+    body(encoding, 0, Sample(X, {"a_total": 1}))
+    encoding.add([Sample((), {"a_total": 1, "b": 1}, {"a_total": 0})], DESCRIBED, TICKS[1])
+    no_text = encoding.body().replace(b"a_total", b"\xff" * 7)
+    assert samples_in(encoding.compress(no_text)) == 4, "a mark of an end among them"
+
+
 def test_after_a_fall_back_requests_are_of_1_and_series_go_on() -> None:
     encoding = RemoteWrite((("host", "n"),))
     body(encoding, 0, Sample(X, {"a_total": 1}, None, Life.STAYS), Sample((), {"b": 1}))
@@ -175,6 +184,19 @@ def test_after_a_fall_back_requests_are_of_1_and_series_go_on() -> None:
     host = ("host", "n")
     assert found[of("b", host)] == [(4000, 2.0)]
     assert_stale(found[of("a_total", host, *X)], 2001)
+
+
+@pytest.mark.parametrize("is_last", [True, False], ids=["end of the run", "tick of others"])
+def test_series_that_end_right_after_a_fall_back_are_stale(is_last: bool) -> None:
+    encoding = RemoteWrite(())
+    encoding.fall_back()
+    body(encoding, 0, Sample(X, {"a_total": 1}), Sample((), {"b": 1}))
+    if not is_last:
+        encoding.add([Sample((("y", "1"),), {"c": 1})], {"c": Metric("gauge", "", "Other.")}, TICKS[1])
+    found = dict(time_series(encoding.last_body() if is_last else encoding.body()))
+    assert (of("c", ("y", "1")) in found) is not is_last
+    for series in (of("a_total", *X), of("b")):
+        assert_stale(found[series], 2001)
 
 
 @pytest.mark.parametrize(

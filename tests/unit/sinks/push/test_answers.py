@@ -48,6 +48,8 @@ def test_rejected_points_and_remarks_of_otlp() -> None:
     assert (outcome.delivered, outcome.rejected, outcome.remark) == (True, 0, "deprecated")
     response.partial_success.rejected_data_points = 300
     assert delivered(OTLP, otlp(response.SerializeToString())).rejected == 300
+    response.partial_success.rejected_data_points = -1
+    assert delivered(OTLP, otlp(response.SerializeToString())).rejected == 0
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"OK", b"\x0a\x05ab", b"\x08\x01"])

@@ -205,6 +205,34 @@ def test_end_waits_for_no_sample_beyond_its_limit(
     assert ["ended before the server returned a sample" in line for line in caplog.messages] == [True]
 
 
+class Mute(Server):
+    """Answers no query before `ended`."""
+
+    def __init__(self, answers: Sequence[Outcome]) -> None:
+        super().__init__(answers, stored=set())
+        self.ended = threading.Event()
+
+    def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
+        self.ended.wait(GIVE_UP_S)
+        return super().times(selector, start_ms, end_ms)
+
+
+@pytest.mark.parametrize("doubt, told", [("", "ended before the server returned a sample"), ("200", "answered 200")])
+def test_query_that_hangs_at_the_end_is_told_unless_it_was_said_before(
+    doubt: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Mute([Outcome(True, doubt=doubt)])
+    server.is_known = False
+    made = Delivery(server, TEXT)
+    made.submit(Batch(b"a", 1, Probe("up", 1000)))
+    eventually(lambda: made.figures.requests == 1 and len(caplog.messages) == bool(doubt))
+    assert made.close(0.3) == (0, 0, 0)
+    before_the_end = list(caplog.messages)
+    server.ended.set()
+    made._thread.join(GIVE_UP_S)
+    assert [told in line for line in before_the_end] == [told in line for line in caplog.messages] == [True]
+
+
 def test_attempts_at_the_end_are_repeated_with_short_pauses_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSE_AT_END_S", 0.02)
     server = Server([Outcome(False, True, "busy", retry_after_s=100.0)])
@@ -226,6 +254,16 @@ def test_rejected_batch_is_dropped_counted_and_reported_once(caplog: pytest.LogC
     assert server.bodies == ["a", "b", "c", "d"]
     assert made.figures.dropped == {"overflow": (0, 0), "refused": (3, 21)}
     assert [message.rpartition(": ")[2] for message in caplog.messages] == ["400 no", "401 who"]
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_no_more_samples_are_rejected_than_were_sent(is_taken: bool) -> None:
+    outcome = Outcome(is_taken, False, "400 no", written=1, rejected=1 << 40)
+    with delivering(Server([outcome, OK])) as made:
+        made.submit(batch("a", samples=7))
+        made.submit(batch("b", samples=7))
+        eventually(lambda: made.figures.samples == 7)
+    assert made.figures.dropped["refused"] == (1, 7)
 
 
 def test_oldest_batches_are_dropped_when_the_queue_is_full(caplog: pytest.LogCaptureFixture) -> None:

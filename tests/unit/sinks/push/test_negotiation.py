@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import cramjam
 import pytest
@@ -97,9 +98,36 @@ def test_older_server_in_the_place_of_a_newer_one_gets_1(older: Outcome, encodin
     assert server.got == [(2, 0), (2, 3), (2, 3), (1, 3), (1, 3)]
 
 
+def test_older_server_that_answers_400_gets_1(encoding: RemoteWrite) -> None:
+    server = Server(wrote(0), BAD, BAD, IGNORED, IGNORED)
+    made = Negotiating(server, encoding)
+    assert [made.send(*request(encoding)).delivered for _ in range(2)] == [True, True]
+    assert server.got == [(2, 0), (2, 3), (2, 0), (1, 3), (1, 3)]
+
+
+def test_server_that_does_not_answer_after_a_400_is_asked_again(encoding: RemoteWrite) -> None:
+    server = Server(wrote(0), BAD, SILENT, BAD, IGNORED)
+    made = Negotiating(server, encoding)
+    body, headers = request(encoding)
+    first = made.send(body, headers)
+    assert (first.delivered, first.retry, first.unanswered) == (False, True, False)
+    assert made.send(body, headers).delivered
+    assert server.got == [(2, 0), (2, 3), (2, 0), (2, 0), (1, 3)]
+
+
+@pytest.mark.parametrize("new", range(5))
+def test_connection_that_had_ended_is_told_whichever_request_found_out(new: int, encoding: RemoteWrite) -> None:
+    """Only then is it asked whether the server has lost what it acknowledged."""
+    answers = [wrote(0), wrote(3), wrote(3), UNKNOWN, IGNORED]
+    server = Server(*answers[:new], replace(answers[new], reconnected=True), *answers[new + 1 :])
+    made = Negotiating(server, encoding)
+    found = [made.send(*request(encoding)).reconnected for _ in range(3)]
+    assert found == [new < 2, new == 2, new > 2]
+
+
 def test_rejection_and_failures_of_a_newer_server_are_no_reason_for_1(encoding: RemoteWrite) -> None:
     rejecting = Outcome(False, status=400, written=1)
-    server = Server(wrote(0), rejecting, BUSY, BAD, wrote(2))
+    server = Server(wrote(0), rejecting, BUSY, BAD, wrote(0), wrote(2))
     made = Negotiating(server, encoding)
     found = [made.send(*request(encoding)) for _ in range(4)]
     assert [(each.delivered, each.retry, each.rejected) for each in found] == [
@@ -108,7 +136,7 @@ def test_rejection_and_failures_of_a_newer_server_are_no_reason_for_1(encoding: 
         (False, False, 0),
         (True, False, 1),
     ]
-    assert [version for version, _ in server.got] == [2] * 5
+    assert server.got == [(2, 0), (2, 3), (2, 3), (2, 3), (2, 0), (2, 3)]
 
 
 def test_request_of_1_from_an_earlier_run_is_sent_as_it_is(encoding: RemoteWrite) -> None:

@@ -59,6 +59,30 @@ def test_what_is_escaped_and_no_secret_stays_as_it_is() -> None:
     assert secrets.mask(f"{text}abcd%41 abcdA abcd%2541 abcd") == f"{text}*** *** *** ***"
 
 
+@pytest.mark.parametrize(
+    "secret, text, masked",
+    [
+        ("hunter2\\", "password hunter2\\ is wrong", "password *** is wrong"),
+        ("hunter2\\", r'{"error":"bad password hunter2\\"}', '{"error":"bad password ***"}'),
+        ("hunter2\\", "password hunter2\\", "password ***"),
+        ("Pa55word%", "Pa55word%20is wrong", "***20is wrong"),
+        ("Pa55word%", '"Pa55word%25"', '"***"'),
+        ("Xy12&lt", "no Xy12&lt; sorry", "no ***; sorry"),
+        ("abcd\\u00e", r"got abcd\u00e5", "got ***5"),
+        ("ab12cd34", "bad 50%ab12cd34 x", "bad 50%*** x"),
+        ("u0041secret", r"C:\u0041secret", "C:\\***"),
+        ("ab12cd34", "bad 50%ab12cd", "bad 50%***"),
+        ('a1+b2"c%', r'{"e":"a1+b2\"c%20x"}', '{"e":"***20x"}'),
+        ('a1+b2"c%', r'{"e":"{\"e\":\"a1+b2\\\"c%20x\"}"}', r'{"e":"{\"e\":\"***20x\"}"}'),
+        ("a1b2&c\\", r"<b>a1b2&amp;c\x20</b>", "<b>***x20</b>"),
+    ],
+)
+def test_secret_is_masked_where_it_and_its_neighbours_look_like_an_escape(secret: str, text: str, masked: str) -> None:
+    secrets = Secrets()
+    secrets.note(secret)
+    assert secrets.mask(text) == masked
+
+
 @pytest.mark.parametrize("end", ["s3cr", "s3cr%", "s3cr%2", r"s3cr\u00", "s3cr&#4", "s3cr%2Bt &qu", "s3cr%252"])
 def test_secret_that_is_cut_within_an_escape_is_masked(end: str) -> None:
     secrets = Secrets()

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from urllib3 import exceptions as errors
 
 from tests.push.double import Answer, Double, double
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.transport import Http, reason
-from xtrace.target import Target, parse_target
+from xtrace.target import OTLP, Target, parse_target
 
 SECRET = "s3cr3t+Value/7"
 HEADERS = {"Content-Type": "text/plain"}
@@ -41,6 +42,27 @@ def test_other_success_is_delivered_but_doubtful(body: bytes) -> None:
     with double(lambda _: Answer(200, body)) as server:
         outcome = send(server)
     assert (outcome.delivered, outcome.doubt) == (True, "200 OK instead of 204 No Content")
+
+
+def test_what_otlp_rejected_is_read_however_the_answer_comes() -> None:
+    response = ExportMetricsServiceResponse()
+    response.partial_success.rejected_data_points = 3
+    response.partial_success.error_message = "late" * 3000
+    said = response.SerializeToString()
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (said[:5], said[5:], b""))
+    answers = [Answer(200, said), Answer(200, chunked, {"Transfer-Encoding": "chunked"}), Answer(204)]
+    with double(answers.__getitem__) as server:
+        http = Http(Target(server.base + "/x", "", OTLP), "1")
+        found = [http.send(b"", HEADERS) for _ in answers]
+        http.close()
+    assert [(each.rejected, each.remark[:5], each.doubt) for each in found] == [(3, "latel", "")] * 2 + [(0, "", "")]
+    assert [each.reconnected for each in found] == [True, False, False], "answers are read to their end"
+
+
+def test_answer_of_otlp_that_is_cut_short_is_doubtful() -> None:
+    with double(lambda _: Answer(200, b"\x0a\x09\x08", {"Content-Length": "11", "Connection": "close"})) as server:
+        outcome = send(server, form=OTLP)
+    assert (outcome.delivered, outcome.doubt) == (True, "200 OK with another body than OTLP's")
 
 
 def test_only_a_connection_that_the_server_closed_counts_as_new() -> None:

@@ -20,7 +20,7 @@ from xtrace.model.nccl import (
 )
 from xtrace.model.nccl_judge import judge
 from xtrace.model.nccl_ranks import Arguments, Identity, Job, OpenCall, Rank
-from xtrace.model.nccl_verdicts import NORMAL
+from xtrace.model.nccl_verdicts import NORMAL, Covered
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.text.nccl_jobs import OF_WRONG, TITLE, WRONG, NcclJobs, doing, duration
 from xtrace.sinks.text.screen import Ranked
@@ -72,7 +72,7 @@ def process(number: int, **fields: Any) -> NcclProcess:
 
 
 def snapshot(*ranks: Rank, processes: tuple[NcclProcess, ...] = (), **fields: Any) -> NcclSnapshot:
-    verdicts = tuple(judge(ranks, NORMAL, has_all_hosts=False))
+    verdicts = tuple(judge(ranks, NORMAL, Covered.ONE_HOST))
     return NcclSnapshot(NOW, SECOND, processes, CallTotals(entries=4000), ranks=ranks, verdicts=verdicts, **fields)
 
 
