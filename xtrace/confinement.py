@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 LOOKS_INTO_PROCESSES = "mode nccl and --tcp look into other processes, which Landlock forbids"
 
+ALL = os.R_OK | os.W_OK | os.X_OK
 CODE = (Path("/usr"), Path("/lib"), Path("/lib64"))
 """Libraries and Python modules that are loaded when they are first needed; world-readable anyway."""
 NAMES = (
@@ -71,7 +72,7 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {"CAP_SYS_ADMIN"}  # which stands for them
     if any(is_closed(path, os.R_OK) for path in secret_files(config)):
         kept |= {"CAP_DAC_READ_SEARCH"}
-    if any(is_closed(path, os.R_OK | os.W_OK | os.X_OK) for path in writable(config)):
+    if any(is_closed(path, ALL) for path in writable(config)) or holds_closed_files(config):
         kept |= {"CAP_DAC_OVERRIDE"}
     read = [path for path in (*code(), paths.procfs(), paths.sysfs()) if path.is_dir()]
     if any(is_closed(path, os.R_OK | os.X_OK) for path in read):
@@ -95,6 +96,14 @@ def is_closed(path: Path, rights: int) -> bool:
         _lacks(place, rights) or any(_lacks(above, os.X_OK) for above in place.parents)
         for place in (path.absolute(), path.resolve())
     )
+
+
+def holds_closed_files(config: Config) -> bool:
+    """Whether the spool has directories or files of runs as another user, which only a capability opens to this one."""
+    if config.spool is None:
+        return False
+    spool = Path(config.spool[0])
+    return any(_lacks(path, ALL if path.is_dir() else os.R_OK) for form in ("*", "*/*") for path in spool.glob(form))
 
 
 def _lacks(path: Path, rights: int) -> bool:

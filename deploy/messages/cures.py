@@ -62,6 +62,9 @@ CURES = {
     "--spool …: has samples for other servers or labels, left alone: …": (
         "Start it once with the old target and labels, or remove the directories that the message names."
     ),
+    "--spool …: …; it stays there for a later run": (
+        "Correct its owner or mode (`chown -R`), or the disk: the next run with this spool delivers it."
+    ),
     "--spool …: …; samples are kept in memory only": "Make room, or allow writing; then start it again.",
     "NCCL calls do not add up: … missing": REPORT_IT,
     "RAS service …: cannot parse … communicators": "Another version of NCCL: please report it with the version.",
@@ -75,6 +78,7 @@ CURES = {
     "listen: internal error: …; --debug shows where": REPORT_IT,
     "privileges are kept: …": "A container's seccomp filter may forbid it: the run goes on with all its privileges.",
     "push to …: a damaged file in the spool is dropped: …": "The disk, or a power failure: its samples are lost.",
+    "push to …: a file in the spool was removed by others: …": "Its samples are lost: leave the files to the tool.",
     "push to …: accepted, but for … samples: …": (
         "The server's text follows; see [OpenTelemetry](fleet.md#opentelemetry)."
     ),

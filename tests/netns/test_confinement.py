@@ -115,6 +115,33 @@ def test_a_run_of_another_user_has_its_files_and_the_needed_capabilities_from_th
     assert not (run / "socket").exists(), "it could not be removed"
 
 
+def spool_of(place: Path, user: str) -> tuple[list[str], set[str]]:
+    """Run once with a server that is away; return what was said of the spool, but for the end, and what waits in it."""
+    pushing = ("--push", "http://127.0.0.1:1", "--spool", str(place))
+    given = ("--user", user) if user else ()
+    with veth_pair() as pair:
+        result = run_to_end(pair.far, "-i", "far0", "-t", "100ms", "-c", "3", "-o", "json", *pushing, *given)
+    said = [line for line in result.said if "spool" in line and not line.endswith(f" samples, kept in {place}")]
+    return said, {path.name for path in place.rglob("*.batch")}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "owner"),
+    [("daemon", "", 0), ("", "daemon", 1)],
+    ids=["root after daemon", "daemon after root"],
+)
+def test_a_spool_survives_a_change_of_user(first: str, second: str, owner: int, open_place: Path) -> None:
+    """The directory is the second user's; what the first has made in it is closed to all others."""
+    spool = open_place / "spool"
+    spool.mkdir()
+    _, before = spool_of(spool, first)
+    os.chown(spool, owner, owner)
+    said, after = spool_of(spool, second)
+    url = "http://127.0.0.1:1/api/v1/import/prometheus"
+    assert said == [f"push to {url}: intervals in the spool: {len(before)}"]
+    assert before and before < after, "nothing could be written"
+
+
 @pytest.mark.parametrize(("options", "capabilities"), ROWS, ids=[options for options, _ in ROWS])
 def test_each_row_of_the_documented_table_is_possible_for_another_user(
     options: str, capabilities: tuple[str, ...]

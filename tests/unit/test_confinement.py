@@ -79,6 +79,25 @@ def test_files_of_other_users_stay_within_reach(monkeypatch: pytest.MonkeyPatch,
         assert kept_capabilities(token) == XDP | kept
 
 
+def test_what_other_users_left_in_the_spool_stays_within_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    (spool / "server").mkdir(parents=True)
+    (spool / "server/1.batch").write_bytes(b"")
+    spooled = config(f"-o none --push http://localhost:1 --spool {spool}")
+    modes: tuple[tuple[int, int, set[str]], ...] = (
+        (0o700, 0o600, {"CAP_DAC_OVERRIDE"}), (0o777, 0o600, {"CAP_DAC_OVERRIDE"}),
+        (0o700, 0o644, {"CAP_DAC_OVERRIDE"}), (0o777, 0o644, set()),
+    )  # fmt: skip
+    (spool / "server/1.batch").chmod(0o600)
+    assert kept_capabilities(spooled) == XDP, "its own"
+    become_another(monkeypatch)
+    spool.chmod(0o777)
+    for directory, file, kept in modes:
+        (spool / "server").chmod(directory)
+        (spool / "server/1.batch").chmod(file)
+        assert kept_capabilities(spooled) == XDP | kept, (directory, file)
+
+
 @pytest.mark.parametrize(
     ("mode", "is_kept"), [(0o755, False), (0o711, True), (0o750, True), (0o700, True), (0o754, True), (0o705, False)]
 )

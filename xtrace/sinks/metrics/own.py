@@ -65,7 +65,9 @@ DESCRIBED = {
         "counter", "requests", "Requests that failed in a way that may pass; their batches are sent again."
     ),
     "xtrace_catch_push_dropped_batches_total": Metric(
-        "counter", "batches", "Batches lost, by reason: overflow of the queue, refused by the server, damaged file."
+        "counter",
+        "batches",
+        "Batches lost, by reason: overflow of the queue, refused by the server, file damaged or gone.",
     ),
     "xtrace_catch_push_dropped_samples_total": Metric("counter", "samples", "Samples in the batches lost, by reason."),
     "xtrace_catch_push_request_seconds": Metric(

@@ -130,9 +130,8 @@ class Delivery:
         while (batch := self._next()) is not None or self._restore(ending=True):
             if batch is None:
                 continue
-            body = self._queue.body(batch)
+            body = self._body(batch)
             if body is None:
-                self._found_damaged(batch)
                 continue
             begun = self._clock()
             outcome = Outcome(True) if batch.in_doubt and self._has_stored(batch) else self._send(batch, body)
@@ -182,12 +181,27 @@ class Delivery:
             )
         return bool(lost)
 
-    def _found_damaged(self, batch: Batch) -> None:
+    def _body(self, batch: Batch) -> bytes | None:
+        """Return what to send; None, and the batch is no longer in the queue, if its file does not give it."""
+        try:
+            body = self._queue.body(batch)
+        except FileNotFoundError:
+            self._lose(batch)
+            log.error("push to %s: a file in the spool was removed by others: %s", self._transport.shown, batch.file)
+            return None
+        except OSError as failed:
+            self._queue.leave(batch, failed)
+            return None
+        if body is None:
+            self._lose(batch)
+            log.error("push to %s: a damaged file in the spool is dropped: %s", self._transport.shown, batch.file)
+        return body
+
+    def _lose(self, batch: Batch) -> None:
         with self._changed:
             self._queue.finish(batch, is_done=True)
             self._queue.count_dropped("damaged", batch)
         self._queue.forget(batch)
-        log.error("push to %s: a damaged file in the spool is dropped: %s", self._transport.shown, batch.file)
 
     def _send(self, batch: Batch, body: bytes) -> Outcome:
         try:

@@ -37,6 +37,8 @@ class Queue:
         """queued batches that are not compressed yet"""
         self._unneeded: list[str] = []
         """files to remove"""
+        self._left = 0
+        """samples in files that cannot be read"""
         self._in_flight = False
         """whether the oldest batch is being sent"""
         self._is_closed = False
@@ -85,8 +87,16 @@ class Queue:
             self._remove(batch)
 
     def body(self, batch: Batch) -> bytes | None:
-        """Return a batch's compressed body; None if its file is damaged."""
+        """Return a batch's compressed body; None if its file is damaged. Raises OSError if it cannot be read."""
         return batch.body if batch.file is None or self._spool is None else self._spool.read(batch.file)
+
+    def leave(self, batch: Batch, failed: OSError) -> None:
+        """Leave a batch whose file cannot be read to a later run. It counts towards the limit no more."""
+        assert self._spool is not None and batch.file is not None
+        self._spool.tell_unreadable(batch.file, failed)
+        with self.changed:
+            self.finish(batch, is_done=True)
+            self._left += batch.samples
 
     def keep(self, batch: Batch) -> None:
         """Note that a batch was acknowledged, and may still be lost by the server."""
@@ -110,7 +120,8 @@ class Queue:
         self._thread.join(limit_s)
         with self.changed:
             lost = [batch.samples for batch in self._waiting if batch.file is None]
-            return len(lost), sum(lost), sum(batch.samples for batch in self._waiting if batch.file is not None)
+            in_files = sum(batch.samples for batch in self._waiting if batch.file is not None)
+            return len(lost), sum(lost), in_files + self._left
 
     def _mark(self, batch: Batch, end: str) -> None:
         if batch.file is not None and self._spool is not None:

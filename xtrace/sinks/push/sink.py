@@ -15,7 +15,7 @@ from xtrace.sinks.push.spool import Spool
 
 log = logging.getLogger(__name__)
 
-LOST = {"overflow": "queue full", "refused": "rejected by the server", "damaged": "damaged files in the spool"}
+LOST = {"overflow": "queue full", "refused": "rejected by the server", "damaged": "files in the spool damaged or gone"}
 """Texts for the reasons of Figures.dropped."""
 
 PROBE = "xtrace_catch_build_info"

@@ -41,6 +41,8 @@ class Spool:
         self.directory = directory
         self.damaged = 0
         """files that were no batches, and are removed"""
+        self._told = set[int | None]()
+        """errors of files that could not be read"""
         own = Path(directory) / own_name(server, labels, form)
         self._own = own
         try:
@@ -62,10 +64,17 @@ class Spool:
         os.close(self._lock)
 
     def load(self, end: str) -> list[Batch]:
-        """Return the batches of earlier runs that wait (WAITING) or were acknowledged (SENT), oldest first."""
+        """Return the batches of earlier runs that wait (WAITING) or were acknowledged (SENT), oldest first.
+
+        Files that cannot be read are told of, and left as they are.
+        """
         found = []
         for path in sorted(self._own.glob(f"*{end}")):
-            batch = self._load(path)
+            try:
+                batch = self._load(path)
+            except OSError as failed:
+                self.tell_unreadable(path.name, failed)
+                continue
             if batch is None:
                 self.damaged += 1
                 self.remove(path.name)
@@ -95,21 +104,23 @@ class Spool:
         return name + WAITING
 
     def read(self, name: str) -> bytes | None:
-        """Return a batch's body; None if the file is damaged or gone."""
+        """Return a batch's body; None if the file is damaged. Raises OSError if it cannot be read, or is gone."""
+        content = (self._own / name).read_bytes()
         try:
-            content = (self._own / name).read_bytes()
             (checksum,) = _CHECKSUM.unpack_from(content, len(MAGIC))
             *_, length = _HEAD.unpack_from(content, len(MAGIC) + _CHECKSUM.size)
-        except (OSError, error):
+        except error:
             return None
         checked = memoryview(content)[len(MAGIC) + _CHECKSUM.size :]
         return content[_BEFORE_SELECTOR + length :] if crc32(checked) == checksum else None
 
     def mark(self, name: str, end: str) -> str:
-        """Note that a batch was acknowledged (SENT), or waits again (WAITING); return the file's new name."""
+        """Note that a batch was acknowledged (SENT), or waits again (WAITING); return the file's name now."""
         renamed = str(Path(name).with_suffix(end))
-        with suppress(OSError):
+        try:
             (self._own / name).rename(self._own / renamed)
+        except OSError:
+            return name
         return renamed
 
     def remove(self, name: str) -> None:
@@ -117,15 +128,21 @@ class Spool:
         with suppress(OSError):
             (self._own / name).unlink()
 
+    def tell_unreadable(self, name: str, failed: OSError) -> None:
+        """Say why a file stays where it is; once for each error, as it is mostly the same for all files."""
+        if failed.errno not in self._told:
+            log.error("--spool %s: %s; it stays there for a later run", self._own / name, failed.strerror)
+        self._told.add(failed.errno)
+
     def _load(self, path: Path) -> Batch | None:
-        """Return a batch without its body; None if the file is damaged."""
+        """Return a batch without its body; None if the file is damaged. Raises OSError."""
         try:
             with path.open("rb") as file:
                 head = file.read(_BEFORE_SELECTOR)
                 samples, at_ms, length = _HEAD.unpack_from(head, len(MAGIC) + _CHECKSUM.size)
                 selector = file.read(length).decode()
                 size = os.fstat(file.fileno()).st_size
-        except (OSError, error, UnicodeDecodeError):
+        except (error, UnicodeDecodeError):
             return None
         if not head.startswith(MAGIC):
             return None

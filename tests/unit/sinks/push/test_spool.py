@@ -88,6 +88,36 @@ def test_damaged_file_is_noticed(spool: Spool, tmp_path: Path, content: bytes | 
         assert spool.load(WAITING) == [] and spool.damaged == 1 and files(tmp_path) == []
 
 
+def make_unreadable(path: Path) -> None:
+    """For root, too: a link to itself. It can be removed."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(path.name)
+
+
+def test_files_that_cannot_be_read_are_not_damaged_and_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(open_spool(tmp_path)) as spool:
+        names = [spool.put(probed(number), b"body") for number in range(3)]
+        own = tmp_path / own_name("http://m:8428/api", HOST, "import")
+        for name in names[:2]:
+            make_unreadable(own / name)
+        with pytest.raises(OSError, match="Too many levels"):
+            spool.read(names[0])
+        with pytest.raises(FileNotFoundError):
+            spool.read("0000000000000009.batch")
+        assert [batch.file for batch in spool.load(WAITING)] == names[2:]
+        assert (spool.damaged, files(tmp_path)) == (0, names)
+    said = f"--spool {own / names[0]}: Too many levels of symbolic links; it stays there for a later run"
+    assert [record.getMessage() for record in caplog.records] == [said], "once for both"
+
+
+def test_name_of_a_file_that_cannot_be_renamed_stays(spool: Spool, tmp_path: Path) -> None:
+    name = spool.put(probed(1), b"body")
+    (path,) = tmp_path.glob("*/0*")
+    path.with_suffix(SENT).mkdir()
+    assert spool.mark(name, SENT) == name
+    assert spool.read(name) == b"body"
+
+
 def test_what_a_killed_run_was_writing_is_removed_and_other_servers_are_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,6 +262,30 @@ def test_rejected_and_damaged_batches_are_removed_and_counted(tmp_path: Path) ->
     assert made.figures.dropped == {"overflow": (0, 0), "refused": (1, 3), "damaged": (1, 3)}
     made.close(GIVE_UP_S)
     assert files(tmp_path, WAITING) == []
+    spool.close()
+
+
+def test_samples_in_files_that_became_unreadable_are_kept_and_only_those_of_removed_files_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = open_spool(tmp_path)
+    for number in (1, 2, 3, 4):
+        spool.put(probed(number), TEXT.compress(f"b{number}".encode()))
+    server = Server([OK], stored=set())
+    server.held.clear()
+    made = Delivery(server, TEXT, spool=spool)
+    eventually(lambda: server.bodies == ["b1"])
+    _, second, third, _ = sorted(tmp_path.glob("*/0*"))
+    make_unreadable(second)
+    third.unlink()
+    server.held.set()
+    eventually(lambda: made.figures.requests == 2)
+    assert server.bodies == ["b1", "b4"]
+    assert made.figures.dropped == {"overflow": (0, 0), "refused": (0, 0), "damaged": (1, 3)}
+    assert made.close(GIVE_UP_S) == (0, 0, 3)
+    assert files(tmp_path, WAITING) == [second.name]
+    assert f"--spool {second}: Too many levels of symbolic links; it stays there" in caplog.text
+    assert f"a file in the spool was removed by others: {third.name}" in caplog.text
     spool.close()
 
 
