@@ -74,10 +74,15 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {"CAP_DAC_READ_SEARCH"}
     if any(is_closed(path, ALL) for path in writable(config)) or holds_closed_files(config):
         kept |= {"CAP_DAC_OVERRIDE"}
-    read = [path for path in (*code(), paths.procfs(), paths.sysfs()) if path.is_dir()]
+    read = [path for path in (*code(), paths.procfs(), paths.sysfs()) if _is_directory(path)]
     if any(is_closed(path, os.R_OK | os.X_OK) for path in read):
         kept |= {"CAP_DAC_READ_SEARCH"}  # modules that are loaded late, from somebody's home
     return kept
+
+
+def _is_directory(path: Path) -> bool:
+    """As Path.is_dir(), which before Python 3.14 raises PermissionError below a closed directory."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def code() -> Iterator[Path]:
@@ -103,7 +108,9 @@ def holds_closed_files(config: Config) -> bool:
     if config.spool is None:
         return False
     spool = Path(config.spool[0])
-    return any(_lacks(path, ALL if path.is_dir() else os.R_OK) for form in ("*", "*/*") for path in spool.glob(form))
+    return any(
+        _lacks(path, ALL if _is_directory(path) else os.R_OK) for form in ("*", "*/*") for path in spool.glob(form)
+    )
 
 
 def _lacks(path: Path, rights: int) -> bool:
@@ -154,4 +161,4 @@ def directories(files: Iterable[Path]) -> Iterator[Path]:
     """Yield where they are, and where links lead."""
     for file in files:
         for path in (file.absolute(), file.resolve()):
-            yield path if path.is_dir() else path.parent
+            yield path if _is_directory(path) else path.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -87,7 +88,9 @@ def test_packets_that_take_a_detour_by_an_ifb_pass_the_egress_hook_twice_which_i
         with running(pair.far, *options, programs=2, variables=variables) as tool:
             result = send_while_running(pair, tool, 2 * 4, *PINGS)
     reported = more_than_counted(result, "sent")
-    assert [line.partition(" the packets")[0] for line in reported] == ["far0: the hook counts 2.0 times"] * doubled
+    counted = [re.match(r"far0: the hook counts (\d\.\d) times the packets", line) for line in reported]
+    # at the end of an interval a packet may be between its two passes
+    assert [found is not None and 1.5 < float(found[1]) < 2.5 for found in counted] == [True] * doubled
     assert more_than_counted(result, "received") == []
     assert shares(result, "ingress")[2:4] == ["full"] * 2
     assert shares(result, "egress")[2:4] == (["repeated"] if doubled else ["full"]) * 2
