@@ -15,7 +15,7 @@ from tests.support.net import ROOT, Pair
 
 MOST_BYTES, MOST_COMPRESSED = 25_000_000, 10_000_000
 MOST_MEMORY_KB = (18 if sys.version_info < (3, 12) else 21) << 10
-"""Debian 12's Python 3.11 takes 16.4 MiB, Debian 13's 3.13 took 18.0 when that took 15.3; either takes 5 more to list interfaces."""
+"""Debian 12's Python 3.11 takes 16.4 MiB; Debian 13's 3.13 took 18.0 when that took 15.3. Five more list interfaces."""
 TRIES = 5
 EARLY, EARLY_S = 40, 0.08
 """How many interrupts, over how long after the start."""
