@@ -191,8 +191,9 @@ class Functions:
         return None
 
     def _function(self, value: int) -> int | None:
-        begin, end, function = self._functions[bisect_right(self._begins, value - 1) - 1]
-        return function if begin < value <= end else None
+        """The function that a return address, which lies behind a call, is in. At least one begins before it."""
+        _, end, function = self._functions[bisect_right(self._begins, value - 1) - 1]
+        return function if value <= end else None
 
 
 def follows_call(code: bytes) -> bool:

@@ -149,11 +149,11 @@ class RankReader:
 
     def _with_stacks(self, seen: Seen, rank: Rank, earlier: Mapping[int, Earlier]) -> Rank:
         """The same with what stacks tell of calls that began before the probes."""
-        stacks = earlier.get(rank.pid)
         if not self._tables.has_returns:
             return replace(rank, is_open_known=False)
-        if rank.is_whole or stacks is None:
+        if rank.is_whole:
             return rank
+        stacks = earlier.get(rank.pid, Earlier())
         if rank.open is not None or not stacks.calls:
             return replace(rank, is_open_known=stacks.is_whole)
         call = stacks.calls[0]

@@ -42,10 +42,6 @@ class Sockets:
         """of the dump before"""
         self._is_first = True
 
-    def is_alive(self, cookie: int) -> bool:
-        """Whether the last dump had it."""
-        return cookie in self._places
-
     def dump(self, netlink: NetlinkSocket) -> None:
         """Read all sockets; changes() tells what is new. Raises KernelError, and then nothing is changed."""
         self._now, self._before = self._before, self._now

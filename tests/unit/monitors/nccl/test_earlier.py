@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from xtrace.kernel.proc import Executable
 from xtrace.kernel.symbols import Extent
 from xtrace.model.nccl_names import FUNCTIONS
 from xtrace.monitors.nccl import earlier as earlier_module
-from xtrace.monitors.nccl.earlier import Earlier, EarlierCall, EarlierCalls, follows_call, in_process
+from xtrace.monitors.nccl.earlier import MOST_STACK, Earlier, EarlierCall, EarlierCalls, follows_call, in_process
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, Library
 
@@ -42,6 +43,7 @@ class Played:
         return dict.fromkeys(self.stacks, 100)
 
     def pointer(self, pid: int, thread: int) -> int | None:
+        assert pid == 7
         return self.pointers.get(thread, STACK + thread * 0x1000)
 
     def read(self, address: int, size: int) -> bytes:
@@ -178,3 +180,76 @@ def test_a_process_is_not_searched_before_all_its_libraries_are_probed(played: P
 def test_a_function_is_where_its_part_of_the_file_is_mapped() -> None:
     part = Executable(0x5000, 0x6000, 0x1000)
     assert [in_process(part, offset) for offset in (0xFFF, 0x1000, 0x1FFF, 0x2000)] == [None, 0x5000, 0x5FFF, None]
+
+
+def test_stacks_are_searched_up_to_a_limit(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST_STACK == 64 << 10
+    read: list[int] = []
+
+    def note(address: int, size: int) -> bytes:
+        read.append(size)
+        return bytes(size)
+
+    monkeypatch.setattr(played, "read", note)
+    look(made(), played)
+    assert read == [MOST_STACK]
+
+
+def test_a_call_of_another_thread_further_up_its_stack_is_found_and_kept(played: Played) -> None:
+    played.stacks = {7: [1], 8: [1, 2, 3, TEXT + 0x110, 4]}
+    calls = made()
+    for _ in range(2):
+        assert look(calls, played) == {7: Earlier((EarlierCall(8, REDUCE, 1000),), is_whole=True)}
+    played.stacks[8] = [5, 6, 7, TEXT + 0x110, 8]
+    assert look(calls, played)[7].calls
+    played.stacks[8] = [5, 6, 7, 8, TEXT + 0x110]
+    assert look(calls, played)[7].calls == ()
+
+
+def test_a_process_gives_up_its_calls_beside_one_that_has_none(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    played.stacks[7] = [TEXT + 0x110]
+    calls = made()
+    users = {7: USER, 9: User(9, 100, "other", None, {FILE: LIBRARY})}
+    monkeypatch.setattr(stacks, "threads", lambda pid: {7: 100} if pid == 7 else {})
+    assert look(calls, played, users)[7].calls
+    played.begun[7] = 1001
+    assert look(calls, played, users)[7].calls == ()
+
+
+@pytest.mark.parametrize("started, found", [(100, True), (101, False)])
+@pytest.mark.parametrize("what", ["process", "thread"])
+def test_what_started_in_the_tick_of_the_probes_or_before_is_searched(
+    played: Played, monkeypatch: pytest.MonkeyPatch, what: str, started: int, found: bool
+) -> None:
+    """Starts are counted in ticks since the machine was started, with the time in which it was suspended."""
+    monotonic, suspended, tick = 400_000_000, 600_000_000, 10_000_000
+    clocks = SimpleNamespace(
+        monotonic_ns=lambda: monotonic, clock_gettime_ns=lambda clock: monotonic + suspended, CLOCK_BOOTTIME=7
+    )
+    monkeypatch.setattr(earlier_module, "time", clocks)
+    monkeypatch.setattr(stacks, "threads", lambda pid: {7: started if what == "thread" else 100})
+    played.stacks[7] = [TEXT + 0x110]
+    user = User(7, started if what == "process" else 100, "train", None, {FILE: LIBRARY})
+    earlier = made().update({7: user}, {FILE: monotonic + tick - 1}, dict)
+    assert bool(earlier[7].calls) is found
+
+
+def test_functions_of_a_file_are_looked_up_once_while_it_is_probed(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def extents(path: str) -> dict[int, Extent]:
+        looked.append(path)
+        return {REDUCE: Extent(0x100, 0x80)}
+
+    monkeypatch.setattr(earlier_module, "find_extents", extents)
+    played.stacks = {7: [TEXT + 0x110], 8: []}
+    played.pointers[8] = None
+    calls = made()
+    look(calls, played)
+    look(calls, played)
+    assert len(looked) == 1
+    calls.update({}, {}, dict)
+    look(calls, played)
+    assert len(looked) == 2

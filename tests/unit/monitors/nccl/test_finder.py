@@ -217,3 +217,22 @@ def test_process_that_changed_while_it_was_searched_is_searched_again(
     machine.search(finder)
     assert machine.searched == ["/libnccl.so.2", "/other.so"]
     assert finder.users[7].start_time == 2
+
+
+def test_as_many_libraries_as_may_be_are_all_there_are(machine: Machine, finder: Finder) -> None:
+    machine.mapped[7] = [f"/libnccl.so.{number}" for number in range(MOST_LIBRARIES)]
+    machine.search(finder)
+    assert finder.cut == {}
+    assert len(finder.users[7].libraries) == MOST_LIBRARIES
+    assert not finder.users[7].is_cut
+
+
+def test_process_that_maps_less_by_now_is_searched_as_a_whole(machine: Machine, finder: Finder) -> None:
+    machine.mapped[7] = ["/libnccl.so.2", "endless"]
+    machine.search(finder)
+    assert finder.cut
+    machine.mapped[7].pop()
+    machine.pages[7] = 2
+    machine.search(finder)
+    assert finder.cut == {}
+    assert not finder.users[7].is_cut

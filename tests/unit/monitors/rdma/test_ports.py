@@ -25,7 +25,6 @@ from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.model.rdma import Figure, PortId, PortRecord, RdmaSnapshot, Reading
 from xtrace.model.words import Direction
 from xtrace.monitors.backoff import FIRST_PAUSE_NS, LONGEST_PAUSE_NS, Backoff
-from xtrace.monitors.rdma import ports as rdma_ports
 from xtrace.monitors.rdma.inventory import inventory
 from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions, list_ports, netdevs_of
 from xtrace.monitors.rdma.ports import Found, PortReader
@@ -457,8 +456,60 @@ def test_directory_whose_first_files_all_fail_is_given_up(sysfs: Path, monkeypat
     counters(directory, {f"counter{number:02d}": EINVAL for number in range(60)})
     tried = reads_of(monkeypatch, "counter")
     record = only()
-    assert len(tried) == rdma_ports.GIVE_UP_AFTER + 2, "one in the middle and the last are tried before"
+    assert len(tried) == 3 + 2, "one in the middle and the last are tried before"
     assert set(record.hardware.values()) == {UNREADABLE} and len(record.hardware) == 60
+
+
+def test_pauses_of_a_directory_begin_anew_after_it_was_read(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = device(sysfs, "mlx5_0", driver="mlx5_core")
+    broken = {f"counter{number}": EINVAL for number in range(9)}
+    tried = reads_of(monkeypatch, "counter8")
+    counters(directory, broken)
+    (found,) = inventory(None)
+    clock = Clock()
+    reader = PortReader(found, None, clock)
+
+    def attempt(pause_ns: int) -> int:
+        """How often the last file is read, after that time, if that works or not."""
+        clock.ns += pause_ns
+        before = len(tried)
+        reader.read(found)
+        return len(tried) - before
+
+    assert [attempt(0), attempt(FIRST_PAUSE_NS - 1), attempt(1)] == [1, 0, 1]
+    assert [attempt(2 * FIRST_PAUSE_NS - 1)] == [0], "twice as long"
+    counters(directory, dict.fromkeys(broken, 7))
+    assert attempt(LONGEST_PAUSE_NS) == 1
+    counters(directory, broken)
+    assert [attempt(1), attempt(FIRST_PAUSE_NS - 1), attempt(1)] == [1, 0, 1]
+
+
+def test_firmware_is_what_netlink_or_sysfs_says(sysfs: Path) -> None:
+    directory = mlx5(sysfs)
+    assert only().info.firmware is None
+    write(directory / "fw_ver", "22.31.1014")
+    assert only().info.firmware == "22.31.1014"
+    known = kernel_rdma.RdmaDevice(0, "mlx5_0", 1, firmware="22.41.1000")
+    reader = PortReader(Found(PortId("mlx5_0", 1), known, None), None)
+    assert reader.read(Found(PortId("mlx5_0", 1), known, None)).info.firmware == "22.41.1000"
+
+
+def test_netlink_that_fails_is_left_alone_for_a_while(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlx5(sysfs)
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
+    asked: list[int] = []
+
+    def refused(socket: NetlinkSocket, device: kernel_rdma.RdmaDevice, port: int) -> dict[str, int]:
+        asked.append(port)
+        raise KernelError("RDMA_NLDEV_CMD_STAT_GET", 95)
+
+    monkeypatch.setattr(kernel_rdma, "counters", refused)
+    clock = Clock()
+    reader = PortReader(found, cast("NetlinkSocket", object()), clock)
+    for pause in (0, FIRST_PAUSE_NS - 1, 1):
+        clock.ns += pause
+        assert reader.read(found).hardware["out_of_sequence"].total == 6, "sysfs has it, too"
+    assert len(asked) == 2
 
 
 def test_first_files_that_cannot_be_read_do_not_hide_the_others(sysfs: Path) -> None:

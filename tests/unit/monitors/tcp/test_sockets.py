@@ -161,7 +161,8 @@ def test_without_ends_a_socket_that_is_gone_has_ended(monkeypatch: pytest.Monkey
     played = Played(monkeypatch, sees_ends=False)
     played.read(again(2))
     found = played.read()
-    assert (retransmitted(found), found.ended, only(found).has_ended) == (0, 1, True)
+    assert (retransmitted(found), found.began, found.ended) == (0, 0, 1)
+    assert (only(found).is_new, only(found).has_ended) == (False, True)
     assert played.read().ended == 0
 
 
@@ -179,3 +180,22 @@ def test_failed_dump_changes_nothing(played: Played) -> None:
     with pytest.raises(IndexError):
         played.sockets.dump(None)  # type: ignore[arg-type] # there is no dump left to play
     assert retransmitted(played.read(again(5))) == 3
+
+
+def test_every_socket_is_compared_with_itself(played: Played) -> None:
+    played.read(again(2), again(20, 2), again(200, 3))
+    found = played.read(again(200, 3), again(3), ends=[end(died(25, 2))])
+    assert {connection.sample.cookie: connection.growth[AGAIN] for connection in found.connections} == {1: 1, 2: 5}
+
+
+def test_socket_that_was_missing_longest_is_forgotten_first(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "MOST_MISSING", 2)
+    first, second, third = (again(5, cookie) for cookie in (1, 2, 3))
+    played.read(first, second, third)
+    played.read(second, third)
+    played.read(again(6, 1), second, third)  # it is back
+    played.read(again(6, 1), third)
+    played.read(third)
+    played.read()
+    assert played.read(again(7, 1)).began == 0, "the second one was missing longer"
+    assert played.read(again(7, 1), again(9, 2)).began == 1
