@@ -57,6 +57,7 @@ PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
 NAMES = ("shim", "drain", "render", "tcp_diag", "btf", "confine", "password", "guardian")
 SOURCES = [f"csrc/{name}.c" for name in NAMES]
 INCLUDES = ["csrc"]
+LIBRARIES = ["crypt"]
 MACROS = [("XT_VERSION", f'"{version()}"')]
 # keep local paths out of the debug information, which Python's own flags may enable
 FLAGS = [f"-ffile-prefix-map={ROOT}=.", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
@@ -70,7 +71,7 @@ ffibuilder.set_source(
     PREAMBLE,
     sources=SOURCES,
     include_dirs=INCLUDES,
-    libraries=["crypt"],
+    libraries=LIBRARIES,
     depends=[*HEADERS, *SOURCES, "pyproject.toml"],
     define_macros=MACROS,
     extra_compile_args=FLAGS,

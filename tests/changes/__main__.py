@@ -82,20 +82,23 @@ class Count:
 
     noticed: int = 0
     missed: int = 0
+    refused: int = 0
     equivalent: int = 0
 
     def __str__(self) -> str:
         """`19 of 20 noticed, 95 %`, and how many more could not be."""
         told = self.noticed + self.missed
         share = f", {100 * self.noticed / told:.0f} %" if told else ""
-        return f"{self.noticed} of {told} noticed{share}" + (
-            f", {self.equivalent} equivalent" if self.equivalent else ""
+        others = ((self.refused, "refused"), (self.equivalent, "equivalent"))
+        return f"{self.noticed} of {told} noticed{share}" + "".join(
+            f", {count} {word}" for count, word in others if count
         )
 
     def add(self, other: Count) -> None:
         """Add up."""
         self.noticed += other.noticed
         self.missed += other.missed
+        self.refused += other.refused
         self.equivalent += other.equivalent
 
 
@@ -107,6 +110,8 @@ def report(path: str, tried: Sequence[tuple[Change, Outcome | None]], source: by
         before, after = change.shown(source)
         if outcome is None:
             count.equivalent += 1
+        elif outcome.refused:
+            count.refused += 1
         elif outcome.noticed:
             count.noticed += 1
         else:
@@ -129,7 +134,7 @@ def prepare(given: argparse.Namespace, directory: Path, paths: Sequence[str]) ->
             print(f"not used, because it does not pass unchanged: {failed}")
     for path in paths:
         if not path.endswith(".py") and not first.build(path):
-            sys.exit(f"{path}: does not compile unchanged: make build says why")
+            sys.exit(f"{path}: unchanged, it does not compile or load: make build and tests/kernel say why")
     trees: SimpleQueue[Tree] = SimpleQueue()
     for tree in (first, *(first.clone(directory / str(number)) for number in range(1, given.jobs))):
         trees.put(tree)

@@ -1,4 +1,7 @@
-"""`python -m tests.changes.build FILE`: compile, in place, what a C file is part of; unlike pip without setuptools."""
+"""`python -m tests.changes.build FILE`: compile, in place, what a C file is part of; unlike pip without setuptools.
+
+What is part of the packet programs is loaded, too: the kernel's verifier has a say in what it takes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ from pathlib import Path
 import build_ffi
 from tests.support.build import clang
 
-OBJECTS = {"xtrace/xdp_monitor.o": "csrc/xdp_monitor.c", "xtrace/nccl_probe.o": "csrc/nccl_probe.c"}
+PACKETS = "csrc/xdp_monitor.c"
+OBJECTS = {
+    "xtrace/xdp_monitor.o": PACKETS,
+    "xtrace/xdp_monitor_hash.o": "csrc/xdp_monitor_hash.c",
+    "xtrace/nccl_probe.o": "csrc/nccl_probe.c",
+}
 EXTENSION = "xtrace/_native.abi3.so"
 OF_THE_EXTENSION = {*build_ffi.SOURCES, *build_ffi.HEADERS, "csrc/traffic_type.h"}
 
@@ -26,11 +34,22 @@ def compile_extension(root: Path) -> None:
     compiler = shlex.split(sysconfig.get_config_var("CC"))
     sources = [str(generated), *(str(root / source) for source in build_ffi.SOURCES)]
     command = [*compiler, "-shared", "-fPIC", *build_ffi.FLAGS, *macros, *headers, *sources]
-    subprocess.run([*command, "-o", str(root / EXTENSION)], check=True)
+    libraries = [f"-l{library}" for library in build_ffi.LIBRARIES]
+    subprocess.run([*command, "-o", str(root / EXTENSION), *libraries], check=True)
+    subprocess.run([sys.executable, "-c", "import xtrace._native"], cwd=root, check=True)  # what it needs is there
+
+
+def load_packet_programs() -> None:
+    """Raises XtraceError if the verifier refuses one."""
+    from tests.kernel.counter import TC, XDP, counting  # what was compiled just now
+
+    for program in (XDP, TC):
+        with counting(program=program):
+            pass
 
 
 def main(changed: str) -> None:
-    """Compile everything that the file is part of."""
+    """Compile everything that the file is part of. Raises if it is refused."""
     root = Path.cwd()
     if changed in OF_THE_EXTENSION:
         compile_extension(root)
@@ -38,6 +57,8 @@ def main(changed: str) -> None:
         for target, source in OBJECTS.items():
             if changed not in OBJECTS.values() or changed == source:
                 (root / target).write_bytes(clang(root / source))
+        if changed not in OBJECTS.values() or changed == PACKETS:
+            load_packet_programs()
 
 
 if __name__ == "__main__":

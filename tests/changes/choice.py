@@ -15,7 +15,20 @@ from pathlib import Path
 
 from tests.changes.change import Change
 
+PARSING = tuple(
+    f"tests/kernel/test_{name}.py" for name in ("roce", "frames", "tc", "fuzz", "inner", "frags", "tc_frags")
+)
+COUNTING = tuple(f"tests/kernel/test_{name}.py" for name in ("intervals", "order", "counting", "plain"))
+NESTED = tuple(f"tests/kernel/test_{name}.py" for name in ("inner", "merged", "tc", "fuzz"))
+
 C_TESTS = {
+    "csrc/parse.h": PARSING,
+    "csrc/tunnel.h": NESTED,
+    "csrc/nested.h": NESTED,
+    "csrc/plain.h": ("tests/kernel/test_plain.py", "tests/kernel/test_frames.py", "tests/kernel/test_counting.py"),
+    "csrc/filter.h": ("tests/kernel/test_filters.py", "tests/kernel/test_frags.py"),
+    **dict.fromkeys(("csrc/count.h", "csrc/table_mapped.h", "csrc/table_hash.h", "csrc/flow_hash.h"), COUNTING),
+    "csrc/drain.c": ("tests/unit/monitors/flows", *COUNTING),
     "csrc/render.c": ("tests/unit/sinks", "tests/kernel/test_traffic_type.py"),
     "csrc/shim.c": ("tests/unit/kernel", "tests/kernel/test_loader.py", "tests/kernel/test_intervals.py"),
     "csrc/nccl_probe.c": ("tests/nccl",),

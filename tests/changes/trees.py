@@ -28,6 +28,8 @@ class Outcome:
     """the failed test, or why there is none"""
     hung: bool = False
     """it was the time limit that noticed"""
+    refused: bool = False
+    """no test was needed: the compiler or the kernel's verifier takes no such program"""
 
 
 class Tree:
@@ -69,7 +71,7 @@ class Tree:
         path.write_bytes(change.apply(source))
         try:
             if path.suffix != ".py" and not self.build(change.path):
-                return Outcome(True, "does not compile")
+                return Outcome(True, "the compiler or the verifier refuses it", refused=True)
             (self.directory / "chosen").write_text(json.dumps(chosen))
             word = f"select {self.directory / 'chosen'}" if chosen else "select "
             return self._pytest(word, ["-x", "-q", *arguments], limit_s)
@@ -80,7 +82,7 @@ class Tree:
                     file.write_bytes(content)
 
     def build(self, path: str) -> bool:
-        """Compile what a C file is part of; whether it compiles."""
+        """Compile what a C file is part of, and load the packet programs; whether nothing was refused."""
         command = [sys.executable, "-m", "tests.changes.build", path]
         environment = {**os.environ, "PYTHONPATH": str(self.directory)}
         done = subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, check=False)

@@ -326,12 +326,14 @@ def test_change_that_never_ends_is_noticed_by_the_limit(outcome: Callable[..., O
 
 
 def test_report_counts_and_shows_what_was_not_noticed(capsys: pytest.CaptureFixture[str]) -> None:
-    changes = python.changes_of("m.py", b"a = 1\nb = 2\nc = 3\n")
-    outcomes = [Outcome(True, "FAILED t"), Outcome(False, "3 passed"), None]
-    count = command.report("m.py", list(zip(changes, outcomes, strict=True)), b"a = 1\nb = 2\nc = 3\n")
-    assert str(count) == "1 of 2 noticed, 50 %, 1 equivalent"
+    source = b"a = 1\nb = 2\nc = 3\nd = 4\n"
+    changes = python.changes_of("m.py", source)
+    outcomes = [Outcome(True, "FAILED t"), Outcome(False, "3 passed"), None, Outcome(True, "no", refused=True)]
+    count = command.report("m.py", list(zip(changes, outcomes, strict=True)), source)
+    assert str(count) == "1 of 2 noticed, 50 %, 1 refused, 1 equivalent"
     assert capsys.readouterr().out == (
-        "m.py: 1 of 2 noticed, 50 %, 1 equivalent\n    m.py:2 constant (3 passed)\n      - b = 2\n      + b = 3\n"
+        "m.py: 1 of 2 noticed, 50 %, 1 refused, 1 equivalent\n"
+        "    m.py:2 constant (3 passed)\n      - b = 2\n      + b = 3\n"
     )
 
 

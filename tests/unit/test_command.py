@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from xtrace import command
-from xtrace.errors import UsageError
+from xtrace.errors import UsageError, XtraceError
 from xtrace.stop import Stop
 
 
@@ -29,3 +29,24 @@ def test_command_imports_neither_options_nor_kernel_before_it_monitors() -> None
     imported = subprocess.check_output([sys.executable, "-c", script], text=True).split()
     assert "xtrace.command" in imported
     assert [name for name in imported if name.startswith(("xtrace.kernel", "xtrace.options", "xtrace._native"))] == []
+
+
+@pytest.mark.parametrize(
+    "error, code, said",
+    [
+        (UsageError("no such option"), 2, "xtrace-catch: no such option"),
+        (XtraceError("it broke"), 1, "xtrace-catch: it broke"),
+        (FileNotFoundError(2, "No such file or directory", "/proc/x"), 1, "/proc/x"),
+        (KeyError("surprise"), 1, "xtrace-catch: internal error: KeyError('surprise'); --debug shows where"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_error_that_ends_a_run_is_one_line_and_an_exit_code(
+    caplog: pytest.LogCaptureFixture, error: Exception, code: int, said: str
+) -> None:
+    assert command.report(error, debug=False) == code
+    (record,) = caplog.records
+    assert said in record.getMessage()
+    assert record.exc_info is None
+    command.report(error, debug=True)
+    assert caplog.records[-1].exc_info is not None

@@ -121,8 +121,10 @@ def test_a_rank_whose_records_are_left_out_is_not_missing(why: str, files: list[
 
 def test_lines_of_others_are_skipped_and_counted() -> None:
     hosts = Hosts()
-    hosts.read([b'{"type":"flow"}\n', b"nonsense\n", b'{"type":"nccl_rank"}\n', b'{"type":"nccl_rank",\n'], "a")
-    assert (hosts.views, hosts.unread, hosts.empty) == ({}, 2, [])
+    hosts.read([b'{"type":"flow"}\n', b"nonsense\n", b'{"type":"nccl_rank",\n'], "a")
+    assert (hosts.views, hosts.unread, hosts.empty, hosts.is_whole) == ({}, 1, [], True)
+    hosts.read([b'{"type":"nccl_rank"}\n'], "a")
+    assert (hosts.views, hosts.unread, hosts.empty, hosts.is_whole) == ({}, 2, [], False)
 
 
 def test_files_without_records_are_named(files: list[str], caplog: pytest.LogCaptureFixture) -> None:

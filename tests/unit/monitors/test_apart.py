@@ -143,3 +143,41 @@ def test_a_reading_can_begin_when_the_interval_ends(source: Slow, said: list[str
     assert number(watched.finish()) == 2
     assert source.ended, "the last reading is the source's last"
     assert said == []
+
+
+class Asked:
+    """In place of the answers: how long each is waited for."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float] = []
+
+    def get(self, timeout: float) -> None:
+        self.timeouts.append(timeout)
+        raise queue.Empty
+
+    def put(self, answer: object) -> None:
+        """It comes when the test is over."""
+
+
+def test_ticks_after_a_late_one_wait_briefly_and_the_end_as_long_as_it_may(
+    watched: Apart[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked()
+    monkeypatch.setattr(watched, "_answers", asked)
+    watched._patience_s = 20
+    assert [watched.tick(), watched.tick(), watched.finish()] == [None] * 3
+    assert asked.timeouts == [20, apart.LATE_PATIENCE_S, apart.END_S]
+
+
+@pytest.mark.parametrize("at_flip, asked", [(True, 1), (False, 0)])
+def test_end_of_an_interval_asks_only_if_wanted_and_nothing_is_asked_for(
+    source: Slow, said: list[str], monkeypatch: pytest.MonkeyPatch, at_flip: bool, asked: int
+) -> None:
+    watched: Apart[Snapshot] = Apart(source, 20, said.append, at_flip=at_flip)
+    requests: list[object] = []
+    monkeypatch.setattr(watched, "_request", requests.append)
+    watched.flip()
+    assert len(requests) == asked
+    watched._is_busy = True
+    watched.flip()
+    assert len(requests) == asked

@@ -111,3 +111,9 @@ def test_whole_help_has_the_row(option: Option[Any]) -> None:
     assert re.search(rf"^ +{re.escape(option.synopsis)}(\s|$)", text, re.MULTILINE)
     assert option.help in re.sub(r"\s+", " ", text)
     assert [name for name in option.variables if name not in text] == []
+
+
+def test_words_with_hyphens_are_not_broken_at_the_end_of_a_line() -> None:
+    room = usage.WIDTH - usage.HELP_COLUMN
+    lines = list(usage._columns("  --x", f"{'a' * (room - 10)} remote-write-of-samples"))
+    assert [line[usage.HELP_COLUMN :] for line in lines] == ["a" * (room - 10), "remote-write-of-samples"]

@@ -97,6 +97,11 @@ class Decoder:
         )
 
 
+def room_for(interval_s: float) -> int:
+    """How many ends are kept until the interval is over."""
+    return min(max(int(ENDS_PER_S * interval_s), FEWEST_ENDS), MOST_ENDS)
+
+
 class EndProbe:
     """Sees every TCP socket of the namespaces given to follow() end, from its creation on."""
 
@@ -105,7 +110,7 @@ class EndProbe:
         layout = find_layout()
         self._decoder = Decoder(layout.places)
         privileges.raise_memlock_limit()
-        self.room = min(max(int(ENDS_PER_S * interval_s), FEWEST_ENDS), MOST_ENDS)
+        self.room = room_for(interval_s)
         self._batch = Batch(END_KEY.size, END.size, self.room + BATCH_MARGIN)
         self._lost = 0
         with ExitStack() as opening:

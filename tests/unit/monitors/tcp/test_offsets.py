@@ -17,7 +17,7 @@ from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import END, Sample
 from xtrace.monitors.tcp import offsets
-from xtrace.monitors.tcp.ends import OBJECT, PROGRAMS, Decoder
+from xtrace.monitors.tcp.ends import OBJECT, PROGRAMS, Decoder, room_for
 from xtrace.monitors.tcp.offsets import ABSENT, COOKIE, FAMILY, FOLLOWED, KEPT, Layout, arrange, find_layout
 
 
@@ -331,3 +331,8 @@ def test_members_without_a_gap_share_a_piece_where_there_is_room_for_nothing_els
         2: (lib.TCP_RAW_BYTES - 4, 2),
         3: (lib.TCP_RAW_BYTES - 2, 2),
     }
+
+
+@pytest.mark.parametrize("interval_s, room", [(0.1, 16384), (4, 16384), (10, 40960), (16, 65536), (3600, 65536)])
+def test_room_for_ends_grows_with_the_interval_within_limits(interval_s: float, room: int) -> None:
+    assert room_for(interval_s) == room

@@ -95,6 +95,14 @@ def test_what_is_remembered_is_bounded(checked: Lib) -> None:
     assert len(checked.checks) == 71
 
 
+def test_as_many_as_may_be_are_all_remembered(checked: Lib) -> None:
+    gate = Passwords({f"u{number}": "h" for number in range(module.MOST_KNOWN)}, page)
+    for _ in range(2):
+        for number in range(module.MOST_KNOWN):
+            assert ask(gate, basic(f"u{number}", "right")) is HTTPStatus.OK
+    assert len(checked.checks) == module.MOST_KNOWN
+
+
 def test_bcrypt_is_libcrypts() -> None:
     # https://www.openwall.com/crypt/: a test vector of crypt_blowfish
     hashed = b"$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
