@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.schema import schema
 from xtrace.kernel.syscall import lib
+from xtrace.model.flow_owners import How
 from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, RESULTS
+from xtrace.model.nccl_ranks import Identity
 from xtrace.model.rdma import RdmaSnapshot, Status
 from xtrace.model.snapshot import Setup
 from xtrace.model.tcp import Limited, Reason
@@ -59,6 +61,8 @@ def documented(name: str) -> list[set[str]]:
         (Health, "health"),
         (get_args(Status), "status"),
         (RESULTS, "errors"),
+        (How, "owner"),
+        ([identity.value for identity in Identity], "identity"),
     ],
 )
 def test_words_are_those_of_the_schema(words: Iterable[str], name: str) -> None:

@@ -332,7 +332,7 @@ def test_rdma_ports_and_nccl_have_the_sums_of_their_records(tmp_path: Path, stop
     nccl = {**EXAMPLES["nccl"], "calls": process["calls"] + 2, "unattributed_calls": 2}
     page = made(tmp_path, [START, port, ill, process, nccl, EXAMPLES["nccl_ras"], END], stop)
     (row,) = page.tables["Ports, sums of the run"][1:]
-    assert row[1] == "critical (2 intervals, 1 critical)"
+    assert row[:2] == ["mlx5_0/1", "critical (2 intervals, 1 critical)"]
     assert row[5] == f"={port['rx_bytes']}", "an unknown value adds nothing"
     assert int(row[6][1:]) == 2 * port["tx_bytes"]
     (row,) = page.tables["Processes"][1:]
@@ -342,6 +342,8 @@ def test_rdma_ports_and_nccl_have_the_sums_of_their_records(tmp_path: Path, stop
     assert "</data>+" in (tmp_path / "page.html").read_text()
     page = made(tmp_path, [START, {**process, "requested_bytes": None}, END], stop)
     assert page.tables["Processes"][1][2] == "unknown"
+    page = made(tmp_path, [START, port, {**port, "host": "n2"}, END], stop)
+    assert [row[0] for row in page.tables["Ports, sums of the run"][1:]] == ["n1 mlx5_0/1", "n2 mlx5_0/1"]
 
 
 def test_nccl_findings_and_ill_ports_are_named(tmp_path: Path, stop: Stop) -> None:

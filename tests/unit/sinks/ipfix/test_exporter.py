@@ -172,3 +172,16 @@ def assert_eventually(holds: Any) -> None:
             return
         waited.wait(0.01)
     raise AssertionError("did not happen")
+
+
+@pytest.mark.parametrize("kind, waits", [(Udp, 1), (Tcp, 0)])
+def test_datagrams_are_spread_over_the_interval_and_a_stream_is_not(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Udp] | type[Tcp], waits: int
+) -> None:
+    """A collector's buffer holds few datagrams; a stream waits by itself."""
+    made = Exporter(kind, NOWHERE)
+    waited: list[float] = []
+    monkeypatch.setattr(made, "_wait", waited.append)
+    made._pace(0.5)
+    assert len(waited) == waits
+    assert all(0 < pause_s <= module.MOST_SPREAD_S / 2 for pause_s in waited)
