@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.changes import c, choice, equivalent, python
+from tests.changes import build, c, choice, equivalent, python
 from tests.changes.change import Change, choose
 from tests.changes.trees import ROOT, Outcome, Tree
 
@@ -132,9 +132,12 @@ def prepare(given: argparse.Namespace, directory: Path, paths: Sequence[str]) ->
         recording = choice.Recording(first.record(given.tests or ["tests/unit"]), choice.importers_of(first.directory))
         for failed in recording.failed:
             print(f"not used, because it does not pass unchanged: {failed}")
+    built: set[str] = set()
     for path in paths:
-        if not path.endswith(".py") and not first.build(path):
+        concerned = set() if path.endswith(".py") else build.parts(ROOT, path)
+        if concerned - built and not first.build(path):
             sys.exit(f"{path}: unchanged, it does not compile or load: make build and tests/kernel say why")
+        built |= concerned
     trees: SimpleQueue[Tree] = SimpleQueue()
     for tree in (first, *(first.clone(directory / str(number)) for number in range(1, given.jobs))):
         trees.put(tree)

@@ -5,6 +5,7 @@ What is part of the packet programs is loaded, too: the kernel's verifier has a 
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -14,14 +15,30 @@ from pathlib import Path
 import build_ffi
 from tests.support.build import clang
 
-PACKETS = "csrc/xdp_monitor.c"
+PACKETS = "xtrace/xdp_monitor.o"
 OBJECTS = {
-    "xtrace/xdp_monitor.o": PACKETS,
-    "xtrace/xdp_monitor_hash.o": "csrc/xdp_monitor_hash.c",
-    "xtrace/nccl_probe.o": "csrc/nccl_probe.c",
+    f"xtrace/{name}.o": f"csrc/{name}.c"
+    for name in ("xdp_monitor", "xdp_monitor_hash", "nccl_probe", "owner_probe", "tcp_probe")
 }
+INCLUDE = re.compile(r'^#include "(\w+\.[ch])"', re.M)
 EXTENSION = "xtrace/_native.abi3.so"
 OF_THE_EXTENSION = {*build_ffi.SOURCES, *build_ffi.HEADERS, "csrc/traffic_type.h"}
+
+
+def parts(root: Path, changed: str) -> set[str]:
+    """What the file is part of, of the built files of the package."""
+    objects = {target for target, source in OBJECTS.items() if changed in included(root, source)}
+    return objects | ({EXTENSION} if changed in OF_THE_EXTENSION else set())
+
+
+def included(root: Path, source: str) -> set[str]:
+    """The file and what it includes of csrc/, directly or not."""
+    found, new = set[str](), {source}
+    while new:
+        found |= new
+        named = {f"csrc/{name}" for path in new for name in INCLUDE.findall((root / path).read_text())}
+        new = named - found
+    return found
 
 
 def compile_extension(root: Path) -> None:
@@ -51,14 +68,13 @@ def load_packet_programs() -> None:
 def main(changed: str) -> None:
     """Compile everything that the file is part of. Raises if it is refused."""
     root = Path.cwd()
-    if changed in OF_THE_EXTENSION:
+    concerned = parts(root, changed)
+    if EXTENSION in concerned:
         compile_extension(root)
-    if changed not in build_ffi.SOURCES:
-        for target, source in OBJECTS.items():
-            if changed not in OBJECTS.values() or changed == source:
-                (root / target).write_bytes(clang(root / source))
-        if changed not in OBJECTS.values() or changed == PACKETS:
-            load_packet_programs()
+    for target in OBJECTS.keys() & concerned:
+        (root / target).write_bytes(clang(root / OBJECTS[target]))
+    if PACKETS in concerned:
+        load_packet_programs()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.changes import __main__ as command
-from tests.changes import c, choice, equivalent, python, trees
+from tests.changes import build, c, choice, equivalent, python, trees
 from tests.changes.change import Change, choose
 from tests.changes.trees import Outcome, Tree
 
@@ -158,6 +158,19 @@ def test_c_is_changed_in_its_code_alone() -> None:
     }
     drops = [change for change in c.changes_of("f.c", C_SOURCE) if change.kind == "dropped statement"]
     assert {change.shown(C_SOURCE)[0] for change in drops} == {"note(a);", "a |= 0x10;"}
+
+
+@pytest.mark.parametrize(
+    "changed, parts",
+    [
+        ("csrc/render.c", {"_native.abi3.so"}),
+        ("csrc/parse.h", {"xdp_monitor.o", "xdp_monitor_hash.o", "owner_probe.o"}),
+        ("csrc/nccl_probe.c", {"nccl_probe.o"}),
+        ("csrc/tcp.h", {"_native.abi3.so", "tcp_probe.o"}),
+    ],
+)
+def test_what_a_c_file_is_part_of_is_compiled_and_nothing_else(changed: str, parts: set[str]) -> None:
+    assert build.parts(ROOT, changed) == {f"xtrace/{part}" for part in parts}
 
 
 def test_equivalent_changes_have_reasons() -> None:

@@ -156,7 +156,7 @@ FOLLOWED_TO = {
 
 
 class Kernel:
-    """Type information with these structs. Members lie in the order given, 3 bytes apart."""
+    """Type information with these structs. Members lie in the order given, some of them far apart."""
 
     def __init__(self, structs: Mapping[str, Mapping[str, int]]) -> None:
         self._rows: list[tuple[int, ...]] = []
@@ -179,7 +179,7 @@ class Kernel:
         """Id and bytes of the new type."""
         words: list[int] = []
         at = 0
-        for member in dict.fromkeys(full.split(".")[0] for full in members):
+        for number, member in enumerate(dict.fromkeys(full.split(".")[0] for full in members)):
             inner = {full.partition(".")[2]: size for full, size in members.items() if full.split(".")[0] == member}
             if "" in inner:
                 size = inner[""]
@@ -188,7 +188,7 @@ class Kernel:
             else:
                 made, size = self._struct(outer, "", f"{path}{member}.", inner, start + at)
             words += [self._name(member), made, at * 8]
-            at += size + 3
+            at += size + (3 if path or number % 4 else 100)
         return self._type(STRUCT, self._name(name) if name else 0, at, len(words) // 3, *words), at
 
 
