@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,12 @@ class Cluster:
         for process in self.ranks.values():
             read_until(process.stdout, b"ready")
 
+    def wait_until_others_begin(self, but: int) -> None:
+        """Until all other ranks are about to join their communicator."""
+        for rank, process in self.ranks.items():
+            if rank != but:
+                read_until(process.stdout, b"begins")
+
     def begun(self) -> list[int]:
         """Collectives that each rank has begun, as the stand-in's struct meeting has it."""
         words = memoryview((self.directory / "meeting").read_bytes()).cast("Q")
@@ -109,6 +117,24 @@ class Cluster:
         """The verdicts of `xtrace-catch hang` on the records of both hosts, as of now."""
         files = [str(self.records(host)) for host in HOSTS]
         return hang(*arguments, *files)
+
+    def named_after(self, since: float, wanted: set[tuple[str, int | None]], *arguments: str) -> float:
+        """Seconds from a moment to the end of the first interval whose records are enough for these verdicts."""
+        lines = {host: [(ended(line), line) for line in self.records(host).open("rb")] for host in HOSTS}
+        for until in sorted({end for found in lines.values() for end, _ in found if end > since}):
+            for host, found in lines.items():
+                self._cut(host).write_bytes(b"".join(line for end, line in found if end <= until))
+            if kinds(hang(*arguments, *(str(self._cut(host)) for host in HOSTS))) == wanted:
+                return until - since
+        raise AssertionError(f"never {wanted}")
+
+    def _cut(self, host: str) -> Path:
+        return self.directory / f"{host}.cut"
+
+
+def ended(line: bytes) -> float:
+    """When the interval of a record ended, in seconds since the epoch."""
+    return datetime.fromisoformat(json.loads(line)["ts"].replace("Z", "+00:00")).timestamp()
 
 
 def hang(*arguments: str) -> list[dict[str, Any]]:

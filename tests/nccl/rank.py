@@ -1,7 +1,7 @@
 """rank.py LIBRARY RANK RANKS FAULT DIRECTORY: one rank of a job on the stand-in, which calls AllReduce in a loop.
 
-FAULT is what this rank does wrong, once the file `go` is in the directory; `none` for all others. It says `ready` once
-it has a communicator and has made some calls, at once if its fault comes before that.
+FAULT is what this rank does wrong, once the file `go` is in the directory; `none` for all others. It says
+`begins` before it joins its communicator, and `ready` once it has made some calls, at once if its fault comes before.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ if FAULT == "slow_start":
 if FAULT == "init":
     os.environ["STANDIN_STUCK"] = "CommInitRank"
     print("ready", flush=True)
+print("begins", flush=True)
 identifier = UniqueId(b"a job's unique id")
 library.ncclCommInitRank(ctypes.byref(comm), c_int(RANKS), identifier, c_int(RANK))
 number = 0
