@@ -62,18 +62,14 @@ class Cluster:
         link.symlink_to(f"/proc/{process.pid}")
         self._opened.callback(link.unlink)
 
-    def start_rank(self, rank: int, fault: str = "none") -> None:
-        """Start it; it has a communicator once the others have started, too."""
+    def start_rank(self, rank: int, fault: str = "none", others: Sequence[int] = ()) -> None:
+        """Start it, others as threads of its process; it has a communicator once all others have started, too."""
         host = self.host_of(rank)
-        command = [sys.executable, str(HERE / "rank.py"), str(self.libraries[host]), str(rank), str(RANKS), fault]
-        env = {
-            **os.environ,
-            "STANDIN_MEETING": str(self.directory / "meeting"),
-            "RANK": str(rank),
-            "WORLD_SIZE": str(RANKS),
-            "MASTER_ADDR": "10.0.0.1",
-            "MASTER_PORT": "29500",
-        }
+        here = ",".join(str(number) for number in (rank, *others))
+        command = [sys.executable, str(HERE / "rank.py"), str(self.libraries[host]), here, str(RANKS), fault]
+        env = {**os.environ, "STANDIN_MEETING": str(self.directory / "meeting")}
+        if not others:
+            env |= {"RANK": here, "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
         process = subprocess.Popen(
             self._spaces[host].command(*command, str(self.directory)), stdout=subprocess.PIPE, env=env
         )

@@ -135,6 +135,29 @@ def test_class_and_culprit_are_named(hosts: Cluster, fault: str) -> None:
     assert verdict["pid"] == (None if fault == "slow_start" else hosts.ranks[CULPRIT].pid)
 
 
+IN_THREADS = {"missing": "it is in no NCCL call", "group_end": "perhaps another rank's, is in GroupEnd since"}
+"""What the evidence says of a thread, beside others of its process."""
+
+
+@pytest.mark.parametrize("fault", ["missing", "late", "count", "send", "abort", "group_end", "kill"])
+def test_ranks_that_are_threads_of_one_process_are_told_apart(hosts: Cluster, fault: str) -> None:
+    """A process per host, as in jobs that have a thread for each GPU; who is to blame is the first of its threads."""
+    watch_all(hosts)
+    for first in (0, CULPRIT):
+        others = [rank for rank in range(RANKS) if hosts.host_of(rank) == hosts.host_of(first) and rank != first]
+        hosts.start_rank(first, fault if first == CULPRIT else "none", others)
+    hosts.wait_until_ready()
+    if fault == "kill":
+        hosts.ranks[CULPRIT].send_signal(signal.SIGKILL)
+    hosts.go()
+    verdicts, _ = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    print(f"{fault}: {[verdict['evidence'] for verdict in verdicts]}")
+    culprits = {CULPRIT} if fault != "kill" else {rank for rank in range(RANKS) if hosts.host_of(rank) == "n2"}
+    assert kinds(verdicts) == {(FAULTS[fault], rank) for rank in culprits}
+    assert {verdict["pid"] for verdict in verdicts} == {hosts.ranks[CULPRIT].pid}
+    assert IN_THREADS.get(fault, "") in verdicts[0]["evidence"]
+
+
 def test_in_a_job_older_than_the_probes_the_rank_is_named_by_its_environment(hosts: Cluster) -> None:
     for number in range(RANKS):
         hosts.start_rank(number, "missing" if number == CULPRIT else "none")
