@@ -77,7 +77,7 @@ def test_retransmissions_of_short_connections_on_a_lossy_link(record_property: C
         assert found["retrans_segs"] == counted
         assert found["retransmitted_packets"] + found["unseen"] == counted
         assert 0 <= found["unseen"] <= most_unseen
-        assert (found["began"], found["ended"], found["lost_ends"]) == (CONNECTIONS, CONNECTIONS, 0)
+        assert (found["began"], found["ended"], found["lost_ends"]) == (CONNECTIONS, CONNECTIONS, 0), place
         netns = of_place[0]["netns"]
         of_each = [record for record in of_type(lines, "tcp_connection") if record["netns"] == netns]
         assert total(of_each, "retransmitted_packets") == found["retransmitted_packets"]
