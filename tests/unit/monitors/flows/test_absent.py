@@ -39,3 +39,13 @@ def test_pause_is_told_in_seconds_from_now_and_doubles_while_others_detach_at_on
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
     clock.now += 3600 * SECOND
     assert absentees.detached(ETH0, "detached") == 2
+
+
+def test_interface_whose_last_attempt_failed_is_known_until_it_is_attached(clock: Clock) -> None:
+    absentees = Absentees()
+    assert not absentees.has_failed(ETH0.index)
+    absentees.refused(ETH0, "EBUSY")
+    assert absentees.has_failed(ETH0.index)
+    assert not absentees.has_failed(ETH0.index + 1)
+    absentees.attached(ETH0)
+    assert not absentees.has_failed(ETH0.index)

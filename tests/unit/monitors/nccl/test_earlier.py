@@ -68,7 +68,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
         earlier_module, "find_extents", lambda path: {REDUCE: Extent(0x100, 0x80), BROADCAST: Extent(0x200, 0x80)}
     )
     monkeypatch.setattr(earlier_module, "opened", made.memory)
-    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(os, "sysconf", {"SC_CLK_TCK": 100}.__getitem__)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     return made
 
@@ -253,3 +253,28 @@ def test_functions_of_a_file_are_looked_up_once_while_it_is_probed(
     calls.update({}, {}, dict)
     look(calls, played)
     assert len(looked) == 2
+
+
+def test_a_process_counts_as_probed_when_its_last_library_is(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    played.stacks[7] = [TEXT + 0x110]
+    second = Identity(2, 2, 2, 2, 2)
+    users = {7: User(7, 100, "train", None, {FILE: LIBRARY, second: LIBRARY})}
+    for probed in ({FILE: LATE_NS, second: -LATE_NS}, {FILE: -LATE_NS, second: LATE_NS}):
+        assert made().update(users, probed, dict)[7].calls
+
+
+def test_a_process_in_which_nothing_is_left_to_find_is_left_alone(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    @contextmanager
+    def note(pid: int) -> Iterator[Any]:
+        opened.append(pid)
+        yield played
+
+    monkeypatch.setattr(stacks, "memory_of", note)
+    calls = made()
+    for _ in range(3):
+        assert look(calls, played)[7].is_whole
+    assert opened == [7]

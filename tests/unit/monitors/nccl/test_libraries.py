@@ -185,3 +185,10 @@ def test_files_are_told_apart_by_what_they_are_and_not_by_their_path() -> None:
     wrapper = library(3, "/wrapper.so")
     assert libraries.split([wrapper]) == ({wrapper.identity: wrapper}, {})
     assert libraries.split([wrapper, first]) == ({first.identity: first}, {wrapper.identity: wrapper})
+
+
+def test_a_pipe_in_place_of_a_file_does_not_hold_up_the_search(tmp_path: Path) -> None:
+    """Whoever owns the path may replace what was there a moment ago."""
+    os.mkfifo(tmp_path / "pipe")
+    assert libraries.find_functions(str(tmp_path / "pipe")) == {}
+    assert libraries.find_unknown(str(tmp_path / "pipe")) == ()

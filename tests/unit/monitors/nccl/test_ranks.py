@@ -102,7 +102,7 @@ class Machine:
             monotonic_ns=lambda: self.now, clock_gettime_ns=lambda clock: self.now + SLEPT, CLOCK_BOOTTIME=7
         )
         monkeypatch.setattr(ranks_module, "time", clocks)
-        monkeypatch.setattr(os, "sysconf", lambda name: 100)
+        monkeypatch.setattr(os, "sysconf", {"SC_CLK_TCK": 100}.__getitem__)
         monkeypatch.setattr(ranks_module, "wall_offset", lambda: WALL)
         monkeypatch.setattr(gpus, "open_gpus", lambda pid: (pid % 8,))
         monkeypatch.setattr(proc, "start_time", lambda pid: self._of(pid, "start"))

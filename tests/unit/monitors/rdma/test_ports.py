@@ -500,6 +500,7 @@ def test_netlink_that_fails_is_left_alone_for_a_while(sysfs: Path, monkeypatch: 
     asked: list[int] = []
 
     def refused(socket: NetlinkSocket, device: kernel_rdma.RdmaDevice, port: int) -> dict[str, int]:
+        assert (device, port) == (found.device, 1)
         asked.append(port)
         raise KernelError("RDMA_NLDEV_CMD_STAT_GET", 95)
 

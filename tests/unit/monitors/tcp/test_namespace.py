@@ -89,7 +89,8 @@ def watched(played: Played) -> WatchedNamespace:
 
 
 def again(times: int, cookie: int = 1, rtt: int = 0, **more: Any) -> bytes:
-    return packed_sample(cookie, values={AGAIN: times, lib.TCP_SEGMENTS_SENT: times, lib.TCP_RTT: rtt}, **more)
+    values = {AGAIN: times, lib.TCP_SEGMENTS_SENT: times, lib.TCP_SEGMENTS_RECEIVED: 1, lib.TCP_RTT: rtt}
+    return packed_sample(cookie, values=values, **more)
 
 
 def end(packed_one: bytes, socket: int = 1) -> End:
@@ -109,6 +110,7 @@ def test_sums_are_those_of_all_sockets_since_the_reading_before(played: Played, 
     )
     expected = [0] * COUNTERS
     expected[AGAIN] = expected[lib.TCP_SEGMENTS_SENT] = 3 + 4 + 5 + 11
+    expected[lib.TCP_SEGMENTS_RECEIVED] = 2  # of the two that are new
     assert second.sums == tuple(expected)
     assert (second.connections, second.began, second.ended, second.lost_ends) == (4, 2, 1, 0)
     assert second.rtts == (300, 700), "of those that live, and had one measured"

@@ -69,3 +69,12 @@ def test_labels_that_receivers_would_merge_with_others_are_known(label: str, is_
 def test_nothing_is_sent_of_nothing() -> None:
     encoding = Otlp((("host", "n1"),), frozenset(), "1")
     assert (len(encoding), encoding.body(), encoding.last_body()) == (0, b"", b"")
+
+
+def test_series_are_selected_by_every_name_that_servers_make_of_host_service_and_the_users_labels() -> None:
+    made = Otlp((("host", "n1"), ("local_ip", "10.0.0.1"), ("site", "b")), frozenset({"site"}), "0.1.0")
+    assert made.selector("xtrace_flow_bytes_total").splitlines() == [
+        'xtrace_flow_bytes{job="xtrace-catch",instance="n1",site="b"}',
+        r'{__name__="xtrace.flow.bytes",service\.instance\.id="n1",site="b"}',
+        'xtrace_flow_bytes{service_instance_id="n1",site="b"}',
+    ]
