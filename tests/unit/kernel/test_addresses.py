@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from tests.unit.kernel.test_routes import ETH0, ETH1, FakeKernel, address, dump, message
+from tests.unit.kernel.test_routes import address
+from tests.unit.kernel.test_rtnetlink import ETH0, ETH1, FakeKernel, dump, message
 from xtrace.errors import KernelError
 from xtrace.kernel import addresses, netlink, routes, syscall
 from xtrace.kernel.netlink import NetlinkSocket, pack_attribute

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -36,4 +37,5 @@ ALL = FlowOwner(
 )
 def test_name_of_an_owner_is_the_most_telling_that_is_known(unknown: tuple[str, ...], name: str) -> None:
     """A container without a name has twelve digits of its id, as container engines show it."""
-    assert replace(ALL, **dict.fromkeys(unknown)).name == name
+    fields: dict[str, Any] = dict.fromkeys(unknown)
+    assert replace(ALL, **fields).name == name
