@@ -91,6 +91,9 @@ CURES = {
     "push to …: ended; not delivered yet: … samples, kept in …": "Nothing: the next run with this spool delivers them.",
     "push to …: ended before the server returned a sample: it may store nothing that comes by this path (check the"
     " path)": "The path is none of those that are known to store. Compare what the server has, or let it run for 10 s.",
+    "push to …: ended before the server showed whether it still has … intervals that it had acknowledged": (
+        "Nothing, unless it was killed just before: those intervals may be lost. Use `--spool`: the next run finds out."
+    ),
     "push to …: ended; the server accepted samples but seems not to store them": (
         "See the server's log and its limits on series."
     ),

@@ -6,11 +6,13 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from xtrace.sinks.metrics.pieces import Pieces
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 
 GZIP_LEVEL = 6
 """gzip's default; output is a fifth smaller than at level 1."""
-_GZIP = 16 + zlib.MAX_WBITS
+GZIP = 16 + zlib.MAX_WBITS
+"""`wbits` of zlib for this format"""
 
 
 class Encoding(Protocol):
@@ -40,8 +42,11 @@ class Encoding(Protocol):
     def selector(self, name: str) -> str:
         """Return PromQL selectors, one a line, any of which finds a metric without labels of its own."""
 
+    def pieces(self, body: bytes) -> Pieces | None:
+        """Return the samples of a compressed body, perhaps one of an earlier run; None if they cannot be told apart."""
+
 
 def gzip(body: bytes) -> bytes:
     """Compress `body` to the gzip format (RFC 1952)."""
-    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP)
     return packer.compress(body) + packer.flush()

@@ -5,14 +5,20 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterable, Mapping
 
-from xtrace.sinks.metrics.encoding import gzip
+from xtrace.sinks.metrics.encoding import GZIP, gzip
+from xtrace.sinks.metrics.pieces import NAME, Piece, Pieces
 from xtrace.sinks.metrics.sample import Interval, Labels, Metric, Sample
 from xtrace.sinks.render import valid_unicode
 
 HEADERS: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4", "Content-Encoding": "gzip"}
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_LINE = re.compile(r"([^{]+)\{(.*)\} \S+ (\d+)")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(.)")
 
 _PIECES = 4
 """Pieces per line: metric name, labels, value, time."""
@@ -29,6 +35,11 @@ def label(name: str, value: str) -> str:
 def label_text(labels: Iterable[tuple[str, str]]) -> str:
     """Return `a="1",b="2"`; labels with an empty value are left out."""
     return ",".join(label(name, value) for name, value in labels if value)
+
+
+def selector_of_all(constant: Labels) -> str:
+    """Return a PromQL selector of all series with these labels."""
+    return ",".join(filter(None, (f'{{{NAME}=~"xtrace_.+"', label_text(constant)))) + "}"
 
 
 class Exposition:
@@ -117,3 +128,20 @@ class Exposition:
     def selector(self, name: str) -> str:
         """Return the name and the constant labels."""
         return f"{name}{{{label_text(self._constant)}}}"
+
+    def pieces(self, body: bytes) -> Pieces | None:
+        """Return the lines of samples; None if there are none, or others too."""
+        lines = [line for line in zlib.decompress(body, GZIP).decode().split("\n") if line and line[0] != "#"]
+        matches = [_LINE.fullmatch(line) for line in lines]
+        found = [_piece(match) for match in matches if match]
+        return Pieces(selector_of_all(self._constant), found) if found and len(found) == len(lines) else None
+
+
+def _piece(line: re.Match[str]) -> Piece:
+    name, labels, at_ms = line.groups()
+    values = ((label, _ESCAPE.sub(_meant, value)) for label, value in _LABEL.findall(labels))
+    return Piece(((NAME, name), *values), int(at_ms), line.group().encode() + b"\n")
+
+
+def _meant(escape: re.Match[str]) -> str:
+    return "\n" if escape[1] == "n" else escape[1]

@@ -14,8 +14,9 @@ from typing import Any
 
 from xtrace.sinks.metrics import write_request_1 as one
 from xtrace.sinks.metrics import write_request_2 as two
-from xtrace.sinks.metrics.exposition import label_text
+from xtrace.sinks.metrics.exposition import label_text, selector_of_all
 from xtrace.sinks.metrics.following import Following
+from xtrace.sinks.metrics.pieces import Pieces
 from xtrace.sinks.metrics.sample import Labels
 from xtrace.sinks.metrics.snappy import compressor, decompress, first_byte
 
@@ -67,6 +68,12 @@ class RemoteWrite(Following[Any]):
     def compress(self, body: bytes) -> bytes:
         """Return a block of snappy."""
         return self._compress(body)
+
+    def pieces(self, body: bytes) -> Pieces | None:
+        """Return the samples, as 1.0 has them; None if there are none."""
+        written = decompress(self.as_version_1(body) if first_byte(body) == two.FIRST_BYTE else body)
+        found = list(one.pieces(written))
+        return Pieces(selector_of_all(self._constant), found) if found else None
 
     def empty_version_2(self) -> bytes:
         """Return a compressed 2.0 request without samples."""

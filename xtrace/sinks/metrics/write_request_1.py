@@ -10,16 +10,16 @@ https://github.com/prometheus/prometheus/blob/main/prompb/types.proto
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 
 from xtrace.sinks.metrics.following import Followed, Point
-from xtrace.sinks.metrics.protobuf import field, varint
+from xtrace.sinks.metrics.pieces import NAME, Piece
+from xtrace.sinks.metrics.protobuf import field, fields, varint
 from xtrace.sinks.metrics.sample import Labels, Metric
 from xtrace.sinks.render import valid_unicode
 
-NAME = "__name__"
 _DOUBLE = Struct("<d")
 STALE = (0x7FF0000000000002).to_bytes(8, "little")
 """The NaN that marks the end of a series."""
@@ -98,3 +98,27 @@ def of_series(series: Iterable[tuple[Labels, Sequence[tuple[int, bytes]]]]) -> b
         field(1, b"".join([*(label(*each) for each in labels), *(sample(*each) for each in samples)]))
         for labels, samples in series
     )
+
+
+def pieces(body: bytes) -> Iterator[Piece]:
+    """Yield the samples of a WriteRequest that this module has written."""
+    for _, series in fields(body):
+        assert isinstance(series, bytes)
+        parts = [(number, value) for number, value in fields(series) if isinstance(value, bytes)]
+        labels = [_label(value) for number, value in parts if number == 1]
+        named = b"".join(field(1, value) for number, value in parts if number == 1)
+        for number, value in parts:
+            if number == 2:
+                yield Piece(labels, _time_of(value), field(1, named + field(2, value)))
+
+
+def _label(message: bytes) -> tuple[str, str]:
+    name, value = (text for _, text in fields(message))
+    assert isinstance(name, bytes) and isinstance(value, bytes)
+    return name.decode(), value.decode()
+
+
+def _time_of(message: bytes) -> int:
+    at_ms = dict(fields(message))[2]
+    assert isinstance(at_ms, int)
+    return at_ms

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from xtrace.sinks.metrics.following import Followed, Point
+from xtrace.sinks.metrics.pieces import NAME
 from xtrace.sinks.metrics.protobuf import VARINT, field, fields, read_varint, tag, varint
 from xtrace.sinks.metrics.sample import Labels, Metric
-from xtrace.sinks.metrics.write_request_1 import NAME, merged, packed
+from xtrace.sinks.metrics.write_request_1 import merged, packed
 
 FIRST_BYTE = tag(4, 2)[0]
 """of any request, and of none of version 1.0"""

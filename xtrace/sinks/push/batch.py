@@ -24,7 +24,11 @@ class Batch:
     file: str | None = None
     """its name in the spool, which then has the body"""
     in_doubt: bool = False
-    """whether an attempt had no answer: the server may have stored it"""
+    """whether the server may have stored it, in part: an attempt had no answer, or the server was killed afterwards"""
+    ask_at: float = 0.0
+    """when the server shows whether it has stored one in doubt: seconds, monotonic"""
+    changed_at: float = 0.0
+    """when its file was written or marked, if an earlier run did: seconds since the epoch"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Outcome:
     """whether the request was sent, as far as known, but no answer came"""
     reconnected: bool = False
     """whether the connection used before had been closed by the server, or failed"""
+    abruptly: bool = False
+    """whether it was, and the server had not said in an answer that it would close it"""
 
 
 class Transport(Protocol):
@@ -65,6 +71,12 @@ class Transport(Protocol):
 
     def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
         """Return the times (ms) of the stored samples of a series; None if the server cannot be queried."""
+
+    def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
+        """Return the identities (metrics/pieces.py) of the stored samples, by these labels only, which are not empty.
+
+        None if the server does not show them.
+        """
 
     def close(self) -> None:
         """Close all connections."""

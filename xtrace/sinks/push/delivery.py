@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http import HTTPStatus
 
 from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.own import Figures
 from xtrace.sinks.push.acknowledged import KEPT_BYTES, KEPT_S, Acknowledged
 from xtrace.sinks.push.batch import Batch, Outcome, Transport
 from xtrace.sinks.push.queue import Queue
+from xtrace.sinks.push.rest import rest
 from xtrace.sinks.push.selfcheck import VISIBLE_AFTER_S, SelfCheck
 from xtrace.sinks.push.spool import SENT, Spool
 
@@ -64,8 +66,8 @@ class Delivery:
         self._overflowed = 0
         """batches that had no room"""
         self._overflowing = False
-        self._has_ended = False
-        """whether a connection ended, or a request failed, since the last delivery"""
+        self._has_ended = self._is_abrupt = False
+        """whether a connection ended, or a request failed, since the last delivery; and unannounced"""
         self._is_unchecked_said = False
         self._check = SelfCheck(transport.times, transport.shown)
         kept = (SPOOLED_BYTES, SPOOLED_S) if spool else (KEPT_BYTES, KEPT_S)
@@ -81,7 +83,7 @@ class Delivery:
         self._acknowledged.resume(spool.load(SENT), self._clock())
         oldest = self._queue.oldest()
         if oldest is not None:
-            oldest.in_doubt = True
+            self._queue.doubt(oldest, self._clock() + VISIBLE_AFTER_S)
             log.info("push to %s: intervals in the spool: %d", self._transport.shown, len(self._queue))
         for _ in range(spool.damaged):
             self._queue.count_dropped("damaged", Batch(b"", 0))
@@ -124,9 +126,6 @@ class Delivery:
         return left
 
     def _run(self) -> None:
-        oldest = self._queue.oldest()
-        if oldest is not None and oldest.in_doubt:
-            self._wait(VISIBLE_AFTER_S)  # or it could not be found although it is there
         while (batch := self._next()) is not None or self._restore(ending=True):
             if batch is None:
                 continue
@@ -134,10 +133,13 @@ class Delivery:
             if body is None:
                 continue
             begun = self._clock()
-            outcome = Outcome(True) if batch.in_doubt and self._has_stored(batch) else self._send(batch, body)
-            batch.in_doubt = batch.in_doubt or outcome.unanswered
+            outcome = self._send_rest(batch, body) if batch.in_doubt else self._send(batch, body)
+            if outcome.unanswered:
+                self._queue.doubt(batch, self._clock() + VISIBLE_AFTER_S)
             took = self._clock() - begun
             self._has_ended = self._has_ended or outcome.reconnected or outcome.retry
+            is_busy = outcome.status == HTTPStatus.TOO_MANY_REQUESTS
+            self._is_abrupt = self._is_abrupt or outcome.abruptly or (outcome.retry and not is_busy)
             with self._changed:
                 self._queue.finish(batch, is_done=not outcome.retry)
             if outcome.delivered:
@@ -174,12 +176,27 @@ class Delivery:
         if self._closes_at is not None and self._clock() >= self._closes_at:
             return False
         lost = self._acknowledged.lost(self._clock(), ending)
-        if lost:
-            self._queue.restore(lost)
+        self._queue.restore(lost.batches)
+        if lost.missing:
             log.warning(
-                "push to %s: the server lost %d intervals; sending them again", self._transport.shown, len(lost)
+                "push to %s: the server lost %d intervals; sending them again", self._transport.shown, lost.missing
             )
-        return bool(lost)
+        return bool(lost.batches) or (ending and self._asks_on())
+
+    def _asks_on(self) -> bool:
+        """At the end: wait a little if the server does not show yet what it has; return whether to ask it again."""
+        if not self._acknowledged.unknown or self._closes_at is None:
+            return False
+        if self._clock() < self._closes_at - PAUSE_AT_END_S:
+            self._wait(PAUSE_AT_END_S)
+            return True
+        if not self._has_spool:
+            log.warning(
+                "push to %s: ended before the server showed whether it still has %d intervals that it had acknowledged",
+                self._transport.shown,
+                self._acknowledged.unknown,
+            )
+        return False
 
     def _body(self, batch: Batch) -> bytes | None:
         """Return what to send; None, and the batch is no longer in the queue, if its file does not give it."""
@@ -203,6 +220,13 @@ class Delivery:
             self._queue.count_dropped("damaged", batch)
         self._queue.forget(batch)
 
+    def _send_rest(self, batch: Batch, body: bytes) -> Outcome:
+        """Send what the server has not stored of a batch that it may have."""
+        left = rest(self._transport, self._encoding, body)
+        if left is None:
+            left = b"" if self._has_stored(batch) else body
+        return self._send(batch, left) if left else Outcome(True)
+
     def _send(self, batch: Batch, body: bytes) -> Outcome:
         try:
             outcome = self._transport.send(body, self._encoding.headers(body))
@@ -224,12 +248,19 @@ class Delivery:
         with self._changed:
             while True:
                 oldest = self._queue.oldest()
-                if self._closes_at is not None and (oldest is None or self._clock() >= self._closes_at):
+                now = self._clock()
+                asks_at = self._asks_at(oldest) if oldest is not None else now
+                if self._closes_at is not None and (oldest is None or max(now, asks_at) >= self._closes_at):
                     return None
-                if oldest is not None and oldest.is_packed:
+                is_packed = oldest is not None and oldest.is_packed
+                if is_packed and asks_at <= now:
                     self._queue.begin()
                     return oldest
-                self._changed.wait()
+                self._changed.wait(asks_at - now if is_packed else None)
+
+    def _asks_at(self, batch: Batch) -> float:
+        """Return when to go on with a batch. At the end, without a spool, at once: there is no later run."""
+        return 0.0 if self._closes_at is not None and not self._has_spool else batch.ask_at
 
     def _delivered(self, batch: Batch, outcome: Outcome, took: float) -> None:
         now = self._clock()
@@ -262,10 +293,11 @@ class Delivery:
             )
         self._remarked(outcome)
         self._queue.keep(batch)
-        self._acknowledged.add(batch, now, self._has_ended)
+        is_fresh, batch.in_doubt = not batch.in_doubt, False
+        self._acknowledged.add(batch, now, reconnected=self._has_ended, abruptly=self._is_abrupt, is_fresh=is_fresh)
         if self._has_ended:
             self._check.forget()
-        self._has_ended = False
+        self._has_ended = self._is_abrupt = False
         if batch.probe is not None:
             self._check.delivered(batch.probe, now)
 
@@ -305,8 +337,7 @@ class Delivery:
         if self._troubled_since is None:
             self._troubled_since = self._clock()
             log.error("push to %s: %s; samples are queued, retrying", self._transport.shown, outcome.reason)
-        pause_s = self._pause(outcome.retry_after_s)
-        self._wait(max(pause_s, VISIBLE_AFTER_S) if outcome.unanswered else pause_s)
+        self._wait(self._pause(outcome.retry_after_s))
         self._attempts += 1
 
     def _pause(self, retry_after_s: float | None) -> float:

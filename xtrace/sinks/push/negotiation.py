@@ -32,14 +32,15 @@ class Negotiating:
         """None until the server has shown it"""
         self._has_reconnected = False
         """whether a request for the current body was the first of a connection"""
+        self._is_abrupt = False
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         """Send a body, in the version that the server takes."""
         if headers != HEADERS_2:
             return self._transport.send(body, headers)
-        self._has_reconnected = False
+        self._has_reconnected = self._is_abrupt = False
         outcome = self._negotiated(body)
-        return replace(outcome, reconnected=self._has_reconnected)
+        return replace(outcome, reconnected=self._has_reconnected, abruptly=self._is_abrupt)
 
     def _negotiated(self, body: bytes) -> Outcome:
         if self._takes_2 is None:
@@ -61,6 +62,7 @@ class Negotiating:
     def _post(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
         outcome = self._transport.send(body, headers)
         self._has_reconnected = self._has_reconnected or outcome.reconnected
+        self._is_abrupt = self._is_abrupt or outcome.abruptly
         return outcome
 
     def _ask(self) -> Outcome:
@@ -90,6 +92,10 @@ class Negotiating:
     def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
         """As Transport.times()."""
         return self._transport.times(selector, start_ms, end_ms)
+
+    def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
+        """As Transport.samples()."""
+        return self._transport.samples(selector, start_ms, end_ms, names)
 
     def close(self) -> None:
         """Close the connections."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from xtrace.sinks.push.batch import Batch
-from xtrace.sinks.push.spool import SENT, WAITING, Spool
+from xtrace.sinks.push.spool import SENT, UNSURE, WAITING, Spool
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Queue:
         self._compress = compress
         self._limit = limit
         self._spool = spool
-        self._waiting: deque[Batch] = deque(spool.load(WAITING) if spool else ())
+        self._waiting: deque[Batch] = deque(spool.load(WAITING, UNSURE) if spool else ())
         self.disk_bytes = sum(batch.size for batch in self._waiting)
         self._raw: deque[Batch] = deque()
         """queued batches that are not compressed yet"""
@@ -66,15 +66,20 @@ class Queue:
             return self.dropped["overflow"][0]
 
     def restore(self, batches: Iterable[Batch]) -> None:
-        """Put batches that were acknowledged back, as the oldest: in the spool, too, they wait again."""
+        """Put batches that were acknowledged back, as the oldest: the server may have lost them, in part."""
         restored = list(batches)
         for batch in restored:
-            self._mark(batch, WAITING)
+            self.doubt(batch)
         with self.changed:
             for batch in reversed(restored):
                 batch.waits = True
                 self._waiting.appendleft(batch)
                 self._count(batch, 1)
+
+    def doubt(self, batch: Batch, ask_at: float = 0.0) -> None:
+        """Note that the server may have stored a batch, in part, and when it shows that: seconds, monotonic."""
+        batch.in_doubt, batch.ask_at = True, ask_at
+        self._mark(batch, UNSURE)
 
     def begin(self) -> None:
         """Note that the oldest batch is being sent: it is not dropped meanwhile. Hold `changed`."""

@@ -1,7 +1,8 @@
 """Batches in files, so that they survive the end of the process: one file per batch, whole or not at all.
 
-A file `N.batch` waits for delivery, in the order of the numbers; `N.sent` was acknowledged lately, and is kept until
-the server cannot lose it any more (acknowledged.py). A file begins with a checksum: a power failure may tear it.
+A file `N.batch` waits for delivery, in the order of the numbers; `N.unsure` does too, but the server may have stored
+it, at least in part. `N.sent` was acknowledged lately, and is kept until the server cannot lose it any more
+(acknowledged.py). A file begins with a checksum: a power failure may tear it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from xtrace.sinks.push.selfcheck import Probe
 
 log = logging.getLogger(__name__)
 
-WAITING, SENT, PARTIAL = ".batch", ".sent", ".partial"
+WAITING, UNSURE, SENT, PARTIAL = ".batch", ".unsure", ".sent", ".partial"
 MAGIC = b"xtspool1"
 _CHECKSUM = Struct("<I")
 _HEAD = Struct("<IqH")
@@ -56,20 +57,20 @@ class Spool:
             os.close(self._lock)
             raise UsageError(f"--spool {own}: another run uses it (give each run its own directory)") from None
         self._sweep()
-        numbers = [int(path.stem) for end in (WAITING, SENT) for path in own.glob(f"*{end}") if path.stem.isdigit()]
+        numbers = [int(path.stem) for path in self._files(WAITING, UNSURE, SENT) if path.stem.isdigit()]
         self._next = max(numbers, default=0) + 1
 
     def close(self) -> None:
         """Let other runs use the directory."""
         os.close(self._lock)
 
-    def load(self, end: str) -> list[Batch]:
-        """Return the batches of earlier runs that wait (WAITING) or were acknowledged (SENT), oldest first.
+    def load(self, *ends: str) -> list[Batch]:
+        """Return the batches of earlier runs that wait (WAITING, UNSURE) or were acknowledged (SENT), oldest first.
 
         Files that cannot be read are told of, and left as they are.
         """
         found = []
-        for path in sorted(self._own.glob(f"*{end}")):
+        for path in sorted(self._files(*ends)):
             try:
                 batch = self._load(path)
             except OSError as failed:
@@ -115,7 +116,7 @@ class Spool:
         return content[_BEFORE_SELECTOR + length :] if crc32(checked) == checksum else None
 
     def mark(self, name: str, end: str) -> str:
-        """Note that a batch was acknowledged (SENT), or waits again (WAITING); return the file's name now."""
+        """Note that a batch was acknowledged (SENT), or has to be looked for (UNSURE); return the file's name now."""
         renamed = str(Path(name).with_suffix(end))
         try:
             (self._own / name).rename(self._own / renamed)
@@ -141,19 +142,32 @@ class Spool:
                 head = file.read(_BEFORE_SELECTOR)
                 samples, at_ms, length = _HEAD.unpack_from(head, len(MAGIC) + _CHECKSUM.size)
                 selector = file.read(length).decode()
-                size = os.fstat(file.fileno()).st_size
+                status = os.fstat(file.fileno())
         except (error, UnicodeDecodeError):
             return None
         if not head.startswith(MAGIC):
             return None
         probe = Probe(selector, at_ms) if selector else None
-        return Batch(b"", samples, probe, is_packed=True, size=size, file=path.name)
+        return Batch(
+            b"",
+            samples,
+            probe,
+            is_packed=True,
+            size=status.st_size,
+            file=path.name,
+            in_doubt=path.suffix == UNSURE,
+            changed_at=status.st_ctime,
+        )
+
+    def _files(self, *ends: str) -> list[Path]:
+        return [path for end in ends for path in self._own.glob(f"*{end}")]
 
     def _sweep(self) -> None:
         """Remove what a killed run was writing; report what is for other servers."""
         for path in self._own.glob(f"*{PARTIAL}"):
             self.remove(path.name)
-        others = {path.parent.name for path in Path(self.directory).glob(f"*/*{WAITING}")} - {self._own.name}
+        waiting = (path for end in (WAITING, UNSURE) for path in Path(self.directory).glob(f"*/*{end}"))
+        others = {path.parent.name for path in waiting} - {self._own.name}
         if others:
             log.warning(
                 "--spool %s: has samples for other servers or labels, left alone: %s",

@@ -17,6 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from xtrace.printable import printable
+from xtrace.sinks.metrics.pieces import identity
 from xtrace.sinks.push.answers import OK, Answer, delivered, may_pass, status_message, written
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import manager
@@ -34,7 +35,8 @@ REDIRECTS = range(300, 400)
 EXPORT_PATH, QUERY_PATH = "/api/v1/export", "/api/v1/query"
 MOST_EXPORTS = 3
 """Paths tried for it where the import path is not the usual one."""
-MOST_EXPORTED = 1 << 20
+MOST_EXPORTED, MOST_STORED = 1 << 20, 1 << 28
+"""Bytes that are read of what a server has: of one series, and of all of a run at a time."""
 
 
 def advice(status: int, words: str) -> str:
@@ -54,9 +56,10 @@ class Http:
     def __init__(self, target: Target, version: str) -> None:
         self._target = target
         self._secrets = Secrets()
-        self._connects = 0
-        self._is_closed = False
-        """whether this side closed the last connection"""
+        self._is_closed, self._is_announced = False, True
+        """whether this side closed the last connection, or the server has said that it does; there was none yet"""
+        self._has_reconnected = self._is_abrupt = False
+        """as in Outcome, since the last one"""
         self._secrets.note_query(urlsplit(target.url).query)
         self.shown = target.shown
         self.is_known = target.form == REMOTE_WRITE or urlsplit(target.url).path.endswith(ENDS[target.form])
@@ -64,7 +67,7 @@ class Http:
         # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         check_secret_files(target)
-        self._manager = manager(target, self._secrets, self._count_connect)
+        self._manager = manager(target, self._secrets, self._connecting)
 
     def close(self) -> None:
         """Close the connections."""
@@ -79,12 +82,11 @@ class Http:
         except UnicodeError:
             return Outcome(False, True, "password or token file is not text")
         try:
-            before = self._connects
-            response = self._request("POST", self._target.url, body, headers)
-            is_new, self._is_closed = self._connects > before and not self._is_closed, False
-            return replace(self._outcome(response), reconnected=is_new)
+            outcome = self._outcome(self._request("POST", self._target.url, body, headers))
+            outcome = replace(outcome, reconnected=self._has_reconnected, abruptly=self._is_abrupt)
+            self._has_reconnected = self._is_abrupt = False
+            return outcome
         except (HTTPError, OSError) as error:
-            self._is_closed = False
             return Outcome(False, True, reason(error), unanswered=not never_sent(error))
         except ValueError:  # from headers; its text quotes them
             return Outcome(False, True, "user name, token or headers contain characters that HTTP does not allow")
@@ -107,11 +109,26 @@ class Http:
                 return found
         return None
 
+    def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
+        """Return the identities of the stored samples; None if no export is found, or it is unreachable."""
+        for url in export_urls(self._target.url, selector, start_ms, end_ms):
+            try:
+                response = self._request("GET", url, None, self._headers())
+                found = identities(read_all(response, MOST_STORED), names) if response.status == HTTPStatus.OK else None
+                self._finish(response)
+            except (HTTPError, OSError, ValueError):
+                return None
+            if found is not None:
+                return found
+        return None
+
     def _request(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         timeout = urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S)
-        return self._manager.urlopen(
+        response = self._manager.urlopen(
             method, url, body=body, headers=headers, timeout=timeout, redirect=False, preload_content=False
         )
+        self._is_announced = response.headers.get("Connection", "").lower() == "close"
+        return response
 
     def _outcome(self, response: urllib3.BaseHTTPResponse) -> Outcome:
         form, status = self._target.form, response.status
@@ -127,7 +144,8 @@ class Http:
         told = written(response.headers) if form == REMOTE_WRITE else None
         if may_pass(form, status):
             wait_s = retry_after(response.headers.get("Retry-After"))
-            return Outcome(False, True, words, wait_s, status=status, written=told)
+            unanswered = status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+            return Outcome(False, True, words, wait_s, status=status, written=told, unanswered=unanswered)
         return Outcome(False, False, words, status=status, written=told)
 
     def _finish(self, response: urllib3.BaseHTTPResponse) -> None:
@@ -139,8 +157,12 @@ class Http:
             response.close()
             self._is_closed = True
 
-    def _count_connect(self) -> None:
-        self._connects += 1
+    def _connecting(self) -> None:
+        """Note who has closed the connection before this one."""
+        if not self._is_closed:
+            self._has_reconnected = True
+            self._is_abrupt = self._is_abrupt or not self._is_announced
+        self._is_closed = self._is_announced = False
 
     def _clean(self, text: str) -> str:
         """Return the start of a server's text as one line without secrets."""
@@ -208,14 +230,27 @@ def _beside(url: str, path: str, query: Sequence[tuple[str, object]]) -> str:
     return urlunsplit(parts._replace(path=path, query="&".join(filter(None, (parts.query, urlencode(query))))))
 
 
-def read_all(response: urllib3.BaseHTTPResponse) -> bytes:
-    """Return a body of at most MOST_EXPORTED bytes. Raises ValueError for a longer one."""
-    body = b""
+def read_all(response: urllib3.BaseHTTPResponse, most: int = MOST_EXPORTED) -> bytes:
+    """Return a body of at most so many bytes. Raises ValueError for a longer one."""
+    body = bytearray()
     while piece := response.read(MOST_EXPORTED):
         body += piece
-        if len(body) > MOST_EXPORTED:
+        if len(body) > most:
             raise ValueError("too long")
-    return body
+    return bytes(body)
+
+
+def identities(exported: bytes, names: frozenset[str]) -> set[int] | None:
+    """Return the identities of all samples in an export, by these labels only; None if it is none."""
+    found: set[int] = set()
+    try:
+        for line in exported.splitlines():
+            series = orjson.loads(line)
+            labels = [(name, value) for name, value in series["metric"].items() if name in names]
+            found.update(identity(labels, at_ms) for at_ms in series["timestamps"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
+    return found
 
 
 def sample_times(exported: bytes) -> set[int] | None:

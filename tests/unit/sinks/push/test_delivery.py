@@ -48,6 +48,9 @@ class Server:
         self.queries.append((start_ms, end_ms))
         return set(range(start_ms, end_ms + 1)) if self.stored == "all" else self.stored
 
+    def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
+        return None
+
     def close(self) -> None:
         self.closed = True
 
@@ -56,6 +59,7 @@ class Server:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.002)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(acknowledged, "SETTLES_S", 0.0)
 
 
 @contextmanager
@@ -381,7 +385,7 @@ def test_sample_is_not_queried_at_once() -> None:
 
 
 def test_connection_that_ended_with_a_rejection_is_remembered() -> None:
-    server = Server([OK, Outcome(False, False, "400 no", reconnected=True), OK], stored=set())
+    server = Server([OK, Outcome(False, False, "400 no", reconnected=True), OK], stored={3})
     with delivering(server) as made:
         for number in (1, 2, 3):
             made.submit(probed(number))
@@ -392,20 +396,20 @@ def test_connection_that_ended_with_a_rejection_is_remembered() -> None:
 @pytest.mark.parametrize("how", [Outcome(True, reconnected=True), BUSY], ids=["reconnected", "failed"])
 def test_batches_that_a_restarted_server_lost_are_sent_again(how: Outcome, caplog: pytest.LogCaptureFixture) -> None:
     answers = [OK, OK, OK, how, *([OK] if how is BUSY else [])]
-    server = Server([*answers, OK], stored={1, 3})
+    server = Server([*answers, OK], stored={1, 3, 4})
     with delivering(server) as made:
         for number in (1, 2, 3, 4):
             made.submit(probed(number))
         eventually(lambda: made.figures.requests == 4)
         assert server.queries == [], "the server may not show everything yet"
     assert server.bodies.count("b2") == 2 and server.bodies.count("b1") == server.bodies.count("b3") == 1
-    assert server.queries == [(1, 3)]
+    assert server.queries[0] == (1, 4)
     assert "the server lost 1 intervals; sending them again" in caplog.text
 
 
 def test_lost_batches_are_sent_again_while_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acknowledged, "VISIBLE_AFTER_S", 1e-9)
-    server = Server([OK, OK, Outcome(True, reconnected=True), OK], stored={1})
+    server = Server([OK, OK, Outcome(True, reconnected=True), OK], stored={1, 3})
     with delivering(server) as made:
         for number in (1, 2, 3):
             made.submit(probed(number))
@@ -469,31 +473,31 @@ def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
 
     def times(selector: str, start_ms: int, end_ms: int) -> set[int]:
         queries.append((selector, start_ms, end_ms))
-        return {100}
+        return {100, 300}
 
     kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(times, lambda _: None)
     first, second, third = probed(100), probed(200), probed(300)
     kept.add(first, 10.0, reconnected=True)
     kept.add(second, 11.0, reconnected=False)
     kept.add(third, 12.0, reconnected=True)
-    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S - 0.1, ending=False) == []
-    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S, ending=False) == [second]
-    assert queries == [("up", 100, 200)]
-    assert kept.lost(1000.0, ending=True) == [], "the third came after"
+    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S - 0.1, ending=False).batches == []
+    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S, ending=False) == ([first, second], 1), "the first in part"
+    assert queries == [("up", 100, 300)]
+    assert kept.lost(1000.0, ending=True).batches == [], "the third came after"
 
 
 def test_server_that_does_not_say_what_it_has_is_asked_again_for_a_while() -> None:
-    answers: list[set[int] | None] = [None, None, {100}]
+    answers: list[set[int] | None] = [None, None, {100, 300}]
     kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: answers.pop(0), lambda _: None)
     first, second = probed(100), probed(200)
     kept.add(first, 10.0, reconnected=False)
     kept.add(second, 11.0, reconnected=False)
     kept.add(probed(300), 12.0, reconnected=True)
-    assert kept.lost(17.0, ending=False) == kept.lost(21.9, ending=False) == []
+    assert kept.lost(17.0, ending=False) == kept.lost(21.9, ending=False) == ([], 0)
     assert len(answers) == 2, "asked again after a while"
-    assert kept.lost(22.0, ending=False) == []
-    assert kept.lost(27.0, ending=False) == [second]
-    assert kept.lost(100.0, ending=True) == [] and not answers
+    assert kept.lost(22.0, ending=False) == ([], 0)
+    assert kept.lost(27.0, ending=False).missing == 1
+    assert kept.lost(100.0, ending=True) == ([], 0) and not answers
 
     asked: list[int] = []
     kept = acknowledged.Acknowledged(lambda _, start_ms, __: asked.append(start_ms), lambda _: None, kept_s=30.0)
@@ -505,25 +509,25 @@ def test_server_that_does_not_say_what_it_has_is_asked_again_for_a_while() -> No
 
 
 def test_acknowledged_batches_are_kept_for_a_while_and_bounded() -> None:
-    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), lambda _: None, most_bytes=5)
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: {9}, lambda _: None, most_bytes=5)
     for number in range(4):
         kept.add(probed(number), 1.0, reconnected=False)
-    kept.add(probed(4), 2.0, reconnected=True)
-    assert len(kept.lost(2.0, ending=True)) == 1, "two bytes each, five in all"
-    kept = acknowledged.Acknowledged(lambda *_: set(), lambda _: None)
+    kept.add(probed(9), 2.0, reconnected=True)
+    assert len(kept.lost(2.0, ending=True).batches) == 1, "two bytes each, five in all"
+    kept = acknowledged.Acknowledged(lambda *_: {9}, lambda _: None)
     kept.add(probed(1), 1.0, reconnected=False)
     kept.add(probed(2), 31.25, reconnected=False)
-    kept.add(probed(3), 100.0, reconnected=True)
-    assert [batch.body for batch in kept.lost(100.0, ending=True)] == [b"b2"]
+    kept.add(probed(9), 100.0, reconnected=True)
+    assert [batch.body for batch in kept.lost(100.0, ending=True).batches] == [b"b2"]
 
 
 @pytest.mark.parametrize("later_s, kept", [(30.0, 2), (30.25, 1)])
 def test_batches_are_kept_for_half_a_minute(later_s: float, kept: int) -> None:
-    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: set(), lambda _: None)
+    batches: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: {9}, lambda _: None)
     batches.add(probed(1), 1.0, reconnected=False)
     batches.add(probed(2), 1.0 + later_s, reconnected=False)
-    batches.add(probed(3), 1.0 + later_s, reconnected=True)
-    assert len(batches.lost(100.0, ending=True)) == kept
+    batches.add(probed(9), 1.0 + later_s, reconnected=True)
+    assert len(batches.lost(100.0, ending=True).batches) == kept
 
 
 def test_unusual_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -543,10 +547,88 @@ def test_what_was_found_is_checked_again_after_the_next_connection() -> None:
     kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: stored, lambda _: None)
     kept.add(probed(100), 10.0, reconnected=False)
     kept.add(probed(200), 11.0, reconnected=True)
-    assert kept.lost(16.0, ending=False) == [], "it was there"
+    assert kept.lost(16.0, ending=False).batches == [], "it was there"
     stored = None
     kept.add(probed(300), 17.0, reconnected=True)
-    assert kept.lost(22.0, ending=False) == [], "the server is away"
-    stored = set()
+    assert kept.lost(22.0, ending=False).batches == [], "the server is away"
+    stored = {400}
     kept.add(probed(400), 23.0, reconnected=True)
-    assert [batch.body for batch in kept.lost(28.0, ending=False)] == [b"b100", b"b200", b"b300"]
+    assert [batch.body for batch in kept.lost(28.0, ending=False).batches] == [b"b100", b"b200", b"b300"]
+
+
+def test_what_is_not_visible_is_lost_only_where_something_later_is() -> None:
+    """A busy server shows late what it has."""
+    stored = set[int]()
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: stored, lambda _: None)
+    first, second = probed(100), probed(200)
+    kept.add(first, 10.0, reconnected=False)
+    kept.add(second, 11.0, reconnected=False)
+    kept.add(probed(300), 12.0, reconnected=True)
+    assert kept.lost(17.0, ending=False) == kept.lost(22.0, ending=True) == ([], 0)
+    assert kept.unknown == 2
+    stored.add(200)
+    assert kept.lost(27.0, ending=False) == ([first, second], 1)
+    assert kept.unknown == 0
+
+
+def test_what_was_sent_shortly_before_something_visible_may_still_appear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledged, "SETTLES_S", 2.0)
+    stored = {300}
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: stored, lambda _: None)
+    first, second = probed(100), probed(200)
+    kept.add(first, 10.0, reconnected=False)
+    kept.add(second, 11.0, reconnected=False)
+    kept.add(probed(300), 12.5, reconnected=True)
+    assert kept.lost(20.0, ending=False) == ([first], 1)
+    kept.add(probed(400), 20.0, reconnected=False)
+    stored.add(400)
+    assert kept.lost(30.0, ending=False) == ([second], 1)
+
+
+@pytest.mark.parametrize("abruptly, unsure", [(True, ["b200", "b300"]), (False, [])])
+def test_what_a_killed_server_was_sent_last_may_be_stored_in_part(abruptly: bool, unsure: list[str]) -> None:
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(
+        lambda *_: {100, 200, 300, 400}, lambda _: None, kept_s=300.0
+    )
+    for number, at_s in ((100, 10.0), (200, 40.5), (300, 70.0)):
+        kept.add(probed(number), at_s, reconnected=False)
+    kept.add(probed(400), 100.0, reconnected=True, abruptly=abruptly)
+    lost = kept.lost(105.0, ending=False)
+    assert ([batch.body.decode() for batch in lost.batches], lost.missing) == (unsure, 0)
+
+
+def test_what_was_sent_shortly_before_something_lost_may_be_stored_in_part() -> None:
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(
+        lambda *_: {100, 200, 400}, lambda _: None, kept_s=300.0
+    )
+    for number, at_s in ((100, 10.0), (200, 40.5), (300, 70.0)):
+        kept.add(probed(number), at_s, reconnected=False)
+    kept.add(probed(400), 200.0, reconnected=True)
+    lost = kept.lost(205.0, ending=False)
+    assert ([batch.body.decode() for batch in lost.batches], lost.missing) == (["b200", "b300"], 1)
+
+
+def test_what_was_found_does_not_show_how_far_the_server_shows_what_it_is_sent() -> None:
+    stored = {300}
+    kept: acknowledged.Acknowledged[Batch] = acknowledged.Acknowledged(lambda *_: stored, lambda _: None)
+    first = probed(100)
+    kept.add(first, 10.0, reconnected=False)
+    kept.add(probed(300), 12.0, reconnected=True, is_fresh=False)
+    assert kept.lost(17.0, ending=False).batches == []
+    stored.add(400)
+    kept.add(probed(400), 22.0, reconnected=False)
+    assert kept.lost(22.0, ending=False).batches == [first]
+
+
+def test_end_before_the_server_shows_what_it_has_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a spool there is no later run that finds out."""
+    server = Server([OK, Outcome(True, reconnected=True)], stored=set())
+    made = Delivery(server, TEXT)
+    made.submit(probed(1))
+    made.submit(probed(2))
+    assert made.close(0.5) == (0, 0, 0)
+    made._thread.join(GIVE_UP_S)
+    assert server.bodies == ["b1", "b2"]
+    assert caplog.messages == [
+        "push to http://m/api: ended before the server showed whether it still has 1 intervals that it had acknowledged"
+    ]

@@ -44,6 +44,9 @@ class Server:
     def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
         return {start_ms, end_ms, len(selector)}
 
+    def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
+        return {start_ms, end_ms, len(names)}
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -95,6 +95,9 @@ class Server:
     def times(self, selector: str, start_ms: int, end_ms: int) -> set[int] | None:
         return None
 
+    def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
+        return None
+
     def close(self) -> None:
         """Nothing to close."""
 

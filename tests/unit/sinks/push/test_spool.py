@@ -13,11 +13,12 @@ import pytest
 
 from tests.unit.sinks.push.test_delivery import BUSY, GIVE_UP_S, NO, OK, TEXT, Server, eventually
 from xtrace.errors import UsageError
+from xtrace.sinks.push import acknowledged
 from xtrace.sinks.push import delivery as module
 from xtrace.sinks.push.batch import Batch, Outcome
 from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.selfcheck import Probe
-from xtrace.sinks.push.spool import SENT, WAITING, Spool, own_name
+from xtrace.sinks.push.spool import SENT, UNSURE, WAITING, Spool, own_name
 
 HOST = (("host", "n1"),)
 
@@ -27,6 +28,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.002)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
     monkeypatch.setattr(module, "VISIBLE_AFTER_S", 0.01)
+    monkeypatch.setattr(acknowledged, "SETTLES_S", 0.0)
 
 
 def open_spool(directory: Path, limit: int = 1 << 20) -> Spool:
@@ -191,8 +193,6 @@ def test_batch_that_was_stored_before_the_kill_is_not_sent_again(tmp_path: Path)
 def test_acknowledged_batches_that_the_server_lost_with_the_tool_are_sent_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xtrace.sinks.push import acknowledged
-
     monkeypatch.setattr(acknowledged, "VISIBLE_AFTER_S", 0.0)
     spool = open_spool(tmp_path)
     made = Delivery(Server([OK], stored=None), TEXT, spool=spool)
@@ -201,7 +201,7 @@ def test_acknowledged_batches_that_the_server_lost_with_the_tool_are_sent_again(
     made.close(GIVE_UP_S)
     spool.close()
 
-    server = Server([OK], stored={1001})
+    server = Server([OK], stored={1001, 1003})
     spool = open_spool(tmp_path)
     made = Delivery(server, TEXT, spool=spool)
     submit(made, 3)
@@ -306,13 +306,48 @@ def test_what_the_server_lost_waits_again_if_the_end_comes_before_it_is_sent(tmp
     made = Delivery(Server([OK, OK, Outcome(True, reconnected=True), BUSY], stored={1002}), TEXT, spool=spool)
     submit(made, 1, 2, 3)
     eventually(lambda: made.figures.requests == 3)
-    assert made.close(0.1) == (0, 0, 3)
-    assert (len(files(tmp_path, WAITING)), len(files(tmp_path, SENT))) == (1, 2)
+    assert made.close(0.1) == (0, 0, 6), "the second is to be looked for"
+    assert (len(files(tmp_path, UNSURE)), len(files(tmp_path, SENT))) == (2, 1)
     spool.close()
 
-    server = Server([OK], stored=None)
+    server = Server([OK], stored={1002})
     spool = open_spool(tmp_path)
     made = Delivery(server, TEXT, spool=spool)
-    eventually(lambda: server.bodies == ["b1"])
+    eventually(lambda: made.figures.requests == 2)
+    assert server.bodies == ["b1"]
     made.close(GIVE_UP_S)
+    spool.close()
+
+
+def test_batch_in_doubt_stays_for_a_later_run_if_the_end_comes_before_the_server_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "VISIBLE_AFTER_S", 1e6)
+    spool = open_spool(tmp_path)
+    spool.put(probed(1), TEXT.compress(b"b1"))
+    spool.close()
+    server = Server([OK], stored=set())
+    spool = open_spool(tmp_path)
+    made = Delivery(server, TEXT, spool=spool)
+    assert made.close(GIVE_UP_S) == (0, 0, 3)
+    assert (server.bodies, server.queries) == ([], [])
+    assert files(tmp_path) == ["0000000000000001.unsure"]
+    spool.close()
+
+
+def test_acknowledged_batch_that_is_not_visible_yet_stays_for_a_later_run(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    made = Delivery(Server([OK], stored=None), TEXT, spool=spool)
+    submit(made, 1)
+    eventually(lambda: len(files(tmp_path, SENT)) == 1)
+    made.close(GIVE_UP_S)
+    spool.close()
+    server = Server([OK], stored=set())
+    spool = open_spool(tmp_path)
+    made = Delivery(server, TEXT, spool=spool)
+    submit(made, 2)
+    assert made.close(0.5) == (0, 0, 0)
+    made._thread.join(GIVE_UP_S)
+    assert server.bodies == ["b2"]
+    assert files(tmp_path) == ["0000000000000001.sent", "0000000000000002.sent"]
     spool.close()

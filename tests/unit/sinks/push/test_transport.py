@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from urllib3 import exceptions as errors
 
 from tests.push.double import Answer, Double, double
+from xtrace.sinks.metrics.pieces import identity
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.transport import Http, reason
 from xtrace.target import OTLP, Target, parse_target
@@ -105,6 +106,65 @@ def test_stored_samples_are_read_by_export(answer: Answer, expected: set[int] | 
         assert http.times("up", 1000, 2000) == expected
         http.close()
         assert server.requests[0].target == "/api/v1/export?match%5B%5D=up&start=1.0&end=2.0"
+
+
+def test_export_gives_the_identities_of_all_samples_by_the_labels_that_were_sent() -> None:
+    lines = (
+        b'{"metric":{"__name__":"a","x":"1","added":"2"},"values":[1,null],"timestamps":[5,6]}\n'
+        b'{"metric":{"__name__":"b"},"values":[1],"timestamps":[5]}\n'
+    )
+    names = frozenset({"__name__", "x"})
+    with double([Answer(200, lines), Answer(200, b"[]"), Answer(404)].__getitem__) as server:
+        http = Http(Target(server.base + "/api/v1/import/prometheus?extra_label=added=2", ""), "1")
+        found = http.samples('{x="1"}', 5, 6, names)
+        assert http.samples("a", 5, 6, names) is None
+        assert http.samples("a", 5, 6, names) is None
+        http.close()
+    assert found == {
+        identity((("__name__", "a"), ("x", "1")), 5),
+        identity((("__name__", "a"), ("x", "1")), 6),
+        identity((("__name__", "b"),), 5),
+    }
+    assert server.requests[0].target.startswith("/api/v1/export?extra_label=added=2&match%5B%5D=")
+
+
+def test_unreachable_server_shows_no_samples() -> None:
+    http = Http(Target("http://127.0.0.1:9/api/v1/import/prometheus", ""), "1")
+    assert http.samples("a", 5, 6, frozenset()) is None
+
+
+@pytest.mark.parametrize("status, unanswered", [(502, True), (504, True), (503, False), (500, False)])
+def test_answer_of_a_proxy_that_got_none_is_none(status: int, unanswered: bool) -> None:
+    with double(lambda _: Answer(status)) as server:
+        outcome = send(server)
+    assert (outcome.retry, outcome.unanswered) == (True, unanswered)
+
+
+def test_connection_that_ends_as_announced_does_not_end_abruptly() -> None:
+    with double(lambda n: Answer(headers={"Connection": "close"} if n == 1 else {})) as server:
+        http = Http(Target(server.base + "/x", ""), "1")
+        found = [http.send(b"", HEADERS) for _ in range(4)]
+        http.close()
+    assert [(each.reconnected, each.abruptly) for each in found] == [
+        (True, False),
+        (False, False),
+        (True, False),
+        (False, False),
+    ]
+
+
+def test_connection_that_a_query_finds_ended_counts_as_new_and_as_abruptly_ended() -> None:
+    with double(lambda _: Answer()) as server:
+        http = Http(Target(server.base + "/api/v1/import/prometheus", ""), "1")
+        http.send(b"", HEADERS)
+        pool = http._manager.connection_from_url(server.base).pool
+        assert pool is not None
+        (connection,) = filter(None, pool.queue)
+        connection.close()
+        assert http.times("a", 1, 1) is None
+        found = http.send(b"", HEADERS)
+        http.close()
+    assert (found.reconnected, found.abruptly) == (True, True)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
