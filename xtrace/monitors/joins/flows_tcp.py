@@ -75,7 +75,7 @@ class JoinedTcp(Relay[TcpSnapshot]):
         self._crossed: list[Crossing] = []
         """in intervals in which there was no reading in time"""
         self._left: list[Left] = []
-        """of the intervals that a late reading was joined to: it may have read the sockets of either end before these"""
+        """of the intervals that a late reading was joined to: it may have read either end's sockets before these"""
         self._is_late = False
 
     def missed(self) -> None:
