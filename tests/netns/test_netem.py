@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,27 @@ def finished(namespace: Namespace) -> bool:
     return namespace.run("ss", "-Htan", "exclude", "listening", "exclude", "time-wait") == ""
 
 
+def twice(connections: Sequence[dict[str, Any]]) -> str:
+    """What is said of ports with more than one end, to show with a failure."""
+    ends = Counter((record["local_port"], record["remote_port"]) for record in connections if record["ended"])
+    names = (
+        "ts",
+        "local_port",
+        "remote_port",
+        "state",
+        "began",
+        "ended",
+        "error",
+        "segments_sent",
+        "segments_received",
+    )
+    return "\n".join(
+        str({name: record.get(name) for name in (*names, "bytes_received", "retransmitted_packets")})
+        for record in connections
+        if ends[record["local_port"], record["remote_port"]] > 1
+    )
+
+
 def test_retransmissions_of_short_connections_on_a_lossy_link(record_property: Callable[[str, object], None]) -> None:
     with link(LOSS_PERCENT) as pair, peer(pair.near, "serve", "10.0.0.1", str(PORT)):
         before = [kernels(namespace, "Tcp", "RetransSegs") for namespace in (pair.far, pair.near)]
@@ -79,9 +102,9 @@ def test_retransmissions_of_short_connections_on_a_lossy_link(record_property: C
         assert found["retrans_segs"] == counted
         assert found["retransmitted_packets"] + found["unseen"] == counted
         assert 0 <= found["unseen"] <= most_unseen
-        assert (found["began"], found["ended"], found["lost_ends"]) == (CONNECTIONS, CONNECTIONS, 0), place
         netns = of_place[0]["netns"]
         of_each = [record for record in of_type(lines, "tcp_connection") if record["netns"] == netns]
+        assert (found["began"], found["ended"], found["lost_ends"]) == (CONNECTIONS, CONNECTIONS, 0), twice(of_each)
         assert total(of_each, "retransmitted_packets") == found["retransmitted_packets"]
 
 

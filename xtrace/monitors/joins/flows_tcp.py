@@ -42,6 +42,10 @@ class Crossing(NamedTuple):
     bytes: int
 
 
+Left = tuple[Crossing, frozenset[int]]
+"""One of an interval before the reading's, and the namespaces whose connections have got it."""
+
+
 class KeptFlows(Relay[FlowSnapshot]):
     """Mode xdp, which keeps its last interval for JoinedTcp, which ticks after it."""
 
@@ -69,7 +73,9 @@ class JoinedTcp(Relay[TcpSnapshot]):
         self._early: dict[Key, Connection] = {}
         """began or ended between the end of an interval of flows and the reading: their packets are in the next"""
         self._crossed: list[Crossing] = []
-        """in intervals in which there was no reading in time, and what the late one had no connection for"""
+        """in intervals in which there was no reading in time"""
+        self._left: list[Left] = []
+        """of the intervals that a late reading was joined to: it may have read either end's sockets before these"""
         self._is_late = False
 
     def missed(self) -> None:
@@ -83,10 +89,11 @@ class JoinedTcp(Relay[TcpSnapshot]):
         """Return the snapshot with those connections only that have crossed an interface by now."""
         connections = self._with_early(snapshot.connections)
         now = crossings(self._flows.last) if self._flows.last else iter(())
-        unmatched: list[Crossing] = []
-        seen = _seen(connections, chain(self._crossed, now), unmatched.append if self._is_late else None)
-        # sockets were read before the last of these intervals ended: the next reading has its connections
-        self._crossed = unmatched[-MOST_KNOWN:]
+        left: list[Left] = []
+        seen = _seen(connections, self._left, chain(self._crossed, now), left.append if self._is_late else None)
+        # the next reading begins after all of these intervals
+        self._left = left[-MOST_KNOWN:]
+        self._crossed = []
         self._is_late = False
         early, self._early = self._early, {}
         chosen = []
@@ -123,18 +130,23 @@ def _continued(before: Connection, now: Connection) -> Connection:
 
 
 def _seen(
-    connections: tuple[Connection, ...], crossed: Iterable[Crossing], keep: Callable[[Crossing], None] | None
+    connections: tuple[Connection, ...],
+    left: Iterable[Left],
+    crossed: Iterable[Crossing],
+    keep: Callable[[Left], None] | None,
 ) -> dict[int, list[Seen]]:
-    """Return what crossed the interfaces of each connection, by its index. `keep` gets what is of no connection."""
+    """Return what crossed the interfaces of each connection, by its index. `keep` gets all of `crossed`."""
     leaving, arriving, elsewhere = _by_ends(connections)
     found: defaultdict[int, dict[tuple[str, Direction], Seen]] = defaultdict(dict)
-    for crossing in crossed:
+    for crossing, had in chain(left, ((each, None) for each in crossed)):
         ends, interface, packets, size = crossing
         index = (leaving if interface.direction is Direction.EGRESS else arriving).get(ends)
         matched = elsewhere.get(ends, ()) if index is None else (*elsewhere.get(ends, ()), index)
-        if not matched and keep:
-            keep(crossing)
+        if keep and had is None:
+            keep((crossing, frozenset(connections[each].netns for each in matched)))
         for each in matched:
+            if had and connections[each].netns in had:
+                continue
             where = interface.name, interface.direction
             before = found[each].get(where, Seen(*where, 0, 0))
             found[each][where] = Seen(*where, before.packets + packets, before.bytes + size)

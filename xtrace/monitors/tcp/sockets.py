@@ -133,7 +133,8 @@ def _is_spare(sample: Sample) -> bool:
     """Whether this was never a connection.
 
     Two packets that end a handshake, on two CPUs, make a socket each. One becomes the connection; the other is
-    destroyed, with the same cookie and the same repeated SYN-ACKs, before it is given its first segment
+    destroyed, with the same cookie and the same repeated SYN-ACKs, before it is given a segment after the SYN
     (inet_ehash_nolisten()).
     """
-    return sample.event == lib.TCP_DESTROYED and sample.value(lib.TCP_SEGMENTS_RECEIVED) == 0
+    received, sent = sample.value(lib.TCP_SEGMENTS_RECEIVED), sample.value(lib.TCP_SEGMENTS_SENT)
+    return sample.event == lib.TCP_DESTROYED and received is not None and received <= 1 and sent == 0

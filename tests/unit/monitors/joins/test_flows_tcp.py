@@ -118,7 +118,18 @@ def test_connection_that_ended_after_a_late_reading_finds_its_packets_with_the_n
     (found,) = joined.pass_on([], connection(has_ended=True))
     assert found.seen == (("eth0", Direction.EGRESS, 10, 1500),)
     assert joined.pass_on([SENT]) == ()
-    assert joined.tcp._crossed == [], "kept only where a reading was late"
+    assert joined.tcp._left == [], "kept only where a reading was late"
+
+
+def test_end_of_a_connection_that_a_late_reading_did_not_have_yet_finds_the_packets_that_the_other_end_has(
+    joined: Joined,
+) -> None:
+    server = connection(local=(REMOTE, 443), remote=(LOCAL, 40000), is_local=False)._replace(netns=8)
+    joined.tcp.missed()
+    (found,) = joined.pass_on([SENT], server)
+    assert found.seen == (("eth0", Direction.EGRESS, 10, 1500),)
+    both = joined.pass_on([], server, connection(has_ended=True))
+    assert [each.seen for each in both] == [(), (("eth0", Direction.EGRESS, 10, 1500),)], "each has them once"
 
 
 def test_memory_of_missed_intervals_is_bounded(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +138,8 @@ def test_memory_of_missed_intervals_is_bounded(joined: Joined, monkeypatch: pyte
         joined.flows.pass_on(snapshot([RECEIVED, RECEIVED]))
         joined.tcp.missed()
     assert len(joined.tcp._crossed) == 3
+    joined.pass_on([RECEIVED])
+    assert (len(joined.tcp._crossed), len(joined.tcp._left)) == (0, 3)
 
 
 def test_memory_of_known_connections_is_bounded(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:

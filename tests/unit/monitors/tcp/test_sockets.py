@@ -46,7 +46,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
 
 
 def again(times: int, cookie: int = 1, **more: Any) -> bytes:
-    values = {AGAIN: times, lib.TCP_SEGMENTS_SENT: times, lib.TCP_SEGMENTS_RECEIVED: 1}
+    values = {AGAIN: times, lib.TCP_SEGMENTS_SENT: times + 1, lib.TCP_SEGMENTS_RECEIVED: 1}
     return packed_sample(cookie, values=values, **more)
 
 
@@ -154,7 +154,9 @@ def test_listeners_and_unconnected_sockets_that_end_are_no_connections(played: P
 def test_second_socket_of_a_handshake_that_two_packets_ended_is_no_connection(played: Played) -> None:
     played.read()
     played.read(again(1))
-    spare = packed_sample(values={AGAIN: 1}, event=lib.TCP_DESTROYED, state=lib.TCP_STATE_CLOSE)
+    spare = packed_sample(
+        values={AGAIN: 1, lib.TCP_SEGMENTS_RECEIVED: 1}, event=lib.TCP_DESTROYED, state=lib.TCP_STATE_CLOSE
+    )
     assert played.read(again(1), ends=[end(spare)]).connections == []
     found = played.read(ends=[end(died(2), socket=SOCKET + 8)])
     assert (retransmitted(found), found.began, found.ended) == (1, 0, 1)
