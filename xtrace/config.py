@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from xtrace.errors import UsageError
@@ -20,6 +19,7 @@ from xtrace.options.command_line import Settings
 from xtrace.options.labels import merge_labels
 from xtrace.options.option import Option
 from xtrace.options.table import OPTIONS
+from xtrace.records import dataclass, field
 from xtrace.target import Target, forgotten, parse_target
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from xtrace.model.words import Word
+from xtrace.records import dataclass
 
 
 class Status(Word):

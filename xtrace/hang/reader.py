@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from xtrace.errors import UsageError
 from xtrace.hang.records import rank_of, time_ns
 from xtrace.model.nccl_ranks import Rank, without_replaced
 from xtrace.recorded import STDIN, Damaged
+from xtrace.records import dataclass, field
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 """Of the files in a directory that are read."""

@@ -1,6 +1,5 @@
 """The default route and the address that its packets get, by netlink (uapi/linux/rtnetlink.h, if_addr.h)."""
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from struct import Struct
 
@@ -11,6 +10,7 @@ from xtrace.kernel.netlink import (
     parse_attributes,
     unpack,
 )
+from xtrace.records import dataclass
 
 RTM_NEWADDR = 20
 RTM_GETADDR = 22

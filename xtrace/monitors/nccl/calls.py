@@ -12,7 +12,6 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from xtrace.errors import KernelError, PrivilegeError, VerifierError
@@ -42,6 +41,7 @@ from xtrace.model.nccl import (
     State,
 )
 from xtrace.monitors.buffers import Ended, Switch, Table
+from xtrace.records import dataclass, replace
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 
 from xtrace.kernel import abi, constants
 from xtrace.kernel.bpf import Map, Program
@@ -12,6 +11,7 @@ from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
+from xtrace.records import replace
 
 OBJECT = "owner_probe.o"
 PROGRAMS = "owner_programs"
