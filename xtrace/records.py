@@ -97,7 +97,7 @@ else:
         return __init__
 
     def _compiled_init(cls: type, frozen: bool) -> Callable[..., None]:
-        scope: dict[str, Any] = {"NOTHING": NOTHING, "store": object.__setattr__}
+        scope: dict[str, Any] = {"_nothing": NOTHING, "_store": object.__setattr__}
         arguments, lines = ["self"], []
         for name, each in cls.__record_fields__.items():
             if not each.init:
@@ -105,8 +105,8 @@ else:
             scope[f"default_{name}"], scope[f"make_{name}"] = each.default, each.default_factory
             arguments.append(name if each.is_needed else f"{name}=default_{name}")
             if each.default_factory:
-                lines.append(f"if {name} is NOTHING: {name} = make_{name}()")
-            lines.append(f"store(self, {name!r}, {name})" if frozen else f"self.{name} = {name}")
+                lines.append(f"if {name} is _nothing: {name} = make_{name}()")
+            lines.append(f"_store(self, {name!r}, {name})" if frozen else f"self.{name} = {name}")
         if hasattr(cls, "__post_init__"):
             lines.append("self.__post_init__()")
         body = "\n ".join(lines or ["pass"])
