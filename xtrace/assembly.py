@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
@@ -20,7 +21,6 @@ from xtrace.messages import message
 from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.options.table import DEFAULT_INTERFACE, FULL_SCREEN, TERMINAL_TOP
-from xtrace.records import replace
 from xtrace.service import READY, STOPPING, Service
 from xtrace.sinks import Run, Sink
 from xtrace.sinks.identity import Identity, source_address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from xtrace.errors import UsageError
@@ -19,7 +20,6 @@ from xtrace.options.command_line import Settings
 from xtrace.options.labels import merge_labels
 from xtrace.options.option import Option
 from xtrace.options.table import OPTIONS
-from xtrace.records import dataclass, field
 from xtrace.target import Target, forgotten, parse_target
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from xtrace.errors import UsageError
-from xtrace.records import dataclass, field
 from xtrace.values import boolean
 
 PREFIX = "VICTORIAMETRICS_"

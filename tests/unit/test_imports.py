@@ -18,7 +18,6 @@ ALLOWED = {
     "errors": (),
     "messages": (),
     "printable": (),
-    "records": (),
     "diagnostics": ("printable",),
     "stop": ("errors",),
     "service": (),
@@ -53,9 +52,6 @@ ALLOWED = {
     "__main__": ("command", "stop"),
 }
 """Part of the package -> what it may import from the others."""
-
-EVERYWHERE = "records"
-"""What all parts may import."""
 
 STARTS_PROGRAMS = {"subprocess", "multiprocessing", "pty"}
 OS_STARTS_PROGRAMS = ("system", "popen", "exec", "spawn", "posix_spawn", "fork")
@@ -99,16 +95,13 @@ def violations(module: str, source: str) -> list[str]:
         top = name.partition(".")[0]
         if top in STARTS_PROGRAMS:
             found.append(f"xtrace.{module}, line {line}: {name} starts programs")
-        elif top == "dataclasses":
-            if module != "records":
-                found.append(f"xtrace.{module}, line {line}: xtrace.records has dataclasses that are made faster")
         elif top != "xtrace":
             if top not in sys.stdlib_module_names and top not in THIRD_PARTY:
                 found.append(f"xtrace.{module}, line {line}: {name} is no run-time dependency")
         elif name == "xtrace._native":
             if module != "kernel.syscall":
                 found.append(f"xtrace.{module}, line {line}: only xtrace.kernel.syscall imports xtrace._native")
-        elif not any(within(name.removeprefix("xtrace."), part) for part in (EVERYWHERE, *ALLOWED[rule])):
+        elif not any(within(name.removeprefix("xtrace."), part) for part in ALLOWED[rule]):
             found.append(f"xtrace.{module}, line {line}: imports {name}")
     return found
 
@@ -155,7 +148,6 @@ def test_every_part_of_the_package_has_a_rule_and_every_rule_a_part() -> None:
         ("assembly", "from xtrace import _native", "only xtrace.kernel.syscall imports xtrace._native"),
         ("sinks.text.sink", "import requests", "requests is no run-time dependency"),
         ("assembly", "from subprocess import run", "subprocess starts programs"),
-        ("model.flow", "import dataclasses", "xtrace.records has dataclasses that are made faster"),
     ],
 )
 def test_rule_names_the_offending_import(module: str, source: str, offence: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from xtrace.model.words import Word
-from xtrace.records import dataclass
 
 
 class Status(Word):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import combinations, groupby, pairwise
 from pathlib import Path
@@ -14,7 +15,6 @@ from xtrace.errors import UsageError
 from xtrace.hang.records import rank_of, time_ns
 from xtrace.model.nccl_ranks import Rank, without_replaced
 from xtrace.recorded import STDIN, Damaged
-from xtrace.records import dataclass, field, replace
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 """Of the files in a directory that are read."""

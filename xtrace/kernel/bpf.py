@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -14,7 +15,6 @@ from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import abi, constants, privileges, syscall
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
 from xtrace.kernel.syscall import Arguments, call, close, ffi, lib, try_call
-from xtrace.records import dataclass
 
 VERIFIER_LOG_SIZE = 1 << 24
 """Bytes for the verifier's log; the kernel accepts at most 2^24 up to Linux 5.15."""

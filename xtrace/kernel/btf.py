@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
 from typing import Any, NamedTuple
 
 from xtrace.errors import ObjectError
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.records import dataclass
 
 __all__ = ["Btf", "InfoRecords", "Kind", "Place", "SectionLayout", "Variable", "cut", "parse_ext", "text", "unpack"]
 

@@ -8,13 +8,13 @@ Long for one module, because specs, sections and relocations belong together; ty
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
 from xtrace.kernel import constants
 from xtrace.kernel.btf import Btf, InfoRecords, SectionLayout, cut, parse_ext, text, unpack
-from xtrace.records import dataclass, field, replace
 
 __all__ = ["MapSpec", "ObjectSpec", "ProgramSpec", "Relocation", "link", "parse_object", "patch_constants"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from xtrace.errors import UsageError
 from xtrace.kernel import constants, syscall
 from xtrace.kernel.syscall import close, ffi, try_call
-from xtrace.records import dataclass
 
 SWITCH = "XTRACE_FEATURES_OFF"
 """Environment variable for tests: features to treat as absent, comma-separated."""
@@ -65,7 +65,7 @@ def switched_off(feature: str) -> bool:
 
 def _off() -> frozenset[str]:
     off = frozenset(filter(None, os.environ.get(SWITCH, "").split(",")))
-    unknown = off - set(Features.__annotations__) - OTHERS
+    unknown = off - set(Features.__dataclass_fields__) - OTHERS
     if unknown:
         raise UsageError(f"{SWITCH}: unknown feature {', '.join(sorted(unknown))}")
     return off

@@ -8,6 +8,7 @@ Damaged input is a KernelError with EBADMSG, never an exception of struct.
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from errno import EAGAIN, EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENOMSG
 from struct import Struct
 from types import TracebackType
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple, Protocol, final
 
 from xtrace.errors import KernelError
 from xtrace.kernel import syscall
-from xtrace.records import dataclass, field
 
 NETLINK_ROUTE = 0
 

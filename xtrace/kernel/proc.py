@@ -9,6 +9,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from io import RawIOBase
 from itertools import islice
@@ -18,7 +19,6 @@ from typing import NamedTuple
 from xtrace.errors import XtraceError
 from xtrace.kernel.paths import procfs
 from xtrace.printable import printable
-from xtrace.records import dataclass
 
 LONGEST_COMMAND = 256
 MOST_BYTES = 1 << 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from errno import ENODEV, ENOENT
 from ipaddress import ip_address
 from struct import Struct
@@ -17,7 +18,6 @@ from xtrace.kernel.netlink import (
     text,
     unsigned,
 )
-from xtrace.records import dataclass
 
 NETLINK_RDMA = 20
 

@@ -1,5 +1,6 @@
 """The default route and the address that its packets get, by netlink (uapi/linux/rtnetlink.h, if_addr.h)."""
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from struct import Struct
 
@@ -10,7 +11,6 @@ from xtrace.kernel.netlink import (
     parse_attributes,
     unpack,
 )
-from xtrace.records import dataclass
 
 RTM_NEWADDR = 20
 RTM_GETADDR = 22

@@ -1,6 +1,7 @@
 """Interfaces, their changes, and XDP programs by netlink (uapi/linux/rtnetlink.h, if_link.h)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from errno import ENODEV, ENOMSG
 from struct import Struct
@@ -20,7 +21,6 @@ from xtrace.kernel.netlink import (
     text,
     unpack,
 )
-from xtrace.records import dataclass
 
 RTMGRP_LINK = 1
 

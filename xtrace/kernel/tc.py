@@ -7,6 +7,7 @@ in the kernel: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the 
 from __future__ import annotations
 
 import socket as sockets
+from dataclasses import dataclass
 from enum import IntEnum
 from errno import EEXIST, ENOSPC
 from struct import Struct
@@ -21,7 +22,6 @@ from xtrace.kernel.netlink import (
     text,
     unpack,
 )
-from xtrace.records import dataclass
 
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xtrace.errors import UsageError
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import TRAFFIC_TYPES
-from xtrace.records import dataclass
 from xtrace.values import items, unknown
 
 if TYPE_CHECKING:

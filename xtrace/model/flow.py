@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from struct import Struct
 from typing import Any, NamedTuple
@@ -18,7 +19,6 @@ from xtrace.model.flow_owners import OWNER, UNKNOWN_OWNER, FlowOwner
 from xtrace.model.owner_rows import OwnerRows
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
-from xtrace.records import dataclass
 
 TRAFFIC_TYPES = abi.names(
     {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.words import Word
-from xtrace.records import dataclass
 
 OWNER = abi.layout("struct flow_owner", "cgroup", "pid", "uid", "command", "kind", "role")
 SOCKET_OWNER = abi.layout("struct socket_owner", "owner", "cookie")

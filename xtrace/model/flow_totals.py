@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from xtrace.model.flow import NOTHING, FlowSnapshot, Interface, PacketCount
 from xtrace.model.snapshot import Setup
-from xtrace.records import dataclass, field
 
 Where = tuple[str, str]
 """Interface name and direction."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xtrace.kernel import abi
@@ -13,7 +14,6 @@ from xtrace.model.nccl_ras import RasReport
 from xtrace.model.nccl_verdicts import Verdict
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.printable import printable
-from xtrace.records import dataclass, field
 
 COUNTER_MASK = (1 << 64) - 1
 """Counters are 64 bits wide as in the kernel: sums of nonsensical counts wrap."""

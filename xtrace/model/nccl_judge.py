@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from xtrace.model.nccl_evidence import MOST_LISTED, known, listed, seconds
 from xtrace.model.nccl_lateness import behind, common, median
 from xtrace.model.nccl_ranks import Arguments, NumberedCall, Rank
 from xtrace.model.nccl_verdicts import ORDER, Covered, Kind, Limits, Verdict
 from xtrace.model.nccl_waits import Group
-from xtrace.records import replace
 
 LATE_CALLS = 3
 """A rank is late that was so in as many of the calls last compared, one after the other."""

@@ -6,10 +6,9 @@ Times are ns since the epoch, by the clock of the rank's host.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
-
-from xtrace.records import dataclass
 
 GROUP_END = "GroupEnd"
 SENDS, RECEIVES = "Send", "Recv"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
-
-from xtrace.records import dataclass, field, replace
 
 MOST_NAMED = 16
 """Ranks per list that are shown with host, process and GPU."""

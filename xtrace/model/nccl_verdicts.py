@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
 from xtrace.model import nccl_limits
 from xtrace.model.limits import Limit
 from xtrace.model.nccl_ranks import Identity, Rank
-from xtrace.records import dataclass
 
 
 class Limits(NamedTuple):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from xtrace.model.nccl_evidence import is_alone, lacks, listed, numbers, unmatched, whereabouts
 from xtrace.model.nccl_ranks import Rank
 from xtrace.model.nccl_verdicts import Covered, Kind, Limits, Verdict
-from xtrace.records import replace
 
 ENDS = frozenset(("CommFinalize", "CommDestroy", "CommAbort"))
 """Functions that end a communicator."""

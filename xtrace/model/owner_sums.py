@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 from xtrace.model.flow import FlowSnapshot, Interface, PacketCount
 from xtrace.model.flow_owners import FlowOwner
-from xtrace.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ Plain data and arithmetic, no I/O. Names of drivers' counters are in rdma_counte
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Direction, Health
-from xtrace.records import dataclass, field
 
 Status = Literal["first", "ok", "wrapped", "reset", "saturated", "unavailable", "gauge"]
 """What a reading means.

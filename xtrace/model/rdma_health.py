@@ -6,12 +6,12 @@ Thresholds have units that do not depend on the interval: events per minute, per
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from xtrace.model.limits import PER_MILLION, PER_MINUTE, Finding, Limit, Limits, level_of, worst_first
 from xtrace.model.rdma import PortId, PortRecord, Rails
 from xtrace.model.rdma_counters import LINK, direction_of
 from xtrace.model.words import Health
-from xtrace.records import replace
 
 LEAST_EVENTS = 10
 """Events in an interval from which a share of packets is judged: a few among a few hundred packets are no trend."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from xtrace.model.rdma import Process, QueuePairRecord
-from xtrace.records import dataclass, field
 
 
 @dataclass

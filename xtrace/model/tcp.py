@@ -5,6 +5,7 @@ Byte layouts come from csrc/tcp.h through kernel/abi.py.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import sub
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Direction, Health, Word
-from xtrace.records import dataclass
 
 COUNTERS = lib.TCP_BUFFER_LIMITED + 1
 """The first members of enum tcp_value only grow while a connection lives; the others are levels."""

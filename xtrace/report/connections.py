@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from xtrace.records import dataclass, field
 from xtrace.report.interfaces import Record, text, whole
 from xtrace.report.jobs import HEALTH, MOST_FAILURES, MOST_REASONS
 from xtrace.report.sums import Largest

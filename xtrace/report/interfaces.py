@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from xtrace.records import dataclass, field
 from xtrace.report.sums import NOTHING, Count, Largest, Series
 
 MOST_DETAILED = 12

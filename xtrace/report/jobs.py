@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from xtrace.records import dataclass, field
 from xtrace.report.interfaces import Record, seconds_of, text, whole
 from xtrace.report.sums import MOST_KEYS, Count, Largest, Series
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from xtrace.model.confinement import CONFINED, Confinement
 from xtrace.model.snapshot import Setup, Snapshot
-from xtrace.records import dataclass, field
 
 if TYPE_CHECKING:
     from xtrace.sinks.registry import Totals

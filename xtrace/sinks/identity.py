@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from xtrace.errors import XtraceError
 from xtrace.kernel import routes
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.records import dataclass
 from xtrace.sinks.render import valid_unicode
 
 log = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from xtrace.records import dataclass
 from xtrace.sinks.metrics.sample import Metric, Sample, Values
 
 Record = dict[str, Any]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.model.flow import Unattached
 from xtrace.model.words import Absence
-from xtrace.records import dataclass
 
 FIRST_PAUSE_NS = 2_000_000_000
 """Before a program is attached again that was detached by others: room for them to attach their own."""

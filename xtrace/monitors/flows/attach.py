@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
@@ -28,7 +29,6 @@ from xtrace.monitors.flows.kinds import (
 )
 from xtrace.monitors.flows.refusals import XDP_PROGRAM, XdpRefused, XdpTaken, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import TC_PROGRAM, FlowTables, Place
-from xtrace.records import dataclass, replace
 
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
 """Errors that a driver returns every time: repeating the request for the text of the refusal attaches nothing."""

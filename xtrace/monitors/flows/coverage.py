@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.messages import Say
 from xtrace.model.flow import NOTHING, PacketCount
 from xtrace.model.words import Direction, Share
-from xtrace.records import dataclass, field
 
 CHUNK_NS = 900_000_000
 """Shortest comparison for gross differences, of which two in a row decide: an interval of a second, but for jitter.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.monitors.flows.kinds import PAIR_KINDS
-from xtrace.records import dataclass
 
 ANY = "any"
 

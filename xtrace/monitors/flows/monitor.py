@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from xtrace.kernel import features, privileges
@@ -25,7 +26,6 @@ from xtrace.monitors.flows.tables import Drained, FlowTables
 from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
 from xtrace.monitors.wall import wall_offset
-from xtrace.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from xtrace.monitors.owners.names import OwnerNames

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import dataclass, replace
 
 from xtrace.kernel.bpf import possible_cpus
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow import COUNTERS, ENTRY, KEY
-from xtrace.records import dataclass, replace
 
 MEMORY_LIMIT = 64 << 20
 """Default limit for all maps together, in bytes; fewer CPUs keep recent flows if they do not fit."""

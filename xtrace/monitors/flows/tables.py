@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xtrace.errors import XtraceError
@@ -28,7 +29,6 @@ from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended, Switch
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.stores import FlowStore, HashedFlows, MappedFlows
-from xtrace.records import dataclass, replace
 
 if TYPE_CHECKING:
     from xtrace.monitors.owners.probe import OwnerProbe
@@ -60,9 +60,6 @@ class Place:
     """whether plain frames take the short way (csrc/plain.h), where there are no filters"""
     peer_netns: int | None = None
     """the interface's namespace's number for that of a veth's other end, if that is another one"""
-
-
-FIRST_PLACE = Place()
 
 
 def counters_index(slot: int, egress: int, buffer: int) -> int:
@@ -157,7 +154,7 @@ class FlowTables:
         """Duration of the last grace period."""
         return self._switch.grace_ns
 
-    def load(self, program: str, place: Place = FIRST_PLACE) -> Program:
+    def load(self, program: str, place: Place = Place()) -> Program:
         """Load a program on the shared maps, with the constants of this kernel and place."""
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from xtrace.errors import KernelError, XtraceError
 from xtrace.kernel import syscall
@@ -15,7 +16,6 @@ from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows.attach import Attached
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.queue import Queue
-from xtrace.records import dataclass, field
 
 log = logging.getLogger(__name__)
 

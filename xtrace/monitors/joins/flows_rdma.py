@@ -5,6 +5,8 @@ Mode xdp alone reads the RDMA ports of its interfaces too, to report what it can
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot
 from xtrace.model.rdma import RdmaSnapshot, Seen
 from xtrace.model.roce_origins import RoceOrigins
@@ -12,7 +14,6 @@ from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.rdma.monitor import RdmaMonitor
 from xtrace.monitors.relay import Relay
-from xtrace.records import replace
 
 
 class JoinedXdp(Relay[FlowSnapshot]):

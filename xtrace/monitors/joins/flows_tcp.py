@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from struct import Struct
 from typing import NamedTuple
@@ -15,7 +16,6 @@ from xtrace.model.words import Direction
 from xtrace.monitors import Monitor
 from xtrace.monitors.relay import Relay
 from xtrace.monitors.tcp.peers import Monitored
-from xtrace.records import replace
 
 _PORTS = Struct("=HH")
 _ENDS_SIZE = abi.offset("struct flow_key", "src_qpn")

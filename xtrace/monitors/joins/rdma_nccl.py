@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from xtrace.model.limits import Limits
 from xtrace.model.nccl import NcclSnapshot, NicTraffic
@@ -11,7 +12,6 @@ from xtrace.model.rdma_health import rails
 from xtrace.model.rdma_limits import LIMITS
 from xtrace.monitors import Monitor
 from xtrace.monitors.relay import Relay
-from xtrace.records import replace
 
 
 class Nics(Relay[RdmaSnapshot]):

@@ -12,6 +12,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from xtrace.errors import KernelError, PrivilegeError, VerifierError
@@ -41,7 +42,6 @@ from xtrace.model.nccl import (
     State,
 )
 from xtrace.monitors.buffers import Ended, Switch, Table
-from xtrace.records import dataclass, replace
 
 log = logging.getLogger(__name__)
 

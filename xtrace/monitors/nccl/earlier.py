@@ -13,6 +13,7 @@ import platform
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
@@ -22,7 +23,6 @@ from xtrace.kernel.stacks import Memory
 from xtrace.kernel.symbols import Extent
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, find_extents, opened
-from xtrace.records import dataclass, field
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from xtrace.kernel import proc
@@ -17,7 +18,6 @@ from xtrace.model.nccl_ranks import Job
 from xtrace.monitors.nccl.job import job_of
 from xtrace.monitors.nccl.libraries import NAMED, Identity, Library, SearchedFiles, split
 from xtrace.monitors.nccl.turns import Turns
-from xtrace.records import dataclass, field, replace
 
 SWEEP_NS = 100_000_000
 """How long one round looks for changes; the next one goes on where it ended."""

@@ -11,6 +11,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from xtrace.errors import ObjectError
@@ -18,7 +19,6 @@ from xtrace.kernel import proc, uprobe
 from xtrace.kernel.proc import MappedFile
 from xtrace.kernel.symbols import Extent, TooLarge, function_extents, function_offsets, functions_like
 from xtrace.model.nccl_names import FUNCTIONS
-from xtrace.records import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from xtrace.errors import XtraceError
@@ -34,7 +35,6 @@ from xtrace.monitors.nccl.sparing import Held
 from xtrace.monitors.nccl.sums import Sums
 from xtrace.monitors.nccl.watcher import Watcher
 from xtrace.monitors.wall import wall_offset
-from xtrace.records import dataclass, replace
 
 MOST_NEWCOMERS = 256
 """Processes per interval that are looked up because they called before they were found; of others the thread's name is

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -20,7 +21,6 @@ from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.libraries import Identity, Library, opened
 from xtrace.monitors.nccl.slots import IDLE_NS, Standing, choose
 from xtrace.monitors.nccl.sparing import Sparing
-from xtrace.records import dataclass, field
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -19,7 +20,6 @@ from xtrace.monitors.nccl.earlier import Earlier
 from xtrace.monitors.nccl.finder import User
 from xtrace.monitors.nccl.gpus import Gpus
 from xtrace.monitors.wall import wall_offset
-from xtrace.records import replace
 
 ENDED_NS = 60_000_000_000
 """A rank that is no more is known for so long; as long as others of its communicator are there, if any are."""

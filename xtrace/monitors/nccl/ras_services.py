@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,6 @@ from xtrace.kernel.network_namespaces import inode_of
 from xtrace.kernel.paths import procfs
 from xtrace.model.nccl_ras import RasCommunicator, RasReport
 from xtrace.monitors.nccl.ras import RasPoller
-from xtrace.records import replace
 
 MOST_NAMESPACES = 16
 """In which a loopback address is asked, besides the tool's own."""

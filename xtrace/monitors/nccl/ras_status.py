@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -13,7 +14,6 @@ from xtrace.errors import XtraceError
 from xtrace.model.nccl_names import IN_PROGRESS
 from xtrace.model.nccl_ras import MOST_NAMED, Behind, RasCommunicator, RasRank, RasReport
 from xtrace.printable import printable
-from xtrace.records import dataclass, replace
 
 LONGEST_WORD = 64
 MOST_NUMBER = (1 << 63) - 1

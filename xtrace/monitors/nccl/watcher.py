@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from xtrace.messages import Say
 from xtrace.model.nccl import Skipped
@@ -14,7 +15,6 @@ from xtrace.monitors.nccl.earlier import Earlier, EarlierCalls
 from xtrace.monitors.nccl.finder import Finder, User
 from xtrace.monitors.nccl.libraries import Identity
 from xtrace.monitors.nccl.probed import ProbedFiles
-from xtrace.records import dataclass, field, replace
 
 log = logging.getLogger(__name__)
 

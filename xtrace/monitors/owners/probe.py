@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 from xtrace.kernel import abi, constants
 from xtrace.kernel.bpf import Map, Program
@@ -11,7 +12,6 @@ from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
-from xtrace.records import replace
 
 OBJECT = "owner_probe.o"
 PROGRAMS = "owner_programs"

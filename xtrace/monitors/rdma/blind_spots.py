@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from xtrace.model.rdma import BlindSpot, PortId, PortRecord, Seen
 from xtrace.model.words import Direction
-from xtrace.records import dataclass, field
 
 WINDOW_NS = 30_000_000_000
 """Hooks and ports are not read at the same instant; over a short window that alone would look like a difference."""

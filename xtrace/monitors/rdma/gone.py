@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from xtrace.model.rdma import PortId, PortInfo, PortRecord
 from xtrace.monitors.rdma.ports import FIRST_PORT, Found
-from xtrace.records import replace
 
 GONE = "the RDMA device is gone"
 NOT_FOUND = "not found"

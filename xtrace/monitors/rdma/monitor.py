@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from glob import has_magic
 
 from xtrace.errors import KernelError, RdmaError, XtraceError
@@ -24,7 +25,6 @@ from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_n
 from xtrace.monitors.rdma.ports import Found, PortReader
 from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
 from xtrace.monitors.wall import wall_offset
-from xtrace.records import dataclass, field, replace
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from xtrace.errors import KernelError
 from xtrace.kernel import infiniband, rdma
@@ -13,7 +14,6 @@ from xtrace.model.rdma_counters import NOT_COUNTERS, Source, figures
 from xtrace.model.rdma_readings import Track, gauge, impossible, is_gauge, most_growth, saturates_at, wraps
 from xtrace.monitors.backoff import Backoff, why
 from xtrace.monitors.rdma.ethernet import EthernetCounters
-from xtrace.records import dataclass
 
 GIVE_UP_AFTER = 3
 """If the first reads of a directory fail, this many in a row, two others decide whether all of it is given up."""

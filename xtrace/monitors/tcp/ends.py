@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from struct import Struct
 from typing import NamedTuple
 
@@ -29,7 +30,6 @@ from xtrace.monitors.tcp.offsets import (
     REMOTE_PORT,
     find_layout,
 )
-from xtrace.records import replace
 
 OBJECT = "tcp_probe.o"
 PROGRAMS = {"tcp_ends": "tcp_destroy_sock", "tcp_changes_state": "inet_sock_set_state"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 from xtrace.errors import KernelError, XtraceError
 from xtrace.kernel.network_namespaces import inode_of
@@ -20,7 +21,6 @@ from xtrace.monitors.tcp.ends import End, EndProbe
 from xtrace.monitors.tcp.namespace import WatchedNamespace
 from xtrace.monitors.tcp.peers import Monitored, Peers
 from xtrace.monitors.wall import wall_offset
-from xtrace.records import replace
 
 
 class TcpMonitor:

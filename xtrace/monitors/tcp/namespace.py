@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from xtrace.errors import KernelError
@@ -16,7 +17,6 @@ from xtrace.model.tcp import COUNTERS, Connection, Failure, NamespaceSums, Reaso
 from xtrace.model.tcp_health import reason_of
 from xtrace.monitors.tcp.ends import End
 from xtrace.monitors.tcp.sockets import Changes, Sockets
-from xtrace.records import dataclass
 
 MOST_FAILURES = 1000
 """Kinds of failures in an interval, by remote address and reason; the rest is counted as one without an address."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.sock_diag import Samples, dump_tcp
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import ACTIVITY_WORD, COOKIE_WORD, SAMPLE, SAMPLE_WORDS, Connection, Sample, growth
 from xtrace.monitors.tcp.ends import End
-from xtrace.records import dataclass, field
 
 MOST_MISSING = 65536
 """Sockets remembered that are in no dump and were not seen to end: closed by an error, still held by a process."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from struct import Struct
-
-from xtrace.records import dataclass, field
 
 REVERSE = 29305
 """Enterprise number of an element's reverse direction (RFC 5103 6.1)."""

@@ -8,9 +8,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from xtrace.model.flow import ENTRY, FlowSnapshot, InterfaceCounts
-from xtrace.records import dataclass
 from xtrace.sinks.ipfix.link import Link, Tcp, Udp
 from xtrace.sinks.ipfix.message import Message, Record, messages, templates
 from xtrace.sinks.ipfix.records import Unsent, counted, flow_records, interface_records, reliability_records

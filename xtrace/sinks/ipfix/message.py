@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
-from xtrace.records import dataclass, field
 from xtrace.sinks.ipfix.elements import TEMPLATES, Template
 
 VERSION, DOMAIN = 10, 1

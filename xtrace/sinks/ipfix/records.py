@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from xtrace.model.flow import (
     EGRESS,
@@ -15,7 +16,6 @@ from xtrace.model.flow import (
     FlowSnapshot,
     InterfaceCounts,
 )
-from xtrace.records import dataclass
 from xtrace.sinks.ipfix.biflows import opposites
 from xtrace.sinks.ipfix.elements import (
     EXPORTING,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+from dataclasses import replace
 
 from xtrace.model.flow import FlowSnapshot, InterfaceCounts
 from xtrace.model.snapshot import Snapshot
-from xtrace.records import replace
 from xtrace.sinks import Run
 from xtrace.sinks.ipfix.exporter import Exporter, Interval
 from xtrace.sinks.ipfix.link import Tcp, Udp

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
-
-from xtrace.records import dataclass, field
 
 END = b"\r\n\r\n"
 METHODS = ("GET", "HEAD")

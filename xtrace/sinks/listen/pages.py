@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 
 from xtrace.model.flow import FlowSnapshot
-from xtrace.records import replace
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import JsonOptions
 from xtrace.sinks.listen.http import Pieces, Request, Response

@@ -10,9 +10,9 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from selectors import EVENT_READ
 
-from xtrace.records import dataclass
 from xtrace.sinks.listen.connection import Answer, Connection, State
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from xtrace.errors import UsageError
-from xtrace.records import dataclass, field
 
 _T = TypeVar("_T")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, FlowTable, Interface
 from xtrace.model.flow_owners import FlowOwner
 from xtrace.model.owner_rows import OwnerRow
 from xtrace.model.words import Direction
-from xtrace.records import replace
 from xtrace.sinks.flow_lines import flow_details
 from xtrace.sinks.live.history import History
 from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import count
 from struct import Struct
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from xtrace.model.filters import Filters
 from xtrace.model.flow import FlowKey, FlowTable
 from xtrace.model.tcp import Sample
-from xtrace.records import dataclass, field
 from xtrace.sinks.render import MAPPED
 from xtrace.sinks.text.flows import has_ports
 

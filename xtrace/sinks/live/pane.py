@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from xtrace.model.words import Direction, Health
-from xtrace.records import dataclass, field
 from xtrace.sinks.live.matching import Matcher
 from xtrace.sinks.text.fit import Endpoint
 from xtrace.sinks.text.units import scaled

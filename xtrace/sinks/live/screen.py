@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Direction
 from xtrace.printable import RAW_BYTES, printable
-from xtrace.records import dataclass, replace
 from xtrace.sinks.live import keys, texts
 from xtrace.sinks.live.actions import BY_KEY
 from xtrace.sinks.live.layout import table

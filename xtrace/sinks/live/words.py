@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from xtrace.errors import UsageError
 from xtrace.model.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
-from xtrace.records import replace
 from xtrace.sinks.live.matching import Matcher
 
 EXAMPLES = "tcp,roce  10.0.0.0/8  443,8000-8100  exclude-net fd00::/8  exclude-dns  eth*"

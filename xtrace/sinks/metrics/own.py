@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from xtrace.records import dataclass, field
 from xtrace.sinks import Run
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample, Values
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from xtrace.model.flow import NOTHING, SLOT_OFFSET, FlowTable, InterfaceCounts, PacketCount
-from xtrace.records import dataclass, field
 from xtrace.sinks.metrics.sample import Labels
 
 KEPT_NS = 300 * 10**9

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
-from xtrace.records import dataclass
 from xtrace.sinks.push.selfcheck import VISIBLE_AFTER_S, Probe, Times
 
 KEPT_S = 30.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
-from xtrace.records import dataclass
 from xtrace.sinks.metrics.protobuf import fields
 from xtrace.sinks.push.batch import Outcome
 from xtrace.target import OTLP, REMOTE_WRITE

@@ -11,8 +11,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from xtrace.records import replace
 from xtrace.sinks.metrics.encoding import Encoding
 from xtrace.sinks.metrics.own import Figures
 from xtrace.sinks.push.acknowledged import KEPT_BYTES, KEPT_S, Acknowledged

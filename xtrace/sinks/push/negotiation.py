@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 
-from xtrace.records import replace
 from xtrace.sinks.metrics.remote_write import HEADERS_1, HEADERS_2, RemoteWrite, samples_in
 from xtrace.sinks.push.batch import Outcome, Transport
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-
-from xtrace.records import dataclass
+from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 

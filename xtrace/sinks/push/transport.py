@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -16,7 +17,6 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from xtrace.printable import printable
-from xtrace.records import replace
 from xtrace.sinks.push.answers import OK, Answer, delivered, may_pass, status_message, written
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import manager

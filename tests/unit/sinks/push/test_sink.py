@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -21,7 +22,6 @@ from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.nccl import NcclSetup
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Absence
-from xtrace.records import dataclass, replace
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import Kind, MetricsKind, MetricsOptions
