@@ -54,7 +54,7 @@ def version() -> str:
 MODULE = "xtrace._native"
 INCLUDED = ("<stddef.h>", "<linux/types.h>", *(f'"{Path(header).name}"' for header in HEADERS))
 PREAMBLE = "".join(f"#include {name}\n" for name in INCLUDED)
-NAMES = ("shim", "drain", "render", "tcp_diag", "btf", "confine", "password", "guardian")
+NAMES = ("shim", "drain", "render", "words", "tcp_diag", "btf", "confine", "password", "guardian")
 SOURCES = [f"csrc/{name}.c" for name in NAMES]
 INCLUDES = ["csrc"]
 LIBRARIES = ["crypt"]

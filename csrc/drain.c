@@ -88,6 +88,53 @@ __u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u3
 	return left;
 }
 
+static int compare_flows(const void *one, const void *other)
+{
+	const struct ranked_flow *first = one, *second = other;
+
+	if (first->bytes != second->bytes)
+		return first->bytes > second->bytes ? -1 : 1;
+	return first->index < second->index ? -1 : 1;
+}
+
+/* Of a heap whose smallest flow is its first: put the one at `place` where it belongs. */
+static void sift(struct ranked_flow *heap, __u32 count, __u32 place)
+{
+	struct ranked_flow flow = heap[place];
+
+	for (__u32 below; (below = 2 * place + 1) < count; place = below) {
+		if (below + 1 < count && compare_flows(&heap[below + 1], &heap[below]) > 0)
+			below++;
+		if (compare_flows(&flow, &heap[below]) > 0)
+			break;
+		heap[place] = heap[below];
+	}
+	heap[place] = flow;
+}
+
+void xt_largest(const struct flow_entry *entries, const __u32 *chosen, __u32 count, __u32 room,
+		struct ranked_flow *ranked, __u32 *largest)
+{
+	__u32 kept = 0;
+
+	for (__u32 i = 0; i < count; i++) {
+		__u32 index = chosen ? chosen[i] : i;
+		__u64 bytes = entries[index].counters.bytes;
+
+		if (kept < room) {
+			ranked[kept++] = (struct ranked_flow){.bytes = bytes, .index = index};
+			for (__u32 place = kept / 2; kept == room && place--;)
+				sift(ranked, kept, place);
+		} else if (bytes > ranked[0].bytes) { /* of equal ones the first stay */
+			ranked[0] = (struct ranked_flow){.bytes = bytes, .index = index};
+			sift(ranked, kept, 0);
+		}
+	}
+	qsort(ranked, kept, sizeof(*ranked), compare_flows);
+	for (__u32 i = 0; i < kept; i++)
+		largest[i] = ranked[i].index;
+}
+
 /*
  * What others choose is hashed here, such as IPv6 addresses and names of commands: who knew these numbers
  * could have all of it in one place of an index. Early in the boot there may be no others.

@@ -27,6 +27,21 @@ __u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u3
 __u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u32 count, __u32 *index,
 		     __u32 places);
 
+/* A flow by its size. */
+struct ranked_flow {
+	__u64 bytes;
+	__u32 index;
+	__u32 padding;
+};
+
+/*
+ * Find the `room` largest of some flows, in order; of those with equal bytes the first. `chosen`: indexes of
+ * these flows, ascending; NULL: the first `count`. `largest` gets indexes, fewer than room if there are not
+ * as many. `ranked` has the same room, which is not 0 unless `count` is.
+ */
+void xt_largest(const struct flow_entry *entries, const __u32 *chosen, __u32 count, __u32 room,
+		struct ranked_flow *ranked, __u32 *largest);
+
 /* What one owner's flows carried across an interface in one direction. */
 struct owner_sum {
 	struct flow_owner owner; /* of zeros where owners are not known */

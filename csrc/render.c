@@ -1,50 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include <arpa/inet.h>
-#include <linux/types.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <string.h>
 #include <time.h>
 
-#include "flow.h"
-#include "key.h"
-#include "owner.h"
-#include "render.h"
-#include "traffic_type.h"
+#include "line.h"
 
 #define NS_PER_MS 1000000
 #define MS_PER_DAY 86400000
-
-/* The next byte to write. All texts are bounded (XT_LINE_LENGTH), so room is checked once per line. */
-struct line {
-	char *at;
-	__s64 day; /* of `date`, in days since the epoch */
-	char date[sizeof("YYYY-MM-DDT")];
-};
-
-static void put(struct line *line, const char *text, size_t length)
-{
-	memcpy(line->at, text, length);
-	line->at += length;
-}
-
-#define PUT(line, literal) put(line, literal, sizeof(literal) - 1)
-
-static void put_name(struct line *line, const char *name)
-{
-	put(line, name, strlen(name));
-}
-
-static void put_number(struct line *line, __u64 number)
-{
-	char digits[20];
-	char *first = digits + sizeof(digits);
-
-	do
-		*--first = '0' + number % 10;
-	while (number /= 10);
-	put(line, first, digits + sizeof(digits) - first);
-}
 
 /* Exactly `width` digits. */
 static void put_digits(struct line *line, unsigned int number, int width)
@@ -52,27 +12,6 @@ static void put_digits(struct line *line, unsigned int number, int width)
 	for (int i = width; i--; number /= 10)
 		line->at[i] = '0' + number % 10;
 	line->at += width;
-}
-
-static bool is_mapped_ipv4(const __u8 *address)
-{
-	static const __u8 prefix[12] = {[10] = 0xff, [11] = 0xff};
-
-	return !memcmp(address, prefix, sizeof(prefix));
-}
-
-static void put_address(struct line *line, const __u8 *address)
-{
-	if (!is_mapped_ipv4(address)) {
-		inet_ntop(AF_INET6, address, line->at, INET6_ADDRSTRLEN);
-		line->at += strlen(line->at);
-		return;
-	}
-	for (int i = 12; i < 16; i++) {
-		if (i > 12)
-			*line->at++ = '.';
-		put_number(line, address[i]);
-	}
 }
 
 /* RFC 3339 in UTC with milliseconds. The date is formatted once per day. */
@@ -113,31 +52,6 @@ static __s64 wall_ns(const struct xt_flow_lines *lines, __u32 tick)
 	return ns + lines->wall_offset;
 }
 
-static bool is_zero(const __u8 *address)
-{
-	static const __u8 zero[16];
-
-	return !memcmp(address, zero, sizeof(zero));
-}
-
-/* The next three match FlowKey in xtrace/model/flow.py (is_addressed: has_addresses except for IP). */
-static bool is_addressed(const struct flow_key *key)
-{
-	return !is_zero(key->src) || !is_zero(key->dst);
-}
-
-static bool is_ip(const struct flow_key *key)
-{
-	return key->flags & FLOW_INNER ||
-	       ((key->ethertype == ETHERTYPE_IPV4 || key->ethertype == ETHERTYPE_IPV6) &&
-		(key->protocol || is_addressed(key)));
-}
-
-static bool is_roce(const struct flow_key *key)
-{
-	return key->flags & (FLOW_ROCE_V1 | FLOW_ROCE_V2);
-}
-
 static void put_address_or_null(struct line *line, const __u8 *address, bool known)
 {
 	if (!known) {
@@ -165,13 +79,13 @@ static void put_endpoints(struct line *line, const struct flow_key *key, bool ha
 
 static void put_roce(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key)
 {
+	__s64 source = source_of(lines, key);
+
 	PUT(line, ",\"src_qpn\":");
-	if (key->flags & FLOW_HAS_SRC_QPN)
-		put_number(line, src_qpn_of(key));
-	else if (lines->has_origin && lines->src_qpn >= 0)
-		put_number(line, lines->src_qpn);
-	else
+	if (source < 0)
 		PUT(line, "null");
+	else
+		put_number(line, source);
 	PUT(line, ",\"dst_qpn\":");
 	put_number(line, key->dst_qpn);
 	PUT(line, ",\"opcode\":");
@@ -179,8 +93,6 @@ static void put_roce(struct line *line, const struct xt_flow_lines *lines, const
 	PUT(line, ",\"opcode_name\":\"");
 	put_name(line, lines->names->opcodes[key->opcode]);
 	PUT(line, "\"");
-	if (lines->has_origin)
-		put(line, lines->process.start, lines->process.length);
 }
 
 /* Of packets with an IP header, or a global route header. */
@@ -245,13 +157,14 @@ static void put_details(struct line *line, const struct xt_flow_lines *lines, co
 		put_roce(line, lines, key);
 }
 
-static void put_flow(struct line *line, const struct xt_flow_lines *lines, const struct flow_key *key,
-		     const struct flow_counters *counters)
+static void put_record(struct line *line, const struct xt_flow_lines *lines, const struct flow_entry *entry)
 {
+	const struct flow_key *key = &entry->key;
+	const struct flow_counters *counters = &entry->counters;
 	enum traffic_type type = traffic_type(key);
 	bool has_ports = type != TRAFFIC_ICMP && !is_roce(key);
 
-	put(line, lines->before.start, lines->before.length);
+	put_text(line, &lines->before);
 	put_endpoints(line, key, has_ports);
 	PUT(line, ",\"protocol\":");
 	if (is_ip(key))
@@ -265,17 +178,30 @@ static void put_flow(struct line *line, const struct xt_flow_lines *lines, const
 	PUT(line, ",\"bytes\":");
 	put_number(line, counters->bytes);
 	PUT(line, ",\"units\":\"");
-	put_name(line, lines->units);
+	put_text(line, &lines->units);
 	PUT(line, "\",\"first_seen\":\"");
 	put_time(line, wall_ns(lines, counters->first));
 	PUT(line, "\",\"last_seen\":\"");
 	put_time(line, wall_ns(lines, counters->last));
 	PUT(line, "\"");
 	put_details(line, lines, key, counters, type);
-	/* a queue pair's process is the owner */
-	if (lines->owners && !(is_roce(key) && lines->process.length))
-		put(line, lines->owner_fields.start, lines->owner_fields.length);
-	PUT(line, "}\n");
+}
+
+static void put_flow(struct line *line, const struct xt_flow_lines *lines, const struct flow_entry *entry)
+{
+	bool has_process = lines->has_origin && lines->process.length;
+
+	if (lines->in_words)
+		put_words(line, lines, entry);
+	else
+		put_record(line, lines, entry);
+	if (has_process) /* a queue pair's process is the owner */
+		put_text(line, &lines->process);
+	else
+		put_text(line, &lines->owner_fields);
+	if (!lines->in_words)
+		PUT(line, "}");
+	PUT(line, "\n");
 }
 
 /* Whether the fields of this owner are at hand; else they are asked for. */
@@ -302,8 +228,8 @@ int xt_flow_lines(struct xt_flow_lines *lines)
 			result = XT_LINES_NEED_OWNER;
 			break;
 		}
-		needed = XT_LINE_LENGTH + lines->before.length + lines->process.length +
-			 lines->owner_fields.length;
+		needed = XT_LINE_LENGTH + lines->before.length + lines->interface.length +
+			 lines->direction.length + lines->process.length + lines->owner_fields.length;
 		if (lines->room - (line.at - lines->out) < needed) {
 			result = XT_LINES_FULL;
 			break;
@@ -312,7 +238,7 @@ int xt_flow_lines(struct xt_flow_lines *lines)
 			result = XT_LINES_NEED_ORIGIN;
 			break;
 		}
-		put_flow(&line, lines, &entry->key, &entry->counters);
+		put_flow(&line, lines, entry);
 		lines->has_origin = 0;
 	}
 	lines->used = line.at - lines->out;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Flows as JSON Lines: records "flow" of docs/output.schema.json, directly from drained buffers.
- * All names come from Python, which needs them elsewhere too.
+ * Flows as JSON Lines, records "flow" of docs/output.schema.json, or as lines of words for people, directly
+ * from drained buffers. All names come from Python, which needs them elsewhere too.
  *
- * Read by render.c and, as cffi definitions, by build_ffi.py: plain declarations only.
+ * Read by render.c, words.c and, as cffi definitions, by build_ffi.py: plain declarations only.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ struct xt_names {
 	const char *tcp_flags[256];		  /* by TCP's flags byte */
 };
 
-/* Rendered JSON, not NUL-terminated. */
+/* Rendered already, not NUL-terminated. */
 struct xt_text {
 	const char *start;
 	size_t length;
@@ -29,8 +29,15 @@ struct xt_flow_lines {
 	__u32 next; /* in, out: the first of `count` not yet rendered */
 
 	const struct xt_names *names;
+	__u8 in_words; /* instead of JSON */
+
+	/* In JSON. */
 	struct xt_text before; /* the record from its brace up to the direction */
-	const char *units;
+	struct xt_text units;
+
+	/* In words, with a space before each. */
+	struct xt_text interface;
+	struct xt_text direction; /* empty where only one is watched */
 
 	/* Nanoseconds. A flow's first and last tick are set against one whose time is known. */
 	__u32 tick;
@@ -44,12 +51,12 @@ struct xt_flow_lines {
 	__u8 needs_origin;	/* return XT_LINES_NEED_ORIGIN once before each of them */
 	__u8 has_origin;	/* in, out: the next two are those of flow `next` */
 	__s64 src_qpn;		/* its queue pair, if the key has none; negative: unknown */
-	struct xt_text process; /* further fields, each with a leading comma; or empty */
+	struct xt_text process; /* further fields or words, each with what separates them; or empty */
 
 	/* With owners. */
 	const struct flow_owner *owners; /* by the same index as the entries; NULL: there are none */
 	struct flow_owner owner;	 /* in, out: the one that owner_fields are of */
-	struct xt_text owner_fields;	 /* each with a leading comma */
+	struct xt_text owner_fields;	 /* or words, each with what separates them */
 
 	char *out;
 	size_t room;
@@ -66,5 +73,11 @@ enum xt_lines_result {
 
 /* Append one line for each flow, starting at `next`. */
 int xt_flow_lines(struct xt_flow_lines *lines);
-/* Upper bound of a line's length without `before`, `process` and `owner_fields`. */
+/*
+ * The words of a flow that do not apply to every one, with a space before each, to `out`, which has room for
+ * XT_LINE_LENGTH; returns their length. `has_message`: with type and code of ICMP.
+ */
+size_t xt_flow_details(const struct flow_entry *entry, const struct xt_names *names, int has_message,
+		       char *out);
+/* Upper bound of a line's length without the texts in struct xt_flow_lines. */
 #define XT_LINE_LENGTH 1024

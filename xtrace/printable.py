@@ -10,3 +10,8 @@ def printable(text: str, instead: str = "?", kept: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() or character in kept else instead for character in text)
+
+
+def harmless(text: str) -> bytes:
+    """Return the same as bytes, which names are in Linux: those that no terminal acts on are as they were."""
+    return printable(text, kept=RAW_BYTES).encode("utf-8", "surrogateescape")

@@ -5,7 +5,6 @@ Byte layouts come from csrc/flow.h through kernel/abi.py: integers in host byte 
 
 from __future__ import annotations
 
-import heapq
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from xtrace.kernel import abi
-from xtrace.kernel.syscall import lib
+from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow_owners import OWNER, UNKNOWN_OWNER, FlowOwner
 from xtrace.model.owner_rows import OwnerRows
 from xtrace.model.snapshot import Snapshot
@@ -217,6 +216,7 @@ _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered
 
 
 NO_OWNERS = memoryview(b"")
+_new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class FlowTable:
@@ -311,6 +311,25 @@ class FlowTable:
         if len(indexes) == self._count:
             return PacketCount(sum(packets), sum(sizes))
         return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
+
+    def largest(self, indexes: Sequence[int], most: int) -> Sequence[int]:
+        """Return the indexes of the `most` largest of some flows by bytes, in order; of equal ones the first."""
+        most = min(most, len(indexes))
+        found = array("I", bytes(most * abi.U32.size))
+        lib.xt_largest(
+            ffi.from_buffer("struct flow_entry[]", self.entries),
+            self.chosen(indexes),
+            len(indexes),
+            most,
+            _new_uncleared("struct ranked_flow[]", most),
+            ffi.from_buffer("__u32[]", found),
+        )
+        return found
+
+    def chosen(self, indexes: Sequence[int]) -> Any:
+        """Return indexes as C takes them: a __u32 *, NULL for those of all flows."""
+        is_all = isinstance(indexes, range) and indexes == range(self._count)
+        return ffi.NULL if is_all else ffi.from_buffer("__u32[]", array("I", indexes))
 
     def indexes(self, slot: int, direction: Direction) -> Sequence[int]:
         """Return the indexes of the flows of one interface and direction."""
@@ -532,11 +551,10 @@ def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool
     """Select the `top` largest flows of an interface by bytes (0: all), largest first if `ordered` or limited."""
     table = snapshot.flows
     indexes = table.indexes(interface.slot, interface.direction)
-    size = table.byte_counts
     if top and len(indexes) > top:
-        chosen: Sequence[int] = heapq.nlargest(top, indexes, key=size.__getitem__)
+        chosen = table.largest(indexes, top)
     else:
-        chosen = sorted(indexes, key=size.__getitem__, reverse=True) if ordered else indexes
+        chosen = table.largest(indexes, len(indexes)) if ordered else indexes
     rest = NOTHING
     if len(chosen) < len(indexes):
         rest = table.sum(indexes) - table.sum(chosen)

@@ -65,8 +65,11 @@ class MetricsOptions:
 class TextKind(Protocol):
     """Renders one mode's snapshots as text."""
 
-    def lines(self, snapshot: Any) -> Iterator[str]:
-        """Yield all lines of one interval, each with its newline."""
+    def lines(self, snapshot: Any) -> Iterator[str | bytes]:
+        """Yield all lines of one interval.
+
+        A str is one line with its newline; bytes are whole lines that are harmless already, never for a screen.
+        """
 
     def totals(self, totals: Any) -> Iterable[str]:
         """Return the lines below a whole run, for a screen, from the mode's ModeTotals."""

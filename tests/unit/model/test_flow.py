@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from typing import Any
 
 import pytest
@@ -325,6 +326,18 @@ def test_flows_of_equal_size_keep_their_order_and_are_counted_once() -> None:
     selection, shown = choose(flows, top=2)
     assert shown == flows[:2]
     assert selection.other == PacketCount(3 + 4, 14)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_largest_flows_are_those_of_a_stable_sort(seed: int) -> None:
+    chance = random.Random(seed)
+    sizes = [chance.choice((60, 61, chance.randrange(1000), 2**64 - 1)) for _ in range(chance.randrange(1, 300))]
+    found = table([flow(size=size) for size in sizes])
+    some = sorted(chance.sample(range(len(sizes)), chance.randrange(len(sizes)) + 1))
+    for indexes in (range(len(sizes)), array("I", some), ()):
+        in_order = sorted(indexes, key=sizes.__getitem__, reverse=True)
+        for most in (1, 2, 3, 50, len(in_order), len(in_order) + 1):
+            assert [*found.largest(indexes, most)] == in_order[:most]
 
 
 def test_selection_looks_at_one_interface_only() -> None:

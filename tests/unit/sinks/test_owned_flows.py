@@ -21,6 +21,7 @@ from xtrace.sinks.metrics.flows import BYTES, FlowMetrics
 from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.text.columns import FlowColumns
 from xtrace.sinks.text.flows import FlowText
+from xtrace.sinks.text.sink import encoded
 
 ID = "0123456789abcdef" * 4
 CURL = FlowOwner(How.CREATED, pid=7, uid=1000, command="curl", cgroup=f"/docker/{ID}", container=ID)
@@ -90,12 +91,12 @@ def test_owners_beyond_top_are_one_record() -> None:
 
 
 def test_text_has_the_owner_at_the_end_of_a_line_and_sums_by_it() -> None:
-    lines = list(FlowText(TextOptions()).lines(owned()))
-    assert lines[0].endswith("[TCP] eth0 owner=not_local\n")
-    assert lines[1].endswith("[TCP] eth0 pid=9 nginx (listener) unit=nginx.service\n")
-    assert lines[3].endswith(f"[TCP] eth0 pid=7 curl container={ID[:12]}\n")
-    sums = list(FlowText(TextOptions(by_owner=True)).lines(owned()))
-    assert sums[1] == "pid=9 nginx (listener) unit=nginx.service flows=2 packets=15 bytes=1500 eth0\n"
+    lines = b"".join(encoded(FlowText(TextOptions()).lines(owned()))).decode().splitlines()
+    assert lines[0].endswith("[TCP] eth0 owner=not_local")
+    assert lines[1].endswith("[TCP] eth0 pid=9 nginx (listener) unit=nginx.service")
+    assert lines[3].endswith(f"[TCP] eth0 pid=7 curl container={ID[:12]}")
+    sums = b"".join(encoded(FlowText(TextOptions(by_owner=True)).lines(owned()))).decode().splitlines()
+    assert sums[1] == "pid=9 nginx (listener) unit=nginx.service flows=2 packets=15 bytes=1500 eth0"
     assert " flows=5 packets=49 bytes=4900 " in sums[3]
 
 

@@ -8,7 +8,7 @@ from xtrace.model.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, InterfaceC
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
 from xtrace.model.owner_sums import by_owner
 from xtrace.model.words import Direction
-from xtrace.sinks.jsonl.flows import FlowLines, owner_record
+from xtrace.sinks.jsonl.flows import flow_records, owner_record
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import timestamp, valid_unicode
@@ -48,7 +48,7 @@ class FlowJson:
                 yield from rendered(owner_records(snapshot, interface, counts, self._options.top, common))
                 continue
             selection = select(snapshot, interface, self._options.top)
-            yield from FlowLines(snapshot, interface, selection.chosen, common)
+            yield from flow_records(snapshot, interface, selection.chosen, common)
             yield from rendered(summary_records(interface, counts, selection, common))
         yield from rendered(hook_records(snapshot, self._options.identity))
 

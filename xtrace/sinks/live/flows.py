@@ -11,11 +11,12 @@ from xtrace.model.flow import EGRESS, FlowRecord, FlowSnapshot, FlowTable, Inter
 from xtrace.model.flow_owners import FlowOwner
 from xtrace.model.owner_rows import OwnerRow
 from xtrace.model.words import Direction
+from xtrace.sinks.flow_lines import flow_details
 from xtrace.sinks.live.history import History
 from xtrace.sinks.live.pane import Column, Detail, Row, Series, View, frequency
 from xtrace.sinks.render import tcp_flag_names
 from xtrace.sinks.text.columns import ARROW, flow_row
-from xtrace.sinks.text.flows import flow_details, owner_words
+from xtrace.sinks.text.flows import owner_words
 
 LISTED = 1000
 """Flows that can be scrolled through."""
@@ -97,7 +98,7 @@ class Shown(NamedTuple):
 
     def largest(self, number: int) -> list[int]:
         """Return the indexes of the largest flows by bytes, in order."""
-        return heapq.nlargest(number, range(len(self.table)), key=self.table.byte_counts.__getitem__)
+        return [*self.table.largest(range(len(self.table)), number)]
 
     def frozen(self) -> Shown:
         """Return the largest flows in memory of their own: the next tick overwrites the table."""
@@ -246,7 +247,7 @@ def _lines(shown: Shown, index: int, view: View) -> Iterator[str]:
     mean = flow.bytes / flow.packets
     yield f"{frequency(flow.packets / seconds)}packets/s, {flow.packets} packets, mean {mean:.0f} B"
     if flow.key.traffic_type == "ICMP":
-        yield " ".join(flow_details(flow))  # by numbers, too
+        yield flow_details(shown.table, index, has_message=True)  # by numbers, too
     if flow.tcp_flags:
         yield f"TCP flags {tcp_flag_names(flow.tcp_flags)}"
     owner = shown.snapshot.owner(index)

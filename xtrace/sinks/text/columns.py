@@ -19,13 +19,15 @@ from xtrace.model.flow import (
     select,
 )
 from xtrace.model.flow_totals import FlowTotals
+from xtrace.model.icmp import icmp_name
 from xtrace.model.owner_sums import by_owner
 from xtrace.model.roce import opcode_name
 from xtrace.model.words import Direction, Share
+from xtrace.sinks.flow_lines import flow_details
 from xtrace.sinks.kinds import Screen, TextOptions
 from xtrace.sinks.render import address
 from xtrace.sinks.text.fit import GAPS, Endpoint, cut, followed, shares
-from xtrace.sinks.text.flows import flow_details, has_ports, owner_words
+from xtrace.sinks.text.flows import has_message, has_ports, owner_words
 from xtrace.sinks.text.screen import Ranked
 from xtrace.sinks.text.units import counted, scaled
 
@@ -176,11 +178,13 @@ def flow_row(snapshot: FlowSnapshot, interface: Interface, index: int, seconds: 
     flow, owner = snapshot.flows[index], snapshot.owner(index)
     key = flow.key
     origin = snapshot.origin(interface, key) if key.is_roce else UNKNOWN_ORIGIN
-    details = [*([opcode_name(key.opcode)] if key.is_roce else []), *flow_details(flow, is_named=True)]
-    if origin.pid is not None:
-        details.append(PROCESS.format(pid=origin.pid, command=origin.command))
-    elif owner:
-        details.append(owner_words(owner, PROCESS))
+    details = [
+        opcode_name(key.opcode) if key.is_roce else "",
+        icmp_name(key.protocol, key.src_port, key.dst_port) if has_message(key) else "",
+        flow_details(snapshot.flows, index, has_message=False),
+        PROCESS.format(pid=origin.pid, command=origin.command) if origin.pid is not None else "",
+        owner_words(owner, PROCESS) if owner and origin.pid is None else "",
+    ]
     return Row(
         interface.direction.in_out,
         key.traffic_type,
@@ -188,7 +192,7 @@ def flow_row(snapshot: FlowSnapshot, interface: Interface, index: int, seconds: 
         str(flow.bytes),
         str(flow.packets),
         *endpoints(key, origin),
-        " ".join(details),
+        " ".join(filter(None, details)),
     )
 
 

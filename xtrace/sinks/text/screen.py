@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
+from typing import cast
 
 from xtrace.model.snapshot import Snapshot
 from xtrace.printable import RAW_BYTES, printable
@@ -81,7 +82,7 @@ class TerminalText:
 
     def write(self, snapshot: Snapshot) -> None:
         """Write all lines of one interval."""
-        lines = list(self._kinds[snapshot.mode].lines(snapshot))
+        lines = [*cast("Iterator[str]", self._kinds[snapshot.mode].lines(snapshot))]
         if self._is_new and lines:
             lines.insert(0, "\n")
             self._is_new = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from itertools import groupby, islice
+from typing import cast
 
 from xtrace.model.snapshot import Snapshot
-from xtrace.printable import RAW_BYTES, printable
+from xtrace.printable import harmless
 from xtrace.sinks import Run
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.registry import ByMode, Totals
@@ -29,17 +31,25 @@ class Text:
 
     def write(self, snapshot: Snapshot) -> None:
         """Write all lines of one interval."""
-        lines = self._kinds[snapshot.mode].lines(snapshot)
+        parts = encoded(self._kinds[snapshot.mode].lines(snapshot))
         try:
-            while some := list(islice(lines, LINES_AT_ONCE)):
-                # names are bytes, written unchanged if they are harmless
-                clean = (f"{printable(line[:-1], kept=RAW_BYTES)}\n" for line in some)
-                self._stream.write("".join(clean).encode("utf-8", "surrogateescape"))
+            for part in parts:
+                self._stream.write(part)
         except OutputBlocked as blocked:
-            raise OutputBlocked(blocked.lost + sum(1 for _ in lines)) from None
+            raise OutputBlocked(blocked.lost + sum(part.count(b"\n") for part in parts)) from None
 
     def flush(self) -> None:
         """Nothing: lines are written at once."""
 
     def end(self, totals: Totals) -> None:
         """Nothing: text has no totals."""
+
+
+def encoded(lines: Iterator[str | bytes]) -> Iterator[bytes]:
+    """Yield whole lines, some at a time; what is bytes already as it is."""
+    for is_ready, some in groupby(lines, key=lambda line: isinstance(line, bytes)):
+        if is_ready:
+            yield from cast("Iterator[bytes]", some)
+            continue
+        while part := [*islice(cast("Iterator[str]", some), LINES_AT_ONCE)]:
+            yield b"".join(harmless(line[:-1]) + b"\n" for line in part)

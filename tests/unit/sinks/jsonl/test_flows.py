@@ -12,18 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.unit.make import ARP, BOOT, ETH0, IPV4, IPV6, LLDP, NS, RDMA_OVER_ETHERNET, TICK, flow, key, roce, snapshot
+from tests.unit.make import ARP, BOOT, ETH0, NS, TICK, flow, key, roce, snapshot
+from tests.unit.some import SOME_PROCESS, some_flow, some_origin
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import (
-    EGRESS,
     FRAGMENT,
     HAS_SRC_QPN,
     INNER,
     LATER_FRAGMENT,
-    ROCE_V1,
     ROCE_V2,
     TUNNELS,
-    FlowKey,
     FlowRecord,
     FlowSnapshot,
     Interface,
@@ -33,28 +31,16 @@ from xtrace.model.flow import (
 )
 from xtrace.model.roce import opcode_name
 from xtrace.model.words import XdpMode
-from xtrace.sinks.jsonl import flows as flow_lines
-from xtrace.sinks.jsonl.flows import FlowLines
+from xtrace.sinks import flow_lines
+from xtrace.sinks.jsonl.flows import flow_records
 from xtrace.sinks.render import tcp_flag_names
 
 Record = dict[str, Any]
 COMMON = {"ts": "2026-01-01T00:00:05.000Z", "interval_s": 5.0, "host": 'n"1', "interface": "eth0", "direction": "in"}
-ALL_FLAGS = (
-    0,
-    EGRESS,
-    FRAGMENT,
-    FRAGMENT | LATER_FRAGMENT,
-    ROCE_V1,
-    ROCE_V2,
-    ROCE_V2 | HAS_SRC_QPN,
-    INNER,
-    INNER | ROCE_V2,
-)
-SOME_PROCESS = Origin(41, 4711, 'tr"ain\udcff', "c0ffee")
 
 
 def lines_of(interval: FlowSnapshot, interface: Interface = ETH0, top: int = 0) -> bytes:
-    return b"".join(FlowLines(interval, interface, select(interval, interface, top).chosen, COMMON))
+    return b"".join(flow_records(interval, interface, select(interval, interface, top).chosen, COMMON))
 
 
 def rendered(interval: FlowSnapshot, interface: Interface = ETH0, top: int = 0) -> list[Record]:
@@ -116,40 +102,6 @@ def expected(record: FlowRecord, interval: FlowSnapshot, interface: Interface = 
     return said
 
 
-def some_address(chance: random.Random) -> bytes:
-    mapped = bytes(10) + b"\xff\xff"
-    prefixes = (bytes(16), mapped, mapped + bytes([chance.randrange(256)]) * 4, b"\xfe\x80" + bytes(6), b"\x20\x01")
-    prefix = chance.choice(prefixes)
-    return prefix + bytes(chance.choice((0, 0, chance.randrange(256))) for _ in range(16 - len(prefix)))
-
-
-def some_flow(chance: random.Random) -> FlowRecord:
-    ethertype = chance.choice((IPV4, IPV6, IPV4, IPV6, ARP, LLDP, RDMA_OVER_ETHERNET, chance.randrange(1 << 16)))
-    where = FlowKey(
-        src=some_address(chance),
-        dst=some_address(chance),
-        src_port=chance.choice((0, 80, chance.randrange(1 << 16))),
-        dst_port=chance.choice((0, 8, 65535, chance.randrange(1 << 16))),
-        src_qpn=chance.choice((0, chance.randrange(1 << 24), chance.randrange(1 << 32))),
-        vlan_id=chance.choice((0, 0, chance.randrange(4096))) | chance.randrange(len(TUNNELS)) << 12,
-        ethertype=ethertype,
-        slot=0,
-        protocol=chance.choice((0, 1, 6, 17, 58, 132, chance.randrange(256))),
-        opcode=chance.randrange(256),
-        flags=chance.choice(ALL_FLAGS) & ~EGRESS,
-    )
-    size = chance.choice((1, 9, 10, 99, 100, 2**32, 2**63, 2**64 - 1))
-    times = (chance.randrange(7000), chance.choice((0, 1, 4000, 4999, 86_400_000, 2**32 - 1)))
-    marks = chance.choice((0, 1, 2**48 - 1)) | chance.randrange(64) << 48 | chance.randrange(2) << 56
-    return FlowRecord(where, chance.randrange(1, 2**64), size, chance.randrange(256), marks, *times)
-
-
-def some_origin(_: Interface, where: FlowKey) -> Origin:
-    """Four kinds, by the opcode."""
-    found = (Origin(), Origin(0), SOME_PROCESS, Origin(pid=1, command="x" * 15))
-    return found[where.opcode % len(found)]
-
-
 @pytest.mark.parametrize("find_origin", [None, some_origin])
 @pytest.mark.parametrize("seed", range(20))
 def test_every_line_says_what_its_flow_is(seed: int, find_origin: Callable[..., Origin] | None) -> None:
@@ -209,7 +161,7 @@ def test_what_is_rendered_at_once_is_bounded_and_whole(monkeypatch: pytest.Monke
     monkeypatch.setattr(flow_lines, "ROOM", 3000)
     flows = [flow(roce(n % 256, n)) for n in range(200)]
     interval = replace(snapshot(flows), find_origin=some_origin)
-    parts = list(FlowLines(interval, ETH0, range(len(flows)), {**COMMON, "labels": {"a": "x" * 5000}}))
+    parts = list(flow_records(interval, ETH0, range(len(flows)), {**COMMON, "labels": {"a": "x" * 5000}}))
     assert all(part.endswith(b"}\n") for part in parts)
     assert max(map(len, parts)) <= 3000 + 6000
     assert [json.loads(line)["dst_qpn"] for part in parts for line in part.splitlines()] == list(range(200))

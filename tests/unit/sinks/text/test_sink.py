@@ -40,7 +40,7 @@ from xtrace.model.flow import (
 )
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction, Hook
-from xtrace.sinks import Run
+from xtrace.sinks import Run, flow_lines
 from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputBlocked, OutputStream
 from xtrace.sinks.text.sink import Text
@@ -303,27 +303,32 @@ def test_every_one_of_many_flows_is_written(output: Output, count: int) -> None:
 
 def test_many_flows_are_written_in_parts(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     stream, _ = output
-    parts: list[int] = []
-    monkeypatch.setattr(stream, "write", lambda data: parts.append(data.count(b"\n")))
+    parts: list[bytes] = []
+    monkeypatch.setattr(stream, "write", parts.append)
     Text(stream).write(snapshot([flow() for _ in range(2500)]))
-    assert parts == [1000, 1000, 501]
+    assert all(part.endswith(b"\n") for part in parts)
+    assert max(map(len, parts)) <= flow_lines.ROOM + len(" eth0")
+    assert [part.count(b"\n") for part in parts][-1] == 1, "the interface"
+    assert sum(part.count(b"\n") for part in parts) == 2501
 
 
 def test_lines_that_a_blocked_reader_did_not_get_are_counted_to_the_last(
     output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second thousand is cut after 400 lines; 501 were not rendered yet."""
+    """The second part is cut 600 lines before its end; others were not rendered yet."""
     stream, _ = output
-    parts = iter([None, OutputBlocked(600)])
+    parts: list[int] = []
 
     def write(data: bytes) -> None:
-        if (failure := next(parts)) is not None:
-            raise failure
+        parts.append(data.count(b"\n"))
+        if len(parts) == 2:
+            raise OutputBlocked(600)
 
     monkeypatch.setattr(stream, "write", write)
     with pytest.raises(OutputBlocked) as caught:
         Text(stream).write(snapshot([flow() for _ in range(2500)]))
-    assert caught.value.lost == 600 + 501
+    assert sum(parts) < 2500
+    assert caught.value.lost == 600 + 2501 - sum(parts)
 
 
 @pytest.mark.parametrize("opcode", [0, 4])
