@@ -110,12 +110,33 @@ static __always_inline bool count_found_plain(const struct plain *plain, bool is
 					      __u64 bytes, const struct flow_place *place)
 {
 	struct flow_counters seen = {.packets = packets, .bytes = bytes};
-	struct found_entry at = first_look(place->hash, place->buffer);
+	struct found_entry at;
 
+	/* it may be this flow's place, which came by another frame */
+	if (place->recent && unlikely(!place->recent->plain_rest))
+		return false;
+	at = first_look(place->hash, place->buffer);
 	if (!at.entry || !has_plain_key(&at.entry->key, plain, is_ipv6))
 		return false;
 	describe(&seen, plain_class(plain, is_ipv6), plain_flags(plain, is_ipv6));
 	return count_found(&at, &seen, place);
+}
+
+/*
+ * Counts a plain packet if its flow is a recent one that came by another frame, and has it found by this one
+ * from now on. Else it would be counted in two places, and what its last packet had might be an earlier one's.
+ */
+static __always_inline bool count_recent_by_key(const struct flow_entry *packet,
+						const struct flow_place *place)
+{
+	struct recent_flow *flow = place->recent;
+
+	if (!flow || flow->plain_rest || !same_words((__u64 *)&flow->key, (__u64 *)&packet->key))
+		return false;
+	add_to_recent(flow, &packet->counters);
+	flow->plain_addresses = place->plain_addresses;
+	flow->plain_rest = place->plain_rest;
+	return true;
 }
 
 /*
@@ -139,7 +160,10 @@ static __always_inline bool count_plain_ip(const struct plain *plain, bool is_ip
 	forget_packet(packet, unknown);
 	place->plain_addresses = forget(unknown, is_ipv6 ? 0 : plain_addresses(plain));
 	place->plain_rest = forget(unknown, plain->rest);
-	return false;
+	if (!count_recent_by_key(packet, place))
+		return false;
+	count_total(&packet->counters, place->buffer);
+	return true;
 }
 
 static __always_inline bool count_plain(const struct plain *plain, struct flow_entry *packet,
@@ -349,6 +373,7 @@ int xdp_ingress(struct xdp_md *ctx)
 		if (count_plain(&plain, &packet, &place, linear))
 			return XDP_PASS;
 	} else {
+		IN_MEMORY(packet);
 		packet.counters.bytes -= hidden_bytes(0);
 		datagram = parse_xdp(ctx, &packet, length, linear);
 		if (count_parsed(&packet, datagram, &place, linear))
