@@ -163,6 +163,19 @@ def test_flows_of_plain_frames_are_kept_apart(hook: Counter) -> None:
     assert interval.sums == hook.expected(list(made.values()) * 4)
 
 
+@pytest.mark.parametrize(
+    "half", range(4), ids=["source begins", "source ends", "destination begins", "destination ends"]
+)
+def test_flows_whose_addresses_differ_in_one_bit_are_kept_apart(variant: Counter, half: int) -> None:
+    """Of IPv6, whose addresses are not in the words that recent flows are first told apart by."""
+    frames = []
+    for bit in range(64):
+        frame = bytearray(in_frame("no tag", "IPv6", TRANSPORTS["TCP"]))
+        frame[22 + half * 8 + bit // 8] ^= 1 << bit % 8
+        frames += [bytes(frame)] * 2
+    assert variant.measure(frames * 2).sums == variant.expected(frames * 2)
+
+
 @pytest.mark.parametrize("first", [20, 2], ids=["short way first", "general parser first"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_flow_may_come_both_ways(variant: Counter, network: str, first: int) -> None:
