@@ -95,7 +95,8 @@ static __always_inline __u64 rest_of(__u64 ports, __u64 last)
 	if (last & KEY_EGRESS)
 		rest |= PLAIN_EGRESS;
 	if (last & KEY_ROCE)
-		return rest | PLAIN_ROCE | __builtin_bswap32(ports) | (last >> KEY_OPCODE_SHIFT & OPCODE_MASK);
+		return rest | PLAIN_ROCE | __builtin_bswap32(ports) |
+		       (last >> KEY_OPCODE_SHIFT & OPCODE_MASK);
 	return rest | swap_ports(ports);
 }
 
@@ -106,8 +107,8 @@ static __always_inline __u32 hash_key(const struct flow_key *key)
 	__u64 fixed = key->src_qpn ? 0 : words[5] & KEY_FIXED_MASK;
 
 	if (fixed == KEY_FIXED_IPV4)
-		return hash_ipv4(*(const __u32 *)(key->src + 12) |
-				     (__u64) * (const __u32 *)(key->dst + 12) << 32,
+		return hash_ipv4(*(const __u32 *)(key->src + 12) | (__u64) * (const __u32 *)(key->dst + 12)
+								       << 32,
 				 rest_of(words[4], words[5]));
 	if (fixed == KEY_FIXED_IPV6)
 		return hash_ipv6(words, rest_of(words[4], words[5]) | PLAIN_IPV6);

@@ -54,8 +54,8 @@ struct key_words {
 
 _Static_assert(sizeof(struct key_words) == sizeof(struct flow_key), "a key is whole words");
 
-#define PLAIN_START 12			 /* of four bytes: ethertype, version, and what is beside it */
-#define PLAIN_START_TAG_MASK 0x0000ffff	 /* little endian, as all of these */
+#define PLAIN_START 12			/* of four bytes: ethertype, version, and what is beside it */
+#define PLAIN_START_TAG_MASK 0x0000ffff /* little endian, as all of these */
 #define PLAIN_START_TAG 0x00000081
 #define PLAIN_START_IPV4_MASK 0x00ffffff /* the header's length, too */
 #define PLAIN_START_IPV4 0x00450008
@@ -63,7 +63,7 @@ _Static_assert(sizeof(struct key_words) == sizeof(struct flow_key), "a key is wh
 #define PLAIN_START_IPV6 0x0060dd86
 #define PLAIN_ADDRESSES_IPV4 26
 #define PLAIN_ADDRESSES_IPV6 22
-#define BTH_QPN 4	      /* of four bytes, the last three of which are the queue pair */
+#define BTH_QPN 4		/* of four bytes, the last three of which are the queue pair */
 #define BTH_QPN_MASK 0xffffff00 /* little endian */
 
 /* Reads from any address: BPF has unaligned loads of packets where the machine has. */
@@ -236,11 +236,12 @@ static __always_inline struct key_words plain_key(const struct plain *plain, boo
 static __always_inline bool has_addresses(const struct flow_key *key, const struct plain *plain, bool is_ipv6)
 {
 	const __u64 *have = (const __u64 *)key;
-	__u64 differ = (have[1] ^ address_word(plain, is_ipv6, 1)) | (have[3] ^ address_word(plain, is_ipv6, 3));
+	__u64 differ =
+	    (have[1] ^ address_word(plain, is_ipv6, 1)) | (have[3] ^ address_word(plain, is_ipv6, 3));
 
 	if (is_ipv6)
-		differ |= (have[0] ^ address_word(plain, is_ipv6, 0)) |
-			  (have[2] ^ address_word(plain, is_ipv6, 2));
+		differ |=
+		    (have[0] ^ address_word(plain, is_ipv6, 0)) | (have[2] ^ address_word(plain, is_ipv6, 2));
 	return !differ;
 }
 

@@ -78,11 +78,13 @@ static __always_inline void note_class(struct recent_flow *flow, __u8 class, __u
 }
 
 /* Whether a recent flow is a plain frame's. */
-static __always_inline bool is_flow_of(const struct recent_flow *flow, const struct plain *plain, bool is_ipv6)
+static __always_inline bool is_flow_of(const struct recent_flow *flow, const struct plain *plain,
+				       bool is_ipv6)
 {
 	if (flow->plain_rest != plain->rest)
 		return false;
-	return is_ipv6 ? has_addresses(&flow->key, plain, true) : flow->plain_addresses == plain_addresses(plain);
+	return is_ipv6 ? has_addresses(&flow->key, plain, true)
+		       : flow->plain_addresses == plain_addresses(plain);
 }
 
 /* Counts a plain packet whose flow is among the recent ones. */
@@ -124,7 +126,8 @@ static __always_inline bool count_found_plain(const struct plain *plain, bool is
 
 /*
  * Counts a plain packet if its flow is a recent one that came by another frame, and has it found by this one
- * from now on. Else it would be counted in two places, and what its last packet had might be an earlier one's.
+ * from now on. Else it would be counted in two places, and what its last packet had might be an earlier
+ * one's.
  */
 static __always_inline bool count_recent_by_key(const struct flow_entry *packet,
 						const struct flow_place *place)
