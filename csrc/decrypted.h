@@ -17,6 +17,7 @@
 #include "bpf_helpers.h"
 #include "flow.h"
 #include "parse.h"
+#include "plain.h"
 #include "switches.h"
 
 #define PROTOCOL_ESP 50
@@ -40,12 +41,7 @@ struct {
 } encrypted SEC(".maps");
 
 /* Whether any has passed: without IPsec no packet is asked for its security path. */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
-	MAP_UINT(max_entries, 1);
-} any_encrypted SEC(".maps");
+SEC(".data.any_encrypted") volatile __u32 any_encrypted;
 
 /* From the network header; 0, or an error. */
 static __always_inline long load(const struct __sk_buff *skb, __u32 offset, void *to, __u32 size)
@@ -132,7 +128,6 @@ static __always_inline void expect_decrypted(__be32 spi)
 {
 	struct association association = {.spi = spi, .slot = interface_slot};
 	__s64 *packets = bpf_map_lookup_elem(&encrypted, &association), first = 1;
-	__u32 zero = 0, *any;
 
 	if (packets) {
 		__sync_fetch_and_add(packets, 1);
@@ -140,9 +135,7 @@ static __always_inline void expect_decrypted(__be32 spi)
 	}
 	/* where another CPU is faster, one decrypted packet is counted a second time */
 	bpf_map_update_elem(&encrypted, &association, &first, BPF_NOEXIST);
-	any = bpf_map_lookup_elem(&any_encrypted, &zero);
-	if (any)
-		*any = 1;
+	any_encrypted = 1;
 }
 
 /* Whether decrypted packets of this SPI are still to come; then some have. */
@@ -157,12 +150,19 @@ static __always_inline bool were_expected(__be32 spi, __s64 number)
 	return true;
 }
 
+/* Whether is_second_pass() has to look at a plain frame: it may be ESP in UDP, or was decrypted. */
+static __always_inline bool may_be_second_pass(const struct plain *plain)
+{
+	if (!knows_ipsec || is_egress)
+		return false;
+	return unlikely(any_encrypted || is_to_port(plain, PROTOCOL_UDP, NAT_TRAVERSAL_PORT));
+}
+
 /* Whether the packet has passed this hook before, encrypted. */
 static __always_inline bool is_second_pass(struct __sk_buff *skb)
 {
 	struct bpf_xfrm_state state;
 	__be32 own = 0, last = 0, before = 0;
-	__u32 zero = 0, *any;
 	__s64 number;
 
 	if (!knows_ipsec || is_egress)
@@ -172,8 +172,7 @@ static __always_inline bool is_second_pass(struct __sk_buff *skb)
 		if (own)
 			expect_decrypted(own);
 	}
-	any = bpf_map_lookup_elem(&any_encrypted, &zero);
-	if (likely(!any || !*any))
+	if (likely(!any_encrypted))
 		return false;
 	for (int index = 0; index < DEEPEST_SECURITY_PATH; index++) {
 		if (bpf_skb_get_xfrm_state(skb, index, &state, sizeof(state), 0))

@@ -10,15 +10,32 @@
 #include "parse.h"
 #include "switches.h"
 
-#define PLAIN_PROTOCOL_SHIFT 40 /* of the protocol in plain_rest, above ports and slot */
-#define PLAIN_EGRESS_SHIFT 48
+/*
+ * What plain frames (plain.h) with the same addresses are told apart by, in one word that is made of such a
+ * frame as it is on the wire, and turned into the last two words of its key and back:
+ *
+ *	bit 0	both ports as on the wire; of RoCE v2 the opcode, then the queue pair as on the wire
+ *	32, 40	slot and protocol, where a key's last word has them
+ *	48	PLAIN_*
+ *	52	VLAN id
+ */
+#define PLAIN_PROTOCOL_SHIFT 40
+#define PLAIN_EGRESS (1ULL << 48)
+#define PLAIN_ROCE (1ULL << 49)
+#define PLAIN_IPV6 (1ULL << 50)
 #define PLAIN_VLAN_SHIFT 52
 
-/* Where those, and what else a plain frame's key may have, stand in the last word of a key. */
+/* A key's last word. */
+#define KEY_ETHERTYPE_SHIFT 16
 #define KEY_PLACE_MASK 0x0000ffff00000000 /* slot and protocol */
-#define KEY_EGRESS_SHIFT 56
-#define KEY_FIXED_MASK 0xfeff0000fffff000 /* all but slot, protocol, direction, VLAN id */
-#define KEY_FIXED_IPV4 ((__u64)ETHERTYPE_IPV4 << 16)
+#define KEY_OPCODE_SHIFT 48
+#define KEY_EGRESS ((__u64)FLOW_EGRESS << 56)
+#define KEY_ROCE ((__u64)FLOW_ROCE_V2 << 56)
+#define KEY_FIXED_MASK 0xf6000000fffff000 /* without what plain frames may differ in */
+#define KEY_FIXED_IPV4 ((__u64)ETHERTYPE_IPV4 << KEY_ETHERTYPE_SHIFT)
+#define KEY_FIXED_IPV6 ((__u64)ETHERTYPE_IPV6 << KEY_ETHERTYPE_SHIFT)
+
+#define OPCODE_MASK 0xff
 
 /*
  * The words of a flow are multiplied and added, then mixed, or flows that count up in address and port would
@@ -30,32 +47,71 @@ static __always_inline __u32 mix(__u64 sum)
 	return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL >> 32;
 }
 
-/* The hash of a flow of IPv4 by its addresses and all else, as plain frames have them (plain.h). */
-static __always_inline __u32 hash_plain(__u64 addresses, __u64 rest)
+/* The hash of a flow of IPv4, by both addresses as on the wire and all else. */
+static __always_inline __u32 hash_ipv4(__u64 addresses, __u64 rest)
 {
 	return mix(addresses * hash_0 + rest * hash_1);
 }
 
-/* Of a key that plain frames may have, what hash_plain() takes. */
-static __always_inline __u64 key_addresses(const struct flow_key *key)
+/* The same of IPv6: its addresses are four words. */
+static __always_inline __u32 hash_ipv6(const __u64 *addresses, __u64 rest)
 {
-	return *(const __u32 *)(key->src + 12) | (__u64) * (const __u32 *)(key->dst + 12) << 32;
+	return mix(addresses[0] * hash_2 + addresses[1] * hash_3 + addresses[2] * hash_4 +
+		   addresses[3] * hash_5 + rest * hash_1);
 }
 
-static __always_inline __u64 key_rest(const struct flow_key *key, __u64 last_word)
+/* Two ports from the order on the wire to that of the host, or back. */
+static __always_inline __u32 swap_ports(__u32 ports)
 {
-	return be16(key->src_port) | (__u64)be16(key->dst_port) << 16 | (last_word & KEY_PLACE_MASK) |
-	       (last_word >> KEY_EGRESS_SHIFT & FLOW_EGRESS) << PLAIN_EGRESS_SHIFT |
-	       last_word << PLAIN_VLAN_SHIFT;
+	__u32 swapped = __builtin_bswap32(ports);
+
+	return swapped << 16 | swapped >> 16;
+}
+
+/* The word of a plain frame's key with the ports, or the queue pair. */
+static __always_inline __u64 ports_word(__u64 rest)
+{
+	return rest & PLAIN_ROCE ? __builtin_bswap32(rest & ~OPCODE_MASK) : swap_ports(rest);
+}
+
+/* The last word of a plain frame's key. */
+static __always_inline __u64 last_word(__u64 rest)
+{
+	__u64 word = rest >> PLAIN_VLAN_SHIFT | (rest & KEY_PLACE_MASK);
+
+	word |= rest & PLAIN_IPV6 ? KEY_FIXED_IPV6 : KEY_FIXED_IPV4;
+	if (rest & PLAIN_EGRESS)
+		word |= KEY_EGRESS;
+	if (rest & PLAIN_ROCE)
+		word |= KEY_ROCE | (rest & OPCODE_MASK) << KEY_OPCODE_SHIFT;
+	return word;
+}
+
+/* Of a key that plain frames may have, what those are told apart by. */
+static __always_inline __u64 rest_of(__u64 ports, __u64 last)
+{
+	__u64 rest = last << PLAIN_VLAN_SHIFT | (last & KEY_PLACE_MASK);
+
+	if (last & KEY_EGRESS)
+		rest |= PLAIN_EGRESS;
+	if (last & KEY_ROCE)
+		return rest | PLAIN_ROCE | __builtin_bswap32(ports) |
+		       (last >> KEY_OPCODE_SHIFT & OPCODE_MASK);
+	return rest | swap_ports(ports);
 }
 
 /* The hash of a key: of one that plain frames may have, what they are hashed to without making it. */
 static __always_inline __u32 hash_key(const struct flow_key *key)
 {
 	const __u64 *words = (const __u64 *)key;
+	__u64 fixed = key->src_qpn ? 0 : words[5] & KEY_FIXED_MASK;
 
-	if (!key->src_qpn && (words[5] & KEY_FIXED_MASK) == KEY_FIXED_IPV4)
-		return hash_plain(key_addresses(key), key_rest(key, words[5]));
+	if (fixed == KEY_FIXED_IPV4)
+		return hash_ipv4(*(const __u32 *)(key->src + 12) | (__u64) * (const __u32 *)(key->dst + 12)
+								       << 32,
+				 rest_of(words[4], words[5]));
+	if (fixed == KEY_FIXED_IPV6)
+		return hash_ipv6(words, rest_of(words[4], words[5]) | PLAIN_IPV6);
 	return mix(words[0] * hash_0 + words[1] * hash_1 + words[2] * hash_2 + words[3] * hash_3 +
 		   words[4] * hash_4 + words[5] * hash_5);
 }

@@ -11,8 +11,7 @@ SWITCH(__u32, frags_flag);   /* in them: the frame has fragments */
 SWITCH(__u8, is_egress);     /* tc: attached where frames leave */
 SWITCH(__u8, link_layer);    /* LINK_LAYER_* */
 SWITCH(__u8, reads_plain);   /* plain frames by plain.h; off where filters are on */
-SWITCH(__u64, plain_word);   /* last word of a plain frame's key here, with protocol and VLAN id 0 */
-SWITCH(__u64, plain_place);  /* slot and direction, in a recent_flow's plain_rest */
+SWITCH(__u64, plain_place);  /* slot and direction of a plain frame, where flow_hash.h has them */
 SWITCH(__u8, is_realtime);   /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
 SWITCH(__u8, knows_ipsec);   /* the kernel says which packets it has decrypted (CONFIG_XFRM) */
 SWITCH(__u32, own_counters); /* the slot and direction's place among the counters, of buffer A; B's is next */

@@ -77,61 +77,104 @@ static __always_inline void note_class(struct recent_flow *flow, __u8 class, __u
 	flow->counters.ecn_ce += packets;
 }
 
+/* Whether a recent flow is a plain frame's. */
+static __always_inline bool is_flow_of(const struct recent_flow *flow, const struct plain *plain,
+				       bool is_ipv6)
+{
+	if (flow->plain_rest != plain->rest)
+		return false;
+	return is_ipv6 ? has_addresses(&flow->key, plain, true)
+		       : flow->plain_addresses == plain_addresses(plain);
+}
+
 /* Counts a plain packet whose flow is among the recent ones. */
-static __always_inline bool count_recent_plain(const struct plain_frame *frame, __u64 packets, __u64 bytes,
-					       const struct flow_place *place)
+static __always_inline bool count_recent_plain(const struct plain *plain, bool is_ipv6, __u64 packets,
+					       __u64 bytes, const struct flow_place *place)
 {
 	struct recent_flow *flow = place->recent;
+	__u8 class;
 
-	if (!flow || flow->plain_addresses != place->plain_addresses || flow->plain_rest != place->plain_rest)
+	if (!flow || !is_flow_of(flow, plain, is_ipv6))
 		return false;
 	flow->counters.packets += packets;
 	flow->counters.bytes += bytes;
-	flow->counters.tcp_flags |= pack_flags(plain_flags(frame));
+	flow->counters.tcp_flags |= pack_flags(plain_flags(plain, is_ipv6));
 	flow->counters.last = bpf_jiffies64();
 	flow->challenger = 0;
-	if (unlikely(flow->plain_class != frame->ip.tos))
-		note_class(flow, frame->ip.tos, packets);
+	class = plain_class(plain, is_ipv6);
+	if (unlikely(flow->plain_class != class))
+		note_class(flow, class, packets);
 	return true;
 }
 
 /* Counts a plain packet whose flow is in the table, and found there at the first look. */
-static __always_inline bool count_found_plain(const struct plain_frame *frame, __u64 vlan_id, __u64 packets,
+static __always_inline bool count_found_plain(const struct plain *plain, bool is_ipv6, __u64 packets,
 					      __u64 bytes, const struct flow_place *place)
 {
 	struct flow_counters seen = {.packets = packets, .bytes = bytes};
-	struct found_entry at = first_look(place->hash, place->buffer);
+	struct found_entry at;
 
-	if (!at.entry || !has_plain_key(&at.entry->key, frame, vlan_id))
+	/* it may be this flow's place, which came by another frame */
+	if (place->recent && unlikely(!place->recent->plain_rest))
 		return false;
-	describe(&seen, frame->ip.tos, plain_flags(frame));
+	at = first_look(place->hash, place->buffer);
+	if (!at.entry || !has_plain_key(&at.entry->key, plain, is_ipv6))
+		return false;
+	describe(&seen, plain_class(plain, is_ipv6), plain_flags(plain, is_ipv6));
 	return count_found(&at, &seen, place);
+}
+
+/*
+ * Counts a plain packet if its flow is a recent one that came by another frame, and has it found by this one
+ * from now on. Else it would be counted in two places, and what its last packet had might be an earlier
+ * one's.
+ */
+static __always_inline bool count_recent_by_key(const struct flow_entry *packet,
+						const struct flow_place *place)
+{
+	struct recent_flow *flow = place->recent;
+
+	if (!flow || flow->plain_rest || !same_words((__u64 *)&flow->key, (__u64 *)&packet->key))
+		return false;
+	add_to_recent(flow, &packet->counters);
+	flow->plain_addresses = place->plain_addresses;
+	flow->plain_rest = place->plain_rest;
+	return true;
 }
 
 /*
  * Counts a plain packet, of which packets and bytes are known, without making its key: most belong to a
  * recent flow, most others are found at once. The rest is completed, for the table. Returns whether it is
- * counted.
+ * counted. Whether it is of IPv6 is a constant wherever this is inlined.
  */
-static __always_inline bool count_plain(const struct plain_frame *frame, __u64 vlan_id,
-					struct flow_entry *packet, struct flow_place *place, __u64 unknown)
+static __always_inline bool count_plain_ip(const struct plain *plain, bool is_ipv6, struct flow_entry *packet,
+					   struct flow_place *place, __u64 unknown)
 {
 	__u64 packets = packet->counters.packets, bytes = packet->counters.bytes;
 
-	place->plain_addresses = plain_addresses(frame);
-	place->plain_rest = plain_rest(frame, vlan_id);
-	find_place(place, hash_plain(place->plain_addresses, place->plain_rest));
-	if (count_recent_plain(frame, packets, bytes, place) ||
-	    count_found_plain(frame, vlan_id, packets, bytes, place)) {
+	find_place(place, hash_plain(plain, is_ipv6));
+	if (count_recent_plain(plain, is_ipv6, packets, bytes, place) ||
+	    count_found_plain(plain, is_ipv6, packets, bytes, place)) {
 		count_total(&packet->counters, place->buffer);
 		return true;
 	}
-	*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
-	describe(&packet->counters, frame->ip.tos, plain_flags(frame));
+	*(struct key_words *)&packet->key = plain_key(plain, is_ipv6);
+	describe(&packet->counters, plain_class(plain, is_ipv6), plain_flags(plain, is_ipv6));
 	forget_packet(packet, unknown);
-	place->plain_addresses = forget(unknown, place->plain_addresses);
-	place->plain_rest = forget(unknown, place->plain_rest);
-	return false;
+	place->plain_addresses = forget(unknown, is_ipv6 ? 0 : plain_addresses(plain));
+	place->plain_rest = forget(unknown, plain->rest);
+	if (!count_recent_by_key(packet, place))
+		return false;
+	count_total(&packet->counters, place->buffer);
+	return true;
+}
+
+static __always_inline bool count_plain(const struct plain *plain, struct flow_entry *packet,
+					struct flow_place *place, __u64 unknown)
+{
+	if (plain->is_ipv6)
+		return count_plain_ip(plain, true, packet, place, unknown);
+	return count_plain_ip(plain, false, packet, place, unknown);
 }
 
 /* The same of a packet that is parsed. */
@@ -319,20 +362,21 @@ static __always_inline __u64 frame_length(struct xdp_md *ctx, __u64 linear)
 SEC("xdp/ingress")
 int xdp_ingress(struct xdp_md *ctx)
 {
-	const struct plain_frame *frame = (void *)(long)ctx->data;
 	__u64 linear = ctx->data_end - ctx->data;
 	__u64 length = frame_length(ctx, linear);
 	struct flow_entry packet;
 	struct flow_place place;
+	struct plain plain;
 	__u32 datagram;
 
 	IN_MEMORY(packet);
 	packet.counters.packets = 1;
 	packet.counters.bytes = length;
-	if (is_plain(frame, (void *)(long)ctx->data_end)) {
-		if (count_plain(frame, 0, &packet, &place, linear))
+	if (read_plain(&plain, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false, 0)) {
+		if (count_plain(&plain, &packet, &place, linear))
 			return XDP_PASS;
 	} else {
+		IN_MEMORY(packet);
 		packet.counters.bytes -= hidden_bytes(0);
 		datagram = parse_xdp(ctx, &packet, length, linear);
 		if (count_parsed(&packet, datagram, &place, linear))
@@ -373,14 +417,13 @@ static __always_inline struct nested look_in_skb(struct __sk_buff *skb, __u64 be
 
 /*
  * What the frame is on the wire: a merged one as its segments, each with the headers, and a tag that the NIC
- * adds or has taken off in every one of them.
+ * adds or has taken off in every one of them. `extra` bytes only the merged one has.
  */
-static __always_inline void count_segments(const struct __sk_buff *skb, const struct nested *walk,
+static __always_inline void count_segments(const struct __sk_buff *skb, __u64 headers, __u64 extra,
 					   __u64 hidden, struct flow_counters *counters)
 {
-	__u64 headers = walk->headers > hidden ? walk->headers : hidden;
 	__u64 tag = skb->vlan_present ? sizeof(struct vlan_header) : 0;
-	__u64 length = skb->len - walk->extra, segments = 1;
+	__u64 length = skb->len - extra, segments = 1;
 
 	if (skb->gso_size && length > headers) {
 		/* ordinary merged frames that came from a driver do not say their number */
@@ -389,6 +432,25 @@ static __always_inline void count_segments(const struct __sk_buff *skb, const st
 	}
 	counters->packets = segments;
 	counters->bytes = length + (segments - 1) * headers + segments * tag - segments * hidden;
+}
+
+/*
+ * The same of a plain frame; false if a walk has to find the headers of a merged one: UDP may carry a tunnel.
+ */
+static __always_inline bool count_plain_segments(const struct __sk_buff *skb, const struct plain *plain,
+						 struct flow_counters *counters)
+{
+	const union plain_transport *transport = plain_transport(plain, plain->is_ipv6);
+	__u64 headers = 0;
+
+	if (unlikely(skb->gso_size)) {
+		headers = (transport->tcp.data_offset >> 4) * 4;
+		if (plain_protocol(plain) != PROTOCOL_TCP || headers < TCP_LEAST_LENGTH)
+			return false;
+		headers += (const void *)transport - (const void *)(long)skb->data;
+	}
+	count_segments(skb, headers, 0, 0, counters);
+	return true;
 }
 
 /* Parses a frame; `before` bytes stand before its network header, where there is no link layer. */
@@ -419,45 +481,48 @@ static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_e
 	return cursor.datagram;
 }
 
-static __always_inline void count_skb(struct __sk_buff *skb)
+/* Parses a frame that is not plain, and counts it unless that is left to count_packet(). */
+static __always_inline bool count_other_skb(struct __sk_buff *skb, __u16 vlan_id, struct flow_entry *packet,
+					    struct flow_place *place, __u64 unknown)
 {
 	__u64 linear = skb->data_end - skb->data;
-	/* of the length of the linear data the verifier knows something once the network header was looked
-	 * for */
-	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : linear;
 	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
-	/* first, while the verifier knows one way only that leads here; and little is on the stack then */
 	struct nested walk = look_in_skb(skb, before, unknown);
-	const struct plain_frame *frame;
-	struct flow_entry packet;
-	struct flow_place place;
-	__u32 datagram, to_ask;
-	__u16 vlan_id;
+	__u64 hidden = hidden_bytes(before);
+	__u32 datagram;
 
-	IN_MEMORY(packet);
-	count_segments(skb, &walk, hidden_bytes(before), &packet.counters);
-	IN_MEMORY(packet);
-	frame = (void *)(long)skb->data;
-	vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
-	if (is_plain(frame, (void *)(long)skb->data_end)) {
-		if (count_plain(frame, vlan_id, &packet, &place, unknown))
-			return;
-	} else {
-		datagram = parse_tc(skb, &packet, vlan_id, before, &walk, unknown);
-		if (count_parsed(&packet, datagram, &place, unknown))
-			return;
-	}
-	to_ask = count_packet(&packet, &place);
-	if (names_owners && to_ask)
-		ask_for_owner(skb, place.buffer * table_entries + to_ask - 1);
+	count_segments(skb, walk.headers > hidden ? walk.headers : hidden, walk.extra, hidden,
+		       &packet->counters);
+	IN_MEMORY(*packet);
+	datagram = parse_tc(skb, packet, vlan_id, before, &walk, unknown);
+	return count_parsed(packet, datagram, place, unknown);
 }
 
 SEC("tc")
 int tc_packet(struct __sk_buff *skb)
 {
-	if (likely(!is_second_pass(skb)))
-		count_skb(skb);
-	return TC_ACT_UNSPEC; /* TCX_NEXT */
+	/* of the length of the linear data the verifier knows something once the network header was looked
+	 * for */
+	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : skb->data_end - skb->data;
+	__u16 vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
+	struct flow_entry packet;
+	struct flow_place place;
+	struct plain plain;
+	__u32 to_ask;
+
+	IN_MEMORY(packet);
+	if (read_plain(&plain, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->vlan_present,
+		       vlan_id) &&
+	    !may_be_second_pass(&plain) && count_plain_segments(skb, &plain, &packet.counters)) {
+		if (count_plain(&plain, &packet, &place, unknown))
+			return TC_ACT_UNSPEC; /* TCX_NEXT */
+	} else if (is_second_pass(skb) || count_other_skb(skb, vlan_id, &packet, &place, unknown)) {
+		return TC_ACT_UNSPEC;
+	}
+	to_ask = count_packet(&packet, &place);
+	if (names_owners && to_ask)
+		ask_for_owner(skb, place.buffer * table_entries + to_ask - 1);
+	return TC_ACT_UNSPEC;
 }
 
 /*

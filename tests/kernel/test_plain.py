@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import product
 from random import Random
 
 import pytest
@@ -13,7 +14,25 @@ from tests.kernel.cases import SHORT_CASES
 from tests.kernel.counter import TC, Counter, counting, skb_context
 from tests.kernel.damage import MAKERS, Maker, frames_for
 from tests.kernel.traffic import segment
-from tests.support.frames import ACK, IPV4, SYN, TCP, UDP, ethernet, ipv4, tcp, udp
+from tests.support.frames import (
+    ACK,
+    IPV4,
+    IPV6,
+    SERVICE_VLAN,
+    SYN,
+    TCP,
+    UDP,
+    VLAN,
+    bth,
+    deth,
+    ethernet,
+    ipv4,
+    ipv6,
+    roce,
+    tcp,
+    udp,
+    vlan,
+)
 from xtrace.model.flow import FlowRecord
 
 FRAMES = 12_000
@@ -29,15 +48,55 @@ def with_class(traffic_class: int, frame: bytes) -> bytes:
     return frame[:14] + bytes([first, (traffic_class & 15) << 4 | frame[15] & 15]) + frame[16:]
 
 
+TAGS: Mapping[str, Callable[[int, bytes], bytes]] = {
+    "no tag": ethernet,
+    "a tag": lambda ethertype, packet: ethernet(VLAN, vlan(7, ethertype, packet)),
+    "a priority tag": lambda ethertype, packet: ethernet(VLAN, vlan(0, ethertype, packet, priority=5)),
+    "a service tag": lambda ethertype, packet: ethernet(SERVICE_VLAN, vlan(7, ethertype, packet)),
+    "two tags": lambda ethertype, packet: ethernet(SERVICE_VLAN, vlan(7, VLAN, vlan(8, ethertype, packet))),
+}
+PLAIN_TAGS = ("no tag", "a tag", "a priority tag")
+NETWORKS = {"IPv4": (IPV4, ipv4, 20, (0, 1, 2, 3, 6, 7, 9)), "IPv6": (IPV6, ipv6, 40, (0, 1, 4, 5, 6, 7))}
+"""Ethertype, maker, length, and bytes that the short way looks at."""
+
+TRANSPORTS: Mapping[str, tuple[int, bytes]] = {
+    "TCP": (TCP, tcp(1024, 443, ACK | SYN, bytes(30))),
+    "TCP to RoCE's port": (TCP, tcp(1024, 4791, ACK)),
+    "UDP": (UDP, udp(1024, 443, bytes(20))),
+    "RoCE v2": (UDP, roce(bth(4, 0x123456, bytes(32)))),
+    "RoCE v2 with another opcode": (UDP, roce(bth(0x20, 0x123456, bytes(32)))),
+    "RoCE v2 to another queue pair": (UDP, roce(bth(4, 0x563412, bytes(32), congestion=0xC0))),
+}
+"""What is plain behind an IP header."""
+
+OTHERS: Sequence[tuple[int, bytes]] = (
+    (UDP, roce(bth(0x64, 0x123456, deth(0x654321, bytes(32))))),
+    (UDP, udp(9, 4791, bytes(40))),
+    (UDP, udp(1, 2)),
+    (UDP, udp(1, 4500, bytes(20))),
+    (1, tcp(1, 2)),
+    (132, tcp(1, 2)),
+)
+
+
+def in_frame(tag: str, network: str, transport: tuple[int, bytes]) -> bytes:
+    ethertype, in_ip, *_ = NETWORKS[network]
+    return TAGS[tag](ethertype, in_ip(*transport))
+
+
 def nearly_plain(random: Random) -> bytes:
     """A plain frame with some of what the short way looks at changed, or cut."""
-    segment = tcp(random.choice((53, 4791, 80)), 443, SYN, bytes(30))
-    transport = random.choice((segment, udp(9, 4791, bytes(40)), udp(1, 2)))
-    frame = bytearray(ethernet(IPV4, ipv4(random.choice((TCP, UDP, TCP, UDP, 1, 132)), transport)))
-    looked_at = [12, 13, 14, 15, 16, 17, 20, 21, 23, 34, 36, 37, 38, 39, 46, 47]
+    tag, network = random.choice(list(TAGS)), random.choice(list(NETWORKS))
+    _, _, length, in_network = NETWORKS[network]
+    frame = bytearray(in_frame(tag, network, random.choice((*TRANSPORTS.values(), *OTHERS))))
+    begin = 14 + 4 * (tag != "no tag") + 4 * (tag == "two tags")
+    looked_at = [*range(12, begin), *(begin + place for place in in_network)]
+    looked_at += [begin + length + place for place in (0, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15)]
     for place in random.sample([at for at in looked_at if at < len(frame)], random.choice((0, 0, 1, 2))):
-        frame[place] = random.choice((0, 0x45, 0x46, 6, 17, 0x40, 0x20, 33, 34, random.randrange(256)))
-    return bytes(frame[: random.choice((len(frame), len(frame), random.randrange(34, len(frame) + 1)))])
+        chosen = (0, 0x45, 0x46, 0x60, 6, 17, 0x40, 0x20, 33, 34, 14, 13, 0x64, frame[place] ^ 1 << random.randrange(8))
+        frame[place] = random.choice((*chosen, random.randrange(256)))
+    cut = random.randrange(min(begin + length, len(frame)), len(frame) + 1)
+    return bytes(frame[: random.choice((len(frame), len(frame), cut))])
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +132,77 @@ def plain_flows(counter: Counter) -> int:
     return sum(bool(place.entry and place.plain_rest) for place in places)
 
 
-def test_plain_frames_do_take_the_short_way(hook: Counter) -> None:
-    plain = [segment(ACK), *(over_ipv4(UDP, udp(port, 2, bytes(20))) for port in range(1, 8))]
-    for frame in (*plain, over_ipv6(TCP, tcp(1, 2))):
-        hook.count(frame, repeat=3)
-    # fewer than 8 where flows share a place, more where the test was moved to another CPU
-    assert plain_flows(hook) >= 5
-    assert len(hook.take().flows) == 9
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("tag", PLAIN_TAGS)
+def test_plain_frames_do_take_the_short_way(hook: Counter, tag: str, network: str, transport: str) -> None:
+    frame = in_frame(tag, network, TRANSPORTS[transport])
+    hook.count(frame, repeat=3)
+    assert plain_flows(hook) > 0
+    assert hook.take().sums == hook.expected([frame] * 3)
+
+
+@pytest.mark.parametrize("tag", [tag for tag in TAGS if tag not in PLAIN_TAGS])
+def test_frames_with_other_tags_do_not(hook: Counter, tag: str) -> None:
+    frame = in_frame(tag, "IPv4", TRANSPORTS["TCP"])
+    hook.count(frame, repeat=3)
+    assert plain_flows(hook) == 0
+    assert hook.take().sums == hook.expected([frame] * 3)
+
+
+def test_flows_of_plain_frames_are_kept_apart(hook: Counter) -> None:
+    """All of them among each other, whatever differs; frames with a priority tag are those without."""
+    made = {
+        (tag, network, transport): in_frame(tag, network, TRANSPORTS[transport])
+        for tag in PLAIN_TAGS
+        for network in NETWORKS
+        for transport in TRANSPORTS
+    }
+    interval = hook.measure(list(made.values()) * 4)
+    assert len(interval.flows) == len(made) * 2 // 3
+    assert interval.sums == hook.expected(list(made.values()) * 4)
+
+
+@pytest.mark.parametrize(
+    "half", range(4), ids=["source begins", "source ends", "destination begins", "destination ends"]
+)
+def test_flows_whose_addresses_differ_in_one_bit_are_kept_apart(variant: Counter, half: int) -> None:
+    """Of IPv6, whose addresses are not in the words that recent flows are first told apart by."""
+    frames = []
+    for bit in range(64):
+        frame = bytearray(in_frame("no tag", "IPv6", TRANSPORTS["TCP"]))
+        frame[22 + half * 8 + bit // 8] ^= 1 << bit % 8
+        frames += [bytes(frame)] * 2
+    assert variant.measure(frames * 2).sums == variant.expected(frames * 2)
+
+
+@pytest.mark.parametrize("first", [20, 2], ids=["short way first", "general parser first"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_flow_may_come_both_ways(variant: Counter, network: str, first: int) -> None:
+    """A datagram that is too short for the short way is of the same flow."""
+    one, other = (in_frame("no tag", network, (UDP, udp(7, 8, bytes(size)))) for size in (first, 22 - first))
+    (record,) = variant.measure([one, other] * 3 + [other] * 3).flows.values()
+    assert (record.packets, record.bytes) == (9, 3 * len(one) + 6 * len(other))
+
+
+@pytest.mark.parametrize("size", [0, 7, 100])
+@pytest.mark.parametrize("number", [0, 3])
+def test_merged_frames_count_the_same_either_way(size: int, number: int) -> None:
+    frames = [in_frame(*made) for made in product(TAGS, NETWORKS, (*TRANSPORTS.values(), *OTHERS))]
+    random = Random(size)
+    options = [tcp(1, 2, ACK, bytes(200))[:12] + bytes([random.randrange(256), ACK]) + bytes(200) for _ in range(20)]
+    frames += [
+        in_frame(tag, network, (TCP, segment)) for tag, network in product(PLAIN_TAGS, NETWORKS) for segment in options
+    ]
+    found = []
+    for plain in (True, False):
+        with counting(program=TC, plain=plain) as counter:
+            for frame in frames:
+                counter.count(frame, context=skb_context(gso_size=size, gso_segs=number))
+            found.append(counter.take())
+    short, general = found
+    assert short.counts == general.counts
+    assert short.sums == general.sums
 
 
 # DSCP and ECN

@@ -24,7 +24,7 @@ from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import lib
 from xtrace.kernel.xdp_frame import frame_flags
 from xtrace.model.filters import Filters, network_key
-from xtrace.model.flow import ETHERTYPE_IPV4, KEY, FlowTable, InterfaceCounts, TickClock
+from xtrace.model.flow import KEY, FlowTable, InterfaceCounts, TickClock
 from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended, Switch
 from xtrace.monitors.flows.plan import Plan
@@ -65,13 +65,6 @@ class Place:
 def counters_index(slot: int, egress: int, buffer: int) -> int:
     """Return the index of an interface's counters (csrc/count.h)."""
     return (slot * 2 + egress) * 2 + buffer
-
-
-def plain_word(place: Place) -> int:
-    """Return the last word of a plain frame's key there, with protocol and VLAN id 0 (csrc/plain.h)."""
-    key = KEY.pack(bytes(16), bytes(16), 0, 0, 0, 0, ETHERTYPE_IPV4, place.slot, 0, 0, place.direction.bit)
-    (word,) = abi.U64.unpack_from(key, KEY.size - abi.U64.size)
-    return int(word)
 
 
 def multipliers() -> dict[str, int]:
@@ -167,7 +160,6 @@ class FlowTables:
             "link_layer": place.link_layer,
             "has_frags": place.frags,
             "reads_plain": self._reads_plain(place),
-            "plain_word": plain_word(place),
             "plain_place": place.slot << 32 | place.direction.bit << 48,
             "is_realtime": self.features.realtime,
             "knows_ipsec": self.features.ipsec,
