@@ -15,7 +15,7 @@ import pytest
 
 from tests.netns.crowd import crowd, judge
 from tests.netns.test_privileges import NEEDED, run_as_user
-from tests.netns.tool import LIMIT_S, Result, bounded, run_to_end, running
+from tests.netns.tool import LIMIT_S, Result, bounded, running
 from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until, veth_pair
 from xtrace.kernel import features
 from xtrace.kernel.cgroups import mount_point
@@ -25,6 +25,7 @@ PORT, OTHER_PORT, CLOSED_PORT = 5001, 5002, 5081
 FIRST_PORT = 20000
 BOTH = ("--owners", "--direction", "both", "-o", "json")
 KINDS = ("tcp", "udp", "sendto")
+AT_XDP = ("--xdp-mode", "native")
 _numbers = itertools.count()
 
 
@@ -84,16 +85,19 @@ def assert_all_are(clients: Sequence[Client], result: Result) -> None:
             assert flow["command"].startswith("python"), flow
 
 
+@pytest.mark.parametrize("hook", [(), AT_XDP], ids=["tc", "XDP"])
 @pytest.mark.parametrize("near", ["10.0.0.1", "fd00::1"])
-def test_clients_that_live_for_a_moment_are_named(near: str) -> None:
+def test_clients_that_live_for_a_moment_are_named(near: str, hook: Sequence[str]) -> None:
     with (
         veth_pair() as pair,
         service(pair.near, "serve", near),
-        running(pair.far, "-i", "far0", *BOTH, "-t", "1h", programs=2) as tool,
+        running(pair.far, "-i", "far0", *BOTH, *hook, "-t", "1h", programs=2) as tool,
     ):
         clients = run_clients(pair.far, near, KINDS * 4)
         result = tool.stop()
     assert_all_are(clients, result)
+    found = {line["direction"]: line["hook"] for line in of_type(result.records, "interface")}
+    assert found == {"ingress": "xdp" if hook else "tc", "egress": "tc"}
 
 
 def test_clients_are_named_whatever_interval_their_packets_are_in() -> None:
@@ -237,12 +241,16 @@ def test_owners_are_in_the_lines_of_text_and_in_the_table() -> None:
             assert lines and all(words.format(client.pid) in line for line in lines)
 
 
-@pytest.mark.parametrize("is_first", [True, False], ids=["from the start", "started in the middle"])
-def test_bytes_of_many_short_clients_in_control_groups_are_named(is_first: bool) -> None:
+@pytest.mark.parametrize(
+    "is_first, hook",
+    [(True, ()), (False, ()), (True, AT_XDP)],
+    ids=["from the start", "started in the middle", "at XDP"],
+)
+def test_bytes_of_many_short_clients_in_control_groups_are_named(is_first: bool, hook: Sequence[str]) -> None:
     mount = mount_point()
     if mount is None:
         pytest.xfail("control groups of version 2 are not mounted")
-    options = ("-i", "c*,s0", *BOTH, "-t", "500ms")
+    options = ("-i", "c*,s0", *BOTH, *hook, "-t", "500ms")
     with crowd(3, mount) as made:
         before = [] if is_first else made.run(5, 2 * FIRST_PORT)
         with running(made.router, *options, programs=made.programs) as tool:
@@ -319,8 +327,17 @@ def test_without_the_right_to_look_into_processes_only_sockets_from_before_have_
     assert before and not any("pid" in flow for flow in before)
 
 
-def test_owners_are_refused_where_they_cannot_be_found() -> None:
-    with veth_pair() as pair:
-        result = run_to_end(pair.far, "-i", "far0", "--owners", "--hook", "xdp")
-    assert result.code == 2
-    assert b"--owners counts at tc" in result.stderr
+def test_what_another_drops_between_xdp_and_tc_is_counted_and_has_no_owner() -> None:
+    off = {"XTRACE_FEATURES_OFF": "tcx"}
+    options = ("-i", "far0", "--owners", "--hook", "xdp", "-o", "json", "-t", "1h")
+    sending = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('10.0.0.2', 5001))"
+    with veth_pair() as pair, service(pair.far, "serve", "10.0.0.2"):
+        pair.far.run("tc", "qdisc", "add", "dev", "far0", "clsact")
+        where = ("dev", "far0", "ingress", "protocol", "ip", "prio", "1")
+        pair.far.run("tc", "filter", "add", *where, "bpf", "bytecode", "1,6 0 0 2", "direct-action")
+        with running(pair.far, *options, variables=off) as tool:
+            pair.near.run(sys.executable, "-c", sending)
+            result = tool.stop()
+    assert_sums_close(result.records)
+    (flow,) = of_port(result, PORT)
+    assert (flow["packets"], flow["owner"], flow.get("pid")) == (1, "unknown", None)
