@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -341,3 +342,50 @@ def test_what_another_drops_between_xdp_and_tc_is_counted_and_has_no_owner() -> 
     assert_sums_close(result.records)
     (flow,) = of_port(result, PORT)
     assert (flow["packets"], flow["owner"], flow.get("pid")) == (1, "unknown", None)
+
+
+@contextmanager
+def masquerading() -> Iterator[tuple[Namespace, Namespace, Namespace]]:
+    """The same as routed(), with the router's outer side a bridge, `outer`, where the client is masqueraded.
+
+    Port OTHER_PORT of the router is the client's PORT there. Of a bridge the tool knows no other end.
+    """
+    with routed() as (client, router, server):
+        router.ip("link add outer type bridge")
+        router.ip("addr del 10.2.0.1/24 dev r2")
+        router.ip("link set r2 master outer")
+        router.ip("addr add 10.2.0.1/24 dev outer")
+        router.ip("link set outer up")
+        if Path("/proc/sys/net/bridge").is_dir():
+            # translated where the bridge has it, not at its ports before
+            router.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+        nat = ("iptables", "-w", "-t", "nat", "-A")
+        masquerade = router.command(*nat, "POSTROUTING", "-o", "outer", "-j", "MASQUERADE")
+        if subprocess.run(masquerade, capture_output=True).returncode:
+            pytest.xfail("this kernel has no NAT")
+        for protocol in ("tcp", "udp"):
+            published = ("-i", "outer", "-p", protocol, "--dport", str(OTHER_PORT))
+            router.run(*nat, "PREROUTING", *published, "-j", "DNAT", "--to-destination", f"10.1.0.2:{PORT}")
+        yield client, router, server
+
+
+def test_masqueraded_flows_are_those_of_who_sent_them_behind_a_watched_veth() -> None:
+    with (
+        masquerading() as (client, router, server),
+        service(server, "serve", "10.2.0.2"),
+        service(client, "serve", "10.1.0.2") as published,
+        running(router, "-i", "outer,r1", *BOTH, "-t", "1h", programs=4) as tool,
+    ):
+        clients = run_clients(client, "10.2.0.2", KINDS * 2)
+        run_clients(server, "10.2.0.1", KINDS, port=OTHER_PORT, first=2 * FIRST_PORT)
+        result = tool.stop()
+    assert_sums_close(result.records)
+    for each in clients:
+        flows = of_port(result, each.port, interface="outer")
+        assert {"10.2.0.1" in (flow["src_ip"], flow["dst_ip"]) for flow in flows} == {True}
+        found = {(flow["direction"], flow["owner"], flow.get("pid")) for flow in flows}
+        assert found == {("ingress", "created", each.pid), ("egress", "created", each.pid)}
+    for port in range(2 * FIRST_PORT, 2 * FIRST_PORT + len(KINDS)):
+        flows = of_port(result, port, interface="outer")
+        assert {flow["direction"] for flow in flows} == {"ingress", "egress"}
+        assert {flow.get("pid") for flow in flows} == {published}
