@@ -48,8 +48,6 @@ CURES = {
     "/sys/devices/system/cpu/possible …": "Mount /sys: the number of CPUs is read there.",
     "mode nccl: process IDs in this container's /proc differ from the kernel's, so calls cannot be assigned to"
     " processes (run it with --pid host or -v /proc:/host/proc:ro)": "Do that; `make docker-up-nccl` does.",
-    "--owners: …: flows that NAT translates have no owners outside their veths": "Other owners are not concerned;"
-    " CAP_NET_ADMIN in the namespace's own user namespace is needed to ask netfilter.",
     "needs compare-and-swap in BPF (Linux 5.12)": "Said with `--owners`: flows are counted, but have no owners; a newer"
     " kernel has them.",
     "report: …: no records of xtrace-catch (give its JSON Lines, -o json)": "Record with `-o json`, or in a pipe.",

@@ -16,6 +16,7 @@ from xtrace.monitors.owners.translations import Translations
 
 if TYPE_CHECKING:
     from xtrace.monitors.flows.tables import FlowTables
+    from xtrace.monitors.owners.probe import OwnerProbe
 
 LOOKING_NEEDS = ("CAP_SYS_PTRACE",)
 
@@ -45,13 +46,19 @@ def find_owners(tables: FlowTables, say: Say) -> Iterator[Owners | None]:
 def _open(tables: FlowTables, say: Say, opening: ExitStack) -> Owners:
     cgroups = opening.enter_context(Cgroups())
     probe = tables.find_owners(cgroups)
+    # after the program is attached: no socket is created in between
+    names = OwnerNames(cgroups, knows_kernel=_seed(probe, cgroups, say))
+    return Owners(names, Translations(probe.peers, say))
+
+
+def _seed(probe: OwnerProbe, cgroups: Cgroups, say: Say) -> bool:
+    """Give sockets from before their owners, and say what is missing; return whether the kernel's are known then."""
     if not (proc.sees_all() and proc.numbers_as_own()):
         say(
             "--owners: in this PID namespace processes have other numbers than the kernel's (run it with --pid host):"
             " sockets that they opened before the start have no process, only a control group"
         )
-        return OwnerNames(cgroups, knows_kernel=False)
-    # after the program is attached: no socket is created in between
+        return False
     seeded = seed(probe.creators, cgroups)
     if seeded.unreadable:
         why = " without CAP_SYS_PTRACE" if privileges.missing(LOOKING_NEEDS) else ""
@@ -59,4 +66,4 @@ def _open(tables: FlowTables, say: Say, opening: ExitStack) -> Owners:
             f"--owners: {seeded.unreadable} processes may not be looked into{why}: sockets that they opened before the"
             " start have no process, only a control group"
         )
-    return Owners(OwnerNames(cgroups, knows_kernel=seeded.knows_raw), Translations(probe.peers, say))
+    return seeded.knows_raw
