@@ -21,7 +21,7 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.flow_owners import OWNER
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.plan import Plan
-from xtrace.monitors.flows.tables import FlowTables, Place
+from xtrace.monitors.flows.tables import BESIDE_XDP, FlowTables, Place
 from xtrace.monitors.owners.seeding import seed
 
 REPEAT, ROUNDS = 1_000_000, 9
@@ -69,6 +69,18 @@ def packets() -> Iterator[str]:
             ]
         without, with_owners = (statistics.median(each[owners] for each in rounds) for owners in (False, True))
         yield f"  {name:<40}{without:>9.0f}{with_owners:>8.0f}{with_owners / without:>8.2f}   {GOAL:.2f}"
+
+
+def beside_xdp() -> Iterator[str]:
+    """A line: a packet at XDP, and what the program at tc beside it takes once its flow has been asked for."""
+    with tables(owners=True) as made, made.load("xdp_ingress") as counting, made.load(BESIDE_XDP) as beside:
+        counting.test_run(frame(1))
+        rounds = [
+            [program.test_run(frame(1), repeat=REPEAT).duration_ns for program in (counting, beside)]
+            for _ in range(ROUNDS)
+        ]
+    at_xdp, at_tc = (statistics.median(each) for each in zip(*rounds, strict=True))
+    yield f"  {'enters, counted at XDP':<40}{at_xdp:>9.0f}{at_xdp + at_tc:>8.0f}{(at_xdp + at_tc) / at_xdp:>8.2f}"
 
 
 def local_frame(port: int) -> bytes:
@@ -161,11 +173,15 @@ def known() -> Iterator[str]:
         yield "control groups of version 2 are not mounted: no clients in them"
         return
     yield f"{NAMESPACES * CLIENTS:,} clients in {NAMESPACES} namespaces and control groups, 5 services, IPv4 and IPv6"
-    for when, before in (("from the start", 0), ("from the middle on", CLIENTS)):
+    for when, before, hook in (
+        ("from the start", 0, "auto"),
+        ("from the middle on", CLIENTS, "auto"),
+        ("what enters counted at XDP", 0, "native"),
+    ):
         with crowd(NAMESPACES, mount) as made:
             if before:
                 made.run(before, 2 * FIRST_PORT)
-            options = ("-i", "c*,s0", "--owners", "--direction", "both", "-o", "json", "-t", "1s")
+            options = ("-i", "c*,s0", "--owners", "--direction", "both", "-o", "json", "-t", "1s", "--xdp-mode", hook)
             with running(made.router, *options, programs=made.programs) as tool:
                 clients = made.run(CLIENTS)
                 tool.wait_for_intervals(made.programs)
@@ -186,6 +202,7 @@ def measure() -> Iterator[str]:
     """All of it."""
     yield from known()
     yield from packets()
+    yield from beside_xdp()
     yield from asking()
     yield from connections()
     yield from seeding()

@@ -40,4 +40,5 @@ SWITCH(__u8, excludes_dns);
 SWITCH(__u64, fragment_ticks);
 SWITCH(__u8,
        peels_tunnels); /* --tunnel inner: flows, and what the filters look at, are of packets in packets */
-SWITCH(__u8, names_owners); /* --owners: flows in the table are asked for their owner (owner_ask.h) */
+SWITCH(__u8, may_hide_tags); /* beside XDP: the NIC takes tags off, which XDP then does not see */
+SWITCH(__u8, names_owners);  /* --owners: flows in the table are asked for their owner (owner_ask.h) */

@@ -14,6 +14,7 @@
 #include "flow.h"
 #include "nested.h"
 #include "owner_ask.h"
+#include "owner_beside.h"
 #include "parse.h"
 #include "plain.h"
 #include "switches.h"
@@ -35,17 +36,22 @@ struct {
 	MAP_UINT(max_entries, 1);
 } frame_copies SEC(".maps");
 
-/*
- * Makes the verifier forget what it knows of a packet: it would follow every way through the parser on
- * through all that follows.
+/* Makes the verifier forget what it knows of a key: it would follow every way through the parser on through
+ * all that follows.
  */
-static __always_inline void forget_packet(struct flow_entry *packet, __u64 unknown)
+static __always_inline void forget_key(struct flow_key *key, __u64 unknown)
 {
-	__u64 *words = (__u64 *)&packet->key;
+	__u64 *words = (__u64 *)key;
 
 #pragma unroll
-	for (int i = 0; i < (int)(sizeof(packet->key) / sizeof(*words)); i++)
+	for (int i = 0; i < (int)(sizeof(*key) / sizeof(*words)); i++)
 		words[i] = forget(unknown, words[i]);
+}
+
+/* The same of a packet. */
+static __always_inline void forget_packet(struct flow_entry *packet, __u64 unknown)
+{
+	forget_key(&packet->key, unknown);
 	packet->counters.tcp_flags = forget(unknown, packet->counters.tcp_flags);
 	packet->counters.ecn_ce = forget(unknown, packet->counters.ecn_ce);
 }
@@ -524,6 +530,52 @@ int tc_packet(struct __sk_buff *skb)
 		ask_for_owner(skb, place.buffer * table_entries + to_ask - 1);
 	return TC_ACT_UNSPEC;
 }
+
+#ifndef HASH_TABLES
+
+/* The entry of a packet that XDP counted; 0: none, or its owner is known. The key is left in `packet`. */
+static __always_inline __u32 find_counted(struct __sk_buff *skb, struct flow_entry *packet, __u32 buffer)
+{
+	__u64 linear = skb->data_end - skb->data;
+	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : linear;
+	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
+	const struct plain_frame *frame = (void *)(long)skb->data;
+	__u16 vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
+	struct nested no_tunnel = {};
+	struct found_entry at;
+
+	if (is_plain(frame, (void *)(long)skb->data_end)) {
+		at = first_look(hash_plain(plain_addresses(frame), plain_rest(frame, vlan_id)), buffer);
+		if (at.entry && has_plain_key(&at.entry->key, frame, vlan_id))
+			return has_to_ask(&at) ? at.number : 0;
+		*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
+	} else {
+		parse_tc(skb, packet, vlan_id, before, &no_tunnel, unknown);
+	}
+	forget_key(&packet->key, unknown);
+	return find_number(&packet->key, buffer);
+}
+
+/*
+ * Beside XDP, which counts what enters and sees no sockets: counts nothing, and asks for the owner of a flow
+ * that XDP has counted in this interval. What does not get here after XDP is not asked for.
+ */
+SEC("tc")
+int tc_beside_xdp(struct __sk_buff *skb)
+{
+	__u32 buffer = active & 1, number;
+	struct flow_entry packet;
+
+	IN_MEMORY(packet);
+	if (is_second_pass(skb))
+		return TC_ACT_UNSPEC;
+	number = find_counted(skb, &packet, buffer);
+	if (unlikely(number) && table_asks(number, buffer))
+		ask_for_owner(skb, buffer * table_entries + number - 1);
+	return TC_ACT_UNSPEC; /* TCX_NEXT */
+}
+
+#endif
 
 /*
  * Run by user space: writes the kernel's tick into the frame, to be set against CLOCK_MONOTONIC. Never

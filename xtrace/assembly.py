@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from xtrace.model.snapshot import Snapshot
     from xtrace.model.tcp import TcpSnapshot
     from xtrace.monitors.apart import Apart
+    from xtrace.monitors.flows.attach import Choice
     from xtrace.monitors.flows.interfaces import Selection
     from xtrace.monitors.flows.monitor import XdpMonitor
     from xtrace.monitors.joins.rdma_nccl import Nics
@@ -276,12 +277,11 @@ def selection_of(config: Config) -> Selection:
 
 def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     """Return the monitor of mode xdp, attached."""
-    from xtrace.monitors.flows.attach import Choice
     from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
 
     options = XdpOptions(
         selection=selection_of(config),
-        choice=Choice.of("tc" if config.owners else config.hook, config.xdp_mode),  # only tc sees sockets
+        choice=choice_of(config),
         directions=DIRECTIONS[config.direction or default_direction(config)],
         max_flows=config.max_flows,
         filters=config.filters,
@@ -292,6 +292,14 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
     if config.direction is None and default_direction(config) == "ingress":
         log.info("%s", message("counting ingress only; use --direction both to count egress too"))
     return monitor
+
+
+def choice_of(config: Config) -> Choice:
+    """Return the choice of hook: with --owners tc unless XDP is asked for, which needs a second program for them."""
+    from xtrace.monitors.flows.attach import Choice
+
+    prefers_tc = config.owners and (config.hook, config.xdp_mode) == ("auto", "auto")
+    return Choice.of("tc" if prefers_tc else config.hook, config.xdp_mode)
 
 
 def netdevs_of(devices: tuple[str, ...]) -> tuple[str, ...]:

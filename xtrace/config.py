@@ -264,10 +264,7 @@ def refuse_with_live(given: Settings) -> None:
 
 
 def refuse_with_owners(given: Settings) -> None:
-    """Raise UsageError where flows cannot have owners: XDP sees no sockets, and a packet in a tunnel has none."""
-    for option in (table.HOOK, table.XDP_MODE):
-        if given.value(option) not in ("auto", "tc"):
-            raise UsageError(f"--owners counts at tc, not at XDP (leave out {option.name} {given.value(option)})")
+    """Raise UsageError where flows cannot have owners: a packet in a tunnel has none."""
     if given.value(table.TUNNEL) == "inner":
         raise UsageError("--owners is about the packets that sockets send (leave out --tunnel inner)")
 

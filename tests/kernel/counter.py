@@ -96,6 +96,13 @@ def read(drained: Drained) -> Interval:
     return interval
 
 
+def takes_skb(frame: bytes) -> bool:
+    """Whether BPF_PROG_TEST_RUN gives a program at tc this frame."""
+    # a socket buffer must have its IP header whole (convert___skb_to_skb)
+    shortest = {IPV4: 34, IPV6: 54}.get(int.from_bytes(frame[12:14], "big"), 15)
+    return shortest <= len(frame) <= LONGEST_IN_A_PAGE
+
+
 class Counter:
     """A packet program on flow tables of its own."""
 
@@ -118,9 +125,7 @@ class Counter:
         """Whether BPF_PROG_TEST_RUN gives the program this frame (net/bpf/test_run.c)."""
         if self.program.name == XDP:
             return len(frame) <= LONGEST_IN_A_PAGE or self.place.frags
-        # a socket buffer must have its IP header whole (convert___skb_to_skb)
-        shortest = {IPV4: 34, IPV6: 54}.get(int.from_bytes(frame[12:14], "big"), 15)
-        return shortest <= len(frame) <= LONGEST_IN_A_PAGE
+        return takes_skb(frame)
 
     def take(self) -> Interval:
         """End an interval and start the next."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +10,7 @@ import pytest
 from tests.kernel.case import flow4, flow6, over_ipv4, over_ipv6
 from tests.kernel.counter import TC, Counter, skb_context
 from tests.kernel.reference import parse
-from tests.support.build import compile_bpf
+from tests.kernel.stripped import stripping_before
 from tests.support.frames import (
     ACK,
     ARP,
@@ -38,8 +35,7 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from xtrace.kernel import constants
-from xtrace.kernel.bpf import Map, Program
+from xtrace.kernel.bpf import Program
 from xtrace.model.flow import FlowKey, PacketCount
 from xtrace.model.words import Direction
 
@@ -124,18 +120,8 @@ def test_merged_and_single_packets_of_a_flow_add_up(hook: Counter) -> None:
 @pytest.fixture
 def stripping(hook: Counter) -> Iterator[Program]:
     """A program that moves a tag, given with the frame, to where a NIC puts it, and then runs the one of the tool."""
-    spec = compile_bpf(Path(__file__).parent / "stripped_tag.c")
-    with ExitStack() as owned:
-        chained = owned.enter_context(Map.create(spec.maps["next"]))
-        chained.update(bytes(4), struct.pack("=I", hook.program.fileno()))
-        yield owned.enter_context(
-            Program.load(
-                spec.programs["strip_tag"],
-                {"next": chained},
-                prog_type=constants.PROG_TYPE_SCHED_CLS,
-                attach_type=0,
-            )
-        )
+    with stripping_before(hook.program) as program:
+        yield program
 
 
 def count_stripped(program: Program, frame: bytes, tag: int, *, ethertype: int = VLAN, gso_size: int = 0) -> None:

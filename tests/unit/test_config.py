@@ -213,8 +213,6 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
         ("--live --doctor", "--live and --doctor contradict each other (leave one out)"),
         ("--by owner", "--by owner works only with --owners (add --owners)"),
         ("--listen h:7 --series-by owner", "--series-by owner works only with --owners (add --owners)"),
-        ("--owners --hook xdp", "--owners counts at tc, not at XDP (leave out --hook xdp)"),
-        ("--owners --xdp-mode native", "--owners counts at tc, not at XDP (leave out --xdp-mode native)"),
         (
             "--owners --tunnel inner",
             "--owners is about the packets that sockets send (leave out --tunnel inner)",

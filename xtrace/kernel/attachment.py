@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import ExitStack
 from typing import Protocol
 
 from xtrace.errors import KernelError
@@ -83,3 +84,21 @@ class NetlinkXdpAttachment:
                 # EEXIST: detached or replaced by others. ENODEV: the interface was deleted, and the program with it;
                 # or it moved to another namespace, out of reach
                 log.debug("ifindex %d: nothing to detach: %s", self._ifindex, error)
+
+
+class Together:
+    """Two programs that are of use only together."""
+
+    def __init__(self, first: Attachment, second: Attachment) -> None:
+        self._both = first, second
+        self.stays_when_moved = first.stays_when_moved or second.stays_when_moved
+
+    def alive(self) -> bool:
+        """Whether both are attached."""
+        return all(each.alive() for each in self._both)
+
+    def close(self) -> None:
+        """Detach and release both."""
+        with ExitStack() as closing:
+            for each in self._both:
+                closing.callback(each.close)

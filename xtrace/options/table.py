@@ -208,7 +208,7 @@ TCP = _switch(
 OWNERS = _switch(
     "--owners", group=OUTPUT, help="show whose each flow is: process, container, unit",
     details="The process that created a flow's socket, its user, container, pod and systemd unit (docs/owners.md)."
-    " Packets are counted at tc.",
+    " Packets are counted at tc unless --hook or --xdp-mode asks for XDP.",
     modes=(XDP,),
 )
 BY = Option(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
-from xtrace.kernel.attachment import Attachment, LinkAttachment, NetlinkXdpAttachment
+from xtrace.kernel.attachment import Attachment, LinkAttachment, NetlinkXdpAttachment, Together
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.ethtool import takes_vlan_tags_off
 from xtrace.kernel.netlink import NetlinkSocket
@@ -28,7 +29,7 @@ from xtrace.monitors.flows.kinds import (
     xdp_layer,
 )
 from xtrace.monitors.flows.refusals import XDP_PROGRAM, XdpRefused, XdpTaken, refuse_if_owned, removal
-from xtrace.monitors.flows.tables import TC_PROGRAM, FlowTables, Place
+from xtrace.monitors.flows.tables import BESIDE_XDP, TC_PROGRAM, FlowTables, Place
 
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
 """Errors that a driver returns every time: repeating the request for the text of the refusal attaches nothing."""
@@ -127,13 +128,18 @@ class Attacher:
 
     def _xdp(self, link: LinkInfo, place: Place, mode: XdpMode) -> Attached:
         refuse_if_owned(link)
-        # the attachment keeps the program alive; without a link it also needs the descriptor
-        program = self._tables.load(XDP_PROGRAM, place)
-        try:
+        with ExitStack() as opening:
+            # first, so that no packet is counted before its owner can be asked for
+            beside = self._beside_xdp(link, place.slot)
+            if beside is not None:
+                opening.callback(beside.close)
+            # the attachment keeps the program alive; without a link it also needs the descriptor
+            program = self._tables.load(XDP_PROGRAM, place)
+            opening.callback(program.close)
             attachment = self._xdp_attachment(program, link, mode)
-        except BaseException:
-            program.close()
-            raise
+            opening.pop_all()
+        if beside is not None:
+            attachment = Together(attachment, beside)
         remarks = [effect(link, mode), self._stripped_tags(link)]
         if place.link_layer == lib.LINK_LAYER_NONE:
             remarks.append(UNKNOWN_PACKETS)
@@ -146,6 +152,15 @@ class Attacher:
             f"{mode}, frags" if place.frags else mode,
             tuple(filter(None, remarks)),
         )
+
+    def _beside_xdp(self, link: LinkInfo, slot: int) -> Attachment | None:
+        """With --owners, attach at tc what asks for the owners of flows that XDP counts."""
+        if self._tables.owner_probe is None:
+            return None
+        hides_tags = takes_vlan_tags_off(link.name) is not False
+        where = (slot, Direction.INGRESS, link_layer(link))
+        place = Place(*where, peer_netns=peer_netns(link), hides_tags=hides_tags)
+        return self._at_tc(link, place, BESIDE_XDP)[0]
 
     def _stripped_tags(self, link: LinkInfo) -> str:
         """Return once that stripped VLAN tags are not visible at XDP."""
@@ -192,16 +207,17 @@ class Attacher:
         return str(error)
 
     def _tc(self, link: LinkInfo, place: Place) -> Attached:
+        attachment, how = self._at_tc(link, place, TC_PROGRAM)
+        return Attached(attachment, Hook.TC, None, time.monotonic_ns(), how=how)
+
+    def _at_tc(self, link: LinkInfo, place: Place, name: str) -> tuple[Attachment, str]:
+        """Attach a program at tc; also returns by what."""
         direction = place.direction
-        with self._tables.load(TC_PROGRAM, place) as program:
-            attachment: Attachment
+        with self._tables.load(name, place) as program:
             try:
                 if self._tables.features.tcx:
                     attach_type, first = TCX_TYPES[direction], constants.LINK_BEFORE_ALL
-                    attachment, how = LinkAttachment.attach(program, link.index, attach_type, first), "tcx"
-                else:
-                    attachment = TcAttachment.attach(self._netlink, link.index, direction, program.fileno())
-                    how = "clsact"
+                    return LinkAttachment.attach(program, link.index, attach_type, first), "tcx"
+                return TcAttachment.attach(self._netlink, link.index, direction, program.fileno()), "clsact"
             except KernelError as error:
                 raise InterfaceError(f"{link.name}: tc {direction} refused: {error}") from error
-        return Attached(attachment, Hook.TC, None, time.monotonic_ns(), how=how)

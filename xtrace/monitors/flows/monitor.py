@@ -28,7 +28,7 @@ from xtrace.monitors.flows.watched import Watched
 from xtrace.monitors.wall import wall_offset
 
 if TYPE_CHECKING:
-    from xtrace.monitors.owners.names import OwnerNames
+    from xtrace.monitors.owners.opening import Owners
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class XdpMonitor:
             self._roster.attach_first(check)
             self._opened = opening.pop_all()
 
-    def _find_owners(self, opening: ExitStack, report: Say) -> OwnerNames | None:
+    def _find_owners(self, opening: ExitStack, report: Say) -> Owners | None:
         from xtrace.monitors.owners.opening import find_owners
 
         return opening.enter_context(find_owners(self._tables, report))
@@ -173,6 +173,8 @@ class XdpMonitor:
             for interface in watched.interfaces()
         )
         check_sums(drained)
+        if self._owners:
+            self._owners.translations.name(drained.flows)
         # the interval's end and the records' times use the same pair of clock readings
         monotonic_to_wall = wall_offset()
         snapshot = FlowSnapshot(
@@ -188,7 +190,7 @@ class XdpMonitor:
             attached=state.attached,
             unattached=state.unattached,
             reattached=state.reattached,
-            name_owner=self._owners.of if self._owners else None,
+            name_owner=self._owners.names.of if self._owners else None,
         )
         self._start_ns = drained.end_monotonic_ns
         return snapshot

@@ -41,6 +41,8 @@ CLOCK_MONOTONIC_COARSE = 6
 
 NO_FILTERS = Filters()
 TC_PROGRAM = "tc_packet"
+BESIDE_XDP = "tc_beside_xdp"
+"""Asks for the owners of flows that XDP counts."""
 
 
 def load_object_spec(mapped: bool = True) -> ObjectSpec:
@@ -60,6 +62,8 @@ class Place:
     """whether plain frames take the short way (csrc/plain.h), where there are no filters"""
     peer_netns: int | None = None
     """the interface's namespace's number for that of a veth's other end, if that is another one"""
+    hides_tags: bool = False
+    """whether the interface takes VLAN tags off, so that XDP does not see them"""
 
 
 def counters_index(slot: int, egress: int, buffer: int) -> int:
@@ -152,7 +156,7 @@ class FlowTables:
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
         is_tc = self._collection.spec.programs[program].section == "tc"
-        if self.owner_probe and program == TC_PROGRAM:
+        if self.owner_probe and program in (TC_PROGRAM, BESIDE_XDP):
             self.owner_probe.watch(place.slot, place.direction.bit, place.peer_netns)
         values = {
             "interface_slot": place.slot,
@@ -171,6 +175,7 @@ class FlowTables:
             "number_mask": self.plan.number_mask,
             "table_lines": self.plan.table_lines,
             "fragment_ticks": FRAGMENT_TIME_NS // self._tick_ns,
+            "may_hide_tags": place.hides_tags,
             "names_owners": self.owner_probe is not None and program == TC_PROGRAM,
             **self._multipliers,
             **self._filters.constants(),

@@ -26,6 +26,8 @@ class OwnerProbe:
         """`tables`: the maps of the packet programs; `entries`: of their flows. Raises XtraceError."""
         self._programs = tables[PROGRAMS]
         self._entries = entries
+        self.peers: set[int] = set()
+        """slots of veths whose other end is in another network namespace"""
         with ExitStack() as opening:
             shared = {name: tables[name] for name in SHARED}
             self._collection = opening.enter_context(Collection(load_object(OBJECT), self._resize, shared=shared))
@@ -58,6 +60,7 @@ class OwnerProbe:
 
     def watch(self, slot: int, egress: int, peer_netns: int | None) -> None:
         """Answer what the packet program of a place asks."""
+        (self.peers.discard if peer_netns is None else self.peers.add)(slot)
         with self.load(egress, peer_netns) as program:
             self._programs.update(abi.U32.pack(slot * 2 + egress), abi.U32.pack(program.fileno()))
 

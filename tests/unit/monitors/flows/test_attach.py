@@ -90,6 +90,7 @@ class FakeTables:
     def __init__(self, kernel: FakeKernel, has: Features) -> None:
         self._kernel = kernel
         self.features = has
+        self.owner_probe: object | None = None
         self.loaded: list[tuple[str, Place]] = []
         self.programs: list[int] = []
 
@@ -173,6 +174,31 @@ def test_that_the_nic_takes_tags_off_is_reported_once_and_only_of_xdp(bench: Ben
     assert [told in attached.remarks for attached in bench.attached] == [False, True, False]
     interfaces.takes_tags_off = False
     assert told not in bench.attach().remarks
+
+
+def test_with_owners_a_program_at_tc_is_attached_before_the_one_at_xdp_and_goes_with_it(
+    bench: Bench, interfaces: FakeRtnetlink
+) -> None:
+    bench.tables.owner_probe, interfaces.takes_tags_off = object(), True
+    attached = bench.attach("xdp", link=replace(ETH0, kind="veth", peer_netnsid=5))
+    assert how(attached) == ("xdp", "native")
+    assert bench.links_tried() == [(4, INGRESS, BEFORE), (4, XDP, NATIVE)]
+    where = (3, Direction.INGRESS, lib.LINK_LAYER_ETHERNET)
+    beside, counting = bench.tables.loaded
+    assert beside == ("tc_beside_xdp", Place(*where, peer_netns=5, hides_tags=True))
+    assert counting == ("xdp_ingress", Place(*where, frags=True))
+    bench.attached.clear()
+    attached.attachment.close()
+    assert bench.kernel.open == set()
+
+
+def test_with_owners_an_interface_that_refuses_one_of_the_two_programs_has_none(bench: Bench) -> None:
+    bench.tables.owner_probe = object()
+    bench.kernel.answer("xt_link_create", -errno.EBUSY)
+    assert bench.refused("xdp").startswith("eth0: tc ingress refused: BPF_LINK_CREATE(tc_beside_xdp, ifindex 4): EBUSY")
+    bench.kernel.answer("xt_link_create", 0, -errno.EOPNOTSUPP)
+    assert bench.refused("xdp").startswith("eth0: native XDP refused: ")
+    assert bench.kernel.open == set()
 
 
 def test_loopback_which_has_no_native_xdp_is_not_reported_to_change(bench: Bench) -> None:
