@@ -79,17 +79,6 @@ static __always_inline struct key_words plain_key(const struct plain_frame *fram
 	}};
 }
 
-/* Whether a key is the frame's: what is not compared is the same in all keys of IPv4. */
-static __always_inline bool has_plain_key(const struct flow_key *key, const struct plain_frame *frame,
-					  __u64 vlan_id)
-{
-	const __u64 *have = (const __u64 *)key;
-	struct key_words wanted = plain_key(frame, vlan_id);
-
-	return !((have[1] ^ wanted.word[1]) | (have[3] ^ wanted.word[3]) | (have[4] ^ wanted.word[4]) |
-		 (have[5] ^ wanted.word[5]));
-}
-
 static __always_inline __u8 plain_flags(const struct plain_frame *frame)
 {
 	return frame->ip.protocol == PROTOCOL_TCP ? frame->tcp.flags : 0;

@@ -64,54 +64,53 @@ static __always_inline void describe(struct flow_counters *packet, __u8 traffic_
 	packet->last = packet->first;
 }
 
-/* The traffic class of a recent flow's packet is another than its last one's, or tells of congestion. */
-static __always_inline void note_class(struct recent_flow *flow, __u8 class, __u64 packets)
+/* The traffic class of a packet is another than that of its flow's last one, or tells of congestion. */
+static __always_inline void note_class(struct flow_counters *flow, __u8 class, __u64 packets)
 {
 	const struct flow_counters seen = {.dscp = class >> DSCP_SHIFT};
 
-	note_dscp(&flow->counters, &seen);
-	flow->plain_class = class;
-	if ((class & ECN_MASK) != ECN_CE)
-		return;
-	flow->plain_class = PLAIN_CE;
-	flow->counters.ecn_ce += packets;
+	note_dscp(flow, &seen);
+	if ((class & ECN_MASK) == ECN_CE)
+		flow->ecn_ce += packets;
 }
 
-/* Counts a plain packet whose flow is among the recent ones. */
-static __always_inline bool count_recent_plain(const struct plain_frame *frame, __u64 packets, __u64 bytes,
-					       const struct flow_place *place)
+/* Counts a plain packet where this CPU alone counts its flow. */
+static __always_inline void add_plain(struct flow_counters *flow, const struct plain_frame *frame,
+				      __u64 packets, __u64 bytes)
 {
-	struct recent_flow *flow = place->recent;
+	__u8 class = frame->ip.tos;
 
-	if (!flow || flow->plain_addresses != place->plain_addresses || flow->plain_rest != place->plain_rest)
+	flow->packets += packets;
+	flow->bytes += bytes;
+	flow->tcp_flags |= pack_flags(plain_flags(frame));
+	flow->last = bpf_jiffies64();
+	if (unlikely(class >> DSCP_SHIFT != flow->dscp || (class & ECN_MASK) == ECN_CE))
+		note_class(flow, class, packets);
+}
+
+/* Counts a plain packet whose flow this CPU has for itself, in the table or among the recent ones. */
+static __always_inline bool count_own_plain(const struct plain_frame *frame, __u64 packets, __u64 bytes,
+					    struct flow_place *place)
+{
+	struct flow_counters *own = find_own(place);
+	struct recent_flow *recent;
+
+	if (likely(own)) {
+		add_plain(own, frame, packets, bytes);
+		return true;
+	}
+	recent = place->recent = recent_place(place->hash, place->buffer);
+	if (!recent || recent->plain_addresses != place->plain_addresses ||
+	    recent->plain_rest != place->plain_rest)
 		return false;
-	flow->counters.packets += packets;
-	flow->counters.bytes += bytes;
-	flow->counters.tcp_flags |= pack_flags(plain_flags(frame));
-	flow->counters.last = bpf_jiffies64();
-	flow->challenger = 0;
-	if (unlikely(flow->plain_class != frame->ip.tos))
-		note_class(flow, frame->ip.tos, packets);
+	add_plain(&recent->counters, frame, packets, bytes);
+	recent->challenger = 0;
 	return true;
 }
 
-/* Counts a plain packet whose flow is in the table, and found there at the first look. */
-static __always_inline bool count_found_plain(const struct plain_frame *frame, __u64 vlan_id, __u64 packets,
-					      __u64 bytes, const struct flow_place *place)
-{
-	struct flow_counters seen = {.packets = packets, .bytes = bytes};
-	struct found_entry at = first_look(place->hash, place->buffer);
-
-	if (!at.entry || !has_plain_key(&at.entry->key, frame, vlan_id))
-		return false;
-	describe(&seen, frame->ip.tos, plain_flags(frame));
-	return count_found(&at, &seen, place);
-}
-
 /*
- * Counts a plain packet, of which packets and bytes are known, without making its key: most belong to a
- * recent flow, most others are found at once. The rest is completed, for the table. Returns whether it is
- * counted.
+ * Counts a plain packet, of which packets and bytes are known: most belong to a flow that this CPU has for
+ * itself, which takes no key. The rest is completed, for the table. Returns whether it is counted.
  */
 static __always_inline bool count_plain(const struct plain_frame *frame, __u64 vlan_id,
 					struct flow_entry *packet, struct flow_place *place, __u64 unknown)
@@ -120,14 +119,17 @@ static __always_inline bool count_plain(const struct plain_frame *frame, __u64 v
 
 	place->plain_addresses = plain_addresses(frame);
 	place->plain_rest = plain_rest(frame, vlan_id);
-	find_place(place, hash_plain(place->plain_addresses, place->plain_rest));
-	if (count_recent_plain(frame, packets, bytes, place) ||
-	    count_found_plain(frame, vlan_id, packets, bytes, place)) {
+	find_buffer(place, hash_plain(place->plain_addresses, place->plain_rest));
+	if (likely(count_own_plain(frame, packets, bytes, place))) {
 		count_total(&packet->counters, place->buffer);
 		return true;
 	}
 	*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
 	describe(&packet->counters, frame->ip.tos, plain_flags(frame));
+	if (count_first_plain(packet, place)) {
+		count_total(&packet->counters, place->buffer);
+		return true;
+	}
 	forget_packet(packet, unknown);
 	place->plain_addresses = forget(unknown, place->plain_addresses);
 	place->plain_rest = forget(unknown, place->plain_rest);

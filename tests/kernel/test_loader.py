@@ -214,7 +214,7 @@ def test_kernel_shows_the_constants_with_their_names(visible: Counter) -> None:
     ((section,),) = [entry["formatted"]["value"].values() for entry in bpftool("map", "dump", "id", str(rodata["id"]))]
     constants = {name: value for variable in section for name, value in variable.items()}
     assert (constants["reads_plain"], constants["max_flows"]) == (1, SMALL.max_flows)
-    assert constants["table_lines"] == SMALL.table_lines
+    assert constants["index_places"] == SMALL.index_places
 
 
 def test_kernel_shows_the_programs_source_lines(visible: Counter) -> None:

@@ -14,6 +14,8 @@ from tests.kernel.counter import TC, Counter, counting, skb_context
 from tests.kernel.damage import MAKERS, Maker, frames_for
 from tests.kernel.traffic import segment
 from tests.support.frames import ACK, IPV4, SYN, TCP, UDP, ethernet, ipv4, tcp, udp
+from xtrace.kernel.bpf import SharedMemory
+from xtrace.kernel.syscall import ffi
 from xtrace.model.flow import FlowRecord
 
 FRAMES = 12_000
@@ -67,18 +69,18 @@ def test_random_frames_are_the_same_flows_either_way(both_ways: tuple[Counter, C
 
 
 def plain_flows(counter: Counter) -> int:
-    """How many of the CPUs' recent flows came the short way."""
-    recent = counter.tables._store._recent  # type: ignore[attr-defined]
-    places = [block[n] for buffer in (0, 1) for block in recent.of(buffer) for n in range(64)]
-    return sum(bool(place.entry and place.plain_rest) for place in places)
+    """How many flows of the table are found the short way by the CPU that owns them."""
+    store, plan = counter.tables._store, counter.tables.plan
+    with SharedMemory(store._index, 2 * plan.index_bytes) as index:  # type: ignore[attr-defined]
+        places = ffi.cast("struct index_place *", index.address)
+        return sum(bool(places[n].owner and places[n].plain_rest) for n in range(2 * plan.index_places))
 
 
 def test_plain_frames_do_take_the_short_way(hook: Counter) -> None:
     plain = [segment(ACK), *(over_ipv4(UDP, udp(port, 2, bytes(20))) for port in range(1, 8))]
     for frame in (*plain, over_ipv6(TCP, tcp(1, 2))):
         hook.count(frame, repeat=3)
-    # fewer than 8 where flows share a place, more where the test was moved to another CPU
-    assert plain_flows(hook) >= 5
+    assert plain_flows(hook) == 8
     assert len(hook.take().flows) == 9
 
 
