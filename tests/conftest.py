@@ -15,11 +15,9 @@ a failure.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -28,6 +26,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
 from xtrace.kernel import privileges
 
 # what the helpers assert is to be shown with its values, as in the tests themselves
@@ -146,8 +145,7 @@ OURS = frozenset({"xdp_ingress", "tc_packet", "sample_clock", "call_begins", "ca
 
 def loaded_programs(names: Collection[str] = OURS) -> set[int]:
     """Ids of the programs of these names that the kernel has."""
-    programs = json.loads(subprocess.check_output(["bpftool", "-j", "prog", "show"]))
-    return {program["id"] for program in programs if program.get("name") in names}
+    return {number for number, name in programs.loaded().items() if name in names}
 
 
 def ancestors(pid: int) -> Iterator[int]:

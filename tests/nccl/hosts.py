@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +62,14 @@ class Cluster:
         link.symlink_to(f"/proc/{process.pid}")
         self._opened.callback(link.unlink)
 
-    def start_rank(self, rank: int, fault: str = "none") -> None:
-        """Start it; it has a communicator once the others have started, too."""
+    def start_rank(self, rank: int, fault: str = "none", others: Sequence[int] = ()) -> None:
+        """Start it, others as threads of its process; it has a communicator once all others have started, too."""
         host = self.host_of(rank)
-        command = [sys.executable, str(HERE / "rank.py"), str(self.libraries[host]), str(rank), str(RANKS), fault]
-        env = {
-            **os.environ,
-            "STANDIN_MEETING": str(self.directory / "meeting"),
-            "RANK": str(rank),
-            "WORLD_SIZE": str(RANKS),
-            "MASTER_ADDR": "10.0.0.1",
-            "MASTER_PORT": "29500",
-        }
+        here = ",".join(str(number) for number in (rank, *others))
+        command = [sys.executable, str(HERE / "rank.py"), str(self.libraries[host]), here, str(RANKS), fault]
+        env = {**os.environ, "STANDIN_MEETING": str(self.directory / "meeting")}
+        if not others:
+            env |= {"RANK": here, "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
         process = subprocess.Popen(
             self._spaces[host].command(*command, str(self.directory)), stdout=subprocess.PIPE, env=env
         )
@@ -82,6 +80,12 @@ class Cluster:
         """Until all call in their loop, except those whose fault comes before that."""
         for process in self.ranks.values():
             read_until(process.stdout, b"ready")
+
+    def wait_until_others_begin(self, but: int) -> None:
+        """Until all other ranks are about to join their communicator."""
+        for rank, process in self.ranks.items():
+            if rank != but:
+                read_until(process.stdout, b"begins")
 
     def begun(self) -> list[int]:
         """Collectives that each rank has begun, as the stand-in's struct meeting has it."""
@@ -109,6 +113,24 @@ class Cluster:
         """The verdicts of `xtrace-catch hang` on the records of both hosts, as of now."""
         files = [str(self.records(host)) for host in HOSTS]
         return hang(*arguments, *files)
+
+    def named_after(self, since: float, wanted: set[tuple[str, int | None]], *arguments: str) -> float:
+        """Seconds from a moment to the end of the first interval whose records are enough for these verdicts."""
+        lines = {host: [(ended(line), line) for line in self.records(host).open("rb")] for host in HOSTS}
+        for until in sorted({end for found in lines.values() for end, _ in found if end > since}):
+            for host, found in lines.items():
+                self._cut(host).write_bytes(b"".join(line for end, line in found if end <= until))
+            if kinds(hang(*arguments, *(str(self._cut(host)) for host in HOSTS))) == wanted:
+                return until - since
+        raise AssertionError(f"never {wanted}")
+
+    def _cut(self, host: str) -> Path:
+        return self.directory / f"{host}.cut"
+
+
+def ended(line: bytes) -> float:
+    """When the interval of a record ended, in seconds since the epoch."""
+    return datetime.fromisoformat(json.loads(line)["ts"].replace("Z", "+00:00")).timestamp()
 
 
 def hang(*arguments: str) -> list[dict[str, Any]]:

@@ -88,11 +88,11 @@ def alerts() -> dict[str, str]:
     return {name: re.sub(r"> 30\b", "> 0.9", expression) for name, expression in found}
 
 
-def firing(server: Server) -> dict[str, set[str]]:
-    """Alerts that fire, and for which ranks: by label, else by value."""
+def firing(server: Server, at: float | None = None) -> dict[str, set[str]]:
+    """Alerts that fire at a time, else now, and for which ranks: by label, else by value."""
     server.flush()
-    now = round(time.time() * 1000)
-    found = {name: server.query(expression, now) for name, expression in alerts().items()}
+    at_ms = round((time.time() if at is None else at) * 1000)
+    found = {name: server.query(expression, at_ms) for name, expression in alerts().items()}
     return {
         name: {series["metric"].get("rank") or str(round(float(series["value"][1]))) for series in result}
         for name, result in found.items()
@@ -112,6 +112,7 @@ def begin(hosts: Cluster, fault: str) -> None:
     for rank in range(RANKS):
         hosts.start_rank(rank, fault if rank == CULPRIT else "none")
     if fault in ("init", "slow_start"):
+        hosts.wait_until_others_begin(CULPRIT)
         return
     hosts.wait_until_ready()
     if fault in ("sigstop", "kill"):
@@ -124,12 +125,37 @@ def begin(hosts: Cluster, fault: str) -> None:
 def test_class_and_culprit_are_named(hosts: Cluster, fault: str) -> None:
     watch_all(hosts)
     begin(hosts, fault)
-    verdicts, took = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    since = time.time()
+    verdicts, _ = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    took = hosts.named_after(since, {(FAULTS[fault], CULPRIT)}, "--threshold", LIMITS)
     print(f"{fault}: {took:.1f} s: {verdicts[0]['evidence'] if verdicts else None}")
     assert kinds(verdicts) == {(FAULTS[fault], CULPRIT)}
     (verdict,) = verdicts
     assert verdict["rank_host"] == (None if fault == "slow_start" else "n2")
     assert verdict["pid"] == (None if fault == "slow_start" else hosts.ranks[CULPRIT].pid)
+
+
+IN_THREADS = {"missing": "it is in no NCCL call", "group_end": "perhaps another rank's, is in GroupEnd since"}
+"""What the evidence says of a thread, beside others of its process."""
+
+
+@pytest.mark.parametrize("fault", ["missing", "late", "count", "send", "abort", "group_end", "kill"])
+def test_ranks_that_are_threads_of_one_process_are_told_apart(hosts: Cluster, fault: str) -> None:
+    """A process per host, as in jobs that have a thread for each GPU; who is to blame is the first of its threads."""
+    watch_all(hosts)
+    for first in (0, CULPRIT):
+        others = [rank for rank in range(RANKS) if hosts.host_of(rank) == hosts.host_of(first) and rank != first]
+        hosts.start_rank(first, fault if first == CULPRIT else "none", others)
+    hosts.wait_until_ready()
+    if fault == "kill":
+        hosts.ranks[CULPRIT].send_signal(signal.SIGKILL)
+    hosts.go()
+    verdicts, _ = within(SLACK_S, lambda: hosts.hang("--threshold", LIMITS))
+    print(f"{fault}: {[verdict['evidence'] for verdict in verdicts]}")
+    culprits = {CULPRIT} if fault != "kill" else {rank for rank in range(RANKS) if hosts.host_of(rank) == "n2"}
+    assert kinds(verdicts) == {(FAULTS[fault], rank) for rank in culprits}
+    assert {verdict["pid"] for verdict in verdicts} == {hosts.ranks[CULPRIT].pid}
+    assert IN_THREADS.get(fault, "") in verdicts[0]["evidence"]
 
 
 def test_in_a_job_older_than_the_probes_the_rank_is_named_by_its_environment(hosts: Cluster) -> None:
@@ -190,12 +216,15 @@ def test_queries_over_both_hosts_name_the_same(hosts: Cluster, pair: Pair, fault
     with serving(pair.near, "10.0.0.1") as (server, url):
         watch_all(hosts, "--push", url)
         begin(hosts, fault)
+        since = time.time()
         wanted = {ALERT_OF[FAULTS[fault]]: {str(CULPRIT)}}
         if fault == "slow_start":
             wanted = {"XtraceNcclRankNotSeen": {str(CULPRIT)}}
         _, took = within(SLACK_S, lambda: firing(server) == wanted)
         found = firing(server)
-        print(f"{fault}: {took:.1f} s: {found}")
+        moments = (step / 10 for step in range(round(took * 10) + 2))
+        first = next((after for after in moments if firing(server, since + after) == wanted), took)
+        print(f"{fault}: {took:.1f} s, by samples up to {first:.1f} s: {found}")
         assert found == wanted
 
 

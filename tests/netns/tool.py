@@ -158,6 +158,15 @@ class Tool:
 
         assert eventually(written, LIMIT_S) and left <= 0, f"{left} of {number} intervals did not come"
 
+    def wait_until_written(self, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Until this is true of the JSON Lines, all of them so far, in the file that its data goes to."""
+
+        def written() -> bool:
+            text = os.pread(self._output.fileno(), os.fstat(self._output.fileno()).st_size, 0)
+            return holds(records(text[: text.rfind(b"\n") + 1])) or self.process.poll() is not None
+
+        assert eventually(written, LIMIT_S, pause_s=0.1), "it did not come"
+
     def wait(self) -> Result:
         """Read what is piped, and wait for the end of the process."""
         if self.process.stdout is not None:
@@ -326,11 +335,11 @@ def is_loaded(program: int) -> bool:
     return shown.returncode == 0
 
 
-def eventually(holds: Callable[[], bool], limit_s: float = SETTLE_S) -> bool:
+def eventually(holds: Callable[[], bool], limit_s: float = SETTLE_S, *, pause_s: float = 0.01) -> bool:
     """Whether `holds` becomes true in time; for things the kernel does without notification."""
     deadline = time.monotonic() + limit_s
     while not holds():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return True

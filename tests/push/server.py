@@ -136,8 +136,8 @@ class Server:
         return {labels: sorted(samples) for labels, samples in series.items()}
 
     def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
-        """An instant query's result."""
-        answer = json.loads(self.get("/api/v1/query", query=expression, time=str(at_ms / 1000)))
+        """An instant query's result. Without nocache it would not see the last second."""
+        answer = json.loads(self.get("/api/v1/query", query=expression, time=str(at_ms / 1000), nocache="1"))
         assert answer["status"] == "success", answer
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result

@@ -29,10 +29,15 @@ COUNTERS = Path(f"/sys/class/infiniband/{DEVICE}/ports/1")
 LATE_BLOCKS_S = 1.5
 """tcpdump gets its last packets from the kernel by blocks, the last of them this much later."""
 
-READY_WITHIN_S = 60
-CLIENT_LIMIT, SERVER_LIMIT = ("timeout", "--signal=KILL", "40"), ("timeout", "--signal=KILL", "55")
+READY_WITHIN_S = 180
+"""Two emulated machines share what is left of this one's CPUs."""
+CLIENT_LIMIT, SERVER_LIMIT = ("timeout", "--signal=KILL", "120"), ("timeout", "--signal=KILL", "150")
 """perftest whose other end gave up waits for ever, or repeats itself. The client ends first: rxe does not count
 packets to a queue pair that is gone."""
+
+UNTIL_STOPPED = ["ib_send_bw", "--events", "--noPeak", "-n", "10000000", "-s", "4096"]
+"""Traffic that lasts until a test has seen what it waits for. Both ends sleep between completions: polling takes all
+of an emulated machine."""
 
 started: list[subprocess.Popen[Any]] = []
 """What a test has started here; its end stops what is left."""
@@ -90,8 +95,18 @@ class Server:
         try:
             self.process.communicate(timeout=READY_WITHIN_S)
         except subprocess.TimeoutExpired:  # its client gave up before it was connected
-            self.process.kill()
-            self.process.communicate()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it, and what limits its time."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+def stop_traffic(peer: Peer, server: Server) -> None:
+    """End both ends of UNTIL_STOPPED."""
+    peer.stop_all()
+    server.kill()
 
 
 def start_client(peer: Peer, *words: str) -> int:

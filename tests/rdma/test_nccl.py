@@ -6,26 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from tests.nccl.native import native
-from tests.rdma.pair import DEVICE, Server, Tool, start_client, wait_until
+from tests.rdma.pair import DEVICE, UNTIL_STOPPED, Server, Tool, start_client, stop_traffic, wait_until
 from tests.rdma.peer import Peer
-
-LONG = ["ib_send_bw", "-D", "25", "-s", "4096"]
-"""Longer than a slow guest needs to find the process, probe it and read queue pairs."""
 
 
 def test_process_with_nccl_has_the_devices_of_its_queue_pairs(peer: Peer, tmp_path: Path) -> None:
     tool = Tool(tmp_path, "-m", "nccl", "-t", "500ms")
     assert tool.records("rdma_port") == [], "nobody uses NCCL yet"
-    server = Server("env", f"LD_PRELOAD={native('libnccl.so.2')}", *LONG)
-    client = start_client(peer, *LONG)
+    server = Server("env", f"LD_PRELOAD={native('libnccl.so.2')}", *UNTIL_STOPPED)
+    start_client(peer, *UNTIL_STOPPED)
 
     def of_server() -> list[dict[str, Any]]:
         return [record for record in tool.records("nccl_process") if record["pid"] == server.pid]
 
     wait_until(lambda: [record for record in of_server() if record["queue_pairs"]], "queue pairs of the process")
     wait_until(lambda: tool.records("rdma_port"), "record of its port")
-    peer.wait(client)
-    server.finish()
+    stop_traffic(peer, server)
     tool.stop()
     record = next(record for record in of_server() if record["queue_pairs"])
     print(record)

@@ -20,7 +20,9 @@ def run() -> bool:
     options = parsed("tests.vm", __doc__, list(SUITES), TESTS, LIMIT_S)
 
     def boot_one(kernel: Kernel, archives: Sequence[Path], directory: Path) -> Ended:
-        return boot(kernel.image, archives, directory, options.timeout, f"xtrace_tests={options.tests}")
+        # of the kernel's command line, what it does not know goes to the environment of the first process
+        words = [f"xtrace_tests={options.tests}", *options.set]
+        return boot(kernel.image, archives, directory, options.timeout, " ".join(words))
 
     return run_suites(options, boot_one, "runs")
 

@@ -1,5 +1,7 @@
 """Run the tool, and tell of each program it loads what the verifier did: `python -m tests.vm.loads OPTIONS`.
 
+`python -m tests.vm.loads nccl` loads the programs of mode nccl, as for a file that has NCCL.
+
 One JSON object per load on stdout. The count is the verifier's own, from its log; it is what
 bpf_prog_info.verified_insns says where the kernel has that (Linux 5.16).
 """
@@ -13,7 +15,8 @@ import time
 from typing import Any
 
 from xtrace.__main__ import main
-from xtrace.kernel import syscall
+from xtrace.kernel import privileges, syscall
+from xtrace.monitors.nccl.calls import BEGIN, RETURN, CallTables
 
 LOG_STATISTICS = 4
 """BPF_LOG_STATS: only the numbers, without the instructions (Linux 5.2)."""
@@ -55,6 +58,18 @@ class Recorder:
         return {"verified": int(verified.group(1)) if verified else None, "said": said}
 
 
+def load_nccl() -> None:
+    """The programs for all functions where there are multi links, else those for each."""
+    privileges.raise_memlock_limit()
+    with CallTables() as tables:
+        for name in (RETURN, BEGIN):
+            for function in (0,) if tables.multi else range(syscall.lib.NCCL_FUNCTIONS):
+                tables._load(name, function).close()
+
+
 if __name__ == "__main__":
     syscall.lib = Recorder(syscall.lib)  # type: ignore[assignment]
-    sys.exit(main())
+    if sys.argv[1:] == ["nccl"]:
+        load_nccl()
+    else:
+        sys.exit(main())

@@ -27,7 +27,7 @@ MODULES = (
 
 INSIDE = "xtrace_inside=tests.vm.pair_inside"
 TESTS = "tests/rdma"
-LIMIT_S = 900
+LIMIT_S = 2400
 SOCKET_WITHIN_S = 20
 
 

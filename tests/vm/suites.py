@@ -46,6 +46,9 @@ def parsed(
     parser.add_argument("--source", type=Path, default=Path.cwd(), help="the built tree under test (default .)")
     parser.add_argument("--tests", default=tests, help=f"pytest's arguments, by comma (default {tests})")
     parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="an environment variable of the tests"
+    )
+    parser.add_argument(
         "--timeout", type=float, default=timeout_s, metavar="S", help="of a suite (default %(default)s)"
     )
     parser.add_argument("--refresh", action="store_true", help="fetch everything again, newer kernels too")

@@ -29,7 +29,7 @@ class Outcome:
         return str(self.first("release") or f"{self.suite} (did not boot)")
 
     @cached_property
-    def tests(self) -> dict[str, dict[str, str]]:
+    def tests(self) -> dict[str, dict[str, Any]]:
         """The report of each test."""
         return {record["test"]: record for record in self.ended.records if "test" in record}
 
@@ -126,6 +126,14 @@ def _skips(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield from (f"{outcome.release}: {number} skipped: {reason}" for reason, number in why.most_common())
 
 
+def _figures(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """What tests measured."""
+    for outcome in outcomes:
+        for name, record in outcome.tests.items():
+            measured = record.get("figures") or {}
+            yield from (f"{outcome.release}: {name}: {what}: {value}" for what, value in measured.items())
+
+
 def _failures(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         yield from (f"{outcome.release}: {problem}" for problem in outcome.problems())
@@ -133,5 +141,5 @@ def _failures(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Everything; failures first, so that the table is what stays on the screen."""
-    parts = (_failures, _skips, _programs, _results)
+    parts = (_failures, _skips, _figures, _programs, _results)
     return "\n\n".join(text for part in parts if (text := "\n".join(part(outcomes))))

@@ -78,6 +78,8 @@ def _gaps(hosts: Hosts) -> Iterator[str]:
         yield f"left out, no records of this version: {hosts.unread} lines"
     for host, end_ns in hosts.stale().items():
         yield f"{host}: its records end at {timestamp(end_ns)}, before those of others: its ranks are left out"
+    for host, files in hosts.doubtful().items():
+        yield f"{host}: {' and '.join(files)} have records of the same time: name each host by XTRACE_HOST"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -250,7 +250,7 @@ class NcclProcess:
     probed: bool
     """whether its calls are counted"""
     ended: bool
-    """whether it has exited; this is its last record"""
+    """whether it has exited, or executes another program; this is its last record"""
     communicators: tuple[Communicator, ...] = ()
     operations: tuple[Operation, ...] = ()
     """calls without a communicator: groups, and failed initializations"""

@@ -26,7 +26,12 @@ def lacks(culprit: Rank, number: int, waiting: Sequence[Rank]) -> str:
     return f"it has not made {what} which {listed(waiting)} {do}"
 
 
-def whereabouts(rank: Rank) -> str:
+def is_alone(rank: Rank, members: Sequence[Rank]) -> bool:
+    """Whether its process has no other rank: else what its threads do may be the other's."""
+    return all(other is rank or (other.host, other.pid) != (rank.host, rank.pid) for other in members)
+
+
+def whereabouts(rank: Rank, members: Sequence[Rank]) -> str:
     """Where a rank is instead, when it was seen last: `it is in GroupEnd since 20.0 s (thread 102)`."""
     call = rank.open
     if rank.left is not None:
@@ -40,7 +45,10 @@ def whereabouts(rank: Rank) -> str:
     if call.is_from_stack:
         return f"it is in {call.arguments} since before the tool came, by the stack of thread {call.thread}"
     where = " on another communicator" if call.is_other and call.arguments.elements is not None else ""
-    return f"it is in {call.arguments}{where} since {seconds(rank.at_ns - call.since_ns)} (thread {call.thread})"
+    what = f"in {call.arguments}{where} since {seconds(rank.at_ns - call.since_ns)}"
+    if call.is_other and not is_alone(rank, members):
+        return f"a thread of its process, perhaps another rank's, is {what} (thread {call.thread})"
+    return f"it is {what} (thread {call.thread})"
 
 
 def unmatched(culprit: Rank, members: Sequence[Rank]) -> tuple[int, str] | None:
@@ -58,10 +66,10 @@ def unmatched(culprit: Rank, members: Sequence[Rank]) -> tuple[int, str] | None:
         received, sent = (back.receives, back.sends) if back else (0, 0)
         if peer.sends > received:
             text = f"{peer.sends} sends to rank {peer.peer}, which has made {received} receives from it"
-            return peer.peer, f"{whereabouts(culprit)}, with {text}"
+            return peer.peer, f"{whereabouts(culprit, members)}, with {text}"
         if peer.receives > sent:
             text = f"{peer.receives} receives from rank {peer.peer}, which has made {sent} sends to it"
-            return peer.peer, f"{whereabouts(culprit)}, with {text}"
+            return peer.peer, f"{whereabouts(culprit, members)}, with {text}"
     return None
 
 

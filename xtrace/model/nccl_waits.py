@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from xtrace.model.nccl_evidence import lacks, listed, numbers, unmatched, whereabouts
+from xtrace.model.nccl_evidence import is_alone, lacks, listed, numbers, unmatched, whereabouts
 from xtrace.model.nccl_ranks import Rank
 from xtrace.model.nccl_verdicts import Covered, Kind, Limits, Verdict
 
@@ -103,13 +103,13 @@ class Group:
             return replace(base, kind=Kind.GONE, evidence=f"its process has ended ({how}); {what}")
         if culprit.state in ("T", "t"):
             return replace(base, kind=Kind.STOPPED, evidence=f"its process is stopped (state {culprit.state}); {what}")
-        if culprit.state == "D":
+        if culprit.state == "D" and (culprit.open or is_alone(culprit, self.members)):
             return replace(base, kind=Kind.STOPPED, evidence=f"it is in uninterruptible sleep (state D); {what}")
         sent = unmatched(culprit, self.members)
         if sent:
             peer, evidence = sent
             return replace(base, kind=Kind.OPEN_SEND, peer=peer, evidence=f"{evidence}; {what}")
-        return replace(base, evidence=f"{what}; {whereabouts(culprit)}")
+        return replace(base, evidence=f"{what}; {whereabouts(culprit, self.members)}")
 
     def _not_seen(self, number: int, waiting: Sequence[Rank]) -> Verdict:
         since = min(_waits_since(rank) for rank in waiting)

@@ -80,16 +80,21 @@ class Apart(Relay[Yielded]):
             answer = self._answers.get(timeout=within_s)
         except queue.Empty:
             self._is_late = True
-            if not self._is_reported:
-                self._is_reported = True
-                self._say(
-                    f"mode {self.mode}: no answer within {within_s:g} s: its records come later and cover more time"
-                )
+            self._report(within_s)
             return None
         self._is_busy = self._is_late = False
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _report(self, within_s: float) -> None:
+        """Say once that records come late, and at the end always that the last do not come at all."""
+        late = f"mode {self.mode}: no answer within {within_s:g} s"
+        if self._has_finished:
+            self._say(f"{late} at the end: what happened since its last records is left out")
+        elif not self._is_reported:
+            self._is_reported = True
+            self._say(f"{late}: its records come later and cover more time")
 
     def _request(self, read: Callable[[], Yielded | None]) -> None:
         self._requests.put(read)

@@ -27,9 +27,9 @@ ROOT = Path(__file__).parents[3]
 SECOND = 1_000_000_000
 
 
-def tick(ranks: tuple[Rank, ...], host: str, at_ns: int = NOW) -> bytes:
+def tick(ranks: tuple[Rank, ...], host: str, at_ns: int = NOW, **more: str) -> bytes:
     """The records of one interval of a host."""
-    common = {"ts": timestamp(at_ns), "interval_s": 1.0, "host": host}
+    common = {"ts": timestamp(at_ns), "interval_s": 1.0, "host": host, **more}
     records = rank_records([replace(one, at_ns=at_ns) for one in ranks], common)
     return b"".join(orjson.dumps(record) + b"\n" for record in (*records, {"type": "nccl", **common}))
 
@@ -117,6 +117,48 @@ def test_a_rank_whose_records_are_left_out_is_not_missing(why: str, files: list[
     (verdict,) = verdicts(*files)
     assert (verdict["verdict"], verdict["rank"]) == ("all_stopped", None)
     assert "there are no records that go so far" in verdict["evidence"]
+
+
+def under_one_name(files: list[str], *addresses: str | None) -> None:
+    """All hosts are called `localhost`."""
+    for name, one, address in zip(files, sorted(RANKS, key=lambda one: one.host), addresses, strict=True):
+        more = {"host_ip": address} if address else {}
+        Path(name).write_bytes(tick((replace(one, host="localhost"),), "localhost", NOW, **more))
+
+
+def test_hosts_of_one_name_are_told_apart_by_their_addresses(
+    files: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    under_one_name(files, "10.0.0.1", "10.0.0.2", "10.0.0.3", None)
+    (verdict,) = verdicts(*files)
+    assert (verdict["verdict"], verdict["rank"], verdict["rank_host"]) == ("missing", 2, "localhost (10.0.0.3)")
+    assert verdict["host"].split(",")[-1] == "localhost (no address)"
+    assert caplog.text == ""
+
+
+def test_hosts_of_one_name_and_address_are_named_and_nobody_is_called_missing(
+    files: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, name in enumerate(files):
+        one = replace(joining(number), host="localhost")
+        if number != 2:
+            Path(name).write_bytes(tick((one,), "localhost", NOW - number * 300_000_000))
+    Path(files[2]).unlink()
+    given = [name for name in files if Path(name).exists()]
+    assert [verdict["verdict"] for verdict in verdicts(*given)] == ["all_stopped"]
+    assert f"hang: localhost: {' and '.join(given)} have records of the same time" in caplog.text
+
+
+def test_a_host_with_a_new_address_and_copies_of_a_file_are_one_host(
+    files: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier = Path(files[0]).parent / "earlier"
+    gone = replace(behind(2, ended=True, exit="killed by signal 9"), host="n2")
+    earlier.write_bytes(tick((gone,), "n2", NOW - 5 * SECOND, host_ip="10.0.0.9"))
+    Path(files[2]).write_bytes(tick((), "n2", host_ip="10.0.0.3"))
+    (verdict,) = verdicts(*files, str(earlier), files[2], files[0])
+    assert (verdict["verdict"], verdict["rank"], verdict["rank_host"]) == ("gone", 2, "n2")
+    assert caplog.text == ""
 
 
 def test_lines_of_others_are_skipped_and_counted() -> None:

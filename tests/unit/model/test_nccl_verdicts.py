@@ -102,6 +102,18 @@ def test_a_rank_that_goes_on_elsewhere_is_missing_here() -> None:
     )
 
 
+def test_what_a_thread_of_another_rank_may_do_is_not_said_of_this_one() -> None:
+    """Ranks 1 and 2 are threads of one process."""
+    shared = replace(OTHERS[1], pid=102, host="n2")
+    group = OpenCall(Arguments("GroupEnd"), NOW - SECOND, 105, is_other=True)
+    verdict = only(OTHERS[0], shared, OTHERS[2], replace(behind(2), open=group))
+    assert verdict.evidence.endswith(
+        "a thread of its process, perhaps another rank's, is in GroupEnd since 1.0 s (thread 105)"
+    )
+    verdict = only(OTHERS[0], shared, OTHERS[2], behind(2, state="D"))
+    assert verdict.kind == Kind.MISSING
+
+
 def test_a_rank_whose_records_end_too_early_to_tell_is_not_missing() -> None:
     assert judged(*OTHERS, behind(2, at_ns=NOW - 12 * SECOND)) == []
     assert judged(*(replace(one, at_ns=NOW - 12 * SECOND) for one in OTHERS), behind(2)) == []

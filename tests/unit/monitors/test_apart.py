@@ -115,10 +115,11 @@ def test_the_end_takes_the_answer_that_is_awaited(source: Slow, watched: Apart[S
 
 
 def test_the_end_does_not_wait_for_one_that_never_answers(
-    source: Slow, watched: Apart[Snapshot], monkeypatch: pytest.MonkeyPatch
+    source: Slow, watched: Apart[Snapshot], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "END_S", 0.01)
     assert watched.finish() is None
+    assert said == ["mode rdma: no answer within 0.01 s at the end: what happened since its last records is left out"]
     assert watched.ended
     watched.close()
     assert not source.closed, "its thread still uses what it holds"

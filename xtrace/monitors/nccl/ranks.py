@@ -171,7 +171,7 @@ class RankReader:
         name, identity = _identity(state, job if is_only else None)
         by_job = job if identity is Identity.ENVIRONMENT else None
         known = Known.of(state)
-        opened = self._open(seen, pid, address)
+        opened = self._open(seen, pid, address, state.id)
         return replace(
             self._process(seen, pid, user, opened[0] if opened else None),
             communicator=name,
@@ -236,9 +236,13 @@ class RankReader:
             exit=proc.exit_of(pid) if state is None and start_time is not None else None,
         )
 
-    def _open(self, seen: Seen, pid: int, address: int) -> tuple[int, OpenCall] | None:
-        """The call that a rank is in, and its thread: on the communicator, else another one of its process."""
-        calls = seen.running.get(pid, [])
+    def _open(self, seen: Seen, pid: int, address: int, id_: int) -> tuple[int, OpenCall] | None:
+        """The call that a rank is in, and its thread: on the communicator, else another one of its process.
+
+        Threads of one process may be ranks of one communicator: in their calls no other rank is.
+        """
+        others = {where[1] for where, state in seen.states.items() if where[0] == pid and id_ and state.id == id_}
+        calls = [found for found in seen.running.get(pid, []) if found[1].communicator not in others - {address}]
         own = [found for found in calls if found[1].communicator == address]
         for frame, call in own or calls:
             made = arguments(call.function, call.datatype, call.elements, call.root)

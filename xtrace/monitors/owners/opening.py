@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from xtrace.errors import XtraceError
-from xtrace.kernel import privileges
+from xtrace.kernel import privileges, proc
 from xtrace.kernel.cgroups import Cgroups
 from xtrace.messages import Say
 from xtrace.monitors.owners.names import OwnerNames
@@ -37,6 +37,12 @@ def find_owners(tables: FlowTables, say: Say) -> Iterator[OwnerNames | None]:
 def _open(tables: FlowTables, say: Say, opening: ExitStack) -> OwnerNames:
     cgroups = opening.enter_context(Cgroups())
     probe = tables.find_owners(cgroups)
+    if not (proc.sees_all() and proc.numbers_as_own()):
+        say(
+            "--owners: in this PID namespace processes have other numbers than the kernel's (run it with --pid host):"
+            " sockets that they opened before the start have no process, only a control group"
+        )
+        return OwnerNames(cgroups, knows_kernel=False)
     # after the program is attached: no socket is created in between
     seeded = seed(probe.creators, cgroups)
     if seeded.unreadable:

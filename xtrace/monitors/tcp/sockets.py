@@ -97,6 +97,8 @@ class Sockets:
         """Count what a socket did until its end, once: closing and being destroyed may be far apart."""
         sample = end.sample
         counted = self._closed.pop(end.socket, None)
+        if counted is None and _is_spare(sample):
+            return
         before = self._last(sample.cookie) if sample.cookie else None
         is_new = before is None and counted is None
         before = before or counted
@@ -129,3 +131,13 @@ class Sockets:
             return
         found.ended += 1
         found.connections.append(Connection(sample, False, growth(sample, sample), has_ended=True))
+
+
+def _is_spare(sample: Sample) -> bool:
+    """Whether this was never a connection.
+
+    Two packets that end a handshake, on two CPUs, make a socket each. One becomes the connection; the other is
+    destroyed, with the same cookie and the same repeated SYN-ACKs, before it is given its first segment
+    (inet_ehash_nolisten()).
+    """
+    return sample.event == lib.TCP_DESTROYED and sample.value(lib.TCP_SEGMENTS_RECEIVED) == 0

@@ -181,7 +181,7 @@ def ended(snapshot: NcclSnapshot) -> Iterator[str]:
     how = {rank.pid: rank.exit for rank in snapshot.ranks if rank.ended}
     for process in snapshot.processes:
         if process.ended:
-            exit_ = how.get(process.pid) or "how is not known"
+            exit_ = how.get(process.pid) or "or executes another program"
             yield f"ended: pid {process.pid} {short_command(process.command)} ({exit_})"
 
 

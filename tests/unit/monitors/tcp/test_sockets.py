@@ -46,7 +46,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
 
 
 def again(times: int, cookie: int = 1, **more: Any) -> bytes:
-    return packed_sample(cookie, values={AGAIN: times, lib.TCP_SEGMENTS_SENT: times}, **more)
+    values = {AGAIN: times, lib.TCP_SEGMENTS_SENT: times, lib.TCP_SEGMENTS_RECEIVED: 1}
+    return packed_sample(cookie, values=values, **more)
 
 
 def end(packed: bytes, socket: int = SOCKET, at_ns: int = 0) -> End:
@@ -148,6 +149,15 @@ def test_failed_connect_counts_its_syns_and_is_no_connection(played: Played) -> 
 def test_listeners_and_unconnected_sockets_that_end_are_no_connections(played: Played) -> None:
     played.read()
     assert played.read(ends=[end(died(0, cookie=0, remote=("::", 0)))]).connections == []
+
+
+def test_second_socket_of_a_handshake_that_two_packets_ended_is_no_connection(played: Played) -> None:
+    played.read()
+    played.read(again(1))
+    spare = packed_sample(values={AGAIN: 1}, event=lib.TCP_DESTROYED, state=lib.TCP_STATE_CLOSE)
+    assert played.read(again(1), ends=[end(spare)]).connections == []
+    found = played.read(ends=[end(died(2), socket=SOCKET + 8)])
+    assert (retransmitted(found), found.began, found.ended) == (1, 0, 1)
 
 
 def test_address_of_a_socket_that_is_used_again_is_another_socket(played: Played) -> None:

@@ -185,7 +185,7 @@ def test_what_ended_is_said_and_how() -> None:
     gone = rank(0, ended=True, exit="exit status 3", open=None, state=None)
     lines = page(snapshot(gone, processes=(process(0, ended=True), process(1, ended=True))))
     assert "ended: pid 100 python3 train.py (exit status 3)" in lines
-    assert "ended: pid 101 python3 train.py (how is not known)" in lines
+    assert "ended: pid 101 python3 train.py (or executes another program)" in lines
 
 
 def test_what_is_left_out_is_in_the_title() -> None:
