@@ -547,10 +547,7 @@ def test_what_owners_counted_in_the_index_is_added_to_their_entries_and_the_plac
     found = list(FlowTable(memoryview(ffi.buffer(entries)), len(flows)))
     assert found == [
         flows[0],
-        *(
-            record._replace(packets=record.packets + 100, bytes=record.bytes + 1000, last=6)
-            for record in flows[1:]
-        ),
+        *(record._replace(packets=record.packets + 100, bytes=record.bytes + 1000, last=6) for record in flows[1:]),
     ]
 
 
