@@ -19,6 +19,7 @@
 #include "traffic_type.h"
 
 static __always_inline void add_marks(struct flow_counters *flow, const struct flow_counters *seen);
+static __always_inline void add_alone(struct flow_counters *flow, const struct flow_counters *seen);
 
 #ifdef HASH_TABLES
 #include "table_hash.h"
@@ -27,10 +28,10 @@ static __always_inline void add_marks(struct flow_counters *flow, const struct f
 #endif
 
 /*
- * In front of the table of each buffer, per CPU, a direct-mapped cache that stays in the CPU's own: most
- * packets belong to a flow seen a moment ago, and find it there without locking or sharing the table. User
- * space adds what it holds to the flows it has. Index (cpu * 2 + buffer) * RECENT_FLOWS + place; where there
- * is no room for a CPU, its packets go to the table.
+ * Beside the table of each buffer, per CPU, a direct-mapped cache that stays in the CPU's own, for flows that
+ * find_own() does not find: most of their packets, too, belong to a flow seen a moment ago, and find it there
+ * without locking. User space adds what it holds to the flows it has. Index (cpu * 2 + buffer) * RECENT_FLOWS
+ * + place; where there is no room for a CPU, its packets go to the table.
  */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
@@ -99,37 +100,25 @@ static __always_inline struct recent_flow *recent_place(__u32 number, __u32 buff
 	return keeps_recent ? bpf_map_lookup_elem(&recent, &index) : 0;
 }
 
-/* Counts a packet of a recent flow where this CPU alone counts. */
-static __always_inline void add_to_recent(struct recent_flow *flow, const struct flow_counters *seen)
+/* Counts a packet where this CPU alone counts. */
+static __always_inline void add_alone(struct flow_counters *flow, const struct flow_counters *seen)
 {
 	__u64 congested = seen->ecn_ce & ECN_CE_COUNT;
 
-	flow->counters.packets += seen->packets;
-	flow->counters.bytes += seen->bytes;
-	flow->counters.tcp_flags |= seen->tcp_flags;
-	flow->counters.last = seen->last;
-	flow->challenger = 0;
+	flow->packets += seen->packets;
+	flow->bytes += seen->bytes;
+	flow->tcp_flags |= seen->tcp_flags;
+	flow->last = seen->last;
 	if (unlikely(congested))
-		flow->counters.ecn_ce += congested;
-	note_dscp(&flow->counters, seen);
-	flow->plain_class = PLAIN_CE;
+		flow->ecn_ce += congested;
+	note_dscp(flow, seen);
 }
 
-/* Where the flow of a packet is, if it is there. */
-struct flow_place {
-	__u32 buffer;
-	__u32 hash;
-	struct recent_flow *recent; /* on this CPU; NULL if no recent flows are kept */
-	__u64 plain_addresses;
-	__u64 plain_rest; /* 0 if the frame is not plain */
-};
-
-/* Where a flow of this hash is counted. The buffer is read once: a packet is in one with all its counters. */
-static __always_inline void find_place(struct flow_place *place, __u32 hash)
+/* The buffer is read once: a packet is in one with all its counters. */
+static __always_inline void find_buffer(struct flow_place *place, __u32 hash)
 {
 	place->buffer = active & 1;
 	place->hash = hash;
-	place->recent = recent_place(hash, place->buffer);
 }
 
 /* A flow takes a place among the recent ones: what was counted there for another goes to the table. */
@@ -140,6 +129,7 @@ static __always_inline void replace_recent(const struct flow_place *place, const
 
 	if (recent->entry && recent->counters.packets)
 		table_add(recent->entry, (struct flow_entry *)recent, place->buffer);
+	table_leaves(number, place->buffer);
 	recent->key = packet->key;
 	recent->counters =
 	    (struct flow_counters){.first = packet->counters.last, .last = packet->counters.last};
@@ -148,58 +138,61 @@ static __always_inline void replace_recent(const struct flow_place *place, const
 	recent->challenger = 0;
 	recent->plain_addresses = place->plain_addresses;
 	recent->plain_rest = place->plain_rest;
-	recent->plain_class = PLAIN_CE;
+}
+
+/* Counts a packet if its flow is the recent one of its place. */
+static __always_inline bool add_to_recent(struct recent_flow *recent, const struct flow_key *key,
+					  const struct flow_counters *seen)
+{
+	if (!recent || !recent->entry ||
+	    unlikely(!same_words((const __u64 *)&recent->key, (const __u64 *)key)))
+		return false;
+	add_alone(&recent->counters, seen);
+	recent->challenger = 0;
+	return true;
 }
 
 /* Counts a packet if its flow is among the recent ones; else says where to look for it. */
 static __always_inline bool count_recent(const struct flow_key *key, const struct flow_counters *seen,
 					 struct flow_place *place)
 {
-	find_place(place, hash_key(key));
+	find_buffer(place, hash_key(key));
+	place->recent = recent_place(place->hash, place->buffer);
 	place->plain_addresses = place->plain_rest = 0;
-	if (!place->recent || !place->recent->entry ||
-	    unlikely(!same_words((const __u64 *)&place->recent->key, (const __u64 *)key)))
-		return false;
-	add_to_recent(place->recent, seen);
-	return true;
+	return add_to_recent(place->recent, key, seen);
 }
 
-/*
- * Counts a packet in the entry of its flow, which was found at the first look; not if the flow is to take a
- * place among the recent ones, or its owner is to be asked for.
- */
-static __always_inline bool count_found(const struct found_entry *at, const struct flow_counters *seen,
-					const struct flow_place *place)
+/* Counts a plain packet if its flow is among the recent ones, but came by other frames so far. */
+static __always_inline bool count_first_plain(const struct flow_entry *packet, const struct flow_place *place)
 {
-	struct recent_flow *recent = place->recent;
-
-	if (recent && unlikely(!recent->entry || recent->challenger == place->hash))
+	if (!add_to_recent(place->recent, &packet->key, &packet->counters))
 		return false;
-	if (names_owners && unlikely(has_to_ask(at)))
-		return false;
-	add_to_entry(at, seen, place->buffer);
-	if (recent)
-		recent->challenger = place->hash;
+	place->recent->plain_addresses = place->plain_addresses;
+	place->recent->plain_rest = place->plain_rest;
 	return true;
 }
 
 /*
  * Counts a packet in the table. Where another flow has its place among the recent ones, it takes that over
  * only if it comes twice before the other is seen again. So trains of packets stay on this CPU, and single
- * packets of many flows do not displace each other. A flow whose owner is to be asked for stays in the table
- * alone, so that recent ones need no test: its entry's number is in `to_ask`, else 0.
+ * packets of many flows do not displace each other. A plain flow that find_own() finds stays in the table; so
+ * does one whose owner is to be asked for, so that recent ones need no test: its entry's number is in
+ * `to_ask`, else 0.
  */
 static __always_inline bool count_in_table(const struct flow_entry *packet, const struct flow_place *place,
 					   __u32 *to_ask)
 {
-	__u32 number = table_count(packet, place->hash, place->buffer);
 	struct recent_flow *recent = place->recent;
+	bool finds;
+	__u32 number = table_count(packet, place, &finds);
 
 	*to_ask = 0;
 	if (unlikely(!number))
 		return false;
 	if (names_owners && table_asks(number, place->buffer))
 		*to_ask = number;
+	else if (finds)
+		return true;
 	else if (recent && (!recent->entry || recent->challenger == place->hash))
 		replace_recent(place, packet, number);
 	else if (recent)

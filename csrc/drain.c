@@ -43,13 +43,23 @@ void xt_add_recent(struct flow_entry *entries, __u32 count, struct recent_flow *
 	memset(recent, 0, RECENT_FLOWS * sizeof(*recent));
 }
 
-void xt_add_foreign(struct flow_entry *entries, __u32 count, struct packet_count *foreign)
+#define AHEAD 16 /* entries whose places are fetched early: they lie anywhere */
+
+void xt_add_owned(struct flow_entry *entries, __u32 count, struct index_place *index, __u32 places)
 {
 	for (__u32 i = 0; i < count; i++) {
-		entries[i].counters.packets += foreign[i].packets;
-		entries[i].counters.bytes += foreign[i].bytes;
+		__u32 number = entries[i].place, ahead = i + AHEAD < count ? entries[i + AHEAD].place : 0;
+		struct index_place *place;
+
+		if (ahead && ahead <= places)
+			__builtin_prefetch(&index[ahead - 1], 1);
+		if (!number || number > places)
+			continue;
+		place = &index[number - 1];
+		if (place->counters.packets)
+			add(&entries[i].counters, &place->counters);
+		memset(place, 0, sizeof(*place));
 	}
-	memset(foreign, 0, count * sizeof(*foreign));
 }
 
 /* Bit i of the byte stands in byte i: the product's top byte is the sum of all, which have no common bit. */

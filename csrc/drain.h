@@ -9,8 +9,9 @@
 
 /* Add what a CPU's RECENT_FLOWS hold to their entries, by number, and empty their places. */
 void xt_add_recent(struct flow_entry *entries, __u32 count, struct recent_flow *recent);
-/* Add what other CPUs than the owners counted to the entries, and set it to 0. */
-void xt_add_foreign(struct flow_entry *entries, __u32 count, struct packet_count *foreign);
+/* Add what the owners of flows counted in the `places` of an index to their entries, and empty these places.
+ */
+void xt_add_owned(struct flow_entry *entries, __u32 count, struct index_place *index, __u32 places);
 /* Move those that hold something to `entries`, and empty their places. Returns how many. */
 __u32 xt_take_recent(struct flow_entry *entries, struct recent_flow *recent);
 

@@ -42,9 +42,6 @@
 /* Recent flows that each CPU keeps of one buffer, at most; a power of two. */
 #define RECENT_FLOWS 64
 
-/* Words of a flow table's index that are looked at together: half a cache line. */
-#define INDEX_LINE 8
-
 /* Networks that --net and --exclude-net take, each. */
 #define MAX_NETWORKS 256
 
@@ -133,12 +130,19 @@ struct flow_counters {
 /* A flow and what was counted for it: a record of the flow table. One and a half cache lines. */
 struct flow_entry {
 	struct flow_key key;
-	struct flow_counters counters; /* packets and bytes: those that the owner counted */
-	__u32 owner;		       /* the CPU that saw it first, counted from 1; 0: none */
-	__u32 asked;		       /* --owners: how often it was asked whose the flow is; OWNER_FOUND */
+	struct flow_counters counters; /* until drained, without what the CPU that owns it counted */
+	__u32 place; /* its place in the index, counted from 1; 0: it was taken for nothing */
+	__u32 asked; /* --owners: how often it was asked whose the flow is; OWNER_FOUND */
 };
 
-#define PLAIN_CE 256 /* no traffic class */
+/* A place of a flow table's index: the number of an entry, and what its owner counted. A cache line. */
+struct index_place {
+	__u32 word;	       /* the number of the entry, bits of the flow's hash above it; 0: free */
+	__u32 owner;	       /* the CPU that saw the flow first, counted from 1; 0: none */
+	__u64 plain_addresses; /* of plain frames (plain.h): both addresses, as on the wire */
+	__u64 plain_rest;      /* 0: the owner has seen the flow in other frames only */
+	struct flow_counters counters;
+};
 
 /* One of the flows that a CPU saw lately, and what was counted there since; its flow table has it, too. */
 struct recent_flow {
@@ -146,18 +150,15 @@ struct recent_flow {
 	struct flow_counters counters;
 	__u32 entry;	       /* in the flow table, counted from 1; 0: this place is free */
 	__u32 challenger;      /* hash of the flow that last missed here, since the last hit */
-	__u64 plain_addresses; /* of plain frames (plain.h): both addresses, as on the wire */
+	__u64 plain_addresses; /* as in struct index_place */
 	__u64 plain_rest;      /* 0: the flow came by another frame */
-	__u64
-	    plain_class; /* traffic class of the last packet; PLAIN_CE if there was none yet, or it was CE */
 };
 
 /* Of one flow table: how many of its entries are taken. In a cache line of its own. */
 struct claimed {
 	__u32 entries; /* may count on beyond the table's end */
 	__u32 unused;  /* of these: taken at once with another CPU that inserted the same flow */
-	__u32 foreign; /* 1: packets were counted by another CPU than their flow's owner */
-	__u32 padding[13];
+	__u32 padding[14];
 };
 
 struct packet_count {

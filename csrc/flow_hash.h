@@ -116,6 +116,15 @@ static __always_inline __u32 hash_key(const struct flow_key *key)
 		   words[4] * hash_4 + words[5] * hash_5);
 }
 
+/* Where the flow of a packet is, if it is there. */
+struct flow_place {
+	__u32 buffer;
+	__u32 hash;
+	struct recent_flow *recent; /* on this CPU; NULL if no recent flows are kept */
+	__u64 plain_addresses;
+	__u64 plain_rest; /* 0 if the frame is not plain */
+};
+
 static __always_inline bool same_words(const __u64 *a, const __u64 *b)
 {
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |

@@ -12,13 +12,14 @@
 /* The number of a flow's entry in the table, 0 if it has none. */
 static __always_inline __u32 look_for(const struct flow_key *key, __u32 buffer)
 {
-	__u32 hash = hash_key(key), tag = index_tag(hash), *word, found;
+	__u32 hash = hash_key(key), tag = index_tag(hash), found;
+	struct index_place *place;
 	struct flow_entry *entry;
 
 #pragma nounroll
 	for (__u32 i = 0; i < MOST_PROBES; i++) {
-		word = word_at(hash, i, buffer);
-		found = word ? *(volatile __u32 *)word : 0;
+		place = place_at(place_number(hash, i), buffer);
+		found = place ? *(volatile __u32 *)&place->word : 0;
 		if (!found)
 			return 0;
 		if ((found & ~number_mask) != tag)

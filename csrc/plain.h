@@ -232,24 +232,11 @@ static __always_inline struct key_words plain_key(const struct plain *plain, boo
 	}};
 }
 
-/* Whether the addresses in a key are the frame's; in keys of IPv4, two words are always 0. */
-static __always_inline bool has_addresses(const struct flow_key *key, const struct plain *plain, bool is_ipv6)
-{
-	const __u64 *have = (const __u64 *)key;
-	__u64 differ =
-	    (have[1] ^ address_word(plain, is_ipv6, 1)) | (have[3] ^ address_word(plain, is_ipv6, 3));
-
-	if (is_ipv6)
-		differ |=
-		    (have[0] ^ address_word(plain, is_ipv6, 0)) | (have[2] ^ address_word(plain, is_ipv6, 2));
-	return !differ;
-}
-
-/* Whether a key is the frame's. */
-static __always_inline bool has_plain_key(const struct flow_key *key, const struct plain *plain, bool is_ipv6)
+/* Whether the addresses in a key are those of a frame of IPv6. */
+static __always_inline bool has_addresses(const struct flow_key *key, const struct plain *plain)
 {
 	const __u64 *have = (const __u64 *)key;
 
-	return has_addresses(key, plain, is_ipv6) && have[4] == ports_word(plain->rest) &&
-	       have[5] == last_word(plain->rest);
+	return !((have[0] ^ address_word(plain, true, 0)) | (have[1] ^ address_word(plain, true, 1)) |
+		 (have[2] ^ address_word(plain, true, 2)) | (have[3] ^ address_word(plain, true, 3)));
 }

@@ -37,7 +37,8 @@
 _Static_assert(sizeof(struct flow_key) == 48, "flow_key is six 64-bit words");
 _Static_assert(sizeof(struct flow_counters) == 40, "flow_counters is five 64-bit words");
 _Static_assert(sizeof(struct flow_entry) == 96, "flow_entry is one and a half cache lines");
-_Static_assert(sizeof(struct recent_flow) == 120, "no padding");
+_Static_assert(sizeof(struct index_place) == 64, "index_place is a cache line");
+_Static_assert(sizeof(struct recent_flow) == 112, "no padding");
 _Static_assert(sizeof(struct claimed) == 64, "claimed is a cache line");
 _Static_assert(offsetof(struct recent_flow, counters) == offsetof(struct flow_entry, counters),
 	       "recent_flow begins as a flow_entry");

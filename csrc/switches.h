@@ -20,7 +20,7 @@ SWITCH(__u32, recent_mask);  /* of the recent flows that each CPU keeps, how man
 SWITCH(__u32, max_flows);    /* in one table */
 SWITCH(__u32, table_entries); /* of one buffer, at least max_flows */
 SWITCH(__u32, number_mask);   /* bits of a word of the index that are the number of an entry */
-SWITCH(__u32, table_lines);   /* of one buffer's index; a power of two */
+SWITCH(__u32, index_places);  /* of one buffer; a power of two */
 
 /* Multipliers of hash_key(), odd and random: nobody can choose flows that collide. */
 SWITCH(__u64, hash_0);

@@ -22,24 +22,11 @@ struct {
 	MAP_UINT(max_entries, DEFAULT_MAX_FLOWS);
 } flows_a SEC(".maps"), flows_b SEC(".maps");
 
-/* Entries have no place of their own, so none is found without the key. */
-struct found_entry {
-	struct flow_entry *entry;
-};
-
-static __always_inline struct found_entry first_look(__u32 hash, __u32 buffer)
+/* No CPU has a flow for itself. */
+static __always_inline struct flow_counters *find_own(const struct flow_place *where)
 {
-	(void)hash;
-	(void)buffer;
-	return (struct found_entry){};
-}
-
-static __always_inline void add_to_entry(const struct found_entry *at, const struct flow_counters *seen,
-					 __u32 buffer)
-{
-	(void)at;
-	(void)seen;
-	(void)buffer;
+	(void)where;
+	return 0;
 }
 
 /* Copy the byte to all eight, keep the diagonal. */
@@ -91,20 +78,22 @@ static __always_inline bool table_add(__u32 number, const struct flow_entry *see
 	return !add_to_table(&flows_a, seen);
 }
 
-/* Counts a packet in its flow; returns 0 if the table cannot take the flow. */
-static __always_inline __u32 table_count(const struct flow_entry *packet, __u32 hash, __u32 buffer)
+/* A flow that is among the recent ones is found there first. */
+static __always_inline void table_leaves(__u32 number, __u32 buffer)
 {
-	(void)hash;
-	return table_add(0, packet, buffer);
+	(void)number;
+	(void)buffer;
+}
+
+/* Counts a packet in its flow; returns 0 if the table cannot take the flow. */
+static __always_inline __u32 table_count(const struct flow_entry *packet, const struct flow_place *where,
+					 bool *finds)
+{
+	*finds = false;
+	return table_add(0, packet, where->buffer);
 }
 
 /* Owners are not asked for: entries have no room to note it. */
-static __always_inline bool has_to_ask(const struct found_entry *at)
-{
-	(void)at;
-	return false;
-}
-
 static __always_inline bool table_asks(__u32 number, __u32 buffer)
 {
 	(void)number;

@@ -3,12 +3,14 @@
  * Flow tables in memory that is shared with user space, which reads and clears it without system calls.
  *
  * The entries of a buffer are taken one after the other, so that what has to be drained lies in one piece. An
- * index finds them: a power of two of words, each some bits of a flow's hash and the number of its entry, or
- * 0. An entry's key is written before its word is, by compare-and-swap: who finds the word finds the key, so
- * nobody waits, and no flow has two entries. Counters are 0 in a free entry, and only added to.
+ * index finds them: a power of two of places, each with the number of an entry and some bits of its flow's
+ * hash in one word, or 0. An entry's key is written before that word is, by compare-and-swap: who finds the
+ * word finds the key, so nobody waits, and no flow has two entries.
  *
- * The NIC gives most flows to one CPU. The first that sees a flow owns its entry, and adds packets and bytes
- * without locking; the others add theirs elsewhere, atomically, and user space brings them together.
+ * The NIC gives most flows to one CPU. The first that sees a flow owns it: the rest of its place is that
+ * CPU's alone, which counts there without locking, and tells by two words that a plain frame is the flow's.
+ * So most packets need one cache line of the table. The others count in the entry, atomically, and user space
+ * adds up both.
  */
 #pragma once
 
@@ -22,30 +24,18 @@
 #include "owner.h"
 #include "switches.h"
 
-#define MOST_PROBES (2 * INDEX_LINE) /* words that a flow may have; the verifier follows each */
+#define MOST_PROBES 18	   /* places that a flow may have; the verifier follows each */
+#define HASH_STEP_SHIFT 15 /* upper bits of the hash say which places come next */
+#define NEAR_PLACES 2	   /* the first of them: neighbors, and all that is looked at for a plain frame */
 
-/* Half a cache line of the index. */
-struct index_line {
-	__u32 words[INDEX_LINE];
-};
-
-/* Index buffer * table_lines + line. */
+/* Index buffer * index_places + place. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct index_line);
+	MAP_TYPE(value, struct index_place);
 	MAP_UINT(max_entries, 2);
 	MAP_UINT(map_flags, BPF_F_MMAPABLE);
 } flow_index SEC(".maps");
-
-/* What other CPUs than its owner counted for the flow of an entry, by the same index. */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct packet_count);
-	MAP_UINT(max_entries, 2);
-	MAP_UINT(map_flags, BPF_F_MMAPABLE);
-} foreign SEC(".maps");
 
 /* By buffer. */
 struct {
@@ -94,28 +84,33 @@ static __always_inline __u32 claim_entry(const struct flow_entry *packet, __u32 
 	entry->counters.dscp = packet->counters.dscp;
 	entry->counters.first = packet->counters.first;
 	entry->counters.last = packet->counters.first;
-	entry->owner = is_realtime ? 0 : bpf_get_smp_processor_id() + 1;
 	return taken + 1;
 }
 
-/*
- * What the index has beside the number of an entry. A line goes by the upper bits of the hash, so here are
- * the lower ones.
- */
+/* What the index has beside the number of an entry. Places go by the lower bits of the hash. */
 static __always_inline __u32 index_tag(__u32 hash)
 {
-	return __builtin_bswap32(hash) & ~number_mask;
+	return hash & ~number_mask;
 }
 
-/* The word of the index that a flow may have after `probes` others: all of a line, then another line. */
-static __always_inline __u32 *word_at(__u32 hash, __u32 probes, __u32 buffer)
+/* The number of the place that a flow may have after `probes` others: two neighbors, then any. */
+static __always_inline __u32 place_number(__u32 hash, __u32 probes)
 {
-	__u32 step = probes / INDEX_LINE * (hash | 1);
-	__u32 number = ((__u64)hash * table_lines >> 32) + step;
-	__u32 index = buffer * table_lines + (number & (table_lines - 1));
-	struct index_line *line = bpf_map_lookup_elem(&flow_index, &index);
+	__u32 number = probes < NEAR_PLACES ? hash ^ probes : hash + probes * (hash >> HASH_STEP_SHIFT | 1);
 
-	return line ? &line->words[(hash ^ probes) & (INDEX_LINE - 1)] : 0;
+	return number & (index_places - 1);
+}
+
+static __always_inline struct index_place *place_at(__u32 number, __u32 buffer)
+{
+	__u32 index = buffer * index_places + number;
+
+	return bpf_map_lookup_elem(&flow_index, &index);
+}
+
+static __always_inline __u32 this_cpu(void)
+{
+	return bpf_get_smp_processor_id() + 1;
 }
 
 /* An entry was taken for nothing. */
@@ -127,21 +122,23 @@ static __always_inline void leave_unused(__u32 buffer)
 		__sync_fetch_and_add(&claimed->unused, 1);
 }
 
-/* A flow's entry in the table. */
+/* A flow in the table. */
 struct found_entry {
-	struct flow_entry *entry;
-	__u32 number; /* 0: the table cannot take the flow */
+	struct index_place *place;
+	__u32 number; /* of its entry; 0: the table cannot take the flow */
+	bool near;    /* the place is one of the first */
 };
 
-/* The entry that a flow of this hash has most often: who takes it for a flow's compares the key. */
-static __always_inline struct found_entry first_look(__u32 hash, __u32 buffer)
+/* A place of the index was taken for an entry: it is this CPU's, but for the word. */
+static __always_inline void own_place(struct index_place *place, const struct flow_entry *packet,
+				      struct flow_entry *entry, __u32 number)
 {
-	__u32 *word = word_at(hash, 0, buffer), found = word ? *(volatile __u32 *)word : 0;
-	struct found_entry at = {.number = found & number_mask};
-
-	if (at.number && (found ^ at.number) == index_tag(hash))
-		at.entry = entry_at(at.number, buffer);
-	return at;
+	entry->place = number + 1;
+	if (is_realtime)
+		return;
+	place->owner = this_cpu();
+	place->counters.dscp = packet->counters.dscp;
+	place->counters.first = packet->counters.first;
 }
 
 /* Finds a flow's entry, or takes one. */
@@ -149,30 +146,36 @@ static __always_inline struct found_entry find_entry(const struct flow_entry *pa
 						     __u32 buffer)
 {
 	struct found_entry none = {}, at;
-	__u32 tag = index_tag(hash), mine = 0, *word, found;
+	__u32 tag = index_tag(hash), mine = 0, number, found;
+	struct flow_entry *entry;
 
 #pragma nounroll
 	for (__u32 i = 0; i < MOST_PROBES; i++) {
-		word = word_at(hash, i, buffer);
-		if (!word)
+		number = place_number(hash, i);
+		at.place = place_at(number, buffer);
+		if (!at.place)
 			return none;
-		found = *(volatile __u32 *)word;
+		at.near = i < NEAR_PLACES;
+		found = *(volatile __u32 *)&at.place->word;
 		if (unlikely(!found)) {
 			if (!mine)
 				mine = claim_entry(packet, buffer);
 			if (!mine)
 				return none;
-			found = __sync_val_compare_and_swap(word, 0, tag | mine);
+			found = __sync_val_compare_and_swap(&at.place->word, 0, tag | mine);
 			if (!found) {
-				found = tag | mine;
-				mine = 0;
+				at.number = mine;
+				entry = entry_at(mine, buffer);
+				if (entry)
+					own_place(at.place, packet, entry, number);
+				return at;
 			}
 		}
 		if ((found & ~number_mask) != tag)
 			continue;
 		at.number = found & number_mask;
-		at.entry = entry_at(at.number, buffer);
-		if (at.entry && likely(same_words((__u64 *)&at.entry->key, (__u64 *)&packet->key))) {
+		entry = entry_at(at.number, buffer);
+		if (entry && likely(same_words((__u64 *)&entry->key, (__u64 *)&packet->key))) {
 			if (unlikely(mine))
 				leave_unused(buffer);
 			return at;
@@ -183,65 +186,109 @@ static __always_inline struct found_entry find_entry(const struct flow_entry *pa
 	return none;
 }
 
-/* Counts what another CPU than its owner saw of a flow. */
-static __always_inline void add_foreign(__u32 number, const struct flow_counters *seen, __u32 buffer)
+/* The place of an entry whose flow this CPU owns; NULL if it does not. */
+static __always_inline struct index_place *owned_place(const struct flow_entry *entry, __u32 buffer)
 {
-	__u32 index = buffer * table_entries + number - 1;
-	struct packet_count *count = bpf_map_lookup_elem(&foreign, &index);
-	struct claimed *claimed = bpf_map_lookup_elem(&claims, &buffer);
+	struct index_place *place = entry->place ? place_at(entry->place - 1, buffer) : 0;
 
-	if (!count || !claimed)
-		return;
-	if (!claimed->foreign)
-		claimed->foreign = 1;
-	__sync_fetch_and_add(&count->packets, seen->packets);
-	__sync_fetch_and_add(&count->bytes, seen->bytes);
+	return place && place->owner == this_cpu() ? place : 0;
 }
 
-/* Adds what was seen of a flow to its entry. */
-static __always_inline void add_to_entry(const struct found_entry *at, const struct flow_counters *seen,
-					 __u32 buffer)
+/* Adds what was seen of a flow to its entry, which every CPU may do. */
+static __always_inline void add_to_entry(struct flow_entry *entry, const struct flow_counters *seen)
 {
-	if (likely(at->entry->owner == bpf_get_smp_processor_id() + 1)) {
-		at->entry->counters.packets += seen->packets;
-		at->entry->counters.bytes += seen->bytes;
-	} else {
-		add_foreign(at->number, seen, buffer);
-	}
-	add_marks(&at->entry->counters, seen);
+	__sync_fetch_and_add(&entry->counters.packets, seen->packets);
+	__sync_fetch_and_add(&entry->counters.bytes, seen->bytes);
+	add_marks(&entry->counters, seen);
 }
 
+/* Adds what this CPU has seen of a flow, after all that it has added before. */
 static __always_inline void table_add(__u32 number, const struct flow_entry *seen, __u32 buffer)
 {
-	struct found_entry at = {entry_at(number, buffer), number};
+	struct flow_entry *entry = entry_at(number, buffer);
+	struct index_place *owned = entry ? owned_place(entry, buffer) : 0;
 
-	if (at.entry)
-		add_to_entry(&at, &seen->counters, buffer);
+	if (owned)
+		add_alone(&owned->counters, &seen->counters);
+	else if (entry)
+		add_to_entry(entry, &seen->counters);
 }
 
-/* Counts a packet in its flow; returns the number of its entry, 0 if the table cannot take the flow. */
-static __always_inline __u32 table_count(const struct flow_entry *packet, __u32 hash, __u32 buffer)
+/* From now on a flow is counted among the recent ones: find_own() must not find it. */
+static __always_inline void table_leaves(__u32 number, __u32 buffer)
 {
-	struct found_entry at = find_entry(packet, hash, buffer);
+	struct flow_entry *entry = entry_at(number, buffer);
+	struct index_place *owned = entry ? owned_place(entry, buffer) : 0;
 
-	if (likely(at.number))
-		add_to_entry(&at, &packet->counters, buffer);
+	if (owned)
+		owned->plain_rest = 0;
+}
+
+/*
+ * Counts a packet in its flow; returns the number of its entry, 0 if the table cannot take the flow. `finds`:
+ * whether find_own() finds the flow from now on.
+ */
+static __always_inline __u32 table_count(const struct flow_entry *packet, const struct flow_place *where,
+					 bool *finds)
+{
+	struct found_entry at = find_entry(packet, where->hash, where->buffer);
+	struct flow_entry *entry;
+
+	*finds = false;
+	if (unlikely(!at.number))
+		return 0;
+	if (at.place->owner != this_cpu()) {
+		entry = entry_at(at.number, where->buffer);
+		if (entry)
+			add_to_entry(entry, &packet->counters);
+		return at.number;
+	}
+	add_alone(&at.place->counters, &packet->counters);
+	if (where->plain_rest && !(where->plain_rest & PLAIN_IPV6)) {
+		at.place->plain_addresses = where->plain_addresses;
+		at.place->plain_rest = where->plain_rest;
+		*finds = at.near;
+	}
 	return at.number;
 }
 
-/* Whether the owner of a flow that was found is still to be asked for. */
-static __always_inline bool has_to_ask(const struct found_entry *at)
-{
-	return at->entry->asked < OWNER_MOST_ASKED;
-}
-
-/* The same, by the number of its entry: then it is asked for now. */
+/* Whether the owner of an entry's flow is to be asked for: it is asked for now. */
 static __always_inline bool table_asks(__u32 number, __u32 buffer)
 {
-	struct found_entry at = {entry_at(number, buffer), number};
+	struct flow_entry *entry = entry_at(number, buffer);
 
-	if (!at.entry || !has_to_ask(&at))
+	if (!entry || entry->asked >= OWNER_MOST_ASKED)
 		return false;
-	at.entry->asked++;
+	entry->asked++;
 	return true;
+}
+
+/* Whether the owner was asked for often enough, or is known. */
+static __always_inline bool has_asked(__u32 number, __u32 buffer)
+{
+	struct flow_entry *entry = entry_at(number, buffer);
+
+	return entry && entry->asked >= OWNER_MOST_ASKED;
+}
+
+/*
+ * Where this CPU alone counts the flow of a plain frame; NULL if it is another CPU's, not at one of the first
+ * places, or its owner is to be asked for.
+ */
+static __always_inline struct flow_counters *find_own(const struct flow_place *where)
+{
+	struct index_place *place;
+
+#pragma unroll
+	for (__u32 i = 0; i < NEAR_PLACES; i++) {
+		place = place_at(place_number(where->hash, i), where->buffer);
+		if (!place || place->plain_addresses != where->plain_addresses ||
+		    place->plain_rest != where->plain_rest)
+			continue;
+		if (place->owner != this_cpu() ||
+		    (names_owners && !has_asked(place->word & number_mask, where->buffer)))
+			return 0;
+		return &place->counters;
+	}
+	return 0;
 }

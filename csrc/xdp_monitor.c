@@ -70,109 +70,86 @@ static __always_inline void describe(struct flow_counters *packet, __u8 traffic_
 	packet->last = packet->first;
 }
 
-/* The traffic class of a recent flow's packet is another than its last one's, or tells of congestion. */
-static __always_inline void note_class(struct recent_flow *flow, __u8 class, __u64 packets)
+/* The traffic class of a packet is another than that of its flow's last one, or tells of congestion. */
+static __always_inline void note_class(struct flow_counters *flow, __u8 class, __u64 packets)
 {
 	const struct flow_counters seen = {.dscp = class >> DSCP_SHIFT};
 
-	note_dscp(&flow->counters, &seen);
-	flow->plain_class = class;
-	if ((class & ECN_MASK) != ECN_CE)
-		return;
-	flow->plain_class = PLAIN_CE;
-	flow->counters.ecn_ce += packets;
+	note_dscp(flow, &seen);
+	if ((class & ECN_MASK) == ECN_CE)
+		flow->ecn_ce += packets;
+}
+
+/* Counts a plain packet where this CPU alone counts its flow. */
+static __always_inline void add_plain(struct flow_counters *flow, const struct plain *plain, bool is_ipv6,
+				      __u64 packets, __u64 bytes)
+{
+	__u8 class = plain_class(plain, is_ipv6);
+
+	flow->packets += packets;
+	flow->bytes += bytes;
+	flow->tcp_flags |= pack_flags(plain_flags(plain, is_ipv6));
+	flow->last = bpf_jiffies64();
+	if (unlikely(class >> DSCP_SHIFT != flow->dscp || (class & ECN_MASK) == ECN_CE))
+		note_class(flow, class, packets);
 }
 
 /* Whether a recent flow is a plain frame's. */
-static __always_inline bool is_flow_of(const struct recent_flow *flow, const struct plain *plain,
-				       bool is_ipv6)
+static __always_inline bool is_flow_of(const struct recent_flow *recent, const struct plain *plain,
+				       bool is_ipv6, const struct flow_place *place)
 {
-	if (flow->plain_rest != plain->rest)
+	if (recent->plain_rest != place->plain_rest)
 		return false;
-	return is_ipv6 ? has_addresses(&flow->key, plain, true)
-		       : flow->plain_addresses == plain_addresses(plain);
+	return is_ipv6 ? has_addresses(&recent->key, plain)
+		       : recent->plain_addresses == place->plain_addresses;
 }
 
-/* Counts a plain packet whose flow is among the recent ones. */
-static __always_inline bool count_recent_plain(const struct plain *plain, bool is_ipv6, __u64 packets,
-					       __u64 bytes, const struct flow_place *place)
+/* Counts a plain packet whose flow this CPU has for itself, in the table or among the recent ones. */
+static __always_inline bool count_own_plain(const struct plain *plain, bool is_ipv6, __u64 packets,
+					    __u64 bytes, struct flow_place *place)
 {
-	struct recent_flow *flow = place->recent;
-	__u8 class;
+	struct flow_counters *own = is_ipv6 ? 0 : find_own(place);
+	struct recent_flow *recent;
 
-	if (!flow || !is_flow_of(flow, plain, is_ipv6))
+	if (likely(own)) {
+		add_plain(own, plain, is_ipv6, packets, bytes);
+		return true;
+	}
+	recent = place->recent = recent_place(place->hash, place->buffer);
+	if (!recent || !is_flow_of(recent, plain, is_ipv6, place))
 		return false;
-	flow->counters.packets += packets;
-	flow->counters.bytes += bytes;
-	flow->counters.tcp_flags |= pack_flags(plain_flags(plain, is_ipv6));
-	flow->counters.last = bpf_jiffies64();
-	flow->challenger = 0;
-	class = plain_class(plain, is_ipv6);
-	if (unlikely(flow->plain_class != class))
-		note_class(flow, class, packets);
-	return true;
-}
-
-/* Counts a plain packet whose flow is in the table, and found there at the first look. */
-static __always_inline bool count_found_plain(const struct plain *plain, bool is_ipv6, __u64 packets,
-					      __u64 bytes, const struct flow_place *place)
-{
-	struct flow_counters seen = {.packets = packets, .bytes = bytes};
-	struct found_entry at;
-
-	/* it may be this flow's place, which came by another frame */
-	if (place->recent && unlikely(!place->recent->plain_rest))
-		return false;
-	at = first_look(place->hash, place->buffer);
-	if (!at.entry || !has_plain_key(&at.entry->key, plain, is_ipv6))
-		return false;
-	describe(&seen, plain_class(plain, is_ipv6), plain_flags(plain, is_ipv6));
-	return count_found(&at, &seen, place);
-}
-
-/*
- * Counts a plain packet if its flow is a recent one that came by another frame, and has it found by this one
- * from now on. Else it would be counted in two places, and what its last packet had might be an earlier
- * one's.
- */
-static __always_inline bool count_recent_by_key(const struct flow_entry *packet,
-						const struct flow_place *place)
-{
-	struct recent_flow *flow = place->recent;
-
-	if (!flow || flow->plain_rest || !same_words((__u64 *)&flow->key, (__u64 *)&packet->key))
-		return false;
-	add_to_recent(flow, &packet->counters);
-	flow->plain_addresses = place->plain_addresses;
-	flow->plain_rest = place->plain_rest;
+	add_plain(&recent->counters, plain, is_ipv6, packets, bytes);
+	recent->challenger = 0;
 	return true;
 }
 
 /*
- * Counts a plain packet, of which packets and bytes are known, without making its key: most belong to a
- * recent flow, most others are found at once. The rest is completed, for the table. Returns whether it is
- * counted. Whether it is of IPv6 is a constant wherever this is inlined.
+ * Counts a plain packet, of which packets and bytes are known: most belong to a flow that this CPU has for
+ * itself, which takes no key. The rest is completed, for the table. Returns whether it is counted. Whether it
+ * is of IPv6 is a constant wherever this is inlined.
  */
 static __always_inline bool count_plain_ip(const struct plain *plain, bool is_ipv6, struct flow_entry *packet,
 					   struct flow_place *place, __u64 unknown)
 {
 	__u64 packets = packet->counters.packets, bytes = packet->counters.bytes;
 
-	find_place(place, hash_plain(plain, is_ipv6));
-	if (count_recent_plain(plain, is_ipv6, packets, bytes, place) ||
-	    count_found_plain(plain, is_ipv6, packets, bytes, place)) {
+	place->plain_addresses = is_ipv6 ? 0 : plain_addresses(plain);
+	place->plain_rest = plain->rest;
+	find_buffer(place, hash_plain(plain, is_ipv6));
+	if (likely(count_own_plain(plain, is_ipv6, packets, bytes, place))) {
 		count_total(&packet->counters, place->buffer);
 		return true;
 	}
 	*(struct key_words *)&packet->key = plain_key(plain, is_ipv6);
 	describe(&packet->counters, plain_class(plain, is_ipv6), plain_flags(plain, is_ipv6));
+	if (count_first_plain(packet, place)) {
+		count_total(&packet->counters, place->buffer);
+		return true;
+	}
 	forget_packet(packet, unknown);
-	place->plain_addresses = forget(unknown, is_ipv6 ? 0 : plain_addresses(plain));
-	place->plain_rest = forget(unknown, plain->rest);
-	if (!count_recent_by_key(packet, place))
-		return false;
-	count_total(&packet->counters, place->buffer);
-	return true;
+	place->plain_addresses = forget(unknown, place->plain_addresses);
+	place->plain_rest = forget(unknown, place->plain_rest);
+	return false;
 }
 
 static __always_inline bool count_plain(const struct plain *plain, struct flow_entry *packet,
@@ -533,25 +510,16 @@ int tc_packet(struct __sk_buff *skb)
 
 #ifndef HASH_TABLES
 
-/* The entry of a packet that XDP counted; 0: none, or its owner is known. The key is left in `packet`. */
+/* The entry of a packet that XDP counted; 0: none. The key is left in `packet`. */
 static __always_inline __u32 find_counted(struct __sk_buff *skb, struct flow_entry *packet, __u32 buffer)
 {
 	__u64 linear = skb->data_end - skb->data;
 	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : linear;
 	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
-	const struct plain_frame *frame = (void *)(long)skb->data;
 	__u16 vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	struct nested no_tunnel = {};
-	struct found_entry at;
 
-	if (is_plain(frame, (void *)(long)skb->data_end)) {
-		at = first_look(hash_plain(plain_addresses(frame), plain_rest(frame, vlan_id)), buffer);
-		if (at.entry && has_plain_key(&at.entry->key, frame, vlan_id))
-			return has_to_ask(&at) ? at.number : 0;
-		*(struct key_words *)&packet->key = plain_key(frame, vlan_id);
-	} else {
-		parse_tc(skb, packet, vlan_id, before, &no_tunnel, unknown);
-	}
+	parse_tc(skb, packet, vlan_id, before, &no_tunnel, unknown);
 	forget_key(&packet->key, unknown);
 	return find_number(&packet->key, buffer);
 }

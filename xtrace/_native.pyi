@@ -5,7 +5,6 @@ from typing import Any, Literal, overload
 class struct_claimed:
     entries: int
     unused: int
-    foreign: int
     padding: Any
 
 class struct_flow_counters:
@@ -22,7 +21,7 @@ class struct_flow_counters:
 class struct_flow_entry:
     key: struct_flow_key
     counters: struct_flow_counters
-    owner: int
+    place: int
     asked: int
 
 class struct_flow_key:
@@ -47,6 +46,13 @@ class struct_flow_owner:
     kind: int
     role: int
     padding: Any
+
+class struct_index_place:
+    word: int
+    owner: int
+    plain_addresses: int
+    plain_rest: int
+    counters: struct_flow_counters
 
 class struct_interface_counters:
     total: struct_packet_count
@@ -194,7 +200,6 @@ class struct_recent_flow:
     challenger: int
     plain_addresses: int
     plain_rest: int
-    plain_class: int
 
 class struct_socket_owner:
     owner: struct_flow_owner
@@ -404,6 +409,8 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct flow_owner *"], init: Any = ...) -> struct_flow_owner: ...
     @overload
+    def new(self, cdecl: Literal["struct index_place *"], init: Any = ...) -> struct_index_place: ...
+    @overload
     def new(self, cdecl: Literal["struct interface_counters *"], init: Any = ...) -> struct_interface_counters: ...
     @overload
     def new(self, cdecl: Literal["struct known_flow *"], init: Any = ...) -> struct_known_flow: ...
@@ -498,7 +505,6 @@ class _Lib:
     FLOW_ROCE_V1: int
     FLOW_ROCE_V2: int
     FRAGMENTED_DATAGRAMS: int
-    INDEX_LINE: int
     LINK_LAYER_ETHERNET: int
     LINK_LAYER_IP: int
     LINK_LAYER_IPOIB: int
@@ -583,7 +589,6 @@ class _Lib:
     OWNER_STATE_SYN_RECV: int
     OWNER_STATE_TIME_WAIT: int
     OWNER_UNKNOWN: int
-    PLAIN_CE: int
     QPN_BITS: int
     QPN_MASK: int
     RECENT_FLOWS: int
@@ -666,7 +671,7 @@ class _Lib:
     XT_LINE_LENGTH: int
     XT_NO_FILTER: int
     XT_TERMINAL_CHARACTERS: int
-    def xt_add_foreign(self, entries: struct_flow_entry, count: int, foreign: struct_packet_count, /) -> None: ...
+    def xt_add_owned(self, entries: struct_flow_entry, count: int, index: struct_index_place, places: int, /) -> None: ...
     def xt_add_recent(self, entries: struct_flow_entry, count: int, recent: struct_recent_flow, /) -> None: ...
     def xt_become(self, user: int, group: int, groups: Any, count: int, /) -> int: ...
     def xt_btf_find_types(self, btf: struct_xt_btf, /) -> int: ...

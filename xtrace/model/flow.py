@@ -194,7 +194,7 @@ class FlowRecord(NamedTuple):
 KEY = abi.layout("struct flow_key", *FlowKey._fields)
 COUNTERS = abi.layout("struct flow_counters", "packets", "bytes", "tcp_flags", "ecn_ce", "first", "last")
 """The fields of a FlowRecord after its key; marks is ecn_ce in the header."""
-ENTRY = abi.layout("struct flow_entry", "key", "counters", "owner", "asked")
+ENTRY = abi.layout("struct flow_entry", "key", "counters", "place", "asked")
 """The fields of a FlowKey, those of a FlowRecord after its key, and what only the programs use."""
 ECN_CE_COUNT = lib.ECN_CE_COUNT
 _DSCP_SHIFT = 8 * (abi.offset("struct flow_counters", "dscp") - abi.offset("struct flow_counters", "ecn_ce"))

@@ -16,8 +16,7 @@ MEMORY_LIMIT = 64 << 20
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
-_LINE = lib.INDEX_LINE * ffi.sizeof("__u32")
-"""bytes of a line of the index"""
+_PLACE = ffi.sizeof("struct index_place")
 _RECENT_OF_CPU = 2 * lib.RECENT_FLOWS * ffi.sizeof("struct recent_flow")
 
 
@@ -49,19 +48,18 @@ class Plan:
     @property
     def table_entries(self) -> int:
         """Entries of one buffer in shared memory: whole pages."""
-        in_pages = mmap.PAGESIZE // 16  # of 96 and of 16 bytes
+        in_pages = mmap.PAGESIZE // 16  # of 96 and of 48 bytes
         return -(-self.max_flows // in_pages) * in_pages
 
     @property
-    def table_lines(self) -> int:
-        """Lines of one buffer's index: a power of two, at most a quarter of their words used; whole pages."""
-        lines = -(-4 * self.max_flows // lib.INDEX_LINE)
-        return max(1 << (lines - 1).bit_length(), mmap.PAGESIZE // _LINE)
+    def index_places(self) -> int:
+        """Places of one buffer's index: a power of two, at most half of them used; whole pages."""
+        return max(1 << (2 * self.max_flows - 1).bit_length(), mmap.PAGESIZE // _PLACE)
 
     @property
     def index_bytes(self) -> int:
         """Bytes of one buffer's index."""
-        return self.table_lines * _LINE
+        return self.index_places * _PLACE
 
     @property
     def number_mask(self) -> int:
@@ -71,8 +69,7 @@ class Plan:
     def memory(self, mapped: bool = True) -> int:
         """Memory of the maps in bytes, with flows in shared memory or in hash maps."""
         if mapped:
-            table = self.table_entries * (ENTRY.size + ffi.sizeof("struct packet_count"))
-            table += self.index_bytes + ffi.sizeof("struct claimed")
+            table = self.table_entries * ENTRY.size + self.index_bytes + ffi.sizeof("struct claimed")
         else:
             buckets = 1 << (self.max_flows - 1).bit_length()
             table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
@@ -83,8 +80,7 @@ class Plan:
         """`spec` with this plan's number of entries."""
         entries = {
             "flows": 2 * self.table_entries,
-            "foreign": 2 * self.table_entries,
-            "flow_index": 2 * self.table_lines,
+            "flow_index": 2 * self.index_places,
             "flows_a": self.max_flows,
             "flows_b": self.max_flows,
             "recent": max(self.recent_cpus * 2 * lib.RECENT_FLOWS, 1),

@@ -68,7 +68,7 @@ class MappedFlows:
 
     def __init__(self, maps: Mapping[str, Map], plan: Plan) -> None:
         self._plan = plan
-        self._flows, self._index, self._foreign = maps["flows"], maps["flow_index"], maps["foreign"]
+        self._flows, self._index = maps["flows"], maps["flow_index"]
         self._mapped: dict[int, SharedMemory] = {}
         self._mapped_owners: dict[int, SharedMemory] = {}
         with ExitStack() as opening:
@@ -107,10 +107,9 @@ class MappedFlows:
             self._mapped[buffer] = SharedMemory(self._flows, count * size, first * size)
             entries = ffi.cast("struct flow_entry *", self._mapped[buffer].address)
             owners = self._map_owners(buffer, count)
+            self._add_owned(entries, count, buffer)
             for recent in self._recent.of(buffer):
                 lib.xt_add_recent(entries, count, recent)
-            if claimed.foreign:
-                self._add_foreign(entries, count, buffer)
             if claimed.unused:
                 count = int(lib.xt_drop_unused(entries, owners, count))
         return count
@@ -123,10 +122,12 @@ class MappedFlows:
         mapped = self._mapped_owners[buffer] = SharedMemory(self.owners, count * OWNER.size, first)
         return ffi.cast("struct flow_owner *", mapped.address)
 
-    def _add_foreign(self, entries: Any, count: int, buffer: int) -> None:
-        size = ffi.sizeof("struct packet_count")
-        with SharedMemory(self._foreign, count * size, buffer * self._plan.table_entries * size) as foreign:
-            lib.xt_add_foreign(entries, count, ffi.cast("struct packet_count *", foreign.address))
+    def _add_owned(self, entries: Any, count: int, buffer: int) -> None:
+        """Add what the owners of flows counted, which is in the index; it is empty then."""
+        size = self._plan.index_bytes
+        with SharedMemory(self._index, size, buffer * size) as index:
+            places = ffi.cast("struct index_place *", index.address)
+            lib.xt_add_owned(entries, count, places, self._plan.index_places)
 
     def reuse(self, buffer: int) -> None:
         """Clear what was used."""
@@ -136,9 +137,6 @@ class MappedFlows:
         for mapped in filter(None, (entries, self._mapped_owners.pop(buffer, None))):
             with mapped:
                 mapped.clear()
-        size = self._plan.index_bytes
-        with SharedMemory(self._index, size, buffer * size) as index:
-            index.clear()
         ffi.memmove(self._claims + buffer, _NOTHING_CLAIMED, len(_NOTHING_CLAIMED))
 
     def close(self) -> None:

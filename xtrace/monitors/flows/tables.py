@@ -173,7 +173,7 @@ class FlowTables:
             "max_flows": self.plan.max_flows,
             "table_entries": self.plan.table_entries,
             "number_mask": self.plan.number_mask,
-            "table_lines": self.plan.table_lines,
+            "index_places": self.plan.index_places,
             "fragment_ticks": FRAGMENT_TIME_NS // self._tick_ns,
             "may_hide_tags": place.hides_tags,
             "names_owners": self.owner_probe is not None and program == TC_PROGRAM,

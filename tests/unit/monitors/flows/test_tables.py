@@ -78,17 +78,17 @@ def test_fewer_cpus_keep_recent_flows_where_there_is_no_room_for_all(monkeypatch
 
 
 def test_memory_is_what_the_kernel_will_charge() -> None:
-    words = 2 * (262144 * 4 + 64)
-    entries = 2 * 65536 * (96 + 16)
-    recent = 2 * 2 * lib.RECENT_FLOWS * 120
+    index = 2 * (131072 * 64 + 64)
+    entries = 2 * 65536 * 96
+    recent = 2 * 2 * lib.RECENT_FLOWS * 112
     assert (
-        Plan(65536, slots=1, cpus=2, recent_cpus=2).memory() == words + entries + recent + 2 * 2 * 8 * COUNTER_WORDS * 2
+        Plan(65536, slots=1, cpus=2, recent_cpus=2).memory() == index + entries + recent + 2 * 2 * 8 * COUNTER_WORDS * 2
     )
 
 
 def test_each_further_cpu_takes_its_recent_flows_and_counters() -> None:
     two, three = (Plan(65536, slots=5, cpus=cpus, recent_cpus=cpus).memory() for cpus in (2, 3))
-    assert three - two == 2 * (lib.RECENT_FLOWS * 120 + 5 * 2 * 8 * COUNTER_WORDS)
+    assert three - two == 2 * (lib.RECENT_FLOWS * 112 + 5 * 2 * 8 * COUNTER_WORDS)
 
 
 def test_cpu_numbers_with_gaps_all_have_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +107,8 @@ def test_both_buffers_begin_with_a_page_and_half_of_the_index_stays_free(flows: 
     plan = Plan(flows, slots=1, cpus=1, recent_cpus=1)
     assert plan.table_entries >= flows
     assert plan.table_entries * 16 % mmap.PAGESIZE == plan.index_bytes % mmap.PAGESIZE == 0
-    assert plan.table_lines * lib.INDEX_LINE >= 4 * flows
-    assert plan.table_lines.bit_count() == 1
+    assert plan.index_places >= 2 * flows
+    assert plan.index_places.bit_count() == 1
 
 
 @pytest.mark.parametrize(("flows", "mask"), [(1, 1), (3, 3), (4, 7), (65535, 0xFFFF), (65536, 0x1FFFF)])
@@ -120,10 +120,9 @@ def test_plan_sizes_the_maps_it_knows_and_leaves_the_others() -> None:
     plan = Plan(max_flows=128, slots=3, cpus=4, recent_cpus=4)
     sizes = {
         name: plan.resize(MapSpec(name, 1, 4, 4, max_entries=5)).max_entries
-        for name in ("flows", "foreign", "flow_index", "flows_a", "flows_b", "recent", "counters", "active")
+        for name in ("flows", "flow_index", "flows_a", "flows_b", "recent", "counters", "active")
     }
-    tables = dict.fromkeys(("flows", "foreign"), 2 * plan.table_entries)
-    tables |= {"flow_index": 2 * plan.table_lines, "flows_a": 128, "flows_b": 128}
+    tables = {"flows": 2 * plan.table_entries, "flow_index": 2 * plan.index_places, "flows_a": 128, "flows_b": 128}
     assert sizes == {**tables, "recent": 2 * 4 * lib.RECENT_FLOWS, "counters": 2 * 3 * 2, "active": 5}
 
 
@@ -412,7 +411,7 @@ def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: C
     tables = opened(plan=replace(PLAN, slots=8))
     wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
     wanted |= {"is_realtime": 0, "own_counters": (7 * 2 + 1) * 2, "recent_mask": lib.RECENT_FLOWS - 1, "max_flows": 64}
-    wanted |= {"table_entries": PLAN.table_entries, "table_lines": PLAN.table_lines, "reads_plain": 0}
+    wanted |= {"table_entries": PLAN.table_entries, "index_places": PLAN.index_places, "reads_plain": 0}
     wanted |= {"number_mask": PLAN.number_mask, "frame_flags": 0, "frags_flag": 0}
     told = constants_of(maps, tables, Place(7, Direction.EGRESS, lib.LINK_LAYER_NONE, frags=True))
     assert {name: told[name] for name in wanted} == wanted
@@ -531,6 +530,25 @@ def test_duplicates_are_added_up_wherever_they_stand() -> None:
     a, b = key(ports=(1, 1)), key(ports=(2, 2))
     found = merged([flow(a, 1, 10), flow(b, 2, 20), flow(a, 4, 40), flow(a, 8, 80), flow(b, 16, 160)])
     assert [(record.key, record.packets, record.bytes) for record in found] == [(a, 13, 130), (b, 18, 180)]
+
+
+def test_what_owners_counted_in_the_index_is_added_to_their_entries_and_the_places_are_free_again() -> None:
+    flows = [flow(key(ports=(n, 443)), packets=n, size=10 * n, first_ns=5 * TICK, last_ns=5 * TICK) for n in range(40)]
+    entries = ffi.new("struct flow_entry[]", len(flows))
+    ffi.memmove(entries, b"".join(map(pack_entry, flows)), len(flows) * ENTRY.size)
+    index = ffi.new("struct index_place[]", 64)
+    for number in range(1, len(flows)):  # the first was taken for nothing
+        entries[number].place = place = 64 - number
+        index[place - 1].word, index[place - 1].owner, index[place - 1].plain_rest = number, 1, 7
+        index[place - 1].counters.first, index[place - 1].counters.last = 5, 6
+        index[place - 1].counters.packets, index[place - 1].counters.bytes = 100, 1000
+    lib.xt_add_owned(entries, len(flows), index, 64)
+    assert not any(bytes(ffi.buffer(index)))
+    found = list(FlowTable(memoryview(ffi.buffer(entries)), len(flows)))
+    assert found == [
+        flows[0],
+        *(record._replace(packets=record.packets + 100, bytes=record.bytes + 1000, last=6) for record in flows[1:]),
+    ]
 
 
 def test_entries_that_were_taken_for_nothing_are_dropped() -> None:
