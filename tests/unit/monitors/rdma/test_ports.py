@@ -494,6 +494,14 @@ def test_firmware_is_what_netlink_or_sysfs_says(sysfs: Path) -> None:
     assert reader.read(Found(PortId("mlx5_0", 1), known, None)).info.firmware == "22.41.1000"
 
 
+def test_state_of_a_port_is_what_netlink_says(sysfs: Path) -> None:
+    mlx5(sysfs)
+    port = kernel_rdma.RdmaPort(1, "INIT", "POLLING", lid=7, netdev="ib0")
+    found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), port)
+    info = PortReader(found, None).read(found).info
+    assert (info.state, info.physical_state, info.lid, info.netdev) == ("INIT", "POLLING", 7, "ib0")
+
+
 def test_netlink_that_fails_is_left_alone_for_a_while(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlx5(sysfs)
     found = Found(PortId("mlx5_0", 1), kernel_rdma.RdmaDevice(0, "mlx5_0", 1), None)
