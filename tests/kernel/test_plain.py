@@ -58,7 +58,10 @@ TAGS: Mapping[str, Callable[[int, bytes], bytes]] = {
     "two tags": lambda ethertype, packet: ethernet(SERVICE_VLAN, vlan(7, VLAN, vlan(8, ethertype, packet))),
 }
 PLAIN_TAGS = ("no tag", "a tag", "a priority tag")
-NETWORKS = {"IPv4": (IPV4, ipv4, 20, (0, 1, 2, 3, 6, 7, 9)), "IPv6": (IPV6, ipv6, 40, (0, 1, 4, 5, 6, 7))}
+NETWORKS: Mapping[str, tuple[int, Callable[..., bytes], int, tuple[int, ...]]] = {
+    "IPv4": (IPV4, ipv4, 20, (0, 1, 2, 3, 6, 7, 9)),
+    "IPv6": (IPV6, ipv6, 40, (0, 1, 4, 5, 6, 7)),
+}
 """Ethertype, maker, length, and bytes that the short way looks at."""
 
 TRANSPORTS: Mapping[str, tuple[int, bytes]] = {
