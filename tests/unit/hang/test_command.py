@@ -150,7 +150,7 @@ def test_hosts_of_one_name_and_address_are_named_and_nobody_is_called_missing(
 
 
 def test_rotated_log_of_one_host_is_not_of_two_hosts(files: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    """An interval's end is cut to ms and its length rounded: the later file may seem to begin before the earlier ends."""
+    """Ends are cut to ms and lengths rounded: the later file may seem to begin before the earlier one ends."""
     earlier = Path(files[0]).parent / "n0.jsonl.1"
     earlier.write_bytes(tick((RANKS[0],), "n0", NOW - SECOND + 1_000_000))
     assert [verdict["verdict"] for verdict in verdicts(*files, str(earlier))] == ["missing"]
