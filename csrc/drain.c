@@ -135,7 +135,7 @@ void xt_largest(const struct flow_entry *entries, const __u32 *chosen, __u32 cou
 			ranked[kept++] = (struct ranked_flow){.bytes = bytes, .index = index};
 			for (__u32 place = kept / 2; kept == room && place--;)
 				sift(ranked, kept, place);
-		} else if (bytes > ranked[0].bytes) { /* of equal ones the first stay */
+		} else if (room && bytes > ranked[0].bytes) { /* of equal ones the first stay */
 			ranked[0] = (struct ranked_flow){.bytes = bytes, .index = index};
 			sift(ranked, kept, 0);
 		}

@@ -38,7 +38,7 @@ struct ranked_flow {
 /*
  * Find the `room` largest of some flows, in order; of those with equal bytes the first. `chosen`: indexes of
  * these flows, ascending; NULL: the first `count`. `largest` gets indexes, fewer than room if there are not
- * as many. `ranked` has the same room, which is not 0 unless `count` is.
+ * as many. `ranked` has the same room.
  */
 void xt_largest(const struct flow_entry *entries, const __u32 *chosen, __u32 count, __u32 room,
 		struct ranked_flow *ranked, __u32 *largest);

@@ -25,6 +25,8 @@ MARK = b'"type":"nccl'
 STALE_INTERVALS = 3
 """A host whose last interval is older than the latest one by so many is not compared with the others."""
 LEAST_STALE_NS = 2_000_000_000
+ROUNDED_NS = 2_000_000
+"""How far the files of a rotated log may seem to overlap: a record's end and its length are in ms."""
 
 
 Where = tuple[int, "int | None", "str | None"]
@@ -44,7 +46,8 @@ class Span:
 
     def overlaps(self, other: Span) -> bool:
         """Whether they have time in common, and are not of copies of one file."""
-        return self != other and self.begin_ns < other.end_ns and other.begin_ns < self.end_ns
+        common_ns = min(self.end_ns, other.end_ns) - max(self.begin_ns, other.begin_ns)
+        return self != other and common_ns > ROUNDED_NS
 
 
 @dataclass
@@ -118,7 +121,7 @@ class Hosts:
             return
         try:
             self._take(record, name)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             self.unread += 1
             self._has_others = True
 
@@ -139,6 +142,8 @@ class Hosts:
             view.past |= {where_of(rank): rank for rank in view.ranks if not rank.is_there}
 
     def _view(self, record: dict[str, Any]) -> HostView:
+        if not isinstance(record["host"], str):
+            raise TypeError
         return self._views.setdefault((record["host"], record.get("host_ip")), HostView())
 
     @property

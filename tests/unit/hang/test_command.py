@@ -149,6 +149,27 @@ def test_hosts_of_one_name_and_address_are_named_and_nobody_is_called_missing(
     assert f"hang: localhost: {' and '.join(given)} have records of the same time" in caplog.text
 
 
+def test_rotated_log_of_one_host_is_not_of_two_hosts(files: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Ends are cut to ms and lengths rounded: the later file may seem to begin before the earlier one ends."""
+    earlier = Path(files[0]).parent / "n0.jsonl.1"
+    earlier.write_bytes(tick((RANKS[0],), "n0", NOW - SECOND + 1_000_000))
+    assert [verdict["verdict"] for verdict in verdicts(*files, str(earlier))] == ["missing"]
+    assert caplog.text == ""
+    earlier.write_bytes(tick((RANKS[0],), "n0", NOW - SECOND + 3_000_000))
+    verdicts(*files, str(earlier))
+    assert "have records of the same time" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [{"host": 5}, {"host": "q", "interval_s": 1e308}])
+def test_record_that_is_none_is_left_out(
+    files: list[str], wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    record = {"type": "nccl", "ts": timestamp(NOW), "interval_s": 1.0, **wrong}
+    (Path(files[0]).parent / "wrong.jsonl").write_bytes(orjson.dumps(record) + b"\n")
+    answer([str(Path(files[0]).parent)])
+    assert "left out, no records of this version: 1 lines" in caplog.text
+
+
 def test_a_host_with_a_new_address_and_copies_of_a_file_are_one_host(
     files: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,7 @@ class Kept(Protocol):
 
     size: int
     probe: Probe | None
+    acknowledged_at: float | None
     changed_at: float
 
 
@@ -83,21 +84,34 @@ class Acknowledged(Generic[KeptBatch]):
         found = list(batches)
         newest = max((batch.changed_at for batch in found), default=0.0)
         for batch in found:
+            batch.acknowledged_at = now - (newest - batch.changed_at)
             if batch.probe is not None:
-                self._entries.append(_Entry(batch, batch.probe, now - (newest - batch.changed_at), is_fresh=False))
+                self._entries.append(_Entry(batch, batch.probe, batch.acknowledged_at, is_fresh=False))
         self._suspect(now, abruptly=True)
 
     def add(
-        self, batch: KeptBatch, now: float, *, reconnected: bool, abruptly: bool = False, is_fresh: bool = True
+        self,
+        batch: KeptBatch,
+        now: float,
+        *,
+        reconnected: bool,
+        abruptly: bool = False,
+        is_fresh: bool = True,
+        is_found: bool = False,
     ) -> None:
         """Keep a batch that was just acknowledged, over the same connection as before or a new one.
 
         `abruptly`: the server had not said that it would close the one before. `is_fresh`: the server had none of it.
+        `is_found`: it had all of it, so that nothing was sent, and it gets no younger: else one would be looked for
+        again and again where connections end between any two batches.
         """
         if reconnected:
             self._suspect(now, abruptly)
+        if batch.acknowledged_at is None or not is_found:
+            batch.acknowledged_at = now
         if batch.probe is not None:
-            self._entries.append(_Entry(batch, batch.probe, now, is_fresh=is_fresh))
+            self._entries.append(_Entry(batch, batch.probe, batch.acknowledged_at, is_fresh=is_fresh))
+            self._entries = deque(sorted(self._entries, key=lambda entry: entry.acknowledged_at))
         else:
             self._forget(batch)
         while self._entries and (self._is_old(self._entries[0], now) or self._size() > self._most_bytes):

@@ -27,6 +27,8 @@ class Batch:
     """whether the server may have stored it, in part: an attempt had no answer, or the server was killed afterwards"""
     ask_at: float = 0.0
     """when the server shows whether it has stored one in doubt: seconds, monotonic"""
+    acknowledged_at: float | None = None
+    """when the server acknowledged it, or what it lacked of it: seconds, monotonic; None: not yet"""
     changed_at: float = 0.0
     """when its file was written or marked, if an earlier run did: seconds since the epoch"""
 

@@ -34,6 +34,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 LONGEST_RETRY_AFTER_S = 300.0
 SPOOLED_BYTES, SPOOLED_S = 64 << 20, 300.0
 """How much that was acknowledged is kept with a spool, and how long: a busy server writes late."""
+FOUND = Outcome(True)
+"""Of a batch that the server has: nothing was sent."""
 PAUSE_AT_END_S = 0.25
 PACKED_WITHIN_S = 0.5
 """At the end: for what is still being compressed, or written to the spool."""
@@ -222,10 +224,13 @@ class Delivery:
 
     def _send_rest(self, batch: Batch, body: bytes) -> Outcome:
         """Send what the server has not stored of a batch that it may have."""
-        left = rest(self._transport, self._encoding, body)
+        try:
+            left = rest(self._transport, self._encoding, body)
+        except Exception:  # noqa: BLE001 - of a file that is none of ours; if the thread ends, all samples are lost
+            left = None
         if left is None:
             left = b"" if self._has_stored(batch) else body
-        return self._send(batch, left) if left else Outcome(True)
+        return self._send(batch, left) if left else FOUND
 
     def _send(self, batch: Batch, body: bytes) -> Outcome:
         try:
@@ -264,13 +269,15 @@ class Delivery:
 
     def _delivered(self, batch: Batch, outcome: Outcome, took: float) -> None:
         now = self._clock()
+        is_found = outcome is FOUND
+        is_known = is_found and batch.acknowledged_at is not None
         with self._changed:
             left = len(self._queue)
             figures = self._figures
             self._figures = replace(
                 figures,
-                requests=figures.requests + 1,
-                samples=figures.samples + batch.samples - outcome.rejected,
+                requests=figures.requests + (not is_known),
+                samples=figures.samples + (0 if is_known else batch.samples - outcome.rejected),
                 request_s=took,
                 doubt=outcome.doubt,
             )
@@ -294,7 +301,14 @@ class Delivery:
         self._remarked(outcome)
         self._queue.keep(batch)
         is_fresh, batch.in_doubt = not batch.in_doubt, False
-        self._acknowledged.add(batch, now, reconnected=self._has_ended, abruptly=self._is_abrupt, is_fresh=is_fresh)
+        self._acknowledged.add(
+            batch,
+            now,
+            reconnected=self._has_ended,
+            abruptly=self._is_abrupt,
+            is_fresh=is_fresh,
+            is_found=is_found,
+        )
         if self._has_ended:
             self._check.forget()
         self._has_ended = self._is_abrupt = False

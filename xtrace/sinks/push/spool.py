@@ -118,6 +118,8 @@ class Spool:
     def mark(self, name: str, end: str) -> str:
         """Note that a batch was acknowledged (SENT), or has to be looked for (UNSURE); return the file's name now."""
         renamed = str(Path(name).with_suffix(end))
+        if renamed != name and (self._own / renamed).exists():
+            return name  # an earlier version, which does not know all of these, gave the number again
         try:
             (self._own / name).rename(self._own / renamed)
         except OSError:

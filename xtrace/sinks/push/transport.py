@@ -25,6 +25,9 @@ from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
 from xtrace.target import ENDS, IMPORT_PATH, OTLP, OTLP_OF_PROMETHEUS, OTLP_PATHS, REMOTE_WRITE, WRITE_PATH, Target
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
+WHOLE_ANSWER_S = 60.0
+"""For what a server has: it may send a byte at a time."""
+HTTP_1_0 = 10
 MOST_WORDS = 200
 """Characters of a server's error text that are logged."""
 MOST_READ = 4096
@@ -127,7 +130,8 @@ class Http:
         response = self._manager.urlopen(
             method, url, body=body, headers=headers, timeout=timeout, redirect=False, preload_content=False
         )
-        self._is_announced = response.headers.get("Connection", "").lower() == "close"
+        said = {option.strip() for option in response.headers.get("Connection", "").lower().split(",")}
+        self._is_announced = "close" in said or (response.version == HTTP_1_0 and "keep-alive" not in said)
         return response
 
     def _outcome(self, response: urllib3.BaseHTTPResponse) -> Outcome:
@@ -231,11 +235,11 @@ def _beside(url: str, path: str, query: Sequence[tuple[str, object]]) -> str:
 
 
 def read_all(response: urllib3.BaseHTTPResponse, most: int = MOST_EXPORTED) -> bytes:
-    """Return a body of at most so many bytes. Raises ValueError for a longer one."""
-    body = bytearray()
-    while piece := response.read(MOST_EXPORTED):
+    """Return a body of at most so many bytes. Raises ValueError for a longer one, and for one that trickles."""
+    body, until = bytearray(), time.monotonic() + WHOLE_ANSWER_S
+    while piece := response.read1(MOST_EXPORTED):
         body += piece
-        if len(body) > most:
+        if len(body) > most or time.monotonic() > until:
             raise ValueError("too long")
     return bytes(body)
 

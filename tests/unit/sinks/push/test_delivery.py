@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 
 from xtrace.sinks.metrics.exposition import Exposition
+from xtrace.sinks.metrics.pieces import identity
 from xtrace.sinks.push import acknowledged, selfcheck
 from xtrace.sinks.push import delivery as module
 from xtrace.sinks.push.batch import Batch, Outcome
@@ -618,6 +619,48 @@ def test_what_was_found_does_not_show_how_far_the_server_shows_what_it_is_sent()
     stored.add(400)
     kept.add(probed(400), 22.0, reconnected=False)
     assert kept.lost(22.0, ending=False).batches == [first]
+
+
+def test_what_is_found_is_not_looked_for_forever_where_connections_end_between_any_two_batches() -> None:
+    """A server or proxy closes what is idle for an interval, and does not say so."""
+    now_s = [1000.0]
+
+    class Idle(Server):
+        asked = 0
+
+        def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+            super().send(body, headers)
+            return Outcome(True, reconnected=True, abruptly=True)
+
+        def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
+            self.asked += 1
+            return {identity((("__name__", "a"), ("x", "1")), start_ms)}
+
+    server = Idle([OK])
+    made = Delivery(server, TEXT, clock=lambda: now_s[0])
+    for number in range(1, 13):
+        made.submit(Batch(b'a{x="1"} 1 %d\n' % number, 1, Probe("a", number)))
+        eventually(lambda count=number: len(server.bodies) == count)  # type: ignore[misc]
+        if number > 2:  # what came before the last connection is looked for once
+            eventually(lambda count=number: server.asked == count - 2)  # type: ignore[misc]
+        eventually(lambda: made.figures.waiting_batches == 0)
+        now_s[0] += 60
+    assert (made.figures.requests, made.figures.samples) == (12, 12), "what is found was counted before"
+    assert made.close(GIVE_UP_S) == (0, 0, 0)
+    assert len(server.bodies) == 12
+
+
+def test_body_of_something_else_does_not_end_the_thread() -> None:
+    class Foreign(Exposition):
+        def pieces(self, body: bytes) -> None:
+            raise zlib.error("no gzip")
+
+    server = Server([Outcome(False, True, "lost", unanswered=True), OK], stored=set())
+    made = Delivery(server, Foreign(()))
+    made.submit(batch("a"))
+    eventually(lambda: made.figures.failures == 1)
+    assert made.close(GIVE_UP_S) == (0, 0, 0)
+    assert server.bodies == ["a", "a"]
 
 
 def test_end_before_the_server_shows_what_it_has_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -315,7 +315,7 @@ def test_what_the_server_lost_waits_again_if_the_end_comes_before_it_is_sent(tmp
     made = Delivery(server, TEXT, spool=spool)
     eventually(lambda: made.figures.requests == 2)
     assert server.bodies == ["b1"]
-    made.close(GIVE_UP_S)
+    made.close(0.1)  # it never shows what it was sent
     spool.close()
 
 
@@ -350,4 +350,21 @@ def test_acknowledged_batch_that_is_not_visible_yet_stays_for_a_later_run(tmp_pa
     made._thread.join(GIVE_UP_S)
     assert server.bodies == ["b2"]
     assert files(tmp_path) == ["0000000000000001.sent", "0000000000000002.sent"]
+    spool.close()
+
+
+def test_batch_of_an_earlier_version_with_the_number_of_one_in_doubt_replaces_none(tmp_path: Path) -> None:
+    """Such a version does not see files in doubt, so it may give their numbers again."""
+    spool = open_spool(tmp_path)
+    doubted = spool.mark(spool.put(probed(1), TEXT.compress(b"b1")), UNSURE)
+    waiting = spool.put(probed(2), TEXT.compress(b"b2"))
+    (own,) = [path for path in tmp_path.iterdir() if path.is_dir()]
+    (own / waiting).rename((own / doubted).with_suffix(WAITING))
+    spool.close()
+    server = Server([OK], stored=set())
+    spool = open_spool(tmp_path)
+    made = Delivery(server, TEXT, spool=spool)
+    eventually(lambda: len(server.bodies) == 2)
+    made.close(0.1)
+    assert sorted(server.bodies) == ["b1", "b2"]
     spool.close()

@@ -16,6 +16,7 @@ from urllib3 import exceptions as errors
 
 from tests.push.double import Answer, Double, double
 from xtrace.sinks.metrics.pieces import identity
+from xtrace.sinks.push import transport
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.transport import Http, reason
 from xtrace.target import OTLP, Target, parse_target
@@ -151,6 +152,24 @@ def test_connection_that_ends_as_announced_does_not_end_abruptly() -> None:
         (True, False),
         (False, False),
     ]
+
+
+def test_export_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "WHOLE_ANSWER_S", -1.0)
+    with double(lambda _: Answer(200, b'{"metric":{"__name__":"a"},"values":[1],"timestamps":[5]}\n')) as server:
+        http = Http(Target(server.base + "/api/v1/import/prometheus", ""), "1")
+        assert http.samples("a", 5, 6, frozenset(("__name__",))) is None
+        assert http.times("a", 5, 6) is None
+        http.close()
+
+
+@pytest.mark.parametrize("said, announced", [("close", True), ("TE, Close", True), ("keep-alive", False)])
+def test_end_is_announced_among_other_options(said: str, announced: bool) -> None:
+    with double(lambda _: Answer(headers={"Connection": said})) as server:
+        http = Http(Target(server.base + "/x", ""), "1")
+        http.send(b"", HEADERS)
+        http.close()
+    assert http._is_announced is announced
 
 
 def test_connection_that_a_query_finds_ended_counts_as_new_and_as_abruptly_ended() -> None:
