@@ -6,7 +6,9 @@ netfilter (kernel/conntrack.py).
 
 from __future__ import annotations
 
+import errno
 import heapq
+import logging
 from collections.abc import Collection, Iterator
 
 from xtrace.errors import KernelError
@@ -28,8 +30,13 @@ from xtrace.model.flow import (
 )
 from xtrace.model.flow_owners import OWNER
 
+log = logging.getLogger(__name__)
+
 MOST_ASKED = 1000
 """Flows whose translation is asked for in an interval, the largest: some 30 us each."""
+
+LASTING_ERRORS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP})
+"""The kernel answers so whenever it is asked; after others it is asked again in the next interval."""
 
 _KIND_OFFSET = abi.offset("struct flow_owner", "kind")
 _NOBODY = (lib.OWNER_UNKNOWN, lib.OWNER_NOT_LOCAL)
@@ -54,6 +61,9 @@ class Translations:
             with NetlinkSocket(NETLINK_NETFILTER) as netlink:
                 wanted = self._translated(netlink, flows)
         except KernelError as error:
+            if error.errno not in LASTING_ERRORS:
+                log.debug("translations of this interval are not known: %s", error)
+                return
             self._fails = True
             self._say(f"--owners: {error}: flows that NAT translates have no owners outside their veths")
             return

@@ -128,3 +128,15 @@ def test_what_netfilter_refuses_is_told_once(asked: Asked) -> None:
         " their veths"
     ]
     assert len(asked.packets) == 1
+
+
+def test_what_failed_once_is_asked_again(asked: Asked) -> None:
+    said: list[str] = []
+    naming = Translations({VETH}, said.append)
+    asked.error = KernelError("IPCTNL_MSG_CT_GET", errno.ENOBUFS)
+    naming.name(table([ENTERS, FROM_CONTAINER]))
+    asked.error = None
+    flows = table([ENTERS, FROM_CONTAINER])
+    naming.name(flows)
+    assert [(owner[4], owner[1]) for owner in OWNER.iter_unpack(flows.owners)] == [(SOCKET, 77)] * 2
+    assert said == []
