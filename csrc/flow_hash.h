@@ -38,26 +38,37 @@
 #define OPCODE_MASK 0xff
 
 /*
- * The words of a flow are multiplied and added, then mixed, or flows that count up in address and port would
- * stand side by side. This is the upper half, whose upper bits are the best mixed. The multipliers are
- * random: nobody can choose flows whose hashes are equal.
+ * The halves of a word, each with a random number added, are multiplied, and the words' products added. Of
+ * such a sum the upper half is the same for two flows once in 2^32, whatever these are: nobody can choose
+ * flows whose hashes are equal (pair multiply-shift: M. Thorup, High Speed Hashing for Integers and Strings).
+ * Products of whole words are no such thing: of words that differ in their upper bits alone, they do, too,
+ * and so do their sums.
  */
+static __always_inline __u64 product(__u64 word, __u64 first, __u64 second)
+{
+	return ((word & 0xffffffff) + first) * ((word >> 32) + second);
+}
+
+/* Flows that count up in address and port would stand at equal distances. Different sums stay different. */
 static __always_inline __u32 mix(__u64 sum)
 {
-	return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL >> 32;
+	__u32 upper = (__u32)(sum >> 32) * 0x9e3779b1;
+
+	return upper ^ upper >> 15;
 }
 
 /* The hash of a flow of IPv4, by both addresses as on the wire and all else. */
 static __always_inline __u32 hash_ipv4(__u64 addresses, __u64 rest)
 {
-	return mix(addresses * hash_0 + rest * hash_1);
+	return mix(product(addresses, hash_0, hash_1) + product(rest, hash_2, hash_3));
 }
 
 /* The same of IPv6: its addresses are four words. */
 static __always_inline __u32 hash_ipv6(const __u64 *addresses, __u64 rest)
 {
-	return mix(addresses[0] * hash_2 + addresses[1] * hash_3 + addresses[2] * hash_4 +
-		   addresses[3] * hash_5 + rest * hash_1);
+	return mix(product(addresses[0], hash_4, hash_5) + product(addresses[1], hash_6, hash_7) +
+		   product(addresses[2], hash_8, hash_9) + product(addresses[3], hash_10, hash_11) +
+		   product(rest, hash_2, hash_3));
 }
 
 /* Two ports from the order on the wire to that of the host, or back. */
@@ -112,8 +123,9 @@ static __always_inline __u32 hash_key(const struct flow_key *key)
 				 rest_of(words[4], words[5]));
 	if (fixed == KEY_FIXED_IPV6)
 		return hash_ipv6(words, rest_of(words[4], words[5]) | PLAIN_IPV6);
-	return mix(words[0] * hash_0 + words[1] * hash_1 + words[2] * hash_2 + words[3] * hash_3 +
-		   words[4] * hash_4 + words[5] * hash_5);
+	return mix(product(words[0], hash_0, hash_1) + product(words[1], hash_2, hash_3) +
+		   product(words[2], hash_4, hash_5) + product(words[3], hash_6, hash_7) +
+		   product(words[4], hash_8, hash_9) + product(words[5], hash_10, hash_11));
 }
 
 /* Where the flow of a packet is, if it is there. */

@@ -22,13 +22,19 @@ SWITCH(__u32, table_entries); /* of one buffer, at least max_flows */
 SWITCH(__u32, number_mask);   /* bits of a word of the index that are the number of an entry */
 SWITCH(__u32, index_places);  /* of one buffer; a power of two */
 
-/* Multipliers of hash_key(), odd and random: nobody can choose flows that collide. */
+/* What flows are hashed with, random: nobody can choose flows that collide (flow_hash.h). */
 SWITCH(__u64, hash_0);
 SWITCH(__u64, hash_1);
 SWITCH(__u64, hash_2);
 SWITCH(__u64, hash_3);
 SWITCH(__u64, hash_4);
 SWITCH(__u64, hash_5);
+SWITCH(__u64, hash_6);
+SWITCH(__u64, hash_7);
+SWITCH(__u64, hash_8);
+SWITCH(__u64, hash_9);
+SWITCH(__u64, hash_10);
+SWITCH(__u64, hash_11);
 
 /* Filters, all off by default. Which traffic types are wanted: bit 1 << TRAFFIC_*; 0 is all. */
 SWITCH(__u16, wanted_types);

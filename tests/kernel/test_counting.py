@@ -16,7 +16,23 @@ from tests.kernel.counter import FULL, INGRESS, XDP, Counter, counting, expected
 from tests.kernel.reference import parse
 from tests.kernel.traffic import FIRST, MANY, flipped, frame_of, frames_of, segment, shuffled, size_of
 from tests.support.build import compile_bpf
-from tests.support.frames import ACK, FIN, SYN, TCP, UDP, udp
+from tests.support.frames import (
+    ACK,
+    FIN,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    SYN,
+    TCP,
+    UDP,
+    VLAN,
+    ethernet,
+    icmp,
+    ipv4,
+    ipv6,
+    udp,
+    vlan,
+)
 from xtrace.kernel import syscall
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import FlowKey, InterfaceCounts, PacketCount
@@ -77,6 +93,44 @@ def test_many_flows_lose_nothing(variant: Counter) -> None:
     assert len(interval.flows) == MANY
     assert interval.sums == expected(frames)
     assert interval.total == size_of(frames)
+
+
+def last_byte(number: int) -> str:
+    """An address of IPv6."""
+    return f"fd00::{number:x}"
+
+
+ALIKE = {
+    "ends of IPv6": [
+        ethernet(IPV6, ipv6(UDP, udp(1024, 80, bytes(18)), src=last_byte(one), dst=last_byte(other)))
+        for one in range(0, 256, 4)
+        for other in range(0, 256, 4)
+    ],
+    "messages of IPv6": [
+        ethernet(IPV6, ipv6(ICMPV6, icmp(128, 0, bytes(18)), src=last_byte(one), dst=last_byte(other)))
+        for one in range(64)
+        for other in range(64)
+    ],
+    "tags": [
+        ethernet(VLAN, vlan(tag, IPV4, ipv4(UDP, udp(1024, 80, bytes(18)), dst=f"10.0.0.{other}")))
+        for tag in range(0, 4096, 64)
+        for other in range(0, 256, 4)
+    ],
+    "fragments": [
+        ethernet(IPV4, ipv4(UDP, udp(1024, 80, bytes(24)), src=f"10.0.1.{one}", dst=f"10.0.0.{other}", more=True))
+        for one in range(0, 256, 4)
+        for other in range(0, 256, 4)
+    ],
+}
+"""Flows that differ in the upper bits alone of two words of their keys."""
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_no_flows_can_be_chosen_that_the_table_has_no_places_for(variant: Counter, kind: str) -> None:
+    frames = ALIKE[kind]
+    interval = variant.measure(frames)
+    assert interval.unattributed == {}
+    assert interval.sums == expected(frames)
 
 
 def test_flow_seen_by_every_cpu_is_one_record(variant: Counter, cpus: list[int]) -> None:

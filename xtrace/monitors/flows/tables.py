@@ -71,9 +71,10 @@ def counters_index(slot: int, egress: int, buffer: int) -> int:
     return (slot * 2 + egress) * 2 + buffer
 
 
-def multipliers() -> dict[str, int]:
-    """Return the multipliers of the hash of flows, one for each word of a key: odd, and nobody can guess them."""
-    return {f"hash_{word}": abi.U64.unpack(os.urandom(abi.U64.size))[0] | 1 for word in range(KEY.size // abi.U64.size)}
+def hash_numbers() -> dict[str, int]:
+    """Return what flows are hashed with (csrc/flow_hash.h), two for each word of a key: nobody can guess them."""
+    numbers = 2 * KEY.size // abi.U64.size
+    return {f"hash_{number}": abi.U64.unpack(os.urandom(abi.U64.size))[0] for number in range(numbers)}
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class FlowTables:
         self.drain_ns = 0
         """duration of the last drain, without the grace period"""
         self._tick_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
-        self._multipliers = multipliers()
+        self._hash_numbers = hash_numbers()
         self.owner_probe: OwnerProbe | None = None
         """finds out whose flows are, at tc"""
         self._shown: FlowTable | None = None
@@ -177,7 +178,7 @@ class FlowTables:
             "fragment_ticks": FRAGMENT_TIME_NS // self._tick_ns,
             "may_hide_tags": place.hides_tags,
             "names_owners": self.owner_probe is not None and program == TC_PROGRAM,
-            **self._multipliers,
+            **self._hash_numbers,
             **self._filters.constants(),
         }
         flags = frame_flags() if place.frags else None
