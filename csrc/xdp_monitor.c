@@ -436,9 +436,15 @@ static __always_inline bool count_plain_segments(const struct __sk_buff *skb, co
 	return true;
 }
 
+/* The VLAN id of a tag that is not in the frame any more; 0 without. */
+static __always_inline __u16 removed_tag(const struct __sk_buff *skb)
+{
+	return skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
+}
+
 /* Parses a frame; `before` bytes stand before its network header, where there is no link layer. */
-static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_entry *packet, __u16 vlan_id,
-				      __u64 before, const struct nested *walk, __u64 unknown)
+static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_entry *packet, __u64 before,
+				      const struct nested *walk, __u64 unknown)
 {
 	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len);
 	__u64 linear = skb->data_end - skb->data;
@@ -448,14 +454,14 @@ static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_e
 	__u64 size;
 
 	cursor.unknown = unknown;
-	packet->key = new_key(vlan_id);
+	packet->key = new_key(removed_tag(skb));
 	enter_network(skb, &cursor, &packet->key, before);
 	tcp_flags = parse_frame(&cursor, &packet->key, tagged, walk);
 	if (unlikely(cursor.truncated && linear < copied_bytes() && skb->len > linear)) {
 		copy = room_for_copy(skb->len, &size);
 		if (copy && !bpf_skb_load_bytes(skb, 0, copy->bytes, size)) {
 			cursor = in_copy(copy->bytes, size, skb->len, unknown);
-			packet->key = new_key(vlan_id);
+			packet->key = new_key(removed_tag(skb));
 			enter_network(skb, &cursor, &packet->key, before);
 			tcp_flags = parse_frame(&cursor, &packet->key, tagged, walk);
 		}
@@ -465,7 +471,7 @@ static __always_inline __u32 parse_tc(const struct __sk_buff *skb, struct flow_e
 }
 
 /* Parses a frame that is not plain, and counts it unless that is left to count_packet(). */
-static __always_inline bool count_other_skb(struct __sk_buff *skb, __u16 vlan_id, struct flow_entry *packet,
+static __always_inline bool count_other_skb(struct __sk_buff *skb, struct flow_entry *packet,
 					    struct flow_place *place, __u64 unknown)
 {
 	__u64 linear = skb->data_end - skb->data;
@@ -477,7 +483,7 @@ static __always_inline bool count_other_skb(struct __sk_buff *skb, __u16 vlan_id
 	count_segments(skb, walk.headers > hidden ? walk.headers : hidden, walk.extra, hidden,
 		       &packet->counters);
 	IN_MEMORY(*packet);
-	datagram = parse_tc(skb, packet, vlan_id, before, &walk, unknown);
+	datagram = parse_tc(skb, packet, before, &walk, unknown);
 	return count_parsed(packet, datagram, place, unknown);
 }
 
@@ -487,19 +493,17 @@ int tc_packet(struct __sk_buff *skb)
 	/* of the length of the linear data the verifier knows something once the network header was looked
 	 * for */
 	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : skb->data_end - skb->data;
-	__u16 vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	struct flow_entry packet;
 	struct flow_place place;
 	struct plain plain;
 	__u32 to_ask;
 
-	IN_MEMORY(packet);
 	if (read_plain(&plain, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->vlan_present,
-		       vlan_id) &&
+		       removed_tag(skb)) &&
 	    !may_be_second_pass(&plain) && count_plain_segments(skb, &plain, &packet.counters)) {
 		if (count_plain(&plain, &packet, &place, unknown))
 			return TC_ACT_UNSPEC; /* TCX_NEXT */
-	} else if (is_second_pass(skb) || count_other_skb(skb, vlan_id, &packet, &place, unknown)) {
+	} else if (is_second_pass(skb) || count_other_skb(skb, &packet, &place, unknown)) {
 		return TC_ACT_UNSPEC;
 	}
 	to_ask = count_packet(&packet, &place);
@@ -516,10 +520,9 @@ static __always_inline __u32 find_counted(struct __sk_buff *skb, struct flow_ent
 	__u64 linear = skb->data_end - skb->data;
 	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : linear;
 	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
-	__u16 vlan_id = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
 	struct nested no_tunnel = {};
 
-	parse_tc(skb, packet, vlan_id, before, &no_tunnel, unknown);
+	parse_tc(skb, packet, before, &no_tunnel, unknown);
 	forget_key(&packet->key, unknown);
 	return find_number(&packet->key, buffer);
 }
