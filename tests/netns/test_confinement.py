@@ -122,7 +122,7 @@ def spool_of(place: Path, user: str) -> tuple[list[str], set[str]]:
     with veth_pair() as pair:
         result = run_to_end(pair.far, "-i", "far0", "-t", "100ms", "-c", "3", "-o", "json", *pushing, *given)
     said = [line for line in result.said if "spool" in line and not line.endswith(f" samples, kept in {place}")]
-    return said, {path.name for path in place.rglob("*.batch")}
+    return said, {path.stem for path in place.rglob("*") if path.suffix in (".batch", ".unsure")}
 
 
 @pytest.mark.parametrize(
