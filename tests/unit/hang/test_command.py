@@ -63,6 +63,14 @@ def test_a_record_has_all_that_is_known_of_a_rank(one: Rank) -> None:
     assert rank_of(orjson.loads(orjson.dumps(record))) == one
 
 
+@pytest.mark.parametrize(("ago_ns", "open_s"), [(1_500_000_000, 1.5), (0, 0.0), (-40_000_000, 0.0)])
+def test_a_record_says_for_how_long_a_call_has_been_open(ago_ns: int, open_s: float) -> None:
+    """A call that began after its host was read is as old as nothing."""
+    one = replace(rank(1), open=SEND._replace(since_ns=NOW - ago_ns))
+    (record,) = rank_records([one], {"ts": timestamp(NOW), "interval_s": 1.0, "host": "n1"})
+    assert record["open"]["open_s"] == open_s
+
+
 def test_files_of_all_hosts_name_the_rank(files: list[str]) -> None:
     (verdict,) = verdicts(*files)
     assert (verdict["verdict"], verdict["rank"], verdict["rank_host"], verdict["pid"]) == ("missing", 2, "n2", 102)

@@ -59,6 +59,7 @@ def test_words_select_as_the_options_of_that_name(text: str, names: set[str]) ->
 
 
 def test_other_words_are_names_with_wildcards() -> None:
+    assert matcher("tcp,eth0").names == ("tcp", "eth0"), "an interface may be called so, too"
     chosen = matcher("tcp eth*,mlx5_0 -i lo")
     assert chosen.names == ("eth*", "mlx5_0", "lo")
     assert chosen.named("eth7") and chosen.named("x", "mlx5_0") and chosen.named("lo")
