@@ -2,7 +2,7 @@
 /*
  * The plain frames that most traffic is made of: Ethernet, with one tag or none, IPv4 without options and not
  * in fragments or IPv6 without extension headers, and TCP, UDP, or RoCE v2 without extended headers that name
- * a queue pair; all of it in the linear data. Their flows are told in registers, and are what parse.h makes
+ * a queue pair; all of it in the linear data. Their flows are made in registers, and are what parse.h makes
  * of the same frame; it has all other frames.
  */
 #pragma once
@@ -40,7 +40,7 @@ struct plain_roce {
 	struct bth bth;
 } __attribute__((packed, aligned(2)));
 
-/* A plain frame, and what its flow is told by. */
+/* A plain frame, and what identifies its flow. */
 struct plain {
 	const void *frame; /* where it would begin if the tag were not in it */
 	__u64 rest;	   /* all but the addresses (flow_hash.h) */
@@ -138,7 +138,7 @@ static __always_inline void pass_tag(struct plain *plain)
 }
 
 /*
- * Whether a frame is plain, and what its flow is told by. If it had a tag that is not in it any more
+ * Whether a frame is plain, and what identifies its flow. If it had a tag that is not in it any more
  * (`tagged`), the id is `vlan_id`.
  */
 static __always_inline bool read_plain(struct plain *plain, const void *frame, const void *end, bool tagged,

@@ -5,7 +5,6 @@ XTRACE_CONNECTIONS says how many short connections there are; XTRACE_LIMIT_S how
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.test_tcp import BOTH, PEERS, PORT, own, peer, total
+from tests.netns.test_tcp import BOTH, PEERS, PORT, own, peer, talk, total
 from tests.netns.tool import LIMIT_S, bounded, eventually, running
 from tests.support.net import Namespace, Pair, of_type, records, veth_pair
 
@@ -115,11 +114,7 @@ def test_round_trip_is_netems_delay(record_property: Callable[[str, object], Non
         running(pair.far, *BOTH, "-t", "1h", programs=2) as tool,
         peer(pair.far, "talk", "10.0.0.1", str(PORT)) as client,
     ):
-        assert client.stdin is not None and client.stdout is not None
-        for _ in range(REQUESTS):
-            client.stdin.write(b"\n")
-            client.stdin.flush()
-            said = json.loads(client.stdout.readline())
+        said = talk(client, REQUESTS)
         result = tool.stop()
     (record,) = own(result, "tcp_connection")
     record_property("round trip", {name: record[name] for name in ("min_rtt_us", "rtt_us", "rtt_variance_us")})

@@ -17,7 +17,7 @@ import pytest
 
 from tests.netns.crowd import crowd, judge
 from tests.netns.test_privileges import NEEDED, run_as_user
-from tests.netns.tool import LIMIT_S, Result, bounded, running
+from tests.netns.tool import LIMIT_S, Result, Tool, bounded, running
 from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until, veth_pair
 from xtrace.kernel import features
 from xtrace.kernel.cgroups import mount_point
@@ -305,6 +305,25 @@ def test_on_a_kernel_without_compare_and_swap_one_line_says_that_owners_are_not_
     assert not any("owner" in flow for flow in of_type(result.records, "flow"))
 
 
+@contextmanager
+def watched_from(kind: type[Namespace]) -> Iterator[tuple[Tool, list[Client]]]:
+    """A tool that runs in such a namespace; clients that came then, and others of a service from before."""
+    with (
+        veth_pair() as pair,
+        service(pair.near, "serve", "10.0.0.1"),
+        service(pair.far, "serve", "10.0.0.2"),
+        running(kind(pair.far.name), "-i", "far0", *BOTH, "-t", "1h", programs=2) as tool,
+    ):
+        clients = run_clients(pair.far, "10.0.0.1")
+        run_clients(pair.near, "10.0.0.2", first=2 * FIRST_PORT)
+        yield tool, clients
+
+
+def assert_older_sockets_have_no_process(result: Result) -> None:
+    flows = [flow for port in range(2 * FIRST_PORT, 2 * FIRST_PORT + 3) for flow in of_port(result, port)]
+    assert flows and not any("pid" in flow for flow in flows)
+
+
 class Restricted(Namespace):
     """A namespace in which root may not look into other processes."""
 
@@ -314,19 +333,11 @@ class Restricted(Namespace):
 
 
 def test_without_the_right_to_look_into_processes_only_sockets_from_before_have_none() -> None:
-    with (
-        veth_pair() as pair,
-        service(pair.near, "serve", "10.0.0.1"),
-        service(pair.far, "serve", "10.0.0.2"),
-        running(Restricted(pair.far.name), "-i", "far0", *BOTH, "-t", "1h", programs=2) as tool,
-    ):
-        clients = run_clients(pair.far, "10.0.0.1")
-        run_clients(pair.near, "10.0.0.2", first=2 * FIRST_PORT)
+    with watched_from(Restricted) as (tool, clients):
         result = tool.stop()
     assert_all_are(clients, result)
     assert any("CAP_SYS_PTRACE" in line for line in result.said)
-    before = [flow for port in range(2 * FIRST_PORT, 2 * FIRST_PORT + 3) for flow in of_port(result, port)]
-    assert before and not any("pid" in flow for flow in before)
+    assert_older_sockets_have_no_process(result)
 
 
 class Contained(Namespace):
@@ -338,14 +349,7 @@ class Contained(Namespace):
 
 
 def test_in_a_pid_namespace_of_its_own_sockets_from_before_have_no_process_and_one_line_says_so() -> None:
-    with (
-        veth_pair() as pair,
-        service(pair.near, "serve", "10.0.0.1"),
-        service(pair.far, "serve", "10.0.0.2"),
-        running(Contained(pair.far.name), "-i", "far0", *BOTH, "-t", "1h", programs=2) as tool,
-    ):
-        clients = run_clients(pair.far, "10.0.0.1")
-        run_clients(pair.near, "10.0.0.2", first=2 * FIRST_PORT)
+    with watched_from(Contained) as (tool, clients):
         outer = tool.process.pid
         (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         os.kill(int(inner), signal.SIGTERM)
@@ -353,8 +357,7 @@ def test_in_a_pid_namespace_of_its_own_sockets_from_before_have_no_process_and_o
     assert_all_are(clients, result)
     (line,) = [line for line in result.said if line.startswith("--owners")]
     assert "--pid host" in line
-    before = [flow for port in range(2 * FIRST_PORT, 2 * FIRST_PORT + 3) for flow in of_port(result, port)]
-    assert before and not any("pid" in flow for flow in before)
+    assert_older_sockets_have_no_process(result)
 
 
 def test_what_another_drops_between_xdp_and_tc_is_counted_and_has_no_owner() -> None:

@@ -24,6 +24,16 @@ BOTH = ("-i", "far0", "--tcp", "--direction", "both", "-o", "json")
 """Both directions take two programs."""
 
 
+def talk(client: subprocess.Popen[bytes], requests: int) -> dict[str, int]:
+    """Let a peer that talks make so many requests; return what it says of its connection after the last one."""
+    assert client.stdin is not None and client.stdout is not None
+    for _ in range(requests):
+        client.stdin.write(b"\n")
+        client.stdin.flush()
+        said: dict[str, int] = json.loads(client.stdout.readline())
+    return said
+
+
 @contextmanager
 def peer(namespace: Namespace, *arguments: str, says: bytes = b"ready") -> Iterator[subprocess.Popen[bytes]]:
     """One of tcp_peers, from when it is ready; it ends when stdin closes."""
@@ -243,11 +253,7 @@ def test_round_trip_is_at_least_the_delay_and_what_the_socket_says() -> None:
                 running(pair.far, "-i", "slow0", *BOTH[2:], "-t", "1h", programs=2) as tool,
                 peer(pair.far, "talk", "10.9.0.1", str(PORT)) as client,
             ):
-                assert client.stdin is not None and client.stdout is not None
-                for _ in range(requests):
-                    client.stdin.write(b"\n")
-                    client.stdin.flush()
-                    said = json.loads(client.stdout.readline())
+                said = talk(client, requests)
                 result = tool.stop()
     (record,) = own(result, "tcp_connection")
     assert record["rtt_us"] == said["rtt_us"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import PurePosixPath
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -100,24 +101,22 @@ class Http:
             **dict.fromkeys(export_urls(self._target.url, selector, start_ms, end_ms), sample_times),
             **dict.fromkeys(query_urls(self._target.url, selector, start_ms, end_ms), queried_times),
         }
-        for url, read in readers.items():
-            try:
-                response = self._request("GET", url, None, self._headers())
-                answer = read_all(response)  # of an error too: the connection is then used again
-                found = read(answer) if response.status == HTTPStatus.OK else None
-                self._finish(response)
-            except (HTTPError, OSError, ValueError):
-                return None
-            if found is not None:
-                return found
-        return None
+        return self._ask(readers.items(), MOST_EXPORTED)
 
     def samples(self, selector: str, start_ms: int, end_ms: int, names: frozenset[str]) -> set[int] | None:
         """Return the identities of the stored samples; None if no export is found, or it is unreachable."""
-        for url in export_urls(self._target.url, selector, start_ms, end_ms):
+        read = partial(identities, names=names)
+        urls = export_urls(self._target.url, selector, start_ms, end_ms)
+        return self._ask(((url, read) for url in urls), MOST_STORED)
+
+    def _ask(self, readers: Iterable[tuple[str, Callable[[bytes], set[int] | None]]], most: int) -> set[int] | None:
+        """Return what is read in the first answer of at most so many bytes that is one; None if there is none."""
+        for url, read in readers:
             try:
                 response = self._request("GET", url, None, self._headers())
-                found = identities(read_all(response, MOST_STORED), names) if response.status == HTTPStatus.OK else None
+                is_found = response.status == HTTPStatus.OK
+                answer = read_all(response, most if is_found else MOST_EXPORTED)  # then the connection is used again
+                found = read(answer) if is_found else None
                 self._finish(response)
             except (HTTPError, OSError, ValueError):
                 return None
@@ -234,7 +233,7 @@ def _beside(url: str, path: str, query: Sequence[tuple[str, object]]) -> str:
     return urlunsplit(parts._replace(path=path, query="&".join(filter(None, (parts.query, urlencode(query))))))
 
 
-def read_all(response: urllib3.BaseHTTPResponse, most: int = MOST_EXPORTED) -> bytes:
+def read_all(response: urllib3.BaseHTTPResponse, most: int) -> bytes:
     """Return a body of at most so many bytes. Raises ValueError for a longer one, and for one that trickles."""
     body, until = bytearray(), time.monotonic() + WHOLE_ANSWER_S
     while piece := response.read1(MOST_EXPORTED):
