@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from http import HTTPStatus
 from pathlib import Path
 
 import orjson
@@ -21,9 +22,10 @@ from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.listen import connection as limits
 from xtrace.sinks.listen import pages
+from xtrace.sinks.listen import server as server_module
 from xtrace.sinks.listen.endpoint import Endpoint
-from xtrace.sinks.listen.http import Request
-from xtrace.sinks.listen.server import MOST_CONNECTIONS
+from xtrace.sinks.listen.http import Request, Response
+from xtrace.sinks.listen.server import MOST_CONNECTIONS, Server
 from xtrace.sinks.listen.sink import Listen
 from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.latest import Latest
@@ -251,3 +253,33 @@ def test_client_that_sends_more_than_one_request_gets_its_answer_whole(
         assert answer.startswith(b"HTTP/1.1 200 ")
         for _ in range(3):
             client.sendall(b"more")
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left, for a while."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.bind(("127.0.0.1", 0))
+        self.listen()
+        self.setblocking(False)
+        self.failures = failures
+        self.failed_at: list[float] = []
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if len(self.failed_at) < self.failures:
+            self.failed_at.append(time.monotonic())
+            raise OSError(24, "Too many open files")
+        return super().accept()
+
+
+def test_a_process_without_descriptors_tries_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "PAUSE_S", 0.05)
+    listener = Exhausted(3)
+    with closing(Server(listener, lambda request: Response.text(HTTPStatus.OK, "here"))):
+        for _ in range(2):  # it accepts again afterwards, for good
+            with closing(socket.create_connection(listener.getsockname(), GIVE_UP_S)) as client:
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    first, second, third = listener.failed_at
+    assert second - first >= 0.05 and third - second >= 0.05
