@@ -41,8 +41,8 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.RShift: ast.LShift,
 }
 OPPOSITE = {"min": "max", "max": "min", "any": "all", "all": "any"}
-NAME = re.compile(r"[A-Za-z][\w.:/-]*")
-"""Labels, keys, file names; other strings are texts."""
+NAME = re.compile(r"(?!utf-8$)[A-Za-z][\w.:/-]*")
+"""Labels, keys, file names; other strings are texts. `utf-8_` would be the same to Python."""
 TYPE = re.compile(r"[A-Z]+[a-z]\w*")
 """Names that are given to types, Record = dict[str, Any] or T = TypeVar("T")."""
 SILENT = {"debug", "register", "reverse"}

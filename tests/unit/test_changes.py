@@ -51,6 +51,7 @@ def made(source: str, kind: str) -> set[str]:
         ("a = None", "constant", set()),
         ("a = b['src_ip']", "name", {"a = b['src_ip_']"}),
         ("a = 'not a name, a text'", "name", set()),
+        ("a = b.decode('utf-8')", "name", set()),
         ("a = max(b, c)", "min, max, any, all", {"a = min(b, c)"}),
         ("a = any(b)", "min, max, any, all", {"a = all(b)"}),
         ("a = f(b, c, d)", "swap", {"a = f(c, b, d)", "a = f(b, d, c)"}),

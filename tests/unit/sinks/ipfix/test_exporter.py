@@ -345,6 +345,19 @@ def test_pauses_are_short_once_the_end_has_come(
     assert clock.waited == pytest.approx([waited_s])
 
 
+def test_pauses_last_until_the_end_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Exporter(Udp, NOWHERE)
+    waited: list[tuple[bool, float]] = []
+
+    def wait_for(holds: Any, pause_s: float) -> None:
+        before, made._closes_at = holds(), 5.0
+        waited.extend([(before, pause_s), (holds(), pause_s)])
+
+    monkeypatch.setattr(made._changed, "wait_for", wait_for, raising=False)
+    made._wait(1.5)
+    assert waited == [(False, 1.5), (True, 1.5)]
+
+
 def test_the_newest_interval_is_kept_however_large(caplog: pytest.LogCaptureFixture) -> None:
     made = Exporter(Udp, NOWHERE, limit=3 * 96)
     for packets_of in ((1, 1, 1), (2, 2, 2, 2), (3,)):

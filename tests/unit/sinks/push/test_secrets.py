@@ -165,3 +165,13 @@ def test_forms_of_the_oldest_secrets_are_forgotten_beyond_the_limit() -> None:
     assert secrets.mask("secret0") == "***"
     secrets.note("another")
     assert (secrets.mask("secret0"), secrets.mask("secret1"), secrets.mask("another")) == ("secret0", "***", "***")
+
+
+def test_secret_is_masked_at_the_very_beginning_and_wherever_it_is_repeated() -> None:
+    secrets = Secrets()
+    secrets.note("abcdefghij", "abab")
+    assert secrets.mask("abcdefghij") == "***"
+    assert secrets.mask("abcdefghijabcdefghij, abcdefghij") == "******, ***"
+    assert secrets.mask("xababab") == "x***", "those that overlap are one"
+    assert secrets.mask("abcd") == "***", "all of the text may be the beginning of one"
+    assert secrets.mask("abc") == "abc"

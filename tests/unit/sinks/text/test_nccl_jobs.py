@@ -198,6 +198,16 @@ def test_totals_of_a_run_are_for_people() -> None:
     assert NcclJobs(TextOptions()).totals(totals) == ("nccl: 2.0 M calls, 5 unattributed\n",)
 
 
-@pytest.mark.parametrize("ns, text", [(1500, "1.5 us"), (2_000_000, "2.0 ms"), (3_000_000_000, "3.0 s")])
+@pytest.mark.parametrize(
+    "ns, text",
+    [
+        (1500, "1.5 us"),
+        (999_900, "999.9 us"),
+        (1_000_000, "1.0 ms"),
+        (999_900_000, "999.9 ms"),
+        (1_000_000_000, "1.0 s"),
+        (3_000_000_000, "3.0 s"),
+    ],
+)
 def test_durations_have_units(ns: int, text: str) -> None:
     assert duration(ns) == text
