@@ -388,8 +388,10 @@ def test_rank_has_all_that_hang_reads_of_it() -> None:
         ],
     }
     usual = {"whole": False, "joined": True, "begun": 0, "returned": 0, "open_known": True, "peers_whole": True}
-    none = ("container", "pod", "job", "gpus", "communicator", "identity", "address", "nranks", "rank", "last_begin")
-    none += ("last_return", "open", "sleeps_in", "state", "left", "exit")
+    none = (
+        *("container", "pod", "job", "gpus", "communicator", "identity", "address", "nranks", "rank", "last_begin"),
+        *("last_return", "open", "sleeps_in", "state", "left", "exit"),
+    )
     assert bare == {
         "type": "nccl_rank",
         **COMMON,

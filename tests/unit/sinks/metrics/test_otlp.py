@@ -181,4 +181,3 @@ def test_a_body_is_announced_and_packed_as_gzip() -> None:
     encoding = Otlp((("host", "n1"),), frozenset(), "1")
     assert dict(encoding.headers(b"")) == {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
     assert gzip.decompress(encoding.compress(b"abc")) == b"abc"
-    assert encoding.pieces(b"") is None
