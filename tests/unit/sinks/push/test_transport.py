@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
+import orjson
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from urllib3 import exceptions as errors
@@ -327,3 +329,46 @@ def test_characters_that_http_does_not_allow_are_no_delivery() -> None:
         assert not server.requests
     assert (outcome.delivered, outcome.retry) == (False, True)
     assert outcome.reason == "user name, token or headers contain characters that HTTP does not allow"
+
+
+@pytest.mark.parametrize(
+    "answer, expected",
+    [
+        ({"data": {"result": [{"values": [[1.5, "3"], [2, "4"]]}, {"values": [[7.0005, "1"]]}]}}, {1500, 2000, 7000}),
+        ({"data": {"result": []}}, set()),
+        ({"data": {}}, None),
+        ({"data": {"result": [{"value": [1, "3"]}]}}, None),
+        ({"data": {"result": [{"values": [[1]]}]}}, None),
+        ([], None),
+    ],
+)
+def test_times_come_from_an_answer_of_prometheus_only(answer: Any, expected: set[int] | None) -> None:
+    assert transport.queried_times(orjson.dumps(answer)) == expected
+    assert transport.queried_times(b"<html>") is None
+
+
+def test_prometheus_is_asked_for_the_samples_of_the_range_and_of_a_second_before() -> None:
+    """A range selector leaves out its beginning; only paths of Prometheus are asked so."""
+    url = "http://p:9090/api/v1/write?x=1"
+    (asked,) = transport.query_urls(url, 'up{a="b"}\nother', 10_000, 12_345)
+    parts = urlsplit(asked)
+    assert (parts.netloc, parts.path) == ("p:9090", "/api/v1/query")
+    assert dict(parse_qsl(parts.query)) == {"x": "1", "query": 'up{a="b"}[4s]', "time": "12.346"}
+    assert transport.query_urls("http://v/api/v1/import/prometheus", "up", 1, 2) == []
+
+
+@pytest.mark.parametrize(
+    "error, never",
+    [
+        (errors.ConnectTimeoutError(), True),
+        (errors.NewConnectionError(None, ""), True),  # type: ignore[arg-type]
+        (errors.ProxyError("", OSError()), True),
+        (errors.SSLError(), True),
+        (ssl.SSLError(), True),
+        (errors.ReadTimeoutError(None, "", ""), False),  # type: ignore[arg-type]
+        (errors.ProtocolError(), False),
+        (ConnectionResetError(), False),
+    ],
+)
+def test_a_request_without_a_connection_was_never_sent(error: Exception, never: bool) -> None:
+    assert transport.never_sent(error) is never
