@@ -385,3 +385,33 @@ def test_a_queue_that_was_full_is_told_of_again_only_once_it_was_empty(caplog: p
     made._next()
     made._next()
     assert submit(3) == 2
+
+
+def test_a_socket_that_cannot_connect_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    class Unconnected(socket.socket):
+        def connect(self, address: Any) -> None:
+            made.append(self)
+            raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr("xtrace.sinks.ipfix.link.socket.socket", Unconnected)
+    for host in ("127.0.0.1", "::1"):
+        with pytest.raises(OSError, match="unreachable"):
+            Udp((host, 9))
+    assert [each.fileno() for each in made] == [-1, -1]
+
+
+@pytest.mark.parametrize("late", range(4))
+def test_datagrams_since_the_first_that_was_refused_are_lost(late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The errors that the kernel queued quote the headers, of these messages or of earlier ones."""
+    with udp_socket() as collector:
+        link = Udp(("127.0.0.1", port_of(collector)))
+        for sequence in (10, 20, 30, 40):
+            link.send(HEADER.pack(10, 16, 0, sequence, 1))
+        refused = [7, *(10 * (each + 1) for each in range(3, late - 1, -1))]
+        monkeypatch.setattr(link, "_refused", lambda: refused)
+        assert link.lost() == 4 - late
+        monkeypatch.setattr(link, "_refused", lambda: refused)
+        assert link.lost() == 0, "they are sent again, and counted once"
+        link.close()

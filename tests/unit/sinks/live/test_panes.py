@@ -109,10 +109,15 @@ def test_a_process_with_several_communicators_shows_its_rank_in_the_largest() ->
     interval = nccl_interval()
     first = interval.processes[0]
     small, unknown = Communicator(1, 2, 1, None, ()), Communicator(2, None, None, None, ())
+    no_rank, no_size = Communicator(4, 128, None, None, ()), Communicator(5, None, 3, None, ())
     large = Communicator(3, 64, 17, None, first.communicators[0].operations)
-    process = replace(first, communicators=(small, large, unknown))
+    process = replace(first, communicators=(small, large, unknown, no_rank, no_size))
     pane = shown(JobPane(), replace(interval, processes=(process,)))
-    assert table(pane)[1][2] == "17/64 +2"
+    assert table(pane)[1][2] == "17/64 +4"
+    alone = shown(JobPane(), replace(interval, processes=(replace(process, communicators=(large,)),)))
+    assert table(alone)[1][2] == "17/64"
+    nameless = shown(JobPane(), replace(interval, processes=(replace(process, communicators=(no_rank, no_size)),)))
+    assert table(nameless)[1][2] == "-"
 
 
 def test_connections_are_sorted_by_what_the_heading_says_and_unknown_is_least() -> None:
