@@ -1,4 +1,4 @@
-"""Flows in shared memory: each once, whoever counted it, and the memory empty for the next interval; with played maps."""
+"""Flows in shared memory, with played maps: each once, whoever counted it, and the memory empty afterwards."""
 
 from __future__ import annotations
 

@@ -357,7 +357,7 @@ def test_failing_read_backs_off_and_works_again_later() -> None:
             clock.ns += NS
         pauses.append(clock.ns - begun)
     assert pauses == [pause_s * NS for pause_s in (10, 20, 40, 80, 160, 320, 600, 600, 600)]
-    assert (FIRST_PAUSE_NS, LONGEST_PAUSE_NS) == (pauses[0], pauses[-1])
+    assert (pauses[0], pauses[-1]) == (FIRST_PAUSE_NS, LONGEST_PAUSE_NS)
     backoff.succeeded("file")
     backoff.failed("file", "EINVAL")
     clock.ns += FIRST_PAUSE_NS
