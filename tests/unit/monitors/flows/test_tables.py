@@ -598,3 +598,37 @@ def test_errors_of_opening_keep_their_kind(maps: Maps, kernel: FakeKernel) -> No
     kernel.answer("xt_prog_load", -errno.EACCES)
     with pytest.raises(VerifierError, match=r"^BPF_PROG_LOAD\(sample_clock\): EACCES"):
         FlowTables(PLAN, FEATURES)
+
+
+def test_owners_are_found_where_flows_are_in_shared_memory_and_by_as_many_entries(
+    maps: Maps, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Any, ...]] = []
+
+    class Probe:
+        owners = "map of owners"
+
+        def __init__(self, *given: Any) -> None:
+            made.append(given)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            made.append(("closed",))
+
+        def memory(self) -> int:
+            return 1000
+
+    monkeypatch.setattr("xtrace.monitors.owners.probe.OwnerProbe", Probe)
+    with closing(FlowTables(PLAN, FEATURES)) as tables, pytest.raises(XtraceError, match="compare-and-swap"):
+        tables.find_owners("groups")  # type: ignore[arg-type]
+    with closing(FlowTables(PLAN, FEATURES)) as tables:
+        tables.features = features(cmpxchg=True)
+        monkeypatch.setattr(tables._collection, "memory", lambda: 7)
+        probe = tables.find_owners("groups")  # type: ignore[arg-type]
+        assert tables.owner_probe is probe
+        assert made == [(tables._maps, 2 * PLAN.table_entries, "groups")]
+        assert tables._store.owners == "map of owners"
+        assert tables.memory() == 1007
+    assert made[-1] == ("closed",)

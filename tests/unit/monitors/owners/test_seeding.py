@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
@@ -199,3 +200,20 @@ def test_a_place_is_answered_by_a_program_of_its_own() -> None:
     ]
     made.watch(4, 0, None)
     assert made.peers == set(), "the other end has moved"
+
+
+def test_what_the_programs_do_not_know_is_found_out_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tables:
+        def find_owners(self, cgroups: object) -> Probe:
+            assert cgroups == "groups"
+            return Probe()
+
+    monkeypatch.setattr(opening, "Cgroups", lambda: nullcontext("groups"))
+    monkeypatch.setattr(opening, "_seed", lambda probe, cgroups, say: cgroups == "groups")
+    monkeypatch.setattr(opening, "OwnerNames", lambda cgroups, knows_kernel: ("names", cgroups, knows_kernel))
+    monkeypatch.setattr(opening, "Translations", lambda peers, say: ("translations", peers, say))
+    lines: list[str] = []
+    say = lines.append
+    with opening.find_owners(cast("Any", Tables()), say) as owners:
+        assert owners == (("names", "groups", True), ("translations", Probe.peers, say))
+    assert lines == []
