@@ -87,11 +87,13 @@ class Finder(ast.NodeVisitor):
     # what is left alone, and scopes
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        body = without_docstring(node.body)
+        if not body:
+            return  # of a Protocol: what it says by default nobody gets
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(default)
         outer, self._scope = self._scope, min([node.lineno, *(d.lineno for d in node.decorator_list)])
-        body = without_docstring(node.body)
-        if body and not returns_value(node) and len(body) > 1:
+        if not returns_value(node) and len(body) > 1:
             self._add("return early", body[0], "return", body[0])
         for statement in body:
             self.visit(statement)

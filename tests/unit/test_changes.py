@@ -66,6 +66,8 @@ def made(source: str, kind: str) -> set[str]:
         ("a += 1", "dropped statement", {"pass"}),
         ("f(a)", "dropped call", {"pass"}),
         ("log.debug('x')", "dropped call", set()),
+        ("class A:\n    def f(self, a=True):\n        'It does.'", "constant", set()),
+        ("class A:\n    def f(self, a=True):\n        return a", "constant", {"def f(self, a=False):"}),
         ("def f():\n    return a", "return nothing", {"return None"}),
         ("def f():\n    a.b()\n    c.d()", "return early", {"return"}),
         ("def f():\n    a.b()\n    return 1", "return early", set()),

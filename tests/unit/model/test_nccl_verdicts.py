@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -336,7 +338,10 @@ def test_half_of_the_ranks_in_a_call_since_before_the_tool_may_be_a_communicator
 def test_all_in_a_call_since_before_the_tool_are_stopped() -> None:
     verdict = only(*(older(number) for number in range(4)))
     assert (verdict.kind, verdict.number) == (Kind.ALL_STOPPED, None)
-    assert verdict.evidence.endswith("(by their stacks; on which communicator is not known)")
+    assert verdict.evidence == (
+        "ranks 0, 1, 2, 3 are in AllReduce, and none has returned since the tool came (by their stacks; on which"
+        " communicator is not known)"
+    )
 
 
 def test_one_that_was_not_seen_while_others_are_in_a_call_is_missing_if_all_hosts_are_known() -> None:
@@ -354,3 +359,15 @@ def test_of_a_job_that_was_started_anew_the_earlier_ranks_are_forgotten() -> Non
     ]
     left = replace(rank(0), left="CommAbort", pid=50)
     assert list(without_replaced([left, rank(0)])) == [rank(0)]
+
+
+def test_verdicts_are_named_as_documented_the_worst_first() -> None:
+    words = ("gone", "stopped", "mismatch", "open_send", "missing", "all_stopped", "late")
+    assert [kind.value for kind in Kind] == list(words)
+    guide = (Path(__file__).parents[3] / "docs/nccl.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", guide, re.MULTILINE)
+    assert set(words) <= set(rows)
+
+
+def test_names_of_what_tells_that_communicators_are_one_are_public() -> None:
+    assert [identity.value for identity in Identity] == ["unique_id", "parent", "process", "environment"]

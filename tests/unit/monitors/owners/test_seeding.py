@@ -215,5 +215,5 @@ def test_what_the_programs_do_not_know_is_found_out_beside_them(monkeypatch: pyt
     lines: list[str] = []
     say = lines.append
     with opening.find_owners(cast("Any", Tables()), say) as owners:
-        assert owners == (("names", "groups", True), ("translations", Probe.peers, say))
+        assert owners is not None and tuple(owners) == (("names", "groups", True), ("translations", Probe.peers, say))
     assert lines == []
