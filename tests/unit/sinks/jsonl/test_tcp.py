@@ -183,7 +183,7 @@ def test_every_field_has_the_kernels_value_of_its_meaning() -> None:
     assert {name: of_all[name] for name in summed} == {name: 700 + getattr(lib, OF_COUNTERS[name]) for name in summed}
 
 
-@pytest.mark.parametrize("state, name", enumerate(["open", "disorder", "cwr", "recovery", "loss"]))
+@pytest.mark.parametrize("state, name", list(enumerate(["open", "disorder", "cwr", "recovery", "loss"])))
 def test_states_of_congestion_control_have_the_kernels_names(state: int, name: str) -> None:
     found, _ = records(snapshot(connection({}, {lib.TCP_CA_STATE: state})))
     assert found["congestion_state"] == name
