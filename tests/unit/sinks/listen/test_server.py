@@ -29,6 +29,7 @@ from xtrace.sinks.listen.server import MOST_CONNECTIONS, Server
 from xtrace.sinks.listen.sink import Listen
 from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.latest import Latest
+from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 
 GIVE_UP_S = 30.0
 RUN = Run("0.1.0", 5.0, ("xdp",), {})
@@ -283,3 +284,62 @@ def test_a_process_without_descriptors_tries_again_after_a_pause(monkeypatch: py
                 assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
     first, second, third = listener.failed_at
     assert second - first >= 0.05 and third - second >= 0.05
+
+
+def test_pages_say_what_there_is_and_what_is_wrong(site: Site) -> None:
+    site.start()
+    status, body, headers = site.get("/")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert [line.split()[0] for line in body.decode().splitlines()] == [
+        *("xtrace-catch", "/metrics", "/flows?top=N", "/healthz"),
+    ]
+    assert site.get("/nothing")[:2] == (404, b"not found; / lists what there is\n")
+    status, body, headers = site.get("/flows")
+    assert (status, headers["Retry-After"]) == (503, "1")
+    assert body == b"the first interval has not ended; it takes 5 s\n"
+    site.tick(1)
+    assert site.get("/flows?top=x")[:2] == (400, b"top must be a number of flows, such as /flows?top=10\n")
+    assert [site.get(f"/flows?top={top}")[0] for top in (2147483648, 2147483649)] == [200, 400]
+
+
+@pytest.mark.parametrize("since_s, status", [(0.0, 200), (11.0, 200), (11.1, 503)])
+def test_health_lasts_for_three_intervals_and_five_seconds(since_s: float, status: int) -> None:
+    now = [100.0]
+    made = pages.Pages(Identity("n1"), Latest(), clock=lambda: now[0])
+    made.begin(2.0, True)
+    now[0] += 1
+    made.tick()
+    now[0] += since_s
+    answer = made.answer(Request("GET", "/healthz", {}))
+    assert answer.status == status
+    told = (
+        f"ok; intervals: 1, the last ended {since_s:.1f} s ago\n"
+        if status == 200
+        else "no interval has ended for 11 s\n"
+    )
+    assert answer.body.decode() == told
+
+
+def test_a_scrape_is_rendered_and_packed_once_for_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, latest, packed = pages.Pages(Identity("n1"), Latest()), Latest(), list[bytes]()
+    made._latest = latest
+
+    def gzip_of(body: bytes) -> bytes:
+        packed.append(body)
+        return b"packed"
+
+    monkeypatch.setattr(pages, "gzip", gzip_of)
+
+    def scrape(number: int) -> list[Response]:
+        latest.add([Sample((), {"a": number})], {"a": Metric("gauge", "", "A.")}, Interval(0, number))
+        latest.publish()
+        headers = [{}, {"accept-encoding": "gzip"}, {"accept-encoding": "gzip"}, {}]
+        return [made.answer(Request("GET", "/metrics", {}, each)) for each in headers]
+
+    for number in (1, 2):
+        plain, first, second, again = scrape(number)
+        assert plain.body.endswith(b'\na{host="n1"} %d\n' % number) and again.body is plain.body
+        assert first.body == second.body == b"packed"
+        assert "Content-Encoding" not in plain.headers and first.headers["Content-Encoding"] == "gzip"
+        assert packed == [plain.body]
+        packed.clear()
