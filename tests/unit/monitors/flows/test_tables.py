@@ -86,6 +86,13 @@ def test_memory_is_what_the_kernel_will_charge() -> None:
     )
 
 
+@pytest.mark.parametrize("flows, buckets", [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (65536, 65536), (65537, 131072)])
+def test_hash_maps_have_a_power_of_two_of_buckets(flows: int, buckets: int) -> None:
+    """struct bucket has 16 bytes, an element 48 before its key of 48 and counters of 40 bytes; there are two maps."""
+    plan = Plan(flows, slots=1, cpus=1, recent_cpus=0)
+    assert plan.memory(mapped=False) == 2 * (buckets * 16 + flows * (48 + 48 + 40) + 2 * 8 * COUNTER_WORDS)
+
+
 def test_each_further_cpu_takes_its_recent_flows_and_counters() -> None:
     two, three = (Plan(65536, slots=5, cpus=cpus, recent_cpus=cpus).memory() for cpus in (2, 3))
     assert three - two == 2 * (lib.RECENT_FLOWS * 112 + 5 * 2 * 8 * COUNTER_WORDS)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import nullcontext
-from typing import Any, cast
+from contextlib import contextmanager, nullcontext
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from xtrace.errors import KernelError, XtraceError
 from xtrace.kernel import constants
+from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.process_sockets import Unreadable
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow_owners import SOCKET_OWNER
-from xtrace.monitors.owners import opening, seeding
+from xtrace.monitors.owners import opening, probe, seeding
 from xtrace.monitors.owners.probe import OwnerProbe
 from xtrace.monitors.owners.seeding import Seeded, seed
 
@@ -217,3 +218,52 @@ def test_what_the_programs_do_not_know_is_found_out_beside_them(monkeypatch: pyt
     with opening.find_owners(cast("Any", Tables()), say) as owners:
         assert owners is not None and tuple(owners) == (("names", "groups", True), ("translations", Probe.peers, say))
     assert lines == []
+
+
+def test_the_programs_are_released_with_what_they_are_attached_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maps have the size of the flow tables, and the flows are those of the packet programs."""
+    done: list[Any] = []
+
+    class Collection:
+        maps: ClassVar[dict[str, str]] = {"owners": "map of owners", "creators": "map of creators"}
+
+        def __init__(self, spec: object, resize: Any, shared: dict[str, Any]) -> None:
+            entries = {name: resize(MapSpec(name, 1, 4, 4, max_entries=5)).max_entries for name in ("owners", "other")}
+            done.append((spec, entries, shared))
+
+        def load(self, name: str, values: dict[str, int], prog_type: int, attach_type: int) -> Program:
+            done.append((name, values, prog_type, attach_type))
+            return Program(9)
+
+        def memory(self) -> int:
+            return 77
+
+        def __enter__(self) -> Collection:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            done.append("released")
+
+    class Attaching:
+        @contextmanager
+        def attach_socket_program(self, program: Program) -> Iterator[None]:
+            done.append(("attached", program.number, program.closed))
+            yield
+            done.append("detached")
+
+    monkeypatch.setattr(probe, "Collection", Collection)
+    monkeypatch.setattr(probe, "load_object", lambda name: name)
+    tables = {"flows": "flows", "owner_programs": "programs", "index": "index"}
+    with OwnerProbe(cast("Any", tables), 600, cast("Any", Attaching())) as made:
+        assert done == [
+            ("owner_probe.o", {"owners": 600, "other": 5}, {"flows": "flows"}),
+            (
+                *("socket_created", {}, constants.PROG_TYPE_CGROUP_SOCK),
+                constants.ATTACH_TYPE_CGROUP_SOCK_CREATE,
+            ),
+            ("attached", 9, False),
+        ]
+        assert (str(made.owners), str(made.creators)) == ("map of owners", "map of creators")
+        assert (str(made._programs), made.peers, made.memory()) == ("programs", set(), 77)
+        done.clear()
+    assert done == ["detached", "released"]
