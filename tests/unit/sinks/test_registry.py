@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
 import pytest
 
 from tests.unit.make import flow, snapshot
+from tests.unit.make_rdma import port, traffic
 from tests.unit.make_rdma import snapshot as rdma_snapshot
+from tests.unit.make_tcp import snapshot as tcp_snapshot
 from xtrace.model.flow_totals import FlowTotals
-from xtrace.model.nccl import RunCalls
+from xtrace.model.nccl import NcclSnapshot, RunCalls
 from xtrace.sinks.jsonl.interfaces import FlowJson
 from xtrace.sinks.jsonl.nccl import NcclJson
 from xtrace.sinks.jsonl.rdma import RdmaJson
@@ -70,3 +75,26 @@ def test_modes_with_sums_of_the_run_have_them_and_others_none() -> None:
 
 def test_a_screen_that_is_no_terminal_has_no_size() -> None:
     assert (SCREEN.columns(), SCREEN.rows()) == (None, None)
+
+
+INTERVALS = {
+    "xdp": snapshot([flow()]),
+    "tcp": tcp_snapshot(),
+    "rdma": rdma_snapshot([port({}, traffic(1, 2))]),
+    "nccl": NcclSnapshot(1, 10**9),
+}
+
+
+@pytest.mark.parametrize("mode, interval", INTERVALS.items())
+def test_an_interval_of_every_mode_has_lines_records_and_samples(mode: str, interval: Any) -> None:
+    kind = KINDS[mode]
+    lines = [line if isinstance(line, bytes) else line.encode() for line in kind.text(TextOptions()).lines(interval)]
+    assert lines and all(line.endswith(b"\n") for line in lines)
+    assert lines[-1].split()[0] in (b"eth0", b"tcp", b"tx", b"nccl")
+    assert list(kind.text(TextOptions()).totals(None)) == [], "words have no totals"
+    records = b"".join(kind.json(JsonOptions({"host": "n1"}, 0)).lines(interval)).splitlines()
+    assert records and all(orjson.loads(record)["host"] == "n1" for record in records)
+    assert kind.metrics is not None
+    metrics = kind.metrics(MetricsOptions(10))
+    names = {name for sample in metrics.samples(interval) for name in sample.values}
+    assert names and names <= set(metrics.described)
