@@ -10,7 +10,7 @@ import pytest
 from tests.nccl.ras_double import communicator, document, missing, rank, without_commas
 from xtrace.model.nccl_ras import RasCommunicator, RasRank, RasReport, with_names
 from xtrace.monitors.nccl import ras_status
-from xtrace.monitors.nccl.ras_status import RasError, RasMemory, parse_status
+from xtrace.monitors.nccl.ras_status import RasError, RasMemory, _optional, number, parse_status, word
 
 SECOND = 10**9
 
@@ -147,3 +147,21 @@ def test_a_communicator_whose_hash_is_the_name_of_ranks_here_has_that_name(hash_
     report = parsed(document({**communicator(1, [rank(0, {})], []), "hash": hash_}))
     (named,) = with_names(report, {"0000000000009f3c", None}).communicators
     assert named.known_as == known_as
+
+
+@pytest.mark.parametrize("value", [0, 1, (1 << 63) - 1])
+def test_numbers_have_63_bits(value: int) -> None:
+    assert number(value) == _optional(value) == value
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 63, 1.0, True, "1", None])
+def test_other_numbers_are_none(value: object) -> None:
+    with pytest.raises(ValueError, match="is not a valid number"):
+        number(value)
+    assert _optional(value) is None
+
+
+def test_words_are_short_and_harmless() -> None:
+    assert word("a" * 65) == "a" * 64
+    assert word("\x1b[31mred") == "?[31mred"
+    assert word(7) == "7"

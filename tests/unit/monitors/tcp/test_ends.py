@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from xtrace.kernel import abi
-from xtrace.kernel.bpf import Batch
+from xtrace.kernel import abi, constants
+from xtrace.kernel.bpf import BATCH_MARGIN, Batch
+from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.syscall import ffi
 from xtrace.model.tcp import END, END_KEY
+from xtrace.monitors.tcp import ends
 from xtrace.monitors.tcp.ends import EndProbe, room_for
 
 
@@ -96,3 +100,50 @@ def test_sockets_are_followed_by_the_number_of_their_namespace(probe: EndProbe, 
 @pytest.mark.parametrize("interval_s, room", [(0.1, 16_384), (4, 16_384), (5.5, 22_528), (16, 65_536), (60, 65_536)])
 def test_there_is_room_for_4096_ends_a_second_within_bounds(interval_s: float, room: int) -> None:
     assert room_for(interval_s) == room
+
+
+def test_the_program_is_loaded_at_both_tracepoints_and_read_by_batches_of_its_structs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[Any] = []
+
+    class Opened:
+        def __init__(self, spec: object, resize: Any) -> None:
+            sizes = {name: resize(MapSpec(name, 1, 4, 4, max_entries=5)).max_entries for name in ("ends", "lost")}
+            done.append((spec, sizes))
+
+        def load(self, name: str, values: object, prog_type: int) -> Any:
+            done.append((name, values, prog_type))
+            return nullcontext(name)
+
+        def memory(self) -> int:
+            return 77
+
+        def __enter__(self) -> Opened:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            done.append("released")
+
+    def attach(program: str, point: str) -> Any:
+        done.append((program, point))
+        return nullcontext()
+
+    layout = SimpleNamespace(places={ends.FAMILY: (0, 2)}, constants={"at": 7})
+    monkeypatch.setattr(ends, "find_layout", lambda: layout)
+    monkeypatch.setattr("xtrace.kernel.privileges.raise_memlock_limit", lambda: None)
+    monkeypatch.setattr(ends, "Collection", Opened)
+    monkeypatch.setattr(ends, "load_object", lambda name: name)
+    monkeypatch.setattr("xtrace.kernel.tracepoint.attach_raw", attach)
+    made = EndProbe(5.5)
+    assert done == [
+        ("tcp_probe.o", {"ends": 22_528, "lost": 5}),
+        ("tcp_ends", {"at": 7}, constants.PROG_TYPE_RAW_TRACEPOINT),
+        ("tcp_ends", "tcp_destroy_sock"),
+        ("tcp_changes_state", {"at": 7}, constants.PROG_TYPE_RAW_TRACEPOINT),
+        ("tcp_changes_state", "inet_sock_set_state"),
+    ]
+    assert (made._batch.key_size, made._batch.value_size) == (END_KEY.size, END.size)
+    assert (made.room, made._batch.capacity, made.memory()) == (22_528, 22_528 + BATCH_MARGIN, 77)
+    made.close()
+    assert done[-1] == "released"

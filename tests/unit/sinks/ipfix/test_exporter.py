@@ -415,3 +415,33 @@ def test_datagrams_since_the_first_that_was_refused_are_lost(late: int, monkeypa
         monkeypatch.setattr(link, "_refused", lambda: refused)
         assert link.lost() == 0, "they are sent again, and counted once"
         link.close()
+
+
+@pytest.mark.parametrize("kind", [Udp, Tcp])
+def test_link_that_is_closed_has_no_socket(kind: Any) -> None:
+    with listener() if kind is Tcp else udp_socket() as collector:
+        link = kind(("127.0.0.1", port_of(collector)))
+        assert link._socket.fileno() >= 0
+        link.close()
+        assert link._socket.fileno() == -1
+
+
+@pytest.mark.parametrize("kind, most, has_datagrams", [(Udp, 1400, True), (Tcp, 16384, False)])
+def test_messages_of_datagrams_fit_a_frame_and_those_of_streams_are_larger(
+    kind: Any, most: int, has_datagrams: bool
+) -> None:
+    assert (kind.most, kind.has_datagrams) == (most, has_datagrams)
+
+
+def test_a_stream_forgets_what_the_collectors_host_has_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells the bytes that are not acknowledged."""
+    with listener() as server:
+        link = Tcp(("127.0.0.1", port_of(server)))
+        waiting = [48]
+        monkeypatch.setattr("xtrace.sinks.ipfix.link.fcntl.ioctl", lambda *_: struct.pack("i", waiting[0]))
+        for _ in range(3):
+            link.send(bytes(16))
+        for unacknowledged, lost in ((48, 3), (33, 3), (32, 2), (17, 2), (16, 1), (1, 1), (0, 0)):
+            waiting[0] = unacknowledged
+            assert link.lost() == lost
+        link.close()

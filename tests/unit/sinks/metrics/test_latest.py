@@ -99,6 +99,7 @@ def test_open_metrics_names_families_and_units_and_ends_with_eof() -> None:
         ("APPLICATION/OpenMetrics-Text; Version=0.0.1; Q=0.5", True),
         ("text/plain", False),
         ("*/*", False),
+        ("application/openmetrics-text;x=a=b=c;q=0.5", True),
     ],
 )
 def test_accept_header_chooses_the_format(accept: str, expected: bool) -> None:
