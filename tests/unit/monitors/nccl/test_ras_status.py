@@ -129,8 +129,8 @@ def test_communicator_that_its_own_job_no_longer_reports_is_dropped_at_once() ->
 def test_communicators_that_are_kept_are_bounded_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ras_status, "MOST_KEPT", 3)
     memory = RasMemory(100 * SECOND)
-    for number in range(6):
-        report = memory.with_others(parsed(document(job(f"0x{number}", 100 * (number + 1)))), number * SECOND)
+    for at in range(6):
+        report = memory.with_others(parsed(document(job(f"0x{at}", 100 * (at + 1)))), at * SECOND)
     assert list(ages(report)) == ["0x5", "0x4", "0x3", "0x2"]
 
 

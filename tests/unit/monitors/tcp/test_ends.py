@@ -15,6 +15,7 @@ from xtrace.kernel.syscall import ffi
 from xtrace.model.tcp import END, END_KEY
 from xtrace.monitors.tcp import ends
 from xtrace.monitors.tcp.ends import EndProbe, room_for
+from xtrace.monitors.tcp.offsets import FAMILY
 
 
 class Ends:
@@ -129,7 +130,7 @@ def test_the_program_is_loaded_at_both_tracepoints_and_read_by_batches_of_its_st
         done.append((program, point))
         return nullcontext()
 
-    layout = SimpleNamespace(places={ends.FAMILY: (0, 2)}, constants={"at": 7})
+    layout = SimpleNamespace(places={FAMILY: (0, 2)}, constants={"at": 7})
     monkeypatch.setattr(ends, "find_layout", lambda: layout)
     monkeypatch.setattr("xtrace.kernel.privileges.raise_memlock_limit", lambda: None)
     monkeypatch.setattr(ends, "Collection", Opened)
