@@ -6,11 +6,10 @@ from typing import Any, cast
 
 from tests.unit.make import counts_of, flow, roce, snapshot
 from xtrace.model.flow import EGRESS, FlowSnapshot, Interface
-from xtrace.model.rdma import PortId
+from xtrace.model.rdma import PortId, Seen
 from xtrace.model.words import Direction
 from xtrace.monitors.joins import flows_rdma
 from xtrace.monitors.joins.flows_rdma import JoinedXdp
-from xtrace.monitors.rdma.blind_spots import Seen
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -23,6 +24,7 @@ from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.listen import connection as limits
 from xtrace.sinks.listen import pages
 from xtrace.sinks.listen import server as server_module
+from xtrace.sinks.listen.connection import State
 from xtrace.sinks.listen.endpoint import Endpoint
 from xtrace.sinks.listen.http import Request, Response
 from xtrace.sinks.listen.server import MOST_CONNECTIONS, Server
@@ -343,3 +345,34 @@ def test_a_scrape_is_rendered_and_packed_once_for_all_clients(monkeypatch: pytes
         assert "Content-Encoding" not in plain.headers and first.headers["Content-Encoding"] == "gzip"
         assert packed == [plain.body]
         packed.clear()
+
+
+@pytest.mark.parametrize(
+    "deadlines, accepts_at, waits_s",
+    [([], 0.0, None), ([107.0, 103.5], 0.0, 3.5), ([99.0, 103.5], 0.0, 0.0), ([103.5], 101.0, 1.0), ([], 100.5, 0.5)],
+)
+def test_the_server_sleeps_until_the_next_deadline(
+    deadlines: list[float], accepts_at: float, waits_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    made = Server.__new__(Server)
+    made._connections = {at: SimpleNamespace(deadline=deadline) for at, deadline in enumerate(deadlines)}  # type: ignore[misc]
+    made._accepts_at = accepts_at
+    assert made._timeout() == waits_s
+
+
+def test_connections_beyond_their_time_are_ended_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    made, ended = Server.__new__(Server), list[int]()
+    made._connections = {at: SimpleNamespace(deadline=98.0 + at) for at in range(5)}  # type: ignore[misc]
+    made._accepts_at = 0.0
+    monkeypatch.setattr(made, "_end", ended.append)
+    made._expire()
+    assert ended == [0, 1, 2]
+
+
+def test_the_connection_that_waits_longest_for_least_gives_way() -> None:
+    made = Server.__new__(Server)
+    states = [State.HEAD, State.REPLY, State.IDLE, State.LINGER, State.HANDSHAKE, State.IDLE]
+    made._connections = {at: SimpleNamespace(state=state) for at, state in enumerate(states)}  # type: ignore[misc]
+    assert list(made._giving_way()) == [3, 2, 5, 4, 0, 1]
