@@ -252,7 +252,10 @@ class Finder(ast.NodeVisitor):
     visit_Continue = visit_Break = visit_Delete = visit_Raise = _dropped  # noqa: N815
 
     def visit_Return(self, node: ast.Return) -> None:
-        if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        value = node.value
+        # None instead of False is the same wherever it is asked for
+        is_none = isinstance(value, ast.Constant) and (value.value is None or value.value is False)
+        if value is not None and not is_none:
             self._add("return nothing", node, "return None")
         self.generic_visit(node)
 

@@ -69,6 +69,7 @@ def made(source: str, kind: str) -> set[str]:
         ("class A:\n    def f(self, a=True):\n        'It does.'", "constant", set()),
         ("class A:\n    def f(self, a=True):\n        return a", "constant", {"def f(self, a=False):"}),
         ("def f():\n    return a", "return nothing", {"return None"}),
+        ("def f():\n    return False", "return nothing", set()),
         ("def f():\n    a.b()\n    c.d()", "return early", {"return"}),
         ("def f():\n    a.b()\n    return 1", "return early", set()),
         ("if a:\n    b = 1", "condition", {"if (not a):"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -70,3 +71,49 @@ def test_a_process_that_was_not_searched_as_a_whole_may_call_unseen() -> None:
     user = User(7, 2000, "new", None, libraries={FILE: library}, is_cut=True)
     monitor, _ = monitor_of(Watched(users={7: user}, probed={FILE: 5}))
     assert not monitor._are_probed(user)
+
+
+@pytest.mark.parametrize(
+    "start, files, seen",
+    [
+        (100, {1, 2}, 500),  # since the first of them was probed
+        (100, {2}, 100),
+        (499, {1, 2}, 500),
+        (500, {1, 2}, None),  # it was there from the beginning
+        (600, {1, 2}, None),
+        (100, {3}, None),
+        (100, set[int](), None),
+        (100, {4}, None),  # after the end
+    ],
+)
+def test_calls_of_a_process_were_counted_since_its_first_library_was_probed(
+    start: int, files: set[int], seen: int | None
+) -> None:
+    made = NcclMonitor.__new__(NcclMonitor)
+    made._start_ns = start
+    made._watched = cast("Any", SimpleNamespace(probed={1: 500, 2: 900, 4: 1000}))
+    user = cast("Any", SimpleNamespace(libraries=dict.fromkeys(files)))
+    assert made._seen_ns(user, 1000) == seen
+    assert made._seen_ns(None, 1000) is None
+
+
+@pytest.mark.parametrize(
+    "libraries, left_out, is_cut, known",
+    [
+        ({1}, set[int](), False, True),
+        ({1, 2}, set[int](), False, True),
+        ({1, 3}, set[int](), False, False),
+        ({1}, {3}, False, False),
+        ({1}, set[int](), True, False),
+        (set[int](), set[int](), False, False),
+    ],
+)
+def test_calls_are_known_where_every_file_of_a_process_is_probed(
+    libraries: set[int], left_out: set[int], is_cut: bool, known: bool
+) -> None:
+    made = NcclMonitor.__new__(NcclMonitor)
+    made._watched = cast("Any", SimpleNamespace(probed={1: 500, 2: 900}))
+    one, other = dict.fromkeys(libraries), dict.fromkeys(left_out)
+    user = cast("Any", SimpleNamespace(libraries=one, left_out=other, is_cut=is_cut))
+    assert made._are_probed(user) is known
+    assert not made._are_probed(None)

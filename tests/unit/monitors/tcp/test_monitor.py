@@ -206,6 +206,9 @@ def test_an_interval_lasts_from_reading_to_reading(played: TcpMonitor, clock: Cl
         shown = played.tick()
         assert (shown.interval_ns, shown.end_ns) == (length * NS, clock.now + 1000 * NS)
     assert (played.setup.map_memory, played.setup.sees_ends) == (4096, True)
+    assert not played.ended
+    played.finish()
+    assert played.ended
 
 
 def test_each_namespace_gets_its_own_ends_and_connections_say_whose_they_are(

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.support.schema import validate
 from tests.unit.make import BOOT, NS
 from xtrace.model.nccl import (
@@ -424,3 +426,38 @@ def test_without_return_probes_what_they_count_is_null() -> None:
 def test_the_end_has_the_calls_of_the_run() -> None:
     totals = RunCalls(CallTotals(entries=100, nested=7, duplicate=2, unattributed=5))
     assert NcclJson(JsonOptions({}, 0)).totals(totals) == {"nccl": {"calls": 91, "unattributed_calls": 5}}
+
+
+@pytest.mark.parametrize(
+    "field, name",
+    [
+        ("is_whole", "whole"),
+        ("is_joined", "joined"),
+        ("is_open_known", "open_known"),
+        ("ended", "ended"),
+        ("are_peers_known", "peers_whole"),
+    ],
+)
+def test_each_flag_of_a_rank_is_its_own(field: str, name: str) -> None:
+    plain = Rank("n1", 9, BOOT)
+    usual, other, _ = written(snapshot(ranks=(plain, replace(plain, **{field: not getattr(plain, field)}))))
+    assert {key for key in usual if usual[key] != other[key]} == {name}
+    assert other[name] is not usual[name]
+
+
+@pytest.mark.parametrize("field, name", [("is_other", "other"), ("is_from_stack", "from_stack")])
+def test_each_flag_of_an_open_call_is_its_own(field: str, name: str) -> None:
+    call = OpenCall(Arguments("AllReduce"), BOOT, 1)
+    ranks = tuple(Rank("n1", 9, BOOT, open=each) for each in (call, call._replace(**{field: True})))
+    usual, other, _ = written(snapshot(ranks=ranks))
+    assert {key for key in usual["open"] if usual["open"][key] != other["open"][key]} == {name}
+
+
+@pytest.mark.parametrize("field", ["probed", "ended"])
+def test_each_flag_of_a_process_is_its_own(field: str) -> None:
+    plain = replace(PROCESS, communicators=(), operations=(GROUP,))
+    usual, other = (
+        written(snapshot(each))[0] for each in (plain, replace(plain, **{field: not getattr(plain, field)}))
+    )
+    counted = {"calls", "requested_bytes", "returned", "errors", "async_errors"} if field == "probed" else set()
+    assert {key for key in usual if usual[key] != other[key]} == {field, *counted}
