@@ -1,7 +1,7 @@
 """The changes that a Python module offers, found in its syntax tree and made in its text.
 
 Left alone, because nobody means to test them: annotations, docstrings, decorators, assertions, the texts of messages
-(strings that are no names), debugging output, names of types.
+(strings that are no names), debugging output, names of types, what a class leaves to those derived from it.
 """
 
 from __future__ import annotations
@@ -249,7 +249,11 @@ class Finder(ast.NodeVisitor):
         self._add("dropped statement", node, "pass")
         self.generic_visit(node)
 
-    visit_Continue = visit_Break = visit_Delete = visit_Raise = _dropped  # noqa: N815
+    visit_Continue = visit_Break = visit_Delete = _dropped  # noqa: N815
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        if not (isinstance(node.exc, ast.Name) and node.exc.id == "NotImplementedError"):
+            self._dropped(node)
 
     def visit_Return(self, node: ast.Return) -> None:
         value = node.value

@@ -63,6 +63,8 @@ def made(source: str, kind: str) -> set[str]:
         ("a = b.sent + b.total()", "attribute", set()),
         ("def f():\n    a.b = 1", "dropped statement", {"pass"}),
         ("for a in b:\n    continue", "dropped statement", {"pass"}),
+        ("def f():\n    raise ValueError", "dropped statement", {"pass"}),
+        ("def f():\n    raise NotImplementedError", "dropped statement", set()),
         ("a += 1", "dropped statement", {"pass"}),
         ("f(a)", "dropped call", {"pass"}),
         ("log.debug('x')", "dropped call", set()),

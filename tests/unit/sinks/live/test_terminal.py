@@ -130,3 +130,8 @@ def test_a_key_that_comes_in_parts_is_waited_for(output: Output, monkeypatch: py
         assert made.typed() == ["a", "up"]
     os.close(ours)
     os.close(theirs)
+
+
+def test_bytes_of_names_that_are_no_text_are_written_as_they_are(terminal: Terminal, output: Output) -> None:
+    terminal.draw(["e\udcff\u00e4"], (0, 0))
+    assert b"e\xff\xc3\xa4" in output[1]()

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
@@ -372,3 +372,40 @@ def test_prometheus_is_asked_for_the_samples_of_the_range_and_of_a_second_before
 )
 def test_a_request_without_a_connection_was_never_sent(error: Exception, never: bool) -> None:
     assert transport.never_sent(error) is never
+
+
+class Read:
+    """An answer that was read so far."""
+
+    def __init__(self, status: int, length_remaining: int | None, closed: bool) -> None:
+        self.status, self.length_remaining, self.closed = status, length_remaining, closed
+        self.headers = {"Content-Length": "5"}
+        self.done: list[str] = []
+
+    def drain_conn(self) -> None:
+        self.done.append("drained")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+@pytest.mark.parametrize(
+    "status, left, closed, done",
+    [
+        (200, 0, False, "drained"),
+        (200, 5, False, "closed"),  # what is left may be long, or never come
+        (200, None, False, "closed"),
+        (200, None, True, "drained"),
+        (204, None, False, "drained"),  # it has no body
+        (404, 5, False, "closed"),
+    ],
+)
+def test_connection_is_used_again_where_the_answer_was_read_to_its_end(
+    status: int, left: int | None, closed: bool, done: str
+) -> None:
+    http = Http(Target("http://m/x", ""), "1")
+    http._is_closed = False
+    answer = Read(status, left, closed)
+    http._finish(cast("Any", answer))
+    assert (answer.done, http._is_closed) == ([done], done == "closed")
+    http.close()

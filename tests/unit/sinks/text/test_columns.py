@@ -373,3 +373,10 @@ def test_without_a_screen_a_block_has_fifty_flows_and_the_rest_is_summed_up(outp
     lines = shown(output, snapshot(many(53)), screen=Fixed(None, None))
     assert sum(" -> " in line for line in lines) == 50
     assert lines[-2].split() == ["in", "other", "960", "600", "6", "3", "more", "flows"]
+
+
+def test_bytes_of_names_that_are_no_text_are_shown_as_they_are(output: Output) -> None:
+    shown_of = snapshot([flow()], [(Interface("e\udcff", 0), counts_of([flow()]))])
+    stream, contents = output
+    TerminalText(stream, TextOptions(screen=Fixed()), Fixed()).write(shown_of)
+    assert b"  e\xff  5.0 s" in contents()
