@@ -440,7 +440,8 @@ def test_the_end_has_the_calls_of_the_run() -> None:
 )
 def test_each_flag_of_a_rank_is_its_own(field: str, name: str) -> None:
     plain = Rank("n1", 9, BOOT)
-    usual, other, _ = written(snapshot(ranks=(plain, replace(plain, **{field: not getattr(plain, field)}))))
+    flag: dict[str, Any] = {field: not getattr(plain, field)}
+    usual, other, _ = written(snapshot(ranks=(plain, replace(plain, **flag))))
     assert {key for key in usual if usual[key] != other[key]} == {name}
     assert other[name] is not usual[name]
 
@@ -456,8 +457,7 @@ def test_each_flag_of_an_open_call_is_its_own(field: str, name: str) -> None:
 @pytest.mark.parametrize("field", ["probed", "ended"])
 def test_each_flag_of_a_process_is_its_own(field: str) -> None:
     plain = replace(PROCESS, communicators=(), operations=(GROUP,))
-    usual, other = (
-        written(snapshot(each))[0] for each in (plain, replace(plain, **{field: not getattr(plain, field)}))
-    )
+    flag: dict[str, Any] = {field: not getattr(plain, field)}
+    usual, other = (written(snapshot(each))[0] for each in (plain, replace(plain, **flag)))
     counted = {"calls", "requested_bytes", "returned", "errors", "async_errors"} if field == "probed" else set()
     assert {key for key in usual if usual[key] != other[key]} == {field, *counted}
