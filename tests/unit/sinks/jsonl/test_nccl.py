@@ -449,7 +449,8 @@ def test_each_flag_of_a_rank_is_its_own(field: str, name: str) -> None:
 @pytest.mark.parametrize("field, name", [("is_other", "other"), ("is_from_stack", "from_stack")])
 def test_each_flag_of_an_open_call_is_its_own(field: str, name: str) -> None:
     call = OpenCall(Arguments("AllReduce"), BOOT, 1)
-    ranks = tuple(Rank("n1", 9, BOOT, open=each) for each in (call, call._replace(**{field: True})))
+    flag: dict[str, Any] = {field: True}
+    ranks = tuple(Rank("n1", 9, BOOT, open=each) for each in (call, call._replace(**flag)))
     usual, other, _ = written(snapshot(ranks=ranks))
     assert {key for key in usual["open"] if usual["open"][key] != other["open"][key]} == {name}
 
