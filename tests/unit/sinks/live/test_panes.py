@@ -16,7 +16,8 @@ from tests.unit.sinks.live.test_live import nccl_interval
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl import Communicator, Counters, NcclProcess, NicTraffic, Operation
 from xtrace.model.nccl_ranks import Job, Rank
-from xtrace.model.rdma import PortId
+from xtrace.model.rdma import PortId, Rails
+from xtrace.model.rdma_counters import CONGESTION, LOSS
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.live.connections import ConnectionPane
 from xtrace.sinks.live.jobs import JobPane
@@ -220,3 +221,25 @@ def test_errors_of_calls_add_up_and_are_unknown_where_returns_are() -> None:
     for has_returns, text in ((True, "10"), (False, "-")):
         pane = shown(JobPane(), replace(interval, processes=(first,), verdicts=(), has_returns=has_returns))
         assert table(pane)[1][8] == text
+
+
+def test_the_summary_of_ports_names_those_that_are_not_as_they_should() -> None:
+    first, second, third, fourth = (PortId("mlx5_0", number) for number in range(1, 5))
+    rails = Rails(4, 1.256, (first,), (second, third), (fourth,))
+    pane = shown(PortPane(), rdma_snapshot([], rails=rails))
+    assert pane.summary(VIEW) == (
+        "active ports with traffic counters: 4, imbalance 1.26, idle mlx5_0/1, down mlx5_0/2 mlx5_0/3,"
+        " unavailable mlx5_0/4"
+    )
+    pane = shown(PortPane(), rdma_snapshot([], rails=Rails(2, None)))
+    assert pane.summary(VIEW) == "active ports with traffic counters: 2"
+
+
+def test_what_ports_lost_and_how_often_they_were_congested_adds_up() -> None:
+    lossy = port({"out_of_sequence": grew(50), "packet_seq_err": grew(7), "np_cnp_sent": grew(3)}, {})
+    pane = shown(PortPane(), rdma_snapshot([lossy]))
+    headings, row = table(pane)
+    cells = dict(zip(headings, row, strict=False))
+    known = {name: lossy.delta(name) or 0 for name in (*LOSS, *CONGESTION)}
+    assert (cells["LOSS"], cells["CONGESTION"]) == ("57", "3")
+    assert (sum(known[name] for name in LOSS), sum(known[name] for name in CONGESTION)) == (57, 3)
