@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -409,3 +410,44 @@ def test_connection_is_used_again_where_the_answer_was_read_to_its_end(
     http._finish(cast("Any", answer))
     assert (answer.done, http._is_closed) == ([done], done == "closed")
     http.close()
+
+
+def test_a_request_without_an_answer_is_not_repeated_unasked() -> None:
+    """The queue decides when: it first looks for what the server may have stored."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                taken.append(peer)
+                peer.recv(1 << 16)
+                peer.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        try:
+            where = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+            http = Http(Target(where, where), "1")
+            outcome = http.send(b"up 1\n", HEADERS)
+            http.close()
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert (outcome.delivered, outcome.retry, outcome.unanswered) == (False, True, True)
+    assert len(taken) == 1
+
+
+def test_a_server_that_is_away_was_sent_nothing_and_is_asked_once() -> None:
+    with socket.socket() as bound:  # nobody listens there
+        bound.bind(("127.0.0.1", 0))
+        where = f"http://127.0.0.1:{bound.getsockname()[1]}/api/v1/import/prometheus"
+        http = Http(Target(where, where), "1")
+        outcome = http.send(b"up 1\n", HEADERS)
+        assert http.times("up", 1, 2) is None
+        http.close()
+    assert (outcome.delivered, outcome.retry, outcome.unanswered) == (False, True, False)
+    assert "refused" in outcome.reason.lower()
