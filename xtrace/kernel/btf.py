@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
 from typing import Any, NamedTuple
@@ -310,8 +309,7 @@ class Btf:
         return list(_TRIPLE.iter_unpack(self.blob[start : start + _TRIPLE.size * found.vlen]))
 
 
-@dataclass(frozen=True, slots=True)
-class InfoRecords:
+class InfoRecords(NamedTuple):
     """All func_info or line_info: the size of a record in bytes, and the records of each code section."""
 
     record_size: int
