@@ -425,8 +425,9 @@ def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:
 def _function_symbols(elf: _Elf) -> Iterator[_Symbol]:
     """Yield the functions that are programs, by section and offset; none overlaps another."""
     ends: dict[int, int] = {}
-    for symbol in sorted(elf.symbols, key=lambda symbol: (symbol.section, symbol.value)):
-        if symbol.type != _STT_FUNC or not 0 < symbol.section < len(elf.sections):
+    functions = (symbol for symbol in elf.symbols if symbol.type == _STT_FUNC)
+    for symbol in sorted(functions, key=lambda symbol: (symbol.section, symbol.value)):
+        if not 0 < symbol.section < len(elf.sections):
             continue
         section = elf.sections[symbol.section]
         if section.type != _SHT_PROGBITS or not section.flags & _SHF_EXECINSTR:
