@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -57,8 +57,9 @@ def test_last_interval_and_one_without_a_sample_are_not_known(coverage: Coverage
 
 @pytest.mark.parametrize("unknown", ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"])
 def test_nothing_is_known_where_one_of_the_counters_is_not(coverage: Coverage, unknown: str) -> None:
+    nothing: dict[str, Any] = {unknown: None}
     for at in (0, 1):
-        coverage.sample(replace(link(7 * at, 3 * at), **{unknown: None}))  # type: ignore[arg-type]
+        coverage.sample(link(7 * at, 3 * at)._replace(**nothing))
     assert (coverage.passed(INGRESS), coverage.passed(EGRESS)) == (None, None)
 
 

@@ -17,7 +17,7 @@ from xtrace.sinks.live.words import matcher
 
 VIEW = View()
 ONLY_OUT = View(way=Direction.EGRESS, in_bits=False)
-ETH0_OUT = replace(ETH0, direction=Direction.EGRESS, hook=Hook.TC, xdp_mode=None)
+ETH0_OUT = ETH0._replace(direction=Direction.EGRESS, hook=Hook.TC, xdp_mode=None)
 ETH1 = Interface("eth1", slot=1)
 ETH2 = Interface("eth2", slot=2, is_up=False)
 
