@@ -429,3 +429,11 @@ def test_arguments_are_shown_as_far_as_there_are_any(arguments: Arguments, text:
 def test_functions_that_are_one_on_the_wire_are_comparable() -> None:
     for name in ("Bcast", "Broadcast", "BcastConfig", "BroadcastConfig"):
         assert Arguments(name, "int8", 5, 0).comparable() == Arguments("Broadcast", "int8", 5, 0)
+
+
+@pytest.mark.parametrize("late, kinds", [(2, []), (3, [Kind.LATE]), (4, [Kind.LATE])])
+def test_a_rank_that_was_late_three_times_in_a_row_is_late(late: int, kinds: list[Kind]) -> None:
+    numbers = (4, 6, 7, 8)
+    on_time, slow = marked(2, 0, numbers), marked(2, 0.21, numbers)
+    mixed = replace(slow, calls=(*on_time.calls[: 4 - late], *slow.calls[4 - late :]))
+    assert [verdict.kind for verdict in judged(marked(0, 0, numbers), marked(1, 0, numbers), mixed)] == kinds

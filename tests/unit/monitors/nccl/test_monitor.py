@@ -117,3 +117,22 @@ def test_calls_are_known_where_every_file_of_a_process_is_probed(
     user = cast("Any", SimpleNamespace(libraries=one, left_out=other, is_cut=is_cut))
     assert made._are_probed(user) is known
     assert not made._are_probed(None)
+
+
+def test_the_last_interval_ends_the_run_and_the_search_for_processes() -> None:
+    done: list[str] = []
+    made = NcclMonitor.__new__(NcclMonitor)
+    made.ended, made._interval = False, None
+    made._tables = cast("Any", SimpleNamespace(flip=lambda: done.append("flip") or "interval"))
+    made._watcher = cast("Any", SimpleNamespace(end=lambda: done.append("end")))
+    made._snapshot = cast("Any", lambda: done.append("snapshot"))  # type: ignore[method-assign]
+    made.tick()
+    assert (done, made.ended) == (["flip", "snapshot"], False)
+    made.flip(last=True)
+    assert made.ended
+    made.finish()
+    assert done[2:] == ["flip", "end", "snapshot"], "it has ended by flip(), and is only read"
+    done.clear()
+    made.ended = False
+    made.finish()
+    assert (done, made.ended) == (["flip", "end", "snapshot"], True)

@@ -243,3 +243,22 @@ def test_what_ports_lost_and_how_often_they_were_congested_adds_up() -> None:
     known = {name: lossy.delta(name) or 0 for name in (*LOSS, *CONGESTION)}
     assert (cells["LOSS"], cells["CONGESTION"]) == ("57", "3")
     assert (sum(known[name] for name in LOSS), sum(known[name] for name in CONGESTION)) == (57, 3)
+
+
+NUMBERS = {
+    "flows": {"BIT/S", "PACKETS/S"},
+    "owners": {"IN BIT/S", "OUT BIT/S", "PACKETS/S", "FLOWS"},
+    "interfaces": {"IN BIT/S", "OUT BIT/S", "PACKETS/S", "FLOWS"},
+    "TCP in trouble": {"BIT/S", "AGAIN", "RTT"},
+    "RDMA ports": {"RX BIT/S", "TX BIT/S", "%", "CONGESTION", "LOSS"},
+    "NCCL jobs": {"PID", "CALLS/S", "BIT/S", "NIC RX", "NIC TX", "ERRORS"},
+}
+"""Headings of what stands at the right edge of its column, by the title of the pane."""
+
+
+def test_numbers_stand_at_the_right_edge_and_words_at_the_left() -> None:
+    found = {}
+    for place in PANES:
+        pane = place.make()
+        found[pane.title] = {column.heading for column in pane.columns(VIEW) if column.is_number}
+    assert found == NUMBERS
