@@ -123,7 +123,12 @@ def test_the_last_interval_ends_the_run_and_the_search_for_processes() -> None:
     done: list[str] = []
     made = NcclMonitor.__new__(NcclMonitor)
     made.ended, made._interval = False, None
-    made._tables = cast("Any", SimpleNamespace(flip=lambda: done.append("flip") or "interval"))
+
+    def flip() -> str:
+        done.append("flip")
+        return "interval"
+
+    made._tables = cast("Any", SimpleNamespace(flip=flip))
     made._watcher = cast("Any", SimpleNamespace(end=lambda: done.append("end")))
     made._snapshot = cast("Any", lambda: done.append("snapshot"))  # type: ignore[method-assign]
     made.tick()
