@@ -211,6 +211,8 @@ class struct_tcp_end:
     state: int
     error: int
     congestion: Any
+    closer: int
+    command: Any
     raw: Any
 
 class struct_tcp_end_key:
@@ -612,6 +614,7 @@ class _Lib:
     TCP_DUMPED: int
     TCP_DUPLICATES: int
     TCP_LOST: int
+    TCP_MAX_CLOSERS: int
     TCP_MAX_ENDS: int
     TCP_MAX_NAMESPACES: int
     TCP_MIN_RTT: int
@@ -635,7 +638,10 @@ class _Lib:
     TCP_SEND_WINDOW: int
     TCP_SSTHRESH: int
     TCP_STATE_CLOSE: int
+    TCP_STATE_CLOSE_WAIT: int
     TCP_STATE_ESTABLISHED: int
+    TCP_STATE_FIN_WAIT1: int
+    TCP_STATE_LAST_ACK: int
     TCP_STATE_SYN_SENT: int
     TCP_TIMEOUTS: int
     TCP_UNACKED: int

@@ -100,6 +100,8 @@ def test_retransmissions_of_all_sockets_are_those_that_the_kernel_counted() -> N
     assert total(sums, "lost_ends") == 0
     assert total(connections, "ended") == 200
     assert total(connections, "retransmitted_packets") == counted
+    ended = [(record["closed_by_pid"], record["closed_by_command"]) for record in connections if record["ended"]]
+    assert {pid for pid, _ in ended} == {clients.pid}
 
 
 SS = {
