@@ -112,6 +112,9 @@ def room_for(interval_s: float) -> int:
 class EndProbe:
     """Sees every TCP socket of the namespaces given to follow() end, from its creation on."""
 
+    sees_others = True
+    """whether these may be other namespaces than the tool's own"""
+
     def __init__(self, interval_s: float) -> None:
         """Raises XtraceError: no type information, a privilege missing, a program refused."""
         layout = find_layout()
