@@ -119,7 +119,7 @@ CURES = {
     "--owners: … processes may not be looked into…: sockets that they opened before the start have no process, only a"
     " control group": "Run it as root, or grant CAP_SYS_PTRACE; a ptrace policy of a security module may refuse, too.",
     "--owners: …: flows that NAT translates have no owners outside their veths": (
-        "Netfilter refuses, the message says why: grant CAP_NET_ADMIN. At the containers' veths flows have their owners."
+        "Netfilter refuses, the message says why: grant CAP_NET_ADMIN. Flows at the veths have owners."
     ),
     "--owners: …: the owners of flows are not known": (
         "The message says what is missing: a privilege, or something that the kernel does not have. Flows are counted."
