@@ -546,6 +546,28 @@ int tc_beside_xdp(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC; /* TCX_NEXT */
 }
 
+/*
+ * Run by user space, over and over on one frame, a struct completion: adds what the owners of flows counted to the
+ * entries of a buffer that no program writes to any more. Its index is free then. Never attached.
+ */
+SEC("tc")
+int complete_entries(struct __sk_buff *skb)
+{
+	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, 0);
+	struct completion *completion = take(&cursor, sizeof(*completion));
+	struct flow_entry *entry;
+
+	if (!completion)
+		return TC_ACT_SHOT;
+#pragma nounroll
+	for (__u32 i = 0; i < COMPLETED_AT_ONCE && completion->next < completion->end; i++) {
+		entry = entry_at(++completion->next, completion->buffer & 1);
+		if (entry)
+			complete_entry(entry, completion->buffer & 1);
+	}
+	return TC_ACT_OK;
+}
+
 #endif
 
 /*

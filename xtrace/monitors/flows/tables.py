@@ -108,7 +108,11 @@ class FlowTables:
             mapped = features.cmpxchg
             self._collection = own(Collection(load_object_spec(mapped), self._resize, typed=features.btf))
             self._maps = self._collection.maps
-            self._store: FlowStore = (MappedFlows if mapped else HashedFlows)(self._maps, plan)
+            self._store: FlowStore = (
+                MappedFlows(self._maps, plan, own(self.load("complete_entries")))
+                if mapped
+                else HashedFlows(self._maps, plan)
+            )
             opening.callback(self._store.close)
             self._switch = own(Switch(self._maps))
             self._fill_filters()
