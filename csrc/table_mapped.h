@@ -297,6 +297,15 @@ static __always_inline struct flow_counters *find_own(const struct flow_place *w
 	return 0;
 }
 
+/* Has the place of an entry come into the cache. */
+static __always_inline void touch_place(const struct flow_entry *entry, __u32 buffer)
+{
+	struct index_place *place = entry->place ? place_at(entry->place - 1, buffer) : 0;
+
+	if (place)
+		*(volatile __u32 *)&place->word;
+}
+
 /*
  * Adds what the owner of a flow counted in the index to its entry, and frees that place. Doing it again does
  * nothing.
