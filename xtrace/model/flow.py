@@ -256,7 +256,7 @@ class Window:
 
 
 class Entries(Protocol):
-    """Where the flows of a table lie."""
+    """Where the flows of a table lie, and no others."""
 
     def window(self, index: int) -> Window:
         """Return a flow by its index, and some that lie beside it."""

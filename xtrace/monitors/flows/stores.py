@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from xtrace.kernel import abi
 from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Map, Program, SharedMemory, new_uncleared
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.flow import COUNTERS, ENTRY, KEY, NO_OWNERS, FlowTable, Window
+from xtrace.model.flow import COUNTERS, ENTRY, KEY, NO_OWNERS, Entries, FlowTable, Window
 from xtrace.model.flow_owners import OWNER
 from xtrace.model.owner_rows import PLACES
 from xtrace.monitors.flows.plan import Plan
@@ -33,7 +33,10 @@ class FlowStore(Protocol):
     """of the flows, by the same index; None: they are not asked for"""
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
-        """Return each flow of these buffers once. It is valid until one of them is reused, or close()."""
+        """Return each flow of these buffers once. It is valid until one of them is reused, or close().
+
+        If it fails, it may be called again and returns all of them.
+        """
 
     def reuse(self, buffer: int) -> None:
         """Empty a collected buffer."""
@@ -116,7 +119,7 @@ def find_unused(window: Window) -> array[int]:
     return found[:used]
 
 
-def close_gaps(entries: MappedEntries, unused: Sequence[int], count: int) -> None:
+def close_gaps(entries: Entries, unused: Sequence[int], count: int) -> None:
     """Move the last of `count` flows to where entries were taken for nothing."""
     left = count - len(unused)
     gaps = [index for index in unused if index < left]
@@ -155,10 +158,7 @@ class MappedFlows:
             self._owned = opening.pop_all()
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
-        """Return the flows where they lie; if two buffers have some, together in memory of their own.
-
-        If it fails, it may be called again.
-        """
+        """Return the flows where they lie; if two buffers have some, together in memory of their own."""
         found = [buffer for buffer in buffers if self._settle(buffer).flows]
         tables = [self._table(buffer) for buffer in found]
         return tables[0] if len(tables) == 1 else joined(tables)
@@ -205,7 +205,6 @@ class MappedFlows:
 
     def reuse(self, buffer: int) -> None:
         """Clear what was used. Entries are not: who takes one writes all of it."""
-        self._settle(buffer)
         shown = self._shown.pop(buffer, None)
         if shown:
             shown.close()
@@ -214,7 +213,7 @@ class MappedFlows:
             for window in FlowTable.where(self._entries(buffer, taken), taken).windows():
                 lib.xt_clear(ffi.from_buffer(window.owners), len(window.owners))
         ffi.memmove(self._claims + buffer, _NOTHING_CLAIMED, len(_NOTHING_CLAIMED))
-        del self._settled[buffer]
+        self._settled.pop(buffer, None)
 
     def close(self) -> None:
         """Unmap everything."""
@@ -234,21 +233,25 @@ class HashedFlows:
         self._batch = Batch(KEY.size, COUNTERS.size, min(plan.max_flows, BATCH) + BATCH_MARGIN)
         self._recent = Recent(maps["recent"], plan)
         self._entries = new_uncleared("struct flow_entry[]", 2 * (plan.max_flows + self._recent.places))
+        self._taken = 0
+        """entries that hold flows of the interval"""
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
         """Empty the maps, and add what the CPUs saw lately."""
-        end = 0
         for buffer in buffers:
             for keys, values, count in self._tables[buffer].drain(self._batch):
                 columns = ffi.cast("struct flow_key *", keys), ffi.cast("struct flow_counters *", values)
-                lib.xt_from_batch(self._entries + end, *columns, count)
-                end += count
+                lib.xt_from_batch(self._entries + self._taken, *columns, count)
+                self._taken += count
             for recent in self._recent.of(buffer):
-                end += lib.xt_take_recent(self._entries + end, recent)
-        return merged(self._entries, end, ffi.NULL)
+                self._taken += lib.xt_take_recent(self._entries + self._taken, recent)
+        table = merged(self._entries, self._taken, ffi.NULL)
+        self._taken = len(table)
+        return table
 
     def reuse(self, buffer: int) -> None:
-        """Do nothing: collecting has emptied it."""
+        """Forget the flows that collecting has moved."""
+        self._taken = 0
 
     def close(self) -> None:
         """Unmap."""
