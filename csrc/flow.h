@@ -163,7 +163,8 @@ struct claimed {
 
 #define COMPLETED_AT_ONCE 16
 
-/* The frame that complete_entries is run on: each run completes so many entries of a buffer, and moves `next`. */
+/* The frame that complete_entries is run on: each run completes so many entries of a buffer, and moves
+ * `next`. */
 struct completion {
 	__u32 buffer;
 	__u32 next; /* of the buffer's entries, counted from 0 */

@@ -69,7 +69,7 @@ struct xt_flow_lines {
 enum xt_lines_result {
 	XT_LINES_DONE,
 	XT_LINES_NEED_ENTRIES, /* flow `next` is not at hand */
-	XT_LINES_FULL, /* the next line may not fit into `out`, which holds whole lines */
+	XT_LINES_FULL,	       /* the next line may not fit into `out`, which holds whole lines */
 	XT_LINES_NEED_ORIGIN,
 	XT_LINES_NEED_OWNER, /* the fields of `owner`, which is that of flow `next` now */
 };

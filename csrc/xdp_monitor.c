@@ -547,8 +547,8 @@ int tc_beside_xdp(struct __sk_buff *skb)
 }
 
 /*
- * Run by user space, over and over on one frame, a struct completion: adds what the owners of flows counted to the
- * entries of a buffer that no program writes to any more. Its index is free then. Never attached.
+ * Run by user space, over and over on one frame, a struct completion: adds what the owners of flows counted
+ * to the entries of a buffer that no program writes to any more. Its index is free then. Never attached.
  */
 SEC("tc")
 int complete_entries(struct __sk_buff *skb)

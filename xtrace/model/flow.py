@@ -226,7 +226,7 @@ class Window:
     def __init__(
         self, first: int, entries: memoryview, owners: memoryview = NO_OWNERS, close: Callable[[], None] = lambda: None
     ) -> None:
-        """`first`: the first one's index in the table; `entries`, `owners`: struct flow_entry and flow_owner of each."""
+        """`first`: the first one's index in the table; `entries`: struct flow_entry; `owners`: struct flow_owner."""
         self.first = first
         self.end = first + len(entries) // ENTRY.size
         """the index after the last one's"""
@@ -513,9 +513,7 @@ class FlowTable:
         for window in self.windows():
             lib.xt_index_flows(*window.pieces(), following, found)
         indexes = memoryview(ffi.buffer(found)).cast("B").cast("I")
-        return {
-            divmod(place, 2): indexes[firsts[place] : firsts[place + 1]] for place in range(PLACES) if flows[place]
-        }
+        return {divmod(place, 2): indexes[firsts[place] : firsts[place + 1]] for place in range(PLACES) if flows[place]}
 
 
 def _record(fields: tuple[Any, ...]) -> FlowRecord:

@@ -78,8 +78,13 @@ def shown(table: FlowTable) -> FlowSnapshot:
 
 @pytest.mark.parametrize(
     "chosen, all_at_hand",
-    [(range(COUNT), False), (range(3, COUNT, 4), False), ([2, 30, 49], False), ([30, 2, 49], False)]
-    + [([*reversed(range(COUNT))], True)],
+    [
+        (range(COUNT), False),
+        (range(3, COUNT, 4), False),
+        ([2, 30, 49], False),
+        ([30, 2, 49], False),
+        ([*reversed(range(COUNT))], True),
+    ],
 )
 def test_lines_are_the_same_in_any_order(chosen: Sequence[int], all_at_hand: bool, lying: Pieces) -> None:
     def lines(table: FlowTable) -> bytes:

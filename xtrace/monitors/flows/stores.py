@@ -70,7 +70,7 @@ class Recent:
 
 
 class MappedEntries:
-    """The flows of one buffer where they lie, mapped in windows. All of them are mapped only when they are asked for."""
+    """The flows of one buffer where they lie, mapped in windows; all of them only when they are asked for."""
 
     def __init__(self, flows: Map, owners: Map | None, first: int, count: int) -> None:
         """`count` flows from entry `first` of the maps on."""

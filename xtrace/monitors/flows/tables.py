@@ -236,7 +236,7 @@ class FlowTables:
         self._switch.wait_grace_period()
 
     def collect(self, interval: Ended) -> Drained:
-        """Empty the buffers of an interval that has ended, before the next one ends. If it fails, it may be repeated."""
+        """Empty the buffers of an interval that has ended, before the next one ends. May be repeated if it fails."""
         begun = time.monotonic_ns()
         flows = self._store.collect(interval.buffers)
         self._shown = flows if len(interval.buffers) == 1 else None
