@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,7 +74,7 @@ def tables_of(mapped: bool, most: int = 64) -> FlowTables:
     having = features.probe()
     if mapped and not having.cmpxchg:
         pytest.xfail("this kernel has no compare-and-swap in BPF")
-    return FlowTables(Plan.make(most), replace(having, cmpxchg=mapped))
+    return FlowTables(Plan.make(most), having._replace(cmpxchg=mapped))
 
 
 @STORES

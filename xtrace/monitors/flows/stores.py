@@ -205,6 +205,8 @@ class MappedFlows:
 
     def reuse(self, buffer: int) -> None:
         """Clear what was used. Entries are not: who takes one writes all of it."""
+        if buffer not in self._settled:
+            return
         shown = self._shown.pop(buffer, None)
         if shown:
             shown.close()
@@ -213,7 +215,7 @@ class MappedFlows:
             for window in FlowTable.where(self._entries(buffer, taken), taken).windows():
                 lib.xt_clear(ffi.from_buffer(window.owners), len(window.owners))
         ffi.memmove(self._claims + buffer, _NOTHING_CLAIMED, len(_NOTHING_CLAIMED))
-        self._settled.pop(buffer, None)
+        del self._settled[buffer]
 
     def close(self) -> None:
         """Unmap everything."""
