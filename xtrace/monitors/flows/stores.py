@@ -150,6 +150,8 @@ class MappedFlows:
         """what collect() returned, by buffer"""
         self._settled: dict[int, Settled] = {}
         """by buffer"""
+        self._last: FlowTable | None = None
+        """what the last interval left, in both buffers"""
         with ExitStack() as opening:
             self._recent = Recent(maps["recent"], plan)
             opening.callback(self._recent.close)
@@ -158,16 +160,27 @@ class MappedFlows:
             self._owned = opening.pop_all()
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
-        """Return the flows where they lie; if two buffers have some, together in memory of their own."""
+        """Return the flows where they lie; those of two buffers, or of the last owners, in memory of their own."""
+        if self._last is not None:
+            return self._last
         found = [buffer for buffer in buffers if self._settle(buffer).flows]
         tables = [self._table(buffer) for buffer in found]
-        return tables[0] if len(tables) == 1 else joined(tables)
+        if len(buffers) == 1:
+            return tables[0] if tables else joined(())
+        self._last = tables[0] if len(tables) == 1 and not self.owners else joined(tables)
+        for buffer in buffers:
+            self._free(buffer)
+        return self._last
 
     def _table(self, buffer: int) -> FlowTable:
         settled = self._settled[buffer]
-        if buffer not in self._shown:
-            self._shown[buffer] = self._entries(buffer, settled.flows)
+        self._hide(buffer)
+        self._shown[buffer] = self._entries(buffer, settled.flows)
         return FlowTable.where(self._shown[buffer], settled.flows, settled.sums)
+
+    def _hide(self, buffer: int) -> None:
+        if buffer in self._shown:
+            self._shown.pop(buffer).close()
 
     def _entries(self, buffer: int, count: int) -> MappedEntries:
         return MappedEntries(self._flows, self.owners, buffer * self._plan.table_entries, count)
@@ -205,11 +218,13 @@ class MappedFlows:
 
     def reuse(self, buffer: int) -> None:
         """Clear what was used. Entries are not: who takes one writes all of it."""
-        if buffer not in self._settled:
-            return
-        shown = self._shown.pop(buffer, None)
-        if shown:
-            shown.close()
+        self._last = None
+        if buffer in self._settled:
+            self._hide(buffer)
+            self._free(buffer)
+
+    def _free(self, buffer: int) -> None:
+        """Let all of its entries be taken again."""
         taken = self._taken(buffer)
         if taken and self.owners:
             for window in FlowTable.where(self._entries(buffer, taken), taken).windows():

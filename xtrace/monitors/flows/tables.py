@@ -140,7 +140,7 @@ class FlowTables:
             self._maps["ports"].update(abi.U32.pack(index), abi.U64.pack(word))
 
     def close(self) -> None:
-        """Release all maps and programs. The flows of the last interval stay if it was the last of all."""
+        """Release all maps and programs."""
         self._forget()
         self._owned.close()
 
@@ -240,7 +240,7 @@ class FlowTables:
         """Empty the buffers of an interval that has ended, before the next one ends. May be repeated if it fails."""
         begun = time.monotonic_ns()
         flows = self._store.collect(interval.buffers)
-        self._shown = flows if len(interval.buffers) == 1 else None
+        self._shown = flows
         self._take_counters(interval.buffers)
         counts, self._counted, self._waiting = self._counted, {}, None
         self.drain_ns = time.monotonic_ns() - begun
