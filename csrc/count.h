@@ -15,6 +15,7 @@
 #include "filter.h"
 #include "flow.h"
 #include "flow_hash.h"
+#include "merge.h"
 #include "switches.h"
 #include "traffic_type.h"
 
@@ -48,12 +49,6 @@ struct {
 	MAP_TYPE(value, struct interface_counters);
 	MAP_UINT(max_entries, 4);
 } counters SEC(".maps");
-
-/* Whether one tick is later than another, which may be 2^31 away. */
-static __always_inline bool is_later(__u32 one, __u32 other)
-{
-	return (__s32)(one - other) > 0;
-}
 
 /* `seen` is later than what the flow has. A value that two CPUs replace at once is replaced by one of them.
  */

@@ -8,59 +8,44 @@
 #include <sys/random.h>
 
 #include "flow.h"
+#include "merge.h"
 #include "owner.h"
 #include "drain.h"
 
-/* Flow times are 32 bits of a counter: less than half its range apart. */
-static bool is_later(__u32 one, __u32 other)
-{
-	return (__s32)(one - other) > 0;
-}
-
-static void add(struct flow_counters *flow, const struct flow_counters *seen)
-{
-	bool other_dscp = flow->dscp != seen->dscp || seen->dscp_changed;
-
-	flow->packets += seen->packets;
-	flow->bytes += seen->bytes;
-	flow->tcp_flags |= seen->tcp_flags;
-	flow->ecn_ce += seen->ecn_ce & ECN_CE_COUNT;
-	if (other_dscp)
-		flow->dscp_changed = 1;
-	if (!is_later(flow->last, seen->last)) {
-		flow->last = seen->last;
-		flow->dscp = seen->dscp;
-	}
-	if (is_later(flow->first, seen->first))
-		flow->first = seen->first;
-}
-
-void xt_add_recent(struct flow_entry *entries, __u32 count, struct recent_flow *recent)
+void xt_add_recent(struct flow_entry *entries, __u32 first, __u32 count, struct recent_flow *recent)
 {
 	for (struct recent_flow *flow = recent; flow < recent + RECENT_FLOWS; flow++) {
-		if (flow->entry && flow->entry <= count && flow->counters.packets)
-			add(&entries[flow->entry - 1].counters, &flow->counters);
+		__u32 number = flow->entry - 1 - first;
+
+		if (!flow->entry || number >= count)
+			continue;
+		if (flow->counters.packets)
+			add_counters(&entries[number].counters, &flow->counters);
+		memset(flow, 0, sizeof(*flow));
 	}
-	memset(recent, 0, RECENT_FLOWS * sizeof(*recent));
 }
 
-#define AHEAD 16 /* entries whose places are fetched early: they lie anywhere */
-
-void xt_add_owned(struct flow_entry *entries, __u32 count, struct index_place *index, __u32 places)
+static __u32 place_of(const struct flow_key *key)
 {
-	for (__u32 i = 0; i < count; i++) {
-		__u32 number = entries[i].place, ahead = i + AHEAD < count ? entries[i + AHEAD].place : 0;
-		struct index_place *place;
+	return 2 * key->slot + !!(key->flags & FLOW_EGRESS);
+}
 
-		if (ahead && ahead <= places)
-			__builtin_prefetch(&index[ahead - 1], 1);
-		if (!number || number > places)
-			continue;
-		place = &index[number - 1];
-		if (place->counters.packets)
-			add(&entries[i].counters, &place->counters);
-		memset(place, 0, sizeof(*place));
+void xt_sum_flows(const struct flow_entry *entries, __u32 first, __u32 count, struct place_sum *sums)
+{
+	(void)first;
+	for (__u32 i = 0; i < count; i++) {
+		struct place_sum *sum = &sums[place_of(&entries[i].key)];
+
+		sum->flows++;
+		sum->packets += entries[i].counters.packets;
+		sum->bytes += entries[i].counters.bytes;
 	}
+}
+
+void xt_index_flows(const struct flow_entry *entries, __u32 first, __u32 count, __u32 *next, __u32 *indexes)
+{
+	for (__u32 i = 0; i < count; i++)
+		indexes[next[place_of(&entries[i].key)]++] = first + i;
 }
 
 /* Bit i of the byte stands in byte i: the product's top byte is the sum of all, which have no common bit. */
@@ -85,18 +70,24 @@ __u32 xt_take_recent(struct flow_entry *entries, struct recent_flow *recent)
 	return next - entries;
 }
 
-__u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u32 count)
+__u32 xt_find_unused(const struct flow_entry *entries, __u32 first, __u32 count, __u32 *unused)
 {
-	__u32 left = 0;
+	__u32 found = 0;
 
 	for (__u32 i = 0; i < count; i++) {
 		if (!entries[i].counters.packets)
-			continue;
-		if (owners)
-			owners[left] = owners[i];
-		entries[left++] = entries[i];
+			unused[found++] = first + i;
 	}
-	return left;
+	return found;
+}
+
+int xt_ascends(const __u32 *indexes, __u32 count)
+{
+	for (__u32 i = 1; i < count; i++) {
+		if (indexes[i] <= indexes[i - 1])
+			return 0;
+	}
+	return 1;
 }
 
 static int compare_flows(const void *one, const void *other)
@@ -187,7 +178,7 @@ __u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u3
 		       memcmp(&entries[index[place] - 1].key, &entry->key, sizeof(entry->key)))
 			place = (place + 1) & (places - 1);
 		if (index[place]) {
-			add(&entries[index[place] - 1].counters, &entry->counters);
+			add_counters(&entries[index[place] - 1].counters, &entry->counters);
 			if (owners && owners[i].kind > owners[index[place] - 1].kind)
 				owners[index[place] - 1] = owners[i];
 			continue;

@@ -7,26 +7,39 @@
  */
 #pragma once
 
-/* Add what a CPU's RECENT_FLOWS hold to their entries, by number, and empty their places. */
-void xt_add_recent(struct flow_entry *entries, __u32 count, struct recent_flow *recent);
-/* Add what the owners of flows counted in the `places` of an index to their entries, and empty these places.
+/*
+ * Entries are given in pieces: `count` of them lie at `entries`, of which the table's index of the first is
+ * `first`.
  */
-void xt_add_owned(struct flow_entry *entries, __u32 count, struct index_place *index, __u32 places);
+
+/* Add what a CPU's RECENT_FLOWS hold to their entries, by number, and empty these places. */
+void xt_add_recent(struct flow_entry *entries, __u32 first, __u32 count, struct recent_flow *recent);
 /* Move those that hold something to `entries`, and empty their places. Returns how many. */
 __u32 xt_take_recent(struct flow_entry *entries, struct recent_flow *recent);
 
-/*
- * Drop entries without packets, keeping the order; returns how many are left. `owners`, by the same index, go
- * with them; NULL: there are none.
- */
-__u32 xt_drop_unused(struct flow_entry *entries, struct flow_owner *owners, __u32 count);
+/* The flows of one interface and direction. */
+struct place_sum {
+	__u64 flows;
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Add up flows by place, 2 * slot + egress, of which there are 512. */
+void xt_sum_flows(const struct flow_entry *entries, __u32 first, __u32 count, struct place_sum *sums);
+/* List the indexes of flows by place. `next`: by place, where its next one goes. */
+void xt_index_flows(const struct flow_entry *entries, __u32 first, __u32 count, __u32 *next, __u32 *indexes);
+/* List the indexes of entries without packets, which has room for `count`; returns how many there are. */
+__u32 xt_find_unused(const struct flow_entry *entries, __u32 first, __u32 count, __u32 *unused);
 /*
  * Add up entries with the same key, so that every flow occurs once, where it occurred first; returns how many
- * are left. `places` are zero, a power of two, more than `count`. `owners` as above: of two, the one that is
- * known better stays.
+ * are left. `places` are zero, a power of two, more than `count`. `owners`, by the same index, go
+ * with them; NULL: there are none. Of two, the one that is known better stays.
  */
 __u32 xt_merge_flows(struct flow_entry *entries, struct flow_owner *owners, __u32 count, __u32 *index,
 		     __u32 places);
+
+/* Whether indexes ascend. */
+int xt_ascends(const __u32 *indexes, __u32 count);
 
 /* A flow by its size. */
 struct ranked_flow {

@@ -130,7 +130,7 @@ struct flow_counters {
 /* A flow and what was counted for it: a record of the flow table. One and a half cache lines. */
 struct flow_entry {
 	struct flow_key key;
-	struct flow_counters counters; /* until drained, without what the CPU that owns it counted */
+	struct flow_counters counters; /* until completed, without what the CPU that owns it counted */
 	__u32 place; /* its place in the index, counted from 1; 0: it was taken for nothing */
 	__u32 asked; /* --owners: how often it was asked whose the flow is; OWNER_FOUND */
 };
@@ -159,6 +159,17 @@ struct claimed {
 	__u32 entries; /* may count on beyond the table's end */
 	__u32 unused;  /* of these: taken at once with another CPU that inserted the same flow */
 	__u32 padding[14];
+};
+
+#define COMPLETED_AT_ONCE 16
+
+/* The frame that complete_entries is run on: each run completes so many entries of a buffer, and moves
+ * `next`. */
+struct completion {
+	__u32 buffer;
+	__u32 next; /* of the buffer's entries, counted from 0 */
+	__u32 end;
+	__u32 padding;
 };
 
 struct packet_count {

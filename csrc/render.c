@@ -221,9 +221,15 @@ int xt_flow_lines(struct xt_flow_lines *lines)
 
 	for (; lines->next < lines->count; lines->next++) {
 		__u32 index = lines->chosen ? lines->chosen[lines->next] : lines->next;
-		const struct flow_entry *entry = &lines->entries[index];
+		const struct flow_entry *entry;
 		size_t needed;
 
+		index -= lines->first;
+		if (index >= lines->at_hand) {
+			result = XT_LINES_NEED_ENTRIES;
+			break;
+		}
+		entry = &lines->entries[index];
 		if (lines->owners && !has_owner(lines, &lines->owners[index])) {
 			result = XT_LINES_NEED_OWNER;
 			break;

@@ -23,8 +23,10 @@ struct xt_text {
 
 /* The flows of one interface in one interval, and how far they are rendered. */
 struct xt_flow_lines {
-	const struct flow_entry *entries;
-	const __u32 *chosen; /* indexes of the flows to render; NULL: the first `count` */
+	const struct flow_entry *entries; /* those at hand */
+	__u32 first;			  /* the index of the first of them */
+	__u32 at_hand;			  /* how many they are */
+	const __u32 *chosen;		  /* indexes of the flows to render; NULL: the first `count` */
 	__u32 count;
 	__u32 next; /* in, out: the first of `count` not yet rendered */
 
@@ -66,7 +68,8 @@ struct xt_flow_lines {
 /* Why xt_flow_lines() returned. */
 enum xt_lines_result {
 	XT_LINES_DONE,
-	XT_LINES_FULL, /* the next line may not fit into `out`, which holds whole lines */
+	XT_LINES_NEED_ENTRIES, /* flow `next` is not at hand */
+	XT_LINES_FULL,	       /* the next line may not fit into `out`, which holds whole lines */
 	XT_LINES_NEED_ORIGIN,
 	XT_LINES_NEED_OWNER, /* the fields of `owner`, which is that of flow `next` now */
 };

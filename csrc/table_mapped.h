@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Flow tables in memory that is shared with user space, which reads and clears it without system calls.
+ * Flow tables in memory that is shared with user space, which reads the entries where they lie.
  *
  * The entries of a buffer are taken one after the other, so that what has to be drained lies in one piece. An
  * index finds them: a power of two of places, each with the number of an entry and some bits of its flow's
@@ -9,8 +9,8 @@
  *
  * The NIC gives most flows to one CPU. The first that sees a flow owns it: the rest of its place is that
  * CPU's alone, which counts there without locking, and tells by two words that a plain frame is the flow's.
- * So most packets need one cache line of the table. The others count in the entry, atomically, and user space
- * adds up both.
+ * So most packets need one cache line of the table. The others count in the entry, atomically. Both are added
+ * up when the buffer is drained.
  */
 #pragma once
 
@@ -21,6 +21,7 @@
 #include "entries.h"
 #include "flow.h"
 #include "flow_hash.h"
+#include "merge.h"
 #include "owner.h"
 #include "switches.h"
 
@@ -80,10 +81,13 @@ static __always_inline __u32 claim_entry(const struct flow_entry *packet, __u32 
 	entry = entry_at(taken + 1, buffer);
 	if (!entry)
 		return 0;
+	/* all of it: what an earlier interval left there is not cleared */
 	entry->key = packet->key;
+	entry->counters =
+	    (struct flow_counters){.first = packet->counters.first, .last = packet->counters.first};
 	entry->counters.dscp = packet->counters.dscp;
-	entry->counters.first = packet->counters.first;
-	entry->counters.last = packet->counters.first;
+	entry->place = 0;
+	entry->asked = 0;
 	return taken + 1;
 }
 
@@ -291,4 +295,28 @@ static __always_inline struct flow_counters *find_own(const struct flow_place *w
 		return &place->counters;
 	}
 	return 0;
+}
+
+/* Has the place of an entry come into the cache. */
+static __always_inline void touch_place(const struct flow_entry *entry, __u32 buffer)
+{
+	struct index_place *place = entry->place ? place_at(entry->place - 1, buffer) : 0;
+
+	if (place)
+		*(volatile __u32 *)&place->word;
+}
+
+/*
+ * Adds what the owner of a flow counted in the index to its entry, and frees that place. Doing it again does
+ * nothing.
+ */
+static __always_inline void complete_entry(struct flow_entry *entry, __u32 buffer)
+{
+	struct index_place *place = entry->place ? place_at(entry->place - 1, buffer) : 0;
+
+	if (!place)
+		return;
+	if (place->counters.packets)
+		add_counters(&entry->counters, &place->counters);
+	*place = (struct index_place){};
 }

@@ -549,6 +549,44 @@ int tc_beside_xdp(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC; /* TCX_NEXT */
 }
 
+/*
+ * Run by user space, over and over on one frame, a struct completion: adds what the owners of flows counted
+ * to the entries of a buffer that no program writes to any more. Its index is free then. Never attached.
+ */
+SEC("tc")
+int complete_entries(struct __sk_buff *skb)
+{
+	struct cursor cursor = in_frame((void *)(long)skb->data, (void *)(long)skb->data_end, 0);
+	struct completion *completion = take(&cursor, sizeof(*completion));
+	__u32 buffer, next, end;
+	struct flow_entry *entry;
+
+	if (!completion)
+		return TC_ACT_SHOT;
+	buffer = completion->buffer & 1;
+	next = completion->next;
+	end = completion->end;
+	if (end - next > COMPLETED_AT_ONCE)
+		end = next + COMPLETED_AT_ONCE;
+	completion->next = end;
+	/* the places lie anywhere: those that are in no cache are waited for together */
+#pragma nounroll
+	for (__u32 i = 0; i < COMPLETED_AT_ONCE; i++) {
+		entry = next + i < end ? entry_at(next + i + 1, buffer) : 0;
+		if (!entry)
+			break;
+		touch_place(entry, buffer);
+	}
+#pragma nounroll
+	for (__u32 i = 0; i < COMPLETED_AT_ONCE; i++) {
+		entry = next + i < end ? entry_at(next + i + 1, buffer) : 0;
+		if (!entry)
+			break;
+		complete_entry(entry, buffer);
+	}
+	return TC_ACT_OK;
+}
+
 #endif
 
 /*

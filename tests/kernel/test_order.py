@@ -14,7 +14,6 @@ from xtrace.kernel import features, syscall
 from xtrace.kernel.bpf import SharedMemory
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.syscall import ffi
-from xtrace.model.flow import ENTRY
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.stores import MappedFlows
 from xtrace.monitors.flows.tables import FlowTables
@@ -71,11 +70,11 @@ def descriptors(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
 STORES = pytest.mark.parametrize("mapped", [True, False], ids=["shared memory", "hash maps"])
 
 
-def tables_of(mapped: bool) -> FlowTables:
+def tables_of(mapped: bool, most: int = 64) -> FlowTables:
     having = features.probe()
     if mapped and not having.cmpxchg:
         pytest.xfail("this kernel has no compare-and-swap in BPF")
-    return FlowTables(Plan.make(64), having._replace(cmpxchg=mapped))
+    return FlowTables(Plan.make(most), having._replace(cmpxchg=mapped))
 
 
 @STORES
@@ -88,7 +87,7 @@ def test_buffer_is_read_only_after_the_flip_and_a_grace_period(
         program.test_run(bytes(60))
         recorder.calls.clear()
         assert len(tables.collect(tables.flip()).flows) == 1
-        shared = ["xt_map_mmap(flows)", "xt_map_mmap(flow_index)"]
+        shared = ["xt_prog_test_run", "xt_map_mmap(flows)"]
         reading = shared if mapped else ["xt_map_lookup_and_delete_batch(flows_a)"]
         taken = steps(recorder, descriptors)
         before = 2 + len(reading)
@@ -99,17 +98,13 @@ def test_buffer_is_read_only_after_the_flip_and_a_grace_period(
 
 
 def used_bytes(tables: FlowTables, buffer: int) -> int:
-    """Bytes of a buffer's entries, index and claims that are not 0."""
-    store, plan = tables._store, tables.plan
+    """Bytes of a buffer's index and claims that are not 0. Who takes an entry writes all of it."""
+    store, size = tables._store, tables.plan.index_bytes
     assert isinstance(store, MappedFlows)
     claims = bytes(ffi.buffer(store._claims + buffer, ffi.sizeof("struct claimed")))
-    used = len(claims) - claims.count(0)
-    sizes = (store._flows, plan.table_entries * ENTRY.size), (store._index, plan.index_bytes)
-    for kept, size in sizes:
-        with SharedMemory(kept, 2 * size) as memory:
-            found = bytes(memory.view()[buffer * size : (buffer + 1) * size])
-            used += size - found.count(0)
-    return used
+    with SharedMemory(tables._maps["flow_index"], size, buffer * size) as memory:
+        index = bytes(memory.view())
+    return len(claims) - claims.count(0) + len(index) - index.count(0)
 
 
 def test_buffer_in_shared_memory_is_cleared_before_it_is_active_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,5 +138,5 @@ def test_last_interval_is_read_only_after_a_grace_period(
         assert len(tables.collect(tables.flip(last=True)).flows) == 1
         taken = steps(recorder, descriptors)
         batches = ["xt_map_lookup_and_delete_batch(flows_a)", "xt_map_lookup_and_delete_batch(flows_b)"]
-        reading = ["xt_map_mmap(flows)", "xt_map_mmap(flow_index)"] if mapped else batches
+        reading = ["xt_prog_test_run", "xt_map_mmap(flows)"] if mapped else batches
         assert taken[:3] == ["xt_map_update(grace)", *reading]

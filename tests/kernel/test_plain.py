@@ -138,7 +138,7 @@ def plain_flows(counter: Counter) -> int:
     kept = [block[n] for buffer in (0, 1) for block in recent.of(buffer) for n in range(64)]
     found = sum(bool(place.entry and place.plain_rest) for place in kept)
     if isinstance(store, MappedFlows):
-        with SharedMemory(store._index, 2 * plan.index_bytes) as index:
+        with SharedMemory(counter.tables._maps["flow_index"], 2 * plan.index_bytes) as index:
             places = ffi.cast("struct index_place *", index.address)
             found += sum(bool(places[n].owner and places[n].plain_rest) for n in range(2 * plan.index_places))
     return found

@@ -19,7 +19,9 @@ from xtrace.model.flow import (
     InterfaceCounts,
     PacketCount,
     TickClock,
+    Window,
 )
+from xtrace.model.flow_owners import OWNER
 from xtrace.model.words import XdpMode
 
 IPV4, ARP, IPV6, LLC, LLDP, RDMA_OVER_ETHERNET = 0x0800, 0x0806, 0x86DD, 0x0004, 0x88CC, 0x8915
@@ -116,6 +118,30 @@ def table(flows: Sequence[FlowRecord], room: int = 3) -> FlowTable:
     """The flows as the kernel hands them over, with `room` entries of rubbish behind them."""
     entries = b"".join(pack_entry(record) for record in flows) + b"\xaa" * room * ENTRY.size
     return FlowTable(memoryview(entries), len(flows))
+
+
+class Pieces:
+    """Flows of which so many are at hand at once."""
+
+    def __init__(self, entries: memoryview, owners: memoryview, length: int) -> None:
+        self._entries, self._owners, self._length = entries, owners, length
+        self.open: list[int] = []
+        """the first of the windows that are not closed"""
+        self.was_whole = False
+
+    def window(self, index: int) -> Window:
+        first = index - index % self._length
+        self.open.append(first)
+        size, owned = self._length * ENTRY.size, self._length * OWNER.size
+        entries, owners = self._entries[first * ENTRY.size :][:size], self._owners[first * OWNER.size :][:owned]
+        return Window(first, entries, owners, lambda: self.open.remove(first))
+
+    def all_entries(self) -> memoryview:
+        self.was_whole = True
+        return self._entries
+
+    def all_owners(self) -> memoryview:
+        return self._owners
 
 
 def counts_of(

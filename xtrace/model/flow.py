@@ -6,17 +6,17 @@ Byte layouts come from csrc/flow.h through kernel/abi.py: integers in host byte 
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow_owners import OWNER, UNKNOWN_OWNER, FlowOwner
-from xtrace.model.owner_rows import OwnerRows
+from xtrace.model.owner_rows import PLACES, OwnerRows
 from xtrace.model.snapshot import Snapshot
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 
@@ -71,8 +71,6 @@ _BY_PROTOCOL = {
 }
 
 NO_ADDRESS = bytes(16)
-_IS_EGRESS = bytes(flags & EGRESS for flags in range(256))
-"""A table for bytes.translate()."""
 
 
 class FlowKey(NamedTuple):
@@ -212,6 +210,9 @@ _WORD = abi.U64.size
 _ENTRY_WORDS = ENTRY.size // _WORD
 _BYTES_INDEX = abi.offset("struct flow_entry", "counters", "bytes") // _WORD
 _PACKETS_INDEX = abi.offset("struct flow_entry", "counters", "packets") // _WORD
+_PLACE_SUM = abi.layout("struct place_sum", "flows", "packets", "bytes")
+FEW = 8
+"""One in so many flows: these are copied from windows, more are looked at where they lie."""
 _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered", "unattributed", "filtered_fragments")
 
 
@@ -220,47 +221,167 @@ ANY_PORT = b"\1" * 65536
 _new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
+class Window:
+    """Flows that lie side by side, to be read until close()."""
+
+    def __init__(
+        self, first: int, entries: memoryview, owners: memoryview = NO_OWNERS, close: Callable[[], None] = lambda: None
+    ) -> None:
+        """`first`: the first one's index in the table; `entries`: struct flow_entry; `owners`: struct flow_owner."""
+        self.first = first
+        self.end = first + len(entries) // ENTRY.size
+        """the index after the last one's"""
+        self.entries, self.owners = entries, owners
+        self.close = close
+
+    def pieces(self) -> tuple[Any, int, int]:
+        """Return what C takes: a struct flow_entry *, the index of the first, the number of flows."""
+        return ffi.from_buffer("struct flow_entry[]", self.entries), self.first, self.end - self.first
+
+    def record(self, index: int) -> FlowRecord:
+        """Return one of them by its index in the table."""
+        return _record(ENTRY.unpack_from(self.entries, (index - self.first) * ENTRY.size))
+
+    def move(self, index: int, to: Window, place: int) -> None:
+        """Move one of them to where an entry was taken for nothing; its own is left as one that was."""
+        for size, source, target in ((ENTRY.size, self.entries, to.entries), (OWNER.size, self.owners, to.owners)):
+            begin, end = (index - self.first) * size, (place - to.first) * size
+            target[end : end + size] = source[begin : begin + size]
+        self.entries[(index - self.first) * ENTRY.size :][: ENTRY.size] = bytes(ENTRY.size)
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Entries(Protocol):
+    """Where the flows of a table lie, and no others."""
+
+    def window(self, index: int) -> Window:
+        """Return a flow by its index, and some that lie beside it."""
+
+    def all_entries(self) -> memoryview:
+        """Return the struct flow_entry of all flows."""
+
+    def all_owners(self) -> memoryview:
+        """Return as many struct flow_owner; nothing if owners are not known."""
+
+
+class InMemory:
+    """Flows that are in memory anyway."""
+
+    def __init__(self, entries: memoryview, owners: memoryview) -> None:
+        self._entries, self._owners = entries, owners
+
+    def window(self, index: int) -> Window:
+        """Return all of them."""
+        return Window(0, self._entries, self._owners)
+
+    def all_entries(self) -> memoryview:
+        """Return the memory itself."""
+        return self._entries
+
+    def all_owners(self) -> memoryview:
+        """Return the memory itself."""
+        return self._owners
+
+
+class PlaceSum(NamedTuple):
+    """The flows of one interface and direction."""
+
+    flows: int
+    sum: PacketCount
+
+
 class FlowTable:
     """The flows of one snapshot, decoded one at a time from where they lie.
 
-    `entries` begins with `count` struct flow_entry, `owners` with as many struct flow_owner, or is empty. Both are
+    Who goes through them in order has a window of them at hand; who looks at any of them has all. Their memory is
     reused for the next snapshot, so a FlowTable must be read before the next tick; release() makes it empty.
     """
 
     def __init__(self, entries: memoryview, count: int, owners: memoryview = NO_OWNERS) -> None:
-        self._set(entries, count, owners)
+        """`entries` begins with `count` struct flow_entry, `owners` with as many struct flow_owner, or is empty."""
+        self._set(InMemory(entries[: count * ENTRY.size], owners[: count * OWNER.size]), count)
+
+    @classmethod
+    def where(cls, entries: Entries, count: int, sums: Any = None) -> FlowTable:
+        """Return `count` flows where they lie. `sums`: by place, a struct place_sum *, if they are added up already."""
+        made = cls.__new__(cls)
+        made._set(entries, count)
+        made._sums = sums
+        return made
 
     def release(self) -> None:
         """Forget the entries, whose memory is about to go."""
-        self._set(memoryview(b""), 0, NO_OWNERS)
+        self._set(InMemory(memoryview(b""), NO_OWNERS), 0)
 
-    def _set(self, entries: memoryview, count: int, owners: memoryview) -> None:
-        self.entries = entries[: count * ENTRY.size]
-        self.owners = owners[: count * OWNER.size]
-        self._words = self.entries.cast("B").cast("Q") if count else memoryview(b"").cast("Q")
+    def _set(self, where: Entries, count: int) -> None:
+        self._where = where
         self._count = count
+        self._sums: Any = None
         self._places: Mapping[tuple[int, int], Sequence[int]] | None = None
         self._owner_rows: OwnerRows | None = None
+
+    @property
+    def entries(self) -> memoryview:
+        """All struct flow_entry: all of them are in memory from then on."""
+        return self._where.all_entries()
+
+    @property
+    def owners(self) -> memoryview:
+        """All struct flow_owner; empty if owners are not known."""
+        return self._where.all_owners()
+
+    @property
+    def _words(self) -> memoryview[int]:
+        return self.entries.cast("B").cast("Q") if self._count else memoryview(b"").cast("Q")
+
+    def window(self, index: int) -> Window:
+        """Return a flow by its index, and some that lie beside it."""
+        return self._where.window(index)
+
+    def windows(self) -> Iterator[Window]:
+        """Yield all flows in order, each window until the next."""
+        index = 0
+        while index < self._count:
+            with self.window(index) as window:
+                yield window
+                index = window.end
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[FlowRecord]:
-        return map(_record, ENTRY.iter_unpack(self.entries))
+        return chain.from_iterable(map(_record, ENTRY.iter_unpack(window.entries)) for window in self.windows())
 
     def __getitem__(self, index: int) -> FlowRecord:
         return _record(ENTRY.unpack_from(self.entries, index * ENTRY.size))
 
     def copy(self) -> FlowTable:
         """Return all flows in memory of their own."""
-        return FlowTable(memoryview(bytes(self.entries)), len(self), memoryview(bytes(self.owners)))
+        entries, owners = bytearray(), bytearray()
+        for window in self.windows():
+            entries += window.entries
+            owners += window.owners
+        return FlowTable(memoryview(entries), len(self), memoryview(owners))
 
     def copied(self, indexes: Iterable[int]) -> FlowTable:
         """Return these flows in memory of their own, in this order."""
         chosen = list(indexes)
-        entries = b"".join(self.entries[index * ENTRY.size : (index + 1) * ENTRY.size] for index in chosen)
-        owners = b"".join(map(self.owner, chosen))
-        return FlowTable(memoryview(entries), len(chosen), memoryview(owners))
+        entries, owners = [b""] * len(chosen), [b""] * len(chosen)
+        window = Window(0, memoryview(b""))
+        with ExitStack() as opened:
+            for place in sorted(range(len(chosen)), key=chosen.__getitem__):
+                if chosen[place] >= window.end:
+                    opened.close()
+                    window = opened.enter_context(self.window(chosen[place]))
+                index = chosen[place] - window.first
+                entries[place] = bytes(window.entries[index * ENTRY.size : (index + 1) * ENTRY.size])
+                owners[place] = bytes(window.owners[index * OWNER.size : (index + 1) * OWNER.size])
+        return FlowTable(memoryview(b"".join(entries)), len(chosen), memoryview(b"".join(owners)))
 
     def owner(self, index: int) -> bytes:
         """Return one flow's struct flow_owner as bytes; nothing if owners are not known."""
@@ -274,7 +395,9 @@ class FlowTable:
 
     def packed_keys(self) -> Iterator[bytes]:
         """Yield every flow's struct flow_key as bytes, by index."""
-        return chain.from_iterable(_PACKED_KEY.iter_unpack(self.entries))
+        return chain.from_iterable(
+            chain.from_iterable(_PACKED_KEY.iter_unpack(window.entries)) for window in self.windows()
+        )
 
     def packed_key(self, index: int) -> bytes:
         """Return one flow's struct flow_key as bytes."""
@@ -302,16 +425,23 @@ class FlowTable:
 
     def roce(self) -> Iterator[FlowRecord]:
         """Yield the RoCE flows only."""
-        for index, flags in enumerate(self.entries[_FLAGS_OFFSET :: ENTRY.size]):
-            if flags & (ROCE_V1 | ROCE_V2):
-                yield self[index]
+        for window in self.windows():
+            for index, flags in enumerate(window.entries[_FLAGS_OFFSET :: ENTRY.size]):
+                if flags & (ROCE_V1 | ROCE_V2):
+                    yield window.record(window.first + index)
 
     def sum(self, indexes: Sequence[int]) -> PacketCount:
         """Return the sum of packets and bytes of some flows."""
-        packets, sizes = self.packet_counts, self.byte_counts
         if len(indexes) == self._count:
-            return PacketCount(sum(packets), sum(sizes))
+            return self.total()
+        if len(indexes) < self._count // FEW:
+            return self.copied(indexes).total()
+        packets, sizes = self.packet_counts, self.byte_counts
         return PacketCount(sum(packets[i] for i in indexes), sum(sizes[i] for i in indexes))
+
+    def total(self) -> PacketCount:
+        """Return the sum of packets and bytes of all flows."""
+        return sum((place.sum for place in self.sums.values()), NOTHING)
 
     def largest(self, indexes: Sequence[int], most: int) -> Sequence[int]:
         """Return the indexes of the `most` largest of some flows by bytes, in order; of equal ones the first."""
@@ -349,27 +479,64 @@ class FlowTable:
         )
         return found[:used]
 
+    def in_order(self, indexes: Sequence[int]) -> tuple[FlowTable, Sequence[int]]:
+        """Return a table, and indexes in it, from which these flows can be read in this order.
+
+        If the order is not the table's, a few flows are copied; for many all are in memory from then on.
+        """
+        if isinstance(indexes, range) or lib.xt_ascends(self.chosen(indexes), len(indexes)):
+            return self, indexes
+        if len(indexes) < self._count // FEW:
+            return self.copied(indexes), range(len(indexes))
+        return FlowTable(self.entries, self._count, self.owners), indexes
+
     def chosen(self, indexes: Sequence[int]) -> Any:
         """Return indexes as C takes them: a __u32 *, NULL for those of all flows."""
         is_all = isinstance(indexes, range) and indexes == range(self._count)
-        return ffi.NULL if is_all else ffi.from_buffer("__u32[]", array("I", indexes))
+        if is_all:
+            return ffi.NULL
+        is_packed = isinstance(indexes, (array, memoryview))
+        return ffi.from_buffer("__u32[]", indexes if is_packed else array("I", indexes))
+
+    def place(self, slot: int, direction: Direction) -> PlaceSum:
+        """Return the sum of the flows of one interface and direction."""
+        return self.sums.get((slot, direction.bit), PlaceSum(0, NOTHING))
+
+    @property
+    def sums(self) -> Mapping[tuple[int, int], PlaceSum]:
+        """The flows added up by slot and FLOW_EGRESS."""
+        return {
+            divmod(place, 2): PlaceSum(flows, PacketCount(*count))
+            for place, (flows, *count) in enumerate(_PLACE_SUM.iter_unpack(ffi.buffer(self._place_sums())))
+            if flows
+        }
+
+    def _place_sums(self) -> Any:
+        """Return the sums, a struct place_sum[PLACES]. Made once."""
+        if self._sums is None:
+            self._sums = ffi.new("struct place_sum[]", PLACES)
+            for window in self.windows():
+                lib.xt_sum_flows(*window.pieces(), self._sums)
+        return self._sums
 
     def indexes(self, slot: int, direction: Direction) -> Sequence[int]:
-        """Return the indexes of the flows of one interface and direction."""
+        """Return the indexes of the flows of one interface and direction, ascending."""
         if self._places is None:
             self._places = self._find_places()
         return self._places.get((slot, direction.bit), ())
 
     def _find_places(self) -> Mapping[tuple[int, int], Sequence[int]]:
         """Return all indexes by slot and FLOW_EGRESS."""
-        slots = bytes(self.entries[SLOT_OFFSET :: ENTRY.size])
-        egress = bytes(self.entries[_FLAGS_OFFSET :: ENTRY.size]).translate(_IS_EGRESS)
-        if self._count and slots.count(slots[0]) == egress.count(egress[0]) == self._count:
-            return {(slots[0], egress[0]): range(self._count)}
-        places: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("I"))
-        for index, place in enumerate(zip(slots, egress, strict=True)):
-            places[place].append(index)
-        return places
+        sums = self.sums
+        if len(sums) <= 1:
+            return dict.fromkeys(sums, range(self._count))
+        flows = [sums.get(divmod(place, 2), PlaceSum(0, NOTHING)).flows for place in range(PLACES)]
+        firsts = [0, *accumulate(flows)]
+        following, found = ffi.new("__u32[]", firsts), _new_uncleared("__u32[]", self._count)
+        for window in self.windows():
+            lib.xt_index_flows(*window.pieces(), following, found)
+        indexes = memoryview(ffi.buffer(found)).cast("B").cast("I")
+        return {divmod(place, 2): indexes[firsts[place] : firsts[place + 1]] for place in range(PLACES) if flows[place]}
 
 
 def _record(fields: tuple[Any, ...]) -> FlowRecord:
@@ -576,5 +743,5 @@ def select(snapshot: FlowSnapshot, interface: Interface, top: int, ordered: bool
         chosen = table.largest(indexes, len(indexes)) if ordered else indexes
     rest = NOTHING
     if len(chosen) < len(indexes):
-        rest = table.sum(indexes) - table.sum(chosen)
+        rest = table.place(interface.slot, interface.direction).sum - table.sum(chosen)
     return Selection(len(indexes), chosen, len(indexes) - len(chosen), rest)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from typing import Any, NamedTuple
 
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.flow import TRAFFIC_TYPES, TUNNELS, FlowSnapshot, FlowTable, Interface, Origin
-from xtrace.model.flow_owners import UNKNOWN_OWNER, FlowOwner
+from xtrace.model.flow import TRAFFIC_TYPES, TUNNELS, FlowSnapshot, FlowTable, Interface, Origin, Window
+from xtrace.model.flow_owners import FlowOwner
 from xtrace.model.roce import opcode_name
 from xtrace.sinks.render import tcp_flag_names
 
@@ -53,15 +54,14 @@ class FlowLines:
         self._snapshot = snapshot
         self._interface = interface
         self._form = form
-        table = snapshot.flows
+        self._table, chosen = snapshot.flows.in_order(chosen)
         # pointers in cffi structs do not keep their targets alive
         self._texts = {field: ffi.from_buffer(text) for field, text in form.texts.items()}
-        self._chosen = table.chosen(chosen)
+        self._chosen = self._table.chosen(chosen)
         self._out = ffi.new("char[]", ROOM + sum(map(len, form.texts.values())))
         self._lines = ffi.new(
             "struct xt_flow_lines *",
             {
-                "entries": ffi.from_buffer("struct flow_entry[]", table.entries),
                 "chosen": self._chosen,
                 "count": len(chosen),
                 "names": _names()[0],
@@ -74,7 +74,6 @@ class FlowLines:
                 "start": snapshot.start_monotonic_ns,
                 "end": snapshot.end_ns - snapshot.wall_offset_ns,
                 "needs_origin": snapshot.find_origin is not None,
-                "owners": ffi.from_buffer("struct flow_owner[]", table.owners) if snapshot.name_owner else ffi.NULL,
                 "out": self._out,
                 "room": len(self._out),
             },
@@ -83,15 +82,18 @@ class FlowLines:
     def __iter__(self) -> Iterator[bytes]:
         """Yield whole lines, some at a time."""
         lines = self._lines
-        while (result := lib.xt_flow_lines(lines)) != lib.XT_LINES_DONE or lines.used:
-            if result == lib.XT_LINES_NEED_ORIGIN:
-                self._set_origin()
-                continue
-            if result == lib.XT_LINES_NEED_OWNER:
-                self._set_owner()
-                continue
-            yield ffi.buffer(self._out, lines.used)[:]
-            lines.used = 0
+        with ExitStack() as opened:
+            while (result := lib.xt_flow_lines(lines)) != lib.XT_LINES_DONE or lines.used:
+                if result == lib.XT_LINES_NEED_ENTRIES:
+                    opened.close()
+                    self._set_window(opened.enter_context(self._table.window(self._next)))
+                elif result == lib.XT_LINES_NEED_ORIGIN:
+                    self._set_origin()
+                elif result == lib.XT_LINES_NEED_OWNER:
+                    self._set_owner()
+                else:
+                    yield ffi.buffer(self._out, lines.used)[:]
+                    lines.used = 0
 
     @property
     def _next(self) -> int:
@@ -99,10 +101,17 @@ class FlowLines:
         lines = self._lines
         return int(lines.chosen[lines.next] if lines.chosen else lines.next)
 
+    def _set_window(self, window: Window) -> None:
+        """Have these flows at hand."""
+        self._window, lines = window, self._lines
+        lines.entries, lines.first, lines.at_hand = window.pieces()
+        if self._snapshot.name_owner:
+            lines.owners = ffi.from_buffer("struct flow_owner[]", window.owners)
+
     def _set_origin(self) -> None:
         """Look up the origin of the next flow, a RoCE flow."""
         lines = self._lines
-        origin = self._snapshot.origin(self._interface, self._snapshot.flows[self._next].key)
+        origin = self._snapshot.origin(self._interface, self._window.record(self._next).key)
         process = self._form.process(origin)
         self._process = ffi.from_buffer(process)
         lines.src_qpn = NO_QPN if origin.src_qpn is None else origin.src_qpn
@@ -112,7 +121,7 @@ class FlowLines:
     def _set_owner(self) -> None:
         """Name the owner of the next flow."""
         lines = self._lines
-        fields = self._form.owner(self._snapshot.owner(self._next) or UNKNOWN_OWNER)
+        fields = self._form.owner(self._snapshot.owner_named(bytes(ffi.buffer(ffi.addressof(lines, "owner")))))
         self._owner = ffi.from_buffer(fields)
         lines.owner_fields.start, lines.owner_fields.length = self._owner, len(fields)
 

@@ -222,8 +222,7 @@ def without(seen: PacketCount, dropped: int) -> PacketCount:
 def check_sums(drained: Drained) -> None:
     """Check the promise in every interval; log an error where it is broken."""
     for (slot, direction), counts in drained.counts.items():
-        indexes = drained.flows.indexes(slot, direction)
-        counted = sum(counts.in_no_flow.values(), drained.flows.sum(indexes))
+        counted = sum(counts.in_no_flow.values(), drained.flows.place(slot, direction).sum)
         if counted != counts.total:
             missing = counts.total - counted
             where = f"slot {slot} {direction}"

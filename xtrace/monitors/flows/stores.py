@@ -6,19 +6,24 @@ buffer empty, before programs write to it again. See csrc/table_mapped.h, csrc/t
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Map, SharedMemory, new_uncleared
+from xtrace.kernel import abi
+from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Map, Program, SharedMemory, new_uncleared
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.flow import COUNTERS, ENTRY, KEY, NO_OWNERS, FlowTable
+from xtrace.model.flow import COUNTERS, ENTRY, KEY, NO_OWNERS, Entries, FlowTable, Window
 from xtrace.model.flow_owners import OWNER
+from xtrace.model.owner_rows import PLACES
 from xtrace.monitors.flows.plan import Plan
 
 _NOTHING_CLAIMED = bytes(ffi.sizeof("struct claimed"))
 BATCH = 4096
 """Flows that a hash map returns at once."""
+WINDOW = 85 * 256
+"""Flows of shared memory that are mapped at once: whole pages, 2 MB, with owners 3."""
 
 
 class FlowStore(Protocol):
@@ -28,7 +33,10 @@ class FlowStore(Protocol):
     """of the flows, by the same index; None: they are not asked for"""
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
-        """Return each flow of these buffers once. It is valid until one of them is reused, or close()."""
+        """Return each flow of these buffers once. It is valid until one of them is reused, or close().
+
+        If it fails, it may be called again and returns all of them.
+        """
 
     def reuse(self, buffer: int) -> None:
         """Empty a collected buffer."""
@@ -61,16 +69,89 @@ class Recent:
         self._owned.close()
 
 
+class MappedEntries:
+    """The flows of one buffer where they lie, mapped in windows; all of them only when they are asked for."""
+
+    def __init__(self, flows: Map, owners: Map | None, first: int, count: int) -> None:
+        """`count` flows from entry `first` of the maps on."""
+        self._flows, self._owners, self._first, self._count = flows, owners, first, count
+        self._whole: dict[str, SharedMemory] = {}
+
+    def window(self, index: int) -> Window:
+        """Map a flow and what lies beside it."""
+        first = index - index % WINDOW
+        with ExitStack() as opening:
+            count = min(WINDOW, self._count - first)
+            entries = opening.enter_context(self._map(self._flows, ENTRY.size, first, count)).view()
+            owners = NO_OWNERS
+            if self._owners:
+                owners = opening.enter_context(self._map(self._owners, OWNER.size, first, count)).view()
+            return Window(first, entries, owners, opening.pop_all().close)
+
+    def all_entries(self) -> memoryview:
+        """Map the entries, until close()."""
+        return self._map_whole(self._flows, ENTRY.size)
+
+    def all_owners(self) -> memoryview:
+        """Map the owners, until close()."""
+        return self._map_whole(self._owners, OWNER.size) if self._owners else NO_OWNERS
+
+    def _map_whole(self, of: Map, size: int) -> memoryview:
+        name = of.spec.name
+        if name not in self._whole:
+            self._whole[name] = self._map(of, size, 0, self._count)
+        return self._whole[name].view()
+
+    def _map(self, of: Map, size: int, first: int, count: int) -> SharedMemory:
+        return SharedMemory(of, count * size, (self._first + first) * size)
+
+    def close(self) -> None:
+        """Unmap what is mapped, except for windows."""
+        while self._whole:
+            self._whole.popitem()[1].close()
+
+
+def find_unused(window: Window) -> array[int]:
+    """Return the indexes of entries without packets."""
+    entries, first, count = window.pieces()
+    found = array("I", bytes(count * abi.U32.size))
+    used = lib.xt_find_unused(entries, first, count, ffi.from_buffer("__u32[]", found))
+    return found[:used]
+
+
+def close_gaps(entries: Entries, unused: Sequence[int], count: int) -> None:
+    """Move the last of `count` flows to where entries were taken for nothing."""
+    left = count - len(unused)
+    gaps = [index for index in unused if index < left]
+    last = sorted(set(range(left, count)).difference(unused))
+    for gap, index in zip(gaps, last, strict=True):
+        with entries.window(gap) as to, entries.window(index) as source:
+            source.move(index, to, gap)
+
+
+class Settled(NamedTuple):
+    """A buffer whose entries are complete, and whose index is free."""
+
+    flows: int
+    sums: Any = None
+    """by place, a struct place_sum *, if they are known"""
+
+
 class MappedFlows:
-    """Flows in shared memory, returned from where they lie. Only as much is mapped as is used."""
+    """Flows in shared memory, returned from where they lie."""
 
     owners: Map | None = None
 
-    def __init__(self, maps: Mapping[str, Map], plan: Plan) -> None:
-        self._plan = plan
-        self._flows, self._index = maps["flows"], maps["flow_index"]
-        self._mapped: dict[int, SharedMemory] = {}
-        self._mapped_owners: dict[int, SharedMemory] = {}
+    def __init__(self, maps: Mapping[str, Map], plan: Plan, complete: Program) -> None:
+        """`complete`: the program complete_entries."""
+        self._plan, self._complete = plan, complete
+        self._flows = maps["flows"]
+        self._shown: dict[int, MappedEntries] = {}
+        """what collect() returned, by buffer"""
+        self._settled: dict[int, Settled] = {}
+        """by buffer"""
+        self._last: FlowTable | None = None
+        """what the last interval left, in both buffers"""
         with ExitStack() as opening:
             self._recent = Recent(maps["recent"], plan)
             opening.callback(self._recent.close)
@@ -79,72 +160,83 @@ class MappedFlows:
             self._owned = opening.pop_all()
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
-        """Return the flows where they lie; those of two buffers together in memory of their own."""
-        counts = [self._settle(buffer) for buffer in buffers]
+        """Return the flows where they lie; those of two buffers, or of the last owners, in memory of their own."""
+        if self._last is not None:
+            return self._last
+        found = [buffer for buffer in buffers if self._settle(buffer).flows]
+        tables = [self._table(buffer) for buffer in found]
         if len(buffers) == 1:
-            (buffer,) = buffers
-            owners = self._mapped_owners.get(buffer)
-            view = self._mapped[buffer].view() if counts[0] else memoryview(b"")
-            return FlowTable(view, counts[0], owners.view() if owners else NO_OWNERS)
-        entries = new_uncleared("struct flow_entry[]", sum(counts))
-        owned = new_uncleared("struct flow_owner[]", sum(counts)) if self.owners else ffi.NULL
-        end = 0
-        for buffer, count in zip(buffers, counts, strict=True):
-            if count:
-                ffi.memmove(entries + end, self._mapped[buffer].address, count * ENTRY.size)
-                if owned:
-                    ffi.memmove(owned + end, self._mapped_owners[buffer].address, count * OWNER.size)
-            end += count
-            self.reuse(buffer)
-        return merged(entries, end, owned)
+            return tables[0] if tables else joined(())
+        self._last = tables[0] if len(tables) == 1 and not self.owners else joined(tables)
+        for buffer in buffers:
+            self._free(buffer)
+        return self._last
 
-    def _settle(self, buffer: int) -> int:
-        """Map the entries of a buffer and complete them; return their number."""
-        claimed = self._claims[buffer]
-        count = min(int(claimed.entries), self._plan.max_flows)
-        if count:
-            size, first = ENTRY.size, buffer * self._plan.table_entries
-            self._mapped[buffer] = SharedMemory(self._flows, count * size, first * size)
-            entries = ffi.cast("struct flow_entry *", self._mapped[buffer].address)
-            owners = self._map_owners(buffer, count)
-            self._add_owned(entries, count, buffer)
+    def _table(self, buffer: int) -> FlowTable:
+        settled = self._settled[buffer]
+        self._hide(buffer)
+        self._shown[buffer] = self._entries(buffer, settled.flows)
+        return FlowTable.where(self._shown[buffer], settled.flows, settled.sums)
+
+    def _hide(self, buffer: int) -> None:
+        if buffer in self._shown:
+            self._shown.pop(buffer).close()
+
+    def _entries(self, buffer: int, count: int) -> MappedEntries:
+        return MappedEntries(self._flows, self.owners, buffer * self._plan.table_entries, count)
+
+    def _taken(self, buffer: int) -> int:
+        """Entries of a buffer that were taken."""
+        return min(int(self._claims[buffer].entries), self._plan.max_flows)
+
+    def _settle(self, buffer: int) -> Settled:
+        """Complete the entries of a buffer and free its index.
+
+        If it fails, it may be called again: what is added to an entry is free in the same moment, in the index as
+        among the recent flows, and an entry that was moved is one that was taken for nothing.
+        """
+        if buffer not in self._settled:
+            self._settled[buffer] = self._settle_now(buffer, self._taken(buffer))
+        return self._settled[buffer]
+
+    def _settle_now(self, buffer: int, taken: int) -> Settled:
+        if not taken:
+            return Settled(0)
+        frame = ffi.buffer(ffi.new("struct completion *", {"buffer": buffer, "end": taken}))
+        self._complete.test_run(bytes(frame), repeat=-(-taken // lib.COMPLETED_AT_ONCE))
+        entries = self._entries(buffer, taken)
+        sums, unused = ffi.new("struct place_sum[]", PLACES), array("I")
+        for window in FlowTable.where(entries, taken).windows():
+            pieces = window.pieces()
             for recent in self._recent.of(buffer):
-                lib.xt_add_recent(entries, count, recent)
-            if claimed.unused:
-                count = int(lib.xt_drop_unused(entries, owners, count))
-        return count
-
-    def _map_owners(self, buffer: int, count: int) -> Any:
-        """Map the owners of a buffer's flows; a struct flow_owner *, NULL if there are none."""
-        if self.owners is None:
-            return ffi.NULL
-        first = buffer * self._plan.table_entries * OWNER.size
-        mapped = self._mapped_owners[buffer] = SharedMemory(self.owners, count * OWNER.size, first)
-        return ffi.cast("struct flow_owner *", mapped.address)
-
-    def _add_owned(self, entries: Any, count: int, buffer: int) -> None:
-        """Add what the owners of flows counted, which is in the index; it is empty then."""
-        size = self._plan.index_bytes
-        with SharedMemory(self._index, size, buffer * size) as index:
-            places = ffi.cast("struct index_place *", index.address)
-            lib.xt_add_owned(entries, count, places, self._plan.index_places)
+                lib.xt_add_recent(*pieces, recent)
+            lib.xt_sum_flows(*pieces, sums)
+            if self._claims[buffer].unused:
+                unused.extend(find_unused(window))
+        close_gaps(entries, unused, taken)
+        return Settled(taken - len(unused), sums if not unused else None)
 
     def reuse(self, buffer: int) -> None:
-        """Clear what was used."""
-        entries = self._mapped.pop(buffer, None)
-        if entries is None:
-            return
-        for mapped in filter(None, (entries, self._mapped_owners.pop(buffer, None))):
-            with mapped:
-                mapped.clear()
+        """Clear what was used. Entries are not: who takes one writes all of it."""
+        self._last = None
+        if buffer in self._settled:
+            self._hide(buffer)
+            self._free(buffer)
+
+    def _free(self, buffer: int) -> None:
+        """Let all of its entries be taken again."""
+        taken = self._taken(buffer)
+        if taken and self.owners:
+            for window in FlowTable.where(self._entries(buffer, taken), taken).windows():
+                lib.xt_clear(ffi.from_buffer(window.owners), len(window.owners))
         ffi.memmove(self._claims + buffer, _NOTHING_CLAIMED, len(_NOTHING_CLAIMED))
+        del self._settled[buffer]
 
     def close(self) -> None:
         """Unmap everything."""
-        for mapped in (*self._mapped.values(), *self._mapped_owners.values()):
-            mapped.close()
-        self._mapped.clear()
-        self._mapped_owners.clear()
+        for shown in self._shown.values():
+            shown.close()
+        self._shown.clear()
         self._owned.close()
 
 
@@ -158,25 +250,41 @@ class HashedFlows:
         self._batch = Batch(KEY.size, COUNTERS.size, min(plan.max_flows, BATCH) + BATCH_MARGIN)
         self._recent = Recent(maps["recent"], plan)
         self._entries = new_uncleared("struct flow_entry[]", 2 * (plan.max_flows + self._recent.places))
+        self._taken = 0
+        """entries that hold flows of the interval"""
 
     def collect(self, buffers: Sequence[int]) -> FlowTable:
         """Empty the maps, and add what the CPUs saw lately."""
-        end = 0
         for buffer in buffers:
             for keys, values, count in self._tables[buffer].drain(self._batch):
                 columns = ffi.cast("struct flow_key *", keys), ffi.cast("struct flow_counters *", values)
-                lib.xt_from_batch(self._entries + end, *columns, count)
-                end += count
+                lib.xt_from_batch(self._entries + self._taken, *columns, count)
+                self._taken += count
             for recent in self._recent.of(buffer):
-                end += lib.xt_take_recent(self._entries + end, recent)
-        return merged(self._entries, end, ffi.NULL)
+                self._taken += lib.xt_take_recent(self._entries + self._taken, recent)
+        table = merged(self._entries, self._taken, ffi.NULL)
+        self._taken = len(table)
+        return table
 
     def reuse(self, buffer: int) -> None:
-        """Do nothing: collecting has emptied it."""
+        """Forget the flows that collecting has moved."""
+        self._taken = 0
 
     def close(self) -> None:
         """Unmap."""
         self._recent.close()
+
+
+def joined(tables: Sequence[FlowTable]) -> FlowTable:
+    """Return the flows of all tables, each once, in memory of their own."""
+    entries, owners = bytearray(), bytearray()
+    for table in tables:
+        copy = table.copy()
+        entries += copy.entries
+        owners += copy.owners
+    count = len(entries) // ENTRY.size
+    owned = ffi.from_buffer("struct flow_owner[]", owners) if owners else ffi.NULL
+    return merged(ffi.from_buffer("struct flow_entry[]", entries), count, owned)
 
 
 def merged(entries: Any, count: int, owners: Any) -> FlowTable:

@@ -103,13 +103,21 @@ class FlowTables:
         """finds out whose flows are, at tc"""
         self._shown: FlowTable | None = None
         """the flows of the last interval, in memory that is about to be reused"""
+        self._waiting: Ended | None = None
+        """the interval that has ended and is not collected yet"""
+        self._counted: dict[tuple[int, Direction], InterfaceCounts] = {}
+        """what is taken of its counters"""
         check_possible_cpus()
         with ExitStack() as opening:
             own = opening.enter_context
             mapped = features.cmpxchg
             self._collection = own(Collection(load_object_spec(mapped), self._resize, typed=features.btf))
             self._maps = self._collection.maps
-            self._store: FlowStore = (MappedFlows if mapped else HashedFlows)(self._maps, plan)
+            self._store: FlowStore = (
+                MappedFlows(self._maps, plan, own(self.load("complete_entries")))
+                if mapped
+                else HashedFlows(self._maps, plan)
+            )
             opening.callback(self._store.close)
             self._switch = own(Switch(self._maps))
             self._fill_filters()
@@ -132,7 +140,7 @@ class FlowTables:
             self._maps["ports"].update(abi.U32.pack(index), abi.U64.pack(word))
 
     def close(self) -> None:
-        """Release all maps and programs. The flows of the last interval stay if it was the last of all."""
+        """Release all maps and programs."""
         self._forget()
         self._owned.close()
 
@@ -210,11 +218,15 @@ class FlowTables:
     def flip(self, last: bool = False) -> Ended:
         """End the interval of the active buffer, of both if it is the last one; collect() reads what it left.
 
-        The flows that collect() returned before are gone then.
+        The flows that collect() returned before are gone then. What it could not return is lost, but in no other
+        interval.
         """
+        if self._waiting:
+            self.collect(self._waiting)
         self._forget()
         self._store.reuse(self._switch.inactive)
-        return self._switch.finish() if last else self._switch.flip()
+        self._waiting = self._switch.finish() if last else self._switch.flip()
+        return self._waiting
 
     def _forget(self) -> None:
         if self._shown is not None:
@@ -225,17 +237,17 @@ class FlowTables:
         self._switch.wait_grace_period()
 
     def collect(self, interval: Ended) -> Drained:
-        """Empty the buffers of an interval that has ended, before the next one ends."""
+        """Empty the buffers of an interval that has ended, before the next one ends. May be repeated if it fails."""
         begun = time.monotonic_ns()
         flows = self._store.collect(interval.buffers)
-        self._shown = flows if len(interval.buffers) == 1 else None
-        counts = self._take_counters(interval.buffers)
+        self._shown = flows
+        self._take_counters(interval.buffers)
+        counts, self._counted, self._waiting = self._counted, {}, None
         self.drain_ns = time.monotonic_ns() - begun
         return Drained(interval.monotonic_ns, flows, counts)
 
-    def _take_counters(self, buffers: Sequence[int]) -> dict[tuple[int, Direction], InterfaceCounts]:
+    def _take_counters(self, buffers: Sequence[int]) -> None:
         """Read and zero the inactive counters."""
-        taken: dict[tuple[int, Direction], InterfaceCounts] = {}
         counters = self._maps["counters"]
         directions = tuple(Direction)
         for index, element in enumerate(counters.lookup_all(self.features.percpu_batch)):
@@ -244,5 +256,4 @@ class FlowTables:
                 continue
             counters.update(abi.U32.pack(index), bytes(len(element)))
             where = (place // 2, directions[place % 2])
-            taken[where] = taken.get(where, InterfaceCounts()) + InterfaceCounts.from_per_cpu(element)
-        return taken
+            self._counted[where] = self._counted.get(where, InterfaceCounts()) + InterfaceCounts.from_per_cpu(element)

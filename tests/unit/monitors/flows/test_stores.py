@@ -24,7 +24,6 @@ class Memory:
     def __init__(self) -> None:
         self.pages = {
             "flows": ffi.new("char[]", 2 * PLAN.table_entries * ENTRY.size),
-            "flow_index": ffi.new("char[]", 2 * PLAN.index_bytes),
             "claims": ffi.new("char[]", 2 * ffi.sizeof("struct claimed")),
             "recent": ffi.new("char[]", 4 * lib.RECENT_FLOWS * ffi.sizeof("struct recent_flow")),
             "owners": ffi.new("char[]", 2 * PLAN.table_entries * OWNER.size),
@@ -46,19 +45,12 @@ class Memory:
         ffi.memmove(ffi.addressof(place, "key"), pack_entry(flow(where)), ffi.sizeof("struct flow_key"))
         place.entry, place.counters.packets, place.counters.bytes = entry, packets, 100 * packets
 
-    def count_in_index(self, buffer: int, entry: int, place: int, packets: int) -> None:
-        """The owner of an entry, counted from 0, has counted more of it in its place, counted from 1."""
-        entries = ffi.cast("struct flow_entry *", self._at("flows", buffer, ENTRY.size))
-        entries[entry].place = place
-        index = ffi.cast("struct index_place *", self.pages["flow_index"] + buffer * PLAN.index_bytes)
-        index[place - 1].word, index[place - 1].owner = entry + 1, 1
-        index[place - 1].counters.packets, index[place - 1].counters.bytes = packets, 1000 * packets
-
     def _at(self, name: str, buffer: int, size: int) -> Any:
         return self.pages[name] + buffer * PLAN.table_entries * size
 
-    def is_empty(self) -> bool:
-        return not any(any(bytes(ffi.buffer(pages))) for pages in self.pages.values())
+    def is_free(self) -> bool:
+        """Whether a program may take all entries, which it then writes, and all places of CPUs."""
+        return not any(any(bytes(ffi.buffer(self.pages[name]))) for name in ("claims", "recent", "owners"))
 
 
 class Named:
@@ -66,6 +58,22 @@ class Named:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    @property
+    def spec(self) -> Named:
+        """What it was made from, as far as it is asked for that."""
+        return self
+
+
+class Complete:
+    """In place of the program complete_entries, which tests/kernel/ tries: which entries it was run for."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[int, int, int]] = []
+
+    def test_run(self, frame: bytes, repeat: int) -> None:
+        told = ffi.from_buffer("struct completion *", frame)
+        self.runs.append((told.buffer, told.end, repeat))
 
 
 @pytest.fixture
@@ -99,9 +107,9 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     return made
 
 
-def opened() -> MappedFlows:
-    maps = {name: Named(name) for name in ("flows", "flow_index", "claims", "recent")}
-    return MappedFlows(cast("Any", maps), PLAN)
+def opened(complete: Complete | None = None) -> MappedFlows:
+    maps = {name: Named(name) for name in ("flows", "claims", "recent")}
+    return MappedFlows(cast("Any", maps), PLAN, cast("Any", complete or Complete()))
 
 
 def shown(table: Any) -> list[tuple[int, int, int]]:
@@ -113,17 +121,16 @@ def of(port: int, packets: int = 1, size: int = 100) -> FlowRecord:
     return flow(key(ports=(port, 443)), packets, size)
 
 
-def test_flows_of_a_buffer_are_complete_and_leave_it_empty(memory: Memory) -> None:
-    """What was counted in the table, in the index and by two CPUs adds up."""
+def test_flows_of_a_buffer_are_complete_and_leave_it_free(memory: Memory) -> None:
+    """What was counted in the table and by two CPUs adds up."""
     made = opened()
     flows = [of(1), of(2, 2, 200), of(3, 3, 300)]
     memory.put(1, flows)
-    memory.count_in_index(1, 0, 7, packets=10)
     memory.see_again(1, 0, 2, flows[1].key, packets=5)
     memory.see_again(1, 1, 3, flows[2].key, packets=6)
-    assert shown(made.collect([1])) == [(1, 11, 10_100), (2, 7, 700), (3, 9, 900)]
+    assert shown(made.collect([1])) == [(1, 1, 100), (2, 7, 700), (3, 9, 900)]
     made.reuse(1)
-    assert memory.is_empty()
+    assert memory.is_free()
     made.reuse(1)
     assert shown(made.collect([1])) == []
     made.close()
@@ -135,16 +142,28 @@ def test_the_other_buffer_is_left_alone(memory: Memory) -> None:
     memory.put(0, [of(1)])
     memory.put(1, [of(2)])
     memory.see_again(0, 0, 1, of(1).key, packets=5)
-    memory.count_in_index(0, 0, 7, packets=10)
     assert shown(made.collect([1])) == [(2, 1, 100)]
     made.reuse(1)
-    assert shown(made.collect([0])) == [(1, 16, 10_600)]
+    assert shown(made.collect([0])) == [(1, 6, 600)]
 
 
 def test_entries_that_were_taken_for_nothing_are_no_flows(memory: Memory) -> None:
     made = opened()
     memory.put(0, [of(1), of(2, packets=0, size=0), of(3)], unused=1)
     assert shown(made.collect([0])) == [(1, 1, 100), (3, 1, 100)]
+
+
+@pytest.mark.parametrize("entries", [1, lib.COMPLETED_AT_ONCE, lib.COMPLETED_AT_ONCE + 1])
+def test_the_program_completes_all_entries_of_the_buffer_once(memory: Memory, entries: int) -> None:
+    complete = Complete()
+    made = opened(complete)
+    memory.put(1, [of(port) for port in range(1, entries + 1)])
+    made.collect([1])
+    made.collect([1])
+    assert complete.runs == [(1, entries, 1 if entries <= lib.COMPLETED_AT_ONCE else 2)]
+    made.reuse(1)
+    made.collect([1])
+    assert len(complete.runs) == 1, "there is nothing to complete"
 
 
 def test_no_more_flows_are_there_than_there_is_room_for(memory: Memory) -> None:
@@ -161,7 +180,7 @@ def test_at_the_end_both_buffers_are_one_table_in_memory_of_its_own(memory: Memo
     memory.put(1, [of(2, 5, 500), of(3)])
     table = made.collect([0, 1])
     assert shown(table) == [(1, 1, 100), (2, 6, 600), (3, 1, 100)]
-    assert memory.is_empty(), "nothing is left to be counted again"
+    assert memory.is_free(), "nothing is left to be counted again"
     made.close()
     assert shown(table)[0] == (1, 1, 100)
 

@@ -7,13 +7,14 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.unit.fake_kernel import FIRST_FD, FakeHash, FakeKernel
-from tests.unit.make import TICK, features, flow, key, pack_entry
+from tests.unit.make import TICK, Pieces, features, flow, key, pack_entry
 from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import bpf, constants
 from xtrace.kernel.elf import MapSpec
@@ -537,35 +538,20 @@ def test_duplicates_are_added_up_wherever_they_stand() -> None:
     assert [(record.key, record.packets, record.bytes) for record in found] == [(a, 13, 130), (b, 18, 180)]
 
 
-def test_what_owners_counted_in_the_index_is_added_to_their_entries_and_the_places_are_free_again() -> None:
-    flows = [flow(key(ports=(n, 443)), packets=n, size=10 * n, first_ns=5 * TICK, last_ns=5 * TICK) for n in range(40)]
-    entries = ffi.new("struct flow_entry[]", len(flows))
-    ffi.memmove(entries, b"".join(map(pack_entry, flows)), len(flows) * ENTRY.size)
-    index = ffi.new("struct index_place[]", 64)
-    for number in range(1, len(flows)):  # the first was taken for nothing
-        entries[number].place = place = 64 - number
-        index[place - 1].word, index[place - 1].owner, index[place - 1].plain_rest = number, 1, 7
-        index[place - 1].counters.first, index[place - 1].counters.last = 5, 6
-        index[place - 1].counters.packets, index[place - 1].counters.bytes = 100, 1000
-    lib.xt_add_owned(entries, len(flows), index, 64)
-    assert not any(bytes(ffi.buffer(index)))
-    found = list(FlowTable(memoryview(ffi.buffer(entries)), len(flows)))
-    assert found == [
-        flows[0],
-        *(record._replace(packets=record.packets + 100, bytes=record.bytes + 1000, last=6) for record in flows[1:]),
-    ]
-
-
 def test_entries_that_were_taken_for_nothing_are_dropped() -> None:
     used, unused = [flow(key(ports=(n, 443)), packets=n) for n in (1, 2, 3)], flow(packets=0)
-    entries = ffi.new("struct flow_entry[]", 6)
     flows = [unused, used[0], unused, used[1], used[2], unused]
-    ffi.memmove(entries, b"".join(map(pack_entry, flows)), 6 * ENTRY.size)
-    owners = ffi.new("struct flow_owner[]", [{"pid": number} for number in range(6)])
-    assert lib.xt_drop_unused(entries, owners, 6) == 3
-    table = FlowTable(memoryview(ffi.buffer(entries)), 3, memoryview(ffi.buffer(owners)))
-    assert list(table) == used
-    assert [OWNER.unpack(table.owner(index))[1] for index in range(3)] == [1, 3, 4]
+    entries = memoryview(bytearray(b"".join(map(pack_entry, flows))))
+    owners = memoryview(bytearray(b"".join(OWNER.pack(0, pid, 0, b"", 0, 0) for pid in range(6))))
+    lying = Pieces(entries, owners, 2)
+    found = [*chain.from_iterable(map(stores.find_unused, FlowTable.where(lying, 6).windows()))]
+    assert found == [0, 2, 5]
+    stores.close_gaps(lying, found, 6)
+    table = FlowTable(entries, 3, owners)
+    assert [*table] == [used[1], used[0], used[2]]
+    assert [OWNER.unpack(table.owner(index))[1] for index in range(3)] == [3, 1, 4]
+    assert [record.packets for record in FlowTable.where(lying, 6)] == [2, 1, 3, 0, 0, 0]
+    assert not lying.open
 
 
 def test_of_duplicates_owners_the_one_that_is_known_better_stays() -> None:

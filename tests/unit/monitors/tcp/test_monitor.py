@@ -174,7 +174,8 @@ class Namespace:
     def dump(self) -> None:
         """It is read."""
 
-    def changes(self, ends: list[Any], lost: int | None) -> tuple[NamespaceSums, list[Connection]]:
+    def changes(self, ends: list[Any], lost: int | None, *, sees_ends: bool) -> tuple[NamespaceSums, list[Connection]]:
+        assert sees_ends
         Namespace.given.append((self.netns, ends, lost))
         return Namespace.found.get(self.netns, (sums(netns=self.netns, failures=()), []))
 
