@@ -1,4 +1,6 @@
-# The image contains one static executable, licenses and an SBOM; see deploy/static.
+# Makes the image: one static executable, licenses and an SBOM; see deploy/static. What this file builds is not the image
+# but what writes its archive, which is the same in every build of the same sources (deploy/image): `make docker-build`,
+# or by hand: docker build -t archive . && docker run --rm --log-driver none archive | docker load
 # BASE: any image of Debian 12 or newer, for instance one made with debootstrap if no registry is reachable.
 ARG BASE=debian:bookworm-slim
 
@@ -20,8 +22,7 @@ RUN mkdir -p /image/etc/ssl/certs /image/sbom \
     && chroot /image /xtrace-catch --version && chroot /image /xtrace-catch --help >/dev/null \
     && cp -r dist/licenses /image/ && cp dist/xtrace-catch.cdx.json /image/sbom/ \
     && cp /usr/share/doc/ca-certificates/copyright /image/licenses/ca-certificates \
-    && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
-    && find /image -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
+    && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/
 
 # Debug image with a shell and network tools: make docker-shell.
 FROM ${BASE} AS debug
@@ -31,15 +32,9 @@ RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y 
 COPY --from=build /image/xtrace-catch /usr/local/bin/
 CMD ["bash"]
 
-FROM scratch
-ARG VERSION
+FROM build AS archive
+ARG SOURCE_DATE_EPOCH
 ARG REVISION
-ARG CREATED
-LABEL org.opencontainers.image.title="xtrace-catch" \
-      org.opencontainers.image.description="Network monitor that counts every packet of every flow exactly once" \
-      org.opencontainers.image.licenses="GPL-3.0-only" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}"
-COPY --from=build /image/ /
-ENTRYPOINT ["/xtrace-catch"]
+RUN python3 -B -m deploy.image.archive /image xtrace-catch:latest "$(dpkg --print-architecture)" \
+    "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" "$REVISION" >/xtrace-catch.tar
+CMD ["cat", "/xtrace-catch.tar"]

@@ -199,7 +199,6 @@ DOCKER_BUILD ?=
 BASE ?= debian:bookworm-slim
 IMAGE := xtrace-catch
 OURS := org.opencontainers.image.title=$(IMAGE)
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell $(AS_OWNER) git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml))
 COMPOSE = $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) -p $(IMAGE)
 # The container gets the settings as the tool's environment variables.
@@ -208,8 +207,8 @@ CAPABILITIES ?= $(or $(CAPABILITY_BPF),BPF) NET_ADMIN $(or $(CAPABILITY_PERFMON)
 NCCL = $(findstring nccl,$(MODE))
 LEAST_PRIVILEGE = --network host $(if $(NCCL),--pid host --cap-add SYS_PTRACE --security-opt apparmor=unconfined) --cap-drop ALL $(addprefix --cap-add ,$(CAPABILITIES)) --read-only \
 	-v /proc:/host/proc:ro -v /sys:/host/sys:ro
-BUILD_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg VERSION=$(VERSION) \
-	--build-arg REVISION=$(shell $(AS_OWNER) git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$(shell date -u -d @$(EPOCH) +%FT%TZ)
+BUILD_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) \
+	--build-arg REVISION=$(shell $(AS_OWNER) git rev-parse HEAD 2>/dev/null)
 
 # After an engine has refused a container: says what helps if it was for the names of capabilities.
 CURE = { code=$$?; made=$$($(DOCKER) create $(addprefix --cap-add ,$(CAPABILITIES)) $(IMAGE):latest 2>&1) && $(DOCKER) rm $$made >/dev/null; \
@@ -219,8 +218,9 @@ CURE = { code=$$?; made=$$($(DOCKER) create $(addprefix --cap-add ,$(CAPABILITIE
 .PHONY: docker-build docker-image docker-run docker-up docker-up-xdp docker-up-rdma docker-up-nccl docker-down
 .PHONY: docker-logs docker-shell docker-info docker-test docker-clean docker-network-info test-container
 
-docker-build:  ## build the image xtrace-catch:latest from BASE
-	@$(DOCKER) build $(DOCKER_BUILD) $(BUILD_ARGS) -t $(IMAGE):latest .
+docker-build:  ## build the image xtrace-catch:latest in BASE; the same sources give the same image
+	@$(DOCKER) build $(DOCKER_BUILD) $(BUILD_ARGS) -t $(IMAGE):archive .
+	@$(DOCKER) run --rm --network none --log-driver none $(IMAGE):archive | $(DOCKER) load
 
 docker-image:
 	@$(DOCKER) image inspect $(IMAGE):latest >/dev/null 2>&1 || $(MAKE) --no-print-directory docker-build
@@ -266,5 +266,5 @@ docker-network-info: docker-image  ## list the interfaces visible to the contain
 docker-clean:  ## remove only this project's container, images and volumes
 	@$(COMPOSE) --profile victoriametrics down --volumes
 	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
-	@for image in $(IMAGE):latest $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done; \
+	@for image in $(IMAGE):latest $(IMAGE):archive $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done; \
 	untagged=$$($(DOCKER) image ls -q --filter dangling=true --filter label=$(OURS)); test -z "$$untagged" || $(DOCKER) image rm $$untagged

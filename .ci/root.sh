@@ -57,5 +57,6 @@ mounted() {
 	mount -t proc proc "$root/proc"
 	mount -t tmpfs tmpfs "$root/run"
 	test ! -e "$root$AUTHORITIES" || export PIP_CERT=$AUTHORITIES REQUESTS_CA_BUNDLE=$AUTHORITIES
+	unset TMPDIR # a place of the machine
 	exec chroot "$root" "$@"
 }

@@ -250,6 +250,8 @@ int xt_btf_load(const void *btf, __u32 size, char *log_buf, __u32 log_size)
 
 int xt_prog_test_run(struct xt_test_run *request)
 {
+	/* where test.batch_size is, which headers before Linux 5.18 do not have */
+	const __u32 batch_size = offsetof(union bpf_attr, test.cpu) + sizeof(__u32);
 	union bpf_attr attr;
 	int ret;
 
@@ -263,8 +265,8 @@ int xt_prog_test_run(struct xt_test_run *request)
 	attr.test.ctx_size_in = request->ctx_size_in;
 	attr.test.ctx_in = pointer(request->ctx_in);
 	attr.test.flags = request->flags;
-	attr.test.batch_size = request->batch_size;
-	ret = sys_bpf(BPF_PROG_TEST_RUN, &attr, ATTR_SIZE(test));
+	memcpy((char *)&attr + batch_size, &request->batch_size, sizeof(request->batch_size));
+	ret = sys_bpf(BPF_PROG_TEST_RUN, &attr, batch_size + sizeof(request->batch_size));
 	request->data_size_out = attr.test.data_size_out;
 	request->retval = attr.test.retval;
 	request->duration = attr.test.duration;

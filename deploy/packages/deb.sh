@@ -1,5 +1,5 @@
 #!/bin/sh
-# Packs the static executable as dist/xtrace-catch_VERSION-1_amd64.deb, with debhelper; lintian judges it. Run by
+# Packs the static executable as dist/xtrace-catch_VERSION-1_ARCHITECTURE.deb, with debhelper; lintian judges it. Run by
 # `make deb`.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Packs the static executable as dist/xtrace-catch-VERSION-1.x86_64.rpm, with rpmbuild. Run by `make rpm`.
+# Packs the static executable as dist/xtrace-catch-VERSION-1.ARCHITECTURE.rpm, with rpmbuild. Run by `make rpm`.
 set -eu
 cd "$(dirname "$0")/../.."
 . deploy/packages/stage.sh

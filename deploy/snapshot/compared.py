@@ -40,15 +40,16 @@ def subject(promise: str) -> str:
 def broken(before: Snapshot, now: Collection[str], version: str, changelog: str) -> list[str]:
     """Return a line per promise that was taken back without saying so, as semantic versioning wants it (semver.org).
 
-    Each must be named in the newest section's list INCOMPATIBLE; from 1.0.0 on the first number of the version must
-    have grown, too.
+    Each must be named in the newest section's list INCOMPATIBLE; after 1.0.0 the first number of the version must have
+    grown, too. A candidate (1.0.0rc1) is no release.
     """
     said = taken_back(changelog)
     grown = major(version) > major(before.version)
+    released = major(before.version) > 0 and "rc" not in before.version
     return [
         f"'{promise}' is gone: {complaint}"
         for promise in sorted(before.promises - set(now))
-        for complaint in _complaints(subject(promise), said, may_change=grown or not major(before.version))
+        for complaint in _complaints(subject(promise), said, may_change=grown or not released)
     ]
 
 

@@ -71,6 +71,7 @@ def test_image_is_one_layer_with_an_entry_point_and_labels(image: dict[str, Any]
     assert config["Entrypoint"] == ["/xtrace-catch"]
     assert config["Labels"]["org.opencontainers.image.licenses"] == "GPL-3.0-only"
     assert config["Labels"]["org.opencontainers.image.version"]
+    assert image["Created"].startswith(config["Labels"]["org.opencontainers.image.created"].rstrip("Z"))
     assert len(image["RootFS"]["Layers"]) == 1
     assert image["Size"] <= MOST_BYTES
 

@@ -67,13 +67,24 @@ def test_images_without_a_name_go_with_the_others_and_no_image_of_others(
     assert code == 0
     (asked,) = [call for call in calls if call.startswith("image ls")]
     assert asked == "image ls -q --filter dangling=true --filter label=org.opencontainers.image.title=xtrace-catch"
-    named = ["image rm xtrace-catch:latest", "image rm xtrace-catch:debug"]
+    named = [f"image rm xtrace-catch:{tag}" for tag in ("latest", "archive", "debug")]
     assert [call for call in calls if call.startswith("image rm")] == [*named, *removed]
     assert not [call for call in calls if "prune" in call]
 
 
 def test_every_stage_of_the_image_has_the_label() -> None:
     stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1:]
-    own = [stage for stage in stages if not stage.startswith("packages ")]
-    assert len(own) == 3
+    own = [stage for stage in stages if not stage.startswith(("packages ", "build "))]  # those have their parent's
+    assert len(own) == 2
     assert all('LABEL org.opencontainers.image.title="xtrace-catch"' in stage for stage in own)
+
+
+def test_the_image_is_what_the_archive_has(tmp_path: Path) -> None:
+    """Engines stamp what they build, so the build makes an archive, which the engine loads."""
+    code, _, calls = make(tmp_path, "docker-build", 'case $1 in run) echo packed;; load) cat >"$0.loaded";; esac')
+    assert code == 0
+    built, *_ = calls
+    assert built.startswith("build ")
+    assert built.endswith("-t xtrace-catch:archive .")
+    assert sorted(calls[1:]) == ["load", "run --rm --network none --log-driver none xtrace-catch:archive"]
+    assert (tmp_path / "docker.loaded").read_text() == "packed\n"

@@ -128,5 +128,5 @@ def test_every_value_is_used_and_what_it_makes_is_valid(version: str, nccl: bool
 def test_its_version_is_the_projects() -> None:
     chart = content(CHART / "Chart.yaml")
     (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert chart["version"] == chart["appVersion"] == version
+    assert chart["version"] == chart["appVersion"] == re.sub(r"rc(\d+)$", r"-rc.\1", version)
     assert chart["kubeVersion"] == f">={OLDEST}.0-0"

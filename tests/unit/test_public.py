@@ -37,6 +37,8 @@ def test_what_is_new_is_in_the_snapshot() -> None:
         ("1.2.3", "2.0.0", SAID.replace("`--interval`", "`--top`"), 1),
         ("0.1.0", "0.2.0", "", 1),
         ("0.1.0", "0.2.0", SAID, 0),
+        ("2.0.0rc1", "2.0.0", "", 1),
+        ("2.0.0rc1", "2.0.0", SAID, 0),
     ],
 )
 def test_who_takes_something_back_says_so_and_raises_the_first_number(
