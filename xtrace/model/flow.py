@@ -244,7 +244,10 @@ class Window:
 
     def move(self, index: int, to: Window, place: int) -> None:
         """Move one of them to where an entry was taken for nothing; its own is left as one that was."""
-        for size, source, target in ((ENTRY.size, self.entries, to.entries), (OWNER.size, self.owners, to.owners)):
+        pieces = [(ENTRY.size, self.entries, to.entries)]
+        if self.owners:
+            pieces.append((OWNER.size, self.owners, to.owners))
+        for size, source, target in pieces:
             begin, end = (index - self.first) * size, (place - to.first) * size
             target[end : end + size] = source[begin : begin + size]
         self.entries[(index - self.first) * ENTRY.size :][: ENTRY.size] = bytes(ENTRY.size)
