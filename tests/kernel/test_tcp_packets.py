@@ -10,8 +10,28 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.kernel.counter import MAX_FLOWS, TC, VERDICTS, present, read, skb_context
-from tests.support.frames import ACK, DST, DST6, FIN, IPV4, IPV6, PSH, RST, SRC, SRC6, SYN, TCP, VLAN, ethernet, ipv4, ipv6
-from tests.support.frames import vlan
+from tests.support.frames import (
+    ACK,
+    ARP,
+    DST,
+    DST6,
+    FIN,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    PSH,
+    RST,
+    SRC,
+    SRC6,
+    SYN,
+    TCP,
+    UDP,
+    VLAN,
+    ethernet,
+    ipv4,
+    ipv6,
+    vlan,
+)
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
@@ -46,8 +66,8 @@ class Follower:
     def paths(self) -> dict[bytes, RawPath]:
         """All that is kept, by key."""
         found = {}
-        for keys, values, count, _ in self.follower.read():
-            for place in range(count):
+        for keys, values, ticks in self.follower.read():
+            for place in range(len(ticks)):
                 key = bytes(keys[place * KEY.size : (place + 1) * KEY.size])
                 found[key] = RawPath.unpack(values, place * VALUE_SIZE)
         return found
@@ -383,9 +403,9 @@ def test_refused_is_what_a_reset_answers(talk: Talk) -> None:
 
 def test_next_connection_of_the_same_ports_begins_anew(talk: Talk) -> None:
     talk.open()
-    talk.out(0, 5 * MSS)
-    talk.out(5 * MSS, flags=FIN | ACK)
-    talk.back(0, ack=5 * MSS + 1, flags=FIN | ACK)
+    talk.out(0, 3 * MSS)
+    talk.out(3 * MSS, flags=FIN | ACK)
+    talk.back(0, ack=3 * MSS + 1, flags=FIN | ACK)
     assert talk.follower.path().has_ended
     talk.client_start, talk.server_start = talk.client_start + 2500, talk.server_start - 7000
     talk.open()
@@ -484,9 +504,9 @@ def test_fragments_and_what_is_cut_short_is_counted(follower: Follower) -> None:
 
 
 def test_what_is_not_tcp_is_nothing(follower: Follower) -> None:
-    follower.see(ethernet(IPV4, ipv4(17, bytes(64))))
-    follower.see(ethernet(0x0806, bytes(64)))
-    follower.see(ethernet(IPV6, ipv6(58, bytes(64))))
+    follower.see(ethernet(IPV4, ipv4(UDP, bytes(64))))
+    follower.see(ethernet(ARP, bytes(64)))
+    follower.see(ethernet(IPV6, ipv6(ICMPV6, bytes(64))))
     assert follower.missed() == Missed()
     assert not follower.paths()
 
@@ -502,7 +522,7 @@ def test_packet_that_passes_both_directions_is_looked_at_once(follower: Follower
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_filters_are_obeyed(plain: bool) -> None:
-    with following(Filters(ports=(443,)), plain=plain) as made:
+    with following(Filters(ports=frozenset({443})), plain=plain) as made:
         talk = Talk(made)
         talk.open()
         talk.out(0, MSS)

@@ -6,7 +6,7 @@ Byte layouts come from csrc/tcp_path.h through kernel/abi.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import ffi, lib
@@ -141,11 +141,17 @@ class Known(NamedTuple):
     high: tuple[int, ...] = NOTHING_COUNTED
     opened: int = 0
     refused: int = 0
+    slot: int = 0
+
+
+NOTHING_KNOWN = Known()
 
 
 class TcpPath(NamedTuple):
     """One connection in one interval, at one interface."""
 
+    key: bytes
+    """of it, in the program's map"""
     slot: int
     vlan_id: int
     src: bytes
@@ -205,9 +211,8 @@ def _way(raw: RawWay, grew: tuple[int, ...]) -> Way | None:
 def changed(key: bytes, raw: RawPath, before: Known, tick: int) -> tuple[TcpPath | None, Known]:
     """What happened on a connection since `before`, None if nothing did; and what to compare with the next time."""
     has_ended = raw.has_ended
-    now = Known(
-        raw.low.until(tick, has_ended=has_ended), raw.high.until(tick, has_ended=has_ended), raw.opened, raw.refused
-    )
+    low_now, high_now = (way.until(tick, has_ended=has_ended) for way in (raw.low, raw.high))
+    now = Known(low_now, high_now, raw.opened, raw.refused, raw.slot)
     if now == before:
         return None, now
     low_ip, high_ip, low_port, high_port, _, vlan_id = KEY.unpack(key)
@@ -218,6 +223,7 @@ def changed(key: bytes, raw: RawPath, before: Known, tick: int) -> tuple[TcpPath
     if raw.opener == lib.TCP_OPENER_HIGH:
         ends, ways = ends[::-1], ways[::-1]
     path = TcpPath(
+        key,
         raw.slot,
         vlan_id,
         *ends[0],
@@ -251,14 +257,10 @@ class Missed:
         return cls(*map(sum, zip(*MISSED.iter_unpack(per_cpu), strict=True)))
 
     def __sub__(self, other: Missed) -> Missed:
-        return Missed(
-            self.no_room - other.no_room, self.unread - other.unread, self.second_pass - other.second_pass
-        )
+        return Missed(self.no_room - other.no_room, self.unread - other.unread, self.second_pass - other.second_pass)
 
     def __add__(self, other: Missed) -> Missed:
-        return Missed(
-            self.no_room + other.no_room, self.unread + other.unread, self.second_pass + other.second_pass
-        )
+        return Missed(self.no_room + other.no_room, self.unread + other.unread, self.second_pass + other.second_pass)
 
 
 NOTHING_MISSED = Missed()
@@ -268,7 +270,7 @@ NOTHING_MISSED = Missed()
 class PathSums:
     """All connections of one interface in one interval."""
 
-    interface: str
+    slot: int
     connections: int
     """that are remembered"""
     counters: tuple[int, ...]
@@ -279,6 +281,7 @@ class PathSums:
     server_ns: tuple[int, ...] = ()
     """round trips of handshakes that ended in the interval, from the interface to the server, sorted"""
     client_ns: tuple[int, ...] = ()
+    interface: str = ""
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
 
@@ -311,7 +314,7 @@ class PathSnapshot(Snapshot):
 
 def way_counters(way: Way) -> tuple[int, ...]:
     """Those of COUNTERS, in their order."""
-    return way[-len(COUNTERS) :]
+    return cast("tuple[int, ...]", way[-len(COUNTERS) :])
 
 
 assert ffi.sizeof("struct tcp_path_key") == KEY.size

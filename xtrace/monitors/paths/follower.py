@@ -53,13 +53,13 @@ class TcpFollower:
             raise
         return program
 
-    def read(self) -> Iterator[tuple[memoryview, memoryview, int, list[int]]]:
-        """Yield keys, values, their number, and the ticks of the last packets; all of it until the next."""
+    def read(self) -> Iterator[tuple[memoryview, memoryview, list[int]]]:
+        """Yield keys and values, until the next, and the ticks of the last packets, one for each connection."""
         batch = self._batch
         for _ in self._paths.batches(batch, constants.MAP_LOCK):
             keys, values = memoryview(ffi.buffer(batch.keys)), memoryview(ffi.buffer(batch.values))
             used = values[: batch.count * batch.value_size]
-            yield keys, used, batch.count, used.cast("I")[LAST_WORD::VALUE_WORDS].tolist()
+            yield keys, used, used.cast("I")[LAST_WORD::VALUE_WORDS].tolist()
 
     def missed(self) -> list[Missed]:
         """What is of no connection, by place: slot * 2 + egress."""
