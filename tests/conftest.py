@@ -140,7 +140,9 @@ def open_descriptors() -> dict[int, str]:
     return {int(entry.name): os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()}
 
 
-OURS = frozenset({"xdp_ingress", "tc_packet", "tc_beside_xdp", "sample_clock", "call_begins", "call_returns"})
+OURS = frozenset(
+    {"xdp_ingress", "tc_packet", "tc_beside_xdp", "follow_tcp", "sample_clock", "call_begins", "call_returns"}
+)
 
 
 def loaded_programs(names: Collection[str] = OURS) -> set[int]:
