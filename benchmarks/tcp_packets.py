@@ -71,6 +71,7 @@ def readings() -> Iterator[str]:
             frame = bytearray(segment(1000, ACK, PAYLOAD))
             for active in (MOST, *ACTIVE):
                 time.sleep(1.5)  # beyond the slack by which a packet's tick may be late
+                monitor.tick()
                 for number in range(active):
                     frame[28:30], frame[34:36] = (number >> 14).to_bytes(2, "big"), (number & 0x3FFF).to_bytes(2, "big")
                     program.test_run(bytes(frame))

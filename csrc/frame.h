@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the programs at tc and XDP have to know of a frame before they walk through it, and room for a copy of it. */
+/* What the programs at tc and XDP have to know of a frame before they walk through it, and room for a copy of
+ * it. */
 #pragma once
 
 #include <linux/bpf.h>

@@ -189,7 +189,8 @@ int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys,
 int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
 				   __u32 *count)
 {
-	return map_batch(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map_fd, in_batch, out_batch, keys, values, count, 0);
+	return map_batch(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map_fd, in_batch, out_batch, keys, values, count,
+			 0);
 }
 
 int xt_map_mmap(int map_fd, size_t length, size_t offset, void **address)

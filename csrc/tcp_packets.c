@@ -70,11 +70,11 @@ struct tcp_start {
 struct segment {
 	__u32 sequence;
 	__u32 ack;
-	__u32 length;	 /* bytes of payload */
-	__u32 packets;	 /* on the wire */
-	__u32 each;	 /* bytes of payload in each of them but the last */
+	__u32 length;  /* bytes of payload */
+	__u32 packets; /* on the wire */
+	__u32 each;    /* bytes of payload in each of them but the last */
 	__u32 tick;
-	__u64 now;	 /* ns; 0: not needed */
+	__u64 now; /* ns; 0: not needed */
 	__u16 window;
 	__u8 flags;
 	__u8 is_high; /* the higher end sent it */
@@ -191,9 +191,8 @@ static __always_inline bool read_segment(struct __sk_buff *skb, const struct pla
 	segment->packets = 1;
 	if (unlikely(skb->gso_size) && segment->length > skb->gso_size) {
 		segment->each = skb->gso_size;
-		segment->packets = skb->gso_segs
-				       ? skb->gso_segs
-				       : (segment->length + skb->gso_size - 1) / skb->gso_size;
+		segment->packets =
+		    skb->gso_segs ? skb->gso_segs : (segment->length + skb->gso_size - 1) / skb->gso_size;
 	}
 	return true;
 }
@@ -434,8 +433,8 @@ static __always_inline bool is_duplicate_ack(const struct tcp_way *way, const st
 					     const struct segment *segment)
 {
 	return !segment->length && segment->flags & TCP_ACK && way->flags & TCP_WAY_HAS_ACK &&
-	       segment->ack == way->ack && segment->window == way->window &&
-	       back->flags & TCP_WAY_PLACED && is_after(back->next, segment->ack);
+	       segment->ack == way->ack && segment->window == way->window && back->flags & TCP_WAY_PLACED &&
+	       is_after(back->next, segment->ack);
 }
 
 /*
@@ -510,10 +509,11 @@ static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *wa
 		begin(path, way, back, segment);
 	}
 	if (segment->length)
-		place_data(way, &(struct segment){.sequence = segment->sequence + 1,
-						  .length = segment->length,
-						  .packets = segment->packets,
-						  .each = segment->each},
+		place_data(way,
+			   &(struct segment){.sequence = segment->sequence + 1,
+					     .length = segment->length,
+					     .packets = segment->packets,
+					     .each = segment->each},
 			   segment->now);
 	if (is_answer)
 		note_ack(way, segment);

@@ -28,11 +28,11 @@ struct tcp_gap {
 };
 
 /* tcp_way.flags */
-#define TCP_WAY_PLACED 1    /* next and sure_from are known */
-#define TCP_WAY_HAS_SYN 2   /* syn is known */
-#define TCP_WAY_HAS_ACK 4   /* ack and window are known */
-#define TCP_WAY_HAS_FIN 8   /* it has said that it sends no more */
-#define TCP_WAY_CLOSED 16   /* the last window that it announced is 0, since closed_since */
+#define TCP_WAY_PLACED 1  /* next and sure_from are known */
+#define TCP_WAY_HAS_SYN 2 /* syn is known */
+#define TCP_WAY_HAS_ACK 4 /* ack and window are known */
+#define TCP_WAY_HAS_FIN 8 /* it has said that it sends no more */
+#define TCP_WAY_CLOSED 16 /* the last window that it announced is 0, since closed_since */
 
 /*
  * What one side has sent. Counters only grow. Packets are those on the wire, bytes those of payload. Of what
@@ -51,8 +51,8 @@ struct tcp_way {
 	__u64 late_bytes;
 	__u64 untold_packets;
 	__u64 untold_bytes;
-	__u32 gaps;	    /* times that something was missing in front of a packet */
-	__u32 probes;	    /* of keepalive, or of a window that is closed */
+	__u32 gaps;   /* times that something was missing in front of a packet */
+	__u32 probes; /* of keepalive, or of a window that is closed */
 	__u32 duplicate_acks;
 	__u32 zero_windows; /* packets that announced one */
 	__u32 closed_ticks; /* how long windows were closed, those that are open again */
@@ -62,10 +62,10 @@ struct tcp_way {
 	__u32 resets;
 
 	/* what it is known by */
-	__u32 next;	 /* sequence number behind the highest one seen */
-	__u32 sure_from; /* of what is below, it is not known whether it was seen */
-	__u32 syn;	 /* sequence number of the last SYN */
-	__u32 ack;	 /* the highest one */
+	__u32 next;	    /* sequence number behind the highest one seen */
+	__u32 sure_from;    /* of what is below, it is not known whether it was seen */
+	__u32 syn;	    /* sequence number of the last SYN */
+	__u32 ack;	    /* the highest one */
 	__u32 closed_since; /* tick */
 	struct tcp_gap missing[TCP_GAPS];
 	__u16 window; /* as it stands in the header */
@@ -86,12 +86,12 @@ struct tcp_way {
 
 /* A connection. Ticks are the lower 32 bits of the kernel's. */
 struct tcp_path {
-	__u64 syn_ns;	 /* when the SYN was seen; 0: more than one was, or its answer */
-	__u64 answer_ns; /* the same of the SYN-ACK */
-	__u64 server_ns; /* from SYN to SYN-ACK: to the server and back; 0: not known */
-	__u64 client_ns; /* from SYN-ACK to ACK: to the client and back */
-	__u32 opened;	 /* connections that began by a SYN, one after another */
-	__u32 refused;	 /* those that a reset answered */
+	__u64 syn_ns;	  /* when the SYN was seen; 0: more than one was, or its answer */
+	__u64 answer_ns;  /* the same of the SYN-ACK */
+	__u64 server_ns;  /* from SYN to SYN-ACK: to the server and back; 0: not known */
+	__u64 client_ns;  /* from SYN-ACK to ACK: to the client and back */
+	__u32 opened;	  /* connections that began by a SYN, one after another */
+	__u32 refused;	  /* those that a reset answered */
 	__u32 unanswered; /* SYNs in a row to which no answer was seen */
 	__u32 last;	  /* tick of the last packet */
 	__u8 opener;	  /* TCP_OPENER_*; 0: not known */
@@ -102,7 +102,8 @@ struct tcp_path {
 	struct tcp_way ways[2]; /* of the lower end, of the higher end */
 };
 
-/* Packets of TCP that are of no struct tcp_path. Kept per CPU, interface slot and direction; they only grow. */
+/* Packets of TCP that are of no struct tcp_path. Kept per CPU, interface slot and direction; they only grow.
+ */
 struct tcp_missed {
 	__u64 no_room;	   /* there was no room for the connection */
 	__u64 unread;	   /* fragments, and headers that are cut short */
