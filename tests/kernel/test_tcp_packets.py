@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -32,6 +32,7 @@ from tests.support.frames import (
     ipv6,
     vlan,
 )
+from xtrace.errors import VerifierError
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
@@ -518,6 +519,16 @@ def test_packet_that_passes_both_directions_is_looked_at_once(follower: Follower
         follower.see(frame, Direction.EGRESS)
     assert Talk(follower).client_counts("packets", *AGAIN) == (2, 1, 10)
     assert follower.missed() == Missed(second_pass=2)
+
+
+def test_kernel_that_refuses_the_program_is_found_out_before_anything_is_attached() -> None:
+    """A lock needs type information."""
+    with closing(FlowTables(Plan.make(16), replace(present(), btf=False))) as tables:
+        with pytest.raises(VerifierError, match=r"^BPF_PROG_LOAD\(follow_tcp\)"):
+            tables.follow_tcp(MOST)
+        assert tables.tcp_follower is None
+        with tables.load(TC) as program:
+            assert program.name == TC, "counting goes on without"
 
 
 @pytest.mark.parametrize("plain", [True, False])

@@ -146,3 +146,18 @@ def test_refused_and_unanswered_connects_are_told() -> None:
     assert silent[-1]["reverse"] is None
     assert max(path["unanswered_syns"] for path in silent) >= 3
     assert sum(record["refused"] for record in of_type(result.records, "tcp_paths")) == 1
+
+
+def test_owners_are_found_behind_the_program_that_follows_connections() -> None:
+    with (
+        routed() as (client, router, server),
+        peer(server, "serve", SERVER, str(PORT)),
+        running(router, "-i", "r1", *AT_SERVER[2:], "--owners", programs=2) as tool,
+    ):
+        run_short(client)
+        tool.wait_until_written(lambda lines: ended(lines) >= CONNECTIONS)
+        result = tool.stop()
+    if not any("compare-and-swap" in line for line in result.said):
+        assert "created" in {flow["owner"] for flow in flows(result.records, protocol=6)}
+    assert sums(result.records, "began") == CONNECTIONS
+    assert_all_are_told(result)

@@ -154,8 +154,9 @@ class FlowTables:
         """Follow TCP connections, at most so many, where programs are loaded after this. Raises XtraceError."""
         from xtrace.monitors.paths.follower import TcpFollower
 
-        self.tcp_follower = self._owned.enter_context(TcpFollower(self._maps, self.plan.slots, most))
-        return self.tcp_follower
+        follower = TcpFollower(self._maps, self.plan.slots, most, typed=self.features.btf)
+        self.tcp_follower = self._owned.enter_context(follower)
+        return follower
 
     @property
     def grace_ns(self) -> int:

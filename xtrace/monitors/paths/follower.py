@@ -23,13 +23,18 @@ SHARED = ("networks", "excluded_networks", "ports", "datagrams")
 class TcpFollower:
     """Follows the connections at all places where a packet program is loaded from now on."""
 
-    def __init__(self, tables: Mapping[str, Map], slots: int, most: int) -> None:
-        """`tables`: the maps of the packet programs; `most`: connections there is room for. Raises XtraceError."""
+    def __init__(self, tables: Mapping[str, Map], slots: int, most: int, *, typed: bool) -> None:
+        """`tables`: the maps of the packet programs; `most`: connections there is room for; `typed`: with BTF.
+
+        Raises XtraceError if the kernel refuses the program, rather than when it is to be attached.
+        """
         self.most = most
         self._slots = slots
         with ExitStack() as opening:
             shared = {name: tables[name] for name in SHARED}
-            self._collection = opening.enter_context(Collection(load_object(OBJECT), self._resize, shared=shared))
+            made = Collection(load_object(OBJECT), self._resize, typed=typed, shared=shared)
+            self._collection = opening.enter_context(made)
+            made.load(PROGRAM, {"reads_plain": True}, prog_type=constants.PROG_TYPE_SCHED_CLS).close()
             self._owned = opening.pop_all()
         maps = self._collection.maps
         self._paths, self._missed, self._counting = maps["tcp_paths"], maps["tcp_missed"], maps["counting_programs"]
