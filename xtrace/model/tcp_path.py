@@ -141,7 +141,6 @@ class Known(NamedTuple):
     high: tuple[int, ...] = NOTHING_COUNTED
     opened: int = 0
     refused: int = 0
-    slot: int = 0
 
 
 NOTHING_KNOWN = Known()
@@ -212,7 +211,7 @@ def changed(key: bytes, raw: RawPath, before: Known, tick: int) -> tuple[TcpPath
     """What happened on a connection since `before`, None if nothing did; and what to compare with the next time."""
     has_ended = raw.has_ended
     low_now, high_now = (way.until(tick, has_ended=has_ended) for way in (raw.low, raw.high))
-    now = Known(low_now, high_now, raw.opened, raw.refused, raw.slot)
+    now = Known(low_now, high_now, raw.opened, raw.refused)
     if now == before:
         return None, now
     low_ip, high_ip, low_port, high_port, _, vlan_id = KEY.unpack(key)
@@ -271,9 +270,9 @@ class PathSums:
     """All connections of one interface in one interval."""
 
     slot: int
-    connections: int
-    """that are remembered"""
-    counters: tuple[int, ...]
+    connections: int = 0
+    """on which anything happened"""
+    counters: tuple[int, ...] = NOTHING_COUNTED
     """growth of the COUNTERS over both sides of all"""
     opened: int = 0
     refused: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from xtrace.model.tcp_path import PathSnapshot
+from xtrace.model.tcp_path import PathSnapshot, PathSums
 from xtrace.monitors import Monitor
 from xtrace.monitors.relay import Relay
 
@@ -32,7 +32,9 @@ class NamedPaths(Relay[PathSnapshot]):
         super().flip(last)
 
     def pass_on(self, snapshot: PathSnapshot) -> PathSnapshot:
-        """Return the snapshot with names."""
+        """Return the snapshot with names, and with sums of each interface."""
         paths = (path._replace(interface=self._names.get(path.slot, "")) for path in snapshot.paths)
-        sums = (replace(each, interface=self._names.get(each.slot, "")) for each in snapshot.sums)
+        found = {each.slot: each for each in snapshot.sums}
+        named = {**dict.fromkeys(found, ""), **self._names}
+        sums = (replace(found.get(slot, PathSums(slot)), interface=name) for slot, name in sorted(named.items()))
         return replace(snapshot, paths=tuple(paths), sums=tuple(sums))

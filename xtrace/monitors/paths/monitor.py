@@ -7,7 +7,7 @@ Only connections that had a packet since the last reading are looked at one by o
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from operator import add
 
@@ -53,8 +53,6 @@ class TcpPathMonitor:
         self._clock = clock
         self._limits = limits
         self._known: dict[bytes, Known] = {}
-        self._slots: Counter[int] = Counter()
-        """connections that are remembered"""
         self._closed: dict[bytes, RawPath] = {}
         """connections with a closed window, which go on without a packet"""
         self._over: dict[bytes, int] = {}
@@ -126,8 +124,6 @@ class TcpPathMonitor:
 
     def _changes(self, key: bytes, raw: RawPath, tick: int) -> Iterable[TcpPath]:
         """Yield what happened on a connection, if anything did."""
-        if key not in self._known:
-            self._slots[raw.slot] += 1
         path, self._known[key] = changed(key, raw, self._known.get(key, NOTHING_KNOWN), tick)
         if (raw.low.is_closed or raw.high.is_closed) and not raw.has_ended:
             self._closed[key] = raw
@@ -143,14 +139,12 @@ class TcpPathMonitor:
         """Forget connections that had no packet since the tick that goes with them."""
         for key, last in candidates:
             self._over.pop(key, None)
-            known = self._known.get(key)
-            if known and self._follower.forget(key, last):
+            if key in self._known and self._follower.forget(key, last):
                 del self._known[key]
                 self._closed.pop(key, None)
-                self._slots[known.slot] -= 1
 
     def _sums(self, paths: Iterable[TcpPath]) -> Iterable[PathSums]:
-        """Yield the sums by slot; what the caller knows better is the interface's name."""
+        """Yield the sums of the slots in which anything happened."""
         by_slot: defaultdict[int, list[TcpPath]] = defaultdict(list)
         for path in paths:
             by_slot[path.slot].append(path)
@@ -158,18 +152,18 @@ class TcpPathMonitor:
         grew = [now - then for now, then in zip(self._missed, before, strict=True)]
         for slot in range(len(grew) // 2):
             missed: Missed = grew[2 * slot] + grew[2 * slot + 1]
-            if self._slots[slot] or by_slot[slot] or missed != NOTHING_MISSED:
-                yield _sums_of(slot, self._slots[slot], by_slot[slot], missed)
+            if by_slot[slot] or missed != NOTHING_MISSED:
+                yield _sums_of(slot, by_slot[slot], missed)
 
 
-def _sums_of(slot: int, connections: int, paths: list[TcpPath], missed: Missed) -> PathSums:
+def _sums_of(slot: int, paths: list[TcpPath], missed: Missed) -> PathSums:
     counters = NOTHING_COUNTED
     for path in paths:
         for way in path.ways:
             counters = tuple(map(add, counters, way_counters(way)))
     return PathSums(
         slot=slot,
-        connections=connections,
+        connections=len(paths),
         counters=counters,
         opened=sum(path.opened for path in paths),
         refused=sum(path.refused for path in paths),

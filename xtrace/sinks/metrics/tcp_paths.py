@@ -41,7 +41,9 @@ OTHERS = {
 }
 
 DESCRIBED = {
-    "xtrace_tcp_path_connections": Metric("gauge", "connections", "TCP connections that are followed."),
+    "xtrace_tcp_path_connections": Metric(
+        "gauge", "connections", "TCP connections on which anything happened in the last interval."
+    ),
     **{name: Metric("counter", unit, text) for name, (_, unit, text) in COUNTED.items()},
     **{name: Metric("counter", unit, text) for name, (unit, text) in OTHERS.items()},
 }

@@ -16,7 +16,7 @@ class Paths(Source[PathSnapshot]):
 
 
 class Xdp:
-    slots: Mapping[int, str] = {0: "eth7"}
+    slots: Mapping[int, str] = {0: "eth7", 3: "eth9"}
 
     def names(self) -> Mapping[int, str]:
         return self.slots
@@ -30,4 +30,4 @@ def test_names_are_those_of_the_interval_that_ended() -> None:
     found = named.tick()
     assert found is not None
     assert [each.interface for each in found.paths] == ["eth7", ""]
-    assert [each.interface for each in found.sums] == ["eth7"]
+    assert [(each.interface, each.connections) for each in found.sums] == [("eth7", 2), ("eth9", 0)], "idle ones, too"
