@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -523,7 +523,7 @@ def test_packet_that_passes_both_directions_is_looked_at_once(follower: Follower
 
 def test_kernel_that_refuses_the_program_is_found_out_before_anything_is_attached() -> None:
     """A lock needs type information."""
-    with closing(FlowTables(Plan.make(16), replace(present(), btf=False))) as tables:
+    with closing(FlowTables(Plan.make(16), present()._replace(btf=False))) as tables:
         with pytest.raises(VerifierError, match=r"^BPF_PROG_LOAD\(follow_tcp\)"):
             tables.follow_tcp(MOST)
         assert tables.tcp_follower is None

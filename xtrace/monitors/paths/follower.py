@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 
 from xtrace.kernel import abi, constants
 from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Map, Program
@@ -43,7 +42,7 @@ class TcpFollower:
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         entries = {"tcp_paths": self.most, "tcp_missed": 2 * self._slots, "counting_programs": 2 * self._slots}
-        return replace(spec, max_entries=entries.get(spec.name, spec.max_entries))
+        return spec._replace(max_entries=entries.get(spec.name, spec.max_entries))
 
     def load(self, place: int, counting: Program, values: Mapping[str, int]) -> Program:
         """Load the program for a place, slot * 2 + egress; it calls `counting` in the end, and keeps it loaded.
