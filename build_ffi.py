@@ -19,6 +19,7 @@ HEADERS = (
     "csrc/owner.h",
     "csrc/nccl.h",
     "csrc/tcp.h",
+    "csrc/tcp_path.h",
     "csrc/shim.h",
     "csrc/drain.h",
     "csrc/render.h",

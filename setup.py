@@ -20,6 +20,7 @@ BPF_SOURCES = (
     "csrc/nccl_probe.c",
     "csrc/tcp_probe.c",
     "csrc/owner_probe.c",
+    "csrc/tcp_packets.c",
 )
 CARRIED = ROOT / "bpf"
 """The BPF objects in a source distribution, which is thus built without clang; a clone does not have them."""

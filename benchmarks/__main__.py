@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import drain, fleet, live, nccl, owners, packet, process, push, rdma, tcp, veth
+from benchmarks import drain, fleet, live, nccl, owners, packet, process, push, rdma, tcp, tcp_packets, veth
 from benchmarks.rows import Row
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -25,6 +25,7 @@ ROWS = {row.name: row for module in (packet, drain, push, veth, process) for row
 REPORTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "owners": owners.measure,
     "tcp": tcp.measure,
+    "tcp-packets": tcp_packets.measure,
     "fleet": fleet.measure,
     "rdma": rdma.measure,
     "nccl": nccl.measure,

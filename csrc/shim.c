@@ -159,7 +159,7 @@ int xt_map_freeze(int map_fd)
 }
 
 static int map_batch(enum bpf_cmd command, int map_fd, void *in_batch, void *out_batch, void *keys,
-		     void *values, __u32 *count)
+		     void *values, __u32 *count, __u64 elem_flags)
 {
 	union bpf_attr attr;
 	int ret;
@@ -171,6 +171,7 @@ static int map_batch(enum bpf_cmd command, int map_fd, void *in_batch, void *out
 	attr.batch.keys = pointer(keys);
 	attr.batch.values = pointer(values);
 	attr.batch.count = *count;
+	attr.batch.elem_flags = elem_flags;
 	ret = sys_bpf(command, &attr, ATTR_SIZE(batch));
 	/* the kernel sets the count on success and with ENOENT; after other errors the call can be repeated
 	 * unchanged */
@@ -179,15 +180,17 @@ static int map_batch(enum bpf_cmd command, int map_fd, void *in_batch, void *out
 	return ret;
 }
 
-int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count)
+int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count,
+			__u64 elem_flags)
 {
-	return map_batch(BPF_MAP_LOOKUP_BATCH, map_fd, in_batch, out_batch, keys, values, count);
+	return map_batch(BPF_MAP_LOOKUP_BATCH, map_fd, in_batch, out_batch, keys, values, count, elem_flags);
 }
 
 int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
 				   __u32 *count)
 {
-	return map_batch(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map_fd, in_batch, out_batch, keys, values, count);
+	return map_batch(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map_fd, in_batch, out_batch, keys, values, count,
+			 0);
 }
 
 int xt_map_mmap(int map_fd, size_t length, size_t offset, void **address)

@@ -34,7 +34,8 @@ int xt_map_freeze(int map_fd);
  * count: in, capacity in entries; out, entries filled, if the result is 0 or -ENOENT (the last batch);
  * otherwise unchanged.
  */
-int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count);
+int xt_map_lookup_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values, __u32 *count,
+			__u64 elem_flags);
 int xt_map_lookup_and_delete_batch(int map_fd, void *in_batch, void *out_batch, void *keys, void *values,
 				   __u32 *count);
 

@@ -141,7 +141,16 @@ def open_descriptors() -> dict[int, str]:
 
 
 OURS = frozenset(
-    {"xdp_ingress", "tc_packet", "tc_beside_xdp", "sample_clock", "complete_entries", "call_begins", "call_returns"}
+    {
+        "xdp_ingress",
+        "tc_packet",
+        "tc_beside_xdp",
+        "follow_tcp",
+        "sample_clock",
+        "complete_entries",
+        "call_begins",
+        "call_returns",
+    }
 )
 
 

@@ -235,6 +235,39 @@ class struct_tcp_end_key:
     socket: int
     at_ns: int
 
+class struct_tcp_gap:
+    start: int
+    end: int
+
+class struct_tcp_missed:
+    no_room: int
+    unread: int
+    second_pass: int
+
+class struct_tcp_path:
+    syn_ns: int
+    answer_ns: int
+    server_ns: int
+    client_ns: int
+    opened: int
+    refused: int
+    unanswered: int
+    last: int
+    opener: int
+    handshake: int
+    has_ended: int
+    slot: int
+    padding: int
+    ways: Any
+
+class struct_tcp_path_key:
+    low: Any
+    high: Any
+    low_port: int
+    high_port: int
+    ifindex: int
+    vlan_id: int
+
 class struct_tcp_sample:
     local: Any
     remote: Any
@@ -250,6 +283,36 @@ class struct_tcp_sample:
     state: int
     error: int
     uid: int
+
+class struct_tcp_way:
+    packets: int
+    data_packets: int
+    bytes: int
+    retransmitted_packets: int
+    retransmitted_bytes: int
+    late_packets: int
+    late_bytes: int
+    untold_packets: int
+    untold_bytes: int
+    gaps: int
+    probes: int
+    duplicate_acks: int
+    zero_windows: int
+    closed_ticks: int
+    syns: int
+    repeated_syns: int
+    fins: int
+    resets: int
+    next: int
+    sure_from: int
+    syn: int
+    ack: int
+    closed_since: int
+    missing: Any
+    window: int
+    flags: int
+    hook: int
+    padding: int
 
 class struct_terminal_modes:
     input: int
@@ -483,7 +546,17 @@ class _FFI:
     @overload
     def new(self, cdecl: Literal["struct tcp_end_key *"], init: Any = ...) -> struct_tcp_end_key: ...
     @overload
+    def new(self, cdecl: Literal["struct tcp_gap *"], init: Any = ...) -> struct_tcp_gap: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_missed *"], init: Any = ...) -> struct_tcp_missed: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_path *"], init: Any = ...) -> struct_tcp_path: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_path_key *"], init: Any = ...) -> struct_tcp_path_key: ...
+    @overload
     def new(self, cdecl: Literal["struct tcp_sample *"], init: Any = ...) -> struct_tcp_sample: ...
+    @overload
+    def new(self, cdecl: Literal["struct tcp_way *"], init: Any = ...) -> struct_tcp_way: ...
     @overload
     def new(self, cdecl: Literal["struct terminal_modes *"], init: Any = ...) -> struct_terminal_modes: ...
     @overload
@@ -638,12 +711,19 @@ class _Lib:
     TCP_DESTROYED: int
     TCP_DUMPED: int
     TCP_DUPLICATES: int
+    TCP_GAPS: int
+    TCP_HANDSHAKE_ANSWERED: int
+    TCP_HANDSHAKE_DONE: int
+    TCP_HANDSHAKE_SYN: int
+    TCP_HANDSHAKE_UNSEEN: int
     TCP_LOST: int
     TCP_MAX_CLOSERS: int
     TCP_MAX_ENDS: int
     TCP_MAX_NAMESPACES: int
     TCP_MIN_RTT: int
     TCP_NOT_SENT: int
+    TCP_OPENER_HIGH: int
+    TCP_OPENER_LOW: int
     TCP_OUT_OF_ORDER: int
     TCP_PACING: int
     TCP_PIECES: int
@@ -672,6 +752,11 @@ class _Lib:
     TCP_UNACKED: int
     TCP_UNREAD: int
     TCP_VALUES: int
+    TCP_WAY_CLOSED: int
+    TCP_WAY_HAS_ACK: int
+    TCP_WAY_HAS_FIN: int
+    TCP_WAY_HAS_SYN: int
+    TCP_WAY_PLACED: int
     TRAFFIC_ARP: int
     TRAFFIC_ICMP: int
     TRAFFIC_OTHER: int
@@ -737,7 +822,7 @@ class _Lib:
     def xt_map_freeze(self, map_fd: int, /) -> int: ...
     def xt_map_lookup(self, map_fd: int, key: Any, value: Any, /) -> int: ...
     def xt_map_lookup_and_delete_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, /) -> int: ...
-    def xt_map_lookup_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, /) -> int: ...
+    def xt_map_lookup_batch(self, map_fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, elem_flags: int, /) -> int: ...
     def xt_map_mmap(self, map_fd: int, length: int, offset: int, address: Any, /) -> int: ...
     def xt_map_update(self, map_fd: int, key: Any, value: Any, flags: int, /) -> int: ...
     def xt_merge_flows(self, entries: struct_flow_entry, owners: struct_flow_owner, count: int, index: Any, places: int, /) -> int: ...

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from xtrace.model.rdma import RdmaSnapshot
     from xtrace.model.snapshot import Snapshot
     from xtrace.model.tcp import TcpSnapshot
+    from xtrace.model.tcp_path import PathSnapshot
     from xtrace.monitors.apart import Apart
     from xtrace.monitors.flows.attach import Choice
     from xtrace.monitors.flows.interfaces import Selection
@@ -123,7 +124,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     """Start the monitors of all modes and return them in the order in which they must tick; `opened` closes them.
 
     1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma, and its flows to --tcp,
-    2. --tcp keeps the connections whose packets are among them,
+    2. --tcp keeps the connections whose packets are among them, --tcp-packets reads those that were followed,
     3. rdma compares the traffic with the ports' own counters, and passes the ports' traffic to mode nccl,
     4. nccl adds that traffic to its processes.
 
@@ -138,6 +139,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     tcp = watch_tcp(config, config.tcp, opened) if config.tcp is not None else None
     xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
+    paths = watch_paths(config, xdp, opened) if xdp and config.tcp_packets is not None else None
     flows: Monitor[FlowSnapshot] | None = None
     connections = None
     if xdp:
@@ -146,7 +148,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
         flows, connections = joined_tcp(flows, *tcp)
     nics = watch_nics(config, ports, calls, opened) if calls else None
     joined = joined_calls(calls, nics) if calls and nics else calls
-    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, nics or ports, joined)
+    in_order: tuple[Monitor[Snapshot] | None, ...] = (flows, connections, paths, nics or ports, joined)
     return tuple(monitor for monitor in in_order if monitor is not None)
 
 
@@ -294,6 +296,7 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
         filters=config.filters,
         promiscuous=config.promiscuous,
         owners=config.owners,
+        tcp_packets=config.tcp_packets is not None,
     )
     monitor = XdpMonitor(options, log.info, stop.check)
     if config.direction is None and default_direction(config) == "ingress":
@@ -302,10 +305,14 @@ def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
 
 
 def choice_of(config: Config) -> Choice:
-    """Return the choice of hook: with --owners tc unless XDP is asked for, which needs a second program for them."""
+    """Return the choice of hook: with --owners tc unless XDP is asked for, which needs a second program for them.
+
+    With --tcp-packets always tc.
+    """
     from xtrace.monitors.flows.attach import Choice
 
-    prefers_tc = config.owners and (config.hook, config.xdp_mode) == ("auto", "auto")
+    is_open = (config.hook, config.xdp_mode) == ("auto", "auto")
+    prefers_tc = is_open and (config.owners or config.tcp_packets is not None)
     return Choice.of("tc" if prefers_tc else config.hook, config.xdp_mode)
 
 
@@ -338,6 +345,19 @@ def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monito
     monitored = Monitored(tuple(name for name in config.interfaces if not is_open(name)))
     monitor = TcpMonitor(interval_s, limits, log.info, monitored)
     return opened.enter_context(closing(Apart(monitor, interval_s, log.info, at_flip=True))), monitored
+
+
+def watch_paths(config: Config, xdp: XdpMonitor, opened: ExitStack) -> Monitor[PathSnapshot] | None:
+    """Return the connections that mode xdp's programs follow, read in a thread; None if they follow none."""
+    from xtrace.monitors.apart import Apart
+    from xtrace.monitors.joins.flows_paths import NamedPaths
+    from xtrace.monitors.paths.monitor import TcpPathMonitor
+
+    if xdp.tcp_follower is None or config.tcp_packets is None:
+        return None
+    monitor = TcpPathMonitor(xdp.tcp_follower, xdp.clock, config.tcp_packets)
+    apart = opened.enter_context(closing(Apart(monitor, config.interval_ms / 1000, log.info, at_flip=True)))
+    return NamedPaths(apart, xdp)
 
 
 def watch_calls(config: Config) -> NcclMonitor:

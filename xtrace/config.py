@@ -89,6 +89,8 @@ class Config(NamedTuple):
     """of verdicts on ranks"""
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""
+    tcp_packets: Mapping[str, Limit] | None = None
+    """the same of connections that are followed by their packets"""
     owners: bool = False
     by: str = "flow"
     """what records of mode xdp are of: flow or owner"""
@@ -154,7 +156,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], version: str
         promiscuous=given.value(table.PROMISCUOUS),
         max_calls=given.value(table.MAX_CALLS),
         nccl_limits=given_thresholds(given, nccl_limits.LIMITS),
-        tcp=parse_tcp(given),
+        tcp=parse_tcp(given, table.TCP),
+        tcp_packets=parse_tcp(given, table.TCP_PACKETS),
         owners=given.value(table.OWNERS),
         by=given.value(table.BY),
         ras=given.value(table.RAS),
@@ -207,9 +210,9 @@ def parse_rdma(given: Settings) -> RdmaConfig:
     )
 
 
-def parse_tcp(given: Settings) -> Mapping[str, Limit] | None:
-    """Return the thresholds of the health of TCP connections; None without --tcp."""
-    if not given.value(table.TCP):
+def parse_tcp(given: Settings, switch: Option[bool]) -> Mapping[str, Limit] | None:
+    """Return the thresholds of the health of TCP connections; None without the switch."""
+    if not given.value(switch):
         return None
     return given_thresholds(given, tcp_limits.LIMITS)
 
@@ -248,6 +251,8 @@ def refuse_contradictions(given: Settings) -> None:
         raise UsageError(f"--hook xdp sees only ingress, not --direction {direction} (use --hook tc or auto)")
     if given.value(table.OWNERS):
         refuse_with_owners(given)
+    if given.value(table.TCP_PACKETS):
+        refuse_with_tcp_packets(given)
     for name, value in (("--hook", hook), ("--direction", direction)):
         if value in ("tc", "egress") and xdp_mode != "auto":
             raise UsageError(f"{name} {value} does not use XDP (leave out --xdp-mode {xdp_mode})")
@@ -264,6 +269,14 @@ def refuse_with_owners(given: Settings) -> None:
     """Raise UsageError where flows cannot have owners: a packet in a tunnel has none."""
     if given.value(table.TUNNEL) == "inner":
         raise UsageError("--owners is about the packets that sockets send (leave out --tunnel inner)")
+
+
+def refuse_with_tcp_packets(given: Settings) -> None:
+    """Raise UsageError where packets do not pass the program that follows TCP connections, or are within others."""
+    if given.value(table.HOOK) == "xdp" or given.value(table.XDP_MODE) != "auto":
+        raise UsageError("--tcp-packets works only at tc (leave out --hook xdp and --xdp-mode)")
+    if given.value(table.TUNNEL) == "inner":
+        raise UsageError("--tcp-packets follows the outer packets (leave out --tunnel inner)")
 
 
 def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
@@ -305,7 +318,8 @@ def refuse_useless_thresholds(given: Settings, modes: tuple[str, ...]) -> None:
     if not given.is_given(table.THRESHOLD):
         return
     changed = [name for name, limit in given_thresholds(given, THRESHOLDS).items() if limit != THRESHOLDS[name]]
-    if any(name.startswith(PREFIX) for name in changed) and not given.value(table.TCP):
-        raise UsageError(f"--threshold {PREFIX}* works only with --tcp (add --tcp)")
+    shown = given.value(table.TCP) or given.value(table.TCP_PACKETS)
+    if any(name.startswith(PREFIX) for name in changed) and not shown:
+        raise UsageError(f"--threshold {PREFIX}* works only with --tcp or --tcp-packets (add --tcp)")
     if not all(name.startswith(PREFIX) for name in changed) and not {table.RDMA, table.NCCL} & set(modes):
         raise UsageError(f"--threshold works only in mode rdma or nccl (use -m {','.join((*modes, table.RDMA))})")

@@ -55,7 +55,7 @@ _xtrace_catch_values() {
             printf '%s\n' auto native generic
             ;;
         --threshold)
-            printf '%s\n' retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle= hang= late= tcp_retransmitted= tcp_timeouts= tcp_receiver_limited= tcp_buffer_limited= tcp_own_window= tcp_rtt= tcp_failed= tcp_reset=
+            printf '%s\n' retry_exceeded= link_downed= ack_timeout= link_error_recovery= symbol_error= rcv_errors= xmit_discards= constraint_errors= link_integrity_errors= buffer_overrun_errors= icrc= command_errors= rx_oos= seq_nak_rx= implied_nak= dup_req= retrans= rnr_rx= no_rx_wqe= cnp_rx= cnp_tx= paused= imbalance= idle= hang= late= tcp_retransmitted= tcp_late= tcp_timeouts= tcp_receiver_limited= tcp_buffer_limited= tcp_own_window= tcp_rtt= tcp_failed= tcp_reset=
             ;;
         *) return 1 ;;
     esac
@@ -73,7 +73,7 @@ _xtrace_catch_file() {
 
 _xtrace_catch() {
     local line=${COMP_LINE:0:COMP_POINT} flags list option value values chosen prefix candidate command
-    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --owners --by --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --user --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
+    flags='-m --mode -i --interface -d --device --exclude-device --direction -f --filter --net --exclude-net --port --exclude-dns --tunnel -t --interval -c --count -o --format --live --top --tcp --tcp-packets --owners --by --wide --color --qps -l --list --doctor --push --push-format --spool --ipfix --ipfix-biflow --listen --listen-config --max-series --series-by --metrics --label --hook --xdp-mode --promiscuous --max-flows --max-calls --threshold --ras --ras-interval --user --sysfs --procfs -q --quiet --debug -V --version -h --help --help-all'
     list=' -m --mode -i --interface -d --device --exclude-device -f --filter --net --exclude-net --port --threshold --ras '
     COMPREPLY=()
 

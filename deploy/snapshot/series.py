@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.snapshot.compared import ROOT
-from xtrace.sinks.metrics import flows, nccl, own, rdma, tcp
+from xtrace.sinks.metrics import flows, nccl, own, rdma, tcp, tcp_paths
 
 DESCRIBED = {
     **flows.DESCRIBED,
     **rdma.DESCRIBED,
     **nccl.NcclMetrics.described,
     **tcp.DESCRIBED,
+    **tcp_paths.DESCRIBED,
     **own.DESCRIBED,
 }
 """All metrics."""

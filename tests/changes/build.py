@@ -18,7 +18,7 @@ from tests.support.build import clang
 PACKETS = "xtrace/xdp_monitor.o"
 OBJECTS = {
     f"xtrace/{name}.o": f"csrc/{name}.c"
-    for name in ("xdp_monitor", "xdp_monitor_hash", "nccl_probe", "owner_probe", "tcp_probe")
+    for name in ("xdp_monitor", "xdp_monitor_hash", "nccl_probe", "owner_probe", "tcp_probe", "tcp_packets")
 }
 INCLUDE = re.compile(r'^#include "(\w+\.[ch])"', re.M)
 EXTENSION = "xtrace/_native.abi3.so"

@@ -31,6 +31,7 @@ C_TESTS = {
     "csrc/drain.c": ("tests/unit/monitors/flows", *COUNTING),
     "csrc/render.c": ("tests/unit/sinks", "tests/kernel/test_traffic_type.py"),
     "csrc/shim.c": ("tests/unit/kernel", "tests/kernel/test_loader.py", "tests/kernel/test_intervals.py"),
+    **dict.fromkeys(("csrc/tcp_packets.c", "csrc/tcp_path.h"), ("tests/kernel/test_tcp_packets.py",)),
     "csrc/nccl_probe.c": ("tests/nccl",),
     "csrc/nccl.h": ("tests/unit/kernel", "tests/nccl"),
 }

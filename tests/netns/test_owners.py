@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.netns.crowd import crowd, judge
+from tests.netns.routed import routed
 from tests.netns.test_privileges import NEEDED, run_as_user
 from tests.netns.tool import LIMIT_S, Result, Tool, bounded, running
 from tests.support.net import Namespace, assert_sums_close, of_type, quiet_pair, read_until, veth_pair
@@ -28,7 +28,6 @@ FIRST_PORT = 20000
 BOTH = ("--owners", "--direction", "both", "-o", "json")
 KINDS = ("tcp", "udp", "sendto")
 AT_XDP = ("--xdp-mode", "native")
-_numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -160,33 +159,6 @@ def test_a_ping_is_its_process_s_and_the_answer_to_one_the_kernel_s() -> None:
         ("ingress", 8): ("kernel", None, None),
         ("egress", 0): ("kernel", None, None),
     }
-
-
-@contextmanager
-def routed() -> Iterator[tuple[Namespace, Namespace, Namespace]]:
-    """Namespaces of a client (10.1.0.2), a router with veths r1, in bridge br0, and r2, and a server (10.2.0.2)."""
-    names = [f"xt{os.getpid()}-owners{next(_numbers)}" for _ in range(3)]
-    client, router, server = (Namespace(name) for name in names)
-    try:
-        for name in names:
-            subprocess.run(["ip", "netns", "add", name], check=True)
-        router.ip("link add br0 type bridge")
-        for number, end in ((1, client), (2, server)):
-            router.ip(f"link add r{number} type veth peer name eth0 netns {end.name}")
-            end.ip(f"addr add 10.{number}.0.2/24 dev eth0")
-            end.ip("link set eth0 up")
-            end.ip("link set lo up")
-            end.ip(f"route add default via 10.{number}.0.1")
-            router.ip(f"link set r{number} up")
-        router.ip("link set r1 master br0")
-        router.ip("addr add 10.1.0.1/24 dev br0")
-        router.ip("link set br0 up")
-        router.ip("addr add 10.2.0.1/24 dev r2")
-        router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-        yield client, router, server
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
 def test_forwarded_flows_are_not_local_and_at_a_veth_those_of_its_other_end() -> None:

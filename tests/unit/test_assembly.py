@@ -15,6 +15,7 @@ import termios
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -607,3 +608,28 @@ def test_person_sees_both_directions_and_records_keep_the_cheaper_default(
         os.close(terminal)
         os.close(child)
     assert assembly.default_direction(config) == direction
+
+
+@pytest.mark.parametrize(
+    "options, hook, expected",
+    [
+        ([], "auto", "auto"),
+        (["--owners"], "auto", "tc"),
+        (["--tcp-packets"], "auto", "tc"),
+        (["--owners", "--hook", "xdp"], "xdp", "xdp"),
+        (["--tcp-packets", "--hook", "tc"], "tc", "tc"),
+    ],
+)
+def test_packets_are_counted_at_tc_where_sockets_or_connections_are_looked_for(
+    options: list[str], hook: str, expected: str
+) -> None:
+    config = parse(options, {}, "1.0")
+    assert config.hook == hook
+    assert assembly.choice_of(config) == Choice.of(expected, "auto")
+
+
+def test_connections_that_nothing_follows_are_not_read() -> None:
+    config = parse(["--tcp-packets"], {}, "1.0")
+    with ExitStack() as opened:
+        followed = cast("monitor.XdpMonitor", SimpleNamespace(tcp_follower=None))
+        assert assembly.watch_paths(config, followed, opened) is None

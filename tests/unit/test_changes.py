@@ -170,7 +170,7 @@ def test_c_is_changed_in_its_code_alone() -> None:
     "changed, parts",
     [
         ("csrc/render.c", {"_native.abi3.so"}),
-        ("csrc/parse.h", {"xdp_monitor.o", "xdp_monitor_hash.o", "owner_probe.o"}),
+        ("csrc/parse.h", {"xdp_monitor.o", "xdp_monitor_hash.o", "owner_probe.o", "tcp_packets.o"}),
         ("csrc/nccl_probe.c", {"nccl_probe.o"}),
         ("csrc/tcp.h", {"_native.abi3.so", "tcp_probe.o"}),
     ],

@@ -10,9 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.support.schema import complaint, schema, validate
-from tests.unit import make_rdma, make_tcp
+from tests.unit import make_paths, make_rdma, make_tcp
 from xtrace.model.flow import TRAFFIC_TYPES
-from xtrace.model.words import Health
+from xtrace.model.words import Direction, Health
+from xtrace.sinks.jsonl import tcp_paths
 from xtrace.sinks.jsonl.rdma import port_summary, rdma_records
 from xtrace.sinks.jsonl.tcp import connection_record, sums_record
 
@@ -152,6 +153,19 @@ EXAMPLES: dict[str, Record] = {
         make_tcp.connection(seen=make_tcp.SEEN, health=Health.WARN, reasons=("why",)), 5_000_000_000, OF_TCP
     ),
     "tcp": sums_record(make_tcp.sums(), OF_TCP, not_shown=0),
+    "tcp_path": tcp_paths.path_record(
+        make_paths.path(
+            make_paths.sent(),
+            make_paths.sent(Direction.EGRESS),
+            server_ns=1500,
+            client_ns=20,
+            health=Health.WARN,
+            reasons=("why",),
+        ),
+        4_000_000,
+        OF_TCP,
+    ),
+    "tcp_paths": tcp_paths.sums_record(make_paths.sums(), 4_000_000, OF_TCP, not_shown=0),
     "end": {
         "type": "end",
         "ts": "2026-01-01T00:00:10.000Z",
@@ -448,6 +462,10 @@ def test_record_with_an_unknown_field_is_refused(kind: str) -> None:
         ("link", {"xdp": {"prog_id": 7}}),
         ("link", {"tc": {"ingress": {"tcx": [0], "filters": []}}}),
         ("link", {"addresses": ["10.0.0.1"]}),
+        ("tcp_path", {"vlan": 0}),
+        ("tcp_path", {"forward": {}}),
+        ("tcp_path", {"reverse": {"direction": "ingress"}}),
+        ("tcp_path", {"server_rtt_us": -1}),
         ("check", {"status": "OK"}),
         ("check", {"name": "weather"}),
     ],
@@ -475,6 +493,8 @@ def test_record_with_a_wrong_value_is_refused(kind: str, change: Record) -> None
         ("hook", {"attached": True, "reason": None, "detail": None}),
         ("interface", {"xdp_mode": "generic", "units": "frame"}),
         ("interface", {"xdp_mode": "native", "units": "frame"}),
+        ("tcp_path", {"forward": None, "server_rtt_us": None}),
+        ("tcp_path", {"vlan": 7}),
         ("check", {"subject": None, "cure": None, "status": "ok"}),
         ("link", {"mac": None, "xdp": None, "rdma_device": None, "addresses": [], "tc": {}}),
         ("link", {"tc": {"ingress": {"tcx": None, "filters": []}}}),

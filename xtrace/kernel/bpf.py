@@ -182,7 +182,7 @@ class Map(Fd):
             return
         batch = Batch(4, self.element_size, entries)
         count, position = ffi.new("__u32 *", entries), ffi.new("__u32 *")
-        arguments = (self.fileno(), ffi.NULL, position, batch.keys, batch.values, count)
+        arguments = (self.fileno(), ffi.NULL, position, batch.keys, batch.values, count, 0)
         bpf_call(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", syscall.lib.xt_map_lookup_batch, *arguments)
         values = ffi.buffer(batch.values)
         for index in range(count[0]):
@@ -191,18 +191,27 @@ class Map(Fd):
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and values of a hash map, which may change meanwhile: BPF_MAP_LOOKUP_BATCH until ENOENT."""
         batch = Batch(self.spec.key_size, self.spec.value_size, self.spec.max_entries + BATCH_MARGIN)
+        for _ in self.batches(batch):
+            keys, values = ffi.buffer(batch.keys), ffi.buffer(batch.values)
+            for at in range(batch.count):
+                key = keys[at * batch.key_size : (at + 1) * batch.key_size]
+                yield key, values[at * batch.value_size : (at + 1) * batch.value_size]
+
+    def batches(self, batch: Batch, flags: int = 0) -> Iterator[None]:
+        """Fill `batch` with the next entries of a hash map, again and again until it was the last (ENOENT).
+
+        `flags`: MAP_LOCK, so that each value is read under its lock.
+        """
         count, position, start = ffi.new("__u32 *"), ffi.new("__u32[2]"), ffi.NULL
         result = 0
         while result == 0:
             count[0] = batch.capacity
-            arguments = (self.fileno(), start, position, batch.keys, batch.values, count)
+            arguments = (self.fileno(), start, position, batch.keys, batch.values, count, flags)
             result = try_call(syscall.lib.xt_map_lookup_batch, *arguments)
             if result not in (0, -errno.ENOENT):
                 raise KernelError(f"BPF_MAP_LOOKUP_BATCH({self.spec.name})", -result)
-            keys, values = ffi.buffer(batch.keys), ffi.buffer(batch.values)
-            for at in range(count[0]):
-                key = keys[at * batch.key_size : (at + 1) * batch.key_size]
-                yield key, values[at * batch.value_size : (at + 1) * batch.value_size]
+            batch.count = count[0]
+            yield
             start = position
 
     def delete(self, key: bytes) -> None:

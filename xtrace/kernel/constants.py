@@ -30,6 +30,8 @@ MAP_READ_ONLY_PROG = 0x80
 MAP_MMAPABLE = 0x400
 MAP_NO_EXIST = 1
 """BPF_NOEXIST: an update only adds."""
+MAP_LOCK = 4
+"""BPF_F_LOCK: a value is read under the lock in it."""
 
 PROG_HAS_FRAGS = 0x20
 """BPF_F_XDP_HAS_FRAGS: the program handles frames with fragments (Linux 5.18)."""

@@ -126,7 +126,7 @@ def _batches_percpu_arrays() -> bool:
         return False
     # with room for no entry a kernel that knows the command returns at once; others return ENOTSUPP
     count = ffi.new("__u32 *", 0)
-    result = try_call(syscall.lib.xt_map_lookup_batch, fd, ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, count)
+    result = try_call(syscall.lib.xt_map_lookup_batch, fd, ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, count, 0)
     _close(fd)
     return result in (0, -errno.EFAULT)
 

@@ -9,6 +9,7 @@ PREFIX = "tcp_"
 
 LIMITS: dict[str, Limit] = {
     "tcp_retransmitted": Limit(PERCENT, 1.0, 5.0, "retransmitted"),
+    "tcp_late": Limit(PERCENT, 1.0, None, "late: out of order, or lost before this point"),
     "tcp_timeouts": Limit("in a row", 1.0, 4.0, "retransmissions without an answer"),
     "tcp_receiver_limited": Limit(PERCENT, 20.0, None, "of the interval"),
     "tcp_buffer_limited": Limit(PERCENT, 50.0, None, "of the interval"),

@@ -205,6 +205,12 @@ TCP = _switch(
     " (docs/tcp.md).",
     modes=(XDP,), is_main=True,
 )
+TCP_PACKETS = _switch(
+    "--tcp-packets", group=OUTPUT, help="follow TCP connections by their packets, whoever's they are",
+    details="On a router, a bridge or a mirror port: retransmitted and late packets, closed windows, resets, round"
+    " trips of handshakes (docs/tcp.md). Packets are counted at tc.",
+    modes=(XDP,),
+)
 OWNERS = _switch(
     "--owners", group=OUTPUT, help="show whose each flow is: process, container, unit",
     details="The process that created a flow's socket, its user, container, pod and systemd unit (docs/owners.md)."
@@ -371,7 +377,7 @@ HELP_ALL = _switch("--help-all", group=GENERAL, help="print all options and vari
 OPTIONS: tuple[Option[Any], ...] = (
     *(MODE, INTERFACE, DEVICE, EXCLUDE_DEVICE, DIRECTION),
     *(FILTER, NET, EXCLUDE_NET, PORT, EXCLUDE_DNS, TUNNEL),
-    *(INTERVAL, COUNT, FORMAT, LIVE, TOP, TCP, OWNERS, BY, WIDE, COLOR, QPS, LIST, DOCTOR),
+    *(INTERVAL, COUNT, FORMAT, LIVE, TOP, TCP, TCP_PACKETS, OWNERS, BY, WIDE, COLOR, QPS, LIST, DOCTOR),
     *(PUSH, PUSH_FORMAT, SPOOL, IPFIX, IPFIX_BIFLOW, LISTEN, LISTEN_CONFIG, MAX_SERIES, SERIES_BY, METRICS_KEPT, LABEL),
     *(HOOK, XDP_MODE, PROMISCUOUS, MAX_FLOWS, MAX_CALLS),
     *(THRESHOLD, RAS, RAS_INTERVAL),

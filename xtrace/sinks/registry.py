@@ -116,9 +116,28 @@ def _tcp_metrics(_: MetricsOptions) -> MetricsKind:
     return TcpMetrics()
 
 
+def _path_text(options: TextOptions) -> TextKind:
+    from xtrace.sinks.text.tcp_paths import PathText
+
+    return PathText(options)
+
+
+def _path_json(options: JsonOptions) -> JsonKind:
+    from xtrace.sinks.jsonl.tcp_paths import PathJson
+
+    return PathJson(options)
+
+
+def _path_metrics(_: MetricsOptions) -> MetricsKind:
+    from xtrace.sinks.metrics.tcp_paths import PathMetrics
+
+    return PathMetrics()
+
+
 KINDS = {
     "xdp": Kind(_flow_text, _flow_json, _flow_metrics, _flow_totals),
     "tcp": Kind(_tcp_text, _tcp_json, _tcp_metrics),
+    "tcp_packets": Kind(_path_text, _path_json, _path_metrics),
     "rdma": Kind(_rdma_text, _rdma_json, _rdma_metrics),
     "nccl": Kind(_nccl_text, _nccl_json, _nccl_metrics, _nccl_totals),
 }

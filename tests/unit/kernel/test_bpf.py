@@ -263,7 +263,7 @@ ELEMENTS = [bytes([n]) * 32 for n in (1, 2, 3)]
 
 @pytest.mark.usefixtures("two_cpus")
 def test_all_elements_of_an_array_come_in_one_batch(kernel: FakeKernel) -> None:
-    def answer(fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
+    def answer(fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, flags: int) -> int:
         assert count[0] == 3
         ffi.memmove(values, b"".join(ELEMENTS), 96)
         return 0
@@ -275,7 +275,7 @@ def test_all_elements_of_an_array_come_in_one_batch(kernel: FakeKernel) -> None:
 
 @pytest.mark.usefixtures("two_cpus")
 def test_batch_that_was_interrupted_is_not_taken_for_an_empty_array(kernel: FakeKernel) -> None:
-    def answer(fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
+    def answer(fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, flags: int) -> int:
         ffi.memmove(values, b"".join(ELEMENTS[: count[0]]), 32 * count[0])
         return 0
 

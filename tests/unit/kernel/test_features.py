@@ -59,7 +59,7 @@ def test_trials_are_small_programs_with_frags_and_at_tcx_and_an_empty_batch(new:
         kinds.append((request.prog_type, request.expected_attach_type, request.prog_flags, code))
         return 0
 
-    def batch(fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
+    def batch(fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, flags: int) -> int:
         assert count[0] == 0
         return 0
 

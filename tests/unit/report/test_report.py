@@ -363,7 +363,8 @@ def test_records_of_every_type_are_read_and_counted(tmp_path: Path, stop: Stop) 
         **dict.fromkeys(EXAMPLES, "=1"),
         "weather": "=1",
     }
-    assert "Not shown in this report: check, link, rdma_link, weather." in (tmp_path / "page.html").read_text()
+    unshown = "Not shown in this report: check, link, rdma_link, tcp_path, tcp_paths, weather."
+    assert unshown in (tmp_path / "page.html").read_text()
     assert not any("could not be used" in finding for finding in page.findings)
 
 

@@ -17,11 +17,13 @@ from xtrace.sinks.jsonl.interfaces import FlowJson
 from xtrace.sinks.jsonl.nccl import NcclJson
 from xtrace.sinks.jsonl.rdma import RdmaJson
 from xtrace.sinks.jsonl.tcp import TcpJson
+from xtrace.sinks.jsonl.tcp_paths import PathJson
 from xtrace.sinks.kinds import JsonOptions, MetricsOptions, TextOptions
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.nccl import NcclMetrics
 from xtrace.sinks.metrics.rdma import RdmaMetrics
 from xtrace.sinks.metrics.tcp import TcpMetrics
+from xtrace.sinks.metrics.tcp_paths import PathMetrics
 from xtrace.sinks.registry import KINDS, ByMode, Totals
 from xtrace.sinks.text.columns import FlowColumns
 from xtrace.sinks.text.flows import FlowText
@@ -30,6 +32,7 @@ from xtrace.sinks.text.nccl_jobs import NcclJobs
 from xtrace.sinks.text.rdma import RdmaText
 from xtrace.sinks.text.screen import Terminal
 from xtrace.sinks.text.tcp import TcpText
+from xtrace.sinks.text.tcp_paths import PathText
 
 SCREEN = Terminal(-1)
 
@@ -39,6 +42,7 @@ SCREEN = Terminal(-1)
     [
         ("xdp", FlowText, FlowColumns, FlowJson, FlowMetrics),
         ("tcp", TcpText, TcpText, TcpJson, TcpMetrics),
+        ("tcp_packets", PathText, PathText, PathJson, PathMetrics),
         ("rdma", RdmaText, RdmaText, RdmaJson, RdmaMetrics),
         ("nccl", NcclText, NcclJobs, NcclJson, NcclMetrics),
     ],
@@ -68,6 +72,7 @@ def test_modes_with_sums_of_the_run_have_them_and_others_none() -> None:
     assert {mode: kind.totals and type(kind.totals()) for mode, kind in KINDS.items()} == {
         "xdp": FlowTotals,
         "tcp": None,
+        "tcp_packets": None,
         "rdma": None,
         "nccl": RunCalls,
     }

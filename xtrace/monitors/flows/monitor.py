@@ -9,12 +9,13 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from xtrace.errors import XtraceError
 from xtrace.kernel import features, privileges
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkEvents
 from xtrace.messages import Say
 from xtrace.model.filters import Filters, describe
-from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts, PacketCount
+from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts, PacketCount, TickClock
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended
@@ -29,6 +30,7 @@ from xtrace.monitors.wall import wall_offset
 
 if TYPE_CHECKING:
     from xtrace.monitors.owners.opening import Owners
+    from xtrace.monitors.paths.follower import TcpFollower
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class XdpOptions(NamedTuple):
     filters: Filters = Filters()
     promiscuous: bool = False
     owners: bool = False
+    tcp_packets: bool = False
 
 
 class XdpMonitor:
@@ -78,6 +81,8 @@ class XdpMonitor:
             self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
             opening.callback(self._tables.close)
             self._owners = self._find_owners(opening, report) if options.owners else None
+            if options.tcp_packets:
+                self._follow_tcp(report)
             self._wakeups = opening.enter_context(closing(Wakeups(self._events.fileno())))
             attacher = Attacher(netlink, self._tables, options.choice)
             way = Way(options.directions, options.promiscuous)
@@ -91,6 +96,25 @@ class XdpMonitor:
         from xtrace.monitors.owners.opening import find_owners
 
         return opening.enter_context(find_owners(self._tables, report))
+
+    def _follow_tcp(self, report: Say) -> None:
+        try:
+            self._tables.follow_tcp(max(self._options.max_flows // 2, 1))
+        except XtraceError as error:
+            report(f"--tcp-packets: {error}: TCP connections are not followed")
+
+    @property
+    def tcp_follower(self) -> TcpFollower | None:
+        """What follows TCP connections; None: nothing does."""
+        return self._tables.tcp_follower
+
+    def names(self) -> dict[int, str]:
+        """Return the names of the interfaces that are, or were until now, monitored, by slot."""
+        return {watched.slot: watched.name for watched in self._roster.watched}
+
+    def clock(self) -> TickClock:
+        """The kernel's tick now."""
+        return self._tables.clock()
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:

@@ -31,6 +31,7 @@ from xtrace.monitors.flows.stores import FlowStore, HashedFlows, MappedFlows
 
 if TYPE_CHECKING:
     from xtrace.monitors.owners.probe import OwnerProbe
+    from xtrace.monitors.paths.follower import TcpFollower
 
 TICK_MASK = 0xFFFFFFFF
 FRAGMENT_TIME_NS = 30_000_000_000
@@ -101,6 +102,8 @@ class FlowTables:
         self._hash_numbers = hash_numbers()
         self.owner_probe: OwnerProbe | None = None
         """finds out whose flows are, at tc"""
+        self.tcp_follower: TcpFollower | None = None
+        """follows TCP connections, at tc"""
         self._shown: FlowTable | None = None
         """the flows of the last interval, in memory that is about to be reused"""
         self._waiting: Ended | None = None
@@ -156,13 +159,24 @@ class FlowTables:
         self.owner_probe = probe
         return probe
 
+    def follow_tcp(self, most: int) -> TcpFollower:
+        """Follow TCP connections, at most so many, where programs are loaded after this. Raises XtraceError."""
+        from xtrace.monitors.paths.follower import TcpFollower
+
+        follower = TcpFollower(self._maps, self.plan.slots, most, typed=self.features.btf)
+        self.tcp_follower = self._owned.enter_context(follower)
+        return follower
+
     @property
     def grace_ns(self) -> int:
         """Duration of the last grace period."""
         return self._switch.grace_ns
 
     def load(self, program: str, place: Place = ANYWHERE) -> Program:
-        """Load a program on the shared maps, with the constants of this kernel and place."""
+        """Load a program on the shared maps, with the constants of this kernel and place.
+
+        Where TCP connections are followed, that of tc is called by another one, which is returned.
+        """
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
         is_tc = self._collection.spec.programs[program].section == "tc"
@@ -193,7 +207,7 @@ class FlowTables:
         flags = frame_flags() if place.frags else None
         if flags:
             values.update(frame_flags=flags.offset, frags_flag=flags.frags)
-        return self._collection.load(
+        loaded = self._collection.load(
             program,
             values,
             prog_type=constants.PROG_TYPE_SCHED_CLS if is_tc else constants.PROG_TYPE_XDP,
@@ -201,6 +215,10 @@ class FlowTables:
             flags=constants.PROG_HAS_FRAGS if place.frags else 0,
             functions=flags.functions if flags else {},
         )
+        if self.tcp_follower is None or program != TC_PROGRAM:
+            return loaded
+        with loaded:
+            return self.tcp_follower.load(place.slot * 2 + place.direction.bit, loaded, values)
 
     def _reads_plain(self, place: Place) -> bool:
         """Whether plain frames take the short way: their flow is their own, and no filter looks at it."""
@@ -208,7 +226,8 @@ class FlowTables:
 
     def memory(self) -> int:
         """Kernel memory of the maps in bytes, as reported by the kernel."""
-        return self._collection.memory() + (self.owner_probe.memory() if self.owner_probe else 0)
+        probe = self.owner_probe.memory() if self.owner_probe else 0
+        return self._collection.memory() + probe + (self.tcp_follower.memory() if self.tcp_follower else 0)
 
     def clock(self) -> TickClock:
         """The kernel's tick and CLOCK_MONOTONIC now."""

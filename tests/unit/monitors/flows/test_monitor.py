@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from typing import cast
 
 import pytest
@@ -207,6 +208,15 @@ class FakeTables:
     def clock(self) -> TickClock:
         return TickClock(123, 456, 789)
 
+    tcp_follower = None
+    refuses_to_follow = False
+
+    def follow_tcp(self, most: int) -> None:
+        self._world.note(f"follow {most}")
+        if self.refuses_to_follow:
+            raise XtraceError("EINVAL")
+        self.tcp_follower = object()
+
     def memory(self) -> int:
         return 20 << 20
 
@@ -320,6 +330,23 @@ def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) ->
     made.close()
     assert world.filters is filters
     assert plan.max_flows == 4321
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_tcp_is_followed_from_before_anything_is_attached_and_counting_goes_on_without(
+    refuses: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTables, "refuses_to_follow", refuses)
+    options = XdpOptions(Selection(("eth0",)), Choice.of("tc", "auto"), max_flows=9, tcp_packets=True)
+    with closing(XdpMonitor(options, world.said.append)) as made:
+        assert (made.tcp_follower is None) is refuses
+        assert made.names() == {0: "eth0"}
+        assert made.clock() == TickClock(123, 456, 789)
+    follows = world.happened.index("follow 4")
+    assert not any(step.startswith("attach") for step in world.happened[:follows])
+    assert any(step.startswith("attach") for step in world.happened[follows:])
+    line = "--tcp-packets: EINVAL: TCP connections are not followed"
+    assert [said for said in world.said if said.startswith("--tcp")] == [line] * refuses
 
 
 def test_missing_privileges_are_reported_before_anything_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,9 @@ class Maps:
         packed = [(KEY.pack(*record.key), COUNTERS.pack(*spread(record)[1:])) for record in waiting]
         return FakeHash([packed]).drain(fd, *arguments)
 
-    def _lookup_counters(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
+    def _lookup_counters(
+        self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, flags: int
+    ) -> int:
         packed = b"".join(struct.pack(f"={len(words)}Q", *words) for words in self.counters)
         ffi.memmove(values, packed, len(packed))
         return 0

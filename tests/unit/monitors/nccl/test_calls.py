@@ -103,7 +103,7 @@ class Maps:
             self.users[struct.unpack("=I", key)[0]] = struct.unpack("=I", value)[0]
         return 0
 
-    def entries(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any) -> int:
+    def entries(self, fd: int, in_batch: Any, out_batch: Any, keys: Any, values: Any, count: Any, flags: int) -> int:
         if self.names[fd] == "communicators":
             found = [
                 (COMMUNICATOR_KEY.pack(address, pid), COMMUNICATOR.pack(*known, *NO_MORE))

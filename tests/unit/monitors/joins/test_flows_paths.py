@@ -1,0 +1,33 @@
+"""Connections followed by their packets get the names of their interfaces from mode xdp."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.unit.make_paths import path, snapshot, sums
+from tests.unit.test_wiring import Source
+from xtrace.model.tcp_path import PathSnapshot
+from xtrace.monitors.joins.flows_paths import NamedPaths
+
+
+class Paths(Source[PathSnapshot]):
+    def snapshot(self, tick: int) -> PathSnapshot:
+        return snapshot(path(interface=""), path(slot=1, interface=""), of=(sums(),))
+
+
+class Xdp:
+    slots: Mapping[int, str] = {0: "eth7", 3: "eth9"}
+
+    def names(self) -> Mapping[int, str]:
+        return self.slots
+
+
+def test_names_are_those_of_the_interval_that_ended() -> None:
+    xdp = Xdp()
+    named = NamedPaths(Paths("tcp_packets"), xdp)
+    named.flip()
+    xdp.slots = {}  # gone, and drained
+    found = named.tick()
+    assert found is not None
+    assert [each.interface for each in found.paths] == ["eth7", ""]
+    assert [(each.interface, each.connections) for each in found.sums] == [("eth7", 2), ("eth9", 0)], "idle ones, too"

@@ -1,0 +1,320 @@
+"""TCP connections that are followed by their packets (--tcp-packets): what is kept of each, and what an interval did.
+
+Byte layouts come from csrc/tcp_path.h through kernel/abi.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from xtrace.kernel import abi
+from xtrace.kernel.syscall import ffi, lib
+from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.model.words import Direction, Health
+
+KEY = abi.layout("struct tcp_path_key", "low", "high", "low_port", "high_port", "ifindex", "vlan_id")
+_LONG = (
+    *("packets", "data_packets", "bytes", "retransmitted_packets", "retransmitted_bytes"),
+    *("late_packets", "late_bytes", "untold_packets", "untold_bytes"),
+)
+_SHORT = (
+    *("gaps", "probes", "duplicate_acks", "zero_windows", "closed_ticks", "syns", "repeated_syns", "fins", "resets"),
+)
+COUNTERS = (*_LONG, *_SHORT)
+"""Members of struct tcp_way that only grow; the second part are 32 bits wide."""
+_STATE = ("next", "sure_from", "syn", "ack", "closed_since", "missing", "window", "flags", "hook")
+WAY = abi.layout("struct tcp_way", *COUNTERS, *_STATE)
+_HEAD = (
+    *("syn_ns", "answer_ns", "server_ns", "client_ns", "opened", "refused", "unanswered", "last"),
+    *("opener", "handshake", "has_ended", "slot"),
+)
+PATH = abi.layout("struct tcp_path", *_HEAD, "ways")
+PATH_OFFSET = abi.U64.size
+"""The lock stands before it, in a map's value."""
+VALUE_SIZE = PATH_OFFSET + PATH.size
+LAST_WORD = (PATH_OFFSET + abi.offset("struct tcp_path", "last")) // abi.U32.size
+"""Where the tick of the last packet stands in a value, in words of 32 bits."""
+VALUE_WORDS = VALUE_SIZE // abi.U32.size
+MISSED = abi.layout("struct tcp_missed", "no_room", "unread", "second_pass")
+
+_WAY_VALUES = len(WAY.unpack(bytes(WAY.size)))
+_CLOSED_SINCE = len(COUNTERS) + _STATE.index("closed_since")
+_MASK = (1 << 32) - 1
+_CLOSED_TICKS = COUNTERS.index("closed_ticks")
+_PACKETS = COUNTERS.index("packets")
+
+NOTHING_COUNTED = (0,) * len(COUNTERS)
+
+
+class Way(NamedTuple):
+    """What one side sent in one interval. Packets are those on the wire, bytes those of payload."""
+
+    direction: Direction
+    """of these packets, at the interface"""
+    is_closed: bool
+    """whether the last window that it announced is 0"""
+    packets: int = 0
+    data_packets: int = 0
+    bytes: int = 0
+    retransmitted_packets: int = 0
+    """that had been seen before"""
+    retransmitted_bytes: int = 0
+    late_packets: int = 0
+    """that filled a gap which later ones had left"""
+    late_bytes: int = 0
+    untold_packets: int = 0
+    """may be either"""
+    untold_bytes: int = 0
+    gaps: int = 0
+    probes: int = 0
+    duplicate_acks: int = 0
+    zero_windows: int = 0
+    closed_ticks: int = 0
+    """how long the window that it announced was closed"""
+    syns: int = 0
+    repeated_syns: int = 0
+    fins: int = 0
+    resets: int = 0
+
+
+class RawWay(NamedTuple):
+    """One side as the program has it."""
+
+    counters: tuple[int, ...]
+    flags: int
+    hook: int
+    closed_since: int
+
+    @classmethod
+    def of(cls, values: tuple[int, ...]) -> RawWay:
+        """From a way's values, as WAY unpacks them."""
+        return cls(values[: len(COUNTERS)], values[-2], values[-1], values[_CLOSED_SINCE])
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its window is."""
+        return bool(self.flags & lib.TCP_WAY_CLOSED)
+
+    def until(self, tick: int, *, has_ended: bool) -> tuple[int, ...]:
+        """The counters as of a tick: a window that is still closed has been so until then."""
+        if not self.is_closed or has_ended:
+            return self.counters
+        closed = (self.counters[_CLOSED_TICKS] + max(signed(tick - self.closed_since), 0)) & _MASK
+        return (*self.counters[:_CLOSED_TICKS], closed, *self.counters[_CLOSED_TICKS + 1 :])
+
+
+class RawPath(NamedTuple):
+    """A connection as the program has it."""
+
+    server_ns: int
+    client_ns: int
+    opened: int
+    refused: int
+    unanswered: int
+    last: int
+    opener: int
+    has_reset: bool
+    slot: int
+    low: RawWay
+    high: RawWay
+
+    @classmethod
+    def unpack(cls, value: memoryview | bytes, offset: int = 0) -> RawPath:
+        """Return that of a map's value, which begins at `offset`."""
+        values = PATH.unpack_from(value, offset + PATH_OFFSET)
+        _, _, server_ns, client_ns, opened, refused, unanswered, last, opener, _, has_reset, slot = values[: len(_HEAD)]
+        ways = values[len(_HEAD) :]
+        low, high = RawWay.of(ways[:_WAY_VALUES]), RawWay.of(ways[_WAY_VALUES:])
+        return cls(server_ns, client_ns, opened, refused, unanswered, last, opener, bool(has_reset), slot, low, high)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no more data can come: a reset, or both sides have said so."""
+        return self.has_reset or bool(self.low.flags & self.high.flags & lib.TCP_WAY_HAS_FIN)
+
+
+class Known(NamedTuple):
+    """What of a connection is compared with the next reading."""
+
+    low: tuple[int, ...] = NOTHING_COUNTED
+    high: tuple[int, ...] = NOTHING_COUNTED
+    opened: int = 0
+    refused: int = 0
+
+
+NOTHING_KNOWN = Known()
+
+
+class TcpPath(NamedTuple):
+    """One connection in one interval, at one interface."""
+
+    key: bytes
+    """of it, in the program's map"""
+    slot: int
+    vlan_id: int
+    src: bytes
+    """of the side that opened it; if that was not seen, the side that the program has first"""
+    src_port: int
+    dst: bytes
+    dst_port: int
+    is_opener_known: bool
+    forward: Way | None
+    """what src sent; None: no packet of it was ever seen here"""
+    reverse: Way | None
+    server_ns: int | None
+    """round trip from here to dst, from SYN to SYN-ACK; None: not known"""
+    client_ns: int | None
+    """the same to src, from SYN-ACK to ACK"""
+    opened: int = 0
+    """connections that began in the interval, one after another"""
+    refused: int = 0
+    unanswered: int = 0
+    """SYNs in a row without an answer, as of the end"""
+    has_ended: bool = False
+    interface: str = ""
+    health: Health = Health.OK
+    reasons: tuple[str, ...] = ()
+    """why, the worst first"""
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Both, as far as they were seen."""
+        return tuple(way for way in (self.forward, self.reverse) if way)
+
+    @property
+    def badness(self) -> tuple[int, int, int]:
+        """The worse the higher; of two alike the one that carried more."""
+        again = sum(way.retransmitted_packets + way.late_packets for way in self.ways)
+        return self.health.rank, again, sum(way.bytes for way in self.ways)
+
+
+def signed(number: int) -> int:
+    """A difference of 32 bits, as one that may be negative."""
+    return (number + (1 << 31) & _MASK) - (1 << 31)
+
+
+def grown(now: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
+    """How much the COUNTERS grew; those of 32 bits may have begun anew."""
+    long = len(_LONG)
+    wide = tuple(new - old for new, old in zip(now[:long], before[:long], strict=True))
+    return wide + tuple(new - old & _MASK for new, old in zip(now[long:], before[long:], strict=True))
+
+
+def _way(raw: RawWay, grew: tuple[int, ...]) -> Way | None:
+    if not raw.hook:
+        return None
+    return Way(tuple(Direction)[raw.hook - 1], raw.is_closed, *grew)
+
+
+def changed(key: bytes, raw: RawPath, before: Known, tick: int) -> tuple[TcpPath | None, Known]:
+    """What happened on a connection since `before`, None if nothing did; and what to compare with the next time."""
+    has_ended = raw.has_ended
+    low_now, high_now = (way.until(tick, has_ended=has_ended) for way in (raw.low, raw.high))
+    now = Known(low_now, high_now, raw.opened, raw.refused)
+    if now == before:
+        return None, now
+    low_ip, high_ip, low_port, high_port, _, vlan_id = KEY.unpack(key)
+    low = _way(raw.low, grown(now.low, before.low))
+    high = _way(raw.high, grown(now.high, before.high))
+    ends = (low_ip, low_port), (high_ip, high_port)
+    ways = low, high
+    if raw.opener == lib.TCP_OPENER_HIGH:
+        ends, ways = ends[::-1], ways[::-1]
+    path = TcpPath(
+        key,
+        raw.slot,
+        vlan_id,
+        *ends[0],
+        *ends[1],
+        raw.opener != 0,
+        *ways,
+        server_ns=raw.server_ns or None,
+        client_ns=raw.client_ns or None,
+        opened=raw.opened - before.opened & _MASK,
+        refused=raw.refused - before.refused & _MASK,
+        unanswered=raw.unanswered,
+        has_ended=has_ended,
+    )
+    return path, now
+
+
+@dataclass(frozen=True)
+class Missed:
+    """Packets of TCP that are of no connection, in one interval."""
+
+    no_room: int = 0
+    """there was no room for their connection"""
+    unread: int = 0
+    """fragments, and headers that are cut short"""
+    second_pass: int = 0
+    """of a side whose packets were seen before, in the interface's other direction"""
+
+    @classmethod
+    def of(cls, per_cpu: bytes) -> Missed:
+        """The sum over CPUs."""
+        return cls(*map(sum, zip(*MISSED.iter_unpack(per_cpu), strict=True)))
+
+    def __sub__(self, other: Missed) -> Missed:
+        return Missed(self.no_room - other.no_room, self.unread - other.unread, self.second_pass - other.second_pass)
+
+    def __add__(self, other: Missed) -> Missed:
+        return Missed(self.no_room + other.no_room, self.unread + other.unread, self.second_pass + other.second_pass)
+
+
+NOTHING_MISSED = Missed()
+
+
+@dataclass(frozen=True)
+class PathSums:
+    """All connections of one interface in one interval."""
+
+    slot: int
+    connections: int = 0
+    """on which anything happened"""
+    counters: tuple[int, ...] = NOTHING_COUNTED
+    """growth of the COUNTERS over both sides of all"""
+    opened: int = 0
+    refused: int = 0
+    missed: Missed = NOTHING_MISSED
+    server_ns: tuple[int, ...] = ()
+    """round trips of handshakes that ended in the interval, from the interface to the server, sorted"""
+    client_ns: tuple[int, ...] = ()
+    interface: str = ""
+    health: Health = Health.OK
+    reasons: tuple[str, ...] = ()
+
+    def counted(self, name: str) -> int:
+        """One of the COUNTERS."""
+        return self.counters[COUNTERS.index(name)]
+
+
+@dataclass(frozen=True)
+class PathSetup(Setup):
+    """How --tcp-packets runs."""
+
+    most: int = 0
+    """connections there is room for"""
+
+
+@dataclass(frozen=True)
+class PathSnapshot(Snapshot):
+    """One reading of all connections."""
+
+    mode = "tcp_packets"
+
+    paths: tuple[TcpPath, ...] = ()
+    """those on which anything happened"""
+    sums: tuple[PathSums, ...] = ()
+    """by interface"""
+    tick_ns: int = 1_000_000
+    """unit of closed_ticks"""
+
+
+def way_counters(way: Way) -> tuple[int, ...]:
+    """Those of COUNTERS, in their order."""
+    return cast("tuple[int, ...]", way[-len(COUNTERS) :])
+
+
+assert ffi.sizeof("struct tcp_path_key") == KEY.size
+assert len(Way._fields) == 2 + len(COUNTERS)

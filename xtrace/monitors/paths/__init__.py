@@ -1,0 +1,1 @@
+"""TCP connections followed by their packets, beside mode xdp (--tcp-packets)."""
