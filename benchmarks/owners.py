@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 
 from tests.netns.crowd import FIRST_PORT, crowd, judge
 from tests.netns.tool import running
@@ -39,7 +38,7 @@ def tables(recent_cpus: int | None = None, *, owners: bool) -> Iterator[FlowTabl
     """Flow tables, with or without owners."""
     plan = Plan.make(65536)
     if recent_cpus is not None:
-        plan = replace(plan, recent_cpus=recent_cpus)
+        plan = plan._replace(recent_cpus=recent_cpus)
     with ExitStack() as opening:
         made = opening.enter_context(closing(FlowTables(plan, features.probe())))
         if owners:

@@ -122,11 +122,9 @@ static __always_inline void find_buffer(struct flow_place *place, __u32 hash)
 }
 
 /* A flow takes a place among the recent ones: what was counted there for another goes to the table. */
-static __always_inline void replace_recent(const struct flow_place *place, const struct flow_entry *packet,
-					   __u32 number)
+static __always_inline void replace_recent(struct recent_flow *recent, const struct flow_place *place,
+					   const struct flow_entry *packet, __u32 number)
 {
-	struct recent_flow *recent = place->recent;
-
 	if (recent->entry && recent->counters.packets)
 		table_add(recent->entry, (struct flow_entry *)recent, place->buffer);
 	table_leaves(number, place->buffer);
@@ -157,18 +155,18 @@ static __always_inline bool count_recent(const struct flow_key *key, const struc
 					 struct flow_place *place)
 {
 	find_buffer(place, hash_key(key));
-	place->recent = recent_place(place->hash, place->buffer);
 	place->plain_addresses = place->plain_rest = 0;
-	return add_to_recent(place->recent, key, seen);
+	return add_to_recent(recent_place(place->hash, place->buffer), key, seen);
 }
 
 /* Counts a plain packet if its flow is among the recent ones, but came by other frames so far. */
-static __always_inline bool count_first_plain(const struct flow_entry *packet, const struct flow_place *place)
+static __always_inline bool count_first_plain(struct recent_flow *recent, const struct flow_entry *packet,
+					      const struct flow_place *place)
 {
-	if (!add_to_recent(place->recent, &packet->key, &packet->counters))
+	if (!add_to_recent(recent, &packet->key, &packet->counters))
 		return false;
-	place->recent->plain_addresses = place->plain_addresses;
-	place->recent->plain_rest = place->plain_rest;
+	recent->plain_addresses = place->plain_addresses;
+	recent->plain_rest = place->plain_rest;
 	return true;
 }
 
@@ -182,9 +180,10 @@ static __always_inline bool count_first_plain(const struct flow_entry *packet, c
 static __always_inline bool count_in_table(const struct flow_entry *packet, const struct flow_place *place,
 					   __u32 *to_ask)
 {
-	struct recent_flow *recent = place->recent;
 	bool finds;
 	__u32 number = table_count(packet, place, &finds);
+	/* not before: the verifier would follow both answers through the search of the table */
+	struct recent_flow *recent = recent_place(place->hash, place->buffer);
 
 	*to_ask = 0;
 	if (unlikely(!number))
@@ -194,7 +193,7 @@ static __always_inline bool count_in_table(const struct flow_entry *packet, cons
 	else if (finds)
 		return true;
 	else if (recent && (!recent->entry || recent->challenger == place->hash))
-		replace_recent(place, packet, number);
+		replace_recent(recent, place, packet, number);
 	else if (recent)
 		recent->challenger = place->hash;
 	return true;

@@ -132,7 +132,6 @@ static __always_inline __u32 hash_key(const struct flow_key *key)
 struct flow_place {
 	__u32 buffer;
 	__u32 hash;
-	struct recent_flow *recent; /* on this CPU; NULL if no recent flows are kept */
 	__u64 plain_addresses;
 	__u64 plain_rest; /* 0 if the frame is not plain */
 };

@@ -619,6 +619,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, struct flow_key *k
 		if (!parse_extension(cursor, key))
 			return false;
 		cursor->left = forget(cursor->unknown, cursor->left);
+		cursor->offset = forget(cursor->unknown, cursor->offset);
 	}
 	return true;
 }

@@ -104,22 +104,24 @@ static __always_inline bool is_flow_of(const struct recent_flow *recent, const s
 		       : recent->plain_addresses == place->plain_addresses;
 }
 
-/* Counts a plain packet whose flow this CPU has for itself, in the table or among the recent ones. */
+/* Counts a plain packet whose flow this CPU has for itself, in the table or, at `recent`, among the recent
+ * ones.
+ */
 static __always_inline bool count_own_plain(const struct plain *plain, bool is_ipv6, __u64 packets,
-					    __u64 bytes, struct flow_place *place)
+					    __u64 bytes, const struct flow_place *place,
+					    struct recent_flow **recent)
 {
 	struct flow_counters *own = is_ipv6 ? 0 : find_own(place);
-	struct recent_flow *recent;
 
 	if (likely(own)) {
 		add_plain(own, plain, is_ipv6, packets, bytes);
 		return true;
 	}
-	recent = place->recent = recent_place(place->hash, place->buffer);
-	if (!recent || !is_flow_of(recent, plain, is_ipv6, place))
+	*recent = recent_place(place->hash, place->buffer);
+	if (!*recent || !is_flow_of(*recent, plain, is_ipv6, place))
 		return false;
-	add_plain(&recent->counters, plain, is_ipv6, packets, bytes);
-	recent->challenger = 0;
+	add_plain(&(*recent)->counters, plain, is_ipv6, packets, bytes);
+	(*recent)->challenger = 0;
 	return true;
 }
 
@@ -132,17 +134,18 @@ static __always_inline bool count_plain_ip(const struct plain *plain, bool is_ip
 					   struct flow_place *place, __u64 unknown)
 {
 	__u64 packets = packet->counters.packets, bytes = packet->counters.bytes;
+	struct recent_flow *recent;
 
 	place->plain_addresses = is_ipv6 ? 0 : plain_addresses(plain);
 	place->plain_rest = plain->rest;
 	find_buffer(place, hash_plain(plain, is_ipv6));
-	if (likely(count_own_plain(plain, is_ipv6, packets, bytes, place))) {
+	if (likely(count_own_plain(plain, is_ipv6, packets, bytes, place, &recent))) {
 		count_total(&packet->counters, place->buffer);
 		return true;
 	}
 	*(struct key_words *)&packet->key = plain_key(plain, is_ipv6);
 	describe(&packet->counters, plain_class(plain, is_ipv6), plain_flags(plain, is_ipv6));
-	if (count_first_plain(packet, place)) {
+	if (count_first_plain(recent, packet, place)) {
 		count_total(&packet->counters, place->buffer);
 		return true;
 	}

@@ -6,10 +6,10 @@ packet counted.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
@@ -84,7 +84,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
         log.warning("xtrace-catch: %s", config.push_warning)
     with ExitStack() as opened:
         service = opened.enter_context(closing(Service(os.environ)))
-        config = replace(config, output=chosen_format(config, output))
+        config = config._replace(output=chosen_format(config, output))
         # before any thread is started: it blocks signals
         live = make_live(config, output, stop, opened) if config.output == FULL_SCREEN else None
         # opened before the monitors, so that they are closed after them
@@ -107,9 +107,16 @@ def run(config: Config, version: str, stop: Stop) -> int:
         for sink in sinks:
             sink.start(started)
         service.say(READY)
+        keep_what_is_there()
         Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service, live).run(config.count)
         service.say(STOPPING)
     return 1 if (push and push.undelivered) or (ipfix and ipfix.unsent) else 0
+
+
+def keep_what_is_there() -> None:
+    """Collect garbage again, off since the command began: not among what is there now, which stays to the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
@@ -486,7 +493,7 @@ def make_live(config: Config, output: OutputStream, stop: Stop, opened: ExitStac
 
     if not (os.isatty(STDIN) and os.isatty(output.fileno())) or os.environ.get("TERM") == "dumb":
         raise UsageError("--live needs a terminal for input and output (use -o json in pipes, -o text on dumb ones)")
-    (table,) = make_sinks(replace(config, output="table"), Identity(config.host), output)
+    (table,) = make_sinks(config._replace(output="table"), Identity(config.host), output)
     terminal = Terminal(STDIN, output)
     replaced = logging.getLogger().handlers if os.isatty(STDERR) else []
     look = Look(has_color(config.color, is_terminal=True, environment=os.environ), ramp(os.environ))

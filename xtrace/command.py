@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -86,7 +87,11 @@ def answer(arguments: Sequence[str], stop: Stop) -> int:
     """Do what the command line requests and return the exit code."""
     if arguments and arguments[0] in SUBCOMMANDS:
         return SUBCOMMANDS[arguments[0]](arguments[1:], stop)
-    return monitor(arguments, stop)
+    gc.disable()  # until all is attached: what is made before that stays
+    try:
+        return monitor(arguments, stop)
+    finally:
+        gc.enable()
 
 
 def monitor(arguments: Sequence[str], stop: Stop) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from xtrace.errors import UsageError
 from xtrace.kernel.syscall import lib
@@ -23,20 +22,18 @@ from xtrace.options.table import OPTIONS
 from xtrace.target import Target, forgotten, parse_target
 
 
-@dataclass(frozen=True)
-class RdmaConfig:
+class RdmaConfig(NamedTuple):
     """The RDMA options."""
 
     devices: tuple[str, ...] = ()
     """names and globs; empty: all"""
     excluded: tuple[str, ...] = ()
-    limits: Mapping[str, Limit] = field(default_factory=rdma_limits.LIMITS.copy)
+    limits: Mapping[str, Limit] = rdma_limits.LIMITS
     """of port health"""
     every_queue_pair: bool = False
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """What the user requested."""
 
     modes: tuple[str, ...]
@@ -45,7 +42,7 @@ class Config:
     interval_ms: int
     output: str
     """auto, table, text, json, none, or live"""
-    count: int
+    count: int  # type: ignore[assignment]  # not that of a tuple
     """0: no limit"""
     top: int | None
     """None: depends on output and terminal"""
@@ -88,7 +85,7 @@ class Config:
     wide: bool = False
     promiscuous: bool = False
     max_calls: int = lib.NCCL_MAX_KEYS
-    nccl_limits: Mapping[str, Limit] = field(default_factory=nccl_limits.LIMITS.copy)
+    nccl_limits: Mapping[str, Limit] = nccl_limits.LIMITS
     """of verdicts on ranks"""
     tcp: Mapping[str, Limit] | None = None
     """thresholds of the health of TCP connections; None: it is not shown"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -54,11 +53,11 @@ HOOKS: Mapping[str, tuple[str, Direction]] = {
 
 def build(plan: Plan, changes: Mapping[str, bool | int]) -> Iterator[Counter]:
     """A Counter with one of VARIANTS."""
-    plan = replace(plan, **{name: int(value) for name, value in changes.items() if name in SIZES})
+    plan = plan._replace(**{name: int(value) for name, value in changes.items() if name in SIZES})
     of_features = {name: bool(value) for name, value in changes.items() if name not in SIZES | {"plain"}}
     if of_features.get("cmpxchg", True) and not present().cmpxchg:
         pytest.xfail("this kernel has no compare-and-swap in BPF")
-    with counting(plan, replace(present(), **of_features), plain=bool(changes.get("plain", True))) as counter:
+    with counting(plan, present()._replace(**of_features), plain=bool(changes.get("plain", True))) as counter:
         yield counter
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def test_flow_that_another_cpu_inserts_in_between_is_added_to(monkeypatch: pytes
     racing = compile_bpf(Path(__file__).parent / "late_lookup.c")
     monkeypatch.setattr(tables, "load_object_spec", lambda mapped: racing)
     frames = [frame_of(flow) for _ in range(5) for flow in range(3)] + [segment(flags) for flags in (SYN, ACK, FIN)]
-    with counting(Plan.make(FULL), replace(present(), realtime=True, cmpxchg=False)) as counter:
+    with counting(Plan.make(FULL), present()._replace(realtime=True, cmpxchg=False)) as counter:
         interval = counter.measure(frames)
         looked = int.from_bytes(counter.tables._maps["looked"].lookup(bytes(4)) or b"", "little")
     assert interval.sums == expected(frames)
@@ -219,7 +218,7 @@ def test_interfaces_that_share_the_tables_do_not_mix() -> None:
 
 
 def test_tool_counts_where_the_kernel_refuses_its_type_information(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = replace(load_object_spec(present().cmpxchg), btf=b"no BTF")
+    spec = load_object_spec(present().cmpxchg)._replace(btf=b"no BTF")
     monkeypatch.setattr(tables, "load_object_spec", lambda mapped: spec)
     with counting(Plan.make(100)) as counter:
         assert counter.measure(frames_of(3)).sums == expected(frames_of(3))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -387,7 +386,7 @@ def test_fragments_in_a_tunnel_share_the_verdict_on_the_first() -> None:
         return [ethernet(IPV4, ipv4(UDP, vxlan(vni, frame))) for frame in frames]
 
     wanted, other = inside(1, ipv4_pieces(WANTED_PORT, 7)), inside(2, ipv4_pieces(OTHER_PORT, 7))
-    with counting(filters=replace(PORT_OF["port"], inner=True)) as counter:
+    with counting(filters=PORT_OF["port"]._replace(inner=True)) as counter:
         # the same addresses and numbers in two networks
         interval = counter.measure([wanted[0], other[0], *wanted[1:], *other[1:]])
         assert interval.sums == counter.expected(wanted)

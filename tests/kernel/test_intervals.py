@@ -9,7 +9,6 @@ from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ def test_finish_gives_a_flow_of_both_buffers_as_one_record(variant: Counter) -> 
 
 def test_finish_with_both_tables_full_gives_every_flow() -> None:
     flows = frames_of(2000)
-    with counting(Plan.make(1000), replace(present(), realtime=True)) as counter:
+    with counting(Plan.make(1000), present()._replace(realtime=True)) as counter:
         count_in_both(counter, flows[:1000], flows[1000:])
         interval = counter.finish()
         assert interval.sums == expected(flows)
@@ -148,7 +147,7 @@ def test_interval_is_read_only_when_every_program_that_ran_at_the_flip_has_ended
     spec = compile_bpf(Path(__file__).parent / "slow.c")
     stop = threading.Event()
     with ExitStack() as owned:
-        counter = owned.enter_context(counting(Plan.make(1), replace(present(), realtime=True)))
+        counter = owned.enter_context(counting(Plan.make(1), present()._replace(realtime=True)))
         maps = {name: owned.enter_context(Map.create(found)) for name, found in spec.maps.items()}
         slow = owned.enter_context(Program.load(spec.programs["slow"], maps))
         running = owned.enter_context(ThreadPoolExecutor(1)).submit(run_until, stop, slow)

@@ -9,7 +9,6 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +87,21 @@ def test_program_with_a_long_name_loads() -> None:
 
 def test_map_without_entries_is_refused_by_name() -> None:
     with pytest.raises(KernelError) as refused:
-        Map.create(replace(load_object_spec(mapped=False).maps["flows_a"], max_entries=0)).close()
+        Map.create(load_object_spec(mapped=False).maps["flows_a"]._replace(max_entries=0)).close()
     assert str(refused.value) == "BPF_MAP_CREATE(flows_a): EINVAL (Invalid argument)"
 
 
 def test_failed_start_names_the_map_and_leaves_nothing_open() -> None:
     with pytest.raises(KernelError, match=r"^BPF_MAP_CREATE\(flows_a\): E"):
-        FlowTables(replace(SMALL, max_flows=0), replace(present(), cmpxchg=False)).close()
+        FlowTables(SMALL._replace(max_flows=0), present()._replace(cmpxchg=False)).close()
 
 
 def test_refused_helper_program_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load_object_spec(present().cmpxchg)
-    broken = replace(spec, programs={**spec.programs, "sample_clock": raw_program("9500000000000000")})
+    broken = spec._replace(programs={**spec.programs, "sample_clock": raw_program("9500000000000000")})
     monkeypatch.setattr(tables, "load_object_spec", lambda mapped: broken)
     with pytest.raises(VerifierError, match=r"^BPF_PROG_LOAD\(raw\)"):
-        FlowTables(SMALL, replace(present(), btf=False)).close()
+        FlowTables(SMALL, present()._replace(btf=False)).close()
 
 
 def test_constants_cannot_be_changed_once_they_are_set() -> None:
@@ -176,7 +175,7 @@ def visible(request: pytest.FixtureRequest) -> Iterator[Counter]:
     mapped = request.param == "shared memory"
     if mapped and not present().cmpxchg:
         pytest.xfail("this kernel has no compare-and-swap in BPF")
-    with counting(replace(SMALL, recent_cpus=0), replace(present(), cmpxchg=mapped)) as counter:
+    with counting(SMALL._replace(recent_cpus=0), present()._replace(cmpxchg=mapped)) as counter:
         counter.count(over_ipv4(TCP, tcp(40000, 80, SYN | ACK)), repeat=3)
         yield counter
 

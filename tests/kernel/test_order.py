@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,7 +75,7 @@ def tables_of(mapped: bool) -> FlowTables:
     having = features.probe()
     if mapped and not having.cmpxchg:
         pytest.xfail("this kernel has no compare-and-swap in BPF")
-    return FlowTables(Plan.make(64), replace(having, cmpxchg=mapped))
+    return FlowTables(Plan.make(64), having._replace(cmpxchg=mapped))
 
 
 @STORES

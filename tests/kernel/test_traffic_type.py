@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ def type_of_key() -> Iterator[Program]:
 
 @pytest.fixture(scope="module")
 def any_full() -> Iterator[Counter]:
-    with counting(Plan.make(1), replace(present(), realtime=True)) as counter:
+    with counting(Plan.make(1), present()._replace(realtime=True)) as counter:
         yield counter
 
 

@@ -20,7 +20,7 @@ from xtrace.sinks.metrics.flows import DESCRIBED, FlowMetrics, flow_labels
 from xtrace.sinks.metrics.sample import Interval
 
 TICK_S = 5
-MACVLAN0 = replace(ETH0, name="macvlan0", slot=1)
+MACVLAN0 = ETH0._replace(name="macvlan0", slot=1)
 ETH0_OUT = Interface("eth0", 0, Hook.TC, direction=Direction.EGRESS)
 INTERFACES = (ETH0, MACVLAN0, ETH0_OUT)
 MAX_SERIES = 3

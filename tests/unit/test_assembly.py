@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import pty
@@ -13,7 +14,6 @@ import sys
 import termios
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from xtrace.kernel import rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.routes import DefaultRoute
 from xtrace.kernel.rtnetlink import LinkInfo
+from xtrace.loop import Loop
 from xtrace.messages import Say
 from xtrace.model.filters import Filters, describe
 from xtrace.model.flow import Interface
@@ -381,6 +382,20 @@ def run(arguments: str, stop: Stop) -> None:
     assembly.run(parse(arguments.split(), {"XTRACE_HOST": "n1"}, "1.2.3"), "1.2.3", stop)
 
 
+def test_run_collects_the_garbage_that_it_makes_itself(
+    monitors: list[FakeMonitor], stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(Loop, "run", lambda *_: seen.append((gc.isenabled(), gc.get_freeze_count() > 0)))
+    gc.disable()
+    try:
+        run("-o none", stop)
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert seen == [(True, True)]
+
+
 @pytest.mark.parametrize(
     "direction, watched",
     [("", ("ingress",)), ("ingress", ("ingress",)), ("egress", ("egress",)), ("both", ("ingress", "egress"))],
@@ -500,7 +515,7 @@ def test_format_and_top_follow_the_options_and_else_the_terminal(
         stream = OutputStream(child if on_a_terminal else pipe.writer, stop)
         config = parse(arguments.split(), {}, "1")
         sinks = assembly.make_sinks(
-            replace(config, output=assembly.chosen_format(config, stream)), Identity("n1"), stream
+            config._replace(output=assembly.chosen_format(config, stream)), Identity("n1"), stream
         )
     finally:
         os.close(terminal)
@@ -587,7 +602,7 @@ def test_person_sees_both_directions_and_records_keep_the_cheaper_default(
     try:
         config = parse(arguments.split(), {}, "1")
         stream = OutputStream(child if on_a_terminal else pipe.writer, stop)
-        config = replace(config, output=assembly.chosen_format(config, stream))
+        config = config._replace(output=assembly.chosen_format(config, stream))
     finally:
         os.close(terminal)
         os.close(child)

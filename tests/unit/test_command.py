@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,19 @@ def test_first_word_selects_a_subcommand_which_gets_the_rest(monkeypatch: pytest
     assert command.answer(["count", "a", "--b"], stop) == 2
     with pytest.raises(UsageError, match="unexpected argument 'count'"):
         command.answer(["-t", "5s", "count"], stop)
+
+
+def test_garbage_is_not_collected_until_the_monitor_does_it(monkeypatch: pytest.MonkeyPatch, stop: Stop) -> None:
+    collects: list[bool] = []
+
+    def monitor(arguments: Sequence[str], passed: Stop) -> int:
+        collects.append(gc.isenabled())
+        return 3
+
+    monkeypatch.setattr(command, "monitor", monitor)
+    assert command.answer([], stop) == 3
+    assert collects == [False]
+    assert gc.isenabled()
 
 
 def test_command_imports_neither_options_nor_kernel_before_it_monitors() -> None:

@@ -82,6 +82,6 @@ def _features() -> Iterator[Check]:
         yield fail("features", f"bpf() fails: {error}", "see the cause named there")
         return
     yield ok("features", ", ".join(found.names()))
-    for name, present in vars(found).items():
+    for name, present in found._asdict().items():
         if name in WITHOUT and not present:
             yield warn("features", f"no {name}: {WITHOUT[name]}")

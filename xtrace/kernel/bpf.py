@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import abi, constants, privileges, syscall
@@ -312,8 +312,7 @@ class SharedWord(SharedMemory):
         syscall.lib.xt_store_release(self._word, value)
 
 
-@dataclass(frozen=True)
-class RunResult:
+class RunResult(NamedTuple):
     """The result of BPF_PROG_TEST_RUN."""
 
     verdict: int

@@ -8,8 +8,9 @@ else when it loads the blob (kernel/bpf/btf.c). csrc/btf.c finds where the types
 from __future__ import annotations
 
 import struct
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ _TYPE = struct.Struct("<III")  # name, kind and vlen, size or type
 _TRIPLE = struct.Struct("<III")  # btf_array, btf_member and btf_var_secinfo alike
 _PAIR = struct.Struct("<II")
 _U32 = struct.Struct("<I")
+_WORD = "I"  # of an array, in the machine's byte order, which is the object's: no kernel takes another
 
 
 class Kind:
@@ -310,8 +312,7 @@ class Btf:
         return list(_TRIPLE.iter_unpack(self.blob[start : start + _TRIPLE.size * found.vlen]))
 
 
-@dataclass(frozen=True, slots=True)
-class InfoRecords:
+class InfoRecords(NamedTuple):
     """All func_info or line_info: the size of a record in bytes, and the records of each code section."""
 
     record_size: int
@@ -323,17 +324,19 @@ class InfoRecords:
         A record begins with an offset: in the object bytes into the section, in the result, as the kernel expects,
         instructions into this piece of code.
         """
-        found = bytearray()
-        records = self.sections.get(section, b"")
-        for position in range(0, len(records), self.record_size or 1):
-            (offset,) = _U32.unpack_from(records, position)
-            if not start <= offset < start + size:
-                continue
+        words = array(_WORD, self.sections.get(section, b""))
+        width = self.record_size // words.itemsize or 1
+        offsets = words[::width]
+        first, last = bisect_left(offsets, start), bisect_left(offsets, start + size)
+        inside = offsets[first:last].tolist()
+        if inside != sorted(inside) or any(not start <= offset < start + size for offset in inside[:1] + inside[-1:]):
+            raise ObjectError(f".BTF.ext: the records of section {section!r} are in no order")
+        for offset in inside:
             if offset % INSTRUCTION_SIZE:
                 raise ObjectError(f".BTF.ext: a record of section {section!r} points into an instruction, at {offset}")
-            found += _U32.pack((offset - start) // INSTRUCTION_SIZE)
-            found += records[position + 4 : position + self.record_size]
-        return bytes(found)
+        found = words[first * width : last * width]
+        found[::width] = array(_WORD, [(offset - start) // INSTRUCTION_SIZE for offset in inside])
+        return found.tobytes()
 
 
 def parse_ext(blob: bytes, btf: Btf) -> tuple[InfoRecords, InfoRecords]:

@@ -8,7 +8,6 @@ Long for one module, because specs, sections and relocations belong together; ty
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -52,8 +51,7 @@ KERNEL_FUNCTIONS = ("bpf_cast_to_kern_ctx",)
 NO_CALLS = "bpf-to-bpf calls are not supported; make the function __always_inline"
 
 
-@dataclass(frozen=True, slots=True)
-class MapSpec:
+class MapSpec(NamedTuple):
     """One map for BPF_MAP_CREATE. Numbers are those of the kernel's include/uapi/linux/bpf.h, sizes are in bytes.
 
     `contents` is the initial value of the only element of a data map (.rodata, .data, .bss), with its `variables` at
@@ -70,13 +68,12 @@ class MapSpec:
     btf_key_type_id: int = 0
     btf_value_type_id: int = 0
     contents: bytes | None = None
-    variables: dict[str, tuple[int, int]] = field(default_factory=dict)
+    variables: Mapping[str, tuple[int, int]] = MappingProxyType({})
     frozen: bool = False
     inner: "MapSpec | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Relocation:
+class Relocation(NamedTuple):
     """A load of a map (`value_offset` None), or of the address `value_offset` bytes into a data map's value.
 
     `offset` is the index of the ld_imm64, in instructions of the program.
@@ -94,8 +91,7 @@ class KernelCall(NamedTuple):
     function: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramSpec:
+class ProgramSpec(NamedTuple):
     """One function of a section. Relocated immediates are 0 until link(); info records are relative to its start."""
 
     name: str
@@ -109,8 +105,7 @@ class ProgramSpec:
     line_info_rec_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectSpec:
+class ObjectSpec(NamedTuple):
     """A parsed object. Programs by function name; `btf` is ready for BPF_BTF_LOAD; `license` is "" if missing."""
 
     maps: dict[str, MapSpec]
@@ -146,7 +141,7 @@ def patch_constants(spec: MapSpec, values: Mapping[str, int]) -> MapSpec:
             contents[offset : offset + size] = value.to_bytes(size, "little", signed=value < 0)
         except OverflowError:
             raise ObjectError(f"{value} does not fit {variable!r} of map {spec.name!r}: {size} bytes") from None
-    return replace(spec, contents=bytes(contents))
+    return spec._replace(contents=bytes(contents))
 
 
 def link(program: ProgramSpec, fds: Mapping[str, int], functions: Mapping[str, int] = MappingProxyType({})) -> bytes:
@@ -430,8 +425,9 @@ def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:
 def _function_symbols(elf: _Elf) -> Iterator[_Symbol]:
     """Yield the functions that are programs, by section and offset; none overlaps another."""
     ends: dict[int, int] = {}
-    for symbol in sorted(elf.symbols, key=lambda symbol: (symbol.section, symbol.value)):
-        if symbol.type != _STT_FUNC or not 0 < symbol.section < len(elf.sections):
+    functions = (symbol for symbol in elf.symbols if symbol.type == _STT_FUNC)
+    for symbol in sorted(functions, key=lambda symbol: (symbol.section, symbol.value)):
+        if not 0 < symbol.section < len(elf.sections):
             continue
         section = elf.sections[symbol.section]
         if section.type != _SHT_PROGBITS or not section.flags & _SHF_EXECINSTR:

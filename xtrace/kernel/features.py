@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from xtrace.errors import UsageError
 from xtrace.kernel import constants, syscall
@@ -28,8 +28,7 @@ ASK_FOR_SECURITY_PATH = bytes.fromhex(
 """bpf_skb_get_xfrm_state(ctx, 0, r10 - 32, sizeof(struct bpf_xfrm_state), 0); r0 = 0; exit"""
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """One field per feature, with the name that XTRACE_FEATURES_OFF takes."""
 
     btf: bool
@@ -51,7 +50,7 @@ class Features:
 
     def names(self) -> list[str]:
         """Names of the available features."""
-        return [name for name, present in vars(self).items() if present]
+        return [name for name, present in self._asdict().items() if present]
 
 
 OTHERS = frozenset({"frame_flags", "landlock", "uprobe_multi", "uretprobe"})
@@ -65,7 +64,7 @@ def switched_off(feature: str) -> bool:
 
 def _off() -> frozenset[str]:
     off = frozenset(filter(None, os.environ.get(SWITCH, "").split(",")))
-    unknown = off - set(Features.__dataclass_fields__) - OTHERS
+    unknown = off - set(Features._fields) - OTHERS
     if unknown:
         raise UsageError(f"{SWITCH}: unknown feature {', '.join(sorted(unknown))}")
     return off

@@ -9,7 +9,6 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from io import RawIOBase
 from itertools import islice
@@ -37,8 +36,7 @@ class TooManyMappings(XtraceError):
     """A process has more mappings than are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class MappedFile:
+class MappedFile(NamedTuple):
     """A file that a process has mapped executable."""
 
     device: str

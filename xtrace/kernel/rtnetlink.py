@@ -1,7 +1,6 @@
 """Interfaces, their changes, and XDP programs by netlink (uapi/linux/rtnetlink.h, if_link.h)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from errno import ENODEV, ENOMSG
 from struct import Struct
@@ -83,8 +82,7 @@ _INT = Struct("=i")
 _U32 = Struct("=I")
 
 
-@dataclass(frozen=True, slots=True)
-class XdpOwner:
+class XdpOwner(NamedTuple):
     """The XDP programs on an interface.
 
     `mode`: native, generic, offload, or multi for more than one of them. `prog_id` is the program's id; with
@@ -97,15 +95,14 @@ class XdpOwner:
     generic_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LinkInfo:
+class LinkInfo(NamedTuple):
     """One interface. Counters are in packets and bytes since the interface was created.
 
     They are None only if the message is not a full description: the kernel also sends RTM_NEWLINK for bridge
     ports (AF_BRIDGE) and wireless events with little more than index and name. `xdp` is meaningless there too.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # not that of a tuple
     name: str
     flags: int
     link_type: int

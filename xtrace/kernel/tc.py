@@ -7,7 +7,6 @@ in the kernel: net/sched/sch_api.c, cls_api.c, cls_bpf.c. A filter outlives the 
 from __future__ import annotations
 
 import socket as sockets
-from dataclasses import dataclass
 from enum import IntEnum
 from errno import EEXIST, ENOSPC
 from struct import Struct
@@ -68,8 +67,7 @@ _U32 = Struct("=I")
 _QUEUE = Struct("=5I")  # struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
 
 
-@dataclass(frozen=True, slots=True)
-class TcFilter:
+class TcFilter(NamedTuple):
     """One filter on the clsact qdisc of an interface.
 
     `protocol` is an ethertype, or ETH_P_ALL. `name` is that of a bpf filter, "" if it has none.

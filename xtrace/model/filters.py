@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xtrace.errors import UsageError
 from xtrace.kernel import abi
@@ -39,8 +38,7 @@ _IPV4_PREFIX = 96
 """Prefix length of ::ffff:0:0/96, which holds IPv4 addresses."""
 
 
-@dataclass(frozen=True)
-class Filters:
+class Filters(NamedTuple):
     """A packet must match all filters, and any value of each. Empty means off."""
 
     types: frozenset[str] = frozenset()

@@ -354,8 +354,7 @@ def _record(fields: tuple[Any, ...]) -> FlowRecord:
     return FlowRecord(FlowKey._make(fields[:_KEY_FIELDS]), *fields[_KEY_FIELDS:-2])
 
 
-@dataclass(frozen=True)
-class TickClock:
+class TickClock(NamedTuple):
     """The kernel's tick and CLOCK_MONOTONIC at the same time, true to one tick."""
 
     tick: int = 0
@@ -435,8 +434,7 @@ class InterfaceCounts:
         return cls(counts[0], counts[1], tuple(counts[2:-1]), filtered_fragments=counts[-1])
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(NamedTuple):
     """A monitored interface."""
 
     name: str
@@ -456,8 +454,7 @@ class Interface:
         return "frame" if self.xdp_mode is XdpMode.GENERIC or self.merges else "wire"
 
 
-@dataclass(frozen=True)
-class Unattached:
+class Unattached(NamedTuple):
     """A selected interface that is not monitored."""
 
     name: str
@@ -535,8 +532,7 @@ class FlowSnapshot(Snapshot):
         return found._replace(src_qpn=key.source_qpn) if key.flags & HAS_SRC_QPN else found
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """The flows of one interface to show, largest first if limited, and the sum of the rest."""
 
     flows: int

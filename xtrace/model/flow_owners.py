@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
@@ -43,8 +43,7 @@ KINDS = {
 """All but OWNER_SOCKET. A listening socket alone is no owner: NAT may send what is for its port elsewhere."""
 
 
-@dataclass(frozen=True)
-class FlowOwner:
+class FlowOwner(NamedTuple):
     """The owner of a flow, as far as it is known."""
 
     how: How

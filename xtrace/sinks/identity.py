@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xtrace.errors import XtraceError
 from xtrace.kernel import routes
@@ -13,8 +13,7 @@ from xtrace.sinks.render import valid_unicode
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Constant for a run. A field that is None is unknown or unset, and left out."""
 
     host: str

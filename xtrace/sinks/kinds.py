@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from xtrace.sinks.metrics.sample import Metric, Sample, Values
 
@@ -24,8 +23,7 @@ class Screen(Protocol):
         """Return the height now."""
 
 
-@dataclass(frozen=True)
-class TextOptions:
+class TextOptions(NamedTuple):
     """Options of text output."""
 
     top: int | None = 0
@@ -38,8 +36,7 @@ class TextOptions:
     """whether flows are added up by their owners"""
 
 
-@dataclass(frozen=True)
-class JsonOptions:
+class JsonOptions(NamedTuple):
     """Options of JSON records."""
 
     identity: Record
@@ -50,8 +47,7 @@ class JsonOptions:
     """whether flows are added up by their owners"""
 
 
-@dataclass(frozen=True)
-class MetricsOptions:
+class MetricsOptions(NamedTuple):
     """Options of metrics."""
 
     max_series: int
@@ -109,8 +105,7 @@ class ModeTotals(Protocol):
         """Add one interval."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """How sinks show one mode."""
 
     text: Callable[[TextOptions], TextKind]

@@ -76,13 +76,13 @@ def test_interface_in_order_is_ok_and_attaching_says_what_it_changes() -> None:
 
 @pytest.mark.parametrize("choice", [Choice.of("tc", "auto"), Choice.of("auto", "auto")])
 def test_attaching_at_tc_changes_nothing(choice: Choice) -> None:
-    link = ETH0 if choice.hook else replace(ETH0, kind="veth")
+    link = ETH0 if choice.hook else ETH0._replace(kind="veth")
     assert only(found(link, choice=choice), "attaching") == ok("attaching", "at tc; nothing is reconfigured", "eth0")
 
 
 @pytest.mark.parametrize("hook, status", [("auto", Status.WARN), ("xdp", Status.FAIL), ("tc", Status.OK)])
 def test_owner_of_xdp_is_named_and_fatal_only_to_those_who_insist(hook: str, status: Status) -> None:
-    check = only(found(replace(ETH0, xdp=XdpOwner("native", 77)), choice=Choice.of(hook, "auto")), "attaching")
+    check = only(found(ETH0._replace(xdp=XdpOwner("native", 77)), choice=Choice.of(hook, "auto")), "attaching")
     assert check.status is status
     assert ("program id 77 (native)" in check.detail) == (hook != "tc")
 
@@ -98,9 +98,9 @@ def test_programs_of_others_at_tc_stay_and_are_named() -> None:
 @pytest.mark.parametrize(
     "link, status, told",
     [
-        (replace(ETH0, flags=0), Status.WARN, "down"),
-        (replace(ETH0, flags=0x1, operstate="down"), Status.WARN, "no carrier"),
-        (replace(ETH0, link_type=280), Status.FAIL, "link type 280 are not supported"),
+        (ETH0._replace(flags=0), Status.WARN, "down"),
+        (ETH0._replace(flags=0x1, operstate="down"), Status.WARN, "no carrier"),
+        (ETH0._replace(link_type=280), Status.FAIL, "link type 280 are not supported"),
     ],
 )
 def test_interface_that_cannot_carry_packets_is_reported(link: LinkInfo, status: Status, told: str) -> None:
@@ -112,7 +112,7 @@ def test_interface_that_cannot_carry_packets_is_reported(link: LinkInfo, status:
 
 def test_missing_interface_fails_with_those_that_exist() -> None:
     assert found(ETH0, patterns=("eth7",)) == [fail("interface", "not found", "choose one of eth0", "eth7")]
-    (check,) = found(replace(ETH0, flags=0), patterns=("any",))
+    (check,) = found(ETH0._replace(flags=0), patterns=("any",))
     assert check.status is Status.FAIL and "matches no interface" in check.detail
 
 
@@ -157,7 +157,7 @@ def test_features_that_lack_are_named_with_what_that_means(monkeypatch: pytest.M
         check.detail for check in machine.rights(("xdp",)) if check.name == "features" and check.status is Status.WARN
     ]
     assert any(detail.startswith("no tcx: ") for detail in told)
-    assert set(machine.WITHOUT) == set(vars(features())) - {"realtime"}
+    assert set(machine.WITHOUT) == set(features()._fields) - {"realtime"}
 
 
 def test_bpf_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,11 @@ def test_record_that_points_into_an_instruction_is_refused() -> None:
         InfoRecords(8, {"xdp": struct.pack("<2I", 4, 1)}).of("xdp", 0, 16)
 
 
+def test_records_in_no_order_are_refused() -> None:
+    with pytest.raises(ObjectError, match="records of section 'xdp' are in no order"):
+        InfoRecords(8, {"xdp": struct.pack("<6I", 16, 1, 8, 2, 24, 3)}).of("xdp", 0, 32)
+
+
 def test_records_are_read_by_the_size_the_header_gives() -> None:
     func_info = struct.pack("<6I", 12, XDP, 1, 0, 7, 99)
     functions, lines = parse_ext(ext(func_info), Btf(types()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def created(kernel: FakeKernel) -> list[tuple[bytes, int]]:
 
 def test_maps_are_created_once_and_as_large_as_wanted_and_constants_for_each_load(kernel: FakeKernel) -> None:
     found = created(kernel)
-    with Collection(OBJECT, lambda spec: replace(spec, max_entries=99)) as collection:
+    with Collection(OBJECT, lambda spec: spec._replace(max_entries=99)) as collection:
         assert (list(collection.maps), found) == (["flows"], [(b"flows", 99)])
         for slots in (1, 2):
             collection.load("counts", {"slots": slots}, prog_type=constants.PROG_TYPE_XDP).close()

@@ -5,7 +5,6 @@ import re
 import signal
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
@@ -304,7 +303,7 @@ def test_patched_constants_are_little_endian_and_leave_the_rest(spec: ObjectSpec
     patched = patch_constants(spec.maps["rodata"], {"has_frags": 1, "slot": 0x01020304})
     assert patched.contents == bytes([1, 0, 0, 0, 4, 3, 2, 1])
     assert spec.maps["rodata"].contents == bytes([0, 0, 0, 0, 7, 0, 0, 0])
-    assert replace(patched, contents=spec.maps["rodata"].contents) == spec.maps["rodata"]
+    assert patched._replace(contents=spec.maps["rodata"].contents) == spec.maps["rodata"]
 
 
 def test_negative_constant_is_stored_as_twos_complement(spec: ObjectSpec) -> None:

@@ -150,7 +150,7 @@ def test_feature_that_is_switched_off_is_absent_and_the_others_stay(
 ) -> None:
     plain_kernel.write_text("1")
     monkeypatch.setenv(SWITCH, name)
-    assert {feature for feature, there in vars(probe()).items() if not there} == {name}
+    assert {feature for feature, there in probe()._asdict().items() if not there} == {name}
 
 
 def test_several_features_are_switched_off_by_comma(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,7 +331,7 @@ def test_recorded_description_cut_at_any_length_is_an_error_or_lacks_only_the_re
                 continue
             accepted += 1
             defaults = LinkInfo(complete.index, complete.name, complete.flags, complete.link_type)
-            for field in LinkInfo.__slots__:
+            for field in LinkInfo._fields:
                 assert getattr(entry, field) in (getattr(complete, field), getattr(defaults, field))
         assert 0 < accepted < len(whole) // 4
 

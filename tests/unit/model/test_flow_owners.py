@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,4 +37,4 @@ ALL = FlowOwner(
 def test_name_of_an_owner_is_the_most_telling_that_is_known(unknown: tuple[str, ...], name: str) -> None:
     """A container without a name has twelve digits of its id, as container engines show it."""
     fields: dict[str, Any] = dict.fromkeys(unknown)
-    assert replace(ALL, **fields).name == name
+    assert ALL._replace(**fields).name == name

@@ -6,7 +6,7 @@ import errno
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from xtrace.errors import InterfaceError, KernelError
 from xtrace.kernel import constants, rtnetlink
@@ -42,8 +42,7 @@ TCX_TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The user's choice of hook and mode. None: whatever suits the interface."""
 
     hook: Hook | None = None
@@ -60,8 +59,7 @@ class Choice:
         return self.hook is Hook.XDP or self.xdp_mode is not None
 
 
-@dataclass(frozen=True)
-class Attached:
+class Attached(NamedTuple):
     """An attached program: where, how and since when."""
 
     attachment: Attachment
@@ -124,7 +122,7 @@ class Attacher:
             attached = self._tc(link, Place(slot, direction, layer, peer_netns=peer_netns(link)))
         except InterfaceError as error:
             raise InterfaceError(f"{error}; before that, {reason}") from error
-        return replace(attached, remarks=(reason,))
+        return attached._replace(remarks=(reason,))
 
     def _xdp(self, link: LinkInfo, place: Place, mode: XdpMode) -> Attached:
         refuse_if_owned(link)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.monitors.flows.kinds import PAIR_KINDS
@@ -18,8 +18,7 @@ SEEN_ALONE = frozenset({"vrf", "openvswitch"})
 _GLOB = re.compile(r"[*?\[]")
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """The interfaces selected by -i."""
 
     patterns: tuple[str, ...]

@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from xtrace.kernel import features, privileges
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -39,15 +39,14 @@ MOST_SLOTS = 256
 """A slot is a byte of the flow key."""
 
 
-@dataclass(frozen=True)
-class XdpOptions:
+class XdpOptions(NamedTuple):
     """The options of mode xdp."""
 
     selection: Selection
     choice: Choice
     directions: tuple[Direction, ...] = (Direction.INGRESS,)
     max_flows: int = 65536
-    filters: Filters = field(default_factory=Filters)
+    filters: Filters = Filters()
     promiscuous: bool = False
     owners: bool = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from xtrace.kernel.bpf import possible_cpus
 from xtrace.kernel.elf import MapSpec
@@ -20,8 +20,7 @@ _PLACE = ffi.sizeof("struct index_place")
 _RECENT_OF_CPU = 2 * lib.RECENT_FLOWS * ffi.sizeof("struct recent_flow")
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Sizes of the maps."""
 
     max_flows: int
@@ -87,4 +86,4 @@ class Plan:
             "counters": 2 * self.slots * 2,
             "owner_programs": 2 * self.slots,
         }
-        return replace(spec, max_entries=entries.get(spec.name, spec.max_entries))
+        return spec._replace(max_entries=entries.get(spec.name, spec.max_entries))

@@ -10,8 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xtrace.errors import XtraceError
 from xtrace.kernel import abi, constants
@@ -50,8 +49,7 @@ def load_object_spec(mapped: bool = True) -> ObjectSpec:
     return load_object("xdp_monitor.o" if mapped else "xdp_monitor_hash.o")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a packet program is going to be attached."""
 
     slot: int = 0
@@ -66,6 +64,10 @@ class Place:
     """whether the interface takes VLAN tags off, so that XDP does not see them"""
 
 
+ANYWHERE = Place()
+"""Of Ethernet, entering."""
+
+
 def counters_index(slot: int, egress: int, buffer: int) -> int:
     """Return the index of an interface's counters (csrc/count.h)."""
     return (slot * 2 + egress) * 2 + buffer
@@ -77,8 +79,7 @@ def hash_numbers() -> dict[str, int]:
     return {f"hash_{number}": abi.U64.unpack(os.urandom(abi.U64.size))[0] for number in range(numbers)}
 
 
-@dataclass(frozen=True)
-class Drained:
+class Drained(NamedTuple):
     """The counts of one interval."""
 
     end_monotonic_ns: int
@@ -117,7 +118,7 @@ class FlowTables:
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         entries = self._filters.entries()
-        return replace(spec, max_entries=entries[spec.name]) if spec.name in entries else self.plan.resize(spec)
+        return spec._replace(max_entries=entries[spec.name]) if spec.name in entries else self.plan.resize(spec)
 
     def _fill_filters(self) -> None:
         """Fill the filters' maps, which stay constant afterwards."""
@@ -152,7 +153,7 @@ class FlowTables:
         """Duration of the last grace period."""
         return self._switch.grace_ns
 
-    def load(self, program: str, place: Place = Place()) -> Program:
+    def load(self, program: str, place: Place = ANYWHERE) -> Program:
         """Load a program on the shared maps, with the constants of this kernel and place."""
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")

@@ -12,7 +12,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from xtrace.errors import KernelError, PrivilegeError, VerifierError
@@ -110,11 +110,11 @@ class CallTables:
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         if spec.name in ("calls_a", "calls_b"):
-            return replace(spec, max_entries=self._entries)
+            return spec._replace(max_entries=self._entries)
         if spec.name in ("owners_a", "owners_b"):
-            return replace(spec, max_entries=2 * self._entries + 1)
+            return spec._replace(max_entries=2 * self._entries + 1)
         if spec.name in ("running", "bcasts"):
-            return replace(spec, max_entries=max(LEAST_RUNNING, RUNNING_PER_CPU * (os.cpu_count() or 1)))
+            return spec._replace(max_entries=max(LEAST_RUNNING, RUNNING_PER_CPU * (os.cpu_count() or 1)))
         return spec
 
     def close(self) -> None:

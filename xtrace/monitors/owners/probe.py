@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 
 from xtrace.kernel import abi, constants
 from xtrace.kernel.bpf import Map, Program
@@ -41,7 +40,7 @@ class OwnerProbe:
             self._owned = opening.pop_all()
 
     def _resize(self, spec: MapSpec) -> MapSpec:
-        return replace(spec, max_entries=self._entries) if spec.name == "owners" else spec
+        return spec._replace(max_entries=self._entries) if spec.name == "owners" else spec
 
     @property
     def owners(self) -> Map:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from struct import Struct
 from typing import NamedTuple
 
@@ -123,7 +122,7 @@ class EndProbe:
             self._owned = opening.pop_all()
 
     def _resize(self, spec: MapSpec) -> MapSpec:
-        return replace(spec, max_entries=self.room) if spec.name == "ends" else spec
+        return spec._replace(max_entries=self.room) if spec.name == "ends" else spec
 
     def follow(self, netns: int) -> None:
         """Keep the ends of sockets in a namespace (its inode number), too."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from xtrace.errors import UsageError
-from xtrace.model.filters import TYPES, Filters, parse_networks, parse_ports, parse_types
+from xtrace.model.filters import TYPES, parse_networks, parse_ports, parse_types
 from xtrace.sinks.live.matching import Matcher
 
 EXAMPLES = "tcp,roce  10.0.0.0/8  443,8000-8100  exclude-net fd00::/8  exclude-dns  eth*"
@@ -74,7 +74,7 @@ def _names(chosen: Matcher, words: Words) -> Matcher:
 
 
 def _with(chosen: Matcher, **changes: object) -> Matcher:
-    filters: Filters = replace(chosen.filters, **changes)  # type: ignore[arg-type]  # each is its field's
+    filters = chosen.filters._replace(**changes)  # type: ignore[arg-type]  # each is its field's
     return replace(chosen, filters=filters)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,7 +31,7 @@ from xtrace.monitors.flows.tables import FlowTables, Place
 
 ETH0 = LinkInfo(index=4, name="eth0", flags=1, link_type=1)
 SOCKET = cast("NetlinkSocket", object())
-OWNED = replace(ETH0, xdp=XdpOwner("native", 77))
+OWNED = ETH0._replace(xdp=XdpOwner("native", 77))
 
 NATIVE, GENERIC = constants.XDP_FLAGS_NATIVE, constants.XDP_FLAGS_GENERIC
 XDP, INGRESS, EGRESS = 37, 46, 47
@@ -180,7 +179,7 @@ def test_with_owners_a_program_at_tc_is_attached_before_the_one_at_xdp_and_goes_
     bench: Bench, interfaces: FakeRtnetlink
 ) -> None:
     bench.tables.owner_probe, interfaces.takes_tags_off = object(), True
-    attached = bench.attach("xdp", link=replace(ETH0, kind="veth", peer_netnsid=5))
+    attached = bench.attach("xdp", link=ETH0._replace(kind="veth", peer_netnsid=5))
     assert how(attached) == ("xdp", "native")
     assert bench.links_tried() == [(4, INGRESS, BEFORE), (4, XDP, NATIVE)]
     where = (3, Direction.INGRESS, lib.LINK_LAYER_ETHERNET)
@@ -202,7 +201,7 @@ def test_with_owners_an_interface_that_refuses_one_of_the_two_programs_has_none(
 
 
 def test_loopback_which_has_no_native_xdp_is_not_reported_to_change(bench: Bench) -> None:
-    bench.attach(link=replace(ETH0, link_type=772))
+    bench.attach(link=ETH0._replace(link_type=772))
     assert bench.said == ["XDP program loaded on eth0 (native, frags)"]
 
 
@@ -507,7 +506,7 @@ def test_without_links_a_program_that_another_replaced_by_force_is_not_alive(
     without_links: Bench, interfaces: FakeRtnetlink
 ) -> None:
     attached = without_links.attach("xdp")
-    interfaces.now = replace(ETH0, xdp=XdpOwner("native", 78, native_id=78))
+    interfaces.now = ETH0._replace(xdp=XdpOwner("native", 78, native_id=78))
     assert not attached.attachment.alive()
 
 
@@ -541,7 +540,7 @@ def test_without_links_auto_falls_to_tc_all_the_same(without_links: Bench, inter
 def test_interface_without_an_owner_is_not_refused() -> None:
     refuse_if_owned(ETH0)
     with pytest.raises(XdpRefused):
-        refuse_if_owned(replace(ETH0, xdp=XdpOwner("generic", 7)))
+        refuse_if_owned(ETH0._replace(xdp=XdpOwner("generic", 7)))
 
 
 @pytest.mark.parametrize(
@@ -567,25 +566,25 @@ def test_interface_without_an_owner_is_not_refused() -> None:
 def test_frames_are_read_from_the_header_that_the_link_type_begins_with(
     link_type: int, layer: int, bench: Bench
 ) -> None:
-    link = replace(ETH0, link_type=link_type)
+    link = ETH0._replace(link_type=link_type)
     assert link_layer(link) == layer
     bench.attach("tc", link=link, direction=Direction.EGRESS)
     assert bench.tables.loaded[0][1].link_layer == layer
 
 
-TUNNEL = replace(ETH0, kind="ipip", link_type=768)
+TUNNEL = ETH0._replace(kind="ipip", link_type=768)
 
 
 @pytest.mark.parametrize(
     "link, layer",
     [
         (ETH0, lib.LINK_LAYER_ETHERNET),
-        (replace(ETH0, kind="tun", link_type=65534), lib.LINK_LAYER_IP),
-        (replace(ETH0, kind="tun", link_type=65534, names_protocol=True), lib.LINK_LAYER_NONE),
-        (replace(ETH0, kind="tun", link_type=1, names_protocol=True), lib.LINK_LAYER_ETHERNET),
+        (ETH0._replace(kind="tun", link_type=65534), lib.LINK_LAYER_IP),
+        (ETH0._replace(kind="tun", link_type=65534, names_protocol=True), lib.LINK_LAYER_NONE),
+        (ETH0._replace(kind="tun", link_type=1, names_protocol=True), lib.LINK_LAYER_ETHERNET),
         (TUNNEL, lib.LINK_LAYER_NONE),
-        (replace(ETH0, kind="xfrm", link_type=65534), lib.LINK_LAYER_NONE),
-        (replace(ETH0, link_type=32), lib.LINK_LAYER_IPOIB),
+        (ETH0._replace(kind="xfrm", link_type=65534), lib.LINK_LAYER_NONE),
+        (ETH0._replace(link_type=32), lib.LINK_LAYER_IPOIB),
     ],
     ids=["Ethernet", "tun", "tun with packet information", "tap", "ipip", "xfrm", "IPoIB"],
 )
@@ -602,12 +601,12 @@ def test_xdp_takes_a_packet_without_link_layer_for_ip_only_where_its_driver_chec
 def test_interface_of_an_unsupported_link_type_is_refused_before_anything_is_loaded(
     link_type: int, bench: Bench
 ) -> None:
-    told = bench.refused(link=replace(ETH0, link_type=link_type))
+    told = bench.refused(link=ETH0._replace(link_type=link_type))
     assert told == f"eth0: frames of link type {link_type} are not supported; choose another interface"
     assert (bench.tables.loaded, bench.said) == ([], [])
 
 
-TUN = replace(ETH0, kind="tun", link_type=65534)
+TUN = ETH0._replace(kind="tun", link_type=65534)
 
 
 def test_auto_takes_tc_on_tun_whose_driver_hands_merged_packets_to_xdp(bench: Bench) -> None:
@@ -617,8 +616,8 @@ def test_auto_takes_tc_on_tun_whose_driver_hands_merged_packets_to_xdp(bench: Be
 
 
 def test_auto_takes_tc_on_a_bond_which_others_could_not_join_with_xdp(bench: Bench) -> None:
-    assert how(bench.attach(link=replace(ETH0, kind="bond"))) == ("tc", None)
-    attached = bench.attach("xdp", link=replace(ETH0, kind="bond"))
+    assert how(bench.attach(link=ETH0._replace(kind="bond"))) == ("tc", None)
+    attached = bench.attach("xdp", link=ETH0._replace(kind="bond"))
     assert (how(attached), attached.merges) == (("xdp", "native"), False)
     assert "does not support XDP cannot join" in attached.remarks[0]
 
@@ -630,7 +629,7 @@ def test_xdp_asked_for_on_tun_is_taken_and_known_to_merge(hook: str, mode: str, 
 
 
 def test_xdp_on_other_interfaces_is_not_known_to_merge(bench: Bench) -> None:
-    assert not bench.attach(link=replace(ETH0, kind="veth")).merges
+    assert not bench.attach(link=ETH0._replace(kind="veth")).merges
 
 
 def test_link_is_detached_and_released_once_however_often_it_is_closed(bench: Bench) -> None:
@@ -643,7 +642,7 @@ def test_link_is_detached_and_released_once_however_often_it_is_closed(bench: Be
 def test_lines_are_chinese_under_a_chinese_locale(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
     attached = {
-        Direction.INGRESS: bench.attach("xdp", link=replace(ETH0, link_type=772)),
+        Direction.INGRESS: bench.attach("xdp", link=ETH0._replace(link_type=772)),
         Direction.EGRESS: bench.attach("tc", direction=Direction.EGRESS),
     }
     assert loaded("eth0", attached) == "XDP 程序已加载到 eth0 (native, frags), tc 程序已加载到 eth0 (egress, tcx)"
@@ -664,11 +663,11 @@ def test_line_of_an_interface_has_its_programs_first_and_then_what_is_special(be
         (ETH0, "", WHAT_NATIVE_DOES),
         (ETH0, "virtio_net", "queues may restart; LRO is off while attached"),
         (
-            replace(ETH0, kind="veth"),
+            ETH0._replace(kind="veth"),
             "",
             "the peer's segmentation offload (GSO) is off while attached; detaching may drop queued packets",
         ),
-        (replace(ETH0, kind="tun"), "", "frames are copied into new buffers while attached"),
+        (ETH0._replace(kind="tun"), "", "frames are copied into new buffers while attached"),
     ],
 )
 def test_effect_of_native_xdp_is_that_of_the_driver(
@@ -690,8 +689,8 @@ def test_driver_is_read_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("kind", ["veth", "netkit"])
 def test_auto_takes_tc_on_pairs_that_xdp_slows_down_or_does_not_see(kind: str, bench: Bench) -> None:
-    assert how(bench.attach(link=replace(ETH0, kind=kind))) == ("tc", None)
-    assert how(bench.attach("xdp", link=replace(ETH0, kind=kind))) == ("xdp", "native")
+    assert how(bench.attach(link=ETH0._replace(kind=kind))) == ("tc", None)
+    assert how(bench.attach("xdp", link=ETH0._replace(kind=kind))) == ("xdp", "native")
 
 
 @pytest.mark.parametrize(

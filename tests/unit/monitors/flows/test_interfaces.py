@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from xtrace.kernel.rtnetlink import IFF_UP, LinkInfo
@@ -119,7 +117,7 @@ def test_interface_that_only_any_took_is_given_up_when_it_becomes_a_member_of_an
 
 @pytest.mark.parametrize("kind, seen_alone", [("vrf", True), ("openvswitch", True), ("bond", False), ("bridge", False)])
 def test_member_is_taken_by_any_where_its_master_does_not_see_its_packets(kind: str, seen_alone: bool) -> None:
-    member = replace(link("eth0", master=9), slave_kind=kind)
+    member = link("eth0", master=9)._replace(slave_kind=kind)
     assert Selection(("any",)).takes(member) is seen_alone
     assert Selection(("any",)).gives_up(member) is not seen_alone
 
@@ -130,10 +128,10 @@ def test_interface_that_any_took_is_kept_while_it_is_down() -> None:
 
 @pytest.mark.parametrize("pattern", ["enp*", "eth*", "enx*", "eth0", "enp1s0"])
 def test_one_matching_name_of_several_is_enough(pattern: str) -> None:
-    assert Selection((pattern,)).takes(replace(link("eth0"), altnames=("enp1s0", "enx02")))
+    assert Selection((pattern,)).takes(link("eth0")._replace(altnames=("enp1s0", "enx02")))
 
 
 def test_without_any_no_bridge_port_is_left_out() -> None:
-    port = replace(link("eth1", master=9), slave_kind="bridge")
+    port = link("eth1", master=9)._replace(slave_kind="bridge")
     assert Selection(("eth*",)).left_out([port]) == []
     assert Selection(("any",)).left_out([port]) == ["eth1"]

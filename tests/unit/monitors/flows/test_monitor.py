@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -45,7 +44,7 @@ def interface(name: str, index: int, *, up: bool = True) -> LinkInfo:
     return LinkInfo(index=index, name=name, flags=UP if up else 0, link_type=1, rx_packets=0)
 
 
-LO = replace(interface("lo", 1), link_type=772)
+LO = interface("lo", 1)._replace(link_type=772)
 GONE_AND_AWAITED = (
     "the interface is gone; packets seen until then are counted; it is monitored again when it comes back"
 )
@@ -400,7 +399,7 @@ def test_without_any_interface_to_watch_the_run_does_not_start(world: World, cap
 def test_patterns_that_match_no_interface_are_an_error_that_lists_the_interfaces(
     pattern: str, why: str, world: World
 ) -> None:
-    world.links = [LO, replace(ETH0, kind="veth")]
+    world.links = [LO, ETH0._replace(kind="veth")]
     with pytest.raises(InterfaceError) as caught:
         start(world, pattern)
     told = f"-i {pattern} matches no interface{why} (available: lo, eth0)"
@@ -525,7 +524,7 @@ def test_snapshot_has_the_flows_the_counts_and_both_clocks(world: World, monitor
 
 
 def counted(index: int, packets: int) -> LinkInfo:
-    return replace(ETH0, index=index, rx_packets=packets, rx_bytes=64 * packets, tx_packets=0, tx_bytes=0)
+    return ETH0._replace(index=index, rx_packets=packets, rx_bytes=64 * packets, tx_packets=0, tx_bytes=0)
 
 
 def test_interfaces_own_counters_stand_beside_every_interval_but_the_first_and_the_last(
@@ -634,7 +633,7 @@ def test_interface_that_nobody_asked_for_is_left_alone(world: World, monitor: Xd
 
 def test_any_watches_an_interface_once_it_is_up_and_not_before(world: World) -> None:
     made = start(world, "any")
-    happens(world, made, (NEW_LINK, replace(ETH1, flags=0)))
+    happens(world, made, (NEW_LINK, ETH1._replace(flags=0)))
     assert world.attached == ["eth0 slot 0"]
     happens(world, made, (NEW_LINK, ETH1), (NEW_LINK, ETH1))
     assert world.attached == ["eth0 slot 0", "eth1 slot 1"]
@@ -671,7 +670,7 @@ def test_both_directions_of_an_interface_that_goes_are_detached(world: World) ->
 
 
 def test_interface_that_goes_and_comes_is_watched_again_in_the_same_moment(world: World, monitor: XdpMonitor) -> None:
-    back = replace(ETH0, index=9)
+    back = ETH0._replace(index=9)
     happens(world, monitor, (DEL_LINK, ETH0), (NEW_LINK, back))
     assert world.attached == ["eth0 slot 1"]
     assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
@@ -702,21 +701,21 @@ def test_slot_is_given_again_only_after_its_last_packets_are_drained(world: Worl
 def test_interface_that_is_renamed_is_reported_and_goes_on_under_its_new_name(
     world: World, monitor: XdpMonitor
 ) -> None:
-    happens(world, monitor, (NEW_LINK, replace(ETH0, name="wan0")))
+    happens(world, monitor, (NEW_LINK, ETH0._replace(name="wan0")))
     assert world.said == ["eth0: the interface was renamed to wan0"]
     assert world.happened == [], "still attached, as before"
     assert told(monitor) == [("wan0", 0, "ingress")]
-    happens(world, monitor, (DEL_LINK, replace(ETH0, name="wan0")))
+    happens(world, monitor, (DEL_LINK, ETH0._replace(name="wan0")))
     assert world.said[1:] == ["wan0: the interface is gone; packets seen until then are counted"]
 
 
 def test_name_that_a_renamed_interface_left_is_watched_when_another_takes_it(world: World, monitor: XdpMonitor) -> None:
-    happens(world, monitor, (NEW_LINK, replace(ETH0, name="wan0")), (NEW_LINK, replace(ETH1, name="eth0")))
+    happens(world, monitor, (NEW_LINK, ETH0._replace(name="wan0")), (NEW_LINK, ETH1._replace(name="eth0")))
     assert told(monitor) == [("wan0", 0, "ingress"), ("eth0", 1, "ingress")]
 
 
 def test_further_news_of_a_watched_interface_change_nothing(world: World, monitor: XdpMonitor) -> None:
-    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, replace(ETH0, mtu=9000)), (NEW_LINK, ETH0))
+    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, ETH0._replace(mtu=9000)), (NEW_LINK, ETH0))
     assert (world.happened, world.said) == ([], [])
 
 
@@ -727,8 +726,8 @@ NO_CARRIER = "eth0: no carrier; no packets until the link is up"
 @pytest.mark.parametrize(
     "state, line",
     [
-        (replace(ETH0, flags=0), DOWN),
-        (replace(ETH0, flags=ONLY_ADMINISTRATIVELY), NO_CARRIER),
+        (ETH0._replace(flags=0), DOWN),
+        (ETH0._replace(flags=ONLY_ADMINISTRATIVELY), NO_CARRIER),
     ],
 )
 def test_interface_that_goes_down_is_reported_once_and_so_is_its_coming_up(
@@ -737,20 +736,20 @@ def test_interface_that_goes_down_is_reported_once_and_so_is_its_coming_up(
     happens(world, monitor, (NEW_LINK, state), (NEW_LINK, state))
     assert world.said == [line]
     assert [found.is_up for found, _ in monitor.tick().interfaces] == [False]
-    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, replace(ETH0, operstate="up")))
+    happens(world, monitor, (NEW_LINK, ETH0), (NEW_LINK, ETH0._replace(operstate="up")))
     assert world.said == [line, "eth0: the interface is up"]
     assert [found.is_up for found, _ in monitor.tick().interfaces] == [True]
     assert world.happened == ["take"] * 2, "it stays attached"
 
 
 def test_interface_that_is_down_at_the_start_is_reported(world: World) -> None:
-    world.links = [replace(ETH0, flags=0)]
+    world.links = [ETH0._replace(flags=0)]
     start(world).close()
     assert world.said == [f"XDP program loaded on eth0 (native): {DOWN.removeprefix('eth0: ')}"]
 
 
 def test_state_is_followed_at_ticks_where_no_event_came(world: World, monitor: XdpMonitor) -> None:
-    world.links = [replace(ETH0, flags=ONLY_ADMINISTRATIVELY)]
+    world.links = [ETH0._replace(flags=ONLY_ADMINISTRATIVELY)]
     ((found, _),) = monitor.tick().interfaces
     assert (found.is_up, world.said) == (False, [NO_CARRIER])
 
@@ -759,7 +758,7 @@ def test_state_is_followed_at_ticks_where_no_event_came(world: World, monitor: X
 def test_event_of_a_bridge_about_its_port_is_no_coming_or_going(kind: int, world: World) -> None:
     made = start(world, "eth*")
     before = list(world.happened)
-    happens(world, made, (kind, replace(ETH0, rx_packets=None)), (kind, replace(ETH1, rx_packets=None)))
+    happens(world, made, (kind, ETH0._replace(rx_packets=None)), (kind, ETH1._replace(rx_packets=None)))
     assert world.happened == before
     made.close()
 
@@ -792,7 +791,7 @@ def test_interface_that_refused_is_retried_when_it_goes_up_or_down_and_not_at_ev
 ) -> None:
     made = start(world, "eth*")
     world.refuses["eth1", Direction.INGRESS] = InterfaceError("eth1: no")
-    up, down = ETH1, replace(ETH1, flags=0)
+    up, down = ETH1, ETH1._replace(flags=0)
     happens(world, made, (NEW_LINK, up), (NEW_LINK, up), (NEW_LINK, up))
     assert len(caplog.messages) == 1
     happens(world, made, (NEW_LINK, down), (NEW_LINK, down))
@@ -867,7 +866,7 @@ def test_events_older_than_the_answer_are_forgotten_where_some_were_lost(
 ) -> None:
     """eth0 went to another namespace and came back, of which only the going was kept."""
     made = start(world, "any")
-    world.events = [(DEL_LINK, replace(ETH0, moved=True)), (NEW_LINK, replace(ETH0, name="lan0"))]
+    world.events = [(DEL_LINK, ETH0._replace(moved=True)), (NEW_LINK, ETH0._replace(name="lan0"))]
 
     def overflows(self: FakeSocket) -> None:
         raise KernelError("recv(netlink notification)", errno.ENOBUFS)
@@ -884,7 +883,7 @@ def test_events_older_than_the_answer_are_forgotten_where_some_were_lost(
 
 
 def test_going_of_an_interface_that_is_there_and_attached_is_an_old_story(world: World, monitor: XdpMonitor) -> None:
-    world.events = [(DEL_LINK, replace(ETH0, moved=True))]
+    world.events = [(DEL_LINK, ETH0._replace(moved=True))]
     monitor.react()
     assert world.attached == ["eth0 slot 0"]
     assert world.said == []
@@ -927,17 +926,17 @@ def test_slot_of_a_program_that_could_not_be_detached_is_not_given_to_another(
 
 def test_interface_is_attached_to_as_it_is_now_and_not_as_it_was_when_it_changed(world: World) -> None:
     made = start(world, "any")
-    world.links.append(replace(ETH1, name="now1"))
-    world.events = [(NEW_LINK, replace(ETH1, name="was1"))]
+    world.links.append(ETH1._replace(name="now1"))
+    world.events = [(NEW_LINK, ETH1._replace(name="was1"))]
     made.react()
     assert world.attached == ["eth0 slot 0", "now1 slot 1"]
     made.close()
 
 
 def test_what_the_hook_misses_is_reported_under_the_interfaces_new_name(world: World, monitor: XdpMonitor) -> None:
-    happens(world, monitor, (NEW_LINK, replace(ETH0, name="lan0")))
+    happens(world, monitor, (NEW_LINK, ETH0._replace(name="lan0")))
     for number in range(20):
-        world.links = [LO, replace(counted(ETH0.index, 1000 * number), name="lan0")]
+        world.links = [LO, counted(ETH0.index, 1000 * number)._replace(name="lan0")]
         world.now += 5_000_000_000
         monitor.tick()
     assert world.said[1:] == ["lan0: the hook sees none of the packets that the interface counts as received"]
@@ -981,7 +980,7 @@ def test_bridge_whose_forwarded_packets_stay_hidden_is_told_once(
 ) -> None:
     monkeypatch.setattr(watched_module.Watched, "be_promiscuous", lambda watched: world.note("promiscuous"))
     flags = UP | 0x100 * is_promiscuous  # IFF_PROMISC
-    world.links = [replace(interface(name, index), kind=kind, flags=flags) for name, index in (("br0", 7), ("br1", 8))]
+    world.links = [interface(name, index)._replace(kind=kind, flags=flags) for name, index in (("br0", 7), ("br1", 8))]
     options = XdpOptions(Selection(("br0", "br1")), Choice(), INGRESS, promiscuous=asked)
     made = XdpMonitor(options, world.said.append)
     lines = [line for line in world.said if "bridge" in line]
@@ -992,8 +991,8 @@ def test_bridge_whose_forwarded_packets_stay_hidden_is_told_once(
 
 
 def test_bridge_ports_excluded_by_any_are_named(world: World) -> None:
-    port = replace(ETH1, master=9, slave_kind="bridge")
-    world.links = [ETH0, port, replace(port, index=7, name="tap0", kind="tun"), replace(port, index=8, flags=0)]
+    port = ETH1._replace(master=9, slave_kind="bridge")
+    world.links = [ETH0, port, port._replace(index=7, name="tap0", kind="tun"), port._replace(index=8, flags=0)]
     start(world, "any").close()
     assert world.said[0] == (
         "-i any excludes the bridge ports eth1: on the bridge itself, packets that its ports forward to"
@@ -1039,7 +1038,7 @@ def test_interface_that_flaps_is_watched_again_at_once(world: World, monitor: Xd
 
 def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) -> None:
     made = start(world, "any")
-    happens(world, made, (NEW_LINK, replace(ETH0, master=9)))
+    happens(world, made, (NEW_LINK, ETH0._replace(master=9)))
     assert world.attached == []
     assert world.said[-1] == (
         "eth0: became a member of another interface, which counts its packets too; packets seen until then are counted"
@@ -1051,7 +1050,7 @@ def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) ->
 
 
 def test_member_of_a_bond_that_was_named_stays_watched(world: World, monitor: XdpMonitor) -> None:
-    happens(world, monitor, (NEW_LINK, replace(ETH0, master=9)))
+    happens(world, monitor, (NEW_LINK, ETH0._replace(master=9)))
     assert world.attached == ["eth0 slot 0"]
 
 
@@ -1220,7 +1219,7 @@ def test_packets_that_the_queue_drops_are_not_taken_for_repeated_ones(world: Wor
     made = start(world, directions=(Direction.EGRESS,))
     for number in range(1, 4):
         world.flows = [flow(key(flags=EGRESS), packets=5000, size=5_000_000)]
-        world.links = [LO, replace(ETH0, rx_bytes=0, tx_packets=400 * number, tx_bytes=400_000 * number)]
+        world.links = [LO, ETH0._replace(rx_bytes=0, tx_packets=400 * number, tx_bytes=400_000 * number)]
         world.queues = {ETH0.index: RootQdisc("tbf", 1, 4600 * number)}
         world.now += 5 * SECOND
         ((_, counts),) = made.tick().interfaces

@@ -7,7 +7,6 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -408,7 +407,7 @@ def test_kernel_that_takes_our_types_gets_them_with_every_program(maps: Maps, ke
 
 
 def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: Callable[..., FlowTables]) -> None:
-    tables = opened(plan=replace(PLAN, slots=8))
+    tables = opened(plan=PLAN._replace(slots=8))
     wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
     wanted |= {"is_realtime": 0, "own_counters": (7 * 2 + 1) * 2, "recent_mask": lib.RECENT_FLOWS - 1, "max_flows": 64}
     wanted |= {"table_entries": PLAN.table_entries, "index_places": PLAN.index_places, "reads_plain": 0}
@@ -484,7 +483,7 @@ def test_without_filters_every_switch_is_off_and_no_map_is_filled(maps: Maps, ke
 def test_every_load_of_the_packet_program_has_the_filters_switches(
     maps: Maps, opened: Callable[..., FlowTables]
 ) -> None:
-    tables = opened(filters=FILTERS, plan=replace(PLAN, slots=4))
+    tables = opened(filters=FILTERS, plan=PLAN._replace(slots=4))
     for place in (Place(), Place(slot=3, direction=Direction.EGRESS)):
         told = constants_of(maps, tables, place)
         wanted = 1 << TRAFFIC_TYPES.index("TCP") | 1 << TRAFFIC_TYPES.index("RoCE_v2")

@@ -27,7 +27,7 @@ from xtrace.sinks.live.flows import LISTED
 from xtrace.sinks.live.terminal import Terminal
 from xtrace.sinks.registry import Totals
 
-ETH0_OUT = replace(ETH0, direction=Direction.EGRESS)
+ETH0_OUT = ETH0._replace(direction=Direction.EGRESS)
 ETH1 = Interface("eth1", slot=1)
 
 TYPED = {

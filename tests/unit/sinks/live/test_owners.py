@@ -229,7 +229,7 @@ def test_a_flow_s_detail_says_whose_it_is(begin: Begin) -> None:
 def test_frames_fit_with_names_of_any_length(begin: Begin) -> None:
     session = begin("xdp", owners=True)
     shown = owned()
-    long = replace(CURL, container_name="c" * 200, pod_name="n/" + "p" * 300)
+    long = CURL._replace(container_name="c" * 200, pod_name="n/" + "p" * 300)
     session.tick(replace(shown, name_owner=lambda packed: long))
     session.press("\t")
     lines = session.terminal.until_shown("[owners 1]")

@@ -159,7 +159,7 @@ def test_help_and_messages_cover_the_table_until_escape() -> None:
 @pytest.mark.parametrize("direction, word", [(Direction.INGRESS, "in"), (Direction.EGRESS, "out")])
 def test_details_show_the_direction_that_is_chosen(direction: Direction, word: str) -> None:
     made = screen("xdp")
-    both = [(ETH0, counts_of([flow()])), (replace(ETH0, direction=Direction.EGRESS), counts_of([]))]
+    both = [(ETH0, counts_of([flow()])), (ETH0._replace(direction=Direction.EGRESS), counts_of([]))]
     made.take(snapshot([flow()], both))
     made.press("tab")
     made.press("enter")

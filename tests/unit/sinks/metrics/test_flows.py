@@ -242,7 +242,7 @@ def test_remembered_counters_are_bounded() -> None:
 
 def test_interface_that_comes_back_in_another_slot_within_an_interval_has_one_series_per_flow() -> None:
     run = Run(10)
-    again = replace(ETH0, slot=3)
+    again = ETH0._replace(slot=3)
     flows = [flow(key(slot=0), 1, 100), flow(key(slot=3), 2, 200)]
     counts = [(ETH0, counts_of(flows[:1])), (again, counts_of(flows[1:]))]
     assert samples(run.tick(flows, counts), "80") == [(0, 0), (300, 5)]

@@ -74,7 +74,7 @@ class Weather:
 
 def shown(metrics: Callable[[MetricsOptions], MetricsKind] | None) -> Kind:
     """Return the made-up mode's registry row, with metrics only."""
-    return replace(KINDS["rdma"], metrics=metrics)
+    return KINDS["rdma"]._replace(metrics=metrics)
 
 
 class Server:
@@ -356,7 +356,7 @@ def test_memory_of_the_process_is_what_its_status_says() -> None:
 def test_figures_of_mode_xdp_are_those_of_the_last_interval() -> None:
     flows = FlowMetrics(MetricsOptions(1))
     refused = Unattached("eth2", Absence.REFUSED, "")
-    absent = (Unattached("eth1", Absence.DETACHED, ""), refused, replace(refused, is_named=True))
+    absent = (Unattached("eth1", Absence.DETACHED, ""), refused, refused._replace(is_named=True))
     both = [flow(), flow(key(ports=(1, 1)))]
     flows.samples(replace(snapshot(both), grace_ns=4_000_000, drain_ns=7_000_000, attached=5, unattached=absent))
     assert flows.own(FLOWS) == {
