@@ -37,6 +37,8 @@ C_TESTS = {
 PACKET_PROGRAMS = ("tests/kernel",)
 """Everything else in csrc/."""
 
+C_LIMIT_S = 600.0
+"""For building and loading a change to C, and the tests of it."""
 SLOWEST_START_S = 20.0
 """More than importing and collecting takes on a machine with other work."""
 
@@ -87,7 +89,7 @@ def quickest(tests: Iterable[Test]) -> list[Test]:
 
 
 def limit_s(tests: Iterable[Test]) -> float:
-    """What the tests may take before a change counts as one that hangs."""
+    """What the tests may take before a change counts as one without an answer."""
     return SLOWEST_START_S + 5 * sum(test.seconds for test in tests)
 
 

@@ -1,7 +1,7 @@
 """The changes that a Python module offers, found in its syntax tree and made in its text.
 
 Left alone, because nobody means to test them: annotations, docstrings, decorators, assertions, the texts of messages
-(strings that are no names), debugging output, names of types.
+(strings that are no names), debugging output, names of types, what a class leaves to those derived from it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.RShift: ast.LShift,
 }
 OPPOSITE = {"min": "max", "max": "min", "any": "all", "all": "any"}
-NAME = re.compile(r"[A-Za-z][\w.:/-]*")
-"""Labels, keys, file names; other strings are texts."""
+NAME = re.compile(r"(?!utf-8$)[A-Za-z][\w.:/-]*")
+"""Labels, keys, file names; other strings are texts. `utf-8_` would be the same to Python."""
 TYPE = re.compile(r"[A-Z]+[a-z]\w*")
 """Names that are given to types, Record = dict[str, Any] or T = TypeVar("T")."""
 SILENT = {"debug", "register", "reverse"}
@@ -87,11 +87,13 @@ class Finder(ast.NodeVisitor):
     # what is left alone, and scopes
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        body = without_docstring(node.body)
+        if not body:
+            return  # of a Protocol: what it says by default nobody gets
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(default)
         outer, self._scope = self._scope, min([node.lineno, *(d.lineno for d in node.decorator_list)])
-        body = without_docstring(node.body)
-        if body and not returns_value(node) and len(body) > 1:
+        if not returns_value(node) and len(body) > 1:
             self._add("return early", body[0], "return", body[0])
         for statement in body:
             self.visit(statement)
@@ -247,10 +249,17 @@ class Finder(ast.NodeVisitor):
         self._add("dropped statement", node, "pass")
         self.generic_visit(node)
 
-    visit_Continue = visit_Break = visit_Delete = visit_Raise = _dropped  # noqa: N815
+    visit_Continue = visit_Break = visit_Delete = _dropped  # noqa: N815
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        if not (isinstance(node.exc, ast.Name) and node.exc.id == "NotImplementedError"):
+            self._dropped(node)
 
     def visit_Return(self, node: ast.Return) -> None:
-        if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        value = node.value
+        # None instead of False is the same wherever it is asked for
+        is_none = isinstance(value, ast.Constant) and (value.value is None or value.value is False)
+        if value is not None and not is_none:
             self._add("return nothing", node, "return None")
         self.generic_visit(node)
 

@@ -27,7 +27,7 @@ class Outcome:
     how: str
     """the failed test, or why there is none"""
     hung: bool = False
-    """it was the time limit that noticed"""
+    """the time limit ended the tests before one failed"""
     refused: bool = False
     """no test was needed: the compiler or the kernel's verifier takes no such program"""
 
@@ -105,7 +105,7 @@ class Tree:
         try:
             said, _ = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
-            return Outcome(True, f"no end within {limit_s:.0f} s", hung=True)
+            return Outcome(False, f"no end within {limit_s:.0f} s", hung=True)
         finally:
             kill_group(process)
         return Outcome(process.returncode != 0, first_failure(said))

@@ -51,6 +51,7 @@ def made(source: str, kind: str) -> set[str]:
         ("a = None", "constant", set()),
         ("a = b['src_ip']", "name", {"a = b['src_ip_']"}),
         ("a = 'not a name, a text'", "name", set()),
+        ("a = b.decode('utf-8')", "name", set()),
         ("a = max(b, c)", "min, max, any, all", {"a = min(b, c)"}),
         ("a = any(b)", "min, max, any, all", {"a = all(b)"}),
         ("a = f(b, c, d)", "swap", {"a = f(c, b, d)", "a = f(b, d, c)"}),
@@ -62,10 +63,15 @@ def made(source: str, kind: str) -> set[str]:
         ("a = b.sent + b.total()", "attribute", set()),
         ("def f():\n    a.b = 1", "dropped statement", {"pass"}),
         ("for a in b:\n    continue", "dropped statement", {"pass"}),
+        ("def f():\n    raise ValueError", "dropped statement", {"pass"}),
+        ("def f():\n    raise NotImplementedError", "dropped statement", set()),
         ("a += 1", "dropped statement", {"pass"}),
         ("f(a)", "dropped call", {"pass"}),
         ("log.debug('x')", "dropped call", set()),
+        ("class A:\n    def f(self, a=True):\n        'It does.'", "constant", set()),
+        ("class A:\n    def f(self, a=True):\n        return a", "constant", {"def f(self, a=False):"}),
         ("def f():\n    return a", "return nothing", {"return None"}),
+        ("def f():\n    return False", "return nothing", set()),
         ("def f():\n    a.b()\n    c.d()", "return early", {"return"}),
         ("def f():\n    a.b()\n    return 1", "return early", set()),
         ("if a:\n    b = 1", "condition", {"if (not a):"}),
@@ -334,19 +340,22 @@ def test_test_that_finds_the_answer_in_a_cache_concerns_the_function(outcome: Ca
     assert (found.noticed, found.how) == (True, "FAILED tests/test_thing.py::test_cached_again")
 
 
-def test_change_that_never_ends_is_noticed_by_the_limit(outcome: Callable[..., Outcome]) -> None:
-    assert outcome("n -= 1", b"pass", b"def spin", limit_s=2) == Outcome(True, "no end within 2 s", hung=True)
+def test_change_that_never_ends_has_no_answer_within_the_limit(outcome: Callable[..., Outcome]) -> None:
+    assert outcome("n -= 1", b"pass", b"def spin", limit_s=2) == Outcome(False, "no end within 2 s", hung=True)
 
 
 def test_report_counts_and_shows_what_was_not_noticed(capsys: pytest.CaptureFixture[str]) -> None:
-    source = b"a = 1\nb = 2\nc = 3\nd = 4\n"
+    source = b"a = 1\nb = 2\nc = 3\nd = 4\ne = 5\n"
     changes = python.changes_of("m.py", source)
-    outcomes = [Outcome(True, "FAILED t"), Outcome(False, "3 passed"), None, Outcome(True, "no", refused=True)]
+    refused, hung = Outcome(True, "no", refused=True), Outcome(False, "no end", hung=True)
+    outcomes = [Outcome(True, "FAILED t"), Outcome(False, "3 passed"), None, refused, hung]
     count = command.report("m.py", list(zip(changes, outcomes, strict=True)), source)
-    assert str(count) == "1 of 2 noticed, 50 %, 1 refused, 1 equivalent"
+    told = "1 of 2 noticed, 50 %, 1 without an answer in time, 1 refused, 1 equivalent"
+    assert str(count) == told
     assert capsys.readouterr().out == (
-        "m.py: 1 of 2 noticed, 50 %, 1 refused, 1 equivalent\n"
+        f"m.py: {told}\n"
         "    m.py:2 constant (3 passed)\n      - b = 2\n      + b = 3\n"
+        "    m.py:5 constant (no end)\n      - e = 5\n      + e = 6\n"
     )
 
 

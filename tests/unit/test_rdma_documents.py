@@ -36,6 +36,11 @@ def test_every_threshold_is_documented_with_its_values() -> None:
     limits = {**rdma_limits.LIMITS, **nccl_limits.LIMITS}
     documented = {name: cells[1:] for name, cells in rows("name").items()}
     assert documented == {name: [shown(limit.warn), shown(limit.critical)] for name, limit in limits.items()}
+    units = {name: cells[0] for name, cells in rows("name").items()}
+    told = {"imbalance": "times the mean", "idle": "rails", "hang": "s, mode nccl", "late": "s, mode nccl"}
+    assert units == {name: told.get(name, limit.unit) for name, limit in limits.items()}
+    assert {limits[name].unit for name in ("hang", "late")} == {"s"}
+    assert {limits[name].unit for name in ("imbalance", "idle")} == {""}
 
 
 def test_every_metric_is_documented() -> None:

@@ -22,21 +22,19 @@ class Backoff:
 
     def reason(self, what: str) -> str | None:
         """Why `what` is not to be read now; None if it is."""
-        if not self._failing:
-            return None
-        until, _, why = self._failing.get(what, (0, 0, ""))
-        return why if self._clock() < until else None
+        known = self._failing.get(what)
+        return known[2] if known and self._clock() < known[0] else None
 
     def failed(self, what: str, why: str) -> str:
         """Note a failure; returns `why`."""
-        _, pause, _ = self._failing.get(what, (0, FIRST_PAUSE_NS, ""))
+        known = self._failing.get(what)
+        pause = known[1] if known else FIRST_PAUSE_NS
         self._failing[what] = (self._clock() + pause, min(2 * pause, LONGEST_PAUSE_NS), why)
         return why
 
     def succeeded(self, what: str) -> None:
         """Note a success."""
-        if self._failing:
-            self._failing.pop(what, None)
+        self._failing.pop(what, None)
 
 
 def why(error: OSError | ValueError) -> str:

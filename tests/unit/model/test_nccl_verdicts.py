@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -336,7 +338,10 @@ def test_half_of_the_ranks_in_a_call_since_before_the_tool_may_be_a_communicator
 def test_all_in_a_call_since_before_the_tool_are_stopped() -> None:
     verdict = only(*(older(number) for number in range(4)))
     assert (verdict.kind, verdict.number) == (Kind.ALL_STOPPED, None)
-    assert verdict.evidence.endswith("(by their stacks; on which communicator is not known)")
+    assert verdict.evidence == (
+        "ranks 0, 1, 2, 3 are in AllReduce, and none has returned since the tool came (by their stacks; on which"
+        " communicator is not known)"
+    )
 
 
 def test_one_that_was_not_seen_while_others_are_in_a_call_is_missing_if_all_hosts_are_known() -> None:
@@ -354,3 +359,81 @@ def test_of_a_job_that_was_started_anew_the_earlier_ranks_are_forgotten() -> Non
     ]
     left = replace(rank(0), left="CommAbort", pid=50)
     assert list(without_replaced([left, rank(0)])) == [rank(0)]
+
+
+def test_verdicts_are_named_as_documented_the_worst_first() -> None:
+    words = ("gone", "stopped", "mismatch", "open_send", "missing", "all_stopped", "late")
+    assert [kind.value for kind in Kind] == list(words)
+    guide = (Path(__file__).parents[3] / "docs/nccl.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", guide, re.MULTILINE)
+    assert set(words) <= set(rows)
+
+
+def test_names_of_what_tells_that_communicators_are_one_are_public() -> None:
+    assert [identity.value for identity in Identity] == ["unique_id", "parent", "process", "environment"]
+
+
+def test_of_two_ranks_one_may_be_late_and_of_one_none() -> None:
+    verdict = only(marked(0, 0), marked(1, 0.21))
+    assert (verdict.kind, verdict.rank, verdict.waiting) == (Kind.LATE, 1, (0,))
+    assert judged(marked(1, 0.21)) == []
+    assert judged(marked(0, 0), marked(1, 0.1)) == [], "as late as it may be"
+
+
+@pytest.mark.parametrize(
+    "fields, quiet_since",
+    [
+        ({}, 0),
+        ({"last_begin_ns": 5, "last_return_ns": 3}, 5),
+        ({"last_begin_ns": 3, "last_return_ns": 5}, 5),
+        ({"last_begin_ns": 5, "open": OpenCall(REDUCE, 9, 1)}, 9),
+        ({"last_begin_ns": 5, "open": OpenCall(REDUCE, 9, 1, is_other=True)}, 5),
+        ({"last_begin_ns": 5, "peers": (PeerCount(1, 1, 1, None, 7), PeerCount(2, 1, 1, 6, None))}, 7),
+        ({"last_begin_ns": 5, "peers": (PeerCount(1, 1, 1, 8, 7),)}, 8),
+    ],
+)
+def test_a_rank_is_quiet_since_it_last_began_or_ended_something(fields: dict[str, Any], quiet_since: int) -> None:
+    assert Rank("n1", 1, NOW, **fields).quiet_since_ns == quiet_since
+
+
+@pytest.mark.parametrize(
+    "function, is_other, waits",
+    [
+        ("AllReduce", False, True),
+        ("AllReduce", True, False),
+        ("Send", False, False),
+        ("Recv", False, False),
+        ("GroupEnd", False, False),
+    ],
+)
+def test_a_rank_waits_in_calls_that_all_must_make(function: str, is_other: bool, waits: bool) -> None:
+    call = OpenCall(Arguments(function), NOW, 1, is_other=is_other)
+    assert Rank("n1", 1, NOW, open=call).waits is waits
+    assert not Rank("n1", 1, NOW).waits
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (Arguments("GroupEnd"), "GroupEnd"),
+        (Arguments("AllReduce", "int8", 0), "AllReduce(0 x int8)"),
+        (Arguments("Broadcast", "int8", 5, 0), "Broadcast(5 x int8, root 0)"),
+        (Arguments("Send", "int8", 5, 2), "Send(5 x int8, peer 2)"),
+        (Arguments("Recv", "int8", 5, 2), "Recv(5 x int8, peer 2)"),
+    ],
+)
+def test_arguments_are_shown_as_far_as_there_are_any(arguments: Arguments, text: str) -> None:
+    assert str(arguments) == text
+
+
+def test_functions_that_are_one_on_the_wire_are_comparable() -> None:
+    for name in ("Bcast", "Broadcast", "BcastConfig", "BroadcastConfig"):
+        assert Arguments(name, "int8", 5, 0).comparable() == Arguments("Broadcast", "int8", 5, 0)
+
+
+@pytest.mark.parametrize("late, kinds", [(2, []), (3, [Kind.LATE]), (4, [Kind.LATE])])
+def test_a_rank_that_was_late_three_times_in_a_row_is_late(late: int, kinds: list[Kind]) -> None:
+    numbers = (4, 6, 7, 8)
+    on_time, slow = marked(2, 0, numbers), marked(2, 0.21, numbers)
+    mixed = replace(slow, calls=(*on_time.calls[: 4 - late], *slow.calls[4 - late :]))
+    assert [verdict.kind for verdict in judged(marked(0, 0, numbers), marked(1, 0, numbers), mixed)] == kinds

@@ -205,6 +205,20 @@ def test_repeated_requests_are_explained_whatever_the_driver_calls_them(name: st
     assert reason.endswith(": the remote side repeated them: a response was lost or late")
 
 
+@pytest.mark.parametrize(
+    "driver, counter, words",
+    [
+        ("efa", "unresponsive_remote_events", "efa counts unresponsive remote hosts here, not retries"),
+        ("efa", "rx_drops", "efa counts packets dropped for any reason here"),
+        ("mlx5_core", "roce_adp_retrans", "mlx5 counts only retransmissions by its adaptive timer"),
+    ],
+)
+def test_what_a_drivers_counter_means_is_said(driver: str, counter: str, words: str) -> None:
+    _, (reason,) = verdict(on(driver, port({counter: grew(100_000)})))
+    assert reason.endswith(f": {words}")
+    assert words not in str(verdict(on("other", port({counter: grew(100_000)}))))
+
+
 def test_time_waited_to_send_is_no_alarm() -> None:
     full = Reading((1 << 32) - 1, None, "saturated")
     assert verdict(port(standard={"port_xmit_wait": full})) == ("ok", ())

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.make import packed
 from tests.unit.make_tcp import connection, sample, sums
 from xtrace.kernel.syscall import lib
-from xtrace.model.tcp import CONGESTION_STATES, COUNTERS, NO_MIN_RTT, STATES, growth
+from xtrace.model.tcp import CONGESTION_STATES, COUNTERS, NO_MIN_RTT, STATES, growth, name_of
 from xtrace.model.words import Health
 
 SENT, AGAIN = lib.TCP_SEGMENTS_SENT, lib.TCP_RETRANSMITTED
@@ -76,3 +76,7 @@ def test_unseen_is_what_the_kernel_counted_beyond_the_sockets() -> None:
     assert sums().unseen == 1
     assert sums(retrans_segs=None).unseen is None
     assert (sums(sums=()).unseen, sums(sums=()).retransmitted) == (None, None)
+
+
+def test_names_of_congestion_control_end_at_their_nul_whatever_is_in_them() -> None:
+    assert [name_of(text) for text in (b"bbr\0x", b"b\xffr\0\0", b"", b"cubic")] == ["bbr", "b\ufffdr", "", "cubic"]

@@ -13,7 +13,7 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.flow_owners import How
 from xtrace.model.nccl_names import DATATYPES, FUNCTIONS, RESULTS
 from xtrace.model.nccl_ranks import Identity
-from xtrace.model.rdma import RdmaSnapshot, Status
+from xtrace.model.rdma import Rails, RdmaSnapshot, Status
 from xtrace.model.snapshot import Setup
 from xtrace.model.tcp import Limited, Reason
 from xtrace.model.words import Absence, Direction, Health, Hook, Share, XdpMode
@@ -87,6 +87,7 @@ def test_nccl_functions_and_datatypes_are_those_of_the_schema_in_nccls_order() -
 def test_setup_and_snapshot_without_more_to_show_have_no_maps_and_no_failure() -> None:
     assert Setup().map_memory == 0
     assert RdmaSnapshot(1, 1).failure == ""
+    assert (RdmaSnapshot(1, 1).rails, RdmaSnapshot(1, 1).ports) == (Rails(0, None), ())
 
 
 def test_word_is_written_as_it_is_everywhere() -> None:

@@ -167,11 +167,13 @@ _WHY_MORE = {
 
 def _counters(link: LinkInfo | None) -> dict[Direction, PacketCount]:
     """An interface's own counters; nothing where they are not known."""
-    if link is None or None in (link.rx_packets, link.rx_bytes, link.tx_packets, link.tx_bytes):
+    if link is None or link.rx_packets is None or link.rx_bytes is None:
+        return {}
+    if link.tx_packets is None or link.tx_bytes is None:
         return {}
     return {
-        Direction.INGRESS: PacketCount(link.rx_packets or 0, link.rx_bytes or 0),
-        Direction.EGRESS: PacketCount(link.tx_packets or 0, link.tx_bytes or 0),
+        Direction.INGRESS: PacketCount(link.rx_packets, link.rx_bytes),
+        Direction.EGRESS: PacketCount(link.tx_packets, link.tx_bytes),
     }
 
 

@@ -67,11 +67,6 @@ class Watcher:
         self._thread.start()
         self._started.wait(START_S)
 
-    @property
-    def users(self) -> Mapping[int, User]:
-        """The processes that use NCCL."""
-        return self._watched.users
-
     def take(self) -> Watched:
         """What is known now; a user that ended is part of it once."""
         with self._lock:

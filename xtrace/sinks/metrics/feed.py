@@ -38,8 +38,8 @@ class Feed:
         self._self = SelfMetrics()
         self._interval: Interval | None = None
         """the last one written"""
-        self._is_complete = True
-        """whether all samples made have been flushed"""
+        self._unfinished: Interval | None = None
+        """of samples that have not been flushed"""
         self._spent_ns = 0
         """in this tick so far"""
 
@@ -55,7 +55,7 @@ class Feed:
         kind = self._kinds[snapshot.mode]
         if kind is not None:
             samples = list(kind.samples(snapshot))
-            self._is_complete = False
+            self._unfinished = self._interval
             for outlet in self._outlets:
                 outlet.add(samples, kind.described, self._interval)
         self._spent_ns += time.monotonic_ns() - begun
@@ -78,12 +78,12 @@ class Feed:
     def _finish(self, interval: Interval) -> None:
         for outlet in self._outlets:
             outlet.flush(interval)
-        self._is_complete = True
+        self._unfinished = None
 
     def end(self, totals: Totals) -> None:
         """Do nothing: the last tick's samples are the last."""
 
     def close(self) -> None:
         """Flush what was added if another sink failed before flush()."""
-        if not self._is_complete and self._interval is not None:
-            self._finish(self._interval)
+        if self._unfinished is not None:
+            self._finish(self._unfinished)

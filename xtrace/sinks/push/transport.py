@@ -154,8 +154,7 @@ class Http:
     def _finish(self, response: urllib3.BaseHTTPResponse) -> None:
         """Reuse the connection if the response was read to its end or has no body, else close it."""
         if response.status == HTTPStatus.NO_CONTENT or response.length_remaining == 0 or response.closed:
-            response.drain_conn()
-            response.release_conn()
+            response.drain_conn()  # it is released at its end
         else:
             response.close()
             self._is_closed = True

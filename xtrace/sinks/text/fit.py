@@ -36,9 +36,7 @@ class Endpoint(NamedTuple):
 
 
 def middle_out(text: str, width: int) -> str:
-    """Return `text` with its middle replaced by `..` if it is wider than `width`; at least its first character."""
-    if len(text) <= width:
-        return text
+    """Return `text`, which is wider than `width`, with its middle replaced by `..`; at least its first character."""
     kept = max(1, width - len(GAP))
     head = -(-kept // 2)
     return text[:head] + GAP + text[len(text) - (kept - head) :]

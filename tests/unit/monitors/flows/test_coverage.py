@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from xtrace.kernel.rtnetlink import LinkInfo
@@ -51,6 +53,20 @@ def test_last_interval_and_one_without_a_sample_are_not_known(coverage: Coverage
     assert coverage.passed(INGRESS) is None
     coverage.sample(link(9))
     assert coverage.passed(INGRESS) is None
+
+
+@pytest.mark.parametrize("unknown", ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"])
+def test_nothing_is_known_where_one_of_the_counters_is_not(coverage: Coverage, unknown: str) -> None:
+    nothing: dict[str, Any] = {unknown: None}
+    for at in (0, 1):
+        coverage.sample(link(7 * at, 3 * at)._replace(**nothing))
+    assert (coverage.passed(INGRESS), coverage.passed(EGRESS)) == (None, None)
+
+
+def test_the_first_packets_of_all_are_counted_from_0(coverage: Coverage) -> None:
+    coverage.sample(link(0, 0))
+    coverage.sample(link(7, 3))
+    assert (coverage.passed(INGRESS), coverage.passed(EGRESS)) == (PacketCount(7, 700), PacketCount(3, 300))
 
 
 def test_counters_that_began_anew_are_not_known(coverage: Coverage) -> None:

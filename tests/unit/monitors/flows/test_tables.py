@@ -85,6 +85,13 @@ def test_memory_is_what_the_kernel_will_charge() -> None:
     )
 
 
+@pytest.mark.parametrize("flows, buckets", [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (65536, 65536), (65537, 131072)])
+def test_hash_maps_have_a_power_of_two_of_buckets(flows: int, buckets: int) -> None:
+    """struct bucket has 16 bytes, an element 48 before its key of 48 and counters of 40 bytes; there are two maps."""
+    plan = Plan(flows, slots=1, cpus=1, recent_cpus=0)
+    assert plan.memory(mapped=False) == 2 * (buckets * 16 + flows * (48 + 48 + 40) + 2 * 8 * COUNTER_WORDS)
+
+
 def test_each_further_cpu_takes_its_recent_flows_and_counters() -> None:
     two, three = (Plan(65536, slots=5, cpus=cpus, recent_cpus=cpus).memory() for cpus in (2, 3))
     assert three - two == 2 * (lib.RECENT_FLOWS * 112 + 5 * 2 * 8 * COUNTER_WORDS)
@@ -597,3 +604,37 @@ def test_errors_of_opening_keep_their_kind(maps: Maps, kernel: FakeKernel) -> No
     kernel.answer("xt_prog_load", -errno.EACCES)
     with pytest.raises(VerifierError, match=r"^BPF_PROG_LOAD\(sample_clock\): EACCES"):
         FlowTables(PLAN, FEATURES)
+
+
+def test_owners_are_found_where_flows_are_in_shared_memory_and_by_as_many_entries(
+    maps: Maps, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Any, ...]] = []
+
+    class Probe:
+        owners = "map of owners"
+
+        def __init__(self, *given: Any) -> None:
+            made.append(given)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            made.append(("closed",))
+
+        def memory(self) -> int:
+            return 1000
+
+    monkeypatch.setattr("xtrace.monitors.owners.probe.OwnerProbe", Probe)
+    with closing(FlowTables(PLAN, FEATURES)) as tables, pytest.raises(XtraceError, match="compare-and-swap"):
+        tables.find_owners("groups")  # type: ignore[arg-type]
+    with closing(FlowTables(PLAN, FEATURES)) as tables:
+        tables.features = features(cmpxchg=True)
+        monkeypatch.setattr(tables._collection, "memory", lambda: 7)
+        probe = tables.find_owners("groups")  # type: ignore[arg-type]
+        assert tables.owner_probe is probe
+        assert made == [(tables._maps, 2 * PLAN.table_entries, "groups")]
+        assert str(tables._store.owners) == "map of owners"
+        assert tables.memory() == 1007
+    assert made[-1] == ("closed",)

@@ -53,3 +53,24 @@ def test_numbers_of_torchrun_come_before_those_of_the_scheduler() -> None:
     torchrun = {"RANK": "4", "WORLD_SIZE": "5", "LOCAL_RANK": "6", "CUDA_VISIBLE_DEVICES": "7" * 2 * LONGEST}
     assert job_of({**variables, **torchrun}) == Job("slurm:1", 4, 5, 6, "7" * LONGEST)
     assert MOST_RANKS == 1 << 24
+
+
+@pytest.mark.parametrize(
+    "field, variables",
+    [
+        ("rank", ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")),
+        ("world_size", ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")),
+        ("local_rank", ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")),
+    ],
+)
+def test_every_launchers_variable_is_known_and_the_first_of_several_counts(
+    field: str, variables: tuple[str, ...]
+) -> None:
+    for at, first in enumerate(variables):
+        later = dict.fromkeys(variables[at + 1 :], "9")
+        found = job_of({"SLURM_JOB_ID": "1", first: str(at), **later})
+        assert found is not None
+        assert {name: value for name, value in found._asdict().items() if value is not None} == {
+            "name": "slurm:1",
+            field: at,
+        }

@@ -218,3 +218,22 @@ def test_file_without_functions_is_told_once_and_costs_no_probe(
 def test_probed_file_is_told_with_its_process(files: ProbedFiles, said: list[str]) -> None:
     files.update([user(1)])
     assert said == ["probing 1 functions of /1/libnccl.so.2 (pid 7: python3)"]
+
+
+def test_of_many_names_the_first_eight_are_said() -> None:
+    assert probed.named("abcdefgh") == "a, b, c, d, e, f, g, h"
+    assert probed.named("abcdefghi") == "a, b, c, d, e, f, g, h, ..."
+
+
+def test_a_file_that_a_process_has_beyond_the_most_is_told_once(
+    files: ProbedFiles, tables: PlayedTables, said: list[str]
+) -> None:
+    left = library(3)
+    having = replace(user(1, 2), left_out={left.identity: left})
+    files.update([having])
+    files.update([having])
+    assert [line for line in said if "not probed beside" in line] == [
+        "pid 7 (python3): /3/libnccl.so.2: has NCCL's functions, and is not probed beside /1/libnccl.so.2,"
+        " /2/libnccl.so.2: calls past that are not seen"
+    ]
+    assert probed_numbers(files) == [1, 2]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
 
@@ -183,3 +184,26 @@ def test_job_that_did_not_answer_this_time_is_kept_for_ten_rounds(monkeypatch: p
 def test_ipv6_address_is_named_in_brackets() -> None:
     with polling(("::1", 1)) as poller:
         assert poller._name == "[::1]:1"
+
+
+@pytest.mark.parametrize("takes_s, waits_s", [(0.0, 10.0), (4.0, 6.0), (10.0, 0.0), (25.0, 0.0)])
+def test_the_time_that_a_query_takes_is_part_of_the_interval(
+    takes_s: float, waits_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waited = [100.0], list[float]()
+
+    class Stop:
+        def is_set(self) -> bool:
+            return len(waited) == 2
+
+        def wait(self, pause_s: float) -> None:
+            waited.append(pause_s)
+
+    def ask() -> None:
+        now[0] += takes_s
+
+    monkeypatch.setattr("xtrace.monitors.nccl.ras.time.monotonic", lambda: now[0])
+    made = RasPoller.__new__(RasPoller)
+    made._every_s, made._stop, made._ask = 10.0, cast("Any", Stop()), ask  # type: ignore[method-assign]
+    made._run()
+    assert waited == [waits_s, waits_s]

@@ -10,7 +10,7 @@ import pytest
 from tests.nccl.ras_double import communicator, document, missing, rank, without_commas
 from xtrace.model.nccl_ras import RasCommunicator, RasRank, RasReport, with_names
 from xtrace.monitors.nccl import ras_status
-from xtrace.monitors.nccl.ras_status import RasError, RasMemory, parse_status
+from xtrace.monitors.nccl.ras_status import RasError, RasMemory, _optional, number, parse_status, word
 
 SECOND = 10**9
 
@@ -129,8 +129,8 @@ def test_communicator_that_its_own_job_no_longer_reports_is_dropped_at_once() ->
 def test_communicators_that_are_kept_are_bounded_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ras_status, "MOST_KEPT", 3)
     memory = RasMemory(100 * SECOND)
-    for number in range(6):
-        report = memory.with_others(parsed(document(job(f"0x{number}", 100 * (number + 1)))), number * SECOND)
+    for at in range(6):
+        report = memory.with_others(parsed(document(job(f"0x{at}", 100 * (at + 1)))), at * SECOND)
     assert list(ages(report)) == ["0x5", "0x4", "0x3", "0x2"]
 
 
@@ -147,3 +147,21 @@ def test_a_communicator_whose_hash_is_the_name_of_ranks_here_has_that_name(hash_
     report = parsed(document({**communicator(1, [rank(0, {})], []), "hash": hash_}))
     (named,) = with_names(report, {"0000000000009f3c", None}).communicators
     assert named.known_as == known_as
+
+
+@pytest.mark.parametrize("value", [0, 1, (1 << 63) - 1])
+def test_numbers_have_63_bits(value: int) -> None:
+    assert number(value) == _optional(value) == value
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 63, 1.0, True, "1", None])
+def test_other_numbers_are_none(value: object) -> None:
+    with pytest.raises(ValueError, match="is not a valid number"):
+        number(value)
+    assert _optional(value) is None
+
+
+def test_words_are_short_and_harmless() -> None:
+    assert word("a" * 65) == "a" * 64
+    assert word("\x1b[31mred") == "?[31mred"
+    assert word(7) == "7"

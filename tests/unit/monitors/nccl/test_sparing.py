@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xtrace.monitors.nccl.sparing import EVERY_NS, MOST_LINES, Sparing
+from xtrace.monitors.nccl.sparing import EVERY_NS, MOST_LINES, Held, Sparing
 
 
 def test_lines_beyond_the_most_are_counted() -> None:
@@ -29,3 +29,16 @@ def test_a_quiet_hour_earns_no_more_than_the_most() -> None:
     for number in range(2 * MOST_LINES):
         say(str(number))
     assert len(said) == MOST_LINES
+
+
+def test_lines_are_held_back_until_they_are_true_and_then_handed_on_at_once() -> None:
+    said = list[str]()
+    held = Held(said.append)
+    held("one")
+    held("two")
+    assert said == []
+    held.release()
+    assert said == ["one", "two"]
+    held("three")
+    held.release()
+    assert said == ["one", "two", "three"]

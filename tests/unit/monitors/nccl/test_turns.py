@@ -84,3 +84,22 @@ def test_turn_ends_when_it_has_lasted_longer_than_it_may() -> None:
     work.add(0, 1, steps=3, ns=TURN_NS)
     work.add(0, 2, steps=1)
     assert work.run() == ["0/1", "0/1", "0/2", "0/1"]
+
+
+def test_each_piece_of_work_has_a_whole_turn() -> None:
+    """Steps take 40 ms, a turn 100 ms: three steps, whatever the piece before took."""
+    now, order = [0], list[str]()
+
+    def work(name: str, steps: int) -> Iterator[None]:
+        for _ in range(steps):
+            now[0] += 40_000_000
+            order.append(name)
+            yield
+
+    turns = Turns(lambda: now[0])
+    turns.add(1000, 1, work("a", 5))
+    turns.add(1000, 2, work("b", 4))
+    turns.add(1000, 3, work("c", 1))
+    while len(turns):
+        turns.step()
+    assert "".join(order) == "aaabbbcaab"

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytest
 
+from tests.unit.make import NS
+from tests.unit.make_tcp import connection, sample, sums
 from xtrace.errors import KernelError, PrivilegeError
 from xtrace.kernel.sock_diag import Samples
+from xtrace.kernel.syscall import lib
+from xtrace.model.tcp import Connection, NamespaceSums
 from xtrace.model.tcp_limits import LIMITS
+from xtrace.model.words import Health
 from xtrace.monitors.tcp import monitor, namespace, sockets
+from xtrace.monitors.tcp.ends import End
 from xtrace.monitors.tcp.monitor import TcpMonitor
 from xtrace.monitors.tcp.peers import Monitored
 
@@ -108,3 +115,139 @@ def test_peers_that_cannot_be_found_are_said_once(
     made.tick()
     assert len(said) == 2
     assert "CAP_SYS_PTRACE" in said[1]
+
+
+class Namespace:
+    """In place of a network namespace that is read: it has what a test says."""
+
+    found: ClassVar[dict[int, tuple[NamespaceSums, list[Connection]]]] = {}
+    given: ClassVar[list[tuple[int, list[Any], int | None]]] = []
+    closed: ClassVar[list[int]] = []
+
+    def __init__(self, netns: int, path: Path | None = None) -> None:
+        self.netns, self.path = netns, path
+
+    def dump(self) -> None:
+        """It is read."""
+
+    def changes(self, ends: list[Any], lost: int | None) -> tuple[NamespaceSums, list[Connection]]:
+        Namespace.given.append((self.netns, ends, lost))
+        return Namespace.found.get(self.netns, (sums(netns=self.netns, failures=()), []))
+
+    def close(self) -> None:
+        Namespace.closed.append(self.netns)
+
+
+class Probe:
+    """In place of the program: ends of sockets, and namespaces that it follows."""
+
+    def __init__(self, interval_s: float) -> None:
+        assert interval_s == 5
+        self.ends: list[Any] = []
+        self.followed: list[int] = []
+
+    def follow(self, netns: int) -> None:
+        self.followed.append(netns)
+
+    def forget(self, netns: int) -> None:
+        self.followed.remove(netns)
+
+    def drain(self) -> list[Any]:
+        taken, self.ends = self.ends, []
+        return taken
+
+    def lost(self) -> int:
+        return 3
+
+    def memory(self) -> int:
+        return 4096
+
+    def close(self) -> None:
+        self.followed.clear()
+
+
+class Clock:
+    """CLOCK_MONOTONIC, which stands still; the wall clock is ahead of it by 1000 s."""
+
+    def __init__(self) -> None:
+        self.now = 100 * NS
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+
+OWN, PEER = 7, 8
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(monitor, "time", made)
+    monkeypatch.setattr(monitor, "wall_offset", lambda: 1000 * NS)
+    return made
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch, said: list[str], clock: Clock) -> Iterator[TcpMonitor]:
+    """A monitor of its own namespace, in which everything is played."""
+    for name, made in (("EndProbe", Probe), ("Peers", Nobody), ("WatchedNamespace", Namespace)):
+        monkeypatch.setattr(monitor, name, made)
+    monkeypatch.setattr(monitor, "inode_of", lambda: OWN)
+    for name, kept in (("found", {}), ("given", []), ("closed", [])):
+        monkeypatch.setattr(Namespace, name, kept)
+    opened = TcpMonitor(5, LIMITS, said.append, Monitored())
+    yield opened
+    opened.close()
+
+
+def test_an_interval_lasts_from_reading_to_reading(played: TcpMonitor, clock: Clock) -> None:
+    for length in (5, 7):
+        clock.now += length * NS
+        shown = played.tick()
+        assert (shown.interval_ns, shown.end_ns) == (length * NS, clock.now + 1000 * NS)
+    assert (played.setup.map_memory, played.setup.sees_ends) == (4096, True)
+    assert not played.ended
+    played.finish()
+    assert played.ended
+
+
+def test_each_namespace_gets_its_own_ends_and_connections_say_whose_they_are(
+    played: TcpMonitor, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert played._probe is not None
+    monkeypatch.setattr(Nobody, "find", lambda _: {PEER: Path("/proc/9/ns/net")})
+    probe = cast("Any", played._probe)
+    probe.ends = [End(number, 1, sample(netns=netns)) for number, netns in enumerate((OWN, PEER, OWN, 99))]
+    sick = connection({lib.TCP_DATA_SENT: 100, lib.TCP_RETRANSMITTED: 30})
+    failed = connection(error=111, state=lib.TCP_STATE_SYN_SENT, has_ended=True)
+    Namespace.found[OWN] = sums(netns=OWN, failures=()), [sick, failed]
+    Namespace.found[PEER] = sums(netns=PEER, failures=(sums().failures[0]._replace(times=60),)), [connection()]
+    Namespace.given.clear()
+    clock.now += 5 * NS
+    shown = played.tick()
+    assert probe.followed == [OWN, PEER]
+    assert [(netns, [end.at_ns for end in ends], lost) for netns, ends, lost in Namespace.given] == [
+        (OWN, [0, 2], 3),
+        (PEER, [1], 3),
+    ]
+    assert [(each.netns, each.is_local, each.health) for each in shown.connections] == [
+        (OWN, True, Health.CRITICAL),
+        (PEER, False, Health.OK),
+    ]
+    assert [(each.netns, each.health) for each in shown.namespaces] == [(OWN, Health.OK), (PEER, Health.WARN)]
+    monkeypatch.setattr(Nobody, "find", lambda _: {})
+    played.tick()
+    assert (probe.followed, Namespace.closed) == ([OWN], [PEER])
+
+
+def test_a_namespace_that_cannot_be_read_is_said_unless_it_is_the_own(
+    played: TcpMonitor, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Nobody, "find", lambda _: {PEER: Path("/proc/9/ns/net")})
+    Namespace.found[OWN] = sums(netns=OWN, failures=(), errors=("own",)), []
+    played.tick()
+    assert said == []
+    Namespace.found[PEER] = sums(netns=PEER, failures=(), errors=("setns: EPERM", "more")), []
+    played.tick()
+    played.tick()
+    assert said == ["--tcp: sockets behind a monitored interface are not read: setns: EPERM"]

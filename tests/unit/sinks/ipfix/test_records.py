@@ -159,3 +159,8 @@ def test_reliability_is_unattributed_filtered_and_not_sent() -> None:
 def test_interfaces_have_names() -> None:
     made = sent(list(interface_records({7: "eth0", 8: "n" * 300})))
     assert [(number(values, 10), values[82]) for _, values in made] == [(7, b"eth0"), (8, b"n" * 254)]
+
+
+def test_names_of_interfaces_are_the_kernels_bytes() -> None:
+    ((_, values),) = sent(list(interface_records({7: "e\udcff\u00e4"})))
+    assert values[82] == b"e\xff\xc3\xa4"

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.support.schema import validate
 from tests.unit.make import BOOT, NS
 from xtrace.model.nccl import (
@@ -17,10 +19,13 @@ from xtrace.model.nccl import (
     NcclSnapshot,
     NicTraffic,
     Operation,
+    RunCalls,
     Skipped,
 )
 from xtrace.model.nccl_names import RESULTS
+from xtrace.model.nccl_ranks import Arguments, Identity, Job, NumberedCall, OpenCall, PeerCount, Rank
 from xtrace.model.nccl_ras import Behind, RasCommunicator, RasRank, RasReport
+from xtrace.model.nccl_verdicts import Kind, Verdict
 from xtrace.sinks.jsonl.nccl import NcclJson
 from xtrace.sinks.kinds import JsonOptions
 
@@ -242,3 +247,218 @@ def test_ras_record_has_the_answer_and_its_age() -> None:
 def test_setup_says_how_functions_are_probed_and_how_many_keys_there_are() -> None:
     setup = NcclJson(JsonOptions({}, 0)).setup(NcclSetup(map_memory=1 << 20, attach="uprobe_multi", max_keys=4096))
     assert setup == {"nccl": {"attach": "uprobe_multi", "returns": True, "max_keys": 4096, "map_memory_bytes": 1 << 20}}
+
+
+CULPRIT = Rank("n2", 4712, BOOT, "python3 eval.py", "cd" * 32, "pod-2")
+VERDICT = Verdict(
+    Kind.MISSING,
+    "c0ffee",
+    Identity.PARENT,
+    BOOT + NS,
+    "it has not made the call",
+    number=118,
+    function="AllReduce",
+    waiting=(0, 2, 3),
+    nranks=4,
+    rank=1,
+    peer=5,
+    culprit=CULPRIT,
+    job="slurm:7",
+)
+
+
+def test_verdict_has_what_is_wrong_and_where_the_culprit_runs() -> None:
+    named, unknown, _ = written(snapshot(verdicts=(VERDICT, replace(VERDICT, culprit=None, identity=None, job=None))))
+    assert named == {
+        "type": "verdict",
+        **COMMON,
+        "verdict": "missing",
+        "communicator": "c0ffee",
+        "identity": "parent",
+        "job": "slurm:7",
+        "nranks": 4,
+        "rank": 1,
+        "peer": 5,
+        "rank_host": "n2",
+        "pid": 4712,
+        "command": "python3 eval.py",
+        "container": "cd" * 32,
+        "pod": "pod-2",
+        "number": 118,
+        "function": "AllReduce",
+        "waiting": [0, 2, 3],
+        "since": "2026-01-01T00:00:01.000Z",
+        "evidence": "it has not made the call",
+    }
+    nobody = dict.fromkeys(("identity", "job", "rank_host", "pid", "command", "container", "pod"))
+    assert unknown == {**named, **nobody}
+
+
+RANK = Rank(
+    "n1",
+    4711,
+    BOOT + 4 * NS,
+    "python3 train.py",
+    "ab" * 32,
+    "pod-1",
+    Job("slurm:7", 3, 8, 1, "2,6"),
+    (2, 6),
+    "c0ffee",
+    Identity.UNIQUE_ID,
+    0x55D0,
+    8,
+    3,
+    is_whole=True,
+    is_joined=False,
+    begun=21,
+    returned=20,
+    last_begin_ns=BOOT + 1_500_000_000,
+    last_return_ns=BOOT + 1_250_000_000,
+    open=OpenCall(Arguments("Broadcast", "int8", 77, 5), BOOT + 1_500_400_000, 4799, 22, True, True),
+    is_open_known=False,
+    sleeps_in="futex_wait",
+    state="S",
+    ended=True,
+    exit="exit status 3",
+    left="CommAbort",
+    calls=(NumberedCall(20, 123, Arguments("AllReduce", "float32", 1000)),),
+    peers=(PeerCount(6, 31, 32, BOOT + 2 * NS, None), PeerCount(7, 33, 34, None, BOOT + 3 * NS)),
+    lateness=(4, 0, 6, *(0,) * 10, 9),
+    are_peers_known=False,
+)
+
+
+def test_rank_has_all_that_hang_reads_of_it() -> None:
+    known, bare, _ = written(snapshot(ranks=(RANK, Rank("n1", 9, BOOT))))
+    assert known == {
+        "type": "nccl_rank",
+        **COMMON,
+        "pid": 4711,
+        "command": "python3 train.py",
+        "container": "ab" * 32,
+        "pod": "pod-1",
+        "job": {"name": "slurm:7", "rank": 3, "world_size": 8, "local_rank": 1, "visible_devices": "2,6"},
+        "gpus": [2, 6],
+        "communicator": "c0ffee",
+        "identity": "unique_id",
+        "address": "0x55d0",
+        "nranks": 8,
+        "rank": 3,
+        "whole": True,
+        "joined": False,
+        "begun": 21,
+        "returned": 20,
+        "last_begin": "2026-01-01T00:00:01.500Z",
+        "last_return": "2026-01-01T00:00:01.250Z",
+        "open": {
+            "function": "Broadcast",
+            "datatype": "int8",
+            "count": 77,
+            "root": 5,
+            "since": "2026-01-01T00:00:01.500Z",
+            "open_s": 2.5,
+            "thread": 4799,
+            "number": 22,
+            "other": True,
+            "from_stack": True,
+        },
+        "open_known": False,
+        "sleeps_in": "futex_wait",
+        "state": "S",
+        "ended": True,
+        "left": "CommAbort",
+        "exit": "exit status 3",
+        "calls": [
+            {
+                "number": 20,
+                "begin_ns": 123,
+                "function": "AllReduce",
+                "datatype": "float32",
+                "count": 1000,
+                "root": None,
+            }
+        ],
+        "peers": [
+            {"rank": 6, "sends": 31, "receives": 32, "last_send": "2026-01-01T00:00:02.000Z", "last_receive": None},
+            {"rank": 7, "sends": 33, "receives": 34, "last_send": None, "last_receive": "2026-01-01T00:00:03.000Z"},
+        ],
+        "peers_whole": False,
+        "lateness": [
+            {"most_ns": 1_000_000, "calls": 4},
+            {"most_ns": 5_000_000, "calls": 6},
+            {"most_ns": None, "calls": 9},
+        ],
+    }
+    usual = {"whole": False, "joined": True, "begun": 0, "returned": 0, "open_known": True, "peers_whole": True}
+    none = (
+        *("container", "pod", "job", "gpus", "communicator", "identity", "address", "nranks", "rank", "last_begin"),
+        *("last_return", "open", "sleeps_in", "state", "left", "exit"),
+    )
+    assert bare == {
+        "type": "nccl_rank",
+        **COMMON,
+        "pid": 9,
+        "command": "",
+        "ended": False,
+        **usual,
+        **dict.fromkeys(none),
+        **{name: [] for name in ("calls", "peers", "lateness")},
+    }
+
+
+def test_a_process_that_was_seen_for_a_part_of_the_interval_has_its_own_length() -> None:
+    nic = NicTraffic(("mlx5_0",), 1, read_ns=BOOT + 3 * NS)
+    process, communicator, *_ = written(snapshot(replace(PROCESS, seen_ns=1_250_400_000, nic=nic)))
+    assert (process["interval_s"], communicator["interval_s"]) == (1.25, 1.25)
+    assert process["queue_pairs_ts"] == "2026-01-01T00:00:03.000Z"
+
+
+def test_without_return_probes_what_they_count_is_null() -> None:
+    process, communicator, *_ = written(snapshot(PROCESS, has_returns=False))
+    for record in (process, communicator):
+        assert [record[name] for name in ("returned", "errors", "async_errors")] == [None] * 3
+        assert record["calls"] and record["requested_bytes"] == 4000
+    operation, *_ = communicator["operations"]
+    counted = ("function", "datatype", "calls", "elements", "requested_bytes")
+    assert operation == {**dict.fromkeys(REDUCED), **{name: REDUCED[name] for name in counted}}
+
+
+def test_the_end_has_the_calls_of_the_run() -> None:
+    totals = RunCalls(CallTotals(entries=100, nested=7, duplicate=2, unattributed=5))
+    assert NcclJson(JsonOptions({}, 0)).totals(totals) == {"nccl": {"calls": 91, "unattributed_calls": 5}}
+
+
+@pytest.mark.parametrize(
+    "field, name",
+    [
+        ("is_whole", "whole"),
+        ("is_joined", "joined"),
+        ("is_open_known", "open_known"),
+        ("ended", "ended"),
+        ("are_peers_known", "peers_whole"),
+    ],
+)
+def test_each_flag_of_a_rank_is_its_own(field: str, name: str) -> None:
+    plain = Rank("n1", 9, BOOT)
+    flag: dict[str, Any] = {field: not getattr(plain, field)}
+    usual, other, _ = written(snapshot(ranks=(plain, replace(plain, **flag))))
+    assert {key for key in usual if usual[key] != other[key]} == {name}
+    assert other[name] is not usual[name]
+
+
+@pytest.mark.parametrize("field, name", [("is_other", "other"), ("is_from_stack", "from_stack")])
+def test_each_flag_of_an_open_call_is_its_own(field: str, name: str) -> None:
+    call = OpenCall(Arguments("AllReduce"), BOOT, 1)
+    flag: dict[str, Any] = {field: True}
+    ranks = tuple(Rank("n1", 9, BOOT, open=each) for each in (call, call._replace(**flag)))
+    usual, other, _ = written(snapshot(ranks=ranks))
+    assert {key for key in usual["open"] if usual["open"][key] != other["open"][key]} == {name}
+
+
+@pytest.mark.parametrize("field", ["probed", "ended"])
+def test_each_flag_of_a_process_is_its_own(field: str) -> None:
+    plain = replace(PROCESS, communicators=(), operations=(GROUP,))
+    flag: dict[str, Any] = {field: not getattr(plain, field)}
+    usual, other = (written(snapshot(each))[0] for each in (plain, replace(plain, **flag)))
+    counted = {"calls", "requested_bytes", "returned", "errors", "async_errors"} if field == "probed" else set()
+    assert {key for key in usual if usual[key] != other[key]} == {field, *counted}

@@ -123,3 +123,94 @@ def test_setup_tells_whether_ends_are_seen() -> None:
 def test_quantiles_are_values_that_were_measured() -> None:
     assert quantile((), 0.5) is None
     assert [quantile(range(100), part) for part in (0.5, 0.99, 1.0)] == [50, 99, 99]
+
+
+OF_COUNTERS = {
+    "retransmitted_packets": "TCP_RETRANSMITTED",
+    "retransmitted_bytes": "TCP_BYTES_RETRANSMITTED",
+    "segments_sent": "TCP_SEGMENTS_SENT",
+    "segments_received": "TCP_SEGMENTS_RECEIVED",
+    "data_segments_sent": "TCP_DATA_SENT",
+    "data_segments_received": "TCP_DATA_RECEIVED",
+    "bytes_sent": "TCP_BYTES_SENT",
+    "bytes_acked": "TCP_BYTES_ACKED",
+    "bytes_received": "TCP_BYTES_RECEIVED",
+    "delivered_packets": "TCP_DELIVERED",
+    "ecn_ce_packets": "TCP_DELIVERED_CE",
+    "duplicate_packets": "TCP_DUPLICATES",
+    "reorderings": "TCP_REORDERED",
+    "out_of_order_packets": "TCP_OUT_OF_ORDER",
+    "busy_us": "TCP_BUSY",
+    "receiver_limited_us": "TCP_RECEIVER_LIMITED",
+    "send_buffer_limited_us": "TCP_BUFFER_LIMITED",
+}
+"""Fields and what the kernel's tcp_info says of them, as docs/output.md explains both."""
+OF_LEVELS = {
+    "rtt_us": "TCP_RTT",
+    "rtt_variance_us": "TCP_RTT_VARIANCE",
+    "min_rtt_us": "TCP_MIN_RTT",
+    "receiver_rtt_us": "TCP_RECEIVER_RTT",
+    "rto_us": "TCP_RTO",
+    "mss_bytes": "TCP_SEND_MSS",
+    "cwnd_packets": "TCP_CWND",
+    "ssthresh_packets": "TCP_SSTHRESH",
+    "send_window_bytes": "TCP_SEND_WINDOW",
+    "receive_window_bytes": "TCP_RECEIVE_WINDOW",
+    "unacked_packets": "TCP_UNACKED",
+    "lost_packets": "TCP_LOST",
+    "unsent_bytes": "TCP_NOT_SENT",
+    "unread_bytes": "TCP_UNREAD",
+    "pacing_bytes_per_s": "TCP_PACING",
+    "delivery_bytes_per_s": "TCP_DELIVERY_RATE",
+    "timeouts": "TCP_TIMEOUTS",
+    "probes": "TCP_PROBES",
+}
+
+
+def test_every_field_has_the_kernels_value_of_its_meaning() -> None:
+    """Every value is another one, so that none can stand in another's place."""
+    grown = {getattr(lib, name): 100 + at for at, name in enumerate(OF_COUNTERS.values())}
+    levels = {getattr(lib, name): 5000 + at for at, name in enumerate(OF_LEVELS.values())}
+    found, _ = records(snapshot(connection(grown, levels)))
+    assert {name: found[name] for name in OF_COUNTERS} == {name: 100 + at for at, name in enumerate(OF_COUNTERS)}
+    assert {name: found[name] for name in OF_LEVELS} == {name: 5000 + at for at, name in enumerate(OF_LEVELS)}
+    counted = tuple(700 + at for at in range(COUNTERS))
+    (of_all,) = records(snapshot(namespaces=(sums(sums=counted),)))
+    summed = (
+        *("retransmitted_packets", "retransmitted_bytes", "segments_sent", "segments_received"),
+        *("bytes_sent", "bytes_acked", "bytes_received", "ecn_ce_packets", "duplicate_packets", "out_of_order_packets"),
+    )
+    assert {name: of_all[name] for name in summed} == {name: 700 + getattr(lib, OF_COUNTERS[name]) for name in summed}
+
+
+@pytest.mark.parametrize("state, name", list(enumerate(["open", "disorder", "cwr", "recovery", "loss"])))
+def test_states_of_congestion_control_have_the_kernels_names(state: int, name: str) -> None:
+    found, _ = records(snapshot(connection({}, {lib.TCP_CA_STATE: state})))
+    assert found["congestion_state"] == name
+    beyond, _ = records(snapshot(connection({}, {lib.TCP_CA_STATE: 5})))
+    assert beyond["congestion_state"] is None
+
+
+def test_of_each_namespace_the_connections_that_are_not_shown_are_counted() -> None:
+    own = [connection({lib.TCP_RETRANSMITTED: again}) for again in range(3)]
+    other = [connection()._replace(netns=8) for _ in range(2)]
+    taken = snapshot(*own, *other, namespaces=(sums(), sums(netns=8)))
+    *shown, first, second = records(taken, top=2)
+    assert [record["retransmitted_packets"] for record in shown] == [2, 1]
+    assert [(record["netns"], record["not_shown"]) for record in (first, second)] == [(7, 1), (8, 2)]
+
+
+def test_only_so_many_failures_have_a_record_and_all_are_counted() -> None:
+    failures = tuple(
+        Failure(packed("10.0.0.1"), port, Reason.REFUSED, False, 1) for port in range(tcp.MOST_FAILURES + 5)
+    )
+    (found,) = records(snapshot(namespaces=(sums(failures=failures),)))
+    assert [failure["port"] for failure in found["failures"]] == list(range(tcp.MOST_FAILURES))
+    assert found["failed_connects"] == {"refused": tcp.MOST_FAILURES + 5}
+    assert found["failures"][0] == {
+        "remote_ip": "10.0.0.1",
+        "port": 0,
+        "reason": "refused",
+        "was_established": False,
+        "times": 1,
+    }

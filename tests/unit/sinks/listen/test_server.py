@@ -9,7 +9,9 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -21,12 +23,15 @@ from xtrace.sinks.identity import Identity
 from xtrace.sinks.kinds import MetricsOptions
 from xtrace.sinks.listen import connection as limits
 from xtrace.sinks.listen import pages
+from xtrace.sinks.listen import server as server_module
+from xtrace.sinks.listen.connection import State
 from xtrace.sinks.listen.endpoint import Endpoint
-from xtrace.sinks.listen.http import Request
-from xtrace.sinks.listen.server import MOST_CONNECTIONS
+from xtrace.sinks.listen.http import Request, Response
+from xtrace.sinks.listen.server import MOST_CONNECTIONS, Server
 from xtrace.sinks.listen.sink import Listen
 from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.latest import Latest
+from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 
 GIVE_UP_S = 30.0
 RUN = Run("0.1.0", 5.0, ("xdp",), {})
@@ -251,3 +256,123 @@ def test_client_that_sends_more_than_one_request_gets_its_answer_whole(
         assert answer.startswith(b"HTTP/1.1 200 ")
         for _ in range(3):
             client.sendall(b"more")
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left, for a while."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.bind(("127.0.0.1", 0))
+        self.listen()
+        self.setblocking(False)
+        self.failures = failures
+        self.failed_at: list[float] = []
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if len(self.failed_at) < self.failures:
+            self.failed_at.append(time.monotonic())
+            raise OSError(24, "Too many open files")
+        return super().accept()
+
+
+def test_a_process_without_descriptors_tries_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "PAUSE_S", 0.05)
+    listener = Exhausted(3)
+    with closing(Server(listener, lambda request: Response.text(HTTPStatus.OK, "here"))):
+        for _ in range(2):  # it accepts again afterwards, for good
+            with closing(socket.create_connection(listener.getsockname(), GIVE_UP_S)) as client:
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    first, second, third = listener.failed_at
+    assert second - first >= 0.05 and third - second >= 0.05
+
+
+def test_pages_say_what_there_is_and_what_is_wrong(site: Site) -> None:
+    site.start()
+    status, body, headers = site.get("/")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert [line.split()[0] for line in body.decode().splitlines()] == [
+        *("xtrace-catch", "/metrics", "/flows?top=N", "/healthz"),
+    ]
+    assert site.get("/nothing")[:2] == (404, b"not found; / lists what there is\n")
+    status, body, headers = site.get("/flows")
+    assert (status, headers["Retry-After"]) == (503, "1")
+    assert body == b"the first interval has not ended; it takes 5 s\n"
+    site.tick(1)
+    assert site.get("/flows?top=x")[:2] == (400, b"top must be a number of flows, such as /flows?top=10\n")
+    assert [site.get(f"/flows?top={top}")[0] for top in (2147483648, 2147483649)] == [200, 400]
+
+
+@pytest.mark.parametrize("since_s, status", [(0.0, 200), (11.0, 200), (11.1, 503)])
+def test_health_lasts_for_three_intervals_and_five_seconds(since_s: float, status: int) -> None:
+    now = [100.0]
+    made = pages.Pages(Identity("n1"), Latest(), clock=lambda: now[0])
+    made.begin(2.0, True)
+    now[0] += 1
+    made.tick()
+    now[0] += since_s
+    answer = made.answer(Request("GET", "/healthz", {}))
+    assert answer.status == status
+    told = (
+        f"ok; intervals: 1, the last ended {since_s:.1f} s ago\n"
+        if status == 200
+        else "no interval has ended for 11 s\n"
+    )
+    assert answer.body.decode() == told
+
+
+def test_a_scrape_is_rendered_and_packed_once_for_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, latest, packed = pages.Pages(Identity("n1"), Latest()), Latest(), list[bytes]()
+    made._latest = latest
+
+    def gzip_of(body: bytes) -> bytes:
+        packed.append(body)
+        return b"packed"
+
+    monkeypatch.setattr(pages, "gzip", gzip_of)
+
+    def scrape(number: int) -> list[Response]:
+        latest.add([Sample((), {"a": number})], {"a": Metric("gauge", "", "A.")}, Interval(0, number))
+        latest.publish()
+        headers = [{}, {"accept-encoding": "gzip"}, {"accept-encoding": "gzip"}, {}]
+        return [made.answer(Request("GET", "/metrics", {}, each)) for each in headers]
+
+    for number in (1, 2):
+        plain, first, second, again = scrape(number)
+        assert plain.body.endswith(b'\na{host="n1"} %d\n' % number) and again.body is plain.body
+        assert first.body == second.body == b"packed"
+        assert "Content-Encoding" not in plain.headers and first.headers["Content-Encoding"] == "gzip"
+        assert packed == [plain.body]
+        packed.clear()
+
+
+@pytest.mark.parametrize(
+    "deadlines, accepts_at, waits_s",
+    [([], 0.0, None), ([107.0, 103.5], 0.0, 3.5), ([99.0, 103.5], 0.0, 0.0), ([103.5], 101.0, 1.0), ([], 100.5, 0.5)],
+)
+def test_the_server_sleeps_until_the_next_deadline(
+    deadlines: list[float], accepts_at: float, waits_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    made = Server.__new__(Server)
+    made._connections = {at: SimpleNamespace(deadline=deadline) for at, deadline in enumerate(deadlines)}  # type: ignore[misc]
+    made._accepts_at = accepts_at
+    assert made._timeout() == waits_s
+
+
+def test_connections_beyond_their_time_are_ended_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    made, ended = Server.__new__(Server), list[int]()
+    made._connections = {at: SimpleNamespace(deadline=98.0 + at) for at in range(5)}  # type: ignore[misc]
+    made._accepts_at = 0.0
+    monkeypatch.setattr(made, "_end", ended.append)
+    made._expire()
+    assert ended == [0, 1, 2]
+
+
+def test_the_connection_that_waits_longest_for_least_gives_way() -> None:
+    made = Server.__new__(Server)
+    states = [State.HEAD, State.REPLY, State.IDLE, State.LINGER, State.HANDSHAKE, State.IDLE]
+    made._connections = {at: SimpleNamespace(state=state) for at, state in enumerate(states)}  # type: ignore[misc]
+    assert list(made._giving_way()) == [3, 2, 5, 4, 0, 1]

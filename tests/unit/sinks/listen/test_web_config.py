@@ -73,7 +73,8 @@ def test_files_are_found_beside_the_configuration(tmp_path: Path) -> None:
     pair(tmp_path)
     both = ("cert_file: c.pem", "key_file: k.pem")
     plain = web_config(written(tmp_path, *both)).tls
-    assert plain is not None and plain.verify_mode is ssl.CERT_NONE
+    assert plain is not None
+    assert (plain.verify_mode, plain.minimum_version) == (ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2)
     clients = ("client_auth_type: RequireAndVerifyClientCert", "client_ca_file: c.pem", "min_version: TLS13")
     made = web_config(written(tmp_path, *both, *clients)).tls
     assert made is not None
@@ -113,6 +114,27 @@ def test_users_have_bcrypt_hashes_with_or_without_tls(tmp_path: Path) -> None:
     path.write_text("basic_auth_users:\n  alice: secret\n")
     with pytest.raises(UsageError, match=r"basic_auth_users: alice has no bcrypt hash \(htpasswd -nBC 10 alice\)"):
         web_config(str(path))
+
+
+@pytest.mark.parametrize(
+    "lines, mode, version",
+    [
+        (["client_auth_type: NoClientCert", "min_version: TLS12"], ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2),
+        (
+            ["client_auth_type: VerifyClientCertIfGiven", "client_ca_file: c.pem"],
+            ssl.CERT_OPTIONAL,
+            ssl.TLSVersion.TLSv1_2,
+        ),
+        (["min_version: TLS13"], ssl.CERT_NONE, ssl.TLSVersion.TLSv1_3),
+    ],
+)
+def test_words_mean_what_exporters_mean_by_them(
+    lines: list[str], mode: ssl.VerifyMode, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    pair(tmp_path)
+    made = web_config(written(tmp_path, "cert_file: c.pem", "key_file: k.pem", *lines)).tls
+    assert made is not None
+    assert (made.verify_mode, made.minimum_version) == (mode, version)
 
 
 HASH = "$2y$10$" + "a" * 53

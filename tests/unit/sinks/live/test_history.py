@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from xtrace.sinks.live.graph import ASCII, BLOCKS, ramp, sparkline
 from xtrace.sinks.live.history import MOST_KEYS, POINTS, History
 
@@ -75,3 +77,32 @@ def test_blocks_need_utf8_and_more_than_a_console() -> None:
     assert ramp({"LANG": "en_US.UTF-8", "LC_ALL": "C"}) == ASCII
     assert ramp({"LANG": "C.utf8", "TERM": "linux"}) == ASCII
     assert ramp({}) == ASCII
+
+
+@pytest.mark.parametrize(
+    "values, height, lines",
+    [
+        ([0, 3, 8], 1, [" ▃█"]),
+        ([0, 3, 8], 2, ["  █", " ▆█"]),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 1, ["▁▂▃▄▅▆▇█"]),
+        ([16, 8, 4, 0], 3, ["█   ", "█▄  ", "██▆ "]),
+        ([0.25, 0.5], 1, ["▄█"]),
+    ],
+)
+def test_graph_has_a_block_per_eighth_of_a_line(values: list[float], height: int, lines: list[str]) -> None:
+    assert sparkline(values, 10, height, BLOCKS) == lines
+
+
+def test_columns_of_a_graph_have_as_many_values_as_there_are_for_them() -> None:
+    """Seven values in three columns: two, two and three of them."""
+    assert sparkline([2, 4, 6, 8, 0, 6, 3], 3, 1, ASCII) == [sparkline([3, 7, 3], 3, 1, ASCII)[0]]
+    assert sparkline([1, 2, 4, 8], 4, 1, BLOCKS) == ["▁▂▄█"]
+
+
+@pytest.mark.parametrize("name", ["LC_ALL", "LC_CTYPE", "LANG"])
+def test_each_variable_of_the_locale_counts_and_the_first_wins(name: str) -> None:
+    names = ("LC_ALL", "LC_CTYPE", "LANG")
+    later = dict.fromkeys(names[names.index(name) + 1 :], "C")
+    empty = dict.fromkeys(names[: names.index(name)], "")
+    assert ramp({name: "de_DE.UTF-8", "TERM": "xterm", **later, **empty}) == BLOCKS
+    assert ramp({name: "C", "TERM": "xterm", **dict.fromkeys(later, "C.UTF-8")}) == ASCII

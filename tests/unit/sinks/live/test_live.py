@@ -385,6 +385,19 @@ def test_terminal_is_as_it_was_after_the_end(begin: Begin) -> None:
     assert session.terminal.modes() == session.before
 
 
+def test_what_comes_after_the_end_is_not_drawn_over_what_the_shell_writes(begin: Begin) -> None:
+    session = begin()
+    session.tick(interval())
+    session.live.close()
+    session.terminal.until(lambda screen: not screen.is_alternate)
+    session.tick(interval(1, flows=2))
+    session.live.react()
+    session.stream.write(b"$ ")
+    lines = session.terminal.until(lambda screen: any(line.startswith("$") for line in screen.lines()))
+    assert not any("10.0.0.1" in line or "[flows" in line for line in lines)
+    assert session.stop.before_exit is None
+
+
 def test_an_exit_at_once_gives_the_terminal_back_first(begin: Begin) -> None:
     session = begin()
     assert session.stop.before_exit is not None

@@ -7,20 +7,24 @@ from typing import Any
 
 import pytest
 
+from tests.unit.make import BOOT, NS
 from tests.unit.make_rdma import grew, port, traffic
 from tests.unit.make_rdma import snapshot as rdma_snapshot
-from tests.unit.make_tcp import connection
+from tests.unit.make_tcp import SEEN, connection
 from tests.unit.make_tcp import snapshot as tcp_snapshot
 from tests.unit.sinks.live.test_live import nccl_interval
 from xtrace.kernel.syscall import lib
-from xtrace.model.nccl import Communicator
-from xtrace.model.rdma import PortId
+from xtrace.model.nccl import Communicator, Counters, NcclProcess, NicTraffic, Operation
+from xtrace.model.nccl_ranks import Job, Rank
+from xtrace.model.rdma import PortId, Rails
+from xtrace.model.rdma_counters import CONGESTION, LOSS
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.live.connections import ConnectionPane
 from xtrace.sinks.live.jobs import JobPane
 from xtrace.sinks.live.pane import View, frequency
 from xtrace.sinks.live.panes import PANES
 from xtrace.sinks.live.ports import PortPane
+from xtrace.sinks.live.words import matcher
 
 VIEW = View()
 
@@ -106,7 +110,155 @@ def test_a_process_with_several_communicators_shows_its_rank_in_the_largest() ->
     interval = nccl_interval()
     first = interval.processes[0]
     small, unknown = Communicator(1, 2, 1, None, ()), Communicator(2, None, None, None, ())
+    no_rank, no_size = Communicator(4, 128, None, None, ()), Communicator(5, None, 3, None, ())
     large = Communicator(3, 64, 17, None, first.communicators[0].operations)
-    process = replace(first, communicators=(small, large, unknown))
+    process = replace(first, communicators=(small, large, unknown, no_rank, no_size))
     pane = shown(JobPane(), replace(interval, processes=(process,)))
-    assert table(pane)[1][2] == "17/64 +2"
+    assert table(pane)[1][2] == "17/64 +4"
+    alone = shown(JobPane(), replace(interval, processes=(replace(process, communicators=(large,)),)))
+    assert table(alone)[1][2] == "17/64"
+    nameless = shown(JobPane(), replace(interval, processes=(replace(process, communicators=(no_rank, no_size)),)))
+    assert table(nameless)[1][2] == "-"
+
+
+def test_connections_are_sorted_by_what_the_heading_says_and_unknown_is_least() -> None:
+    retransmitted, acked, received = lib.TCP_RETRANSMITTED, lib.TCP_BYTES_ACKED, lib.TCP_BYTES_RECEIVED
+    grown = {
+        # badness, bytes of both directions, retransmitted
+        1: (Health.WARN, {acked: 10, received: 5, retransmitted: 7}),
+        2: (Health.CRITICAL, {acked: 3, received: 11, retransmitted: 0}),
+        3: (Health.WARN, {acked: 16, received: 0, retransmitted: 9}),
+    }
+    made = [
+        connection(grows, {}, cookie=number, local=("10.0.0.2", number), health=health)
+        for number, (health, grows) in grown.items()
+    ]
+    unknown = connection(
+        {received: 4}, {}, cookie=4, local=("10.0.0.2", 4), health=Health.WARN, unknown=(retransmitted, acked)
+    )
+    pane = shown(ConnectionPane(), tcp_snapshot(*made, unknown))
+
+    def order(name: str) -> list[int]:
+        return [entry.sample.local_port for entry in pane.entries(VIEW, name)]
+
+    assert order("rate") == [3, 1, 2, 4]
+    assert order("retransmitted") == [3, 1, 2, 4]
+    assert order("badness")[0] == 2
+    assert [row[3] for row in table(pane, order=pane.orders.index("retransmitted"))[1:]] == ["9", "7", "0", "-"]
+
+
+def test_a_connections_detail_says_where_it_was_seen_and_what_failed() -> None:
+    bad = connection({}, {}, health=Health.CRITICAL, reasons=("one", "two"), seen=SEEN)
+    pane = shown(ConnectionPane(), tcp_snapshot(bad))
+    lines = list(pane.detail(bad.sample.ends, VIEW).lines)
+    assert lines[1:6] == [
+        "  one",
+        "  two",
+        "congestion control cubic",
+        "eth0 out: 10 packets, 1.5 kB",
+        "eth0 in: 5 packets, 330 B",
+    ]
+    assert "10.0.0.1:81" in lines[6] and "3" in lines[6]
+
+
+def test_jobs_tell_those_that_ended_from_those_that_run() -> None:
+    interval = nccl_interval()
+    first, second, idle = interval.processes
+    ended = replace(interval, processes=(first, replace(second, ended=True), idle), verdicts=())
+    pane = shown(JobPane(), ended)
+    assert [row[3] for row in table(pane, order=2)[1:]] == ["runs", "ended"]
+
+
+def test_jobs_are_sorted_by_bytes_calls_and_job() -> None:
+    interval = nccl_interval()
+
+    def process(pid: int, calls: int, elements: int, seen_ns: int | None = None) -> NcclProcess:
+        operations = (Operation("AllReduce", "bfloat16", 2 * elements, Counters(calls=calls)),)
+        communicators = (Communicator(pid, 2, 0, 0, operations),)
+        return NcclProcess(pid, "p", None, (), True, False, communicators, seen_ns=seen_ns)
+
+    processes = (process(3, 10, 500), process(1, 5, 900), process(2, 1, 100, seen_ns=NS))
+    ranks = (Rank("n1", 3, BOOT, job=Job("slurm:1"), communicator="c", rank=0, nranks=2),)
+    pane = shown(JobPane(), replace(interval, processes=processes, ranks=ranks, verdicts=()))
+    assert [entry.process.pid for entry in pane.entries(VIEW, "rate")] == [1, 3, 2]
+    assert [entry.process.pid for entry in pane.entries(VIEW, "calls")] == [3, 1, 2]
+    assert [entry.process.pid for entry in pane.entries(VIEW, "job")] == [1, 2, 3]
+    cells = {row[1]: row[4:6] for row in table(pane)[1:]}
+    # bfloat16 has two bytes; the last was seen for one second only
+    assert cells == {"1": ["1.0", "2.9 k"], "3": ["2.0", "1.6 k"], "2": ["1.0", "1.6 k"]}
+
+
+def test_jobs_of_another_than_the_culprit_wait_and_others_run() -> None:
+    interval = nccl_interval()
+    away = replace(interval.verdicts[0], communicator="another")
+    pane = shown(JobPane(), replace(interval, verdicts=(away,)))
+    assert [row[3] for row in table(pane, order=2)[1:]] == ["runs", "runs"]
+
+
+def test_calls_of_a_process_without_probes_are_not_known() -> None:
+    interval = nccl_interval()
+    unseen = replace(interval.processes[0], probed=False, communicators=())
+    pane = shown(JobPane(), replace(interval, processes=(unseen,), ranks=(), verdicts=()))
+    assert table(pane)[1][:8] == ["-", "4711", "-", "runs", "-", "-", "-", "-"]
+
+
+def test_the_nic_of_a_job_has_a_rate_per_direction() -> None:
+    interval = nccl_interval()
+    first = replace(interval.processes[0], nic=NicTraffic(("mlx5_0",), 4, tx_bytes=625_000, rx_bytes=5_000_000))
+    pane = shown(JobPane(), replace(interval, processes=(first,), verdicts=()))
+    rx, tx = table(pane)[0].index("NIC RX"), table(pane)[0].index("NIC TX")
+    assert (table(pane)[1][rx], table(pane)[1][tx]) == ("8.0 M", "1.0 M")
+    assert table(pane, View(way=Direction.EGRESS))[1][rx] == "1.0 M"
+    assert [entry.process.pid for entry in pane.entries(View(chosen=matcher("-d mlx5_0")), "rate")] == [first.pid]
+    assert list(pane.entries(View(chosen=matcher("-d mlx5_1")), "rate")) == []
+
+
+def test_errors_of_calls_add_up_and_are_unknown_where_returns_are() -> None:
+    interval = nccl_interval()
+    results = (7, 0, 0, 2, 0, 0, 3, 1, 0, 0)  # success and what is in progress are no errors
+    failed = Operation("AllReduce", "bfloat16", 1, Counters(calls=13, results=results))
+    first = replace(interval.processes[0], communicators=(Communicator(1, 2, 0, 0, (failed, failed)),))
+    for has_returns, text in ((True, "10"), (False, "-")):
+        pane = shown(JobPane(), replace(interval, processes=(first,), verdicts=(), has_returns=has_returns))
+        assert table(pane)[1][8] == text
+
+
+def test_the_summary_of_ports_names_those_that_are_not_as_they_should() -> None:
+    first, second, third, fourth = (PortId("mlx5_0", number) for number in range(1, 5))
+    rails = Rails(4, 1.256, (first,), (second, third), (fourth,))
+    pane = shown(PortPane(), rdma_snapshot([], rails=rails))
+    assert pane.summary(VIEW) == (
+        "active ports with traffic counters: 4, imbalance 1.26, idle mlx5_0/1, down mlx5_0/2 mlx5_0/3,"
+        " unavailable mlx5_0/4"
+    )
+    pane = shown(PortPane(), rdma_snapshot([], rails=Rails(2, None)))
+    assert pane.summary(VIEW) == "active ports with traffic counters: 2"
+
+
+def test_what_ports_lost_and_how_often_they_were_congested_adds_up() -> None:
+    lossy = port({"out_of_sequence": grew(50), "packet_seq_err": grew(7), "np_cnp_sent": grew(3)}, {})
+    pane = shown(PortPane(), rdma_snapshot([lossy]))
+    headings, row = table(pane)
+    cells = dict(zip(headings, row, strict=False))
+    known = {name: lossy.delta(name) or 0 for name in (*LOSS, *CONGESTION)}
+    assert (cells["LOSS"], cells["CONGESTION"]) == ("57", "3")
+    assert (sum(known[name] for name in LOSS), sum(known[name] for name in CONGESTION)) == (57, 3)
+
+
+NUMBERS = {
+    "flows": {"BIT/S", "PACKETS/S"},
+    "owners": {"IN BIT/S", "OUT BIT/S", "PACKETS/S", "FLOWS"},
+    "interfaces": {"IN BIT/S", "OUT BIT/S", "PACKETS/S", "FLOWS"},
+    "TCP in trouble": {"BIT/S", "AGAIN", "RTT"},
+    "RDMA ports": {"RX BIT/S", "TX BIT/S", "%", "CONGESTION", "LOSS"},
+    "NCCL jobs": {"PID", "CALLS/S", "BIT/S", "NIC RX", "NIC TX", "ERRORS"},
+}
+"""Headings of what stands at the right edge of its column, by the title of the pane."""
+
+
+def test_numbers_stand_at_the_right_edge_and_words_at_the_left() -> None:
+    found = {}
+    for place in PANES:
+        pane = place.make()
+        found[pane.title] = {column.heading for column in pane.columns(VIEW) if column.is_number}
+    assert found == NUMBERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from dataclasses import replace
@@ -168,3 +169,51 @@ def test_details_show_the_direction_that_is_chosen(direction: Direction, word: s
         made.press("d")
     titles = [line for line in shown(made) if "over the last" in line]
     assert [title.split()[0] for title in titles] == [word]
+
+
+@pytest.mark.parametrize(
+    "rows, columns, cursor",
+    [
+        (24, 80, (23, 11)),
+        (24, 11, (23, 10)),  # at the right edge
+        (24, 5, (23, 4)),
+        (3, 80, (2, 11)),  # only the end is shown
+        (1, 1, (0, 0)),
+    ],
+)
+def test_the_cursor_stands_behind_what_is_typed(rows: int, columns: int, cursor: tuple[int, int]) -> None:
+    made = screen("xdp")
+    made.take(interval(100))
+    for pressed in ("/", *"tcp"):
+        made.press(pressed)
+    frame = made.frame(rows, columns)
+    assert len(frame.lines) == rows
+    assert frame.cursor == cursor
+
+
+@pytest.mark.parametrize("rows, cursor", [(24, 4), (6, 4), (5, 3), (4, 2), (1, 0)])
+def test_the_cursor_of_a_table_is_on_the_screen(rows: int, cursor: int) -> None:
+    made = screen("xdp")
+    made.take(interval(100))
+    frame = made.frame(rows, 80)
+    assert (len(frame.lines), frame.cursor) == (rows, (cursor, 0))
+
+
+def test_the_last_message_has_the_line_before_the_keys() -> None:
+    notices = Notices((), lambda: None)
+    made = Screen(panes_of({"xdp": FlowSetup()}), Look(False, BLOCKS), notices, lambda: None)
+    for text in ("first", "second"):
+        notices.emit(logging.makeLogRecord({"msg": text, "created": (BOOT + 5 * NS) / 1e9}))
+    lines = shown(made)
+    assert lines[-2] == f"{CLOCK} second"
+    assert lines[-1].startswith("tab pane")
+
+
+def test_a_pane_shows_how_many_of_its_rows_match_and_the_others_how_many_they_have() -> None:
+    made = screen("xdp")
+    made.take(interval(300, 200, 100, interfaces=3))
+    assert shown(made)[2] == "[flows 3] interfaces 3"
+    for pressed in ("/", *"port 2", "enter"):
+        made.press(pressed)
+    assert shown(made)[2] == "[flows 1/3] interfaces 3"
+    assert shown(made, columns=18)[2] == "[flows 1/3] inte.."

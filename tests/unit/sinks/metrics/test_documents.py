@@ -18,3 +18,27 @@ def test_document_names_every_metric_and_nothing_else_is_used() -> None:
         for name in re.findall(r"\bxtrace_\w+", text)
     }
     assert used <= set(DESCRIBED)
+
+
+UNITS = {
+    "bytes": "bytes",
+    "seconds": "seconds",
+    "packets": "packets",
+    "share": "ratio",
+    "ratio": "ratio",
+    "ranks": "ranks",
+    "calls": "calls",
+    "flows": "flows",
+    "samples": "samples",
+}
+"""What the last word of a metric's name says of its unit."""
+
+
+def test_kind_and_unit_are_what_the_name_says() -> None:
+    """The document is written from the same table; names are public, and by their words receivers know a unit."""
+    for name, metric in DESCRIBED.items():
+        assert metric.kind == ("counter" if name.endswith("_total") else "gauge"), name
+        assert metric.help.endswith("."), name
+        word = name.removesuffix("_total").rpartition("_")[2]
+        if word in UNITS and not name.endswith("per_second"):
+            assert metric.unit in (UNITS[word], ""), name

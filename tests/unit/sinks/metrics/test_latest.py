@@ -91,6 +91,15 @@ def test_open_metrics_names_families_and_units_and_ends_with_eof() -> None:
         ("application/openmetrics-text;q=0.1,text/plain;q=0.5", False),
         ("application/openmetrics-text;q=0", False),
         ("application/openmetrics-text;q=x", False),
+        ("text/plain,application/openmetrics-text", True),
+        ("text/plain;q=0.5,application/openmetrics-text;q=0.5", True),
+        ("text/plain;q=0.6,application/openmetrics-text;q=0.5", False),
+        ("text/plain;version=9;q=0.6,application/openmetrics-text;q=0.5", False),
+        ("application/openmetrics-text;q=0.7,application/openmetrics-text;q=0.1,text/plain;q=0.5", True),
+        ("APPLICATION/OpenMetrics-Text; Version=0.0.1; Q=0.5", True),
+        ("text/plain", False),
+        ("*/*", False),
+        ("application/openmetrics-text;x=a=b=c;q=0.5", True),
     ],
 )
 def test_accept_header_chooses_the_format(accept: str, expected: bool) -> None:

@@ -207,3 +207,9 @@ def test_blocks_of_a_library_are_read(data: bytes) -> None:
     assert snappy.decompress(block) == data
     assert snappy.decompress(snappy.literal(data)) == data
     assert snappy.first_byte(block) == (data[0] if data else None)
+
+
+def test_series_are_selected_by_the_labels_that_all_have() -> None:
+    made = RemoteWrite((("host", "n1"), ("rack", 'r"1')))
+    assert made.selector("up") == 'up{host="n1",rack="r\\"1"}'
+    assert RemoteWrite(()).selector("up") == "up{}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.unit.make import packed
 from tests.unit.make_samples import Value, flat
 from tests.unit.make_tcp import connection, snapshot, sums
-from xtrace.model.tcp import Failure, NamespaceSums, Reason, TcpSnapshot
+from xtrace.kernel.syscall import lib
+from xtrace.model.tcp import COUNTERS, Failure, NamespaceSums, Reason, TcpSnapshot
 from xtrace.model.words import Health
 from xtrace.options.labels import RESERVED_LABELS
 from xtrace.sinks.metrics.tcp import DESCRIBED, TcpMetrics
@@ -67,3 +68,30 @@ def test_series_are_as_many_whatever_fails_and_wherever() -> None:
 def test_unreadable_sockets_have_no_values() -> None:
     found = samples(TcpMetrics(), snapshot(namespaces=(NamespaceSums(7, errors=("ENOENT",)),)))
     assert {name for name, _ in found} == {"xtrace_tcp_unhealthy_connections"}
+
+
+def test_every_sum_has_the_kernels_value_of_its_meaning() -> None:
+    named = {
+        "retransmitted_packets": lib.TCP_RETRANSMITTED,
+        "segments_sent": lib.TCP_SEGMENTS_SENT,
+        "segments_received": lib.TCP_SEGMENTS_RECEIVED,
+        "data_segments_sent": lib.TCP_DATA_SENT,
+        "acknowledged_bytes": lib.TCP_BYTES_ACKED,
+        "received_bytes": lib.TCP_BYTES_RECEIVED,
+        "out_of_order_packets": lib.TCP_OUT_OF_ORDER,
+    }
+    counted = tuple(1000 + number for number in range(COUNTERS))
+    both = (sums(sums=counted), sums(netns=8, sums=counted, connections=5, began=6, ended=7))
+    found = samples(TcpMetrics(), snapshot(namespaces=both))
+    assert {name: found[f"xtrace_tcp_{name}_total", ""] for name in named} == {
+        name: 2 * (1000 + number) for name, number in named.items()
+    }
+    assert [found[f"xtrace_tcp_{name}", ""] for name in ("connections", "began_total", "ended_total")] == [817, 9, 9]
+
+
+def test_round_trips_of_all_namespaces_have_a_middle_a_99th_hundredth_and_a_longest() -> None:
+    """Two hundred of 1 to 200 ms."""
+    odd, even = (tuple(1000 * at for at in range(first, 201, 2)) for first in (1, 2))
+    found = samples(TcpMetrics(), snapshot(namespaces=(sums(rtts=odd), sums(netns=8, rtts=even))))
+    quantiles = {text: value for (name, text), value in found.items() if name == "xtrace_tcp_rtt_seconds"}
+    assert quantiles == {"0.5": 0.101, "0.99": 0.199, "1": 0.2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
-from xtrace.sinks.push.answers import Answer, delivered, may_pass, status_message, written
+from xtrace.sinks.push.answers import Answer, delivered, may_pass, partial_success, status_message, written
 from xtrace.target import IMPORT, OTLP, REMOTE_WRITE
 
 TEMPORARY = {
@@ -63,3 +63,9 @@ def test_answer_that_is_none_of_otlp_is_doubtful(body: bytes) -> None:
 )
 def test_text_of_an_error_of_otlp(body: bytes, said: str) -> None:
     assert status_message(body) == said
+
+
+def test_words_that_are_no_text_are_shown_as_far_as_they_are() -> None:
+    assert partial_success(b"\x0a\x04\x12\x02a\xff") == (0, "a\ufffd")
+    assert status_message(b"\x12\x02a\xff") == "a\ufffd"
+    assert status_message(b"a\xff") == "a\ufffd"

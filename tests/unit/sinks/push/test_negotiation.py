@@ -154,5 +154,6 @@ def test_the_rest_is_the_transports(encoding: RemoteWrite) -> None:
     server = Server()
     made = Negotiating(server, encoding)
     assert (made.shown, made.times("ab", 5, 6)) == ("http://p", {5, 6, 2})
+    assert made.samples("ab", 5, 6, frozenset("xyz")) == {5, 6, 3}
     made.close()
     assert server.is_closed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -165,3 +166,22 @@ def test_forms_of_the_oldest_secrets_are_forgotten_beyond_the_limit() -> None:
     assert secrets.mask("secret0") == "***"
     secrets.note("another")
     assert (secrets.mask("secret0"), secrets.mask("secret1"), secrets.mask("another")) == ("secret0", "***", "***")
+
+
+def test_secret_is_masked_at_the_very_beginning_and_wherever_it_is_repeated() -> None:
+    secrets = Secrets()
+    secrets.note("abcdefghij", "abab")
+    assert secrets.mask("abcdefghij") == "***"
+    assert secrets.mask("abcdefghijabcdefghij, abcdefghij") == "******, ***"
+    assert secrets.mask("xababab") == "x***", "those that overlap are one"
+    assert secrets.mask("abcd") == "***", "all of the text may be the beginning of one"
+    assert secrets.mask("abc") == "abc"
+
+
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+def test_bytes_of_a_secret_that_are_no_text_are_masked_in_base64_too(encode: Callable[[bytes], bytes]) -> None:
+    """From the environment they come as surrogates."""
+    secrets = Secrets()
+    secrets.note("geh\udcff\udcfeeim>>>")
+    assert secrets.mask(f"Basic {encode(b'geh' + bytes((255, 254)) + b'eim>>>').decode()}") == "Basic ***"
+    assert secrets.mask("no geh\udcff\udcfeeim>>> here") == "no *** here"

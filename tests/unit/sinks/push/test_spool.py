@@ -7,16 +7,18 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 from zlib import decompress
 
 import pytest
 
-from tests.unit.sinks.push.test_delivery import BUSY, GIVE_UP_S, NO, OK, TEXT, Server, eventually
+from tests.unit.sinks.push.test_delivery import BUSY, GIVE_UP_S, NO, OK, TEXT, Server, batch, eventually
 from xtrace.errors import UsageError
 from xtrace.sinks.push import acknowledged
 from xtrace.sinks.push import delivery as module
 from xtrace.sinks.push.batch import Batch, Outcome
 from xtrace.sinks.push.delivery import Delivery
+from xtrace.sinks.push.queue import Queue
 from xtrace.sinks.push.selfcheck import Probe
 from xtrace.sinks.push.spool import SENT, UNSURE, WAITING, Spool, own_name
 
@@ -368,3 +370,28 @@ def test_batch_of_an_earlier_version_with_the_number_of_one_in_doubt_replaces_no
     made.close(0.1)
     assert sorted(server.bodies) == ["b1", "b2"]
     spool.close()
+
+
+def test_a_spool_that_cannot_be_written_is_told_once_and_again_when_it_can(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    outcomes = iter([28, 28, 28, None, None, 5])
+
+    class Failing:
+        directory = "/spool"
+
+        def put(self, batch: Batch, packed: bytes) -> str:
+            error = next(outcomes)
+            if error is not None:
+                raise OSError(error, f"error {error}")
+            return "1.batch"
+
+    queue = Queue.__new__(Queue)
+    queue._spool, queue._has_failed = cast("Spool", Failing()), False
+    assert [queue._write(batch("a"), b"") for _ in range(6)] == [None, None, None, "1.batch", "1.batch", None]
+    assert caplog.messages == [
+        "--spool /spool: error 28; samples are kept in memory only",
+        "--spool /spool: writing again",
+        "--spool /spool: error 5; samples are kept in memory only",
+    ]
+    queue._spool = None
+    assert queue._write(batch("a"), b"") is None

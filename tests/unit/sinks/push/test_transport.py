@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
 
+import orjson
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from urllib3 import exceptions as errors
@@ -327,3 +330,124 @@ def test_characters_that_http_does_not_allow_are_no_delivery() -> None:
         assert not server.requests
     assert (outcome.delivered, outcome.retry) == (False, True)
     assert outcome.reason == "user name, token or headers contain characters that HTTP does not allow"
+
+
+@pytest.mark.parametrize(
+    "answer, expected",
+    [
+        ({"data": {"result": [{"values": [[1.5, "3"], [2, "4"]]}, {"values": [[7.0005, "1"]]}]}}, {1500, 2000, 7000}),
+        ({"data": {"result": []}}, set()),
+        ({"data": {}}, None),
+        ({"data": {"result": [{"value": [1, "3"]}]}}, None),
+        ({"data": {"result": [{"values": [[1]]}]}}, None),
+        ([], None),
+    ],
+)
+def test_times_come_from_an_answer_of_prometheus_only(answer: Any, expected: set[int] | None) -> None:
+    assert transport.queried_times(orjson.dumps(answer)) == expected
+    assert transport.queried_times(b"<html>") is None
+
+
+def test_prometheus_is_asked_for_the_samples_of_the_range_and_of_a_second_before() -> None:
+    """A range selector leaves out its beginning; only paths of Prometheus are asked so."""
+    url = "http://p:9090/api/v1/write?x=1"
+    (asked,) = transport.query_urls(url, 'up{a="b"}\nother', 10_000, 12_345)
+    parts = urlsplit(asked)
+    assert (parts.netloc, parts.path) == ("p:9090", "/api/v1/query")
+    assert dict(parse_qsl(parts.query)) == {"x": "1", "query": 'up{a="b"}[4s]', "time": "12.346"}
+    assert transport.query_urls("http://v/api/v1/import/prometheus", "up", 1, 2) == []
+
+
+@pytest.mark.parametrize(
+    "error, never",
+    [
+        (errors.ConnectTimeoutError(), True),
+        (errors.NewConnectionError(None, ""), True),  # type: ignore[arg-type]
+        (errors.ProxyError("", OSError()), True),
+        (errors.SSLError(), True),
+        (ssl.SSLError(), True),
+        (errors.ReadTimeoutError(None, "", ""), False),  # type: ignore[arg-type]
+        (errors.ProtocolError(), False),
+        (ConnectionResetError(), False),
+    ],
+)
+def test_a_request_without_a_connection_was_never_sent(error: Exception, never: bool) -> None:
+    assert transport.never_sent(error) is never
+
+
+class Read:
+    """An answer that was read so far."""
+
+    def __init__(self, status: int, length_remaining: int | None, closed: bool) -> None:
+        self.status, self.length_remaining, self.closed = status, length_remaining, closed
+        self.headers = {"Content-Length": "5"}
+        self.done: list[str] = []
+
+    def drain_conn(self) -> None:
+        self.done.append("drained")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+@pytest.mark.parametrize(
+    "status, left, closed, done",
+    [
+        (200, 0, False, "drained"),
+        (200, 5, False, "closed"),  # what is left may be long, or never come
+        (200, None, False, "closed"),
+        (200, None, True, "drained"),
+        (204, None, False, "drained"),  # it has no body
+        (404, 5, False, "closed"),
+    ],
+)
+def test_connection_is_used_again_where_the_answer_was_read_to_its_end(
+    status: int, left: int | None, closed: bool, done: str
+) -> None:
+    http = Http(Target("http://m/x", ""), "1")
+    http._is_closed = False
+    answer = Read(status, left, closed)
+    http._finish(cast("Any", answer))
+    assert (answer.done, http._is_closed) == ([done], done == "closed")
+    http.close()
+
+
+def test_a_request_without_an_answer_is_not_repeated_unasked() -> None:
+    """The queue decides when: it first looks for what the server may have stored."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                taken.append(peer)
+                peer.recv(1 << 16)
+                peer.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        try:
+            where = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+            http = Http(Target(where, where), "1")
+            outcome = http.send(b"up 1\n", HEADERS)
+            http.close()
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert (outcome.delivered, outcome.retry, outcome.unanswered) == (False, True, True)
+    assert len(taken) == 1
+
+
+def test_a_server_that_is_away_was_sent_nothing_and_is_asked_once() -> None:
+    with socket.socket() as bound:  # nobody listens there
+        bound.bind(("127.0.0.1", 0))
+        where = f"http://127.0.0.1:{bound.getsockname()[1]}/api/v1/import/prometheus"
+        http = Http(Target(where, where), "1")
+        outcome = http.send(b"up 1\n", HEADERS)
+        assert http.times("up", 1, 2) is None
+        http.close()
+    assert (outcome.delivered, outcome.retry, outcome.unanswered) == (False, True, False)
+    assert "refused" in outcome.reason.lower()

@@ -15,7 +15,8 @@ from xtrace.model.words import Direction, Hook
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.registry import Totals
 from xtrace.sinks.stream import OutputStream
-from xtrace.sinks.text.fit import Endpoint, cut, middle_out, shares
+from xtrace.sinks.text.columns import Row, table
+from xtrace.sinks.text.fit import Endpoint, cut, followed, middle_out, shares
 from xtrace.sinks.text.screen import Ranked, TerminalText, has_color
 
 Output = tuple[OutputStream, Callable[[], bytes]]
@@ -269,3 +270,113 @@ def test_columns_are_shared_by_need() -> None:
 
 def test_interval_without_anything_to_say_writes_nothing(output: Output) -> None:
     assert shown(output, snapshot([], [], end_ns=5 * NS)) == []
+
+
+SIX = Endpoint("fd00:1111:2222::7", ":443", brackets=True)
+FOUR = Endpoint("10.0.0.1", ":80")
+
+
+@pytest.mark.parametrize(
+    "end, width, text",
+    [
+        (SIX, 23, "[fd00:1111:2222::7]:443"),
+        (SIX, 22, "[fd00:11..2222::7]:443"),
+        (SIX, 14, "[fd0..::7]:443"),
+        (SIX, 10, "[f..7]:443"),
+        (SIX, 9, "[f..]:443"),
+        (SIX, 1, "[f..]:443"),
+        (FOUR, 10, "10....1:80"),
+        (Endpoint("-"), 1, "-"),
+    ],
+)
+def test_an_address_loses_as_little_as_it_must(end: Endpoint, width: int, text: str) -> None:
+    assert end.fitted(width) == text
+
+
+@pytest.mark.parametrize(
+    "text, width, expected",
+    [("abcdef", 6, "abcdef"), ("abcdef", 5, "abc.."), ("abcdef", 2, ".."), ("abcdef", 1, "."), ("abcdef", 0, "")],
+)
+def test_an_end_that_is_cut_is_marked(text: str, width: int, expected: str) -> None:
+    assert cut(text, width) == expected
+    assert cut(text, None) == text
+
+
+@pytest.mark.parametrize(
+    "needs, room, given",
+    [
+        ((10, 10), 20, (10, 10)),
+        ((10, 10), 19, (9, 10)),
+        ((50, 10), 40, (30, 10)),
+        ((20, 20, 5), 35, (15, 15, 5)),
+        ((20, 20, 20), 10, (3, 3, 4)),
+        ((3,), 0, (0,)),
+    ],
+)
+def test_what_one_does_not_need_the_others_get(needs: tuple[int, ...], room: int, given: tuple[int, ...]) -> None:
+    assert shares(needs, room) == given
+
+
+@pytest.mark.parametrize(
+    "details, room, share, text",
+    [
+        ("", 11, 11, "10.0.0.1:80"),
+        ("echo", None, 11, "10.0.0.1:80  echo"),
+        ("echo", 17, 11, "10.0.0.1:80  echo"),
+        ("echo", 16, 11, "10.0.0.1:80 echo"),
+        ("echo reply", 17, 11, "10.0.0.1:80 ech.."),
+        ("echo reply", 13, 11, "10.0.0.1:80 ."),
+    ],
+)
+def test_details_follow_a_destination_within_the_room(details: str, room: int | None, share: int, text: str) -> None:
+    assert followed(FOUR, details, room, share) == text
+
+
+def test_columns_have_narrow_gaps_where_wide_ones_would_not_fit() -> None:
+    ends = Endpoint("10.0.0.1", ":80"), Endpoint("10.0.0.2", ":443")
+    row = Row("in", "TCP", "1.5 k", "1500", "10", *ends, "flags")
+
+    def lines(width: int | None) -> list[str]:
+        return [line.rstrip("\n") for line in table([row], 1, width)]
+
+    wide = [
+        "   TYPE BIT/S  BYTES  PACKETS  SOURCE         DESTINATION",
+        "in TCP  1.5 k   1500       10  10.0.0.1:80 -> 10.0.0.2:443  flags",
+    ]
+    narrow = [
+        "   TYPE BIT/S BYTES PACKETS SOURCE         DESTINATION",
+        "in TCP  1.5 k  1500      10 10.0.0.1:80 -> 10.0.0.2:443 flags",
+    ]
+    assert lines(None) == lines(len(wide[1])) == wide
+    assert lines(len(narrow[1])) == narrow
+    assert lines(len(wide[1]) - 1) == [narrow[0], narrow[1].replace(" flags", "  flags")]
+    assert lines(len(narrow[1]) - 1)[1].endswith(" -> 10.0.0.2:443 fl..")
+    for width in range(20, len(wide[1])):
+        assert max(map(len, lines(width))) <= width
+
+
+def test_flows_of_a_block_are_ranked_by_bytes_and_what_has_no_room_is_summed_up(output: Output) -> None:
+    """16 rows are four for the block, four for its directions, eight for flows."""
+    came, left = many(6), many(5, flags=EGRESS)
+    lines = shown(output, both(came, left), screen=Fixed(100, 16))
+    sizes = [line.split()[3] for line in lines[3:11]]
+    assert sizes == ["600", "500", "500", "400", "400", "300", "300", "200"]
+    assert [line.split() for line in lines[11:]] == [
+        ["in", "other", "480", "300", "3", "2", "more", "flows"],
+        ["out", "other", "160", "100", "1", "1", "more", "flow"],
+        ["in", "all", "3.4", "k", "2100", "21", "6", "flows"],
+        ["out", "all", "2.4", "k", "1500", "15", "5", "flows"],
+    ]
+
+
+def test_without_a_screen_a_block_has_fifty_flows_and_the_rest_is_summed_up(output: Output) -> None:
+    lines = shown(output, snapshot(many(53)), screen=Fixed(None, None))
+    assert sum(" -> " in line for line in lines) == 50
+    assert lines[-2].split() == ["in", "other", "960", "600", "6", "3", "more", "flows"]
+
+
+def test_bytes_of_names_that_are_no_text_are_shown_as_they_are(output: Output) -> None:
+    shown_of = snapshot([flow()], [(Interface("e\udcff", 0), counts_of([flow()]))])
+    stream, contents = output
+    TerminalText(stream, TextOptions(screen=Fixed()), Fixed()).write(shown_of)
+    assert b"  e\xff  5.0 s" in contents()

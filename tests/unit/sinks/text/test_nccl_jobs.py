@@ -20,9 +20,10 @@ from xtrace.model.nccl import (
 )
 from xtrace.model.nccl_judge import judge
 from xtrace.model.nccl_ranks import Arguments, Identity, Job, OpenCall, Rank
-from xtrace.model.nccl_verdicts import NORMAL, Covered
+from xtrace.model.nccl_verdicts import NORMAL, Covered, Kind, Verdict
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.text.nccl_jobs import OF_WRONG, TITLE, WRONG, NcclJobs, doing, duration
+from xtrace.sinks.text.nccl_ranks import by_job
 from xtrace.sinks.text.screen import Ranked
 
 NOW = 1_800_000_000_000_000_000
@@ -198,6 +199,37 @@ def test_totals_of_a_run_are_for_people() -> None:
     assert NcclJobs(TextOptions()).totals(totals) == ("nccl: 2.0 M calls, 5 unattributed\n",)
 
 
-@pytest.mark.parametrize("ns, text", [(1500, "1.5 us"), (2_000_000, "2.0 ms"), (3_000_000_000, "3.0 s")])
+@pytest.mark.parametrize(
+    "ns, text",
+    [
+        (1500, "1.5 us"),
+        (999_900, "999.9 us"),
+        (1_000_000, "1.0 ms"),
+        (999_900_000, "999.9 ms"),
+        (1_000_000_000, "1.0 s"),
+        (3_000_000_000, "3.0 s"),
+    ],
+)
 def test_durations_have_units(ns: int, text: str) -> None:
     assert duration(ns) == text
+
+
+def test_jobs_and_communicators_with_something_wrong_come_first() -> None:
+    """Of a job with two communicators one is healthy; it stands behind the other, and before a healthy job."""
+    first, second = Job("slurm:1"), Job("slurm:2")
+    ranks = [
+        rank(0, communicator="a", job=first),
+        rank(1, communicator="b", job=None),
+        rank(2, communicator="b", job=second),
+        rank(3, communicator="c", job=second),
+        rank(0, communicator=None, job=second),
+    ]
+    wrong = Verdict(Kind.MISSING, "c", None, NOW, "it is not there")
+    found = by_job(ranks, [wrong])
+    assert [(job, [one.name for one in members]) for job, members in found.items()] == [
+        ("slurm:2", ["c", "b"]),
+        ("slurm:1", ["a"]),
+    ]
+    assert [one.verdicts for one in found["slurm:2"]] == [[wrong], []]
+    assert [len(one.ranks) for one in found["slurm:2"]] == [1, 2]
+    assert list(by_job(ranks[:3], [])) == ["slurm:1", "slurm:2"]

@@ -14,7 +14,7 @@ from xtrace.model.tcp_health import judge
 from xtrace.model.tcp_limits import LIMITS
 from xtrace.model.words import Health
 from xtrace.sinks.kinds import TextOptions
-from xtrace.sinks.text.tcp import MOST_CONNECTIONS, TcpText
+from xtrace.sinks.text.tcp import MOST_CONNECTIONS, TcpText, milliseconds
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +75,13 @@ def test_what_is_not_known_is_no_number() -> None:
     assert "retransmitted=- unseen=- failed=0 broken=0 rtt=- warn: failed: 4" in line
     (line,) = lines(namespaces=(NamespaceSums(7, errors=("sock_diag: ENOENT",)),))
     assert line == "tcp 00:00:05 5.0s unavailable: sock_diag: ENOENT"
+
+
+@pytest.mark.parametrize("us, text", [(None, "-"), (0, "0.000ms"), (99, "0.099ms"), (100, "0.1ms"), (12_345, "12.3ms")])
+def test_round_trips_are_told_to_the_microsecond_where_that_is_much(us: int | None, text: str) -> None:
+    assert milliseconds(us) == text
+
+
+def test_the_middle_and_the_longest_round_trip_are_told() -> None:
+    for rtts, text in (((100, 200), "0.2ms/0.2ms"), ((100, 200, 900), "0.2ms/0.9ms"), ((700,), "0.7ms/0.7ms")):
+        assert f" rtt={text} " in lines(namespaces=(sums(rtts=rtts),))[-1]
