@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing
 
 from benchmarks.owners import CONNECTION_GOAL, CONNECTION_ROUNDS, CONNECTIONS, connect
 from tests.support.net import ROOT
+from xtrace.kernel.network_namespaces import inode_of
 from xtrace.model.tcp_limits import LIMITS
 from xtrace.monitors.tcp.ends import EndProbe
 from xtrace.monitors.tcp.monitor import TcpMonitor
@@ -101,7 +102,8 @@ def per_connection() -> Iterator[str]:
         address = listener.getsockname()
         for _ in range(CONNECTION_ROUNDS):
             times[False].append(connect(address, listener))
-            with closing(EndProbe(1.0)):
+            with closing(EndProbe(1.0)) as probe:
+                probe.follow(inode_of())
                 times[True].append(connect(address, listener))
     without, with_ends = (min(times[sees]) for sees in (False, True))
     yield f"connection over loopback, both ends, by one Python process ({CONNECTION_ROUNDS} x {CONNECTIONS:,})"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <linux/in.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -251,6 +252,22 @@ __u32 xt_sum_owners(const struct flow_entry *entries, const struct flow_owner *o
 		sums[number].flows++;
 		sums[number].packets += entries[i].counters.packets;
 		sums[number].bytes += entries[i].counters.bytes;
+	}
+	return used;
+}
+
+__u32 xt_find_flows(const struct flow_entry *entries, const struct flow_owner *owners, __u32 count,
+		    const struct flow_search *search, __u32 *found)
+{
+	__u32 used = 0;
+
+	for (__u32 i = 0; i < count; i++) {
+		const struct flow_key *key = &entries[i].key;
+
+		if ((key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_UDP) &&
+		    search->kinds >> owners[i].kind & 1 && search->slots[key->slot] &&
+		    search->ports[key->src_port] && search->ports[key->dst_port])
+			found[used++] = i;
 	}
 	return used;
 }

@@ -43,6 +43,17 @@ struct ranked_flow {
 void xt_largest(const struct flow_entry *entries, const __u32 *chosen, __u32 count, __u32 room,
 		struct ranked_flow *ranked, __u32 *largest);
 
+/* Flows to find: TCP and UDP, with an owner of some kinds, at some slots, whose ports both are among some. */
+struct flow_search {
+	__u32 kinds;	   /* bit i: enum owner_kind i */
+	__u8 slots[256];   /* by slot: 0 if not wanted */
+	__u8 ports[65536]; /* the same by port */
+};
+
+/* `found` gets the indexes of such flows, ascending, and has room for `count`. Returns how many. */
+__u32 xt_find_flows(const struct flow_entry *entries, const struct flow_owner *owners, __u32 count,
+		    const struct flow_search *search, __u32 *found);
+
 /* What one owner's flows carried across an interface in one direction. */
 struct owner_sum {
 	struct flow_owner owner; /* of zeros where owners are not known */

@@ -504,6 +504,13 @@ int xt_netlink_open(int protocol, __u32 groups)
 	return fd;
 }
 
+int xt_netlink_room(int fd, int bytes)
+{
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) == 0)
+		return 0;
+	return result(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)));
+}
+
 int xt_netlink_send(int fd, const void *message, size_t length)
 {
 	struct sockaddr_nl kernel;

@@ -157,8 +157,12 @@ int xt_signalfd(__u64 signals);
  */
 int xt_promiscuous(int ifindex);
 
-/* netlink: open and bind a raw socket; send one datagram to the kernel; receive one (-EAGAIN: none yet). */
+/*
+ * netlink: open and bind a raw socket; let more bytes wait in it, with CAP_NET_ADMIN more than the limit;
+ * send one datagram to the kernel; receive one (-EAGAIN: none yet).
+ */
 int xt_netlink_open(int protocol, __u32 groups);
+int xt_netlink_room(int fd, int bytes);
 int xt_netlink_send(int fd, const void *message, size_t length);
 int xt_netlink_recv(int fd, void *buffer, size_t length, int flags);
 

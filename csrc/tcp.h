@@ -61,7 +61,10 @@ enum tcp_event {
 /* The kernel's states (net/tcp_states.h). */
 #define TCP_STATE_ESTABLISHED 1
 #define TCP_STATE_SYN_SENT 2
+#define TCP_STATE_FIN_WAIT1 4
 #define TCP_STATE_CLOSE 7
+#define TCP_STATE_CLOSE_WAIT 8
+#define TCP_STATE_LAST_ACK 9
 
 /* One socket at one moment. Addresses in network order, IPv4 mapped; everything else in host order. */
 struct tcp_sample {
@@ -94,6 +97,8 @@ struct tcp_end {
 	__u8 state;  /* TCP_CLOSED: the state before */
 	__u16 error; /* TCP_CLOSED: the errno, 0 for none */
 	char congestion[16];
+	__u32 closer; /* the process that closed this side of the connection; 0: not known */
+	char command[16];
 	__u8 raw[TCP_RAW_BYTES];
 };
 
@@ -105,6 +110,9 @@ struct tcp_end_key {
 
 /* Ends that are kept until user space reads them. */
 #define TCP_MAX_ENDS 16384
+
+/* Sockets that a process has closed and the kernel not yet destroyed, whose closers are kept. */
+#define TCP_MAX_CLOSERS 16384
 
 /* The most network namespaces that are followed. */
 #define TCP_MAX_NAMESPACES 64

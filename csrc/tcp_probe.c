@@ -17,9 +17,13 @@
 SWITCH(__u32, at_net);
 SWITCH(__u32, at_error);
 SWITCH(__u32, at_ca_ops);
-/* From the beginning of struct net, of struct tcp_congestion_ops. */
+SWITCH(__u32, at_owned);
+/* From the beginning of struct net, of struct tcp_congestion_ops, of struct task_struct. */
 SWITCH(__u32, at_netns);
 SWITCH(__u32, at_ca_name);
+SWITCH(__u32, at_flags);
+
+#define KERNEL_THREAD 0x00200000 /* PF_KTHREAD (linux/sched.h) */
 
 /* Which pieces of struct tcp_sock to keep: where they begin, their sizes (0: none), where in tcp_end.raw they
  * go. */
@@ -42,6 +46,7 @@ SWITCHES(11);
 
 static long (*bpf_probe_read_kernel)(void *to, __u32 size,
 				     const void *from) = (void *)BPF_FUNC_probe_read_kernel;
+static __u64 (*bpf_get_current_task)(void) = (void *)BPF_FUNC_get_current_task;
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
@@ -49,6 +54,19 @@ struct {
 	MAP_TYPE(value, struct tcp_end);
 	MAP_UINT(max_entries, TCP_MAX_ENDS);
 } ends SEC(".maps");
+
+struct closer {
+	__u32 pid;
+	char command[16];
+};
+
+/* By a socket's address: which process has closed it. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_TYPE(key, __u64);
+	MAP_TYPE(value, struct closer);
+	MAP_UINT(max_entries, TCP_MAX_CLOSERS);
+} closers SEC(".maps");
 
 /* By inode number: those to follow. */
 struct {
@@ -112,18 +130,22 @@ static __always_inline void fill(struct tcp_end *end, const void *socket)
 static __always_inline int keep(const void *socket, __u8 event, __u8 state, __u16 error)
 {
 	struct tcp_end_key key = {.socket = (__u64)socket};
-	__u32 netns = namespace_of(socket), first = 0;
+	struct closer *closer;
 	struct tcp_end end;
+	__u32 first = 0;
 	__u64 *missing;
 
-	if (!bpf_map_lookup_elem(&namespaces, &netns))
-		return 0;
 	__builtin_memset(&end, 0, sizeof(end));
 	fill(&end, socket);
-	end.netns = netns;
+	end.netns = namespace_of(socket);
 	end.event = event;
 	end.state = state;
 	end.error = error;
+	closer = bpf_map_lookup_elem(&closers, &key.socket);
+	if (closer) {
+		end.closer = closer->pid;
+		__builtin_memcpy(end.command, closer->command, sizeof(end.command));
+	}
 	key.at_ns = bpf_ktime_get_ns();
 	if (bpf_map_update_elem(&ends, &key, &end, BPF_NOEXIST)) {
 		missing = bpf_map_lookup_elem(&lost, &first);
@@ -133,10 +155,52 @@ static __always_inline int keep(const void *socket, __u8 event, __u8 state, __u1
 	return 0;
 }
 
+static __always_inline int is_followed(const void *socket)
+{
+	__u32 netns = namespace_of(socket);
+
+	return bpf_map_lookup_elem(&namespaces, &netns) != 0;
+}
+
+/*
+ * Whether it is the current process that closes the connection: by close(), shutdown() or its end, with a
+ * FIN, or with a reset, before which there is no error on the socket.
+ *
+ * A process that does so holds the socket's lock. A softirq does not: it leaves packets to the holder
+ * (tcp_v4_rcv()), and these end no established connection without an error. What a request socket becomes is
+ * left out.
+ */
+static __always_inline int is_closed_here(const void *socket, int before, int after, int error)
+{
+	if (before != TCP_STATE_ESTABLISHED && before != TCP_STATE_CLOSE_WAIT)
+		return 0;
+	if (after != TCP_STATE_FIN_WAIT1 && after != TCP_STATE_LAST_ACK &&
+	    (after != TCP_STATE_CLOSE || error))
+		return 0;
+	return MEMBER(int, socket, at_owned) &&
+	       !(MEMBER(__u32, bpf_get_current_task(), at_flags) & KERNEL_THREAD);
+}
+
+static __always_inline void keep_closer(const void *socket)
+{
+	__u64 key = (__u64)socket;
+	struct closer closer = {.pid = bpf_get_current_pid_tgid() >> 32};
+
+	bpf_get_current_comm(closer.command, sizeof(closer.command));
+	bpf_map_update_elem(&closers, &key, &closer, BPF_ANY);
+}
+
 SEC("raw_tracepoint/tcp_destroy_sock")
 int tcp_ends(struct bpf_raw_tracepoint_args *ctx)
 {
-	return keep((const void *)ctx->args[0], TCP_DESTROYED, TCP_STATE_CLOSE, 0);
+	const void *socket = (const void *)ctx->args[0];
+	__u64 key = (__u64)socket;
+
+	if (is_followed(socket))
+		keep(socket, TCP_DESTROYED, TCP_STATE_CLOSE, 0);
+	/* in other namespaces, too: this one may have been followed before, and addresses are used again */
+	bpf_map_delete_elem(&closers, &key);
+	return 0;
 }
 
 SEC("raw_tracepoint/inet_sock_set_state")
@@ -145,10 +209,14 @@ int tcp_changes_state(struct bpf_raw_tracepoint_args *ctx)
 	const void *socket = (const void *)ctx->args[0];
 	int before = ctx->args[1], after = ctx->args[2], error;
 
-	if (after != TCP_STATE_CLOSE)
+	if (after != TCP_STATE_CLOSE && after != TCP_STATE_FIN_WAIT1 && after != TCP_STATE_LAST_ACK)
+		return 0;
+	if (!is_followed(socket))
 		return 0;
 	error = MEMBER(int, socket, at_error);
-	if (!error && before != TCP_STATE_SYN_SENT)
+	if (is_closed_here(socket, before, after, error))
+		keep_closer(socket);
+	if (after != TCP_STATE_CLOSE || (!error && before != TCP_STATE_SYN_SENT))
 		return 0;
 	return keep(socket, TCP_CLOSED, before, error);
 }

@@ -47,6 +47,11 @@ class struct_flow_owner:
     role: int
     padding: Any
 
+class struct_flow_search:
+    kinds: int
+    slots: Any
+    ports: Any
+
 class struct_index_place:
     word: int
     owner: int
@@ -211,6 +216,8 @@ class struct_tcp_end:
     state: int
     error: int
     congestion: Any
+    closer: int
+    command: Any
     raw: Any
 
 class struct_tcp_end_key:
@@ -408,6 +415,8 @@ class _FFI:
     def new(self, cdecl: Literal["struct flow_key *"], init: Any = ...) -> struct_flow_key: ...
     @overload
     def new(self, cdecl: Literal["struct flow_owner *"], init: Any = ...) -> struct_flow_owner: ...
+    @overload
+    def new(self, cdecl: Literal["struct flow_search *"], init: Any = ...) -> struct_flow_search: ...
     @overload
     def new(self, cdecl: Literal["struct index_place *"], init: Any = ...) -> struct_index_place: ...
     @overload
@@ -612,6 +621,7 @@ class _Lib:
     TCP_DUMPED: int
     TCP_DUPLICATES: int
     TCP_LOST: int
+    TCP_MAX_CLOSERS: int
     TCP_MAX_ENDS: int
     TCP_MAX_NAMESPACES: int
     TCP_MIN_RTT: int
@@ -635,7 +645,10 @@ class _Lib:
     TCP_SEND_WINDOW: int
     TCP_SSTHRESH: int
     TCP_STATE_CLOSE: int
+    TCP_STATE_CLOSE_WAIT: int
     TCP_STATE_ESTABLISHED: int
+    TCP_STATE_FIN_WAIT1: int
+    TCP_STATE_LAST_ACK: int
     TCP_STATE_SYN_SENT: int
     TCP_TIMEOUTS: int
     TCP_UNACKED: int
@@ -684,6 +697,7 @@ class _Lib:
     def xt_ethtool(self, interface: Any, request: Any, length: int, /) -> int: ...
     def xt_filtered_call_address(self) -> int: ...
     def xt_filtered_child(self) -> int: ...
+    def xt_find_flows(self, entries: struct_flow_entry, owners: struct_flow_owner, count: int, search: struct_flow_search, found: Any, /) -> int: ...
     def xt_find_owner(self, sums: struct_owner_sum, owner: struct_flow_owner, index: Any, places: int, /) -> int: ...
     def xt_flow_details(self, entry: struct_flow_entry, names: struct_xt_names, has_message: int, out: Any, /) -> int: ...
     def xt_flow_lines(self, lines: struct_xt_flow_lines, /) -> int: ...
@@ -711,6 +725,7 @@ class _Lib:
     def xt_munmap(self, address: Any, length: int, /) -> int: ...
     def xt_netlink_open(self, protocol: int, groups: int, /) -> int: ...
     def xt_netlink_recv(self, fd: int, buffer: Any, length: int, flags: int, /) -> int: ...
+    def xt_netlink_room(self, fd: int, bytes: int, /) -> int: ...
     def xt_netlink_send(self, fd: int, message: Any, length: int, /) -> int: ...
     def xt_no_new_privileges(self) -> int: ...
     def xt_obj_get_info(self, fd: int, info: Any, info_len: Any, /) -> int: ...

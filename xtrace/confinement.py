@@ -135,7 +135,7 @@ def readable(config: Config) -> Iterator[Path]:
     if config.target is not None or config.ipfix is not None:
         yield from NAMES
     if config.owners:
-        yield from (runtime_names.docker_containers(), runtime_names.PODS)
+        yield from runtime_names.directories()
     yield from directories(secret_files(config))
 
 

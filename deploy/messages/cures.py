@@ -113,4 +113,51 @@ CURES = {
     "xtrace-catch: internal error: …; --debug shows where": REPORT_IT,
     "…: counts do not add up: … packets, … bytes missing": REPORT_IT,
     "…: detaching: …": "`ip link show` and `tc filter show dev NAME ingress` show whether something is left.",
+    # said by monitors
+    "--owners: in this PID namespace processes have other numbers than the kernel's (run it with --pid host): sockets"
+    " that they opened before the start have no process, only a control group": "Run the container with `--pid host`.",
+    "--owners: … processes may not be looked into…: sockets that they opened before the start have no process, only a"
+    " control group": "Run it as root, or grant CAP_SYS_PTRACE; a ptrace policy of a security module may refuse, too.",
+    "--owners: …: flows that NAT translates have no owners outside their veths": (
+        "Netfilter refuses, the message says why: grant CAP_NET_ADMIN. Flows at the veths have owners."
+    ),
+    "--owners: …: the owners of flows are not known": (
+        "The message says what is missing: a privilege, or something that the kernel does not have. Flows are counted."
+    ),
+    "--tcp: namespaces of peers are not read: …": "The reason follows; connections of the own namespace are read.",
+    "--tcp: sockets behind a monitored interface are not read: …": (
+        "The reason follows: entering a namespace needs CAP_SYS_ADMIN."
+    ),
+    "--tcp: sockets behind … monitored interfaces are not read: …": (
+        "Grant CAP_SYS_PTRACE, in a container with `--pid host`, or name the namespaces (`ip netns attach`)."
+    ),
+    "--tcp: …: sock_diag tells of ends of sockets instead, which costs each connection 4 to 7 us; how many are lost,"
+    " why connects fail and who closes is not known": (
+        "Grant what the message misses, or use a kernel with type information (CONFIG_DEBUG_INFO_BTF)."
+    ),
+    "--tcp: …: what sockets do after the last reading of them is not seen": (
+        "Grant what the message misses, or use a kernel with type information (CONFIG_DEBUG_INFO_BTF)."
+    ),
+    "mode nccl: no process uses NCCL now; looking for new ones every second": "Nothing: start the job.",
+    "mode nccl: on this kernel return probes kill processes that a seccomp filter confines, as in containers: only the"
+    " beginning of calls is seen, no results, no durations, no open calls, no verdicts": "Use a newer kernel.",
+    "mode nccl: pid …: … combinations of communicator, function and datatype in one interval, the most for one process:"
+    " its calls with others are unattributed": "Use a shorter interval; sums over all are still exact.",
+    "mode nccl: …": "It says which processes are not followed, and why: often CAP_SYS_PTRACE is missing.",
+    "pid … (…): …: not probed: 64 files are, the most at once; more files wait for room, shared by user, and are not"
+    " reported one by one": "Let jobs share one copy of NCCL: processes that use the same file need one place.",
+    "probing … functions of … (pid …: …)": "Nothing: calls of NCCL in this file are counted from now on.",
+    "… at the end: what happened since its last records is left out": (
+        "Something that it reads did not answer, such as a driver or a host with very many sockets; see `--debug`."
+    ),
+    "…: calls of … cost about ten times as much as others while probed: …": "Nothing; the figures are right.",
+    "…: has NCCL's functions, and is not probed beside …: calls past that are not seen": (
+        "Calls that go through the other file are counted; a program that was linked with NCCL twice is rare."
+    ),
+    "…: its records come later and cover more time": (
+        "Something that it reads answers late, such as a driver: choose a longer interval (`-t`)."
+    ),
+    "…: not probed: …; trying again later": "The reason is in the message.",
+    "…: this version does not know …: calls of these are not seen (update xtrace-catch)": "Update xtrace-catch.",
+    "…: …: its calls are not seen": "The message says what of the file cannot be read.",
 }

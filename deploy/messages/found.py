@@ -1,4 +1,4 @@
-"""The messages in the source: what is raised for the user, and what is logged as a warning or an error."""
+"""The messages in the source: what is raised for the user, logged as a warning or an error, or said by a monitor."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ RAISED = {
 """Exceptions whose text is a message, and the title of its table. Texts of system calls and of damaged BPF objects are
 the same for all: they are described by hand."""
 LOGGED = "While it runs"
+SAID = frozenset({"log.warning", "log.error", "say", "self._say", "self._say_once", "self._say_error"})
+"""Calls that write a line on stderr (messages.Say)."""
 ELSEWHERE = "…"
 
 
@@ -53,7 +55,7 @@ def _in(path: Path) -> Iterator[Message]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and node.args:
             name = ast.unparse(node.func)
-            title = LOGGED if name in ("log.warning", "log.error") else RAISED.get(name)
+            title = LOGGED if name in SAID else RAISED.get(name)
             text = _text(node.args[0], vars(module))
             if title and text and text.replace(ELSEWHERE, "").removeprefix("xtrace-catch").strip(" :;"):
                 yield Message(title, text)

@@ -26,6 +26,8 @@ ADDRESS4, ADDRESS6 = "10.60.0.2", "fd60::2"
 FIRST_PORT = 20000
 MIX = ("tcp", "tcp", "udp", "tcp", "sendto")
 """Kinds of clients in turn."""
+SERVED_S = 20 * LIMIT_S
+"""How long a service lives at most: for all clients of a run, which are limited one namespace at a time."""
 _numbers = itertools.count()
 
 
@@ -152,7 +154,7 @@ def _service(namespace: Namespace, group: Path, role: str, port: int) -> Iterato
     with ExitStack() as opening:
         for address in addresses:
             command = namespace.command(*OWNED, "serve" if role == "dual" else role, address, str(port))
-            process = opening.enter_context(bounded(_start_inside(group, command)))
+            process = opening.enter_context(bounded(_start_inside(group, command), SERVED_S))
             opening.callback(process.communicate, timeout=LIMIT_S)
             creators |= {int(word) for word in read_until(process.stdout, b"ready").split()[1:]}
         yield creators

@@ -100,6 +100,8 @@ def test_retransmissions_of_all_sockets_are_those_that_the_kernel_counted() -> N
     assert total(sums, "lost_ends") == 0
     assert total(connections, "ended") == 200
     assert total(connections, "retransmitted_packets") == counted
+    ended = [(record["closed_by_pid"], record["closed_by_command"]) for record in connections if record["ended"]]
+    assert {pid for pid, _ in ended} == {clients.pid}
 
 
 SS = {
@@ -148,6 +150,25 @@ def test_a_connection_is_as_ss_shows_it_at_the_same_moment() -> None:
         assert total(found, name) == int(shown[name][0]), (name, said)
     assert total(found, "retransmitted_packets") > 0
     assert found[-1]["congestion_algorithm"] in said.split()
+
+
+def test_processes_of_a_connection_are_those_that_ss_names_at_the_same_moment() -> None:
+    with (
+        veth_pair() as pair,
+        peer(pair.near, "serve", "10.0.0.1", str(PORT)),
+        running(pair.far, *BOTH, "--owners", "-t", "500ms", programs=2) as tool,
+        peer(pair.far, "talk", "10.0.0.1", str(PORT)) as client,
+    ):
+        talk(client, 5)
+        said, name = (
+            pair.far.run("ss", "-Htinp", "dport", "=", f":{PORT}"),
+            Path(f"/proc/{client.pid}/comm").read_text().strip(),
+        )
+        result = tool.stop()
+    named = {(command, int(pid)) for command, pid in re.findall(r'\("([^"]+)",pid=(\d+)', said)}
+    flows = [flow for flow in of_type(result.records, "flow") if PORT in (flow["src_port"], flow["dst_port"])]
+    assert {flow["direction"] for flow in flows} == {"egress", "ingress"}
+    assert {(flow.get("command"), flow.get("pid")) for flow in flows} == named == {(name, client.pid)}
 
 
 def test_a_reader_that_sleeps_closes_the_receivers_window() -> None:

@@ -194,9 +194,9 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def bounded(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Kill the process after LIMIT_S, so that every read from it ends; and at the end of the block."""
-    watchdog = threading.Timer(LIMIT_S, process.kill)
+def bounded(process: subprocess.Popen[bytes], limit_s: float = LIMIT_S) -> Iterator[subprocess.Popen[bytes]]:
+    """Kill the process after the limit, so that every read from it ends; and at the end of the block."""
+    watchdog = threading.Timer(limit_s, process.kill)
     watchdog.start()
     try:
         yield process

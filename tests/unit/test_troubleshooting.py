@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 import pytest
 
 from deploy.messages.cures import CURES
 from deploy.messages.documents import cure
-from deploy.messages.found import LOGGED, Message, messages
+from deploy.messages.found import LOGGED, PACKAGE, SAID, Message, messages
 
+LOGS = {"log.warning", "log.error"}
 FOUND = messages()
 
 
@@ -16,6 +20,8 @@ def test_the_messages_are_found() -> None:
     assert {
         Message("Interfaces", "could not attach to any interface; -l lists them"),
         Message(LOGGED, "push to …: …; samples are queued, retrying"),
+        Message(LOGGED, "…: its records come later and cover more time"),
+        Message(LOGGED, "--owners: …: the owners of flows are not known"),
         Message("RDMA", "no RDMA device found (ls /sys/class/infiniband lists those with a loaded driver)…"),
     } <= set(FOUND)
 
@@ -23,6 +29,16 @@ def test_the_messages_are_found() -> None:
 @pytest.mark.parametrize("message", FOUND, ids=lambda message: message.text[:60])
 def test_each_message_has_a_cure(message: Message) -> None:
     assert cure(message).endswith(".")
+
+
+def test_every_way_to_say_a_line_is_looked_for() -> None:
+    called: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        called |= {ast.unparse(call.func) for call in calls}
+    of_service = {"service.say", "self.say"}  # told to a service manager
+    assert {name for name in called if re.fullmatch(r"(.*\.)?_?say(_\w+)?", name)} - of_service == SAID - LOGS
+    assert called >= LOGS
 
 
 def test_only_errors_of_the_command_line_are_left_to_their_own_words() -> None:

@@ -301,6 +301,21 @@ class NetlinkSocket:
             ]
         return waiting
 
+    def notified_into(self, reader: Reader) -> None:
+        """Let `reader` take the pending multicast messages of its kind, without blocking; others are dropped.
+
+        Raises KernelError, ENOBUFS once if some were lost: those that are left are read with the next call.
+        """
+        for _ in range(MAX_DATAGRAMS):
+            datagram = self._receive("netlink notification")
+            if datagram is None:
+                return
+            reader.read(datagram, 0)
+
+    def make_room(self, size: int) -> None:
+        """Let so many bytes of notifications wait; without CAP_NET_ADMIN as many as net.core.rmem_max allows."""
+        syscall.call("setsockopt(SO_RCVBUF)", syscall.lib.xt_netlink_room, self._fd, size)
+
     def discard(self) -> bool:
         """Drop the pending notifications; False if new ones arrive as fast.
 

@@ -19,6 +19,9 @@ AF_INET, AF_INET6 = 2, 10
 FAMILIES = {AF_INET: "IPv4", AF_INET6: "IPv6"}
 IPPROTO_TCP = 6
 
+TCP_DESTROYED_GROUPS = 1 << 0 | 1 << 2
+"""SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY, each as its number less 1: for NetlinkSocket."""
+
 WANTED = 1 << 1 | 1 << 3
 """idiag_ext: INET_DIAG_INFO and INET_DIAG_CONG, each as its number less 1."""
 

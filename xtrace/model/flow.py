@@ -216,6 +216,7 @@ _INTERFACE_COUNTERS = abi.layout("struct interface_counters", "total", "filtered
 
 
 NO_OWNERS = memoryview(b"")
+ANY_PORT = b"\1" * 65536
 _new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -325,6 +326,28 @@ class FlowTable:
             ffi.from_buffer("__u32[]", found),
         )
         return found
+
+    def owned_as(self, kinds: Iterable[int], slots: Iterable[int], ports: Iterable[int] | None = None) -> Sequence[int]:
+        """Return the indexes of flows of TCP and UDP whose owner is of such a kind (enum owner_kind), at such slots.
+
+        `ports`: both of a flow's must be among these; None: any. All flows must have owners.
+        """
+        search = ffi.new("struct flow_search *", {"kinds": sum(1 << kind for kind in kinds)})
+        for slot in slots:
+            search.slots[slot] = 1
+        if ports is None:
+            ffi.memmove(search.ports, ANY_PORT, len(ANY_PORT))
+        for port in ports or ():
+            search.ports[port] = 1
+        found = array("I", bytes(self._count * abi.U32.size))
+        used = lib.xt_find_flows(
+            ffi.from_buffer("struct flow_entry[]", self.entries),
+            ffi.from_buffer("struct flow_owner[]", self.owners),
+            self._count,
+            search,
+            ffi.from_buffer("__u32[]", found),
+        )
+        return found[:used]
 
     def chosen(self, indexes: Sequence[int]) -> Any:
         """Return indexes as C takes them: a __u32 *, NULL for those of all flows."""

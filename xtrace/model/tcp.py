@@ -50,7 +50,7 @@ ACTIVITY_WORD = abi.offset("struct tcp_sample", "activity") // abi.U64.size
 SAMPLE_WORDS = SAMPLE.size // abi.U64.size
 _VALUES = slice(8, 8 + lib.TCP_VALUES)
 END_KEY = abi.layout("struct tcp_end_key", "socket", "at_ns")
-END = abi.layout("struct tcp_end", "netns", "event", "state", "error", "congestion", "raw")
+END = abi.layout("struct tcp_end", "netns", "event", "state", "error", "congestion", "closer", "command", "raw")
 
 Ends = tuple[bytes, int, bytes, int]
 """Local address and port, remote address and port; addresses of 16 bytes, IPv4 mapped."""
@@ -135,6 +135,14 @@ class Seen(NamedTuple):
     bytes: int
 
 
+class Closer(NamedTuple):
+    """The process that closed a connection."""
+
+    pid: int
+    command: str
+    """name of its thread"""
+
+
 class Connection(NamedTuple):
     """One connection in one interval."""
 
@@ -156,6 +164,8 @@ class Connection(NamedTuple):
     """inode number of its network namespace"""
     is_local: bool = True
     """whether that is the tool's own"""
+    closer: Closer | None = None
+    """which process closed this side of one that has ended; None: nobody did, or it is not known"""
 
     @property
     def has_failed(self) -> bool:

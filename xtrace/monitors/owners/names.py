@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from typing import NamedTuple
 
 from xtrace.kernel import proc
 from xtrace.kernel.cgroups import Cgroups
-from xtrace.kernel.runtime_names import container_name, pod_name
+from xtrace.kernel.runtime_names import Names, names_of, pod_name
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow_owners import KINDS, OWNER, ROLES, FlowOwner, How
 
@@ -16,9 +17,20 @@ MOST_OWNERS = 1 << 16
 """Owners remembered; there is one for each process with sockets of its own."""
 MOST_CGROUPS = 1 << 14
 
-_CONTAINER = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
+_CONTAINER = re.compile(r"(?<![0-9a-f])(?<!libpod_pod_)[0-9a-f]{64}(?![0-9a-f])")
+_MONITOR = re.compile(r"(?:^|[/-])conmon(?:-|/|$)")
+"""A helper beside a container, of CRI-O and Podman, whose group has the container's id."""
+_MACHINE = re.compile(
+    r"(?:(?:^|/)(?:lxc\.payload\.|lxc/)([^/]+)"
+    r"|(?:^|/)machine\.slice/(?:machine-(?!qemu(?:-|\\x2d))([^/]+)\.scope|systemd-nspawn@([^/]+)\.service))(?=/|$)"
+)
+"""Containers that have a name instead of an id: those of LXC, LXD and Incus, of systemd-nspawn and what else
+systemd-machined knows, which has virtual machines too."""
+_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?![0-9a-f])")
+"""The uid of a pod that the kubelet has from a file is a hash, without hyphens."""
 _UNIT = re.compile(r"[^/]+\.(?:service|scope)(?=/|$)")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+"""In the names of units (systemd.unit(5))."""
 
 
 class Place(NamedTuple):
@@ -37,13 +49,30 @@ NOWHERE = Place()
 
 def place_of(path: str) -> Place:
     """Return what a path tells: the innermost container, pod and unit."""
-    containers, pods, units = _CONTAINER.findall(path), _POD.findall(path), _UNIT.findall(path)
+    container, machine = _last(_CONTAINER, path), _last(_MACHINE, path)
+    if _MONITOR.search(path):
+        container = machine = None
+    elif container and machine and machine.start() > container.start():
+        container = None
+    elif container:
+        machine = None
+    pod, unit = _last(_POD, path), _last(_UNIT, path)
     return Place(
         path,
-        containers[-1] if containers else None,
-        pods[-1].replace("_", "-") if pods else None,
-        units[-1] if units else None,
+        container[0] if container else None,
+        pod[1].replace("_", "-") if pod else None,
+        unit[0] if unit else None,
+        _unescaped(machine[machine.lastindex or 0]) if machine else None,
     )
+
+
+def _last(pattern: re.Pattern[str], path: str) -> re.Match[str] | None:
+    return max(pattern.finditer(path), key=re.Match.start, default=None)
+
+
+def _unescaped(name: str) -> str:
+    """Return what systemd has escaped, as far as it may be printed."""
+    return proc.own_name(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(name)))
 
 
 class OwnerNames:
@@ -62,9 +91,10 @@ class OwnerNames:
         if path is None:
             return NOWHERE
         place = place_of(path)
+        names = names_of(place.container) if place.container else Names(place.container_name)
         return place._replace(
-            container_name=container_name(place.container) if place.container else None,
-            pod_name=pod_name(place.pod) if place.pod else None,
+            container_name=names.container,
+            pod_name=(pod_name(place.pod) if place.pod else None) or names.pod,
         )
 
     def _find(self, packed: bytes) -> FlowOwner:

@@ -7,24 +7,21 @@ netfilter (kernel/conntrack.py).
 from __future__ import annotations
 
 import errno
-import heapq
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 
 from xtrace.errors import KernelError
-from xtrace.kernel import abi, conntrack
+from xtrace.kernel import conntrack
 from xtrace.kernel.conntrack import NETLINK_NETFILTER, Packet
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.syscall import lib
 from xtrace.messages import Say
 from xtrace.model.flow import (
     EGRESS,
-    ENTRY,
     FRAGMENT,
     KEY,
     PROTOCOL_TCP,
     PROTOCOL_UDP,
-    SLOT_OFFSET,
     FlowKey,
     FlowTable,
 )
@@ -38,7 +35,8 @@ MOST_ASKED = 1000
 LASTING_ERRORS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP})
 """The kernel answers so whenever it is asked; after others it is asked again in the next interval."""
 
-_KIND_OFFSET = abi.offset("struct flow_owner", "kind")
+SLOTS = 256
+"""There are no more (struct flow_key)."""
 _NOBODY = (lib.OWNER_UNKNOWN, lib.OWNER_NOT_LOCAL)
 _SOMEBODY = (lib.OWNER_SOCKET, lib.OWNER_CGROUP)
 _WITH_PORTS = (PROTOCOL_TCP, PROTOCOL_UDP)
@@ -80,21 +78,16 @@ class Translations:
                 wanted.setdefault(inside, []).append(index)
         return wanted
 
-    def _candidates(self, flows: FlowTable) -> list[int]:
+    def _candidates(self, flows: FlowTable) -> Sequence[int]:
         """Return the largest flows that are nobody's, but those at veths: there they are not translated yet."""
-        found = [index for index, slot in _of_kinds(flows, _NOBODY) if slot not in self._peers]
-        sizes = flows.byte_counts
-        return heapq.nlargest(MOST_ASKED, found, key=sizes.__getitem__) if len(found) > MOST_ASKED else found
+        found = flows.owned_as(_NOBODY, set(range(SLOTS)) - set(self._peers))
+        return flows.largest(found, MOST_ASKED) if len(found) > MOST_ASKED else found
 
     def _copy(self, flows: FlowTable, wanted: dict[Packet, list[int]]) -> None:
         """Copy the owners at veths. Where two namespaces have the same addresses and ports, none is certain."""
         owners: dict[Packet, set[bytes]] = {}
-        # most flows have other ports, which are read faster than keys
-        ports = {frozenset((packet.src_port, packet.dst_port)) for packet in wanted}
-        sources, destinations = flows.column("src_port"), flows.column("dst_port")
-        for index, slot in _of_kinds(flows, _SOMEBODY):
-            if slot not in self._peers or {sources[index], destinations[index]} not in ports:
-                continue
+        ports = {port for packet in wanted for port in (packet.src_port, packet.dst_port)}
+        for index in flows.owned_as(_SOMEBODY, self._peers, ports):
             packet = to_peer(_key(flows, index))
             if packet in wanted:
                 owners.setdefault(packet, set()).add(flows.owner(index))
@@ -103,13 +96,6 @@ class Translations:
                 (owner,) = found
                 for index in wanted[packet]:
                     flows.owners[index * OWNER.size : (index + 1) * OWNER.size] = owner
-
-
-def _of_kinds(flows: FlowTable, kinds: Collection[int]) -> Iterator[tuple[int, int]]:
-    """Yield index and slot of the flows whose owner is of such a kind."""
-    of_all = bytes(flows.owners[_KIND_OFFSET :: OWNER.size])
-    slots = bytes(flows.entries[SLOT_OFFSET :: ENTRY.size])
-    return ((index, slot) for index, (kind, slot) in enumerate(zip(of_all, slots, strict=True)) if kind in kinds)
 
 
 def _key(flows: FlowTable, index: int) -> FlowKey:

@@ -10,14 +10,14 @@ from contextlib import ExitStack
 from struct import Struct
 from typing import NamedTuple
 
-from xtrace.kernel import abi, constants, privileges, tracepoint
+from xtrace.kernel import abi, constants, privileges, proc, tracepoint
 from xtrace.kernel.bpf import BATCH_MARGIN, Batch
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.sock_diag import AF_INET6
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.tcp import END, END_KEY, Sample, name_of
+from xtrace.model.tcp import END, END_KEY, Closer, Sample, name_of
 from xtrace.monitors.tcp.offsets import (
     COOKIE,
     FAMILY,
@@ -54,6 +54,7 @@ class End(NamedTuple):
     socket: int
     """address of the socket, which later ones may have too"""
     sample: Sample
+    closer: Closer | None = None
 
 
 class Decoder:
@@ -72,7 +73,7 @@ class Decoder:
 
     def sample(self, packed: memoryview, offset: int) -> Sample:
         """Return the sample of an end."""
-        netns, event, state, error, congestion, raw = END.unpack_from(packed, offset)
+        netns, event, state, error, congestion, _, _, raw = END.unpack_from(packed, offset)
         found = dict(zip(self._order, self._raw.unpack_from(raw), strict=True))
         is_ipv6 = found[FAMILY] == AF_INET6 and LOCAL6 in found and REMOTE6 in found
         values = [found.get(number, 0) for number in range(lib.TCP_VALUES)]
@@ -96,6 +97,12 @@ class Decoder:
         )
 
 
+def closer_of(packed: memoryview, offset: int) -> Closer | None:
+    """Return who closed the connection of an end."""
+    *_, pid, command, _ = END.unpack_from(packed, offset)
+    return Closer(pid, proc.own_name(command.split(b"\0", 1)[0])) if pid else None
+
+
 def room_for(interval_s: float) -> int:
     """How many ends are kept until the interval is over."""
     return min(max(int(ENDS_PER_S * interval_s), FEWEST_ENDS), MOST_ENDS)
@@ -103,6 +110,9 @@ def room_for(interval_s: float) -> int:
 
 class EndProbe:
     """Sees every TCP socket of the namespaces given to follow() end, from its creation on."""
+
+    sees_others = True
+    """whether these may be other namespaces than the tool's own"""
 
     def __init__(self, interval_s: float) -> None:
         """Raises XtraceError: no type information, a privilege missing, a program refused."""
@@ -140,7 +150,8 @@ class EndProbe:
         ends = []
         for index in range(self._batch.count):
             socket, at_ns = END_KEY.unpack_from(keys, index * END_KEY.size)
-            ends.append(End(at_ns, socket, self._decoder.sample(values, index * END.size)))
+            at = index * END.size
+            ends.append(End(at_ns, socket, self._decoder.sample(values, at), closer_of(values, at)))
         ends.sort(key=lambda end: end.at_ns)
         return ends
 

@@ -67,7 +67,9 @@ class WatchedNamespace:
         except KernelError as error:
             self._error = str(error)
 
-    def changes(self, ends: Sequence[End], lost: int | None) -> tuple[NamespaceSums, list[Connection]]:
+    def changes(
+        self, ends: Sequence[End], lost: int | None, *, sees_ends: bool
+    ) -> tuple[NamespaceSums, list[Connection]]:
         """What is new since the reading before. `ends` were read after dump(); `lost`: more that could not be."""
         try:
             after = 0 if self._error else self._counters.retrans_segs()
@@ -81,7 +83,7 @@ class WatchedNamespace:
             self._waiting = ends[-MOST_WAITING:]
             return NamespaceSums(self.netns, lost_ends=lost, errors=(self._error,)), []
         self._waiting = []
-        found = self._sockets.changes(ends, sees_ends=lost is not None)
+        found = self._sockets.changes(ends, sees_ends=sees_ends)
         return self._sums(found, Read(self._begun, after), lost), found.connections
 
     def close(self) -> None:

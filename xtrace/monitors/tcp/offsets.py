@@ -16,7 +16,7 @@ from xtrace.kernel.syscall import lib
 
 ABSENT = 0xFFFF_FFFF
 
-SOCKET, NET, ALGORITHM = "tcp_sock", "net", "tcp_congestion_ops"
+SOCKET, NET, ALGORITHM, TASK = "tcp_sock", "net", "tcp_congestion_ops", "task_struct"
 
 CONNECTION = ("inet_conn",)
 INET = (*CONNECTION, "icsk_inet")
@@ -41,6 +41,8 @@ FOLLOWED = {
     "at_error": Member(SOCKET, 4, (*SOCK, "sk_err")),
     "at_ca_ops": Member(SOCKET, 8, (*CONNECTION, "icsk_ca_ops")),
     "at_ca_name": Member(ALGORITHM, 16, ("name",)),
+    "at_owned": Member(SOCKET, 4, (*SOCK, "sk_lock", "owned")),
+    "at_flags": Member(TASK, 4, ("flags",)),
 }
 """What the program itself looks at, by its constant."""
 
@@ -100,7 +102,7 @@ def find_layout() -> Layout:
     except OSError as error:
         why = "the kernel has no type information (CONFIG_DEBUG_INFO_BTF)"
         raise XtraceError(f"{kernel_types.PATH}: {error.strerror}: {why}") from error
-    structs = {name: types.find(Kind.STRUCT, name) for name in (SOCKET, NET, ALGORITHM)}
+    structs = {name: types.find(Kind.STRUCT, name) for name in (SOCKET, NET, ALGORITHM, TASK)}
     constants = {name: _offset(types, structs, member) for name, member in FOLLOWED.items()}
     kept = {number: _offset(types, structs, member) for number, member in KEPT.items()}
     pieces, places = arrange(

@@ -113,7 +113,8 @@ class Sockets:
         was_connected = error is None or sample.state != lib.TCP_STATE_SYN_SENT
         found.began += is_new and was_connected
         found.ended += was_connected
-        found.connections.append(Connection(sample, is_new, growth(sample, before), has_ended=True, error=error))
+        grown = growth(sample, before)
+        found.connections.append(Connection(sample, is_new, grown, has_ended=True, error=error, closer=end.closer))
 
     def _miss(self, cookie: int, found: Changes, *, sees_ends: bool) -> None:
         """A socket that is not listed any more, and was not seen to end."""

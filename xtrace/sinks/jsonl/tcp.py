@@ -124,6 +124,8 @@ def connection_record(connection: Connection, interval_ns: int, common: Record) 
         "began": connection.is_new,
         "ended": connection.has_ended,
         "error": connection.error,
+        "closed_by_pid": connection.closer.pid if connection.closer else None,
+        "closed_by_command": connection.closer.command if connection.closer else None,
         "health": connection.health,
         "reasons": list(connection.reasons),
         "limited_by": limited_by(connection, interval_ns),

@@ -110,6 +110,8 @@ class ConnectionPane(Listed[Connection]):
         yield line
         yield from (f"  {reason}" for reason in reasons.split("; "))
         yield f"congestion control {connection.sample.congestion}"
+        if connection.closer:
+            yield f"closed by {connection.closer.command}[{connection.closer.pid}]"
         for seen in connection.seen:
             yield f"{seen.interface} {seen.direction.in_out}: {seen.packets} packets, {scaled(seen.bytes)}B"
         for sums in self._snapshot.namespaces:

@@ -87,7 +87,8 @@ class TcpMetrics:
             self._sums["xtrace_tcp_unseen_retransmissions_total"] += max(sums.unseen or 0, 0)
             self._sums["xtrace_tcp_began_total"] += sums.began
             self._sums["xtrace_tcp_ended_total"] += sums.ended
-            self._sums["xtrace_tcp_lost_ends_total"] += sums.lost_ends or 0
+            if sums.lost_ends is not None:
+                self._sums["xtrace_tcp_lost_ends_total"] += sums.lost_ends
             for failure in sums.failures:
                 kind = "broken_connections" if failure.was_established else "failed_connects"
                 self._failures[f"xtrace_tcp_{kind}_total", failure.reason] += failure.times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -115,6 +116,36 @@ def test_of_many_flows_the_largest_are_asked_for(asked: Asked, monkeypatch: pyte
     monkeypatch.setattr(translations, "MOST_ASKED", 2)
     named([(OUTER, 0, REMOTE, port, HOST, 61000, UNKNOWN, 0) for port in (5, 1, 9, 3)])
     assert sorted(packet.src_port for packet in asked.packets) == [5, 9]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_flows_are_found_as_a_loop_over_all_of_them_finds_them(seed: int) -> None:
+    chance = random.Random(seed)
+    kinds, slots, ports = {UNKNOWN, NOT_LOCAL}, {0, 3, 255}, {5, 443, 65535}
+    some = (0, 5, 443, 65535)
+
+    def row() -> Row:
+        kind = chance.choice((UNKNOWN, NOT_LOCAL, SOCKET, lib.OWNER_CGROUP))
+        slot = chance.choice((0, 1, 3, 4, 255))
+        return slot, chance.choice((0, EGRESS)), REMOTE, chance.choice(some), HOST, chance.choice(some), kind, 0
+
+    rows = [row() for _ in range(200)]
+    flows = table(rows)
+    at = [index for index, row in enumerate(rows) if row[6] in kinds and row[0] in slots]
+    assert list(flows.owned_as(kinds, slots)) == at
+    assert list(flows.owned_as(kinds, slots, ports)) == [
+        index for index in at if rows[index][3] in ports and rows[index][5] in ports
+    ]
+
+
+@pytest.mark.parametrize(
+    "protocol, is_found", [(6, True), (17, True), (1, False), (58, False), (132, False), (0, False)]
+)
+def test_protocols_without_ports_are_not_found(protocol: int, is_found: bool) -> None:
+    entries = ENTRY.pack(REMOTE, HOST, 443, 5, 0, 0, 0x0800, 0, protocol, 0, 0, 1, 60, 0, 0, 0, 0, 1, 0)
+    owners = bytearray(OWNER.pack(0, 0, 0, b"", UNKNOWN, 0))
+    flows = FlowTable(memoryview(bytearray(entries)), 1, memoryview(owners))
+    assert len(flows.owned_as({UNKNOWN}, {0})) == is_found
 
 
 def test_what_netfilter_refuses_is_told_once(asked: Asked) -> None:

@@ -77,10 +77,10 @@ def probe(played: Collection) -> EndProbe:
 
 def test_ends_come_once_in_the_order_of_time_each_with_its_socket(probe: EndProbe, played: Collection) -> None:
     played.maps["ends"].waiting = [(0xA, 30, b"\x03"), (0xB, 10, b"\x01"), (0xC, 20, b"\x02")]
-    assert [tuple(end) for end in probe.drain()] == [(10, 0xB, 1), (20, 0xC, 2), (30, 0xA, 3)]
+    assert [tuple(end)[:3] for end in probe.drain()] == [(10, 0xB, 1), (20, 0xC, 2), (30, 0xA, 3)]
     assert probe.drain() == []
     played.maps["ends"].waiting = [(0xD, 40, b"\x04")]
-    assert [tuple(end) for end in probe.drain()] == [(40, 0xD, 4)]
+    assert [tuple(end)[:3] for end in probe.drain()] == [(40, 0xD, 4)]
 
 
 def test_what_found_no_room_is_told_by_how_much_it_grew(probe: EndProbe, played: Collection) -> None:

@@ -75,7 +75,7 @@ class Played:
         """One reading, with RetransSegs before and after it."""
         self.segments, self.dump = list(segments), dump
         watched.dump()
-        return watched.changes(ends, 0)
+        return watched.changes(ends, 0, sees_ends=True)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_retransmissions_that_cannot_be_counted_after_the_reading_are_an_error(
     played.segments = [1]
     watched.dump()
     played.uncounted = True
-    sums, _ = watched.changes([], None)
+    sums, _ = watched.changes([], None, sees_ends=False)
     assert sums.errors == ("/proc/net/snmp: EIO (Input/output error)",)
     assert sums.lost_ends is None
 
@@ -168,7 +168,7 @@ def test_nothing_of_another_namespace_is_held_between_readings(played: Played) -
     watched.dump()
     assert played.within == [ELSEWHERE]
     assert played.open == {"counters", "netlink 4"}
-    watched.changes([], 0)
+    watched.changes([], 0, sees_ends=True)
     assert not played.open
 
 

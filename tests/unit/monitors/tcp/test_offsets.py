@@ -15,9 +15,9 @@ from xtrace.kernel import kernel_types
 from xtrace.kernel.elf import patch_constants
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import lib
-from xtrace.model.tcp import END, Sample
+from xtrace.model.tcp import END, Closer, Sample
 from xtrace.monitors.tcp import offsets
-from xtrace.monitors.tcp.ends import OBJECT, PROGRAMS, Decoder, room_for
+from xtrace.monitors.tcp.ends import OBJECT, PROGRAMS, Decoder, closer_of, room_for
 from xtrace.monitors.tcp.offsets import ABSENT, COOKIE, FAMILY, FOLLOWED, KEPT, Layout, arrange, find_layout
 
 
@@ -86,7 +86,7 @@ def test_end_is_read_from_its_pieces() -> None:
         raw += b"\xaa" * 3  # a gap
         places[number] = (len(raw), KEPT[number].size)
         raw += value
-    end = END.pack(7, lib.TCP_CLOSED, 1, 104, b"cubic", raw.ljust(lib.TCP_RAW_BYTES, b"\xaa"))
+    end = END.pack(7, lib.TCP_CLOSED, 1, 104, b"cubic", 4711, b"a\x1b", raw.ljust(lib.TCP_RAW_BYTES, b"\xaa"))
     found = Decoder(places).sample(memoryview(bytes(5) + end), 5)
     assert found.ends == (packed("fd00::2"), 443, packed("fd00::1"), 40000)
     assert (found.netns, found.event, found.state, found.error, found.cookie) == (7, lib.TCP_CLOSED, 1, 104, 1 << 40)
@@ -94,13 +94,20 @@ def test_end_is_read_from_its_pieces() -> None:
     assert (found.value(lib.TCP_RETRANSMITTED), found.value(lib.TCP_TIMEOUTS)) == (3, 2)
     assert found.value(lib.TCP_CWND) is None
     assert found.congestion == "cubic"
+    assert closer_of(memoryview(bytes(5) + end), 5) == Closer(4711, "a?")
+
+
+def test_end_that_nobody_is_known_to_have_closed_has_no_closer() -> None:
+    assert closer_of(memoryview(END.pack(7, lib.TCP_DESTROYED, 7, 0, b"", 0, b"", b"")), 0) is None
 
 
 def test_ipv4_addresses_are_mapped() -> None:
     places = {FAMILY: (0, 2), offsets.LOCAL4: (2, 4), offsets.REMOTE4: (6, 4)}
     places |= {offsets.LOCAL_PORT: (10, 2), offsets.REMOTE_PORT: (12, 2)}
     raw = struct.pack("=H", 2) + packed("10.0.0.2")[12:] + packed("10.0.0.1")[12:] + bytes(4)
-    found = Decoder(places).sample(memoryview(END.pack(7, 1, 7, 0, b"", raw.ljust(lib.TCP_RAW_BYTES, b"\0"))), 0)
+    found = Decoder(places).sample(
+        memoryview(END.pack(7, 1, 7, 0, b"", 0, b"", raw.ljust(lib.TCP_RAW_BYTES, b"\0"))), 0
+    )
     assert (found.local, found.remote, found.cookie) == (packed("10.0.0.2"), packed("10.0.0.1"), 0)
 
 
@@ -144,15 +151,23 @@ VALUES: dict[int, tuple[str, int]] = {
     lib.TCP_TIMEOUTS: (CONNECTION + "icsk_retransmits", 1),
 }
 """Which member tcp_get_info() (net/ipv4/tcp.c) fills in for each value, and its bytes."""
-OTHERS: dict[str, dict[str, int]] = {"net": {"ns.inum": 4}, "tcp_congestion_ops": {"name": 16}}
+OTHERS: dict[str, dict[str, int]] = {
+    "net": {"ns.inum": 4},
+    "tcp_congestion_ops": {"name": 16},
+    "task_struct": {"flags": 4},
+}
 FOLLOWED_TO = {
     "at_net": ("tcp_sock", COMMON + "skc_net.net"),
     "at_netns": ("net", "ns.inum"),
     "at_error": ("tcp_sock", SOCK + "sk_err"),
     "at_ca_ops": ("tcp_sock", CONNECTION + "icsk_ca_ops"),
     "at_ca_name": ("tcp_congestion_ops", "name"),
+    "at_owned": ("tcp_sock", SOCK + "sk_lock.owned"),
+    "at_flags": ("task_struct", "flags"),
 }
-"""What the program follows: from the socket to its namespace's number, its errno and its algorithm's name."""
+"""What the program follows: from the socket to its namespace's number, its errno and its algorithm's name; who has it
+locked, and whether that is a thread of the kernel."""
+SHORT = ("sk_err", "owned")
 
 
 class Kernel:
@@ -195,9 +210,7 @@ class Kernel:
 def kernel(missing: Collection[str] = (), **other_sizes: int) -> Kernel:
     """One that has all members but those that are `missing`; some with other sizes, by the end of their path."""
     socket = dict([*FIELDS.values(), *VALUES.values()])
-    socket |= {
-        path: 4 if path.endswith("sk_err") else 8 for struct, path in FOLLOWED_TO.values() if struct == "tcp_sock"
-    }
+    socket |= {path: 4 if path.endswith(SHORT) else 8 for struct, path in FOLLOWED_TO.values() if struct == "tcp_sock"}
     kept = {path: size for path, size in socket.items() if path not in missing}
     kept = {path: other_sizes.get(path.rpartition(".")[2], size) for path, size in kept.items()}
     return Kernel({"tcp_sock": kept, **OTHERS})
@@ -219,7 +232,7 @@ def copied(layout: Layout, memory: bytes) -> bytes:
 
 
 def sampled(layout: Layout, memory: bytes) -> Sample:
-    return Decoder(layout.places).sample(memoryview(END.pack(7, 1, 7, 0, b"", copied(layout, memory))), 0)
+    return Decoder(layout.places).sample(memoryview(END.pack(7, 1, 7, 0, b"", 0, b"", copied(layout, memory))), 0)
 
 
 def test_every_value_is_that_of_its_member_of_the_kernels_struct(

@@ -11,7 +11,7 @@ from tests.unit.make_tcp import packed_sample
 from xtrace.kernel import sock_diag
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.tcp import Connection, Sample
+from xtrace.model.tcp import Closer, Connection, Sample
 from xtrace.monitors.tcp import sockets
 from xtrace.monitors.tcp.ends import End
 from xtrace.monitors.tcp.sockets import Changes, Sockets
@@ -75,6 +75,12 @@ def test_first_reading_is_what_later_ones_are_compared_with(played: Played) -> N
     first = played.read(again(100))
     assert (first.alive, first.connections, first.began) == (1, [], 0)
     assert retransmitted(played.read(again(103))) == 3
+
+
+def test_end_has_the_process_that_closed_it(played: Played) -> None:
+    played.read(again(0))
+    closer = Closer(4711, "curl")
+    assert only(played.read(ends=[end(died(0))._replace(closer=closer)])).closer == closer
 
 
 def test_socket_on_which_nothing_happened_is_not_among_the_changes(played: Played) -> None:

@@ -11,7 +11,7 @@ from tests.support.schema import validate
 from tests.unit.make import packed
 from tests.unit.make_tcp import SEEN, connection, snapshot, sums
 from xtrace.kernel.syscall import lib
-from xtrace.model.tcp import COUNTERS, Failure, NamespaceSums, Reason, TcpSetup, TcpSnapshot
+from xtrace.model.tcp import COUNTERS, Closer, Failure, NamespaceSums, Reason, TcpSetup, TcpSnapshot
 from xtrace.model.words import Health
 from xtrace.sinks.jsonl import tcp
 from xtrace.sinks.jsonl.tcp import GROWN, LEVELS, TcpJson, quantile
@@ -43,6 +43,8 @@ def test_connection_has_a_record_with_growth_levels_and_interfaces() -> None:
         "began": False,
         "ended": False,
         "error": None,
+        "closed_by_pid": None,
+        "closed_by_command": None,
         "health": "warn",
         "reasons": ["why"],
         "limited_by": "network",
@@ -72,6 +74,11 @@ def test_what_is_not_known_is_null() -> None:
     found, _ = records(snapshot(connection(unknown=nothing, congestion="", has_ended=True, error=104)))
     assert {found[name] for name in (*GROWN, *LEVELS, "congestion_state", "congestion_algorithm")} == {None}
     assert (found["ended"], found["error"]) == (True, 104)
+
+
+def test_process_that_closed_a_connection_is_named() -> None:
+    found, _ = records(snapshot(connection(has_ended=True)._replace(closer=Closer(4711, "curl"))))
+    assert (found["closed_by_pid"], found["closed_by_command"]) == (4711, "curl")
 
 
 def test_sums_have_a_record_with_what_no_socket_showed() -> None:

@@ -21,6 +21,7 @@ from xtrace.model.nccl import CallTotals, Communicator, Counters, NcclProcess, N
 from xtrace.model.nccl_ranks import Job, Rank
 from xtrace.model.nccl_verdicts import Kind, Verdict
 from xtrace.model.rdma import PortId
+from xtrace.model.tcp import Closer
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.live.actions import ACTIONS, BY_KEY
 from xtrace.sinks.live.flows import LISTED
@@ -288,13 +289,14 @@ def test_connections_in_trouble_are_the_worst_first(begin: Begin) -> None:
     session = begin("tcp")
     grown = {lib.TCP_BYTES_ACKED: 1_000_000, lib.TCP_RETRANSMITTED: 31}
     bad = connection(grown, {lib.TCP_RTT: 300}, health=Health.CRITICAL, reasons=("3.1 % retransmitted",))
+    bad = bad._replace(closer=Closer(4711, "curl"))
     fair = connection({}, {}, cookie=2, local=("10.0.0.2", 5), health=Health.WARN, reasons=("rtt 90 ms",))
     well = connection({}, {}, cookie=3)
     session.tick(tcp_snapshot(fair, bad, well))
     lines = session.terminal.until_shown("[TCP in trouble 2]", "rtt 90 ms", "connections=812")
     assert "3.1 % retransmitted" in selected(lines) and " 1.6 M" in selected(lines) and " 31 " in selected(lines)
     session.press("\r")
-    session.terminal.until_shown("congestion control cubic", "3.1 % retransmitted", "over the last 5 s")
+    session.terminal.until_shown("cubic", "closed by curl[4711]", "3.1 % retransmitted", "over the last 5 s")
     session.press("\x1b")
     session.press("/")
     session.press("5\r")

@@ -42,6 +42,11 @@ def test_ends_that_were_lost_add_up_and_a_reason_begins_with_0() -> None:
     assert made[0].values["xtrace_tcp_lost_ends_total"] == 12
 
 
+def test_losses_that_are_not_known_are_no_zero() -> None:
+    made = list(TcpMetrics().samples(snapshot(namespaces=(sums(lost_ends=None),))))
+    assert "xtrace_tcp_lost_ends_total" not in made[0].values
+
+
 def test_unhealthy_connections_are_counted_by_health() -> None:
     taken = snapshot(connection(), connection(health=Health.WARN), connection(health=Health.CRITICAL))
     found = samples(TcpMetrics(), taken)
