@@ -205,7 +205,8 @@ def test_a_port_is_not_an_owner() -> None:
 
 
 def test_owners_are_in_the_lines_of_text_and_in_the_table() -> None:
-    forms = {"text": "pid={} python", "table": "python[{}]"}
+    command = Path(sys.executable).name
+    forms = {"text": f"pid={{}} {command}", "table": f"{command}[{{}}]"}
     with veth_pair() as pair, service(pair.near, "serve", "10.0.0.1"):
         for form, words in forms.items():
             with running(pair.far, "-i", "far0", "--owners", "-o", form, "-t", "1h") as tool:

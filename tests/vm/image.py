@@ -33,17 +33,18 @@ PYTHON = "3.11"
 """What USER_SUITE has."""
 
 PACKAGES = (
-    "bash", "bpftool", "coreutils", "dash", "ethtool", "grep", "iperf3", "iproute2", "iputils-ping", "jq", "kmod",
-    "libcap2-bin", "mount", "procps", "python3", "sed", "usr-is-merged", "util-linux",
+    "bash", "bpftool", "coreutils", "dash", "ethtool", "grep", "iperf3", "iproute2", "iptables", "iputils-ping", "jq",
+    "kmod", "libcap2-bin", "mount", "procps", "python3", "sed", "usr-is-merged", "util-linux",
 )  # fmt: skip
 
 MODULES = (
     "8021q", "act_bpf", "act_gact", "act_mirred", "aes_generic", "aesni_intel", "ah4", "ah6", "authenc", "bonding",
     "bridge", "cbc", "cls_bpf", "cls_matchall", "cls_u32", "crypto_null", "ctr", "deflate", "drbg", "dummy", "echainiv",
     "esp4", "esp4_offload", "esp6", "geneve", "hmac", "ifb", "ip6_gre", "ip6_tunnel", "ip_gre", "ip_vti", "ipcomp",
-    "ipip", "jitterentropy_rng", "macvlan", "mpls_gso", "mpls_iptunnel", "mpls_router", "sch_fq_codel", "sch_ingress",
-    "sch_netem", "sch_tbf", "sctp", "seqiv", "sha256_generic", "sit", "tcp_diag", "team", "tun", "veth", "vrf", "vxlan",
-    "xfrm4_tunnel", "xfrm_interface", "xfrm_ipcomp", "xfrm_user",
+    "ipip", "jitterentropy_rng", "macvlan", "mpls_gso", "mpls_iptunnel", "mpls_router", "nf_conntrack_netlink",
+    "nft_chain_nat", "nft_compat", "sch_fq_codel", "sch_ingress", "sch_netem", "sch_tbf", "sctp", "seqiv",
+    "sha256_generic", "sit", "tcp_diag", "team", "tun", "veth", "vrf", "vxlan", "xfrm4_tunnel", "xfrm_interface",
+    "xfrm_ipcomp", "xfrm_user", "xt_MASQUERADE", "xt_nat", "xt_tcpudp",
 )  # fmt: skip
 """What tests may make the kernel ask modprobe for. One that a kernel does not have is left out."""
 

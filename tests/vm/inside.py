@@ -71,12 +71,19 @@ class Reporter:
         if report.failed:
             self._outcome, self._why = "failed", report.longreprtext[-LONGEST_TEXT:]
         elif report.skipped and self._outcome == "passed":
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-            self._outcome, self._why = "skipped", reason.removeprefix("Skipped: ")
+            self._outcome, self._why = "skipped", _why_not(report)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         seconds = round(self._seconds, 1)
         self._channel.send(test=nodeid, outcome=self._outcome, why=self._why, seconds=seconds, figures=self._figures)
+
+
+def _why_not(report: pytest.TestReport) -> str:
+    """The reason of pytest.skip() or pytest.xfail(), without the way there."""
+    if hasattr(report, "wasxfail"):
+        return str(report.wasxfail).removeprefix("reason: ")
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    return reason.removeprefix("Skipped: ")
 
 
 def load_programs(channel: Channel) -> None:
