@@ -12,6 +12,11 @@ def printable(text: str, instead: str = "?", kept: str = "") -> str:
     return "".join(character if character.isprintable() or character in kept else instead for character in text)
 
 
+def own_name(name: bytes) -> str:
+    """A name chosen by a process, with invalid UTF-8 and control characters replaced by `?`."""
+    return printable(name.decode(errors="replace").replace("\ufffd", "?"))
+
+
 def harmless(text: str) -> bytes:
     """Return the same as bytes, which names are in Linux: those that no terminal acts on are as they were."""
     return printable(text, kept=RAW_BYTES).encode("utf-8", "surrogateescape")

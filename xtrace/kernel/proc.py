@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xtrace.errors import XtraceError
+from xtrace.kernel.cgroup_paths import Place, place_in
 from xtrace.kernel.paths import procfs
-from xtrace.printable import printable
+from xtrace.printable import own_name
 
 LONGEST_COMMAND = 256
 MOST_BYTES = 1 << 16
@@ -28,8 +29,6 @@ MOST_MAPS_BYTES = 32 << 20
 MOST_MAPPINGS = 300_000
 """Lines of it that are read to find one file again."""
 _EXECUTABLE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)$", re.MULTILINE)
-_POD = re.compile(rb"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
-_CONTAINER = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 class TooManyMappings(XtraceError):
@@ -177,11 +176,6 @@ def _is_mapped(fd: int, file: MappedFile) -> bool:
     return (device, status.st_ino) == (file.device, file.inode)
 
 
-def own_name(name: bytes) -> str:
-    """A name chosen by a process, with invalid UTF-8 and control characters replaced by `?`."""
-    return printable(name.decode(errors="replace").replace("\ufffd", "?"))
-
-
 def command(pid: int) -> str:
     """The shortened command line; the name in brackets if it is empty; "" if the process is gone."""
     words = _read(f"{_proc()}/{pid}/cmdline")
@@ -193,19 +187,9 @@ def command(pid: int) -> str:
     return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 3] + "..."
 
 
-def container(pid: int, proc: str = "") -> str | None:
-    """The container id from the control group, 64 hexadecimal digits; None outside a container.
-
-    Docker, containerd, CRI-O and podman include it in the cgroup path, each with its own prefix.
-    """
-    found = _CONTAINER.findall(_read(f"{proc or _proc()}/{pid}/cgroup") or b"")
-    return found[-1].decode() if found else None
-
-
-def pod(pid: int) -> str | None:
-    """The uid of the Kubernetes pod, from the control group's path; None outside a pod."""
-    found = _POD.search(_read(f"{_proc()}/{pid}/cgroup") or b"")
-    return found.group(1).decode().replace("_", "-") if found else None
+def place(pid: int, proc: str = "") -> Place:
+    """Return what the paths of its control groups tell; NOWHERE if the process is gone, or in no container and pod."""
+    return place_in(_read(f"{proc or _proc()}/{pid}/cgroup") or b"")
 
 
 def environment(pid: int) -> dict[str, str]:
@@ -263,7 +247,7 @@ def owner_of(thread: int, proc: str = "/proc") -> Owner | None:
     if found is None:
         return None
     pid = int(found.group(1))
-    return Owner(pid, own_name((_read(f"{proc}/{pid}/comm") or b"").strip()), container(pid, proc))
+    return Owner(pid, own_name((_read(f"{proc}/{pid}/comm") or b"").strip()), place(pid, proc).container)
 
 
 def sees_all() -> bool:

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from xtrace.kernel.proc import own_name
+from xtrace.printable import own_name
 
 ROOT = Path("/")
 DOCKER_SETTINGS, DOCKER_DATA = "etc/docker/daemon.json", "/var/lib/docker"

@@ -186,5 +186,5 @@ class Finder:
 
 def look_up(pid: int, start_time: int) -> User:
     """What can be read of a process at once, without a search."""
-    job = job_of(proc.environment(pid))
-    return User(pid, start_time, proc.command(pid), proc.container(pid), job=job, pod=proc.pod(pid))
+    job, place = job_of(proc.environment(pid)), proc.place(pid)
+    return User(pid, start_time, proc.command(pid), place.container, job=job, pod=place.pod)

@@ -2,77 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 from functools import lru_cache
-from typing import NamedTuple
 
-from xtrace.kernel import proc
+from xtrace.kernel.cgroup_paths import NOWHERE, Place, place_of
 from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.runtime_names import Names, names_of, pod_name
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow_owners import KINDS, OWNER, ROLES, FlowOwner, How
+from xtrace.printable import own_name
 
 MOST_OWNERS = 1 << 16
 """Owners remembered; there is one for each process with sockets of its own."""
 MOST_CGROUPS = 1 << 14
-
-_CONTAINER = re.compile(r"(?<![0-9a-f])(?<!libpod_pod_)[0-9a-f]{64}(?![0-9a-f])")
-_MONITOR = re.compile(r"(?:^|[/-])conmon(?:-|/|$)")
-"""A helper beside a container, of CRI-O and Podman, whose group has the container's id."""
-_MACHINE = re.compile(
-    r"(?:(?:^|/)(?:lxc\.payload\.|lxc/)([^/]+)"
-    r"|(?:^|/)machine\.slice/(?:machine-(?!qemu(?:-|\\x2d))([^/]+)\.scope|systemd-nspawn@([^/]+)\.service))(?=/|$)"
-)
-"""Containers that have a name instead of an id: those of LXC, LXD and Incus, of systemd-nspawn and what else
-systemd-machined knows, which has virtual machines too."""
-_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?![0-9a-f])")
-"""The uid of a pod that the kubelet has from a file is a hash, without hyphens."""
-_UNIT = re.compile(r"[^/]+\.(?:service|scope)(?=/|$)")
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-"""In the names of units (systemd.unit(5))."""
-
-
-class Place(NamedTuple):
-    """What the path of a control group tells, and the names that belong to it."""
-
-    path: str | None = None
-    container: str | None = None
-    pod: str | None = None
-    unit: str | None = None
-    container_name: str | None = None
-    pod_name: str | None = None
-
-
-NOWHERE = Place()
-
-
-def place_of(path: str) -> Place:
-    """Return what a path tells: the innermost container, pod and unit."""
-    container, machine = _last(_CONTAINER, path), _last(_MACHINE, path)
-    if _MONITOR.search(path):
-        container = machine = None
-    elif container and machine and machine.start() > container.start():
-        container = None
-    elif container:
-        machine = None
-    pod, unit = _last(_POD, path), _last(_UNIT, path)
-    return Place(
-        path,
-        container[0] if container else None,
-        pod[1].replace("_", "-") if pod else None,
-        unit[0] if unit else None,
-        _unescaped(machine[machine.lastindex or 0]) if machine else None,
-    )
-
-
-def _last(pattern: re.Pattern[str], path: str) -> re.Match[str] | None:
-    return max(pattern.finditer(path), key=re.Match.start, default=None)
-
-
-def _unescaped(name: str) -> str:
-    """Return what systemd has escaped, as far as it may be printed."""
-    return proc.own_name(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(name)))
 
 
 class OwnerNames:
@@ -111,7 +52,7 @@ class OwnerNames:
             how=how,
             pid=pid if is_process else None,
             uid=uid if is_process else None,
-            command=proc.own_name(command.split(b"\0", 1)[0]) if is_process else None,
+            command=own_name(command.split(b"\0", 1)[0]) if is_process else None,
             cgroup=place.path,
             container=place.container,
             container_name=place.container_name,

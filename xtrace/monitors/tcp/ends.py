@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from struct import Struct
 from typing import NamedTuple
 
-from xtrace.kernel import abi, constants, privileges, proc, tracepoint
+from xtrace.kernel import abi, constants, privileges, tracepoint
 from xtrace.kernel.bpf import BATCH_MARGIN, Batch
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
@@ -29,6 +29,7 @@ from xtrace.monitors.tcp.offsets import (
     REMOTE_PORT,
     find_layout,
 )
+from xtrace.printable import own_name
 
 OBJECT = "tcp_probe.o"
 PROGRAMS = {"tcp_ends": "tcp_destroy_sock", "tcp_changes_state": "inet_sock_set_state"}
@@ -100,7 +101,7 @@ class Decoder:
 def closer_of(packed: memoryview, offset: int) -> Closer | None:
     """Return who closed the connection of an end."""
     *_, pid, command, _ = END.unpack_from(packed, offset)
-    return Closer(pid, proc.own_name(command.split(b"\0", 1)[0])) if pid else None
+    return Closer(pid, own_name(command.split(b"\0", 1)[0])) if pid else None
 
 
 def room_for(interval_s: float) -> int:

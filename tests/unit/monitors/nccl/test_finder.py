@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from xtrace.kernel import proc
+from xtrace.kernel.cgroup_paths import NOWHERE
 from xtrace.kernel.proc import MappedFile
 from xtrace.model.nccl import Skipped
 from xtrace.monitors.nccl import finder as finder_module
@@ -34,7 +35,7 @@ class Machine:
         monkeypatch.setattr(proc, "start_time", lambda pid: self.started.get(pid, 1) if pid in self.mapped else None)
         monkeypatch.setattr(proc, "executed_files", self._executed_files)
         monkeypatch.setattr(proc, "command", str)
-        monkeypatch.setattr(proc, "container", lambda pid: None)
+        monkeypatch.setattr(proc, "place", lambda pid: NOWHERE)
         monkeypatch.setattr(libraries.SearchedFiles, "library", lambda files, pid, file: self._library(pid, file))
 
     def _executed_files(self, pid: int) -> Iterator[list[MappedFile]]:

@@ -10,6 +10,7 @@ import pytest
 
 from xtrace.errors import PrivilegeError, XtraceError
 from xtrace.kernel import privileges, proc
+from xtrace.kernel.cgroup_paths import Place
 from xtrace.kernel.syscall import lib
 from xtrace.model.nccl import CallKey, CallTotals, Counters, NcclSetup, NcclSnapshot, Skipped, State
 from xtrace.model.nccl_names import FUNCTIONS
@@ -140,7 +141,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(proc, "sees_all", lambda: True)
     monkeypatch.setattr(proc, "start_time", lambda pid: made.started.get(pid))
     monkeypatch.setattr(proc, "command", lambda pid: f"late {pid}")
-    monkeypatch.setattr(proc, "container", lambda pid: f"container {pid}")
+    monkeypatch.setattr(proc, "place", lambda pid: Place(container=f"container {pid}"))
     monkeypatch.setattr(monitor_module, "CallTables", lambda max_calls: made)
     monkeypatch.setattr(monitor_module, "RankReader", lambda tables, host: made)
     monkeypatch.setattr(monitor_module, "Watcher", FakeWatcher)
