@@ -333,7 +333,7 @@ class FlowTable:
 
     @property
     def entries(self) -> memoryview:
-        """All struct flow_entry: in memory from then on until the next tick, when a view that is kept points nowhere."""
+        """All struct flow_entry: in memory until the next tick, when a view that is kept points nowhere."""
         return self._where.all_entries()
 
     @property
