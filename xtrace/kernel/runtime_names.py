@@ -1,9 +1,10 @@
 """Names of containers and pods, from the files that runtimes and the kubelet leave. Reading them needs root.
 
-Docker: config.v2.json below its data-root. containerd: config.json of a bundle below its state directory, with the
-annotations of its CRI plugin (pkg/cri/annotations) or of nerdctl. CRI-O: the same file below containers/storage, with
-`io.kubernetes.*`. Podman: the list of containers/storage (containers.go). kubelet: the links and directories of logs,
-POD_NAMESPACE_CONTAINER-ID.log and NAMESPACE_POD_UID; no name of Kubernetes has an underscore.
+Docker: config.v2.json below its data-root. Podman and CRI-O: the lists of containers/storage (containers.go), in which
+CRI-O's containers are called k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT; annotations beside them may be an image's or a
+pod's. containerd: config.json of a bundle below its state directory, with the annotations of its CRI plugin
+(pkg/cri/annotations) or of nerdctl. kubelet: the links and directories of logs, POD_NAMESPACE_CONTAINER-ID.log and
+NAMESPACE_POD_UID; no name of Kubernetes has an underscore.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ BUNDLES = tuple(
 STORAGE = "var/lib/containers/storage/overlay-containers"
 LISTS = ("containers.json", "volatile-containers.json")
 
-CONTAINER_NAMES = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name")
-NAMESPACES = ("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace")
-POD_NAMES = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
+CRI = "io.kubernetes.cri."
+NERDCTL_NAME = "nerdctl/name"
+CRIO_PREFIX, CRIO_PARTS = "k8s", 6
 SANDBOX = "POD"
 """What CRI-O calls the container that keeps a pod's namespaces; containerd's has no name."""
 
@@ -110,13 +111,8 @@ def directories() -> tuple[Path, ...]:
 
 def names_of(container: str, root: Path = ROOT) -> Names:
     """Return the names that belong to a container's id, 64 hexadecimal digits, as far as files may be read and tell."""
-    found = Names()
-    for look in (_by_kubelet, _by_docker, _by_bundle, _by_list):
-        more = look(container, root)
-        found = Names(found.container or more.container, found.pod or more.pod)
-        if found.container:
-            break
-    return found
+    looks = (_by_kubelet, _by_docker, _by_list, _by_bundle)
+    return next(filter(any, (look(container, root) for look in looks)), Names())
 
 
 def _by_kubelet(container: str, root: Path) -> Names:
@@ -131,28 +127,50 @@ def _by_docker(container: str, root: Path) -> Names:
 
 
 def _by_bundle(container: str, root: Path) -> Names:
-    """Read the annotations of the runtime's own configuration."""
-    namespaces = (root / bundles / namespace for bundles in BUNDLES for namespace in _entries(root / bundles))
-    for directory in (*(path / container for path in namespaces), root / STORAGE / container / "userdata"):
-        notes = _fields_of(directory / "config.json").get("annotations")
+    """Read containerd's annotations: those of its CRI plugin, which marks its own, or else nerdctl's."""
+    for path in (root / bundles / namespace for bundles in BUNDLES for namespace in _entries(root / bundles)):
+        notes = _fields_of(path / container / "config.json").get("annotations")
         if isinstance(notes, dict):
-            name, namespace, pod = (
-                next((notes[key] for key in keys if key in notes), None)
-                for keys in (CONTAINER_NAMES, NAMESPACES, POD_NAMES)
-            )
-            return Names(None if name == SANDBOX else _safe(name), _pod(namespace, pod))
+            if f"{CRI}container-type" not in notes:
+                return Names(_safe(notes.get(NERDCTL_NAME)))
+            pod = _pod(notes.get(f"{CRI}sandbox-namespace"), notes.get(f"{CRI}sandbox-name"))
+            return Names(_safe(notes.get(f"{CRI}container-name")), pod)
     return Names()
 
 
 def _by_list(container: str, root: Path) -> Names:
     """Look into the lists of containers/storage, of root's containers."""
-    for name in LISTS:
-        listed = _content(root / STORAGE / name, MOST_LIST_BYTES)
-        for each in listed if isinstance(listed, list) else ():
-            names = each.get("names") if isinstance(each, dict) and each.get("id") == container else None
-            if isinstance(names, list) and names:
-                return Names(_safe(names[0]))
-    return Names()
+    lists = (_list(root / STORAGE / name) for name in LISTS)
+    return next((_listed(names[container]) for names in lists if container in names), Names())
+
+
+def _list(path: Path) -> Mapping[str, str]:
+    """Return the first name of each container in a list, by id, as it is now."""
+    try:
+        now = path.stat()
+    except OSError:
+        return {}
+    return _list_as_of(path, now.st_mtime_ns, now.st_size, now.st_ino)
+
+
+@lru_cache(maxsize=len(LISTS))
+def _list_as_of(path: Path, *_version: int) -> Mapping[str, str]:
+    """Read it once for each version: it has thousands of containers, and is asked for each of them."""
+    listed = _content(path, MOST_LIST_BYTES)
+    entries = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    named = ((each.get("id"), each.get("names")) for each in entries)
+    return {
+        number: names[0]
+        for number, names in named
+        if isinstance(number, str) and isinstance(names, list) and names and isinstance(names[0], str)
+    }
+
+
+def _listed(name: str) -> Names:
+    parts = name.split("_")
+    if parts[0] != CRIO_PREFIX or len(parts) != CRIO_PARTS:
+        return Names(_safe(name))
+    return Names(None if parts[1] == SANDBOX else _safe(parts[1]), _pod(parts[3], parts[2]))
 
 
 def pod_name(uid: str, root: Path = ROOT) -> str | None:

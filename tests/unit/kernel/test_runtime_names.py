@@ -23,12 +23,7 @@ CRI = {
     "io.kubernetes.cri.sandbox-namespace": "kube-system",
     "io.kubernetes.cri.sandbox-name": "coredns-7f-x",
 }
-CRIO = {
-    "io.kubernetes.cri-o.ContainerName": "k8s_web_web-0_shop_x_0",
-    "io.kubernetes.container.name": "web",
-    "io.kubernetes.pod.namespace": "shop",
-    "io.kubernetes.pod.name": "web-0",
-}
+STORAGE = "var/lib/containers/storage/overlay-containers"
 
 
 def write(root: Path, name: str, content: bytes | object) -> None:
@@ -93,16 +88,23 @@ def test_docker_may_keep_its_data_elsewhere(tmp_path: Path, content: bytes, data
             {**{key: CRI[key] for key in CRI if "sandbox" in key}, "io.kubernetes.cri.container-type": "sandbox"},
             Names(None, DNS_POD),
         ),
-        (f"var/lib/containers/storage/overlay-containers/{ID}/userdata", CRIO, Names("web", "shop/web-0")),
+        # a pod's own annotations, where containerd lets them through, and an image's
+        (f"{CONTAINERD}/k8s.io/{ID}", {**CRI, "nerdctl/name": "db"}, Names("coredns", DNS_POD)),
         (
-            f"var/lib/containers/storage/overlay-containers/{ID}/userdata",
-            {**CRIO, "io.kubernetes.container.name": "POD"},
-            Names(None, "shop/web-0"),
+            f"{CONTAINERD}/k8s.io/{ID}",
+            {"io.kubernetes.cri.container-type": "sandbox", "nerdctl/name": "db", "io.kubernetes.container.name": "db"},
+            Names(),
         ),
+        (f"{CONTAINERD}/default/{ID}", {"nerdctl/name": "web", "io.kubernetes.pod.name": "db"}, Names("web")),
+        (f"{STORAGE}/{ID}/userdata", {**CRI, "io.kubernetes.container.name": "db", "nerdctl/name": "db"}, Names()),
         (f"{CONTAINERD}/k8s.io/{ID}", {**CRI, "io.kubernetes.cri.sandbox-name": "a/b"}, Names("coredns")),
         (f"{CONTAINERD}/k8s.io/{ID}", {**CRI, "io.kubernetes.cri.sandbox-name": 7}, Names("coredns")),
         (f"{CONTAINERD}/k8s.io/{ID}", {**CRI, "io.kubernetes.cri.container-name": ["x"]}, Names(None, DNS_POD)),
-        (f"{CONTAINERD}/k8s.io/{ID}", {"io.kubernetes.cri.container-name": "a\x1b]0;b\x07"}, Names("a?]0;b?")),
+        (
+            f"{CONTAINERD}/k8s.io/{ID}",
+            {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.container-name": "a\x1b]0;b\x07"},
+            Names("a?]0;b?"),
+        ),
         (f"{CONTAINERD}/k8s.io/{ID}", 7, Names()),
         (f"{CONTAINERD}/k8s.io/{OTHER}", CRI, Names()),
     ],
@@ -116,14 +118,51 @@ def test_container_has_the_names_in_the_notes_of_its_runtime(
 
 @pytest.mark.parametrize("name", ["containers.json", "volatile-containers.json"])
 def test_container_of_podman_has_its_name_in_the_list(tmp_path: Path, name: str) -> None:
-    storage = "var/lib/containers/storage/overlay-containers"
-    write(tmp_path, f"{storage}/{ID}/userdata/config.json", {"annotations": {"io.container.manager": "libpod"}})
-    write(tmp_path, f"{storage}/{name}", [{"id": OTHER, "names": ["db"]}, 7, {"id": ID, "names": ["web", "alias"]}])
+    # an image's annotations, which Podman has copied
+    write(tmp_path, f"{STORAGE}/{ID}/userdata/config.json", {"annotations": CRI})
+    write(tmp_path, f"{STORAGE}/{name}", [{"id": OTHER, "names": ["db"]}, 7, {"id": ID, "names": ["web", "alias"]}])
     assert names_of(ID, tmp_path) == Names("web")
     assert names_of("e" * 64, tmp_path) == Names()
-    for content in ({"id": ID}, [{"id": ID, "names": []}], [{"id": ID, "names": [7]}], [{"id": ID, "names": "web"}]):
-        write(tmp_path, f"{storage}/{name}", content)
+    odd = ({"id": ID}, [{"id": ID, "names": []}], [{"id": ID, "names": [7]}], [{"id": ID, "names": "web"}])
+    for content in (*odd, [{"id": [ID], "names": ["web"]}]):
+        write(tmp_path, f"{STORAGE}/{name}", content)
         assert names_of(ID, tmp_path) == Names()
+
+
+@pytest.mark.parametrize(
+    "name, names",
+    [
+        ("k8s_web_web-0_shop_0a1b_0", Names("web", "shop/web-0")),
+        ("k8s_POD_web-0_shop_0a1b_0", Names(None, "shop/web-0")),
+        ("k8s_db", Names("k8s_db")),
+        ("a_web_web-0_shop_0a1b_0", Names("a_web_web-0_shop_0a1b_0")),
+    ],
+)
+def test_container_of_crio_has_the_names_that_crio_gave_it(tmp_path: Path, name: str, names: Names) -> None:
+    notes = {**CRI, "io.kubernetes.container.name": "web", "io.kubernetes.pod.namespace": "shop"}
+    write(tmp_path, f"{STORAGE}/{ID}/userdata/config.json", {"annotations": notes})
+    write(tmp_path, f"{STORAGE}/containers.json", [{"id": ID, "names": [name, "alias"]}])
+    assert names_of(ID, tmp_path) == names
+
+
+def test_a_list_is_read_once_for_each_of_its_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    content = runtime_names._content
+
+    def reading(path: Path, most: int = 0) -> object:
+        read.append(path)
+        return content(path, most)
+
+    path = tmp_path / STORAGE / "containers.json"
+    write(tmp_path, f"{STORAGE}/containers.json", [{"id": ID, "names": ["web"]}, {"id": OTHER, "names": ["db"]}])
+    monkeypatch.setattr(runtime_names, "_content", reading)
+    assert [names_of(each, tmp_path) for each in (ID, OTHER, "e" * 64)] == [Names("web"), Names("db"), Names()]
+    assert read.count(path) == 1
+    # as containers/storage writes it: another file takes its place
+    write(tmp_path, "new.json", [{"id": ID, "names": ["sql"]}, {"id": OTHER, "names": ["db"]}])
+    (tmp_path / "new.json").replace(path)
+    assert [names_of(each, tmp_path) for each in (ID, OTHER)] == [Names("sql"), Names("db")]
+    assert read.count(path) == 2
 
 
 def test_kubelets_link_names_container_and_pod_whatever_the_runtime(tmp_path: Path) -> None:
@@ -134,13 +173,6 @@ def test_kubelets_link_names_container_and_pod_whatever_the_runtime(tmp_path: Pa
     write(tmp_path, f"var/lib/docker/containers/{ID}/config.v2.json", {"Name": "/k8s_nginx-1_web-0_shop_x_0"})
     assert names_of(ID, tmp_path) == Names("nginx-1", "shop/web-0")
     assert names_of("e" * 64, tmp_path) == Names()
-
-
-def test_pod_is_kept_where_another_file_has_the_container(tmp_path: Path) -> None:
-    sandbox = {key: CRI[key] for key in CRI if "sandbox" in key}
-    write(tmp_path, f"{CONTAINERD}/k8s.io/{ID}/config.json", {"annotations": sandbox})
-    write(tmp_path, "var/lib/containers/storage/overlay-containers/containers.json", [{"id": ID, "names": ["web"]}])
-    assert names_of(ID, tmp_path) == Names("web", DNS_POD)
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
