@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xtrace.kernel.cgroup_paths import NOWHERE, Place, place_in, place_of
+from xtrace.kernel.cgroup_paths import NOWHERE, Place, outer_part, place_in, place_of
 
 ID = "0123456789abcdef" * 4
 OTHER_ID = "fedcba9876543210" * 4
@@ -46,7 +46,18 @@ SCOPE, CONMON = f"crio-{ID}.scope", f"libpod-conmon-{ID}.scope"
         (f"/machine.slice/libpod-conmon-{ID}.scope", None, None, f"libpod-conmon-{ID}.scope"),
         (f"/machine.slice/machine-libpod_pod_{OTHER_ID}.slice/libpod-conmon-{ID}.scope", None, None, CONMON),
         (f"/machine.slice/machine-libpod_pod_{OTHER_ID}.slice/libpod-{ID}.scope", ID, None, f"libpod-{ID}.scope"),
+        ("/libpod_parent/conmon", None, None, None),
         (f"/libpod_parent/{OTHER_ID}/conmon", None, None, None),
+        (f"/libpod_parent/{OTHER_ID}/libpod-{ID}", ID, None, None),
+        # a process in a container does not leave it by what it calls a group
+        (f"/system.slice/docker-{ID}.scope/conmon", ID, None, f"docker-{ID}.scope"),
+        (f"/system.slice/docker-{ID}.scope/x-conmon-y", ID, None, f"docker-{ID}.scope"),
+        (f"/libpod_parent/libpod-{ID}/conmon", ID, None, None),
+        (f"/docker/{ID}/libpod_parent/{OTHER_ID}", ID, None, None),
+        (f"/docker/{ID}/crio-conmon-{OTHER_ID}", ID, None, None),
+        (f"/docker/{ID}/{CONMON}", ID, None, CONMON),
+        (f"/docker/{ID}/crio-conmon-{ID}/x", ID, None, None),
+        (f"/docker/{ID}/conmon-{OTHER_ID}x", OTHER_ID, None, None),
         (f"/system.slice/web.service/libpod-payload-{ID}", ID, None, "web.service"),
         (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", ID, None, f"libpod-{ID}.scope"),
         (f"/system.slice/nerdctl-{ID}.scope", ID, None, f"nerdctl-{ID}.scope"),
@@ -74,6 +85,10 @@ def test_path_tells_container_pod_and_unit(path: str, container: str | None, pod
         ("/lxc.payload", None, None),
         ("/lxc/101/ns/system.slice/cron.service", "101", "cron.service"),
         (f"/docker/{ID}/lxc.payload.inner", "inner", None),
+        (f"/lxc.payload.web/crio-conmon-{ID}", "web", None),
+        ("/lxc/conmon", "conmon", None),
+        # libvirt's containers: what machinectl calls them
+        ("/machine.slice/machine-lxc\\x2d4711\\x2dweb.scope", "lxc-4711-web", "machine-lxc\\x2d4711\\x2dweb.scope"),
         ("/machine.slice/machine-my\\x2dbox.scope/payload", "my-box", "machine-my\\x2dbox.scope"),
         ("/machine.slice/systemd-nspawn@box.service/payload/init.scope", "box", "init.scope"),
         ("/machine.slice/machine-a\\x1b\\xff.scope", "a??", "machine-a\\x1b\\xff.scope"),
@@ -81,6 +96,27 @@ def test_path_tells_container_pod_and_unit(path: str, container: str | None, pod
 )
 def test_container_without_an_id_has_the_name_in_its_path(path: str, name: str | None, unit: str | None) -> None:
     assert place_of(path) == Place(path, None, None, unit, name)
+
+
+@pytest.mark.parametrize(
+    "outer, inner",
+    [
+        (f"/docker/{ID}", ""),
+        (f"/docker/{ID}", f"/docker/{OTHER_ID}"),
+        (f"/system.slice/docker-{ID}", f".scope/kubelet/kubepods/pod{POD}/{OTHER_ID}"),
+        (f"/kubepods/pod{POD}/{ID}", f"/user@0.service/{OTHER_ID}"),
+        (f"/libpod_parent/{OTHER_ID}/libpod-{ID}", "/container"),
+        ("/lxc.payload.web", f"/docker/{ID}"),
+        ("/machine.slice/systemd-nspawn@box.service", "/payload/lxc/x"),
+        ("/user.slice/user-1000.slice", f"/user@1000.service/app.slice/{ID}"),
+        ("/user.slice/user-1000.slice", f"/user@1000.service/pod{POD}"),
+        ("/user.slice/user-1000.slice", "/user@1000.service"),
+        ("/system.slice/web.service", ""),
+        ("/", ""),
+    ],
+)
+def test_outer_part_ends_where_others_choose_the_names(outer: str, inner: str) -> None:
+    assert outer_part(outer + inner) == outer
 
 
 @pytest.mark.parametrize(

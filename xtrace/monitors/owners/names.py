@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from xtrace.kernel.cgroup_paths import NOWHERE, Place, place_of
+from xtrace.kernel.cgroup_paths import NOWHERE, Place, outer_part, place_of
 from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.runtime_names import Names, names_of, pod_name
 from xtrace.kernel.syscall import lib
@@ -31,12 +31,11 @@ class OwnerNames:
         path = self._cgroups.path_of(cgroup)
         if path is None:
             return NOWHERE
-        place = place_of(path)
-        names = names_of(place.container) if place.container else Names(place.container_name)
-        return place._replace(
-            container_name=names.container,
-            pod_name=(pod_name(place.pod) if place.pod else None) or names.pod,
-        )
+        place, outer = place_of(path), place_of(outer_part(path))
+        # what a container or a user has called so is not looked up: its name would be that of another's id
+        names = names_of(place.container) if place.container and place.container == outer.container else Names()
+        pod = pod_name(place.pod) if place.pod and place.pod == outer.pod else None
+        return place._replace(container_name=place.container_name or names.container, pod_name=pod or names.pod)
 
     def _find(self, packed: bytes) -> FlowOwner:
         cgroup, pid, uid, command, kind, role = OWNER.unpack(packed)

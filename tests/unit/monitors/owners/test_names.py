@@ -14,6 +14,7 @@ from xtrace.monitors.owners import names as names_module
 from xtrace.monitors.owners.names import OwnerNames
 
 ID = "0123456789abcdef" * 4
+OTHER_ID = "fedcba9876543210" * 4
 POD = "0a1b2c3d-0000-1111-2222-333344445555"
 
 
@@ -82,6 +83,29 @@ def test_names_that_files_tell_are_added(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (owner.container_name, owner.pod_name) == ("web-1", "default/web")
     owner = OwnerNames(cast("Cgroups", cgroups), knows_kernel=True).of(packed(lib.OWNER_SOCKET, cgroup=9))
     assert (owner.container, owner.container_name, owner.name) == (None, "box", "box")
+
+
+@pytest.mark.parametrize(
+    "path, container, name, pod",
+    [
+        (f"/docker/{ID}/x", ID, "web-1", None),
+        (f"/kubepods/pod{POD}/{ID}/user@0.service/x", ID, "web-1", "default/web"),
+        (f"/kubepods/pod{POD}/{OTHER_ID}/{ID}", ID, None, "default/web"),
+        (f"/docker/{OTHER_ID}/kubepods/pod{POD}/{ID}", ID, None, None),
+        (f"/user.slice/user-1000.slice/user@1000.service/app.slice/{ID}", ID, None, None),
+        (f"/user.slice/user-1000.slice/user@1000.service/kubepods/pod{POD}", None, None, None),
+        ("/user.slice/user-1000.slice/user@1000.service/lxc.payload.db", None, "db", None),
+    ],
+)
+def test_names_of_ids_that_a_container_or_a_user_may_choose_are_not_looked_up(
+    path: str, container: str | None, name: str | None, pod: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names_module, "names_of", lambda number: Names({ID: "web-1"}.get(number)))
+    monkeypatch.setattr(names_module, "pod_name", {POD: "default/web"}.get)
+    cgroups = FakeCgroups()
+    cgroups.paths[8] = path
+    owner = OwnerNames(cast("Cgroups", cgroups), knows_kernel=True).of(packed(lib.OWNER_SOCKET, cgroup=8))
+    assert (owner.container, owner.container_name, owner.pod_name) == (container, name, pod)
 
 
 def test_group_that_is_removed_keeps_its_name() -> None:
