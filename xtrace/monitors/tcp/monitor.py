@@ -139,9 +139,11 @@ class TcpMonitor:
 def _see_ends(interval_s: float, netns: int, say: Say) -> EndProbe | DestroyedSockets | None:
     """Return what sees sockets of the tool's namespace end, the program if possible; None if nothing does."""
     try:
-        probe = EndProbe(interval_s)
-        probe.follow(netns)
-        return probe
+        with ExitStack() as opening:
+            probe = opening.enter_context(closing(EndProbe(interval_s)))
+            probe.follow(netns)
+            opening.pop_all()
+            return probe
     except XtraceError as error:
         refused = error
     try:

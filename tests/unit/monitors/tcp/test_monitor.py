@@ -127,6 +127,33 @@ def test_without_the_program_sock_diag_tells_of_ends_and_how_many_are_lost_is_no
     assert (sums.ended, sums.retransmitted, sums.lost_ends) == (1, 2, None)
 
 
+class Unfollowing:
+    """A program that was attached, but cannot follow the tool's namespace."""
+
+    closed = 0
+
+    def __init__(self, interval_s: float) -> None:
+        pass
+
+    def follow(self, netns: int) -> None:
+        raise KernelError("BPF_MAP_UPDATE_ELEM", EPROTONOSUPPORT)
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+@pytest.mark.usefixtures("made")
+def test_a_program_that_cannot_follow_is_not_left_beside_what_is_read_instead(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "EndProbe", Unfollowing)
+    monkeypatch.setattr(monitor, "DestroyedSockets", Told)
+    monkeypatch.setattr(Unfollowing, "closed", 0)
+    with closing(TcpMonitor(5, LIMITS, said.append, Monitored())) as other:
+        assert isinstance(other._probe, Told)
+        assert Unfollowing.closed == 1
+
+
 def test_sockets_that_cannot_be_read_are_an_error_and_the_next_reading_has_no_sums(
     made: TcpMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
