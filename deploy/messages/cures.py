@@ -116,7 +116,7 @@ CURES = {
     # said by monitors
     "--owners: in this PID namespace processes have other numbers than the kernel's (run it with --pid host): sockets"
     " that they opened before the start have no process, only a control group": "Run the container with `--pid host`.",
-    "--owners: … processes may not be looked into…: sockets that they opened before the start have no process, only a"
+    "--owners: … may not be looked into…: sockets that … opened before the start have no process, only a"
     " control group": "Run it as root, or grant CAP_SYS_PTRACE; a ptrace policy of a security module may refuse, too.",
     "--owners: …: flows that NAT translates have no owners outside their veths": (
         "Netfilter refuses, the message says why: grant CAP_NET_ADMIN. Flows at the veths have owners."

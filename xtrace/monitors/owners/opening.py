@@ -62,8 +62,9 @@ def _seed(probe: OwnerProbe, cgroups: Cgroups, say: Say) -> bool:
     seeded = seed(probe.creators, cgroups)
     if seeded.unreadable:
         why = " without CAP_SYS_PTRACE" if privileges.missing(LOOKING_NEEDS) else ""
+        processes, they = ("1 process", "it") if seeded.unreadable == 1 else (f"{seeded.unreadable} processes", "they")
         say(
-            f"--owners: {seeded.unreadable} processes may not be looked into{why}: sockets that they opened before the"
-            " start have no process, only a control group"
+            f"--owners: {processes} may not be looked into{why}: sockets that {they} opened before the start"
+            " have no process, only a control group"
         )
     return seeded.knows_raw

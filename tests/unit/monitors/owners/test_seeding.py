@@ -118,6 +118,7 @@ class Probe:
     [
         (True, True, Seeded(5, 0, True), (), True, []),
         (True, True, Seeded(5, 2, False), (), False, ["--owners: 2 processes may not be looked into: sockets"]),
+        (True, True, Seeded(5, 1, False), (), False, ["--owners: 1 process may not be looked into: sockets that it"]),
         (
             *(True, True, Seeded(5, 2, True), ("CAP_SYS_PTRACE",), True),
             ["--owners: 2 processes may not be looked into without CAP_SYS_PTRACE: sockets"],
