@@ -29,6 +29,14 @@ def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_unit_starts_after_what_names_containers_and_wants_none_of_it() -> None:
+    lines = SERVICE.read_text().splitlines()
+    after = {unit for line in lines if line.startswith("After=") for unit in line.removeprefix("After=").split()}
+    runtimes = {f"{name}.service" for name in ("docker", "containerd", "crio", "kubelet", "podman")}
+    assert after == {"network-online.target", *runtimes}
+    assert [line for line in lines if line.startswith(("Wants=", "Requires="))] == ["Wants=network-online.target"]
+
+
 def test_the_settings_name_variables_that_exist() -> None:
     known = {variable for option in OPTIONS for variable in option.variables} | {row.name for row in VARIABLES}
     named = re.findall(r"^#?([A-Z_]+)=", SETTINGS.read_text(), re.MULTILINE)

@@ -81,7 +81,7 @@ def _allow(ruleset: int, directory: Path, rights: int) -> None:
     try:
         opened = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return  # nothing in it is needed
+        return  # what may be made there later cannot be read then
     try:
         call(f"landlock_add_rule({directory})", syscall.lib.xt_landlock_allow, ruleset, opened, rights)
     finally:
