@@ -126,7 +126,7 @@ CURES = {
     ),
     "--tcp-packets: …: TCP connections are not followed": "The reason stands in between; packets are counted.",
     "-i any excludes the bridge ports …: on the bridge itself, packets that its ports forward to each other are not"
-    " visible; -i any,… includes the ports": "Nothing, if what the bridge forwards is not wanted; else as the message says.",
+    " visible; -i any,… includes the ports": "Nothing, unless what the bridge forwards is wanted.",
     "a file or process does not answer: no new process is followed until it does": (
         "A file system or a stopped debugger holds it up: `cat /proc/PID/maps` of the jobs' processes hangs, too."
     ),
@@ -141,7 +141,7 @@ CURES = {
     "…: the RDMA device is gone": "`dmesg` says why: its driver was unloaded or reset, or the hardware failed.",
     "…: the interface was renamed to …": "Nothing: it is monitored under its new name.",
     "…: the queue (…) dropped … packets after they were counted: egress is what is handed to the queue, nic_packets"
-    " what the interface sent": "`tc -s qdisc show dev NAME` shows the queue; `qdisc_drops` of the records has the number.",
+    " what the interface sent": "`tc -s qdisc show dev NAME` shows the queue; records have `qdisc_drops`.",
     "--tcp: namespaces of peers are not read: …": "The reason follows; connections of the own namespace are read.",
     "--tcp: sockets behind a monitored interface are not read: …": (
         "The reason follows: entering a namespace needs CAP_SYS_ADMIN."
