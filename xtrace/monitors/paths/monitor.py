@@ -19,7 +19,6 @@ from xtrace.model.tcp_path import (
     NOTHING_KNOWN,
     NOTHING_MISSED,
     VALUE_SIZE,
-    Known,
     Missed,
     PathSetup,
     PathSnapshot,
@@ -52,9 +51,9 @@ class TcpPathMonitor:
         self._follower = follower
         self._clock = clock
         self._limits = limits
-        self._known: dict[bytes, Known] = {}
-        self._closed: dict[bytes, RawPath] = {}
-        """connections with a closed window, which go on without a packet"""
+        self._known: dict[bytes, bytes] = {}
+        self._closed: dict[bytes, bytes] = {}
+        """values of connections with a closed window, which go on without a packet"""
         self._over: dict[bytes, int] = {}
         """connections that have ended, and the tick of their last packet"""
         self._missed = [NOTHING_MISSED] * len(follower.missed())
@@ -100,13 +99,13 @@ class TcpPathMonitor:
         for keys, values, ticks in self._follower.read():
             for place in self._recent(ticks, clock):
                 key = bytes(keys[place * KEY.size : (place + 1) * KEY.size])
-                paths += self._changes(key, RawPath.unpack(values, place * VALUE_SIZE), clock.tick)
+                paths += self._changes(key, values[place * VALUE_SIZE : (place + 1) * VALUE_SIZE], clock.tick)
             for place, last in enumerate(ticks):
                 if signed(clock.tick - last) > longest:
                     idle.append((bytes(keys[place * KEY.size : (place + 1) * KEY.size]), last))
         looked_at = {path.key for path in paths}
-        for key, raw in [pair for pair in self._closed.items() if pair[0] not in looked_at]:
-            paths += self._changes(key, raw, clock.tick)
+        for key, value in [pair for pair in self._closed.items() if pair[0] not in looked_at]:
+            paths += self._changes(key, value, clock.tick)
         now = time.monotonic_ns()
         interval_ns, self._start_ns, self._tick = now - self._start_ns, now, clock.tick
         judged = tuple(judge_path(path, interval_ns, clock.tick_ns, self._limits) for path in paths)
@@ -122,11 +121,12 @@ class TcpPathMonitor:
         since = self._tick - SLACK_S * 1_000_000_000 // clock.tick_ns
         return [place for place, last in enumerate(ticks) if signed(last - since) >= 0]
 
-    def _changes(self, key: bytes, raw: RawPath, tick: int) -> Iterable[TcpPath]:
+    def _changes(self, key: bytes, value: memoryview | bytes, tick: int) -> Iterable[TcpPath]:
         """Yield what happened on a connection, if anything did."""
+        raw = RawPath.unpack(value)
         path, self._known[key] = changed(key, raw, self._known.get(key, NOTHING_KNOWN), tick)
-        if (raw.low.is_closed or raw.high.is_closed) and not raw.has_ended:
-            self._closed[key] = raw
+        if raw.low.is_closed or raw.high.is_closed:
+            self._closed[key] = bytes(value)
         else:
             self._closed.pop(key, None)
         if raw.has_ended:
