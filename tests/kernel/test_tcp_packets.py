@@ -34,7 +34,8 @@ from tests.support.frames import (
     vlan,
 )
 from xtrace.errors import VerifierError
-from xtrace.kernel.bpf import Program
+from xtrace.kernel import abi
+from xtrace.kernel.bpf import BATCH_MARGIN, Program
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
 from xtrace.model.tcp_path import COUNTERS, KEY, VALUE_SIZE, Missed, RawPath, RawWay, signed
@@ -91,10 +92,10 @@ class Follower:
 
 
 @contextmanager
-def following(filters: Filters = NO_FILTERS, **place: object) -> Iterator[Follower]:
+def following(filters: Filters = NO_FILTERS, *, most: int = MOST, **place: object) -> Iterator[Follower]:
     with ExitStack() as owned:
         tables = owned.enter_context(closing(FlowTables(Plan.make(MAX_FLOWS), present(), filters)))
-        follower = tables.follow_tcp(MOST)
+        follower = tables.follow_tcp(most)
         programs = {
             direction: owned.enter_context(tables.load(TC, Place(direction=direction, **place)))  # type: ignore[arg-type]
             for direction in Direction
@@ -622,6 +623,25 @@ def test_connection_without_room_is_counted(follower: Follower) -> None:
     follower.see(frame_of(CLIENT, SERVER, segment(CLIENT, SERVER, 1, 1)))
     assert len(follower.paths()) == 1
     assert follower.path().last > 0
+
+
+def test_readings_in_parts_have_every_connection_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xtrace.monitors.paths.follower.AT_ONCE", 1)
+    with following(most=256) as made:
+        for port in range(1, 201):
+            made.see(frame_of((SRC, port), SERVER, segment((SRC, port), SERVER, 1, 1)))
+        sizes = [len(ticks) for _, _, ticks in made.follower.read()]
+        assert max(sizes) <= 1 + BATCH_MARGIN
+        assert sum(sizes) == len(made.paths()) == 200
+
+
+def test_frame_is_counted_if_the_packet_program_cannot_be_called() -> None:
+    with following() as made:
+        made.follower._counting.delete(abi.U32.pack(0))
+        made.see(frame_of(CLIENT, SERVER, segment(CLIENT, SERVER, 1, 1)), Direction.INGRESS)
+        made.see(ethernet(ARP, bytes(64)), Direction.INGRESS)
+        made.see(ethernet(ARP, bytes(64)), Direction.EGRESS)
+        assert made.missed() == Missed(uncounted=2)
 
 
 def test_connection_that_got_a_packet_is_not_forgotten(follower: Follower) -> None:

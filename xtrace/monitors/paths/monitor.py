@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from operator import add
 
+from xtrace.messages import Say
 from xtrace.model.flow import TickClock
 from xtrace.model.limits import Limits
 from xtrace.model.tcp_path import (
@@ -46,11 +47,13 @@ class TcpPathMonitor:
 
     mode = "tcp_packets"
 
-    def __init__(self, follower: TcpFollower, clock: Callable[[], TickClock], limits: Limits) -> None:
-        """`clock`: the kernel's tick."""
+    def __init__(self, follower: TcpFollower, clock: Callable[[], TickClock], limits: Limits, say: Say) -> None:
+        """`clock`: the kernel's tick; `say` reports, once, that frames were not counted."""
         self._follower = follower
         self._clock = clock
         self._limits = limits
+        self._say = say
+        self._is_reported = False
         self._known: dict[bytes, bytes] = {}
         self._closed: dict[bytes, bytes] = {}
         """values of connections with a closed window, which go on without a packet"""
@@ -143,6 +146,12 @@ class TcpPathMonitor:
                 del self._known[key]
                 self._closed.pop(key, None)
 
+    def _report(self, uncounted: int) -> None:
+        """Say once that frames did not come to the packet program: its totals are too small."""
+        if uncounted and not self._is_reported:
+            self._is_reported = True
+            self._say(f"tcp-packets: {uncounted} frames were not counted: the packet program could not be called")
+
     def _sums(self, paths: Iterable[TcpPath]) -> Iterable[PathSums]:
         """Yield the sums of the slots in which anything happened."""
         by_slot: defaultdict[int, list[TcpPath]] = defaultdict(list)
@@ -150,6 +159,7 @@ class TcpPathMonitor:
             by_slot[path.slot].append(path)
         before, self._missed = self._missed, self._follower.missed()
         grew = [now - then for now, then in zip(self._missed, before, strict=True)]
+        self._report(sum(each.uncounted for each in grew))
         for slot in range(len(grew) // 2):
             missed: Missed = grew[2 * slot] + grew[2 * slot + 1]
             if by_slot[slot] or missed != NOTHING_MISSED:
