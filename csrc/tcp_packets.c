@@ -746,8 +746,11 @@ static __always_inline void look_at(struct __sk_buff *skb)
 	end_with_frame(skb, &place);
 	is_whole =
 	    found && !(packet.key.flags & FLOW_FRAGMENT) && read_segment(skb, &place, &packet.key, &segment);
-	if (unlikely(!is_whole) && !can_judge_unread(skb, &place, &packet.key, found))
-		return;
+	if (unlikely(!is_whole)) {
+		segment = (struct segment){}; /* the compiler may copy it before it looks at is_whole */
+		if (!can_judge_unread(skb, &place, &packet.key, found))
+			return;
+	}
 	if (judge(&packet, 0) != VERDICT_WANTED)
 		return;
 	if (likely(is_whole))
