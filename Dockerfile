@@ -13,7 +13,7 @@ RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y 
     $(deploy/static/build.sh --packages) >/dev/null
 
 FROM packages AS build
-ARG SOURCE_DATE_EPOCH
+ARG SOURCE_DATE_EPOCH=0
 COPY . .
 RUN deploy/static/build.sh
 # Run it in the otherwise empty root, where anything the executable lacks is missing.
@@ -33,7 +33,7 @@ COPY --from=build /image/xtrace-catch /usr/local/bin/
 CMD ["bash"]
 
 FROM build AS archive
-ARG SOURCE_DATE_EPOCH
+ARG SOURCE_DATE_EPOCH=0
 ARG REVISION
 RUN python3 -B -m deploy.image.archive /image xtrace-catch:latest "$(dpkg --print-architecture)" \
     "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" "$REVISION" >/xtrace-catch.tar

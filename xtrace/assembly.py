@@ -116,6 +116,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
 
 def keep_what_is_there() -> None:
     """Collect garbage again, off since the command began: not among what is there now, which stays to the end."""
+    gc.collect()
     gc.freeze()
     gc.enable()
 

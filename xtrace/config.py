@@ -11,7 +11,7 @@ from xtrace.kernel.syscall import lib
 from xtrace.model import nccl_limits, rdma_limits, tcp_limits
 from xtrace.model.filters import Filters
 from xtrace.model.limits import Limit
-from xtrace.model.tcp_limits import PREFIX
+from xtrace.model.tcp_limits import OF_PACKETS, OF_SOCKETS, PREFIX
 from xtrace.model.thresholds import THRESHOLDS
 from xtrace.options import table
 from xtrace.options.accounts import Account
@@ -277,6 +277,8 @@ def refuse_with_tcp_packets(given: Settings) -> None:
         raise UsageError("--tcp-packets works only at tc (leave out --hook xdp and --xdp-mode)")
     if given.value(table.TUNNEL) == "inner":
         raise UsageError("--tcp-packets follows the outer packets (leave out --tunnel inner)")
+    if given.is_given(table.LIVE) and given.value(table.PUSH) is None and given.value(table.LISTEN) is None:
+        raise UsageError("--live does not show what --tcp-packets finds (leave one out, or add --push or --listen)")
 
 
 def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:
@@ -318,8 +320,11 @@ def refuse_useless_thresholds(given: Settings, modes: tuple[str, ...]) -> None:
     if not given.is_given(table.THRESHOLD):
         return
     changed = [name for name, limit in given_thresholds(given, THRESHOLDS).items() if limit != THRESHOLDS[name]]
-    shown = given.value(table.TCP) or given.value(table.TCP_PACKETS)
-    if any(name.startswith(PREFIX) for name in changed) and not shown:
+    users = [option for option in (table.TCP, table.TCP_PACKETS) if given.value(option)]
+    if any(name.startswith(PREFIX) for name in changed) and not users:
         raise UsageError(f"--threshold {PREFIX}* works only with --tcp or --tcp-packets (add --tcp)")
+    for names, user in ((OF_SOCKETS, table.TCP), (OF_PACKETS, table.TCP_PACKETS)):
+        if user not in users and (useless := sorted(names.intersection(changed))):
+            raise UsageError(f"--threshold {useless[0]} works only with {user.name} (add it)")
     if not all(name.startswith(PREFIX) for name in changed) and not {table.RDMA, table.NCCL} & set(modes):
         raise UsageError(f"--threshold works only in mode rdma or nccl (use -m {','.join((*modes, table.RDMA))})")

@@ -38,7 +38,7 @@ complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -s o -l forma
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l live -d 'full-screen view: sort, filter, pause, details'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l top -x -d 'top N flows by bytes'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l tcp -d 'show the health of TCP connections'
-complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l tcp-packets -d 'follow TCP connections by their packets, whoever\'s they are'
+complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l tcp-packets -d 'follow TCP connections by their packets, whosever they are'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l owners -d 'show whose each flow is: process, container, unit'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l by -x -a 'flow owner' -d 'show each flow, or the sums by owner'
 complete -c xtrace-catch -n 'not __xtrace_catch_reads report hang' -l wide -d 'never shorten addresses to fit the terminal'

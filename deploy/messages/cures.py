@@ -125,6 +125,24 @@ CURES = {
     "--owners: …: the owners of flows are not known": (
         "The message says what is missing: a privilege, or something that the kernel does not have. Flows are counted."
     ),
+    "--tcp-packets: …: TCP connections are not followed": "The reason stands in between; packets are counted.",
+    "-i any excludes the bridge ports …: on the bridge itself, packets that its ports forward to each other are not"
+    " visible; -i any,… includes the ports": "Nothing, unless what the bridge forwards is wanted.",
+    "a file or process does not answer: no new process is followed until it does": (
+        "A file system or a stopped debugger holds it up: `cat /proc/PID/maps` of the jobs' processes hangs, too."
+    ),
+    "not searched, because ptrace access is denied: pid ……": "Run it as root, or grant CAP_SYS_PTRACE.",
+    "pid …: not searched as a whole: …; cut_processes counts such processes": (
+        "Nothing, if the process is no job: it has more or larger files mapped than are searched."
+    ),
+    "…: RDMA device appeared": "Nothing.",
+    "…: its XDP program stays attached: … in that namespace removes it": (
+        "The interface was moved to another network namespace: run the command there."
+    ),
+    "…: the RDMA device is gone": "`dmesg` says why: its driver was unloaded or reset, or the hardware failed.",
+    "…: the interface was renamed to …": "Nothing: it is monitored under its new name.",
+    "…: the queue (…) dropped … packets after they were counted: egress is what is handed to the queue, nic_packets"
+    " what the interface sent": "`tc -s qdisc show dev NAME` shows the queue; records have `qdisc_drops`.",
     "--tcp: namespaces of peers are not read: …": "The reason follows; connections of the own namespace are read.",
     "--tcp: sockets behind a monitored interface are not read: …": (
         "The reason follows: entering a namespace needs CAP_SYS_ADMIN."

@@ -23,8 +23,12 @@ RAISED = {
 """Exceptions whose text is a message, and the title of its table. Texts of system calls and of damaged BPF objects are
 the same for all: they are described by hand."""
 LOGGED = "While it runs"
-SAID = frozenset({"log.warning", "log.error", "say", "self._say", "self._say_once", "self._say_error"})
+SAID = frozenset(
+    {"log.warning", "log.error", "say", "self._say", "self._say_once", "self._say_error", "report", "self._report"}
+)
 """Calls that write a line on stderr (messages.Say)."""
+KEYED = "self._report"
+"""The line may stand behind what it is known by."""
 ELSEWHERE = "…"
 
 
@@ -56,7 +60,7 @@ def _in(path: Path) -> Iterator[Message]:
         if isinstance(node, ast.Call) and node.args:
             name = ast.unparse(node.func)
             title = LOGGED if name in SAID else RAISED.get(name)
-            text = _text(node.args[0], vars(module))
+            text = _text(node.args[-1 if name == KEYED else 0], vars(module))
             if title and text and text.replace(ELSEWHERE, "").removeprefix("xtrace-catch").strip(" :;"):
                 yield Message(title, text)
 

@@ -234,6 +234,9 @@ class Window:
         self.entries, self.owners = entries, owners
         self.close = close
 
+    def __contains__(self, index: int) -> bool:
+        return self.first <= index < self.end
+
     def pieces(self) -> tuple[Any, int, int]:
         """Return what C takes: a struct flow_entry *, the index of the first, the number of flows."""
         return ffi.from_buffer("struct flow_entry[]", self.entries), self.first, self.end - self.first
@@ -330,7 +333,7 @@ class FlowTable:
 
     @property
     def entries(self) -> memoryview:
-        """All struct flow_entry: all of them are in memory from then on."""
+        """All struct flow_entry: in memory until the next tick, when a view that is kept points nowhere."""
         return self._where.all_entries()
 
     @property

@@ -19,3 +19,7 @@ LIMITS: dict[str, Limit] = {
     "tcp_reset": Limit(PER_MINUTE, 60.0, None, "connections ended by an error"),
 }
 """Exceeded above the number, not at it."""
+OF_SOCKETS = frozenset({"tcp_buffer_limited", "tcp_own_window"})
+"""Those of what packets do not tell."""
+OF_PACKETS = frozenset({"tcp_late"})
+"""That of what sockets do not tell."""

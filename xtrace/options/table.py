@@ -206,7 +206,7 @@ TCP = _switch(
     modes=(XDP,), is_main=True,
 )
 TCP_PACKETS = _switch(
-    "--tcp-packets", group=OUTPUT, help="follow TCP connections by their packets, whoever's they are",
+    "--tcp-packets", group=OUTPUT, help="follow TCP connections by their packets, whosever they are",
     details="On a router, a bridge or a mirror port: retransmitted and late packets, closed windows, resets, round"
     " trips of handshakes (docs/tcp.md). Packets are counted at tc.",
     modes=(XDP,),

@@ -19,6 +19,9 @@ _HASH_BUCKET = 16
 _PLACE = ffi.sizeof("struct index_place")
 _RECENT_OF_CPU = 2 * lib.RECENT_FLOWS * ffi.sizeof("struct recent_flow")
 
+ENTRIES_IN_PAGES = mmap.PAGESIZE // 16
+"""So many flows, of 96 bytes, and their owners, of 48, fill whole pages."""
+
 
 class Plan(NamedTuple):
     """Sizes of the maps."""
@@ -47,8 +50,7 @@ class Plan(NamedTuple):
     @property
     def table_entries(self) -> int:
         """Entries of one buffer in shared memory: whole pages."""
-        in_pages = mmap.PAGESIZE // 16  # of 96 and of 48 bytes
-        return -(-self.max_flows // in_pages) * in_pages
+        return -(-self.max_flows // ENTRIES_IN_PAGES) * ENTRIES_IN_PAGES
 
     @property
     def index_places(self) -> int:

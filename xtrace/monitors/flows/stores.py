@@ -9,21 +9,23 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from errno import EIO
 from typing import Any, NamedTuple, Protocol
 
+from xtrace.errors import KernelError
 from xtrace.kernel import abi
 from xtrace.kernel.bpf import BATCH_MARGIN, Batch, Map, Program, SharedMemory, new_uncleared
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow import COUNTERS, ENTRY, KEY, NO_OWNERS, Entries, FlowTable, Window
 from xtrace.model.flow_owners import OWNER
 from xtrace.model.owner_rows import PLACES
-from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.plan import ENTRIES_IN_PAGES, Plan
 
 _NOTHING_CLAIMED = bytes(ffi.sizeof("struct claimed"))
 BATCH = 4096
 """Flows that a hash map returns at once."""
-WINDOW = 85 * 256
-"""Flows of shared memory that are mapped at once: whole pages, 2 MB, with owners 3."""
+WINDOW = 21_845 // ENTRIES_IN_PAGES * ENTRIES_IN_PAGES
+"""Flows of shared memory that are mapped at once: whole pages, at most 2 MiB, with owners 3."""
 
 
 class FlowStore(Protocol):
@@ -124,9 +126,19 @@ def close_gaps(entries: Entries, unused: Sequence[int], count: int) -> None:
     left = count - len(unused)
     gaps = [index for index in unused if index < left]
     last = sorted(set(range(left, count)).difference(unused))
-    for gap, index in zip(gaps, last, strict=True):
-        with entries.window(gap) as to, entries.window(index) as source:
+    to = source = Window(0, memoryview(b""))
+    try:
+        for gap, index in zip(gaps, last, strict=True):  # both ascend
+            if gap not in to:
+                to.close()
+                to = entries.window(gap)
+            if index not in source:
+                source.close()
+                source = entries.window(index)
             source.move(index, to, gap)
+    finally:
+        to.close()
+        source.close()
 
 
 class Settled(NamedTuple):
@@ -202,8 +214,7 @@ class MappedFlows:
     def _settle_now(self, buffer: int, taken: int) -> Settled:
         if not taken:
             return Settled(0)
-        frame = ffi.buffer(ffi.new("struct completion *", {"buffer": buffer, "end": taken}))
-        self._complete.test_run(bytes(frame), repeat=-(-taken // lib.COMPLETED_AT_ONCE))
+        self._complete_entries(buffer, taken)
         entries = self._entries(buffer, taken)
         sums, unused = ffi.new("struct place_sum[]", PLACES), array("I")
         for window in FlowTable.where(entries, taken).windows():
@@ -215,6 +226,14 @@ class MappedFlows:
                 unused.extend(find_unused(window))
         close_gaps(entries, unused, taken)
         return Settled(taken - len(unused), sums if not unused else None)
+
+    def _complete_entries(self, buffer: int, count: int) -> None:
+        """Have what owners counted in the index added to the entries."""
+        frame = bytes(ffi.buffer(ffi.new("struct completion *", {"buffer": buffer, "end": count})))
+        result = self._complete.test_run(frame, repeat=-(-count // lib.COMPLETED_AT_ONCE))
+        completed = ffi.from_buffer("struct completion *", result.frame).next if result.frame else 0
+        if completed != count:
+            raise KernelError(f"program {self._complete.name}: {completed} of {count} flows completed", EIO)
 
     def reuse(self, buffer: int) -> None:
         """Clear what was used. Entries are not: who takes one writes all of it."""

@@ -53,7 +53,7 @@ class Translations:
 
     def name(self, flows: FlowTable) -> None:
         """Give translated flows that are nobody's the owner of the same packets at a veth. Before sums are made."""
-        if self._fails or not self._peers or not flows.owners or not conntrack.tracks():
+        if self._fails or not self._peers or not conntrack.tracks() or not flows.owners:
             return
         try:
             with NetlinkSocket(NETLINK_NETFILTER) as netlink:

@@ -8,6 +8,8 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.make import flow, key, pack_entry
+from xtrace.errors import KernelError
+from xtrace.kernel.bpf import RunResult
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow import ENTRY, FlowRecord
 from xtrace.model.flow_owners import OWNER
@@ -68,12 +70,18 @@ class Named:
 class Complete:
     """In place of the program complete_entries, which tests/kernel/ tries: which entries it was run for."""
 
-    def __init__(self) -> None:
-        self.runs: list[tuple[int, int, int]] = []
+    name = "complete_entries"
 
-    def test_run(self, frame: bytes, repeat: int) -> None:
-        told = ffi.from_buffer("struct completion *", frame)
+    def __init__(self, left_out: int = 0) -> None:
+        self.runs: list[tuple[int, int, int]] = []
+        self._left_out = left_out
+
+    def test_run(self, frame: bytes, repeat: int) -> RunResult:
+        told = ffi.new("struct completion *")
+        ffi.memmove(told, frame, len(frame))
         self.runs.append((told.buffer, told.end, repeat))
+        told.next = told.end - self._left_out
+        return RunResult(0, bytes(ffi.buffer(told)), 0)
 
 
 @pytest.fixture
@@ -164,6 +172,26 @@ def test_the_program_completes_all_entries_of_the_buffer_once(memory: Memory, en
     made.reuse(1)
     made.collect([1])
     assert len(complete.runs) == 1, "there is nothing to complete"
+
+
+def test_flows_that_were_not_completed_are_an_error(memory: Memory) -> None:
+    """They lack what was counted in the index."""
+    made = opened(Complete(left_out=1))
+    memory.put(0, [of(1), of(2)])
+    with pytest.raises(KernelError, match="program complete_entries: 1 of 2 flows completed: EIO"):
+        made.collect([0])
+
+
+def test_gaps_are_closed_across_windows(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "WINDOW", 3)
+    made = opened()
+    unused = {1, 2, 4, 9}
+    flows = [of(port, packets=int(port not in unused)) for port in range(1, 12)]
+    memory.put(0, flows, unused=len(unused))
+    assert sorted(shown(made.collect([0]))) == [(port, 1, 100) for port in range(1, 12) if port not in unused]
+    assert set(memory.mapped) <= {"claims", "recent", "flows"}
+    made.close()
+    assert memory.mapped == []
 
 
 def test_no_more_flows_are_there_than_there_is_room_for(memory: Memory) -> None:

@@ -114,6 +114,7 @@ def test_both_buffers_begin_with_a_page_and_half_of_the_index_stays_free(flows: 
     plan = Plan(flows, slots=1, cpus=1, recent_cpus=1)
     assert plan.table_entries >= flows
     assert plan.table_entries * 16 % mmap.PAGESIZE == plan.index_bytes % mmap.PAGESIZE == 0
+    assert stores.WINDOW * ENTRY.size % mmap.PAGESIZE == stores.WINDOW * OWNER.size % mmap.PAGESIZE == 0
     assert plan.index_places >= 2 * flows
     assert plan.index_places.bit_count() == 1
 
