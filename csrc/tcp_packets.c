@@ -544,10 +544,10 @@ static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *wa
 }
 
 /*
- * Whether the other side may believe a reset, as far as packets tell. The answer to a SYN has to acknowledge
- * it. Others have to stand at what the other side expects next (RFC 5961, 3.2): that is what it acknowledged
- * last, or what was sent since, as far as that was seen; else what its window has. If nothing of either is
- * known, there is nothing to judge by.
+ * Whether the other side may believe a reset, as far as packets tell. The first answer to a SYN has to
+ * acknowledge it. Others have to stand at what the other side expects next (RFC 5961, 3.2): that is what it
+ * acknowledged last, or what was sent since, as far as that was seen; else what its window has. If nothing of
+ * either is known, there is nothing to judge by.
  */
 static __always_inline bool is_credible(const struct tcp_path *path, const struct tcp_way *way,
 					const struct tcp_way *back, const struct segment *segment,
@@ -557,7 +557,7 @@ static __always_inline bool is_credible(const struct tcp_path *path, const struc
 	__u32 last = way->flags & TCP_WAY_PLACED ? way->next : first + back->window;
 	__u32 at = segment->sequence;
 
-	if (path->handshake == TCP_HANDSHAKE_SYN && !by_opener)
+	if (path->handshake == TCP_HANDSHAKE_SYN && !by_opener && !way->flags)
 		return segment->flags & TCP_ACK && segment->ack - back->syn - 1 < back->next - back->syn;
 	if (!(back->flags & TCP_WAY_HAS_ACK) && !(way->flags & TCP_WAY_PLACED))
 		return true;

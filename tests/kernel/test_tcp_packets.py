@@ -459,6 +459,15 @@ def test_reset_that_does_not_acknowledge_the_syn_refuses_nothing(talk: Talk) -> 
     assert (path.refused, path.has_ended, path.unanswered) == (1, True, 0)
 
 
+def test_reset_after_an_answer_that_was_not_seen_stands_where_it_is_expected(talk: Talk) -> None:
+    talk.out(-1, flags=SYN)
+    talk.back(0, MSS)
+    talk.back(MSS + 1, flags=RST)
+    assert not talk.follower.path().has_ended
+    talk.back(MSS, flags=RST)
+    assert talk.follower.path().has_ended
+
+
 def test_answers_alone_begin_a_connection_once(talk: Talk) -> None:
     """One direction: the SYN after a reset is not seen, its answers are."""
     talk.back(0, MSS)
