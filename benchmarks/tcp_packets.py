@@ -67,7 +67,7 @@ def readings() -> Iterator[str]:
     with closing(FlowTables(Plan.make(65536), features.probe())) as tables:
         follower = tables.follow_tcp(MOST)
         with tables.load("tc_packet") as program:
-            monitor = TcpPathMonitor(follower, tables.clock, LIMITS)
+            monitor = TcpPathMonitor(follower, tables.clock, LIMITS, print)
             frame = bytearray(segment(1000, ACK, PAYLOAD))
             for active in (MOST, *ACTIVE):
                 time.sleep(1.5)  # beyond the slack by which a packet's tick may be late

@@ -169,6 +169,23 @@ static __always_inline void find_in_plain(struct __sk_buff *skb, const struct pl
 	*(struct key_words *)key = plain_key(plain, plain->is_ipv6);
 }
 
+/* A packet is no longer than its frame, whatever its header says. */
+static __always_inline void end_with_frame(const struct __sk_buff *skb, struct place *place)
+{
+	__u64 room = skb->len - place->offset;
+
+	if (unlikely(place->left > room))
+		place->left = room;
+}
+
+/* On the wire. */
+static __always_inline __u32 packets_in(const struct __sk_buff *skb, __u32 payload)
+{
+	if (likely(!skb->gso_size) || payload <= skb->gso_size)
+		return 1;
+	return skb->gso_segs ? skb->gso_segs : (payload + skb->gso_size - 1) / skb->gso_size;
+}
+
 /* Reads the header. False if it is not whole, or says more than there is. */
 static __always_inline bool read_segment(struct __sk_buff *skb, const struct place *place,
 					 struct flow_key *key, struct segment *segment)
@@ -187,13 +204,8 @@ static __always_inline bool read_segment(struct __sk_buff *skb, const struct pla
 	segment->window = be16(start.window);
 	segment->flags = start.header.flags;
 	segment->length = place->left - header_length;
-	segment->each = segment->length;
-	segment->packets = 1;
-	if (unlikely(skb->gso_size) && segment->length > skb->gso_size) {
-		segment->each = skb->gso_size;
-		segment->packets =
-		    skb->gso_segs ? skb->gso_segs : (segment->length + skb->gso_size - 1) / skb->gso_size;
-	}
+	segment->packets = packets_in(skb, segment->length);
+	segment->each = segment->packets == 1 ? segment->length : skb->gso_size;
 	return true;
 }
 
@@ -401,14 +413,22 @@ static __always_inline void place_fin(struct tcp_way *way, const struct segment 
 	}
 }
 
+/* The tick is read before the lock is taken: it may be that of a packet before. */
 static __always_inline void open_window(struct tcp_way *way, __u32 tick)
 {
-	if (way->flags & TCP_WAY_CLOSED)
+	if (way->flags & TCP_WAY_CLOSED && is_after(tick, way->closed_since))
 		way->closed_ticks += tick - way->closed_since;
 	way->flags &= ~TCP_WAY_CLOSED;
 }
 
-static __always_inline void note_window(struct tcp_way *way, const struct segment *segment)
+/* Whether no more data can come: nobody waits for a window then. */
+static __always_inline bool is_over(const struct tcp_path *path)
+{
+	return path->has_ended || path->ways[0].flags & path->ways[1].flags & TCP_WAY_HAS_FIN;
+}
+
+static __always_inline void note_window(const struct tcp_path *path, struct tcp_way *way,
+					const struct segment *segment)
 {
 	way->window = segment->window;
 	if (likely(segment->window)) {
@@ -416,6 +436,8 @@ static __always_inline void note_window(struct tcp_way *way, const struct segmen
 		return;
 	}
 	way->zero_windows += segment->packets;
+	if (is_over(path))
+		return;
 	if (!(way->flags & TCP_WAY_CLOSED))
 		way->closed_since = segment->tick;
 	way->flags |= TCP_WAY_CLOSED;
@@ -469,6 +491,8 @@ static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, st
 {
 	bool is_answer = segment->flags & TCP_ACK;
 
+	open_window(way, segment->tick);
+	path->has_ended = 0;
 	way->flags = TCP_WAY_HAS_SYN;
 	way->syn = segment->sequence;
 	way->syns++;
@@ -482,6 +506,7 @@ static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, st
 		path->opener = segment->is_high ? TCP_OPENER_LOW : TCP_OPENER_HIGH;
 		return;
 	}
+	open_window(back, segment->tick);
 	back->flags = 0;
 	path->opened++;
 	path->unanswered = 1;
@@ -489,7 +514,6 @@ static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, st
 	path->handshake = TCP_HANDSHAKE_SYN;
 	path->syn_ns = segment->now;
 	path->server_ns = path->client_ns = 0;
-	path->has_ended = 0;
 }
 
 static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
@@ -519,18 +543,51 @@ static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *wa
 		note_ack(way, segment);
 }
 
+/*
+ * Whether the other side may believe a reset, as far as packets tell. The first answer to a SYN has to
+ * acknowledge it. Others have to stand at what the other side expects next (RFC 5961, 3.2): that is what it
+ * acknowledged last, or what was sent since, as far as that was seen; else what its window has. If nothing of
+ * either is known, there is nothing to judge by.
+ */
+static __always_inline bool is_credible(const struct tcp_path *path, const struct tcp_way *way,
+					const struct tcp_way *back, const struct segment *segment,
+					bool by_opener)
+{
+	__u32 first = back->flags & TCP_WAY_HAS_ACK ? back->ack : way->next;
+	__u32 last = way->flags & TCP_WAY_PLACED ? way->next : first + back->window;
+	__u32 at = segment->sequence;
+
+	if (path->handshake == TCP_HANDSHAKE_SYN && !by_opener && !way->flags)
+		return segment->flags & TCP_ACK && segment->ack - back->syn - 1 < back->next - back->syn;
+	if (!(back->flags & TCP_WAY_HAS_ACK) && !(way->flags & TCP_WAY_PLACED))
+		return true;
+	return at == first || at == last || (is_after(at, first) && is_after(last, at));
+}
+
 static __always_inline void follow_reset(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
 					 const struct segment *segment)
 {
 	bool by_opener = path->opener == (segment->is_high ? TCP_OPENER_HIGH : TCP_OPENER_LOW);
 
 	way->resets++;
+	if (!is_credible(path, way, back, segment, by_opener))
+		return;
 	path->refused += path->handshake == TCP_HANDSHAKE_SYN && !by_opener;
 	path->handshake = TCP_HANDSHAKE_UNSEEN;
 	path->unanswered = 0;
 	path->has_ended = 1;
 	open_window(way, segment->tick);
 	open_window(back, segment->tick);
+}
+
+static __always_inline void end_side(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
+				     const struct segment *segment, __u64 unknown)
+{
+	place_fin(way, segment, unknown);
+	if (is_over(path)) {
+		open_window(way, segment->tick);
+		open_window(back, segment->tick);
+	}
 }
 
 /* The opener's answer to the SYN-ACK: with data it may have waited for these. */
@@ -556,11 +613,11 @@ static __always_inline void follow_usual(struct tcp_path *path, struct tcp_way *
 		if (segment->length)
 			place_data(way, segment, unknown);
 		if (segment->flags & TCP_FIN)
-			place_fin(way, segment, unknown);
+			end_side(path, way, back, segment, unknown);
 	}
 	if (segment->flags & TCP_ACK)
 		note_ack(way, segment);
-	note_window(way, segment);
+	note_window(path, way, segment);
 }
 
 /* Follows one packet. False if it has passed before. */
@@ -626,40 +683,89 @@ static __always_inline void follow_segment(struct __sk_buff *skb, const struct f
 	}
 }
 
+/*
+ * Prepares a packet without a whole header for the filters. False if they cannot be asked: which later
+ * fragments have a wanted port only the packet program knows.
+ */
+static __always_inline bool can_judge_unread(struct __sk_buff *skb, const struct place *place,
+					     struct flow_key *key, bool found)
+{
+	struct ports_header ports;
+
+	if (key->flags & FLOW_LATER_FRAGMENT)
+		found = false;
+	if (found && place->left >= sizeof(ports) &&
+	    !bpf_skb_load_bytes(skb, place->offset, &ports, sizeof(ports)))
+		set_ports(key, &ports);
+	if (key->flags & FLOW_LATER_FRAGMENT && (has_ports || excludes_dns))
+		return false;
+	key->flags &= ~FLOW_FRAGMENT;
+	return true;
+}
+
+static __always_inline void count_unread(const struct __sk_buff *skb, const struct place *place)
+{
+	struct tcp_missed *missed = missed_here();
+
+	if (missed)
+		count_one(&missed->unread, packets_in(skb, skb->len - place->offset - TCP_LEAST_LENGTH));
+}
+
+/* Finds the TCP header. False if there is none, or not as far as the ports. */
+static __always_inline bool find_tcp(struct __sk_buff *skb, struct flow_key *key, struct place *place,
+				     __u64 unknown)
+{
+	struct plain plain;
+
+	if (!read_plain(&plain, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->vlan_present,
+			removed_tag(skb)))
+		return find_in_other(skb, key, place, unknown);
+	if (plain_protocol(&plain) != PROTOCOL_TCP) {
+		key->protocol = 0;
+		return false;
+	}
+	find_in_plain(skb, &plain, key, place);
+	return true;
+}
+
 /* Looks at a frame; what the filters refuse is not followed. */
 static __always_inline void look_at(struct __sk_buff *skb)
 {
 	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : skb->data_end - skb->data;
-	struct tcp_missed *missed;
 	struct flow_entry packet;
 	struct segment segment;
 	struct place place;
-	struct plain plain;
-	bool found;
+	bool found, is_whole;
 
-	if (read_plain(&plain, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->vlan_present,
-		       removed_tag(skb))) {
-		if (plain_protocol(&plain) != PROTOCOL_TCP)
-			return;
-		find_in_plain(skb, &plain, &packet.key, &place);
-		found = true;
-	} else {
-		found = find_in_other(skb, &packet.key, &place, unknown);
-		if (packet.key.protocol != PROTOCOL_TCP)
-			return;
-		found = found && !(packet.key.flags & FLOW_FRAGMENT);
-	}
+	found = find_tcp(skb, &packet.key, &place, unknown);
+	if (packet.key.protocol != PROTOCOL_TCP)
+		return;
 	forget_key(&packet.key, unknown);
 	place.offset = forget(unknown, place.offset);
 	place.left = forget(unknown, place.left);
-	if (likely(found && read_segment(skb, &place, &packet.key, &segment))) {
-		if (judge(&packet, 0) == VERDICT_WANTED)
-			follow_segment(skb, &packet.key, &segment, unknown);
-		return;
+	end_with_frame(skb, &place);
+	is_whole =
+	    found && !(packet.key.flags & FLOW_FRAGMENT) && read_segment(skb, &place, &packet.key, &segment);
+	if (unlikely(!is_whole)) {
+		segment = (struct segment){}; /* the compiler may copy it before it looks at is_whole */
+		if (!can_judge_unread(skb, &place, &packet.key, found))
+			return;
 	}
-	missed = missed_here();
+	if (judge(&packet, 0) != VERDICT_WANTED)
+		return;
+	if (likely(is_whole))
+		follow_segment(skb, &packet.key, &segment, unknown);
+	else
+		count_unread(skb, &place);
+}
+
+/* Behind a tail call that failed. */
+static __always_inline void count_lost_call(void)
+{
+	struct tcp_missed *missed = missed_here();
+
 	if (missed)
-		count_one(&missed->unread, 1);
+		count_one(&missed->uncounted, 1);
 }
 
 SEC("tc")
@@ -667,6 +773,7 @@ int follow_tcp(struct __sk_buff *skb)
 {
 	look_at(skb);
 	bpf_tail_call(skb, &counting_programs, own_counters / 2);
+	count_lost_call();
 	return TC_ACT_UNSPEC;
 }
 

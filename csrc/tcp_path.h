@@ -108,4 +108,5 @@ struct tcp_missed {
 	__u64 no_room;	   /* there was no room for the connection */
 	__u64 unread;	   /* fragments, and headers that are cut short */
 	__u64 second_pass; /* of a side whose packets were seen first in the interface's other direction */
+	__u64 uncounted;   /* frames of any kind that the packet program did not get */
 };

@@ -243,6 +243,7 @@ class struct_tcp_missed:
     no_room: int
     unread: int
     second_pass: int
+    uncounted: int
 
 class struct_tcp_path:
     syn_ns: int

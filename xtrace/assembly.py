@@ -356,7 +356,7 @@ def watch_paths(config: Config, xdp: XdpMonitor, opened: ExitStack) -> Monitor[P
 
     if xdp.tcp_follower is None or config.tcp_packets is None:
         return None
-    monitor = TcpPathMonitor(xdp.tcp_follower, xdp.clock, config.tcp_packets)
+    monitor = TcpPathMonitor(xdp.tcp_follower, xdp.clock, config.tcp_packets, log.error)
     apart = opened.enter_context(closing(Apart(monitor, config.interval_ms / 1000, log.info, at_flip=True)))
     return NamedPaths(apart, xdp)
 

@@ -48,6 +48,7 @@ CURES = {
     "/sys/devices/system/cpu/possible …": "Mount /sys: the number of CPUs is read there.",
     "mode nccl: process IDs in this container's /proc differ from the kernel's, so calls cannot be assigned to"
     " processes (run it with --pid host or -v /proc:/host/proc:ro)": "Do that; `make docker-up-nccl` does.",
+    "tcp-packets: … frames were not counted: the packet program could not be called": REPORT_IT,
     "needs compare-and-swap in BPF (Linux 5.12)": "Said with `--owners`: flows are counted, but have no owners; a newer"
     " kernel has them.",
     "report: …: no records of xtrace-catch (give its JSON Lines, -o json)": "Record with `-o json`, or in a pipe.",

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 import pytest
 
@@ -33,10 +34,11 @@ from tests.support.frames import (
     vlan,
 )
 from xtrace.errors import VerifierError
-from xtrace.kernel.bpf import Program
+from xtrace.kernel import abi
+from xtrace.kernel.bpf import BATCH_MARGIN, Program
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
-from xtrace.model.tcp_path import COUNTERS, KEY, VALUE_SIZE, Missed, RawPath, RawWay
+from xtrace.model.tcp_path import COUNTERS, KEY, VALUE_SIZE, Missed, RawPath, RawWay, signed
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.tables import NO_FILTERS, FlowTables, Place
@@ -90,10 +92,10 @@ class Follower:
 
 
 @contextmanager
-def following(filters: Filters = NO_FILTERS, **place: object) -> Iterator[Follower]:
+def following(filters: Filters = NO_FILTERS, *, most: int = MOST, **place: object) -> Iterator[Follower]:
     with ExitStack() as owned:
         tables = owned.enter_context(closing(FlowTables(Plan.make(MAX_FLOWS), present(), filters)))
-        follower = tables.follow_tcp(MOST)
+        follower = tables.follow_tcp(most)
         programs = {
             direction: owned.enter_context(tables.load(TC, Place(direction=direction, **place)))  # type: ignore[arg-type]
             for direction in Direction
@@ -341,6 +343,143 @@ def test_window_is_closed_until_it_is_opened(talk: Talk) -> None:
     assert not talk.ways()[1].is_closed, "a reset ends it"
 
 
+def wait_for_ticks(talk: Talk, number: int) -> int:
+    """Let the kernel's tick go on; return it."""
+    clock = talk.follower.tables.clock
+    start = clock().tick
+    while signed(clock().tick - start) < number:
+        pass
+    return clock().tick
+
+
+def closed_ticks(talk: Talk) -> int:
+    """How long the server's window was closed, by all that is known now."""
+    return talk.ways()[1].until(talk.follower.tables.clock().tick)[COUNTERS.index("closed_ticks")]
+
+
+@pytest.mark.parametrize("by_server", [False, True])
+def test_closed_time_is_kept_when_the_next_connection_begins(talk: Talk, by_server: bool) -> None:
+    talk.open()
+    talk.out(0, MSS)
+    talk.back(0, ack=MSS, window=0)
+    wait_for_ticks(talk, 3)
+    before = closed_ticks(talk)
+    assert before >= 3
+    talk.client_start, talk.server_start = talk.client_start + 50000, talk.server_start + 70000
+    if by_server:
+        talk.back(-1, flags=SYN | ACK)
+    else:
+        talk.out(-1, flags=SYN)
+    assert not talk.ways()[1].is_closed
+    (after,) = talk.server_counts("closed_ticks")
+    assert signed(after - before) >= -1, "a packet's tick may be that of the moment before"
+    wait_for_ticks(talk, 2)
+    assert closed_ticks(talk) == after
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+@pytest.mark.parametrize("window", [0, 500])
+def test_closed_time_ends_with_the_connection(talk: Talk, first: str, window: int) -> None:
+    """By both ends that were said, one of them with the window still closed; or by a reset."""
+    talk.open()
+    talk.back(0, window=0)
+    wait_for_ticks(talk, 3)
+    before = closed_ticks(talk)
+    if first == "server":
+        talk.back(0, flags=FIN | ACK, window=0)
+        talk.out(0, ack=1, flags=FIN | ACK)
+    else:
+        talk.out(0, flags=FIN | ACK)
+        talk.back(0, ack=1, flags=FIN | ACK, window=window)
+    talk.back(1, ack=1, window=0)
+    assert not talk.ways()[1].is_closed
+    (after,) = talk.server_counts("closed_ticks")
+    assert signed(after - before) >= -1
+    wait_for_ticks(talk, 2)
+    talk.out(-1, flags=SYN)
+    assert talk.server_counts("closed_ticks") == (after,)
+
+
+def test_window_after_a_reset_is_none(talk: Talk) -> None:
+    talk.open()
+    talk.out(0, flags=RST)
+    talk.back(0, MSS, window=0)
+    assert talk.follower.path().has_ended
+    assert not talk.ways()[1].is_closed
+
+
+def test_reset_is_believed_only_where_the_other_side_may_believe_it(talk: Talk) -> None:
+    talk.open()
+    talk.out(0, 3 * MSS)
+    talk.back(0, MSS, ack=MSS)
+    for at in (-1, MSS - 1, 3 * MSS + 1, 100 * MSS, 1 << 30, 1 << 31):
+        talk.out(at, flags=RST)
+    for at in (-1, MSS + 1, -(1 << 30)):
+        talk.back(at, flags=RST | ACK)
+    path = talk.follower.path()
+    assert (path.has_ended, path.refused) == (False, 0)
+    assert (talk.client_counts("resets"), talk.server_counts("resets")) == ((6,), (3,)), "they passed, and are counted"
+    talk.out(3 * MSS, MSS, ack=MSS)
+    talk.back(MSS, MSS, ack=4 * MSS)
+    assert not any(talk.client_counts(*AGAIN, *UNTOLD, "gaps") + talk.server_counts(*AGAIN, *UNTOLD, "gaps"))
+    talk.back(2 * MSS, flags=RST)
+    assert talk.follower.path().has_ended
+
+
+@pytest.mark.parametrize("at", [MSS, 2 * MSS, 3 * MSS])
+def test_reset_is_believed_from_what_was_acknowledged_to_what_was_sent(talk: Talk, at: int) -> None:
+    talk.open()
+    talk.out(0, 3 * MSS)
+    talk.back(0, ack=MSS)
+    talk.out(at, flags=RST)
+    assert talk.follower.path().has_ended
+
+
+@pytest.mark.parametrize("at, believed", [(0, True), (500, True), (501, False), (-1, False)])
+def test_reset_of_a_side_without_data_is_believed_within_the_window(talk: Talk, at: int, believed: bool) -> None:
+    talk.back(0, MSS, ack=0, window=500)
+    talk.out(at, flags=RST)
+    assert talk.follower.path().has_ended is believed
+
+
+def test_reset_with_nothing_to_judge_by_is_believed(talk: Talk) -> None:
+    talk.out(12345, flags=RST)
+    assert talk.follower.path().has_ended
+
+
+def test_reset_that_does_not_acknowledge_the_syn_refuses_nothing(talk: Talk) -> None:
+    talk.out(-1, flags=SYN)
+    talk.back(-1, flags=RST)
+    talk.back(-1, ack=-1, flags=RST | ACK)
+    talk.back(-1, ack=1, flags=RST | ACK)
+    path = talk.follower.path()
+    assert (path.refused, path.has_ended, path.unanswered) == (0, False, 1)
+    talk.back(-1, flags=RST | ACK)
+    path = talk.follower.path()
+    assert (path.refused, path.has_ended, path.unanswered) == (1, True, 0)
+
+
+def test_reset_after_an_answer_that_was_not_seen_stands_where_it_is_expected(talk: Talk) -> None:
+    talk.out(-1, flags=SYN)
+    talk.back(0, MSS)
+    talk.back(MSS + 1, flags=RST)
+    assert not talk.follower.path().has_ended
+    talk.back(MSS, flags=RST)
+    assert talk.follower.path().has_ended
+
+
+def test_answers_alone_begin_a_connection_once(talk: Talk) -> None:
+    """One direction: the SYN after a reset is not seen, its answers are."""
+    talk.back(0, MSS)
+    talk.back(MSS, flags=RST)
+    assert talk.follower.path().has_ended
+    talk.server_start += 70000
+    for _ in range(3):
+        talk.back(-1, flags=SYN | ACK)
+    assert not talk.follower.path().has_ended
+    assert talk.server_counts("syns", "repeated_syns") == (1, 2)
+
+
 def test_window_of_a_syn_or_a_reset_is_none(talk: Talk) -> None:
     talk.out(-1, flags=SYN, window=0)
     talk.back(-1, flags=SYN | ACK, window=0)
@@ -459,6 +598,22 @@ def test_padding_is_no_payload_and_options_are_none(follower: Follower) -> None:
     assert talk.client_counts("data_packets", "bytes", *AGAIN) == (2, 6, 1, 3)
 
 
+@pytest.mark.parametrize("tag", [b"", b"\x81\x00\x00\x05"])
+@pytest.mark.parametrize("made", [SRC, SRC6])
+def test_packet_is_no_longer_than_its_frame(follower: Follower, made: str, tag: bytes) -> None:
+    talk = Talk(follower) if made == SRC else Talk(follower, (SRC6, 40000), (DST6, 443))
+    talk.open()
+    follower.clear()
+    frame = frame_of(talk.client, talk.server, segment(talk.client, talk.server, 1001, 9001, length=10))
+    at, length = (16, 60000) if made == SRC else (18, 59980)
+    frame = frame[:at] + struct.pack("!H", length) + frame[at + 2 :]
+    follower.see(frame[:12] + tag + frame[12:])
+    assert talk.client_counts("data_packets", "bytes") == (1, 10)
+    frame = frame_of(talk.client, talk.server, segment(talk.client, talk.server, 1011, 9001, length=10))
+    follower.see(frame[:12] + tag + frame[12:])
+    assert talk.client_counts("data_packets", "bytes", *AGAIN) == (2, 20, 0, 0)
+
+
 def test_vlans_are_apart(follower: Follower) -> None:
     packet = ipv4(TCP, segment(CLIENT, SERVER, 1, 1, length=10), src=SRC, dst=DST)
     for vlan_id in (0, 5, 6):
@@ -477,6 +632,25 @@ def test_connection_without_room_is_counted(follower: Follower) -> None:
     follower.see(frame_of(CLIENT, SERVER, segment(CLIENT, SERVER, 1, 1)))
     assert len(follower.paths()) == 1
     assert follower.path().last > 0
+
+
+def test_readings_in_parts_have_every_connection_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xtrace.monitors.paths.follower.AT_ONCE", 1)
+    with following(most=256) as made:
+        for port in range(1, 201):
+            made.see(frame_of((SRC, port), SERVER, segment((SRC, port), SERVER, 1, 1)))
+        sizes = [len(ticks) for _, _, ticks in made.follower.read()]
+        assert max(sizes) <= 1 + BATCH_MARGIN
+        assert sum(sizes) == len(made.paths()) == 200
+
+
+def test_frame_is_counted_if_the_packet_program_cannot_be_called() -> None:
+    with following() as made:
+        made.follower._counting.delete(abi.U32.pack(0))
+        made.see(frame_of(CLIENT, SERVER, segment(CLIENT, SERVER, 1, 1)), Direction.INGRESS)
+        made.see(ethernet(ARP, bytes(64)), Direction.INGRESS)
+        made.see(ethernet(ARP, bytes(64)), Direction.EGRESS)
+        assert made.missed() == Missed(uncounted=2)
 
 
 def test_connection_that_got_a_packet_is_not_forgotten(follower: Follower) -> None:
@@ -502,6 +676,16 @@ def test_fragments_and_what_is_cut_short_is_counted(follower: Follower) -> None:
         follower.see(frame)
     assert follower.missed() == Missed(unread=len(unread))
     assert not follower.paths()
+
+
+def test_merged_packet_that_is_cut_short_is_as_many_as_its_flow_counts(follower: Follower) -> None:
+    packet = segment(CLIENT, SERVER, 1, 1, length=2500)
+    packet = packet[:12] + b"\x40" + packet[13:]
+    follower.see(frame_of(CLIENT, SERVER, packet), context=skb_context(gso_size=MSS, gso_segs=3))
+    assert follower.missed() == Missed(unread=3)
+    counted = read(follower.tables.collect(follower.tables.flip()))
+    assert counted.total.packets == 3
+    follower.sent = 0
 
 
 def test_what_is_not_tcp_is_nothing(follower: Follower) -> None:
@@ -541,3 +725,37 @@ def test_filters_are_obeyed(plain: bool) -> None:
         made.see(frame_of(CLIENT, other, segment(CLIENT, other, 1, 1, length=10)))
         assert talk.client_counts("data_packets") == (1,)
         assert made.missed() == Missed()
+
+
+def other_frames() -> list[bytes]:
+    """What has no whole TCP header, of port 80 and of port 443: both fragments of each, and what is cut short."""
+    frames = []
+    for port in (443, 80):
+        packet = segment(CLIENT, (DST, port), 1, 1, length=64)
+        frames += [
+            ethernet(IPV4, ipv4(TCP, packet, more=True)),
+            ethernet(IPV4, ipv4(TCP, packet[:12])),
+            ethernet(IPV4, ipv4(TCP, packet[:12] + b"\x40" + packet[13:])),
+            ethernet(IPV6, ipv6(TCP, packet[:19])),
+        ]
+    return [*frames, ethernet(IPV4, ipv4(TCP, bytes(64), offset=8))]
+
+
+@pytest.mark.parametrize(
+    "filters, later",
+    [
+        (NO_FILTERS, 0),
+        (Filters(ports=frozenset({80})), 1),
+        (Filters(ports=frozenset({22})), 0),
+        (Filters(networks=(ip_network(SRC),)), 0),
+        (Filters(excluded_networks=(ip_network(SRC),)), 0),
+    ],
+)
+def test_filters_judge_what_is_unread_as_the_flows_do(filters: Filters, later: int) -> None:
+    """But later fragments by port, of which the flows alone know the first."""
+    with following(filters) as made:
+        for frame in other_frames():
+            made.see(frame)
+        counted = read(made.tables.collect(made.tables.flip()))
+        flows = sum(flow.packets for flow in counted.flows.values())
+        assert made.missed() == Missed(unread=flows - later)

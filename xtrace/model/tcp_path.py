@@ -5,6 +5,7 @@ Byte layouts come from csrc/tcp_path.h through kernel/abi.py.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -36,13 +37,13 @@ VALUE_SIZE = PATH_OFFSET + PATH.size
 LAST_WORD = (PATH_OFFSET + abi.offset("struct tcp_path", "last")) // abi.U32.size
 """Where the tick of the last packet stands in a value, in words of 32 bits."""
 VALUE_WORDS = VALUE_SIZE // abi.U32.size
-MISSED = abi.layout("struct tcp_missed", "no_room", "unread", "second_pass")
+MISSED_NAMES = ("no_room", "unread", "second_pass", "uncounted")
+MISSED = abi.layout("struct tcp_missed", *MISSED_NAMES)
 
 _WAY_VALUES = len(WAY.unpack(bytes(WAY.size)))
 _CLOSED_SINCE = len(COUNTERS) + _STATE.index("closed_since")
 _MASK = (1 << 32) - 1
 _CLOSED_TICKS = COUNTERS.index("closed_ticks")
-_PACKETS = COUNTERS.index("packets")
 
 NOTHING_COUNTED = (0,) * len(COUNTERS)
 
@@ -96,11 +97,19 @@ class RawWay(NamedTuple):
         """Whether its window is."""
         return bool(self.flags & lib.TCP_WAY_CLOSED)
 
-    def until(self, tick: int, *, has_ended: bool) -> tuple[int, ...]:
-        """The counters as of a tick: a window that is still closed has been so until then."""
-        if not self.is_closed or has_ended:
+    def until(self, tick: int, before: int = 0) -> tuple[int, ...]:
+        """The counters as of a tick: a window that is still closed has been so until then.
+
+        `before`: the closed_ticks that were reported. It does not fall below: the packet that opened the window may
+        have read its tick before the reading did.
+        """
+        closed = self.counters[_CLOSED_TICKS]
+        if self.is_closed:
+            closed = closed + max(signed(tick - self.closed_since), 0) & _MASK
+        if signed(closed - before) < 0:
+            closed = before
+        if closed == self.counters[_CLOSED_TICKS]:
             return self.counters
-        closed = (self.counters[_CLOSED_TICKS] + max(signed(tick - self.closed_since), 0)) & _MASK
         return (*self.counters[:_CLOSED_TICKS], closed, *self.counters[_CLOSED_TICKS + 1 :])
 
 
@@ -134,16 +143,11 @@ class RawPath(NamedTuple):
         return self.has_reset or bool(self.low.flags & self.high.flags & lib.TCP_WAY_HAS_FIN)
 
 
-class Known(NamedTuple):
-    """What of a connection is compared with the next reading."""
+_KNOWN = struct.Struct(f"={2 * f'{len(_LONG)}Q{len(_SHORT)}I'}II")
+"""COUNTERS of the lower end, those of the higher end, connections that began, and refused ones."""
 
-    low: tuple[int, ...] = NOTHING_COUNTED
-    high: tuple[int, ...] = NOTHING_COUNTED
-    opened: int = 0
-    refused: int = 0
-
-
-NOTHING_KNOWN = Known()
+NOTHING_KNOWN = bytes(_KNOWN.size)
+"""What of a connection is compared with the next reading: as bytes, for there may be very many."""
 
 
 class TcpPath(NamedTuple):
@@ -207,16 +211,18 @@ def _way(raw: RawWay, grew: tuple[int, ...]) -> Way | None:
     return Way(tuple(Direction)[raw.hook - 1], raw.is_closed, *grew)
 
 
-def changed(key: bytes, raw: RawPath, before: Known, tick: int) -> tuple[TcpPath | None, Known]:
-    """What happened on a connection since `before`, None if nothing did; and what to compare with the next time."""
-    has_ended = raw.has_ended
-    low_now, high_now = (way.until(tick, has_ended=has_ended) for way in (raw.low, raw.high))
-    now = Known(low_now, high_now, raw.opened, raw.refused)
-    if now == before:
-        return None, now
+def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath | None, bytes]:
+    """What happened on a connection since `known`, None if nothing did; and what to compare with the next time."""
+    before = _KNOWN.unpack(known)
+    count = len(COUNTERS)
+    low_before, high_before = before[:count], before[count : 2 * count]
+    low_now = raw.low.until(tick, low_before[_CLOSED_TICKS])
+    high_now = raw.high.until(tick, high_before[_CLOSED_TICKS])
+    now = _KNOWN.pack(*low_now, *high_now, raw.opened, raw.refused)
+    if now == known:
+        return None, known
     low_ip, high_ip, low_port, high_port, _, vlan_id = KEY.unpack(key)
-    low = _way(raw.low, grown(now.low, before.low))
-    high = _way(raw.high, grown(now.high, before.high))
+    low, high = _way(raw.low, grown(low_now, low_before)), _way(raw.high, grown(high_now, high_before))
     ends = (low_ip, low_port), (high_ip, high_port)
     ways = low, high
     if raw.opener == lib.TCP_OPENER_HIGH:
@@ -231,10 +237,10 @@ def changed(key: bytes, raw: RawPath, before: Known, tick: int) -> tuple[TcpPath
         *ways,
         server_ns=raw.server_ns or None,
         client_ns=raw.client_ns or None,
-        opened=raw.opened - before.opened & _MASK,
-        refused=raw.refused - before.refused & _MASK,
+        opened=raw.opened - before[-2] & _MASK,
+        refused=raw.refused - before[-1] & _MASK,
         unanswered=raw.unanswered,
-        has_ended=has_ended,
+        has_ended=raw.has_ended,
     )
     return path, now
 
@@ -249,6 +255,8 @@ class Missed:
     """fragments, and headers that are cut short"""
     second_pass: int = 0
     """of a side whose packets were seen before, in the interface's other direction"""
+    uncounted: int = 0
+    """frames of any kind that the packet program did not get: the kernel refused the call"""
 
     @classmethod
     def of(cls, per_cpu: bytes) -> Missed:
@@ -256,10 +264,10 @@ class Missed:
         return cls(*map(sum, zip(*MISSED.iter_unpack(per_cpu), strict=True)))
 
     def __sub__(self, other: Missed) -> Missed:
-        return Missed(self.no_room - other.no_room, self.unread - other.unread, self.second_pass - other.second_pass)
+        return Missed(*(getattr(self, name) - getattr(other, name) for name in MISSED_NAMES))
 
     def __add__(self, other: Missed) -> Missed:
-        return Missed(self.no_room + other.no_room, self.unread + other.unread, self.second_pass + other.second_pass)
+        return Missed(*(getattr(self, name) + getattr(other, name) for name in MISSED_NAMES))
 
 
 NOTHING_MISSED = Missed()

@@ -47,7 +47,7 @@ def test_counters_of_32_bits_begin_anew_and_others_do_not() -> None:
     path, _ = changed(key(), now, known, 0)
     assert path is not None and path.forward is not None
     assert (path.forward.gaps, path.forward.packets) == (3, 3)
-    assert len(grown(now.low.counters, known.low)) == len(COUNTERS)
+    assert len(grown(now.low.counters, now.low.counters)) == len(COUNTERS)
 
 
 def test_round_trips_and_connections_are_told() -> None:
@@ -74,11 +74,20 @@ def test_window_that_is_still_closed_has_been_so_until_now() -> None:
     assert (path.forward.closed_ticks, path.forward.is_closed) == (3, False)
 
 
-def test_window_of_a_connection_that_has_ended_is_none() -> None:
-    closed = way(flags=lib.TCP_WAY_CLOSED, closed_ticks=5, closed_since=100)
-    path, _ = changed(key(), raw(value(closed, has_ended=True)), NOTHING_KNOWN, 110)
+def test_closed_time_never_falls() -> None:
+    """The packet that opens a window may have read its tick before the reading did."""
+    start = (1 << 32) - 6
+    closed = value(way(flags=lib.TCP_WAY_CLOSED, closed_ticks=5, closed_since=start))
+    _, known = changed(key(), raw(closed), NOTHING_KNOWN, 4)
+    assert changed(key(), raw(value(way(closed_ticks=14))), known, 5) == (None, known)
+    path, _ = changed(key(), raw(value(way(closed_ticks=17))), known, 9)
     assert path is not None and path.forward is not None
-    assert path.forward.closed_ticks == 5
+    assert path.forward.closed_ticks == 2, "15 were told of"
+
+
+def test_what_is_known_of_a_connection_is_small() -> None:
+    """There is one of it for each that there is room for."""
+    assert len(NOTHING_KNOWN) <= 256
 
 
 def test_window_closed_after_the_clock_was_read_is_closed_for_no_time() -> None:
@@ -107,6 +116,6 @@ def test_differences_may_be_negative() -> None:
 
 
 def test_what_is_of_no_connection_is_summed_over_cpus() -> None:
-    assert Missed.of(struct.pack("=6Q", 1, 2, 3, 10, 20, 30)) == Missed(11, 22, 33)
-    assert Missed(11, 22, 33) - Missed(1, 2, 3) == Missed(10, 20, 30)
-    assert Missed(1, 2, 3) + Missed(10, 20, 30) == Missed(11, 22, 33)
+    assert Missed.of(struct.pack("=8Q", 1, 2, 3, 4, 10, 20, 30, 40)) == Missed(11, 22, 33, 44)
+    assert Missed(11, 22, 33, 44) - Missed(1, 2, 3, 4) == Missed(10, 20, 30, 40)
+    assert Missed(1, 2, 3, 4) + Missed(10, 20, 30, 40) == Missed(11, 22, 33, 44)

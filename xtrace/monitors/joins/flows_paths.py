@@ -25,14 +25,21 @@ class NamedPaths(Relay[PathSnapshot]):
         super().__init__(source)
         self._xdp = xdp
         self._names: dict[int, str] = {}
+        self._is_awaited = False
+        """the reading that the names are of"""
 
     def flip(self, last: bool = False) -> None:
-        """Note which interfaces there are, before mode xdp lets go of those that are gone."""
-        self._names = dict(self._xdp.names())
+        """Note which interfaces there are, before mode xdp lets go of those that are gone.
+
+        A reading that is late began at an earlier flip: its names are those of then, and of slots taken since.
+        """
+        self._names = {**self._xdp.names(), **(self._names if self._is_awaited else {})}
+        self._is_awaited = True
         super().flip(last)
 
     def pass_on(self, snapshot: PathSnapshot) -> PathSnapshot:
         """Return the snapshot with names, and with sums of each interface."""
+        self._is_awaited = False
         paths = (path._replace(interface=self._names.get(path.slot, "")) for path in snapshot.paths)
         found = {each.slot: each for each in snapshot.sums}
         named = {**dict.fromkeys(found, ""), **self._names}

@@ -15,6 +15,8 @@ from xtrace.model.tcp_path import LAST_WORD, VALUE_WORDS, Missed, RawPath, signe
 
 OBJECT = "tcp_packets.o"
 PROGRAM = "follow_tcp"
+AT_ONCE = 4096
+"""Connections that are read at once, with the hash buckets that they end in: what is known of them takes memory."""
 SHARED = ("networks", "excluded_networks", "ports", "datagrams")
 """Maps of the filters."""
 
@@ -38,7 +40,7 @@ class TcpFollower:
         maps = self._collection.maps
         self._paths, self._missed, self._counting = maps["tcp_paths"], maps["tcp_missed"], maps["counting_programs"]
         spec = self._paths.spec
-        self._batch = Batch(spec.key_size, spec.value_size, most + BATCH_MARGIN)
+        self._batch = Batch(spec.key_size, spec.value_size, min(most, AT_ONCE) + BATCH_MARGIN)
 
     def _resize(self, spec: MapSpec) -> MapSpec:
         entries = {"tcp_paths": self.most, "tcp_missed": 2 * self._slots, "counting_programs": 2 * self._slots}

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from operator import add
 
+from xtrace.messages import Say
 from xtrace.model.flow import TickClock
 from xtrace.model.limits import Limits
 from xtrace.model.tcp_path import (
@@ -19,7 +20,6 @@ from xtrace.model.tcp_path import (
     NOTHING_KNOWN,
     NOTHING_MISSED,
     VALUE_SIZE,
-    Known,
     Missed,
     PathSetup,
     PathSnapshot,
@@ -47,14 +47,16 @@ class TcpPathMonitor:
 
     mode = "tcp_packets"
 
-    def __init__(self, follower: TcpFollower, clock: Callable[[], TickClock], limits: Limits) -> None:
-        """`clock`: the kernel's tick."""
+    def __init__(self, follower: TcpFollower, clock: Callable[[], TickClock], limits: Limits, say: Say) -> None:
+        """`clock`: the kernel's tick; `say` reports, once, that frames were not counted."""
         self._follower = follower
         self._clock = clock
         self._limits = limits
-        self._known: dict[bytes, Known] = {}
-        self._closed: dict[bytes, RawPath] = {}
-        """connections with a closed window, which go on without a packet"""
+        self._say = say
+        self._is_reported = False
+        self._known: dict[bytes, bytes] = {}
+        self._closed: dict[bytes, bytes] = {}
+        """values of connections with a closed window, which go on without a packet"""
         self._over: dict[bytes, int] = {}
         """connections that have ended, and the tick of their last packet"""
         self._missed = [NOTHING_MISSED] * len(follower.missed())
@@ -100,13 +102,13 @@ class TcpPathMonitor:
         for keys, values, ticks in self._follower.read():
             for place in self._recent(ticks, clock):
                 key = bytes(keys[place * KEY.size : (place + 1) * KEY.size])
-                paths += self._changes(key, RawPath.unpack(values, place * VALUE_SIZE), clock.tick)
+                paths += self._changes(key, values[place * VALUE_SIZE : (place + 1) * VALUE_SIZE], clock.tick)
             for place, last in enumerate(ticks):
                 if signed(clock.tick - last) > longest:
                     idle.append((bytes(keys[place * KEY.size : (place + 1) * KEY.size]), last))
         looked_at = {path.key for path in paths}
-        for key, raw in [pair for pair in self._closed.items() if pair[0] not in looked_at]:
-            paths += self._changes(key, raw, clock.tick)
+        for key, value in [pair for pair in self._closed.items() if pair[0] not in looked_at]:
+            paths += self._changes(key, value, clock.tick)
         now = time.monotonic_ns()
         interval_ns, self._start_ns, self._tick = now - self._start_ns, now, clock.tick
         judged = tuple(judge_path(path, interval_ns, clock.tick_ns, self._limits) for path in paths)
@@ -122,11 +124,12 @@ class TcpPathMonitor:
         since = self._tick - SLACK_S * 1_000_000_000 // clock.tick_ns
         return [place for place, last in enumerate(ticks) if signed(last - since) >= 0]
 
-    def _changes(self, key: bytes, raw: RawPath, tick: int) -> Iterable[TcpPath]:
+    def _changes(self, key: bytes, value: memoryview | bytes, tick: int) -> Iterable[TcpPath]:
         """Yield what happened on a connection, if anything did."""
+        raw = RawPath.unpack(value)
         path, self._known[key] = changed(key, raw, self._known.get(key, NOTHING_KNOWN), tick)
-        if (raw.low.is_closed or raw.high.is_closed) and not raw.has_ended:
-            self._closed[key] = raw
+        if raw.low.is_closed or raw.high.is_closed:
+            self._closed[key] = bytes(value)
         else:
             self._closed.pop(key, None)
         if raw.has_ended:
@@ -143,6 +146,12 @@ class TcpPathMonitor:
                 del self._known[key]
                 self._closed.pop(key, None)
 
+    def _report(self, uncounted: int) -> None:
+        """Say once that frames did not come to the packet program: its totals are too small."""
+        if uncounted and not self._is_reported:
+            self._is_reported = True
+            self._say(f"tcp-packets: {uncounted} frames were not counted: the packet program could not be called")
+
     def _sums(self, paths: Iterable[TcpPath]) -> Iterable[PathSums]:
         """Yield the sums of the slots in which anything happened."""
         by_slot: defaultdict[int, list[TcpPath]] = defaultdict(list)
@@ -150,6 +159,7 @@ class TcpPathMonitor:
             by_slot[path.slot].append(path)
         before, self._missed = self._missed, self._follower.missed()
         grew = [now - then for now, then in zip(self._missed, before, strict=True)]
+        self._report(sum(each.uncounted for each in grew))
         for slot in range(len(grew) // 2):
             missed: Missed = grew[2 * slot] + grew[2 * slot + 1]
             if by_slot[slot] or missed != NOTHING_MISSED:

@@ -27,6 +27,7 @@ class Played:
     lost: list[Missed] = field(default_factory=lambda: [NOTHING_MISSED] * 4)
     lasts: dict[bytes, int] = field(default_factory=dict)
     refuses: bool = False
+    said: list[str] = field(default_factory=list)
 
     def clock(self) -> TickClock:
         return TickClock(self.tick, 0, 1_000_000_000 // HZ)
@@ -59,7 +60,7 @@ def played() -> Played:
 
 @pytest.fixture
 def monitor(played: Played) -> TcpPathMonitor:
-    return TcpPathMonitor(played, played.clock, LIMITS)  # type: ignore[arg-type]
+    return TcpPathMonitor(played, played.clock, LIMITS, played.said.append)  # type: ignore[arg-type]
 
 
 def seconds(number: float) -> int:
@@ -162,6 +163,15 @@ def test_sums_are_of_each_slot(played: Played, monitor: TcpPathMonitor) -> None:
     played.tick += seconds(5)
     (first,) = monitor.tick().sums
     assert (first.missed, first.server_ns, first.connections) == (Missed(no_room=1), (), 0)
+
+
+def test_frames_that_were_not_counted_are_said_once(played: Played, monitor: TcpPathMonitor) -> None:
+    monitor.tick()
+    assert played.said == []
+    for uncounted in (3, 5):
+        played.lost[1] = Missed(uncounted=uncounted)
+        monitor.tick()
+    assert played.said == ["tcp-packets: 3 frames were not counted: the packet program could not be called"]
 
 
 def test_it_says_how_much_room_there_is(monitor: TcpPathMonitor) -> None:
