@@ -543,6 +543,12 @@ static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *wa
 		note_ack(way, segment);
 }
 
+/* Whether a segment acknowledges the opener's SYN, or what the opener sent since. */
+static __always_inline bool acknowledges_syn(const struct tcp_way *opener, const struct segment *segment)
+{
+	return segment->ack - opener->syn - 1 < opener->next - opener->syn;
+}
+
 /*
  * Whether the other side may believe a reset, as far as packets tell. The first answer to a SYN has to
  * acknowledge it. Others have to stand at what the other side expects next (RFC 5961, 3.2): that is what it
@@ -558,7 +564,7 @@ static __always_inline bool is_credible(const struct tcp_path *path, const struc
 	__u32 at = segment->sequence;
 
 	if (path->handshake == TCP_HANDSHAKE_SYN && !by_opener && !way->flags)
-		return segment->flags & TCP_ACK && segment->ack - back->syn - 1 < back->next - back->syn;
+		return segment->flags & TCP_ACK && acknowledges_syn(back, segment);
 	if (!(back->flags & TCP_WAY_HAS_ACK) && !(way->flags & TCP_WAY_PLACED))
 		return true;
 	return at == first || at == last || (is_after(at, first) && is_after(last, at));
@@ -607,6 +613,12 @@ static __always_inline void follow_usual(struct tcp_path *path, struct tcp_way *
 
 	if (unlikely(path->handshake == TCP_HANDSHAKE_ANSWERED) && by_opener && segment->flags & TCP_ACK)
 		end_handshake(path, back, segment);
+	if (unlikely(path->handshake == TCP_HANDSHAKE_SYN) && segment->flags & TCP_ACK &&
+	    (by_opener || acknowledges_syn(back, segment))) {
+		/* it was answered, which did not come this way */
+		path->handshake = TCP_HANDSHAKE_DONE;
+		path->unanswered = 0;
+	}
 	if (!is_probe(way, back, segment)) {
 		if (is_duplicate_ack(way, back, segment) && !(segment->flags & TCP_FIN))
 			way->duplicate_acks++;

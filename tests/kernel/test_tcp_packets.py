@@ -517,6 +517,29 @@ def test_repeated_syn_leaves_the_round_trip_unknown(talk: Talk) -> None:
     assert talk.server_counts("syns", "repeated_syns", *AGAIN) == (1, 1, 0, 0)
 
 
+def test_answer_that_came_another_way_is_an_answer(talk: Talk) -> None:
+    """One direction of a connection: the opener has the other side's answer, or it would not acknowledge anything."""
+    for _ in range(3):
+        talk.out(-1, flags=SYN)
+    assert talk.follower.path().unanswered == 3
+    talk.out(0, MSS)
+    path = talk.follower.path()
+    assert (path.opened, path.unanswered, path.server_ns, path.client_ns) == (1, 0, 0, 0)
+    assert talk.client_counts("syns", "repeated_syns", *AGAIN) == (1, 2, 0, 0)
+
+
+def test_other_sides_data_answers_only_if_it_acknowledges_the_syn(talk: Talk) -> None:
+    """An acknowledgment of an earlier connection's data is none of this one's SYN."""
+    talk.out(-1, flags=SYN)
+    talk.back(0, ack=-5000)
+    assert talk.follower.path().unanswered == 1
+    talk.back(0, MSS)
+    assert talk.follower.path().unanswered == 0
+    talk.back(MSS, flags=RST)
+    path = talk.follower.path()
+    assert (path.refused, path.has_ended) == (0, True)
+
+
 def test_answer_with_data_is_no_round_trip_to_the_client(talk: Talk) -> None:
     talk.out(-1, flags=SYN)
     talk.back(-1, flags=SYN | ACK)
