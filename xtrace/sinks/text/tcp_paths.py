@@ -12,6 +12,7 @@ from xtrace.sinks.text.tcp import endpoint, milliseconds
 
 MOST_PATHS = 10
 """Lines per interval, worst first."""
+UNKNOWN = "-"
 
 
 class PathText:
@@ -40,7 +41,7 @@ def path_line(path: TcpPath) -> str:
     """Return `tcp-packets eth0 10.0.0.1:40000 -> 10.0.0.2:443 rtt=0.1ms+20.3ms warn: -> 3.1 % retransmitted (...)`."""
     ends = f"{endpoint(path.src, path.src_port)} -> {endpoint(path.dst, path.dst_port)}"
     tag = f" vlan={path.vlan_id}" if path.vlan_id else ""
-    rtt = f"{milliseconds(microseconds(path.client_ns))}+{milliseconds(microseconds(path.server_ns))}"
+    rtt = round_trips(milliseconds(microseconds(path.client_ns)), milliseconds(microseconds(path.server_ns)))
     return f"tcp-packets {path.interface} {ends}{tag} rtt={rtt} {path.health}: {'; '.join(path.reasons)}"
 
 
@@ -56,9 +57,14 @@ def sums_words(sums: PathSums) -> str:
     return (
         f"connections={sums.connections} began={sums.opened} refused={sums.refused} resets={sums.counted('resets')}"
         f" retransmitted={sums.counted('retransmitted_packets')} late={sums.counted('late_packets')}"
-        f" untold={sums.counted('untold_packets')} rtt={_median(sums.client_ns)}+{_median(sums.server_ns)}"
+        f" untold={sums.counted('untold_packets')} rtt={round_trips(_median(sums.client_ns), _median(sums.server_ns))}"
         f"{lost} {sums.health}{reasons}"
     )
+
+
+def round_trips(client: str, server: str) -> str:
+    """Return both, or `-` if neither is known."""
+    return client if client == server == UNKNOWN else f"{client}+{server}"
 
 
 def microseconds(ns: int | None) -> int | None:
@@ -67,4 +73,4 @@ def microseconds(ns: int | None) -> int | None:
 
 
 def _median(ordered: Sequence[int]) -> str:
-    return milliseconds(ordered[len(ordered) // 2] // 1000) if ordered else "-"
+    return milliseconds(ordered[len(ordered) // 2] // 1000) if ordered else UNKNOWN

@@ -32,7 +32,7 @@ def test_worst_are_shown_and_the_others_counted() -> None:
 
 def test_sums_have_what_is_of_no_connection_only_if_there_is_any() -> None:
     told = sums(resets=1, retransmitted_packets=2, late_packets=3, untold_packets=4)
-    words = "connections=2 began=0 refused=0 resets=1 retransmitted=2 late=3 untold=4 rtt=-+- ok"
+    words = "connections=2 began=0 refused=0 resets=1 retransmitted=2 late=3 untold=4 rtt=- ok"
     assert sums_words(told) == words
     more = replace(
         told, missed=Missed(5, 6, 7), client_ns=(100_000, 200_000), server_ns=(3_000_000,), opened=8, refused=9
