@@ -3,11 +3,12 @@
 #pragma once
 
 #include <linux/types.h>
+#include <stdbool.h>
 
 #include "flow.h"
 
-/* Whether one tick is later than another, which may be 2^31 away. */
-static inline __attribute__((always_inline)) int is_later(__u32 one, __u32 other)
+/* Whether one number that wraps (a tick, a sequence number) is later than another, less than 2^31 away. */
+static inline __attribute__((always_inline)) bool is_later(__u32 one, __u32 other)
 {
 	return (__s32)(one - other) > 0;
 }

@@ -200,6 +200,11 @@ static __always_inline __u32 be24(const __u8 *wire)
 	return wire[0] << 16 | wire[1] << 8 | wire[2];
 }
 
+static __always_inline __u32 be32_bytes(const __u8 *wire)
+{
+	return (__u32)wire[0] << 24 | wire[1] << 16 | wire[2] << 8 | wire[3];
+}
+
 /* A cursor at the beginning of a frame of `frame_length` bytes, of which those up to `end` lie here. */
 static __always_inline struct cursor in_frame(void *start, void *end, __u64 frame_length)
 {

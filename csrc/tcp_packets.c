@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * --tcp-packets: follows TCP connections by their packets, whoever's sockets they are. follow_tcp is attached
+ * --tcp-packets: follows TCP connections by their packets, whosever sockets they are. follow_tcp is attached
  * in the place of the packet program, which it calls in the end (a tail call): where the option is off, that
  * one is as it is, and costs what it costs.
  *
@@ -15,6 +15,7 @@
 #include "filter.h"
 #include "flow.h"
 #include "frame.h"
+#include "merge.h"
 #include "parse.h"
 #include "plain.h"
 #include "switches.h"
@@ -79,11 +80,6 @@ struct segment {
 	__u8 flags;
 	__u8 is_high; /* the higher end sent it */
 };
-
-static __always_inline __u32 be32(const __u8 *wire)
-{
-	return (__u32)wire[0] << 24 | wire[1] << 16 | wire[2] << 8 | wire[3];
-}
 
 static __always_inline struct tcp_missed *missed_here(void)
 {
@@ -199,8 +195,8 @@ static __always_inline bool read_segment(struct __sk_buff *skb, const struct pla
 	if (header_length < TCP_LEAST_LENGTH || header_length > place->left)
 		return false;
 	set_ports(key, &start.header.ports);
-	segment->sequence = be32(start.header.sequence);
-	segment->ack = be32(start.header.acknowledgment);
+	segment->sequence = be32_bytes(start.header.sequence);
+	segment->ack = be32_bytes(start.header.acknowledgment);
 	segment->window = be16(start.window);
 	segment->flags = start.header.flags;
 	segment->length = place->left - header_length;
@@ -230,11 +226,6 @@ static __always_inline bool name_path(struct tcp_path_key *path, const struct fl
 	return is_high;
 }
 
-static __always_inline bool is_after(__u32 one, __u32 other)
-{
-	return (__s32)(one - other) > 0;
-}
-
 /* Forgets the gaps that end at `limit` or before it: of what is below nothing is sure from now on. */
 static __always_inline void forget_below(struct tcp_way *way, __u32 limit)
 {
@@ -243,9 +234,9 @@ static __always_inline void forget_below(struct tcp_way *way, __u32 limit)
 	for (int i = 0; i < TCP_GAPS; i++) {
 		struct tcp_gap *gap = &way->missing[i];
 
-		if (!is_after(gap->end, limit))
+		if (!is_later(gap->end, limit))
 			gap->start = gap->end = limit;
-		else if (is_after(limit, gap->start))
+		else if (is_later(limit, gap->start))
 			gap->start = limit;
 	}
 }
@@ -263,7 +254,7 @@ static __always_inline void add_gap(struct tcp_way *way, __u32 start, __u32 end,
 		if (gap->start == gap->end) {
 			chosen = i;
 			is_free = 1;
-		} else if (!is_free && is_after(lowest, gap->end)) {
+		} else if (!is_free && is_later(lowest, gap->end)) {
 			chosen = i;
 			lowest = gap->end;
 		}
@@ -289,9 +280,9 @@ static __always_inline __u32 fill_gaps(struct tcp_way *way, __u32 start, __u32 e
 	for (int i = 0; i < TCP_GAPS; i++) {
 		struct tcp_gap *gap = &way->missing[i];
 
-		from = is_after(start, gap->start) ? start : gap->start;
-		to = is_after(gap->end, end) ? end : gap->end;
-		if (is_after(to, from)) {
+		from = is_later(start, gap->start) ? start : gap->start;
+		to = is_later(gap->end, end) ? end : gap->end;
+		if (is_later(to, from)) {
 			filled += to - from;
 			if (from == gap->start) {
 				gap->start = to;
@@ -342,11 +333,11 @@ static __always_inline void place_below(struct tcp_way *way, const struct segmen
 					__u64 unknown)
 {
 	__u32 start = segment->sequence, left = segment->packets, untold = 0, packets;
-	__u32 below = is_after(end, way->next) ? way->next : end;
-	__u32 sure_from = is_after(way->sure_from, below) ? below : way->sure_from;
+	__u32 below = is_later(end, way->next) ? way->next : end;
+	__u32 sure_from = is_later(way->sure_from, below) ? below : way->sure_from;
 	__u32 filled, again;
 
-	if (is_after(sure_from, start))
+	if (is_later(sure_from, start))
 		untold = sure_from - start;
 	filled = fill_gaps(way, start, below, unknown);
 	again = below - start - filled - untold;
@@ -381,7 +372,7 @@ static __always_inline void place_data(struct tcp_way *way, const struct segment
 	}
 	if (unlikely(ahead < 0)) {
 		place_below(way, segment, end, unknown);
-		if (!is_after(end, way->next))
+		if (!is_later(end, way->next))
 			return;
 	} else if (unlikely(ahead)) {
 		way->gaps++;
@@ -416,7 +407,7 @@ static __always_inline void place_fin(struct tcp_way *way, const struct segment 
 /* The tick is read before the lock is taken: it may be that of a packet before. */
 static __always_inline void open_window(struct tcp_way *way, __u32 tick)
 {
-	if (way->flags & TCP_WAY_CLOSED && is_after(tick, way->closed_since))
+	if (way->flags & TCP_WAY_CLOSED && is_later(tick, way->closed_since))
 		way->closed_ticks += tick - way->closed_since;
 	way->flags &= ~TCP_WAY_CLOSED;
 }
@@ -445,7 +436,7 @@ static __always_inline void note_window(const struct tcp_path *path, struct tcp_
 
 static __always_inline void note_ack(struct tcp_way *way, const struct segment *segment)
 {
-	if (!(way->flags & TCP_WAY_HAS_ACK) || is_after(segment->ack, way->ack))
+	if (!(way->flags & TCP_WAY_HAS_ACK) || is_later(segment->ack, way->ack))
 		way->ack = segment->ack;
 	way->flags |= TCP_WAY_HAS_ACK;
 }
@@ -456,7 +447,7 @@ static __always_inline bool is_duplicate_ack(const struct tcp_way *way, const st
 {
 	return !segment->length && segment->flags & TCP_ACK && way->flags & TCP_WAY_HAS_ACK &&
 	       segment->ack == way->ack && segment->window == way->window && back->flags & TCP_WAY_PLACED &&
-	       is_after(back->next, segment->ack);
+	       is_later(back->next, segment->ack);
 }
 
 /*
@@ -479,7 +470,7 @@ static __always_inline bool is_probe(struct tcp_way *way, const struct tcp_way *
 		way->untold_bytes++;
 		return true;
 	}
-	if (is_after(way->next, back->ack) && !(segment->length && back->flags & TCP_WAY_CLOSED))
+	if (is_later(way->next, back->ack) && !(segment->length && back->flags & TCP_WAY_CLOSED))
 		return false;
 	way->probes++;
 	return true;
@@ -567,7 +558,7 @@ static __always_inline bool is_credible(const struct tcp_path *path, const struc
 		return segment->flags & TCP_ACK && acknowledges_syn(back, segment);
 	if (!(back->flags & TCP_WAY_HAS_ACK) && !(way->flags & TCP_WAY_PLACED))
 		return true;
-	return at == first || at == last || (is_after(at, first) && is_after(last, at));
+	return at == first || at == last || (is_later(at, first) && is_later(last, at));
 }
 
 static __always_inline void follow_reset(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,

@@ -38,7 +38,8 @@ from xtrace.kernel import abi
 from xtrace.kernel.bpf import BATCH_MARGIN, Program
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
-from xtrace.model.tcp_path import COUNTERS, KEY, VALUE_SIZE, Missed, RawPath, RawWay, signed
+from xtrace.model.flow import signed
+from xtrace.model.tcp_path import COUNTERS, KEY, VALUE_SIZE, Missed, RawPath, RawWay
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.tables import NO_FILTERS, FlowTables, Place

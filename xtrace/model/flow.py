@@ -550,6 +550,11 @@ def _record(fields: tuple[Any, ...]) -> FlowRecord:
     return FlowRecord(FlowKey._make(fields[:_KEY_FIELDS]), *fields[_KEY_FIELDS:-2])
 
 
+def signed(number: int) -> int:
+    """A difference of numbers of 32 bits that wrap, as one that may be negative."""
+    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
 class TickClock(NamedTuple):
     """The kernel's tick and CLOCK_MONOTONIC at the same time, true to one tick."""
 
@@ -560,7 +565,7 @@ class TickClock(NamedTuple):
 
     def monotonic(self, tick: int) -> int:
         """Return CLOCK_MONOTONIC at a tick less than 2^31 ticks away, given by its lower 32 bits."""
-        distance = (tick - self.tick + (1 << 31)) % (1 << 32) - (1 << 31)
+        distance = signed(tick - self.tick)
         return self.monotonic_ns + distance * self.tick_ns
 
 

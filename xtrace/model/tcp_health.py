@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.limits import Finding, Limit, Limits, level_of, worst_first
@@ -138,3 +140,32 @@ def judge_failures(failures: tuple[Failure, ...], interval_ns: int, limits: Limi
         if level:
             findings.append(Finding(level, f"{limits[name].words}: {count} in {interval_ns / 1e9:.1f} s"))
     return worst_first(findings)
+
+
+class Judged(Protocol):
+    """A connection, by its socket or by its packets."""
+
+    @property
+    def health(self) -> Health:
+        """How it does."""
+
+    @property
+    def badness(self) -> tuple[int, int, int]:
+        """The worse the higher."""
+
+
+C = TypeVar("C", bound=Judged)
+
+
+def worst(connections: Sequence[C], most: int) -> Sequence[C]:
+    """Return all connections, or the worst where there are more than `most`."""
+    if len(connections) <= most:
+        return connections
+    return heapq.nlargest(most, connections, key=lambda connection: connection.badness)
+
+
+def troubled_first(connections: Sequence[C], most: int) -> tuple[Sequence[C], int]:
+    """Return those in trouble, the worst first and at most so many, and how many more there are."""
+    troubled = [connection for connection in connections if connection.health is not Health.OK]
+    troubled.sort(key=lambda connection: connection.badness, reverse=True)
+    return troubled[:most], max(len(troubled) - most, 0)

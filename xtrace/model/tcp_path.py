@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import ffi, lib
+from xtrace.model.flow import signed
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.model.words import Direction, Health
 
@@ -191,11 +192,6 @@ class TcpPath(NamedTuple):
         """The worse the higher; of two alike the one that carried more."""
         again = sum(way.retransmitted_packets + way.late_packets for way in self.ways)
         return self.health.rank, again, sum(way.bytes for way in self.ways)
-
-
-def signed(number: int) -> int:
-    """A difference of 32 bits, as one that may be negative."""
-    return (number + (1 << 31) & _MASK) - (1 << 31)
 
 
 def grown(now: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.make_paths import HIGH, LOW, key, mapped, value, way
 from xtrace.kernel.syscall import lib
-from xtrace.model.tcp_path import COUNTERS, NOTHING_KNOWN, Missed, RawPath, changed, grown, signed
+from xtrace.model.flow import signed
+from xtrace.model.tcp_path import COUNTERS, NOTHING_KNOWN, Missed, RawPath, changed, grown
 from xtrace.model.words import Direction
 
 

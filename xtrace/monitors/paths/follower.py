@@ -11,7 +11,8 @@ from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.objects import load_object
 from xtrace.kernel.syscall import ffi
-from xtrace.model.tcp_path import LAST_WORD, VALUE_WORDS, Missed, RawPath, signed
+from xtrace.model.flow import signed
+from xtrace.model.tcp_path import LAST_WORD, VALUE_WORDS, Missed, RawPath
 
 OBJECT = "tcp_packets.o"
 PROGRAM = "follow_tcp"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from operator import add
 
 from xtrace.messages import Say
-from xtrace.model.flow import TickClock
+from xtrace.model.flow import TickClock, signed
 from xtrace.model.limits import Limits
 from xtrace.model.tcp_path import (
     KEY,
@@ -27,7 +27,6 @@ from xtrace.model.tcp_path import (
     RawPath,
     TcpPath,
     changed,
-    signed,
     way_counters,
 )
 from xtrace.model.tcp_path_health import judge_path, judge_sums

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import CONGESTION_STATES, STATES, Connection, NamespaceSums, TcpSetup, TcpSnapshot
-from xtrace.model.tcp_health import limited_by
+from xtrace.model.tcp_health import limited_by, worst
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import address, timestamp, valid_unicode
@@ -95,9 +94,7 @@ class TcpJson:
             "interval_s": round(snapshot.interval_ns / 1e9, 3),
             **self._identity,
         }
-        shown: Sequence[Connection] = snapshot.connections
-        if len(shown) > self._most:
-            shown = heapq.nlargest(self._most, shown, key=lambda connection: connection.badness)
+        shown = worst(snapshot.connections, self._most)
         for connection in shown:
             yield connection_record(connection, snapshot.interval_ns, common)
         missing = Counter(connection.netns for connection in snapshot.connections)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from xtrace.model.tcp_health import worst
 from xtrace.model.tcp_path import COUNTERS, PathSetup, PathSnapshot, PathSums, TcpPath, Way, way_counters
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.jsonl.tcp import MOST_CONNECTIONS, quantile
@@ -41,9 +41,7 @@ class PathJson:
             "interval_s": round(snapshot.interval_ns / 1e9, 3),
             **self._identity,
         }
-        shown: Sequence[TcpPath] = snapshot.paths
-        if len(shown) > self._most:
-            shown = heapq.nlargest(self._most, shown, key=lambda path: path.badness)
+        shown = worst(snapshot.paths, self._most)
         for path in shown:
             yield path_record(path, snapshot.tick_ns, common)
         missing = Counter(path.slot for path in snapshot.paths)

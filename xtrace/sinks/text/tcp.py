@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import Connection, Failure, NamespaceSums, TcpSnapshot
-from xtrace.model.tcp_health import limited_by
-from xtrace.model.words import Health
+from xtrace.model.tcp_health import limited_by, troubled_first
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.render import address
 
@@ -24,11 +23,10 @@ class TcpText:
 
     def lines(self, snapshot: TcpSnapshot) -> Iterator[str]:
         """Yield all lines of one interval."""
-        troubled = [connection for connection in snapshot.connections if connection.health is not Health.OK]
-        troubled.sort(key=lambda connection: connection.badness, reverse=True)
-        yield from (connection_line(connection, snapshot.interval_ns) + "\n" for connection in troubled[: self._most])
-        if len(troubled) > self._most:
-            yield f"tcp and {len(troubled) - self._most} more connections\n"
+        troubled, more = troubled_first(snapshot.connections, self._most)
+        yield from (connection_line(connection, snapshot.interval_ns) + "\n" for connection in troubled)
+        if more:
+            yield f"tcp and {more} more connections\n"
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
         for place, sums in enumerate(snapshot.namespaces):
             yield from (failure_line(failure) + "\n" for failure in sums.failures[:MOST_FAILURES])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from xtrace.model.tcp_health import troubled_first
 from xtrace.model.tcp_path import PathSnapshot, PathSums, TcpPath
-from xtrace.model.words import Health
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.text.tcp import endpoint, milliseconds
 
@@ -23,11 +23,10 @@ class PathText:
 
     def lines(self, snapshot: PathSnapshot) -> Iterator[str]:
         """Yield all lines of one interval."""
-        troubled = [path for path in snapshot.paths if path.health is not Health.OK]
-        troubled.sort(key=lambda path: path.badness, reverse=True)
-        yield from (path_line(path) + "\n" for path in troubled[: self._most])
-        if len(troubled) > self._most:
-            yield f"tcp-packets and {len(troubled) - self._most} more connections\n"
+        troubled, more = troubled_first(snapshot.paths, self._most)
+        yield from (path_line(path) + "\n" for path in troubled)
+        if more:
+            yield f"tcp-packets and {more} more connections\n"
         clock = time.strftime("%H:%M:%S", time.localtime(snapshot.end_ns / 1e9))
         for sums in snapshot.sums:
             yield f"tcp-packets {sums.interface} {clock} {snapshot.interval_ns / 1e9:.1f}s {sums_words(sums)}\n"
