@@ -1,7 +1,7 @@
 """Puts monitors, sinks and the loop together.
 
-Modules of one mode, output or list are imported where they are needed: all of them would double the time to the first
-packet counted.
+Modules are imported where they are needed: the first packet is counted when the kernel has verified the programs, so
+what is imported before they are on their way is waited for.
 """
 
 from __future__ import annotations
@@ -13,17 +13,11 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from xtrace.config import Config
-from xtrace.confinement import change_user, confine
 from xtrace.errors import RdmaError, UsageError
-from xtrace.kernel import infiniband, paths, privileges, proc, routes, rtnetlink
+from xtrace.kernel import paths, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.messages import message
 from xtrace.model.words import Direction
-from xtrace.monitors import Monitor
 from xtrace.options.table import DEFAULT_INTERFACE, FULL_SCREEN, TERMINAL_TOP
-from xtrace.service import READY, STOPPING, Service
-from xtrace.sinks import Run, Sink
-from xtrace.sinks.identity import Identity, source_address
 from xtrace.sinks.stream import STDOUT, OutputStream
 from xtrace.stop import GRACE_S, Stop
 from xtrace.target import OTLP, REMOTE_WRITE, Target
@@ -38,14 +32,18 @@ if TYPE_CHECKING:
     from xtrace.model.snapshot import Snapshot
     from xtrace.model.tcp import TcpSnapshot
     from xtrace.model.tcp_path import PathSnapshot
+    from xtrace.monitors import Monitor
     from xtrace.monitors.apart import Apart
-    from xtrace.monitors.flows.attach import Choice
+    from xtrace.monitors.flows.hooks import Choice
     from xtrace.monitors.flows.interfaces import Selection
     from xtrace.monitors.flows.monitor import XdpMonitor
+    from xtrace.monitors.flows.start import XdpStart
     from xtrace.monitors.joins.rdma_nccl import Nics
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
     from xtrace.monitors.tcp.peers import Monitored
+    from xtrace.sinks import Sink
+    from xtrace.sinks.identity import Identity
     from xtrace.sinks.ipfix.sink import Ipfix
     from xtrace.sinks.listen.sink import Listen
     from xtrace.sinks.live.sink import Live
@@ -71,7 +69,10 @@ DIRECTIONS = {
 def run(config: Config, version: str, stop: Stop) -> int:
     """List the interfaces, or monitor until the end, and return the exit code."""
     output = OutputStream(STDOUT, stop)
-    change_user(config)
+    if config.user:
+        from xtrace.confinement import change_user
+
+        change_user(config.user)  # before anything is opened, made, or started in a thread
     paths.choose(config.procfs, config.sysfs)  # before anything is attached: raises UsageError
     if config.list_interfaces:
         show_list(config, output)
@@ -80,20 +81,31 @@ def run(config: Config, version: str, stop: Stop) -> int:
         from xtrace.doctor.shown import show
 
         return show(examine(config, version), output, config.output == "json", config.host)
-    identity = Identity(config.host, config.host_ip or source_address(), config.collect_agg, config.labels)
-    if config.push_warning:
-        log.warning("xtrace-catch: %s", config.push_warning)
+    return monitor(config._replace(output=chosen_format(config, output)), version, output, stop)
+
+
+def monitor(config: Config, version: str, output: OutputStream, stop: Stop) -> int:
+    """Monitor until the end, and return the exit code."""
     with ExitStack() as opened:
+        # before anything else is imported: the kernel verifies its programs meanwhile
+        start = opened.enter_context(closing(start_flows(config))) if "xdp" in config.modes else None
+        from xtrace.confinement import confine
+        from xtrace.service import READY, STOPPING, Service
+        from xtrace.sinks import Run
+        from xtrace.sinks.identity import Identity, source_address
+
+        identity = Identity(config.host, config.host_ip or source_address(), config.collect_agg, config.labels)
+        if config.push_warning:
+            log.warning("xtrace-catch: %s", config.push_warning)
         service = opened.enter_context(closing(Service(os.environ)))
-        config = config._replace(output=chosen_format(config, output))
-        # before any thread is started: it blocks signals
+        # before any thread is started that signals may reach: it blocks signals
         live = make_live(config, output, stop, opened) if config.output == FULL_SCREEN else None
         # opened before the monitors, so that they are closed after them
         push = make_push(config, identity, version, opened, stop) if config.target else None
         listen = make_listen(config, identity, opened) if config.listen else None
         feed = make_feed(config, push, listen, opened) if push or listen else None
         ipfix = make_ipfix(config.ipfix, config.ipfix_biflow, opened, stop) if config.ipfix else None
-        monitors = wire(config, opened, stop)
+        monitors = wire(config, start, opened, stop)
         from xtrace.loop import Loop  # attaching needs neither it nor what the sinks are made of
 
         # a tick's samples are complete before they are served
@@ -121,8 +133,10 @@ def keep_what_is_there() -> None:
     gc.enable()
 
 
-def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
+def wire(config: Config, start: XdpStart | None, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
     """Start the monitors of all modes and return them in the order in which they must tick; `opened` closes them.
+
+    `start`: that of mode xdp, whose monitor owns it from now on.
 
     1. xdp passes the RoCE traffic that its hooks saw in this interval to mode rdma, and its flows to --tcp,
     2. --tcp keeps the connections whose packets are among them, --tcp-packets reads those that were followed,
@@ -138,7 +152,7 @@ def wire(config: Config, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapsho
     ports = read_apart(rdma, config, opened) if rdma else None
     # before packets are counted, so that no connection of theirs is missed
     tcp = watch_tcp(config, config.tcp, opened) if config.tcp is not None else None
-    xdp = opened.enter_context(closing(watch_flows(config, stop))) if "xdp" in config.modes else None
+    xdp = opened.enter_context(closing(watch_flows(config, start, stop))) if start else None
     calls = opened.enter_context(closing(watch_calls(config))) if "nccl" in config.modes else None
     paths = watch_paths(config, xdp, opened) if xdp and config.tcp_packets is not None else None
     flows: Monitor[FlowSnapshot] | None = None
@@ -172,7 +186,8 @@ def examine(config: Config, version: str) -> Iterator[Check]:
     """Yield all checks of --doctor, for the modes, interfaces, devices and server of this command line."""
     from xtrace.doctor import interfaces, jobs, machine
     from xtrace.listing import surroundings
-    from xtrace.monitors.flows.attach import Choice
+    from xtrace.monitors.flows.hooks import Choice
+    from xtrace.sinks.identity import Identity
 
     yield from machine.kernel()
     yield from machine.rights(config.modes)
@@ -193,6 +208,7 @@ def examine(config: Config, version: str) -> Iterator[Check]:
 def rdma_checks(config: Config) -> Iterator[Check]:
     """Yield the checks of RDMA ports. Without devices no socket is opened: the kernel would load RDMA's modules."""
     from xtrace.doctor import jobs
+    from xtrace.kernel import infiniband
 
     wanted = "rdma" in config.modes or bool(config.rdma.devices)
     try:
@@ -266,6 +282,8 @@ def joined_calls(calls: NcclMonitor, nics: Nics) -> Monitor[Snapshot]:
 
 def with_blind_spots(xdp: XdpMonitor, config: Config, opened: ExitStack) -> Monitor[FlowSnapshot]:
     """Return `xdp`, which also reports the traffic that bypasses it if its interfaces have RDMA ports."""
+    from xtrace.kernel import infiniband
+
     if not infiniband.device_names():
         return xdp  # and no socket is opened, which would make the kernel load RDMA's modules
     from xtrace.monitors.joins.flows_rdma import JoinedXdp
@@ -285,21 +303,30 @@ def selection_of(config: Config) -> Selection:
     return Selection(config.interfaces or netdevs_of(config.rdma.devices) or (default_interface(),))
 
 
-def watch_flows(config: Config, stop: Stop) -> XdpMonitor:
-    """Return the monitor of mode xdp, attached."""
-    from xtrace.monitors.flows.monitor import XdpMonitor, XdpOptions
+def start_flows(config: Config) -> XdpStart:
+    """Return mode xdp with its programs being loaded; it attaches none."""
+    from xtrace.monitors.flows.start import XdpOptions, XdpStart
 
-    options = XdpOptions(
-        selection=selection_of(config),
-        choice=choice_of(config),
-        directions=DIRECTIONS[config.direction or default_direction(config)],
-        max_flows=config.max_flows,
-        filters=config.filters,
-        promiscuous=config.promiscuous,
-        owners=config.owners,
-        tcp_packets=config.tcp_packets is not None,
+    return XdpStart(
+        XdpOptions(
+            selection=selection_of(config),
+            choice=choice_of(config),
+            directions=DIRECTIONS[config.direction or default_direction(config)],
+            max_flows=config.max_flows,
+            filters=config.filters,
+            promiscuous=config.promiscuous,
+            owners=config.owners,
+            tcp_packets=config.tcp_packets is not None,
+        )
     )
-    monitor = XdpMonitor(options, log.info, stop.check)
+
+
+def watch_flows(config: Config, start: XdpStart, stop: Stop) -> XdpMonitor:
+    """Return the monitor of mode xdp, attached."""
+    from xtrace.messages import message
+    from xtrace.monitors.flows.monitor import XdpMonitor
+
+    monitor = XdpMonitor(start, log.info, stop.check)
     if config.direction is None and default_direction(config) == "ingress":
         log.info("%s", message("counting ingress only; use --direction both to count egress too"))
     return monitor
@@ -310,7 +337,7 @@ def choice_of(config: Config) -> Choice:
 
     With --tcp-packets always tc.
     """
-    from xtrace.monitors.flows.attach import Choice
+    from xtrace.monitors.flows.hooks import Choice
 
     is_open = (config.hook, config.xdp_mode) == ("auto", "auto")
     prefers_tc = is_open and (config.owners or config.tcp_packets is not None)
@@ -341,7 +368,6 @@ def watch_tcp(config: Config, limits: Limits, opened: ExitStack) -> tuple[Monito
     from xtrace.monitors.tcp.monitor import TcpMonitor
     from xtrace.monitors.tcp.peers import Monitored
 
-    privileges.require(privileges.XDP_NEEDS, "mode xdp")  # the error, before anything is said to be missing
     interval_s = config.interval_ms / 1000
     monitored = Monitored(tuple(name for name in config.interfaces if not is_open(name)))
     monitor = TcpMonitor(interval_s, limits, log.info, monitored)
@@ -382,6 +408,7 @@ def watch_nics(
     config: Config, ports: Monitor[RdmaSnapshot] | None, calls: NcclMonitor, opened: ExitStack
 ) -> Nics | None:
     """Return the traffic of RDMA devices for mode nccl: of all with mode rdma, else of those NCCL processes use."""
+    from xtrace.kernel import proc
     from xtrace.monitors.joins.rdma_nccl import Nics
 
     if not proc.numbers_as_own():
@@ -505,6 +532,7 @@ def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: 
 
 def make_live(config: Config, output: OutputStream, stop: Stop, opened: ExitStack) -> Live:
     """Return the full-screen view; the terminal stays as it is until the first interval begins."""
+    from xtrace.sinks.identity import Identity
     from xtrace.sinks.live.graph import ramp
     from xtrace.sinks.live.notices import Notices
     from xtrace.sinks.live.screen import Look
@@ -548,6 +576,8 @@ def default_interface() -> str:
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
         if rtnetlink.link(netlink, DEFAULT_INTERFACE) is not None:
             return DEFAULT_INTERFACE
+        from xtrace.kernel import routes
+
         route = routes.default_route(netlink)
         link = rtnetlink.link(netlink, route.index) if route else None
     if link is None:

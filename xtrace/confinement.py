@@ -13,6 +13,7 @@ from xtrace.config import Config
 from xtrace.errors import KernelError
 from xtrace.kernel import confinement, paths, privileges, runtime_names
 from xtrace.model.confinement import Confinement
+from xtrace.options.accounts import Account
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,10 @@ NAMES = (
 """What resolving a server's name reads, and its certificates. Directories: their files are replaced while we run."""
 
 
-def change_user(config: Config) -> None:
-    """Become the user of --user, before anything is opened or made; the capabilities stay until confine()."""
-    if config.user is not None:
-        privileges.require(privileges.USER_NEEDS, "--user")
-        confinement.become(*config.user)
+def change_user(user: Account) -> None:
+    """Become the user of --user; the capabilities stay until confine()."""
+    privileges.require(privileges.USER_NEEDS, "--user")
+    confinement.become(*user)
 
 
 def confine(config: Config) -> Confinement:

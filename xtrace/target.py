@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from xtrace.errors import UsageError
 from xtrace.values import boolean
@@ -45,26 +45,29 @@ _HEADERS_WE_SET = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Target:
-    """A server and its credentials. Fields that may hold a secret are excluded from repr()."""
+class Target(NamedTuple):
+    """A server and its credentials, some of which are secrets."""
 
-    url: str = field(repr=False)
+    url: str
     """without userinfo"""
     shown: str
     """the URL for messages: no userinfo, no query"""
     form: str = IMPORT
     """IMPORT, REMOTE_WRITE or OTLP"""
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
+    username: str | None = None
+    password: str | None = None
     password_file: str | None = None
-    bearer_token: str | None = field(default=None, repr=False)
+    bearer_token: str | None = None
     bearer_token_file: str | None = None
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
     skip_verify: bool = False
+
+    def __repr__(self) -> str:
+        """Return what is no secret."""
+        return f"Target({self.shown!r}, {self.form!r})"
 
     @property
     def is_https(self) -> bool:

@@ -14,7 +14,8 @@ from xtrace.kernel.bpf import Program
 from xtrace.kernel.features import Features
 from xtrace.kernel.syscall import lib
 from xtrace.model.filters import Filters
-from xtrace.model.flow import EGRESS, TRAFFIC_TYPES, FlowKey, FlowRecord, InterfaceCounts, PacketCount
+from xtrace.model.flow import EGRESS, FlowKey, FlowRecord, InterfaceCounts, PacketCount
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.tables import NO_FILTERS, Drained, FlowTables, Place

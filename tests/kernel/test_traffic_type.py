@@ -13,7 +13,8 @@ from tests.kernel.reference import NO_FLOW
 from tests.support.build import compile_bpf, loaded
 from tests.support.frames import ARP, IPV4, IPV6, LLC, LLDP, ROCE_V1, ethernet
 from xtrace.kernel.bpf import Program
-from xtrace.model.flow import KEY, TRAFFIC_TYPES, PacketCount
+from xtrace.model.flow import KEY, PacketCount
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.monitors.flows.plan import Plan
 
 

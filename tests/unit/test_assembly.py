@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -27,7 +27,7 @@ from tests.unit.make import features
 from xtrace import assembly
 from xtrace.config import parse
 from xtrace.errors import Stopped, UsageError
-from xtrace.kernel import rtnetlink
+from xtrace.kernel import routes, rtnetlink
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.routes import DefaultRoute
 from xtrace.kernel.rtnetlink import LinkInfo
@@ -38,9 +38,9 @@ from xtrace.model.flow import Interface
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows import monitor
-from xtrace.monitors.flows.attach import Choice
+from xtrace.monitors.flows.hooks import Choice
 from xtrace.monitors.flows.interfaces import Selection
-from xtrace.monitors.flows.monitor import XdpOptions
+from xtrace.monitors.flows.start import XdpOptions
 from xtrace.sinks.identity import Identity
 from xtrace.sinks.jsonl.sink import JsonLines
 from xtrace.sinks.stream import OutputStream
@@ -305,8 +305,8 @@ class FakeInterfaces:
 
 
 def default_of(monkeypatch: pytest.MonkeyPatch, interfaces: FakeInterfaces) -> str:
-    for module in ("rtnetlink", "routes"):
-        monkeypatch.setattr(assembly, module, interfaces)
+    monkeypatch.setattr(assembly, "rtnetlink", interfaces)
+    monkeypatch.setattr(routes, "default_route", interfaces.default_route)
     return assembly.default_interface()
 
 
@@ -333,6 +333,15 @@ def test_without_eth0_and_default_route_eth0_is_what_is_not_found(
     caplog.set_level(logging.INFO)
     assert default_of(monkeypatch, FakeInterfaces([WLAN0], route)) == "eth0"
     assert caplog.messages == []
+
+
+class FakeStart(NamedTuple):
+    """Programs that nobody loads."""
+
+    options: XdpOptions
+
+    def close(self) -> None:
+        """There is nothing to release."""
 
 
 class FakeMonitor:
@@ -369,11 +378,12 @@ def monitors(monkeypatch: pytest.MonkeyPatch) -> list[FakeMonitor]:
     """Those that assembly.run() creates."""
     made: list[FakeMonitor] = []
 
-    def create(options: XdpOptions, say: Say, check: Callable[[], None]) -> FakeMonitor:
+    def create(start: FakeStart, say: Say, check: Callable[[], None]) -> FakeMonitor:
         check()
-        made.append(FakeMonitor(options, say))
+        made.append(FakeMonitor(start.options, say))
         return made[-1]
 
+    monkeypatch.setattr("xtrace.monitors.flows.start.XdpStart", FakeStart)
     monkeypatch.setattr(monitor, "XdpMonitor", create)
     monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
     return made
@@ -441,7 +451,7 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
 ) -> None:
     with (tmp_path / "output").open("wb") as file:
         monkeypatch.setattr(assembly, "STDOUT", file.fileno())
-        monkeypatch.setattr(assembly, "source_address", lambda: "192.0.2.7")
+        monkeypatch.setattr("xtrace.sinks.identity.source_address", lambda: "192.0.2.7")
         run("-o json -t 1s --max-flows 77 --port 443,53 --exclude-dns --label rack=r1", stop)
     lines = records((tmp_path / "output").read_bytes())
     validate(lines)
@@ -469,13 +479,14 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
 def test_stop_during_start_up_ends_it_unless_everything_is_attached_already(
     attached: bool, written: list[str], stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def create(options: XdpOptions, say: Say, check: Callable[[], None]) -> FakeMonitor:
+    def create(start: FakeStart, say: Say, check: Callable[[], None]) -> FakeMonitor:
         check()
         stop.request()
         if not attached:
             check()
-        return FakeMonitor(options, say)
+        return FakeMonitor(start.options, say)
 
+    monkeypatch.setattr("xtrace.monitors.flows.start.XdpStart", FakeStart)
     monkeypatch.setattr(monitor, "XdpMonitor", create)
     monkeypatch.setattr(assembly, "rtnetlink", FakeInterfaces([ETH0]))
     with (tmp_path / "output").open("wb") as file, nullcontext() if attached else pytest.raises(Stopped):

@@ -19,7 +19,7 @@ from xtrace.stop import Stop
 def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two mlx5 ports."""
     monkeypatch.setattr("xtrace.monitors.rdma.monitor.open_netlink", lambda: None)
-    monkeypatch.setattr(assembly, "source_address", lambda: None)
+    monkeypatch.setattr("xtrace.sinks.identity.source_address", lambda: None)
     tree = tmp_path / "sys"
     for number in range(2):
         made = device(tree, f"mlx5_{number}", driver="mlx5_core", pci=f"0000:0{number}:00.0", netdevs=[f"ens{number}"])

@@ -139,16 +139,16 @@ def become_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getgroups", list)
 
 
-def test_only_a_run_that_was_asked_to_changes_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_is_changed_only_with_the_capabilities_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[tuple[object, ...]] = []
     monkeypatch.setattr(confining, "become", lambda *account: became.append(account))
-    change_user(config(""))
-    assert not became
-    change_user(config("--user 7:8"))
+    user = config("--user 7:8").user
+    assert user is not None
+    change_user(user)
     assert became == [(7, 8, ())]
     monkeypatch.setattr(privileges, "effective", lambda: frozenset({"CAP_SETUID"}))
     with pytest.raises(PrivilegeError, match="--user needs CAP_SETGID"):
-        change_user(config("--user 7:8"))
+        change_user(user)
     assert len(became) == 1
 
 

@@ -27,7 +27,7 @@ ALLOWED = {
     "model": ("errors", "kernel.abi", "kernel.syscall", "model", "printable", "values"),
     "options": ("errors", "kernel.syscall", "model", "options", "target", "values"),
     "config": ("errors", "kernel.syscall", "model", "options", "target"),
-    "confinement": ("config", "errors", "kernel", "model"),
+    "confinement": ("config", "errors", "kernel", "model", "options.accounts"),
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
     "recorded": ("errors",),

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from tests.support.schema import complaint, schema, validate
 from tests.unit import make_paths, make_rdma, make_tcp
-from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.model.words import Direction, Health
 from xtrace.sinks.jsonl import tcp_paths
 from xtrace.sinks.jsonl.rdma import port_summary, rdma_records

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import pytest
 
@@ -25,6 +25,9 @@ from xtrace.model.words import Direction
 from xtrace.monitors import Monitor, apart
 from xtrace.monitors.rdma import monitor
 from xtrace.stop import Stop
+
+if TYPE_CHECKING:
+    from xtrace.monitors.flows.start import XdpStart
 
 TICKS = 3
 Yielded = TypeVar("Yielded", bound=Snapshot)
@@ -124,7 +127,7 @@ def opened() -> Iterator[ExitStack]:
 def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     """In place of the monitors that assembly makes."""
     flows, rdma, quiet, calls = Flows("xdp"), Rdma("rdma"), Rdma("rdma"), Calls("nccl")
-    monkeypatch.setattr(assembly, "watch_flows", lambda config, stop: flows)
+    monkeypatch.setattr(assembly, "watch_flows", lambda config, start, stop: flows)
     monkeypatch.setattr(assembly, "watch_rdma", lambda config: rdma)
     monkeypatch.setattr(assembly, "watch_calls", lambda config: calls)
     monkeypatch.setattr(infiniband, "device_names", lambda: ["mlx5_0"])
@@ -135,7 +138,8 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 def wired(modes: str, opened: ExitStack) -> tuple[Monitor[Snapshot], ...]:
     stop = opened.enter_context(closing(Stop()))
-    return assembly.wire(parse(["-m", modes], {}, "1"), opened, stop)
+    start = cast("XdpStart", object()) if "xdp" in modes else None
+    return assembly.wire(parse(["-m", modes], {}, "1"), start, opened, stop)
 
 
 def ticked(monitors: tuple[Monitor[Snapshot], ...]) -> list[list[Snapshot | None]]:

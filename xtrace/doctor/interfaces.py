@@ -10,7 +10,7 @@ from xtrace.kernel.ethtool import takes_vlan_tags_off
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.model.owners import Surroundings
 from xtrace.model.words import Hook, XdpMode
-from xtrace.monitors.flows.attach import Choice
+from xtrace.monitors.flows.hooks import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.kinds import TC_KINDS, driver, effect, link_layer
 

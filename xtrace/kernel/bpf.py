@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -89,21 +88,17 @@ def load_btf(btf: bytes) -> Fd:
     return Fd(result)
 
 
-@dataclass
 class Batch:
     """A buffer for `capacity` entries of a map, owned by the caller and filled by `Map.drain_into()`.
 
     `keys` and `values` are C arrays; `count` entries of each are valid.
     """
 
-    key_size: int
-    value_size: int
-    capacity: int
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        self.keys = new_uncleared("char[]", self.capacity * self.key_size)
-        self.values = new_uncleared("char[]", self.capacity * self.value_size)
+    def __init__(self, key_size: int, value_size: int, capacity: int, count: int = 0) -> None:
+        self.key_size, self.value_size = key_size, value_size
+        self.capacity, self.count = capacity, count
+        self.keys = new_uncleared("char[]", capacity * key_size)
+        self.values = new_uncleared("char[]", capacity * value_size)
 
     def grow(self) -> None:
         """Double the capacity, keeping the valid entries."""
@@ -353,6 +348,31 @@ class Program(Fd):
 
         Raises VerifierError with the log if it is rejected.
         """
+        return cls.prepare(
+            spec,
+            maps,
+            licence=licence,
+            btf=btf,
+            prog_type=prog_type,
+            attach_type=attach_type,
+            flags=flags,
+            functions=functions,
+        )()
+
+    @classmethod
+    def prepare(
+        cls,
+        spec: ProgramSpec,
+        maps: Mapping[str, Map],
+        *,
+        licence: str,
+        btf: Fd | None,
+        prog_type: int,
+        attach_type: int,
+        flags: int,
+        functions: Mapping[str, int],
+    ) -> Callable[[], Program]:
+        """Return what loads the program, as load() does; any thread may call it. The maps must be open until then."""
         code = link(spec, {name: bpf_map.fileno() for name, bpf_map in maps.items()}, functions)
         request = ffi.new("struct xt_prog_load *")
         alive = [ffi.from_buffer(code), ffi.new("char[]", licence.encode())]
@@ -368,11 +388,15 @@ class Program(Fd):
             request.func_info_cnt = len(spec.func_info) // spec.func_info_rec_size
             request.line_info, request.line_info_rec_size = line_info, spec.line_info_rec_size
             request.line_info_cnt = len(spec.line_info) // spec.line_info_rec_size
-        return cls(cls._load(spec.name, request), spec.name)
+        return partial(cls._load, spec.name, request, alive)
+
+    @classmethod
+    def _load(cls, name: str, request: Any, alive: list[Any]) -> Program:
+        """`alive`: what `request` points to."""
+        return cls(cls._descriptor(f"BPF_PROG_LOAD({name})", request), name)
 
     @staticmethod
-    def _load(name: str, request: Any) -> int:
-        what = f"BPF_PROG_LOAD({name})"
+    def _descriptor(what: str, request: Any) -> int:
         result = try_call(syscall.lib.xt_prog_load, request)
         if result >= 0:
             return result

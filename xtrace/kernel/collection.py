@@ -63,10 +63,27 @@ class Collection:
 
         Raises ObjectError for an unknown constant, VerifierError with the log if the kernel rejects the program.
         """
-        with Map.create(patch_constants(self.spec.maps[CONSTANTS], constants), self._types) as own_constants:
-            return Program.load(
+        return self.prepare(
+            name, constants, prog_type=prog_type, attach_type=attach_type, flags=flags, functions=functions
+        )()
+
+    def prepare(
+        self,
+        name: str,
+        constants: Mapping[str, int],
+        *,
+        prog_type: int,
+        attach_type: int = 0,
+        flags: int = 0,
+        functions: Mapping[str, int] = MappingProxyType({}),
+    ) -> Callable[[], Program]:
+        """Return what loads a program, as load() does. It has to be called, once; any thread may."""
+        with ExitStack() as opening:
+            own = Map.create(patch_constants(self.spec.maps[CONSTANTS], constants), self._types)
+            opening.enter_context(own)
+            load = Program.prepare(
                 self.spec.programs[name],
-                {**self._shared, **self.maps, CONSTANTS: own_constants},
+                {**self._shared, **self.maps, CONSTANTS: own},
                 licence=self.spec.license,
                 btf=self._types,
                 prog_type=prog_type,
@@ -74,6 +91,13 @@ class Collection:
                 flags=flags,
                 functions=functions,
             )
+            opening.pop_all()
+
+        def load_and_release() -> Program:
+            with own:
+                return load()
+
+        return load_and_release
 
     def memory(self) -> int:
         """Return the bytes of kernel memory charged for the maps."""

@@ -8,7 +8,6 @@ Damaged input is a KernelError with EBADMSG, never an exception of struct.
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from errno import EAGAIN, EBADMSG, EINTR, EMSGSIZE, ENOBUFS, ENOMSG
 from struct import Struct
 from types import TracebackType
@@ -193,15 +192,15 @@ class Reader(Protocol):
         """Forget what is beyond `length`."""
 
 
-@dataclass(slots=True)
 class _Answer:
     """The answer to one request."""
 
-    messages: list[Message] = field(default_factory=list)
-    complete: bool = False
-    interrupted: bool = False
-    lost: bool = False
-    error: KernelError | None = None
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.complete = False
+        self.interrupted = False
+        self.lost = False
+        self.error: KernelError | None = None
 
 
 def _inconsistent(what: str, answer: _Answer) -> KernelError:

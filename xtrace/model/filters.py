@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xtrace.errors import UsageError
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import lib
-from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.values import items, unknown
 
 if TYPE_CHECKING:

@@ -18,22 +18,8 @@ from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow_owners import OWNER, UNKNOWN_OWNER, FlowOwner
 from xtrace.model.owner_rows import PLACES, OwnerRows
 from xtrace.model.snapshot import Snapshot
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
-
-TRAFFIC_TYPES = abi.names(
-    {
-        lib.TRAFFIC_TCP: "TCP",
-        lib.TRAFFIC_UDP: "UDP",
-        lib.TRAFFIC_ICMP: "ICMP",
-        lib.TRAFFIC_SCTP: "SCTP",
-        lib.TRAFFIC_ROCE_V2: "RoCE_v2",
-        lib.TRAFFIC_ROCE_V1_IBOE: "RoCE_v1_IBoE",
-        lib.TRAFFIC_ARP: "ARP",
-        lib.TRAFFIC_OTHER: "Other",
-    },
-    lib.TRAFFIC_TYPES,
-)
-"""Names in the order of enum traffic_type (csrc/flow.h)."""
 
 TUNNELS = abi.names(
     {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from xtrace.model.snapshot import Setup, Snapshot
+if TYPE_CHECKING:
+    from xtrace.model.snapshot import Setup, Snapshot
 
-Yielded = TypeVar("Yielded", bound=Snapshot, covariant=True)
+Yielded = TypeVar("Yielded", bound="Snapshot", covariant=True)
 
 
 class Monitor(Protocol[Yielded]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
@@ -35,34 +34,50 @@ class Source(Enum):
     """xtrace.model.thresholds.THRESHOLDS, imported only when needed"""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Option(Generic[T]):
     """One row of the table. `T` is the type of its value."""
 
-    flags: tuple[str, ...]
-    """the short one first, the long one last"""
-    metavar: str
-    """placeholder for one value; empty if it takes none"""
-    help: str
-    """one line"""
-    group: str
-    parse: Callable[[str, str], T]
-    """takes the text and the name to use in errors, returns the value; raises UsageError"""
-    default: T
-    default_text: str = ""
-    """the default as shown in help and documents; empty: off"""
-    details: str = ""
-    """sentences added to the help in documents"""
-    takes: Takes = Takes.ONE
-    variables: tuple[str, ...] = ()
-    """environment variables read if the option is not given"""
-    modes: tuple[str, ...] = ()
-    """the modes it applies to; empty: all"""
-    values: tuple[str, ...] = ()
-    """for shell completion: the words it accepts"""
-    source: Source = Source.NOWHERE
-    is_main: bool = False
-    """part of the short help"""
+    def __init__(
+        self,
+        flags: tuple[str, ...],
+        metavar: str,
+        help: str,  # noqa: A002 - the field's name
+        group: str,
+        parse: Callable[[str, str], T],
+        default: T,
+        default_text: str = "",
+        details: str = "",
+        takes: Takes = Takes.ONE,
+        variables: tuple[str, ...] = (),
+        modes: tuple[str, ...] = (),
+        values: tuple[str, ...] = (),
+        source: Source = Source.NOWHERE,
+        is_main: bool = False,
+    ) -> None:
+        self.flags = flags
+        """the short one first, the long one last"""
+        self.metavar = metavar
+        """placeholder for one value; empty if it takes none"""
+        self.help = help
+        """one line"""
+        self.group = group
+        self.parse = parse
+        """takes the text and the name to use in errors, returns the value; raises UsageError"""
+        self.default = default
+        self.default_text = default_text
+        """the default as shown in help and documents; empty: off"""
+        self.details = details
+        """sentences added to the help in documents"""
+        self.takes = takes
+        self.variables = variables
+        """environment variables read if the option is not given"""
+        self.modes = modes
+        """the modes it applies to; empty: all"""
+        self.values = values
+        """for shell completion: the words it accepts"""
+        self.source = source
+        self.is_main = is_main
+        """part of the short help"""
 
     @property
     def name(self) -> str:

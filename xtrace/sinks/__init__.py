@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from xtrace.model.confinement import CONFINED, Confinement
-from xtrace.model.snapshot import Setup, Snapshot
 
 if TYPE_CHECKING:
+    from xtrace.model.snapshot import Setup, Snapshot
     from xtrace.sinks.registry import Totals
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """How a run is configured, known when its first interval starts."""
 
     version: str
     interval_s: float
     modes: tuple[str, ...]
-    setups: Mapping[str, Setup] = field(default_factory=dict)
+    setups: Mapping[str, Setup] = MappingProxyType({})
     """by mode"""
     confinement: Confinement = CONFINED
 

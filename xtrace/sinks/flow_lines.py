@@ -8,9 +8,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.flow import TRAFFIC_TYPES, TUNNELS, FlowSnapshot, FlowTable, Interface, Origin, Window
+from xtrace.model.flow import TUNNELS, FlowSnapshot, FlowTable, Interface, Origin, Window
 from xtrace.model.flow_owners import FlowOwner
 from xtrace.model.roce import opcode_name
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.sinks.render import tcp_flag_names
 
 ROOM = 1 << 16

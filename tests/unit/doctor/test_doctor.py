@@ -27,7 +27,7 @@ from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
 from xtrace.model.owners import Surroundings, TcOwners
 from xtrace.model.rdma import PortInfo, PortRecord
 from xtrace.monitors.flows import kinds
-from xtrace.monitors.flows.attach import Choice
+from xtrace.monitors.flows.hooks import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.sinks.metrics.exposition import Exposition
 from xtrace.sinks.push.batch import Outcome

@@ -12,7 +12,7 @@ from xtrace.errors import UsageError
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.filters import TYPES, Filters, describe, network_key, parse_networks, parse_ports, parse_types
-from xtrace.model.flow import TRAFFIC_TYPES
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.monitors.flows.tables import load_object_spec
 
 

@@ -40,7 +40,6 @@ from xtrace.model.flow import (
     LATER_FRAGMENT,
     ROCE_V1,
     ROCE_V2,
-    TRAFFIC_TYPES,
     FlowKey,
     FlowRecord,
     FlowTable,
@@ -51,6 +50,7 @@ from xtrace.model.flow import (
     TickClock,
     select,
 )
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.model.words import Direction, Hook, XdpMode
 
 

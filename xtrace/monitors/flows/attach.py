@@ -19,44 +19,19 @@ from xtrace.kernel.syscall import lib
 from xtrace.messages import message
 from xtrace.model.words import Direction, Hook, XdpMode
 from xtrace.monitors.flows.clsact import TcAttachment
-from xtrace.monitors.flows.kinds import (
-    MERGING_KINDS,
-    PAIR_KINDS,
-    TC_KINDS,
-    UNKNOWN_PACKETS,
-    effect,
-    link_layer,
-    xdp_layer,
-)
-from xtrace.monitors.flows.refusals import XDP_PROGRAM, XdpRefused, XdpTaken, refuse_if_owned, removal
-from xtrace.monitors.flows.tables import BESIDE_XDP, TC_PROGRAM, FlowTables, Place
+from xtrace.monitors.flows.hooks import Choice, first_program, tc_place
+from xtrace.monitors.flows.kinds import MERGING_KINDS, UNKNOWN_PACKETS, effect
+from xtrace.monitors.flows.refusals import XdpRefused, XdpTaken, refuse_if_owned, removal
+from xtrace.monitors.flows.tables import BESIDE_XDP, TC_PROGRAM, XDP_PROGRAM, FlowTables, Place
 
 LASTING_ERRORS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ERANGE, errno.ENODEV})
 """Errors that a driver returns every time: repeating the request for the text of the refusal attaches nothing."""
 
-AUTO = "auto"
 FLAGS = {XdpMode.NATIVE: constants.XDP_FLAGS_NATIVE, XdpMode.GENERIC: constants.XDP_FLAGS_GENERIC}
 TCX_TYPES = {
     Direction.INGRESS: constants.ATTACH_TYPE_TCX_INGRESS,
     Direction.EGRESS: constants.ATTACH_TYPE_TCX_EGRESS,
 }
-
-
-class Choice(NamedTuple):
-    """The user's choice of hook and mode. None: whatever suits the interface."""
-
-    hook: Hook | None = None
-    xdp_mode: XdpMode | None = None
-
-    @classmethod
-    def of(cls, hook: str, xdp_mode: str) -> Choice:
-        """The choice made by --hook and --xdp-mode, `auto` included."""
-        return cls(None if hook == AUTO else Hook(hook), None if xdp_mode == AUTO else XdpMode(xdp_mode))
-
-    @property
-    def is_xdp(self) -> bool:
-        """Whether XDP is required, so that tc is no substitute."""
-        return self.hook is Hook.XDP or self.xdp_mode is not None
 
 
 class Attached(NamedTuple):
@@ -88,11 +63,6 @@ def loaded(name: str, attached: Mapping[Direction, Attached], remarks: Iterable[
     return ": ".join(filter(None, [", ".join(programs), "; ".join([*special, *remarks])]))
 
 
-def peer_netns(link: LinkInfo) -> int | None:
-    """Return the number of the network namespace at the other end of a veth, None if that is this one."""
-    return link.peer_netnsid if link.kind in PAIR_KINDS else None
-
-
 class Attacher:
     """Attaches the packet programs of one set of tables."""
 
@@ -104,12 +74,10 @@ class Attacher:
 
     def attach(self, link: LinkInfo, slot: int, direction: Direction) -> Attached:
         """Attach for one direction, never replacing anything. Raises InterfaceError or KernelError."""
-        layer = link_layer(link)
         choice = self._choice
-        prefers_tc = link.kind in TC_KINDS and not choice.is_xdp
-        if direction is Direction.EGRESS or choice.hook is Hook.TC or prefers_tc:
-            return self._tc(link, Place(slot, direction, layer, peer_netns=peer_netns(link)))
-        place = Place(slot, direction, xdp_layer(link), self._tables.features.frags)
+        program, place = first_program(link, slot, direction, choice, frags=self._tables.features.frags)
+        if program == TC_PROGRAM:
+            return self._tc(link, place)
         mode = choice.xdp_mode or XdpMode.NATIVE
         try:
             return self._xdp(link, place, mode)
@@ -119,7 +87,7 @@ class Attacher:
                 raise InterfaceError(f"{refusal}; {advice}") from refusal
             reason = str(refusal).removeprefix(f"{link.name}: ")
         try:
-            attached = self._tc(link, Place(slot, direction, layer, peer_netns=peer_netns(link)))
+            attached = self._tc(link, tc_place(link, slot, direction))
         except InterfaceError as error:
             raise InterfaceError(f"{error}; before that, {reason}") from error
         return attached._replace(remarks=(reason,))
@@ -156,8 +124,7 @@ class Attacher:
         if self._tables.owner_probe is None:
             return None
         hides_tags = takes_vlan_tags_off(link.name) is not False
-        where = (slot, Direction.INGRESS, link_layer(link))
-        place = Place(*where, peer_netns=peer_netns(link), hides_tags=hides_tags)
+        place = tc_place(link, slot, Direction.INGRESS)._replace(hides_tags=hides_tags)
         return self._at_tc(link, place, BESIDE_XDP)[0]
 
     def _stripped_tags(self, link: LinkInfo) -> str:

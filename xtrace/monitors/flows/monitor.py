@@ -7,23 +7,19 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from xtrace.errors import XtraceError
-from xtrace.kernel import features, privileges
-from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from xtrace.kernel.rtnetlink import LinkEvents
 from xtrace.messages import Say
-from xtrace.model.filters import Filters, describe
+from xtrace.model.filters import describe
 from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts, PacketCount, TickClock
 from xtrace.model.flow_totals import FlowSetup
 from xtrace.model.words import Direction
 from xtrace.monitors.buffers import Ended
-from xtrace.monitors.flows.attach import Attacher, Choice
-from xtrace.monitors.flows.interfaces import Selection
-from xtrace.monitors.flows.plan import Plan
+from xtrace.monitors.flows.attach import Attacher
 from xtrace.monitors.flows.roster import Roster, RosterState, Way
-from xtrace.monitors.flows.tables import Drained, FlowTables
+from xtrace.monitors.flows.start import XdpStart
+from xtrace.monitors.flows.tables import Drained
 from xtrace.monitors.flows.wakeups import Wakeups
 from xtrace.monitors.flows.watched import Watched
 from xtrace.monitors.wall import wall_offset
@@ -34,62 +30,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OPEN_SLOTS = 64
-"""Interfaces monitored at once through `any` and globs, in addition to those named."""
-
-MOST_SLOTS = 256
-"""A slot is a byte of the flow key."""
-
-
-class XdpOptions(NamedTuple):
-    """The options of mode xdp."""
-
-    selection: Selection
-    choice: Choice
-    directions: tuple[Direction, ...] = (Direction.INGRESS,)
-    max_flows: int = 65536
-    filters: Filters = Filters()
-    promiscuous: bool = False
-    owners: bool = False
-    tcp_packets: bool = False
-
 
 class XdpMonitor:
     """Counts the packets on the interfaces from its creation on. The roster decides which these are."""
 
     mode = "xdp"
 
-    def __init__(self, options: XdpOptions, report: Say, check: Callable[[], None] = lambda: None) -> None:
-        """Attach to the interfaces. `check` is called before each, and may raise to abandon the start."""
-        privileges.require(privileges.XDP_NEEDS, "mode xdp")
-        if options.promiscuous:
-            privileges.require(privileges.PROMISCUOUS_NEEDS, "--promiscuous")
-        privileges.raise_memlock_limit()
-        self._options = options
+    def __init__(self, start: XdpStart, report: Say, check: Callable[[], None] = lambda: None) -> None:
+        """Attach to the interfaces; `start` is the monitor's from now on.
+
+        `check` is called before each, and may raise to abandon the start.
+        """
+        self._options = options = start.options
+        self._tables, self.features = start.tables, start.features
         self.ended = False
         self._interval: Ended | None = None
         """that has ended and was not read yet"""
         self._state: RosterState
         """of the interfaces, when that interval ended"""
         with ExitStack() as opening:
-            # notifications first, so that no change is missed while attaching to the first interfaces
-            self._events = opening.enter_context(LinkEvents())
-            netlink = opening.enter_context(NetlinkSocket(NETLINK_ROUTE))
-            self.features = features.probe()
-            named = 2 * len(options.selection.names)
-            slots = min(named + OPEN_SLOTS if options.selection.is_open else named, MOST_SLOTS)
-            self._tables = FlowTables(Plan.make(options.max_flows, slots), self.features, options.filters)
-            opening.callback(self._tables.close)
-            self._owners = self._find_owners(opening, report) if options.owners else None
+            opening.callback(start.close)
+            self._owners: Owners | None = None
+            if options.owners:
+                self._owners = self._find_owners(opening, report)
+                self._tables.expect(start.first_programs())
             if options.tcp_packets:
                 self._follow_tcp(report)
-            self._wakeups = opening.enter_context(closing(Wakeups(self._events.fileno())))
-            attacher = Attacher(netlink, self._tables, options.choice)
+            self._wakeups = opening.enter_context(closing(Wakeups(start.events.fileno())))
+            attacher = Attacher(start.netlink, self._tables, options.choice)
             way = Way(options.directions, options.promiscuous)
-            self._roster = Roster(options.selection, way, slots, attacher, netlink, self._events, report)
+            self._roster = Roster(options.selection, way, start.slots, attacher, start.netlink, start.events, report)
             opening.callback(self._roster.detach_all)
             self._start_ns = time.monotonic_ns()
             self._roster.attach_first(check)
+            self._tables.expect_nothing()
             self._opened = opening.pop_all()
 
     def _find_owners(self, opening: ExitStack, report: Say) -> Owners | None:

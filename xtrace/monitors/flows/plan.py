@@ -8,7 +8,6 @@ from typing import NamedTuple
 from xtrace.kernel.bpf import possible_cpus
 from xtrace.kernel.elf import MapSpec
 from xtrace.kernel.syscall import ffi, lib
-from xtrace.model.flow import COUNTERS, ENTRY, KEY
 
 MEMORY_LIMIT = 64 << 20
 """Default limit for all maps together, in bytes; fewer CPUs keep recent flows if they do not fit."""
@@ -16,7 +15,8 @@ MEMORY_LIMIT = 64 << 20
 _HASH_ELEMENT_OVERHEAD = 48
 """sizeof(struct htab_elem), kernel/bpf/hashtab.c"""
 _HASH_BUCKET = 16
-_PLACE = ffi.sizeof("struct index_place")
+_ENTRY, _PLACE = ffi.sizeof("struct flow_entry"), ffi.sizeof("struct index_place")
+_KEY, _COUNTERS = ffi.sizeof("struct flow_key"), ffi.sizeof("struct flow_counters")
 _RECENT_OF_CPU = 2 * lib.RECENT_FLOWS * ffi.sizeof("struct recent_flow")
 
 ENTRIES_IN_PAGES = mmap.PAGESIZE // 16
@@ -70,10 +70,10 @@ class Plan(NamedTuple):
     def memory(self, mapped: bool = True) -> int:
         """Memory of the maps in bytes, with flows in shared memory or in hash maps."""
         if mapped:
-            table = self.table_entries * ENTRY.size + self.index_bytes + ffi.sizeof("struct claimed")
+            table = self.table_entries * _ENTRY + self.index_bytes + ffi.sizeof("struct claimed")
         else:
             buckets = 1 << (self.max_flows - 1).bit_length()
-            table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + KEY.size + COUNTERS.size) + buckets * _HASH_BUCKET
+            table = self.max_flows * (_HASH_ELEMENT_OVERHEAD + _KEY + _COUNTERS) + buckets * _HASH_BUCKET
         counters = self.slots * 2 * self.cpus * ffi.sizeof("struct interface_counters")
         return 2 * (table + counters) + self.recent_cpus * _RECENT_OF_CPU
 

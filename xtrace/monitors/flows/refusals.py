@@ -5,8 +5,7 @@ from __future__ import annotations
 from xtrace.errors import InterfaceError
 from xtrace.kernel.bpf import program_name
 from xtrace.kernel.rtnetlink import LinkInfo, XdpOwner
-
-XDP_PROGRAM = "xdp_ingress"
+from xtrace.monitors.flows.tables import XDP_PROGRAM
 
 OFF = {"native": "xdpdrv", "generic": "xdpgeneric", "offload": "xdpoffload"}
 """iproute2's words for the modes."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from xtrace.errors import XtraceError
@@ -19,17 +19,18 @@ from xtrace.kernel.cgroups import Cgroups
 from xtrace.kernel.collection import Collection
 from xtrace.kernel.elf import MapSpec, ObjectSpec
 from xtrace.kernel.features import Features
+from xtrace.kernel.loading import Ahead
 from xtrace.kernel.objects import load_object
-from xtrace.kernel.syscall import lib
+from xtrace.kernel.syscall import ffi, lib
 from xtrace.kernel.xdp_frame import frame_flags
 from xtrace.model.filters import Filters, network_key
-from xtrace.model.flow import KEY, FlowTable, InterfaceCounts, TickClock
 from xtrace.model.words import Direction
-from xtrace.monitors.buffers import Ended, Switch
 from xtrace.monitors.flows.plan import Plan
-from xtrace.monitors.flows.stores import FlowStore, HashedFlows, MappedFlows
 
 if TYPE_CHECKING:
+    from xtrace.model.flow import FlowTable, InterfaceCounts, TickClock
+    from xtrace.monitors.buffers import Ended
+    from xtrace.monitors.flows.stores import FlowStore
     from xtrace.monitors.owners.probe import OwnerProbe
     from xtrace.monitors.paths.follower import TcpFollower
 
@@ -40,6 +41,7 @@ CLOCK_MONOTONIC_COARSE = 6
 """Its resolution is one kernel tick (kernel/time/posix-timers.c, KTIME_LOW_RES)."""
 
 NO_FILTERS = Filters()
+XDP_PROGRAM = "xdp_ingress"
 TC_PROGRAM = "tc_packet"
 BESIDE_XDP = "tc_beside_xdp"
 """Asks for the owners of flows that XDP counts."""
@@ -68,6 +70,9 @@ class Place(NamedTuple):
 ANYWHERE = Place()
 """Of Ethernet, entering."""
 
+Wanted = tuple[str, Place]
+"""A program, and where it is going to be attached."""
+
 
 def counters_index(slot: int, egress: int, buffer: int) -> int:
     """Return the index of an interface's counters (csrc/count.h)."""
@@ -76,7 +81,7 @@ def counters_index(slot: int, egress: int, buffer: int) -> int:
 
 def hash_numbers() -> dict[str, int]:
     """Return what flows are hashed with (csrc/flow_hash.h), two for each word of a key: nobody can guess them."""
-    numbers = 2 * KEY.size // abi.U64.size
+    numbers = 2 * ffi.sizeof("struct flow_key") // abi.U64.size
     return {f"hash_{number}": abi.U64.unpack(os.urandom(abi.U64.size))[0] for number in range(numbers)}
 
 
@@ -92,7 +97,10 @@ class Drained(NamedTuple):
 class FlowTables:
     """Owns the maps shared by all loads of the packet program, and the programs that user space runs on them."""
 
-    def __init__(self, plan: Plan, features: Features, filters: Filters = NO_FILTERS) -> None:
+    def __init__(
+        self, plan: Plan, features: Features, filters: Filters = NO_FILTERS, expected: Iterable[Wanted] = ()
+    ) -> None:
+        """`expected`: programs that will be asked for, as by expect()."""
         self.plan = plan
         self.features = features
         self._filters = filters
@@ -116,6 +124,12 @@ class FlowTables:
             mapped = features.cmpxchg
             self._collection = own(Collection(load_object_spec(mapped), self._resize, typed=features.btf))
             self._maps = self._collection.maps
+            self._ahead = own(closing(Ahead(self._prepare)))
+            self._ahead.expect(expected)
+            # imported while the kernel verifies what is expected
+            from xtrace.monitors.buffers import Switch
+            from xtrace.monitors.flows.stores import HashedFlows, MappedFlows
+
             self._store: FlowStore = (
                 MappedFlows(self._maps, plan, own(self.load("complete_entries")))
                 if mapped
@@ -172,6 +186,14 @@ class FlowTables:
         """Duration of the last grace period."""
         return self._switch.grace_ns
 
+    def expect(self, wanted: Iterable[Wanted]) -> None:
+        """Begin to load these programs in threads; load() returns them when they are there."""
+        self._ahead.expect(wanted)
+
+    def expect_nothing(self) -> None:
+        """Drop the programs that were expected and not loaded, and wait for their threads."""
+        self._ahead.close()
+
     def load(self, program: str, place: Place = ANYWHERE) -> Program:
         """Load a program on the shared maps, with the constants of this kernel and place.
 
@@ -179,10 +201,33 @@ class FlowTables:
         """
         if place.slot >= self.plan.slots:
             raise ValueError(f"slot {place.slot}: the counters have room for {self.plan.slots}")
-        is_tc = self._collection.spec.programs[program].section == "tc"
         if self.owner_probe and program in (TC_PROGRAM, BESIDE_XDP):
             self.owner_probe.watch(place.slot, place.direction.bit, place.peer_netns)
-        values = {
+        loaded = self._ahead.take((program, place))
+        if self.tcp_follower is None or program != TC_PROGRAM:
+            return loaded
+        with loaded:
+            where = place.slot * 2 + place.direction.bit
+            return self.tcp_follower.load(where, loaded, self._constants(program, place))
+
+    def _prepare(self, wanted: Wanted) -> Callable[[], Program]:
+        program, place = wanted
+        is_tc = self._collection.spec.programs[program].section == "tc"
+        values = self._constants(program, place)
+        flags = frame_flags() if place.frags else None
+        if flags:
+            values.update(frame_flags=flags.offset, frags_flag=flags.frags)
+        return self._collection.prepare(
+            program,
+            values,
+            prog_type=constants.PROG_TYPE_SCHED_CLS if is_tc else constants.PROG_TYPE_XDP,
+            attach_type=0 if is_tc else constants.ATTACH_TYPE_XDP,
+            flags=constants.PROG_HAS_FRAGS if place.frags else 0,
+            functions=flags.functions if flags else {},
+        )
+
+    def _constants(self, program: str, place: Place) -> dict[str, int]:
+        return {
             "interface_slot": place.slot,
             "is_egress": place.direction.bit,
             "link_layer": place.link_layer,
@@ -204,21 +249,6 @@ class FlowTables:
             **self._hash_numbers,
             **self._filters.constants(),
         }
-        flags = frame_flags() if place.frags else None
-        if flags:
-            values.update(frame_flags=flags.offset, frags_flag=flags.frags)
-        loaded = self._collection.load(
-            program,
-            values,
-            prog_type=constants.PROG_TYPE_SCHED_CLS if is_tc else constants.PROG_TYPE_XDP,
-            attach_type=0 if is_tc else constants.ATTACH_TYPE_XDP,
-            flags=constants.PROG_HAS_FRAGS if place.frags else 0,
-            functions=flags.functions if flags else {},
-        )
-        if self.tcp_follower is None or program != TC_PROGRAM:
-            return loaded
-        with loaded:
-            return self.tcp_follower.load(place.slot * 2 + place.direction.bit, loaded, values)
 
     def _reads_plain(self, place: Place) -> bool:
         """Whether plain frames take the short way: their flow is their own, and no filter looks at it."""
@@ -231,6 +261,8 @@ class FlowTables:
 
     def clock(self) -> TickClock:
         """The kernel's tick and CLOCK_MONOTONIC now."""
+        from xtrace.model.flow import TickClock
+
         (tick,) = abi.U64.unpack_from(self._sampler.test_run(bytes(16)).frame)
         return TickClock(tick & TICK_MASK, time.monotonic_ns(), self._tick_ns)
 
@@ -267,6 +299,8 @@ class FlowTables:
 
     def _take_counters(self, buffers: Sequence[int]) -> None:
         """Read and zero the inactive counters."""
+        from xtrace.model.flow import InterfaceCounts
+
         counters = self._maps["counters"]
         directions = tuple(Direction)
         for index, element in enumerate(counters.lookup_all(self.features.percpu_batch)):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xtrace.model.flow import TRAFFIC_TYPES, FlowSnapshot, Interface, InterfaceCounts, PacketCount, Selection, select
+from xtrace.model.flow import FlowSnapshot, Interface, InterfaceCounts, PacketCount, Selection, select
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
 from xtrace.model.owner_sums import by_owner
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.model.words import Direction
 from xtrace.sinks.jsonl.flows import flow_records, owner_record
 from xtrace.sinks.jsonl.lines import rendered

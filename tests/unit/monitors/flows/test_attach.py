@@ -24,7 +24,8 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.words import Direction, XdpMode
 from xtrace.monitors.flows import attach as attach_module
 from xtrace.monitors.flows import kinds
-from xtrace.monitors.flows.attach import Attached, Attacher, Choice, loaded
+from xtrace.monitors.flows.attach import Attached, Attacher, loaded
+from xtrace.monitors.flows.hooks import Choice
 from xtrace.monitors.flows.kinds import driver, effect, link_layer
 from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import FlowTables, Place

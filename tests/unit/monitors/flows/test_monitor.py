@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import cast
 
@@ -23,13 +23,16 @@ from xtrace.model.words import Absence, Direction, Hook, Share, XdpMode
 from xtrace.monitors.buffers import Ended
 from xtrace.monitors.flows import absent as absent_module
 from xtrace.monitors.flows import monitor as xdp_module
+from xtrace.monitors.flows import start as start_module
 from xtrace.monitors.flows import watched as watched_module
-from xtrace.monitors.flows.attach import Attached, Choice
+from xtrace.monitors.flows.attach import Attached
+from xtrace.monitors.flows.hooks import Choice
 from xtrace.monitors.flows.interfaces import Selection
-from xtrace.monitors.flows.monitor import OPEN_SLOTS, XdpMonitor, XdpOptions
+from xtrace.monitors.flows.monitor import XdpMonitor
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.queue import Queue
-from xtrace.monitors.flows.tables import Drained
+from xtrace.monitors.flows.start import OPEN_SLOTS, XdpOptions, XdpStart
+from xtrace.monitors.flows.tables import Drained, Wanted
 
 NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
 """RTM_* of uapi/linux/rtnetlink.h"""
@@ -65,6 +68,8 @@ class World:
         self.counts: dict[tuple[int, Direction], InterfaceCounts] | None = None
         self.has = features()
         self.filters: Filters | None = None
+        self.expected: list[Wanted] = []
+        """programs to be loaded before they are asked for"""
         self.said: list[str] = []
         self.merges = False
         self.attached: list[str] = []
@@ -217,6 +222,9 @@ class FakeTables:
             raise XtraceError("EINVAL")
         self.tcp_follower = object()
 
+    def expect_nothing(self) -> None:
+        self._world.note("expect nothing")
+
     def memory(self) -> int:
         return 20 << 20
 
@@ -228,9 +236,10 @@ class FakeTables:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
 
-    def tables(plan: Plan, has: Features, filters: Filters) -> FakeTables:
+    def tables(plan: Plan, has: Features, filters: Filters, expected: Iterable[Wanted]) -> FakeTables:
         made.filters = filters
         made.note("create maps")
+        made.expected = list(expected)
         return FakeTables(made, plan, has)
 
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
@@ -241,10 +250,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(rtnetlink, "links", made.list_links)
     monkeypatch.setattr(rtnetlink, "link", made.one_link)
     monkeypatch.setattr(tc, "root_qdiscs", lambda socket: made.queues)
-    for module in (xdp_module, rtnetlink):
+    for module in (start_module, rtnetlink):
         monkeypatch.setattr(module, "NetlinkSocket", lambda protocol, groups=0: FakeSocket(made, groups))
     monkeypatch.setattr(rtnetlink, "parse_link", lambda link: link)
-    monkeypatch.setattr(xdp_module, "FlowTables", tables)
+    monkeypatch.setattr(start_module, "FlowTables", tables)
     monkeypatch.setattr(xdp_module, "Attacher", lambda netlink, tables, choice: FakeAttacher(made, choice))
     monkeypatch.setattr(xdp_module, "time", made)
     monkeypatch.setattr("xtrace.monitors.wall.time", made)
@@ -258,7 +267,7 @@ def start(
     world: World, *patterns: str, directions: tuple[Direction, ...] = INGRESS, filters: Filters = NO_FILTERS
 ) -> XdpMonitor:
     options = XdpOptions(Selection(patterns or ("eth0",)), Choice(), directions, max_flows=100, filters=filters)
-    return XdpMonitor(options, world.said.append)
+    return XdpMonitor(XdpStart(options), world.said.append)
 
 
 @pytest.fixture
@@ -312,9 +321,11 @@ def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_releas
         "listen",
         "open netlink",
         "create maps",
+        "list interfaces",
         "hook auto mode auto",
         "list interfaces",
         "attach eth0 slot 0",
+        "expect nothing",
         "detach eth0 slot 0",
         "close tables",
         "close netlink",
@@ -325,7 +336,7 @@ def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_releas
 def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) -> None:
     filters = Filters(exclude_dns=True)
     options = XdpOptions(Selection(("eth0", "lo")), Choice(), INGRESS, 4321, filters)
-    made = XdpMonitor(options, world.said.append)
+    made = XdpMonitor(XdpStart(options), world.said.append)
     plan = cast("FakeTables", made._tables).plan
     made.close()
     assert world.filters is filters
@@ -338,7 +349,7 @@ def test_tcp_is_followed_from_before_anything_is_attached_and_counting_goes_on_w
 ) -> None:
     monkeypatch.setattr(FakeTables, "refuses_to_follow", refuses)
     options = XdpOptions(Selection(("eth0",)), Choice.of("tc", "auto"), max_flows=9, tcp_packets=True)
-    with closing(XdpMonitor(options, world.said.append)) as made:
+    with closing(XdpMonitor(XdpStart(options), world.said.append)) as made:
         assert (made.tcp_follower is None) is refuses
         assert made.names() == {0: "eth0"}
         assert made.clock() == TickClock(123, 456, 789)
@@ -380,7 +391,7 @@ def test_start_that_is_abandoned_attaches_nothing_more_and_detaches_what_it_atta
 
     options = XdpOptions(Selection(("eth0", "eth1", "eth2")), Choice(), INGRESS)
     with pytest.raises(Stopped):
-        XdpMonitor(options, world.said.append, check)
+        XdpMonitor(XdpStart(options), world.said.append, check)
     assert "attach eth0 slot 0" in world.happened
     assert not any(what.startswith("attach eth1") for what in world.happened)
     assert world.happened[-4:] == ["detach eth0 slot 0", "close tables", "close netlink", "stop listening"]
@@ -1009,7 +1020,7 @@ def test_bridge_whose_forwarded_packets_stay_hidden_is_told_once(
     flags = UP | 0x100 * is_promiscuous  # IFF_PROMISC
     world.links = [interface(name, index)._replace(kind=kind, flags=flags) for name, index in (("br0", 7), ("br1", 8))]
     options = XdpOptions(Selection(("br0", "br1")), Choice(), INGRESS, promiscuous=asked)
-    made = XdpMonitor(options, world.said.append)
+    made = XdpMonitor(XdpStart(options), world.said.append)
     lines = [line for line in world.said if "bridge" in line]
     assert [line.partition(": ")[2] for line in lines] == [BRIDGE_SAID] * said
     assert all("br0" in line for line in lines)

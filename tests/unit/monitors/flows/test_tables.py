@@ -26,7 +26,6 @@ from xtrace.model.flow import (
     COUNTERS,
     ENTRY,
     KEY,
-    TRAFFIC_TYPES,
     FlowRecord,
     FlowTable,
     InterfaceCounts,
@@ -34,13 +33,14 @@ from xtrace.model.flow import (
     TickClock,
 )
 from xtrace.model.flow_owners import OWNER
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.model.words import Direction
 from xtrace.monitors import buffers
 from xtrace.monitors.flows import plan as plan_module
 from xtrace.monitors.flows import stores
 from xtrace.monitors.flows import tables as tables_module
-from xtrace.monitors.flows.monitor import OPEN_SLOTS
 from xtrace.monitors.flows.plan import MEMORY_LIMIT, Plan
+from xtrace.monitors.flows.start import OPEN_SLOTS
 from xtrace.monitors.flows.tables import FlowTables, Place, load_object_spec
 
 PLAN = Plan(max_flows=64, slots=1, cpus=2, recent_cpus=2)

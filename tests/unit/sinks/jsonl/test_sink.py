@@ -37,7 +37,6 @@ from xtrace.model.flow import (
     EGRESS,
     FRAGMENT,
     LATER_FRAGMENT,
-    TRAFFIC_TYPES,
     FlowKey,
     FlowRecord,
     FlowSnapshot,
@@ -47,6 +46,7 @@ from xtrace.model.flow import (
 )
 from xtrace.model.flow_totals import FlowSetup, FlowTotals
 from xtrace.model.nccl import CallTotals, NcclSnapshot
+from xtrace.model.traffic_types import TRAFFIC_TYPES
 from xtrace.model.words import Absence, Direction, Hook, XdpMode
 from xtrace.sinks import Run
 from xtrace.sinks.identity import Identity
@@ -151,7 +151,7 @@ def test_start_record_tells_what_runs(output: Output) -> None:
 
 def test_start_record_tells_why_files_are_not_out_of_reach(output: Output) -> None:
     stream, contents = output
-    JsonLines(stream, Identity("n1")).start(replace(RUN, confinement=Confinement("the kernel has no Landlock")))
+    JsonLines(stream, Identity("n1")).start(RUN._replace(confinement=Confinement("the kernel has no Landlock")))
     (record,) = lines = records(contents())
     validate(lines)
     assert (record["landlock"], record["landlock_reason"]) == (False, "the kernel has no Landlock")

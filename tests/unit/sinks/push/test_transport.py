@@ -7,7 +7,6 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -30,7 +29,7 @@ ECHOED = ("authorization", "proxy-authorization", "x-key")
 
 
 def send(server: Double, **settings: Any) -> Outcome:
-    http = Http(replace(Target(server.base + "/x", server.base + "/x"), **settings), "1")
+    http = Http(Target(server.base + "/x", server.base + "/x")._replace(**settings), "1")
     try:
         return http.send(b"up 1\n", HEADERS)
     finally:
