@@ -25,6 +25,7 @@ _ET_REL = 1
 _SHT_PROGBITS, _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS, _SHT_REL = 1, 2, 4, 8, 9
 _SHF_ALLOC, _SHF_EXECINSTR = 2, 4
 _STT_OBJECT, _STT_FUNC, _STT_SECTION = 1, 2, 3
+_TYPE = 0x0F  # of a symbol's info
 _SHN_UNDEF = 0
 _R_BPF_64_64, _R_BPF_64_32 = 1, 10
 
@@ -180,10 +181,15 @@ class _Section(NamedTuple):
 
 class _Symbol(NamedTuple):
     name: int
-    type: int
+    info: int
+    other: int
     section: int
     value: int
     size: int
+
+    @property
+    def type(self) -> int:
+        return self.info & _TYPE
 
 
 class _Elf:
@@ -197,7 +203,7 @@ class _Elf:
             # debug sections may share a name, loaded sections may not
             if self._by_name.setdefault(section.name, index) != index and section.flags & _SHF_ALLOC:
                 raise ObjectError(f"ELF section {index}: a second section {section.name!r}")
-        self.symbols, self._names = self._read_symbols()
+        self._symbols, self._names = self._read_symbols()
         self.objects = self._read_objects()
 
     def _read_sections(self) -> list[_Section]:
@@ -221,22 +227,29 @@ class _Elf:
             sections.append(_Section(named, type_, flags, offset, size, link_, info))
         return sections
 
-    def _read_symbols(self) -> tuple[list[_Symbol], bytes]:
+    def _read_symbols(self) -> tuple[list[tuple[int, ...]], bytes]:
+        """Return the symbols, most of which are labels, and the section with their names."""
         table = next((section for section in self.sections if section.type == _SHT_SYMTAB), None)
         if table is None:
             raise ObjectError("ELF: no symbol table; do not strip the object")
         if table.size % _SYMBOL.size or table.link >= len(self.sections):
             raise ObjectError(f"ELF symbol table: {table.size} bytes, names in section {table.link}")
-        symbols = [
-            _Symbol(name, info & 0x0F, section, value, size)
-            for name, info, _, section, value, size in _SYMBOL.iter_unpack(self.contents(table))
-        ]
-        return symbols, self.contents(self.sections[table.link])
+        return list(_SYMBOL.iter_unpack(self.contents(table))), self.contents(self.sections[table.link])
+
+    def symbols(self, type_: int) -> list[_Symbol]:
+        """Return the symbols of that type."""
+        return [_Symbol._make(symbol) for symbol in self._symbols if symbol[1] & _TYPE == type_]
+
+    def symbol(self, index: int, what: str) -> _Symbol:
+        """Return the symbol with that index, to which `what` refers."""
+        if index >= len(self._symbols):
+            raise ObjectError(f"{what}: symbol {index} of {len(self._symbols)}")
+        return _Symbol._make(self._symbols[index])
 
     def _read_objects(self) -> dict[int, dict[str, tuple[int, int]]]:
         objects: dict[int, dict[str, tuple[int, int]]] = {}
-        for symbol in self.symbols:
-            if symbol.type == _STT_OBJECT and 0 < symbol.section < len(self.sections):
+        for symbol in self.symbols(_STT_OBJECT):
+            if 0 < symbol.section < len(self.sections):
                 name, section = self.symbol_name(symbol), self.sections[symbol.section]
                 if symbol.value + symbol.size > section.size:
                     raise ObjectError(f"ELF symbol {name!r}: ends beyond section {section.name!r}")
@@ -373,10 +386,7 @@ def _programs(elf: _Elf, btf: Btf, targets: _Targets) -> dict[str, ProgramSpec]:
             raise ObjectError(f"section {section.name!r}: a second program {name!r}")
         start, end = function.value, function.value + function.size
         code = bytearray(elf.contents(section)[start:end])
-        relocated = tuple(
-            _relocate(elf, targets, code, relocation, f"program {name!r}: instruction {relocation[0] // _SLOT}")
-            for relocation in relocations
-        )
+        relocated = tuple(_relocate(elf, targets, code, relocation, name) for relocation in relocations)
         programs[name] = ProgramSpec(
             name=name,
             section=section.name,
@@ -425,8 +435,7 @@ def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:
 def _function_symbols(elf: _Elf) -> Iterator[_Symbol]:
     """Yield the functions that are programs, by section and offset; none overlaps another."""
     ends: dict[int, int] = {}
-    functions = (symbol for symbol in elf.symbols if symbol.type == _STT_FUNC)
-    for symbol in sorted(functions, key=lambda symbol: (symbol.section, symbol.value)):
+    for symbol in sorted(elf.symbols(_STT_FUNC), key=lambda symbol: (symbol.section, symbol.value)):
         if not 0 < symbol.section < len(elf.sections):
             continue
         section = elf.sections[symbol.section]
@@ -458,33 +467,40 @@ def _code_relocations(elf: _Elf) -> dict[int, list[_CodeRelocation]]:
             raise ObjectError(f"section {section.name!r}: pointers in the data of {target.name!r} are not supported")
         if section.size % _RELOCATION.size:
             raise ObjectError(f"section {section.name!r}: {section.size} bytes, not a multiple of {_RELOCATION.size}")
-        for offset, type_, symbol in _RELOCATION.iter_unpack(elf.contents(section)):
-            if symbol >= len(elf.symbols):
-                raise ObjectError(f"section {section.name!r}: symbol {symbol} of {len(elf.symbols)}")
-            found.setdefault(section.info, []).append((offset, type_, elf.symbols[symbol]))
+        own = found.setdefault(section.info, [])
+        symbols: dict[int, _Symbol] = {}
+        for offset, type_, index in _RELOCATION.iter_unpack(elf.contents(section)):
+            if index not in symbols:
+                symbols[index] = elf.symbol(index, f"section {section.name!r}")
+            own.append((offset, type_, symbols[index]))
     return found
 
 
-def _relocate(elf: _Elf, targets: _Targets, code: bytearray, relocation: _CodeRelocation, where: str) -> Relocation:
+def _relocate(elf: _Elf, targets: _Targets, code: bytearray, relocation: _CodeRelocation, program: str) -> Relocation:
     """Return what an instruction of `code` refers to, and zero its immediate, which held the addend."""
     offset, type_, symbol = relocation
     name = elf.symbol_name(symbol)
     if symbol.section == _SHN_UNDEF:
-        raise ObjectError(f"{where}: {name!r} is not defined in the object; externs are not supported")
+        raise _refusal(program, offset, f"{name!r} is not defined in the object; externs are not supported")
     if type_ == _R_BPF_64_32:
-        raise ObjectError(f"{where}: call of {name!r}: {NO_CALLS}")
+        raise _refusal(program, offset, f"call of {name!r}: {NO_CALLS}")
     if type_ != _R_BPF_64_64:
-        raise ObjectError(f"{where}: relocation type {type_} for {name!r} is not supported")
+        raise _refusal(program, offset, f"relocation type {type_} for {name!r} is not supported")
     if offset % _SLOT or offset + 2 * _SLOT > len(code) or code[offset] != _LD_IMM64:
-        raise ObjectError(f"{where}: byte {offset} is relocated, but does not load an address")
+        raise _refusal(program, offset, f"byte {offset} is relocated, but does not load an address")
     low, high = slice(offset + 4, offset + 8), slice(offset + 12, offset + 16)
     place = symbol.value + int.from_bytes(code[low] + code[high], "little", signed=True)
     code[low] = code[high] = bytes(4)
     target = targets.get(symbol.section, {})
     if isinstance(target, MapSpec):
         if not 0 <= place < target.value_size:
-            raise ObjectError(f"{where}: {name!r}: byte {place} of map {target.name!r}, {target.value_size} bytes long")
+            outside = f"byte {place} of map {target.name!r}, {target.value_size} bytes long"
+            raise _refusal(program, offset, f"{name!r}: {outside}")
         return Relocation(offset // _SLOT, target.name, place)
     if place not in target:
-        raise ObjectError(f"{where}: {name!r} is neither a map nor a variable")
+        raise _refusal(program, offset, f"{name!r} is neither a map nor a variable")
     return Relocation(offset // _SLOT, target[place], None)
+
+
+def _refusal(program: str, offset: int, why: str) -> ObjectError:
+    return ObjectError(f"program {program!r}: instruction {offset // _SLOT}: {why}")

@@ -118,7 +118,6 @@ class FlowTables:
         """the interval that has ended and is not collected yet"""
         self._counted: dict[tuple[int, Direction], InterfaceCounts] = {}
         """what is taken of its counters"""
-        check_possible_cpus()
         with ExitStack() as opening:
             own = opening.enter_context
             mapped = features.cmpxchg
@@ -126,6 +125,7 @@ class FlowTables:
             self._maps = self._collection.maps
             self._ahead = own(closing(Ahead(self._prepare)))
             self._ahead.expect(expected)
+            check_possible_cpus()
             # imported while the kernel verifies what is expected
             from xtrace.monitors.buffers import Switch
             from xtrace.monitors.flows.stores import HashedFlows, MappedFlows
