@@ -86,6 +86,7 @@ def run(config: Config, version: str, stop: Stop) -> int:
 
 def monitor(config: Config, version: str, output: OutputStream, stop: Stop) -> int:
     """Monitor until the end, and return the exit code."""
+    stop.check()
     with ExitStack() as opened:
         # before anything else is imported: the kernel verifies its programs meanwhile
         start = opened.enter_context(closing(start_flows(config))) if "xdp" in config.modes else None

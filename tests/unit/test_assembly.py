@@ -475,6 +475,17 @@ def test_start_record_tells_hooks_features_and_filters_of_the_run(
     }
 
 
+def test_stop_requested_before_has_the_kernel_verify_nothing(
+    monitors: list[FakeMonitor], stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[XdpOptions] = []
+    monkeypatch.setattr("xtrace.monitors.flows.start.XdpStart", started.append)
+    stop.request()
+    with pytest.raises(Stopped):
+        run("-o none", stop)
+    assert (started, monitors) == ([], [])
+
+
 @pytest.mark.parametrize("attached, written", [(False, []), (True, ["start", "end"])])
 def test_stop_during_start_up_ends_it_unless_everything_is_attached_already(
     attached: bool, written: list[str], stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -235,7 +235,7 @@ def test_tests_of_a_change_are_those_that_call_it_the_quickest_first(
 def test_importers_are_known_by_every_form_of_import() -> None:
     importers = choice.importers_of(ROOT)
     assert "xtrace/model/flow.py" in importers["xtrace/kernel/abi.py"]
-    assert "xtrace/monitors/flows/monitor.py" in importers["xtrace/kernel/features.py"]  # from xtrace.kernel import ...
+    assert "xtrace/monitors/flows/start.py" in importers["xtrace/kernel/features.py"]  # from xtrace.kernel import ...
     assert "xtrace/__main__.py" in importers["xtrace/command.py"]
     assert "tests/unit/model/test_nccl.py" in importers["xtrace/model/nccl_names.py"]
     assert (
