@@ -189,6 +189,24 @@ print(sorted(name for name in sys.modules if name.startswith(("xtrace.monitors.{
     assert ended.stdout == "[]\n", ended.stderr
 
 
+WAITED_FOR = """
+import sys
+from xtrace import command
+from xtrace.monitors.flows import start
+later = {"dataclasses", "inspect", "json", "socket", "ssl", "xtrace.loop", "xtrace.model.flow", "xtrace.sinks.identity"}
+def begin(options):
+    print(sorted(later & set(sys.modules)))
+    sys.exit()
+start.XdpStart = begin
+command.main("-i lo -o json".split())
+"""
+
+
+def test_what_attaching_does_not_need_is_imported_when_the_kernel_is_verifying() -> None:
+    ended = start(sys.executable, "-c", WAITED_FOR)
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr
+
+
 DEFECT = """
 import sys
 from xtrace import command
