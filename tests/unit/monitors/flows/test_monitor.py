@@ -1229,6 +1229,9 @@ def test_drops_of_the_queue_stand_beside_egress_from_the_first_interval_to_the_l
         (RootQdisc("tbf", 1, 2), RootQdisc("tbf", 2, 3), None),
         (RootQdisc("tbf", 1, 2), None, None),
         (None, RootQdisc("tbf", 1, 2), None),
+        (RootQdisc("tbf", 1, 2), RootQdisc("noqueue", 0, 0), None),
+        (RootQdisc("noqueue", 0, 0), RootQdisc("noqueue", 0, 0), None),
+        (RootQdisc("noqueue", 0, 0), RootQdisc("tbf", 1, 2), 2),
     ],
 )
 def test_queue_that_is_another_one_now_has_unknown_drops(
@@ -1239,6 +1242,16 @@ def test_queue_that_is_another_one_now_has_unknown_drops(
     queue.sample(last)
     queue.sample(now)
     assert queue.dropped == dropped
+
+
+@pytest.mark.parametrize("kind, handle", [("tbf", 2), ("htb", 1), ("tbf", 1)])
+def test_drops_of_a_queue_that_replaced_another_are_reported_though_not_all_are_known(kind: str, handle: int) -> None:
+    said: list[str] = []
+    queue = Queue("eth0", said.append)
+    queue.sample(RootQdisc("tbf", 1, 50))
+    queue.sample(RootQdisc(kind, handle, 3))
+    assert queue.dropped is None
+    assert [line.split(" after")[0] for line in said] == [f"eth0: the queue ({kind}) dropped 3 packets"]
 
 
 def test_packets_that_the_queue_drops_are_not_taken_for_repeated_ones(world: World) -> None:
