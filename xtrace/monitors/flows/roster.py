@@ -16,6 +16,7 @@ from xtrace.monitors.flows.absent import Absentees
 from xtrace.monitors.flows.attach import Attacher, loaded
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.kinds import layers
 from xtrace.monitors.flows.links import Links
 from xtrace.monitors.flows.queue import Queue
 from xtrace.monitors.flows.refusals import removal
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 GONE = "the interface is gone"
 MOVED = "the interface moved to another network namespace"
 BECAME_MEMBER = "became a member of another interface, which counts its packets too"
+CHANGED = "its frames begin with another header now"
 DETACHED = "the program was detached by someone else"
 
 
@@ -219,10 +221,15 @@ class Roster:
             if watched.name != link.name:
                 self._report(f"{watched.name}: the interface was renamed to {link.name}")
                 watched.rename(link.name)
-            self._follow_state(watched, self._links.look_up(link.index))  # not as it was on its way to being deleted
+            now = self._links.look_up(link.index)  # not as it was on its way to being deleted
+            self._follow_state(watched, now)
             if self._selection.gives_up(link):
                 self._lose(link.index, BECAME_MEMBER)
-            return
+                return
+            if now is None or layers(now) == watched.layers:
+                return
+            self._lose(link.index, CHANGED)
+            link = self._links.look_up(link.index) or now  # without the program that was on it
         # retry after a refusal only when the interface has gone up or down, not at every change
         if self._wants(link):
             self._attach_and_report(link)
@@ -256,7 +263,7 @@ class Roster:
         if not self._absent.has_failed(link.index):
             log.debug("%s", message("Preparing to monitor network interface: {}", link.name))
         coverage, queue = Coverage(link.name, self._report, link), Queue(link.name, self._report)
-        watched = Watched(link.index, link.name, slot, coverage, queue)
+        watched = Watched(link.index, link.name, slot, coverage, queue, layers=layers(link))
         if Direction.EGRESS in self._way.directions:
             queue.sample(self._links.queues().get(link.index))
         try:

@@ -1076,6 +1076,35 @@ def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) ->
     made.close()
 
 
+@pytest.mark.parametrize("link_type", [32, 65534])
+def test_interface_whose_frames_begin_with_another_header_now_is_attached_to_anew(
+    world: World, monitor: XdpMonitor, link_type: int
+) -> None:
+    """As a bond's do with its first member."""
+    changed = ETH0._replace(link_type=link_type)
+    world.links = [LO, changed]
+    happens(world, monitor, (NEW_LINK, changed))
+    assert world.attached == ["eth0 slot 1"]
+    assert world.said[-2].startswith("eth0: its frames begin with another header now; ")
+    assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
+    happens(world, monitor, (NEW_LINK, changed))
+    assert world.attached == ["eth0 slot 1"]
+
+
+def test_interface_whose_frames_are_no_longer_supported_is_not_watched(world: World, monitor: XdpMonitor) -> None:
+    changed = ETH0._replace(link_type=801)
+    world.links = [LO, changed]
+    world.refuses["eth0", Direction.INGRESS] = InterfaceError("eth0: frames of link type 801 are not supported")
+    happens(world, monitor, (NEW_LINK, changed), (NEW_LINK, changed))
+    assert world.attached == []
+    assert [line for line in world.said if "header" in line] == world.said[-1:]
+
+
+def test_event_of_a_link_type_that_is_past_changes_nothing(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, ETH0._replace(link_type=32, rx_packets=None)))
+    assert world.attached == ["eth0 slot 0"]
+
+
 def test_member_of_a_bond_that_was_named_stays_watched(world: World, monitor: XdpMonitor) -> None:
     happens(world, monitor, (NEW_LINK, ETH0._replace(master=9)))
     assert world.attached == ["eth0 slot 0"]
