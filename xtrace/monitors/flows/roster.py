@@ -22,6 +22,7 @@ from xtrace.monitors.flows.queue import Queue
 from xtrace.monitors.flows.refusals import removal
 from xtrace.monitors.flows.slots import Slots
 from xtrace.monitors.flows.watched import Watched
+from xtrace.printable import some_of
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ GONE = "the interface is gone"
 MOVED = "the interface moved to another network namespace"
 BECAME_MEMBER = "became a member of another interface, which counts its packets too"
 CHANGED = "its frames begin with another header now"
+FURTHER = "; hook records name it and all further ones"
 DETACHED = "the program was detached by someone else"
 
 
@@ -75,6 +77,8 @@ class Roster:
         self._report = report
         self.watched: list[Watched] = []
         self._absent = Absentees()
+        self._lacks_slots = False
+        """whether it was reported that there are no more slots"""
         self._is_stale = False
         """whether events were lost or the interfaces could not be listed"""
 
@@ -88,7 +92,7 @@ class Roster:
                 f"-i any excludes the bridge ports {names}: on the bridge itself, packets that its ports forward to"
                 f" each other are not visible; -i any,{names} includes the ports"
             )
-        available = ", ".join(link.name for link in links)
+        available = some_of([link.name for link in links])
         missing = self._selection.missing(links)
         advice = "it is monitored as soon as it appears" if chosen else "choose one with -i"
         failures: list[XtraceError] = [
@@ -175,8 +179,10 @@ class Roster:
         """The packets of detached interfaces have been drained: release their slots."""
         kept = self._slots.drained(self.watched)
         has_room, self.watched = len(kept) < len(self.watched), kept
-        if has_room and self._absent.slots_released():
-            self.retry()
+        if has_room:
+            self._lacks_slots = False
+            if self._absent.slots_released():
+                self.retry()
 
     def detach_all(self) -> None:
         """Detach from every interface; failures are logged."""
@@ -258,8 +264,9 @@ class Roster:
         slot = self._slots.free(self.watched)
         if slot is None:
             detail = f"not monitored: all {len(self._slots)} slots are in use"
-            is_new = self._absent.without_slot(link, detail)
-            return InterfaceError(f"{link.name}: {detail}") if is_new else None
+            is_new = self._absent.without_slot(link, detail) and not self._lacks_slots
+            self._lacks_slots = True
+            return InterfaceError(f"{link.name}: {detail}{FURTHER}") if is_new else None
         if not self._absent.has_failed(link.index):
             log.debug("%s", message("Preparing to monitor network interface: {}", link.name))
         coverage, queue = Coverage(link.name, self._report, link), Queue(link.name, self._report)

@@ -863,10 +863,14 @@ def test_interface_beyond_the_last_slot_is_reported_as_not_monitored(
     made = start(world, "any")
     assert len(world.attached) == OPEN_SLOTS
     happens(world, made, (NEW_LINK, interface("eth99", 999)))
-    assert caplog.messages == ["eth99: not monitored: all 64 slots are in use"]
+    happens(world, made, (NEW_LINK, interface("eth98", 998)))
+    told_of_slots = "eth99: not monitored: all 64 slots are in use; hook records name it and all further ones"
+    assert caplog.messages == [told_of_slots], "once, however many there are"
     assert len(world.attached) == OPEN_SLOTS
+    unattached = {absent.name: absent.detail for absent in made.tick().unattached}
+    assert unattached == dict.fromkeys(["eth99", "eth98"], "not monitored: all 64 slots are in use")
     gone = world.links[7]
-    world.links = [link for link in world.links if link is not gone] + [interface("eth99", 999)]
+    world.links = [link for link in world.links if link is not gone]
     happens(world, made, (DEL_LINK, gone))
     made.tick()
     assert world.attached[-1] == "eth99 slot 7", "it is not forgotten when there is room again"
