@@ -247,7 +247,12 @@ class Roster:
 
     def _attach_and_report(self, link: LinkInfo) -> None:
         error = self._try_watch(link)
-        if error is not None:
+        if error is None:
+            return
+        if self._links.is_missing(link.index):  # it came and went
+            self._absent.gone(link.index)
+            log.debug("%s", error)
+        else:
             log.error("%s", error)
 
     def _wants(self, link: LinkInfo) -> bool:

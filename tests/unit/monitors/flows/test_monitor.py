@@ -839,6 +839,22 @@ def test_interface_that_refused_and_went_is_retried_when_it_is_back(
     made.close()
 
 
+def test_interface_that_is_gone_before_it_is_attached_to_is_no_refusal(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = start(world, "any")
+
+    def attach(attacher: FakeAttacher, link: LinkInfo, slot: int, direction: Direction) -> Attached:
+        world.links = [LO, ETH0]
+        raise InterfaceError("eth1: ENODEV")
+
+    monkeypatch.setattr(FakeAttacher, "attach", attach)
+    happens(world, made, (NEW_LINK, ETH1))
+    assert caplog.messages == []
+    assert made.tick().unattached == ()
+    made.close()
+
+
 def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_its_counts_are_kept(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
