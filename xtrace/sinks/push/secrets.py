@@ -78,7 +78,7 @@ def _parts(values: Iterable[str]) -> list[str]:
 
 
 def _forms(value: str) -> Iterator[bytes]:
-    """Yield what a text may say for a value: the value, and what it means where it seems escaped; base64 and hexadecimal digits of it."""
+    """Yield what a text may say for a value: the value, what it means where it seems escaped, base64 of it, digits."""
     yield from filter(None, (layer.bytes for layer in layers(value)))
     if len(value) >= SHORTEST_PART:
         for how in (b64encode, urlsafe_b64encode):
