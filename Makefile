@@ -90,7 +90,7 @@ WAITING := $(shell env --block-signal=INT true 2>/dev/null && echo 'env --block-
 # Works from any directory, also through a link.
 xtrace-catch: Makefile
 	@printf '#!/bin/sh\nexport PYTHONDONTWRITEBYTECODE=1\nexec $(WAITING)"$$(dirname "$$(readlink -f "$$0")")/$(BIN)/xtrace-catch" "$$@"\n' > $@.new
-	@chmod 755 $@.new && chown --reference=Makefile $@.new && mv $@.new $@
+	@chmod 755 $@.new && { [ "$$(id -u)" -ne 0 ] || chown --reference=Makefile $@.new; } && mv $@.new $@
 
 build: $(VENV)/built $(VENV)/compiled xtrace-catch  ## build ./xtrace-catch
 

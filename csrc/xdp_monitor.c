@@ -169,11 +169,11 @@ static __always_inline __u32 count_packet(const struct flow_entry *packet, const
 	return to_ask;
 }
 
-/* Bytes in front of the frame that are not on the wire; `before` stand before its network header. */
-static __always_inline __u64 hidden_bytes(__u64 before)
+/* Bytes at the front of a frame that are not on the wire; `before` stand before its network header. */
+static __always_inline __u64 hidden_bytes(__u64 before, __u64 length)
 {
 	if (link_layer == LINK_LAYER_IPOIB)
-		return IPOIB_PSEUDO_LENGTH;
+		return length < IPOIB_PSEUDO_LENGTH ? length : IPOIB_PSEUDO_LENGTH;
 	return link_layer == LINK_LAYER_NONE && before <= MAX_OFFSET ? before : 0;
 }
 
@@ -261,7 +261,7 @@ int xdp_ingress(struct xdp_md *ctx)
 			return XDP_PASS;
 	} else {
 		IN_MEMORY(packet);
-		packet.counters.bytes -= hidden_bytes(0);
+		packet.counters.bytes -= hidden_bytes(0, length);
 		datagram = parse_xdp(ctx, &packet, length, linear);
 		if (count_parsed(&packet, datagram, &place, linear))
 			return XDP_PASS;
@@ -372,7 +372,7 @@ static __always_inline bool count_other_skb(struct __sk_buff *skb, struct flow_e
 	__u64 linear = skb->data_end - skb->data;
 	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
 	struct nested walk = look_in_skb(skb, before, unknown);
-	__u64 hidden = hidden_bytes(before);
+	__u64 hidden = hidden_bytes(before, skb->len);
 	__u32 datagram;
 
 	count_segments(skb, walk.headers > hidden ? walk.headers : hidden, walk.extra, hidden,

@@ -4,7 +4,7 @@ This module imports nothing from the package, so every other module may import i
 """
 
 import os
-from errno import errorcode
+from errno import EMFILE, errorcode
 
 
 def error_name(number: int) -> str:
@@ -48,6 +48,10 @@ class RdmaError(XtraceError):
     """There is no RDMA device, or not the one requested."""
 
 
+_CURES = {EMFILE: " (raise the limit: `ulimit -n 4096`, LimitNOFILE= of a service)"}
+"""Where the same helps whatever the call was."""
+
+
 class KernelError(XtraceError):
     """A system call failed.
 
@@ -59,7 +63,7 @@ class KernelError(XtraceError):
         self.call = call
         self.errno = errno
         self.detail = detail
-        super().__init__(f"{call}: {error_name(errno)}" + (f": {detail}" if detail else ""))
+        super().__init__(f"{call}: {error_name(errno)}" + (f": {detail}" if detail else "") + _CURES.get(errno, ""))
 
 
 class VerifierError(KernelError):

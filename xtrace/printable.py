@@ -1,8 +1,21 @@
 """Makes text with names chosen by others safe to print: interfaces, commands, devices, file names."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 RAW_BYTES = "".join(map(chr, range(0xDCA0, 0xDD00)))
 """Bytes from 0xa0 on that are not UTF-8, as surrogateescape decodes them. No terminal acts on them; the bytes below are
 C1 control characters in 8-bit encodings."""
+
+MOST_LISTED = 32
+"""Names in one message: a host may have thousands of interfaces."""
+
+
+def some_of(names: Sequence[str]) -> str:
+    """List names in a message: as many as fit one, and how many more there are."""
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f", and {more} more" if more > 0 else "")
 
 
 def printable(text: str, instead: str = "?", kept: str = "") -> str:

@@ -114,6 +114,9 @@ CURES = {
     "xtrace-catch: internal error: …; --debug shows where": REPORT_IT,
     "…: counts do not add up: … packets, … bytes missing": REPORT_IT,
     "…: detaching: …": "`ip link show` and `tc filter show dev NAME ingress` show whether something is left.",
+    "…: …; hook records name it and all further ones": (
+        "All slots are in use: name fewer interfaces or a narrower pattern. Slots are released when interfaces go."
+    ),
     # said by monitors
     "--owners: in this PID namespace processes have other numbers than the kernel's (run it with --pid host): sockets"
     " that they opened before the start have no process, only a control group": "Run the container with `--pid host`.",

@@ -164,7 +164,7 @@ class Counter:
 
     def size(self, frame: bytes) -> int:
         """How many bytes of a frame are on the wire."""
-        return len(frame) - HIDDEN.get((self.program.name, self.place.link_layer), 0)
+        return max(len(frame) - HIDDEN.get((self.program.name, self.place.link_layer), 0), 0)
 
     def expected(self, frames: Iterable[bytes]) -> Sums:
         """What the reference parser says about frames that come here one by one."""

@@ -154,6 +154,18 @@ def test_packets_that_the_queue_drops_stand_beside_the_egress_that_was_handed_to
     assert line.endswith(" packets after they were counted: egress is what is handed to the queue," + SENT)
 
 
+def test_drops_of_a_queue_that_was_added_during_the_run_are_known() -> None:
+    with quiet_pair() as pair, running(pair.far, "-i", "far0", "-t", "1h", "--direction", "egress") as tool:
+        queue = "tbf rate 10mbit burst 5kb limit 20kb"
+        pair.far.run("tc", "qdisc", "add", "dev", "far0", "root", *queue.split())
+        pair.far.run(sys.executable, "-c", SEND_5000)
+        assert eventually(lambda: queue_of(pair)["backlog"] == 0)
+        result = tool.stop()
+        dropped = queue_of(pair)["drops"]
+    assert total(result.records, "qdisc_drops") == dropped > 0
+    assert any(line.startswith("far0: the queue (tbf) dropped ") for line in result.said)
+
+
 def test_an_interface_without_a_queue_has_no_drops_and_ingress_no_such_field() -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "far0", "-t", "1h", "--direction", "both", programs=2) as tool:
         records = of_type(tool.stop().records, "interface")

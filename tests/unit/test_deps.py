@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy/deps/install.sh"
+NOBODY = 65534
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 NEEDED_BY_THE_SCRIPT = ("awk", "dirname", "grep", "sh")
@@ -128,3 +131,18 @@ def test_debians_names_need_no_table(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "apt-get", "dnf")
     assert machine.install("debhelper").returncode == 0
     assert machine.installed("apt-get") == ["debhelper"], "not what is there besides"
+
+
+def test_command_is_made_in_a_clone_whose_group_is_not_ones_own() -> None:
+    """As in a shared directory: only root may give files to a group that it is not in."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become another user")
+    with tempfile.TemporaryDirectory() as clone:
+        Path(clone).chmod(0o755)
+        shutil.copy(ROOT / "Makefile", clone)
+        for path in (clone, f"{clone}/Makefile"):
+            os.chown(path, NOBODY, 0)
+        become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+        made = subprocess.run([*become, "make", "-s", "-C", clone, "xtrace-catch"], capture_output=True, text=True)
+        assert (made.returncode, made.stderr) == (0, "")
+        assert Path(clone, "xtrace-catch").stat().st_uid == NOBODY

@@ -13,6 +13,7 @@ from xtrace.model.words import Hook, XdpMode
 from xtrace.monitors.flows.hooks import Choice
 from xtrace.monitors.flows.interfaces import Selection
 from xtrace.monitors.flows.kinds import TC_KINDS, driver, effect, link_layer
+from xtrace.printable import some_of
 
 LOOPBACK_TYPE = 772
 
@@ -21,7 +22,7 @@ def interfaces(
     links: Sequence[LinkInfo], around: Mapping[int, Surroundings], selection: Selection, choice: Choice
 ) -> Iterator[Check]:
     """Check every selected interface."""
-    available = ", ".join(link.name for link in links)
+    available = some_of([link.name for link in links])
     for name in selection.missing(links):
         yield fail("interface", "not found", f"choose one of {available}", name)
     chosen = [link for link in links if selection.takes(link)]

@@ -52,7 +52,9 @@ IFLA_PROP_LIST = 52
 IFLA_ALT_IFNAME = 53
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
+IFLA_TUN_TYPE = 3
 IFLA_TUN_PI = 4
+IFF_TAP = 2
 IFLA_INFO_SLAVE_KIND = 4
 
 IFLA_XDP_FD = 1
@@ -110,6 +112,8 @@ class LinkInfo(NamedTuple):
     mtu: int = 0
     kind: str = ""
     master: int | None = None
+    has_ethernet: bool | None = None
+    """of a tun interface: whether its frames begin with an Ethernet header (TAP), whatever its link type; else None"""
     names_protocol: bool = False
     """of a tun interface: whoever sends names each packet's protocol, which need not be what the packet is"""
     slave_kind: str = ""
@@ -172,6 +176,7 @@ def parse_link(payload: bytes) -> LinkInfo:
     rx_packets, tx_packets, rx_bytes, tx_bytes = counters
     info = parse_attributes(values.get(IFLA_LINKINFO, b""))
     kind = text(info.get(IFLA_INFO_KIND, b""))
+    tun = _parse_tun(info.get(IFLA_INFO_DATA, b"")) if kind == "tun" else _NO_TUN
     return LinkInfo(
         index=index,
         name=name,
@@ -180,7 +185,8 @@ def parse_link(payload: bytes) -> LinkInfo:
         operstate=OPERSTATES[operstate] if operstate < len(OPERSTATES) else "unknown",
         mtu=optional_unsigned(values, IFLA_MTU, 4) or 0,
         kind=kind,
-        names_protocol=kind == "tun" and _names_protocol(info.get(IFLA_INFO_DATA, b"")),
+        has_ethernet=tun.has_ethernet,
+        names_protocol=tun.names_protocol,
         master=optional_unsigned(values, IFLA_MASTER, 4),
         slave_kind=text(info.get(IFLA_INFO_SLAVE_KIND, b"")),
         address=values.get(IFLA_ADDRESS, b"").hex(":"),
@@ -195,9 +201,21 @@ def parse_link(payload: bytes) -> LinkInfo:
     )
 
 
-def _names_protocol(tun: bytes) -> bool:
-    """Whether there is packet information, as IFF_NO_PI is not set (drivers/net/tun.c, since Linux 4.16)."""
-    return bool(optional_unsigned(parse_attributes(tun), IFLA_TUN_PI, 1))
+class _Tun(NamedTuple):
+    """What drivers/net/tun.c tells of an interface since Linux 4.16."""
+
+    has_ethernet: bool | None
+    names_protocol: bool
+
+
+_NO_TUN = _Tun(None, False)
+
+
+def _parse_tun(value: bytes) -> _Tun:
+    """There is packet information if IFF_NO_PI is not set. TUNSETLINK sets a link type that changes no frame."""
+    values = parse_attributes(value)
+    kind = optional_unsigned(values, IFLA_TUN_TYPE, 1)
+    return _Tun(None if kind is None else kind == IFF_TAP, bool(optional_unsigned(values, IFLA_TUN_PI, 1)))
 
 
 def _link_request(index: int, *extra: bytes) -> bytes:

@@ -82,6 +82,10 @@ class TcFilter(NamedTuple):
     name: str = ""
 
 
+NO_QUEUE = "noqueue"
+"""The kind of a root qdisc that only says that there is none."""
+
+
 class RootQdisc(NamedTuple):
     """An interface's root qdisc. `drops`: packets, of 32 bits; a merged packet counts once."""
 
@@ -91,7 +95,7 @@ class RootQdisc(NamedTuple):
 
 
 def root_qdiscs(socket: NetlinkSocket) -> dict[int, RootQdisc]:
-    """Root qdiscs by interface index; interfaces without a queue (noqueue) have none. Raises KernelError.
+    """Root qdiscs by interface index; those of interfaces without a queue are of the kind NO_QUEUE. Raises KernelError.
 
     Classful qdiscs count what their children drop as their own (qdisc_tree_reduce_backlog()), and multiqueue ones add
     their queues up in the dump (mq_dump()): so the root has it all.
@@ -102,7 +106,7 @@ def root_qdiscs(socket: NetlinkSocket) -> dict[int, RootQdisc]:
         values = parse_attributes(payload[_TCMSG.size :])
         queue = parse_attributes(values.get(TCA_STATS2, b"")).get(TCA_STATS_QUEUE)
         name = text(values.get(TCA_KIND, b""))
-        if kind != RTM_NEWQDISC or queue is None or name == "noqueue":
+        if kind != RTM_NEWQDISC or queue is None:
             continue
         _, ifindex, handle, _, _ = unpack(_TCMSG, payload, "tcmsg")
         found[ifindex] = RootQdisc(name, handle, unpack(_QUEUE, queue, "gnet_stats_queue")[2])

@@ -208,7 +208,7 @@ def test_refused_request_has_the_number_and_name_of_the_error(play: Any, number:
     _, socket = play([ack(-number)])
     caught = failure(socket.request, 19, what="RTM_SETLINK(eth7)")
     assert (caught.call, caught.errno, caught.detail) == ("RTM_SETLINK(eth7)", number, "")
-    assert str(caught) == f"RTM_SETLINK(eth7): {error_name(number)}"
+    assert str(caught).startswith(f"RTM_SETLINK(eth7): {error_name(number)}")
 
 
 def test_refused_request_shows_the_drivers_words(play: Any) -> None:

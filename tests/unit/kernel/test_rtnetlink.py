@@ -289,6 +289,15 @@ def test_xdp_programs_of_every_mode_are_distinguished() -> None:
     assert parse_link(xdp((2, b"\5"), ids[0])).xdp == XdpOwner("mode 5", 40)
 
 
+@pytest.mark.parametrize("kind, value, expected", [("tun", 1, False), ("tun", 2, True), ("vlan", 2, None)])
+def test_frames_of_a_tun_interface_begin_as_its_mode_says(kind: str, value: int, expected: bool | None) -> None:
+    data = pack_attribute(rtnetlink.IFLA_INFO_DATA, pack_attribute(rtnetlink.IFLA_TUN_TYPE, bytes([value])))
+    info = pack_attribute(rtnetlink.IFLA_INFO_KIND, kind.encode() + b"\0") + data
+    assert parse_link(link_payload(pack_attribute(rtnetlink.IFLA_LINKINFO, info))).has_ethernet is expected
+    without = link_payload(pack_attribute(rtnetlink.IFLA_LINKINFO, info[: -len(data)]))
+    assert parse_link(without).has_ethernet is None
+
+
 @pytest.mark.parametrize("kind, value, named", [("tun", 1, True), ("tun", 0, False), ("vlan", 1, False)])
 def test_packet_information_is_a_tun_interface_s(kind: str, value: int, named: bool) -> None:
     data = pack_attribute(rtnetlink.IFLA_INFO_DATA, pack_attribute(rtnetlink.IFLA_TUN_PI, bytes([value])))

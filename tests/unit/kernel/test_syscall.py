@@ -18,6 +18,16 @@ def test_result_of_a_call_is_returned(kernel: FakeKernel) -> None:
     assert kernel.arguments == [(3,)]
 
 
+def test_error_for_want_of_descriptors_says_what_to_do(kernel: FakeKernel) -> None:
+    kernel.answer("xt_map_freeze", -errno.EMFILE)
+    with pytest.raises(KernelError) as caught:
+        call("BPF_MAP_CREATE(flows_a)", kernel.xt_map_freeze, 3)
+    assert str(caught.value) == (
+        "BPF_MAP_CREATE(flows_a): EMFILE (Too many open files)"
+        " (raise the limit: `ulimit -n 4096`, LimitNOFILE= of a service)"
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EINTR])
 def test_interrupted_call_is_tried_again(number: int, kernel: FakeKernel) -> None:
     kernel.answer("xt_map_freeze", -number, -number, 0)

@@ -191,7 +191,7 @@ def qdisc(ifindex: int, parent: int, kind: str, drops: int | None, handle: int =
     return message(tc.RTM_NEWQDISC, body)
 
 
-def test_root_qdiscs_are_listed_with_their_drops_and_children_and_noqueue_are_not(play: Play) -> None:
+def test_root_qdiscs_are_listed_with_their_drops_and_children_are_not(play: Play) -> None:
     _, socket = play(
         dump(
             qdisc(1, tc.TC_H_ROOT, "noqueue", 0, handle=0),
@@ -202,7 +202,7 @@ def test_root_qdiscs_are_listed_with_their_drops_and_children_and_noqueue_are_no
             qdisc(10, tc.TC_H_ROOT, "odd", None),
         )
     )
-    assert tc.root_qdiscs(socket) == {IF: ("htb", 0x10000, 17), 9: ("mq", 0, 0)}
+    assert tc.root_qdiscs(socket) == {1: (tc.NO_QUEUE, 0, 0), IF: ("htb", 0x10000, 17), 9: ("mq", 0, 0)}
 
 
 def test_qdisc_cut_short_is_an_error(play: Play) -> None:

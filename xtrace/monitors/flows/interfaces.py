@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from xtrace.kernel.rtnetlink import LinkInfo
 from xtrace.monitors.flows.kinds import PAIR_KINDS
+from xtrace.printable import some_of
 
 ANY = "any"
 
@@ -58,7 +59,7 @@ class Selection(NamedTuple):
             if ANY in self.patterns
             else ""
         )
-        available = ", ".join(link.name for link in links)
+        available = some_of([link.name for link in links])
         return f"-i {','.join(self.patterns)} matches no interface{why} (available: {available})"
 
     def missing(self, links: Iterable[LinkInfo]) -> Sequence[str]:

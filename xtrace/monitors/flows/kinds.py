@@ -47,6 +47,8 @@ UNKNOWN_PACKETS = "XDP cannot know what its packets are: they count without addr
 
 def link_layer(link: LinkInfo) -> int:
     """The first header of this interface's frames; InterfaceError for unsupported link types."""
+    if link.has_ethernet is not None:
+        return int(lib.LINK_LAYER_ETHERNET if link.has_ethernet else lib.LINK_LAYER_NONE)
     if link.link_type in ETHERNET_LINK_TYPES:
         return int(lib.LINK_LAYER_ETHERNET)
     if link.link_type == INFINIBAND_LINK_TYPE:
@@ -68,6 +70,17 @@ def xdp_layer(link: LinkInfo) -> int:
     if layer == lib.LINK_LAYER_NONE and link.kind == "tun" and not link.names_protocol:
         return int(lib.LINK_LAYER_IP)
     return layer
+
+
+def layers(link: LinkInfo) -> tuple[int, int] | None:
+    """The first header at tc and at XDP; None for unsupported link types. It may change while there is an interface.
+
+    A bond is what its first member is, a tun what its owner says (NETDEV_POST_TYPE_CHANGE in the kernel).
+    """
+    try:
+        return link_layer(link), xdp_layer(link)
+    except InterfaceError:
+        return None
 
 
 def effect(link: LinkInfo, mode: XdpMode) -> str:

@@ -32,10 +32,10 @@ class Links:
             log.debug("%s", error)
             return None
 
-    def is_missing(self, name: str) -> bool:
-        """Whether no interface has this name or alternative name, as far as is known."""
+    def is_missing(self, wanted: str | int) -> bool:
+        """Whether no interface has this name, alternative name or index, as far as is known."""
         try:
-            return rtnetlink.link(self._netlink, name) is None
+            return rtnetlink.link(self._netlink, wanted) is None
         except KernelError as error:
             log.debug("%s", error)
             return False

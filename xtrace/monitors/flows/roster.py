@@ -16,17 +16,21 @@ from xtrace.monitors.flows.absent import Absentees
 from xtrace.monitors.flows.attach import Attacher, loaded
 from xtrace.monitors.flows.coverage import Coverage
 from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.kinds import layers
 from xtrace.monitors.flows.links import Links
 from xtrace.monitors.flows.queue import Queue
 from xtrace.monitors.flows.refusals import removal
 from xtrace.monitors.flows.slots import Slots
 from xtrace.monitors.flows.watched import Watched
+from xtrace.printable import some_of
 
 log = logging.getLogger(__name__)
 
 GONE = "the interface is gone"
 MOVED = "the interface moved to another network namespace"
 BECAME_MEMBER = "became a member of another interface, which counts its packets too"
+CHANGED = "its frames begin with another header now"
+FURTHER = "; hook records name it and all further ones"
 DETACHED = "the program was detached by someone else"
 
 
@@ -73,6 +77,8 @@ class Roster:
         self._report = report
         self.watched: list[Watched] = []
         self._absent = Absentees()
+        self._lacks_slots = False
+        """whether it was reported that there are no more slots"""
         self._is_stale = False
         """whether events were lost or the interfaces could not be listed"""
 
@@ -86,7 +92,7 @@ class Roster:
                 f"-i any excludes the bridge ports {names}: on the bridge itself, packets that its ports forward to"
                 f" each other are not visible; -i any,{names} includes the ports"
             )
-        available = ", ".join(link.name for link in links)
+        available = some_of([link.name for link in links])
         missing = self._selection.missing(links)
         advice = "it is monitored as soon as it appears" if chosen else "choose one with -i"
         failures: list[XtraceError] = [
@@ -173,8 +179,10 @@ class Roster:
         """The packets of detached interfaces have been drained: release their slots."""
         kept = self._slots.drained(self.watched)
         has_room, self.watched = len(kept) < len(self.watched), kept
-        if has_room and self._absent.slots_released():
-            self.retry()
+        if has_room:
+            self._lacks_slots = False
+            if self._absent.slots_released():
+                self.retry()
 
     def detach_all(self) -> None:
         """Detach from every interface; failures are logged."""
@@ -219,10 +227,15 @@ class Roster:
             if watched.name != link.name:
                 self._report(f"{watched.name}: the interface was renamed to {link.name}")
                 watched.rename(link.name)
-            self._follow_state(watched, self._links.look_up(link.index))  # not as it was on its way to being deleted
+            now = self._links.look_up(link.index)  # not as it was on its way to being deleted
+            self._follow_state(watched, now)
             if self._selection.gives_up(link):
                 self._lose(link.index, BECAME_MEMBER)
-            return
+                return
+            if now is None or layers(now) == watched.layers:
+                return
+            self._lose(link.index, CHANGED)
+            link = self._links.look_up(link.index) or now  # without the program that was on it
         # retry after a refusal only when the interface has gone up or down, not at every change
         if self._wants(link):
             self._attach_and_report(link)
@@ -234,7 +247,12 @@ class Roster:
 
     def _attach_and_report(self, link: LinkInfo) -> None:
         error = self._try_watch(link)
-        if error is not None:
+        if error is None:
+            return
+        if self._links.is_missing(link.index):  # it came and went
+            self._absent.gone(link.index)
+            log.debug("%s", error)
+        else:
             log.error("%s", error)
 
     def _wants(self, link: LinkInfo) -> bool:
@@ -251,12 +269,13 @@ class Roster:
         slot = self._slots.free(self.watched)
         if slot is None:
             detail = f"not monitored: all {len(self._slots)} slots are in use"
-            is_new = self._absent.without_slot(link, detail)
-            return InterfaceError(f"{link.name}: {detail}") if is_new else None
+            is_new = self._absent.without_slot(link, detail) and not self._lacks_slots
+            self._lacks_slots = True
+            return InterfaceError(f"{link.name}: {detail}{FURTHER}") if is_new else None
         if not self._absent.has_failed(link.index):
             log.debug("%s", message("Preparing to monitor network interface: {}", link.name))
         coverage, queue = Coverage(link.name, self._report, link), Queue(link.name, self._report)
-        watched = Watched(link.index, link.name, slot, coverage, queue)
+        watched = Watched(link.index, link.name, slot, coverage, queue, layers=layers(link))
         if Direction.EGRESS in self._way.directions:
             queue.sample(self._links.queues().get(link.index))
         try:

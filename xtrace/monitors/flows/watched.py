@@ -32,6 +32,8 @@ class Watched:
     attached: dict[Direction, Attached] = field(default_factory=dict)
     until_ns: int | None = None
     """when it was detached; its last interval is still to be drained"""
+    layers: tuple[int, int] | None = None
+    """the first header of its frames, for which the programs were loaded"""
     is_up: bool = True
     """whether it can carry packets, as far as was reported"""
     promiscuous: Fd | None = None

@@ -25,6 +25,7 @@ from xtrace.monitors.rdma.inventory import inventory, matches, netdev_of, open_n
 from xtrace.monitors.rdma.ports import Found, PortReader
 from xtrace.monitors.rdma.queue_pairs import QueuePairWatch
 from xtrace.monitors.wall import wall_offset
+from xtrace.printable import some_of
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class RdmaMonitor:
             everything = inventory(None, self._options.excluded)
         if not everything:
             raise RdmaError(NO_RDMA + self._elsewhere())
-        available = ", ".join(f"{found.id} on {netdev_of(found) or 'no interface'}" for found in everything)
+        available = some_of([f"{found.id} on {netdev_of(found) or 'no interface'}" for found in everything])
         names = [found.id.device for found in everything]
         missing = [wanted for wanted in self._options.devices if not any(matches(name, [wanted]) for name in names)]
         chosen = [found for found in everything if self._takes(found)]

@@ -78,12 +78,14 @@ def _parts(values: Iterable[str]) -> list[str]:
 
 
 def _forms(value: str) -> Iterator[bytes]:
-    """Yield what a text may say for a value: the value, and what it means where it seems escaped; base64 of it."""
+    """Yield what a text may say for a value: the value, what it means where it seems escaped, base64 of it, digits."""
     yield from filter(None, (layer.bytes for layer in layers(value)))
     if len(value) >= SHORTEST_PART:
         for how in (b64encode, urlsafe_b64encode):
             encoded = how(value.encode("utf-8", "surrogateescape"))
             yield from (encoded, encoded.rstrip(b"="), encoded.replace(b"+", b" "))
+        digits = value.encode("utf-8", "surrogateescape").hex()
+        yield from (digits.encode(), digits.upper().encode())
 
 
 def read_secret(path: str | None) -> str | None:

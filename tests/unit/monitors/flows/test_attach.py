@@ -26,7 +26,7 @@ from xtrace.monitors.flows import attach as attach_module
 from xtrace.monitors.flows import kinds
 from xtrace.monitors.flows.attach import Attached, Attacher, loaded
 from xtrace.monitors.flows.hooks import Choice
-from xtrace.monitors.flows.kinds import driver, effect, link_layer
+from xtrace.monitors.flows.kinds import driver, effect, layers, link_layer
 from xtrace.monitors.flows.refusals import XdpRefused, refuse_if_owned, removal
 from xtrace.monitors.flows.tables import FlowTables, Place
 
@@ -596,6 +596,14 @@ def test_xdp_takes_a_packet_without_link_layer_for_ip_only_where_its_driver_chec
     assert bench.tables.loaded[0][1].link_layer == layer
     told = "XDP cannot know what its packets are: they count without addresses; --hook tc sees them"
     assert (told in bench.attached[0].remarks) == (layer == lib.LINK_LAYER_NONE)
+
+
+@pytest.mark.parametrize("link_type", [0, 1, 32, 512, 801, 65534])
+def test_a_link_type_that_somebody_gave_a_tun_changes_no_frame(link_type: int) -> None:
+    """TUNSETLINK."""
+    link = ETH0._replace(kind="tun", link_type=link_type, has_ethernet=False)
+    assert layers(link) == (lib.LINK_LAYER_NONE, lib.LINK_LAYER_IP)
+    assert layers(link._replace(has_ethernet=True)) == (lib.LINK_LAYER_ETHERNET, lib.LINK_LAYER_ETHERNET)
 
 
 @pytest.mark.parametrize("link_type", [0, 24, 280, 801, 803])

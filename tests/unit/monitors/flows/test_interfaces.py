@@ -8,6 +8,14 @@ from xtrace.kernel.rtnetlink import IFF_UP, LinkInfo
 from xtrace.monitors.flows.interfaces import Selection
 
 
+def test_a_host_with_thousands_of_interfaces_does_not_fill_the_screen_with_their_names() -> None:
+    links = [link(f"veth{number}", kind="veth") for number in range(1000)]
+    said = Selection(("eth*",)).nothing_chosen(links)
+    assert said.endswith("veth30, veth31, and 968 more)")
+    assert said.count("veth") == 32
+    assert Selection(("eth*",)).nothing_chosen(links[:32]).endswith("veth30, veth31)")
+
+
 def link(name: str, *, up: bool = True, kind: str = "", master: int | None = None, link_type: int = 1) -> LinkInfo:
     return LinkInfo(index=2, name=name, flags=IFF_UP if up else 0, link_type=link_type, kind=kind, master=master)
 

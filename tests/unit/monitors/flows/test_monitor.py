@@ -850,6 +850,22 @@ def test_interface_that_refused_and_went_is_retried_when_it_is_back(
     made.close()
 
 
+def test_interface_that_is_gone_before_it_is_attached_to_is_no_refusal(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = start(world, "any")
+
+    def attach(attacher: FakeAttacher, link: LinkInfo, slot: int, direction: Direction) -> Attached:
+        world.links = [LO, ETH0]
+        raise InterfaceError("eth1: ENODEV")
+
+    monkeypatch.setattr(FakeAttacher, "attach", attach)
+    happens(world, made, (NEW_LINK, ETH1))
+    assert caplog.messages == []
+    assert made.tick().unattached == ()
+    made.close()
+
+
 def test_interface_that_refuses_one_direction_is_detached_from_the_other_and_its_counts_are_kept(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -874,10 +890,14 @@ def test_interface_beyond_the_last_slot_is_reported_as_not_monitored(
     made = start(world, "any")
     assert len(world.attached) == OPEN_SLOTS
     happens(world, made, (NEW_LINK, interface("eth99", 999)))
-    assert caplog.messages == ["eth99: not monitored: all 64 slots are in use"]
+    happens(world, made, (NEW_LINK, interface("eth98", 998)))
+    told_of_slots = "eth99: not monitored: all 64 slots are in use; hook records name it and all further ones"
+    assert caplog.messages == [told_of_slots], "once, however many there are"
     assert len(world.attached) == OPEN_SLOTS
+    unattached = {absent.name: absent.detail for absent in made.tick().unattached}
+    assert unattached == dict.fromkeys(["eth99", "eth98"], "not monitored: all 64 slots are in use")
     gone = world.links[7]
-    world.links = [link for link in world.links if link is not gone] + [interface("eth99", 999)]
+    world.links = [link for link in world.links if link is not gone]
     happens(world, made, (DEL_LINK, gone))
     made.tick()
     assert world.attached[-1] == "eth99 slot 7", "it is not forgotten when there is room again"
@@ -1087,6 +1107,35 @@ def test_member_of_a_bond_is_left_to_the_bond_where_any_took_it(world: World) ->
     made.close()
 
 
+@pytest.mark.parametrize("link_type", [32, 65534])
+def test_interface_whose_frames_begin_with_another_header_now_is_attached_to_anew(
+    world: World, monitor: XdpMonitor, link_type: int
+) -> None:
+    """As a bond's do with its first member."""
+    changed = ETH0._replace(link_type=link_type)
+    world.links = [LO, changed]
+    happens(world, monitor, (NEW_LINK, changed))
+    assert world.attached == ["eth0 slot 1"]
+    assert world.said[-2].startswith("eth0: its frames begin with another header now; ")
+    assert told(monitor) == [("eth0", 0, "ingress"), ("eth0", 1, "ingress")]
+    happens(world, monitor, (NEW_LINK, changed))
+    assert world.attached == ["eth0 slot 1"]
+
+
+def test_interface_whose_frames_are_no_longer_supported_is_not_watched(world: World, monitor: XdpMonitor) -> None:
+    changed = ETH0._replace(link_type=801)
+    world.links = [LO, changed]
+    world.refuses["eth0", Direction.INGRESS] = InterfaceError("eth0: frames of link type 801 are not supported")
+    happens(world, monitor, (NEW_LINK, changed), (NEW_LINK, changed))
+    assert world.attached == []
+    assert [line for line in world.said if "header" in line] == world.said[-1:]
+
+
+def test_event_of_a_link_type_that_is_past_changes_nothing(world: World, monitor: XdpMonitor) -> None:
+    happens(world, monitor, (NEW_LINK, ETH0._replace(link_type=32, rx_packets=None)))
+    assert world.attached == ["eth0 slot 0"]
+
+
 def test_member_of_a_bond_that_was_named_stays_watched(world: World, monitor: XdpMonitor) -> None:
     happens(world, monitor, (NEW_LINK, ETH0._replace(master=9)))
     assert world.attached == ["eth0 slot 0"]
@@ -1240,6 +1289,9 @@ def test_drops_of_the_queue_stand_beside_egress_from_the_first_interval_to_the_l
         (RootQdisc("tbf", 1, 2), RootQdisc("tbf", 2, 3), None),
         (RootQdisc("tbf", 1, 2), None, None),
         (None, RootQdisc("tbf", 1, 2), None),
+        (RootQdisc("tbf", 1, 2), RootQdisc("noqueue", 0, 0), None),
+        (RootQdisc("noqueue", 0, 0), RootQdisc("noqueue", 0, 0), None),
+        (RootQdisc("noqueue", 0, 0), RootQdisc("tbf", 1, 2), 2),
     ],
 )
 def test_queue_that_is_another_one_now_has_unknown_drops(
@@ -1250,6 +1302,16 @@ def test_queue_that_is_another_one_now_has_unknown_drops(
     queue.sample(last)
     queue.sample(now)
     assert queue.dropped == dropped
+
+
+@pytest.mark.parametrize("kind, handle", [("tbf", 2), ("htb", 1), ("tbf", 1)])
+def test_drops_of_a_queue_that_replaced_another_are_reported_though_not_all_are_known(kind: str, handle: int) -> None:
+    said: list[str] = []
+    queue = Queue("eth0", said.append)
+    queue.sample(RootQdisc("tbf", 1, 50))
+    queue.sample(RootQdisc(kind, handle, 3))
+    assert queue.dropped is None
+    assert [line.split(" after")[0] for line in said] == [f"eth0: the queue ({kind}) dropped 3 packets"]
 
 
 def test_packets_that_the_queue_drops_are_not_taken_for_repeated_ones(world: World) -> None:

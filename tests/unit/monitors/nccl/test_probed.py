@@ -145,8 +145,8 @@ def test_what_failed_is_tried_again_later(
     for _ in range(3):
         files.update([user(1)])
     assert [record.getMessage() for record in caplog.records] == [
-        "pid 7 (python3): /1/libnccl.so.2: not probed: perf_event_open: EMFILE (Too many open files);"
-        " trying again later"
+        "pid 7 (python3): /1/libnccl.so.2: not probed: perf_event_open: EMFILE (Too many open files)"
+        " (raise the limit: `ulimit -n 4096`, LimitNOFILE= of a service); trying again later"
     ]
     tables.fails = False
     files.update([user(1)])

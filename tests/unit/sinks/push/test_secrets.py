@@ -33,6 +33,8 @@ FORMS = {
     "HTML of a URL": "s3cr%2Bt&#32;%22x&amp;y%2Fz7",
     "base64": b64encode(SECRET.encode()).decode(),
     "base64 without padding": b64encode(SECRET.encode()).decode().rstrip("="),
+    "hexadecimal": SECRET.encode().hex(),
+    "hexadecimal in capitals": SECRET.encode().hex().upper(),
 }
 
 

@@ -7,6 +7,7 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
+from http.client import BadStatusLine, HTTPException, LineTooLong, RemoteDisconnected
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -292,6 +293,7 @@ def certificate_error(text: str) -> ssl.SSLCertVerificationError:
 
 
 POOL: Any = None
+NO_HTTP = "the answer is not valid HTTP (another protocol's port, or one for https?)"
 
 
 @pytest.mark.parametrize(
@@ -311,6 +313,13 @@ POOL: Any = None
         ),
         (OSError(113, "No route to host"), "No route to host"),
         (errors.ProtocolError("aborted"), "connection closed before the answer"),
+        (
+            errors.ProtocolError("aborted", RemoteDisconnected("Remote end closed connection without response")),
+            "connection closed before the answer",
+        ),
+        (errors.ProtocolError("aborted", BadStatusLine("\x15\x03\x03\0\2\2(")), NO_HTTP),
+        (errors.ProtocolError("aborted", LineTooLong("header line")), NO_HTTP),
+        (errors.ProtocolError("aborted", HTTPException("got more than 100 headers")), NO_HTTP),
     ],
 )
 def test_reason_of_a_failure_is_short_and_without_the_url(error: Exception, text: str) -> None:
