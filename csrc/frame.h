@@ -12,6 +12,7 @@
 #include "switches.h"
 
 #define FARTHEST_NETWORK_HEADER 128 /* bytes into a frame without a link layer; a power of two */
+#define PACKET_LOOPBACK 5	    /* linux/if_packet.h: what this host sent to many, for itself */
 
 /* Room for the copy of a frame's beginning, where its headers are not in the linear data. */
 struct frame_copy {
@@ -24,6 +25,16 @@ struct {
 	MAP_TYPE(value, struct frame_copy);
 	MAP_UINT(max_entries, 1);
 } frame_copies SEC(".maps");
+
+/*
+ * Whether it never was on the wire: of what this host sends to a group that it is in, or to all, the kernel
+ * hands itself a copy at tc ingress of the same interface, without a link layer (dev_loopback_xmit()).
+ * Interfaces and packet sockets do not count it either.
+ */
+static __always_inline bool is_own_copy(const struct __sk_buff *skb)
+{
+	return !is_egress && skb->pkt_type == PACKET_LOOPBACK;
+}
 
 /* Makes the verifier forget what it knows of a key: it would follow every way through the parser on through
  * all that follows.

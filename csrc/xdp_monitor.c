@@ -398,7 +398,8 @@ int tc_packet(struct __sk_buff *skb)
 	    !may_be_second_pass(&plain) && count_plain_segments(skb, &plain, &packet.counters)) {
 		if (count_plain(&plain, &packet, &place, unknown))
 			return TC_ACT_UNSPEC; /* TCX_NEXT */
-	} else if (is_second_pass(skb) || count_other_skb(skb, &packet, &place, unknown)) {
+	} else if (is_own_copy(skb) || is_second_pass(skb) ||
+		   count_other_skb(skb, &packet, &place, unknown)) {
 		return TC_ACT_UNSPEC;
 	}
 	to_ask = count_packet(&packet, &place);
@@ -433,7 +434,7 @@ int tc_beside_xdp(struct __sk_buff *skb)
 	struct flow_entry packet;
 
 	IN_MEMORY(packet);
-	if (is_second_pass(skb))
+	if (is_own_copy(skb) || is_second_pass(skb))
 		return TC_ACT_UNSPEC;
 	number = find_counted(skb, &packet, buffer);
 	if (unlikely(number) && table_asks(number, buffer))

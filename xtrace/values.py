@@ -28,9 +28,8 @@ def duration(least_ms: int, most_ms: int) -> Callable[[str, str], int]:
             raise UsageError(f"{name}: '{text}' is not a duration (use 500ms, 5s, 1m, or milliseconds)")
         milliseconds = float(found.group(1)) * UNITS_MS[found.group(2) or "ms"]
         if not least_ms <= milliseconds <= most_ms:
-            raise UsageError(
-                f"{name} {text.strip()} is out of range ({written_duration(least_ms)} to {written_duration(most_ms)})"
-            )
+            most = written_duration(most_ms) + ("" if found.group(2) else "; a plain number is ms")
+            raise UsageError(f"{name} {text.strip()} is out of range ({written_duration(least_ms)} to {most})")
         return round(milliseconds)
 
     return parse

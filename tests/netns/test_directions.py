@@ -130,6 +130,37 @@ def test_with_offloads_the_senders_egress_is_the_receivers_ingress_in_packets_an
         assert {flow["units"] for flow in seen} == {"wire"}
 
 
+SENT_TO_MANY = 5
+TO_MANY = f"""
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+    own = socket.inet_aton("10.0.0.2")
+    out.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
+    out.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.0.0.251") + own)
+    for _ in range({SENT_TO_MANY}):
+        for address in ("224.0.0.251", "10.0.0.255"):
+            out.sendto(b"to many", (address, 5353))
+"""
+
+
+@pytest.mark.parametrize("variables", [None, WITHOUT_TCX], ids=["tcx", "clsact"])
+def test_the_copy_of_what_the_host_sends_to_many_is_not_counted_as_received(
+    variables: dict[str, str] | None,
+) -> None:
+    options = (*BOTH, "--hook", "tc")
+    with quiet_pair() as pair:
+        before = interface_counts(pair)
+        with running(pair.far, "-i", "far0", *options, programs=2, variables=variables) as tool:
+            pair.far.run(sys.executable, "-c", TO_MANY)
+            result = tool.stop()
+        counted = {place: count - before[place] for place, count in interface_counts(pair).items()}
+    assert flows(result.records, direction="egress", dst_port=5353)
+    assert sum(flow["packets"] for flow in flows(result.records, dst_port=5353)) == 2 * SENT_TO_MANY
+    for direction in WAYS:
+        assert total(result.records, direction=direction) == counted["far0", direction]
+
+
 def test_each_record_has_its_direction_and_hook() -> None:
     with quiet_pair() as pair, running(pair.far, "-i", "far0", *BOTH, "--xdp-mode", "native", programs=2) as tool:
         pair.near.ping("10.0.0.2", 3)

@@ -99,7 +99,7 @@ def targets() -> set[str]:
 
 @pytest.mark.parametrize(
     "file",
-    [*DOCUMENTS, *sorted(ROOT.glob(".github/workflows/*.yml")), ROOT / ".ci/run", ROOT / ".ci/packages"],
+    [*DOCUMENTS, *sorted(ROOT.glob(".github/workflows/*.yml")), *sorted((ROOT / ".ci").iterdir())],
     ids=lambda file: file.name,
 )
 def test_targets_exist(file: Path) -> None:

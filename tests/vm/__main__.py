@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.vm.guest import Ended, boot
 from tests.vm.image import Kernel
-from tests.vm.suites import SUITES, exit_code, parsed, run_suites
+from tests.vm.suites import USUAL, exit_code, parsed, run_suites
 
 TESTS = "tests/kernel,tests/netns"
 LIMIT_S = 6000
@@ -17,12 +17,12 @@ LIMIT_S = 6000
 
 def run() -> bool:
     """One guest of each suite."""
-    options = parsed("tests.vm", __doc__, list(SUITES), TESTS, LIMIT_S)
+    options = parsed("tests.vm", __doc__, USUAL, TESTS, LIMIT_S)
 
     def boot_one(kernel: Kernel, archives: Sequence[Path], directory: Path) -> Ended:
         # of the kernel's command line, what it does not know goes to the environment of the first process
         words = [f"xtrace_tests={options.tests}", *options.set]
-        return boot(kernel.image, archives, directory, options.timeout, " ".join(words))
+        return boot(kernel, archives, directory, options.timeout, " ".join(words))
 
     return run_suites(options, boot_one, "runs")
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tests.vm.architecture import ARM64_SUFFIX, Architecture
+
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 DOCUMENTS = ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man")
@@ -43,10 +45,11 @@ def mirror() -> str:
 
 
 class Suite:
-    """One suite of Debian's archive, its lists and packages in a directory of the cache."""
+    """One suite of Debian's archive, for one architecture, its lists and packages in a directory of the cache."""
 
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name = name
+    def __init__(self, name: str, architecture: Architecture, directory: Path) -> None:
+        self.name = name.removesuffix(ARM64_SUFFIX)
+        self._architecture = architecture.name
         self._root = directory
         self._archives = directory / "var/cache/apt/archives"
 
@@ -72,7 +75,7 @@ class Suite:
         """The suite's kernel: its image, and the modules where they are packages of their own."""
         tree = self._apt(
             "apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks",
-            "--no-replaces", "--no-enhances", "linux-image-amd64",
+            "--no-replaces", "--no-enhances", f"linux-image-{self._architecture}",
         )  # fmt: skip
         packages = re.findall(r"^linux-(?:base|binary|image|modules)-\d\S*", tree, re.MULTILINE)
         self._apt("apt-get", "clean")
@@ -83,7 +86,7 @@ class Suite:
         return sorted(self._archives.glob("*.deb"))
 
     def _apt(self, command: str, *arguments: str, directory: Path | None = None) -> str:
-        options = {"Dir": str(self._root), "APT::Architecture": "amd64", "APT::Sandbox::User": ""}
+        options = {"Dir": str(self._root), "APT::Architecture": self._architecture, "APT::Sandbox::User": ""}
         flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
         words = [need(command, "apt"), "-qq", *flags, *arguments]
         done = subprocess.run(words, capture_output=True, text=True, cwd=directory)

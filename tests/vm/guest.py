@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.vm.debian import need
+from tests.vm.image import Kernel
 
-COMMAND_LINE = (
-    "console=ttyS0 loglevel=5 panic=-1 mitigations=off nowatchdog tsc=reliable clocksource=hpet no_timer_check"
-)
-"""Level 5 shows the kernel's warnings. The emulated TSC has the host's rate, which a guest that boots on a busy machine
-measures wrongly: seven times as many seconds as there were have been seen. HPET's rate is known."""
+COMMAND_LINE = "loglevel=5 panic=-1 mitigations=off nowatchdog"
+"""Level 5 shows the kernel's warnings."""
 
 EMULATION = "tcg,thread=single"
 """Both CPUs in one thread. With a thread for each, one boot in ten ended in "Oops: int3" with QEMU 7.2: a CPU ran
@@ -41,7 +39,7 @@ class Ended:
 
 
 def boot(
-    kernel: Path,
+    kernel: Kernel,
     archives: Sequence[Path],
     directory: Path,
     limit_s: float,
@@ -58,11 +56,13 @@ def boot(
         for archive in archives:
             with archive.open("rb") as part:
                 shutil.copyfileobj(part, whole)
+    machine = kernel.architecture
     command = [
-        need("qemu-system-x86_64", "qemu-system-x86"), "-accel", EMULATION, "-cpu", "max", "-machine", "q35",
+        need(machine.emulator, machine.package), "-accel", EMULATION, *machine.options,
         "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-kernel", str(kernel), "-initrd", str(root), "-append", f"{COMMAND_LINE} {arguments}",
-        "-serial", f"file:{console}", "-serial", f"file:{reports}", *devices,
+        "-kernel", str(kernel.image), "-initrd", str(root),
+        "-append", f"{COMMAND_LINE} {machine.command_line} {arguments}",
+        "-serial", f"file:{console}", *machine.reports(reports), *devices,
     ]  # fmt: skip
     begun = time.monotonic()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:

@@ -4,6 +4,7 @@ user      Debian 12 programs                     made once
 python    the Python packages that tests need    made once for each set of requirements
 kernel    image and modules of one suite         made once for each suite
 source    the tree under test                    made for each run
+shim      its shim, for another architecture     made for each run
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from tests.vm import shim
+from tests.vm.architecture import Architecture, architecture_of
 from tests.vm.debian import Suite, need, pack, unpack
 
 TOOLS = {"apt-get": "apt", "clang": "clang", "cpio": "cpio", "depmod": "kmod", "dpkg-deb": "dpkg", "modprobe": "kmod"}
@@ -66,6 +69,7 @@ class Kernel:
 
     image: Path
     modules: Path
+    architecture: Architecture
 
 
 class Cache:
@@ -83,13 +87,13 @@ class Cache:
             for made in directory.glob("*.cpio"):
                 made.unlink()
 
-    def user(self, more: Sequence[str] = ()) -> Path:
+    def user(self, architecture: Architecture, more: Sequence[str] = ()) -> Path:
         """The archive with Debian's programs, those of PACKAGES and `more`."""
         packages = (*PACKAGES, *more)
-        archive = self.directory / f"user-{_digest(packages)}.cpio"
+        archive = self.directory / f"user-{architecture.name}-{_digest(packages)}.cpio"
         if not archive.exists():
             with self._scratch() as root, _made_whole(archive) as unfinished:
-                unpack(self._suite(USER_SUITE).fetch_with_dependencies(packages), root)
+                unpack(self._suite(USER_SUITE, architecture).fetch_with_dependencies(packages), root)
                 for name, text in FILES.items():
                     (root / name).write_text(text)
                 for name in ("dev", "proc", "root", "run", "sys", "tmp"):
@@ -97,23 +101,37 @@ class Cache:
                 pack(root, unfinished)
         return archive
 
-    def python(self) -> Path:
+    def python(self, architecture: Architecture) -> Path:
         """The archive with Python packages."""
         wanted = [*PYTHON_PACKAGES, *(r for r in metadata.requires("xtrace-catch") or () if "extra ==" not in r)]
-        archive = self.directory / f"python-{_digest(wanted)}.cpio"
+        archive = self.directory / f"python-{architecture.name}-{_digest(wanted)}.cpio"
         if not archive.exists():
             with self._scratch() as root, _made_whole(archive) as unfinished:
-                _install_wheels(wanted, root / "usr/lib/python3/dist-packages")
+                _install_wheels(wanted, architecture, root / "usr/lib/python3/dist-packages")
                 pack(root, unfinished)
+        return archive
+
+    def shim(self, architecture: Architecture, source: Path, archive: Path) -> Path:
+        """Write the archive with the shim that takes the place of this machine's in the tree under test."""
+        sysroot = self.directory / f"sysroot-{architecture.name}"
+        if not sysroot.exists():
+            with self._scratch() as scratch:
+                unpack(self._suite(USER_SUITE, architecture).fetch_with_dependencies(shim.PACKAGES), scratch / "made")
+                (scratch / "made").rename(sysroot)
+        with self._scratch() as root:
+            (root / "xtrace-catch/xtrace").mkdir(parents=True)
+            shim.compile_shim(source, sysroot, architecture, root / "xtrace-catch/xtrace/_native.abi3.so")
+            pack(root, archive)
         return archive
 
     def kernel(self, suite: str, more: Sequence[str] = ()) -> Kernel:
         """Image and modules of the suite's kernel, those of MODULES and `more`."""
         name = f"{suite}-{_digest((*MODULES, *more))}"
-        kernel = Kernel(self.directory / f"{name}.vmlinuz", self.directory / f"{name}.cpio")
+        architecture = architecture_of(suite)
+        kernel = Kernel(self.directory / f"{name}.vmlinuz", self.directory / f"{name}.cpio", architecture)
         if not kernel.modules.exists():
             with self._scratch() as fetched, self._scratch() as root, _made_whole(kernel.modules) as unfinished:
-                unpack(self._suite(suite).fetch_kernel(), fetched)
+                unpack(self._suite(suite, architecture).fetch_kernel(), fetched)
                 (release,) = (path.name for path in (fetched / "usr/lib/modules").iterdir())
                 images = (fetched / f"boot/vmlinuz-{release}", fetched / f"usr/lib/modules/{release}/vmlinuz")
                 shutil.copy(next(path for path in images if path.exists()), kernel.image)
@@ -121,8 +139,8 @@ class Cache:
                 pack(root, unfinished)
         return kernel
 
-    def _suite(self, name: str) -> Suite:
-        suite = Suite(name, self.directory / "apt" / name)
+    def _suite(self, name: str, architecture: Architecture) -> Suite:
+        suite = Suite(name, architecture, self.directory / "apt" / f"{name}-{architecture.name}")
         suite.update()
         return suite
 
@@ -144,9 +162,9 @@ def _digest(names: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
-def _install_wheels(wanted: Sequence[str], target: Path) -> None:
+def _install_wheels(wanted: Sequence[str], architecture: Architecture, target: Path) -> None:
     """Install for the guest's Python, whatever this one's version is."""
-    platforms = [f"--platform=manylinux{tag}_x86_64" for tag in ("2014", "_2_17", "_2_28", "_2_34")]
+    platforms = [f"--platform=manylinux{tag}_{architecture.machine}" for tag in ("2014", "_2_17", "_2_28", "_2_34")]
     options = ["--quiet", "--disable-pip-version-check", "--only-binary=:all:", f"--python-version={PYTHON}"]
     command = [sys.executable, "-m", "pip", "install", *options, *platforms, f"--target={target}", *wanted]
     subprocess.run(command, check=True)

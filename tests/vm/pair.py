@@ -50,7 +50,7 @@ def boot_pair(
         guests = []
         for role in ("a", "b"):
             arguments = f"{INSIDE} xtrace_role={role} xtrace_tests={tests}"
-            where = (kernel.image, archives, directory / role, limit_s, arguments, network(role, wire))
+            where = (kernel, archives, directory / role, limit_s, arguments, network(role, wire))
             guests.append(both.submit(boot, *where))
             deadline = time.monotonic() + SOCKET_WITHIN_S
             while not wire.exists() and not guests[0].done() and time.monotonic() < deadline:

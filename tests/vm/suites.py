@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.vm.architecture import AMD64, architecture_of
 from tests.vm.debian import MissingTool, need
 from tests.vm.guest import Ended
 from tests.vm.image import TOOLS, Cache, Kernel, pack_source
@@ -20,8 +21,12 @@ SUITES = {
     "bookworm": "6.1",
     "bookworm-backports": "6.12",
     "trixie-backports": "the newest",
+    "bookworm-arm64": "6.1 on arm64",
 }
 """Debian's suites, and the kernels they are here for."""
+
+USUAL = tuple(name for name in SUITES if architecture_of(name) is AMD64)
+"""What is booted unless others are named."""
 
 Boot = Callable[[Kernel, Sequence[Path], Path], Ended]
 """Runs the guests of one suite: kernel and archives to boot, directory to keep things in."""
@@ -67,19 +72,22 @@ def run_suites(
 
     `packages` and `modules` are in the guests beside what all have; `kept` names the directory of the consoles.
     """
-    for command, package in {"qemu-system-x86_64": "qemu-system-x86", **TOOLS}.items():
+    for command, package in TOOLS.items():
         need(command, package)
     cache = Cache(cache_directory(), refresh=options.refresh)
     outcomes = []
     with tempfile.TemporaryDirectory(dir=cache.directory) as scratch:
         source = Path(scratch) / "source.cpio"
         pack_source(options.source, source, Path(scratch))
-        shared = [cache.user(packages), cache.python(), source]
         for suite in options.suites:
             kernel = cache.kernel(suite, modules)
+            machine = kernel.architecture
+            archives = [cache.user(machine, packages), cache.python(machine), source, kernel.modules]
+            if machine is not AMD64:
+                archives.append(cache.shim(machine, options.source, Path(scratch) / "shim.cpio"))
             print(f"{suite}: booting", file=sys.stderr)
             directory = cache.directory / kept / suite
-            ended = boot(kernel, [*shared, kernel.modules], directory)
+            ended = boot(kernel, archives, directory)
             outcomes.append(Outcome(suite, ended, directory))
             print(outcomes[-1].summary(), file=sys.stderr)
     print(table(outcomes))

@@ -124,6 +124,7 @@ def _unknown(argument: str) -> UsageError:
     flag = argument.partition("=")[0]
     if flag in ELSEWHERE:
         return UsageError(f"unknown option {flag} ({ELSEWHERE[flag]})")
-    close = get_close_matches(flag, [option.name for option in OPTIONS], n=1)
-    advice = f"did you mean {close[0]}?" if close else "see --help-all"
+    # without the dashes, which make all of them alike
+    close = get_close_matches(flag.lstrip("-"), [option.name.lstrip("-") for option in OPTIONS], n=1)
+    advice = f"did you mean --{close[0]}?" if close else "see --help-all"
     return UsageError(f"unknown option {flag} ({advice})")

@@ -51,10 +51,9 @@ threads = [threading.Thread(target=lambda: requests.get() or answers.put(acts())
 for thread in threads:
     thread.start()
 place = Path(sys.argv[1])
-rules = confinement.landlock([place / "read", place / "nowhere", Path("/proc")], [place / "write"])
-if sys.argv[2:] == ["without"]:
-    os.close(rules)
-    rules = None
+rules = None
+if sys.argv[2:] != ["without"]:
+    rules = confinement.landlock([place / "read", place / "nowhere", Path("/proc")], [place / "write"])
 confinement.confine({"CAP_NET_ADMIN"}, rules)
 found = [acts()]
 for _ in threads:  # one after the other, whichever it is
