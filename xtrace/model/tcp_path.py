@@ -13,6 +13,7 @@ from xtrace.kernel import abi
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow import signed
 from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.model.tcp import Ends
 from xtrace.model.words import Direction, Health
 
 KEY = abi.layout("struct tcp_path_key", "low", "high", "low_port", "high_port", "ifindex", "vlan_id")
@@ -183,9 +184,19 @@ class TcpPath(NamedTuple):
     """why, the worst first"""
 
     @property
+    def ends(self) -> Ends:
+        """Addresses and ports."""
+        return self.src, self.src_port, self.dst, self.dst_port
+
+    @property
     def ways(self) -> tuple[Way, ...]:
         """Both, as far as they were seen."""
         return tuple(way for way in (self.forward, self.reverse) if way)
+
+    @property
+    def rtt_ns(self) -> int | None:
+        """Return the round trip of the whole handshake."""
+        return None if self.server_ns is None or self.client_ns is None else self.server_ns + self.client_ns
 
     @property
     def badness(self) -> tuple[int, int, int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from xtrace.model.tcp_health import worst
+from xtrace.model.tcp_health import quantile, worst
 from xtrace.model.tcp_path import COUNTERS, PathSetup, PathSnapshot, PathSums, TcpPath, Way, way_counters
 from xtrace.sinks.jsonl.lines import rendered
-from xtrace.sinks.jsonl.tcp import MOST_CONNECTIONS, quantile
+from xtrace.sinks.jsonl.tcp import MOST_CONNECTIONS
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import address, timestamp, valid_unicode
 
