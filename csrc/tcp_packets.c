@@ -24,6 +24,16 @@
 /* Further apart than any window: what is so far off is of something else. */
 #define FAR (1 << 30)
 
+/*
+ * A window is at most so much larger than it stands in the header (RFC 7323, 2.3). It may have shrunk with
+ * more under way: units of 16 kB that are allowed beyond it.
+ */
+#define LARGEST_SCALE 14
+#define UNITS_BEYOND 64
+
+/* After so many ticks, 0.25 to 2.5 s, without a packet in one direction, a side is followed in the other. */
+#define QUIET_TICKS 256
+
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -353,20 +363,56 @@ static __always_inline void place_below(struct tcp_way *way, const struct segmen
 	way->untold_bytes += untold;
 }
 
+static __always_inline void count_data(struct tcp_way *way, const struct segment *segment)
+{
+	way->data_packets += segment->packets;
+	way->bytes += segment->length;
+}
+
+static __always_inline void count_untold(struct tcp_way *way, const struct segment *segment)
+{
+	count_data(way, segment);
+	way->untold_packets += segment->packets;
+	way->untold_bytes += segment->length;
+}
+
+/*
+ * Whether what a side sends stands where the other one cannot take it: behind its window, as large as that
+ * may be. Not known without acknowledgments.
+ */
+static __always_inline bool is_astray(const struct tcp_way *way, const struct tcp_way *back,
+				      const struct segment *segment)
+{
+	__s32 ahead = segment->sequence - way->next;
+	__u32 reach = back->ack + ((__u32)(back->window + UNITS_BEYOND) << LARGEST_SCALE);
+
+	if (likely(!ahead) || !(way->flags & TCP_WAY_PLACED))
+		return false;
+	if (ahead > FAR || ahead < -FAR)
+		return true;
+	return ahead > 0 && back->flags & TCP_WAY_HAS_ACK && is_later(segment->sequence, reach);
+}
+
+/* A single one may be anybody's. If the next one follows it, the side goes on there: it was lost sight of. */
+static __always_inline void follow_astray(struct tcp_way *way, const struct segment *segment)
+{
+	__u32 end = segment->sequence + segment->length;
+
+	if (segment->length) {
+		count_untold(way, segment);
+		if (segment->sequence == way->astray)
+			begin_at(way, segment->sequence, end);
+	}
+	way->astray = end;
+}
+
 static __always_inline void place_data(struct tcp_way *way, const struct segment *segment, __u64 unknown)
 {
 	__u32 start = segment->sequence, end = start + segment->length;
 	__s32 ahead = start - way->next;
 
-	way->data_packets += segment->packets;
-	way->bytes += segment->length;
+	count_data(way, segment);
 	if (unlikely(!(way->flags & TCP_WAY_PLACED))) {
-		begin_at(way, start, end);
-		return;
-	}
-	if (unlikely(ahead > FAR || ahead < -FAR)) {
-		way->untold_packets += segment->packets;
-		way->untold_bytes += segment->length;
 		begin_at(way, start, end);
 		return;
 	}
@@ -464,10 +510,7 @@ static __always_inline bool is_probe(struct tcp_way *way, const struct tcp_way *
 		/* without the other side it may be either */
 		if (!segment->length)
 			return false;
-		way->data_packets++;
-		way->bytes++;
-		way->untold_packets++;
-		way->untold_bytes++;
+		count_untold(way, segment);
 		return true;
 	}
 	if (is_later(way->next, back->ack) && !(segment->length && back->flags & TCP_WAY_CLOSED))
@@ -476,11 +519,16 @@ static __always_inline bool is_probe(struct tcp_way *way, const struct tcp_way *
 	return true;
 }
 
-/* A SYN of a connection that is not known yet. */
+/*
+ * A SYN of a connection that is not known yet; or the second one where both sides open it (simultaneous
+ * open), of which it is not told which was answered.
+ */
 static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
 				  const struct segment *segment)
 {
 	bool is_answer = segment->flags & TCP_ACK;
+	bool is_second =
+	    !path->has_ended && path->handshake == TCP_HANDSHAKE_SYN && back->flags & TCP_WAY_HAS_SYN;
 
 	open_window(way, segment->tick);
 	path->has_ended = 0;
@@ -495,6 +543,10 @@ static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, st
 		path->unanswered = 0;
 		path->answer_ns = segment->now;
 		path->opener = segment->is_high ? TCP_OPENER_LOW : TCP_OPENER_HIGH;
+		return;
+	}
+	if (is_second) {
+		path->syn_ns = 0;
 		return;
 	}
 	open_window(back, segment->tick);
@@ -512,7 +564,12 @@ static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *wa
 {
 	bool is_answer = segment->flags & TCP_ACK;
 
-	if (way->flags & TCP_WAY_HAS_SYN && way->syn == segment->sequence && !path->has_ended) {
+	if (is_answer && way->flags & TCP_WAY_HAS_SYN && !(way->flags & TCP_WAY_HAS_ACK) &&
+	    way->syn == segment->sequence && !path->has_ended) {
+		/* of a simultaneous open: the side has said so before, without an acknowledgment */
+		path->handshake = TCP_HANDSHAKE_DONE;
+		path->unanswered = 0;
+	} else if (way->flags & TCP_WAY_HAS_SYN && way->syn == segment->sequence && !path->has_ended) {
 		way->repeated_syns++;
 		/* it cannot be told which of them is answered */
 		if (is_answer)
@@ -610,6 +667,12 @@ static __always_inline void follow_usual(struct tcp_path *path, struct tcp_way *
 		path->handshake = TCP_HANDSHAKE_DONE;
 		path->unanswered = 0;
 	}
+	if (segment->length || segment->flags & TCP_FIN) {
+		if (unlikely(is_astray(way, back, segment))) {
+			follow_astray(way, segment);
+			return;
+		}
+	}
 	if (!is_probe(way, back, segment)) {
 		if (is_duplicate_ack(way, back, segment) && !(segment->flags & TCP_FIN))
 			way->duplicate_acks++;
@@ -623,15 +686,28 @@ static __always_inline void follow_usual(struct tcp_path *path, struct tcp_way *
 	note_window(path, way, segment);
 }
 
+/*
+ * Whether a side's packet is to be followed in this direction. Some pass an interface twice: they are
+ * followed where the first one was seen, for as long as packets come there.
+ */
+static __always_inline bool is_first_pass(struct tcp_way *way, __u32 tick)
+{
+	if (unlikely(way->hook != 1 + is_egress)) {
+		if (way->hook && !is_later(tick, way->seen + QUIET_TICKS))
+			return false;
+		way->hook = 1 + is_egress;
+	}
+	way->seen = tick;
+	return true;
+}
+
 /* Follows one packet. False if it has passed before. */
 static __always_inline bool follow(struct tcp_path *path, const struct segment *segment, __u64 unknown)
 {
 	__u64 own = segment->is_high ? sizeof(struct tcp_way) : 0, other = sizeof(struct tcp_way) - own;
 	struct tcp_way *way = (void *)path->ways + own, *back = (void *)path->ways + other;
 
-	if (!way->hook)
-		way->hook = 1 + is_egress;
-	else if (way->hook != 1 + is_egress)
+	if (!is_first_pass(way, segment->tick))
 		return false;
 	way->packets += segment->packets;
 	path->last = segment->tick;

@@ -309,11 +309,12 @@ class struct_tcp_way:
     syn: int
     ack: int
     closed_since: int
+    astray: int
+    seen: int
     missing: Any
     window: int
     flags: int
     hook: int
-    padding: int
 
 class struct_terminal_modes:
     input: int

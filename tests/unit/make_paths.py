@@ -26,7 +26,7 @@ def way(*, flags: int = 0, hook: int = 1, closed_since: int = 0, **counters: int
     """The values of struct tcp_way."""
     counted = tuple(counters.pop(name, 0) for name in COUNTERS)
     assert not counters
-    return (*counted, 0, 0, 0, 0, closed_since, *(0,) * (2 * lib.TCP_GAPS), 0, flags, hook)
+    return (*counted, 0, 0, 0, 0, closed_since, 0, 0, *(0,) * (2 * lib.TCP_GAPS), 0, flags, hook)
 
 
 UNSEEN = way(hook=0)

@@ -26,7 +26,10 @@ _SHORT = (
 )
 COUNTERS = (*_LONG, *_SHORT)
 """Members of struct tcp_way that only grow; the second part are 32 bits wide."""
-_STATE = ("next", "sure_from", "syn", "ack", "closed_since", "missing", "window", "flags", "hook")
+_STATE = (
+    *("next", "sure_from", "syn", "ack", "closed_since", "astray", "seen"),
+    *("missing", "window", "flags", "hook"),
+)
 WAY = abi.layout("struct tcp_way", *COUNTERS, *_STATE)
 _HEAD = (
     *("syn_ns", "answer_ns", "server_ns", "client_ns", "opened", "refused", "unanswered", "last"),
