@@ -6,7 +6,8 @@ Byte layouts come from csrc/tcp_path.h through kernel/abi.py.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from xtrace.kernel import abi
@@ -161,6 +162,7 @@ class TcpPath(NamedTuple):
     key: bytes
     """of it, in the program's map"""
     slot: int
+    ifindex: int
     vlan_id: int
     src: bytes
     """of the side that opened it; if that was not seen, the side that the program has first"""
@@ -185,6 +187,11 @@ class TcpPath(NamedTuple):
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
     """why, the worst first"""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The interface that it passes: two may have the same slot, one after the other."""
+        return self.slot, self.ifindex
 
     @property
     def ends(self) -> Ends:
@@ -231,7 +238,7 @@ def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath 
     now = _KNOWN.pack(*low_now, *high_now, raw.opened, raw.refused)
     if now == known:
         return None, known
-    low_ip, high_ip, low_port, high_port, _, vlan_id = KEY.unpack(key)
+    low_ip, high_ip, low_port, high_port, ifindex, vlan_id = KEY.unpack(key)
     low, high = _way(raw.low, grown(low_now, low_before)), _way(raw.high, grown(high_now, high_before))
     ends = (low_ip, low_port), (high_ip, high_port)
     ways = low, high
@@ -240,6 +247,7 @@ def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath 
     path = TcpPath(
         key,
         raw.slot,
+        ifindex,
         vlan_id,
         *ends[0],
         *ends[1],
@@ -288,6 +296,7 @@ class PathSums:
     """All connections of one interface in one interval."""
 
     slot: int
+    ifindex: int
     connections: int = 0
     """on which anything happened"""
     counters: tuple[int, ...] = NOTHING_COUNTED
@@ -301,6 +310,11 @@ class PathSums:
     interface: str = ""
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Slot and ifindex."""
+        return self.slot, self.ifindex
 
     def counted(self, name: str) -> int:
         """One of the COUNTERS."""
@@ -325,6 +339,8 @@ class PathSnapshot(Snapshot):
     """those on which anything happened"""
     sums: tuple[PathSums, ...] = ()
     """by interface"""
+    missed: Mapping[int, Missed] = field(default_factory=dict)
+    """by slot, as the program has it; in the sums once interfaces have names"""
     tick_ns: int = 1_000_000
     """unit of closed_ticks"""
 

@@ -44,10 +44,10 @@ class PathJson:
         shown = worst(snapshot.paths, self._most)
         for path in shown:
             yield path_record(path, snapshot.tick_ns, common)
-        missing = Counter(path.slot for path in snapshot.paths)
-        missing.subtract(path.slot for path in shown)
+        missing = Counter(path.place for path in snapshot.paths)
+        missing.subtract(path.place for path in shown)
         for sums in snapshot.sums:
-            yield sums_record(sums, snapshot.tick_ns, common, missing[sums.slot])
+            yield sums_record(sums, snapshot.tick_ns, common, missing[sums.place])
 
 
 def path_record(path: TcpPath, tick_ns: int, common: Record) -> Record:

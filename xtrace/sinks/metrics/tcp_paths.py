@@ -89,9 +89,7 @@ class PathMetrics:
     def samples(self, snapshot: PathSnapshot) -> Iterator[Sample]:
         """Add up one interval, and yield all samples of the interfaces that have sums of it."""
         last, self._written = self._written, set()
-        unhealthy: defaultdict[int, Counter[Health]] = defaultdict(Counter)
-        for path in snapshot.paths:
-            unhealthy[path.slot][path.health] += 1
+        unhealthy = Counter((path.place, path.health) for path in snapshot.paths)
         for name, group in self._by_name(snapshot).items():
             labels = (("interface", name),)
             total = self._sums[name]
@@ -101,7 +99,7 @@ class PathMetrics:
             self._written.add(name)
             yield Sample(labels, {CONNECTIONS: sum(sums.connections for sums in group), **total}, before)
             for health in (Health.WARN, Health.CRITICAL):
-                bad = sum(unhealthy[sums.slot][health] for sums in group)
+                bad = sum(unhealthy[sums.place, health] for sums in group)
                 yield Sample((*labels, ("health", health)), {UNHEALTHY: bad})
             yield from quantiles(CLIENT_RTT, (ns / 1e9 for sums in group for ns in sums.client_ns), labels)
             yield from quantiles(SERVER_RTT, (ns / 1e9 for sums in group for ns in sums.server_ns), labels)
