@@ -23,14 +23,15 @@ class Paths(Source[PathSnapshot]):
 
 
 class Xdp:
-    slots: Names = {(0, IFINDEX): "eth7", (3, OTHER): "eth9"}
+    def __init__(self, slots: Names) -> None:
+        self.slots = slots
 
     def names(self) -> Names:
         return self.slots
 
 
 def test_names_are_those_of_the_interval_that_ended() -> None:
-    xdp = Xdp()
+    xdp = Xdp({(0, IFINDEX): "eth7", (3, OTHER): "eth9"})
     named = NamedPaths(Paths("tcp_packets"), xdp)
     named.flip()
     xdp.slots = {}  # gone, and drained
@@ -51,9 +52,8 @@ class Late(Paths):
 
 
 def test_late_reading_tells_interfaces_apart_that_had_the_same_slot() -> None:
-    xdp = Xdp()
+    xdp = Xdp({(0, IFINDEX): "eth7"})
     named = NamedPaths(Late("tcp_packets"), xdp)
-    xdp.slots = {(0, IFINDEX): "eth7"}
     named.flip()
     assert named.tick() is None
     xdp.slots = {(0, OTHER): "eth8"}
@@ -81,9 +81,7 @@ class Closed(Source[PathSnapshot]):
 
 
 def test_window_that_was_closed_when_its_interface_went_away_is_not_told_any_more() -> None:
-    xdp = Xdp()
-    xdp.slots = {(0, OTHER): "eth8"}
-    named = NamedPaths(Closed("tcp_packets"), xdp)
+    named = NamedPaths(Closed("tcp_packets"), Xdp({(0, OTHER): "eth8"}))
     named.flip()
     found = named.tick()
     assert found is not None
