@@ -434,14 +434,16 @@ static __always_inline void place_fin(struct tcp_way *way, const struct segment 
 	__s32 ahead = at - way->next;
 
 	if (way->flags & TCP_WAY_HAS_FIN) {
-		way->retransmitted_packets += !segment->length;
+		way->retransmitted_packets += !segment->length && ahead == -1;
 		return;
 	}
+	if (way->flags & TCP_WAY_PLACED && ahead < 0)
+		return; /* the side has sent more than that */
 	way->flags |= TCP_WAY_HAS_FIN;
 	way->fins++;
 	if (!(way->flags & TCP_WAY_PLACED)) {
 		begin_at(way, at, at + 1);
-	} else if (ahead >= 0 && ahead <= FAR) {
+	} else {
 		if (ahead) {
 			way->gaps++;
 			add_gap(way, way->next, at, unknown);
@@ -559,11 +561,46 @@ static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, st
 	path->server_ns = path->client_ns = 0;
 }
 
+/* Whether both sides are in the middle of a connection, where they do not believe a SYN (RFC 5961, 4.2). */
+static __always_inline bool is_established(const struct tcp_path *path, const struct tcp_way *way,
+					   const struct tcp_way *back)
+{
+	return (path->handshake == TCP_HANDSHAKE_DONE || path->handshake == TCP_HANDSHAKE_UNSEEN) &&
+	       !is_over(path) && way->flags & TCP_WAY_PLACED && back->flags & TCP_WAY_HAS_ACK &&
+	       back->flags & TCP_WAY_PLACED;
+}
+
+/* A SYN in the middle of a connection, whose end was not seen if it is answered. False if it is no such
+ * answer. */
+static __always_inline bool is_answered(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
+					const struct segment *segment)
+{
+	if (!(segment->flags & TCP_ACK)) {
+		way->astray = segment->sequence + 1;
+		return false;
+	}
+	if (segment->ack != back->astray)
+		return false;
+	open_window(back, segment->tick);
+	back->flags = TCP_WAY_HAS_SYN;
+	back->syn = segment->ack - 1;
+	begin_at(back, back->syn, segment->ack);
+	path->opened++;
+	path->server_ns = path->client_ns = 0;
+	return true;
+}
+
 static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
 				       const struct segment *segment)
 {
 	bool is_answer = segment->flags & TCP_ACK;
 
+	if (is_established(path, way, back) &&
+	    !(way->flags & TCP_WAY_HAS_SYN && way->syn == segment->sequence) &&
+	    !is_answered(path, way, back, segment)) {
+		way->syns++;
+		return;
+	}
 	if (is_answer && way->flags & TCP_WAY_HAS_SYN && !(way->flags & TCP_WAY_HAS_ACK) &&
 	    way->syn == segment->sequence && !path->has_ended) {
 		/* of a simultaneous open: the side has said so before, without an acknowledgment */

@@ -332,6 +332,47 @@ def test_side_that_goes_on_where_it_could_not_be_is_found_again(talk: Talk) -> N
     assert talk.client_counts(*AGAIN, *LATE, *UNTOLD, "gaps") == (1, MSS, 0, 0, 3, 3 * MSS, 0)
 
 
+def test_syn_in_the_middle_of_a_connection_begins_another_one_if_it_is_answered(talk: Talk) -> None:
+    """A side believes none that stands elsewhere (RFC 5961): it asks, and goes on."""
+    talk.open()
+    talk.out(0, MSS)
+    talk.back(0, MSS, ack=MSS)
+    first = talk.client_start, talk.server_start
+    talk.client_start, talk.server_start = talk.client_start + 50000, talk.server_start + 70000
+    talk.out(-1, flags=SYN)
+    talk.back(-1, flags=SYN | ACK, ack=7)
+    assert (talk.follower.path().opened, talk.follower.path().unanswered) == (1, 0)
+    others = talk.client_start, talk.server_start
+    talk.client_start, talk.server_start = first
+    talk.out(MSS, MSS, ack=MSS)
+    talk.back(MSS, MSS, ack=2 * MSS)
+    named = ("gaps", *AGAIN, *LATE, *UNTOLD)
+    assert not any(talk.client_counts(*named) + talk.server_counts(*named))
+    talk.client_start, talk.server_start = others
+    talk.out(-1, flags=SYN)
+    talk.back(-1, flags=SYN | ACK)
+    talk.out(0)
+    talk.out(0, MSS)
+    talk.back(0, MSS, ack=MSS)
+    path = talk.follower.path()
+    assert (path.opened, path.unanswered, path.server_ns) == (2, 0, 0)
+    assert path.client_ns > 0
+    assert not any(talk.client_counts(*named) + talk.server_counts(*named))
+    assert (talk.client_counts("syns", "bytes"), talk.server_counts("syns", "bytes")) == ((3, 3 * MSS), (3, 3 * MSS))
+
+
+def test_end_below_what_the_side_has_sent_is_none(talk: Talk) -> None:
+    talk.open()
+    talk.out(0, MSS)
+    talk.out(MSS - 500, flags=FIN | ACK)
+    talk.out(MSS, MSS)
+    talk.out(2 * MSS, flags=FIN | ACK)
+    talk.out(MSS, flags=FIN | ACK)
+    assert talk.client_counts("fins", "gaps", *AGAIN) == (1, 0, 0, 0)
+    talk.out(2 * MSS, flags=FIN | ACK)
+    assert talk.client_counts("fins", "gaps", *AGAIN) == (1, 0, 1, 0)
+
+
 def test_simultaneous_open_is_one_connection(talk: Talk) -> None:
     talk.out(-1, flags=SYN)
     talk.back(-1, flags=SYN)
@@ -418,19 +459,21 @@ def closed_ticks(talk: Talk) -> int:
     return talk.ways()[1].until(talk.follower.tables.clock().tick)[COUNTERS.index("closed_ticks")]
 
 
-@pytest.mark.parametrize("by_server", [False, True])
-def test_closed_time_is_kept_when_the_next_connection_begins(talk: Talk, by_server: bool) -> None:
-    talk.open()
-    talk.out(0, MSS)
-    talk.back(0, ack=MSS, window=0)
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_closed_time_is_kept_when_the_next_connection_begins(talk: Talk, is_alone: bool) -> None:
+    """Of both sides, or of the server alone: that the first one ended was not seen."""
+    if not is_alone:
+        talk.open()
+        talk.out(0, MSS)
+    talk.back(0, MSS, ack=MSS, window=0)
     wait_for_ticks(talk, 3)
     before = closed_ticks(talk)
     assert before >= 3
     talk.client_start, talk.server_start = talk.client_start + 50000, talk.server_start + 70000
-    if by_server:
-        talk.back(-1, flags=SYN | ACK)
-    else:
+    if not is_alone:
         talk.out(-1, flags=SYN)
+        assert talk.ways()[1].is_closed, "so far it may be anybody's"
+    talk.back(-1, flags=SYN | ACK)
     assert not talk.ways()[1].is_closed
     (after,) = talk.server_counts("closed_ticks")
     assert signed(after - before) >= -1, "a packet's tick may be that of the moment before"
