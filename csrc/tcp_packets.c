@@ -24,6 +24,9 @@
 /* Further apart than any window: what is so far off is of something else. */
 #define FAR (1 << 30)
 
+/* A packet that closes the window is no further from where its side is. */
+#define NEAR (1 << 20)
+
 /*
  * A window is at most so much larger than it stands in the header (RFC 7323, 2.3). It may have shrunk with
  * more under way: units of 16 kB that are allowed beyond it.
@@ -466,6 +469,14 @@ static __always_inline bool is_over(const struct tcp_path *path)
 	return path->has_ended || path->ways[0].flags & path->ways[1].flags & TCP_WAY_HAS_FIN;
 }
 
+/* Whether a packet stands where its side is, and not merely somewhere: the other one would not look at it. */
+static __always_inline bool is_near(const struct tcp_way *way, const struct segment *segment)
+{
+	__s32 ahead = segment->sequence - way->next;
+
+	return !(way->flags & TCP_WAY_PLACED) || (ahead >= -NEAR && ahead <= NEAR);
+}
+
 static __always_inline void note_window(const struct tcp_path *path, struct tcp_way *way,
 					const struct segment *segment)
 {
@@ -475,7 +486,7 @@ static __always_inline void note_window(const struct tcp_path *path, struct tcp_
 		return;
 	}
 	way->zero_windows += segment->packets;
-	if (is_over(path))
+	if (is_over(path) || !is_near(way, segment))
 		return;
 	if (!(way->flags & TCP_WAY_CLOSED))
 		way->closed_since = segment->tick;

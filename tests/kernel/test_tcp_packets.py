@@ -481,6 +481,18 @@ def test_closed_time_is_kept_when_the_next_connection_begins(talk: Talk, is_alon
     assert closed_ticks(talk) == after
 
 
+@pytest.mark.parametrize("at", [-(1 << 20) - 1, (1 << 20) + 1])
+def test_window_is_not_closed_by_what_stands_elsewhere(talk: Talk, at: int) -> None:
+    """It may be anybody's: it is counted, and nothing waits for it."""
+    talk.open()
+    talk.back(0, MSS)
+    talk.back(MSS + at, window=0)
+    assert talk.server_counts("zero_windows") == (1,)
+    assert not talk.ways()[1].is_closed
+    talk.back(MSS + at - (at > 0) + (at < 0), window=0)
+    assert talk.ways()[1].is_closed
+
+
 @pytest.mark.parametrize("first", ["client", "server"])
 @pytest.mark.parametrize("window", [0, 500])
 def test_closed_time_ends_with_the_connection(talk: Talk, first: str, window: int) -> None:
