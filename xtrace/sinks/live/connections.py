@@ -67,9 +67,9 @@ class ConnectionPane(Troubled[Connection, TcpSnapshot]):
             STYLES.get(entry.health, ""),
         )
 
-    def key(self, entry: Connection) -> Ends:
-        """Return addresses and ports."""
-        return entry.ends
+    def key(self, entry: Connection) -> tuple[int, Ends]:
+        """Return namespace, addresses and ports: containers may have the same addresses."""
+        return entry.netns, entry.ends
 
     def lines(self, entry: Connection, snapshot: TcpSnapshot) -> Iterator[str]:
         """Yield its line, what closed it, where it was seen, and what failed."""

@@ -89,12 +89,23 @@ def test_connections() -> None:
         ["LOCAL", "REMOTE", "BIT/S", "AGAIN", "RTT", "HEALTH", ""],
         ["10.0.0.2:40000", "10.0.0.1:443", "1.6 M", "31", "0.3ms", "critical", "3.1 % retransmitted"],
     ]
-    detail = pane.detail(bad.sample.ends, VIEW)
+    detail = pane.detail(pane.key(bad), VIEW)
     assert list(detail.series[0].rates) == [200_000]
     # it is not in trouble, so its history has not begun
-    assert list(pane.detail(well.sample.ends, VIEW).series[0].rates) == []
-    gone = pane.detail((bytes(16), 0, bytes(16), 0), VIEW)
+    assert list(pane.detail(pane.key(well), VIEW).series[0].rates) == []
+    gone = pane.detail((7, (bytes(16), 0, bytes(16), 0)), VIEW)
     assert gone.lines == ["nothing happened on it in this interval"]
+
+
+def test_connections_of_two_namespaces_with_the_same_addresses_are_apart() -> None:
+    made = [
+        connection({lib.TCP_BYTES_ACKED: size}, {}, health=Health.WARN, reasons=(reason,))._replace(netns=netns)
+        for netns, size, reason in ((7, 500_000, "one"), (8, 1_000_000, "two"))
+    ]
+    pane = shown(ConnectionPane(), tcp_snapshot(*made))
+    for entry, reason, rate in zip(made, ("  one", "  two"), (100_000, 200_000), strict=True):
+        detail = pane.detail(pane.key(entry), VIEW)
+        assert reason in detail.lines and list(detail.series[0].rates) == [rate]
 
 
 def test_connections_by_their_packets() -> None:
@@ -214,7 +225,7 @@ def test_connections_are_sorted_by_what_the_heading_says_and_unknown_is_least() 
 def test_a_connections_detail_says_where_it_was_seen_and_what_failed() -> None:
     bad = connection({}, {}, health=Health.CRITICAL, reasons=("one", "two"), seen=SEEN)
     pane = shown(ConnectionPane(), tcp_snapshot(bad))
-    lines = list(pane.detail(bad.sample.ends, VIEW).lines)
+    lines = list(pane.detail(pane.key(bad), VIEW).lines)
     assert lines[1:6] == [
         "  one",
         "  two",
