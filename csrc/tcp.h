@@ -55,13 +55,14 @@ enum tcp_value {
 enum tcp_event {
 	TCP_DUMPED,    /* the socket lives */
 	TCP_DESTROYED, /* its last moment */
-	TCP_CLOSED,    /* closed by an error, or before it was connected; destroyed later */
+	TCP_CLOSED,    /* closed by an error, before it was connected, or by a process; destroyed later */
 };
 
 /* The kernel's states (net/tcp_states.h). */
 #define TCP_STATE_ESTABLISHED 1
 #define TCP_STATE_SYN_SENT 2
 #define TCP_STATE_FIN_WAIT1 4
+#define TCP_STATE_FIN_WAIT2 5
 #define TCP_STATE_CLOSE 7
 #define TCP_STATE_CLOSE_WAIT 8
 #define TCP_STATE_LAST_ACK 9

@@ -24,6 +24,19 @@
 /* Further apart than any window: what is so far off is of something else. */
 #define FAR (1 << 30)
 
+/* A packet that closes the window is no further from where its side is. */
+#define NEAR (1 << 20)
+
+/*
+ * A window is at most so much larger than it stands in the header (RFC 7323, 2.3). It may have shrunk with
+ * more under way: units of 16 kB that are allowed beyond it.
+ */
+#define LARGEST_SCALE 14
+#define UNITS_BEYOND 64
+
+/* After so many ticks, 0.25 to 2.5 s, without a packet in one direction, a side is followed in the other. */
+#define QUIET_TICKS 256
+
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -353,20 +366,56 @@ static __always_inline void place_below(struct tcp_way *way, const struct segmen
 	way->untold_bytes += untold;
 }
 
+static __always_inline void count_data(struct tcp_way *way, const struct segment *segment)
+{
+	way->data_packets += segment->packets;
+	way->bytes += segment->length;
+}
+
+static __always_inline void count_untold(struct tcp_way *way, const struct segment *segment)
+{
+	count_data(way, segment);
+	way->untold_packets += segment->packets;
+	way->untold_bytes += segment->length;
+}
+
+/*
+ * Whether what a side sends stands where the other one cannot take it: behind its window, as large as that
+ * may be. Not known without acknowledgments.
+ */
+static __always_inline bool is_astray(const struct tcp_way *way, const struct tcp_way *back,
+				      const struct segment *segment)
+{
+	__s32 ahead = segment->sequence - way->next;
+	__u32 reach = back->ack + ((__u32)(back->window + UNITS_BEYOND) << LARGEST_SCALE);
+
+	if (likely(!ahead) || !(way->flags & TCP_WAY_PLACED))
+		return false;
+	if (ahead > FAR || ahead < -FAR)
+		return true;
+	return ahead > 0 && back->flags & TCP_WAY_HAS_ACK && is_later(segment->sequence, reach);
+}
+
+/* A single one may be anybody's. If the next one follows it, the side goes on there: it was lost sight of. */
+static __always_inline void follow_astray(struct tcp_way *way, const struct segment *segment)
+{
+	__u32 end = segment->sequence + segment->length;
+
+	if (segment->length) {
+		count_untold(way, segment);
+		if (segment->sequence == way->astray)
+			begin_at(way, segment->sequence, end);
+	}
+	way->astray = end;
+}
+
 static __always_inline void place_data(struct tcp_way *way, const struct segment *segment, __u64 unknown)
 {
 	__u32 start = segment->sequence, end = start + segment->length;
 	__s32 ahead = start - way->next;
 
-	way->data_packets += segment->packets;
-	way->bytes += segment->length;
+	count_data(way, segment);
 	if (unlikely(!(way->flags & TCP_WAY_PLACED))) {
-		begin_at(way, start, end);
-		return;
-	}
-	if (unlikely(ahead > FAR || ahead < -FAR)) {
-		way->untold_packets += segment->packets;
-		way->untold_bytes += segment->length;
 		begin_at(way, start, end);
 		return;
 	}
@@ -388,14 +437,16 @@ static __always_inline void place_fin(struct tcp_way *way, const struct segment 
 	__s32 ahead = at - way->next;
 
 	if (way->flags & TCP_WAY_HAS_FIN) {
-		way->retransmitted_packets += !segment->length;
+		way->retransmitted_packets += !segment->length && ahead == -1;
 		return;
 	}
+	if (way->flags & TCP_WAY_PLACED && ahead < 0)
+		return; /* the side has sent more than that */
 	way->flags |= TCP_WAY_HAS_FIN;
 	way->fins++;
 	if (!(way->flags & TCP_WAY_PLACED)) {
 		begin_at(way, at, at + 1);
-	} else if (ahead >= 0 && ahead <= FAR) {
+	} else {
 		if (ahead) {
 			way->gaps++;
 			add_gap(way, way->next, at, unknown);
@@ -418,6 +469,14 @@ static __always_inline bool is_over(const struct tcp_path *path)
 	return path->has_ended || path->ways[0].flags & path->ways[1].flags & TCP_WAY_HAS_FIN;
 }
 
+/* Whether a packet stands where its side is, and not merely somewhere: the other one would not look at it. */
+static __always_inline bool is_near(const struct tcp_way *way, const struct segment *segment)
+{
+	__s32 ahead = segment->sequence - way->next;
+
+	return !(way->flags & TCP_WAY_PLACED) || (ahead >= -NEAR && ahead <= NEAR);
+}
+
 static __always_inline void note_window(const struct tcp_path *path, struct tcp_way *way,
 					const struct segment *segment)
 {
@@ -427,7 +486,7 @@ static __always_inline void note_window(const struct tcp_path *path, struct tcp_
 		return;
 	}
 	way->zero_windows += segment->packets;
-	if (is_over(path))
+	if (is_over(path) || !is_near(way, segment))
 		return;
 	if (!(way->flags & TCP_WAY_CLOSED))
 		way->closed_since = segment->tick;
@@ -464,10 +523,7 @@ static __always_inline bool is_probe(struct tcp_way *way, const struct tcp_way *
 		/* without the other side it may be either */
 		if (!segment->length)
 			return false;
-		way->data_packets++;
-		way->bytes++;
-		way->untold_packets++;
-		way->untold_bytes++;
+		count_untold(way, segment);
 		return true;
 	}
 	if (is_later(way->next, back->ack) && !(segment->length && back->flags & TCP_WAY_CLOSED))
@@ -476,11 +532,16 @@ static __always_inline bool is_probe(struct tcp_way *way, const struct tcp_way *
 	return true;
 }
 
-/* A SYN of a connection that is not known yet. */
+/*
+ * A SYN of a connection that is not known yet; or the second one where both sides open it (simultaneous
+ * open), of which it is not told which was answered.
+ */
 static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
 				  const struct segment *segment)
 {
 	bool is_answer = segment->flags & TCP_ACK;
+	bool is_second =
+	    !path->has_ended && path->handshake == TCP_HANDSHAKE_SYN && back->flags & TCP_WAY_HAS_SYN;
 
 	open_window(way, segment->tick);
 	path->has_ended = 0;
@@ -497,6 +558,10 @@ static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, st
 		path->opener = segment->is_high ? TCP_OPENER_LOW : TCP_OPENER_HIGH;
 		return;
 	}
+	if (is_second) {
+		path->syn_ns = 0;
+		return;
+	}
 	open_window(back, segment->tick);
 	back->flags = 0;
 	path->opened++;
@@ -507,12 +572,52 @@ static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, st
 	path->server_ns = path->client_ns = 0;
 }
 
+/* Whether both sides are in the middle of a connection, where they do not believe a SYN (RFC 5961, 4.2). */
+static __always_inline bool is_established(const struct tcp_path *path, const struct tcp_way *way,
+					   const struct tcp_way *back)
+{
+	return (path->handshake == TCP_HANDSHAKE_DONE || path->handshake == TCP_HANDSHAKE_UNSEEN) &&
+	       !is_over(path) && way->flags & TCP_WAY_PLACED && back->flags & TCP_WAY_HAS_ACK &&
+	       back->flags & TCP_WAY_PLACED;
+}
+
+/* A SYN in the middle of a connection, whose end was not seen if it is answered. False if it is no such
+ * answer. */
+static __always_inline bool is_answered(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
+					const struct segment *segment)
+{
+	if (!(segment->flags & TCP_ACK)) {
+		way->astray = segment->sequence + 1;
+		return false;
+	}
+	if (segment->ack != back->astray)
+		return false;
+	open_window(back, segment->tick);
+	back->flags = TCP_WAY_HAS_SYN;
+	back->syn = segment->ack - 1;
+	begin_at(back, back->syn, segment->ack);
+	path->opened++;
+	path->server_ns = path->client_ns = 0;
+	return true;
+}
+
 static __always_inline void follow_syn(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
 				       const struct segment *segment)
 {
 	bool is_answer = segment->flags & TCP_ACK;
 
-	if (way->flags & TCP_WAY_HAS_SYN && way->syn == segment->sequence && !path->has_ended) {
+	if (is_established(path, way, back) &&
+	    !(way->flags & TCP_WAY_HAS_SYN && way->syn == segment->sequence) &&
+	    !is_answered(path, way, back, segment)) {
+		way->syns++;
+		return;
+	}
+	if (is_answer && way->flags & TCP_WAY_HAS_SYN && !(way->flags & TCP_WAY_HAS_ACK) &&
+	    way->syn == segment->sequence && !path->has_ended) {
+		/* of a simultaneous open: the side has said so before, without an acknowledgment */
+		path->handshake = TCP_HANDSHAKE_DONE;
+		path->unanswered = 0;
+	} else if (way->flags & TCP_WAY_HAS_SYN && way->syn == segment->sequence && !path->has_ended) {
 		way->repeated_syns++;
 		/* it cannot be told which of them is answered */
 		if (is_answer)
@@ -610,6 +715,12 @@ static __always_inline void follow_usual(struct tcp_path *path, struct tcp_way *
 		path->handshake = TCP_HANDSHAKE_DONE;
 		path->unanswered = 0;
 	}
+	if (segment->length || segment->flags & TCP_FIN) {
+		if (unlikely(is_astray(way, back, segment))) {
+			follow_astray(way, segment);
+			return;
+		}
+	}
 	if (!is_probe(way, back, segment)) {
 		if (is_duplicate_ack(way, back, segment) && !(segment->flags & TCP_FIN))
 			way->duplicate_acks++;
@@ -623,15 +734,28 @@ static __always_inline void follow_usual(struct tcp_path *path, struct tcp_way *
 	note_window(path, way, segment);
 }
 
+/*
+ * Whether a side's packet is to be followed in this direction. Some pass an interface twice: they are
+ * followed where the first one was seen, for as long as packets come there.
+ */
+static __always_inline bool is_first_pass(struct tcp_way *way, __u32 tick)
+{
+	if (unlikely(way->hook != 1 + is_egress)) {
+		if (way->hook && !is_later(tick, way->seen + QUIET_TICKS))
+			return false;
+		way->hook = 1 + is_egress;
+	}
+	way->seen = tick;
+	return true;
+}
+
 /* Follows one packet. False if it has passed before. */
 static __always_inline bool follow(struct tcp_path *path, const struct segment *segment, __u64 unknown)
 {
 	__u64 own = segment->is_high ? sizeof(struct tcp_way) : 0, other = sizeof(struct tcp_way) - own;
 	struct tcp_way *way = (void *)path->ways + own, *back = (void *)path->ways + other;
 
-	if (!way->hook)
-		way->hook = 1 + is_egress;
-	else if (way->hook != 1 + is_egress)
+	if (!is_first_pass(way, segment->tick))
 		return false;
 	way->packets += segment->packets;
 	path->last = segment->tick;

@@ -39,7 +39,8 @@ struct tcp_gap {
  * is not new
  *	retransmitted	had been seen before
  *	late		fills a gap that later packets had left
- *	untold		may be either: the gaps of that time are not known (any more)
+ *	untold		may be either: the gaps of that time are not known (any more); or it stands where it
+ *cannot be
  */
 struct tcp_way {
 	__u64 packets;
@@ -67,11 +68,12 @@ struct tcp_way {
 	__u32 syn;	    /* sequence number of the last SYN */
 	__u32 ack;	    /* the highest one */
 	__u32 closed_since; /* tick */
+	__u32 astray;	    /* sequence number behind the last packet that stood where it cannot be */
+	__u32 seen;	    /* tick of the last packet in the direction `hook` */
 	struct tcp_gap missing[TCP_GAPS];
 	__u16 window; /* as it stands in the header */
 	__u8 flags;   /* TCP_WAY_* */
-	__u8 hook;    /* where it was seen first: 1 entering the interface, 2 leaving it; 0: not seen */
-	__u32 padding;
+	__u8 hook;    /* where it is followed: 1 entering the interface, 2 leaving it; 0: not seen */
 };
 
 /* tcp_path.handshake */
@@ -107,6 +109,6 @@ struct tcp_path {
 struct tcp_missed {
 	__u64 no_room;	   /* there was no room for the connection */
 	__u64 unread;	   /* fragments, and headers that are cut short */
-	__u64 second_pass; /* of a side whose packets were seen first in the interface's other direction */
+	__u64 second_pass; /* of a side whose packets are followed in the interface's other direction */
 	__u64 uncounted;   /* frames of any kind that the packet program did not get */
 };

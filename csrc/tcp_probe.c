@@ -181,6 +181,18 @@ static __always_inline int is_closed_here(const void *socket, int before, int af
 	       !(MEMBER(__u32, bpf_get_current_task(), at_flags) & KERNEL_THREAD);
 }
 
+/*
+ * Whether a process takes the connection off its socket: close() with a linger time of 0, connect() to
+ * AF_UNSPEC. Before such a socket is destroyed, or connected again, the kernel forgets what it did, and with
+ * whom (tcp_disconnect()). Where it is no such call, the socket is destroyed with the same values.
+ */
+static __always_inline int is_disconnected(const void *socket, int before)
+{
+	return (before == TCP_STATE_ESTABLISHED || before == TCP_STATE_CLOSE_WAIT ||
+		before == TCP_STATE_FIN_WAIT1 || before == TCP_STATE_FIN_WAIT2) &&
+	       MEMBER(int, socket, at_owned);
+}
+
 static __always_inline void keep_closer(const void *socket)
 {
 	__u64 key = (__u64)socket;
@@ -216,7 +228,9 @@ int tcp_changes_state(struct bpf_raw_tracepoint_args *ctx)
 	error = MEMBER(int, socket, at_error);
 	if (is_closed_here(socket, before, after, error))
 		keep_closer(socket);
-	if (after != TCP_STATE_CLOSE || (!error && before != TCP_STATE_SYN_SENT))
+	if (after != TCP_STATE_CLOSE)
+		return 0;
+	if (!error && before != TCP_STATE_SYN_SENT && !is_disconnected(socket, before))
 		return 0;
 	return keep(socket, TCP_CLOSED, before, error);
 }

@@ -309,11 +309,12 @@ class struct_tcp_way:
     syn: int
     ack: int
     closed_since: int
+    astray: int
+    seen: int
     missing: Any
     window: int
     flags: int
     hook: int
-    padding: int
 
 class struct_terminal_modes:
     input: int
@@ -747,6 +748,7 @@ class _Lib:
     TCP_STATE_CLOSE_WAIT: int
     TCP_STATE_ESTABLISHED: int
     TCP_STATE_FIN_WAIT1: int
+    TCP_STATE_FIN_WAIT2: int
     TCP_STATE_LAST_ACK: int
     TCP_STATE_SYN_SENT: int
     TCP_TIMEOUTS: int

@@ -277,8 +277,6 @@ def refuse_with_tcp_packets(given: Settings) -> None:
         raise UsageError("--tcp-packets works only at tc (leave out --hook xdp and --xdp-mode)")
     if given.value(table.TUNNEL) == "inner":
         raise UsageError("--tcp-packets follows the outer packets (leave out --tunnel inner)")
-    if given.is_given(table.LIVE) and given.value(table.PUSH) is None and given.value(table.LISTEN) is None:
-        raise UsageError("--live does not show what --tcp-packets finds (leave one out, or add --push or --listen)")
 
 
 def refuse_unused(given: Settings, modes: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from xtrace.monitors.flows.tables import NO_FILTERS, FlowTables, Place
 from xtrace.monitors.paths.follower import TcpFollower
 
 MOST = 16
+LIMIT_S = 30.0
 CLIENT, SERVER = (SRC, 40000), (DST, 443)
 MSS = 1000
 WRAP = 1 << 32
@@ -277,7 +279,8 @@ def test_what_was_sent_before_the_first_packet_seen_cannot_be_told(talk: Talk) -
 
 
 def test_gigabytes_later_old_numbers_are_not_taken_for_new_ones(talk: Talk) -> None:
-    talk.open()
+    """Of a side whose other one is not heard: how far it may go is not known."""
+    talk.out(-1, flags=SYN)
     step = 1 << 29
     for at in range(0, 12 * step, step):
         talk.out(at, MSS)
@@ -286,6 +289,104 @@ def test_gigabytes_later_old_numbers_are_not_taken_for_new_ones(talk: Talk) -> N
     talk.out(11 * step - MSS, MSS)
     talk.out(9 * step, MSS)
     assert talk.client_counts(*AGAIN, *LATE, *UNTOLD) == (1, 1000, 1, 1000, 1, 1000)
+
+
+BEYOND = (500 + 64 << 14) + 1
+"""A sequence number that no window of 500 reaches, however it is scaled."""
+
+
+@pytest.mark.parametrize("flags", [ACK, FIN | ACK], ids=["data", "fin"])
+@pytest.mark.parametrize("at", [BEYOND, (1 << 30) + MSS, -(1 << 30) - 1, 1 << 31])
+def test_what_no_window_reaches_moves_nothing(talk: Talk, at: int, flags: int) -> None:
+    """It may be anybody's: what the side goes on to send is neither late nor sent again."""
+    talk.open()
+    talk.out(0, MSS)
+    talk.back(0)
+    talk.out(at, MSS, flags=flags, window=0)
+    assert talk.client_counts("data_packets", "bytes", *UNTOLD) == (2, 2 * MSS, 1, MSS)
+    talk.out(MSS, MSS)
+    talk.out(2 * MSS, flags=FIN | ACK)
+    named = (*AGAIN, *LATE, "gaps", "fins", "zero_windows", *UNTOLD)
+    assert talk.client_counts(*named) == (0, 0, 0, 0, 0, 1, 0, 1, MSS)
+
+
+def test_what_a_window_reaches_leaves_a_gap(talk: Talk) -> None:
+    talk.open()
+    talk.out(0, MSS)
+    talk.back(0)
+    talk.out(BEYOND - 1, MSS)
+    assert talk.client_counts("gaps", *UNTOLD) == (1, 0, 0)
+
+
+def test_side_that_goes_on_where_it_could_not_be_is_found_again(talk: Talk) -> None:
+    """The acknowledgments come another way from some moment on, or the mirror lost much."""
+    talk.open()
+    talk.out(0, MSS)
+    talk.back(0)
+    far = BEYOND + MSS
+    for number in range(4):
+        talk.out(far + number * MSS, MSS)
+    assert talk.client_counts(*UNTOLD) == (2, 2 * MSS)
+    talk.out(far + 2 * MSS, MSS)
+    talk.out(0, MSS)
+    assert talk.client_counts(*AGAIN, *LATE, *UNTOLD, "gaps") == (1, MSS, 0, 0, 3, 3 * MSS, 0)
+
+
+def test_syn_in_the_middle_of_a_connection_begins_another_one_if_it_is_answered(talk: Talk) -> None:
+    """A side believes none that stands elsewhere (RFC 5961): it asks, and goes on."""
+    talk.open()
+    talk.out(0, MSS)
+    talk.back(0, MSS, ack=MSS)
+    first = talk.client_start, talk.server_start
+    talk.client_start, talk.server_start = talk.client_start + 50000, talk.server_start + 70000
+    talk.out(-1, flags=SYN)
+    talk.back(-1, flags=SYN | ACK, ack=7)
+    assert (talk.follower.path().opened, talk.follower.path().unanswered) == (1, 0)
+    others = talk.client_start, talk.server_start
+    talk.client_start, talk.server_start = first
+    talk.out(MSS, MSS, ack=MSS)
+    talk.back(MSS, MSS, ack=2 * MSS)
+    named = ("gaps", *AGAIN, *LATE, *UNTOLD)
+    assert not any(talk.client_counts(*named) + talk.server_counts(*named))
+    talk.client_start, talk.server_start = others
+    talk.out(-1, flags=SYN)
+    talk.back(-1, flags=SYN | ACK)
+    talk.out(0)
+    talk.out(0, MSS)
+    talk.back(0, MSS, ack=MSS)
+    path = talk.follower.path()
+    assert (path.opened, path.unanswered, path.server_ns) == (2, 0, 0)
+    assert path.client_ns > 0
+    assert not any(talk.client_counts(*named) + talk.server_counts(*named))
+    assert (talk.client_counts("syns", "bytes"), talk.server_counts("syns", "bytes")) == ((3, 3 * MSS), (3, 3 * MSS))
+
+
+def test_end_below_what_the_side_has_sent_is_none(talk: Talk) -> None:
+    talk.open()
+    talk.out(0, MSS)
+    talk.out(MSS - 500, flags=FIN | ACK)
+    talk.out(MSS, MSS)
+    talk.out(2 * MSS, flags=FIN | ACK)
+    talk.out(MSS, flags=FIN | ACK)
+    assert talk.client_counts("fins", "gaps", *AGAIN) == (1, 0, 0, 0)
+    talk.out(2 * MSS, flags=FIN | ACK)
+    assert talk.client_counts("fins", "gaps", *AGAIN) == (1, 0, 1, 0)
+
+
+def test_simultaneous_open_is_one_connection(talk: Talk) -> None:
+    talk.out(-1, flags=SYN)
+    talk.back(-1, flags=SYN)
+    talk.out(-1, flags=SYN | ACK)
+    talk.back(-1, flags=SYN | ACK)
+    talk.out(0, MSS)
+    talk.back(0, MSS, ack=MSS)
+    path = talk.follower.path()
+    assert (path.opened, path.unanswered, path.refused, path.server_ns, path.client_ns) == (1, 0, 0, 0, 0)
+    assert (path.low if path.opener == lib.TCP_OPENER_LOW else path.high) == talk.ways()[0], "who was first"
+    for counts in (talk.client_counts, talk.server_counts):
+        assert counts("syns", "repeated_syns", "bytes", "gaps", *AGAIN, *UNTOLD) == (1, 0, MSS, 0, 0, 0, 0, 0)
+    talk.out(-1, flags=SYN | ACK)
+    assert talk.client_counts("syns", "repeated_syns") == (1, 1)
 
 
 def test_probe_is_no_retransmission(talk: Talk) -> None:
@@ -358,24 +459,38 @@ def closed_ticks(talk: Talk) -> int:
     return talk.ways()[1].until(talk.follower.tables.clock().tick)[COUNTERS.index("closed_ticks")]
 
 
-@pytest.mark.parametrize("by_server", [False, True])
-def test_closed_time_is_kept_when_the_next_connection_begins(talk: Talk, by_server: bool) -> None:
-    talk.open()
-    talk.out(0, MSS)
-    talk.back(0, ack=MSS, window=0)
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_closed_time_is_kept_when_the_next_connection_begins(talk: Talk, is_alone: bool) -> None:
+    """Of both sides, or of the server alone: that the first one ended was not seen."""
+    if not is_alone:
+        talk.open()
+        talk.out(0, MSS)
+    talk.back(0, MSS, ack=MSS, window=0)
     wait_for_ticks(talk, 3)
     before = closed_ticks(talk)
     assert before >= 3
     talk.client_start, talk.server_start = talk.client_start + 50000, talk.server_start + 70000
-    if by_server:
-        talk.back(-1, flags=SYN | ACK)
-    else:
+    if not is_alone:
         talk.out(-1, flags=SYN)
+        assert talk.ways()[1].is_closed, "so far it may be anybody's"
+    talk.back(-1, flags=SYN | ACK)
     assert not talk.ways()[1].is_closed
     (after,) = talk.server_counts("closed_ticks")
     assert signed(after - before) >= -1, "a packet's tick may be that of the moment before"
     wait_for_ticks(talk, 2)
     assert closed_ticks(talk) == after
+
+
+@pytest.mark.parametrize("at", [-(1 << 20) - 1, (1 << 20) + 1])
+def test_window_is_not_closed_by_what_stands_elsewhere(talk: Talk, at: int) -> None:
+    """It may be anybody's: it is counted, and nothing waits for it."""
+    talk.open()
+    talk.back(0, MSS)
+    talk.back(MSS + at, window=0)
+    assert talk.server_counts("zero_windows") == (1,)
+    assert not talk.ways()[1].is_closed
+    talk.back(MSS + at - (at > 0) + (at < 0), window=0)
+    assert talk.ways()[1].is_closed
 
 
 @pytest.mark.parametrize("first", ["client", "server"])
@@ -727,6 +842,21 @@ def test_packet_that_passes_both_directions_is_looked_at_once(follower: Follower
         follower.see(frame, Direction.EGRESS)
     assert Talk(follower).client_counts("packets", *AGAIN) == (2, 1, 10)
     assert follower.missed() == Missed(second_pass=2)
+
+
+def test_side_that_is_quiet_where_it_was_first_seen_is_followed_in_the_other_direction(follower: Follower) -> None:
+    """A packet that came the wrong way, or a host that has moved."""
+    follower.see(frame_of(CLIENT, SERVER, segment(CLIENT, SERVER, 1, 1, length=10)), Direction.EGRESS)
+    came = frame_of(CLIENT, SERVER, segment(CLIENT, SERVER, 11, 1, length=10))
+    deadline = time.monotonic() + LIMIT_S
+    while Talk(follower).client_counts("packets") == (1,):
+        assert time.monotonic() < deadline, "it is never looked at"
+        follower.see(came, Direction.INGRESS)
+    missed = follower.missed()
+    assert missed == Missed(second_pass=follower.sent - 2) and missed.second_pass > 0
+    assert Talk(follower).client_counts("packets", "bytes", "gaps", *AGAIN) == (2, 20, 0, 0, 0)
+    follower.see(came, Direction.EGRESS)
+    assert follower.missed() - missed == Missed(second_pass=1)
 
 
 def test_kernel_that_refuses_the_program_is_found_out_before_anything_is_attached() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from errno import ECONNREFUSED, ECONNRESET
 from pathlib import Path
@@ -232,6 +233,49 @@ def test_reset_by_the_remote_side_is_an_end_with_its_errno(probe: EndProbe) -> N
     first, second = (end.sample for end in probe.drain() if end.sample.ends == ends)
     assert (first.event, first.state, first.error) == (lib.TCP_CLOSED, lib.TCP_STATE_ESTABLISHED, ECONNRESET)
     assert second.event == lib.TCP_DESTROYED
+
+
+def disconnect(client: socket.socket) -> None:
+    """connect() to AF_UNSPEC, which Python's sockets cannot say."""
+    unspecified = pack("H14x", socket.AF_UNSPEC)
+    assert ctypes.CDLL(None).connect(client.fileno(), unspecified, len(unspecified)) == 0
+
+
+def reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+    client.close()
+
+
+@pytest.mark.parametrize("is_half_closed", [False, True])
+@pytest.mark.parametrize("take_off", [disconnect, reset])
+def test_connection_that_its_process_takes_off_the_socket_is_an_end_with_what_it_did(
+    probe: EndProbe, take_off: Callable[[socket.socket], None], is_half_closed: bool
+) -> None:
+    client, server = connected("127.0.0.1")
+    ends = ends_of(client)
+    exchange(client, server)
+    if is_half_closed:
+        client.shutdown(socket.SHUT_WR)
+        server.recv(1)
+    take_off(client)
+    (end,) = [end for end in probe.drain() if end.sample.ends == ends]
+    assert (end.sample.event, end.sample.error) == (lib.TCP_CLOSED, 0)
+    assert end.closer == myself()
+    assert end.sample.value(lib.TCP_BYTES_SENT) == SENT
+    client.close()
+    server.close()
+
+
+def test_connection_with_unread_data_is_an_end_twice_between_which_the_reset_is_sent(probe: EndProbe) -> None:
+    client, server = connected("127.0.0.1")
+    ends = ends_of(client)
+    server.sendall(b"unread")
+    client.close()
+    server.close()
+    first, second = (end.sample for end in probe.drain() if end.sample.ends == ends)
+    assert (first.event, second.event) == (lib.TCP_CLOSED, lib.TCP_DESTROYED)
+    differing = {number for number in range(lib.TCP_VALUES) if first.values[number] != second.values[number]}
+    assert differing == {lib.TCP_SEGMENTS_SENT}
 
 
 def test_ends_beyond_the_room_are_counted(probe: EndProbe) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.netns.test_tcp import PORT, peer
 from tests.netns.tool import LIMIT_S, bounded, environment, is_free, run_to_end
 from tests.support.net import ROOT, Namespace, Pair, veth_pair
 from tests.support.terminal import Screen, Terminal
@@ -115,6 +116,29 @@ def test_owners_have_a_pane_whose_detail_has_all_names() -> None:
         terminal.until_shown(f"owner: pid={ping.pid} ping", "uid 0", "far0 in", "far0 out", "10.0.0.2 -> 10.0.0.1")
         ping.kill()
         terminal.until_shown("no packets in this interval", f"owner: pid={ping.pid} ping")
+        terminal.type("q")
+        assert view.ended() == 0
+        view.assert_restored()
+
+
+def test_connections_by_their_packets_have_a_pane_beside_those_by_their_sockets() -> None:
+    with (
+        veth_pair() as pair,
+        peer(pair.far, "stuck", "10.0.0.2", str(PORT)),
+        live(pair, "--tcp", "--tcp-packets", columns=150) as view,
+        peer(pair.near, "push", "10.0.0.2", str(PORT), says=b"full"),
+    ):
+        terminal = view.terminal
+        terminal.type("\x1b[Z")
+        lines = terminal.until_shown("[TCP packets 1]", "window closed", "far0 connections=")
+        (row,) = [line for line in lines if line.startswith(">")]
+        assert f"10.0.0.2:{PORT}" in row and row[1:].split()[0] == "far0" and "warn" in row
+        terminal.type("\r")
+        terminal.until_shown("-> in: ", "<- out: ", "zero windows", "payload of both sides over the last")
+        terminal.type("\x1b/udp\r")
+        terminal.until_shown("filter: udp", "[TCP packets 0/1]")
+        terminal.type("/\x15eth7\r")
+        terminal.until_shown("filter: eth7", "[TCP packets 0/1]")
         terminal.type("q")
         assert view.ended() == 0
         view.assert_restored()

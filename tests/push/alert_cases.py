@@ -223,27 +223,48 @@ NCCL: dict[str, list[Host]] = {
 }
 
 
-def retransmissions(again: float, sent: float, steps: int = 60) -> list[tuple[str, dict[str, str], Values]]:
-    """Return both counters, which grow so per step; packets are sent again in the last steps only."""
+def part(
+    name: str, of: str, labels: dict[str, str], grows: float, all_grow: float, steps: int = 60
+) -> list[tuple[str, dict[str, str], Values]]:
+    """Return both counters, which grow so per step; the first one in the last steps only."""
     return [
-        ("xtrace_tcp_retransmitted_packets_total", {}, [*steady(7, LENGTH - steps), *ramp(7, again, steps)]),
-        ("xtrace_tcp_data_segments_sent_total", {}, ramp(1e6, sent, LENGTH)),
+        (name, labels, [*steady(7, LENGTH - steps), *ramp(7, grows, steps)]),
+        (of, labels, ramp(1e6, all_grow, LENGTH)),
     ]
+
+
+def share_of_data(name: str, of: str, labels: dict[str, str]) -> list[Host]:
+    """Return hosts of an alert on more than 2 % of the data, and one packet per second, for 10 minutes."""
+    return [
+        Host({"host": "bad"}, part(name, of, labels, 300, 10_000), True),
+        Host({"host": "good-1"}, part(name, of, labels, 150, 10_000), False),
+        Host({"host": "good-2"}, part(name, of, labels, 20, 100), False),
+        Host({"host": "good-3"}, part(name, of, labels, 300, 10_000, steps=8), False),
+    ]
+
+
+WIRE = {"interface": "eth0"}
+PATH_DATA = "xtrace_tcp_path_data_packets_total"
 
 
 REFUSED, ABANDONED = {"reason": "refused"}, {"reason": "abandoned"}
 
 TCP: dict[str, list[Host]] = {
-    "XtraceTcpRetransmissions": [
-        Host({"host": "bad"}, retransmissions(300, 10_000), True),
-        Host({"host": "good-1"}, retransmissions(150, 10_000), False),
-        Host({"host": "good-2"}, retransmissions(20, 100), False),
-        Host({"host": "good-3"}, retransmissions(300, 10_000, steps=8), False),
-    ],
+    "XtraceTcpRetransmissions": share_of_data(
+        "xtrace_tcp_retransmitted_packets_total", "xtrace_tcp_data_segments_sent_total", {}
+    ),
     "XtraceTcpConnectsFail": [
         *simple("xtrace_tcp_failed_connects_total", REFUSED, counter(40), counter(20), counter(0, 500)),
         Host({"host": "impatient"}, [("xtrace_tcp_failed_connects_total", ABANDONED, counter(40))], False),
     ],
+    "XtraceTcpPathRetransmissions": share_of_data("xtrace_tcp_path_retransmitted_packets_total", PATH_DATA, WIRE),
+    "XtraceTcpPathLate": share_of_data("xtrace_tcp_path_late_packets_total", PATH_DATA, WIRE),
+    "XtraceTcpPathRefused": simple(
+        "xtrace_tcp_path_refused_total", WIRE, counter(40), counter(20), counter(0, 500), late(8, 900, 0)
+    ),
+    "XtraceTcpPathNoRoom": simple(
+        "xtrace_tcp_path_no_room_packets_total", WIRE, counter(2), steady(0), counter(0, 500), late(6, 900, 0)
+    ),
 }
 
 CASES = {"xtrace-catch.yml": CATCH, "rdma.yml": RDMA, "xtrace-nccl.yml": NCCL, "xtrace-tcp.yml": TCP}

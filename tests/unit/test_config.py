@@ -224,10 +224,6 @@ def test_option_that_changes_nothing_in_the_mode_is_refused(mode: str, option: s
         ("--threshold tcp_rtt=5", "--threshold tcp_* works only with --tcp or --tcp-packets (add --tcp)"),
         ("--tcp --threshold tcp_late=5", "--threshold tcp_late works only with --tcp-packets (add it)"),
         ("--tcp-packets --threshold tcp_own_window=off", "--threshold tcp_own_window works only with --tcp (add it)"),
-        (
-            "--live --tcp-packets",
-            "--live does not show what --tcp-packets finds (leave one out, or add --push or --listen)",
-        ),
         ("--tcp-packets --hook xdp", "--tcp-packets works only at tc (leave out --hook xdp and --xdp-mode)"),
         ("--tcp-packets --xdp-mode generic", "--tcp-packets works only at tc (leave out --hook xdp and --xdp-mode)"),
         ("--tcp-packets --tunnel inner", "--tcp-packets follows the outer packets (leave out --tunnel inner)"),

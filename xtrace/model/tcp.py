@@ -168,6 +168,11 @@ class Connection(NamedTuple):
     """which process closed this side of one that has ended; None: nobody did, or it is not known"""
 
     @property
+    def ends(self) -> Ends:
+        """Addresses and ports."""
+        return self.sample.ends
+
+    @property
     def has_failed(self) -> bool:
         """Whether it ended before it was established."""
         return self.error is not None and self.sample.state == lib.TCP_STATE_SYN_SENT

@@ -155,6 +155,7 @@ class Judged(Protocol):
 
 
 C = TypeVar("C", bound=Judged)
+N = TypeVar("N", int, float)
 
 
 def worst(connections: Sequence[C], most: int) -> Sequence[C]:
@@ -169,3 +170,8 @@ def troubled_first(connections: Sequence[C], most: int) -> tuple[Sequence[C], in
     troubled = [connection for connection in connections if connection.health is not Health.OK]
     troubled.sort(key=lambda connection: connection.badness, reverse=True)
     return troubled[:most], max(len(troubled) - most, 0)
+
+
+def quantile(ordered: Sequence[N], part: float) -> N | None:
+    """Return the value below which that part of sorted values lies; None without any."""
+    return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else None

@@ -6,13 +6,15 @@ Byte layouts come from csrc/tcp_path.h through kernel/abi.py.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from xtrace.kernel import abi
 from xtrace.kernel.syscall import ffi, lib
 from xtrace.model.flow import signed
 from xtrace.model.snapshot import Setup, Snapshot
+from xtrace.model.tcp import Ends
 from xtrace.model.words import Direction, Health
 
 KEY = abi.layout("struct tcp_path_key", "low", "high", "low_port", "high_port", "ifindex", "vlan_id")
@@ -25,7 +27,10 @@ _SHORT = (
 )
 COUNTERS = (*_LONG, *_SHORT)
 """Members of struct tcp_way that only grow; the second part are 32 bits wide."""
-_STATE = ("next", "sure_from", "syn", "ack", "closed_since", "missing", "window", "flags", "hook")
+_STATE = (
+    *("next", "sure_from", "syn", "ack", "closed_since", "astray", "seen"),
+    *("missing", "window", "flags", "hook"),
+)
 WAY = abi.layout("struct tcp_way", *COUNTERS, *_STATE)
 _HEAD = (
     *("syn_ns", "answer_ns", "server_ns", "client_ns", "opened", "refused", "unanswered", "last"),
@@ -157,6 +162,7 @@ class TcpPath(NamedTuple):
     key: bytes
     """of it, in the program's map"""
     slot: int
+    ifindex: int
     vlan_id: int
     src: bytes
     """of the side that opened it; if that was not seen, the side that the program has first"""
@@ -183,9 +189,24 @@ class TcpPath(NamedTuple):
     """why, the worst first"""
 
     @property
+    def place(self) -> tuple[int, int]:
+        """The interface that it passes: two may have the same slot, one after the other."""
+        return self.slot, self.ifindex
+
+    @property
+    def ends(self) -> Ends:
+        """Addresses and ports."""
+        return self.src, self.src_port, self.dst, self.dst_port
+
+    @property
     def ways(self) -> tuple[Way, ...]:
         """Both, as far as they were seen."""
         return tuple(way for way in (self.forward, self.reverse) if way)
+
+    @property
+    def rtt_ns(self) -> int | None:
+        """Return the round trip of the whole handshake."""
+        return None if self.server_ns is None or self.client_ns is None else self.server_ns + self.client_ns
 
     @property
     def badness(self) -> tuple[int, int, int]:
@@ -217,7 +238,7 @@ def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath 
     now = _KNOWN.pack(*low_now, *high_now, raw.opened, raw.refused)
     if now == known:
         return None, known
-    low_ip, high_ip, low_port, high_port, _, vlan_id = KEY.unpack(key)
+    low_ip, high_ip, low_port, high_port, ifindex, vlan_id = KEY.unpack(key)
     low, high = _way(raw.low, grown(low_now, low_before)), _way(raw.high, grown(high_now, high_before))
     ends = (low_ip, low_port), (high_ip, high_port)
     ways = low, high
@@ -226,6 +247,7 @@ def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath 
     path = TcpPath(
         key,
         raw.slot,
+        ifindex,
         vlan_id,
         *ends[0],
         *ends[1],
@@ -274,6 +296,7 @@ class PathSums:
     """All connections of one interface in one interval."""
 
     slot: int
+    ifindex: int
     connections: int = 0
     """on which anything happened"""
     counters: tuple[int, ...] = NOTHING_COUNTED
@@ -287,6 +310,11 @@ class PathSums:
     interface: str = ""
     health: Health = Health.OK
     reasons: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Slot and ifindex."""
+        return self.slot, self.ifindex
 
     def counted(self, name: str) -> int:
         """One of the COUNTERS."""
@@ -311,6 +339,8 @@ class PathSnapshot(Snapshot):
     """those on which anything happened"""
     sums: tuple[PathSums, ...] = ()
     """by interface"""
+    missed: Mapping[int, Missed] = field(default_factory=dict)
+    """by slot, as the program has it; in the sums once interfaces have names"""
     tick_ns: int = 1_000_000
     """unit of closed_ticks"""
 

@@ -51,8 +51,8 @@ def _handshake(path: TcpPath, limits: Limits) -> Iterator[Finding]:
     if level and not path.has_ended:
         yield Finding(level, f"no answer to {times} SYNs seen")
     limit = limits["tcp_rtt"]
-    if path.server_ns is not None and path.client_ns is not None:
-        total_ms = (path.server_ns + path.client_ns) / 1e6
+    if path.rtt_ns is not None:
+        total_ms = path.rtt_ns / 1e6
         level = level_of(total_ms, limit)
         if level:
             yield Finding(level, f"{limit.words} of the handshake {total_ms:.1f} ms")

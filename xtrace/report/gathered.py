@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xtrace.report.connections import TcpSums
+from xtrace.report.connections import FollowedSums, TcpSums
 from xtrace.report.interfaces import (
     DIRECTIONS,
     MOST_DETAILED,
@@ -44,6 +44,7 @@ class Gathered:
         """what the last hook record of an interface says: attached, why not"""
         self.nccl = NcclSums()
         self.tcp = TcpSums()
+        self.followed = FollowedSums()
         self._handlers: dict[str, Callable[[Record], None]] = {
             "start": self._start,
             "flow": lambda record: self._interface(record, InterfaceSums.add_flow),
@@ -60,6 +61,8 @@ class Gathered:
             "verdict": self.nccl.add_verdict,
             "tcp_connection": self.tcp.add_connection,
             "tcp": self.tcp.add_sockets,
+            "tcp_path": self.followed.add_connection,
+            "tcp_paths": self.followed.add_interface,
         }
 
     def add(self, line: int, record: Record) -> None:

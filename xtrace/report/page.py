@@ -9,7 +9,7 @@ from xtrace.report.interface_section import DIRECTION_NAMES, interface_section
 from xtrace.report.job_sections import nccl_section, rdma_section
 from xtrace.report.markup import NUMBER, TEXT, moment, number, rate, safe, section, share, size, table
 from xtrace.report.style import CSS
-from xtrace.report.tcp_section import tcp_section
+from xtrace.report.tcp_section import followed_section, tcp_section
 from xtrace.sinks.text.units import counted
 
 Finding = tuple[str, str]
@@ -27,6 +27,7 @@ def page(gathered: Gathered, source: str) -> str:
         (section("interfaces", "Interfaces", _totals(gathered)), "Interfaces"),
         *interface_sections(gathered),
         (tcp_section(gathered.tcp), "TCP"),
+        (followed_section(gathered.followed), "TCP by packets"),
         (rdma_section(gathered.ports), "RDMA ports"),
         (nccl_section(gathered.nccl), "NCCL"),
         (section("records", "Records read", _records(gathered)), "Records"),
@@ -123,6 +124,10 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
     if gathered.left_out:
         yield "warn", f"{counted(gathered.left_out, 'record')} of further interfaces or ports are left out."
     yield from _interface_findings(gathered)
+    for (_, name), followed in gathered.followed.interfaces.items():
+        if lost := followed.sums["no_room_packets"]:
+            packets = number(lost, "packets")
+            yield "warn", f"{safe(name)}: {packets} are of TCP connections that found no room (raise --max-flows)."
     for (_, name), (attached, detail) in gathered.hooks.items():
         if not attached:
             yield "bad", safe(f"{name} was not monitored at the end: {detail}")

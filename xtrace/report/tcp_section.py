@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xtrace.report.connections import COUNTERS, Connection, TcpSums
+from xtrace.report.connections import COUNTERS, FOLLOWED, Connection, FollowedSums, Sufferers, TcpSums
 from xtrace.report.markup import NUMBER, TEXT, number, safe, section, share, table
 
 MOST_SHOWN = 20
@@ -10,11 +10,18 @@ MOST_SHOWN = 20
 
 def tcp_section(tcp: TcpSums) -> str:
     """Return what all sockets did, failures by reason, and the connections that suffered most."""
-    return section("tcp", "TCP", _sockets(tcp), _failures(tcp), _resent(tcp), _ills(tcp))
+    resent = _resent(tcp.connections, "SEGMENTS")
+    return section("tcp", "TCP", _sockets(tcp), _failures(tcp), resent, _ills(tcp.connections))
+
+
+def followed_section(tcp: FollowedSums) -> str:
+    """Return what all connections did by their packets, and those that suffered most."""
+    resent = _resent(tcp.connections, "DATA PACKETS")
+    return section("tcp-packets", "TCP by packets", _followed(tcp), resent, _ills(tcp.connections))
 
 
 def _ends(connection: Connection) -> str:
-    return f'<span class="flow">{safe(connection.local)} ↔ {safe(connection.remote)}</span>'
+    return f'<span class="flow">{safe(connection.one)} ↔ {safe(connection.other)}</span>'
 
 
 def _sockets(tcp: TcpSums) -> str:
@@ -43,7 +50,30 @@ def _failures(tcp: TcpSums) -> str:
     return table("Failures by reason", headings, rows[:MOST_SHOWN]) if rows else ""
 
 
-def _resent(tcp: TcpSums) -> str:
+def _followed(tcp: FollowedSums) -> str:
+    rows = [
+        [
+            safe(" ".join(name)),
+            *(number(followed.sums[counter]) for counter in FOLLOWED),
+            number(followed.ill),
+            safe("; ".join(followed.reasons)),
+        ]
+        for name, followed in tcp.interfaces.items()
+    ]
+    headings = [
+        ("HOST, INTERFACE", TEXT),
+        *((name.upper().replace("_", " "), NUMBER) for name in FOLLOWED),
+        ("INTERVALS WITH REASONS", NUMBER),
+        ("REASONS", TEXT),
+    ]
+    note = (
+        "LATE packets filled a gap: out of order, or lost before this point and sent again. PACKETS, NO ROOM, UNREAD"
+        " and SECOND PASS add up to the TCP packets of the flows."
+    )
+    return table("All connections", headings, rows, note) if rows else ""
+
+
+def _resent(tcp: Sufferers, of: str) -> str:
     chosen, rest = tcp.resent.top(MOST_SHOWN)
     rows = [
         [_ends(connection), safe(connection.host), number(count.bytes), share(count.bytes, count.packets)]
@@ -51,11 +81,11 @@ def _resent(tcp: TcpSums) -> str:
     ]
     if rest.bytes:
         rows.append(["all others", "", number(rest.bytes), share(rest.bytes, rest.packets)])
-    headings = [("CONNECTION", TEXT), ("HOST", TEXT), ("PACKETS SENT AGAIN", NUMBER), ("SHARE OF SEGMENTS", NUMBER)]
+    headings = [("CONNECTION", TEXT), ("HOST", TEXT), ("PACKETS SENT AGAIN", NUMBER), (f"SHARE OF {of}", NUMBER)]
     return table("Connections with the most retransmissions, of those with records", headings, rows) if rows else ""
 
 
-def _ills(tcp: TcpSums) -> str:
+def _ills(tcp: Sufferers) -> str:
     worst = sorted(tcp.ills.items(), key=lambda item: -item[1].intervals)[:MOST_SHOWN]
     rows = [
         [

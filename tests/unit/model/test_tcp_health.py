@@ -12,7 +12,7 @@ from tests.unit.make_tcp import INTERVAL_NS, connection
 from xtrace.kernel.syscall import lib
 from xtrace.model.limits import changed
 from xtrace.model.tcp import Failure, Reason
-from xtrace.model.tcp_health import judge, judge_failures, limited_by, reason_of
+from xtrace.model.tcp_health import judge, judge_failures, limited_by, quantile, reason_of
 from xtrace.model.tcp_limits import LIMITS, PREFIX
 
 S = 1_000_000
@@ -172,3 +172,8 @@ def test_reason_is_that_of_the_kernels_error(error: int, reason: Reason) -> None
 def test_failures_are_judged_from_three_on(times: int) -> None:
     failures = (Failure(packed("10.0.0.1"), 1, Reason.REFUSED, False, times),)
     assert bool(judge_failures(failures, NS, LIMITS)[1]) is (times >= 3)
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    assert quantile((), 0.5) is None
+    assert [quantile(range(100), part) for part in (0.5, 0.99, 1.0)] == [50, 99, 99]

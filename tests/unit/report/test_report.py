@@ -363,7 +363,7 @@ def test_records_of_every_type_are_read_and_counted(tmp_path: Path, stop: Stop) 
         **dict.fromkeys(EXAMPLES, "=1"),
         "weather": "=1",
     }
-    unshown = "Not shown in this report: check, link, rdma_link, tcp_path, tcp_paths, weather."
+    unshown = "Not shown in this report: check, link, rdma_link, weather."
     assert unshown in (tmp_path / "page.html").read_text()
     assert not any("could not be used" in finding for finding in page.findings)
 
@@ -384,6 +384,29 @@ def test_tcp_has_the_sums_of_its_records_and_unknown_is_not_zero(tmp_path: Path,
     assert row[1:] == ["critical", "=2", "why; nothing arrives"]
     (row,) = page.tables["Failures by reason"][1:]
     assert row[0] == "failed connects: refused" and row[2] == "=9"
+
+
+def test_followed_connections_have_the_sums_of_their_records(tmp_path: Path, stop: Stop) -> None:
+    sums, path = EXAMPLES["tcp_paths"], EXAMPLES["tcp_path"]
+    counted = {"packets": 90, "data_packets": 60, "retransmitted_packets": 3, "late_packets": 2}
+    way = {**path["forward"], **counted}
+    both = {**path, "src_ip": "fd00::1", "forward": way, "reverse": {**way, "direction": "egress"}}
+    alone = {**both, "reverse": None, "health": "critical", "reasons": ["nothing arrives"]}
+    busy = {**sums, **counted, "no_room_packets": 4, "health": "warn", "reasons": ["resets: 9 in 5.0 s"]}
+    away = {**sums, "interface": "eth1"}
+    page = made(tmp_path, [START, both, alone, busy, busy, away, END], stop)
+    headings, first, second = page.tables["All connections"]
+    row = dict(zip(headings, first, strict=True))
+    expected = {"PACKETS": 180, "RETRANSMITTED PACKETS": 6, "LATE PACKETS": 4, "NO ROOM PACKETS": 8}
+    assert {name: row[name] for name in expected} == {name: f"={value}" for name, value in expected.items()}
+    assert (row["HOST, INTERFACE"], row["INTERVALS WITH REASONS"]) == ("n1 eth0", "=2")
+    assert row["REASONS"] == "resets: 9 in 5.0 s" and second[0] == "n1 eth1" and second[1] == "=0"
+    (row_,) = page.tables["Connections with the most retransmissions, of those with records"][1:]
+    assert row_ == ["[fd00::1]:40000 ↔ 10.0.0.2:443", "n1 eth0", "=9", "5.0 %"]
+    (row_,) = page.tables["Connections that were not healthy"][1:]
+    assert row_[1:] == ["critical", "=2", "why; nothing arrives"]
+    assert any("eth0: 8 packets are of TCP connections that found no room" in finding for finding in page.findings)
+    assert not any("eth1" in finding for finding in page.findings)
 
 
 def test_verdicts_are_findings_and_a_table(tmp_path: Path, stop: Stop) -> None:

@@ -82,9 +82,9 @@ class XdpMonitor:
         """What follows TCP connections; None: nothing does."""
         return self._tables.tcp_follower
 
-    def names(self) -> dict[int, str]:
-        """Return the names of the interfaces that are, or were until now, monitored, by slot."""
-        return {watched.slot: watched.name for watched in self._roster.watched}
+    def names(self) -> dict[tuple[int, int], str]:
+        """Return the names of the interfaces that are, or were until now, monitored, by slot and ifindex."""
+        return {(watched.slot, watched.index): watched.name for watched in self._roster.watched}
 
     def clock(self) -> TickClock:
         """The kernel's tick now."""

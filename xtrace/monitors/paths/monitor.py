@@ -111,10 +111,12 @@ class TcpPathMonitor:
         now = time.monotonic_ns()
         interval_ns, self._start_ns, self._tick = now - self._start_ns, now, clock.tick
         judged = tuple(judge_path(path, interval_ns, clock.tick_ns, self._limits) for path in paths)
-        sums = [judge_sums(each, interval_ns, self._limits) for each in self._sums(judged)]
+        sums = [judge_sums(each, interval_ns, self._limits) for each in _sums(judged)]
         ended = ENDED_S * 1_000_000_000 // clock.tick_ns
         self._forget([*idle, *(pair for pair in self._over.items() if signed(clock.tick - pair[1]) > ended)])
-        return PathSnapshot(now + wall_offset(), interval_ns, judged, tuple(sums), clock.tick_ns)
+        return PathSnapshot(
+            now + wall_offset(), interval_ns, judged, tuple(sums), self._missed_by_slot(), clock.tick_ns
+        )
 
     def _recent(self, ticks: list[int], clock: TickClock) -> list[int]:
         """The places of those that may have had a packet since the last reading."""
@@ -151,32 +153,35 @@ class TcpPathMonitor:
             self._is_reported = True
             self._say(f"tcp-packets: {uncounted} frames were not counted: the packet program could not be called")
 
-    def _sums(self, paths: Iterable[TcpPath]) -> Iterable[PathSums]:
-        """Yield the sums of the slots in which anything happened."""
-        by_slot: defaultdict[int, list[TcpPath]] = defaultdict(list)
-        for path in paths:
-            by_slot[path.slot].append(path)
+    def _missed_by_slot(self) -> dict[int, Missed]:
+        """What was of no connection since the last reading, of the slots that have any."""
         before, self._missed = self._missed, self._follower.missed()
         grew = [now - then for now, then in zip(self._missed, before, strict=True)]
         self._report(sum(each.uncounted for each in grew))
-        for slot in range(len(grew) // 2):
-            missed: Missed = grew[2 * slot] + grew[2 * slot + 1]
-            if by_slot[slot] or missed != NOTHING_MISSED:
-                yield _sums_of(slot, by_slot[slot], missed)
+        both = (grew[2 * slot] + grew[2 * slot + 1] for slot in range(len(grew) // 2))
+        return {slot: missed for slot, missed in enumerate(both) if missed != NOTHING_MISSED}
 
 
-def _sums_of(slot: int, paths: list[TcpPath], missed: Missed) -> PathSums:
+def _sums(paths: Iterable[TcpPath]) -> Iterable[PathSums]:
+    """Yield the sums of the interfaces on which anything happened."""
+    by_place: defaultdict[tuple[int, int], list[TcpPath]] = defaultdict(list)
+    for path in paths:
+        by_place[path.place].append(path)
+    for place, of_place in by_place.items():
+        yield _sums_of(place, of_place)
+
+
+def _sums_of(place: tuple[int, int], paths: list[TcpPath]) -> PathSums:
     counters = NOTHING_COUNTED
     for path in paths:
         for way in path.ways:
             counters = tuple(map(add, counters, way_counters(way)))
     return PathSums(
-        slot=slot,
+        *place,
         connections=len(paths),
         counters=counters,
         opened=sum(path.opened for path in paths),
         refused=sum(path.refused for path in paths),
-        missed=missed,
         server_ns=tuple(sorted(path.server_ns for path in paths if path.opened and path.server_ns is not None)),
         client_ns=tuple(sorted(path.client_ns for path in paths if path.opened and path.client_ns is not None)),
     )

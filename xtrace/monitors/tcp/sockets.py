@@ -24,6 +24,8 @@ class Changes:
     alive: int = 0
     began: int = 0
     ended: int = 0
+    closed: dict[int, tuple[int, Sample | None]] = field(default_factory=dict)
+    """by address of a socket that was closed: its place among the connections, and what it is compared with"""
 
 
 class Sockets:
@@ -37,7 +39,7 @@ class Sockets:
         self._missing: dict[int, Sample] = {}
         """by cookie, oldest first"""
         self._closed: dict[int, Sample] = {}
-        """by address of a socket: what was counted of one that closed by an error and is not destroyed yet"""
+        """by address of a socket: what was counted of one that was closed and is not destroyed yet"""
         self._view = memoryview(b"")
         """of the dump before"""
         self._is_first = True
@@ -96,7 +98,8 @@ class Sockets:
         if counted is None and _is_spare(sample):
             return
         before = self._last(sample.cookie) if sample.cookie else None
-        is_new = before is None and counted is None
+        is_counted = counted is not None and counted.ends == sample.ends  # else it was connected again
+        is_new = before is None and not is_counted
         before = before or counted
         for known in (places, self._activity, self._missing):
             known.pop(sample.cookie, None)
@@ -109,11 +112,16 @@ class Sockets:
             return  # it listened, was never connected, or has been disconnected since
         if counted is not None and sample.values == counted.values:
             return
-        error = sample.error if sample.event == lib.TCP_CLOSED else None
-        was_connected = error is None or sample.state != lib.TCP_STATE_SYN_SENT
-        found.began += is_new and was_connected
-        found.ended += was_connected
+        was_opening = sample.event == lib.TCP_CLOSED and sample.state == lib.TCP_STATE_SYN_SENT
+        error = sample.error if was_opening else sample.error or None
+        if is_counted and end.socket in found.closed:
+            _go_on(found, end.socket, sample)
+            return
+        found.began += is_new and not was_opening
+        found.ended += not was_opening and not is_counted
         grown = growth(sample, before)
+        if sample.event == lib.TCP_CLOSED:
+            found.closed[end.socket] = len(found.connections), before
         found.connections.append(Connection(sample, is_new, grown, has_ended=True, error=error, closer=end.closer))
 
     def _miss(self, cookie: int, found: Changes, *, sees_ends: bool) -> None:
@@ -128,6 +136,14 @@ class Sockets:
             return
         found.ended += 1
         found.connections.append(Connection(sample, False, growth(sample, sample), has_ended=True))
+
+
+def _go_on(found: Changes, socket: int, sample: Sample) -> None:
+    """What a socket did since it was closed, in the same interval, belongs to the same connection: a reset, say."""
+    place, before = found.closed[socket]
+    known = found.connections[place]
+    sample = sample._replace(state=known.sample.state)
+    found.connections[place] = known._replace(sample=sample, growth=growth(sample, before))
 
 
 def _is_spare(sample: Sample) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import CONGESTION_STATES, STATES, Connection, NamespaceSums, TcpSetup, TcpSnapshot
-from xtrace.model.tcp_health import limited_by, worst
+from xtrace.model.tcp_health import limited_by, quantile, worst
 from xtrace.sinks.jsonl.lines import rendered
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import address, timestamp, valid_unicode
@@ -183,8 +183,3 @@ def _by_reason(sums: NamespaceSums, *, was_established: bool) -> dict[str, int]:
         if failure.was_established is was_established:
             counts[failure.reason.value] += failure.times
     return dict(counts)
-
-
-def quantile(ordered: Sequence[int], part: float) -> int | None:
-    """Return the value below which that part of sorted values lies; None without any."""
-    return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else None

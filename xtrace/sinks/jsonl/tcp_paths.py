@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from xtrace.model.tcp_health import worst
+from xtrace.model.tcp_health import quantile, worst
 from xtrace.model.tcp_path import COUNTERS, PathSetup, PathSnapshot, PathSums, TcpPath, Way, way_counters
 from xtrace.sinks.jsonl.lines import rendered
-from xtrace.sinks.jsonl.tcp import MOST_CONNECTIONS, quantile
+from xtrace.sinks.jsonl.tcp import MOST_CONNECTIONS
 from xtrace.sinks.kinds import JsonOptions, Record
 from xtrace.sinks.render import address, timestamp, valid_unicode
 
@@ -44,10 +44,10 @@ class PathJson:
         shown = worst(snapshot.paths, self._most)
         for path in shown:
             yield path_record(path, snapshot.tick_ns, common)
-        missing = Counter(path.slot for path in snapshot.paths)
-        missing.subtract(path.slot for path in shown)
+        missing = Counter(path.place for path in snapshot.paths)
+        missing.subtract(path.place for path in shown)
         for sums in snapshot.sums:
-            yield sums_record(sums, snapshot.tick_ns, common, missing[sums.slot])
+            yield sums_record(sums, snapshot.tick_ns, common, missing[sums.place])
 
 
 def path_record(path: TcpPath, tick_ns: int, common: Record) -> Record:

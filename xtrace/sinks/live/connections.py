@@ -1,4 +1,4 @@
-"""The pane of TCP connections in trouble, worst first."""
+"""The pane of TCP connections in trouble, by their sockets."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import Connection, Ends, TcpSnapshot
-from xtrace.model.words import Health
-from xtrace.sinks.live.history import History
-from xtrace.sinks.live.listed import Listed, Sorting
-from xtrace.sinks.live.pane import STYLES, Column, Detail, Row, Series, View
-from xtrace.sinks.render import address
-from xtrace.sinks.text.fit import Endpoint
+from xtrace.sinks.live.listed import Sorting
+from xtrace.sinks.live.pane import STYLES, Column, Row, View
+from xtrace.sinks.live.troubled import BADNESS, RATE, RETRANSMITTED, Troubled, endpoint
 from xtrace.sinks.text.tcp import connection_line, failure_line, milliseconds, sums_words
 from xtrace.sinks.text.units import scaled
-
-BADNESS, RATE, RETRANSMITTED = "badness", "rate", "retransmitted"
 
 
 def carried(connection: Connection) -> int:
@@ -24,39 +19,20 @@ def carried(connection: Connection) -> int:
     return sum(connection.growth[counter] or 0 for counter in counters)
 
 
-SORTING = {
-    BADNESS: Sorting(lambda connection: connection.badness),
-    RATE: Sorting(carried),
-    RETRANSMITTED: Sorting(lambda connection: connection.growth[lib.TCP_RETRANSMITTED] or 0),
-}
-
-
-class ConnectionPane(Listed[Connection]):
+class ConnectionPane(Troubled[Connection, TcpSnapshot]):
     """A row per connection that is not well."""
 
     title = "TCP in trouble"
     mode = "tcp"
+    graph = "acknowledged and received"
 
     def __init__(self) -> None:
-        super().__init__(SORTING)
-        self._history: History[Ends] = History()
-        self._snapshot: TcpSnapshot | None = None
+        again = Sorting(lambda connection: connection.growth[lib.TCP_RETRANSMITTED] or 0)
+        super().__init__(carried, {RETRANSMITTED: again})
 
-    def note(self, snapshot: TcpSnapshot) -> None:
-        """Keep what connections carried, beginning when they are in trouble."""
-        self._history.begin(snapshot.interval_ns / 1e9)
-        for connection in snapshot.connections:
-            is_troubled = connection.health is not Health.OK
-            self._history.add(connection.sample.ends, carried(connection), is_large=is_troubled)
-
-    def take(self, snapshot: TcpSnapshot) -> None:
-        """Show this interval from now on."""
-        self._snapshot = snapshot
-        self.listed = [each for each in snapshot.connections if each.health is not Health.OK]
-
-    def matches(self, entry: Connection, view: View) -> bool:
-        """Return whether its ends match."""
-        return view.chosen.connection(entry.sample)
+    def connections(self, snapshot: TcpSnapshot) -> Sequence[Connection]:
+        """Return all connections of an interval."""
+        return snapshot.connections
 
     def summary(self, view: View) -> str:
         """Return the sums of all sockets."""
@@ -77,13 +53,12 @@ class ConnectionPane(Listed[Connection]):
     def row(self, entry: Connection, view: View) -> Row:
         """Return what it suffers from."""
         sample = entry.sample
-        seconds = (self._snapshot.interval_ns if self._snapshot else 0) / 1e9 or 1.0
         again = entry.growth[lib.TCP_RETRANSMITTED]
         return Row(
             [
-                _endpoint(sample.local, sample.local_port),
-                _endpoint(sample.remote, sample.remote_port),
-                view.rate(carried(entry) / seconds),
+                endpoint(sample.local, sample.local_port),
+                endpoint(sample.remote, sample.remote_port),
+                self.rate(entry, view),
                 "-" if again is None else str(again),
                 milliseconds(entry.level(lib.TCP_RTT)),
                 entry.health,
@@ -92,32 +67,17 @@ class ConnectionPane(Listed[Connection]):
             STYLES.get(entry.health, ""),
         )
 
-    def key(self, entry: Connection) -> Ends:
-        """Return addresses and ports."""
-        return entry.sample.ends
+    def key(self, entry: Connection) -> tuple[int, Ends]:
+        """Return namespace, addresses and ports: containers may have the same addresses."""
+        return entry.netns, entry.ends
 
-    def detail(self, key: Ends, view: View) -> Detail:
-        """Return the connection's line, and its history."""
-        rates = self._history.rates(key)
-        series = [Series("acknowledged and received", rates, self._history.span_s(len(rates)))]
-        connections = self._snapshot.connections if self._snapshot else ()
-        found = next((connection for connection in connections if connection.sample.ends == key), None)
-        return Detail(list(self._lines(found)) if found else ["nothing happened on it in this interval"], series)
-
-    def _lines(self, connection: Connection) -> Iterator[str]:
-        assert self._snapshot is not None
-        line, _, reasons = connection_line(connection, self._snapshot.interval_ns).partition(": ")
-        yield line
-        yield from (f"  {reason}" for reason in reasons.split("; "))
-        yield f"congestion control {connection.sample.congestion}"
-        if connection.closer:
-            yield f"closed by {connection.closer.command}[{connection.closer.pid}]"
-        for seen in connection.seen:
+    def lines(self, entry: Connection, snapshot: TcpSnapshot) -> Iterator[str]:
+        """Yield its line, what closed it, where it was seen, and what failed."""
+        yield connection_line(entry, snapshot.interval_ns)
+        yield f"congestion control {entry.sample.congestion}"
+        if entry.closer:
+            yield f"closed by {entry.closer.command}[{entry.closer.pid}]"
+        for seen in entry.seen:
             yield f"{seen.interface} {seen.direction.in_out}: {seen.packets} packets, {scaled(seen.bytes)}B"
-        for sums in self._snapshot.namespaces:
+        for sums in snapshot.namespaces:
             yield from map(failure_line, sums.failures)
-
-
-def _endpoint(packed: bytes, port: int) -> Endpoint:
-    text = address(packed)
-    return Endpoint(text, f":{port}", brackets=":" in text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xtrace.model.filters import Filters
 from xtrace.model.flow import FlowKey, FlowTable
-from xtrace.model.tcp import Sample
+from xtrace.model.tcp import Ends
 from xtrace.sinks.render import MAPPED
 from xtrace.sinks.text.flows import has_ports
 
@@ -52,17 +52,18 @@ class Matcher:
             indexes = [index for index in indexes if index not in inside]
         return indexes
 
-    def connection(self, sample: Sample) -> bool:
+    def connection(self, ends: Ends) -> bool:
         """Return whether a TCP connection matches."""
         filters = self.filters
-        ports = {sample.local_port, sample.remote_port}
-        ends = [_WORDS.unpack(sample.local), _WORDS.unpack(sample.remote)]
+        one, one_port, other, other_port = ends
+        ports = {one_port, other_port}
+        addresses = [_WORDS.unpack(one), _WORDS.unpack(other)]
         return (
             (not filters.types or "TCP" in filters.types)
             and (not filters.ports or not ports.isdisjoint(filters.ports))
             and not (filters.exclude_dns and DNS_PORT in ports)
-            and (not filters.networks or _touch(_ranges(filters.networks), ends))
-            and not _touch(_ranges(filters.excluded_networks), ends)
+            and (not filters.networks or _touch(_ranges(filters.networks), addresses))
+            and not _touch(_ranges(filters.excluded_networks), addresses)
         )
 
 

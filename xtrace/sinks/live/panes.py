@@ -42,6 +42,12 @@ def _connections() -> Pane:
     return ConnectionPane()
 
 
+def _paths() -> Pane:
+    from xtrace.sinks.live.paths import PathPane
+
+    return PathPane()
+
+
 def _ports() -> Pane:
     from xtrace.sinks.live.ports import PortPane
 
@@ -59,6 +65,7 @@ PANES: Sequence[Place] = (
     Place("xdp", _owners, lambda setup: setup.has_owners),
     Place("xdp", _interfaces),
     Place("tcp", _connections),
+    Place("tcp_packets", _paths),
     Place("rdma", _ports),
     Place("nccl", _jobs),
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from xtrace.kernel.syscall import lib
 from xtrace.model.snapshot import Setup
 from xtrace.model.tcp import TcpSnapshot
+from xtrace.model.tcp_health import quantile
 from xtrace.model.words import Health
-from xtrace.sinks.metrics.sample import Metric, Sample, Values
+from xtrace.sinks.metrics.sample import Labels, Metric, Sample, Values
 
 SUMS = {
     "xtrace_tcp_retransmitted_packets_total": lib.TCP_RETRANSMITTED,
@@ -99,7 +100,13 @@ class TcpMetrics:
         healths = Counter(connection.health for connection in snapshot.connections)
         for health in (Health.WARN, Health.CRITICAL):
             yield Sample((("health", health),), {"xtrace_tcp_unhealthy_connections": healths[health]})
-        rtts = sorted(rtt for sums in known for rtt in sums.rtts)
-        for label, part in QUANTILES.items() if rtts else ():
-            at = rtts[min(int(part * len(rtts)), len(rtts) - 1)]
-            yield Sample((("quantile", label),), {"xtrace_tcp_rtt_seconds": at / 1e6})
+        yield from quantiles("xtrace_tcp_rtt_seconds", (rtt / 1e6 for sums in known for rtt in sums.rtts))
+
+
+def quantiles(metric: str, seconds: Iterable[float], labels: Labels = ()) -> Iterator[Sample]:
+    """Yield a sample per quantile of round trips; none without any."""
+    ordered = sorted(seconds)
+    for label, part in QUANTILES.items():
+        at = quantile(ordered, part)
+        if at is not None:
+            yield Sample((*labels, ("quantile", label)), {metric: at})

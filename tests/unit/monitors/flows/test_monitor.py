@@ -351,7 +351,7 @@ def test_tcp_is_followed_from_before_anything_is_attached_and_counting_goes_on_w
     options = XdpOptions(Selection(("eth0",)), Choice.of("tc", "auto"), max_flows=9, tcp_packets=True)
     with closing(XdpMonitor(XdpStart(options), world.said.append)) as made:
         assert (made.tcp_follower is None) is refuses
-        assert made.names() == {0: "eth0"}
+        assert made.names() == {(0, ETH0.index): "eth0"}
         assert made.clock() == TickClock(123, 456, 789)
     follows = world.happened.index("follow 4")
     assert not any(step.startswith("attach") for step in world.happened[:follows])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.unit.make_paths import key, value, way
+from tests.unit.make_paths import IFINDEX, key, value, way
 from xtrace.kernel.syscall import lib
 from xtrace.model.flow import TickClock
 from xtrace.model.tcp_limits import LIMITS
@@ -148,21 +148,24 @@ def test_connection_that_gets_a_packet_meanwhile_stays(played: Played, monitor: 
     assert [path.forward and path.forward.packets for path in monitor.tick().paths] == [1]
 
 
-def test_sums_are_of_each_slot(played: Played, monitor: TcpPathMonitor) -> None:
+def test_sums_are_of_each_interface_and_what_is_of_no_connection_of_each_slot(
+    played: Played, monitor: TcpPathMonitor
+) -> None:
     head = {"opened": 2, "refused": 1, "server_ns": 20, "client_ns": 10}
     played.keep(key(1), value(way(packets=1, resets=2), way(packets=5), last=1000, head=head), 1000)
     played.keep(key(2), value(way(packets=7), last=1000, slot=1), 1000)
     played.lost = [Missed(1, 2, 3), Missed(10, 20, 30), NOTHING_MISSED, Missed(no_room=4)]
-    first, second = monitor.tick().sums
+    taken = monitor.tick()
+    first, second = taken.sums
     assert isinstance(first, PathSums)
-    assert (first.slot, first.counted("packets"), first.counted("resets")) == (0, 6, 2)
+    assert (first.place, first.counted("packets"), first.counted("resets")) == ((0, IFINDEX), 6, 2)
     assert (first.opened, first.refused, first.server_ns, first.client_ns) == (2, 1, (20,), (10,))
-    assert first.missed == Missed(11, 22, 33)
-    assert (second.slot, second.counted("packets"), second.missed) == (1, 7, Missed(no_room=4))
+    assert (second.place, second.counted("packets")) == ((1, IFINDEX), 7)
+    assert taken.missed == {0: Missed(11, 22, 33), 1: Missed(no_room=4)}
     played.lost[0] = Missed(2, 2, 3)
     played.tick += seconds(5)
-    (first,) = monitor.tick().sums
-    assert (first.missed, first.server_ns, first.connections) == (Missed(no_room=1), (), 0)
+    taken = monitor.tick()
+    assert (taken.sums, taken.missed) == ((), {0: Missed(no_room=1)})
 
 
 def test_frames_that_were_not_counted_are_said_once(played: Played, monitor: TcpPathMonitor) -> None:

@@ -140,7 +140,22 @@ def test_socket_that_closed_long_before_it_is_destroyed_counts_once(played: Play
 def test_what_happened_between_closing_and_the_end_counts_then(played: Played) -> None:
     played.read(again(2))
     played.read(ends=[end(closed(5, error=104))])
-    assert retransmitted(played.read(ends=[end(died(6))])) == 1
+    found = played.read(ends=[end(died(6))])
+    assert (retransmitted(found), found.began, found.ended) == (1, 0, 0)
+
+
+def test_what_happened_between_closing_and_the_end_in_one_interval_is_of_one_connection(played: Played) -> None:
+    played.read(again(2))
+    found = played.read(ends=[end(closed(5, error=104), at_ns=1), end(died(6), at_ns=2)])
+    assert (retransmitted(found), found.began, found.ended) == (4, 0, 1)
+    assert (only(found).error, only(found).sample.state) == (104, lib.TCP_STATE_ESTABLISHED)
+
+
+def test_socket_that_is_connected_again_is_another_connection(played: Played) -> None:
+    played.read()
+    played.read(ends=[end(closed(2, cookie=0, error=111, state=lib.TCP_STATE_SYN_SENT))])
+    found = played.read(ends=[end(died(3, cookie=0, local=("10.0.0.2", 40001)))])
+    assert (found.began, found.ended, only(found).is_new) == (1, 1, True)
 
 
 def test_failed_connect_counts_its_syns_and_is_no_connection(played: Played) -> None:
@@ -150,6 +165,17 @@ def test_failed_connect_counts_its_syns_and_is_no_connection(played: Played) -> 
     found = played.read(ends=[end(attempt, at_ns=1), end(destroyed, at_ns=2)])
     assert (retransmitted(found), found.began, found.ended) == (2, 0, 0)
     assert only(found).has_failed
+
+
+def test_connection_that_its_process_takes_off_the_socket_counts_once_and_is_no_failure(played: Played) -> None:
+    """close() with a linger time of 0: the kernel forgets what it did before the socket is destroyed."""
+    cleared = end(died(0, remote=("::", 0)), at_ns=2)
+    played.read(again(2))
+    found = played.read(ends=[end(closed(5), at_ns=1), cleared])
+    assert (retransmitted(found), found.began, found.ended, only(found).error) == (3, 0, 1, None)
+    assert only(found).sample.remote_port == 443
+    short = played.read(ends=[end(closed(4, cookie=0), at_ns=1), end(died(0, cookie=0, remote=("::", 0)), at_ns=2)])
+    assert (retransmitted(short), short.began, short.ended, only(short).error) == (4, 1, 1, None)
 
 
 def test_listeners_and_unconnected_sockets_that_end_are_no_connections(played: Played) -> None:

@@ -14,7 +14,7 @@ from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import COUNTERS, Closer, Failure, NamespaceSums, Reason, TcpSetup, TcpSnapshot
 from xtrace.model.words import Health
 from xtrace.sinks.jsonl import tcp
-from xtrace.sinks.jsonl.tcp import GROWN, LEVELS, TcpJson, quantile
+from xtrace.sinks.jsonl.tcp import GROWN, LEVELS, TcpJson
 from xtrace.sinks.kinds import JsonOptions
 
 IDENTITY = {"host": "n1"}
@@ -125,11 +125,6 @@ def test_limited_output_has_the_worst_and_says_how_many_are_missing(monkeypatch:
 def test_setup_tells_whether_ends_are_seen() -> None:
     told = TcpJson(JsonOptions(IDENTITY)).setup(TcpSetup(4096, sees_ends=True))
     assert told == {"tcp": {"sees_ends": True, "map_memory_bytes": 4096}}
-
-
-def test_quantiles_are_values_that_were_measured() -> None:
-    assert quantile((), 0.5) is None
-    assert [quantile(range(100), part) for part in (0.5, 0.99, 1.0)] == [50, 99, 99]
 
 
 OF_COUNTERS = {

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.unit.make import BOOT, NS
+from tests.unit.make_paths import key, path, sent
+from tests.unit.make_paths import snapshot as path_snapshot
+from tests.unit.make_paths import sums as path_sums
 from tests.unit.make_rdma import grew, port, traffic
 from tests.unit.make_rdma import snapshot as rdma_snapshot
 from tests.unit.make_tcp import SEEN, connection
@@ -23,6 +26,7 @@ from xtrace.sinks.live.connections import ConnectionPane
 from xtrace.sinks.live.jobs import JobPane
 from xtrace.sinks.live.pane import View, frequency
 from xtrace.sinks.live.panes import PANES
+from xtrace.sinks.live.paths import PathPane
 from xtrace.sinks.live.ports import PortPane
 from xtrace.sinks.live.words import matcher
 
@@ -85,12 +89,83 @@ def test_connections() -> None:
         ["LOCAL", "REMOTE", "BIT/S", "AGAIN", "RTT", "HEALTH", ""],
         ["10.0.0.2:40000", "10.0.0.1:443", "1.6 M", "31", "0.3ms", "critical", "3.1 % retransmitted"],
     ]
-    detail = pane.detail(bad.sample.ends, VIEW)
+    detail = pane.detail(pane.key(bad), VIEW)
     assert list(detail.series[0].rates) == [200_000]
     # it is not in trouble, so its history has not begun
-    assert list(pane.detail(well.sample.ends, VIEW).series[0].rates) == []
-    gone = pane.detail((bytes(16), 0, bytes(16), 0), VIEW)
+    assert list(pane.detail(pane.key(well), VIEW).series[0].rates) == []
+    gone = pane.detail((7, (bytes(16), 0, bytes(16), 0)), VIEW)
     assert gone.lines == ["nothing happened on it in this interval"]
+
+
+def test_connections_of_two_namespaces_with_the_same_addresses_are_apart() -> None:
+    made = [
+        connection({lib.TCP_BYTES_ACKED: size}, {}, health=Health.WARN, reasons=(reason,))._replace(netns=netns)
+        for netns, size, reason in ((7, 500_000, "one"), (8, 1_000_000, "two"))
+    ]
+    pane = shown(ConnectionPane(), tcp_snapshot(*made))
+    for entry, reason, rate in zip(made, ("  one", "  two"), (100_000, 200_000), strict=True):
+        detail = pane.detail(pane.key(entry), VIEW)
+        assert reason in detail.lines and list(detail.series[0].rates) == [rate]
+
+
+def test_connections_by_their_packets() -> None:
+    forward = sent(packets=900, data_packets=800, bytes=600_000, retransmitted_packets=31, retransmitted_bytes=45_000)
+    forward = forward._replace(late_packets=2, gaps=2)
+    reverse = sent(Direction.EGRESS, packets=400, bytes=400_000, closed_ticks=100, zero_windows=3, is_closed=True)
+    reasons = ("-> 3.9 % retransmitted (31 of 800 data packets)", "<- window closed 20 % of the interval")
+    bad = path(forward, reverse, health=Health.WARN, reasons=reasons, client_ns=25_000, server_ns=20_300_000)
+    well = path(sent(bytes=7), key=key(5), src_port=5)
+    pane = shown(PathPane(), path_snapshot(well, bad, of=(path_sums(retransmitted_packets=31),)))
+    assert table(pane) == [
+        ["INTERFACE", "SOURCE", "DESTINATION", "BIT/S", "AGAIN", "LATE", "RTT", "HEALTH", ""],
+        ["eth0", "10.0.0.1:40000", "10.0.0.2:443", "4.0 M", "31", "2", "20.3ms", "warn", "; ".join(reasons)],
+    ]
+    assert pane.summary(VIEW).startswith("eth0 connections=2 ") and "retransmitted=31" in pane.summary(VIEW)
+    detail = pane.detail(pane.key(bad), VIEW)
+    assert detail.lines[1:] == [
+        *(f"  {reason}" for reason in reasons),
+        "-> in: 900 packets, 600.0 kB of payload",
+        "   retransmitted 31, 45.0 kB; late 2, 0 B; gaps 2",
+        "<- out: 400 packets, 400.0 kB of payload",
+        "   zero windows 3; window closed for 0.4 s, now too",
+    ]
+    assert list(detail.series[0].rates) == [500_000]
+    assert list(pane.detail(pane.key(well), VIEW).series[0].rates) == []
+    lines = pane.detail(pane.key(well), VIEW).lines
+    assert lines[-3:] == ["-> in: 0 packets, 7 B of payload", "   nothing was sent twice, or late", "<- not seen"]
+    assert pane.detail(key(9), VIEW).lines == ["nothing happened on it in this interval"]
+
+
+def test_connections_by_their_packets_are_sorted_and_selected() -> None:
+    made = [
+        path(
+            sent(bytes=size, retransmitted_packets=again, late_packets=late),
+            sent(bytes=1, retransmitted_packets=again, late_packets=late),
+            src_port=port,
+            key=key(port),
+            health=health,
+            interface=interface,
+        )
+        for port, size, again, late, health, interface in (
+            (1, 30, 5, 1, Health.WARN, "eth0"),
+            (2, 10, 0, 3, Health.CRITICAL, "eth0"),
+            (3, 20, 9, 0, Health.WARN, "veth7"),
+        )
+    ]
+    pane = shown(PathPane(), path_snapshot(*made, of=(path_sums(), replace(path_sums(), interface="veth7"))))
+
+    def order(name: str, view: View = VIEW) -> list[int]:
+        return [entry.src_port for entry in pane.entries(view, name)]
+
+    assert {name: order(name) for name in pane.orders} == {
+        "badness": [2, 3, 1],
+        "rate": [1, 3, 2],
+        "retransmitted": [3, 1, 2],
+        "late": [2, 1, 3],
+    }
+    only = View(chosen=matcher("veth*"))
+    assert order("rate", only) == [3] and pane.summary(only).startswith("veth7 ")
+    assert order("rate", View(chosen=matcher("2"))) == [2] and order("rate", View(chosen=matcher("udp"))) == []
 
 
 def test_jobs() -> None:
@@ -150,7 +225,7 @@ def test_connections_are_sorted_by_what_the_heading_says_and_unknown_is_least() 
 def test_a_connections_detail_says_where_it_was_seen_and_what_failed() -> None:
     bad = connection({}, {}, health=Health.CRITICAL, reasons=("one", "two"), seen=SEEN)
     pane = shown(ConnectionPane(), tcp_snapshot(bad))
-    lines = list(pane.detail(bad.sample.ends, VIEW).lines)
+    lines = list(pane.detail(pane.key(bad), VIEW).lines)
     assert lines[1:6] == [
         "  one",
         "  two",
@@ -250,6 +325,7 @@ NUMBERS = {
     "owners": {"IN BIT/S", "OUT BIT/S", "PACKETS/S", "FLOWS"},
     "interfaces": {"IN BIT/S", "OUT BIT/S", "PACKETS/S", "FLOWS"},
     "TCP in trouble": {"BIT/S", "AGAIN", "RTT"},
+    "TCP packets": {"BIT/S", "AGAIN", "LATE", "RTT"},
     "RDMA ports": {"RX BIT/S", "TX BIT/S", "%", "CONGESTION", "LOSS"},
     "NCCL jobs": {"PID", "CALLS/S", "BIT/S", "NIC RX", "NIC TX", "ERRORS"},
 }

@@ -102,8 +102,8 @@ def test_wrong_words_are_answered_with_what_is_wrong(text: str, complaint: str) 
     ],
 )
 def test_connections_are_selected_alike(text: str, is_shown: bool) -> None:
-    assert matcher(text).connection(sample()) == is_shown
+    assert matcher(text).connection(sample().ends) == is_shown
 
 
 def test_a_connection_of_a_name_server_is_one_of_dns() -> None:
-    assert not matcher("exclude-dns").connection(sample(remote=("10.0.0.1", 53)))
+    assert not matcher("exclude-dns").connection(sample(remote=("10.0.0.1", 53)).ends)
