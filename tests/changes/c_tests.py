@@ -18,11 +18,11 @@ def files(folder: str, *names: str) -> tuple[str, ...]:
 PARSING = files("kernel", "roce", "frames", "tc", "inner", "fuzz", "frags", "tc_frags")
 NESTED = files("kernel", "tc", "inner", "merged", "fuzz")
 COUNTING = files("kernel", "order", "beside_xdp", "intervals", "counting", "failing_drain")
+HASH_MAPS, NO_HASH_MAPS = ("-k", "hash"), ("-k", "not hash")
+"""Variants of the packet programs, which are of one object or the other."""
 PLAIN = files("kernel", "plain", "frames")
 FILTERS = files("kernel", "filters", "frags")
-PACKETS = files(
-    "kernel", "order", "roce", "frames", "tc", "inner", "fuzz", "frags", "tc_frags", "merged", "intervals", "counting"
-)
+PACKETS = files("kernel", "order", "roce", "frames", "tc", "inner", "frags", "tc_frags", "fuzz", "merged")
 LINES = (*files("unit/sinks/text", "flows"), *files("unit/sinks/jsonl", "flows"), *files("unit/sinks", "owned_flows"))
 SYSTEM_CALLS = ("tests/unit/kernel", *files("kernel", "loader", "tcp_probe", "intervals", "nccl_probe"))
 
@@ -31,7 +31,8 @@ OTHERWISE_WITH_HASH_MAPS = {f"csrc/{name}.h" for name in ("count", "flow_hash", 
 """What does something else in that object than in xdp_monitor.o."""
 
 OF_THE_FILE: dict[str, Sequence[str]] = {
-    **dict.fromkeys(("csrc/parse.h", "csrc/xdp_monitor.c", "csrc/frame.h"), PACKETS),
+    **dict.fromkeys(("csrc/parse.h", "csrc/frame.h"), PACKETS),
+    "csrc/xdp_monitor.c": (*PACKETS, *COUNTING, *NO_HASH_MAPS),
     **dict.fromkeys(("csrc/tunnel.h", "csrc/nested.h"), NESTED),
     "csrc/plain.h": PLAIN,
     "csrc/filter.h": FILTERS,
@@ -51,7 +52,7 @@ OF_THE_FILE: dict[str, Sequence[str]] = {
 """Of the first built file that it is part of."""
 
 OF_THE_PART: dict[str, Sequence[str]] = {
-    "xtrace/xdp_monitor.o": COUNTING,
+    "xtrace/xdp_monitor.o": (*COUNTING, *NO_HASH_MAPS),
     "xtrace/owner_probe.o": files("kernel", "owner_probe"),
     "xtrace/tcp_packets.o": files("kernel", "tcp_packets"),
     "xtrace/tcp_probe.o": (*files("kernel", "tcp_probe"), *files("netns", "tcp")),
@@ -60,7 +61,7 @@ OF_THE_PART: dict[str, Sequence[str]] = {
         *files("nccl", "returns", "communicators", "edges", "tables", "counting"),
     ),
     "xtrace/_native.abi3.so": SYSTEM_CALLS,
-    HASH: (*COUNTING, "-k", "hash or cmpxchg"),
+    HASH: (*COUNTING, *HASH_MAPS),
 }
 """Of every other; their order is that of the parts of a file."""
 
