@@ -146,7 +146,11 @@ class Finder(ast.NodeVisitor):
         for at, operator in enumerate(node.ops):
             for kind, other in COMPARISONS[type(operator)]:
                 self._add(kind, node, self._altered(node, ops=[*node.ops[:at], other(), *node.ops[at + 1 :]]))
-        self.generic_visit(node)
+        self.visit(node.left)
+        for operator, value in zip(node.ops, node.comparators, strict=True):
+            is_set = isinstance(operator, (ast.In, ast.NotIn)) and isinstance(value, ast.Tuple)
+            for part in ast.iter_child_nodes(value) if is_set else (value,):  # looked for in any order
+                self.visit(part)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
         other = ast.Or() if isinstance(node.op, ast.And) else ast.And()

@@ -123,6 +123,29 @@ def test_a_rank_that_is_in_no_part_gets_no_communicator() -> None:
     assert list(facts(records)) == [parent]
 
 
+def test_one_made_of_another_without_some_ranks_has_as_many_less() -> None:
+    def act(process: Job) -> list[int]:
+        _, parent = process.do("CommInitRank", "world", 8, 5)
+        children = [process.do("CommShrink", "world", f"less {number}", number)[1] for number in (1, 3)]
+        process.do("CommCount", "less 3")
+        process.do("CommUserRank", "less 3")
+        return [parent, *children]
+
+    records, (parent, less, asked) = told(act)
+    assert facts(records) == {parent: (8, 5, None), less: (7, None, None), asked: (5, 5, None)}
+
+
+def test_one_made_of_another_with_more_ranks_has_the_given_size_and_rank() -> None:
+    def act(process: Job) -> list[int]:
+        _, parent = process.do("CommInitRank", "world", 8, 5)
+        _, kept = process.do("CommGrow", "world", "kept", 12, -1)
+        _, joined = process.do("CommGrow", "", "joined", 12, 9)
+        return [parent, kept, joined]
+
+    records, (parent, kept, joined) = told(act)
+    assert facts(records) == {parent: (8, 5, None), kept: (12, 5, None), joined: (12, 9, None)}
+
+
 def test_one_that_was_there_before_the_tool_is_learnt_from_questions() -> None:
     with job() as process:
         _, address = process.do("CommInitRank", "world", 8, 5)

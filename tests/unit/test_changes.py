@@ -60,6 +60,8 @@ def made(source: str, kind: str) -> set[str]:
         ("a = min(b, c)", "swap", set()),
         ("a = {1: b, 2: c}", "swap", {"a = {1: c, 2: b}"}),
         ("a = (b, b)", "swap", set()),
+        ("a = b in (c, d)", "swap", set()),
+        ("a = b in (1, c)", "constant", {"a = b in (2, c)"}),
         ("try:\n    pass\nexcept A:\n    f(a)", "dropped call", {"pass"}),
         ("a = b.sent + b.received", "attribute", {"a = b.received + b.received", "a = b.sent + b.sent"}),
         ("a = b.sent + b.total()", "attribute", set()),

@@ -340,7 +340,9 @@ def test_largest_flows_are_those_of_a_stable_sort(seed: int) -> None:
             assert [*found.largest(indexes, most)] == in_order[:most]
 
 
-@pytest.mark.parametrize("indexes, ascends", [([0, 1, 2], True), ([1, 0, 2], False), ([0, 2, 1], False), ([1, 2], True)])
+@pytest.mark.parametrize(
+    "indexes, ascends", [([0, 1, 2], True), ([1, 0, 2], False), ([0, 2, 1], False), ([1, 2], True)]
+)
 def test_flows_that_do_not_ascend_are_read_from_a_table_in_memory(indexes: list[int], ascends: bool) -> None:
     """A table may be larger than what is in memory of it, and is then read from its begin to its end."""
     found = table(sized(10, 20, 30))
