@@ -380,6 +380,42 @@ def test_change_that_never_ends_has_no_answer_within_the_limit(outcome: Callable
     assert outcome("n -= 1", b"pass", b"def spin", limit_s=2) == Outcome(False, "no end within 2 s", hung=True)
 
 
+@pytest.mark.parametrize(
+    "answers, asked, noticed",
+    [
+        (["3 passed"], [["-x", "-q", "tests"]], False),
+        (["FAILED t.py::a[1 b]", "FAILED t.py::a[1 b]"], [["-x", "-q", "tests"], ["-q", "t.py::a[1 b]"]], True),
+        (
+            ["ERROR t.py::a", "1 passed", "3 passed"],
+            [["-x", "-q", "tests"], ["-q", "t.py::a"], ["-x", "-q", "tests"]],
+            False,
+        ),
+        (
+            ["ERROR t.py::a", "1 passed", "FAILED t.py::b"],
+            [["-x", "-q", "tests"], ["-q", "t.py::a"], ["-x", "-q", "tests"]],
+            True,
+        ),
+        (["Fatal Python error: Segmentation fault"], [["-x", "-q", "tests"]], True),
+    ],
+)
+def test_failure_that_is_none_when_the_test_runs_by_itself_is_no_answer(
+    answers: list[str], asked: list[list[str]], noticed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, runs, left = Tree(tmp_path), [], iter(answers)
+
+    def run(_: str, arguments: list[str], limit_s: float) -> Outcome:
+        runs.append(arguments)
+        said = next(left)
+        return Outcome("passed" not in said, said)
+
+    (tmp_path / "a.c").write_text("1;")
+    monkeypatch.setattr(made, "build", lambda parts: True)
+    monkeypatch.setattr(made, "_pytest", run)
+    change = Change("a.c", "constant", 0, 1, b"2")
+    assert made.outcome_of_c(change, [Stage("one", ["tests"])], 60).noticed == noticed
+    assert runs == asked
+
+
 @pytest.fixture
 def c_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Changes a C file of two parts; `build` and `tests` say whether the compiler and the tests of a part take it."""
@@ -397,7 +433,7 @@ def c_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Out
             return build[parts[0]]
 
         monkeypatch.setattr(made, "build", compile_one)
-        monkeypatch.setattr(made, "_pytest", lambda _, arguments, limit_s: tests[arguments[-1]])
+        monkeypatch.setattr(made, "_pytest", lambda _, arguments, limit_s: tests.get(arguments[-1], NOTICED))
         change = Change("csrc/a.c", "constant", 0, 1, b"2")
         found = made.outcome_of_c(change, [Stage("one", ["t1"]), Stage("two", ["t2"])], 60)
         assert (tmp_path / "csrc/a.c").read_text() == "1;"
