@@ -9,6 +9,7 @@ import pytest
 
 from tests.nccl.jobs import Job, job, of_process, operations, wait_for_probes, watching
 from tests.support.net import of_type
+from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import RESULTS
 
 Facts = tuple[int | None, int | None, int | None]
@@ -85,6 +86,21 @@ def test_communicators_of_a_group_are_known_when_they_are_used(old: bool) -> Non
     assert [operation["requested_bytes"] for operation in gathered] == [10 * 4 * 3] * 3
     groups = {o["function"]: o["calls"] for o in operations(records) if o["function"].startswith("Group")}
     assert groups == {"GroupStart": 2, "GroupEnd": 2}
+
+
+def test_any_number_of_groups_may_make_communicators() -> None:
+    """More than are remembered until their group ends."""
+    groups = 2 * lib.NCCL_MOST_PENDING
+
+    def act(process: Job) -> dict[int, Facts]:
+        for rank in range(groups):
+            process.do("GroupStart")
+            process.do("CommInitRank", f"c{rank}", groups, rank)
+            process.do("GroupEnd")
+        return {process.do("address", f"c{rank}")[1]: (groups, rank, None) for rank in range(groups)}
+
+    records, wanted = told(act, STANDIN_OLD="1")
+    assert facts(records) == wanted
 
 
 def test_a_split_ones_size_is_unknown_until_somebody_asks() -> None:
