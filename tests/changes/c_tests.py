@@ -41,7 +41,11 @@ OF_THE_FILE: dict[str, Sequence[str]] = {
     "csrc/decrypted.h": (*files("kernel", "tc"), *files("netns", "ipsec")),
     **dict.fromkeys(("csrc/owner_ask.h", "csrc/owner_beside.h"), files("netns", "owners")),
     "csrc/owner_probe.c": (*files("kernel", "owner_probe"), *files("netns", "owners")),
-    "csrc/drain.c": (*files("unit/monitors/flows", "tables", "stores"), *files("unit/model", "flow_owners"), *COUNTING),
+    "csrc/drain.c": (
+        *files("unit/model", "flow", "flow_owners", "windows"),
+        *files("unit/monitors/flows", "tables", "stores"),
+        *files("kernel", "order", "intervals", "counting"),
+    ),
     **dict.fromkeys(("csrc/render.c", "csrc/words.c", "csrc/line.h"), (*LINES, *files("kernel", "traffic_type"))),
     "csrc/tcp_diag.c": (*files("unit/kernel", "sock_diag"), "tests/unit/monitors/tcp", *files("kernel", "tcp_probe")),
     "csrc/btf.c": (*files("unit/kernel", "btf", "features"), "tests/unit/monitors/tcp", *files("kernel", "tcp_probe")),
