@@ -2,7 +2,8 @@
 
 ["CommInitRank", name, nranks, rank], ["CommInitAll", [names], [devices] or null], ["CommSplit", name, new, color, key],
 ["CommShrink", name, new, ranks less], ["CommGrow", name, new, nranks, rank], ["CommCount", name],
-["AllReduce", name, count, datatype], ["GroupStart"], ... Answers [result, address or number].
+["AllReduce", name, count, datatype], ["GroupStart"], ...
+["repeat", times, call, its arguments]. Answers [result, address or number].
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ def collective(kind: str, name: str, count: int, datatype: int) -> tuple[int, No
 
 
 def do(kind: str, *arguments: Any) -> tuple[int, Any]:
+    if kind == "repeat":
+        return [do(*arguments[1:]) for _ in range(arguments[0])][-1]
     if kind == "address":
         return 0, handle(*arguments).value
     if kind.startswith("CommInitRank"):

@@ -103,6 +103,22 @@ def test_any_number_of_groups_may_make_communicators() -> None:
     assert facts(records) == wanted
 
 
+def test_calls_are_kept_by_the_powers_of_two_that_divide_their_numbers() -> None:
+    """Of each power the latest, so that ranks far apart have one in common; the highest has all beyond it, too."""
+    highest = 1 << 15
+
+    def act(process: Job) -> None:
+        process.do("CommInitRank", "world", 8, 5)
+        process.do("repeat", 2 * highest, "AllReduce", "world", 10, 7)
+        process.do("AllReduce", "world", 11, 7)
+
+    records, _ = told(act)
+    (rank,) = of_type(records, "nccl_rank")
+    kept = [2 * highest - (1 << power) for power in range(14, 0, -1)]
+    assert [call["number"] for call in rank["calls"]] == [*kept, 2 * highest, 2 * highest + 1]
+    assert [call["count"] for call in rank["calls"]] == [10] * 15 + [11]
+
+
 def test_a_split_ones_size_is_unknown_until_somebody_asks() -> None:
     def act(process: Job) -> tuple[int, int]:
         _, parent = process.do("CommInitRank", "world", 8, 5)
