@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.changes import build, c, choice, equivalent, python
-from tests.changes.change import Change, choose
+from tests.changes import build, c, c_tests, choice, equivalent, python
+from tests.changes.change import Change, choose, draw
 from tests.changes.trees import ROOT, Outcome, Tree
 
 PUBLISHED = ("sinks", "model", "monitors", "report")
 """What makes figures: folders of xtrace/."""
+
+SUFFIXES = {".py", ".c", ".h"}
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -29,6 +31,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
         help="a .py, .c or .h file or a folder, again for more; default: what publishes figures",
     )
     parser.add_argument("--count", type=int, default=20, help="changes per module at most; default 20")
+    parser.add_argument("--sample", type=int, metavar="N", help="instead: N changes of all the modules together")
     parser.add_argument("--seed", default="1", help="the same seed makes the same changes")
     parser.add_argument("--jobs", type=int, default=1, help="how many changes are tested at once")
     parser.add_argument("--tests", action="append", metavar="PATH", help="where to look for tests; default tests/unit")
@@ -40,7 +43,7 @@ def modules(given: Sequence[str]) -> list[str]:
     found: list[str] = []
     for place in given:
         path = (ROOT / place).resolve()
-        inside = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        inside = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES) if path.is_dir() else [path]
         found += [str(file.relative_to(ROOT)) for file in inside]
     return list(dict.fromkeys(found))
 
@@ -57,15 +60,16 @@ class Work:
     trees: SimpleQueue[Tree]
     recording: choice.Recording | None
     tests: Sequence[str]
-    """for C files, instead of the table"""
+    """for C files, instead of the tables"""
 
     def test(self, change: Change) -> Outcome:
         """Make the change in a copy that is free."""
         tree = self.trees.get()
         try:
             if not change.path.endswith(".py"):
-                where = self.tests or choice.C_TESTS.get(change.path, choice.PACKET_PROGRAMS)
-                return tree.outcome(change, where, (), choice.C_LIMIT_S)
+                found = c_tests.stages(change.path, build.parts(tree.directory, change.path))
+                stages = [c_tests.Stage(stage.part, self.tests or stage.tests) for stage in found]
+                return tree.outcome_of_c(change, stages, choice.C_LIMIT_S)
             assert self.recording is not None
             chosen = self.recording.tests_of(change)
             if not chosen:
@@ -141,16 +145,24 @@ def prepare(given: argparse.Namespace, directory: Path, paths: Sequence[str]) ->
         recording = choice.Recording(first.record(given.tests or ["tests/unit"]), choice.importers_of(first.directory))
         for failed in recording.failed:
             print(f"not used, because it does not pass unchanged: {failed}")
-    built: set[str] = set()
-    for path in paths:
-        concerned = set() if path.endswith(".py") else build.parts(ROOT, path)
-        if concerned - built and not first.build(path):
-            sys.exit(f"{path}: unchanged, it does not compile or load: make build and tests/kernel say why")
-        built |= concerned
+    parts = set[str]().union(*(build.parts(ROOT, path) for path in paths if not path.endswith(".py")))
+    if parts and not first.build(sorted(parts)):
+        sys.exit("unchanged, it does not compile: make build says why")
     trees: SimpleQueue[Tree] = SimpleQueue()
     for tree in (first, *(first.clone(directory / str(number)) for number in range(1, given.jobs))):
         trees.put(tree)
     return Work(trees, recording, given.tests or ())
+
+
+def selected(given: argparse.Namespace, sources: Mapping[str, bytes]) -> dict[str, list[Change]]:
+    """The changes to make in each module that has any."""
+    offered = {path: changes_of(path, source) for path, source in sources.items()}
+    if given.sample is None:
+        chosen = {path: choose(changes, given.count, f"{given.seed} {path}") for path, changes in offered.items()}
+    else:
+        drawn = set(draw([change for changes in offered.values() for change in changes], given.sample, given.seed))
+        chosen = {path: [change for change in changes if change in drawn] for path, changes in offered.items()}
+    return {path: changes for path, changes in chosen.items() if changes}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -163,13 +175,15 @@ def main(arguments: Sequence[str]) -> None:
     total = Count()
     with tempfile.TemporaryDirectory(prefix="xtrace-changes-") as directory, ThreadPoolExecutor(given.jobs) as pool:
         work = prepare(given, Path(directory), paths)
-        for path in paths:
-            source = (Path(directory) / "0" / path).read_bytes()
-            chosen = choose(changes_of(path, source), given.count, f"{given.seed} {path}")
-            if chosen:
-                real = [change for change in chosen if (path, *change.shown(source)) not in known]
-                outcomes = dict(zip(real, pool.map(work.test, real), strict=True))
-                total.add(report(path, [(change, outcomes.get(change)) for change in chosen], source))
+        sources = {path: (Path(directory) / "0" / path).read_bytes() for path in paths}
+        asked: dict[Change, Future[Outcome]] = {}
+        chosen = selected(given, sources)
+        for change in (change for path in chosen for change in chosen[path]):
+            if (change.path, *change.shown(sources[change.path])) not in known:
+                asked[change] = pool.submit(work.test, change)
+        for path, changes in chosen.items():
+            tried = [(change, asked[change].result() if change in asked else None) for change in changes]
+            total.add(report(path, tried, sources[path]))
     print(f"all: {total}")
 
 

@@ -1,7 +1,4 @@
-"""`python -m tests.changes.build FILE`: compile, in place, what a C file is part of; unlike pip without setuptools.
-
-What is part of the packet programs is loaded, too: the kernel's verifier has a say in what it takes.
-"""
+"""`python -m tests.changes.build PART...`: compile built files of the package in place, without setuptools."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import build_ffi
 from tests.support.build import clang
 
-PACKETS = "xtrace/xdp_monitor.o"
 OBJECTS = {
     f"xtrace/{name}.o": f"csrc/{name}.c"
     for name in ("xdp_monitor", "xdp_monitor_hash", "nccl_probe", "owner_probe", "tcp_probe", "tcp_packets")
@@ -56,26 +53,15 @@ def compile_extension(root: Path) -> None:
     subprocess.run([sys.executable, "-c", "import xtrace._native"], cwd=root, check=True)  # what it needs is there
 
 
-def load_packet_programs() -> None:
-    """Raises XtraceError if the verifier refuses one."""
-    from tests.kernel.counter import TC, XDP, counting  # what was compiled just now
-
-    for program in (XDP, TC):
-        with counting(program=program):
-            pass
-
-
-def main(changed: str) -> None:
-    """Compile everything that the file is part of. Raises if it is refused."""
+def main(parts: Sequence[str]) -> None:
+    """Compile these. Raises if the compiler refuses one."""
     root = Path.cwd()
-    concerned = parts(root, changed)
-    if EXTENSION in concerned:
-        compile_extension(root)
-    for target in OBJECTS.keys() & concerned:
-        (root / target).write_bytes(clang(root / OBJECTS[target]))
-    if PACKETS in concerned:
-        load_packet_programs()
+    for part in parts:
+        if part == EXTENSION:
+            compile_extension(root)
+        else:
+            (root / part).write_bytes(clang(root / OBJECTS[part]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

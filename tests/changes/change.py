@@ -59,3 +59,8 @@ def choose(changes: Sequence[Change], count: int, seed: str) -> list[Change]:
     while len(chosen) < count and any(piles):
         chosen += [pile.pop() for pile in piles if pile]
     return sorted(chosen[:count], key=lambda change: (change.start, change.end, change.text))
+
+
+def draw(changes: Sequence[Change], count: int, seed: str) -> list[Change]:
+    """Up to `count` of the changes of all files, each as probable as any other. The same seed, the same choice."""
+    return random.Random(seed).sample(changes, min(count, len(changes)))

@@ -1,7 +1,7 @@
 """Which tests concern a change: those that call the changed function, from a recording of all of them.
 
 For what is outside of functions (tables, defaults, classes) it is the tests that call anything in the module or in a
-module that imports it, and those in files that import it; for a C file it is those of a table.
+module that imports it, and those in files that import it. Those of C files are in c_tests.py.
 """
 
 from __future__ import annotations
@@ -15,31 +15,8 @@ from pathlib import Path
 
 from tests.changes.change import Change
 
-PARSING = tuple(
-    f"tests/kernel/test_{name}.py" for name in ("roce", "frames", "tc", "fuzz", "inner", "frags", "tc_frags")
-)
-COUNTING = tuple(f"tests/kernel/test_{name}.py" for name in ("intervals", "order", "counting", "plain"))
-NESTED = tuple(f"tests/kernel/test_{name}.py" for name in ("inner", "merged", "tc", "fuzz"))
-
-C_TESTS = {
-    "csrc/parse.h": PARSING,
-    "csrc/tunnel.h": NESTED,
-    "csrc/nested.h": NESTED,
-    "csrc/plain.h": ("tests/kernel/test_plain.py", "tests/kernel/test_frames.py", "tests/kernel/test_counting.py"),
-    "csrc/filter.h": ("tests/kernel/test_filters.py", "tests/kernel/test_frags.py"),
-    **dict.fromkeys(("csrc/count.h", "csrc/table_mapped.h", "csrc/table_hash.h", "csrc/flow_hash.h"), COUNTING),
-    "csrc/drain.c": ("tests/unit/monitors/flows", *COUNTING),
-    "csrc/render.c": ("tests/unit/sinks", "tests/kernel/test_traffic_type.py"),
-    "csrc/shim.c": ("tests/unit/kernel", "tests/kernel/test_loader.py", "tests/kernel/test_intervals.py"),
-    **dict.fromkeys(("csrc/tcp_packets.c", "csrc/tcp_path.h"), ("tests/kernel/test_tcp_packets.py",)),
-    "csrc/nccl_probe.c": ("tests/nccl",),
-    "csrc/nccl.h": ("tests/unit/kernel", "tests/nccl"),
-}
-PACKET_PROGRAMS = ("tests/kernel",)
-"""Everything else in csrc/."""
-
-C_LIMIT_S = 600.0
-"""For building and loading a change to C, and the tests of it."""
+C_LIMIT_S = 240.0
+"""For the tests of a change to C."""
 SLOWEST_START_S = 20.0
 """More than importing and collecting takes on a machine with other work."""
 

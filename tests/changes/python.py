@@ -1,7 +1,8 @@
 """The changes that a Python module offers, found in its syntax tree and made in its text.
 
-Left alone, because nobody means to test them: annotations, docstrings, decorators, assertions, the texts of messages
-(strings that are no names), debugging output, names of types, what a class leaves to those derived from it.
+Left alone, because nobody means to test them: annotations, docstrings, decorators, assertions, whether zip() is strict,
+the texts of messages (strings that are no names), debugging output, names of types, what a class leaves to those
+derived from it.
 """
 
 from __future__ import annotations
@@ -145,7 +146,11 @@ class Finder(ast.NodeVisitor):
         for at, operator in enumerate(node.ops):
             for kind, other in COMPARISONS[type(operator)]:
                 self._add(kind, node, self._altered(node, ops=[*node.ops[:at], other(), *node.ops[at + 1 :]]))
-        self.generic_visit(node)
+        self.visit(node.left)
+        for operator, value in zip(node.ops, node.comparators, strict=True):
+            is_set = isinstance(operator, (ast.In, ast.NotIn)) and isinstance(value, ast.Tuple)
+            for part in ast.iter_child_nodes(value) if is_set else (value,):  # looked for in any order
+                self.visit(part)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
         other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
@@ -189,11 +194,16 @@ class Finder(ast.NodeVisitor):
             return
         if not (isinstance(node.func, ast.Name) and node.func.id in OPPOSITE):
             self._swaps(node.args)
-        self._swaps([keyword.value for keyword in node.keywords if keyword.arg])
+        keywords = [keyword for keyword in node.keywords if keyword.arg != "strict"]
+        self._swaps([keyword.value for keyword in keywords if keyword.arg])
         if isinstance(node.func, ast.Attribute):
             self.visit(node.func.value)  # another method's name is no plausible mistake
-        for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+        for argument in (*node.args, *(keyword.value for keyword in keywords)):
             self.visit(argument)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        for statement in node.body:  # several exceptions are caught in any order
+            self.visit(statement)
 
     def visit_Dict(self, node: ast.Dict) -> None:
         self._swaps([value for key, value in zip(node.keys, node.values, strict=True) if key is not None])

@@ -216,6 +216,28 @@ def test_what_comes_in_order_is_new(talk: Talk) -> None:
     assert (talk.client_counts("syns"), talk.server_counts("syns")) == ((1,), (1,))
 
 
+@pytest.mark.parametrize(
+    "client, server",
+    [
+        (("fd00:1::7", 40000), ("fd00:2::7", 443)),
+        (("fd00:2::7", 40000), ("fd00:1::7", 443)),
+        ((SRC6, 40000), (SRC6, 443)),
+        ((SRC6, 443), (SRC6, 40000)),
+        ((SRC, 40000), (SRC, 443)),
+        ((SRC, 443), (SRC, 40000)),
+    ],
+    ids=["first-half", "first-half-other-order", "port", "port-other-order", "ipv4-port", "ipv4-port-other-order"],
+)
+def test_both_sides_are_one_connection_whatever_tells_their_ends_apart(
+    client: tuple[str, int], server: tuple[str, int], follower: Follower
+) -> None:
+    talk = Talk(follower, client, server)
+    talk.open()
+    talk.out(0, MSS)
+    talk.back(0, ack=MSS)
+    assert (talk.client_counts("packets", "bytes"), talk.server_counts("packets", "bytes")) == ((3, MSS), (2, 0))
+
+
 def test_what_was_seen_before_is_retransmitted(talk: Talk) -> None:
     talk.open()
     for at in range(0, 5000, MSS):
@@ -414,6 +436,15 @@ def test_single_byte_without_the_other_side_cannot_be_told(talk: Talk) -> None:
     talk.out(0, 10)
     talk.out(9, 1)
     assert talk.client_counts("probes", *AGAIN, *UNTOLD) == (0, 0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("other_side", [False, True])
+def test_byte_that_is_the_first_of_a_side_is_new_whatever_its_number(follower: Follower, other_side: bool) -> None:
+    talk = Talk(follower, client_start=WRAP - 2)
+    if other_side:
+        talk.back(0)
+    talk.out(0, 1)
+    assert talk.client_counts("data_packets", "bytes", "probes", *AGAIN, *UNTOLD) == (1, 1, 0, 0, 0, 0, 0)
 
 
 def test_acknowledgment_is_a_duplicate_only_with_more_under_way(talk: Talk) -> None:

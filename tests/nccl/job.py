@@ -1,7 +1,9 @@
 """job.py LIBRARY: makes the NCCL calls that it reads from standard input, one JSON list per line.
 
 ["CommInitRank", name, nranks, rank], ["CommInitAll", [names], [devices] or null], ["CommSplit", name, new, color, key],
-["CommCount", name], ["AllReduce", name, count, datatype], ["GroupStart"], ... Answers [result, address or number].
+["CommShrink", name, new, ranks less], ["CommGrow", name, new, nranks, rank], ["CommCount", name],
+["AllReduce", name, count, datatype], ["GroupStart"], ...
+["repeat", times, call, its arguments]. Answers [result, address or number].
 """
 
 from __future__ import annotations
@@ -59,6 +61,19 @@ def split(name: str, new: str, color: int, key: int) -> tuple[int, int | None]:
     return result, made[new].value
 
 
+def shrink(name: str, new: str, excluded: int) -> tuple[int, int | None]:
+    made[new] = c_void_p()
+    ranks = (c_int * excluded)(*range(excluded))
+    out = ctypes.byref(made[new])
+    return function("CommShrink")(handle(name), ranks, c_int(excluded), out, None, c_int(0)), made[new].value
+
+
+def grow(name: str, new: str, nranks: int, rank: int) -> tuple[int, int | None]:
+    made[new] = c_void_p()
+    arguments = (c_int(nranks), ctypes.byref(UniqueId()), c_int(rank), ctypes.byref(made[new]), None)
+    return function("CommGrow")(handle(name), *arguments), made[new].value
+
+
 def collective(kind: str, name: str, count: int, datatype: int) -> tuple[int, None]:
     one = kind in ("Bcast", "Send", "Recv")
     between = {"AllGather": 0, "AlltoAll": 0, "Reduce": 2}.get(kind, 1)
@@ -68,6 +83,8 @@ def collective(kind: str, name: str, count: int, datatype: int) -> tuple[int, No
 
 
 def do(kind: str, *arguments: Any) -> tuple[int, Any]:
+    if kind == "repeat":
+        return [do(*arguments[1:]) for _ in range(arguments[0])][-1]
     if kind == "address":
         return 0, handle(*arguments).value
     if kind.startswith("CommInitRank"):
@@ -76,6 +93,10 @@ def do(kind: str, *arguments: Any) -> tuple[int, Any]:
         return init_all(*arguments)
     if kind == "CommSplit":
         return split(*arguments)
+    if kind == "CommShrink":
+        return shrink(*arguments)
+    if kind == "CommGrow":
+        return grow(*arguments)
     if kind in ("CommCount", "CommUserRank", "CommCuDevice", "CommGetAsyncError"):
         answer = c_int(-1)
         return function(kind)(handle(*arguments), ctypes.byref(answer)), answer.value

@@ -298,6 +298,21 @@ result_t pncclCommSplit(comm_t comm, int color, int key, comm_t *out, void *conf
 }
 EXPORT(ncclCommSplit)
 
+result_t pncclCommShrink(comm_t comm, int *excluded, int number, comm_t *out, void *config, int flags)
+{
+	*out = make(comm->nranks - number, comm->rank, comm->device);
+	return SUCCESS;
+}
+EXPORT(ncclCommShrink)
+
+/* Those that are in the communicator keep their rank, and say -1. */
+result_t pncclCommGrow(comm_t comm, int nranks, const unique_id *id, int rank, comm_t *out, void *config)
+{
+	*out = make(nranks, comm ? comm->rank : rank, comm ? comm->device : rank);
+	return SUCCESS;
+}
+EXPORT(ncclCommGrow)
+
 #define TELLS(name, field)                                                                                   \
 	result_t p##name(comm_t comm, int *answer)                                                           \
 	{                                                                                                    \

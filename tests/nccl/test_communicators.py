@@ -9,6 +9,7 @@ import pytest
 
 from tests.nccl.jobs import Job, job, of_process, operations, wait_for_probes, watching
 from tests.support.net import of_type
+from xtrace.kernel.syscall import lib
 from xtrace.model.nccl_names import RESULTS
 
 Facts = tuple[int | None, int | None, int | None]
@@ -87,6 +88,37 @@ def test_communicators_of_a_group_are_known_when_they_are_used(old: bool) -> Non
     assert groups == {"GroupStart": 2, "GroupEnd": 2}
 
 
+def test_any_number_of_groups_may_make_communicators() -> None:
+    """More than are remembered until their group ends."""
+    groups = 2 * lib.NCCL_MOST_PENDING
+
+    def act(process: Job) -> dict[int, Facts]:
+        for rank in range(groups):
+            process.do("GroupStart")
+            process.do("CommInitRank", f"c{rank}", groups, rank)
+            process.do("GroupEnd")
+        return {process.do("address", f"c{rank}")[1]: (groups, rank, None) for rank in range(groups)}
+
+    records, wanted = told(act, STANDIN_OLD="1")
+    assert facts(records) == wanted
+
+
+def test_calls_are_kept_by_the_powers_of_two_that_divide_their_numbers() -> None:
+    """Of each power the latest, so that ranks far apart have one in common; the highest has all beyond it, too."""
+    highest = 1 << 15
+
+    def act(process: Job) -> None:
+        process.do("CommInitRank", "world", 8, 5)
+        process.do("repeat", 2 * highest, "AllReduce", "world", 10, 7)
+        process.do("AllReduce", "world", 11, 7)
+
+    records, _ = told(act)
+    (rank,) = of_type(records, "nccl_rank")
+    kept = [2 * highest - (1 << power) for power in range(14, 0, -1)]
+    assert [call["number"] for call in rank["calls"]] == [*kept, 2 * highest, 2 * highest + 1]
+    assert [call["count"] for call in rank["calls"]] == [10] * 15 + [11]
+
+
 def test_a_split_ones_size_is_unknown_until_somebody_asks() -> None:
     def act(process: Job) -> tuple[int, int]:
         _, parent = process.do("CommInitRank", "world", 8, 5)
@@ -121,6 +153,29 @@ def test_a_rank_that_is_in_no_part_gets_no_communicator() -> None:
 
     records, parent = told(act)
     assert list(facts(records)) == [parent]
+
+
+def test_one_made_of_another_without_some_ranks_has_as_many_less() -> None:
+    def act(process: Job) -> list[int]:
+        _, parent = process.do("CommInitRank", "world", 8, 5)
+        children = [process.do("CommShrink", "world", f"less {number}", number)[1] for number in (1, 3)]
+        process.do("CommCount", "less 3")
+        process.do("CommUserRank", "less 3")
+        return [parent, *children]
+
+    records, (parent, less, asked) = told(act)
+    assert facts(records) == {parent: (8, 5, None), less: (7, None, None), asked: (5, 5, None)}
+
+
+def test_one_made_of_another_with_more_ranks_has_the_given_size_and_rank() -> None:
+    def act(process: Job) -> list[int]:
+        _, parent = process.do("CommInitRank", "world", 8, 5)
+        _, kept = process.do("CommGrow", "world", "kept", 12, -1)
+        _, joined = process.do("CommGrow", "", "joined", 12, 9)
+        return [parent, kept, joined]
+
+    records, (parent, kept, joined) = told(act)
+    assert facts(records) == {parent: (8, 5, None), kept: (12, 5, None), joined: (12, 9, None)}
 
 
 def test_one_that_was_there_before_the_tool_is_learnt_from_questions() -> None:

@@ -3,6 +3,7 @@
 serve ADDRESS PORT        TCP and UDP: answer each request with as many bytes, until stdin closes
 prefork ADDRESS PORT      the same of TCP, by two processes that inherit the listening socket
 forking ADDRESS PORT      the same of TCP, by a process for each connection
+deferring ADDRESS PORT    listen, but let connections wait until there is data
 sharing ADDRESS PORT      the same of TCP, by two processes with a listening socket each (SO_REUSEPORT)
 clients ADDRESS           for each line of stdin, `KIND PORT OWN_PORT`, a process that lives for one exchange; prints
                           KIND, OWN_PORT, its pid, and how long it lived in us. KIND: tcp, udp (connected), sendto
@@ -85,6 +86,12 @@ def sharing(address: str, port: int) -> None:
         os.kill(worker, signal.SIGKILL)
 
 
+def deferring(address: str, port: int) -> None:
+    with listening(address, port) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+        _end_with_stdin(os.getpid())
+
+
 def forking(address: str, port: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = listening(address, port)
@@ -135,7 +142,7 @@ def _exchange(kind: str, address: str, port: int, own_port: int) -> None:
             left -= len(own_socket.recv(left))
 
 
-ROLES = {"serve": serve, "prefork": prefork, "forking": forking, "sharing": sharing}
+ROLES = {"serve": serve, "prefork": prefork, "forking": forking, "sharing": sharing, "deferring": deferring}
 
 if __name__ == "__main__":
     if sys.argv[1] == "clients":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -28,6 +29,8 @@ from tests.netns.tool import (
 )
 from tests.support.frames import ICMP, IPV4, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp
 from tests.support.net import Namespace, Pair, assert_sums_close, of_type, quiet_pair, read_until, records
+from xtrace.errors import KernelError
+from xtrace.kernel import syscall
 
 PING = 14 + 20 + 8 + 56
 """Bytes of an echo request or reply as ping sends it, on Ethernet."""
@@ -268,6 +271,12 @@ def test_what_a_bridge_forwards_is_seen_in_promiscuous_mode_alone_which_ends_wit
         assert eventually(lambda: promiscuity(pair.far, "br0") == 0)
     assert sum(flow["packets"] for flow in flows(result.records, dst_port=53)) == seen
     assert any(line.endswith(BRIDGE_WORD) for line in result.said) == (not options)
+
+
+def test_interface_that_is_gone_cannot_be_promiscuous() -> None:
+    with pytest.raises(KernelError) as refused:
+        syscall.call("joining", syscall.lib.xt_promiscuous, (1 << 31) - 1)
+    assert refused.value.errno == errno.ENODEV
 
 
 def test_promiscuous_mode_that_others_want_stays_after_the_run() -> None:

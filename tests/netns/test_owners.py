@@ -127,6 +127,24 @@ def test_accepted_connections_are_those_of_who_listens() -> None:
     assert {(flow["pid"]) for flow in of_port(result, OTHER_PORT)} == {parent}
 
 
+GIVES_UP = """
+import socket, struct, sys
+with socket.create_connection(("10.0.0.2", int(sys.argv[1]))) as connection:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+"""
+"""Connects, and resets the connection."""
+
+
+def test_connections_that_were_never_there_to_accept_are_those_of_who_listens() -> None:
+    with veth_pair() as pair, running(pair.far, "-i", "far0", *BOTH, "-t", "1h", programs=2) as tool:
+        with service(pair.far, "deferring", "10.0.0.2") as server:
+            pair.near.run(sys.executable, "-c", GIVES_UP, str(PORT))
+        result = tool.stop()
+    assert_sums_close(result.records)
+    (entered,) = of_port(result, PORT, direction="ingress")
+    assert (entered["owner"], entered["pid"], entered["packets"]) == ("listened", server, 3)
+
+
 def test_sockets_from_before_the_start_are_those_of_who_holds_them() -> None:
     with (
         veth_pair() as pair,

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.changes import __main__ as command
-from tests.changes import build, c, choice, equivalent, python, trees
-from tests.changes.change import Change, choose
+from tests.changes import build, c, c_tests, choice, equivalent, python, trees
+from tests.changes.c_tests import Stage
+from tests.changes.change import Change, choose, draw
 from tests.changes.trees import Outcome, Tree
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,9 @@ def made(source: str, kind: str) -> set[str]:
         ("a = min(b, c)", "swap", set()),
         ("a = {1: b, 2: c}", "swap", {"a = {1: c, 2: b}"}),
         ("a = (b, b)", "swap", set()),
+        ("a = b in (c, d)", "swap", set()),
+        ("a = b in (1, c)", "constant", {"a = b in (2, c)"}),
+        ("try:\n    pass\nexcept A:\n    f(a)", "dropped call", {"pass"}),
         ("a = b.sent + b.received", "attribute", {"a = b.received + b.received", "a = b.sent + b.sent"}),
         ("a = b.sent + b.total()", "attribute", set()),
         ("def f():\n    a.b = 1", "dropped statement", {"pass"}),
@@ -95,6 +99,8 @@ def test_each_kind_of_change_is_found_and_made(source: str, kind: str, changed: 
         "a = f'{b + 3} x'",
         "if TYPE_CHECKING:\n    from a import b",
         "log.debug('at', 3)",
+        "for a in zip(b, strict=True):\n    pass",
+        "try:\n    a = b\nexcept (A, B):\n    pass",
         "Record = dict[str, Any]",
         "Batch = TypeVar('Batch')",
     ],
@@ -134,6 +140,14 @@ def test_choice_is_the_same_for_a_seed_and_takes_every_kind_in_turn() -> None:
     assert sorted(change.kind for change in chosen) == ["a", "a", "a", "b", "b", "b", "rare"]
     assert [change.start for change in chosen] == sorted(change.start for change in chosen)
     assert set(choose(changes, 1000, "")) == set(changes)
+
+
+def test_sample_takes_changes_of_all_files_alike() -> None:
+    changes = [Change(path, "", at, at + 1, b"") for path, size in (("a.c", 90), ("b.c", 10)) for at in range(size)]
+    drawn = draw(changes, 50, "1")
+    assert drawn == draw(changes, 50, "1") != draw(changes, 50, "2")
+    assert len(set(drawn)) == 50 and 0 < sum(change.path == "b.c" for change in drawn) < 25
+    assert set(draw(changes, 1000, "1")) == set(changes)
 
 
 C_SOURCE = b"""\
@@ -177,6 +191,28 @@ def test_c_is_changed_in_its_code_alone() -> None:
 )
 def test_what_a_c_file_is_part_of_is_compiled_and_nothing_else(changed: str, parts: set[str]) -> None:
     assert build.parts(ROOT, changed) == {f"xtrace/{part}" for part in parts}
+
+
+@pytest.mark.parametrize(
+    "changed, parts",
+    [
+        ("csrc/parse.h", ["xdp_monitor.o", "owner_probe.o", "tcp_packets.o"]),
+        ("csrc/table_hash.h", ["xdp_monitor_hash.o"]),
+        ("csrc/count.h", ["xdp_monitor.o", "xdp_monitor_hash.o"]),
+        ("csrc/shim.c", ["_native.abi3.so"]),
+    ],
+)
+def test_c_file_is_tested_in_every_part_in_which_it_does_something_else(changed: str, parts: list[str]) -> None:
+    stages = c_tests.stages(changed, build.parts(ROOT, changed))
+    assert [stage.part for stage in stages] == [f"xtrace/{part}" for part in parts]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "csrc").iterdir()), ids=lambda path: path.name)
+def test_every_c_file_has_tests_that_exist(path: Path) -> None:
+    changed = str(path.relative_to(ROOT))
+    for stage in c_tests.stages(changed, build.parts(ROOT, changed)):
+        named = [word for word in stage.tests if word.startswith("tests/")]
+        assert named and all((ROOT / word).exists() for word in named)
 
 
 def test_equivalent_changes_have_reasons() -> None:
@@ -342,6 +378,98 @@ def test_test_that_finds_the_answer_in_a_cache_concerns_the_function(outcome: Ca
 
 def test_change_that_never_ends_has_no_answer_within_the_limit(outcome: Callable[..., Outcome]) -> None:
     assert outcome("n -= 1", b"pass", b"def spin", limit_s=2) == Outcome(False, "no end within 2 s", hung=True)
+
+
+@pytest.mark.parametrize(
+    "answers, asked, noticed",
+    [
+        (["3 passed"], [["-x", "-q", "tests"]], False),
+        (["FAILED t.py::a[1 b]", "FAILED t.py::a[1 b]"], [["-x", "-q", "tests"], ["-q", "t.py::a[1 b]"]], True),
+        (
+            ["ERROR t.py::a", "1 passed", "3 passed"],
+            [["-x", "-q", "tests"], ["-q", "t.py::a"], ["-x", "-q", "tests"]],
+            False,
+        ),
+        (
+            ["ERROR t.py::a", "1 passed", "FAILED t.py::b"],
+            [["-x", "-q", "tests"], ["-q", "t.py::a"], ["-x", "-q", "tests"]],
+            True,
+        ),
+        (["Fatal Python error: Segmentation fault"], [["-x", "-q", "tests"]], True),
+    ],
+)
+def test_failure_that_is_none_when_the_test_runs_by_itself_is_no_answer(
+    answers: list[str], asked: list[list[str]], noticed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, runs, left = Tree(tmp_path), [], iter(answers)
+
+    def run(_: str, arguments: list[str], limit_s: float) -> Outcome:
+        runs.append(arguments)
+        said = next(left)
+        return Outcome("passed" not in said, said)
+
+    (tmp_path / "a.c").write_text("1;")
+    monkeypatch.setattr(made, "build", lambda parts: True)
+    monkeypatch.setattr(made, "_pytest", run)
+    change = Change("a.c", "constant", 0, 1, b"2")
+    assert made.outcome_of_c(change, [Stage("one", ["tests"])], 60).noticed == noticed
+    assert runs == asked
+
+
+@pytest.fixture
+def c_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Changes a C file of two parts; `build` and `tests` say whether the compiler and the tests of a part take it."""
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc/a.c").write_text("1;")
+    (tmp_path / "xtrace").mkdir()
+    (tmp_path / "xtrace/a.o").write_text("built")
+
+    def run(build: dict[str, bool], tests: dict[str, Outcome]) -> Outcome:
+        made = Tree(tmp_path)
+
+        def compile_one(parts: list[str]) -> bool:
+            assert (tmp_path / "csrc/a.c").read_text() == "2;"
+            (tmp_path / "xtrace/a.o").write_text("changed")
+            return build[parts[0]]
+
+        monkeypatch.setattr(made, "build", compile_one)
+        monkeypatch.setattr(made, "_pytest", lambda _, arguments, limit_s: tests.get(arguments[-1], NOTICED))
+        change = Change("csrc/a.c", "constant", 0, 1, b"2")
+        found = made.outcome_of_c(change, [Stage("one", ["t1"]), Stage("two", ["t2"])], 60)
+        assert (tmp_path / "csrc/a.c").read_text() == "1;"
+        assert (tmp_path / "xtrace/a.o").read_text() == "built"
+        return found
+
+    return run
+
+
+MISSED, HUNG, NOTICED = Outcome(False, "3 passed"), Outcome(False, "no end", hung=True), Outcome(True, "FAILED t")
+REFUSED = Outcome(True, "the compiler refuses it", refused=True)
+
+
+@pytest.mark.parametrize(
+    "build, tests, outcome",
+    [
+        ({"one": False}, {}, REFUSED),
+        ({"one": True}, {"t1": NOTICED}, NOTICED),
+        ({"one": True, "two": False}, {"t1": MISSED}, REFUSED),
+        ({"one": True, "two": True}, {"t1": MISSED, "t2": NOTICED}, NOTICED),
+        ({"one": True, "two": True}, {"t1": MISSED, "t2": MISSED}, MISSED),
+        ({"one": True, "two": True}, {"t1": HUNG, "t2": MISSED}, HUNG),
+        ({"one": True, "two": True}, {"t1": HUNG, "t2": NOTICED}, NOTICED),
+    ],
+)
+def test_change_to_c_is_tested_part_by_part_until_it_is_noticed(
+    build: dict[str, bool], tests: dict[str, Outcome], outcome: Outcome, c_tree: Callable[..., Outcome]
+) -> None:
+    assert c_tree(build, tests) == outcome
+
+
+def test_what_the_verifier_refuses_is_known_by_the_failure(tree: Tree, outcome: Callable[..., Outcome]) -> None:
+    raising = b"type('VerifierError', (Exception,), {})"
+    found = outcome("return 2 * n", b"raise " + raising, b"def double")
+    assert (found.noticed, found.refused, found.how) == (True, True, "FAILED tests/test_thing.py::test_double")
+    assert not outcome("2 * n", b"2 + n", b"def double").refused
 
 
 def test_report_counts_and_shows_what_was_not_noticed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,9 @@ def test_target_that_cannot_be_used_is_a_failure(monkeypatch: pytest.MonkeyPatch
 
     target = parse_target("http://localhost:8428", {})
     assert target is not None
-    assert jobs.push(target, Exposition(()), http).status is Status.FAIL
+    check = jobs.push(target, Exposition(()), http)
+    assert (check.name, check.status, check.subject) == ("push", Status.FAIL, target.shown)
+    assert check.detail == "VICTORIAMETRICS_CA_FILE: no such file"
 
 
 def test_lines_and_records_have_the_same_and_the_worst_decides(output: Output) -> None:

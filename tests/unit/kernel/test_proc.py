@@ -42,6 +42,23 @@ def test_files_are_those_that_are_mapped_executable(played: Path) -> None:
     assert files[0].range == "7f0000000000-7f0000001000"
 
 
+def test_executable_parts_of_a_file_have_their_addresses_and_places_in_it(played: Path) -> None:
+    part = "{} {} {} 08:01 {}    {}\n"
+    maps = [
+        part.format("7f0000000000-7f0000001000", "r-xp", "00002000", 5, "/usr/lib/a b.so"),
+        part.format("7f0000001000-7f0000002000", "r--p", "00003000", 5, "/usr/lib/a b.so"),
+        part.format("7f0000003000-7f0000008000", "r-xp", "00005000", 5, "/usr/lib/a b.so"),
+        part.format("7f0000009000-7f000000a000", "r-xp", "00005000", 6, "/usr/lib/a b.so"),
+    ]
+    (played / "maps").write_text("".join(maps))
+    file = proc.MappedFile("08:01", 5, "/usr/lib/a b.so", "7f0000000000-7f0000001000")
+    assert proc.executable_parts(7, file) == [
+        (0x7F0000000000, 0x7F0000001000, 0x2000),
+        (0x7F0000003000, 0x7F0000008000, 0x5000),
+    ]
+    assert proc.executable_parts(8, file) == []
+
+
 @pytest.mark.parametrize("piece", [50, 99, 1 << 16])
 def test_mappings_at_the_edge_of_a_piece_are_whole(played: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     monkeypatch.setattr(proc, "MAPS_PIECE", piece)

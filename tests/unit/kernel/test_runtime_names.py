@@ -163,6 +163,11 @@ def test_a_list_is_read_once_for_each_of_its_versions(tmp_path: Path, monkeypatc
     (tmp_path / "new.json").replace(path)
     assert [names_of(each, tmp_path) for each in (ID, OTHER)] == [Names("sql"), Names("db")]
     assert read.count(path) == 2
+    # written anew within what the clock of the file system tells apart
+    now = path.stat()
+    path.write_text(json.dumps([{"id": ID, "names": ["longer"]}, {"id": OTHER, "names": ["db"]}]))
+    os.utime(path, ns=(now.st_atime_ns, now.st_mtime_ns))
+    assert [names_of(each, tmp_path) for each in (ID, OTHER)] == [Names("longer"), Names("db")]
 
 
 def test_kubelets_link_names_container_and_pod_whatever_the_runtime(tmp_path: Path) -> None:

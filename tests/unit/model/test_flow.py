@@ -340,6 +340,17 @@ def test_largest_flows_are_those_of_a_stable_sort(seed: int) -> None:
             assert [*found.largest(indexes, most)] == in_order[:most]
 
 
+@pytest.mark.parametrize(
+    "indexes, ascends", [([0, 1, 2], True), ([1, 0, 2], False), ([0, 2, 1], False), ([1, 2], True)]
+)
+def test_flows_that_do_not_ascend_are_read_from_a_table_in_memory(indexes: list[int], ascends: bool) -> None:
+    """A table may be larger than what is in memory of it, and is then read from its begin to its end."""
+    found = table(sized(10, 20, 30))
+    made, places = found.in_order(indexes)
+    assert (made is found) == ascends
+    assert [made[place].bytes for place in places] == [10 * (index + 1) for index in indexes]
+
+
 def test_selection_looks_at_one_interface_only() -> None:
     flows = sized(1, 2) + sized(100, 200, 300, slot=1)
     selection, shown = choose(flows, top=1)

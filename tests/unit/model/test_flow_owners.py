@@ -64,6 +64,9 @@ def test_sums_of_owners_stand_by_slot_and_direction() -> None:
     }
     assert [len(made.ranked), made.ranked.nobodies] == [2, 0]
     first, second = (made.ranked[rank].rows for rank in range(2))
+    by_pid = {pid: bytes(owners[pids.index(pid) * OWNER.size :][: OWNER.size]) for pid in (7, 8)}
+    assert [made.ranked.of(by_pid[pid]).rows for pid in (7, 8)] == [first, second]
+    assert not made.ranked.of(OWNER.pack(0, 9, 0, b"", lib.OWNER_SOCKET, 0)).rows
     assert sorted((row.slot, row.egress, row.bytes) for row in first) == [
         (slot, egress, 100 * number**2) for number, (slot, egress) in enumerate(places, 1)
     ]

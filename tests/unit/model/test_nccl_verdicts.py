@@ -226,9 +226,9 @@ def test_a_send_is_not_called_open_where_receives_are_not_known() -> None:
     assert only(rank(0), rank(1), sent).kind is Kind.MISSING
 
 
-def joining(number: int) -> Rank:
+def joining(number: int, ago_s: float = 20) -> Rank:
     made = rank(number, begun=0, is_joined=False, address=None, calls=(), last_begin_ns=None, last_return_ns=None)
-    return replace(made, open=OpenCall(INIT, NOW - 20 * SECOND, 100 + number, 0))
+    return replace(made, open=OpenCall(INIT, NOW - round(ago_s * SECOND), 100 + number, 0))
 
 
 def test_a_rank_that_was_not_seen_has_not_joined() -> None:
@@ -236,6 +236,12 @@ def test_a_rank_that_was_not_seen_has_not_joined() -> None:
     assert (verdict.kind, verdict.rank, verdict.number, verdict.culprit) == (Kind.MISSING, 2, 0, None)
     assert "seen are only hosts n0, n1, n3" in verdict.evidence
     assert judged(joining(0), joining(1), joining(3), covered=Covered.ONE_HOST) == []
+
+
+def test_waiting_for_one_begins_with_the_first_and_for_each_other_with_the_last() -> None:
+    assert only(joining(0, ago_s=30), joining(1), joining(3, ago_s=15)).since_ns == NOW - 30 * SECOND
+    assert only(rank(0, ago_s=30), rank(1), behind(2), rank(3, ago_s=15)).since_ns == NOW - 30 * SECOND
+    assert only(rank(0, ago_s=30), rank(1), rank(2), rank(3, ago_s=15)).since_ns == NOW - 15 * SECOND
 
 
 def test_a_rank_is_not_missing_whose_records_may_be_among_those_left_out() -> None:

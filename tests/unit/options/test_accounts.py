@@ -8,7 +8,7 @@ import pytest
 
 from xtrace.errors import UsageError
 from xtrace.options import accounts
-from xtrace.options.accounts import MOST_ID, Account, parse_account
+from xtrace.options.accounts import Account, parse_account
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def etc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("net", Account(71, 72, (4, 13))),
         ("71:5", Account(71, 5)),
         ("65534:65534", Account(65534, 65534)),
-        (f"{MOST_ID}:0", Account(MOST_ID, 0)),
+        ("4294967294:0", Account(4294967294, 0)),
     ],
 )
 def test_user_and_groups_are_found(text: str, account: Account) -> None:
@@ -45,7 +45,7 @@ def test_user_and_groups_are_found(text: str, account: Account) -> None:
         ("root", "--user root is root, who gives up nothing (choose another user)"),
         ("toor", "--user toor is root, who gives up nothing (choose another user)"),
         ("0:71", "--user 0:71 is root, who gives up nothing (choose another user)"),
-        (f"71:{MOST_ID + 1}", f"--user 71:{MOST_ID + 1} is out of range (0 to {MOST_ID})"),
+        ("71:4294967295", "--user 71:4294967295 is out of range (0 to 4294967294)"),
     ],
 )
 def test_what_names_nobody_is_refused(etc: Path, text: str, said: str) -> None:

@@ -368,6 +368,44 @@ def test_records_of_every_type_are_read_and_counted(tmp_path: Path, stop: Stop) 
     assert not any("could not be used" in finding for finding in page.findings)
 
 
+def test_types_beyond_a_hundred_are_counted_as_one(tmp_path: Path, stop: Stop) -> None:
+    others = [{"type": f"w{number:03}", "host": "n1"} for number in range(102)]
+    page = made(tmp_path, [START, *others, others[5]], stop)
+    counted = {row[0]: row[1] for row in page.tables["Records by type"][1:]}
+    kept = {"start": "=1", **{f"w{number:03}": "=1" for number in range(99)}, "w005": "=2"}
+    assert counted == {**kept, "other types": "=3"}
+
+
+def test_bytes_between_hosts_are_a_matrix(tmp_path: Path, stop: Stop) -> None:
+    flows = [flow(1, 9000), flow(2, 500), flow(1, 700, dst_ip="10.0.0.2")]
+    page = made(tmp_path, [START, *interval(flows, 1), END], stop)
+    rows = page.tables["Bytes from host (row) to host (column), in both directions of the interface"]
+    assert rows == [
+        ["from \\ to", "1", "2", "3"],
+        ["1 10.0.0.1", "", "=9000", "=700"],
+        ["2 10.1.0.1", "", "", ""],
+        ["3 10.0.0.2", "", "=500", ""],
+    ]
+
+
+def test_port_without_rates_takes_no_other_port_its_chart(tmp_path: Path, stop: Stop) -> None:
+    port = {**EXAMPLES["rdma_port"], "host": "n1", "device": "mlx5_0", "port": 1}
+    blind = {**port, "port": 2, "rx_bytes": None, "tx_bytes": None}
+    made(tmp_path, [START, port, blind, END], stop)
+    shown = (tmp_path / "page.html").read_text()
+    assert "RDMA port mlx5_0/1 as numbers" in shown
+    assert "RDMA port mlx5_0/2 as numbers" not in shown
+
+
+def test_retransmissions_beyond_the_table_are_a_row_of_it(tmp_path: Path, stop: Stop) -> None:
+    again = {**EXAMPLES["tcp_connection"], "segments_sent": 1000}
+    connections = [{**again, "local_port": 1000 + n, "retransmitted_packets": 100 - n} for n in range(22)]
+    page = made(tmp_path, [START, *connections, END], stop)
+    rows = page.tables["Connections with the most retransmissions, of those with records"][1:]
+    assert len(rows) == 21
+    assert rows[-1][0] == "all others" and rows[-1][2] == f"={80 + 79}"
+
+
 def test_tcp_has_the_sums_of_its_records_and_unknown_is_not_zero(tmp_path: Path, stop: Stop) -> None:
     sockets, connection = EXAMPLES["tcp"], EXAMPLES["tcp_connection"]
     unknown = {**sockets, "retransmitted_packets": None}

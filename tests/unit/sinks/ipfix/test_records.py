@@ -59,6 +59,12 @@ def test_outgoing_flow_has_an_egress_interface() -> None:
     assert (number(values, 10), number(values, 14), number(values, 61)) == (0, 7, 1)
 
 
+def test_flow_names_the_interface_of_its_slot() -> None:
+    taken = snapshot([flow(key(slot=slot), packets=slot) for slot in (1, 2, 3)])
+    made = [values for _, values in sent(list(flow_records(taken, {1: 9, 2: 8})))]
+    assert {number(values, 2): number(values, 10) for values in made} == {1: 9, 2: 8, 3: 0}
+
+
 def test_times_stay_within_the_interval() -> None:
     (values,) = exported(snapshot([flow(first_ns=NS - TICK, last_ns=3 * NS)], start_ns=NS, end_ns=2 * NS))
     assert (number(values, 152), number(values, 153)) == ((BOOT + NS) // TICK, (BOOT + 2 * NS) // TICK)

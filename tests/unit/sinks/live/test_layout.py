@@ -34,6 +34,11 @@ def test_addresses_lose_their_middle_before_anything_is_cut() -> None:
     ]
 
 
+def test_addresses_lose_their_middle_beside_rows_that_have_a_word_in_their_place() -> None:
+    rows = [*ROWS, Row(["e", "0", "unattributed", ""])]
+    assert list(table(COLUMNS, rows, "rate", 60))[:3] == list(table(COLUMNS, ROWS, "rate", 60))
+
+
 def test_gaps_are_narrow_where_wide_ones_would_not_fit() -> None:
     needed = len(f"eth0   1.0 M  {LONG}  type=8 code=0")
     assert next(table(COLUMNS, ROWS, "rate", needed)).startswith("NAME  BIT/S*  SOURCE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zlib
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,9 +33,10 @@ from xtrace.sinks.metrics.feed import Feed
 from xtrace.sinks.metrics.flows import FlowMetrics
 from xtrace.sinks.metrics.own import Figures, SelfMetrics, push_samples
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample, Values
-from xtrace.sinks.push import selfcheck
+from xtrace.sinks.push import selfcheck, sink
 from xtrace.sinks.push.batch import Outcome
 from xtrace.sinks.push.connections import proxy_for
+from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.sink import Push
 from xtrace.sinks.push.transport import Http, export_urls, retry_after, sample_times
 from xtrace.sinks.registry import KINDS
@@ -231,6 +234,18 @@ def test_rejected_samples_are_told_at_the_end_and_fail_the_run(caplog: pytest.Lo
     assert caplog.messages[-1] == (
         f"push to http://m/api: ended; lost: {samples} samples of 1 intervals: rejected by the server"
     )
+
+
+def test_samples_that_a_full_queue_had_no_room_for_are_told_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sink, "Delivery", partial(Delivery, limit=1))
+    push = Pushing(Server(takes=False))
+    for _ in range(3):
+        push.write(snapshot([flow()]))
+        push.flush()
+    push.end_within(0.1)
+    assert re.search(r"ended; lost: \d+ samples of [12] intervals: queue full$", caplog.messages[-1])
 
 
 def sample_lines(interval: Snapshot) -> list[str]:
