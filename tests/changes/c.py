@@ -28,7 +28,7 @@ TOKENS: tuple[tuple[str, bytes, bytes], ...] = (
     ("arithmetic", rb" \|= ", b" &= "),
     ("removed not", rb"(?<=[(\s])!(?=[a-z(_])", b""),
     ("dropped statement", rb"(?<=\n)[ \t]+(?:continue|break|goto \w+|return);", b"\t;"),
-    ("dropped statement", rb"(?<=\n)[ \t]+\w+\([^;{}]*\);", b"\t;"),
+    ("dropped statement", rb"(?<=\n)[ \t]+(?!PIN\()\w+\([^;{}]*\);", b"\t;"),  # PIN() tells compilers what to leave
     ("dropped statement", rb"(?<=\n)[ \t]+[\w.>\[\]-]+ [+|&-]?= [^;{}]*;", b"\t;"),
 )
 NUMBER = re.compile(rb"(?<![\w.])(?:0x[0-9a-fA-F]+|\d+)(?![\w.])")

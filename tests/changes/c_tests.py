@@ -32,7 +32,7 @@ OTHERWISE_WITH_HASH_MAPS = {f"csrc/{name}.h" for name in ("count", "flow_hash", 
 
 OF_THE_FILE: dict[str, Sequence[str]] = {
     **dict.fromkeys(("csrc/parse.h", "csrc/frame.h"), PACKETS),
-    "csrc/xdp_monitor.c": (*PACKETS, *COUNTING, *NO_HASH_MAPS),
+    "csrc/xdp_monitor.c": (*PACKETS, *files("kernel", "plain"), *COUNTING, *NO_HASH_MAPS),
     **dict.fromkeys(("csrc/tunnel.h", "csrc/nested.h"), NESTED),
     "csrc/plain.h": PLAIN,
     "csrc/filter.h": FILTERS,

@@ -119,6 +119,19 @@ def test_calls_are_kept_by_the_powers_of_two_that_divide_their_numbers() -> None
     assert [call["count"] for call in rank["calls"]] == [10] * 15 + [11]
 
 
+def test_sends_and_receives_are_counted_for_each_peer_with_the_times_of_the_last() -> None:
+    def act(process: Job) -> None:
+        process.do("CommInitRank", "world", 8, 5)
+        for function in ("Send", "Send", "Recv"):
+            process.do(function, "world", 10, 7)
+
+    records, _ = told(act)
+    (rank,) = of_type(records, "nccl_rank")
+    (peer,) = rank["peers"]
+    assert (peer["rank"], peer["sends"], peer["receives"]) == (0, 2, 1)
+    assert of_type(records, "nccl_process")[0]["ts"] >= peer["last_receive"] >= peer["last_send"] > "2"
+
+
 def test_a_split_ones_size_is_unknown_until_somebody_asks() -> None:
     def act(process: Job) -> tuple[int, int]:
         _, parent = process.do("CommInitRank", "world", 8, 5)

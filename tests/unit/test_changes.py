@@ -158,6 +158,7 @@ static int f(int a, const char *b)
 	if (!a && b[0] == 'x')
 		return "11 < 12";
 	note(a);
+	PIN(a);
 	a |= 0x10;
 	return a < ROOM;
 }
