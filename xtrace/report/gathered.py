@@ -11,6 +11,7 @@ from xtrace.report.interfaces import (
     MOST_INTERFACES,
     InterfaceSums,
     Record,
+    length_of,
     seconds_of,
     text,
 )
@@ -97,11 +98,14 @@ class Gathered:
 
     def _span(self, record: Record) -> None:
         end = seconds_of(record["ts"])
-        begin = end - float(record.get("interval_s") or 0) if record["type"] not in ("start", "end") else end
+        begin = end - length_of(record.get("interval_s")) if record["type"] not in ("start", "end") else end
         self.begin_s = begin if self.begin_s is None else min(self.begin_s, begin)
         self.end_s = end if self.end_s is None else max(self.end_s, end)
 
     def _start(self, record: Record) -> None:
+        length_of(record.get("interval_s"))
+        for word in (*record.get("modes", []), *record.get("filters", [])):
+            text(word)
         self.runs += 1
         if len(self.starts) < MOST_RUNS:
             self.starts.append(record)

@@ -12,6 +12,10 @@ MOST_DETAILED = 12
 """Interfaces with sums of flows; later ones have totals and rates only."""
 MOST_INTERFACES = 256
 """Interfaces with anything; the records of later ones are counted as left out."""
+LAST_S = 253_370_764_800
+"""Seconds from the epoch to the year 9999, the last that dates have."""
+LONGEST_S = 366 * 86_400
+"""A slow reader makes an interval longer than an hour; nothing makes it longer than this."""
 DIRECTIONS = ("ingress", "egress")
 
 DETAILS = ("icmp_type", "icmp_code", "vlan", "inner_vlan", "tunnel", "vni", "ethertype")
@@ -151,7 +155,7 @@ class InterfaceSums:
         ]
         # only where there are any
         lost.append(Count(*(whole(record.get(f"filtered_fragment_{unit}") or 0) for unit in ("packets", "bytes"))))
-        end, seconds = seconds_of(record["ts"]), float(record["interval_s"])
+        end, seconds = seconds_of(record["ts"]), length_of(record["interval_s"])
         parts = (way.pending, *lost)
         way.open_intervals += Count(*(sum(column) for column in zip(*parts, strict=True))) != total
         way.pending = Count()
@@ -196,7 +200,21 @@ def text(value: object) -> str:
 
 def seconds_of(timestamp: object) -> float:
     """Return seconds since the epoch of an RFC 3339 time. Raises TypeError, ValueError."""
-    return datetime.fromisoformat(text(timestamp).replace("Z", "+00:00")).timestamp()
+    seconds = datetime.fromisoformat(text(timestamp).replace("Z", "+00:00")).timestamp()
+    if not 0 <= seconds < LAST_S:
+        raise ValueError(f"{timestamp!r} is not a time of a run")
+    return seconds
+
+
+def length_of(interval_s: object) -> float:
+    """Return the length of an interval, 0 if it is not known. Raises TypeError, ValueError for what cannot be one."""
+    if interval_s is None:
+        return 0.0
+    if not isinstance(interval_s, int | float) or isinstance(interval_s, bool):
+        raise TypeError(f"{interval_s!r} is not a length")
+    if not 0 <= interval_s <= LONGEST_S:
+        raise ValueError(f"{interval_s!r} is not the length of an interval")
+    return float(interval_s)
 
 
 def address(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from xtrace.report.interfaces import Record, seconds_of, text, whole
+from xtrace.report.interfaces import Record, length_of, seconds_of, text, whole
 from xtrace.report.sums import MOST_KEYS, Count, Largest, Series
 
 HEALTH = ("ok", "warn", "critical")
@@ -42,7 +42,7 @@ class PortSums:
         if health not in HEALTH:
             raise ValueError(f"health {health!r}")
         end = seconds_of(record["ts"])
-        seconds = record.get("interval_s")
+        seconds = length_of(record.get("interval_s"))
         figures = record.get("figures", {})
         for name in ("state", "physical_state", "link_layer", "rate", "interface", "driver", "unavailable"):
             if record.get(name):
@@ -61,7 +61,7 @@ class PortSums:
         for way, series in self.rates.items():
             size = record.get(f"{way}_bytes")
             if size is not None and seconds:
-                series.add(end, float(seconds), 8 * whole(size))
+                series.add(end, seconds, 8 * whole(size))
 
     def _add_traffic(self, name: str, value: object) -> None:
         if value is None:

@@ -67,7 +67,7 @@ def _about(gathered: Gathered) -> str:
     versions = sorted({str(start.get("version", "?")) for start in gathered.starts})
     modes = sorted({str(mode) for start in gathered.starts for mode in start.get("modes", [])})
     filters = sorted({str(text) for start in gathered.starts for text in start.get("filters", [])})
-    lengths = sorted({float(start.get("interval_s", 0)) for start in gathered.starts})
+    lengths = sorted({float(start.get("interval_s") or 0) for start in gathered.starts})
     if gathered.starts:
         parts.append(f"intervals of {', '.join(f'{length:g} s' for length in lengths)}")
         parts.append(f"mode {', '.join(modes)}, version {', '.join(versions)}")

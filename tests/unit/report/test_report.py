@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -547,3 +548,26 @@ def test_progress_is_shown_on_a_terminal_and_removed(tmp_path: Path, monkeypatch
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        *product(["interval_s"], ["x", -1, 1e308, float("inf"), [], True]),
+        *product(["ts"], ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1969-12-31T23:59:59Z", 5]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["start", "interface", "rdma_port"])
+def test_record_of_an_impossible_time_is_noted_and_the_page_is_made(
+    tmp_path: Path, stop: Stop, kind: str, field: str, value: object
+) -> None:
+    odd = {**EXAMPLES[kind], "host": "n1", field: value}
+    text = "".join(json.dumps(record).replace("Infinity", "1e999") + "\n" for record in [*run(), odd])
+    page = made(tmp_path, text.encode(), stop)
+    assert [finding for finding in page.findings if "1 line could not be used" in finding], page.findings
+
+
+@pytest.mark.parametrize("field", ["modes", "filters"])
+def test_start_without_words_is_noted_and_the_page_is_made(tmp_path: Path, stop: Stop, field: str) -> None:
+    page = made(tmp_path, [*run(), {**START, field: [1]}], stop)
+    assert [finding for finding in page.findings if "1 line could not be used" in finding], page.findings
