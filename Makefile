@@ -7,6 +7,7 @@ MODE ?=
 ARGS ?=
 PREFIX ?= /usr/local
 PYTHON ?= python3
+STATIC_TARGET ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,7 +63,7 @@ deb-packages:
 rpm-packages:
 	$(call need_packages,$(RPM_PACKAGES),$@)
 static-packages:
-	$(call need_packages,$(shell deploy/static/build.sh --packages),$@)
+	$(call need_packages,$(shell STATIC_TARGET=$(STATIC_TARGET) deploy/static/build.sh --packages),$@)
 
 $(BIN)/python: | build-packages
 	@$(AS_OWNER) $(PYTHON) -m venv $(VENV)
@@ -147,7 +148,7 @@ bench: test-packages build $(VENV)/dev  ## print the table of measurements, or A
 
 static: static-packages  ## build dist/xtrace-catch, one static executable, with licenses and SBOM
 	@echo "building dist/xtrace-catch"
-	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/static/build.sh
+	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) STATIC_TARGET=$(STATIC_TARGET) deploy/static/build.sh
 	@ls -l dist/xtrace-catch
 
 wheel: build-packages  ## build wheel and source distribution into dist/

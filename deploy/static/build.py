@@ -7,6 +7,7 @@ the work directory; everything from this tree is built again.
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +27,12 @@ sys.path.insert(0, str(ROOT))
 
 import build_ffi  # noqa: E402
 
+HOST = sysconfig.get_config_var("MULTIARCH")
+TARGET = os.environ.get("STATIC_TARGET") or HOST
+"""The machine that the executable is for, as Debian names its directories: aarch64-linux-gnu."""
+CROSS = "" if TARGET == HOST else f"{TARGET}-"
+ARCHITECTURES = {"x86_64-linux-gnu": "amd64", "aarch64-linux-gnu": "arm64"}
+RUST_TARGET = TARGET.replace("-linux-", "-unknown-linux-")
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 CPYTHON_EXTENSIONS = {
     # shared libraries in Debian's Python, compiled here from its source
@@ -41,8 +48,8 @@ CPYTHON_EXTENSIONS = {
     "termios": ["termios.c"],
 }
 LIBRARIES = ("ssl", "crypto", "crypt", "ffi", "z", "zstd", "m")  # zstd: OpenSSL of Debian 13
-COMPILE = ("gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
-LINK = ("gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
+COMPILE = (f"{CROSS}gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
+LINK = (f"{CROSS}gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
@@ -56,9 +63,14 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
         sys.exit(f"{output}\nstatic build: {' '.join(map(str, command))}: failed")
 
 
+def libpython(name: str) -> Path:
+    """Return the path of a file for those who link Python into a program."""
+    return Path(sysconfig.get_config_var("LIBPL").replace(HOST, TARGET), name)
+
+
 def python_source(work: Path) -> Path:
     """Fetch CPython's source as patched by Debian, in libpython's version."""
-    query = ("/usr/bin/dpkg-query", "-W", "-f", "${Version}", f"lib{PYTHON}-dev")
+    query = ("/usr/bin/dpkg-query", "-W", "-f", "${Version}", f"lib{PYTHON}-dev:{ARCHITECTURES[TARGET]}")
     version = subprocess.check_output(query, text=True)
     place = work / f"{PYTHON}-{version}"
     if not place.exists():
@@ -148,11 +160,14 @@ def cffi_extensions(cffi: Path, objects: Path) -> list[Path]:
 
 def orjson_library(orjson: Path) -> Path:
     """Build the orjson library from the crates in its source package."""
-    library = orjson / "target/release/liborjson.a"
+    target = ("--target", RUST_TARGET) if CROSS else ()
+    library = orjson / "target" / (RUST_TARGET if CROSS else "") / "release/liborjson.a"
     if not library.exists():
-        options = ("--release", "--lib", "--offline", "--locked", "--crate-type", "staticlib")
-        flags = f"--remap-path-prefix={orjson}=orjson"
-        run("cargo", "rustc", *options, cwd=orjson, PYO3_PYTHON=sys.executable, RUSTFLAGS=flags, CARGO_HOME=str(orjson))
+        options = ("--release", "--lib", "--offline", "--locked", "--crate-type", "staticlib", *target)
+        variables = {"PYO3_PYTHON": sys.executable, "RUSTFLAGS": f"--remap-path-prefix={orjson}=orjson"}
+        if CROSS:
+            variables["PYO3_CROSS_PYTHON_VERSION"] = PYTHON.removeprefix("python")
+        run("cargo", "rustc", *options, cwd=orjson, CARGO_HOME=str(orjson), **variables)
     return library
 
 
@@ -161,8 +176,7 @@ def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
 
     The linker warns that getaddrinfo() and others need shared libraries; main.c takes care of that.
     """
-    libpython = Path(sysconfig.get_config_var("LIBPL"), f"lib{PYTHON}.a")
-    group = [str(libpython), str(orjson), *(f"-l{name}" for name in LIBRARIES)]
+    group = [str(libpython(f"lib{PYTHON}.a")), str(orjson), *(f"-l{name}" for name in LIBRARIES)]
     command = [
         *LINK,
         "-Wl,--trace",
@@ -184,7 +198,7 @@ def describe(linked: set[Path], downloaded: Path, orjson: Path) -> None:
     """Write SBOM and licenses. Rust's standard library is part of orjson's."""
     rust = Path(subprocess.check_output(["/usr/bin/rustc", "--print", "sysroot"], text=True).strip())
     parts = [
-        *sbom.debian_parts([*linked, next(rust.glob("lib/rustlib/*/lib/libstd-*.rlib"))]),
+        *sbom.debian_parts([*linked, next(rust.glob(f"lib/rustlib/{RUST_TARGET}/lib/libstd-*.rlib"))]),
         *sbom.python_parts(downloaded, HERE / "linked.txt"),
         *sbom.crate_parts(orjson),
     ]
@@ -207,7 +221,7 @@ def main(work: Path) -> None:
     standard = Path(sysconfig.get_path("stdlib"))
     places = (HERE / "stubs", package, got / "site", orjson / "pysrc", standard, standard / "lib-dynload")
     closure = bundle.Closure(places, "xtrace", roots)
-    builtins = bundle.builtins_of(Path(sysconfig.get_config_var("LIBPL"), "config.c"))
+    builtins = bundle.builtins_of(libpython("config.c"))
     extra = closure.extensions() - {*builtins, *bundle.BUILT_HERE}
     for name in sorted({*extra, *bundle.BUILT_HERE}):
         builtins[name] = f"PyInit_{name.rpartition('.')[2]}"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Usage: build.sh [--packages]
 # Builds dist/xtrace-catch, one static executable, with its licenses and SBOM. --packages lists the packages it needs.
-# `make static` and the Dockerfile run only this script. Tried on Debian 12 and 13.
+# `make static` and the Dockerfile run only this script. Tried on Debian 12 and 13. STATIC_TARGET=aarch64-linux-gnu builds
+# it for arm64, with that architecture's packages (dpkg --add-architecture arm64).
 set -eu
 cd "$(dirname "$0")/../.."
 python=/usr/bin/python3
@@ -9,10 +10,22 @@ work=.static
 packages="clang gcc libc6-dev linux-libc-dev dpkg-dev python3 python3-venv python3-dev ca-certificates
 	libssl-dev zlib1g-dev libzstd-dev libffi-dev libbluetooth-dev"
 
+target=${STATIC_TARGET:-}
+case $target in
+	"") ;;
+	aarch64-linux-gnu)
+		for library in libssl-dev zlib1g-dev libzstd-dev libffi-dev libcrypt-dev libpython3-dev; do
+			packages="$packages $library:arm64"
+		done
+		packages="$packages gcc-$target"
+		;;
+	*) echo "static build: STATIC_TARGET $target: unknown (aarch64-linux-gnu, or leave it out)" >&2; exit 2 ;;
+esac
+
 # Debian 12's rustc is too old for orjson; rustc-web is the newer one packaged for building browsers.
 rust() {
 	known rustc-web || { test "$(id -u)" = 0 && apt-get -qq update && known rustc-web; } >/dev/null &&
-		echo rustc-web cargo-web || echo rustc cargo
+		echo rustc-web cargo-web ${target:+libstd-rust-web-dev:arm64} || echo rustc cargo ${target:+libstd-rust-dev:arm64}
 }
 known() { apt-cache show "$1" >/dev/null 2>&1; }
 

@@ -140,7 +140,7 @@ class Cache:
         return kernel
 
     def _suite(self, name: str, architecture: Architecture) -> Suite:
-        suite = Suite(name, architecture, self.directory / "apt" / f"{name}-{architecture.name}")
+        suite = Suite(name, architecture, self.directory / "apt" / architecture.name / name)
         suite.update()
         return suite
 
