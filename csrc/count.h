@@ -76,15 +76,20 @@ static __always_inline void add_marks(struct flow_counters *flow, const struct f
 }
 
 /* Into counters that no other CPU writes. On PREEMPT_RT another softirq of this CPU might. */
-static __always_inline void add_on_this_cpu(struct packet_count *count, const struct flow_counters *seen)
+static __always_inline void add_on_this_cpu(struct packet_count *count, struct packet_count seen)
 {
 	if (is_realtime) {
-		__sync_fetch_and_add(&count->packets, seen->packets);
-		__sync_fetch_and_add(&count->bytes, seen->bytes);
+		__sync_fetch_and_add(&count->packets, seen.packets);
+		__sync_fetch_and_add(&count->bytes, seen.bytes);
 	} else {
-		count->packets += seen->packets;
-		count->bytes += seen->bytes;
+		count->packets += seen.packets;
+		count->bytes += seen.bytes;
 	}
+}
+
+static __always_inline struct packet_count counted(const struct flow_entry *packet)
+{
+	return (struct packet_count){packet->counters.packets, packet->counters.bytes};
 }
 
 /* A place among this CPU's recent flows; NULL if it keeps none. */
@@ -203,7 +208,7 @@ static __always_inline struct interface_counters *counters_here(__u32 buffer)
 }
 
 /* Counts a packet that is in a flow. */
-static __always_inline void count_total(const struct flow_counters *seen, __u32 buffer)
+static __always_inline void count_total(struct packet_count seen, __u32 buffer)
 {
 	struct interface_counters *interface = counters_here(buffer);
 
@@ -212,8 +217,7 @@ static __always_inline void count_total(const struct flow_counters *seen, __u32 
 }
 
 /* Counts a packet that the filters keep out of its flow, by the reason. */
-static __always_inline void count_filtered(const struct flow_counters *seen, enum verdict verdict,
-					   __u32 buffer)
+static __always_inline void count_filtered(struct packet_count seen, enum verdict verdict, __u32 buffer)
 {
 	struct interface_counters *interface = counters_here(buffer);
 
@@ -232,7 +236,7 @@ static __always_inline void count_unattributed(const struct flow_entry *packet, 
 
 	if (!interface)
 		return;
-	add_on_this_cpu(&interface->total, &packet->counters);
+	add_on_this_cpu(&interface->total, counted(packet));
 	if (type < TRAFFIC_TYPES)
-		add_on_this_cpu(&interface->unattributed[type], &packet->counters);
+		add_on_this_cpu(&interface->unattributed[type], counted(packet));
 }

@@ -44,9 +44,14 @@
  * Products of whole words are no such thing: of words that differ in their upper bits alone, they do, too,
  * and so do their sums.
  */
+static __always_inline __u64 product_of(__u32 lower, __u32 upper, __u64 first, __u64 second)
+{
+	return (lower + first) * (upper + second);
+}
+
 static __always_inline __u64 product(__u64 word, __u64 first, __u64 second)
 {
-	return ((word & 0xffffffff) + first) * ((word >> 32) + second);
+	return product_of(word, word >> 32, first, second);
 }
 
 /* Flows that count up in address and port would stand at equal distances. Different sums stay different. */
@@ -57,10 +62,10 @@ static __always_inline __u32 mix(__u64 sum)
 	return upper ^ upper >> 15;
 }
 
-/* The hash of a flow of IPv4, by both addresses as on the wire and all else. */
-static __always_inline __u32 hash_ipv4(__u64 addresses, __u64 rest)
+/* The hash of a flow of IPv4, by both addresses as on the wire and the halves of all else. */
+static __always_inline __u32 hash_ipv4(__u32 src, __u32 dst, __u32 lower, __u32 upper)
 {
-	return mix(product(addresses, hash_0, hash_1) + product(rest, hash_2, hash_3));
+	return mix(product_of(src, dst, hash_0, hash_1) + product_of(lower, upper, hash_2, hash_3));
 }
 
 /* The same of IPv6: its addresses are four words. */
@@ -116,13 +121,12 @@ static __always_inline __u32 hash_key(const struct flow_key *key)
 {
 	const __u64 *words = (const __u64 *)key;
 	__u64 fixed = key->src_qpn ? 0 : words[5] & KEY_FIXED_MASK;
+	__u64 rest = rest_of(words[4], words[5]);
 
 	if (fixed == KEY_FIXED_IPV4)
-		return hash_ipv4(*(const __u32 *)(key->src + 12) | (__u64) * (const __u32 *)(key->dst + 12)
-								       << 32,
-				 rest_of(words[4], words[5]));
+		return hash_ipv4(words[1] >> 32, words[3] >> 32, rest, rest >> 32);
 	if (fixed == KEY_FIXED_IPV6)
-		return hash_ipv6(words, rest_of(words[4], words[5]) | PLAIN_IPV6);
+		return hash_ipv6(words, rest | PLAIN_IPV6);
 	return mix(product(words[0], hash_0, hash_1) + product(words[1], hash_2, hash_3) +
 		   product(words[2], hash_4, hash_5) + product(words[3], hash_6, hash_7) +
 		   product(words[4], hash_8, hash_9) + product(words[5], hash_10, hash_11));

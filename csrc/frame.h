@@ -130,3 +130,9 @@ static __always_inline __u16 removed_tag(const struct __sk_buff *skb)
 {
 	return skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
 }
+
+/* Bytes of that tag. */
+static __always_inline __u64 removed_length(const struct __sk_buff *skb)
+{
+	return skb->vlan_present ? sizeof(struct vlan_header) : 0;
+}

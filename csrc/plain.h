@@ -43,7 +43,8 @@ struct plain_roce {
 /* A plain frame, and what identifies its flow. */
 struct plain {
 	const void *frame; /* where it would begin if the tag were not in it */
-	__u64 rest;	   /* all but the addresses (flow_hash.h) */
+	__u32 lower;	   /* all but the addresses (flow_hash.h), in halves */
+	__u32 upper;
 	bool is_ipv6;
 };
 
@@ -81,7 +82,8 @@ static __always_inline bool read_roce(struct plain *plain, const struct plain_ro
 	if (length > left - sizeof(roce->udp) || !is_plausible(&roce->bth, length) ||
 	    roce->bth.opcode >> 5 == BTH_CLASS_UD)
 		return false;
-	plain->rest |= (AT(__u32, &roce->bth, BTH_QPN) & BTH_QPN_MASK) | roce->bth.opcode | PLAIN_ROCE;
+	plain->lower = (AT(__u32, &roce->bth, BTH_QPN) & BTH_QPN_MASK) | roce->bth.opcode;
+	plain->upper |= PLAIN_ROCE >> 32;
 	return true;
 }
 
@@ -89,14 +91,14 @@ static __always_inline bool read_roce(struct plain *plain, const struct plain_ro
 static __always_inline bool read_transport(struct plain *plain, const union plain_transport *transport,
 					   __u8 protocol, const void *end, __u64 left)
 {
-	plain->rest |= plain_place | (__u64)protocol << PLAIN_PROTOCOL_SHIFT;
+	plain->upper |= plain_place | protocol << (PLAIN_PROTOCOL_SHIFT - 32);
 	if (protocol != PROTOCOL_TCP) {
 		if (protocol != PROTOCOL_UDP)
 			return false;
 		if (be16(transport->ports.dst_port) == ROCE_V2_PORT)
 			return read_roce(plain, (const void *)transport, end, left);
 	}
-	plain->rest |= AT(__u32, transport, 0);
+	plain->lower = AT(__u32, transport, 0);
 	return true;
 }
 
@@ -124,7 +126,7 @@ static __always_inline bool read_ipv6(struct plain *plain, const void *end)
 	if (length < sizeof(frame->transport))
 		return false;
 	plain->is_ipv6 = true;
-	plain->rest |= PLAIN_IPV6;
+	plain->upper |= PLAIN_IPV6 >> 32;
 	return read_transport(plain, &frame->transport, frame->ip.next_header, end, length);
 }
 
@@ -133,7 +135,7 @@ static __always_inline void pass_tag(struct plain *plain)
 {
 	const struct vlan_header *vlan = plain->frame + PLAIN_START + sizeof(vlan->ethertype);
 
-	plain->rest |= (__u64)be16(vlan->control) << PLAIN_VLAN_SHIFT;
+	plain->upper |= (__u32)be16(vlan->control) << (PLAIN_VLAN_SHIFT - 32);
 	plain->frame += sizeof(*vlan);
 }
 
@@ -142,11 +144,11 @@ static __always_inline void pass_tag(struct plain *plain)
  * (`tagged`), the id is `vlan_id`.
  */
 static __always_inline bool read_plain(struct plain *plain, const void *frame, const void *end, bool tagged,
-				       __u64 vlan_id)
+				       __u32 vlan_id)
 {
 	__u32 start;
 
-	*plain = (struct plain){.frame = frame, .rest = vlan_id << PLAIN_VLAN_SHIFT};
+	*plain = (struct plain){.frame = frame, .upper = vlan_id << (PLAIN_VLAN_SHIFT - 32)};
 	if (!reads_plain || frame + sizeof(struct plain_ipv4) > end)
 		return false;
 	start = AT(__u32, frame, PLAIN_START);
@@ -163,17 +165,25 @@ static __always_inline bool read_plain(struct plain *plain, const void *frame, c
 	return (start & PLAIN_START_IPV6_MASK) == PLAIN_START_IPV6 && read_ipv6(plain, end);
 }
 
+static __always_inline __u64 plain_rest(const struct plain *plain)
+{
+	return (__u64)plain->upper << 32 | plain->lower;
+}
+
 static __always_inline __u8 plain_protocol(const struct plain *plain)
 {
-	return plain->rest >> PLAIN_PROTOCOL_SHIFT;
+	return plain->upper >> (PLAIN_PROTOCOL_SHIFT - 32);
+}
+
+static __always_inline bool is_tcp(const struct plain *plain)
+{
+	return plain_protocol(plain) == PROTOCOL_TCP;
 }
 
 /* Whether it goes to a port of this protocol; or is of RoCE, where that stands in the queue pair. */
-static __always_inline bool is_to_port(const struct plain *plain, __u64 protocol, __u16 port)
+static __always_inline bool is_to_port(const struct plain *plain, __u8 protocol, __u16 port)
 {
-	__u64 wanted = protocol << PLAIN_PROTOCOL_SHIFT | (__u64)__builtin_bswap16(port) << 16;
-
-	return (plain->rest & (0xffULL << PLAIN_PROTOCOL_SHIFT | 0xffff0000)) == wanted;
+	return plain->lower >> 16 == __builtin_bswap16(port) && plain_protocol(plain) == protocol;
 }
 
 static __always_inline const union plain_transport *plain_transport(const struct plain *plain, bool is_ipv6)
@@ -186,7 +196,7 @@ static __always_inline const union plain_transport *plain_transport(const struct
 /* The TCP flags byte, 0 for everything else. */
 static __always_inline __u8 plain_flags(const struct plain *plain, bool is_ipv6)
 {
-	return plain_protocol(plain) == PROTOCOL_TCP ? plain_transport(plain, is_ipv6)->tcp.flags : 0;
+	return is_tcp(plain) ? plain_transport(plain, is_ipv6)->tcp.flags : 0;
 }
 
 static __always_inline __u8 plain_class(const struct plain *plain, bool is_ipv6)
@@ -205,8 +215,9 @@ static __always_inline __u64 plain_addresses(const struct plain *plain)
 static __always_inline __u32 hash_plain(const struct plain *plain, bool is_ipv6)
 {
 	if (is_ipv6)
-		return hash_ipv6(plain->frame + PLAIN_ADDRESSES_IPV6, plain->rest);
-	return hash_ipv4(plain_addresses(plain), plain->rest);
+		return hash_ipv6(plain->frame + PLAIN_ADDRESSES_IPV6, plain_rest(plain));
+	return hash_ipv4(AT(__u32, plain->frame, PLAIN_ADDRESSES_IPV4),
+			 AT(__u32, plain->frame, PLAIN_ADDRESSES_IPV4 + 4), plain->lower, plain->upper);
 }
 
 /* A word of a key with half an address of the frame: of IPv4, what is before the second one is the mapping's
@@ -227,8 +238,8 @@ static __always_inline struct key_words plain_key(const struct plain *plain, boo
 	    address_word(plain, is_ipv6, 1),
 	    address_word(plain, is_ipv6, 2),
 	    address_word(plain, is_ipv6, 3),
-	    ports_word(plain->rest),
-	    last_word(plain->rest),
+	    ports_word(plain_rest(plain)),
+	    last_word(plain_rest(plain)),
 	}};
 }
 

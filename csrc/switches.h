@@ -11,7 +11,7 @@ SWITCH(__u32, frags_flag);   /* in them: the frame has fragments */
 SWITCH(__u8, is_egress);     /* tc: attached where frames leave */
 SWITCH(__u8, link_layer);    /* LINK_LAYER_* */
 SWITCH(__u8, reads_plain);   /* plain frames by plain.h; off where filters are on */
-SWITCH(__u64, plain_place);  /* slot and direction of a plain frame, where flow_hash.h has them */
+SWITCH(__u32, plain_place);  /* slot and direction of a plain frame, where flow_hash.h has them */
 SWITCH(__u8, is_realtime);   /* PREEMPT_RT: softirqs do not exclude each other on one CPU */
 SWITCH(__u8, knows_ipsec);   /* the kernel says which packets it has decrypted (CONFIG_XFRM) */
 SWITCH(__u32, own_counters); /* the slot and direction's place among the counters, of buffer A; B's is next */
@@ -21,6 +21,7 @@ SWITCH(__u32, max_flows);    /* in one table */
 SWITCH(__u32, table_entries); /* of one buffer, at least max_flows */
 SWITCH(__u32, number_mask);   /* bits of a word of the index that are the number of an entry */
 SWITCH(__u32, index_places);  /* of one buffer; a power of two */
+SWITCH(__u32, index_mask);    /* that less 1 */
 
 /* What flows are hashed with, random: nobody can choose flows that collide (flow_hash.h). */
 SWITCH(__u64, hash_0);

@@ -13,6 +13,7 @@
 
 #include "bpf_helpers.h"
 #include "flow.h"
+#include "plain.h"
 #include "switches.h"
 
 struct {
@@ -23,9 +24,11 @@ struct {
 } flows_a SEC(".maps"), flows_b SEC(".maps");
 
 /* No CPU has a flow for itself. */
-static __always_inline struct flow_counters *find_own(const struct flow_place *where)
+static __always_inline struct flow_counters *find_own(const struct flow_place *where,
+						      const struct plain *plain)
 {
 	(void)where;
+	(void)plain;
 	return 0;
 }
 

@@ -23,6 +23,7 @@
 #include "flow_hash.h"
 #include "merge.h"
 #include "owner.h"
+#include "plain.h"
 #include "switches.h"
 
 #define MOST_PROBES 18	   /* places that a flow may have; the verifier follows each */
@@ -102,7 +103,7 @@ static __always_inline __u32 place_number(__u32 hash, __u32 probes)
 {
 	__u32 number = probes < NEAR_PLACES ? hash ^ probes : hash + probes * (hash >> HASH_STEP_SHIFT | 1);
 
-	return number & (index_places - 1);
+	return number & index_mask;
 }
 
 static __always_inline struct index_place *place_at(__u32 number, __u32 buffer)
@@ -279,15 +280,16 @@ static __always_inline bool has_asked(__u32 number, __u32 buffer)
  * Where this CPU alone counts the flow of a plain frame; NULL if it is another CPU's, not at one of the first
  * places, or its owner is to be asked for.
  */
-static __always_inline struct flow_counters *find_own(const struct flow_place *where)
+static __always_inline struct flow_counters *find_own(const struct flow_place *where,
+						      const struct plain *plain)
 {
 	struct index_place *place;
 
 #pragma unroll
 	for (__u32 i = 0; i < NEAR_PLACES; i++) {
 		place = place_at(place_number(where->hash, i), where->buffer);
-		if (!place || place->plain_addresses != where->plain_addresses ||
-		    place->plain_rest != where->plain_rest)
+		if (!place || place->plain_addresses != plain_addresses(plain) ||
+		    place->plain_rest != plain_rest(plain))
 			continue;
 		if (place->owner != this_cpu() ||
 		    (names_owners && !has_asked(place->word & number_mask, where->buffer)))

@@ -45,7 +45,7 @@ static __always_inline void describe(struct flow_counters *packet, __u8 traffic_
 	packet->last = packet->first;
 }
 
-/* The traffic class of a packet is another than that of its flow's last one, or tells of congestion. */
+/* The DSCP of a packet is another than that of its flow's last one, or it tells of congestion. */
 static __always_inline void note_class(struct flow_counters *flow, __u8 class, __u64 packets)
 {
 	const struct flow_counters seen = {.dscp = class >> DSCP_SHIFT};
@@ -57,71 +57,75 @@ static __always_inline void note_class(struct flow_counters *flow, __u8 class, _
 
 /* Counts a plain packet where this CPU alone counts its flow. */
 static __always_inline void add_plain(struct flow_counters *flow, const struct plain *plain, bool is_ipv6,
-				      __u64 packets, __u64 bytes)
+				      struct packet_count count)
 {
-	__u8 class = plain_class(plain, is_ipv6);
+	__u32 class = plain_class(plain, is_ipv6);
 
-	flow->packets += packets;
-	flow->bytes += bytes;
-	flow->tcp_flags |= pack_flags(plain_flags(plain, is_ipv6));
+	flow->packets += count.packets;
+	flow->bytes += count.bytes;
+	if (is_tcp(plain))
+		flow->tcp_flags |= pack_flags(plain_flags(plain, is_ipv6));
 	flow->last = bpf_jiffies64();
-	if (unlikely(class >> DSCP_SHIFT != flow->dscp || (class & ECN_MASK) == ECN_CE))
-		note_class(flow, class, packets);
+	/* less only without congestion, and of the same DSCP */
+	if (unlikely((class ^ flow->dscp << DSCP_SHIFT) >= ECN_CE))
+		note_class(flow, class, count.packets);
 }
 
 /* Whether a recent flow is a plain frame's. */
 static __always_inline bool is_flow_of(const struct recent_flow *recent, const struct plain *plain,
-				       bool is_ipv6, const struct flow_place *place)
+				       bool is_ipv6)
 {
-	if (recent->plain_rest != place->plain_rest)
+	if (recent->plain_rest != plain_rest(plain))
 		return false;
 	return is_ipv6 ? has_addresses(&recent->key, plain)
-		       : recent->plain_addresses == place->plain_addresses;
+		       : recent->plain_addresses == plain_addresses(plain);
 }
 
 /* Counts a plain packet whose flow this CPU has for itself, in the table or, at `recent`, among the recent
  * ones.
  */
-static __always_inline bool count_own_plain(const struct plain *plain, bool is_ipv6, __u64 packets,
-					    __u64 bytes, const struct flow_place *place,
+static __always_inline bool count_own_plain(const struct plain *plain, bool is_ipv6,
+					    struct packet_count count, const struct flow_place *place,
 					    struct recent_flow **recent)
 {
-	struct flow_counters *own = is_ipv6 ? 0 : find_own(place);
+	struct flow_counters *own = is_ipv6 ? 0 : find_own(place, plain);
 
 	if (likely(own)) {
-		add_plain(own, plain, is_ipv6, packets, bytes);
+		add_plain(own, plain, is_ipv6, count);
 		return true;
 	}
 	*recent = recent_place(place->hash, place->buffer);
-	if (!*recent || !is_flow_of(*recent, plain, is_ipv6, place))
+	if (!*recent || !is_flow_of(*recent, plain, is_ipv6))
 		return false;
-	add_plain(&(*recent)->counters, plain, is_ipv6, packets, bytes);
+	add_plain(&(*recent)->counters, plain, is_ipv6, count);
 	(*recent)->challenger = 0;
 	return true;
 }
 
 /*
- * Counts a plain packet, of which packets and bytes are known: most belong to a flow that this CPU has for
- * itself, which takes no key. The rest is completed, for the table. Returns whether it is counted. Whether it
- * is of IPv6 is a constant wherever this is inlined.
+ * Counts a plain packet: most belong to a flow that this CPU has for itself, which takes no key. For the
+ * table, the rest is described in `packet`. Returns whether it is counted. Whether it is of IPv6 is a
+ * constant wherever this is inlined.
  */
-static __always_inline bool count_plain_ip(const struct plain *plain, bool is_ipv6, struct flow_entry *packet,
-					   struct flow_place *place, __u64 unknown)
+static __always_inline bool count_plain_ip(const struct plain *plain, bool is_ipv6, struct packet_count count,
+					   struct flow_entry *packet, struct flow_place *place, __u64 unknown)
 {
-	__u64 packets = packet->counters.packets, bytes = packet->counters.bytes;
 	struct recent_flow *recent;
 
-	place->plain_addresses = is_ipv6 ? 0 : plain_addresses(plain);
-	place->plain_rest = plain->rest;
 	find_buffer(place, hash_plain(plain, is_ipv6));
-	if (likely(count_own_plain(plain, is_ipv6, packets, bytes, place, &recent))) {
-		count_total(&packet->counters, place->buffer);
+	if (likely(count_own_plain(plain, is_ipv6, count, place, &recent))) {
+		count_total(count, place->buffer);
 		return true;
 	}
+	place->plain_addresses = is_ipv6 ? 0 : plain_addresses(plain);
+	place->plain_rest = plain_rest(plain);
+	IN_MEMORY(*packet);
 	*(struct key_words *)&packet->key = plain_key(plain, is_ipv6);
+	packet->counters.packets = forget(unknown, count.packets);
+	packet->counters.bytes = forget(unknown, count.bytes);
 	describe(&packet->counters, plain_class(plain, is_ipv6), plain_flags(plain, is_ipv6));
 	if (count_first_plain(recent, packet, place)) {
-		count_total(&packet->counters, place->buffer);
+		count_total(count, place->buffer);
 		return true;
 	}
 	forget_packet(packet, unknown);
@@ -130,12 +134,12 @@ static __always_inline bool count_plain_ip(const struct plain *plain, bool is_ip
 	return false;
 }
 
-static __always_inline bool count_plain(const struct plain *plain, struct flow_entry *packet,
-					struct flow_place *place, __u64 unknown)
+static __always_inline bool count_plain(const struct plain *plain, struct packet_count count,
+					struct flow_entry *packet, struct flow_place *place, __u64 unknown)
 {
 	if (plain->is_ipv6)
-		return count_plain_ip(plain, true, packet, place, unknown);
-	return count_plain_ip(plain, false, packet, place, unknown);
+		return count_plain_ip(plain, true, count, packet, place, unknown);
+	return count_plain_ip(plain, false, count, packet, place, unknown);
 }
 
 /* The same of a packet that is parsed. */
@@ -147,12 +151,12 @@ static __always_inline bool count_parsed(struct flow_entry *packet, __u32 datagr
 	forget_packet(packet, unknown);
 	verdict = judge(packet, forget(unknown, datagram));
 	if (verdict != VERDICT_WANTED) {
-		count_filtered(&packet->counters, verdict, active & 1);
+		count_filtered(counted(packet), verdict, active & 1);
 		return true;
 	}
 	if (!count_recent(&packet->key, &packet->counters, place))
 		return false;
-	count_total(&packet->counters, place->buffer);
+	count_total(counted(packet), place->buffer);
 	return true;
 }
 
@@ -163,7 +167,7 @@ static __always_inline __u32 count_packet(const struct flow_entry *packet, const
 	__u32 to_ask;
 
 	if (likely(count_in_table(packet, place, &to_ask)))
-		count_total(&packet->counters, place->buffer);
+		count_total(counted(packet), place->buffer);
 	else
 		count_unattributed(packet, place->buffer);
 	return to_ask;
@@ -231,38 +235,37 @@ static __always_inline __u32 parse_xdp(struct xdp_md *ctx, struct flow_entry *pa
  */
 static __always_inline __u64 frame_length(struct xdp_md *ctx, __u64 linear)
 {
+	const __u32 flags = frame_flags;
 	const char *frame;
 
-	if (!has_frags)
-		return linear;
-	if (frame_flags) {
+	if (flags) {
 		frame = bpf_cast_to_kern_ctx(ctx);
-		if (likely(!(*(const __u32 *)(frame + frame_flags) & frags_flag)))
+		if (likely(!(*(const __u32 *)(frame + flags) & frags_flag)))
 			return linear;
 	}
-	return bpf_xdp_get_buff_len(ctx);
+	return has_frags ? bpf_xdp_get_buff_len(ctx) : linear;
 }
 
 SEC("xdp/ingress")
 int xdp_ingress(struct xdp_md *ctx)
 {
-	__u64 linear = ctx->data_end - ctx->data;
-	__u64 length = frame_length(ctx, linear);
+	void *start = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u64 linear = end - start;
+	struct packet_count count = {1, frame_length(ctx, linear)};
 	struct flow_entry packet;
 	struct flow_place place;
 	struct plain plain;
 	__u32 datagram;
 
-	IN_MEMORY(packet);
-	packet.counters.packets = 1;
-	packet.counters.bytes = length;
-	if (read_plain(&plain, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false, 0)) {
-		if (count_plain(&plain, &packet, &place, linear))
+	if (read_plain(&plain, start, end, false, 0)) {
+		if (count_plain(&plain, count, &packet, &place, linear))
 			return XDP_PASS;
 	} else {
 		IN_MEMORY(packet);
-		packet.counters.bytes -= hidden_bytes(0, length);
-		datagram = parse_xdp(ctx, &packet, length, linear);
+		count.bytes = forget(linear, count.bytes); /* whether there are fragments */
+		packet.counters.packets = count.packets;
+		packet.counters.bytes = count.bytes - hidden_bytes(0, count.bytes);
+		datagram = parse_xdp(ctx, &packet, count.bytes, linear);
 		if (count_parsed(&packet, datagram, &place, linear))
 			return XDP_PASS;
 	}
@@ -304,9 +307,8 @@ static __always_inline struct nested look_in_skb(struct __sk_buff *skb, __u64 be
  * adds or has taken off in every one of them. `extra` bytes only the merged one has.
  */
 static __always_inline void count_segments(const struct __sk_buff *skb, __u64 headers, __u64 extra,
-					   __u64 hidden, struct flow_counters *counters)
+					   __u64 hidden, struct packet_count *count)
 {
-	__u64 tag = skb->vlan_present ? sizeof(struct vlan_header) : 0;
 	__u64 length = skb->len - extra, segments = 1;
 
 	if (skb->gso_size && length > headers) {
@@ -314,26 +316,26 @@ static __always_inline void count_segments(const struct __sk_buff *skb, __u64 he
 		segments =
 		    skb->gso_segs ? skb->gso_segs : (length - headers + skb->gso_size - 1) / skb->gso_size;
 	}
-	counters->packets = segments;
-	counters->bytes = length + (segments - 1) * headers + segments * tag - segments * hidden;
+	count->packets = segments;
+	count->bytes = length + (segments - 1) * headers + segments * removed_length(skb) - segments * hidden;
 }
 
 /*
  * The same of a plain frame; false if a walk has to find the headers of a merged one: UDP may carry a tunnel.
  */
 static __always_inline bool count_plain_segments(const struct __sk_buff *skb, const struct plain *plain,
-						 struct flow_counters *counters)
+						 struct packet_count *count)
 {
 	const union plain_transport *transport = plain_transport(plain, plain->is_ipv6);
-	__u64 headers = 0;
+	__u64 headers = (transport->tcp.data_offset >> 4) * 4;
 
-	if (unlikely(skb->gso_size)) {
-		headers = (transport->tcp.data_offset >> 4) * 4;
-		if (plain_protocol(plain) != PROTOCOL_TCP || headers < TCP_LEAST_LENGTH)
-			return false;
-		headers += (const void *)transport - (const void *)(long)skb->data;
+	if (likely(!skb->gso_size)) {
+		*count = (struct packet_count){1, skb->len + removed_length(skb)};
+		return true;
 	}
-	count_segments(skb, headers, 0, 0, counters);
+	if (!is_tcp(plain) || headers < TCP_LEAST_LENGTH)
+		return false;
+	count_segments(skb, headers + ((const void *)transport - (const void *)(long)skb->data), 0, 0, count);
 	return true;
 }
 
@@ -373,11 +375,13 @@ static __always_inline bool count_other_skb(struct __sk_buff *skb, struct flow_e
 	__u64 before = link_layer == LINK_LAYER_NONE ? forget(unknown, network_offset(skb, linear)) : 0;
 	struct nested walk = look_in_skb(skb, before, unknown);
 	__u64 hidden = hidden_bytes(before, skb->len);
+	struct packet_count count;
 	__u32 datagram;
 
-	count_segments(skb, walk.headers > hidden ? walk.headers : hidden, walk.extra, hidden,
-		       &packet->counters);
+	count_segments(skb, walk.headers > hidden ? walk.headers : hidden, walk.extra, hidden, &count);
 	IN_MEMORY(*packet);
+	packet->counters.packets = count.packets;
+	packet->counters.bytes = count.bytes;
 	datagram = parse_tc(skb, packet, before, &walk, unknown);
 	return count_parsed(packet, datagram, place, unknown);
 }
@@ -388,6 +392,7 @@ int tc_packet(struct __sk_buff *skb)
 	/* of the length of the linear data the verifier knows something once the network header was looked
 	 * for */
 	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : skb->data_end - skb->data;
+	struct packet_count count;
 	struct flow_entry packet;
 	struct flow_place place;
 	struct plain plain;
@@ -395,8 +400,8 @@ int tc_packet(struct __sk_buff *skb)
 
 	if (read_plain(&plain, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->vlan_present,
 		       removed_tag(skb)) &&
-	    !may_be_second_pass(&plain) && count_plain_segments(skb, &plain, &packet.counters)) {
-		if (count_plain(&plain, &packet, &place, unknown))
+	    !may_be_second_pass(&plain) && count_plain_segments(skb, &plain, &count)) {
+		if (count_plain(&plain, count, &packet, &place, unknown))
 			return TC_ACT_UNSPEC; /* TCX_NEXT */
 	} else if (is_own_copy(skb) || is_second_pass(skb) ||
 		   count_other_skb(skb, &packet, &place, unknown)) {

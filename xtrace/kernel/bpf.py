@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from xtrace.errors import KernelError, VerifierError, XtraceError
 from xtrace.kernel import abi, constants, privileges, syscall
 from xtrace.kernel.elf import MapSpec, ProgramSpec, link
+from xtrace.kernel.immediates import put_constants
 from xtrace.kernel.syscall import Arguments, call, close, ffi, lib, try_call
 
 VERIFIER_LOG_SIZE = 1 << 24
@@ -373,7 +374,9 @@ class Program(Fd):
         functions: Mapping[str, int],
     ) -> Callable[[], Program]:
         """Return what loads the program, as load() does; any thread may call it. The maps must be open until then."""
+        frozen = {name: own.spec.contents for name, own in maps.items() if own.spec.frozen and own.spec.contents}
         code = link(spec, {name: bpf_map.fileno() for name, bpf_map in maps.items()}, functions)
+        code = put_constants(spec, code, frozen)
         request = ffi.new("struct xt_prog_load *")
         alive = [ffi.from_buffer(code), ffi.new("char[]", licence.encode())]
         request.insns, request.license = alive

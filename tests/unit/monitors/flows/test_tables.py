@@ -421,8 +421,12 @@ def test_program_is_loaded_with_the_constants_of_its_place(maps: Maps, opened: C
     tables = opened(plan=PLAN._replace(slots=8))
     wanted = {"interface_slot": 7, "is_egress": 1, "link_layer": lib.LINK_LAYER_NONE, "has_frags": 1}
     wanted |= {"is_realtime": 0, "own_counters": (7 * 2 + 1) * 2, "recent_mask": lib.RECENT_FLOWS - 1, "max_flows": 64}
-    wanted |= {"table_entries": PLAN.table_entries, "index_places": PLAN.index_places, "reads_plain": 0}
-    wanted |= {"number_mask": PLAN.number_mask, "frame_flags": 0, "frags_flag": 0}
+    wanted |= {
+        "table_entries": PLAN.table_entries,
+        "index_places": PLAN.index_places,
+        "index_mask": PLAN.index_places - 1,
+    }
+    wanted |= {"number_mask": PLAN.number_mask, "frame_flags": 0, "frags_flag": 0, "reads_plain": 0}
     told = constants_of(maps, tables, Place(7, Direction.EGRESS, lib.LINK_LAYER_NONE, frags=True))
     assert {name: told[name] for name in wanted} == wanted
     assert len({told[f"hash_{number}"] for number in range(12)}) == 12
