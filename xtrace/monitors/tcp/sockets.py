@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from xtrace.kernel.netlink import NetlinkSocket
 from xtrace.kernel.sock_diag import Samples, dump_tcp
 from xtrace.kernel.syscall import lib
-from xtrace.model.tcp import ACTIVITY_WORD, COOKIE_WORD, SAMPLE, SAMPLE_WORDS, Connection, Sample, growth
+from xtrace.model.tcp import ACTIVITY_WORD, COOKIE_WORD, COUNTERS, SAMPLE, SAMPLE_WORDS, Connection, Sample, growth
 from xtrace.monitors.tcp.ends import End
 
 MOST_MISSING = 65536
@@ -98,9 +98,9 @@ class Sockets:
         if counted is None and _is_spare(sample):
             return
         before = self._last(sample.cookie) if sample.cookie else None
-        is_counted = counted is not None and counted.ends == sample.ends  # else it was connected again
+        is_counted = counted is not None and _is_same(counted, sample)
         is_new = before is None and not is_counted
-        before = before or counted
+        before = before or (counted if is_counted else None)
         for known in (places, self._activity, self._missing):
             known.pop(sample.cookie, None)
         self._places.pop(sample.cookie, None)
@@ -110,7 +110,7 @@ class Sockets:
                 self._closed.pop(next(iter(self._closed)))
         if not sample.remote_port and (is_new or counted is not None):
             return  # it listened, was never connected, or has been disconnected since
-        if counted is not None and sample.values == counted.values:
+        if counted is not None and is_counted and sample.values == counted.values:
             return
         was_opening = sample.event == lib.TCP_CLOSED and sample.state == lib.TCP_STATE_SYN_SENT
         error = sample.error if was_opening else sample.error or None
@@ -136,6 +136,15 @@ class Sockets:
             return
         found.ended += 1
         found.connections.append(Connection(sample, False, growth(sample, sample), has_ended=True))
+
+
+def _is_same(closed: Sample, later: Sample) -> bool:
+    """Whether a socket that was closed is still of the same connection, and has not been connected again.
+
+    It is closed once in each; without what forgets its counters (tcp_disconnect()) none of them becomes less.
+    """
+    counters = zip(closed.values[:COUNTERS], later.values[:COUNTERS], strict=True)
+    return later.event == lib.TCP_DESTROYED and closed.ends == later.ends and all(now >= then for then, now in counters)
 
 
 def _go_on(found: Changes, socket: int, sample: Sample) -> None:

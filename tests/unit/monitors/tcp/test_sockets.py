@@ -158,6 +158,31 @@ def test_socket_that_is_connected_again_is_another_connection(played: Played) ->
     assert (found.began, found.ended, only(found).is_new) == (1, 1, True)
 
 
+def test_connects_that_fail_one_after_the_other_on_one_socket_are_as_many_failures(played: Played) -> None:
+    """Alike in all that the kernel counts."""
+    played.read()
+    tries = [
+        closed(2, cookie=0, error=111, state=lib.TCP_STATE_SYN_SENT, local=("10.0.0.2", port))
+        for port in (40001, 40002, 40002)
+    ]
+    found = played.read(ends=[end(packed, at_ns=number) for number, packed in enumerate(tries)])
+    assert (retransmitted(found), len(found.connections), found.began, found.ended) == (6, 3, 0, 0)
+    assert all(connection.has_failed for connection in found.connections)
+
+
+def test_socket_that_is_connected_again_has_what_the_second_connection_did(played: Played) -> None:
+    played.read()
+    second = died(7, cookie=0, local=("10.0.0.2", 40001))
+    found = played.read(ends=[end(closed(5, cookie=0), at_ns=1), end(second, at_ns=2)])
+    assert ([each.growth[AGAIN] for each in found.connections], found.began, found.ended) == ([5, 7], 2, 2)
+
+
+def test_socket_that_is_connected_again_from_the_same_port_is_known_by_what_it_forgot(played: Played) -> None:
+    played.read()
+    found = played.read(ends=[end(closed(5, cookie=0), at_ns=1), end(died(3, cookie=0), at_ns=2)])
+    assert ([each.growth[AGAIN] for each in found.connections], found.began, found.ended) == ([5, 3], 2, 2)
+
+
 def test_failed_connect_counts_its_syns_and_is_no_connection(played: Played) -> None:
     played.read()
     attempt = closed(2, cookie=0, error=110, state=lib.TCP_STATE_SYN_SENT)
