@@ -149,8 +149,8 @@ class RawPath(NamedTuple):
         return self.has_reset or bool(self.low.flags & self.high.flags & lib.TCP_WAY_HAS_FIN)
 
 
-_KNOWN = struct.Struct(f"={2 * f'{len(_LONG)}Q{len(_SHORT)}I'}II")
-"""COUNTERS of the lower end, those of the higher end, connections that began, and refused ones."""
+_KNOWN = struct.Struct(f"={2 * f'{len(_LONG)}Q{len(_SHORT)}I'}II??")
+"""COUNTERS of either end, the lower first; connections that began, refused ones; which round trips are known."""
 
 NOTHING_KNOWN = bytes(_KNOWN.size)
 """What of a connection is compared with the next reading: as bytes, for there may be very many."""
@@ -177,6 +177,9 @@ class TcpPath(NamedTuple):
     """round trip from here to dst, from SYN to SYN-ACK; None: not known"""
     client_ns: int | None
     """the same to src, from SYN-ACK to ACK"""
+    is_server_new: bool = False
+    """whether the round trip to dst became known in the interval"""
+    is_client_new: bool = False
     opened: int = 0
     """connections that began in the interval, one after another"""
     refused: int = 0
@@ -233,9 +236,10 @@ def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath 
     before = _KNOWN.unpack(known)
     count = len(COUNTERS)
     low_before, high_before = before[:count], before[count : 2 * count]
+    opened_before, refused_before, had_server, had_client = before[2 * count :]
     low_now = raw.low.until(tick, low_before[_CLOSED_TICKS])
     high_now = raw.high.until(tick, high_before[_CLOSED_TICKS])
-    now = _KNOWN.pack(*low_now, *high_now, raw.opened, raw.refused)
+    now = _KNOWN.pack(*low_now, *high_now, raw.opened, raw.refused, raw.server_ns != 0, raw.client_ns != 0)
     if now == known:
         return None, known
     low_ip, high_ip, low_port, high_port, ifindex, vlan_id = KEY.unpack(key)
@@ -244,6 +248,7 @@ def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath 
     ways = low, high
     if raw.opener == lib.TCP_OPENER_HIGH:
         ends, ways = ends[::-1], ways[::-1]
+    began = raw.opened != opened_before  # which forgets the round trips of the connection before
     path = TcpPath(
         key,
         raw.slot,
@@ -255,8 +260,10 @@ def changed(key: bytes, raw: RawPath, known: bytes, tick: int) -> tuple[TcpPath 
         *ways,
         server_ns=raw.server_ns or None,
         client_ns=raw.client_ns or None,
-        opened=raw.opened - before[-2] & _MASK,
-        refused=raw.refused - before[-1] & _MASK,
+        is_server_new=raw.server_ns != 0 and (began or not had_server),
+        is_client_new=raw.client_ns != 0 and (began or not had_client),
+        opened=raw.opened - opened_before & _MASK,
+        refused=raw.refused - refused_before & _MASK,
         unanswered=raw.unanswered,
         has_ended=raw.has_ended,
     )
@@ -305,7 +312,7 @@ class PathSums:
     refused: int = 0
     missed: Missed = NOTHING_MISSED
     server_ns: tuple[int, ...] = ()
-    """round trips of handshakes that ended in the interval, from the interface to the server, sorted"""
+    """round trips of handshakes that became known in the interval, from the interface to the server, sorted"""
     client_ns: tuple[int, ...] = ()
     interface: str = ""
     health: Health = Health.OK

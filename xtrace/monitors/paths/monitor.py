@@ -182,6 +182,6 @@ def _sums_of(place: tuple[int, int], paths: list[TcpPath]) -> PathSums:
         counters=counters,
         opened=sum(path.opened for path in paths),
         refused=sum(path.refused for path in paths),
-        server_ns=tuple(sorted(path.server_ns for path in paths if path.opened and path.server_ns is not None)),
-        client_ns=tuple(sorted(path.client_ns for path in paths if path.opened and path.client_ns is not None)),
+        server_ns=tuple(sorted(path.server_ns for path in paths if path.is_server_new and path.server_ns is not None)),
+        client_ns=tuple(sorted(path.client_ns for path in paths if path.is_client_new and path.client_ns is not None)),
     )

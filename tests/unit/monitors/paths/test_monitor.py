@@ -168,6 +168,19 @@ def test_sums_are_of_each_interface_and_what_is_of_no_connection_of_each_slot(
     assert (taken.sums, taken.missed) == ((), {0: Missed(no_room=1)})
 
 
+def test_round_trips_are_of_the_interval_in_which_they_became_known(played: Played, monitor: TcpPathMonitor) -> None:
+    """However slow the handshake is, and of a second connection of the same ports, too."""
+    found = []
+    steps = [(1, 0, 0), (1, 20, 0), (1, 20, 10), (1, 20, 10), (2, 0, 0), (2, 20, 0), (3, 20, 10)]
+    for number, (opened, server_ns, client_ns) in enumerate(steps, 1):
+        head = {"opened": opened, "server_ns": server_ns, "client_ns": client_ns}
+        played.keep(key(), value(way(packets=number), last=played.tick, head=head), played.tick)
+        (sums,) = monitor.tick().sums
+        found.append((sums.server_ns, sums.client_ns))
+        played.tick += seconds(1)
+    assert found == [((), ()), ((20,), ()), ((), (10,)), ((), ()), ((), ()), ((20,), ()), ((20,), (10,))]
+
+
 def test_frames_that_were_not_counted_are_said_once(played: Played, monitor: TcpPathMonitor) -> None:
     monitor.tick()
     assert played.said == []
