@@ -10,7 +10,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from http.client import HTTPException, RemoteDisconnected
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from pathlib import PurePosixPath
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -312,6 +312,8 @@ def reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+        if isinstance(cause, IncompleteRead):
+            return "connection closed before the end of the answer"
         if isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected):
             return "the answer is not valid HTTP (another protocol's port, or one for https?)"
         cause = next((part for part in cause.args if isinstance(part, BaseException)), None) or cause.__cause__

@@ -7,7 +7,7 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
-from http.client import BadStatusLine, HTTPException, LineTooLong, RemoteDisconnected
+from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong, RemoteDisconnected
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -320,6 +320,8 @@ NO_HTTP = "the answer is not valid HTTP (another protocol's port, or one for htt
         (errors.ProtocolError("aborted", BadStatusLine("\x15\x03\x03\0\2\2(")), NO_HTTP),
         (errors.ProtocolError("aborted", LineTooLong("header line")), NO_HTTP),
         (errors.ProtocolError("aborted", HTTPException("got more than 100 headers")), NO_HTTP),
+        (errors.ProtocolError("broken", errors.IncompleteRead(5, 7)), "connection closed before the end of the answer"),
+        (errors.ProtocolError("broken", IncompleteRead(b"cut", 7)), "connection closed before the end of the answer"),
     ],
 )
 def test_reason_of_a_failure_is_short_and_without_the_url(error: Exception, text: str) -> None:
