@@ -14,11 +14,15 @@ from xtrace.sinks.metrics.tcp import quantiles
 
 COUNTED = {
     "xtrace_tcp_path_packets_total": ("packets", "packets", "TCP packets of the connections that are followed."),
-    "xtrace_tcp_path_data_packets_total": ("data_packets", "packets", "Those of them with payload."),
+    "xtrace_tcp_path_data_packets_total": (
+        "data_packets",
+        "packets",
+        "TCP packets with payload of the connections that are followed.",
+    ),
     "xtrace_tcp_path_retransmitted_packets_total": (
         "retransmitted_packets",
         "packets",
-        "Packets whose payload had passed before.",
+        "Packets whose payload, or end (FIN), had passed before.",
     ),
     "xtrace_tcp_path_late_packets_total": (
         "late_packets",
@@ -28,7 +32,7 @@ COUNTED = {
     "xtrace_tcp_path_untold_packets_total": (
         "untold_packets",
         "packets",
-        "Packets that are one or the other of the two, which cannot be told.",
+        "Packets of which it cannot be told whether they were retransmitted or late.",
     ),
     "xtrace_tcp_path_zero_windows_total": ("zero_windows", "packets", "Packets that announced a window of 0."),
     "xtrace_tcp_path_resets_total": ("resets", "packets", "Packets that reset a connection."),
@@ -56,16 +60,18 @@ CLIENT_RTT, SERVER_RTT = "xtrace_tcp_path_client_rtt_seconds", "xtrace_tcp_path_
 
 DESCRIBED = {
     CONNECTIONS: Metric("gauge", "connections", "TCP connections on which anything happened in the last interval."),
-    UNHEALTHY: Metric("gauge", "connections", "Those of them with a verdict, by health."),
+    UNHEALTHY: Metric("gauge", "connections", "TCP connections with a verdict in the last interval, by health."),
     **{name: Metric("counter", unit, text) for name, (_, unit, text) in COUNTED.items()},
     **{name: Metric("counter", unit, text) for name, (unit, text) in OTHERS.items()},
-    CLIENT_RTT: Metric(
-        "gauge",
-        "seconds",
-        "Round trip from the interface to the client, of handshakes that ended in the last interval, by quantile; 1 is"
-        " the longest.",
-    ),
-    SERVER_RTT: Metric("gauge", "seconds", "The same to the server."),
+    **{
+        name: Metric(
+            "gauge",
+            "seconds",
+            f"Round trip from the interface to the {side}, of handshakes that ended in the last interval, by quantile;"
+            " 1 is the longest.",
+        )
+        for name, side in ((CLIENT_RTT, "client"), (SERVER_RTT, "server"))
+    },
 }
 """In output order."""
 
