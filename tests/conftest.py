@@ -163,15 +163,15 @@ def ancestors(pid: int) -> Iterator[int]:
     """The process, its parent, and so on."""
     while pid > 1:
         yield pid
-        status = Path(f"/proc/{pid}/status").read_text()
-        pid = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
+        status = Path(f"/proc/{pid}/status").read_bytes()  # its name may be of any bytes
+        pid = next(int(line.split()[1]) for line in status.split(b"\n") if line.startswith(b"PPid:"))
 
 
 def program_of(descriptor: Path) -> int:
     """The id of the program that a process's descriptor or link holds, 0 if it holds none, or is gone."""
     with suppress(OSError):
-        for line in descriptor.read_text().splitlines():
-            if line.startswith("prog_id:"):
+        for line in descriptor.read_bytes().split(b"\n"):
+            if line.startswith(b"prog_id:"):
                 return int(line.split()[1])
     return 0
 

@@ -37,10 +37,10 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
         return descriptor(what, request)
 
     monkeypatch.setattr(Program, "_descriptor", staticmethod(noted))
-    before = open_descriptors()
+    descriptors, threads = open_descriptors(), set(threading.enumerate())
     yield made
-    assert threading.active_count() == 1
-    assert open_descriptors() == before
+    assert not set(threading.enumerate()) - threads
+    assert open_descriptors() == descriptors
 
 
 def of(program: str, loads: list[tuple[str, bool]]) -> list[bool]:

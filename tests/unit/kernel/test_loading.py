@@ -46,11 +46,11 @@ class Programs:
 @pytest.fixture
 def programs(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    before = threading.active_count()
+    before = set(threading.enumerate())
     made = Programs(kernel)
     yield made
     assert not kernel.open
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_expected_program_is_loaded_in_a_thread_and_only_once(programs: Programs) -> None:
