@@ -1,4 +1,4 @@
-# Sourced by other-release and packages, in the root of the tree, with `set -euo pipefail`: fresh roots of Debian releases.
+# Sourced by other-release, packages and newcomer, in the root of the tree, with `set -euo pipefail`: fresh roots of Debian releases.
 # XTRACE_VM_MIRROR names a mirror where the machine's own apt has none. A pristine root is kept for a month.
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 AUTHORITIES=/etc/authorities.pem
@@ -6,14 +6,20 @@ AUTHORITIES=/etc/authorities.pem
 # A directory that goes with this script; $root in it is a root of $1 that reaches what this machine reaches.
 fresh_root() {
 	suite=$1
-	missing=$(for p in debootstrap debian-archive-keyring; do dpkg-query -W $p >/dev/null 2>&1 || echo $p; done)
-	test -z "$missing" || { apt-get -qq update && apt-get -qq install -y $missing >/dev/null; }
+	needed debootstrap debian-archive-keyring
 	scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/xtrace-root.XXXXXX")
 	trap 'rm -rf --one-file-system "$scratch"' EXIT
 	trap 'exit 1' INT TERM HUP
 	root=$scratch/$suite
 	new_root
 	settings
+}
+
+# Installs what this machine lacks of these packages.
+needed() {
+	local missing
+	missing=$(for p in "$@"; do dpkg-query -W "$p" >/dev/null 2>&1 || echo "$p"; done)
+	test -z "$missing" || { apt-get -qq update && apt-get -qq install -y $missing >/dev/null; }
 }
 
 new_root() {
