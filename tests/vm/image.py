@@ -86,6 +86,8 @@ class Cache:
         if refresh:
             for made in directory.glob("*.cpio"):
                 made.unlink()
+            for made in directory.glob("sysroot-*"):
+                shutil.rmtree(made)
 
     def user(self, architecture: Architecture, more: Sequence[str] = ()) -> Path:
         """The archive with Debian's programs, those of PACKAGES and `more`."""
@@ -113,7 +115,7 @@ class Cache:
 
     def shim(self, architecture: Architecture, source: Path, archive: Path) -> Path:
         """Write the archive with the shim that takes the place of this machine's in the tree under test."""
-        sysroot = self.directory / f"sysroot-{architecture.name}"
+        sysroot = self.directory / f"sysroot-{architecture.name}-{_digest(shim.PACKAGES)}"
         if not sysroot.exists():
             with self._scratch() as scratch:
                 unpack(self._suite(USER_SUITE, architecture).fetch_with_dependencies(shim.PACKAGES), scratch / "made")

@@ -72,7 +72,8 @@ def run_suites(
 
     `packages` and `modules` are in the guests beside what all have; `kept` names the directory of the consoles.
     """
-    for command, package in TOOLS.items():
+    emulators = {machine.emulator: machine.package for machine in map(architecture_of, options.suites)}
+    for command, package in {**emulators, **TOOLS}.items():
         need(command, package)
     cache = Cache(cache_directory(), refresh=options.refresh)
     outcomes = []
