@@ -179,9 +179,9 @@ FORMAT = Option(
 )
 LIVE = _switch(
     "--live", group=OUTPUT, help="full-screen view: sort, filter, pause, details",
-    details="Flows, interfaces, RDMA ports, NCCL jobs, with --owners their owners, with --tcp and --tcp-packets"
-    " TCP connections, sorted by rate; ? shows the keys. Needs a terminal. Both directions and intervals of 1s by"
-    " default.",
+    details="Flows, interfaces, RDMA ports, NCCL jobs, with --owners their owners, sorted by rate; with --tcp or"
+    " --tcp-packets TCP connections in trouble, the worst first. ? shows the keys. Needs a terminal. Both directions"
+    " and intervals of 1s by default.",
     is_main=True,
 )
 TOP: Option[int | None] = Option(
