@@ -28,8 +28,8 @@
 #define NEAR (1 << 20)
 
 /*
- * A window is at most so much larger than it stands in the header (RFC 7323, 2.3). It may have shrunk with
- * more under way: units of 16 kB that are allowed beyond it.
+ * The most that the number in the header may be shifted by to the window (RFC 7323, 2.3). That may have
+ * shrunk with more under way: units of 16 kB that are allowed beyond it.
  */
 #define LARGEST_SCALE 14
 #define UNITS_BEYOND 64
@@ -581,8 +581,10 @@ static __always_inline bool is_established(const struct tcp_path *path, const st
 	       back->flags & TCP_WAY_PLACED;
 }
 
-/* A SYN in the middle of a connection, whose end was not seen if it is answered. False if it is no such
- * answer. */
+/*
+ * A SYN in the middle of a connection, whose end was not seen if it is answered. False if it is no such
+ * answer.
+ */
 static __always_inline bool is_answered(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
 					const struct segment *segment)
 {

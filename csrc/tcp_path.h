@@ -39,8 +39,8 @@ struct tcp_gap {
  * is not new
  *	retransmitted	had been seen before
  *	late		fills a gap that later packets had left
- *	untold		may be either: the gaps of that time are not known (any more); or it stands where it
- *cannot be
+ *	untold		may be either: the gaps of that time are not known (any more); or it stands
+ *			where it cannot be
  */
 struct tcp_way {
 	__u64 packets;
@@ -104,8 +104,7 @@ struct tcp_path {
 	struct tcp_way ways[2]; /* of the lower end, of the higher end */
 };
 
-/* Packets of TCP that are of no struct tcp_path. Kept per CPU, interface slot and direction; they only grow.
- */
+/* Packets of TCP that are of no struct tcp_path. Kept per CPU, slot and direction; they only grow. */
 struct tcp_missed {
 	__u64 no_room;	   /* there was no room for the connection */
 	__u64 unread;	   /* fragments, and headers that are cut short */
