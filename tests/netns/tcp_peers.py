@@ -6,6 +6,7 @@ talk ADDRESS PORT         send a request for each line of stdin, print what TCP_
 stuck ADDRESS PORT        accept one connection and never read from it, until stdin closes
 push ADDRESS PORT         connect, and write until the connection takes no more; then print `full`, wait for stdin
 connect ADDRESS PORT      connect once; print the errno
+retry ADDRESS PORT N      connect N times, one after the other on one socket; print the errnos
 """
 
 from __future__ import annotations
@@ -95,11 +96,17 @@ def connect(address: str, port: int) -> None:
         print(connection.connect_ex((address, port)), flush=True)
 
 
+def retry(address: str, port: int, number: int) -> None:
+    with socket.socket() as connection:
+        print(*(connection.connect_ex((address, port)) for _ in range(number)), flush=True)
+
+
 ROLES = {"serve": serve, "talk": talk, "stuck": stuck, "push": push, "connect": connect}
+NUMBERED = {"short": short, "retry": retry}
 
 if __name__ == "__main__":
     role, where, at, *rest = sys.argv[1:]
-    if role == "short":
-        short(where, int(at), int(rest[0]))
+    if role in NUMBERED:
+        NUMBERED[role](where, int(at), int(rest[0]))
     else:
         ROLES[role](where, int(at))

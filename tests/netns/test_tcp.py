@@ -215,6 +215,15 @@ def test_refused_connects_are_told_by_address_and_reason() -> None:
     assert own(result, "tcp_connection") == []
 
 
+def test_connects_that_fail_on_one_socket_are_as_many_failures() -> None:
+    with veth_pair() as pair, running(pair.far, *BOTH, "-t", "1h", programs=2) as tool:
+        assert pair.far.run(*PEERS, "retry", "10.0.0.1", str(CLOSED_PORT), "3").split() == [str(ECONNREFUSED)] * 3
+        result = tool.stop()
+    (record,) = own(result, "tcp")
+    assert record["failed_connects"] == {"refused": 3}
+    assert record["began"] == record["ended"] == 0
+
+
 def test_a_filtered_port_is_a_connect_without_an_answer() -> None:
     silent = ("connect", "10.0.0.1", str(SILENT_PORT))
     with (
