@@ -6,6 +6,7 @@ talk ADDRESS PORT         send a request for each line of stdin, print what TCP_
 stuck ADDRESS PORT        accept one connection and never read from it, until stdin closes
 push ADDRESS PORT         connect, and write until the connection takes no more; then print `full`, wait for stdin
 connect ADDRESS PORT      connect once; print the errno
+abort ADDRESS PORT N      N connections in turn, a request and its answer each, then a reset (linger time 0)
 retry ADDRESS PORT N      connect N times, one after the other on one socket; print the errnos
 """
 
@@ -96,13 +97,20 @@ def connect(address: str, port: int) -> None:
         print(connection.connect_ex((address, port)), flush=True)
 
 
+def abort(address: str, port: int, number: int) -> None:
+    for _ in range(number):
+        with socket.create_connection((address, port), PATIENCE_S) as connection:
+            _ask(connection)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def retry(address: str, port: int, number: int) -> None:
     with socket.socket() as connection:
         print(*(connection.connect_ex((address, port)) for _ in range(number)), flush=True)
 
 
 ROLES = {"serve": serve, "talk": talk, "stuck": stuck, "push": push, "connect": connect}
-NUMBERED = {"short": short, "retry": retry}
+NUMBERED = {"short": short, "abort": abort, "retry": retry}
 
 if __name__ == "__main__":
     role, where, at, *rest = sys.argv[1:]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.netns.tcp_peers import REQUEST
 from tests.netns.tool import LIMIT_S, Result, bounded, eventually, running
 from tests.support.net import ROOT, Namespace, of_type, quiet_pair, read_until, veth_pair
 
@@ -213,6 +214,19 @@ def test_refused_connects_are_told_by_address_and_reason() -> None:
     assert record["failed_connects"] == {"refused": 3}
     assert record["began"] == record["ended"] == 0
     assert own(result, "tcp_connection") == []
+
+
+def test_connections_that_their_process_aborts_are_counted_with_what_they_sent() -> None:
+    with (
+        veth_pair() as pair,
+        peer(pair.near, "serve", "10.0.0.1", str(PORT)),
+        running(pair.far, *BOTH, "-t", "1h", programs=2) as tool,
+    ):
+        pair.far.run(*PEERS, "abort", "10.0.0.1", str(PORT), "3")
+        result = tool.stop()
+    (record,) = own(result, "tcp")
+    assert (record["began"], record["ended"], record["bytes_sent"]) == (3, 3, 3 * len(REQUEST))
+    assert record["failures"] == []
 
 
 def test_connects_that_fail_on_one_socket_are_as_many_failures() -> None:
