@@ -26,16 +26,6 @@ struct {
 	MAP_UINT(max_entries, 1);
 } frame_copies SEC(".maps");
 
-/*
- * Whether it never was on the wire: of what this host sends to a group that it is in, or to all, the kernel
- * hands itself a copy at tc ingress of the same interface, without a link layer (dev_loopback_xmit()).
- * Interfaces and packet sockets do not count it either.
- */
-static __always_inline bool is_own_copy(const struct __sk_buff *skb)
-{
-	return !is_egress && skb->pkt_type == PACKET_LOOPBACK;
-}
-
 /* Makes the verifier forget what it knows of a key: it would follow every way through the parser on through
  * all that follows.
  */
@@ -57,6 +47,19 @@ static __always_inline __s64 is_beyond(const struct __sk_buff *skb, __u64 linear
 	/* the linear data end at the same byte, from wherever it is counted */
 	error = bpf_skb_load_bytes_relative(skb, offset, &byte, sizeof(byte), BPF_HDR_START_NET);
 	return (error & ~offset) >> 63;
+}
+
+/*
+ * Whether it never was on the wire: of what this host sends to a group that it is in, or to all, the kernel
+ * hands itself a copy at tc ingress of the same interface, which begins with the IP header
+ * (dev_loopback_xmit()). Interfaces and packet sockets do not count it either. Read as Ethernet, its
+ * addresses may make it a plain frame. What a host sends to itself through a VRF is marked alike, has its
+ * Ethernet header and is counted by the interface (vrf_local_xmit()).
+ */
+static __always_inline bool is_own_copy(const struct __sk_buff *skb)
+{
+	return unlikely(skb->pkt_type == PACKET_LOOPBACK) && !is_egress &&
+	       !is_beyond(skb, skb->data_end - skb->data, 1);
 }
 
 /*

@@ -866,6 +866,8 @@ static __always_inline void look_at(struct __sk_buff *skb)
 	struct place place;
 	bool found, is_whole;
 
+	if (is_own_copy(skb))
+		return;
 	found = find_tcp(skb, &packet.key, &place, unknown);
 	if (packet.key.protocol != PROTOCOL_TCP)
 		return;

@@ -389,22 +389,24 @@ static __always_inline bool count_other_skb(struct __sk_buff *skb, struct flow_e
 SEC("tc")
 int tc_packet(struct __sk_buff *skb)
 {
-	/* of the length of the linear data the verifier knows something once the network header was looked
-	 * for */
-	__u64 unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : skb->data_end - skb->data;
 	struct packet_count count;
 	struct flow_entry packet;
 	struct flow_place place;
 	struct plain plain;
+	__u64 unknown;
 	__u32 to_ask;
 
+	if (is_own_copy(skb))
+		return TC_ACT_UNSPEC; /* TCX_NEXT */
+	/* of the length of the linear data the verifier knows something once the network header was looked
+	 * for */
+	unknown = link_layer == LINK_LAYER_NONE ? bpf_jiffies64() : skb->data_end - skb->data;
 	if (read_plain(&plain, (void *)(long)skb->data, (void *)(long)skb->data_end, skb->vlan_present,
 		       removed_tag(skb)) &&
 	    !may_be_second_pass(&plain) && count_plain_segments(skb, &plain, &count)) {
 		if (count_plain(&plain, count, &packet, &place, unknown))
-			return TC_ACT_UNSPEC; /* TCX_NEXT */
-	} else if (is_own_copy(skb) || is_second_pass(skb) ||
-		   count_other_skb(skb, &packet, &place, unknown)) {
+			return TC_ACT_UNSPEC;
+	} else if (is_second_pass(skb) || count_other_skb(skb, &packet, &place, unknown)) {
 		return TC_ACT_UNSPEC;
 	}
 	to_ask = count_packet(&packet, &place);

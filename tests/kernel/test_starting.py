@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -81,7 +82,7 @@ def test_start_that_is_stopped_while_programs_are_verified_leaves_nothing(loads:
 
 def test_start_that_is_given_up_before_the_monitor_is_made_leaves_nothing(loads: list[tuple[str, bool]]) -> None:
     XdpStart(ON_LO).close()
-    assert of(TC, loads) == [True, True]
+    assert of(TC, loads) == [True] * min(len(os.sched_getaffinity(0)), len(BOTH))
 
 
 def test_programs_for_an_interface_that_is_not_there_are_not_verified(loads: list[tuple[str, bool]]) -> None:

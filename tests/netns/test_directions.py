@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.netns.load import run_iperf, send_frames
+from tests.netns.test_tunnels import add
 from tests.netns.tool import (
     ONLY_INGRESS,
     XDP_ON_FAR0,
@@ -131,36 +132,76 @@ def test_with_offloads_the_senders_egress_is_the_receivers_ingress_in_packets_an
 
 
 SENT_TO_MANY = 5
-TO_MANY = f"""
-import socket
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-    own = socket.inet_aton("10.0.0.2")
-    out.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-    out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
-    out.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.0.0.251") + own)
-    for _ in range({SENT_TO_MANY}):
-        for address in ("224.0.0.251", "10.0.0.255"):
-            out.sendto(b"to many", (address, 5353))
+TO_MANY = """
+import socket, sys
+own, port, other_port, number, *addresses = sys.argv[1:]
+data = bytes(18) + b"\\x50\\x10" + bytes(20)
+family = socket.AF_INET6 if ":" in own else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as out:
+    out.bind((own, int(port)))
+    if family == socket.AF_INET:
+        own = socket.inet_aton(own)
+        out.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
+        out.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.0.0.251") + own)
+    else:
+        out.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("far0"))
+    for _ in range(int(number)):
+        for address in addresses:
+            out.sendto(data, (address, int(other_port)))
 """
+"""`OWN_ADDRESS PORT OTHER_PORT NUMBER ADDRESS ...`; 6 bytes into the data may be a TCP header, with the flag ACK."""
+
+TO_MANY_CASES = {
+    "nothing else": ("10.0.0.2/24", 5353, 5353, ("224.0.0.251", "10.0.0.255")),
+    # read as Ethernet, the ethertype is in the source address, the protocol in the port or the address
+    "UDP by IPv4": ("8.0.69.2/24", 1 << 14, 0x1411, ("224.0.0.251",)),
+    "TCP by IPv4": ("8.0.69.2/24", 1 << 14, 0x1406, ("224.0.0.251",)),
+    "UDP by IPv6": ("fd00:0:86dd:6000:0:1000:1100:2/64", 5353, 5353, ("ff02::1",)),
+    "TCP by IPv6": ("fd00:0:86dd:6000:0:1000:600:2/64", 5353, 5353, ("ff02::1",)),
+}
+"""What the copy looks like -> address of far0, both ports, to whom."""
 
 
-@pytest.mark.parametrize("variables", [None, WITHOUT_TCX], ids=["tcx", "clsact"])
+@pytest.mark.parametrize("looks", TO_MANY_CASES)
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [((), None), ((), WITHOUT_TCX), (("--tcp-packets",), None)],
+    ids=["tcx", "clsact", "tcp_packets"],
+)
 def test_the_copy_of_what_the_host_sends_to_many_is_not_counted_as_received(
-    variables: dict[str, str] | None,
+    options: Sequence[str], variables: dict[str, str] | None, looks: str
 ) -> None:
-    options = (*BOTH, "--hook", "tc")
+    own, port, other_port, addresses = TO_MANY_CASES[looks]
     with quiet_pair() as pair:
-        # nor at any later moment reports of its groups
-        pair.far.run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/igmp_link_local_mcast_reports")
+        pair.far.ip("link set far0 addrgenmode none")
+        pair.far.run("sysctl", "-qw", "net.ipv6.conf.far0.disable_ipv6=0")
+        pair.far.ip(f"addr replace {own} {'nodad' if ':' in own else 'brd +'} dev far0")
         before = interface_counts(pair)
-        with running(pair.far, "-i", "far0", *options, programs=2, variables=variables) as tool:
-            pair.far.run(sys.executable, "-c", TO_MANY)
+        with running(pair.far, "-i", "far0", *BOTH, "--hook", "tc", *options, programs=2, variables=variables) as tool:
+            sent = (own.partition("/")[0], port, other_port, SENT_TO_MANY, *addresses)
+            pair.far.run(sys.executable, "-c", TO_MANY, *map(str, sent))
             result = tool.stop()
         counted = {place: count - before[place] for place, count in interface_counts(pair).items()}
-    assert flows(result.records, direction="egress", dst_port=5353)
-    assert sum(flow["packets"] for flow in flows(result.records, dst_port=5353)) == 2 * SENT_TO_MANY
-    for direction in WAYS:
-        assert total(result.records, direction=direction) == counted["far0", direction]
+    sent_flows = flows(result.records, direction="egress", dst_port=other_port)
+    assert sum(flow["packets"] for flow in sent_flows) == len(addresses) * SENT_TO_MANY
+    assert total(result.records, direction="ingress") == counted["far0", "ingress"] == 0
+    assert not of_type(result.records, "tcp_path")
+
+
+def test_what_a_host_sends_to_itself_through_a_vrf_is_received() -> None:
+    """It is marked as a copy, too."""
+    with quiet_pair() as pair:
+        add(pair.far, "link add red type vrf table 10")
+        pair.far.ip("addr add 10.9.9.9/32 dev red")
+        pair.far.ip("link set red up")
+        before = {way: pair.far.statistics("red", way)["packets"] for way in WAYS.values()}
+        with running(pair.far, "-i", "red", *BOTH, "--hook", "tc", programs=2) as tool:
+            pair.far.ping("10.9.9.9", 3, "-I", "red")
+            result = tool.stop()
+        for direction, way in WAYS.items():
+            counted = pair.far.statistics("red", way)["packets"] - before[way]
+            assert total(result.records, direction=direction) == counted >= 6
 
 
 def test_each_record_has_its_direction_and_hook() -> None:

@@ -42,7 +42,8 @@ class Recorder:
         taken_ms = (time.perf_counter() - begun) * 1e3
         if not name.startswith(OWN_PROBES) and not request.log_level:
             verdict = self._verdict(request)
-            print(json.dumps({"program": name, "ms": taken_ms, "result": result, **verdict}), flush=True)
+            line = json.dumps({"program": name, "ms": taken_ms, "result": result, **verdict})
+            print(line + "\n", end="", flush=True)  # in one piece: programs are loaded in several threads
         return result
 
     def _verdict(self, request: Any) -> dict[str, Any]:

@@ -404,7 +404,8 @@ class Program(Fd):
         if result >= 0:
             return result
         # the log costs time and memory, so request it only after a failure
-        log = ffi.new("char[]", VERIFIER_LOG_SIZE)
+        log = new_uncleared("char[]", VERIFIER_LOG_SIZE)  # several programs may be refused at once
+        log[0] = b"\0"
         request.log_buf, request.log_size, request.log_level = log, VERIFIER_LOG_SIZE - 1, 1
         result = try_call(syscall.lib.xt_prog_load, request)
         if result >= 0:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from xtrace.kernel.elf import ProgramSpec
 
 _SLOT = 8  # bytes
-_LOADS = {0x71: 1, 0x69: 2, 0x61: 4, 0x79: 8}  # BPF_LDX | BPF_MEM | size: bytes
+_LOADS = {b"\x71": 1, b"\x69": 2, b"\x61": 4, b"\x79": 8}  # BPF_LDX | BPF_MEM | size: bytes
 _CLASS, _JUMPS = 0x07, (0x05, 0x06)  # BPF_JMP, BPF_JMP32
+_LONG_JUMP = 0x06  # BPF_JMP32 | BPF_JA: its distance is the immediate
 _NOTHING = bytes.fromhex("0500000000000000")  # jumps to the next instruction, which the verifier removes
 
 
@@ -26,14 +27,17 @@ def put_constants(program: ProgramSpec, code: bytes, constants: Mapping[str, byt
     for relocation in program.relocations:
         load = relocation.offset + 2
         start = load * _SLOT
-        size = _LOADS.get(code[start])
+        size = _LOADS.get(code[start : start + 1])
         if relocation.map_name not in constants or relocation.value_offset is None or size is None:
             continue
         register = code[start - 2 * _SLOT + 1] & 0x0F
         at_once = bytes((register << 4 | register, 0, 0))  # to the same register, without an offset
         if load in destinations or code[start + 1 : start + 4] != at_once:
             continue
-        value = constants[relocation.map_name][relocation.value_offset :][:size].ljust(8, b"\0")
+        value = constants[relocation.map_name][relocation.value_offset :][:size]
+        if len(value) < size:  # beyond the map's end, which is the verifier's to refuse
+            continue
+        value = value.ljust(8, b"\0")
         address = start - 2 * _SLOT
         patched[address + 1] &= 0x0F
         patched[address + 4 : address + 8] = value[:4]
@@ -44,6 +48,9 @@ def put_constants(program: ProgramSpec, code: bytes, constants: Mapping[str, byt
 
 def jump_destinations(code: bytes) -> set[int]:
     """Return the indexes of instructions that jumps lead to, and of those that follow calls and exits."""
-    offsets = memoryview(code).cast("h")[1::4]
-    pairs = zip(code[::_SLOT], offsets, strict=True)
-    return {index + 1 + offset for index, (opcode, offset) in enumerate(pairs) if opcode & _CLASS in _JUMPS}
+    offsets, immediates = memoryview(code).cast("h")[1::4], memoryview(code).cast("i")[1::2]
+    return {
+        index + 1 + (immediates[index] if opcode == _LONG_JUMP else offsets[index])
+        for index, opcode in enumerate(code[::_SLOT])
+        if opcode & _CLASS in _JUMPS
+    }

@@ -11,9 +11,11 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from threading import Thread
 from typing import Generic, TypeVar
 
+from xtrace.errors import XtraceError
 from xtrace.kernel.bpf import Program
 
 Key = TypeVar("Key", bound=Hashable)
@@ -83,7 +85,8 @@ class Ahead(Generic[Key]):
     def _go_on(self) -> None:
         while self._expected and len(self._begun) < self._at_once:
             key = self._expected.popleft()
-            self._begun[key] = Loading(self._prepare(key))
+            with suppress(XtraceError):  # tried again, and raised, where it is taken
+                self._begun[key] = Loading(self._prepare(key))
 
     def take(self, key: Key) -> Program:
         """Return a program, expected or not. Raises what preparing and loading it raises."""

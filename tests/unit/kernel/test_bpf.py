@@ -486,7 +486,7 @@ def refuse(number: int, log: str) -> Callable[[Any], int]:
     def answer(request: Any) -> int:
         if request.log_level:
             assert request.log_size > len(log)
-            ffi.memmove(request.log_buf, log.encode(), len(log))
+            ffi.memmove(request.log_buf, log.encode() + b"\0", len(log) + 1)
         return -number
 
     return answer

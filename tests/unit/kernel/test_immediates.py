@@ -45,8 +45,19 @@ def test_loaded_constant_becomes_a_number(opcode: int, value: int) -> None:
         (ADDRESS + EXIT, Relocation(0, "rodata", 4)),
         (ADDRESS + load(0x61) + EXIT, Relocation(0, "bss", 4)),
         (ADDRESS + load(0x61) + EXIT, Relocation(0, "rodata", None)),
+        (ADDRESS + load(0x61) + EXIT, Relocation(0, "rodata", 13)),
+        (ADDRESS, Relocation(0, "rodata", 4)),
     ],
-    ids=["address stays", "beside it", "by another address", "not loaded", "map that changes", "map itself"],
+    ids=[
+        "address stays",
+        "beside it",
+        "by another address",
+        "not loaded",
+        "map that changes",
+        "map itself",
+        "beyond the map",
+        "beyond the code",
+    ],
 )
 def test_everything_else_stays_a_load(code: bytes, relocation: Relocation) -> None:
     assert patched(code, relocation) == code
@@ -59,3 +70,12 @@ def test_load_that_is_jumped_to_stays(opcode: int, backwards: bool) -> None:
     loading = ADDRESS + load(0x61)
     code = loading + jump + EXIT if backwards else jump + loading + EXIT
     assert patched(code, Relocation(0 if backwards else 1, "rodata", 4)) == code
+
+
+def test_load_that_is_jumped_to_by_a_distance_of_32_bits_stays() -> None:
+    code = struct.pack("<BBhi", 0x06, 0, 0, 2) + ADDRESS + load(0x61) + EXIT
+    assert patched(code, Relocation(1, "rodata", 4)) == code
+
+
+def test_last_constant_of_a_map_becomes_a_number() -> None:
+    assert patched(ADDRESS + load(0x61) + EXIT, Relocation(0, "rodata", 12))[4:8] == CONSTANTS["rodata"][12:]

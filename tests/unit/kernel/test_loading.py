@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from tests.unit.fake_kernel import FakeKernel
-from xtrace.errors import VerifierError
+from xtrace.errors import KernelError, VerifierError
 from xtrace.kernel.bpf import Program
 from xtrace.kernel.loading import Ahead, Loading
 
@@ -26,10 +27,13 @@ class Programs:
         self.threads: list[threading.Thread] = []
         self.masks: list[set[int]] = []
         self.refused: set[str] = set()
+        self.unprepared: set[str] = set()
         self.verified = threading.Event()
         self.verified.set()
 
     def prepare(self, name: str) -> Callable[[], Program]:
+        if name in self.unprepared:
+            raise KernelError("BPF_MAP_CREATE(rodata)", errno.EMFILE)
         self.prepared.append(name)
 
         def load() -> Program:
@@ -98,6 +102,19 @@ def test_refusal_of_a_program_that_nobody_takes_is_nobodys(programs: Programs) -
     with closing(Ahead(programs.prepare)) as ahead:
         ahead.expect(["a", "b", "c"])
     assert programs.prepared == ["a", "b"]
+
+
+def test_program_that_cannot_be_prepared_is_nobody_elses_failure(programs: Programs) -> None:
+    programs.unprepared = {"b", "d"}
+    with closing(Ahead(programs.prepare)) as ahead:
+        ahead.expect("abcd")
+        assert programs.prepared == ["a", "c"]
+        ahead.take("a").close()  # and "d" cannot be begun
+        with pytest.raises(KernelError, match=r"^BPF_MAP_CREATE\(rodata\): EMFILE"):
+            ahead.take("b")
+        programs.unprepared.clear()
+        ahead.take("d").close()
+        ahead.take("c").close()
 
 
 def test_signals_do_not_interrupt_the_verifier(programs: Programs) -> None:

@@ -6,11 +6,10 @@ Imports only what that needs; each module more is waited for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import islice
 from typing import NamedTuple
 
-from xtrace.errors import InterfaceError
 from xtrace.kernel import features, privileges, rtnetlink
 from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.kernel.rtnetlink import LinkEvents
@@ -18,6 +17,7 @@ from xtrace.model.filters import Filters
 from xtrace.model.words import Direction
 from xtrace.monitors.flows.hooks import Choice, first_program
 from xtrace.monitors.flows.interfaces import Selection
+from xtrace.monitors.flows.kinds import layers
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.tables import XDP_PROGRAM, FlowTables, Wanted
 
@@ -69,12 +69,12 @@ class XdpStart:
     def first_programs(self) -> Iterator[Wanted]:
         """Yield the programs that the interfaces will ask for, unless they change or refuse one."""
         chosen = (link for link in rtnetlink.links(self.netlink) if self.options.selection.takes(link))
-        for slot, link in enumerate(islice(chosen, self.slots)):
+        supported = (link for link in chosen if layers(link) is not None)  # the others take no slot
+        for slot, link in enumerate(islice(supported, self.slots)):
             for direction in self.options.directions:
-                with suppress(InterfaceError):  # of which attaching tells
-                    wanted = first_program(link, slot, direction, self.options.choice, frags=self.features.frags)
-                    if wanted[0] != XDP_PROGRAM or link.xdp is None:
-                        yield wanted
+                wanted = first_program(link, slot, direction, self.options.choice, frags=self.features.frags)
+                if wanted[0] != XDP_PROGRAM or link.xdp is None:
+                    yield wanted
 
     def close(self) -> None:
         """Release everything."""

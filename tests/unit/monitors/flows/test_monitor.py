@@ -32,7 +32,7 @@ from xtrace.monitors.flows.monitor import XdpMonitor
 from xtrace.monitors.flows.plan import Plan
 from xtrace.monitors.flows.queue import Queue
 from xtrace.monitors.flows.start import OPEN_SLOTS, XdpOptions, XdpStart
-from xtrace.monitors.flows.tables import Drained, Wanted
+from xtrace.monitors.flows.tables import TC_PROGRAM, XDP_PROGRAM, Drained, Wanted
 
 NEW_LINK, DEL_LINK, NEW_ADDRESS = 16, 17, 20
 """RTM_* of uapi/linux/rtnetlink.h"""
@@ -331,6 +331,16 @@ def test_changes_are_listened_for_before_interfaces_are_listed_and_all_is_releas
         "close netlink",
         "stop listening",
     ]
+
+
+def test_programs_are_expected_where_they_will_be_attached(world: World) -> None:
+    """An interface that cannot be monitored takes no slot."""
+    world.links = [LO, ETH0, ETH1._replace(link_type=280), ETH2]
+    world.refuses = {("eth1", direction): InterfaceError("eth1: frames of link type 280") for direction in BOTH}
+    with closing(start(world, "eth0", "eth1", "eth2", directions=BOTH)) as made:
+        attached = [(found.slot, found.direction) for found in made.interfaces]
+    assert [(place.slot, place.direction) for _, place in world.expected] == attached
+    assert [program for program, _ in world.expected] == [XDP_PROGRAM, TC_PROGRAM] * 2
 
 
 def test_filters_and_capacity_asked_for_are_those_of_the_tables(world: World) -> None:
