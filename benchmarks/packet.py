@@ -32,13 +32,13 @@ PEERS = {"tutorial": "a tutorial's", "per_cpu_lru": "LRU per CPU", "ring": "ring
 def own_programs(*names: str, tc: bool = False) -> Iterator[dict[str, Program]]:
     """Programs of this directory, loaded as the tool loads its own: for frames with fragments."""
     spec = compile_bpf(SOURCE)
-    load = partial(Program.load, flags=constants.PROG_HAS_FRAGS)
+    prepare = partial(Program.prepare, flags=constants.PROG_HAS_FRAGS)
     if tc:
-        load = partial(Program.load, prog_type=constants.PROG_TYPE_SCHED_CLS, attach_type=0)
+        prepare = partial(Program.prepare, prog_type=constants.PROG_TYPE_SCHED_CLS, attach_type=0)
     with ExitStack() as owned:
         wanted = ("naive_flows", "tutorial_sources", "lru_flows", "events")
         maps = {name: owned.enter_context(Map.create(spec.maps[name])) for name in wanted}
-        loaded = {name: owned.enter_context(load(spec.programs[name], maps)) for name in names}
+        loaded = {name: owned.enter_context(prepare(spec.programs[name], maps)()) for name in names}
         if "ring" in loaded:
             loaded["ring"] = owned.enter_context(Emptied(loaded["ring"], maps["events"]))
         yield loaded
@@ -75,7 +75,7 @@ def scatter(target: Program, flows: int, train: int, in_order: bool = False) -> 
             for name in ("rodata", "bss", "measured")
         }
         maps["measured"].update(bytes(4), struct.pack("=I", target.fileno()))
-        yield owned.enter_context(Program.load(spec.programs["scatter"], maps, flags=constants.PROG_HAS_FRAGS))
+        yield owned.enter_context(Program.prepare(spec.programs["scatter"], maps, flags=constants.PROG_HAS_FRAGS)())
 
 
 @contextmanager

@@ -20,10 +20,10 @@ def stripping_before(program: Program) -> Iterator[Program]:
         chained = owned.enter_context(Map.create(spec.maps["next"]))
         chained.update(bytes(4), struct.pack("=I", program.fileno()))
         yield owned.enter_context(
-            Program.load(
+            Program.prepare(
                 spec.programs["strip_tag"],
                 {"next": chained},
                 prog_type=constants.PROG_TYPE_SCHED_CLS,
                 attach_type=0,
-            )
+            )()
         )

@@ -149,7 +149,7 @@ def test_interval_is_read_only_when_every_program_that_ran_at_the_flip_has_ended
     with ExitStack() as owned:
         counter = owned.enter_context(counting(Plan.make(1), present()._replace(realtime=True)))
         maps = {name: owned.enter_context(Map.create(found)) for name, found in spec.maps.items()}
-        slow = owned.enter_context(Program.load(spec.programs["slow"], maps))
+        slow = owned.enter_context(Program.prepare(spec.programs["slow"], maps)())
         running = owned.enter_context(ThreadPoolExecutor(1)).submit(run_until, stop, slow)
         owned.callback(stop.set)
         for _ in range(5):

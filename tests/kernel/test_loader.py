@@ -42,7 +42,7 @@ def words(count: int) -> MapSpec:
 
 def refusal(spec: ProgramSpec, btf: Fd | None = None) -> VerifierError:
     with pytest.raises(VerifierError) as refused:
-        Program.load(spec, {}, btf=btf).close()
+        Program.prepare(spec, {}, btf=btf)().close()
     return refused.value
 
 
@@ -77,7 +77,7 @@ def test_refusal_is_one_line_without_the_verifiers_statistics() -> None:
 def test_program_with_a_long_name_loads() -> None:
     code = bytes.fromhex("b700000002000000 9500000000000000")
     name = "a_name_longer_than_the_kernel_takes"
-    with Program.load(ProgramSpec(name, "xdp", code, (), (), b"", 8, b"", 16), {}) as program:
+    with Program.prepare(ProgramSpec(name, "xdp", code, (), (), b"", 8, b"", 16), {})() as program:
         assert program.test_run(bytes(14)).verdict == 2
         assert bpftool("prog", "show", "id", str(kernel_id(program, "prog")))["name"] == name[:15]
 

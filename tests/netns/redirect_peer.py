@@ -25,12 +25,12 @@ def main(source: str, target: str) -> None:
     constant = patch_constants(spec.maps["rodata"], {"ifindex": socket.if_nametoindex(target)})
     with (
         Map.create(constant) as rodata,
-        Program.load(
+        Program.prepare(
             spec.programs["hand_to_peer"],
             {"rodata": rodata},
             prog_type=constants.PROG_TYPE_SCHED_CLS,
             attach_type=0,
-        ) as program,
+        )() as program,
         NetlinkSocket(NETLINK_ROUTE) as netlink,
         closing(TcAttachment.attach(netlink, socket.if_nametoindex(source), Direction.INGRESS, program.fileno())),
     ):

@@ -48,13 +48,13 @@ def hold(interface: str, direction: str, verdict: int, flags: int = 0) -> None:
     spec = compile_bpf(Path(__file__).parent / "other_tc_program.c")
     with (
         Map.create(patch_constants(spec.maps["rodata"], {"verdict": verdict & 0xFFFFFFFF})) as rodata,
-        Program.load(
+        Program.prepare(
             spec.programs["other_tc_program"],
             {"rodata": rodata},
             licence=spec.license,
             prog_type=constants.PROG_TYPE_SCHED_CLS,
             attach_type=0,
-        ) as program,
+        )() as program,
         Link.attach(program, socket.if_nametoindex(interface), ATTACH_TYPES[direction], flags),
     ):
         print("attached", flush=True)

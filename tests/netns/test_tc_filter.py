@@ -302,7 +302,7 @@ def trivial(verdict: int) -> Program:
     """r0 = verdict; exit"""
     code = bytes.fromhex("b7000000") + verdict.to_bytes(4, "little", signed=True) + bytes.fromhex("9500000000000000")
     spec = ProgramSpec("tc_trivial", "tc", code, (), (), b"", 0, b"", 0)
-    return Program.load(spec, {}, prog_type=PROG_TYPE_SCHED_CLS, attach_type=0)
+    return Program.prepare(spec, {}, prog_type=PROG_TYPE_SCHED_CLS, attach_type=0)()
 
 
 def attach(ifindex: int, directions: list[str], verdict: int) -> dict[str, tuple[TcAttachment, int]]:

@@ -58,7 +58,7 @@ def loaded(spec: ObjectSpec, program: str, values: Mapping[str, int] | None = No
             name: owned.enter_context(Map.create(patch_constants(m, values or {}) if name == "rodata" else m))
             for name, m in spec.maps.items()
         }
-        yield owned.enter_context(Program.load(spec.programs[program], maps, licence=spec.license))
+        yield owned.enter_context(Program.prepare(spec.programs[program], maps, licence=spec.license)())
 
 
 if __name__ == "__main__":

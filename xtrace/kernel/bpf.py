@@ -333,7 +333,7 @@ class Program(Fd):
         self.name = name
 
     @classmethod
-    def load(
+    def prepare(
         cls,
         spec: ProgramSpec,
         maps: Mapping[str, Map],
@@ -344,36 +344,12 @@ class Program(Fd):
         attach_type: int = constants.ATTACH_TYPE_XDP,
         flags: int = 0,
         functions: Mapping[str, int] = MappingProxyType({}),
-    ) -> Program:
-        """Load a program with its maps and functions of the kernel, by BTF ID (BPF_PROG_LOAD).
-
-        Raises VerifierError with the log if it is rejected.
-        """
-        return cls.prepare(
-            spec,
-            maps,
-            licence=licence,
-            btf=btf,
-            prog_type=prog_type,
-            attach_type=attach_type,
-            flags=flags,
-            functions=functions,
-        )()
-
-    @classmethod
-    def prepare(
-        cls,
-        spec: ProgramSpec,
-        maps: Mapping[str, Map],
-        *,
-        licence: str,
-        btf: Fd | None,
-        prog_type: int,
-        attach_type: int,
-        flags: int,
-        functions: Mapping[str, int],
     ) -> Callable[[], Program]:
-        """Return what loads the program, as load() does; any thread may call it. The maps must be open until then."""
+        """Return what loads a program with its maps and functions of the kernel, by BTF ID (BPF_PROG_LOAD).
+
+        Any thread may call it, while the maps are open. It raises VerifierError with the log if the kernel rejects the
+        program.
+        """
         frozen = {name: own.spec.contents for name, own in maps.items() if own.spec.frozen and own.spec.contents}
         code = link(spec, {name: bpf_map.fileno() for name, bpf_map in maps.items()}, functions)
         code = put_constants(spec, code, frozen)

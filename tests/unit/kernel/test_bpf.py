@@ -436,7 +436,7 @@ def test_refused_type_information_shows_the_kernels_last_words(kernel: FakeKerne
 
 def load(kernel: FakeKernel, **options: Any) -> Program:
     with Map(kernel._call("xt_map_create"), FLOWS) as flows:
-        return Program.load(PROGRAM, {"flows_a": flows}, **options)
+        return Program.prepare(PROGRAM, {"flows_a": flows}, **options)()
 
 
 def test_program_is_asked_for_with_its_maps_filled_in(kernel: FakeKernel) -> None:
@@ -467,7 +467,7 @@ def test_program_has_its_types_where_the_kernel_took_them(kernel: FakeKernel) ->
 
 def test_program_whose_map_is_missing_is_not_loaded(kernel: FakeKernel) -> None:
     with pytest.raises(ObjectError, match="flows_a"):
-        Program.load(PROGRAM, {})
+        Program.prepare(PROGRAM, {})()
     assert kernel.calls == []
 
 
