@@ -534,7 +534,7 @@ static __always_inline bool is_probe(struct tcp_way *way, const struct tcp_way *
 
 /*
  * A SYN of a connection that is not known yet; or the second one where both sides open it (simultaneous
- * open), of which it is not told which was answered.
+ * open), where it is not known which of them was answered.
  */
 static __always_inline void begin(struct tcp_path *path, struct tcp_way *way, struct tcp_way *back,
 				  const struct segment *segment)

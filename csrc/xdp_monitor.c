@@ -45,7 +45,7 @@ static __always_inline void describe(struct flow_counters *packet, __u8 traffic_
 	packet->last = packet->first;
 }
 
-/* The DSCP of a packet is another than that of its flow's last one, or it tells of congestion. */
+/* The DSCP of a packet differs from that of its flow's last one, or it reports congestion. */
 static __always_inline void note_class(struct flow_counters *flow, __u8 class, __u64 packets)
 {
 	const struct flow_counters seen = {.dscp = class >> DSCP_SHIFT};

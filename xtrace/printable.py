@@ -1,4 +1,4 @@
-"""Makes text with names chosen by others safe to print: interfaces, commands, devices, file names."""
+"""Names and addresses in text for people; names chosen by others are made safe to print."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def some_of(names: Sequence[str]) -> str:
     """List names in a message: as many as fit one, and how many more there are."""
     more = len(names) - MOST_LISTED
     return ", ".join(names[:MOST_LISTED]) + (f", and {more} more" if more > 0 else "")
+
+
+def with_port(address: str, port: object) -> str:
+    """Return address and port, IPv6 in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def printable(text: str, instead: str = "?", kept: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from xtrace.printable import with_port
 from xtrace.report.interfaces import MOST_INTERFACES, Record, text, whole
 from xtrace.report.jobs import HEALTH, MOST_FAILURES, MOST_REASONS
 from xtrace.report.sums import Largest
@@ -65,7 +66,7 @@ class Sufferers:
         ills = self.ills.setdefault(connection, Ills())
         ills.intervals += 1
         ills.worst = max(ills.worst, health, key=HEALTH.index)
-        ills.reasons += [reason for reason in reasons if reason not in ills.reasons][: MOST_REASONS - len(ills.reasons)]
+        _note(ills.reasons, reasons)
 
 
 class TcpSums:
@@ -139,14 +140,16 @@ class FollowedSums:
         followed = self.interfaces.setdefault(name, Followed())
         followed.intervals += 1
         followed.ill += bool(reasons)
-        followed.reasons += [each for each in reasons if each not in followed.reasons][
-            : MOST_REASONS - len(followed.reasons)
-        ]
+        _note(followed.reasons, reasons)
         for counter, value in grown.items():
             followed.sums[counter] += value
 
 
 def _end(record: Record, side: str) -> str:
-    """Return an address and its port, IPv6 in brackets."""
-    address, port = text(record[f"{side}_ip"]), record[f"{side}_port"]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    """Return an address and its port."""
+    return with_port(text(record[f"{side}_ip"]), record[f"{side}_port"])
+
+
+def _note(known: list[str], reasons: list[str]) -> None:
+    """Add those that are new, as far as there is room."""
+    known += [reason for reason in reasons if reason not in known][: MOST_REASONS - len(known)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from xtrace.printable import with_port
 from xtrace.report.sums import NOTHING, Count, Largest, Series
 
 MOST_DETAILED = 12
@@ -230,8 +231,7 @@ def endpoints(record: Record, source: str, destination: str) -> tuple[str, str]:
     ports = record.get("src_port"), record.get("dst_port")
     if not any(ports):
         return source, destination
-    ends = [f"[{end}]" if ":" in end else end for end in (source, destination)]
-    return f"{ends[0]}:{ports[0]}", f"{ends[1]}:{ports[1]}"
+    return with_port(source, ports[0]), with_port(destination, ports[1])
 
 
 def details(record: Record) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from xtrace.report.gathered import Gathered
 from xtrace.report.interface_section import DIRECTION_NAMES, interface_section
+from xtrace.report.interfaces import length_of
 from xtrace.report.job_sections import nccl_section, rdma_section
 from xtrace.report.markup import NUMBER, TEXT, moment, number, rate, safe, section, share, size, table
 from xtrace.report.style import CSS
@@ -67,7 +68,7 @@ def _about(gathered: Gathered) -> str:
     versions = sorted({str(start.get("version", "?")) for start in gathered.starts})
     modes = sorted({str(mode) for start in gathered.starts for mode in start.get("modes", [])})
     filters = sorted({str(text) for start in gathered.starts for text in start.get("filters", [])})
-    lengths = sorted({float(start.get("interval_s") or 0) for start in gathered.starts})
+    lengths = sorted({length_of(start.get("interval_s")) for start in gathered.starts})
     if gathered.starts:
         parts.append(f"intervals of {', '.join(f'{length:g} s' for length in lengths)}")
         parts.append(f"mode {', '.join(modes)}, version {', '.join(versions)}")

@@ -16,6 +16,7 @@ from xtrace.kernel.network_namespaces import entered
 from xtrace.kernel.paths import procfs
 from xtrace.model.nccl_ras import RasReport
 from xtrace.monitors.nccl.ras_status import RasError, RasMemory, parse_status
+from xtrace.printable import with_port
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class RasPoller:
     def __init__(self, address: tuple[str, int], every_s: float, pid: int | None = None) -> None:
         """`pid`: a process in whose network namespace the address is; None: it is in this one's."""
         self._address = address
-        self._name = "[{}]:{}".format(*address) if ":" in address[0] else "{}:{}".format(*address)
+        self._name = with_port(*address)
         self._pid = pid
         if pid is not None:
             self._name += f" of pid {pid}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from xtrace.kernel.syscall import lib
 from xtrace.model.tcp import Connection, Failure, NamespaceSums, TcpSnapshot
 from xtrace.model.tcp_health import limited_by, troubled_first
+from xtrace.printable import with_port
 from xtrace.sinks.kinds import TextOptions
 from xtrace.sinks.render import address
 
@@ -76,9 +77,8 @@ def sums_words(sums: NamespaceSums) -> str:
 
 
 def endpoint(packed: bytes, port: int) -> str:
-    """Return address and port, IPv6 in brackets."""
-    text = address(packed)
-    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+    """Return address and port of an end."""
+    return with_port(address(packed), port)
 
 
 def milliseconds(us: int | None) -> str:
