@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from xtrace.errors import UsageError
 from xtrace.options.option import Option, Takes
@@ -18,23 +17,15 @@ class Answered(Exception):
     """Raised for --help and --version; `str()` is the text to print."""
 
 
-class _Answer(argparse.Action):
-    """Ends parsing with a text. argparse's own actions print it themselves, and fail on a closed pipe."""
-
-    def __call__(self, *_: Any) -> NoReturn:
-        raise Answered(self.const())
+Answers = Mapping[Option[bool], Callable[[], str]]
+"""Options that are answered by a text, and what makes it."""
 
 
 class Settings:
     """The values of all options."""
 
-    def __init__(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        answers: Mapping[Option[bool], Callable[[], str]],
-    ) -> None:
-        """Parse `arguments`. `answers` are options that print a text and exit. Raises Answered, UsageError."""
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], answers: Answers) -> None:
+        """Parse `arguments`. Raises Answered, UsageError."""
         self._environment = environment
         self._given = _parse(arguments, answers)
         for option in OPTIONS:
@@ -44,7 +35,7 @@ class Settings:
 
     def texts(self, option: Option[Any]) -> list[str]:
         """Return the option's values on the command line, one for each time it is given; "true" for a switch."""
-        return self._given[option.name] or []
+        return self._given[option.name]
 
     def is_given(self, option: Option[Any]) -> bool:
         """Return whether the option is on the command line."""
@@ -61,39 +52,59 @@ class Settings:
         return option.default
 
 
-def _parser(answers: Mapping[Option[bool], Callable[[], str]]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="xtrace-catch",
-        add_help=False,
-        allow_abbrev=False,
-        exit_on_error=False,
-        # it formats nothing; a given width keeps it from importing shutil to query the terminal
-        formatter_class=partial(argparse.HelpFormatter, width=80),
-    )
-    for option in OPTIONS:
-        if option in answers:
-            parser.add_argument(*option.flags, dest=option.name, action=_Answer, nargs=0, const=answers[option])
+FLAGS: Mapping[str, Option[Any]] = {flag: option for option in OPTIONS for flag in option.flags}
+
+
+def _parse(arguments: Sequence[str], answers: Answers) -> dict[str, list[str]]:
+    """Return each option's texts by name, "true" for a switch; none if it is not given.
+
+    Raises what comes first, Answered or UsageError; for what is unknown only after the rest.
+    """
+    given: dict[str, list[str]] = {option.name: [] for option in OPTIONS}
+    unknown: list[str] = []
+    left = deque(arguments)
+    while left and (argument := left.popleft()) != "--":
+        option, value = _apart(argument)
+        if option is None:
+            unknown.append(argument)
         elif option.takes is Takes.NOTHING:
-            parser.add_argument(*option.flags, dest=option.name, action="append_const", const="true")
+            if value is not None:
+                left.appendleft(_next_switch(argument, option, value))
+            if option in answers:
+                raise Answered(answers[option]())
+            given[option.name].append("true")
         else:
-            parser.add_argument(*option.flags, dest=option.name, action="append")
-    return parser
-
-
-def _parse(arguments: Sequence[str], answers: Mapping[Option[bool], Callable[[], str]]) -> dict[str, list[str] | None]:
-    """Return each option's texts by name, "true" for a switch; None if it is not given."""
-    try:
-        given, rest = _parser(answers).parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        flag = str(error.argument_name).rpartition("/")[2]
-        option = next(option for option in OPTIONS if option.name == flag)
-        if option.takes is Takes.NOTHING:
-            raise UsageError(f"{option.name} takes no value") from None
-        raise UsageError(f"{option.name} needs a value ({option.usage})") from None
-    unknown = [argument for argument in rest if argument != "--"]
+            given[option.name].append(_value(option, left) if value is None else value)
+    unknown += left
     if unknown:
         raise _unknown(unknown[0])
-    return vars(given)
+    return given
+
+
+def _apart(argument: str) -> tuple[Option[Any] | None, str | None]:
+    """Return the option that an argument names, None if it names none, and the value in it: `--count=3`, `-c3`."""
+    if argument in FLAGS:
+        return FLAGS[argument], None
+    flag, equals, value = argument.partition("=")
+    if equals and flag in FLAGS:
+        return FLAGS[flag], value
+    return FLAGS.get(argument[:2]), argument[2:]
+
+
+def _next_switch(argument: str, option: Option[Any], rest: str) -> str:
+    """Return what is left of several short flags in one, such as `-lV`. Raises UsageError for a switch with a value."""
+    if argument.startswith("--") or f"-{rest[:1]}" not in FLAGS:
+        raise UsageError(f"{option.name} takes no value")
+    return f"-{rest}"
+
+
+def _value(option: Option[Any], left: deque[str]) -> str:
+    """Take the value from the arguments that follow. Raises UsageError if there is none, but another option."""
+    following = left[0] if left else "--"
+    is_number = following[1:].replace(".", "", 1).isdigit()  # a negative one, which is for the option to refuse
+    if following.startswith("-") and following != "-" and not is_number:
+        raise UsageError(f"{option.name} needs a value ({option.usage})")
+    return left.popleft()
 
 
 ELSEWHERE = {

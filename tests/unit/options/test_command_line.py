@@ -11,7 +11,7 @@ from xtrace.errors import UsageError
 from xtrace.model.filters import parse_networks
 from xtrace.options.command_line import Answered, Settings
 from xtrace.options.option import Option, Takes
-from xtrace.options.table import COUNT, DEBUG, LABEL, OPTIONS
+from xtrace.options.table import COUNT, DEBUG, LABEL, LIST, OPTIONS, QUIET
 
 
 def parsed(arguments: str, **environment: str) -> Config:
@@ -62,8 +62,33 @@ def test_switch_may_be_repeated() -> None:
 
 
 def test_value_may_follow_at_once_or_after_an_equals_sign() -> None:
-    for arguments in (("-c3",), ("-c", "3"), ("--count=3",), ("--count", "3")):
+    for arguments in (("-c3",), ("-c=3",), ("-c", "3"), ("--count=3",), ("--count", "3")):
         assert settings(*arguments).value(COUNT) == 3
+
+
+def test_short_flags_may_share_an_argument() -> None:
+    found = settings("-lqc3", "-ql")
+    assert (found.texts(LIST), found.texts(QUIET), found.texts(COUNT)) == (["true"] * 2, ["true"] * 2, ["3"])
+
+
+@pytest.mark.parametrize("arguments", [["-lz"], ["-l=yes"], ["--list="], ["--list=q"], ["-lqz", "-h"]])
+def test_switch_takes_no_value_however_it_is_joined(arguments: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"^--(list|quiet) takes no value$"):
+        settings(*arguments)
+
+
+def test_negative_number_and_dash_are_values_and_another_flag_is_none() -> None:
+    assert settings("-c", "-5", "--label", "-.5", "--label", "-").texts(LABEL) == ["-.5", "-"]
+    for flag in ("-q", "--quiet", "--nonsense", "--"):
+        with pytest.raises(UsageError, match=r"^--count needs a value \(N\)$"):
+            settings("-c", flag, "3")
+
+
+@pytest.mark.parametrize("after", ["-q", "--nonsense", "eth0"])
+def test_nothing_is_an_option_after_two_dashes(after: str) -> None:
+    assert settings("-l", "--").texts(LIST) == ["true"]
+    with pytest.raises(UsageError, match=f"'?{after}'? \\("):
+        settings("--", after)
 
 
 def test_value_keeps_its_equals_signs_and_commas() -> None:
