@@ -6,12 +6,14 @@ The verifier knows the values of a frozen map and leaves what they exclude away,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
 
 from xtrace.kernel.elf import ProgramSpec
 
 _SLOT = 8  # bytes
 _LOADS = {b"\x71": 1, b"\x69": 2, b"\x61": 4, b"\x79": 8}  # BPF_LDX | BPF_MEM | size: bytes
 _CLASS, _JUMPS = 0x07, (0x05, 0x06)  # BPF_JMP, BPF_JMP32
+_IS_JUMP = bytes(opcode & _CLASS in _JUMPS for opcode in range(256))
 _LONG_JUMP = 0x06  # BPF_JMP32 | BPF_JA: its distance is the immediate
 _NOTHING = bytes.fromhex("0500000000000000")  # jumps to the next instruction, which the verifier removes
 
@@ -48,9 +50,9 @@ def put_constants(program: ProgramSpec, code: bytes, constants: Mapping[str, byt
 
 def jump_destinations(code: bytes) -> set[int]:
     """Return the indexes of instructions that jumps lead to, and of those that follow calls and exits."""
+    opcodes = code[::_SLOT]
     offsets, immediates = memoryview(code).cast("h")[1::4], memoryview(code).cast("i")[1::2]
     return {
-        index + 1 + (immediates[index] if opcode == _LONG_JUMP else offsets[index])
-        for index, opcode in enumerate(code[::_SLOT])
-        if opcode & _CLASS in _JUMPS
+        index + 1 + (immediates[index] if opcodes[index] == _LONG_JUMP else offsets[index])
+        for index in compress(range(len(opcodes)), opcodes.translate(_IS_JUMP))
     }
