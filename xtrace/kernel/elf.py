@@ -8,6 +8,7 @@ Long for one module, because specs, sections and relocations belong together; ty
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -107,10 +108,13 @@ class ProgramSpec(NamedTuple):
 
 
 class ObjectSpec(NamedTuple):
-    """A parsed object. Programs by function name; `btf` is ready for BPF_BTF_LOAD; `license` is "" if missing."""
+    """A parsed object. `btf` is ready for BPF_BTF_LOAD; `license` is "" if missing.
+
+    Programs are parsed when they are first asked for, by function name, and may raise ObjectError then.
+    """
 
     maps: dict[str, MapSpec]
-    programs: dict[str, ProgramSpec]
+    programs: Mapping[str, ProgramSpec]
     btf: bytes
     license: str
 
@@ -120,8 +124,14 @@ def parse_object(data: bytes, name: str = "object") -> ObjectSpec:
 
     Raises ObjectError, prefixed with `name`, if it is malformed or not supported.
     """
+    with _errors_of(name):
+        return _parse(data, name)
+
+
+@contextmanager
+def _errors_of(name: str) -> Iterator[None]:
     try:
-        return _parse(data)
+        yield
     except ObjectError as error:
         raise ObjectError(f"{name}: {error}") from error
 
@@ -288,11 +298,30 @@ class _Elf:
 
 _Targets = dict[int, dict[int, str] | MapSpec]
 """What code may refer to, by section index: maps by their offset in .maps, or a data map."""
-_CodeRelocation = tuple[int, int, _Symbol]
-"""Offset in bytes, type, symbol."""
 
 
-def _parse(data: bytes) -> ObjectSpec:
+class _Referent(NamedTuple):
+    """What a relocation refers to: a symbol's name, the index of its section, and its offset there."""
+
+    name: str
+    section: int
+    value: int
+
+
+_CodeRelocation = tuple[int, int, _Referent]
+"""Offset in bytes, type, what it refers to."""
+
+
+class _Function(NamedTuple):
+    """A program as it stands in its section, from byte `start` on. Offsets of its relocations count from there."""
+
+    section: str
+    start: int
+    code: bytes
+    relocations: list[_CodeRelocation]
+
+
+def _parse(data: bytes, name: str) -> ObjectSpec:
     elf = _Elf(data)
     blob = elf.named(".BTF")
     if blob is None:
@@ -310,7 +339,7 @@ def _parse(data: bytes) -> ObjectSpec:
             raise ObjectError(f"section {elf.sections[index].name!r}: a map named {spec.name!r} exists already")
         maps[spec.name] = targets[index] = spec
     license_name = text((elf.named("license") or b"") + b"\0", 0, "section 'license'")
-    return ObjectSpec(maps, _programs(elf, btf, targets), fixed, license_name)
+    return ObjectSpec(maps, _Programs(name, elf, btf, targets), fixed, license_name)
 
 
 def _map_spec(btf: Btf, name: str, struct_id: int, is_inner: bool = False) -> MapSpec:
@@ -376,29 +405,50 @@ def _data_maps(elf: _Elf, btf: Btf) -> Iterator[tuple[int, MapSpec]]:
         yield index, spec
 
 
-def _programs(elf: _Elf, btf: Btf, targets: _Targets) -> dict[str, ProgramSpec]:
-    blob = elf.named(".BTF.ext")
-    func_info, line_info = (InfoRecords(0, {}), InfoRecords(0, {})) if blob is None else parse_ext(blob, btf)
-    programs: dict[str, ProgramSpec] = {}
-    for function, relocations in _functions(elf):
-        name, section = elf.symbol_name(function), elf.sections[function.section]
-        if name in programs:
-            raise ObjectError(f"section {section.name!r}: a second program {name!r}")
-        start, end = function.value, function.value + function.size
-        code = bytearray(elf.contents(section)[start:end])
-        relocated = tuple(_relocate(elf, targets, code, relocation, name) for relocation in relocations)
-        programs[name] = ProgramSpec(
+class _Programs(Mapping[str, ProgramSpec]):
+    """The programs of an object, each parsed when it is first asked for: a run loads only some of them."""
+
+    def __init__(self, object_name: str, elf: _Elf, btf: Btf, targets: _Targets) -> None:
+        self._object_name, self._targets = object_name, targets
+        blob = elf.named(".BTF.ext")
+        self._func_info, self._line_info = (
+            (InfoRecords(0, {}), InfoRecords(0, {})) if blob is None else parse_ext(blob, btf)
+        )
+        self._functions: dict[str, _Function] = {}
+        for name, function in _functions(elf):
+            if name in self._functions:
+                raise ObjectError(f"section {function.section!r}: a second program {name!r}")
+            self._functions[name] = function
+        self._parsed: dict[str, ProgramSpec] = {}
+
+    def __getitem__(self, name: str) -> ProgramSpec:
+        if name not in self._parsed:
+            function = self._functions[name]
+            with _errors_of(self._object_name):
+                self._parsed[name] = self._spec(name, function)
+        return self._parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def _spec(self, name: str, function: _Function) -> ProgramSpec:
+        code = bytearray(function.code)
+        relocated = tuple(_relocate(self._targets, code, relocation, name) for relocation in function.relocations)
+        place = function.section, function.start, len(code)
+        return ProgramSpec(
             name=name,
-            section=section.name,
+            section=function.section,
             instructions=bytes(code),
             relocations=relocated,
             kernel_calls=tuple(_kernel_calls(name, code, relocated)),
-            func_info=func_info.of(section.name, start, function.size),
-            func_info_rec_size=func_info.record_size,
-            line_info=line_info.of(section.name, start, function.size),
-            line_info_rec_size=line_info.record_size,
+            func_info=self._func_info.of(*place),
+            func_info_rec_size=self._func_info.record_size,
+            line_info=self._line_info.of(*place),
+            line_info_rec_size=self._line_info.record_size,
         )
-    return programs
 
 
 def _kernel_calls(name: str, code: bytes | bytearray, relocations: Sequence[Relocation]) -> Iterator[KernelCall]:
@@ -416,17 +466,18 @@ def _kernel_calls(name: str, code: bytes | bytearray, relocations: Sequence[Relo
         offset = opcodes.find(_CALL, offset + 1)
 
 
-def _functions(elf: _Elf) -> Iterator[tuple[_Symbol, list[_CodeRelocation]]]:
-    """Yield each function with its relocations in order, their offsets relative to its start."""
+def _functions(elf: _Elf) -> Iterator[tuple[str, _Function]]:
+    """Yield each function by name, its relocations in order."""
     relocations = _code_relocations(elf)
-    for function in _function_symbols(elf):
-        start, end = function.value, function.value + function.size
-        rest = relocations.get(function.section, [])
-        own = sorted((offset - start, type_, symbol) for offset, type_, symbol in rest if start <= offset < end)
+    for symbol in _function_symbols(elf):
+        name, section = elf.symbol_name(symbol), elf.sections[symbol.section]
+        start, end = symbol.value, symbol.value + symbol.size
+        rest = relocations.get(symbol.section, [])
+        own = sorted((offset - start, type_, referent) for offset, type_, referent in rest if start <= offset < end)
         if len({offset for offset, _, _ in own}) != len(own):
-            raise ObjectError(f"function {elf.symbol_name(function)!r}: two relocations of one instruction")
-        relocations[function.section] = [relocation for relocation in rest if not start <= relocation[0] < end]
-        yield function, own
+            raise ObjectError(f"function {name!r}: two relocations of one instruction")
+        relocations[symbol.section] = [relocation for relocation in rest if not start <= relocation[0] < end]
+        yield name, _Function(section.name, start, elf.contents(section)[start:end], own)
     for index, rest in relocations.items():
         if rest:
             raise ObjectError(f"section {elf.sections[index].name!r}: byte {rest[0][0]} is relocated, in no function")
@@ -468,19 +519,19 @@ def _code_relocations(elf: _Elf) -> dict[int, list[_CodeRelocation]]:
         if section.size % _RELOCATION.size:
             raise ObjectError(f"section {section.name!r}: {section.size} bytes, not a multiple of {_RELOCATION.size}")
         own = found.setdefault(section.info, [])
-        symbols: dict[int, _Symbol] = {}
+        referents: dict[int, _Referent] = {}
         for offset, type_, index in _RELOCATION.iter_unpack(elf.contents(section)):
-            if index not in symbols:
-                symbols[index] = elf.symbol(index, f"section {section.name!r}")
-            own.append((offset, type_, symbols[index]))
+            if index not in referents:
+                symbol = elf.symbol(index, f"section {section.name!r}")
+                referents[index] = _Referent(elf.symbol_name(symbol), symbol.section, symbol.value)
+            own.append((offset, type_, referents[index]))
     return found
 
 
-def _relocate(elf: _Elf, targets: _Targets, code: bytearray, relocation: _CodeRelocation, program: str) -> Relocation:
+def _relocate(targets: _Targets, code: bytearray, relocation: _CodeRelocation, program: str) -> Relocation:
     """Return what an instruction of `code` refers to, and zero its immediate, which held the addend."""
-    offset, type_, symbol = relocation
-    name = elf.symbol_name(symbol)
-    if symbol.section == _SHN_UNDEF:
+    offset, type_, (name, section, value) = relocation
+    if section == _SHN_UNDEF:
         raise _refusal(program, offset, f"{name!r} is not defined in the object; externs are not supported")
     if type_ == _R_BPF_64_32:
         raise _refusal(program, offset, f"call of {name!r}: {NO_CALLS}")
@@ -489,9 +540,9 @@ def _relocate(elf: _Elf, targets: _Targets, code: bytearray, relocation: _CodeRe
     if offset % _SLOT or offset + 2 * _SLOT > len(code) or code[offset] != _LD_IMM64:
         raise _refusal(program, offset, f"byte {offset} is relocated, but does not load an address")
     low, high = slice(offset + 4, offset + 8), slice(offset + 12, offset + 16)
-    place = symbol.value + int.from_bytes(code[low] + code[high], "little", signed=True)
+    place = value + int.from_bytes(code[low] + code[high], "little", signed=True)
     code[low] = code[high] = bytes(4)
-    target = targets.get(symbol.section, {})
+    target = targets.get(section, {})
     if isinstance(target, MapSpec):
         if not 0 <= place < target.value_size:
             outside = f"byte {place} of map {target.name!r}, {target.value_size} bytes long"

@@ -240,11 +240,12 @@ def time_limit() -> Iterator[None]:
 
 
 def refused(built: Object) -> str:
-    """The text of the error."""
+    """The text of the error, of the object or of one of its programs."""
     with pytest.raises(ObjectError) as caught:
-        parse_object(built.build())
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+        dict(parse_object(built.build(), "xdp.o").programs)
+    text = str(caught.value)
+    assert text.startswith("xdp.o: ") and "\n" not in text
+    return text
 
 
 def test_map_has_the_attributes_of_its_definition(spec: ObjectSpec) -> None:
@@ -567,6 +568,18 @@ def test_relocation_of_what_only_looks_like_an_address_is_refused(code: bytes, o
     assert f"byte {offset} is relocated, but does not load an address" in refused(built)
 
 
+def test_program_that_nobody_asks_for_is_not_parsed() -> None:
+    built = sample()
+    declare_program(built, load_address() + EXIT, section="tc")
+    built.symbol("jiffies", None)
+    built.relocate("tc", 0, "jiffies")
+    programs = parse_object(built.build()).programs
+    assert set(programs) == {"first", "second", "run"}
+    assert programs["first"].relocations
+    with pytest.raises(ObjectError, match=r"^object: program 'run'"):
+        programs["run"]
+
+
 def test_program_may_end_with_an_address() -> None:
     built = sample()
     declare_program(built, EXIT + load_address(), section="tc")
@@ -650,9 +663,10 @@ def parses_or_is_refused(data: bytes) -> bool:
     """Whether it parses; any exception but ObjectError fails the test. What parses must also link."""
     try:
         parsed = parse_object(data)
+        programs = dict(parsed.programs)
     except ObjectError:
         return False
-    for program in parsed.programs.values():
+    for program in programs.values():
         assert len(link(program, dict.fromkeys(parsed.maps, 3))) == len(program.instructions)
     return True
 
