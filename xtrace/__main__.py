@@ -1,6 +1,7 @@
 """Entry point of the command and of `python -m xtrace`."""
 
 import _signal  # type: ignore[import-not-found]  # built in: the module signal takes milliseconds to import
+import gc
 import os
 import sys
 
@@ -11,6 +12,7 @@ def main() -> int:
         # until Stop handles them, signals wait: an import machinery that is interrupted may lose the request
         _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP))
         _occupy_standard_descriptors()
+        gc.disable()  # what is imported and made before packets are counted stays, and is not searched for garbage
         from xtrace.stop import Stop
 
         stop = Stop.installed()  # a signal during the slow imports below is a request to stop, too

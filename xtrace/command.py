@@ -86,12 +86,9 @@ def report(error: Exception, debug: bool) -> int:
 def answer(arguments: Sequence[str], stop: Stop) -> int:
     """Do what the command line requests and return the exit code."""
     if arguments and arguments[0] in SUBCOMMANDS:
+        gc.enable()  # off since the command began
         return SUBCOMMANDS[arguments[0]](arguments[1:], stop)
-    gc.disable()  # until all is attached: what is made before that stays
-    try:
-        return monitor(arguments, stop)
-    finally:
-        gc.enable()
+    return monitor(arguments, stop)
 
 
 def monitor(arguments: Sequence[str], stop: Stop) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec
-from typing import Any
+from types import ModuleType  # and not typing, which takes milliseconds: signals and garbage come first, in main()
 
 import _bundle  # main.c
 
@@ -13,7 +14,9 @@ class Importer(FrozenImporter):
     """Imports frozen modules with a location, `__file__` and get_data() (PEP 302)."""
 
     @classmethod
-    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Return the spec of a module in this executable, else None."""
         spec = super().find_spec(fullname, path, target)
         if spec is None and path is not None:

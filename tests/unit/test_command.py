@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from xtrace import command
+from xtrace import __main__, command
 from xtrace.errors import UsageError, XtraceError
 from xtrace.stop import Stop
 
@@ -25,17 +26,28 @@ def test_first_word_selects_a_subcommand_which_gets_the_rest(monkeypatch: pytest
         command.answer(["-t", "5s", "count"], stop)
 
 
-def test_garbage_is_not_collected_until_the_monitor_does_it(monkeypatch: pytest.MonkeyPatch, stop: Stop) -> None:
-    collects: list[bool] = []
+@pytest.fixture
+def collecting() -> Iterator[None]:
+    """Garbage is collected as it was before the test, and the same signals wait."""
+    mask, enabled = signal.pthread_sigmask(signal.SIG_BLOCK, ()), gc.isenabled()
+    yield
+    (gc.enable if enabled else gc.disable)()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def monitor(arguments: Sequence[str], passed: Stop) -> int:
-        collects.append(gc.isenabled())
-        return 3
 
-    monkeypatch.setattr(command, "monitor", monitor)
-    assert command.answer([], stop) == 3
-    assert collects == [False]
-    assert gc.isenabled()
+@pytest.mark.usefixtures("collecting")
+def test_garbage_is_not_collected_from_the_first_import_on(monkeypatch: pytest.MonkeyPatch, stop: Stop) -> None:
+    monkeypatch.setattr(Stop, "installed", lambda: stop)
+    monkeypatch.setattr(command, "main", lambda stop: gc.isenabled())
+    gc.enable()
+    assert __main__.main() is False
+
+
+@pytest.mark.usefixtures("collecting")
+def test_subcommand_collects_garbage_at_once(monkeypatch: pytest.MonkeyPatch, stop: Stop) -> None:
+    monkeypatch.setattr(command, "SUBCOMMANDS", {"count": lambda *_: gc.isenabled()})
+    gc.disable()
+    assert command.answer(["count"], stop) is True
 
 
 def test_command_imports_neither_options_nor_kernel_before_it_monitors() -> None:
