@@ -298,16 +298,8 @@ class _Elf:
 
 _Targets = dict[int, dict[int, str] | MapSpec]
 """What code may refer to, by section index: maps by their offset in .maps, or a data map."""
-
-
-class _Referent(NamedTuple):
-    """What a relocation refers to: a symbol's name, the index of its section, and its offset there."""
-
-    name: str
-    section: int
-    value: int
-
-
+_Referent = tuple[str, int, int]
+"""What a relocation refers to: a symbol's name, the index of its section, and its offset there."""
 _CodeRelocation = tuple[int, int, _Referent]
 """Offset in bytes, type, what it refers to."""
 
@@ -523,7 +515,7 @@ def _code_relocations(elf: _Elf) -> dict[int, list[_CodeRelocation]]:
         for offset, type_, index in _RELOCATION.iter_unpack(elf.contents(section)):
             if index not in referents:
                 symbol = elf.symbol(index, f"section {section.name!r}")
-                referents[index] = _Referent(elf.symbol_name(symbol), symbol.section, symbol.value)
+                referents[index] = (elf.symbol_name(symbol), symbol.section, symbol.value)
             own.append((offset, type_, referents[index]))
     return found
 
