@@ -49,23 +49,9 @@ class Collection:
             self._shared = shared
             self._owned = opening.pop_all()
 
-    def load(
-        self,
-        name: str,
-        constants: Mapping[str, int],
-        *,
-        prog_type: int,
-        attach_type: int = 0,
-        flags: int = 0,
-        functions: Mapping[str, int] = MappingProxyType({}),
-    ) -> Program:
-        """Load a program on the maps, with values for its constants (csrc/*.c) and BTF IDs of functions of the kernel.
-
-        Raises ObjectError for an unknown constant, VerifierError with the log if the kernel rejects the program.
-        """
-        return self.prepare(
-            name, constants, prog_type=prog_type, attach_type=attach_type, flags=flags, functions=functions
-        )()
+    def load(self, name: str, constants: Mapping[str, int], *, prog_type: int, attach_type: int = 0) -> Program:
+        """Load a program that needs neither flags nor functions of the kernel at once, as prepare() does."""
+        return self.prepare(name, constants, prog_type=prog_type, attach_type=attach_type)()
 
     def prepare(
         self,
@@ -77,7 +63,11 @@ class Collection:
         flags: int = 0,
         functions: Mapping[str, int] = MappingProxyType({}),
     ) -> Callable[[], Program]:
-        """Return what loads a program, as load() does. It has to be called, once; any thread may."""
+        """Return what loads a program on the maps, with values for its constants (csrc/*.c); `functions`: BTF IDs.
+
+        It has to be called, once; any thread may. Raises ObjectError for a malformed program or an unknown constant;
+        what is returned raises VerifierError with the log if the kernel rejects the program.
+        """
         with ExitStack() as opening:
             own = Map.create(patch_constants(self.spec.maps[CONSTANTS], constants), self._types)
             opening.enter_context(own)

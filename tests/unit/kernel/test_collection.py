@@ -58,7 +58,7 @@ def test_program_is_loaded_as_what_its_loader_wants(kernel: FakeKernel) -> None:
 
     kernel.answer("xt_prog_load", load)
     with Collection(OBJECT, unchanged, typed=False) as collection:
-        collection.load("counts", {}, prog_type=2, attach_type=48, flags=32).close()
+        collection.prepare("counts", {}, prog_type=2, attach_type=48, flags=32)().close()
     assert requests == [(2, 48, 32)]
     assert "xt_btf_load" not in kernel.calls
 
