@@ -13,6 +13,11 @@ READY, ALIVE, STOPPING = "READY=1", "WATCHDOG=1", "STOPPING=1"
 NEVER_NS = 1 << 63
 
 
+def reloading(now_ns: int) -> str:
+    """Return the state from a request to reload until READY; `now_ns`: the monotonic clock."""
+    return f"RELOADING=1\nMONOTONIC_USEC={now_ns // 1000}"
+
+
 class Service:
     """The manager that NOTIFY_SOCKET names; without it nothing is sent. With WATCHDOG_USEC it wants signs of life."""
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from selectors import EVENT_READ
 
@@ -39,7 +39,10 @@ class Served:
 class Server:
     """Owns the listening socket, the connections and the thread."""
 
-    def __init__(self, listener: socket.socket, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, listener: socket.socket, answer: Answer, tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    ) -> None:
+        """`tls` is asked for each connection; without a context it is in plain text."""
         self.served = Served()
         self._listener = listener
         self._answer = answer
@@ -104,8 +107,9 @@ class Server:
             self._end(next(self._giving_way()))
         peer.setblocking(False)
         try:
-            if self._tls is not None:
-                peer = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
+            context = self._tls()
+            if context is not None:
+                peer = context.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
         except OSError:  # it has been reset
             peer.close()
             return

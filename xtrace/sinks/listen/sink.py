@@ -12,9 +12,11 @@ from xtrace.sinks.listen.endpoint import Endpoint
 from xtrace.sinks.listen.pages import Pages
 from xtrace.sinks.listen.passwords import Passwords
 from xtrace.sinks.listen.server import Server
+from xtrace.sinks.listen.web_config import WebConfig
 from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 from xtrace.sinks.registry import Totals
+from xtrace.sinks.renewed import Renewed
 
 
 class Scraped:
@@ -45,13 +47,16 @@ class Scraped:
 class Listen:
     """The Sink: publishes flows and health. Owns the server."""
 
-    def __init__(self, endpoint: Endpoint, identity: Identity, users: Mapping[str, str] | None = None) -> None:
-        """`users`: bcrypt hashes of passwords, by user; empty: nobody needs one."""
+    def __init__(self, endpoint: Endpoint, identity: Identity, access: Renewed[WebConfig] | None = None) -> None:
+        """`access`: TLS and users, looked up for each connection and request; None: in plain text, for everybody."""
         latest = Latest()
         self._pages = Pages(identity, latest)
         self._endpoint = endpoint
-        answer = Passwords(users, self._pages.answer).answer if users else self._pages.answer
-        self._server = Server(endpoint.socket, answer, endpoint.tls)
+        if access is None:
+            self._server = Server(endpoint.socket, self._pages.answer)
+        else:
+            gate = Passwords(lambda: access.current().users, self._pages.answer)
+            self._server = Server(endpoint.socket, gate.answer, lambda: access.current().tls)
         self.outlet = Scraped(latest, self._server)
         """it must be given all samples of a tick before flush()"""
 

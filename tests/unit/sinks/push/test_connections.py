@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xtrace.errors import UsageError
-from xtrace.sinks.push.connections import manager, tls_context
+from xtrace.sinks.push.connections import certificates_of, manager, tls_context
 from xtrace.sinks.push.secrets import Secrets
 from xtrace.target import Target
 
@@ -84,7 +84,7 @@ def test_encrypted_key_is_refused_without_asking_the_terminal_for_its_passphrase
 @pytest.mark.parametrize(
     "key, why",
     [
-        (str(FILES / "other.key"), "KEY_VALUES_MISMATCH"),
+        (str(FILES / "other.key"), "certificate and key do not match"),
         ("/nonexistent", "No such file or directory"),
         (CA, None),
     ],
@@ -110,5 +110,6 @@ def test_authorities_of_no_use_are_refused_with_the_reason(file: str, why: str) 
 @pytest.mark.parametrize("url, is_https", [("http://127.0.0.1/x", False), ("https://127.0.0.1/x", True)])
 def test_tls_is_set_up_for_https_alone(url: str, is_https: bool) -> None:
     """Reading all of the system's certificates takes longer than the rest of the start."""
-    made = manager(target(url, ca_file=CA), Secrets(), lambda: None)
+    wanted = target(url, ca_file=CA)
+    made = manager(wanted, Secrets(), lambda: None, certificates_of(wanted))
     assert isinstance(made.connection_pool_kw["ssl_context"], ssl.SSLContext) is is_https
