@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xtrace.service import ALIVE, NEVER_NS, READY, STOPPING, Service, watchdog_ns
+from xtrace.service import ALIVE, NEVER_NS, READY, STOPPING, Service, reloading, watchdog_ns
 
 MS = 1_000_000
 
@@ -37,6 +37,10 @@ def test_states_arrive_one_by_one(manager: socket.socket) -> None:
         service.say(READY)
         service.say(STOPPING)
     assert heard(manager) == ["READY=1", "STOPPING=1"]
+
+
+def test_reloading_comes_with_the_time_in_microseconds() -> None:
+    assert reloading(1_234_567_890) == "RELOADING=1\nMONOTONIC_USEC=1234567"
 
 
 def test_an_abstract_address_begins_with_an_at_sign() -> None:

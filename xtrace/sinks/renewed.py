@@ -49,6 +49,11 @@ class Renewed(Generic[T]):
         """The files that were read last."""
         return tuple(self._seen)
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the files that were looked at last were of no use."""
+        return self._retry_at is not None
+
     def current(self) -> T:
         """Return the value; before, make it anew if the files have changed and are settled. Never raises."""
         if self._is_due():

@@ -85,6 +85,23 @@ def test_unknown_user_is_refused_after_the_same_work(checked: Lib) -> None:
     assert checked.checks == [(b"right", b"h")]
 
 
+def test_users_are_those_of_now(checked: Lib) -> None:
+    users = {"alice": "h"}
+    gate = Passwords(lambda: dict(users), page)
+    assert ask(gate, basic("alice", "right")) is HTTPStatus.OK
+    del users["alice"]
+    users["bob"] = "i"
+    assert ask(gate, basic("alice", "right")) is HTTPStatus.UNAUTHORIZED, "remembered"
+    gate._checks_at = 0.0
+    assert ask(gate, basic("bob", "right")) is HTTPStatus.OK
+    assert [hashed for _, hashed in checked.checks] == [b"h", b"i", b"i"]
+
+
+def test_without_users_nobody_needs_a_password(checked: Lib) -> None:
+    assert ask(Passwords(dict, page), {}) is HTTPStatus.OK
+    assert checked.checks == []
+
+
 def test_what_is_remembered_is_bounded(checked: Lib) -> None:
     gate = Passwords(lambda: {f"u{number}": "h" for number in range(70)}, page)
     for number in range(70):

@@ -143,3 +143,47 @@ def test_words_mean_what_exporters_mean_by_them(
 
 
 HASH = "$2y$10$" + "a" * 53
+
+
+def test_it_and_all_files_that_it_names_are_noted_before_they_are_read(tmp_path: Path) -> None:
+    lines = ("cert_file: c.pem", "key_file: k.pem", "client_auth_type: VerifyClientCertIfGiven", "client_ca_file: a.pem")
+    path, noted = written(tmp_path, *lines), list[str]()
+    with pytest.raises(UsageError, match="No such file"):
+        web_config(path, noted.append)
+    assert noted == [path, *(str(tmp_path / name) for name in ("c.pem", "k.pem", "a.pem"))]
+
+
+PAIR = "tls_server_config:\n  cert_file: c.pem\n  key_file: k.pem\n"
+CLIENTS = "  client_ca_file: c.pem\n  client_auth_type: "
+REQUIRED, OPTIONAL = (f"{CLIENTS}{word}\n" for word in ("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"))
+ALICE = f"basic_auth_users:\n  alice: {HASH}\n"
+
+
+@pytest.mark.parametrize(
+    "before, after, lost",
+    [
+        (PAIR + ALICE, PAIR, "basic_auth_users"),
+        (PAIR + ALICE, ALICE, "tls_server_config"),
+        (PAIR + REQUIRED, PAIR + OPTIONAL, "client_auth_type"),
+        (PAIR + REQUIRED, PAIR, "client_auth_type"),
+        (PAIR, PAIR + ALICE, None),
+        (ALICE, PAIR + ALICE, None),
+        (PAIR + OPTIONAL, PAIR + REQUIRED, None),
+        (PAIR + ALICE, PAIR + ALICE.replace("alice", "bob"), None),
+    ],
+)
+def test_a_changed_file_may_not_open_it_to_more_clients(
+    before: str, after: str, lost: str | None, tmp_path: Path
+) -> None:
+    """What looks like it may be half of a file that is being written."""
+    pair(tmp_path)
+    path = tmp_path / "web.yml"
+    path.write_text(before)
+    first = read(str(path))
+    path.write_text(after)
+    if lost is None:
+        assert web_config(str(path), lambda file: None, first).users == read(str(path)).users
+        return
+    with pytest.raises(UsageError) as caught:
+        web_config(str(path), lambda file: None, first)
+    assert str(caught.value) == f"--listen-config {path}: has no {lost} any more (restart it to go without)"
