@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
     from xtrace.monitors.tcp.peers import Monitored
+    from xtrace.service import Service
     from xtrace.sinks import Sink
     from xtrace.sinks.identity import Identity
     from xtrace.sinks.ipfix.sink import Ipfix
@@ -126,12 +127,9 @@ def monitor(config: Config, version: str, output: OutputStream, stop: Stop) -> i
         for sink in sinks:
             sink.start(started)
         service.say(READY)
-        if in_service():
-            from xtrace.reload import Reload
-
-            opened.enter_context(closing(Reload(service, renewed)))
-        keep_what_is_there()
-        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service, live).run(config.count)
+        with reload_on_hangup(service, renewed):
+            keep_what_is_there()
+            Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service, live).run(config.count)
         service.say(STOPPING)
     return 1 if (push and push.undelivered) or (ipfix and ipfix.unsent) else 0
 
@@ -141,6 +139,15 @@ def keep_what_is_there() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def reload_on_hangup(service: Service, renewed: list[Renewed[Any]]) -> AbstractContextManager[object]:
+    """Return what, in a service, answers SIGHUP for the block. Elsewhere the signal requests the end."""
+    if not in_service():
+        return nullcontext()
+    from xtrace.reload import Reload
+
+    return closing(Reload(service, renewed))
 
 
 def wire(config: Config, start: XdpStart | None, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:

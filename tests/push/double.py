@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
@@ -27,6 +29,8 @@ class Request:
     headers: Message
     """case-insensitive"""
     body: bytes
+    client: str = ""
+    """common name in the client's certificate"""
 
     @property
     def text(self) -> str:
@@ -46,6 +50,12 @@ class Answer:
     """phrase after the status; None: the usual one"""
     is_lost: bool = False
     """whether the request is forwarded, and the connection then closed without an answer"""
+
+
+def common_name(connection: socket.socket) -> str:
+    """Return the name in the certificate of the client; empty without one."""
+    shown: Any = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    return str(dict(field for (field,) in shown["subject"])["commonName"]) if shown else ""
 
 
 class Double:
@@ -76,7 +86,7 @@ class Double:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                request = Request(time.monotonic(), self.path, self.headers, body)
+                request = Request(time.monotonic(), self.path, self.headers, body, common_name(self.connection))
                 double.requests.append(request)
                 with suppress(ConnectionError):
                     self._send(double.answer_to(request))

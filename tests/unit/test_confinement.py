@@ -9,7 +9,15 @@ import pytest
 
 from xtrace import confinement
 from xtrace.config import Config, parse
-from xtrace.confinement import change_user, is_closed, kept_capabilities, looks_into_processes, readable, rotated, writable
+from xtrace.confinement import (
+    change_user,
+    is_closed,
+    kept_capabilities,
+    looks_into_processes,
+    readable,
+    rotated,
+    writable,
+)
 from xtrace.errors import PrivilegeError
 from xtrace.kernel import confinement as confining
 from xtrace.kernel import privileges

@@ -153,9 +153,7 @@ def test_a_link_to_a_directory_that_is_swapped_is_noticed(tmp_path: Path) -> Non
     assert value.current() == "new"
 
 
-def test_what_was_read_before_stays_while_new_files_are_of_no_use(
-    pair: Pair, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_was_read_before_stays_while_new_files_are_of_no_use(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     value = pair.renewed()
     assert not value.is_outdated
     pair.write("new", "half")

@@ -146,7 +146,12 @@ HASH = "$2y$10$" + "a" * 53
 
 
 def test_it_and_all_files_that_it_names_are_noted_before_they_are_read(tmp_path: Path) -> None:
-    lines = ("cert_file: c.pem", "key_file: k.pem", "client_auth_type: VerifyClientCertIfGiven", "client_ca_file: a.pem")
+    lines = (
+        "cert_file: c.pem",
+        "key_file: k.pem",
+        "client_auth_type: VerifyClientCertIfGiven",
+        "client_ca_file: a.pem",
+    )
     path, noted = written(tmp_path, *lines), list[str]()
     with pytest.raises(UsageError, match="No such file"):
         web_config(path, noted.append)
