@@ -109,7 +109,7 @@ def monitor(config: Config, version: str, output: OutputStream, stop: Stop) -> i
         # opened before the monitors, so that they are closed after them
         push = make_push(config, identity, version, renewed, opened, stop) if config.target else None
         listen = make_listen(config, identity, renewed, opened) if config.listen else None
-        feed = make_feed(config, push, listen, opened) if push or listen else None
+        feed = make_feed(config, push, listen, renewed, opened) if push or listen else None
         ipfix = make_ipfix(config.ipfix, config.ipfix_biflow, opened, stop) if config.ipfix else None
         monitors = wire(config, start, opened, stop)
         from xtrace.loop import Loop  # attaching needs neither it nor what the sinks are made of
@@ -551,14 +551,16 @@ def make_listen(config: Config, identity: Identity, renewed: list[Renewed[Any]],
     return opened.enter_context(closing(Listen(Endpoint(config.listen), identity, access)))
 
 
-def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: ExitStack) -> Feed:
+def make_feed(
+    config: Config, push: Push | None, listen: Listen | None, renewed: list[Renewed[Any]], opened: ExitStack
+) -> Feed:
     """Return the sink that makes samples for the push and for scrapes."""
     from xtrace.sinks.kinds import MetricsOptions
     from xtrace.sinks.metrics.feed import Feed
 
     outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
     options = MetricsOptions(config.max_series, config.series_by, config.metrics == "all")
-    return opened.enter_context(closing(Feed(options, outlets)))
+    return opened.enter_context(closing(Feed(options, outlets, renewed)))
 
 
 def make_live(config: Config, output: OutputStream, stop: Stop, opened: ExitStack) -> Live:
