@@ -99,8 +99,8 @@ CURES = {
         "See the server's log and its limits on series."
     ),
     "…; what was read before stays in use": (
-        "Correct the files, the message says what is wrong with them: they are read again once they have changed, and at"
-        " `systemctl reload`. See [Renewed certificates](security.md#renewed-certificates)."
+        "Correct the files, the message says what is wrong with them: they are read again once they have changed, and"
+        " at `systemctl reload`. See [Renewed certificates](security.md#renewed-certificates)."
     ),
     "…; what was read before stays in use (after the start only files that the run's user may read, in the directories"
     " where they were then, can be read)": (

@@ -13,9 +13,11 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from signal import SIGTERM
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.netns.test_confinement import may_daemon_read_the_code
 from tests.netns.tool import Tool, eventually, total
 from tests.push.compare import assert_server_has_all, last
 from tests.push.double import Answer, double
@@ -131,10 +133,10 @@ def in_file(file: Path) -> bytes:
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[tuple[Tool, int]]:
+def serving(config: Path, *more: str) -> Iterator[tuple[Tool, int]]:
     """A run that serves as a file says, confined."""
     port = free_port()
-    options = ("--listen", f"127.0.0.1:{port}", "--listen-config", str(config))
+    options = ("--listen", f"127.0.0.1:{port}", "--listen-config", str(config), *more)
     with wire() as wired, wired.traffic(), wired.watching(*AS_JSON, *options) as tool:
         tool.wait_for_intervals(1)
         yield tool, port
@@ -209,6 +211,27 @@ def connecting(port: int) -> Iterator[set[bytes]]:
         ended.set()
         thread.join()
     assert not failed
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644], ids=["closed from the start on", "closed later"])
+def test_a_key_of_root_is_read_by_another_user_if_it_was_closed_to_it_at_the_start(mode: int) -> None:
+    keeps = mode == 0o600 or not may_daemon_read_the_code()
+    with TemporaryDirectory() as place:
+        directory = Path(place)
+        directory.chmod(0o711)
+        (directory / "web.yml").write_text(AS_USUAL)
+        make_pair("one", directory)
+        (directory / "key.pem").chmod(mode)
+        with serving(directory / "web.yml", "--user", "daemon") as (tool, port), connecting(port):
+            make_pair("two", directory / "new")
+            (directory / "new/key.pem").chmod(0o600)
+            for file in NAMES:
+                (directory / "new" / file).rename(directory / file)
+            if not keeps:
+                tool.wait_until_it_says(b"Permission denied" + ADVICE + STAYS + b" (after the start only files that ")
+                (directory / "key.pem").chmod(0o644)
+            tool.wait_until_it_says(b": read anew: ")
+            assert shown(port) == in_file(directory / "cert.pem")
 
 
 def status(port: int, user: str) -> str:

@@ -84,7 +84,7 @@ class Renewed(Generic[T]):
             self._seen = seen
             return False
         self._seen, self._retry_at, self._said = seen, None, ""
-        log.info("%s: read anew: %s", self._name, ", ".join(seen))
+        log.info("%s: read anew: %s", self._name, ", ".join(file for file, was in seen.items() if len(was) > 1))
         return True
 
     def _say(self, error: Exception, is_new: bool) -> None:

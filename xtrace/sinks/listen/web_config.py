@@ -58,7 +58,8 @@ def web_config(path: str, note: Note, before: WebConfig | None = None) -> WebCon
     made = _web_config(path, note)
     lost = (before.protection - made.protection) if before else set()
     if lost:
-        raise UsageError(f"--listen-config {path}: has no {min(lost)} any more (restart it to go without)")
+        gone = ", ".join(sorted(lost))
+        raise UsageError(f"--listen-config {path}: has no {gone} any more (restart to go without)")
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -66,18 +67,30 @@ def certificates_of(target: Target) -> Certificates | None:
     if not target.is_https:
         return None
 
+    loaded = 0
+
     def make(note: Note, before: ssl.SSLContext | None) -> ssl.SSLContext:
+        nonlocal loaded
         for file in files_of(target):
             note(file)
-        return tls_context(target)
+        made = tls_context(target)
+        found = made.cert_store_stats()["x509"]
+        if loaded and not found:  # OpenSSL does not say that it cannot read the system's
+            raise UsageError(f"{', '.join(files_of(target))}: no certificates (a file of PEM certificates is needed)")
+        loaded = found
+        return made
 
     return Renewed(f"push to {target.shown}", make)
 
 
 def files_of(target: Target) -> list[str]:
-    """Return the files that a TLS context is made of; of authorities the system's, a directory too, without an own."""
-    found = ssl.get_default_verify_paths()
-    authorities = [target.ca_file] if target.ca_file else [found.cafile, found.capath]
+    """Return the files that a TLS context is made of; without an own authority the system's, whether or not there."""
+    usual = ssl.get_default_verify_paths()
+    systems = (
+        os.environ.get(usual.openssl_cafile_env, usual.openssl_cafile),
+        os.environ.get(usual.openssl_capath_env, usual.openssl_capath),
+    )
+    authorities = (target.ca_file,) if target.ca_file else systems
     return [file for file in (*authorities, target.cert_file, target.key_file) if file]
 
 

@@ -171,6 +171,7 @@ ALICE = f"basic_auth_users:\n  alice: {HASH}\n"
         (PAIR + ALICE, ALICE, "tls_server_config"),
         (PAIR + REQUIRED, PAIR + OPTIONAL, "client_auth_type"),
         (PAIR + REQUIRED, PAIR, "client_auth_type"),
+        (PAIR + REQUIRED + ALICE, ALICE, "client_auth_type, tls_server_config"),
         (PAIR, PAIR + ALICE, None),
         (ALICE, PAIR + ALICE, None),
         (PAIR + OPTIONAL, PAIR + REQUIRED, None),
@@ -191,4 +192,4 @@ def test_a_changed_file_may_not_open_it_to_more_clients(
         return
     with pytest.raises(UsageError) as caught:
         web_config(str(path), lambda file: None, first)
-    assert str(caught.value) == f"--listen-config {path}: has no {lost} any more (restart it to go without)"
+    assert str(caught.value) == f"--listen-config {path}: has no {lost} any more (restart to go without)"
