@@ -29,8 +29,6 @@ NAMES = (
     Path("/run/NetworkManager"),
 )
 """What resolving a server's name reads, and its certificates. Directories: their files are replaced while we run."""
-
-
 MOST_LINKS = 40
 """On the way to a file, as in path_resolution(7)."""
 
