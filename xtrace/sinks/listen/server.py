@@ -6,7 +6,6 @@ import logging
 import os
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,13 +39,16 @@ class Server:
     """Owns the listening socket, the connections and the thread."""
 
     def __init__(
-        self, listener: socket.socket, answer: Answer, tls: Callable[[], ssl.SSLContext | None] = lambda: None
+        self,
+        listener: socket.socket,
+        answer: Answer,
+        connection: Callable[[socket.socket, Answer, float], Connection] = Connection,
     ) -> None:
-        """`tls` is asked for each connection; without a context it is in plain text."""
+        """`connection` makes one of what was accepted, or raises OSError."""
         self.served = Served()
         self._listener = listener
         self._answer = answer
-        self._tls = tls
+        self._connection = connection
         self._connections: dict[int, Connection] = {}
         """by descriptor, the oldest first"""
         self._accepts_at = 0.0
@@ -107,15 +109,12 @@ class Server:
             self._end(next(self._giving_way()))
         peer.setblocking(False)
         try:
-            context = self._tls()
-            if context is not None:
-                peer = context.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
+            connection = self._connection(peer, self._answer, time.monotonic())
         except OSError:  # it has been reset
             peer.close()
             return
-        connection = Connection(peer, self._answer, time.monotonic())
-        self._connections[peer.fileno()] = connection
-        self._selector.register(peer, connection.events)
+        self._connections[connection.socket.fileno()] = connection
+        self._selector.register(connection.socket, connection.events)
 
     def _giving_way(self) -> Iterator[int]:
         for state in GIVING_WAY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from xtrace.model.flow import FlowSnapshot
 from xtrace.model.snapshot import Snapshot
@@ -12,11 +13,13 @@ from xtrace.sinks.listen.endpoint import Endpoint
 from xtrace.sinks.listen.pages import Pages
 from xtrace.sinks.listen.passwords import Passwords
 from xtrace.sinks.listen.server import Server
-from xtrace.sinks.listen.web_config import WebConfig
 from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 from xtrace.sinks.registry import Totals
 from xtrace.sinks.renewed import Renewed
+
+if TYPE_CHECKING:
+    from xtrace.sinks.listen.web_config import WebConfig
 
 
 class Scraped:
@@ -55,8 +58,12 @@ class Listen:
         if access is None:
             self._server = Server(endpoint.socket, self._pages.answer)
         else:
+            from xtrace.sinks.listen.tls_connection import connection  # with the module ssl
+
             gate = Passwords(lambda: access.current().users, self._pages.answer)
-            self._server = Server(endpoint.socket, gate.answer, lambda: access.current().tls)
+            self._server = Server(
+                endpoint.socket, gate.answer, lambda *accepted: connection(access.current().tls, *accepted)
+            )
         self.outlet = Scraped(latest, self._server)
         """it must be given all samples of a tick before flush()"""
 
