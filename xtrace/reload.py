@@ -52,8 +52,9 @@ class Reload:
             poll.register(descriptor, select.POLLIN)
         while self._wake_read not in dict(poll.poll()):
             self._signals.read()
-            self._service.say(reloading(time.monotonic_ns()))
-            self._service.say(f"{READY}\nSTATUS={self._reload()}")
+            # neither may be lost: without READY the manager takes it for reloading still
+            self._service.say(reloading(time.monotonic_ns()), waits=True)
+            self._service.say(f"{READY}\nSTATUS={self._reload()}", waits=True)
 
     def _reload(self) -> str:
         """Read everything again; return the outcome in words."""

@@ -61,7 +61,7 @@ def common_name(connection: socket.socket) -> str:
 class Double:
     """`answer` gets the request's number, from 0, and returns the response; None forwards to `behind`.
 
-    `rewrite` makes the path there.
+    `rewrite` makes the path there. `keeps_open`: else each request has a connection of its own.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class Double:
         behind: str | None = None,
         tls: ssl.SSLContext | None = None,
         rewrite: Callable[[str], str] = str,
+        *,
+        keeps_open: bool = True,
     ) -> None:
         self.requests: list[Request] = []
         self._answer, self._behind, self._rewrite = answer, behind, rewrite
@@ -100,7 +102,8 @@ class Double:
                 self.send_response(answer.status, answer.reason)
                 has_length = answer.status != 204 and "Transfer-Encoding" not in answer.headers
                 length = {"Content-Length": str(len(answer.body))} if has_length else {}
-                for name, value in {**length, **answer.headers}.items():
+                closing = {} if keeps_open else {"Connection": "close"}
+                for name, value in {**length, **closing, **answer.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 for byte in answer.body if answer.drip_s else ():
@@ -159,9 +162,11 @@ def double(
     behind: str | None = None,
     tls: ssl.SSLContext | None = None,
     rewrite: Callable[[str], str] = str,
+    *,
+    keeps_open: bool = True,
 ) -> Iterator[Double]:
     """Run a Double for the block."""
-    made = Double(answer, behind, tls, rewrite)
+    made = Double(answer, behind, tls, rewrite, keeps_open=keeps_open)
     try:
         yield made
     finally:

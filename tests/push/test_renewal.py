@@ -8,20 +8,21 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from signal import SIGTERM
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.netns.test_confinement import may_daemon_read_the_code
 from tests.netns.tool import Tool, eventually, total
 from tests.push.compare import assert_server_has_all, last
-from tests.push.double import Answer, double
-from tests.push.server import free_port, victoria_metrics
+from tests.push.double import Answer, Double, double
+from tests.push.server import Server, free_port, victoria_metrics
 from tests.push.test_scrape import SECRET
 from tests.push.wire import wire
 from tests.support.net import of_type
@@ -253,36 +254,50 @@ def test_changed_users_count_from_the_next_request_on(tmp_path: Path) -> None:
 
 
 def test_push_goes_on_with_a_new_authority_and_nothing_is_lost(tmp_path: Path) -> None:
-    """First the server is not believed; then it comes back with another certificate, from then on in the file too."""
+    """Twice the server's certificate is none that the tool believes, until the file of authorities is replaced."""
     served, trusted = tmp_path / "served", tmp_path / "trusted"
     for name, directory in (("one", served), ("another", trusted)):
         make_pair(name, directory)
-    files = (f"-tlsCertFile={served}/cert.pem", f"-tlsKeyFile={served}/key.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(served / "cert.pem", served / "key.pem")
     variables = {"VICTORIAMETRICS_CA_FILE": str(trusted / "cert.pem")}
-    with victoria_metrics("-tls", *files, scheme="https") as server, wire() as wired, wired.traffic():
-        with wired.watching("--push", server.url, *AS_JSON, variables=variables) as tool:
-
-            def trust_it() -> None:
+    with (
+        victoria_metrics() as server,
+        double(lambda n: None, behind=server.base, tls=context, keeps_open=False) as front,
+        wire() as wired,
+        wired.traffic(),
+    ):
+        with wired.watching("--push", front.base, *AS_JSON, variables=variables) as tool:
+            for following in ("two", None):
+                tool.wait_until_it_says(b"TLS: self-signed certificate")
+                tool.wait_for_intervals(3)
                 shutil.copy(served / "cert.pem", tmp_path / "new")
                 (tmp_path / "new").rename(trusted / "cert.pem")
                 tool.wait_until_it_says(f": read anew: {trusted}/cert.pem".encode())
                 tool.wait_until_it_says(b"delivering again after")
-                tool.wait_for_intervals(3)
-
-            tool.wait_until_it_says(b"TLS: self-signed certificate")
-            tool.wait_for_intervals(3)
-            trust_it()
-            server.stop(SIGTERM)
-            make_pair("two", served)
-            server.start()
-            tool.wait_for_intervals(3)
-            trust_it()
+                # an end before the server was asked whether it still has what it had acknowledged would send it again
+                assert eventually(partial(has_asked, front, len(front.requests)))
+                assert eventually(partial(has_all_until, server, time.time()), pause_s=0.2)
+                if following:
+                    make_pair(following, served)
+                    context.load_cert_chain(served / "cert.pem", served / "key.pem")
             result = tool.stop()
         assert result.code == 0, result.said
         (start,) = of_type(result.records, "start")
         assert start["landlock"] is (confinement.why_no_landlock() is None)
         assert_server_has_all(server, result.records)
         assert last(server, "xtrace_interface_packets_total") == total(result.records) > 0
+
+
+def has_asked(front: Double, begun: int) -> bool:
+    """Whether, after so many requests, the tool has asked what the server has."""
+    return any(urlsplit(request.target).path == "/api/v1/export" for request in front.requests[begun:])
+
+
+def has_all_until(server: Server, at_s: float) -> bool:
+    """Whether an interval that ended later has arrived, and none waited then."""
+    (waiting,) = server.export("xtrace_catch_push_queue_batches").values()
+    return waiting[-1][0] > 1000 * at_s and waiting[-1][1] == 0
 
 
 def test_a_new_client_certificate_is_presented_by_the_next_connection(tmp_path: Path) -> None:
@@ -297,7 +312,7 @@ def test_a_new_client_certificate_is_presented_by_the_next_connection(tmp_path: 
     paths = {"CA_FILE": tmp_path / "server/cert.pem", "CERT_FILE": own / "cert.pem", "KEY_FILE": own / "key.pem"}
     variables = {f"VICTORIAMETRICS_{name}": str(path) for name, path in paths.items()}
     with ExitStack() as opened:
-        asked = opened.enter_context(double(lambda n: Answer(headers={"Connection": "close"}), tls=context))
+        asked = opened.enter_context(double(lambda n: Answer(), tls=context, keeps_open=False))
         wired = opened.enter_context(wire())
         opened.enter_context(wired.traffic())
         tool = opened.enter_context(wired.watching("--push", asked.base, *AS_JSON, variables=variables))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -41,6 +42,20 @@ def test_states_arrive_one_by_one(manager: socket.socket) -> None:
 
 def test_reloading_comes_with_the_time_in_microseconds() -> None:
     assert reloading(1_234_567_890) == "RELOADING=1\nMONOTONIC_USEC=1234567"
+
+
+def test_what_may_not_be_lost_waits_for_a_manager_that_is_busy(manager: socket.socket) -> None:
+    with closing(Service({"NOTIFY_SOCKET": manager.getsockname()})) as service:
+        for _ in range(10_000):  # more than its queue holds
+            service.say(ALIVE)
+        sent = threading.Thread(target=lambda: service.say(READY, waits=True))
+        sent.start()
+        manager.setblocking(True)
+        said = ALIVE
+        while said == ALIVE:
+            said = manager.recv(4096).decode()
+        assert said == READY
+        sent.join()
 
 
 def test_an_abstract_address_begins_with_an_at_sign() -> None:
