@@ -38,8 +38,6 @@ def blocked() -> Iterator[None]:
     """As in a service, from its start on."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     yield
-    while signal.SIGHUP in signal.sigpending():
-        signal.sigwait([signal.SIGHUP])
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -61,6 +59,12 @@ class Files:
         return self.reads
 
 
+def hang_up(reload: Reload) -> None:
+    """Send the signal to its thread alone: threads that other tests have left would end this process by it."""
+    assert reload._thread.ident
+    signal.pthread_kill(reload._thread.ident, signal.SIGHUP)
+
+
 def answer(manager: socket.socket) -> str:
     """The status after one reload, whose beginning was told before."""
     begun = manager.recv(4096).decode().splitlines()
@@ -73,8 +77,8 @@ def answer(manager: socket.socket) -> str:
 
 def test_everything_is_read_again_and_the_manager_told(manager: socket.socket, service: Service) -> None:
     several = [Files(), Files()]
-    with closing(Reload(service, [Renewed("files", files.make) for files in several])):
-        os.kill(os.getpid(), signal.SIGHUP)
+    with closing(Reload(service, [Renewed("files", files.make) for files in several])) as reload:
+        hang_up(reload)
         assert answer(manager) == "certificates and users read anew; settings need a restart"
     assert [files.reads for files in several] == [2, 2]
 
@@ -83,8 +87,8 @@ def test_one_of_no_use_keeps_none_of_the_others_from_being_read(manager: socket.
     bad, good = Files(), Files()
     renewed = [Renewed("files", files.make) for files in (bad, good)]
     bad.are_good = False
-    with closing(Reload(service, renewed)):
-        os.kill(os.getpid(), signal.SIGHUP)
+    with closing(Reload(service, renewed)) as reload:
+        hang_up(reload)
         assert answer(manager) == "new files are of no use, the old ones stay in use; see the log"
     assert good.reads == 2
 
@@ -93,18 +97,12 @@ def test_with_nothing_to_read_that_is_said(
     manager: socket.socket, service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    with closing(Reload(service, [])):
-        os.kill(os.getpid(), signal.SIGHUP)
+    with closing(Reload(service, [])) as reload:
+        hang_up(reload)
         assert answer(manager) == "nothing to read anew; settings need a restart"
     assert [record.getMessage() for record in caplog.records] == [
         "SIGHUP: no certificates or users in files to read anew (settings: restart the service)"
     ]
-
-
-def test_a_signal_from_before_is_answered(manager: socket.socket, service: Service) -> None:
-    os.kill(os.getpid(), signal.SIGHUP)
-    with closing(Reload(service, [])):
-        answer(manager)
 
 
 def test_signals_while_files_are_read_are_answered_by_reading_them_once_more(
@@ -113,11 +111,11 @@ def test_signals_while_files_are_read_are_answered_by_reading_them_once_more(
     files = Files()
     renewed = Renewed("files", files.make)
     files.may_go_on.clear()
-    with closing(Reload(service, [renewed])):
-        os.kill(os.getpid(), signal.SIGHUP)
+    with closing(Reload(service, [renewed])) as reload:
+        hang_up(reload)
         assert manager.recv(4096).startswith(b"RELOADING=1")
         for _ in range(3):
-            os.kill(os.getpid(), signal.SIGHUP)
+            hang_up(reload)
         files.may_go_on.set()
         assert manager.recv(4096).startswith(b"READY=1")
         answer(manager)
@@ -134,7 +132,7 @@ def test_files_that_cannot_be_read_for_long_do_not_keep_it_from_ending(
     files = Files()
     reload = Reload(service, [Renewed("files", files.make)])
     files.may_go_on.clear()
-    os.kill(os.getpid(), signal.SIGHUP)
+    hang_up(reload)
     assert manager.recv(4096).startswith(b"RELOADING=1")
     reload.close()
     files.may_go_on.set()

@@ -156,7 +156,7 @@ def test_hangup_waits_in_a_service_and_requests_nothing(stop: Stop, monkeypatch:
     try:
         stop.install()
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | {signal.SIGHUP}
-        os.kill(os.getpid(), signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
         assert signal.sigpending() == {signal.SIGHUP}
         assert signal.sigwait([signal.SIGHUP]) == signal.SIGHUP
         assert not stop.requested and not is_readable(stop)
