@@ -35,6 +35,7 @@ pytest.register_assert_rewrite("tests.support", "tests.netns.tool", "tests.netns
 # a shell's background has SIGINT ignored, nohup SIGHUP, and so would what tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.environ.pop("NOTIFY_SOCKET", None)  # the manager of a service that runs tests is none of theirs
 
 TESTS = Path(__file__).parent
 REQUIRED = frozenset(filter(None, os.environ.get("XTRACE_REQUIRE", "").split(",")))

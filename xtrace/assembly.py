@@ -9,8 +9,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xtrace.config import Config
 from xtrace.errors import RdmaError, UsageError
@@ -19,7 +21,7 @@ from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.model.words import Direction
 from xtrace.options.table import DEFAULT_INTERFACE, FULL_SCREEN, TERMINAL_TOP
 from xtrace.sinks.stream import STDOUT, OutputStream
-from xtrace.stop import GRACE_S, Stop
+from xtrace.stop import GRACE_S, Stop, in_service
 from xtrace.target import OTLP, REMOTE_WRITE, Target
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from xtrace.monitors.nccl.monitor import NcclMonitor
     from xtrace.monitors.rdma.monitor import RdmaMonitor, RdmaOptions
     from xtrace.monitors.tcp.peers import Monitored
+    from xtrace.service import Service
     from xtrace.sinks import Sink
     from xtrace.sinks.identity import Identity
     from xtrace.sinks.ipfix.sink import Ipfix
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from xtrace.sinks.metrics.feed import Feed, Outlet
     from xtrace.sinks.push.batch import Transport
     from xtrace.sinks.push.sink import Push
+    from xtrace.sinks.renewed import Renewed
 
 log = logging.getLogger("xtrace")
 
@@ -99,12 +103,13 @@ def monitor(config: Config, version: str, output: OutputStream, stop: Stop) -> i
         if config.push_warning:
             log.warning("xtrace-catch: %s", config.push_warning)
         service = opened.enter_context(closing(Service(os.environ)))
+        renewed: list[Renewed[Any]] = []
         # before any thread is started that signals may reach: it blocks signals
         live = make_live(config, output, stop, opened) if config.output == FULL_SCREEN else None
         # opened before the monitors, so that they are closed after them
-        push = make_push(config, identity, version, opened, stop) if config.target else None
-        listen = make_listen(config, identity, opened) if config.listen else None
-        feed = make_feed(config, push, listen, opened) if push or listen else None
+        push = make_push(config, identity, version, renewed, opened, stop) if config.target else None
+        listen = make_listen(config, identity, renewed, opened) if config.listen else None
+        feed = make_feed(config, push, listen, renewed, opened) if push or listen else None
         ipfix = make_ipfix(config.ipfix, config.ipfix_biflow, opened, stop) if config.ipfix else None
         monitors = wire(config, start, opened, stop)
         from xtrace.loop import Loop  # attaching needs neither it nor what the sinks are made of
@@ -117,12 +122,14 @@ def monitor(config: Config, version: str, output: OutputStream, stop: Stop) -> i
             *([live] if live else make_sinks(config, identity, output)),
         ]
         setups = {monitor.mode: monitor.setup for monitor in monitors}
-        started = Run(version, config.interval_ms / 1000, config.modes, setups, confine(config))
+        read_again = [Path(file) for each in renewed for file in each.files]
+        started = Run(version, config.interval_ms / 1000, config.modes, setups, confine(config, read_again))
         for sink in sinks:
             sink.start(started)
         service.say(READY)
-        keep_what_is_there()
-        Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service, live).run(config.count)
+        with reload_on_hangup(service, renewed):
+            keep_what_is_there()
+            Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service, live).run(config.count)
         service.say(STOPPING)
     return 1 if (push and push.undelivered) or (ipfix and ipfix.unsent) else 0
 
@@ -132,6 +139,15 @@ def keep_what_is_there() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def reload_on_hangup(service: Service, renewed: list[Renewed[Any]]) -> AbstractContextManager[object]:
+    """Return what, in a service, answers SIGHUP for the block. Elsewhere the signal requests the end."""
+    if not in_service():
+        return nullcontext()
+    from xtrace.reload import Reload
+
+    return closing(Reload(service, renewed))
 
 
 def wire(config: Config, start: XdpStart | None, opened: ExitStack, stop: Stop) -> tuple[Monitor[Snapshot], ...]:
@@ -203,7 +219,7 @@ def examine(config: Config, version: str) -> Iterator[Check]:
         yield from jobs.nccl()
     if config.target:
         target, encoding = config.target, encoding_for(config.target, Identity(config.host), version)
-        yield jobs.push(target, encoding, lambda: transport_for(target, encoding, version))
+        yield jobs.push(target, encoding, lambda: transport_for(target, encoding, version, []))
 
 
 def rdma_checks(config: Config) -> Iterator[Check]:
@@ -430,8 +446,13 @@ def watch_nics(
     return nics
 
 
-def make_push(config: Config, identity: Identity, version: str, opened: ExitStack, stop: Stop) -> Push:
-    """Return the outlet of --push. Its modules are imported here: they cost start time and memory."""
+def make_push(
+    config: Config, identity: Identity, version: str, renewed: list[Renewed[Any]], opened: ExitStack, stop: Stop
+) -> Push:
+    """Return the outlet of --push. Its modules are imported here: they cost start time and memory.
+
+    Its certificates, if it has any, are appended to `renewed`.
+    """
     from xtrace.sinks.push.claim import claimed
     from xtrace.sinks.push.sink import Push
 
@@ -447,7 +468,7 @@ def make_push(config: Config, identity: Identity, version: str, opened: ExitStac
 
         spool = Spool(*config.spool, config.target.shown, identity.series(), encoding.form)
         opened.callback(spool.close)
-    push = Push(transport_for(config.target, encoding, version), encoding, spool)
+    push = Push(transport_for(config.target, encoding, version, renewed), encoding, spool)
     opened.callback(close_in_time, push, stop)
     return push
 
@@ -474,11 +495,13 @@ def encoding_for(target: Target, identity: Identity, version: str) -> Encoding:
     return Exposition(identity.series())
 
 
-def transport_for(target: Target, encoding: Encoding, version: str) -> Transport:
-    """Return a connection to a server."""
+def transport_for(target: Target, encoding: Encoding, version: str, renewed: list[Renewed[Any]]) -> Transport:
+    """Return a connection to a server, and append its certificates, if it has any, to `renewed`."""
     from xtrace.sinks.push.transport import Http
 
     http = Http(target, version)
+    if http.certificates is not None:
+        renewed.append(http.certificates)
     if target.form != REMOTE_WRITE:
         return http
     from xtrace.sinks.metrics.remote_write import RemoteWrite
@@ -509,26 +532,35 @@ def chosen_format(config: Config, output: OutputStream) -> str:
     return "table" if os.isatty(output.fileno()) else "json"
 
 
-def make_listen(config: Config, identity: Identity, opened: ExitStack) -> Listen:
-    """Return the sink of --listen, which serves from now on; its modules are imported here, as those of --push."""
+def make_listen(config: Config, identity: Identity, renewed: list[Renewed[Any]], opened: ExitStack) -> Listen:
+    """Return the sink of --listen, which serves from now on; its modules are imported here, as those of --push.
+
+    What --listen-config describes is appended to `renewed`.
+    """
     from xtrace.sinks.listen.endpoint import Endpoint
     from xtrace.sinks.listen.sink import Listen
 
     assert config.listen is not None
-    from xtrace.sinks.listen.web_config import WebConfig, web_config
+    access = None
+    if config.listen_config:
+        from xtrace.sinks.listen.web_config import web_config
+        from xtrace.sinks.renewed import Renewed
 
-    access = web_config(config.listen_config) if config.listen_config else WebConfig()
-    return opened.enter_context(closing(Listen(Endpoint(config.listen, access.tls), identity, access.users)))
+        access = Renewed(f"--listen-config {config.listen_config}", partial(web_config, config.listen_config))
+        renewed.append(access)
+    return opened.enter_context(closing(Listen(Endpoint(config.listen), identity, access)))
 
 
-def make_feed(config: Config, push: Push | None, listen: Listen | None, opened: ExitStack) -> Feed:
+def make_feed(
+    config: Config, push: Push | None, listen: Listen | None, renewed: list[Renewed[Any]], opened: ExitStack
+) -> Feed:
     """Return the sink that makes samples for the push and for scrapes."""
     from xtrace.sinks.kinds import MetricsOptions
     from xtrace.sinks.metrics.feed import Feed
 
     outlets: list[Outlet] = [*([push] if push else []), *([listen.outlet] if listen else [])]
     options = MetricsOptions(config.max_series, config.series_by, config.metrics == "all")
-    return opened.enter_context(closing(Feed(options, outlets)))
+    return opened.enter_context(closing(Feed(options, outlets, renewed)))
 
 
 def make_live(config: Config, output: OutputStream, stop: Stop, opened: ExitStack) -> Live:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from xtrace.config import Config
@@ -29,6 +29,8 @@ NAMES = (
     Path("/run/NetworkManager"),
 )
 """What resolving a server's name reads, and its certificates. Directories: their files are replaced while we run."""
+MOST_LINKS = 40
+"""On the way to a file, as in path_resolution(7)."""
 
 
 def change_user(user: Account) -> None:
@@ -37,13 +39,16 @@ def change_user(user: Account) -> None:
     confinement.become(*user)
 
 
-def confine(config: Config) -> Confinement:
-    """Give up what the run needs no more, in all threads, and return what is enforced. Failing is told, not fatal."""
+def confine(config: Config, read_again: Collection[Path]) -> Confinement:
+    """Give up what the run needs no more, in all threads, and return what is enforced. Failing is told, not fatal.
+
+    `read_again`: files that may be replaced, and are read again then.
+    """
     time.tzset()  # reads the time zone's file while it can be read
     try:
         why_not = LOOKS_INTO_PROCESSES if looks_into_processes(config) else confinement.why_no_landlock()
-        rules = None if why_not else confinement.landlock(readable(config), writable(config))
-        confinement.confine(kept_capabilities(config), rules)
+        rules = None if why_not else confinement.landlock(readable(config, read_again), writable(config))
+        confinement.confine(kept_capabilities(config, read_again), rules)
     except KernelError as error:
         log.warning("privileges are kept: %s", error)
         return Confinement(str(error))
@@ -55,7 +60,7 @@ def looks_into_processes(config: Config) -> bool:
     return "nccl" in config.modes or config.tcp is not None
 
 
-def kept_capabilities(config: Config) -> set[str]:
+def kept_capabilities(config: Config, read_again: Collection[Path] = ()) -> set[str]:
     """Return what the modes need from now on. It is kept where it is held."""
     kept = set[str]()
     if "xdp" in config.modes:
@@ -70,7 +75,7 @@ def kept_capabilities(config: Config) -> set[str]:
         kept |= {"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}  # setns() to the namespaces behind veths
     if not privileges.effective().issuperset(kept & {*privileges.BPF_NEEDS}):
         kept |= {"CAP_SYS_ADMIN"}  # which stands for them
-    if any(is_closed(path, os.R_OK) for path in secret_files(config)):
+    if any(is_closed(path, os.R_OK) for path in (*secret_files(config), *read_again)):
         kept |= {"CAP_DAC_READ_SEARCH"}
     if any(is_closed(path, ALL) for path in writable(config)) or holds_closed_files(config):
         kept |= {"CAP_DAC_OVERRIDE"}
@@ -128,7 +133,7 @@ def _lacks(path: Path, rights: int) -> bool:
     return given & rights != rights
 
 
-def readable(config: Config) -> Iterator[Path]:
+def readable(config: Config, read_again: Collection[Path] = ()) -> Iterator[Path]:
     """Yield the directories beneath which files may be read."""
     yield from (Path("/proc"), Path("/sys"), paths.procfs(), paths.sysfs(), *CODE)
     yield from code()
@@ -136,7 +141,7 @@ def readable(config: Config) -> Iterator[Path]:
         yield from NAMES
     if config.owners:
         yield from runtime_names.directories()
-    yield from directories(secret_files(config))
+    yield from directories((*secret_files(config), *read_again))
 
 
 def writable(config: Config) -> Iterator[Path]:
@@ -148,17 +153,33 @@ def writable(config: Config) -> Iterator[Path]:
 
 
 def secret_files(config: Config) -> Iterator[Path]:
-    """Yield the files of secrets and certificates, which are read again while it runs."""
+    """Yield the files that are read for each request: secrets, and the authorities for proxies."""
     if config.target is None:
         return
-    target = config.target
-    named = (target.password_file, target.bearer_token_file, target.ca_file, target.cert_file, target.key_file)
+    secrets = (config.target.password_file, config.target.bearer_token_file)
     certificates = (os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
-    yield from (Path(name) for name in (*named, *certificates) if name)
+    yield from (Path(name) for name in (*secrets, *certificates) if name)
 
 
 def directories(files: Iterable[Path]) -> Iterator[Path]:
-    """Yield where they are, and where links lead."""
+    """Yield where they are, where links lead, and where links are that may come to lead to another place beside it."""
     for file in files:
         for path in (file.absolute(), file.resolve()):
             yield path if _is_directory(path) else path.parent
+        yield from rotated(file.absolute())
+
+
+def rotated(path: Path) -> Iterator[Path]:
+    """Yield the directories in which a link, anywhere on the way to the file, leads to something beneath the same.
+
+    There a link is replaced by one to a new directory: Kubernetes' `..data`, or `current`. Not the root directory.
+    """
+    for _ in range(MOST_LINKS):
+        link = next((place for place in (*reversed(path.parents), path) if os.path.islink(place)), None)  # noqa: PTH114
+        if link is None:
+            return
+        above = link.parent
+        leads_to = Path(os.path.normpath(above / link.readlink()))
+        if above != Path("/") and leads_to.is_relative_to(above):
+            yield above
+        path = leads_to / path.relative_to(link)

@@ -13,6 +13,11 @@ READY, ALIVE, STOPPING = "READY=1", "WATCHDOG=1", "STOPPING=1"
 NEVER_NS = 1 << 63
 
 
+def reloading(now_ns: int) -> str:
+    """Return the state from a request to reload until READY; `now_ns`: the monotonic clock."""
+    return f"RELOADING=1\nMONOTONIC_USEC={now_ns // 1000}"
+
+
 class Service:
     """The manager that NOTIFY_SOCKET names; without it nothing is sent. With WATCHDOG_USEC it wants signs of life."""
 
@@ -23,12 +28,15 @@ class Service:
         self._period_ns = watchdog_ns(environment) // 2 if address else 0
         self._due_ns = 0
 
-    def say(self, state: str) -> None:
-        """Send one state. A manager that cannot be reached is none of the monitor's problems."""
+    def say(self, state: str, *, waits: bool = False) -> None:
+        """Send one state. A manager that cannot be reached is none of the monitor's problems.
+
+        `waits`: until a busy manager takes it; not for the main thread.
+        """
         if self._socket is None:
             return
         try:
-            self._socket.sendto(state.encode(), socket.MSG_DONTWAIT, self._address)
+            self._socket.sendto(state.encode(), 0 if waits else socket.MSG_DONTWAIT, self._address)
         except OSError as error:
             log.debug("service manager at %s: %s", self._address, error)
 

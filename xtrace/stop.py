@@ -25,6 +25,11 @@ GRACE_S = 2.0
 """Seconds that output may block after the request before the rest is dropped."""
 
 
+def in_service() -> bool:
+    """Whether a service manager has started this run: SIGHUP is no request to stop then (xtrace/reload.py)."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 class Stop:
     """Turns SIGINT, SIGTERM and SIGHUP into a flag and a readable descriptor; a second Ctrl-C exits at once.
 
@@ -50,14 +55,18 @@ class Stop:
         """Install the signal handlers, and let in what waits for them. Must run in the main thread.
 
         SIGHUP stays ignored under nohup. SIGINT does not: shells start background jobs with SIGINT ignored, but a
-        SIGINT sent to such a job on purpose should end it.
+        SIGINT sent to such a job on purpose should end it. In a service SIGHUP waits, blocked, until it is read.
         """
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
         self._installed = True
-        for number in SIGNALS:
+        handled = set(SIGNALS)
+        if in_service():
+            handled.remove(signal.SIGHUP)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        for number in handled:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT and time.monotonic() - self._at > SAME_REQUEST_S:

@@ -98,6 +98,15 @@ CURES = {
     "push to …: ended; the server accepted samples but seems not to store them": (
         "See the server's log and its limits on series."
     ),
+    "…; what was read before stays in use": (
+        "Correct the files, the message says what is wrong with them: they are read again once they have changed, and"
+        " at `systemctl reload`. See [Renewed certificates](security.md#renewed-certificates)."
+    ),
+    "…; what was read before stays in use (after the start only files that the run's user may read, in the directories"
+    " where they were then, can be read)": (
+        "Give the new files the owner, group and directory of the old ones, or restart. See [Renewed"
+        " certificates](security.md#renewed-certificates)."
+    ),
     "push to …: more than … MiB queued; dropping the oldest samples": "Repair the server, or use a larger `--spool`.",
     "push to …: rejected and dropped: …": "The server's text follows; see [Delivery](metrics.md#delivery).",
     "push to …: … of … samples written, the others rejected and dropped: …": (

@@ -102,8 +102,8 @@ static PyStatus initialize(int argc, char **argv)
 	return status;
 }
 
-// Until the tool handles them (xtrace/stop.py): one that arrives before is then a request to stop like any
-// other.
+// Until the tool handles them (xtrace/stop.py): one that arrives before is then a request like any other, to
+// stop or, SIGHUP in a service, to reload.
 static void block_signals(void)
 {
 	sigset_t signals;

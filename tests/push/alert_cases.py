@@ -123,6 +123,7 @@ CATCH: dict[str, list[Host]] = {
     ),
     "XtraceCatchPushFailing": simple("xtrace_catch_push_failures_total", {}, counter(1), counter(0.5), counter(0, 900)),
     "XtraceCatchNotStored": simple("xtrace_catch_push_stored", {}, late(6, 0, 1), steady(1), late(2, 0, 1)),
+    "XtraceCatchFilesOutdated": simple("xtrace_catch_files_outdated", {}, late(12, 1, 0), steady(0), late(4, 1, 0)),
     "XtraceCatchSlowDrain": [
         Host({"host": "bad"}, [(DRAIN, {}, late(20, 0.7, 0.1)), (GRACE, {}, steady(0.4))], True),
         Host({"host": "good-1"}, [(DRAIN, {}, steady(0.5)), (GRACE, {}, steady(0.4))], False),

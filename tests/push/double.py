@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
@@ -27,6 +29,8 @@ class Request:
     headers: Message
     """case-insensitive"""
     body: bytes
+    client: str = ""
+    """common name in the client's certificate"""
 
     @property
     def text(self) -> str:
@@ -48,10 +52,16 @@ class Answer:
     """whether the request is forwarded, and the connection then closed without an answer"""
 
 
+def common_name(connection: socket.socket) -> str:
+    """Return the name in the certificate of the client; empty without one."""
+    shown: Any = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    return str(dict(field for (field,) in shown["subject"])["commonName"]) if shown else ""
+
+
 class Double:
     """`answer` gets the request's number, from 0, and returns the response; None forwards to `behind`.
 
-    `rewrite` makes the path there.
+    `rewrite` makes the path there. `keeps_open`: else each request has a connection of its own.
     """
 
     def __init__(
@@ -60,6 +70,8 @@ class Double:
         behind: str | None = None,
         tls: ssl.SSLContext | None = None,
         rewrite: Callable[[str], str] = str,
+        *,
+        keeps_open: bool = True,
     ) -> None:
         self.requests: list[Request] = []
         self._answer, self._behind, self._rewrite = answer, behind, rewrite
@@ -76,7 +88,7 @@ class Double:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                request = Request(time.monotonic(), self.path, self.headers, body)
+                request = Request(time.monotonic(), self.path, self.headers, body, common_name(self.connection))
                 double.requests.append(request)
                 with suppress(ConnectionError):
                     self._send(double.answer_to(request))
@@ -90,7 +102,8 @@ class Double:
                 self.send_response(answer.status, answer.reason)
                 has_length = answer.status != 204 and "Transfer-Encoding" not in answer.headers
                 length = {"Content-Length": str(len(answer.body))} if has_length else {}
-                for name, value in {**length, **answer.headers}.items():
+                closing = {} if keeps_open else {"Connection": "close"}
+                for name, value in {**length, **closing, **answer.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 for byte in answer.body if answer.drip_s else ():
@@ -149,9 +162,11 @@ def double(
     behind: str | None = None,
     tls: ssl.SSLContext | None = None,
     rewrite: Callable[[str], str] = str,
+    *,
+    keeps_open: bool = True,
 ) -> Iterator[Double]:
     """Run a Double for the block."""
-    made = Double(answer, behind, tls, rewrite)
+    made = Double(answer, behind, tls, rewrite, keeps_open=keeps_open)
     try:
         yield made
     finally:

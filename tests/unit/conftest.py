@@ -19,7 +19,7 @@ from xtrace.stop import Stop
 @pytest.fixture(autouse=True)
 def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run in the tests' own process must not take its privileges, which it cannot get back."""
-    monkeypatch.setattr("xtrace.confinement.confine", lambda config: CONFINED)
+    monkeypatch.setattr("xtrace.confinement.confine", lambda config, read_again: CONFINED)
 
 
 @pytest.fixture

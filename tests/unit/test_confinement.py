@@ -9,7 +9,15 @@ import pytest
 
 from xtrace import confinement
 from xtrace.config import Config, parse
-from xtrace.confinement import change_user, is_closed, kept_capabilities, looks_into_processes, readable, writable
+from xtrace.confinement import (
+    change_user,
+    is_closed,
+    kept_capabilities,
+    looks_into_processes,
+    readable,
+    rotated,
+    writable,
+)
 from xtrace.errors import PrivilegeError
 from xtrace.kernel import confinement as confining
 from xtrace.kernel import privileges
@@ -177,3 +185,52 @@ def test_landlock_is_not_for_runs_that_look_into_processes(arguments: str, does:
 def test_names_are_resolved_again_by_what_connects_again(arguments: str) -> None:
     assert Path("/etc") in set(readable(config(arguments)))
     assert Path("/etc") not in set(readable(config("")))
+
+
+def link(at: Path, to: str | Path) -> Path:
+    """A new link, in a new directory if need be."""
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.symlink_to(to)
+    return at
+
+
+def test_files_that_are_read_again_stay_within_reach_where_links_lead_now_and_will(tmp_path: Path) -> None:
+    for directory in ("..2026", "releases/1", "archive/n1"):
+        (tmp_path / directory).mkdir(parents=True)
+    before = set(readable(config("")))
+    mounted = link(tmp_path / "secret/cert.pem", "..data/cert.pem")
+    link(tmp_path / "secret/..data", "..2026")
+    lets_encrypt = link(tmp_path / "live/n1/cert.pem", "../../archive/n1/cert1.pem")
+    link(tmp_path / "certs/current", tmp_path / "certs/1")
+    far = link(tmp_path / "app/cert.pem", tmp_path / "certs/current/cert.pem")
+    for file, places in (
+        (mounted, {"secret", "secret/..2026"}),
+        (lets_encrypt, {"live/n1", "archive/n1"}),
+        (far, {"app", "certs", "certs/1"}),
+        (tmp_path / "archive", {"archive"}),
+        (tmp_path / "plain/missing.pem", {"plain"}),
+    ):
+        assert set(readable(config(""), [file])) - before == {tmp_path / place for place in places}, file
+
+
+def test_the_root_directory_is_not_opened_by_a_link_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "islink", lambda path: path == Path("/lib"))
+    monkeypatch.setattr(Path, "readlink", lambda path: Path("usr/lib"))
+    assert list(rotated(Path("/lib/x/cert.pem"))) == []
+
+
+def test_links_in_a_ring_lead_nowhere(tmp_path: Path) -> None:
+    link(tmp_path / "one", "other")
+    link(tmp_path / "other", "one")
+    assert set(rotated(tmp_path / "one" / "cert.pem")) == {tmp_path}
+
+
+def test_a_certificates_key_that_is_closed_to_the_user_stays_within_reach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("")
+    key.chmod(0o600)
+    assert kept_capabilities(config(""), [key]) == XDP
+    become_another(monkeypatch)
+    assert kept_capabilities(config(""), [key]) == XDP | {"CAP_DAC_READ_SEARCH"}

@@ -31,6 +31,7 @@ ALLOWED = {
     "monitors": ("errors", "kernel", "messages", "model", "monitors", "printable"),
     "sinks": ("errors", "kernel", "messages", "model", "printable", "sinks", "stop", "target"),
     "recorded": ("errors",),
+    "reload": ("kernel.signals", "service", "sinks.renewed"),
     "report": ("errors", "printable", "recorded", "report", "sinks.stream", "sinks.text.units", "stop"),
     "doctor": ("doctor", "errors", "kernel", "model", "monitors", "printable", "sinks", "target"),
     "hang": (
@@ -43,7 +44,7 @@ ALLOWED = {
     "loop": ("errors", "model", "monitors", "service", "sinks", "stop"),
     "assembly": (
         *("config", "confinement", "doctor", "errors", "kernel", "listing", "loop", "messages", "model", "monitors"),
-        *("options.table", "service", "sinks", "stop", "target"),
+        *("options.table", "reload", "service", "sinks", "stop", "target"),
     ),
     "command": (
         *("assembly", "config", "diagnostics", "errors", "kernel.syscall", "options.command_line"),

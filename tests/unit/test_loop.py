@@ -541,7 +541,7 @@ class Watchdog(Service):
         super().__init__({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "80000"})
         self.said: list[str] = []
 
-    def say(self, state: str) -> None:
+    def say(self, state: str, *, waits: bool = False) -> None:
         self.said.append(state)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from xtrace.service import ALIVE, NEVER_NS, READY, STOPPING, Service, watchdog_ns
+from xtrace.service import ALIVE, NEVER_NS, READY, STOPPING, Service, reloading, watchdog_ns
 
 MS = 1_000_000
 
@@ -37,6 +38,24 @@ def test_states_arrive_one_by_one(manager: socket.socket) -> None:
         service.say(READY)
         service.say(STOPPING)
     assert heard(manager) == ["READY=1", "STOPPING=1"]
+
+
+def test_reloading_comes_with_the_time_in_microseconds() -> None:
+    assert reloading(1_234_567_890) == "RELOADING=1\nMONOTONIC_USEC=1234567"
+
+
+def test_what_may_not_be_lost_waits_for_a_manager_that_is_busy(manager: socket.socket) -> None:
+    with closing(Service({"NOTIFY_SOCKET": manager.getsockname()})) as service:
+        for _ in range(10_000):  # more than its queue holds
+            service.say(ALIVE)
+        sent = threading.Thread(target=lambda: service.say(READY, waits=True))
+        sent.start()
+        manager.setblocking(True)
+        said = ALIVE
+        while said == ALIVE:
+            said = manager.recv(4096).decode()
+        assert said == READY
+        sent.join()
 
 
 def test_an_abstract_address_begins_with_an_at_sign() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from xtrace import stop as stop_module
 from xtrace.errors import Stopped
-from xtrace.stop import GRACE_S, SAME_REQUEST_S, SECOND_INTERRUPT, Stop
+from xtrace.stop import GRACE_S, SAME_REQUEST_S, SECOND_INTERRUPT, Stop, in_service
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -147,6 +147,36 @@ def test_hangup_ignored_by_nohup_stays_ignored(stop: Stop) -> None:
         signal.signal(signal.SIGHUP, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def test_hangup_waits_in_a_service_and_requests_nothing(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "@manager")
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        stop.install()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | {signal.SIGHUP}
+        signal.raise_signal(signal.SIGHUP)
+        assert signal.sigpending() == {signal.SIGHUP}
+        assert signal.sigwait([signal.SIGHUP]) == signal.SIGHUP
+        assert not stop.requested and not is_readable(stop)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("value, is_service", [(None, False), ("", False), ("/run/systemd/notify", True)])
+def test_a_service_is_what_has_a_managers_socket(
+    value: str | None, is_service: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NOTIFY_SOCKET", value)
+    assert in_service() is is_service
 
 
 def test_thousands_of_signals_do_not_block(installed: Stop) -> None:

@@ -278,7 +278,8 @@ LISTEN: Option[tuple[str, int] | str | None] = Option(
 LISTEN_CONFIG: Option[str | None] = Option(
     ("--listen-config",), "FILE", "TLS and passwords for --listen", METRICS, as_given, None,
     details="A web.config.file of Prometheus' exporters: tls_server_config with cert_file and key_file, and for client"
-    " certificates client_auth_type and client_ca_file; basic_auth_users with bcrypt hashes.",
+    " certificates client_auth_type and client_ca_file; basic_auth_users with bcrypt hashes. Files that"
+    " have changed are read again.",
     variables=("XTRACE_LISTEN_CONFIG",),
 )
 MAX_SERIES = Option(

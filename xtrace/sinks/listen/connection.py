@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
@@ -49,7 +48,7 @@ class Connection:
         """answered"""
         self.is_refused = False
         """whether it ended with an error of the client, or before an answer"""
-        self.state = State.HANDSHAKE if isinstance(peer, ssl.SSLSocket) else State.HEAD
+        self.state = State.HEAD
         self.deadline = now + HEAD_S
         self._answer = answer
         self._received = bytearray()
@@ -63,14 +62,12 @@ class Connection:
         try:
             while self._step(now):
                 pass
-        except ssl.SSLWantReadError:
-            self.events = EVENT_READ
-        except ssl.SSLWantWriteError:
-            self.events = EVENT_WRITE
-        except BlockingIOError:
-            self.events = EVENT_WRITE if self.state is State.REPLY else EVENT_READ
-        except OSError:  # a reset, a failed handshake
-            self.close()
+        except OSError as error:
+            awaited = self._awaited(error)
+            if awaited:
+                self.events = awaited
+            else:  # a reset, a failed handshake
+                self.close()
 
     def expire(self) -> None:
         """End it: its time is over, or another connection needs its place."""
@@ -87,17 +84,19 @@ class Connection:
 
     def _step(self, now: float) -> bool:
         """Do one thing; return whether to go on at once."""
-        if self.state is State.HANDSHAKE:
-            assert isinstance(self.socket, ssl.SSLSocket)
-            self.socket.do_handshake()
-            self.state = State.HEAD
-        elif self.state in (State.HEAD, State.IDLE):
+        if self.state in (State.HEAD, State.IDLE):
             self._read(now)
         elif self.state is State.REPLY:
             return self._send(now)
         elif self.state is State.LINGER:
             self._discard()
         return self.state is not State.CLOSED
+
+    def _awaited(self, error: OSError) -> int:
+        """Return what to wait for after an error that only says that it would block; else 0."""
+        if not isinstance(error, BlockingIOError):
+            return 0
+        return EVENT_WRITE if self.state is State.REPLY else EVENT_READ
 
     def _read(self, now: float) -> None:
         if not self._has_head():
@@ -168,8 +167,11 @@ class Connection:
                 self.state, self.deadline = State.HEAD, now + HEAD_S
             return
         self.state, self.deadline = State.LINGER, now + LINGER_S
-        if not isinstance(self.socket, ssl.SSLSocket):  # whose shutdown() would be in plain text
-            self.socket.shutdown(socket.SHUT_WR)
+        self._end_sending()
+
+    def _end_sending(self) -> None:
+        """Tell the client that nothing follows."""
+        self.socket.shutdown(socket.SHUT_WR)
 
     def _discard(self) -> None:
         data = self.socket.recv(AT_ONCE)

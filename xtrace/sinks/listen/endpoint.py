@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import stat
 from contextlib import suppress
 from errno import ECONNREFUSED
@@ -17,9 +16,8 @@ BACKLOG = 128
 class Endpoint:
     """Owns a unix socket's file. The socket belongs to the server."""
 
-    def __init__(self, where: tuple[str, int] | str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, where: tuple[str, int] | str) -> None:
         """`where`: host and port, or the path of a unix socket. Raises UsageError."""
-        self.tls = tls
         self._path = Path(where) if isinstance(where, str) else None
         try:
             self.socket = unix_socket(self._path) if self._path else tcp_socket(*where)

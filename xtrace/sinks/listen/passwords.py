@@ -22,9 +22,13 @@ MOST_KNOWN = 64
 class Passwords:
     """Answers those who know a password. What was right is remembered, as clients send it with each request."""
 
-    def __init__(self, users: Mapping[str, str], answer: Answer, clock: Callable[[], float] = time.monotonic) -> None:
-        """`users`: bcrypt hashes by user."""
-        self._users = users
+    def __init__(
+        self, users: Callable[[], Mapping[str, str]], answer: Answer, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`users` returns bcrypt hashes by user, as they are now; empty: nobody needs a password."""
+        self._ask_for_users = users
+        self._users: Mapping[str, str] = {}
+        """of the last request"""
         self._answer = answer
         self._clock = clock
         self._secret = os.urandom(32)
@@ -34,6 +38,12 @@ class Passwords:
 
     def answer(self, request: Request) -> Response:
         """Return the page, or the demand for a password."""
+        users = self._ask_for_users()
+        if users != self._users:
+            self._users = users
+            self._known.clear()
+        if not users:
+            return self._answer(request)
         given = request.headers.get("authorization", "")
         digest = blake2b(given.encode("latin-1"), key=self._secret).digest()
         if digest in self._known:

@@ -6,10 +6,9 @@ import logging
 import os
 import selectors
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from selectors import EVENT_READ
 
@@ -39,11 +38,17 @@ class Served:
 class Server:
     """Owns the listening socket, the connections and the thread."""
 
-    def __init__(self, listener: socket.socket, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        answer: Answer,
+        connection: Callable[[socket.socket, Answer, float], Connection] = Connection,
+    ) -> None:
+        """`connection` makes one of what was accepted, or raises OSError."""
         self.served = Served()
         self._listener = listener
         self._answer = answer
-        self._tls = tls
+        self._connection = connection
         self._connections: dict[int, Connection] = {}
         """by descriptor, the oldest first"""
         self._accepts_at = 0.0
@@ -104,14 +109,12 @@ class Server:
             self._end(next(self._giving_way()))
         peer.setblocking(False)
         try:
-            if self._tls is not None:
-                peer = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
+            connection = self._connection(peer, self._answer, time.monotonic())
         except OSError:  # it has been reset
             peer.close()
             return
-        connection = Connection(peer, self._answer, time.monotonic())
-        self._connections[peer.fileno()] = connection
-        self._selector.register(peer, connection.events)
+        self._connections[connection.socket.fileno()] = connection
+        self._selector.register(connection.socket, connection.events)
 
     def _giving_way(self) -> Iterator[int]:
         for state in GIVING_WAY:

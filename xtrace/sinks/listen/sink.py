@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from xtrace.model.flow import FlowSnapshot
 from xtrace.model.snapshot import Snapshot
@@ -15,6 +16,10 @@ from xtrace.sinks.listen.server import Server
 from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 from xtrace.sinks.registry import Totals
+from xtrace.sinks.renewed import Renewed
+
+if TYPE_CHECKING:
+    from xtrace.sinks.listen.web_config import WebConfig
 
 
 class Scraped:
@@ -45,13 +50,20 @@ class Scraped:
 class Listen:
     """The Sink: publishes flows and health. Owns the server."""
 
-    def __init__(self, endpoint: Endpoint, identity: Identity, users: Mapping[str, str] | None = None) -> None:
-        """`users`: bcrypt hashes of passwords, by user; empty: nobody needs one."""
+    def __init__(self, endpoint: Endpoint, identity: Identity, access: Renewed[WebConfig] | None = None) -> None:
+        """`access`: TLS and users, looked up for each connection and request; None: in plain text, for everybody."""
         latest = Latest()
         self._pages = Pages(identity, latest)
         self._endpoint = endpoint
-        answer = Passwords(users, self._pages.answer).answer if users else self._pages.answer
-        self._server = Server(endpoint.socket, answer, endpoint.tls)
+        if access is None:
+            self._server = Server(endpoint.socket, self._pages.answer)
+        else:
+            from xtrace.sinks.listen.tls_connection import connection  # with the module ssl
+
+            gate = Passwords(lambda: access.current().users, self._pages.answer)
+            self._server = Server(
+                endpoint.socket, gate.answer, lambda *accepted: connection(access.current().tls, *accepted)
+            )
         self.outlet = Scraped(latest, self._server)
         """it must be given all samples of a tick before flush()"""
 

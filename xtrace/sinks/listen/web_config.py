@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from xtrace.errors import UsageError
+from xtrace.sinks.renewed import Note
+from xtrace.sinks.tls import reason
 
 _T = TypeVar("_T")
 
@@ -40,9 +42,29 @@ class WebConfig:
     users: Mapping[str, str] = field(default_factory=dict)
     """bcrypt hashes of passwords, by user; empty: nobody needs one"""
 
+    @property
+    def protection(self) -> set[str]:
+        """What keeps clients out, by the names of the settings."""
+        required = self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
+        kinds = {TLS: self.tls is not None, USERS: bool(self.users), "client_auth_type": required}
+        return {name for name, is_there in kinds.items() if is_there}
 
-def web_config(path: str) -> WebConfig:
-    """Return what a file describes. Raises UsageError."""
+
+def web_config(path: str, note: Note, before: WebConfig | None = None) -> WebConfig:
+    """Return what a file describes; `note` is told of it, and of those that it names, just before they are read.
+
+    Raises UsageError, also for what would be open to more clients than `before`: half a file must not open it to all.
+    """
+    made = _web_config(path, note)
+    lost = (before.protection - made.protection) if before else set()
+    if lost:
+        gone = ", ".join(sorted(lost))
+        raise UsageError(f"--listen-config {path}: has no {gone} any more (restart to go without)")
+    return made
+
+
+def _web_config(path: str, note: Note) -> WebConfig:
+    note(path)
     try:
         text = Path(path).read_text()
     except (OSError, UnicodeError) as error:
@@ -54,10 +76,10 @@ def web_config(path: str) -> WebConfig:
     for user, hashed in sections.get(USERS, {}).items():
         if not _BCRYPT.fullmatch(hashed):
             raise UsageError(f"--listen-config {path}: {USERS}: {user} has no bcrypt hash (htpasswd -nBC 10 {user})")
-    return WebConfig(tls_context(sections[TLS], path) if TLS in sections else None, sections.get(USERS, {}))
+    return WebConfig(tls_context(sections[TLS], path, note) if TLS in sections else None, sections.get(USERS, {}))
 
 
-def tls_context(settings: Mapping[str, str], path: str) -> ssl.SSLContext:
+def tls_context(settings: Mapping[str, str], path: str, note: Note) -> ssl.SSLContext:
     """Return the TLS context of tls_server_config. Raises UsageError."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = _word(settings, "min_version", VERSIONS, "TLS12", path)
@@ -65,6 +87,8 @@ def tls_context(settings: Mapping[str, str], path: str) -> ssl.SSLContext:
     if ("client_ca_file" in settings) != (clients is not ssl.CERT_NONE):
         raise UsageError(f"--listen-config {path}: client_ca_file and client_auth_type need each other (set both)")
     names = {name: str(Path(path).parent / settings[name]) for name in settings if name.endswith("_file")}
+    for file in names.values():
+        note(file)
     try:
         # without the callback OpenSSL would prompt for an encrypted key's passphrase on the terminal
         made.load_cert_chain(names["cert_file"], names["key_file"], password=lambda: "")
@@ -75,8 +99,7 @@ def tls_context(settings: Mapping[str, str], path: str) -> ssl.SSLContext:
             f"--listen-config {path}: {TLS} has no {missing.args[0]} (set cert_file and key_file)"
         ) from None
     except OSError as error:
-        why = getattr(error, "reason", None) or error.strerror
-        files = ", ".join(names.values())
+        files, why = ", ".join(names.values()), reason(error)
         raise UsageError(f"--listen-config {path}: {files}: {why} (PEM files, the key not encrypted)") from None
     made.verify_mode = clients
     return made

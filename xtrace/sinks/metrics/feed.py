@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from xtrace.model.snapshot import Setup, Snapshot
 from xtrace.sinks import Run
@@ -13,6 +13,7 @@ from xtrace.sinks.metrics import own
 from xtrace.sinks.metrics.own import SelfMetrics
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample
 from xtrace.sinks.registry import ByMode, Totals
+from xtrace.sinks.renewed import Renewed
 
 
 class Outlet(Protocol):
@@ -31,11 +32,14 @@ class Outlet(Protocol):
 class Feed:
     """State of all modes' series between ticks."""
 
-    def __init__(self, options: MetricsOptions, outlets: Sequence[Outlet]) -> None:
+    def __init__(
+        self, options: MetricsOptions, outlets: Sequence[Outlet], renewed: Sequence[Renewed[Any]] = ()
+    ) -> None:
+        """`renewed`: what outlets make of files that may be replaced."""
         self._outlets = outlets
         self._kinds = ByMode(lambda kind: kind.metrics(options) if kind.metrics else None)
         self._setups: Mapping[str, Setup] = {}
-        self._self = SelfMetrics()
+        self._self = SelfMetrics(renewed)
         self._interval: Interval | None = None
         """the last one written"""
         self._unfinished: Interval | None = None

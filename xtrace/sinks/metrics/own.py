@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from xtrace.sinks import Run
 from xtrace.sinks.metrics.sample import Interval, Metric, Sample, Values
+from xtrace.sinks.renewed import Renewed
 
 DESCRIBED = {
     "xtrace_catch_build_info": Metric("gauge", "", "Always 1; the label version has the version that runs."),
@@ -24,6 +26,12 @@ DESCRIBED = {
     ),
     "xtrace_catch_resident_memory_bytes": Metric("gauge", "bytes", "Resident memory of the process."),
     "xtrace_catch_map_memory_bytes": Metric("gauge", "bytes", "Kernel memory that all eBPF maps take."),
+    "xtrace_catch_files_outdated": Metric(
+        "gauge",
+        "",
+        "1 while new files of certificates, keys or users are of no use, and what was read before stays in use, else 0;"
+        " absent without such files.",
+    ),
     "xtrace_catch_interfaces_attached": Metric("gauge", "interfaces", "Interfaces that are monitored."),
     "xtrace_catch_interfaces_unattached": Metric(
         "gauge",
@@ -115,7 +123,9 @@ class Figures:
 class SelfMetrics:
     """Collects the tool's own figures, without those of outlets."""
 
-    def __init__(self) -> None:
+    def __init__(self, renewed: Sequence[Renewed[Any]] = ()) -> None:
+        """`renewed`: what is made of files that may be replaced."""
+        self._renewed = renewed
         self._run: Run | None = None
         self._started = time.time()
         self._render_ns: int | None = None
@@ -147,6 +157,8 @@ class SelfMetrics:
         memory = sum(setup.map_memory for setup in self._run.setups.values()) if self._run else 0
         if memory:
             values["xtrace_catch_map_memory_bytes"] = memory
+        if self._renewed:
+            values["xtrace_catch_files_outdated"] = int(any(each.is_outdated for each in self._renewed))
         if self._render_ns is not None:
             values["xtrace_catch_push_render_seconds"] = self._render_ns / 1e9
         return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +15,38 @@ from urllib3.exceptions import HTTPError
 
 from xtrace.errors import UsageError
 from xtrace.sinks.push.secrets import Secrets
+from xtrace.sinks.renewed import Note, Renewed
+from xtrace.sinks.tls import reason
 from xtrace.target import PREFIX, Target
 
+Certificates = Renewed[ssl.SSLContext]
 
-def manager(target: Target, secrets: Secrets, connecting: Callable[[], None]) -> urllib3.PoolManager:
-    """Return connections, direct or by a proxy, that call `connecting`. Raises UsageError for an invalid proxy."""
-    made = _manager(target, secrets)
+
+def manager(
+    target: Target, secrets: Secrets, connecting: Callable[[], None], certificates: Certificates | None
+) -> urllib3.PoolManager:
+    """Return connections, direct or by a proxy, that call `connecting`. Raises UsageError for an invalid proxy.
+
+    `certificates`: for https; each new connection takes the context that is current then.
+    """
+    made = _manager(target, secrets, certificates)
     # the pool keeps a connection object when it connects again, and does not count that
     pool = made.connection_from_url(target.url)
 
     class Connection(pool.ConnectionCls):  # type: ignore[name-defined, misc]
         def connect(self) -> None:
             connecting()
+            if certificates is not None:
+                self.ssl_context = certificates.current()
             super().connect()
 
     pool.ConnectionCls = Connection
     return made
 
 
-def _manager(target: Target, secrets: Secrets) -> urllib3.PoolManager:
+def _manager(target: Target, secrets: Secrets, certificates: Certificates | None) -> urllib3.PoolManager:
     parts = urlsplit(target.url)
-    context = tls_context(target) if target.is_https else None
+    context = certificates.current() if certificates else None
     options: dict[str, Any] = {"maxsize": 1, "ssl_context": context, "retries": False}
     proxy = proxy_for(parts.scheme, parts.netloc)
     if proxy is None:
@@ -50,13 +62,45 @@ def _manager(target: Target, secrets: Secrets) -> urllib3.PoolManager:
         raise UsageError(f"{parts.scheme}_proxy: not an http or https URL (use http://host:3128)") from None
 
 
+def certificates_of(target: Target) -> Certificates | None:
+    """Return the TLS context for a target, made anew with its files; None without TLS. Raises UsageError."""
+    if not target.is_https:
+        return None
+
+    loaded = 0
+
+    def make(note: Note, before: ssl.SSLContext | None) -> ssl.SSLContext:
+        nonlocal loaded
+        for file in files_of(target):
+            note(file)
+        made = tls_context(target)
+        found = made.cert_store_stats()["x509"]
+        if loaded and not found:  # OpenSSL does not say that it cannot read the system's
+            raise UsageError(f"{', '.join(files_of(target))}: no certificates (a file of PEM certificates is needed)")
+        loaded = found
+        return made
+
+    return Renewed(f"push to {target.shown}", make)
+
+
+def files_of(target: Target) -> list[str]:
+    """Return the files that a TLS context is made of; without an own authority the system's, whether or not there."""
+    usual = ssl.get_default_verify_paths()
+    systems = (
+        os.environ.get(usual.openssl_cafile_env, usual.openssl_cafile),
+        os.environ.get(usual.openssl_capath_env, usual.openssl_capath),
+    )
+    authorities = (target.ca_file,) if target.ca_file else systems
+    return [file for file in (*authorities, target.cert_file, target.key_file) if file]
+
+
 def tls_context(target: Target) -> ssl.SSLContext:
     """Return the TLS context for a target. Raises UsageError for unusable files."""
     try:
         context = ssl.create_default_context(cafile=target.ca_file)
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
-            f"{PREFIX}CA_FILE {target.ca_file}: {_why(error)} (a file of PEM certificates is needed)"
+            f"{PREFIX}CA_FILE {target.ca_file}: {reason(error)} (a file of PEM certificates is needed)"
         ) from None
     if target.skip_verify:
         context.check_hostname = False
@@ -69,12 +113,8 @@ def tls_context(target: Target) -> ssl.SSLContext:
             files = f"{PREFIX}CERT_FILE {target.cert_file}, {PREFIX}KEY_FILE {target.key_file}"
             if _is_encrypted(target.key_file):
                 raise UsageError(f"{files}: the key is encrypted (openssl pkey decrypts it)") from None
-            raise UsageError(f"{files}: {_why(error)} (a matching pair of PEM files is needed)") from None
+            raise UsageError(f"{files}: {reason(error)} (a matching pair of PEM files is needed)") from None
     return context
-
-
-def _why(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or str(error)
 
 
 def _is_encrypted(path: str) -> bool:

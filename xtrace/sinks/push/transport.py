@@ -22,7 +22,7 @@ from xtrace.printable import printable
 from xtrace.sinks.metrics.pieces import identity
 from xtrace.sinks.push.answers import OK, Answer, delivered, may_pass, status_message, written
 from xtrace.sinks.push.batch import Outcome
-from xtrace.sinks.push.connections import manager
+from xtrace.sinks.push.connections import certificates_of, manager
 from xtrace.sinks.push.secrets import Secrets, check_secret_files, read_secret
 from xtrace.target import ENDS, IMPORT_PATH, OTLP, OTLP_OF_PROMETHEUS, OTLP_PATHS, REMOTE_WRITE, WRITE_PATH, Target
 
@@ -72,7 +72,9 @@ class Http:
         # this tool logs its own warning about unverified TLS
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         check_secret_files(target)
-        self._manager = manager(target, self._secrets, self._connecting)
+        self.certificates = certificates_of(target)
+        """None without TLS"""
+        self._manager = manager(target, self._secrets, self._connecting, self.certificates)
 
     def close(self) -> None:
         """Close the connections."""
@@ -126,6 +128,8 @@ class Http:
         return None
 
     def _request(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        if self.certificates is not None:
+            self.certificates.current()  # a new connection takes it; what is wrong with new files is said before
         timeout = urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S)
         response = self._manager.urlopen(
             method, url, body=body, headers=headers, timeout=timeout, redirect=False, preload_content=False

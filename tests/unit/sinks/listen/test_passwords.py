@@ -52,7 +52,7 @@ def ask(gate: Passwords, headers: Mapping[str, str]) -> HTTPStatus:
 
 
 def test_right_password_is_checked_once(checked: Lib) -> None:
-    gate = Passwords({"alice": "h"}, page)
+    gate = Passwords(lambda: {"alice": "h"}, page)
     assert [ask(gate, basic("alice", "right")) for _ in range(3)] == [HTTPStatus.OK] * 3
     assert checked.checks == [(b"right", b"h")]
 
@@ -62,7 +62,7 @@ def test_right_password_is_checked_once(checked: Lib) -> None:
     ["", "Basic", "Basic !", "Basic YQ==", "Bearer YTpi", "Basic " + b64encode(b"a:\0").decode(), "Basic /w=="],
 )
 def test_without_a_password_one_is_demanded_and_nothing_checked(header: str, checked: Lib) -> None:
-    response = Passwords({"alice": "h"}, page).answer(Request("GET", "/", {}, {"authorization": header}))
+    response = Passwords(lambda: {"alice": "h"}, page).answer(Request("GET", "/", {}, {"authorization": header}))
     assert response.status is HTTPStatus.UNAUTHORIZED
     assert response.headers["WWW-Authenticate"].startswith("Basic realm=")
     assert checked.checks == []
@@ -70,7 +70,7 @@ def test_without_a_password_one_is_demanded_and_nothing_checked(header: str, che
 
 def test_wrong_password_makes_others_wait_but_not_who_is_known(checked: Lib) -> None:
     clock = Clock()
-    gate = Passwords({"alice": "h", "bob": "i"}, page, clock)
+    gate = Passwords(lambda: {"alice": "h", "bob": "i"}, page, clock)
     assert ask(gate, basic("alice", "right")) is HTTPStatus.OK
     assert ask(gate, basic("alice", "wrong")) is HTTPStatus.UNAUTHORIZED
     assert ask(gate, basic("bob", "right")) is HTTPStatus.TOO_MANY_REQUESTS
@@ -81,12 +81,29 @@ def test_wrong_password_makes_others_wait_but_not_who_is_known(checked: Lib) -> 
 
 
 def test_unknown_user_is_refused_after_the_same_work(checked: Lib) -> None:
-    assert ask(Passwords({"alice": "h"}, page), basic("eve", "right")) is HTTPStatus.UNAUTHORIZED
+    assert ask(Passwords(lambda: {"alice": "h"}, page), basic("eve", "right")) is HTTPStatus.UNAUTHORIZED
     assert checked.checks == [(b"right", b"h")]
 
 
+def test_users_are_those_of_now(checked: Lib) -> None:
+    users = {"alice": "h"}
+    gate = Passwords(lambda: dict(users), page)
+    assert ask(gate, basic("alice", "right")) is HTTPStatus.OK
+    del users["alice"]
+    users["bob"] = "i"
+    assert ask(gate, basic("alice", "right")) is HTTPStatus.UNAUTHORIZED, "remembered"
+    gate._checks_at = 0.0
+    assert ask(gate, basic("bob", "right")) is HTTPStatus.OK
+    assert [hashed for _, hashed in checked.checks] == [b"h", b"i", b"i"]
+
+
+def test_without_users_nobody_needs_a_password(checked: Lib) -> None:
+    assert ask(Passwords(dict, page), {}) is HTTPStatus.OK
+    assert checked.checks == []
+
+
 def test_what_is_remembered_is_bounded(checked: Lib) -> None:
-    gate = Passwords({f"u{number}": "h" for number in range(70)}, page)
+    gate = Passwords(lambda: {f"u{number}": "h" for number in range(70)}, page)
     for number in range(70):
         assert ask(gate, basic(f"u{number}", "right")) is HTTPStatus.OK
     ask(gate, basic("u69", "right"))
@@ -96,7 +113,7 @@ def test_what_is_remembered_is_bounded(checked: Lib) -> None:
 
 
 def test_as_many_as_may_be_are_all_remembered(checked: Lib) -> None:
-    gate = Passwords({f"u{number}": "h" for number in range(module.MOST_KNOWN)}, page)
+    gate = Passwords(lambda: {f"u{number}": "h" for number in range(module.MOST_KNOWN)}, page)
     for _ in range(2):
         for number in range(module.MOST_KNOWN):
             assert ask(gate, basic(f"u{number}", "right")) is HTTPStatus.OK

@@ -6,6 +6,8 @@ import gzip
 import http.client
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -376,3 +378,15 @@ def test_the_connection_that_waits_longest_for_least_gives_way() -> None:
     states = [State.HEAD, State.REPLY, State.IDLE, State.LINGER, State.HANDSHAKE, State.IDLE]
     made._connections = {at: SimpleNamespace(state=state) for at, state in enumerate(states)}  # type: ignore[misc]
     assert list(made._giving_way()) == [3, 2, 5, 4, 0, 1]
+
+
+def test_without_tls_its_module_is_not_loaded() -> None:
+    code = """
+import sys
+from xtrace.sinks.identity import Identity
+from xtrace.sinks.listen.endpoint import Endpoint
+from xtrace.sinks.listen.sink import Listen
+Listen(Endpoint(("127.0.0.1", 0)), Identity("n1")).close()
+print([name for name in sys.modules if name == "ssl" or name.endswith("web_config")])
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from xtrace.errors import UsageError
-from xtrace.sinks.push.connections import manager, tls_context
+from xtrace.sinks import renewed
+from xtrace.sinks.push.connections import certificates_of, files_of, manager, tls_context
 from xtrace.sinks.push.secrets import Secrets
 from xtrace.target import Target
 
@@ -84,7 +85,7 @@ def test_encrypted_key_is_refused_without_asking_the_terminal_for_its_passphrase
 @pytest.mark.parametrize(
     "key, why",
     [
-        (str(FILES / "other.key"), "KEY_VALUES_MISMATCH"),
+        (str(FILES / "other.key"), "certificate and key do not match"),
         ("/nonexistent", "No such file or directory"),
         (CA, None),
     ],
@@ -110,5 +111,49 @@ def test_authorities_of_no_use_are_refused_with_the_reason(file: str, why: str) 
 @pytest.mark.parametrize("url, is_https", [("http://127.0.0.1/x", False), ("https://127.0.0.1/x", True)])
 def test_tls_is_set_up_for_https_alone(url: str, is_https: bool) -> None:
     """Reading all of the system's certificates takes longer than the rest of the start."""
-    made = manager(target(url, ca_file=CA), Secrets(), lambda: None)
+    wanted = target(url, ca_file=CA)
+    made = manager(wanted, Secrets(), lambda: None, certificates_of(wanted))
     assert isinstance(made.connection_pool_kw["ssl_context"], ssl.SSLContext) is is_https
+
+
+def of_system(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Path:
+    """Where the system has its authorities, from now on: a file."""
+    monkeypatch.setattr(renewed, "SETTLED_S", 0.0)
+    monkeypatch.setenv("SSL_CERT_FILE", str(directory / "ca.crt"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(directory / "none"))
+    return directory / "ca.crt"
+
+
+def test_the_systems_authorities_are_taken_anew_and_stay_while_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    file = of_system(monkeypatch, tmp_path)
+    certificates = certificates_of(target())
+    assert certificates is not None
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+        handshake(certificates.current(), server())
+    file.write_text(Path(CA).read_text())
+    assert handshake(certificates.current(), server()).version() is not None
+    for change in (lambda: file.write_text("half"), file.unlink):
+        change()
+        assert handshake(certificates.current(), server()).version() is not None
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"push to https://127.0.0.1/x: read anew: {file}",
+        *[
+            f"{file}, {tmp_path}/none: no certificates (a file of PEM certificates is needed);"
+            " what was read before stays in use"
+        ]
+        * 2,
+    ]
+
+
+def test_without_tls_there_is_nothing_to_take_anew() -> None:
+    assert certificates_of(target("http://127.0.0.1/x")) is None
+
+
+def test_files_of_a_target_are_those_of_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = of_system(monkeypatch, tmp_path)
+    assert files_of(target(cert_file=LEAF, key_file=KEY)) == [str(file), str(tmp_path / "none"), LEAF, KEY]
+    assert files_of(target(ca_file=CA)) == [CA]

@@ -40,6 +40,7 @@ from xtrace.sinks.push.delivery import Delivery
 from xtrace.sinks.push.sink import Push
 from xtrace.sinks.push.transport import Http, export_urls, retry_after, sample_times
 from xtrace.sinks.registry import KINDS
+from xtrace.sinks.renewed import Note, Renewed
 from xtrace.target import Target
 
 NAME = Identity("n1", "192.0.2.1", "pod-7", (("rack", 'r"1'),))
@@ -303,8 +304,29 @@ def test_identity_is_the_same_in_records_and_series_and_leaves_out_unknown_value
     assert Identity("n\udcff").series() == (("host", "n\ufffd"),)
 
 
+def outdated(*are_of_use: bool) -> dict[str, float]:
+    """The tool's metric of files, of which new ones are of use or not."""
+
+    def make(is_of_use: bool, note: Note, before: int | None) -> int:
+        if before is not None and not is_of_use:
+            raise ValueError
+        return 1
+
+    renewed = [Renewed("files", partial(make, is_of_use)) for is_of_use in are_of_use]
+    for each in renewed:
+        each.renew()
+    found = [sample for sample in flat([*SelfMetrics(renewed).samples(TICK)]) if "files" in sample.name]
+    return {sample.name: sample.value for sample in found}
+
+
+def test_new_files_of_no_use_show_and_without_files_nothing_does() -> None:
+    assert outdated() == {}
+    assert outdated(True, True) == {"xtrace_catch_files_outdated": 0}
+    assert outdated(True, False) == outdated(False, True) == {"xtrace_catch_files_outdated": 1}
+
+
 def test_tools_own_metrics_are_described_and_unknown_ones_absent() -> None:
-    own = SelfMetrics()
+    own = SelfMetrics([Renewed("files", lambda note, before: 1)])
     unknown = {sample.name for sample in flat([*own.samples(TICK), *push_samples(Figures())])}
     assert not {"xtrace_catch_push_stored", "xtrace_catch_drain_seconds", "xtrace_catch_push_request_seconds"} & unknown
     own.start(RUN)
