@@ -1,9 +1,9 @@
 """Packs directories as container images that are the same, byte for byte, whoever makes them and when.
 
 Engines stamp the images they build with times, names of containers and their own version, so that no two builds are
-equal. This archive is an OCI image layout (opencontainers/image-spec) with one uncompressed layer for each architecture,
-and also has the manifest that `docker load` of every version reads. Names are sorted, owners are root, times
-SOURCE_DATE_EPOCH.
+equal. This archive is an OCI image layout (opencontainers/image-spec) with one uncompressed layer for each
+architecture, and also has the manifest that `docker load` of every version reads. Names are sorted, owners are root,
+times SOURCE_DATE_EPOCH.
 
     python -m deploy.image.archive NAME OWN VERSION REVISION DIRECTORY... >ARCHIVE
 

@@ -1,5 +1,5 @@
-"""What guests of another architecture than this machine's run of ours: the shim, and the stand-ins of mode nccl's tests.
-Compiled here by clang and LLVM's linker."""
+"""What guests of another architecture than this machine's run of ours: the shim, and the stand-ins of mode nccl's
+tests. Compiled here by clang and LLVM's linker."""
 
 from __future__ import annotations
 
