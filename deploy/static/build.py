@@ -192,7 +192,8 @@ def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
     if done.returncode:
         sys.exit(f"{done.stderr}\nstatic build: linking failed")
     named = (Path(re.sub(r"[(].*", "", line)) for line in done.stdout.splitlines())
-    return {path for path in named if path.is_relative_to("/usr") and path.is_file()}
+    # a cross compiler's linker finds some in /lib, which leads to /usr/lib
+    return {path for path in named if path.resolve().is_relative_to("/usr") and path.is_file()}
 
 
 def describe(linked: set[Path], downloaded: Path, orjson: Path, suffix: str) -> None:
