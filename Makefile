@@ -276,5 +276,5 @@ docker-network-info: docker-image  ## list the interfaces visible to the contain
 docker-clean:  ## remove only this project's container, images and volumes
 	@$(COMPOSE) --profile victoriametrics down --volumes
 	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
-	@for image in $(IMAGE):latest $(IMAGE):archive $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done; \
+	@for image in $(IMAGE):latest $(IMAGE):latest-arm64 $(IMAGE):archive $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done; \
 	untagged=$$($(DOCKER) image ls -q --filter dangling=true --filter label=$(OURS)); test -z "$$untagged" || $(DOCKER) image rm $$untagged

@@ -51,6 +51,8 @@ CPYTHON_EXTENSIONS = {
 LIBRARIES = ("ssl", "crypto", "crypt", "ffi", "z", "zstd", "m")  # zstd: OpenSSL of Debian 13
 COMPILE = (f"{CROSS}gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
 LINK = (f"{CROSS}gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
+if CROSS:  # the target's own libc: a cross compiler's is a copy that does not get its security updates
+    LINK = (*LINK, f"-B/usr/lib/{TARGET}", f"-L/usr/lib/{TARGET}")
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
@@ -192,8 +194,7 @@ def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
     if done.returncode:
         sys.exit(f"{done.stderr}\nstatic build: linking failed")
     named = (Path(re.sub(r"[(].*", "", line)) for line in done.stdout.splitlines())
-    # a cross compiler's linker finds some in /lib, which leads to /usr/lib
-    return {path for path in named if path.resolve().is_relative_to("/usr") and path.is_file()}
+    return {path for path in named if path.is_relative_to("/usr") and path.is_file()}
 
 
 def describe(linked: set[Path], downloaded: Path, orjson: Path, suffix: str) -> None:
