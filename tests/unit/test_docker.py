@@ -67,7 +67,7 @@ def test_images_without_a_name_go_with_the_others_and_no_image_of_others(
     assert code == 0
     (asked,) = [call for call in calls if call.startswith("image ls")]
     assert asked == "image ls -q --filter dangling=true --filter label=org.opencontainers.image.title=xtrace-catch"
-    named = [f"image rm xtrace-catch:{tag}" for tag in ("latest", "archive", "debug")]
+    named = [f"image rm xtrace-catch:{tag}" for tag in ("latest", "latest-arm64", "archive", "debug")]
     assert [call for call in calls if call.startswith("image rm")] == [*named, *removed]
     assert not [call for call in calls if "prune" in call]
 
@@ -88,3 +88,9 @@ def test_the_image_is_what_the_archive_has(tmp_path: Path) -> None:
     assert built.endswith("-t xtrace-catch:archive .")
     assert sorted(calls[1:]) == ["load", "run --rm --network none --log-driver none xtrace-catch:archive"]
     assert (tmp_path / "docker.loaded").read_text() == "packed\n"
+
+
+def test_an_image_for_arm64_is_asked_for_as_engines_do(tmp_path: Path) -> None:
+    code, _, (built, *_) = make(tmp_path, "docker-build", "", "PLATFORM=linux/arm64")
+    assert code == 0
+    assert "--build-arg PLATFORM=linux/arm64 " in built
