@@ -230,6 +230,7 @@ docker-archive:  ## build the image for amd64 and arm64 into one OCI archive, di
 	@$(DOCKER) build $(DOCKER_BUILD) $(BUILD_ARGS) --build-arg PLATFORM=$(or $(PLATFORM),$(ALL_PLATFORMS)) -t $(IMAGE):archive .
 	@$(AS_OWNER) mkdir -p dist
 	@$(ARCHIVE) >dist/xtrace-catch.oci.tar || { rm -f dist/xtrace-catch.oci.tar; exit 1; }
+	@test "$$(id -u)" != 0 || chown --reference=Makefile dist/xtrace-catch.oci.tar
 	@ls -l dist/xtrace-catch.oci.tar
 
 docker-image:

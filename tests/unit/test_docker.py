@@ -17,7 +17,7 @@ CURE = (
 )
 
 
-def make(place: Path, target: str, engine: str, *variables: str) -> tuple[int, str, list[str]]:
+def make(place: Path, target: str, engine: str, *variables: str, tree: Path = ROOT) -> tuple[int, str, list[str]]:
     """Exit code and stderr of make with an engine that does this; how the engine was called."""
     docker, log = place / "docker", place / "log"
     log.touch()
@@ -25,7 +25,7 @@ def make(place: Path, target: str, engine: str, *variables: str) -> tuple[int, s
     docker.chmod(0o755)
     command = ["make", "--no-print-directory", target, f"DOCKER={docker}", *variables]
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MODE")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr, log.read_text().splitlines()
 
 
@@ -94,3 +94,25 @@ def test_an_image_for_arm64_is_asked_for_as_engines_do(tmp_path: Path) -> None:
     code, _, (built, *_) = make(tmp_path, "docker-build", "", "PLATFORM=linux/arm64")
     assert code == 0
     assert "--build-arg PLATFORM=linux/arm64 " in built
+
+
+def test_the_archive_is_of_both_architectures(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        (tree / name).write_bytes((ROOT / name).read_bytes())
+    packs = "case $1 in run) echo packed;; esac"
+    code, said, (built, _) = make(tmp_path, "docker-archive", packs, tree=tree)
+    assert code == 0, said
+    assert "--build-arg PLATFORM=linux/amd64,linux/arm64 " in built
+    assert (tree / "dist/xtrace-catch.oci.tar").read_text() == "packed\n"
+
+
+def test_no_archive_is_left_of_a_build_that_failed(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    fails = "case $1 in run) echo half; exit 125;; esac"
+    code, _, _ = make(tmp_path, "docker-archive", fails, tree=tree)
+    assert code == 2
+    assert list((tree / "dist").iterdir()) == []
