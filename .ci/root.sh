@@ -8,7 +8,7 @@ AUTHORITIES=/etc/authorities.pem
 fresh_root() {
 	suite=$1
 	needed debootstrap debian-archive-keyring
-	case $suite in *-arm64) needed qemu-user-static && emulates arm64 ;; esac
+	case $suite in *-arm64) needs_emulation ;; esac
 	scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/xtrace-root.XXXXXX")
 	trap 'rm -rf --one-file-system "$scratch"' EXIT
 	trap 'exit 1' INT TERM HUP
@@ -17,10 +17,11 @@ fresh_root() {
 	settings
 }
 
-# Whether this machine runs programs of another architecture.
-emulates() {
-	dpkg --print-architecture | grep -qx "$1" || grep -qsx enabled /proc/sys/fs/binfmt_misc/qemu-aarch64 ||
-		{ echo "$0: no programs for $1 run here: systemctl restart systemd-binfmt" >&2; exit 2; }
+# Programs for arm64 run here.
+needs_emulation() {
+	needed qemu-user-static
+	grep -qsx enabled /proc/sys/fs/binfmt_misc/qemu-aarch64 ||
+		{ echo "$0: no programs for arm64 run here (systemctl restart systemd-binfmt)" >&2; exit 2; }
 }
 
 # Installs what this machine lacks of these packages.

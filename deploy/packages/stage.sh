@@ -14,14 +14,14 @@ machine_of() {
 	esac
 }
 
-no() {
+refuse() {
 	echo "make: $executable $* (make static${target:+ STATIC_TARGET=$target})" >&2
 	exit 1
 }
 
 stage() {
-	test -x $executable || no "is missing"
-	test "$(machine_of $executable)" = $architecture || no "is not for $architecture but for $(machine_of $executable)"
+	test -x $executable || refuse "is missing"
+	test "$(machine_of $executable)" = $architecture || refuse "is not for $architecture but for $(machine_of $executable)"
 	echo "packing $executable"
 	mkdir -p "$1/bash"
 	cp $executable "$1/xtrace-catch"
