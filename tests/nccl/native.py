@@ -16,9 +16,8 @@ ROOT = HERE.parents[1]
 
 GUARDED = "guarded/libnccl.so.2"
 LANDING_PADS = {"x86_64": "-fcf-protection=branch", "aarch64": "-mbranch-protection=standard"}
-"""What GUARDED is compiled with: its functions begin with a landing pad; on arm64 it also signs the return address, on CPUs
-that can."""
-
+"""What GUARDED is compiled with: its functions begin with a landing pad; those of arm64 also sign the return address,
+on CPUs that can."""
 SHARED = ("-shared", "-fPIC")
 PROGRAMS = {
     "libnccl.so.2": (("standin.c",), SHARED),
