@@ -1,4 +1,4 @@
-"""What packages are called, in an order that dpkg and rpm know; they have the executable of the machine they are for."""
+"""Names of packages, in the order in which dpkg and rpm compare them; whose machine their executable is for."""
 
 from __future__ import annotations
 
