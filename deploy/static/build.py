@@ -50,9 +50,9 @@ CPYTHON_EXTENSIONS = {
 }
 LIBRARIES = ("ssl", "crypto", "crypt", "ffi", "z", "zstd", "m")  # zstd: OpenSSL of Debian 13
 COMPILE = (f"{CROSS}gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
-LINK = (f"{CROSS}gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
-if CROSS:  # the target's own libc: a cross compiler's is a copy that does not get its security updates
-    LINK = (*LINK, f"-B/usr/lib/{TARGET}", f"-L/usr/lib/{TARGET}")
+LIBC = (f"-B/usr/lib/{TARGET}", f"-L/usr/lib/{TARGET}") if CROSS else ()
+"""The target's own: a cross compiler's is a copy that does not get its security updates."""
+LINK = (f"{CROSS}gcc", "-static", "-no-pie", "-s", *LIBC, "-Wl,--gc-sections", "-Wl,--build-id=none")
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
