@@ -31,7 +31,9 @@ AS_OWNER := $(if $(and $(filter 0,$(shell id -u)),$(filter-out root UNKNOWN,$(OW
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: INTERFACE=eth0, ARGS=\"-t 1s -c 3\", PREFIX=/usr/local, PYTHON=/usr/bin/python3;"
-	@echo "  docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, DOCKER_BUILD=\"--network host\""
+	@echo "  static, deb, rpm: STATIC_TARGET=aarch64-linux-gnu (for arm64: dist/xtrace-catch-arm64 and its packages);"
+	@echo "  docker-*: INTERFACE, DEVICE=mlx5_0, MODE=xdp, BASE=debian:bookworm-slim, PLATFORM=linux/arm64 (docker-build),"
+	@echo "    DOCKER_BUILD=\"--network host\""
 
 # $(1): packages, $(2): the target that installs them. Does nothing if all are installed; installs only as root.
 need_packages = @deploy/deps/install.sh $(2) $(1)
@@ -147,9 +149,7 @@ bench: test-packages build $(VENV)/dev  ## print the table of measurements, or A
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m benchmarks $(ARGS)
 
 static: static-packages  ## build dist/xtrace-catch, one static executable, with licenses and SBOM
-	@echo "building dist/xtrace-catch"
 	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) STATIC_TARGET=$(STATIC_TARGET) deploy/static/build.sh
-	@ls -l dist/xtrace-catch
 
 wheel: build-packages  ## build wheel and source distribution into dist/
 	@echo "building the wheel"
@@ -157,8 +157,7 @@ wheel: build-packages  ## build wheel and source distribution into dist/
 	@ls -l dist/*.whl dist/*.tar.gz
 
 deb rpm: %: %-packages static
-	@echo "packing dist/xtrace-catch"
-	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) deploy/packages/$@.sh
+	@$(AS_OWNER) env SOURCE_DATE_EPOCH=$(EPOCH) STATIC_TARGET=$(STATIC_TARGET) deploy/packages/$@.sh
 	@ls -l dist/*.$@
 deb:  ## build a Debian package of the static executable into dist/
 rpm:  ## build an RPM package of the static executable into dist/
@@ -197,6 +196,7 @@ clean:  ## remove all build products
 
 DOCKER ?= docker
 DOCKER_BUILD ?=
+PLATFORM ?=
 BASE ?= debian:bookworm-slim
 IMAGE := xtrace-catch
 OURS := org.opencontainers.image.title=$(IMAGE)
@@ -216,12 +216,22 @@ CURE = { code=$$?; made=$$($(DOCKER) create $(addprefix --cap-add ,$(CAPABILITIE
 	case $$made in *"unknown capability"*) echo "make: this engine does not know BPF and PERFMON (use make $@ CAPABILITY_BPF=SYS_ADMIN CAPABILITY_PERFMON=CAP_SYS_ADMIN)" >&2;; esac; \
 	exit $$code; }
 
-.PHONY: docker-build docker-image docker-run docker-up docker-up-xdp docker-up-rdma docker-up-nccl docker-down
+.PHONY: docker-build docker-archive docker-image docker-run docker-up docker-up-xdp docker-up-rdma docker-up-nccl docker-down
 .PHONY: docker-logs docker-shell docker-info docker-test docker-clean docker-network-info test-container
 
+ARCHIVE = $(DOCKER) run --rm --network none --log-driver none $(IMAGE):archive
+ALL_PLATFORMS := linux/amd64,linux/arm64
+
 docker-build:  ## build the image xtrace-catch:latest in BASE; the same sources give the same image
-	@$(DOCKER) build $(DOCKER_BUILD) $(BUILD_ARGS) -t $(IMAGE):archive .
-	@$(DOCKER) run --rm --network none --log-driver none $(IMAGE):archive | $(DOCKER) load
+	@$(DOCKER) build $(DOCKER_BUILD) $(BUILD_ARGS) --build-arg PLATFORM=$(PLATFORM) -t $(IMAGE):archive .
+	@$(ARCHIVE) | $(DOCKER) load
+
+docker-archive:  ## build the image for amd64 and arm64 into one OCI archive, dist/xtrace-catch.oci.tar, to be pushed under one tag
+	@$(DOCKER) build $(DOCKER_BUILD) $(BUILD_ARGS) --build-arg PLATFORM=$(or $(PLATFORM),$(ALL_PLATFORMS)) -t $(IMAGE):archive .
+	@$(AS_OWNER) mkdir -p dist
+	@$(ARCHIVE) >dist/xtrace-catch.oci.tar || { rm -f dist/xtrace-catch.oci.tar; exit 1; }
+	@test "$$(id -u)" != 0 || chown --reference=Makefile dist/xtrace-catch.oci.tar
+	@ls -l dist/xtrace-catch.oci.tar
 
 docker-image:
 	@$(DOCKER) image inspect $(IMAGE):latest >/dev/null 2>&1 || $(MAKE) --no-print-directory docker-build
@@ -267,5 +277,5 @@ docker-network-info: docker-image  ## list the interfaces visible to the contain
 docker-clean:  ## remove only this project's container, images and volumes
 	@$(COMPOSE) --profile victoriametrics down --volumes
 	@$(DOCKER) rm -f $(IMAGE) >/dev/null 2>&1 || true
-	@for image in $(IMAGE):latest $(IMAGE):archive $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done; \
+	@for image in $(IMAGE):latest $(IMAGE):latest-arm64 $(IMAGE):archive $(IMAGE):debug; do $(DOCKER) image rm $$image 2>/dev/null || true; done; \
 	untagged=$$($(DOCKER) image ls -q --filter dangling=true --filter label=$(OURS)); test -z "$$untagged" || $(DOCKER) image rm $$untagged

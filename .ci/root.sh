@@ -3,16 +3,25 @@
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 AUTHORITIES=/etc/authorities.pem
 
-# A directory that goes with this script; $root in it is a root of $1 that reaches what this machine reaches.
+# A directory that goes with this script; $root in it is a root of $1 that reaches what this machine reaches. A suite is
+# this machine's architecture's, or bookworm-arm64, whose programs qemu's user emulation runs (binfmt_misc).
 fresh_root() {
 	suite=$1
 	needed debootstrap debian-archive-keyring
+	case $suite in *-arm64) needs_emulation ;; esac
 	scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/xtrace-root.XXXXXX")
 	trap 'rm -rf --one-file-system "$scratch"' EXIT
 	trap 'exit 1' INT TERM HUP
 	root=$scratch/$suite
 	new_root
 	settings
+}
+
+# Programs for arm64 run here.
+needs_emulation() {
+	needed qemu-user-static
+	grep -qsx enabled /proc/sys/fs/binfmt_misc/qemu-aarch64 ||
+		{ echo "$0: no programs for arm64 run here (systemctl restart systemd-binfmt)" >&2; exit 2; }
 }
 
 # Installs what this machine lacks of these packages.
@@ -29,7 +38,8 @@ new_root() {
 	if [ -z "$(find "$archive" -mtime -30 2>/dev/null)" ]; then
 		local keyring=/usr/share/keyrings/debian-archive-keyring.gpg mirror
 		mirror=$(python3 -B -c 'from tests.vm.debian import mirror; print(mirror())')
-		debootstrap --variant=minbase --keyring=$keyring "$suite" "$root" "$mirror" >"$scratch/log" 2>&1 ||
+		debootstrap --variant=minbase --keyring=$keyring $(case $suite in *-arm64) echo --arch=arm64 ;; esac) \
+			"${suite%-arm64}" "$root" "$mirror" >"$scratch/log" 2>&1 ||
 			{ tail -20 "$scratch/log" >&2; exit 1; }
 		tar -C "$root" -cf "$scratch/tar" . && mv "$scratch/tar" "$archive"
 	else

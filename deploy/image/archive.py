@@ -1,10 +1,14 @@
-"""Packs a directory as a container image that is the same, byte for byte, whoever makes it and when.
+"""Packs directories as container images that are the same, byte for byte, whoever makes them and when.
 
 Engines stamp the images they build with times, names of containers and their own version, so that no two builds are
-equal. This archive is an OCI image layout (opencontainers/image-spec) with one uncompressed layer, and also has the
-manifest that `docker load` of every version reads. Names are sorted, owners are root, times SOURCE_DATE_EPOCH.
+equal. This archive is an OCI image layout (opencontainers/image-spec) with one uncompressed layer for each
+architecture, and also has the manifest that `docker load` of every version reads. Names are sorted, owners are root,
+times SOURCE_DATE_EPOCH.
 
-    python -m deploy.image.archive DIRECTORY NAME ARCHITECTURE VERSION REVISION >ARCHIVE
+    python -m deploy.image.archive NAME OWN VERSION REVISION DIRECTORY... >ARCHIVE
+
+Each directory is the root of one architecture, by which it is called. NAME is that of all together; an engine that
+knows but one architecture by a name has the images of others than OWN as NAME-ARCHITECTURE.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ import json
 import os
 import sys
 import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,35 +107,82 @@ def config_of(layer: bytes, architecture: str, version: str, revision: str, epoc
     )
 
 
-def index_of(name: str, manifest: bytes) -> bytes:
-    """Return the layout's index, which names the image for containerd, too."""
+@dataclass(frozen=True)
+class Image:
+    """What is in the archive of one architecture."""
+
+    name: str
+    """in an engine"""
+    architecture: str
+    layer: bytes
+    config: bytes
+
+    @property
+    def manifest(self) -> bytes:
+        """The blob that refers to the others."""
+        parts = {
+            "config": descriptor("config.v1+json", self.config),
+            "layers": [descriptor("layer.v1.tar", self.layer)],
+        }
+        return dumped({"schemaVersion": 2, "mediaType": f"{TYPE}.manifest.v1+json", **parts})
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        """What refers to it in an index."""
+        platform = {"architecture": self.architecture, "os": "linux"}
+        return {**descriptor("manifest.v1+json", self.manifest), "platform": platform}
+
+    @property
+    def loaded(self) -> dict[str, Any]:
+        """What refers to it for `docker load`."""
+        files = {"Config": f"{BLOBS}/{digest(self.config)}", "Layers": [f"{BLOBS}/{digest(self.layer)}"]}
+        return {**files, "RepoTags": [self.name]}
+
+
+def image_of(root: Path, name: str, own: str, version: str, revision: str, epoch: int) -> Image:
+    """Return the image of a root, a directory that is called as the architecture."""
+    architecture, layer = root.name, layer_of(root, epoch)
+    config = config_of(layer, architecture, version, revision, epoch)
+    return Image(name if architecture == own else f"{name}-{architecture}", architecture, layer, config)
+
+
+def index_of(images: Sequence[Image]) -> bytes:
+    """Return the blob by which one name is that of several images."""
+    listed = [image.listed for image in images]
+    return dumped({"schemaVersion": 2, "mediaType": f"{TYPE}.index.v1+json", "manifests": listed})
+
+
+def layout_of(name: str, named: dict[str, Any]) -> bytes:
+    """Return the layout's index, which names what is in it for containerd, too."""
     names = {"io.containerd.image.name": f"docker.io/library/{name}", f"{LABEL}.ref.name": name.partition(":")[2]}
-    return dumped(
-        {"schemaVersion": 2, "manifests": [{**descriptor("manifest.v1+json", manifest), "annotations": names}]}
-    )
+    return dumped({"schemaVersion": 2, "manifests": [{**named, "annotations": names}]})
 
 
-def write(target: BinaryIO, name: str, layer: bytes, config: bytes, epoch: int) -> None:
-    """Write the archive of an image called `name`."""
-    parts = {"config": descriptor("config.v1+json", config), "layers": [descriptor("layer.v1.tar", layer)]}
-    manifest = dumped({"schemaVersion": 2, "mediaType": f"{TYPE}.manifest.v1+json", **parts})
-    loaded = {"Config": f"{BLOBS}/{digest(config)}", "RepoTags": [name], "Layers": [f"{BLOBS}/{digest(layer)}"]}
+def write(target: BinaryIO, name: str, images: Sequence[Image], epoch: int) -> None:
+    """Write the archive: of one image, which has its own name, or of several that together are called `name`."""
+    blobs = [blob for image in images for blob in (image.config, image.layer, image.manifest)]
+    if len(images) == 1:
+        layout = layout_of(images[0].name, images[0].listed)
+    else:
+        index = index_of(images)
+        blobs.append(index)
+        layout = layout_of(name, descriptor("index.v1+json", index))
     archive = Archive(target, epoch)
     archive.add("blobs", None)
     archive.add(BLOBS, None)
-    for blob in (config, layer, manifest):
+    for blob in blobs:
         archive.add(f"{BLOBS}/{digest(blob)}", blob)
-    archive.add("index.json", index_of(name, manifest))
-    archive.add("manifest.json", dumped([loaded]))
+    archive.add("index.json", layout)
+    archive.add("manifest.json", dumped([image.loaded for image in images]))
     archive.add("oci-layout", dumped({"imageLayoutVersion": "1.0.0"}))
     archive.close()
 
 
-def main(directory: str, name: str, architecture: str, version: str, revision: str) -> None:
+def main(name: str, own: str, version: str, revision: str, *roots: str) -> None:
     """Write the archive to stdout; SOURCE_DATE_EPOCH is when it was created."""
     epoch = int(os.environ["SOURCE_DATE_EPOCH"])
-    layer = layer_of(Path(directory), epoch)
-    write(sys.stdout.buffer, name, layer, config_of(layer, architecture, version, revision, epoch), epoch)
+    images = [image_of(Path(root), name, own, version, revision, epoch) for root in sorted(roots)]
+    write(sys.stdout.buffer, name, images, epoch)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Builds dist/xtrace-catch: CPython, the modules, OpenSSL, libc and the BPF objects in one static executable.
 
 Run by build.sh in a virtual environment of the distribution's Python. Downloads and compiled third-party code stay in
-the work directory; everything from this tree is built again.
+the work directory; everything from this tree is built again. Arguments: that directory, and what follows the names of
+the results ("", or "-arm64").
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ CPYTHON_EXTENSIONS = {
 }
 LIBRARIES = ("ssl", "crypto", "crypt", "ffi", "z", "zstd", "m")  # zstd: OpenSSL of Debian 13
 COMPILE = (f"{CROSS}gcc", "-c", "-O2", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections")
-LINK = (f"{CROSS}gcc", "-static", "-no-pie", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
+LIBC = (f"-B/usr/lib/{TARGET}", f"-L/usr/lib/{TARGET}") if CROSS else ()
+"""The target's own: a cross compiler's is a copy that does not get its security updates."""
+LINK = (f"{CROSS}gcc", "-static", "-no-pie", "-s", *LIBC, "-Wl,--gc-sections", "-Wl,--build-id=none")
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
@@ -194,7 +197,7 @@ def link(objects: list[Path], orjson: Path, target: Path) -> set[Path]:
     return {path for path in named if path.is_relative_to("/usr") and path.is_file()}
 
 
-def describe(linked: set[Path], downloaded: Path, orjson: Path) -> None:
+def describe(linked: set[Path], downloaded: Path, orjson: Path, suffix: str) -> None:
     """Write SBOM and licenses. Rust's standard library is part of orjson's."""
     rust = Path(subprocess.check_output(["/usr/bin/rustc", "--print", "sysroot"], text=True).strip())
     parts = [
@@ -202,11 +205,11 @@ def describe(linked: set[Path], downloaded: Path, orjson: Path) -> None:
         *sbom.python_parts(downloaded, HERE / "linked.txt"),
         *sbom.crate_parts(orjson),
     ]
-    target = ROOT / "dist/xtrace-catch.cdx.json"
-    sbom.write(parts, build_ffi.version(), target, ROOT / "dist/licenses", ROOT / "LICENSE")
+    target = ROOT / f"dist/xtrace-catch{suffix}.cdx.json"
+    sbom.write(parts, build_ffi.version(), target, ROOT / f"dist/licenses{suffix}", ROOT / "LICENSE")
 
 
-def main(work: Path) -> None:
+def main(work: Path, suffix: str) -> None:
     """Run all steps."""
     objects = work / "objects"
     shutil.rmtree(objects, ignore_errors=True)
@@ -236,10 +239,10 @@ def main(work: Path) -> None:
     made += compile_c(
         [HERE / "main.c", objects / "bundle.c", objects / "bytes.S"], objects, f"-I{objects}", f"-Wa,-I{objects}"
     )
-    target = ROOT / "dist/xtrace-catch"
+    target = ROOT / f"dist/xtrace-catch{suffix}"
     target.parent.mkdir(exist_ok=True)
-    describe(link(made, orjson_library(orjson), target), got, orjson)
+    describe(link(made, orjson_library(orjson), target), got, orjson, suffix)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), sys.argv[2])

@@ -74,14 +74,17 @@ def test_no_path_of_the_machine_that_built_it_is_in_it(executable: Path) -> None
 
 
 def test_licences_and_parts_list_name_what_is_linked(executable: Path) -> None:
-    listed = json.loads((executable.parent / "xtrace-catch.cdx.json").read_text())
-    names = {part["name"] for part in listed["components"]}
-    assert {"cffi", "orjson", "urllib3", "openssl", "glibc", "libffi", "zlib"} <= names
-    for part in listed["components"]:
-        texts = list((executable.parent / "licenses" / part["name"]).glob("*"))
-        (licence,) = part["licenses"]
-        named_by_text = licence.get("license", {}).get("name", "").startswith("see ")
-        assert texts or not named_by_text, part  # some crates name a licence and bring no text
+    """Of this executable, and of what was built for another architecture beside it."""
+    for built in executable.parent.glob(f"{executable.name}*.cdx.json"):
+        components = json.loads(built.read_text())["components"]
+        names = {part["name"] for part in components}
+        assert {"cffi", "orjson", "urllib3", "openssl", "glibc", "libffi", "zlib"} <= names, built
+        licences = executable.parent / built.name.replace(executable.name, "licenses").removesuffix(".cdx.json")
+        for part in components:
+            texts = list((licences / part["name"]).glob("*"))
+            (licence,) = part["licenses"]
+            named_by_text = licence.get("license", {}).get("name", "").startswith("see ")
+            assert texts or not named_by_text, part  # some crates name a licence and bring no text
 
 
 def test_it_runs_where_a_python_of_its_version_is_beside_it(root: Path, pair: Pair) -> None:

@@ -1,4 +1,5 @@
-"""What these tests run besides the tool: C programs and libraries of this directory, compiled for this machine."""
+"""What these tests run besides the tool: C programs and libraries of this directory, compiled for this machine, or for
+a guest of another architecture (tests/vm)."""
 
 from __future__ import annotations
 
@@ -6,18 +7,22 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-LANDING_PADS = ("-fcf-protection=branch",) if platform.machine() == "x86_64" else ()
+GUARDED = "guarded/libnccl.so.2"
+LANDING_PADS = {"x86_64": "-fcf-protection=branch", "aarch64": "-mbranch-protection=standard"}
+"""What GUARDED is compiled with: its functions begin with a landing pad; those of arm64 also sign the return address,
+on CPUs that can."""
 SHARED = ("-shared", "-fPIC")
 PROGRAMS = {
     "libnccl.so.2": (("standin.c",), SHARED),
     "stripped/libnccl.so.2": (("standin.c",), (*SHARED, "-s")),
-    "guarded/libnccl.so.2": (("standin.c",), (*SHARED, *LANDING_PADS)),
+    GUARDED: (("standin.c",), SHARED),
     "newer/libnccl.so.2": (("standin.c",), (*SHARED, "-DNEWER")),
     "hidden/libnccl.so.2": (("hidden.c",), (*SHARED, "-s")),
     "caller": (("caller.c",), ()),
@@ -30,13 +35,17 @@ PROGRAMS = {
 FLAGS = ("-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
 
 
-def compile_native(name: str, directory: Path) -> Path:
-    """One of PROGRAMS, compiled into the directory."""
+def compile_native(
+    name: str, directory: Path, compiler: Sequence[str] = ("gcc",), machine: str = platform.machine()
+) -> Path:
+    """One of PROGRAMS, compiled into the directory for a machine by its compiler."""
     sources, flags = PROGRAMS[name]
+    pads = (LANDING_PADS[machine],) if name == GUARDED else ()
     target = directory / name
     target.parent.mkdir(parents=True, exist_ok=True)
     paths = [str(HERE / source) for source in sources]
-    subprocess.run(["gcc", *FLAGS, *flags, "-o", str(target), *paths, "-ldl", "-lpthread"], check=True)
+    command = [*compiler, *FLAGS, *flags, *pads, "-o", str(target), *paths, "-ldl", "-lpthread"]
+    subprocess.run(command, check=True)
     return target
 
 

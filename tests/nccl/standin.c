@@ -169,7 +169,7 @@ static result_t collective(comm_t comm, const char *function, uint64_t arguments
 #define COLLECTIVE(name, arguments, ...)                                                                     \
 	result_t p##name(__VA_ARGS__)                                                                        \
 	{                                                                                                    \
-		return collective(comm, #name + 4, arguments);                                               \
+		return collective(comm, &#name[4], arguments);                                               \
 	}                                                                                                    \
 	EXPORT(name)
 

@@ -17,7 +17,7 @@ CURE = (
 )
 
 
-def make(place: Path, target: str, engine: str, *variables: str) -> tuple[int, str, list[str]]:
+def make(place: Path, target: str, engine: str, *variables: str, tree: Path = ROOT) -> tuple[int, str, list[str]]:
     """Exit code and stderr of make with an engine that does this; how the engine was called."""
     docker, log = place / "docker", place / "log"
     log.touch()
@@ -25,7 +25,7 @@ def make(place: Path, target: str, engine: str, *variables: str) -> tuple[int, s
     docker.chmod(0o755)
     command = ["make", "--no-print-directory", target, f"DOCKER={docker}", *variables]
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MODE")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr, log.read_text().splitlines()
 
 
@@ -67,7 +67,7 @@ def test_images_without_a_name_go_with_the_others_and_no_image_of_others(
     assert code == 0
     (asked,) = [call for call in calls if call.startswith("image ls")]
     assert asked == "image ls -q --filter dangling=true --filter label=org.opencontainers.image.title=xtrace-catch"
-    named = [f"image rm xtrace-catch:{tag}" for tag in ("latest", "archive", "debug")]
+    named = [f"image rm xtrace-catch:{tag}" for tag in ("latest", "latest-arm64", "archive", "debug")]
     assert [call for call in calls if call.startswith("image rm")] == [*named, *removed]
     assert not [call for call in calls if "prune" in call]
 
@@ -88,3 +88,31 @@ def test_the_image_is_what_the_archive_has(tmp_path: Path) -> None:
     assert built.endswith("-t xtrace-catch:archive .")
     assert sorted(calls[1:]) == ["load", "run --rm --network none --log-driver none xtrace-catch:archive"]
     assert (tmp_path / "docker.loaded").read_text() == "packed\n"
+
+
+def test_an_image_for_arm64_is_asked_for_as_engines_do(tmp_path: Path) -> None:
+    code, _, (built, *_) = make(tmp_path, "docker-build", "", "PLATFORM=linux/arm64")
+    assert code == 0
+    assert "--build-arg PLATFORM=linux/arm64 " in built
+
+
+def test_the_archive_is_of_both_architectures(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        (tree / name).write_bytes((ROOT / name).read_bytes())
+    packs = "case $1 in run) echo packed;; esac"
+    code, said, (built, _) = make(tmp_path, "docker-archive", packs, tree=tree)
+    assert code == 0, said
+    assert "--build-arg PLATFORM=linux/amd64,linux/arm64 " in built
+    assert (tree / "dist/xtrace-catch.oci.tar").read_text() == "packed\n"
+
+
+def test_no_archive_is_left_of_a_build_that_failed(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    fails = "case $1 in run) echo half; exit 125;; esac"
+    code, _, _ = make(tmp_path, "docker-archive", fails, tree=tree)
+    assert code == 2
+    assert list((tree / "dist").iterdir()) == []

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from deploy.image.archive import config_of, layer_of, write
+from deploy.image.archive import image_of, layer_of, write
 
 EPOCH = 1_700_000_000
+NAME = "xtrace-catch:latest"
 CREATED = "2023-11-14T22:13:20Z"
 FILES = {
     "xtrace-catch": (b"\x7fELF", 0o755),
@@ -36,10 +37,11 @@ def filled(place: Path, names: list[str], mtime: int) -> Path:
     return place
 
 
-def archive(place: Path, revision: str = "abc") -> bytes:
+def archive(*places: Path, own: str = "arm64", revision: str = "abc") -> bytes:
+    """Of one image for each place, on a machine of architecture `own`."""
     target = io.BytesIO()
-    layer = layer_of(place, EPOCH)
-    write(target, "xtrace-catch:latest", layer, config_of(layer, "arm64", "1.2.3", revision, EPOCH), EPOCH)
+    images = [image_of(place, NAME, own, "1.2.3", revision, EPOCH) for place in places]
+    write(target, NAME, images, EPOCH)
     return target.getvalue()
 
 
@@ -51,7 +53,7 @@ def contents(packed: bytes) -> dict[str, bytes]:
 
 @pytest.fixture
 def image(tmp_path: Path) -> dict[str, bytes]:
-    return contents(archive(filled(tmp_path / "one", list(FILES), EPOCH)))
+    return contents(archive(filled(tmp_path / "arm64", list(FILES), EPOCH)))
 
 
 def blob(image: dict[str, bytes], descriptor: dict[str, Any]) -> bytes:
@@ -63,8 +65,8 @@ def blob(image: dict[str, bytes], descriptor: dict[str, Any]) -> bytes:
 
 
 def test_who_makes_it_and_when_changes_nothing(tmp_path: Path) -> None:
-    one = filled(tmp_path / "one", list(FILES), EPOCH)
-    other = filled(tmp_path / "other", list(reversed(FILES)), EPOCH + 86_400)
+    one = filled(tmp_path / "one/arm64", list(FILES), EPOCH)
+    other = filled(tmp_path / "other/arm64", list(reversed(FILES)), EPOCH + 86_400)
     (other / "licenses").chmod(0o700)
     assert archive(one) == archive(other)
     assert archive(one) != archive(one, revision="abd")
@@ -84,6 +86,7 @@ def test_layer_has_the_files_of_root_that_everybody_may_read(tmp_path: Path) -> 
 def test_layout_and_docker_manifest_name_the_same_image(image: dict[str, bytes]) -> None:
     assert json.loads(image["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
     (entry,) = json.loads(image["index.json"])["manifests"]
+    assert entry["platform"] == {"architecture": "arm64", "os": "linux"}
     assert entry["annotations"]["org.opencontainers.image.ref.name"] == "latest"
     assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/xtrace-catch:latest"
     manifest = json.loads(blob(image, entry))
@@ -114,6 +117,45 @@ def test_config_has_labels_and_entry_point(image: dict[str, bytes]) -> None:
 
 
 def test_a_tree_without_a_revision_has_no_such_label(tmp_path: Path) -> None:
-    packed = contents(archive(filled(tmp_path, list(FILES), EPOCH), revision=""))
+    packed = contents(archive(filled(tmp_path / "arm64", list(FILES), EPOCH), revision=""))
     (loaded,) = json.loads(packed["manifest.json"])
     assert "org.opencontainers.image.revision" not in json.loads(packed[loaded["Config"]])["config"]["Labels"]
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> list[Path]:
+    """The roots of two architectures, which differ."""
+    places = [filled(tmp_path / name, list(FILES), EPOCH) for name in ("amd64", "arm64")]
+    (places[1] / "xtrace-catch").write_bytes(b"\x7fELF of arm64")
+    return places
+
+
+def test_one_name_is_that_of_both_architectures(both: list[Path]) -> None:
+    image = contents(archive(*both, own="amd64"))
+    (entry,) = json.loads(image["index.json"])["manifests"]
+    assert entry["annotations"]["org.opencontainers.image.ref.name"] == "latest"
+    assert entry["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    listed = json.loads(blob(image, entry))["manifests"]
+    assert [one["platform"] for one in listed] == [{"architecture": a, "os": "linux"} for a in ("amd64", "arm64")]
+    for one, root in zip(listed, both, strict=True):
+        manifest = json.loads(blob(image, one))
+        assert json.loads(blob(image, manifest["config"]))["architecture"] == root.name
+        (layer,) = manifest["layers"]
+        assert contents(blob(image, layer))["xtrace-catch"] == (root / "xtrace-catch").read_bytes()
+
+
+def test_images_of_both_are_those_of_each_by_itself(both: list[Path]) -> None:
+    image = contents(archive(*both, own="amd64"))
+    alone = [contents(archive(root, own="amd64")) for root in both]
+    assert all(image[name] == one[name] for one in alone for name in one if name.startswith("blobs/"))
+    loaded = json.loads(image["manifest.json"])
+    assert loaded == [json.loads(one["manifest.json"])[0] for one in alone]
+    assert [one["RepoTags"] for one in loaded] == [["xtrace-catch:latest"], ["xtrace-catch:latest-arm64"]]
+
+
+def test_an_image_for_another_machine_leaves_this_ones_name_alone(both: list[Path]) -> None:
+    image = contents(archive(both[1], own="amd64"))
+    (entry,) = json.loads(image["index.json"])["manifests"]
+    assert entry["annotations"]["org.opencontainers.image.ref.name"] == "latest-arm64"
+    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/xtrace-catch:latest-arm64"
+    assert json.loads(image["manifest.json"])[0]["RepoTags"] == ["xtrace-catch:latest-arm64"]

@@ -21,7 +21,13 @@ EACH = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: docum
 FLAGS = {flag for option in OPTIONS for flag in option.flags}
 OF_OTHERS = {
     *("--cap-add", "--cap-drop", "--network", "--pid", "--privileged", "--security-opt", "-v"),  # container engines
-    *("--web", "-n", "--seed", "--set"),  # Prometheus; tcpdump, python -m tests.changes, helm
+    *(
+        "--web",
+        "-n",
+        "--seed",
+        "--set",
+        "--preserve-digests",
+    ),  # Prometheus; tcpdump, python -m tests.changes, helm, skopeo
 }
 """Options of other programs that documents quote."""
 VARIABLES_READ = {variable for option in OPTIONS for variable in option.variables} | {row.name for row in VARIABLES}

@@ -1,10 +1,11 @@
 """What a guest boots: a kernel, and archives that together are its root file system.
 
-user      Debian 12 programs                     made once
-python    the Python packages that tests need    made once for each set of requirements
-kernel    image and modules of one suite         made once for each suite
-source    the tree under test                    made for each run
-shim      its shim, for another architecture     made for each run
+user      Debian 12 programs                      made once
+python    the Python packages that tests need     made once for each set of requirements
+kernel    image and modules of one suite          made once for each suite
+source    the tree under test                     made for each run
+shim      its shim and mode nccl's stand-ins,     made for each run
+          for another architecture
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Cache:
         return archive
 
     def shim(self, architecture: Architecture, source: Path, archive: Path) -> Path:
-        """Write the archive with the shim that takes the place of this machine's in the tree under test."""
+        """Write the archive with what takes the place of this machine's in the tree under test: shim and stand-ins."""
         sysroot = self.directory / f"sysroot-{architecture.name}-{_digest(shim.PACKAGES)}"
         if not sysroot.exists():
             with self._scratch() as scratch:
@@ -123,6 +124,7 @@ class Cache:
         with self._scratch() as root:
             (root / "xtrace-catch/xtrace").mkdir(parents=True)
             shim.compile_shim(source, sysroot, architecture, root / "xtrace-catch/xtrace/_native.abi3.so")
+            shim.compile_standins(sysroot, architecture, root / "xtrace-catch/build/tests/nccl")
             pack(root, archive)
         return archive
 

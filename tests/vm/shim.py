@@ -1,4 +1,5 @@
-"""The shim for guests of another architecture than this machine's, compiled here by clang and LLVM's linker."""
+"""What guests of another architecture than this machine's run of ours: the shim, and the stand-ins of mode nccl's
+tests. Compiled here by clang and LLVM's linker."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.nccl.native import PROGRAMS, compile_native
 from tests.vm.architecture import Architecture
 from tests.vm.debian import need
 
-PACKAGES = ("libc6-dev", "libcrypt-dev", "libpython3.11-dev", "linux-libc-dev")
+PACKAGES = ("libc6-dev", "libcrypt-dev", "libgcc-12-dev", "libpython3.11-dev", "linux-libc-dev")
 """Headers and libraries of the guest's architecture, of the suite that its programs are of."""
 
 TOLD = """
@@ -30,10 +32,21 @@ def compile_shim(source: Path, sysroot: Path, architecture: Architecture, target
     words = subprocess.run(
         [sys.executable, "-B", "-c", TOLD, str(generated)], cwd=source, check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    need("ld.lld", "lld")
     command = [
-        need("clang", "clang"), f"--target={architecture.machine}-linux-gnu", f"--sysroot={sysroot}", "-fuse-ld=lld",
-        "-shared", "-fPIC", "-nostdlib", f"-I{sysroot}/usr/include/python3.11", "-o", str(target), *words, "-lc",
+        *_compiler(sysroot, architecture), "-shared", "-fPIC", "-nostdlib", f"-I{sysroot}/usr/include/python3.11",
+        "-o", str(target), *words, "-lc",
     ]  # fmt: skip
     subprocess.run(command, cwd=source, check=True)
     generated.unlink()
+
+
+def compile_standins(sysroot: Path, architecture: Architecture, directory: Path) -> None:
+    """Compile the programs and libraries of mode nccl's tests into the directory."""
+    for name in PROGRAMS:
+        compile_native(name, directory, _compiler(sysroot, architecture), architecture.machine)
+
+
+def _compiler(sysroot: Path, architecture: Architecture) -> list[str]:
+    need("ld.lld", "lld")
+    target = f"--target={architecture.machine}-linux-gnu"
+    return [need("clang", "clang"), target, f"--sysroot={sysroot}", "-fuse-ld=lld"]
