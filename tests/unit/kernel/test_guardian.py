@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.netns.tool import eventually
 from tests.support.net import TIMEOUT_S, read_until
 from tests.support.terminal import Terminal
 from xtrace.errors import KernelError
@@ -68,6 +69,11 @@ def started(terminal: Terminal) -> tuple[subprocess.Popen[bytes], int]:
     return process, guardian
 
 
+def wait_until_it_waits(guardian: int) -> None:
+    """Until it reads from the pipe: it has then closed and forgotten all that it will."""
+    assert eventually(lambda: "State:\tS" in Path(f"/proc/{guardian}/status").read_text())
+
+
 def killed(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait(TIMEOUT_S)
@@ -121,6 +127,7 @@ def test_modes_that_somebody_else_has_set_since_stay(terminal: Terminal, change:
 
 def test_it_keeps_nothing_of_its_process_and_no_signal_of_the_keyboard_reaches_it(terminal: Terminal) -> None:
     process, guardian = started(terminal)
+    wait_until_it_waits(guardian)
     held = Path(f"/proc/{guardian}")
     assert len(list((held / "fd").iterdir())) == 2, "the terminal and the pipe"
     assert "[heap]" not in (held / "maps").read_text()
