@@ -4,7 +4,7 @@ Engines stamp the images they build with times, names of containers and their ow
 equal. This archive is an OCI image layout (opencontainers/image-spec) with one uncompressed layer, and also has the
 manifest that `docker load` of every version reads. Names are sorted, owners are root, times SOURCE_DATE_EPOCH.
 
-    python -m deploy.image.archive DIRECTORY NAME ARCHITECTURE VERSION REVISION >ARCHIVE
+    python -m deploy.image.archive DIRECTORY NAME ARCHITECTURE VERSION REVISION SOURCE >ARCHIVE
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def layer_of(directory: Path, epoch: int) -> bytes:
     return packed.getvalue()
 
 
-def labels(version: str, revision: str, created: str) -> dict[str, str]:
+def labels(version: str, revision: str, source: str, created: str) -> dict[str, str]:
     """Return the image's labels (image-spec, annotations); one whose value is not known is absent."""
     values = {
         "title": "xtrace-catch",
@@ -66,6 +66,7 @@ def labels(version: str, revision: str, created: str) -> dict[str, str]:
         "licenses": "GPL-3.0-only",
         "version": version,
         "revision": revision,
+        "source": source,
         "created": created,
     }
     return {f"{LABEL}.{name}": value for name, value in values.items() if value}
@@ -86,15 +87,15 @@ def digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-def config_of(layer: bytes, architecture: str, version: str, revision: str, epoch: int) -> bytes:
-    """Return what engines run: its hash is the image's id."""
+def config_of(layer: bytes, architecture: str, version: str, revision: str, source: str, epoch: int) -> bytes:
+    """Return what engines run: its hash is the image's id. `source` is the repository's address."""
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return dumped(
         {
             "architecture": architecture,
             "os": "linux",
             "created": created,
-            "config": {"Entrypoint": [ENTRY_POINT], "Labels": labels(version, revision, created)},
+            "config": {"Entrypoint": [ENTRY_POINT], "Labels": labels(version, revision, source, created)},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(layer)}"]},
             "history": [{"created": created, "created_by": "deploy/image/archive.py"}],
         }
@@ -125,11 +126,11 @@ def write(target: BinaryIO, name: str, layer: bytes, config: bytes, epoch: int) 
     archive.close()
 
 
-def main(directory: str, name: str, architecture: str, version: str, revision: str) -> None:
+def main(directory: str, name: str, architecture: str, version: str, revision: str, source: str) -> None:
     """Write the archive to stdout; SOURCE_DATE_EPOCH is when it was created."""
     epoch = int(os.environ["SOURCE_DATE_EPOCH"])
     layer = layer_of(Path(directory), epoch)
-    write(sys.stdout.buffer, name, layer, config_of(layer, architecture, version, revision, epoch), epoch)
+    write(sys.stdout.buffer, name, layer, config_of(layer, architecture, version, revision, source, epoch), epoch)
 
 
 if __name__ == "__main__":
