@@ -36,7 +36,7 @@ def value(text: object) -> str:
 
 
 def script(workflow: Path, job: str) -> str:
-    """What a job does: `action NAME KEY=VALUE...` for actions, `command ID SCRIPT VARIABLE=VALUE...` for commands."""
+    """What a job does: `action NAME KEY=VALUE...` for actions, `commands ID SCRIPT VARIABLE=VALUE...` for commands."""
     lines = []
     for number, step in enumerate(jobs(workflow)[job]["steps"]):
         title = step.get("name") or step.get("run") or step["uses"].partition("@")[0]
@@ -44,7 +44,7 @@ def script(workflow: Path, job: str) -> str:
         if "uses" in step:
             given, words = step.get("with", {}), ["action", step["uses"].partition("@")[0]]
         else:
-            given, words = step.get("env", {}), ["command", step.get("id", f"step{number}"), shlex.quote(step["run"])]
+            given, words = step.get("env", {}), ["commands", step.get("id", f"step{number}"), shlex.quote(step["run"])]
         lines.append(" ".join([*words, *(f"{name}={value(text)}" for name, text in given.items())]))
     return "\n".join([*lines, ""])
 
