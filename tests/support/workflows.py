@@ -1,4 +1,7 @@
-"""The jobs of .github/workflows, as scripts that run without GitHub (.ci/rehearse): python -m tests.support.workflows FILE JOB."""
+"""The jobs of .github/workflows, as scripts that run without GitHub (.ci/rehearse).
+
+python -m tests.support.workflows WORKFLOW JOB
+"""
 
 from __future__ import annotations
 
