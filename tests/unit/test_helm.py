@@ -24,7 +24,8 @@ BLOCK = re.compile(r"\s*\{\{- (?:(if) \.Values\.(\w+)|(range) (?:\$name, \$value
 FORMS = {
     r"\{\{ toJson \.Values\.(\w+) \}\}": lambda found, scope: json.dumps(scope[found[1]]),
     r"\{\{ \.Values\.(\w+) \}\}": lambda found, scope: str(scope[found[1]]),
-    r"\{\{ toJson (\.|\$value) \}\}": lambda found, scope: json.dumps(scope[found[1]]),
+    r"\{\{ toJson (\.) \}\}": lambda found, scope: json.dumps(scope[found[1]]),
+    r"\{\{ toJson \(toString (\$value)\) \}\}": lambda found, scope: json.dumps(str(scope[found[1]])),
     r"\{\{ \$name \}\}": lambda found, scope: str(scope["$name"]),
     r"\{\{ \.Release\.Namespace \}\}": lambda found, scope: "monitoring",
 }
@@ -110,7 +111,7 @@ def test_every_value_is_used_and_what_it_makes_is_valid(version: str, nccl: bool
     usual = manifest("daemonset", nccl=nccl)
     changes: dict[str, Any] = {
         "image": "registry/x:1", "interfaces": "eth*", "port": 9470, "options": ["--tcp", "-t", "1s"],
-        "variables": {"XTRACE_LABELS": "a=1", "INTERVAL_MS": "700"}, "resources": {}, "nodeSelector": {"a": "b"},
+        "variables": {"XTRACE_LABELS": "a=1", "INTERVAL_MS": 700}, "resources": {}, "nodeSelector": {"a": "b"},
         "tolerations": [], "maxUnavailable": 1,
     }  # fmt: skip
     assert {*VALUES} == {*changes, "nccl", "podMonitor", "vmPodScrape"}
