@@ -33,9 +33,9 @@ COPY --from=build /image/xtrace-catch /usr/local/bin/
 CMD ["bash"]
 
 FROM build AS archive
+ARG SOURCE
 ARG SOURCE_DATE_EPOCH=0
 ARG REVISION
-ARG SOURCE
 RUN python3 -B -m deploy.image.archive /image xtrace-catch:latest "$(dpkg --print-architecture)" \
-    "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" "$REVISION" "$SOURCE" >/xtrace-catch.tar
+    "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" "$REVISION" >/xtrace-catch.tar
 CMD ["cat", "/xtrace-catch.tar"]

@@ -4,7 +4,7 @@ Engines stamp the images they build with times, names of containers and their ow
 equal. This archive is an OCI image layout (opencontainers/image-spec) with one uncompressed layer, and also has the
 manifest that `docker load` of every version reads. Names are sorted, owners are root, times SOURCE_DATE_EPOCH.
 
-    python -m deploy.image.archive DIRECTORY NAME ARCHITECTURE VERSION REVISION SOURCE >ARCHIVE
+    python -m deploy.image.archive DIRECTORY NAME ARCHITECTURE VERSION REVISION >ARCHIVE
 """
 
 from __future__ import annotations
@@ -58,16 +58,17 @@ def layer_of(directory: Path, epoch: int) -> bytes:
     return packed.getvalue()
 
 
-def labels(version: str, revision: str, source: str, created: str) -> dict[str, str]:
-    """Return the image's labels (image-spec, annotations); one whose value is not known is absent."""
+def labels(version: str, revision: str, created: str) -> dict[str, str]:
+    """Return the image's labels (image-spec, annotations); one whose value is not known is absent. The environment's
+    SOURCE is the repository's address, by which registries find it."""
     values = {
         "title": "xtrace-catch",
         "description": "Network monitor that counts every packet of every flow exactly once",
         "licenses": "GPL-3.0-only",
         "version": version,
         "revision": revision,
-        "source": source,
         "created": created,
+        "source": os.environ.get("SOURCE", ""),
     }
     return {f"{LABEL}.{name}": value for name, value in values.items() if value}
 
@@ -87,15 +88,15 @@ def digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-def config_of(layer: bytes, architecture: str, version: str, revision: str, source: str, epoch: int) -> bytes:
-    """Return what engines run: its hash is the image's id. `source` is the repository's address."""
+def config_of(layer: bytes, architecture: str, version: str, revision: str, epoch: int) -> bytes:
+    """Return what engines run: its hash is the image's id."""
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return dumped(
         {
             "architecture": architecture,
             "os": "linux",
             "created": created,
-            "config": {"Entrypoint": [ENTRY_POINT], "Labels": labels(version, revision, source, created)},
+            "config": {"Entrypoint": [ENTRY_POINT], "Labels": labels(version, revision, created)},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(layer)}"]},
             "history": [{"created": created, "created_by": "deploy/image/archive.py"}],
         }
@@ -126,11 +127,11 @@ def write(target: BinaryIO, name: str, layer: bytes, config: bytes, epoch: int) 
     archive.close()
 
 
-def main(directory: str, name: str, architecture: str, version: str, revision: str, source: str) -> None:
+def main(directory: str, name: str, architecture: str, version: str, revision: str) -> None:
     """Write the archive to stdout; SOURCE_DATE_EPOCH is when it was created."""
     epoch = int(os.environ["SOURCE_DATE_EPOCH"])
     layer = layer_of(Path(directory), epoch)
-    write(sys.stdout.buffer, name, layer, config_of(layer, architecture, version, revision, source, epoch), epoch)
+    write(sys.stdout.buffer, name, layer, config_of(layer, architecture, version, revision, epoch), epoch)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.image.archive import labels
 from tests.support.workflows import ROOT, WORKFLOWS, jobs, script, steps
 
 EACH = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
@@ -72,3 +73,13 @@ def test_a_job_becomes_a_script_that_asks_for_expressions() -> None:
     assert 'subject-digest="$(expression steps.push.outputs.digest)"\n' in said
     assert 'GH_TOKEN="$(expression github.token)"\n' in said
     assert said.count("\nstep ") + 1 == len(jobs(ROOT / ".github/workflows/release.yml")["publish"]["steps"])
+
+
+def test_an_image_has_the_address_of_its_source_if_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which GitHub's registry shows it beside the repository."""
+    name = "org.opencontainers.image.source"
+    monkeypatch.delenv("SOURCE", raising=False)
+    assert name not in labels("1.2.3", "abc", "2023-11-14T22:13:20Z")
+    monkeypatch.setenv("SOURCE", "https://example.org/xtrace-catch")
+    assert labels("1.2.3", "abc", "2023-11-14T22:13:20Z")[name] == "https://example.org/xtrace-catch"
+    assert "\nARG SOURCE\n" in (ROOT / "Dockerfile").read_text().partition("AS archive")[2], "is set where it is made"
