@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import re
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.messages.found import messages
+from deploy.snapshot.promises import promises
 from tests.push.shipped import DESCRIBED
+from xtrace.options.labels import RESERVED_LABELS
 from xtrace.options.table import OPTIONS, VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +30,15 @@ OF_OTHERS = {
     *("--web", "-n", "--seed", "--set"),  # Prometheus; tcpdump, python -m tests.changes, helm
 }
 """Options of other programs that documents quote."""
+EXAMPLE = "xtrace_hello"
+"""A series that a document sends by hand."""
+LABELS_OF_SERVERS = {"instance", "job", "pod", "node"}
+"""What who scrapes adds."""
+NAMES_OF_OTHERS = {
+    *("gso_type", "bpf_prog_active"),  # the kernel
+    *("out_of_order_time_window", "NO_RECORDED_VALUE"),  # Prometheus, OpenTelemetry
+    "kills_of_tool",  # part of a test's name
+}
 VARIABLES_READ = {variable for option in OPTIONS for variable in option.variables} | {row.name for row in VARIABLES}
 
 
@@ -77,9 +92,58 @@ def sources(folder: Path) -> Iterator[Path]:
 
 @EACH
 def test_metrics_exist(document: Path) -> None:
-    named = set(re.findall(r"\bxtrace_(?:network|interface|rdma|nccl|tcp|catch)_\w+", document.read_text()))
+    """Or some that begin so, where `_*` follows."""
+    named = set(re.findall(r"\bxtrace_\w+", document.read_text())) - {EXAMPLE}
     known = {*DESCRIBED, *(f"{name}_created" for name in DESCRIBED)}
-    assert {name for name in named if name not in known and not any(k.startswith(name) for k in known)} == set()
+    families = {name for name in named if name.endswith("_") and any(metric.startswith(name) for metric in known)}
+    assert named - known - families == set()
+
+
+@EACH
+def test_labels_of_queries_exist(document: Path) -> None:
+    fenced = re.findall(r"```promql\n(.*?)```", document.read_text(), re.DOTALL)
+    code = " ".join(part for part in (*quoted(document), *fenced) if "xtrace_" in part and EXAMPLE not in part)
+    lists = re.findall(r"\b(?:by|on|without|ignoring|group_left|group_right) ?\(([\w, ]+)\)", code)
+    lists += [re.sub(r'(?:=~|!=|!~|=)"[^"]*"', "", pairs) for pairs in re.findall(r"\bxtrace_\w+\{([^}]*)\}", code)]
+    named = {name for names in lists for name in re.findall(r"\w+", names)}
+    assert named - RESERVED_LABELS - LABELS_OF_SERVERS == set()
+
+
+@cache
+def words_of_the_source() -> set[str]:
+    """Names in code, tests and what is shipped: not in documents, nor in what is generated from them."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name and not name.endswith((".md", ".8"))]
+    texts = (file.read_text(errors="replace") for file in files if file.is_file())
+    return {word for text in texts for word in re.findall(r"\w+", text)}
+
+
+@EACH
+def test_names_in_code_exist(document: Path) -> None:
+    """Fields, records, functions, constants in a sentence: words with an underscore, or followed by parentheses. And
+    whatever a command's environment sets."""
+    if document.name == "CHANGELOG.md":
+        return  # names what is gone, too
+    sentences = " ".join(re.findall(r"`([^`\n]+)`", document.read_text()))
+    word = r"(?<![\w./-])([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+|\w+(?=\(\)))(?![\w/-]|\.py)"
+    named = set(re.findall(word, sentences)) | set(
+        re.findall(r"(?<![\w./-])([A-Z][A-Z0-9_]+)=", " ".join(quoted(document)))
+    )
+    assert named - words_of_the_source() - set(DESCRIBED) - NAMES_OF_OTHERS == set()
+
+
+@EACH
+def test_modules_and_scripts_exist(document: Path) -> None:
+    code = " ".join(quoted(document))
+    modules = set(re.findall(r"python3? -m ([a-z]\w+(?:\.\w+)*)", code))
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+    assert [name for name in re.findall(r"(?<![\w/])\.ci/[\w-]+", code) if not (ROOT / name).is_file()] == []
+
+
+@EACH
+def test_exit_codes_exist(document: Path) -> None:
+    known = {word for promise in promises() for word in re.findall(r"^exit code (\d+)", promise)}
+    assert set(re.findall(r"exit code (\d+)", document.read_text())) - known == set()
 
 
 @EACH
@@ -128,6 +192,23 @@ def test_files_exist(document: Path) -> None:
         for name in re.findall(r"(?<![\w/.])((?:deploy|tests|docs|csrc|xtrace|benchmarks)/[\w./-]+\w)", code)
     }
     assert {name for name in named if not any((ROOT / name).parent.glob(f"{Path(name).name}*"))} == set()
+
+
+VALUES = (
+    r"\.\.\.|\bxdp\b|CAP_BPF and|eth0|mlx5_9|\bN\b|ncclAllReduce|native|Connection refused|\b\d{3}\b|\bOK\b|No Content"
+)
+"""What differs in the messages that docs/faq.md quotes."""
+
+
+def test_messages_that_the_faq_quotes_exist() -> None:
+    """Whatever is no value in them is part of a text in the source."""
+    headings = re.findall(r"\*\*(.+?)\*\*", (ROOT / "docs/faq.md").read_text(), re.DOTALL)
+    quotes = [quote for heading in headings for quote in re.findall(r'"([^"]+)"', " ".join(heading.split()))]
+    trees = (ast.walk(ast.parse(path.read_text())) for path in (ROOT / "xtrace").rglob("*.py"))
+    texts = [str(node.value) for tree in trees for node in tree if isinstance(node, ast.Constant)]
+    parts = {part.strip() for quote in quotes for part in re.split(VALUES, quote)} - {"", ":"}
+    assert len(quotes) > 10
+    assert [part for part in parts if not any(part in text for text in texts)] == []
 
 
 def test_every_document_is_linked_from_the_readme() -> None:
