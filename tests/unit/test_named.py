@@ -100,14 +100,18 @@ def test_metrics_exist(document: Path) -> None:
     assert named - known - families == set()
 
 
-@EACH
-def test_labels_of_queries_exist(document: Path) -> None:
+def labels_in(document: Path) -> set[str]:
+    """Labels that queries select by, and group by."""
     fenced = re.findall(r"```promql\n(.*?)```", document.read_text(), re.DOTALL)
     code = " ".join(part for part in (*quoted(document), *fenced) if "xtrace_" in part and EXAMPLE not in part)
     lists = re.findall(r"\b(?:by|on|without|ignoring|group_left|group_right) ?\(([\w, ]+)\)", code)
     lists += [re.sub(r'(?:=~|!=|!~|=)"[^"]*"', "", pairs) for pairs in re.findall(r"\bxtrace_\w+\{([^}]*)\}", code)]
-    named = {name for names in lists for name in re.findall(r"\w+", names)}
-    assert named - RESERVED_LABELS - LABELS_OF_SERVERS == set()
+    return {name for names in lists for name in re.findall(r"\w+", names)}
+
+
+@EACH
+def test_labels_of_queries_exist(document: Path) -> None:
+    assert labels_in(document) - RESERVED_LABELS - LABELS_OF_SERVERS == set()
 
 
 @cache
@@ -125,18 +129,21 @@ def words_of_the_source() -> set[str]:
     return {word for text in texts for word in re.findall(r"\w+", text)}
 
 
-@EACH
-def test_names_in_code_exist(document: Path) -> None:
+def names_in(document: Path) -> set[str]:
     """Fields, records, functions, constants in a sentence: words with an underscore, or followed by parentheses. And
-    whatever a command's environment sets."""
-    if document.name == "CHANGELOG.md":
-        return  # names what is gone, too
+    what a command's environment sets."""
     sentences = " ".join(re.findall(r"`([^`\n]+)`", document.read_text()))
     word = r"(?<![\w./-])([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+|\w+(?=\(\)))(?![\w/-]|\.py)"
-    named = set(re.findall(word, sentences)) | set(
-        re.findall(r"(?<![\w./-])([A-Z][A-Z0-9_]+)=", " ".join(quoted(document)))
-    )
-    assert named - words_of_the_source() - set(DESCRIBED) - NAMES_OF_OTHERS == set()
+    variables = re.findall(r"(?<![\w./-])([A-Z][A-Z0-9_]+)=", " ".join(quoted(document)))
+    return {*re.findall(word, sentences), *variables}
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda path: path.name
+)
+def test_names_in_code_exist(document: Path) -> None:
+    """In all but the changes, which name what is gone."""
+    assert names_in(document) - words_of_the_source() - set(DESCRIBED) - NAMES_OF_OTHERS == set()
 
 
 @EACH
@@ -254,7 +261,9 @@ def test_counts_of_what_documents_name() -> None:
         "options": len({flag for part in code for flag in flags_in(part)} & FLAGS),
         "variables": len({name for name in VARIABLES_READ if name in text}),
         "metrics": len({name for name in DESCRIBED if name in text}),
+        "labels": len({name for document in DOCUMENTS for name in labels_in(document)}),
         "fields": len({name for name in FIELDS if re.search(rf"\b{name}\b", text)}),
+        "names in code": len({name for document in DOCUMENTS for name in names_in(document)}),
         "targets of make": len(targets()),
         "messages": len(messages()),
         "runnable blocks": text.count("<!-- runnable -->\n    "),
