@@ -17,7 +17,8 @@ xtrace-catch ($version-1) unstable; urgency=medium
 
  -- $(sed -n 's/^Maintainer: //p' deploy/packages/debian/control)  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
-# --no-check-builddeps: nothing is compiled here, so build-essential, which it asks for, is not needed
-(cd "$tree" && dpkg-buildpackage --no-check-builddeps --build=binary --unsigned-changes --no-sign >../log 2>&1) || { cat $work/log >&2; exit 1; }
+# nothing is compiled: build-essential, which each package depends on, is not needed
+(cd "$tree" && dpkg-buildpackage --build=binary --no-check-builddeps --unsigned-changes --no-sign >../log 2>&1) ||
+	{ cat $work/log >&2; exit 1; }
 lintian --fail-on error,warning --tag-display-limit 0 $work/*.changes
 mv $work/*.deb dist/
