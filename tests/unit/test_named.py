@@ -27,7 +27,7 @@ FLAGS = {flag for option in OPTIONS for flag in option.flags}
 OF_OTHERS = {
     *("--cap-add", "--cap-drop", "--network", "--pid", "--privileged", "--security-opt", "-v"),  # container engines
     *("--web", "-n", "--seed", "--set"),  # Prometheus; tcpdump, python -m tests.changes, helm
-    *("--repo", "--signer-workflow", "--predicate-type"),  # gh
+    *("--repo", "--signer-workflow", "--predicate-type", "--preserve-digests"),  # gh, skopeo
 }
 """Options of other programs that documents quote."""
 EXAMPLE = "xtrace_hello"
