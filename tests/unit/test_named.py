@@ -25,9 +25,9 @@ EACH = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: docum
 
 FLAGS = {flag for option in OPTIONS for flag in option.flags}
 OF_OTHERS = {
+    *("--repo", "--signer-workflow", "--predicate-type"),  # gh
     *("--cap-add", "--cap-drop", "--network", "--pid", "--privileged", "--security-opt", "-v"),  # container engines
     *("--web", "-n", "--seed", "--set"),  # Prometheus; tcpdump, python -m tests.changes, helm
-    *("--repo", "--signer-workflow", "--predicate-type", "--preserve-digests"),  # gh, skopeo
 }
 """Options of other programs that documents quote."""
 EXAMPLE = "xtrace_hello"
