@@ -30,6 +30,7 @@ COPY --from=build /image/*/xtrace-catch /usr/local/bin/
 CMD ["bash"]
 
 FROM build AS archive
+ARG SOURCE
 ARG SOURCE_DATE_EPOCH=0
 ARG REVISION
 RUN python3 -B -m deploy.image.archive xtrace-catch:latest "$(dpkg --print-architecture)" \

@@ -55,8 +55,10 @@ settings() {
 		apt-config dump $name
 	done >"$root/etc/apt/apt.conf.d/90machine"
 	cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-	if [ -e /etc/ssl/certs/ca-certificates.crt ]; then
-		cp -L /etc/ssl/certs/ca-certificates.crt "$root$AUTHORITIES"
+	local authorities=/etc/ssl/certs/ca-certificates.crt
+	test ! -e $AUTHORITIES || authorities=$AUTHORITIES # this machine is such a root itself
+	if [ -e $authorities ]; then
+		cp -L $authorities "$root$AUTHORITIES"
 		echo "Acquire::https::CaInfo \"$AUTHORITIES\";" >>"$root/etc/apt/apt.conf.d/90machine"
 	fi
 }

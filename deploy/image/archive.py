@@ -65,7 +65,9 @@ def layer_of(directory: Path, epoch: int) -> bytes:
 
 
 def labels(version: str, revision: str, created: str) -> dict[str, str]:
-    """Return the image's labels (image-spec, annotations); one whose value is not known is absent."""
+    """Return the image's labels (image-spec, annotations); one whose value is not known is absent. The environment's
+    SOURCE is the repository's address, by which registries find it.
+    """
     values = {
         "title": "xtrace-catch",
         "description": "Network monitor that counts every packet of every flow exactly once",
@@ -73,6 +75,7 @@ def labels(version: str, revision: str, created: str) -> dict[str, str]:
         "version": version,
         "revision": revision,
         "created": created,
+        "source": os.environ.get("SOURCE", ""),
     }
     return {f"{LABEL}.{name}": value for name, value in values.items() if value}
 

@@ -16,6 +16,14 @@ CURES = {
     "…: … does not take --push-format … …": "Leave out `--push-format`, or give the path that takes it.",
     "…: … needs one value, once": "Correct the line of the file that the message names.",
     "…: …, …, is not supported …": "Push to the import of VictoriaMetrics or to a path for remote write.",
+    "--listen-config …: basic_auth_users: … has no bcrypt hash (htpasswd -nBC 10 …)": (
+        "Take the hash that `htpasswd -nBC 10 NAME` prints."
+    ),
+    "--listen-config …: has no tls_server_config or basic_auth_users (or leave out --listen-config)": (
+        "Write one of them into the file, or leave out `--listen-config`."
+    ),
+    "--listen-config …: …: unknown value '…' (available: …)": "Choose one of those that are listed.",
+    "…: unknown … '…' (available: …)": "Choose one of those that are listed.",
     # privileges
     "… needs …: run it with sudo, or grant these capabilities": "[security.md](security.md#privileges) shows how.",
     # interfaces

@@ -7,6 +7,10 @@ from itertools import groupby
 from deploy.messages.cures import CURES
 from deploy.messages.found import Message, messages
 
+VERBS = ("add", "choose", "give", "leave", "name", "put", "remove", "run", "see", "set", "unset", "update", "use")
+"""What a message says at its end begins so, or names values and examples."""
+BY_EXAMPLE = "Correct it: the message says what it takes."
+
 
 def cure(message: Message) -> str:
     """Return what to do. Raises KeyError if nobody knows."""
@@ -15,7 +19,7 @@ def cure(message: Message) -> str:
     own = message.own_cure
     if own is None:
         raise KeyError(f"deploy/messages/cures.py does not say what to do about: {message.text}")
-    return f"{own[0].upper()}{own[1:]}."
+    return f"{own[0].upper()}{own[1:]}." if own.split()[0] in VERBS else BY_EXAMPLE
 
 
 def tables() -> str:

@@ -76,7 +76,7 @@ class Machine:
     ("manager", "names"),
     [
         ("apt-get", ["gcc", "libc6-dev", "python3-venv", "iproute2", "systemd"]),
-        ("dnf", ["gcc", "glibc-devel", "iproute", "systemd"]),
+        ("dnf", ["gcc", "glibc-devel", "iproute-tc", "systemd"]),
         ("zypper", ["gcc", "glibc-devel", "iproute2", "systemd"]),
         ("apk", ["gcc", "musl-dev", "iproute2"]),
         ("pacman", ["gcc", "glibc", "iproute2", "systemd"]),

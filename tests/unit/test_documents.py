@@ -18,10 +18,17 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def links(document: Path) -> list[str]:
+    """Those in parentheses, and those that have a line or an attribute of their own."""
+    text = document.read_text()
+    apart = re.findall(r"^\[[^]]+\]: (\S+)", text, re.MULTILINE) + re.findall(r'\b(?:src|href)="([^"]+)', text)
+    return [*re.findall(r"\]\(([^)\s]+)\)", text), *apart]
+
+
 def broken_links(document: Path) -> list[str]:
     """Relative links whose file, or heading in it, is not there."""
     found = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+    for link in links(document):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
@@ -56,3 +63,17 @@ def test_both_readmes_have_the_same_commands_and_samples() -> None:
 def test_both_readmes_have_the_same_main_options() -> None:
     assert len(options(ENGLISH)) > 8
     assert options(CHINESE) == options(ENGLISH)
+
+
+def sections(document: Path) -> list[tuple[str, list[str], list[str]]]:
+    """Of each section: how deep it is, its code, and where it leads to; the other README is none of it."""
+    text = document.read_text()
+    depths = ["", *re.findall(r"^(#+) ", text, re.MULTILINE)]
+    parts = re.split(r"^#+ .*$", text, flags=re.MULTILINE)
+    leads = [sorted(set(re.findall(r"\]\(([^)\s]+)\)", part)) - {ENGLISH.name, CHINESE.name}) for part in parts]
+    code = [sorted(re.findall(r"`([^`\n]+)`", part)) for part in parts]
+    return list(zip(depths, code, leads, strict=True))
+
+
+def test_both_readmes_have_the_same_sections_with_the_same_code_and_links() -> None:
+    assert sections(CHINESE) == sections(ENGLISH)

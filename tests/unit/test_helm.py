@@ -24,7 +24,12 @@ BLOCK = re.compile(r"\s*\{\{- (?:(if) \.Values\.(\w+)|(range) (?:\$name, \$value
 FORMS = {
     r"\{\{ toJson \.Values\.(\w+) \}\}": lambda found, scope: json.dumps(scope[found[1]]),
     r"\{\{ \.Values\.(\w+) \}\}": lambda found, scope: str(scope[found[1]]),
-    r"\{\{ toJson (\.|\$value) \}\}": lambda found, scope: json.dumps(scope[found[1]]),
+    r"\{\{ toJson (\.) \}\}": lambda found, scope: json.dumps(scope[found[1]]),
+    re.escape('{{ toJson (ternary $value (toJson $value) (kindIs "string" $value)) }}'): (
+        lambda _, scope: json.dumps(
+            scope["$value"] if isinstance(scope["$value"], str) else json.dumps(scope["$value"])
+        )
+    ),
     r"\{\{ \$name \}\}": lambda found, scope: str(scope["$name"]),
     r"\{\{ \.Release\.Namespace \}\}": lambda found, scope: "monitoring",
 }
@@ -110,7 +115,7 @@ def test_every_value_is_used_and_what_it_makes_is_valid(version: str, nccl: bool
     usual = manifest("daemonset", nccl=nccl)
     changes: dict[str, Any] = {
         "image": "registry/x:1", "interfaces": "eth*", "port": 9470, "options": ["--tcp", "-t", "1s"],
-        "variables": {"XTRACE_LABELS": "a=1", "INTERVAL_MS": "700"}, "resources": {}, "nodeSelector": {"a": "b"},
+        "variables": {"XTRACE_LABELS": "a=1", "INTERVAL_MS": 1000000}, "resources": {}, "nodeSelector": {"a": "b"},
         "tolerations": [], "maxUnavailable": 1,
     }  # fmt: skip
     assert {*VALUES} == {*changes, "nccl", "podMonitor", "vmPodScrape"}
@@ -121,7 +126,7 @@ def test_every_value_is_used_and_what_it_makes_is_valid(version: str, nccl: bool
     (container,) = manifest("daemonset", **changes)["spec"]["template"]["spec"]["containers"]
     assert container["args"] == ["-o", "none", "--tcp", "-t", "1s"]
     assert container["env"][-2:] == [
-        {"name": "INTERVAL_MS", "value": "700"}, {"name": "XTRACE_LABELS", "value": "a=1"},
+        {"name": "INTERVAL_MS", "value": "1000000"}, {"name": "XTRACE_LABELS", "value": "a=1"},
     ]  # fmt: skip
 
 
