@@ -1,7 +1,6 @@
-"""What setuptools asks the interpreter for, which has it of its own compiler: here of the one that wheel.sh chooses.
+"""How setuptools has to compile and link: by wheel.sh's compiler, with none of the options of this machine's Python.
 
-Python imports it instead of its own (_PYTHON_SYSCONFIGDATA_NAME, which is how Python itself is built for other machines),
-so that no option of this machine's Python is in a wheel.
+Python imports it in place of its own (_PYTHON_SYSCONFIGDATA_NAME, as when Python itself is built for other machines).
 """
 
 import os
