@@ -29,8 +29,7 @@ headers() {
 	cp "$zig/lib/libc/musl/include/crypt.h" $work/include/
 }
 
-# libcrypt goes into the extension: distributions have different ones, and musl has it in its libc. That one's is taken,
-# so that all wheels know the same hashes.
+# crypt_r() goes into the extension, musl's: distributions have different ones, and Debian's musl has none.
 libcrypt() {
 	local musl=$zig/lib/libc/musl/src hash
 	for hash in r blowfish des md5 sha256 sha512; do
@@ -41,12 +40,12 @@ libcrypt() {
 	"$zig/zig" ar rcs "$place/libcrypt.a" "$place"/*.o
 }
 
-# Calls zig; names musl as its systems do, by which installers and auditwheel know it.
+# Calls zig, which takes -lcrypt to be in musl's libc; names that libc as its systems do, by which auditwheel knows it.
 linker() {
 	cat >"$place/link" <<-END
 		#!/bin/sh
 		set -e
-		$XT_COMPILER -L$place "\$@"
+		$XT_COMPILER -L$place "\$@" $place/libcrypt.a
 		while [ "\$1" != -o ]; do shift; done
 		case $target in *-musl) patchelf --replace-needed libc.so libc.musl-$machine.so.1 "\$2" ;; esac
 	END
@@ -57,7 +56,7 @@ wheel() {
 	target=$1 machine=${1%%-*} place=$work/$1
 	mkdir "$place"
 	export XT_COMPILER="$zig/zig cc -target $target" XT_LINKER="$place/link" XT_HEADERS=$work/include
-	case $target in *-gnu*) libcrypt ;; esac
+	libcrypt
 	linker
 	rm -rf $work/source/build
 	_PYTHON_SYSCONFIGDATA_NAME=_sysconfigdata_target PYTHONPATH=$PWD/deploy/packages PYTHONDONTWRITEBYTECODE=1 \
