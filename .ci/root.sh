@@ -1,6 +1,6 @@
-# Sourced by other-release, packages, musl and newcomer, in the root of the tree, with `set -euo pipefail`: fresh roots of
-# releases of Debian and Ubuntu. XTRACE_VM_MIRROR names a mirror of Debian where the machine's own apt has none. A pristine
-# root is kept for a month.
+# Sourced by other-release, packages, musl and newcomer, in the root of the tree, with `set -euo pipefail`: fresh roots
+# of releases of Debian and Ubuntu. XTRACE_VM_MIRROR names a mirror of Debian where the machine's own apt has none. A
+# pristine root is kept for a month.
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 AUTHORITIES=/etc/authorities.pem
 

@@ -1,15 +1,17 @@
 #!/bin/sh
-# Builds the source distribution into dist/, and from it the wheels, for CPython 3.10 and newer: for x86-64 and arm64, with
-# glibc (auditwheel names the oldest) and with musl. zig compiles for all of them, with their headers and libraries, so
-# that nothing of this machine is in a wheel but what clang makes of the BPF programs. twine checks all. Run by `make wheel`.
+# Builds the source distribution into dist/, and from it the wheels, for CPython 3.10 and newer: for x86-64 and arm64,
+# with glibc (auditwheel names the oldest) and with musl. zig compiles for all of them, with their headers and libraries,
+# so that of this machine there are only Python's headers and what its clang makes of the BPF programs. twine checks all.
+# Run by `make wheel`.
 set -eu
 cd "$(dirname "$0")/../.."
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"
 export SOURCE_DATE_EPOCH PIP_DISABLE_PIP_VERSION_CHECK=1
+unset AR CC CXX CFLAGS CPPFLAGS LDFLAGS LDSHARED # which setuptools would take
 work=$PWD/.packages/wheel
 tools=$PWD/.packages/venv
 
-# glibc 2.26 has all that is called, as have kernels' headers of these targets.
+# glibc 2.26 has all that is called.
 TARGETS="x86_64-linux-gnu.2.26 x86_64-linux-musl aarch64-linux-gnu.2.26 aarch64-linux-musl"
 
 install_tools() {
@@ -19,8 +21,8 @@ install_tools() {
 	cp deploy/packages/tools.txt $tools/
 }
 
-# Python's own, which are the same for all 64-bit machines as far as the stable ABI goes. Debian's pyconfig.h only includes
-# the machine's.
+# Python's own, which are the same for all 64-bit machines as far as the stable ABI goes. Debian's pyconfig.h only
+# includes the machine's.
 headers() {
 	mkdir -p $work/include
 	cp -rL "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/." $work/include
