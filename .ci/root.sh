@@ -1,5 +1,6 @@
-# Sourced by other-release, packages and newcomer, in the root of the tree, with `set -euo pipefail`: fresh roots of Debian releases.
-# XTRACE_VM_MIRROR names a mirror where the machine's own apt has none. A pristine root is kept for a month.
+# Sourced by other-release, packages, musl and newcomer, in the root of the tree, with `set -euo pipefail`: fresh roots
+# of releases of Debian and Ubuntu. XTRACE_VM_MIRROR names a mirror of Debian where the machine's own apt has none. A
+# pristine root is kept for a month.
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 AUTHORITIES=/etc/authorities.pem
 
@@ -13,7 +14,7 @@ fresh_root() {
 	trap 'rm -rf --one-file-system "$scratch"' EXIT
 	trap 'exit 1' INT TERM HUP
 	root=$scratch/$suite
-	new_root
+	kept "$suite" "$root" new_root
 	settings
 }
 
@@ -31,20 +32,50 @@ needed() {
 	test -z "$missing" || { apt-get -qq update && apt-get -qq install -y $missing >/dev/null; }
 }
 
-new_root() {
-	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/xtrace-catch/roots
-	local archive=$cache/$suite.tar
-	mkdir -p "$cache" "$root"
-	if [ -z "$(find "$archive" -mtime -30 2>/dev/null)" ]; then
-		local keyring=/usr/share/keyrings/debian-archive-keyring.gpg mirror
-		mirror=$(python3 -B -c 'from tests.vm.debian import mirror; print(mirror())')
-		debootstrap --variant=minbase --keyring=$keyring $(case $suite in *-arm64) echo --arch=arm64 ;; esac) \
-			"${suite%-arm64}" "$root" "$mirror" >"$scratch/log" 2>&1 ||
-			{ tail -20 "$scratch/log" >&2; exit 1; }
-		tar -C "$root" -cf "$scratch/tar" . && mv "$scratch/tar" "$archive"
+# Directory $2 as it is kept under the name $1; without, or after a month, what the rest, a command, makes of it.
+kept() {
+	local archive=${XDG_CACHE_HOME:-$HOME/.cache}/xtrace-catch/roots/$1.tar directory=$2
+	shift 2
+	mkdir -p "${archive%/*}" "$directory"
+	if [ -n "$(find "$archive" -mtime -30 2>/dev/null)" ]; then
+		tar -C "$directory" -xf "$archive"
 	else
-		tar -C "$root" -xf "$archive"
+		"$@"
+		tar -C "$directory" -cf "$scratch/tar" . && mv "$scratch/tar" "$archive"
 	fi
+}
+
+new_root() {
+	case $suite in
+		bookworm* | trixie* | sid*) debian_root ;;
+		*) ubuntu_root ;;
+	esac >"$scratch/log" 2>&1 || { tail -20 "$scratch/log" >&2; exit 1; }
+}
+
+debian_root() {
+	local mirror
+	mirror=$(python3 -B -c 'from tests.vm.debian import mirror; print(mirror())') &&
+		debootstrap --variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+			$(case $suite in *-arm64) echo --arch=arm64 ;; esac) "${suite%-arm64}" "$root" "$mirror"
+}
+
+# From XTRACE_UBUNTU_MIRROR, else from debootstrap's default. Its keys are in a package of Debian 13.
+ubuntu_root() {
+	local keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+	if [ ! -e $keyring ]; then
+		python3 -B - "$scratch/apt" "$scratch/keys" <<-END && keyring=$scratch/keys$keyring || return
+			import sys
+			from pathlib import Path
+			from tests.vm.architecture import AMD64
+			from tests.vm.debian import Suite, unpack
+
+			trixie = Suite("trixie", AMD64, Path(sys.argv[1]))
+			trixie.update()
+			unpack(trixie.fetch_with_dependencies(["ubuntu-keyring"]), Path(sys.argv[2]))
+		END
+	fi
+	debootstrap --variant=minbase --components=main,universe --keyring="$keyring" "$suite" "$root" \
+		"${XTRACE_UBUNTU_MIRROR:-}" gutsy # the script for all of Ubuntu's
 }
 
 # What this machine needs to reach its mirror and its package index: names, proxies, authorities (what ca-certificates
@@ -77,4 +108,14 @@ mounted() {
 	test ! -e "$root$AUTHORITIES" || export PIP_CERT=$AUTHORITIES REQUESTS_CA_BUNDLE=$AUTHORITIES
 	unset TMPDIR # a place of the machine
 	exec chroot "$root" "$@"
+}
+
+# What a user does first: $1 is the command. Emulation has no BPF.
+works() {
+	"$1" --version
+	"$1" -l
+	"$1" --help >/dev/null
+	test -z "${EMULATED:-}" || return 0
+	"$1" -i lo -t 100ms -c 3 -o json >/tmp/records 2>/tmp/said || { cat /tmp/said; exit 1; }
+	tail -n 1 /tmp/records | grep -o '"intervals":3'
 }

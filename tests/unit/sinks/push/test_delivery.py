@@ -482,7 +482,8 @@ def test_lost_batches_are_known_once_the_server_shows_what_it_has() -> None:
     kept.add(second, 11.0, reconnected=False)
     kept.add(third, 12.0, reconnected=True)
     assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S - 0.1, ending=False).batches == []
-    assert kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S, ending=False) == ([first, second], 1), "the first in part"
+    lost = kept.lost(12.0 + selfcheck.VISIBLE_AFTER_S, ending=False)
+    assert lost == acknowledged.Lost([first, second], 1), "the first in part"
     assert queries == [("up", 100, 300)]
     assert kept.lost(1000.0, ending=True).batches == [], "the third came after"
 
@@ -494,11 +495,11 @@ def test_server_that_does_not_say_what_it_has_is_asked_again_for_a_while() -> No
     kept.add(first, 10.0, reconnected=False)
     kept.add(second, 11.0, reconnected=False)
     kept.add(probed(300), 12.0, reconnected=True)
-    assert kept.lost(17.0, ending=False) == kept.lost(21.9, ending=False) == ([], 0)
+    assert kept.lost(17.0, ending=False) == kept.lost(21.9, ending=False) == acknowledged.Lost([])
     assert len(answers) == 2, "asked again after a while"
-    assert kept.lost(22.0, ending=False) == ([], 0)
+    assert kept.lost(22.0, ending=False) == acknowledged.Lost([])
     assert kept.lost(27.0, ending=False).missing == 1
-    assert kept.lost(100.0, ending=True) == ([], 0) and not answers
+    assert kept.lost(100.0, ending=True) == acknowledged.Lost([]) and not answers
 
     asked: list[int] = []
     kept = acknowledged.Acknowledged(lambda _, start_ms, __: asked.append(start_ms), lambda _: None, kept_s=30.0)
@@ -565,10 +566,10 @@ def test_what_is_not_visible_is_lost_only_where_something_later_is() -> None:
     kept.add(first, 10.0, reconnected=False)
     kept.add(second, 11.0, reconnected=False)
     kept.add(probed(300), 12.0, reconnected=True)
-    assert kept.lost(17.0, ending=False) == kept.lost(22.0, ending=True) == ([], 0)
+    assert kept.lost(17.0, ending=False) == kept.lost(22.0, ending=True) == acknowledged.Lost([])
     assert kept.unknown == 2
     stored.add(200)
-    assert kept.lost(27.0, ending=False) == ([first, second], 1)
+    assert kept.lost(27.0, ending=False) == acknowledged.Lost([first, second], 1)
     assert kept.unknown == 0
 
 
@@ -580,10 +581,10 @@ def test_what_was_sent_shortly_before_something_visible_may_still_appear(monkeyp
     kept.add(first, 10.0, reconnected=False)
     kept.add(second, 11.0, reconnected=False)
     kept.add(probed(300), 12.5, reconnected=True)
-    assert kept.lost(20.0, ending=False) == ([first], 1)
+    assert kept.lost(20.0, ending=False) == acknowledged.Lost([first], 1)
     kept.add(probed(400), 20.0, reconnected=False)
     stored.add(400)
-    assert kept.lost(30.0, ending=False) == ([second], 1)
+    assert kept.lost(30.0, ending=False) == acknowledged.Lost([second], 1)
 
 
 @pytest.mark.parametrize("abruptly, unsure", [(True, ["b200", "b300"]), (False, [])])
