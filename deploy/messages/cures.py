@@ -33,7 +33,8 @@ CURES = {
         "Use `--hook tc`, which leaves XDP to it. `bpftool prog show id N` shows whose it is."
     ),
     "…: … XDP refused: …": (
-        "The kernel's reason follows. Use `--hook tc` or `--xdp-mode generic`; without either option tc is taken by itself."
+        "The kernel's reason follows. Use `--hook tc` or `--xdp-mode generic`; without either option tc is taken by"
+        " itself."
     ),
     "…: an XDP program stays attached: …: …": "`ip link set dev NAME xdp off` removes it.",
     "…: frames of link type … are not supported; choose another interface": "Ethernet and raw IP can be monitored.",
