@@ -29,6 +29,13 @@ CURES = {
     # interfaces
     "could not attach to any interface; -l lists them": "The lines before say why for each; choose others with `-i`.",
     "interface … not found (available: …); …": "Choose one of those with `-i`; in a container add `--network host`.",
+    "…: XDP program id … is already attached (…) and is not replaced: …": (
+        "Use `--hook tc`, which leaves XDP to it. `bpftool prog show id N` shows whose it is."
+    ),
+    "…: … XDP refused: …": (
+        "The kernel's reason follows. Use `--hook tc` or `--xdp-mode generic`; without either option tc is taken by"
+        " itself."
+    ),
     "…: an XDP program stays attached: …: …": "`ip link set dev NAME xdp off` removes it.",
     "…: frames of link type … are not supported; choose another interface": "Ethernet and raw IP can be monitored.",
     "…: tc … refused: …": "`tc filter show dev NAME ingress` shows who is there; `--debug` shows more.",

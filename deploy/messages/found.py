@@ -15,6 +15,8 @@ RAISED = {
     "UsageError": "Command line and environment (exit code 2)",
     "PrivilegeError": "Privileges (exit code 77)",
     "InterfaceError": "Interfaces",
+    "XdpRefused": "Interfaces",
+    "XdpTaken": "Interfaces",
     "RdmaError": "RDMA",
     "RasError": "NCCL's RAS service",
     "XtraceError": "Others (exit code 1)",

@@ -9,10 +9,13 @@ import pytest
 
 from deploy.messages.cures import CURES
 from deploy.messages.documents import cure
-from deploy.messages.found import LOGGED, PACKAGE, SAID, Message, messages
+from deploy.messages.found import LOGGED, PACKAGE, RAISED, SAID, Message, messages
 
 LOGS = {"log.warning", "log.error"}
 FOUND = messages()
+DESCRIBED_BY_HAND = {"KernelError", "VerifierError", "ObjectError", "TooLarge"}
+NEVER_A_MESSAGE = {"OutputClosed", "OutputBlocked", "TooManyMappings"}
+"""What the run answers by ending, or what is a reason in another message."""
 
 
 def test_the_messages_are_found() -> None:
@@ -39,6 +42,19 @@ def test_every_way_to_say_a_line_is_looked_for() -> None:
     of_service = {"service.say", "self._service.say", "self.say"}  # told to a service manager
     assert {name for name in called if re.fullmatch(r"(.*\.)?_?(say(_\w+)?|report)", name)} - of_service == SAID - LOGS
     assert called >= LOGS
+
+
+def test_every_error_is_looked_for() -> None:
+    classes = [
+        node
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    errors = {"XtraceError"}
+    while grown := {node.name for node in classes if {ast.unparse(base) for base in node.bases} & errors} - errors:
+        errors |= grown
+    assert errors - DESCRIBED_BY_HAND - NEVER_A_MESSAGE == set(RAISED)
 
 
 def test_only_errors_of_the_command_line_are_left_to_their_own_words() -> None:
