@@ -55,7 +55,8 @@ for thread in threads:
 place = Path(sys.argv[1])
 rules = None
 if sys.argv[2:] != ["without"]:
-    rules = confinement.landlock([place / "read", place / "nowhere", place / "apart/file", Path("/proc")], [place / "write"])
+    readable = [place / "read", place / "nowhere", place / "apart/file", Path("/proc")]
+    rules = confinement.landlock(readable, [place / "write"])
 confinement.confine({"CAP_NET_ADMIN"}, rules)
 found = [acts()]
 for _ in threads:  # one after the other, whichever it is
