@@ -81,7 +81,7 @@ class Renewed(Generic[T]):
     def _renew(self) -> bool:
         seen: dict[str, Stamp] = {}
         try:
-            self._value = self._make(noting(seen, refuse_pipe), self._value)
+            self._value = self._make(noting(seen, self._refuse_pipe), self._value)
         except Exception as error:  # noqa: BLE001 - whatever is in the files, the run goes on
             self._retry_at = time.monotonic() + RETRY_S
             self._say(error, is_new=seen != self._seen)
@@ -90,6 +90,15 @@ class Renewed(Generic[T]):
         self._seen, self._retry_at, self._said = seen, None, ""
         log.info("%s: read anew: %s", self._name, ", ".join(file for file, was in seen.items() if len(was) > 1))
         return True
+
+    def _refuse_pipe(self, path: str) -> None:
+        """Raise UsageError for a pipe, which is read once: opening it again would wait for somebody to write."""
+        try:
+            is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
+        except (OSError, ValueError):
+            return  # whoever reads it says why not
+        if is_pipe:
+            raise UsageError(f"{self._name}: {path}: a pipe cannot be read again (use a file, or restart)")
 
     def _say(self, error: Exception, is_new: bool) -> None:
         """Log why the value stays, unless that was said already of the same files."""
@@ -118,16 +127,6 @@ def noting(seen: dict[str, Stamp], check: Note = lambda path: None) -> Note:
         check(path)
 
     return note
-
-
-def refuse_pipe(path: str) -> None:
-    """Raise UsageError for a pipe, which is read once: opening it again would wait for somebody to write."""
-    try:
-        is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
-    except (OSError, ValueError):
-        return  # whoever reads it says why not
-    if is_pipe:
-        raise UsageError(f"{path}: a pipe cannot be read again (use a file, or restart)")
 
 
 def stamp(path: str) -> Stamp:

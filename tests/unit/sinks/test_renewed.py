@@ -326,4 +326,4 @@ def test_a_pipe_is_read_once_and_never_waited_for_again(tmp_path: Path, caplog: 
     assert said(caplog) == []
     assert not value.renew()
     assert value.current() == "text"
-    assert said(caplog) == [f"{pipe.path}: a pipe cannot be read again (use a file, or restart){STAYS}"]
+    assert said(caplog) == [f"pipe: {pipe.path}: a pipe cannot be read again (use a file, or restart){STAYS}"]
