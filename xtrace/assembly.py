@@ -21,7 +21,7 @@ from xtrace.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from xtrace.model.words import Direction
 from xtrace.options.table import DEFAULT_INTERFACE, FULL_SCREEN, TERMINAL_TOP
 from xtrace.sinks.stream import STDOUT, OutputStream
-from xtrace.stop import GRACE_S, Stop, in_service
+from xtrace.stop import GRACE_S, Stop
 from xtrace.target import OTLP, REMOTE_WRITE, Target
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def monitor(config: Config, version: str, output: OutputStream, stop: Stop) -> i
         for sink in sinks:
             sink.start(started)
         service.say(READY)
-        with reload_on_hangup(service, renewed):
+        with reload_on_hangup(service, renewed, stop):
             keep_what_is_there()
             Loop(monitors, sinks, stop, output, config.interval_ms * 1_000_000, service, live).run(config.count)
         service.say(STOPPING)
@@ -141,9 +141,9 @@ def keep_what_is_there() -> None:
     gc.enable()
 
 
-def reload_on_hangup(service: Service, renewed: list[Renewed[Any]]) -> AbstractContextManager[object]:
+def reload_on_hangup(service: Service, renewed: list[Renewed[Any]], stop: Stop) -> AbstractContextManager[object]:
     """Return what, in a service, answers SIGHUP for the block. Elsewhere the signal requests the end."""
-    if not in_service():
+    if not stop.leaves_hangup:
         return nullcontext()
     from xtrace.reload import Reload
 

@@ -134,7 +134,7 @@ def _lacks(path: Path, rights: int) -> bool:
 
 
 def readable(config: Config, read_again: Collection[Path] = ()) -> Iterator[Path]:
-    """Yield the directories beneath which files may be read."""
+    """Yield the directories beneath which files may be read, and files in the root directory."""
     yield from (Path("/proc"), Path("/sys"), paths.procfs(), paths.sysfs(), *CODE)
     yield from code()
     if config.target is not None or config.ipfix is not None:
@@ -162,10 +162,13 @@ def secret_files(config: Config) -> Iterator[Path]:
 
 
 def directories(files: Iterable[Path]) -> Iterator[Path]:
-    """Yield where they are, where links lead, and where links are that may come to lead to another place beside it."""
+    """Yield where they are, where links lead, and where links are that may come to lead to another place beside it.
+
+    Of a file in the root directory only itself: beneath that is everything.
+    """
     for file in files:
         for path in (file.absolute(), file.resolve()):
-            yield path if _is_directory(path) else path.parent
+            yield path if _is_directory(path) or path.parent == Path("/") else path.parent
         yield from rotated(file.absolute())
 
 

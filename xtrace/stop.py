@@ -26,8 +26,19 @@ GRACE_S = 2.0
 
 
 def in_service() -> bool:
-    """Whether a service manager has started this run: SIGHUP is no request to stop then (xtrace/reload.py)."""
-    return bool(os.environ.get("NOTIFY_SOCKET"))
+    """Whether a service manager has started this run: SIGHUP is no request to stop then (xtrace/reload.py).
+
+    Not if it has a controlling terminal, which tells its end by SIGHUP: a shell there may have inherited the variable.
+    """
+    return bool(os.environ.get("NOTIFY_SOCKET")) and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:  # ENXIO without one
+        return False
+    return True
 
 
 class Stop:
@@ -40,6 +51,8 @@ class Stop:
         self.requested = False
         self.before_exit: Callable[[], None] | None = None
         """called before an immediate exit"""
+        self.leaves_hangup = False
+        """whether SIGHUP is no request: it is blocked, for xtrace/reload.py"""
         self._at = 0.0
         self._installed = False
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -60,7 +73,8 @@ class Stop:
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
         self._installed = True
         handled = set(SIGNALS)
-        if in_service():
+        self.leaves_hangup = in_service()
+        if self.leaves_hangup:
             handled.remove(signal.SIGHUP)
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         for number in handled:

@@ -42,7 +42,7 @@ class Live:
         assert self.terminal.modes() == self.before
 
 
-def controlled(terminal: Terminal, *command: str) -> subprocess.Popen[bytes]:
+def controlled(terminal: Terminal, *command: str, **variables: str) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own, which the terminal controls."""
     script = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
@@ -55,7 +55,7 @@ def controlled(terminal: Terminal, *command: str) -> subprocess.Popen[bytes]:
         stderr=end,
         start_new_session=True,
         cwd=ROOT,
-        env=environment(TERM="xterm-256color"),
+        env=environment(TERM="xterm-256color", **variables),
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import pytest
 
 from tests.netns.load import flood
 from tests.netns.test_ending import assert_complete, signal_before_exec
+from tests.netns.test_live import controlled
 from tests.netns.tool import LIMIT_S, XDP_ON_FAR0, Tool, bounded, environment, launched, running, started
 from tests.support.net import of_type, veth_pair
+from tests.support.terminal import Terminal
 from xtrace.kernel import confinement
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/tls"
 RELOADS = 20
+APART: dict[str, Any] = {"start_new_session": True}
+"""How managers start services: without the terminal of these tests, if they have one."""
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def assert_reloads(manager: socket.socket, outcome: str) -> None:
 def test_a_manager_is_told_of_readiness_life_and_end_in_this_order(manager: socket.socket) -> None:
     with veth_pair() as pair:
         variables = environment(NOTIFY_SOCKET=manager.getsockname(), WATCHDOG_USEC="400000")
-        run = pair.far.catch("-i", "far0", "-t", "100ms", "-c", "2", "-o", "none", env=variables)
+        run = pair.far.catch("-i", "far0", "-t", "100ms", "-c", "2", "-o", "none", env=variables, **APART)
         with bounded(run) as process:
             said = [manager.recv(100)]
             while said[-1] != b"STOPPING=1":
@@ -68,7 +73,7 @@ def test_reloads_during_traffic_change_no_count(manager: socket.socket, tmp_path
     variables = {"NOTIFY_SOCKET": manager.getsockname()}
     with (
         veth_pair(addresses=False) as pair,
-        running(pair.far, *XDP_ON_FAR0, "-t", "100", *options, variables=variables) as tool,
+        running(pair.far, *XDP_ON_FAR0, "-t", "100", *options, variables=variables, **APART) as tool,
     ):
         assert heard(manager) == ["READY=1"]
         counting = threading.Thread(target=flood, args=(pair, 400_000))
@@ -125,7 +130,8 @@ def hanging_up(tool: Tool) -> Iterator[None]:
 
 
 def test_signals_at_any_moment_from_start_to_end_only_reload(manager: socket.socket) -> None:
-    waiting: dict[str, Any] = {"preexec_fn": block_hangup, "variables": {"NOTIFY_SOCKET": manager.getsockname()}}
+    variables = {"NOTIFY_SOCKET": manager.getsockname()}
+    waiting: dict[str, Any] = {**APART, "preexec_fn": block_hangup, "variables": variables}
     said: list[str] = []
     with (
         veth_pair(addresses=False) as pair,
@@ -143,7 +149,7 @@ def test_signals_at_any_moment_from_start_to_end_only_reload(manager: socket.soc
 
 
 def test_a_signal_that_waited_while_python_started_reloads_once_it_is_ready(manager: socket.socket) -> None:
-    waiting: dict[str, Any] = {"preexec_fn": lambda: signal_before_exec(signal.SIGHUP)}
+    waiting: dict[str, Any] = {**APART, "preexec_fn": lambda: signal_before_exec(signal.SIGHUP)}
     variables = {"NOTIFY_SOCKET": manager.getsockname()}
     with (
         veth_pair(addresses=False) as pair,
@@ -163,10 +169,20 @@ def test_without_a_message_but_errors_a_reload_says_nothing(manager: socket.sock
     variables = {"NOTIFY_SOCKET": manager.getsockname()}
     with (
         veth_pair(addresses=False) as pair,
-        launched(pair.far, *XDP_ON_FAR0, "-t", "100", "-q", variables=variables) as tool,
+        launched(pair.far, *XDP_ON_FAR0, "-t", "100", "-q", variables=variables, **APART) as tool,
     ):
         assert heard(manager) == ["READY=1"]
         tool.process.send_signal(signal.SIGHUP)
         assert_reloads(manager, NOTHING)
         result = tool.stop()
     assert (result.code, result.said) == (0, [])
+
+
+def test_a_terminals_end_ends_a_run_that_has_inherited_a_managers_socket(manager: socket.socket) -> None:
+    with veth_pair() as pair, closing(Terminal(24, 80)) as terminal:
+        command = pair.far.command(sys.executable, "-m", "xtrace", "-i", "far0", "-o", "none")
+        with bounded(controlled(terminal, *command, NOTIFY_SOCKET=manager.getsockname())) as process:
+            assert heard(manager) == ["READY=1"]
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(LIMIT_S) == 0
+        assert heard(manager) == ["STOPPING=1"]

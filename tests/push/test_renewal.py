@@ -94,10 +94,12 @@ class Archived:
             (self.directory / "link").rename(self.directory / file)
 
 
-def connected(port: int) -> http.client.HTTPSConnection:
-    """A connection that stays open, whoever the server is."""
+def connected(port: int, own: Path | None = None) -> http.client.HTTPSConnection:
+    """A connection that stays open, whoever the server is; the client's own certificate and key are in a directory."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if own:
+        context.load_cert_chain(own / "cert.pem", own / "key.pem")
     made = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
     made.connect()
     return made
@@ -149,22 +151,44 @@ def serving(config: Path, *more: str) -> Iterator[tuple[Tool, int]]:
 
 
 @pytest.mark.parametrize("layout", [Renamed, Linked, Archived])
-def test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_go_on(
+def test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_get_an_answer(
     layout: Callable[[Path, str], Renamed | Linked | Archived], tmp_path: Path
 ) -> None:
     files = layout(tmp_path / "certs", "one")
     config = tmp_path / "config/web.yml"
     config.parent.mkdir()
     config.write_text("".join(["tls_server_config:\n", *(f"  {n[:-4]}_file: ../certs/{n}\n" for n in NAMES)]))
-    with serving(config) as (tool, port), closing(connected(port)) as old:
-        first = certificate_of(old)
-        assert shown(port) == first == in_file(files.directory / "cert.pem")
+    with serving(config) as (tool, port):
         for name in ("two", "three"):
-            files.replace(name)
-            new = in_file(files.directory / "cert.pem")
-            assert eventually(partial(shows, port, new)), "the old one is shown"
-            tool.wait_until_it_says(b": read anew: ")
-            assert ask(old) == 200 and certificate_of(old) == first
+            with closing(connected(port)) as old:
+                assert certificate_of(old) == in_file(files.directory / "cert.pem")
+                assert ask(old) == 200 and old.sock is not None
+                files.replace(name)
+                new = in_file(files.directory / "cert.pem")
+                assert eventually(partial(shows, port, new)), "the old one is shown"
+                tool.wait_until_it_says(b": read anew: ")
+                assert old.sock is not None
+                assert ask(old) == 200
+                assert old.sock is None, "it stays open after that"
+
+
+def test_a_client_whose_authority_is_gone_gets_one_more_answer_at_most(tmp_path: Path) -> None:
+    clients = [tmp_path / name for name in ("one", "two")]
+    for directory in (tmp_path, *clients):
+        make_pair(directory.name, directory)
+    shutil.copy(clients[0] / "cert.pem", tmp_path / "clients.pem")
+    config = tmp_path / "web.yml"
+    required = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: clients.pem\n"
+    config.write_text(AS_USUAL + required)
+    with serving(config) as (tool, port), closing(connected(port, clients[0])) as old:
+        assert [ask(old), ask(old)] == [200, 200] and old.sock is not None
+        shutil.copy(clients[1] / "cert.pem", tmp_path / "clients.pem")
+        assert eventually(lambda: ask(old) == 200 and old.sock is None), "it stays open"
+        tool.wait_until_it_says(b": read anew: ")
+        with closing(connected(port, clients[0])) as again, pytest.raises(OSError):
+            ask(again)
+        with closing(connected(port, clients[1])) as other:
+            assert ask(other) == 200
 
 
 def test_a_pair_that_does_not_match_a_removed_and_half_a_file_change_nothing(tmp_path: Path) -> None:

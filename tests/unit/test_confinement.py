@@ -219,6 +219,11 @@ def test_the_root_directory_is_not_opened_by_a_link_in_it(monkeypatch: pytest.Mo
     assert list(rotated(Path("/lib/x/cert.pem"))) == []
 
 
+def test_of_a_file_in_the_root_directory_only_itself_is_opened() -> None:
+    found = set(readable(config("--push http://h"), [Path("/web.yml")]))
+    assert Path("/web.yml") in found and Path("/") not in found
+
+
 def test_links_in_a_ring_lead_nowhere(tmp_path: Path) -> None:
     link(tmp_path / "one", "other")
     link(tmp_path / "other", "one")

@@ -151,10 +151,12 @@ def test_hangup_ignored_by_nohup_stays_ignored(stop: Stop) -> None:
 
 def test_hangup_waits_in_a_service_and_requests_nothing(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "@manager")
+    monkeypatch.setattr(stop_module, "_has_terminal", lambda: False)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         stop.install()
+        assert stop.leaves_hangup
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | {signal.SIGHUP}
         signal.raise_signal(signal.SIGHUP)
         assert signal.sigpending() == {signal.SIGHUP}
@@ -169,10 +171,14 @@ def test_hangup_waits_in_a_service_and_requests_nothing(stop: Stop, monkeypatch:
             signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("value, is_service", [(None, False), ("", False), ("/run/systemd/notify", True)])
-def test_a_service_is_what_has_a_managers_socket(
-    value: str | None, is_service: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "value, has_terminal, is_service",
+    [(None, False, False), ("", False, False), ("/run/systemd/notify", False, True), ("/run/x", True, False)],
+)
+def test_a_service_is_what_has_a_managers_socket_and_no_terminal(
+    value: str | None, has_terminal: bool, is_service: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stop_module, "_has_terminal", lambda: has_terminal)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if value is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", value)

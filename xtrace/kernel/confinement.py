@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable
 from errno import ENOSYS, EOPNOTSUPP
 from pathlib import Path
@@ -62,7 +63,7 @@ def why_no_landlock() -> str | None:
 def landlock(readable: Iterable[Path], writable: Iterable[Path]) -> int:
     """Return a ruleset, which allows to read and to write beneath these directories, if they exist, and nothing else.
 
-    Raises KernelError.
+    What is readable may also be a file, as long as it is that one. Raises KernelError.
     """
     version = try_call(syscall.lib.xt_landlock_version)
     handled = (1 << KNOWN_RIGHTS.get(version, NEWEST_RIGHTS)) - 1
@@ -77,12 +78,14 @@ def landlock(readable: Iterable[Path], writable: Iterable[Path]) -> int:
     return ruleset
 
 
-def _allow(ruleset: int, directory: Path, rights: int) -> None:
+def _allow(ruleset: int, place: Path, rights: int) -> None:
     try:
-        opened = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened = os.open(place, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return  # what may be made there later cannot be read then
     try:
-        call(f"landlock_add_rule({directory})", syscall.lib.xt_landlock_allow, ruleset, opened, rights)
+        if not stat.S_ISDIR(os.fstat(opened).st_mode):
+            rights &= READ_FILE  # the kernel takes no others for a file
+        call(f"landlock_add_rule({place})", syscall.lib.xt_landlock_allow, ruleset, opened, rights)
     finally:
         os.close(opened)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from xtrace.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +72,8 @@ class Renewed(Generic[T]):
             return self._renew()
 
     def _is_due(self) -> bool:
-        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+        retry_at = self._retry_at  # once: another thread may set it to None meanwhile
+        if retry_at is not None and time.monotonic() >= retry_at:
             return True
         seen = self._seen
         return any(stamp(path) != was for path, was in seen.items()) and all(map(is_settled, seen))
@@ -77,7 +81,7 @@ class Renewed(Generic[T]):
     def _renew(self) -> bool:
         seen: dict[str, Stamp] = {}
         try:
-            self._value = self._make(noting(seen), self._value)
+            self._value = self._make(noting(seen, self._refuse_pipe), self._value)
         except Exception as error:  # noqa: BLE001 - whatever is in the files, the run goes on
             self._retry_at = time.monotonic() + RETRY_S
             self._say(error, is_new=seen != self._seen)
@@ -86,6 +90,15 @@ class Renewed(Generic[T]):
         self._seen, self._retry_at, self._said = seen, None, ""
         log.info("%s: read anew: %s", self._name, ", ".join(file for file, was in seen.items() if len(was) > 1))
         return True
+
+    def _refuse_pipe(self, path: str) -> None:
+        """Raise UsageError for a pipe, which is read once: opening it again would wait for somebody to write."""
+        try:
+            is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
+        except (OSError, ValueError):
+            return  # whoever reads it says why not
+        if is_pipe:
+            raise UsageError(f"{self._name}: {path}: a pipe cannot be read again (use a file, or restart)")
 
     def _say(self, error: Exception, is_new: bool) -> None:
         """Log why the value stays, unless that was said already of the same files."""
@@ -103,11 +116,15 @@ class Renewed(Generic[T]):
             log.error("%s; what was read before stays in use", text)
 
 
-def noting(seen: dict[str, Stamp]) -> Note:
-    """Return what notes a file with its stamp of before it is read: what changes meanwhile is seen later."""
+def noting(seen: dict[str, Stamp], check: Note = lambda path: None) -> Note:
+    """Return what notes a file with its stamp of before it is read: what changes meanwhile is seen later.
+
+    `check` may raise UsageError for a file that must not be read.
+    """
 
     def note(path: str) -> None:
         seen[path] = stamp(path)
+        check(path)
 
     return note
 
@@ -120,6 +137,8 @@ def stamp(path: str) -> Stamp:
         return (error.errno or 0,)
     except ValueError:  # no path at all
         return ()
+    if stat.S_ISFIFO(found.st_mode):  # whose times change when it is written and read
+        return (found.st_dev, found.st_ino)
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 

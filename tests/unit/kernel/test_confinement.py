@@ -37,6 +37,8 @@ def acts():
         "write read-only": tried(lambda: (place / "read/new").write_text("")),
         "write allowed": tried(lambda: (place / "write/new").write_text("")),
         "rename allowed": tried(lambda: (place / "write/new").rename(place / "write/newer") and None),
+        "read only file": tried((place / "apart/file").read_text),
+        "read beside it": tried((place / "apart/other").read_text),
         "remove allowed": tried(lambda: (place / "write/newer").unlink()),
         "execute": tried(lambda: os.execv("/bin/true", ["true"])) if rules else "not tried",
         "status": [
@@ -53,7 +55,8 @@ for thread in threads:
 place = Path(sys.argv[1])
 rules = None
 if sys.argv[2:] != ["without"]:
-    rules = confinement.landlock([place / "read", place / "nowhere", Path("/proc")], [place / "write"])
+    readable = [place / "read", place / "nowhere", place / "apart/file", Path("/proc")]
+    rules = confinement.landlock(readable, [place / "write"])
 confinement.confine({"CAP_NET_ADMIN"}, rules)
 found = [acts()]
 for _ in threads:  # one after the other, whichever it is
@@ -68,6 +71,9 @@ def place(tmp_path: Path) -> Path:
     for name in ("read", "other", "write"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("content")
+    (tmp_path / "apart").mkdir()
+    for name in ("file", "other"):
+        (tmp_path / "apart" / name).write_text("content")
     return tmp_path
 
 
@@ -98,6 +104,8 @@ def test_every_thread_is_left_with_what_was_allowed(place: Path) -> None:
             "write read-only": "PermissionError",
             "write allowed": "done",
             "rename allowed": "done",
+            "read only file": "content",
+            "read beside it": "PermissionError",
             "remove allowed": "done",
             "execute": "PermissionError",
             "status": [kept, kept, "1"],

@@ -283,3 +283,47 @@ def test_many_threads_read_a_change_once(pair: Pair) -> None:
         thread.join()
     assert pair.made == 2
     assert value.current() == "new"
+
+
+def test_a_retry_is_due_though_another_thread_succeeds_meanwhile(
+    pair: Pair, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = pair.renewed()
+    pair.write("new", "half")
+    assert value.current() == "old" and value.is_outdated
+    pair.write("new")
+
+    def succeed_meanwhile() -> float:
+        monkeypatch.undo()
+        assert value.renew()
+        return time.monotonic()
+
+    monkeypatch.setattr(clock, "monotonic", succeed_meanwhile)
+    assert value.current() == "new"
+
+
+class Pipe:
+    """A named pipe that was written to once, with the text as the value."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path, self.text = path, text
+        os.mkfifo(path)
+
+    def write(self) -> None:
+        self.path.write_text(self.text)
+
+    def make(self, note: Note, before: str | None) -> str:
+        note(str(self.path))
+        if before is None:
+            threading.Thread(target=self.write).start()  # after the note
+        return self.path.read_text()
+
+
+def test_a_pipe_is_read_once_and_never_waited_for_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipe = Pipe(tmp_path / "pipe", "text")
+    value = Renewed("pipe", pipe.make)
+    assert value.current() == "text" and not value.is_outdated
+    assert said(caplog) == []
+    assert not value.renew()
+    assert value.current() == "text"
+    assert said(caplog) == [f"pipe: {pipe.path}: a pipe cannot be read again (use a file, or restart){STAYS}"]

@@ -48,6 +48,8 @@ class Connection:
         """answered"""
         self.is_refused = False
         """whether it ended with an error of the client, or before an answer"""
+        self.may_stay_open: Callable[[], bool] = lambda: True
+        """asked as a request is answered; if not, the answer is the last on this connection"""
         self.state = State.HEAD
         self.deadline = now + HEAD_S
         self._answer = answer
@@ -126,7 +128,8 @@ class Connection:
             self._start(Response.text(refused.status, str(refused)), False, False, now)
             return
         response = self._answer(request)
-        self._start(response, request.keeps_open, request.method == "HEAD", now)
+        keeps_open = request.keeps_open and self.may_stay_open()
+        self._start(response, keeps_open, request.method == "HEAD", now)
 
     def _start(self, response: Response, keeps_open: bool, head_only: bool, now: float) -> None:
         """Begin to send."""

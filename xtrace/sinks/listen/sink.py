@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xtrace.model.flow import FlowSnapshot
@@ -61,9 +62,7 @@ class Listen:
             from xtrace.sinks.listen.tls_connection import connection  # with the module ssl
 
             gate = Passwords(lambda: access.current().users, self._pages.answer)
-            self._server = Server(
-                endpoint.socket, gate.answer, lambda *accepted: connection(access.current().tls, *accepted)
-            )
+            self._server = Server(endpoint.socket, gate.answer, partial(connection, lambda: access.current().tls))
         self.outlet = Scraped(latest, self._server)
         """it must be given all samples of a tick before flush()"""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE
 
 from xtrace.sinks.listen.connection import Answer, Connection, State
@@ -34,6 +35,14 @@ class TlsConnection(Connection):
         """Do nothing: shutdown() would be in plain text."""
 
 
-def connection(context: ssl.SSLContext | None, peer: socket.socket, answer: Answer, now: float) -> Connection:
-    """Return a connection, by TLS with a context. Raises OSError if the client has gone."""
-    return Connection(peer, answer, now) if context is None else TlsConnection(peer, context, answer, now)
+def connection(
+    current: Callable[[], ssl.SSLContext | None], peer: socket.socket, answer: Answer, now: float
+) -> Connection:
+    """Return a connection, by TLS with the current context if there is one. Raises OSError if the client has gone.
+
+    Once the context is another it answers one more request: the client may be one whose certificate counts no more.
+    """
+    context = current()
+    made = Connection(peer, answer, now) if context is None else TlsConnection(peer, context, answer, now)
+    made.may_stay_open = lambda: current() is context
+    return made

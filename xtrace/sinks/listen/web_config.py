@@ -46,7 +46,13 @@ class WebConfig:
     def protection(self) -> set[str]:
         """What keeps clients out, by the names of the settings."""
         required = self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
-        kinds = {TLS: self.tls is not None, USERS: bool(self.users), "client_auth_type": required}
+        newest = self.tls is not None and self.tls.minimum_version is VERSIONS["TLS13"]
+        kinds = {
+            TLS: self.tls is not None,
+            USERS: bool(self.users),
+            "client_auth_type": required,
+            "min_version TLS13": newest,
+        }
         return {name for name, is_there in kinds.items() if is_there}
 
 

@@ -171,6 +171,7 @@ ALICE = f"basic_auth_users:\n  alice: {HASH}\n"
         (PAIR + ALICE, ALICE, "tls_server_config"),
         (PAIR + REQUIRED, PAIR + OPTIONAL, "client_auth_type"),
         (PAIR + REQUIRED, PAIR, "client_auth_type"),
+        (PAIR + "  min_version: TLS13\n", PAIR, "min_version TLS13"),
         (PAIR + REQUIRED + ALICE, ALICE, "client_auth_type, tls_server_config"),
         (PAIR, PAIR + ALICE, None),
         (ALICE, PAIR + ALICE, None),
