@@ -41,7 +41,7 @@ EXAMPLE = "xtrace_hello"
 LABELS_OF_SERVERS = {"instance", "job", "pod", "node"}
 """What who scrapes adds."""
 NAMES_OF_OTHERS = {
-    *("gso_type", "bpf_prog_active"),  # the kernel
+    *("gso_type", "bpf_prog_active", "sched_process_exec", "sys_enter_bpf"),  # the kernel
     *("out_of_order_time_window", "NO_RECORDED_VALUE"),  # Prometheus, OpenTelemetry
     "kills_of_tool",  # part of a test's name
 }
