@@ -15,10 +15,11 @@ tools=$PWD/.packages/venv
 TARGETS="x86_64-linux-gnu.2.26 x86_64-linux-musl aarch64-linux-gnu.2.26 aarch64-linux-musl"
 
 install_tools() {
-	cmp -s deploy/packages/tools.txt $tools/tools.txt && return
+	cat deploy/packages/tools.txt deploy/packages/compiler.txt | cmp -s - $tools/installed && return
 	"${PYTHON:-python3}" -m venv --clear $tools
 	$tools/bin/pip install --quiet -r deploy/packages/tools.txt
-	cp deploy/packages/tools.txt $tools/
+	$tools/bin/pip install --quiet --no-deps --require-hashes -r deploy/packages/compiler.txt
+	cat deploy/packages/tools.txt deploy/packages/compiler.txt >$tools/installed
 }
 
 # Python's own, which are the same for all 64-bit machines as far as the stable ABI goes. Debian's pyconfig.h only
