@@ -88,3 +88,19 @@ def test_an_unknown_machine_is_named(tree: Path) -> None:
     done = stage(tree, "riscv64-linux-gnu")
     assert done.returncode == 2
     assert done.stderr.startswith("static build: STATIC_TARGET riscv64-linux-gnu: unknown")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_another_machines_packages_are_asked_for_where_apt_knows_them(tree: Path, known: bool) -> None:
+    dpkg = tree / "dpkg"
+    dpkg.write_text(
+        f"#!/bin/sh\ncase $1 in --print-foreign-architectures) echo {'arm64' if known else 'i386'};; esac\n"
+    )
+    dpkg.chmod(0o755)
+    variables = {**os.environ, "STATIC_TARGET": ARM64, "PATH": f"{tree}:{os.environ['PATH']}"}
+    command = ["sh", "deploy/static/build.sh", "--packages"]
+    done = subprocess.run(command, cwd=tree, env=variables, capture_output=True, text=True)
+    cure = "dpkg --add-architecture arm64 && apt-get update"
+    said = "" if known else f"static build: packages for arm64 are not known ({cure})\n"
+    assert (done.returncode, done.stderr) == (0 if known else 2, said)
+    assert ("libssl-dev:arm64" in done.stdout) == known
