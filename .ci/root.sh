@@ -21,8 +21,11 @@ fresh_root() {
 # Programs for arm64 run here.
 needs_emulation() {
 	needed qemu-user-static
-	grep -qsx enabled /proc/sys/fs/binfmt_misc/qemu-aarch64 ||
-		{ echo "$0: no programs for arm64 run here (systemctl restart systemd-binfmt)" >&2; exit 2; }
+	local place=/proc/sys/fs/binfmt_misc
+	grep -qsx enabled $place/qemu-aarch64 && return
+	echo "$0: no programs for arm64 run here (systemctl restart systemd-binfmt; where systemd does not run:" \
+		"mount -t binfmt_misc binfmt_misc $place && /usr/lib/systemd/systemd-binfmt)" >&2
+	exit 2
 }
 
 # Installs what this machine lacks of these packages.

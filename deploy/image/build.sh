@@ -34,7 +34,10 @@ root() {
 	suffix=$(test "$1" = "$own" || echo "-$1")
 	mkdir -p "$2/etc/ssl/certs" "$2/sbom"
 	cp "dist/xtrace-catch$suffix" "$2/xtrace-catch"
-	test "$suffix" || { chroot "$2" /xtrace-catch --version && chroot "$2" /xtrace-catch --help >/dev/null; }
+	if [ -z "$suffix" ]; then
+		chroot "$2" /xtrace-catch --version
+		chroot "$2" /xtrace-catch --help >/dev/null
+	fi
 	cp "dist/xtrace-catch$suffix.cdx.json" "$2/sbom/xtrace-catch.cdx.json"
 	cp -r "dist/licenses$suffix" "$2/licenses"
 	cp /usr/share/doc/ca-certificates/copyright "$2/licenses/ca-certificates"

@@ -15,10 +15,11 @@ tools=$PWD/.packages/venv
 TARGETS="x86_64-linux-gnu.2.26 x86_64-linux-musl aarch64-linux-gnu.2.26 aarch64-linux-musl"
 
 install_tools() {
-	cmp -s deploy/packages/tools.txt $tools/tools.txt && return
+	cat deploy/packages/tools.txt deploy/packages/compiler.txt | cmp -s - $tools/installed && return
 	"${PYTHON:-python3}" -m venv --clear $tools
 	$tools/bin/pip install --quiet -r deploy/packages/tools.txt
-	cp deploy/packages/tools.txt $tools/
+	$tools/bin/pip install --quiet --no-deps --require-hashes -r deploy/packages/compiler.txt
+	cat deploy/packages/tools.txt deploy/packages/compiler.txt >$tools/installed
 }
 
 # Python's own, which are the same for all 64-bit machines as far as the stable ABI goes. Debian's pyconfig.h only
@@ -31,15 +32,20 @@ headers() {
 	cp "$zig/lib/libc/musl/include/crypt.h" $work/include/
 }
 
-# crypt_r() goes into the extension, musl's: distributions have different ones, and Debian's musl has none.
+# What the wheels have of others, and the source distribution has not: musl's crypt_r(), the compiler's runtime.
+licenses() {
+	for text in "$zig/lib/libc/musl/COPYRIGHT" "$zig/LICENSE"; do
+		printf '\n%s\n\n' "Parts of xtrace/_native.abi3.so come with the following license:"
+		cat "$text"
+	done >>$work/source/LICENSE
+}
+
+# crypt_r() goes into the extension, musl's: distributions have different ones, and Debian's musl has none. It is the
+# function for bcrypt, the one kind of hash that passwords have.
 libcrypt() {
-	local musl=$zig/lib/libc/musl/src hash
-	for hash in r blowfish des md5 sha256 sha512; do
-		$XT_COMPILER -O2 -fPIC -fvisibility=hidden -w -I$work/include -include "$musl/include/crypt.h" -Dhidden= \
-			"-Dweak_alias(old, new)=extern __typeof(old) new __attribute__((alias(#old)))" \
-			-c -o "$place/$hash.o" "$musl/crypt/crypt_$hash.c"
-	done
-	"$zig/zig" ar rcs "$place/libcrypt.a" "$place"/*.o
+	$XT_COMPILER -O2 -fPIC -fvisibility=hidden -w -D__crypt_blowfish=crypt_r -c -o "$place/crypt.o" \
+		"$zig/lib/libc/musl/src/crypt/crypt_blowfish.c"
+	"$zig/zig" ar rcs "$place/libcrypt.a" "$place/crypt.o"
 }
 
 # Calls zig, which takes -lcrypt to be in musl's libc; names that libc as its systems do, by which auditwheel knows it.
@@ -71,6 +77,7 @@ all() {
 	mkdir $work/source
 	tar -C $work/source --strip-components 1 -xf $work/*.tar.gz
 	headers
+	licenses
 	for target in $TARGETS; do wheel $target; done
 }
 

@@ -12,6 +12,10 @@ packages="clang gcc libc6-dev linux-libc-dev dpkg-dev python3 python3-venv pytho
 	libssl-dev zlib1g-dev libzstd-dev libffi-dev libbluetooth-dev"
 
 if [ "$target" ]; then
+	if ! dpkg --print-foreign-architectures | grep -qx "$architecture"; then
+		echo "static build: packages for $architecture are not known (dpkg --add-architecture $architecture && apt-get update)" >&2
+		exit 2
+	fi
 	for library in libssl-dev zlib1g-dev libzstd-dev libffi-dev libcrypt-dev libpython3-dev; do
 		packages="$packages $library:$architecture"
 	done

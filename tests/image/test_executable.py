@@ -75,7 +75,9 @@ def test_no_path_of_the_machine_that_built_it_is_in_it(executable: Path) -> None
 
 def test_licences_and_parts_list_name_what_is_linked(executable: Path) -> None:
     """Of this executable, and of what was built for another architecture beside it."""
-    for built in executable.parent.glob(f"{executable.name}*.cdx.json"):
+    all_built = list(executable.parent.glob(f"{executable.name}*.cdx.json"))
+    assert executable.with_name(f"{executable.name}.cdx.json") in all_built
+    for built in all_built:
         components = json.loads(built.read_text())["components"]
         names = {part["name"] for part in components}
         assert {"cffi", "orjson", "urllib3", "openssl", "glibc", "libffi", "zlib"} <= names, built

@@ -27,13 +27,8 @@ FLAGS = {flag for option in OPTIONS for flag in option.flags}
 OF_OTHERS = {
     *("--repo", "--signer-workflow", "--predicate-type"),  # gh
     *("--cap-add", "--cap-drop", "--network", "--pid", "--privileged", "--security-opt", "-v"),  # container engines
-    *(
-        "--web",
-        "-n",
-        "--seed",
-        "--set",
-        "--preserve-digests",
-    ),  # Prometheus; tcpdump, python -m tests.changes, helm, skopeo
+    *("--web", "-n", "--seed", "--set"),  # Prometheus, tcpdump, python -m tests.changes, helm
+    "--preserve-digests",  # skopeo
 }
 """Options of other programs that documents quote."""
 EXAMPLE = "xtrace_hello"

@@ -88,3 +88,35 @@ def test_an_unknown_machine_is_named(tree: Path) -> None:
     done = stage(tree, "riscv64-linux-gnu")
     assert done.returncode == 2
     assert done.stderr.startswith("static build: STATIC_TARGET riscv64-linux-gnu: unknown")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_another_machines_packages_are_asked_for_where_apt_knows_them(tree: Path, known: bool) -> None:
+    dpkg = tree / "dpkg"
+    dpkg.write_text(
+        f"#!/bin/sh\ncase $1 in --print-foreign-architectures) echo {'arm64' if known else 'i386'};; esac\n"
+    )
+    dpkg.chmod(0o755)
+    variables = {**os.environ, "STATIC_TARGET": ARM64, "PATH": f"{tree}:{os.environ['PATH']}"}
+    command = ["sh", "deploy/static/build.sh", "--packages"]
+    done = subprocess.run(command, cwd=tree, env=variables, capture_output=True, text=True)
+    cure = "dpkg --add-architecture arm64 && apt-get update"
+    said = "" if known else f"static build: packages for arm64 are not known ({cure})\n"
+    assert (done.returncode, done.stderr) == (0 if known else 2, said)
+    assert ("libssl-dev:arm64" in done.stdout) == known
+
+
+def test_an_image_is_not_made_of_an_executable_that_does_not_run(tmp_path: Path) -> None:
+    built(tmp_path, "", MACHINES["amd64"])
+    script = tmp_path / "deploy/image/build.sh"
+    script.parent.mkdir(parents=True)
+    script.write_bytes((ROOT / "deploy/image/build.sh").read_bytes())
+    says = {"deploy/static/build.sh": "exit 0", "bin/dpkg": "echo amd64", "bin/chroot": "exit 126"}
+    for name, does in says.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(script), str(tmp_path / "image")], env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (126, "")
+    assert not (tmp_path / "image/amd64/licenses").exists()
