@@ -44,7 +44,7 @@ kept() {
 		tar -C "$directory" -xf "$archive"
 	else
 		"$@"
-		tar -C "$directory" -cf "$scratch/tar" . && mv "$scratch/tar" "$archive"
+		tar -C "$directory" -cf "$archive.new" . && mv "$archive.new" "$archive" # a part is never taken for all
 	fi
 }
 
