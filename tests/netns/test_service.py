@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from tests.netns.load import flood
 from tests.netns.test_ending import assert_complete, signal_before_exec
 from tests.netns.test_live import controlled
 from tests.netns.tool import LIMIT_S, XDP_ON_FAR0, Tool, bounded, environment, launched, running, started
+from tests.support.background import in_background
+from tests.support.manager import manager_socket
 from tests.support.net import of_type, veth_pair
 from tests.support.terminal import Terminal
 from xtrace.kernel import confinement
@@ -30,19 +32,17 @@ APART: dict[str, Any] = {"start_new_session": True}
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket of a service manager."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
-        made.bind(str(tmp_path / "notify"))
-        made.settimeout(LIMIT_S)
+    with manager_socket(tmp_path, LIMIT_S) as made:
         yield made
 
 
 def heard(manager: socket.socket) -> list[str]:
-    """The fields of what the manager is told next."""
+    """The fields of the next message to the manager."""
     return manager.recv(4096).decode().splitlines()
 
 
 def assert_reloads(manager: socket.socket, outcome: str) -> None:
-    """The next that the manager is told is a reload with this outcome."""
+    """The next two messages to the manager report a reload with this outcome."""
     begun, ended = heard(manager), heard(manager)
     assert [field.partition("=")[0] for field in begun] == ["RELOADING", "MONOTONIC_USEC"]
     assert ended[0] == "READY=1" and ended[1].endswith(f"Z: {outcome}"), ended
@@ -111,22 +111,14 @@ def block_hangup() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
 
-@contextmanager
-def hanging_up(tool: Tool) -> Iterator[None]:
+def hanging_up(tool: Tool) -> AbstractContextManager[None]:
     """Send SIGHUP a thousand times a second during the block."""
-    ended = threading.Event()
 
-    def send() -> None:
+    def send(ended: threading.Event) -> None:
         while not ended.wait(0.001):
             tool.process.send_signal(signal.SIGHUP)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return in_background(send)
 
 
 def test_signals_at_any_moment_from_start_to_end_only_reload(manager: socket.socket) -> None:

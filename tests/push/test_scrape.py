@@ -9,8 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tests.push.server import Stores, free_port
 from tests.push.shipped import DESCRIBED
 from tests.push.test_outages import lateness
 from tests.push.wire import wire
+from tests.support.background import in_background
 from tests.support.net import of_type
 from xtrace.sinks.metrics.latest import Latest
 from xtrace.sinks.metrics.sample import Interval, Sample
@@ -137,12 +137,10 @@ def test_promtool_has_nothing_to_say_about_any_metric() -> None:
     assert lint(Renderer(()).body(latest.view, False)) == ""
 
 
-@contextmanager
-def hostile(port: int) -> Iterator[None]:
+def hostile(port: int) -> AbstractContextManager[None]:
     """Slow heads, 10,000 bytes of headers and 500 connections, again and again during the block."""
-    ended = threading.Event()
 
-    def attack() -> None:
+    def attack(ended: threading.Event) -> None:
         while not ended.is_set():
             with ExitStack() as opened:
                 for number in range(500):
@@ -150,13 +148,7 @@ def hostile(port: int) -> Iterator[None]:
                         client = opened.enter_context(socket.create_connection(("127.0.0.1", port), 30))
                         client.sendall((b"G", b"GET / HTTP/1.1\r\nA: " + b"x" * 10_000, b"\x16\x03\x01")[number % 3])
 
-    thread = threading.Thread(target=attack)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return in_background(attack)
 
 
 def test_hostile_clients_disturb_neither_the_ticks_nor_the_scrapes() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.manager import manager_socket
 from xtrace.reload import Reload
 from xtrace.service import READY, Service
 from xtrace.sinks.renewed import Note, Renewed
@@ -21,9 +22,7 @@ LIMIT_S = 60
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
-        made.bind(str(tmp_path / "notify"))
-        made.settimeout(LIMIT_S)
+    with manager_socket(tmp_path, LIMIT_S) as made:
         yield made
 
 

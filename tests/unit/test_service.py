@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.manager import manager_socket
 from xtrace.service import ALIVE, NEVER_NS, READY, STOPPING, Service, reloading, watchdog_ns
 
 MS = 1_000_000
@@ -18,9 +19,7 @@ MS = 1_000_000
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
-        made.bind(str(tmp_path / "notify"))
-        made.setblocking(False)
+    with manager_socket(tmp_path, 0) as made:
         yield made
 
 

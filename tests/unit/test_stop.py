@@ -7,6 +7,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,17 +18,28 @@ from xtrace.stop import GRACE_S, SAME_REQUEST_S, SECOND_INTERRUPT, Stop, in_serv
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@contextmanager
+def restored() -> Iterator[None]:
+    """The signals of the test process get their handlers and their mask back after the block."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 @pytest.fixture
 def installed(stop: Stop) -> Iterator[Stop]:
-    """A Stop that has taken over the signals of the test process, which get their handlers back."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    stop.install()
-    yield stop
-    signal.set_wakeup_fd(-1)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    """A Stop that has taken over the signals of the test process."""
+    with restored():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        stop.install()
+        yield stop
 
 
 def is_readable(stop: Stop) -> bool:
@@ -134,27 +146,20 @@ def test_second_terminate_changes_nothing(
 
 
 def test_hangup_ignored_by_nohup_stays_ignored(stop: Stop) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    handlers = {number: signal.getsignal(number) for number in SIGNALS[:2]}
-    try:
+    with restored():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         stop.install()
         signal.raise_signal(signal.SIGHUP)
         assert not stop.requested
         signal.raise_signal(signal.SIGTERM)
         assert stop.requested
-    finally:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGHUP, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def test_hangup_waits_in_a_service_and_requests_nothing(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "@manager")
     monkeypatch.setattr(stop_module, "_has_terminal", lambda: False)
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:
+    with restored():
         stop.install()
         assert stop.leaves_hangup
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | {signal.SIGHUP}
@@ -164,11 +169,6 @@ def test_hangup_waits_in_a_service_and_requests_nothing(stop: Stop, monkeypatch:
         assert not stop.requested and not is_readable(stop)
         signal.raise_signal(signal.SIGTERM)
         assert stop.requested
-    finally:
-        signal.set_wakeup_fd(-1)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
